@@ -1,0 +1,44 @@
+"""The errors that hmret raises.
+
+```
+HmretError
+├── ConfigError            a setting is missing, mistyped or contradicts itself: the operator's to mend
+├── InvalidReferenceError  a text is no image reference: the caller's to mend
+├── ImageNotFoundError     the image is not here, not ready or not whole: the caller pulls it again
+├── DataDirLockedError     another engine has this data directory
+└── EngineClosedError      the engine has stopped, or stopped while this call was waiting
+```
+"""
+
+__all__ = [
+    "ConfigError",
+    "DataDirLockedError",
+    "EngineClosedError",
+    "HmretError",
+    "ImageNotFoundError",
+    "InvalidReferenceError",
+]
+
+
+class HmretError(Exception):
+    """The base of all errors that hmret raises on purpose."""
+
+
+class ConfigError(HmretError):
+    """A setting is not usable; the message is one line that names the key, the value and what was expected."""
+
+
+class InvalidReferenceError(HmretError, ValueError):
+    """A text is not an image reference by the grammar of distribution/reference."""
+
+
+class ImageNotFoundError(HmretError, LookupError):
+    """An image is not in the cache, or is there but not ready or not whole."""
+
+
+class DataDirLockedError(HmretError):
+    """Another engine works on this data directory."""
+
+
+class EngineClosedError(HmretError):
+    """The engine has stopped; what was asked of it did not happen, or its outcome is not known."""

@@ -1,0 +1,127 @@
+"""What is known of a cache at one moment: images, tags, states and references."""
+
+import enum
+from collections.abc import Mapping, Sequence, Set as AbstractSet
+from datetime import datetime
+
+import attrs
+
+__all__ = [
+    "Cause",
+    "Image",
+    "Inventory",
+    "Key",
+    "Reference",
+    "Remembered",
+    "Repository",
+    "SharedDisk",
+    "Suspension",
+]
+
+Key = tuple[str, str]
+"""One image: its normalised repository and its digest (`sha256:` and 64 hex digits)."""
+
+
+@attrs.frozen
+class SharedDisk:
+    """The identity of a disk that has more than one hard link."""
+
+    device: int
+    inode: int
+    links: int
+
+
+@attrs.frozen
+class Image:
+    """One digest folder of the cache."""
+
+    digest: str
+    """`sha256:` and the 64 hex digits that the folder is named with."""
+    status: str
+    """`pending`, `pulling`, `converting`, `ready` or `failed`; `unknown` where no metadata could be read."""
+    created_ns: int | None = None
+    """`created_at` of the metadata; None where it is absent or unreadable."""
+    size_bytes: int = 0
+    """The size that the metadata states; 0 where it states none."""
+    disk_bytes: int = 0
+    """Blocks that the disk occupies, whoever shares them."""
+    shared_disk: SharedDisk | None = None
+    """Set where the disk has other hard links: its blocks come free only with the last of them."""
+    broken: str | None = None
+    """Why this folder is no whole image; None where it is one, or is not ready yet."""
+
+
+@attrs.frozen
+class Repository:
+    """One repository folder."""
+
+    name: str
+    images: Mapping[str, Image]
+    """By digest."""
+    tags: Mapping[str, str]
+    """Tag to digest; the digest need not be there."""
+
+
+@attrs.frozen
+class Reference:
+    """One thing on the host that needs an image.
+
+    An embedder returns these from its own source; for the metadata files hmret makes them itself.
+    """
+
+    source: str
+    """Who needs it: `instance/ID`, `snapshot/ID` or an embedder's own name; shown to people."""
+    image: str = ""
+    """The reference as the user typed it, by tag or digest; empty: none."""
+    resolved_image: str = ""
+    """The digest-pinned reference that really boots; empty: not known, then past targets of the tag count too."""
+    created_at: datetime | None = None
+    """When the thing was made; None: not known."""
+
+
+@attrs.frozen
+class Remembered:
+    """The digests that one reference by tag has pointed to since it was first seen."""
+
+    digests: frozenset[str]
+    created_at: datetime | None = None
+    """`created_at` of the reference when it was first seen; another one means that it is another thing."""
+
+
+class Cause(enum.StrEnum):
+    """Why no deletion happens in a sweep."""
+
+    UNREADABLE_REFERENCE = "unreadable_reference"
+    CLOCK_JUMP = "clock_jump"
+    UNREADABLE_CACHE = "unreadable_cache"
+
+
+@attrs.frozen
+class Suspension:
+    """One cause for which a sweep deletes nothing."""
+
+    cause: Cause
+    path: str
+    """The file or folder at fault; empty where there is none."""
+    detail: str
+    """What is wrong and what remedies it, in one line."""
+
+
+@attrs.frozen
+class Inventory:
+    """Everything that `plan` decides on, as it was found on the disk and among the leases."""
+
+    repositories: Mapping[str, Repository]
+    states: Mapping[Key, int | None] = attrs.field(factory=dict)
+    """`unused_since` of each state file, in nanoseconds; None: unset or unreadable."""
+    references: Sequence[Reference] = ()
+    remembered: Mapping[tuple[str, str], Remembered] = attrs.field(factory=dict)
+    """By source and reference text: what the last plan returned as `remembered`."""
+    link_times: Mapping[tuple[str, str], int] = attrs.field(factory=dict)
+    """By repository and tag: when the link was made, in nanoseconds; needed where `unseen_tags` asks for it."""
+    leased: AbstractSet[Key] = frozenset()
+    suspensions: tuple[Suspension, ...] = ()
+    unlisted: tuple[str, ...] = ()
+    """Folders below `images/` that could not be listed (`""`: all of it): states below them are not pruned."""
+    backing_off: AbstractSet[Key] = frozenset()
+    """Images whose deletion failed lately."""

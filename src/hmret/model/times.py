@@ -1,0 +1,77 @@
+"""Times as whole nanoseconds since the epoch, and as RFC 3339 text with up to nine fractional digits.
+
+Go writes nine digits where Python's `datetime` holds six, so decisions are made on nanoseconds and
+`datetime` is only for people and for embedders.
+
+Source of the format: RFC 3339, as Go's `time.RFC3339Nano` writes it.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+__all__ = ["SECOND", "datetime_of", "format_time", "nanoseconds_of", "parse_time", "timedelta_nanoseconds"]
+
+SECOND = 1_000_000_000
+"""Nanoseconds in a second."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_EARLIEST = -62_135_596_800 * SECOND  # 0001-01-01T00:00:00Z
+_LATEST = 253_402_300_799 * SECOND + 999_999_999  # 9999-12-31T23:59:59.999999999Z
+
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:[.,](\d{1,9})\d*)?(?:[Zz]|([+-])(\d\d):(\d\d))",
+    re.ASCII,
+)
+
+
+def parse_time(text: str) -> int:
+    """Read an RFC 3339 time; returns nanoseconds since the epoch, digits beyond the ninth cut off.
+
+    Raises:
+        ValueError: the text is not an RFC 3339 time.
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not an RFC 3339 time: {text!r}")
+    date, clock, fraction, sign, hours, minutes = match.groups()
+    moment = datetime.fromisoformat(f"{date}T{clock}+00:00")
+    seconds = (moment - _EPOCH) // timedelta(seconds=1)
+    if sign is not None:
+        if int(hours) > 23 or int(minutes) > 59:  # noqa: PLR2004 - hours and minutes of an offset
+            raise ValueError(f"not an RFC 3339 time: {text!r}")
+        offset = int(hours) * 3600 + int(minutes) * 60
+        seconds -= offset if sign == "+" else -offset
+    return seconds * SECOND + int((fraction or "").ljust(9, "0"))
+
+
+def format_time(nanoseconds: int) -> str:
+    """Write nanoseconds since the epoch as RFC 3339 in UTC, without trailing zeros, as Go does.
+
+    Times outside the years 1 to 9999 are written as the nearest one that the format has.
+    """
+    seconds, fraction = divmod(min(max(nanoseconds, _EARLIEST), _LATEST), SECOND)
+    text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
+    digits = f"{fraction:09d}".rstrip("0")
+    return f"{text}.{digits}Z" if digits else f"{text}Z"
+
+
+def nanoseconds_of(moment: datetime) -> int:
+    """Convert an aware datetime to nanoseconds since the epoch.
+
+    Raises:
+        ValueError: the datetime has no time zone.
+    """
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise ValueError(f"a time needs a time zone: {moment!r}")
+    return timedelta_nanoseconds(moment - _EPOCH)
+
+
+def datetime_of(nanoseconds: int) -> datetime:
+    """Convert nanoseconds since the epoch to an aware datetime in UTC, cut to whole microseconds and to its range."""
+    return _EPOCH + timedelta(microseconds=min(max(nanoseconds, _EARLIEST), _LATEST) // 1000)
+
+
+def timedelta_nanoseconds(duration: timedelta) -> int:
+    """Convert a timedelta to whole nanoseconds, exactly."""
+    return (duration // _MICROSECOND) * 1000
