@@ -123,5 +123,7 @@ class Inventory:
     suspensions: tuple[Suspension, ...] = ()
     unlisted: tuple[str, ...] = ()
     """Folders below `images/` that could not be listed (`""`: all of it): states below them are not pruned."""
+    unread_sources: AbstractSet[str] = frozenset()
+    """Sources that exist but could not be read: what is remembered of them is kept."""
     backing_off: AbstractSet[Key] = frozenset()
     """Images whose deletion failed lately."""

@@ -20,7 +20,7 @@ _EARLIEST = -62_135_596_800 * SECOND  # 0001-01-01T00:00:00Z
 _LATEST = 253_402_300_799 * SECOND + 999_999_999  # 9999-12-31T23:59:59.999999999Z
 
 _RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:[.,](\d{1,9})\d*)?(?:[Zz]|([+-])(\d\d):(\d\d))",
+    r"(\d{4}-\d\d-\d\d)T((?:[01]\d|2[0-3]):\d\d:\d\d)(?:\.(\d{1,9})\d*)?(?:Z|([+-])([01]\d|2[0-3]):([0-5]\d))",
     re.ASCII,
 )
 
@@ -35,11 +35,12 @@ def parse_time(text: str) -> int:
     if match is None:
         raise ValueError(f"not an RFC 3339 time: {text!r}")
     date, clock, fraction, sign, hours, minutes = match.groups()
-    moment = datetime.fromisoformat(f"{date}T{clock}+00:00")
+    try:
+        moment = datetime.fromisoformat(f"{date}T{clock}+00:00")
+    except ValueError:  # a month 13, a 30 February, the year 0: its message does not name the text
+        raise ValueError(f"not an RFC 3339 time: {text!r}") from None
     seconds = (moment - _EPOCH) // timedelta(seconds=1)
     if sign is not None:
-        if int(hours) > 23 or int(minutes) > 59:  # noqa: PLR2004 - hours and minutes of an offset
-            raise ValueError(f"not an RFC 3339 time: {text!r}")
         offset = int(hours) * 3600 + int(minutes) * 60
         seconds -= offset if sign == "+" else -offset
     return seconds * SECOND + int((fraction or "").ljust(9, "0"))

@@ -1,0 +1,204 @@
+"""The deleter: it renames images out of the cache, and frees their bytes."""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+import attrs
+
+from hmret.actors.mailbox import Mailbox, Request
+from hmret.actors.threads import Threads
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.layout import OWN, TRASH
+from hmret.disk.retirement import Candidate, Failed, LastLook, Outcome, Retired, finish, retire
+from hmret.disk.trash import Place, drop_intents, erase, free, list_trash, new_token, places_of, read_intents
+
+__all__ = ["BatchRetired", "Deleter", "Free", "Freed", "Recover", "Recovery", "Retire"]
+
+
+@attrs.frozen
+class BatchRetired:
+    """What became of a batch."""
+
+    token: str
+    outcomes: tuple[Outcome, ...]
+    lease_error: OSError | None
+    """Why the kernel's leases are not offered here; None: they are."""
+
+
+@attrs.frozen
+class Freed:
+    """The bytes that came free with each image of a batch."""
+
+    disk_bytes: tuple[int, ...]
+    """In the order of the retired images."""
+    errors: tuple[tuple[Place, str], ...]
+    """Folders that could not be erased, and why; they stay in the trash for the next time."""
+
+
+@attrs.frozen
+class Recovery:
+    """What was found in the trash."""
+
+    finished: tuple[Retired, ...]
+    restored: int
+    """Images that were put back, because somebody had begun to open them."""
+    freed_bytes: int
+    errors: tuple[tuple[str, str], ...]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Retire(Request[BatchRetired]):
+    """Asks to delete a batch of images; the asker holds the claim to them."""
+
+    candidates: tuple[Candidate, ...]
+    look: LastLook
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Free(Request[Freed]):
+    """Asks to free the bytes of a retired batch."""
+
+    token: str
+    places: tuple[Place, ...]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Recover(Request[Recovery]):
+    """Asks to finish or undo what was cut off; nobody else works on these images meanwhile."""
+
+
+class Deleter:
+    """The deleter actor."""
+
+    def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
+        self._mailbox: Mailbox[Retire | Free | Recover] = Mailbox()
+        self._filesystem = filesystem
+        self._data_fd = data_fd
+        self._threads = threads
+        self._is_stopping = False
+
+    async def run(self) -> None:
+        """Serve until closed."""
+        await self._mailbox.serve(self._answer)
+
+    def close(self) -> None:
+        """Take no more requests."""
+        self._mailbox.close()
+
+    def stop_early(self) -> None:
+        """Finish the image in hand and no other; what lies in the trash waits for the next start."""
+        self._is_stopping = True
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait in the mailbox."""
+        return self._mailbox.waiting
+
+    async def retire(self, candidates: Iterable[Candidate], look: LastLook) -> BatchRetired:
+        """Rename images out of the cache, those that still may go. The caller holds the claim to them."""
+        return await self._mailbox.ask(Retire(candidates=tuple(candidates), look=look))
+
+    async def free(self, token: str, places: Iterable[Place]) -> Freed:
+        """Free the bytes of a retired batch."""
+        return await self._mailbox.ask(Free(token=token, places=tuple(places)))
+
+    async def recover(self) -> Recovery:
+        """Finish or undo what was cut off."""
+        return await self._mailbox.ask(Recover())
+
+    async def _answer(self, request: Retire | Free | Recover) -> object:
+        match request:
+            case Retire():
+                return await self._retire(request)
+            case Free():
+                return await self._threads.run(self._free, request.token, request.places)
+            case Recover():
+                return await self._threads.run(self._recover)
+            case _:
+                assert_never(request)
+
+    def _stopping(self) -> bool:
+        return self._is_stopping
+
+    async def _retire(self, request: Retire) -> BatchRetired:
+        token = new_token()
+        outcomes, lease_error = await self._threads.run(self._retire_batch, request, token)
+        return BatchRetired(token, tuple(outcomes), lease_error)
+
+    def _retire_batch(self, request: Retire, token: str) -> tuple[list[Outcome], OSError | None]:
+        return retire(
+            self._filesystem,
+            self._data_fd,
+            request.candidates,
+            request.look,
+            token=token,
+            stopping=self._stopping,
+        )
+
+    def _free(self, token: str, places: tuple[Place, ...]) -> Freed:
+        freed: list[int] = []
+        errors: list[tuple[Place, str]] = []
+        is_done = True
+        for place in places:
+            try:
+                came_free = free(self._filesystem, self._data_fd, place, self._stopping)
+            except OSError as error:
+                errors.append((place, error.strerror or str(error)))
+                came_free = None
+            is_done = is_done and came_free is not None
+            freed.append(came_free or 0)
+        if is_done:
+            drop_intents(self._filesystem, self._data_fd, token)
+        return Freed(tuple(freed), tuple(errors))
+
+    def _recover(self) -> Recovery:
+        finished: list[Retired] = []
+        errors: list[tuple[str, str]] = []
+        restored = 0
+        freed_bytes = 0
+        tokens, _ = list_trash(self._filesystem, self._data_fd)
+        for token in tokens:
+            places: list[Place] = []
+            is_whole = True
+            for intent in read_intents(self._filesystem, self._data_fd, token):
+                for place in places_of(intent):
+                    if not self._exists(place):
+                        continue
+                    match finish(self._filesystem, self._data_fd, place):
+                        case Retired() as retired:
+                            finished.append(retired)
+                            places.append(place)
+                            errors.extend(retired.faults)
+                        case Failed() as failed:
+                            errors.append((failed.path, failed.error.strerror or str(failed.error)))
+                            is_whole = False
+                        case _:
+                            restored += 1
+            if is_whole:
+                freed = self._free(token, tuple(places))
+                freed_bytes += sum(freed.disk_bytes)
+                errors.extend((f"{place.folder}/{place.name}", error) for place, error in freed.errors)
+        return Recovery(tuple(finished), restored, freed_bytes + self._erase_strays(errors), tuple(errors))
+
+    def _erase_strays(self, errors: list[tuple[str, str]]) -> int:
+        """Erase what lies in the trash without an intent on record."""
+        freed_bytes = 0
+        tokens, names = list_trash(self._filesystem, self._data_fd)
+        for name in names:
+            if name.partition(".")[0] not in tokens:
+                try:
+                    freed_bytes += (
+                        erase(self._filesystem, self._data_fd, f"{OWN}/{TRASH}", name, self._stopping) or 0
+                    )
+                except OSError as error:
+                    errors.append((f"{OWN}/{TRASH}/{name}", error.strerror or str(error)))
+        return freed_bytes
+
+    def _exists(self, place: Place) -> bool:
+        try:
+            self._filesystem.stat(
+                f"{place.folder}/{place.name}", dir_fd=self._data_fd, follow_symlinks=False
+            )
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,205 @@
+"""The state keeper: it reads and writes the retention states, and the record of the clocks."""
+
+from collections.abc import Iterable, Mapping
+from typing import assert_never
+
+import attrs
+
+from hmret.actors.mailbox import Mailbox, Request
+from hmret.actors.threads import Threads
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import opened, step_into
+from hmret.disk.layout import RETENTION, hex_of
+from hmret.disk.own_files import load_clock_record, save_clock_record
+from hmret.disk.state_files import clear_state, scan_states, write_states
+from hmret.model.clock_watch import ClockRecord
+from hmret.model.images import Key
+
+__all__ = [
+    "Clear",
+    "LoadClock",
+    "LoadStates",
+    "Mark",
+    "SaveClock",
+    "StateFault",
+    "StateKeeper",
+    "StatesLoaded",
+]
+
+# States handled in one thread hop: a few milliseconds of work.
+_BATCH = 250
+
+
+@attrs.frozen
+class StateFault:
+    """A state that could not be written or removed."""
+
+    key: Key
+    path: str
+    error: str
+
+
+@attrs.frozen
+class StatesLoaded:
+    """All states."""
+
+    states: Mapping[Key, int | None]
+    corrupt: tuple[tuple[str, str], ...]
+    """Paths of states that could not be read, and why."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class LoadStates(Request[StatesLoaded]):
+    """Asks for all states."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Mark(Request[tuple[StateFault, ...]]):
+    """Asks to start the timers of some images; the asker holds the claim to them."""
+
+    keys: tuple[Key, ...]
+    unused_since_ns: int
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Clear(Request[tuple[int, tuple[StateFault, ...]]]):
+    """Asks to remove the states of some images; answers how many there were."""
+
+    keys: tuple[Key, ...]
+    durable: bool = False
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class LoadClock(Request[ClockRecord | None]):
+    """Asks what the clocks said at the last sweep."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class SaveClock(Request[None]):
+    """Asks to record what the clocks say."""
+
+    record: ClockRecord
+
+
+class StateKeeper:
+    """The state keeper actor."""
+
+    def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
+        self._mailbox: Mailbox[LoadStates | Mark | Clear | LoadClock | SaveClock] = Mailbox()
+        self._filesystem = filesystem
+        self._data_fd = data_fd
+        self._threads = threads
+
+    async def run(self) -> None:
+        """Serve until closed."""
+        await self._mailbox.serve(self._answer)
+
+    def close(self) -> None:
+        """Take no more requests."""
+        self._mailbox.close()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait in the mailbox."""
+        return self._mailbox.waiting
+
+    async def load(self) -> StatesLoaded:
+        """Read all states."""
+        return await self._mailbox.ask(LoadStates())
+
+    async def mark(self, keys: Iterable[Key], unused_since_ns: int) -> tuple[StateFault, ...]:
+        """Start timers; returns those that could not be written. The caller holds the claim to the images."""
+        return await self._mailbox.ask(Mark(keys=tuple(keys), unused_since_ns=unused_since_ns))
+
+    async def clear(self, keys: Iterable[Key], *, durable: bool = False) -> tuple[int, tuple[StateFault, ...]]:
+        """Remove states; returns how many there were, and those that could not be removed."""
+        return await self._mailbox.ask(Clear(keys=tuple(keys), durable=durable))
+
+    async def load_clock(self) -> ClockRecord | None:
+        """Read what the clocks said at the last sweep."""
+        return await self._mailbox.ask(LoadClock())
+
+    async def save_clock(self, record: ClockRecord) -> None:
+        """Record what the clocks say.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        await self._mailbox.ask(SaveClock(record=record))
+
+    async def _answer(self, request: LoadStates | Mark | Clear | LoadClock | SaveClock) -> object:
+        match request:
+            case LoadStates():
+                return await self._load()
+            case Mark():
+                return await self._mark(request)
+            case Clear():
+                return await self._clear(request)
+            case LoadClock():
+                return await self._threads.run(load_clock_record, self._filesystem, self._data_fd)
+            case SaveClock():
+                return await self._threads.run(
+                    save_clock_record, self._filesystem, self._data_fd, request.record
+                )
+            case _:
+                assert_never(request)
+
+    async def _load(self) -> StatesLoaded:
+        states: dict[Key, int | None] = {}
+        corrupt: list[tuple[str, str]] = []
+        folders = [""]
+        while folders:
+            await self._threads.run(self._load_batch, folders, states, corrupt)
+        return StatesLoaded(states, tuple(sorted(corrupt)))
+
+    def _load_batch(
+        self, folders: list[str], states: dict[Key, int | None], corrupt: list[tuple[str, str]]
+    ) -> None:
+        """Take folders off the list and read them, until a batch of states is read or none is left."""
+        try:
+            retention_fd = step_into(self._filesystem, self._data_fd, RETENTION)
+        except FileNotFoundError:
+            folders.clear()
+            return
+        except OSError as error:
+            folders.clear()
+            corrupt.append((RETENTION, error.strerror or str(error)))
+            return
+        end = len(states) + _BATCH
+        with opened(self._filesystem, retention_fd):
+            while folders and len(states) < end:
+                found = scan_states(self._filesystem, retention_fd, folders.pop())
+                states.update(found.states)
+                folders.extend(found.subfolders)
+                corrupt.extend(found.corrupt)
+
+    async def _mark(self, request: Mark) -> tuple[StateFault, ...]:
+        failed = await self._threads.run(
+            write_states, self._filesystem, self._data_fd, request.keys, request.unused_since_ns
+        )
+        return tuple(_fault(key, error) for key, error in failed)
+
+    async def _clear(self, request: Clear) -> tuple[int, tuple[StateFault, ...]]:
+        cleared = 0
+        faults: list[StateFault] = []
+        for start in range(0, len(request.keys), _BATCH):
+            batch = request.keys[start : start + _BATCH]
+            removed, failed = await self._threads.run(self._clear_batch, batch, request.durable)
+            cleared += removed
+            faults.extend(failed)
+        return cleared, tuple(faults)
+
+    def _clear_batch(self, keys: tuple[Key, ...], durable: bool) -> tuple[int, list[StateFault]]:
+        cleared = 0
+        faults: list[StateFault] = []
+        for key in keys:
+            try:
+                cleared += clear_state(self._filesystem, self._data_fd, key, durable=durable)
+            except OSError as error:
+                faults.append(_fault(key, error))
+        return cleared, faults
+
+
+def _fault(key: Key, error: OSError) -> StateFault:
+    repository, digest = key
+    return StateFault(key, f"{RETENTION}/{repository}/{hex_of(digest)}.json", error.strerror or str(error))

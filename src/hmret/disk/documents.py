@@ -1,0 +1,181 @@
+"""What stands in hypeman's files: only the fields that matter, read with msgspec, and states written as Go writes them.
+
+Go matches the keys of a guest's metadata in any case, so they are matched by their case-folded form here.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from hmret.model.errors import InvalidReferenceError
+from hmret.model.images import Reference
+from hmret.model.references import parse_reference
+from hmret.model.times import format_time, parse_time
+
+__all__ = [
+    "ImageMetadata",
+    "UnreadableError",
+    "encode_state",
+    "read_guest",
+    "read_image_metadata",
+    "read_snapshot",
+    "read_state",
+]
+
+
+class UnreadableError(Exception):
+    """A file does not hold what it should; the message says what is wrong, in lower case."""
+
+
+class ImageMetadata(msgspec.Struct, gc=False):
+    """The fields of an image's metadata that matter."""
+
+    name: str = ""
+    digest: str = ""
+    status: str = ""
+    size_bytes: Any = 0
+    created_at: Any = None
+
+    @property
+    def created_ns(self) -> int | None:
+        """`created_at` in nanoseconds; None where it is absent or unreadable."""
+        try:
+            return parse_time(self.created_at)
+        except (TypeError, ValueError):
+            return None
+
+    @property
+    def stated_bytes(self) -> int:
+        """`size_bytes`, or 0 where it is no whole number."""
+        return self.size_bytes if isinstance(self.size_bytes, int) else 0
+
+
+class _State(msgspec.Struct, gc=False):
+    repository: str
+    digest: str
+    unused_since: str | None = None
+
+
+_UNSET = parse_time("0001-01-01T00:00:00Z")
+
+_image_decoder = msgspec.json.Decoder(ImageMetadata)
+_state_decoder = msgspec.json.Decoder(_State)
+_object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_text_decoder = msgspec.json.Decoder(str | None)
+
+# msgspec raises RecursionError for deep nesting and UnicodeDecodeError for what is no UTF-8.
+_FAULTS = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+def read_image_metadata(content: bytes) -> ImageMetadata:
+    """Read an image's metadata.json.
+
+    Raises:
+        UnreadableError: it is no JSON object, or name, digest or status is no text.
+    """
+    try:
+        return _image_decoder.decode(content)
+    except _FAULTS as error:
+        raise UnreadableError(_fault(error)) from None
+
+
+def read_state(content: bytes, repository: str, digest: str) -> int | None:
+    """Read a retention state; returns `unused_since` in nanoseconds, None where it is not set.
+
+    Raises:
+        UnreadableError: it does not parse, or names another image than its path does.
+    """
+    try:
+        state = _state_decoder.decode(content)
+        since_ns = None if state.unused_since is None else parse_time(state.unused_since)
+    except _FAULTS as error:
+        raise UnreadableError(_fault(error)) from None
+    if (state.repository, state.digest) != (repository, digest):
+        raise UnreadableError(f"it names {state.repository}@{state.digest}")
+    return None if since_ns == _UNSET else since_ns
+
+
+def encode_state(repository: str, digest: str, unused_since_ns: int) -> bytes:
+    """Write a retention state, byte for byte as Go's `json.MarshalIndent` does."""
+    state = _State(repository=repository, digest=digest, unused_since=format_time(unused_since_ns))
+    return msgspec.json.format(msgspec.json.encode(state), indent=2)
+
+
+def read_guest(content: bytes | msgspec.Raw, source: str) -> tuple[Reference, ...]:
+    """Read the references of a guest's metadata.
+
+    Keys count in any case; where one stands there in several, each value protects.
+
+    Raises:
+        UnreadableError: it is no JSON object, or `Image` or `ResolvedImage` is no text or no reference.
+    """
+    images: list[str] = []
+    resolved: list[str] = []
+    created_at = None
+    for key, value in _members(content):
+        match key.casefold():
+            case "image":
+                images += _reference_text(key, value)
+            case "resolvedimage":
+                resolved += _reference_text(key, value)
+            case "createdat":
+                created_at = _moment(value)
+    if len(resolved) <= 1:
+        pinned = resolved[0] if resolved else ""
+        texts = images or ([""] if pinned else [])
+        return tuple(Reference(source, image, pinned, created_at) for image in texts)
+    return tuple(
+        Reference(source, image, pinned, created_at) for image in images or [""] for pinned in resolved
+    )
+
+
+def read_snapshot(content: bytes, source: str) -> tuple[Reference, ...]:
+    """Read the references of a snapshot: those of the guest's metadata that it stores, if it does.
+
+    Raises:
+        UnreadableError: as `read_guest`.
+    """
+    references: tuple[Reference, ...] = ()
+    for key, value in _members(content):
+        if key.casefold() == "stored_metadata" and bytes(value).strip() != b"null":
+            references += read_guest(value, source)
+    return references
+
+
+def _members(content: bytes | msgspec.Raw) -> list[tuple[str, msgspec.Raw]]:
+    try:
+        return list(_object_decoder.decode(content).items())
+    except _FAULTS as error:
+        raise UnreadableError(_fault(error)) from None
+
+
+def _reference_text(key: str, value: msgspec.Raw) -> list[str]:
+    try:
+        text = _text_decoder.decode(value)
+    except _FAULTS:
+        raise UnreadableError(f"{key} is no text") from None
+    if not text:
+        return []
+    try:
+        parse_reference(text)
+    except InvalidReferenceError as error:
+        raise UnreadableError(f"{key}: {error}") from None
+    return [text]
+
+
+def _moment(value: msgspec.Raw) -> datetime | None:
+    try:
+        text = _text_decoder.decode(value)
+        return None if text is None else _aware(datetime.fromisoformat(text))
+    except _FAULTS:
+        return None
+
+
+def _aware(moment: datetime) -> datetime | None:
+    """Pass a time that is one; Go's zero time means that there is none."""
+    return None if moment.utcoffset() is None or moment.year == 1 else moment
+
+
+def _fault(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,136 @@
+"""Steps into folders and whole files, so that no symbolic link is followed where something may be removed."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from hmret.disk.filesystem import Filesystem
+
+__all__ = [
+    "LARGEST_FILE",
+    "make_folders",
+    "open_folder",
+    "opened",
+    "read_file",
+    "read_open_file",
+    "remove_empty_folders",
+    "step_into",
+    "write_file",
+]
+
+LARGEST_FILE = 16 * 1024 * 1024
+"""Bytes; no metadata comes near it, and reading something larger would only cost memory."""
+
+_CHUNK = 64 * 1024
+_STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+# A pipe in the place of a file must not make the reader wait.
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+
+
+@contextmanager
+def opened(filesystem: Filesystem, fd: int) -> Iterator[int]:
+    """Close a descriptor at the end."""
+    try:
+        yield fd
+    finally:
+        filesystem.close(fd)
+
+
+def open_folder(filesystem: Filesystem, path: str, dir_fd: int | None = None) -> int:
+    """Open the folder at a path whose last component must not be a symbolic link."""
+    return filesystem.open(path, _STEP, dir_fd=dir_fd)
+
+
+def step_into(filesystem: Filesystem, root_fd: int, path: str) -> int:
+    """Open a folder below an open one, a step at a time, following no symbolic link.
+
+    Raises:
+        ValueError: the path is not one of plain names.
+        OSError: a step fails; ENOTDIR or ELOOP where it is a symbolic link.
+    """
+    fd = open_folder(filesystem, ".", root_fd)
+    for name in path.split("/") if path else ():
+        try:
+            if name in ("", ".", ".."):
+                raise ValueError(f"not a path of plain names: {path!r}")
+            next_fd = open_folder(filesystem, name, fd)
+        finally:
+            filesystem.close(fd)
+        fd = next_fd
+    return fd
+
+
+def make_folders(filesystem: Filesystem, root_fd: int, path: str, mode: int = 0o755) -> int:
+    """Open a folder below an open one, making what is missing, following no symbolic link."""
+    fd = open_folder(filesystem, ".", root_fd)
+    for name in path.split("/") if path else ():
+        try:
+            with suppress(FileExistsError):
+                filesystem.mkdir(name, mode, dir_fd=fd)
+            next_fd = step_into(filesystem, fd, name)
+        finally:
+            filesystem.close(fd)
+        fd = next_fd
+    return fd
+
+
+def remove_empty_folders(filesystem: Filesystem, root_fd: int, path: str) -> None:
+    """Remove a folder below an open one, and those above it, as far as they are empty; never the open one."""
+    while path:
+        above, _, name = path.rpartition("/")
+        try:
+            with opened(filesystem, step_into(filesystem, root_fd, above)) as fd:
+                filesystem.rmdir(name, dir_fd=fd)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        path = above
+
+
+def read_file(filesystem: Filesystem, path: str, dir_fd: int, *, follow: bool = False) -> bytes:
+    """Read a whole file, by default only where its last component is not a symbolic link.
+
+    Raises:
+        OSError: as `open` and `read`; EFBIG beyond `LARGEST_FILE`.
+    """
+    fd = filesystem.open(path, _READ if follow else _READ | os.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        return read_open_file(filesystem, fd)
+    finally:
+        filesystem.close(fd)
+
+
+def read_open_file(filesystem: Filesystem, fd: int) -> bytes:
+    """Read an open file from where it stands to its end."""
+    content = filesystem.read(fd, _CHUNK)
+    while more := filesystem.read(fd, _CHUNK) if content else b"":
+        content += more
+        if len(content) > LARGEST_FILE:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return content
+
+
+def write_file(filesystem: Filesystem, name: str, content: bytes, dir_fd: int, *, durable: bool) -> None:
+    """Write a file whole or not at all: beside it as `.tmp`, then renamed.
+
+    With `durable` it is on the disk when this returns, and so is its name. Without, a power loss may leave
+    an empty file.
+    """
+    beside = f"{name}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    try:
+        with opened(filesystem, filesystem.open(beside, flags, 0o644, dir_fd=dir_fd)) as fd:
+            rest = content
+            while rest:
+                rest = rest[filesystem.write(fd, rest) :]
+            if durable:
+                filesystem.fsync(fd)
+        filesystem.rename(beside, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except OSError:
+        with suppress(OSError):
+            filesystem.unlink(beside, dir_fd=dir_fd)
+        raise
+    if durable:
+        filesystem.fsync(dir_fd)

@@ -1,0 +1,122 @@
+"""hmret's own records in `system/hmret/`: what must be known after a restart."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+
+import msgspec
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import make_folders, opened, read_file, write_file
+from hmret.disk.layout import OWN
+from hmret.model.clock_watch import ClockRecord
+from hmret.model.errors import DataDirLockedError
+from hmret.model.images import Remembered
+
+__all__ = [
+    "load_clock_record",
+    "load_remembered",
+    "lock_data_dir",
+    "save_clock_record",
+    "save_remembered",
+]
+
+_CLOCK = "clock.json"
+_REMEMBERED = "references.json"
+_LOCK = "lock"
+_MODE = 0o700
+
+_FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
+
+
+class _Memory(msgspec.Struct, gc=False):
+    source: str
+    image: str
+    digests: list[str]
+    created_at: datetime | None = None
+
+
+class _Clock(msgspec.Struct, gc=False):
+    boot_id: str
+    boot_ns: int
+    wall_ns: int
+    suspended_until_boot_ns: int = 0
+
+
+def lock_data_dir(filesystem: Filesystem, data_fd: int, data_dir: str) -> int:
+    """Take the data directory for this engine; returns the descriptor whose closing gives it back.
+
+    Raises:
+        DataDirLockedError: another engine has it.
+        OSError: the lock file cannot be made.
+    """
+    with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
+        fd = filesystem.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=own_fd)
+    try:
+        filesystem.lock(fd)
+    except BlockingIOError:
+        holder = filesystem.read(fd, 32).decode("ascii", "replace").strip()
+        filesystem.close(fd)
+        whose = f" (process {holder})" if holder.isdigit() else ""
+        raise DataDirLockedError(f"{data_dir}: another engine{whose} works on this data directory") from None
+    except OSError:
+        filesystem.close(fd)
+        raise
+    with suppress(OSError):
+        filesystem.write(fd, f"{os.getpid():<31}\n".encode())
+    return fd
+
+
+def load_remembered(filesystem: Filesystem, data_fd: int) -> dict[tuple[str, str], Remembered]:
+    """Read what tags have pointed to; nothing where the record is absent or unreadable.
+
+    Losing it is safe: references are then taken as seen for the first time, which protects more, not less.
+    """
+    try:
+        memories = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_REMEMBERED}", data_fd), type=list[_Memory])
+        return {
+            (memory.source, memory.image): Remembered(frozenset(memory.digests), memory.created_at)
+            for memory in memories
+        }
+    except _FAULTS:
+        return {}
+
+
+def save_remembered(
+    filesystem: Filesystem, data_fd: int, remembered: Mapping[tuple[str, str], Remembered]
+) -> None:
+    """Write what tags have pointed to, durably.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    memories = [
+        _Memory(source, image, sorted(memory.digests), memory.created_at)
+        for (source, image), memory in sorted(remembered.items())
+    ]
+    _save(filesystem, data_fd, _REMEMBERED, msgspec.json.encode(memories))
+
+
+def load_clock_record(filesystem: Filesystem, data_fd: int) -> ClockRecord | None:
+    """Read what the clocks said at the last sweep; None where that is not known."""
+    try:
+        record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_CLOCK}", data_fd), type=_Clock)
+    except _FAULTS:
+        return None
+    return ClockRecord(record.boot_id, record.boot_ns, record.wall_ns, record.suspended_until_boot_ns)
+
+
+def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord) -> None:
+    """Write what the clocks say now.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    document = _Clock(record.boot_id, record.boot_ns, record.wall_ns, record.suspended_until_boot_ns)
+    _save(filesystem, data_fd, _CLOCK, msgspec.json.encode(document), durable=False)
+
+
+def _save(filesystem: Filesystem, data_fd: int, name: str, content: bytes, *, durable: bool = True) -> None:
+    with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as fd:
+        write_file(filesystem, name, content, fd, durable=durable)

@@ -1,0 +1,419 @@
+"""Deleting images: the last look at each, the rename out of the cache, and what must follow it.
+
+Every removal below `images/` happens here, a step at a time from its own descriptor, following no symbolic link, and
+only to a folder that is a digest folder by its name, its metadata and its contents. Callers hold the locks of all
+images of a batch, and have looked at the references after they got them.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
+from contextlib import ExitStack, suppress
+
+import attrs
+
+from hmret.disk.filesystem import Filesystem, Lease
+from hmret.disk.folders import (
+    make_folders,
+    open_folder,
+    opened,
+    read_open_file,
+    remove_empty_folders,
+    step_into,
+)
+from hmret.disk.image_scan import image_of, read_tags
+from hmret.disk.layout import DIGEST_HEX, IMAGES, METADATA, ROOTFS_NAMES, hex_of
+from hmret.disk.state_files import clear_state, look_at_state
+from hmret.disk.trash import Intent, Place, open_trash, places_of, write_intents
+from hmret.model.images import Key
+from hmret.model.planning import Reason
+
+__all__ = ["Candidate", "Failed", "Kept", "LastLook", "Outcome", "Retired", "finish", "retire"]
+
+_NO_LEASES = frozenset(
+    (errno.ENOLCK, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
+)
+"""The file system, or our permissions, do not offer leases; anything else means that the file is open."""
+
+_TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY))
+
+
+@attrs.frozen(order=True)
+class Candidate:
+    """An image that a plan wants deleted."""
+
+    repository: str
+    digest: str
+    unused_since_ns: int
+
+    @property
+    def key(self) -> Key:
+        """The image."""
+        return self.repository, self.digest
+
+
+@attrs.frozen
+class LastLook:
+    """What a batch is judged by, right before it goes."""
+
+    protected: AbstractSet[Key]
+    """Referenced, as found after the locks were got."""
+    unused_for_ns: int
+    now_ns: int
+
+
+@attrs.frozen
+class Retired:
+    """An image that is out of the cache; its bytes wait in the trash."""
+
+    place: Place
+    tags: tuple[str, ...]
+    """The tags that went with it."""
+    faults: tuple[tuple[str, str], ...] = ()
+    """Paths of what should have gone with it and did not, and why."""
+
+    @property
+    def key(self) -> Key:
+        """The image."""
+        return self.place.intent.repository, self.place.intent.digest
+
+
+@attrs.frozen
+class Kept:
+    """An image that stays after all."""
+
+    key: Key
+    reason: Reason | None
+    """None: it has gone by itself."""
+
+
+@attrs.frozen
+class Failed:
+    """An image whose deletion failed; it is whole."""
+
+    key: Key
+    path: str
+    error: OSError
+
+
+Outcome = Retired | Kept | Failed
+
+
+def retire(
+    filesystem: Filesystem,
+    data_fd: int,
+    candidates: Sequence[Candidate],
+    look: LastLook,
+    *,
+    token: str,
+    stopping: Callable[[], bool] = lambda: False,
+) -> tuple[list[Outcome], OSError | None]:
+    """Rename the images of a batch out of the cache, those that still may go.
+
+    Returns what became of each that was come to before it was told to stop, and the error with which leases are
+    refused here, None where they are offered.
+    """
+    with ExitStack() as stack:
+        batch = _Batch(filesystem, data_fd, look, stack)
+        try:
+            intents = batch.announce(token, candidates)
+        except OSError as error:
+            return [Failed(candidate.key, IMAGES, error) for candidate in candidates], None
+        outcomes: list[Outcome] = []
+        for intent in intents:
+            if stopping():
+                break
+            outcomes.append(batch.retire(intent))
+        return outcomes, batch.lease_error
+
+
+def finish(filesystem: Filesystem, data_fd: int, place: Place) -> Outcome:
+    """Finish a deletion that was cut off, or undo it where somebody has the disk open.
+
+    The caller lets nobody else work on this image meanwhile.
+    """
+    intent = place.intent
+    look = LastLook(frozenset(), 0, 0)
+    with ExitStack() as stack:
+        batch = _Batch(filesystem, data_fd, look, stack)
+        try:
+            return batch.finish(place)
+        except OSError as error:
+            return Failed((intent.repository, intent.digest), f"{place.folder}/{place.name}", error)
+
+
+@attrs.define(eq=False)
+class _Files:
+    """The files of one digest folder, each open and, where that is offered, leased."""
+
+    folder_fd: int
+    opened: dict[str, int] = attrs.field(factory=dict)
+    inodes: dict[str, int] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class _Batch:
+    """The open folders of one batch."""
+
+    filesystem: Filesystem
+    data_fd: int
+    look: LastLook
+    stack: ExitStack
+    lease_error: OSError | None = None
+    _images_fd: int = -1
+    _trash_fd: int = -1
+    _repositories: dict[str, tuple[int, Mapping[str, list[str]]]] = attrs.field(factory=dict)
+
+    def announce(self, token: str, candidates: Iterable[Candidate]) -> list[Intent]:
+        """Write the intents of the batch; what is not here any more has one without tags."""
+        intents = []
+        for number, candidate in enumerate(candidates):
+            try:
+                tags = self._repository(candidate.repository)[1].get(candidate.digest, [])
+            except FileNotFoundError:
+                tags = []
+            name = f"{token}.{number}"
+            intents.append(
+                Intent(candidate.repository, candidate.digest, tags, candidate.unused_since_ns, name)
+            )
+        write_intents(self.filesystem, self.data_fd, token, intents)
+        self._open_trash()
+        return intents
+
+    def retire(self, intent: Intent) -> Outcome:
+        """Take the last look at one image, and rename it out of the cache if it may go."""
+        key = intent.repository, intent.digest
+        try:
+            if key in self.look.protected:
+                return Kept(key, Reason.REFERENCED)
+            since_ns = look_at_state(self.filesystem, self.data_fd, key)
+            if since_ns is None:
+                return Kept(key, Reason.NEWLY_UNUSED)
+            if since_ns != intent.unused_since_ns or since_ns + self.look.unused_for_ns > self.look.now_ns:
+                return Kept(key, Reason.RETENTION_WINDOW)
+            return self._rename_out(intent, key)
+        except (FileNotFoundError, NotADirectoryError):
+            return Kept(key, None)
+        except OSError as error:
+            return Failed(key, f"{IMAGES}/{intent.repository}/{hex_of(intent.digest)}", error)
+
+    def finish(self, place: Place) -> Outcome:
+        """Finish a deletion, or put the image back where its disk is open and its place is free."""
+        intent = place.intent
+        key = intent.repository, intent.digest
+        with opened(self.filesystem, step_into(self.filesystem, self.data_fd, place.folder)) as fd:
+            with ExitStack() as leases:
+                files = self._open_files(fd, place.name, leases)
+                is_open = files is not None and not self._lease(files)
+            if is_open and self._put_back(intent, fd, place.name):
+                self._restore_tags(intent)
+                clear_state(self.filesystem, self.data_fd, key)
+                return Kept(key, Reason.OPEN)
+            if place == places_of(intent)[1]:
+                self._hide(fd, place.name)
+        return self._clean_up(place, is_finishing=True)
+
+    def _rename_out(self, intent: Intent, key: Key) -> Outcome:
+        repository_fd = self._repository(intent.repository)[0]
+        with ExitStack() as leases:
+            files = self._open_files(repository_fd, hex_of(intent.digest), leases)
+            if files is None:
+                return Kept(key, Reason.BROKEN)
+            if not self._lease(files):
+                clear_state(self.filesystem, self.data_fd, key)
+                return Kept(key, Reason.OPEN)
+            reason = self._judge(files, intent)
+            if reason is not None:
+                return Kept(key, reason)
+            place, place_fd = self._move(intent, repository_fd)
+            if not self._is_as_leased(files, place, place_fd) and self._put_back(intent, place_fd, place.name):
+                clear_state(self.filesystem, self.data_fd, key)
+                return Kept(key, Reason.OPEN)
+        if place == places_of(intent)[1]:
+            self._hide(repository_fd, place.name)
+        return self._clean_up(place, is_finishing=False)
+
+    def _open_files(self, parent_fd: int, name: str, stack: ExitStack) -> _Files | None:
+        """Open a digest folder and each file in it; None where it holds anything but files."""
+        folder_fd = open_folder(self.filesystem, name, parent_fd)
+        stack.callback(self.filesystem.close, folder_fd)
+        files = _Files(folder_fd)
+        with self.filesystem.scandir(folder_fd) as entries:
+            names = [entry.name for entry in entries]
+        for file_name in names:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+            try:
+                fd = self.filesystem.open(file_name, flags, dir_fd=folder_fd)
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    return None
+                raise
+            stack.callback(self.filesystem.close, fd)
+            found = self.filesystem.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                return None
+            files.opened[file_name] = fd
+            files.inodes[file_name] = found.st_ino
+        return files
+
+    def _lease(self, files: _Files) -> bool:
+        """Take the kernel's word that nobody has any of the files open; True where it does not give it."""
+        for fd in files.opened.values():
+            try:
+                self.filesystem.take_lease(fd)
+            except OSError as error:
+                if error.errno not in _NO_LEASES:
+                    return False
+                self.lease_error = error
+        return True
+
+    def _judge(self, files: _Files, intent: Intent) -> Reason | None:
+        """Say why this folder is not one that may be deleted; None: it may be."""
+        metadata_fd = files.opened.get(METADATA)
+        disks = [files.opened[name] for name in ROOTFS_NAMES if name in files.opened]
+        if metadata_fd is None or not disks:
+            return Reason.BROKEN
+        content = read_open_file(self.filesystem, metadata_fd)
+        disk = self.filesystem.fstat(disks[0])
+        image = image_of(content, disk, "", intent.repository, hex_of(intent.digest))
+        if image.broken is not None:
+            return Reason.BROKEN
+        return None if image.status == "ready" else Reason.NOT_READY
+
+    def _move(self, intent: Intent, repository_fd: int) -> tuple[Place, int]:
+        """Rename a digest folder into the trash, or beside itself where that is another file system."""
+        in_trash, beside = places_of(intent)
+        hexadecimal = hex_of(intent.digest)
+        if not DIGEST_HEX.fullmatch(hexadecimal):
+            raise OSError(errno.EINVAL, "not the name of a digest folder")
+        try:
+            self.filesystem.rename(
+                hexadecimal, in_trash.name, src_dir_fd=repository_fd, dst_dir_fd=self._trash_fd
+            )
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self.filesystem.rename(
+                hexadecimal, beside.name, src_dir_fd=repository_fd, dst_dir_fd=repository_fd
+            )
+            return beside, repository_fd
+        return in_trash, self._trash_fd
+
+    def _is_as_leased(self, files: _Files, place: Place, place_fd: int) -> bool:
+        """Tell whether what was renamed is what was looked at, and nobody has begun to open it meanwhile."""
+        moved = self.filesystem.stat(place.name, dir_fd=place_fd, follow_symlinks=False)
+        if moved.st_ino != self.filesystem.fstat(files.folder_fd).st_ino:
+            return False
+        with self.filesystem.scandir(files.folder_fd) as entries:
+            names = {entry.name for entry in entries}
+        if names != files.opened.keys():
+            return False
+        for name, fd in files.opened.items():
+            found = self.filesystem.stat(name, dir_fd=files.folder_fd, follow_symlinks=False)
+            if found.st_ino != files.inodes[name]:
+                return False
+            if self.lease_error is None and self.filesystem.ask_lease(fd) != Lease.HELD:
+                return False
+        return True
+
+    def _put_back(self, intent: Intent, place_fd: int, name: str) -> bool:
+        """Rename an image back to where it was; False where a fresh one has come there meanwhile."""
+        path = f"{IMAGES}/{intent.repository}"
+        with opened(self.filesystem, make_folders(self.filesystem, self.data_fd, path)) as repository_fd:
+            try:
+                self.filesystem.rename(
+                    name, hex_of(intent.digest), src_dir_fd=place_fd, dst_dir_fd=repository_fd
+                )
+            except OSError as error:
+                if error.errno in _TAKEN:
+                    return False
+                raise
+        return True
+
+    def _hide(self, repository_fd: int, name: str) -> None:
+        """Remove the metadata of a folder that had to stay below `images/`: nobody then takes it for an image."""
+        with suppress(FileNotFoundError), opened(
+            self.filesystem, open_folder(self.filesystem, name, repository_fd)
+        ) as fd:
+            self.filesystem.unlink(METADATA, dir_fd=fd)
+
+    def _clean_up(self, place: Place, *, is_finishing: bool) -> Retired:
+        """Remove the tags and the state of an image that is out of the cache, and the folders left empty."""
+        intent = place.intent
+        key = intent.repository, intent.digest
+        faults: list[tuple[str, str]] = []
+        tags: list[str] = []
+        try:
+            repository_fd, known = self._repository(intent.repository)
+            names = known.get(intent.digest, []) if is_finishing else intent.tags
+            tags = self._remove_tags(repository_fd, hex_of(intent.digest), names)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            faults.append((f"{IMAGES}/{intent.repository}", os.strerror(error.errno or 0)))
+        try:
+            if look_at_state(self.filesystem, self.data_fd, key) == intent.unused_since_ns:
+                clear_state(self.filesystem, self.data_fd, key)
+        except OSError as error:
+            faults.append((f"state of {intent.repository}@{intent.digest}", os.strerror(error.errno or 0)))
+        self._tidy(intent.repository)
+        return Retired(place, tuple(tags), tuple(faults))
+
+    def _remove_tags(self, repository_fd: int, hexadecimal: str, tags: Iterable[str]) -> list[str]:
+        """Remove the tags that still point to a digest, while its folder is absent."""
+        removed: list[str] = []
+        for tag in tags:
+            with suppress(FileNotFoundError):
+                if self.filesystem.readlink(tag, dir_fd=repository_fd) != hexadecimal:
+                    continue
+                if self._exists(repository_fd, hexadecimal):
+                    break
+                self.filesystem.unlink(tag, dir_fd=repository_fd)
+                removed.append(tag)
+        # hypeman may have pulled the digest again between the look and the removal: then its tags are wanted.
+        if removed and self._exists(repository_fd, hexadecimal):
+            self._link(repository_fd, hexadecimal, removed)
+            return []
+        return removed
+
+    def _restore_tags(self, intent: Intent) -> None:
+        """Make the tags of an image that was put back, where nothing has taken their names."""
+        path = f"{IMAGES}/{intent.repository}"
+        with opened(self.filesystem, step_into(self.filesystem, self.data_fd, path)) as repository_fd:
+            self._link(repository_fd, hex_of(intent.digest), intent.tags)
+
+    def _link(self, repository_fd: int, hexadecimal: str, tags: Iterable[str]) -> None:
+        for tag in tags:
+            with suppress(FileExistsError):
+                self.filesystem.symlink(hexadecimal, tag, dir_fd=repository_fd)
+
+    def _exists(self, repository_fd: int, hexadecimal: str) -> bool:
+        try:
+            self.filesystem.stat(hexadecimal, dir_fd=repository_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _tidy(self, repository: str) -> None:
+        with suppress(OSError):
+            remove_empty_folders(self.filesystem, self._open_images(), repository)
+
+    def _repository(self, name: str) -> tuple[int, Mapping[str, list[str]]]:
+        """Open a repository and read its tags, once a batch."""
+        known = self._repositories.get(name)
+        if known is None:
+            fd = step_into(self.filesystem, self._open_images(), name)
+            self.stack.callback(self.filesystem.close, fd)
+            known = self._repositories[name] = fd, read_tags(self.filesystem, fd)
+        return known
+
+    def _open_images(self) -> int:
+        if self._images_fd < 0:
+            self._images_fd = step_into(self.filesystem, self.data_fd, IMAGES)
+            self.stack.callback(self.filesystem.close, self._images_fd)
+        return self._images_fd
+
+    def _open_trash(self) -> None:
+        self._trash_fd = open_trash(self.filesystem, self.data_fd)
+        self.stack.callback(self.filesystem.close, self._trash_fd)

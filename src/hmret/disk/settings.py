@@ -1,0 +1,348 @@
+"""The settings of one engine, gathered from flags, the environment, hypeman's config file and the defaults.
+
+Flags win over the environment, the environment over the file, the file over the defaults. Every value is checked
+where it was read, even if another one wins over it, so that an error can name the line, the variable or the flag.
+"""
+
+import os
+import pathlib
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal, Protocol
+
+import attrs
+
+from hmret.disk.yaml_nodes import (
+    COUNT,
+    COUNT_EXPECTED,
+    MAX_COUNT,
+    Place,
+    compose_document,
+    find_values,
+    name_unknown,
+    show,
+)
+from hmret.model.config import AutoDelete, RetentionConfig
+from hmret.model.durations import parse_duration
+from hmret.model.errors import ConfigError
+from hmret.model.patterns import why_never
+
+__all__ = ["Setting", "Settings", "find_warnings", "load_settings"]
+
+Source = Literal["default", "file", "environment", "flag"]
+
+_AUTO_DELETE = "images.auto_delete"
+_SECTIONS = (_AUTO_DELETE, "hmret")  # hypeman's own keys are everywhere else
+_MAX_FILE_BYTES = 1 << 20
+_MAX_SOCKET_BYTES = 107  # sun_path of a Linux socket address, without its NUL
+_MAX_PROBLEM = 160  # characters
+_OTHERS_MAY_WRITE = stat.S_IWOTH
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_FALSE = ("0", "f", "F", "FALSE", "false", "False")
+_FLAGS = {
+    "images.auto_delete.enabled": "--enable",
+    "images.auto_delete.allowed": "--allow",
+    "hmret.enabled": "--enable",
+    "hmret.pinned": "--pin",
+}
+
+
+@attrs.frozen
+class Setting:
+    """One effective value and where it came from."""
+
+    value: object
+    """Ready for JSON: durations are seconds, as a float, and patterns a list; None: unset."""
+    source: Source
+
+
+@attrs.frozen
+class Settings:
+    """All settings of one engine."""
+
+    config: RetentionConfig
+    values: Mapping[str, Setting]
+    """Every setting by its dotted key, always in the same order."""
+    config_file: str | None
+    """The file that was read; None: none."""
+    warnings: tuple[str, ...]
+    """What is allowed but probably not meant; one line each."""
+
+
+class _Value(Protocol):
+    """A value as its source has it; each call raises ConfigError where it is something else."""
+
+    @property
+    def place(self) -> Place: ...
+    def boolean(self) -> bool: ...
+    def count(self) -> int: ...
+    def text(self, expected: str) -> str: ...
+    def texts(self, expected: str) -> list[tuple[Place, str]]: ...
+
+
+@attrs.frozen
+class _VariableValue:
+    """The text of an environment variable."""
+
+    place: Place
+    content: str
+
+    def boolean(self) -> bool:
+        if self.content not in _TRUE + _FALSE:  # the spellings of Go's strconv.ParseBool
+            raise self.place.error(f"expected true or false, got {show(self.content)!r}")
+        return self.content in _TRUE
+
+    def count(self) -> int:
+        if COUNT.fullmatch(self.content) is None:
+            raise self.place.error(f"expected {COUNT_EXPECTED}, got {show(self.content)!r}")
+        return int(self.content)
+
+    def text(self, expected: str) -> str:  # noqa: ARG002 - a variable is always a text
+        return self.content
+
+    def texts(self, expected: str) -> list[tuple[Place, str]]:
+        elements = self.content.split(",") if self.content else []
+        if not all(element.strip() for element in elements):
+            raise self.place.error(f"expected {expected} between commas, got {show(self.content)!r}")
+        return [(self.place, element) for element in elements]
+
+
+@attrs.frozen
+class _FlagValue:
+    """A value that the command line has typed already."""
+
+    place: Place
+    content: object
+
+    def boolean(self) -> bool:
+        if not isinstance(self.content, bool):
+            raise self._unexpected("true or false")
+        return self.content
+
+    def count(self) -> int:
+        if isinstance(self.content, bool) or not isinstance(self.content, int):
+            raise self._unexpected(COUNT_EXPECTED)
+        if not 0 <= self.content <= MAX_COUNT:
+            raise self.place.error(f"expected {COUNT_EXPECTED}, got one out of range")
+        return self.content
+
+    def text(self, expected: str) -> str:
+        if not isinstance(self.content, str):
+            raise self._unexpected(expected)
+        return self.content
+
+    def texts(self, expected: str) -> list[tuple[Place, str]]:
+        if isinstance(self.content, str) or not isinstance(self.content, Sequence):
+            raise self._unexpected(f"a list, each element {expected}")
+        elements = [_FlagValue(self.place, element) for element in self.content]
+        return [(self.place, element.text(expected)) for element in elements]
+
+    def _unexpected(self, expected: str) -> ConfigError:
+        return self.place.error(f"expected {expected}, got {show(repr(self.content))}")
+
+
+@attrs.frozen
+class _Key:
+    """A setting: its dotted key, how it is read, and what a text of it must be."""
+
+    name: str
+    read: "Callable[[_Key, _Value], object]"
+    expected: str = ""
+
+    @property
+    def field(self) -> str:
+        return self.name.rpartition(".")[2]
+
+    @property
+    def owner(self) -> Callable[..., Any]:
+        """The class whose field this is."""
+        return AutoDelete if self.name.startswith(_AUTO_DELETE) else RetentionConfig
+
+    @property
+    def variable(self) -> str:
+        return self.name.upper().replace(".", "__")
+
+    @property
+    def flag(self) -> str:
+        return _FLAGS.get(self.name, f"--{self.field.replace('_', '-')}")
+
+    def check(self, place: Place, value: object) -> Any:
+        """Let the owner check the value; what it finds is told with the place."""
+        try:
+            return getattr(self.owner(**{self.field: value}), self.field)
+        except ConfigError as error:
+            raise place.error(show(str(error).removeprefix(f"{self.field}: "), _MAX_PROBLEM)) from None
+
+
+def _read_boolean(_key: _Key, value: _Value) -> bool:
+    return value.boolean()
+
+
+def _read_count(_key: _Key, value: _Value) -> int:
+    return value.count()
+
+
+def _read_text(key: _Key, value: _Value) -> object:
+    return key.check(value.place, _check_unicode(value.place, value.text(key.expected)))
+
+
+def _read_duration(key: _Key, value: _Value) -> object:
+    text = value.text(key.expected)
+    try:
+        nanoseconds = parse_duration(text)
+    except ValueError:
+        raise value.place.error(f"expected {key.expected}, got {show(text)!r}") from None
+    if nanoseconds <= 0:
+        raise value.place.error(f"expected a duration of more than zero, got {show(text)!r}")
+    return timedelta(microseconds=-(-nanoseconds // 1000))
+
+
+def _read_patterns(key: _Key, value: _Value) -> tuple[str, ...]:
+    patterns: list[str] = []
+    for place, text in value.texts(key.expected):
+        patterns.extend(key.check(place, [_check_unicode(place, text)]))
+    return tuple(patterns)
+
+
+def _check_unicode(place: Place, text: str) -> str:
+    # Bytes of the environment that are not UTF-8 arrive as lone surrogates, which no report could print.
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise place.error(f"expected UTF-8, got {show(text)!r}")
+    return text
+
+
+_DURATION = "a Go duration of at most 2562047h, such as 720h or 1h30m (days are not a unit)"
+_PATTERN = "a repository pattern"
+_KEYS = (
+    _Key("data_dir", _read_text, "a path"),
+    _Key("images.auto_delete.enabled", _read_boolean),
+    _Key("images.auto_delete.unused_for", _read_duration, _DURATION),
+    _Key("images.auto_delete.allowed", _read_patterns, _PATTERN),
+    _Key("hmret.enabled", _read_boolean),
+    _Key("hmret.sweep_interval", _read_duration, _DURATION),
+    _Key("hmret.pinned", _read_patterns, _PATTERN),
+    _Key("hmret.max_deletes_per_sweep", _read_count),
+    _Key("hmret.unreadable_references", _read_text, "suspend or ignore"),
+    _Key("hmret.control_socket", _read_text, "a path"),
+    _Key("hmret.metrics_listen", _read_text, "host:port"),
+    _Key("hmret.journal", _read_boolean),
+)
+
+
+def load_settings(
+    *,
+    config_file: str | None,
+    environment: Mapping[str, str],
+    flags: Mapping[str, object],
+    default_files: Sequence[str] = ("/etc/hypeman/config.yaml",),
+) -> Settings:
+    """Gather the settings of one engine; reads at most one config file.
+
+    The file is `config_file`, else what the variable HMRET_CONFIG names, else the first of `default_files` that is
+    there. `flags` are values by dotted key, typed as the command line has them, durations as text; None: not given.
+
+    Raises:
+        ConfigError: the file cannot be read or a setting is not usable; the message is one line.
+        KeyError: `flags` holds a key that is no setting.
+    """
+    file = _open_config_file(config_file, environment, default_files)
+    found: dict[str, tuple[Source, Any]] = {}
+    given: tuple[tuple[Source, Mapping[str, _Value]], ...] = (
+        ("file", {} if file is None else _file_values(file)),
+        ("environment", _variable_values(environment)),
+        ("flag", _flag_values(flags)),
+    )
+    for source, values in given:
+        found |= {key.name: (source, key.read(key, values[key.name])) for key in _KEYS if key.name in values}
+    config = _make_config({name: value for name, (_, value) in found.items()})
+    effective = {
+        key.name: Setting(_for_json(_current(config, key)), found.get(key.name, ("default", None))[0]) for key in _KEYS
+    }
+    about_file = () if file is None else file.warnings
+    return Settings(config, effective, file and file.path, about_file + find_warnings(config, effective))
+
+
+def find_warnings(config: RetentionConfig, values: Mapping[str, Setting]) -> tuple[str, ...]:
+    """Look for settings that are allowed but probably not meant; looks at the data directory on the disk."""
+    auto_delete = config.auto_delete
+    warnings = [
+        f"{key}: {reason}"
+        for key, patterns in ((f"{_AUTO_DELETE}.allowed", auto_delete.allowed), ("hmret.pinned", config.pinned))
+        for reason in map(why_never, patterns)
+        if reason is not None
+    ]
+    if config.active and not auto_delete.allowed:
+        warnings.append(f"{_AUTO_DELETE}.allowed: empty, so nothing is eligible for deletion")
+    if any(not pattern.strip("*") for pattern in config.pinned):
+        warnings.append("hmret.pinned: covers every repository, so nothing is eligible for deletion")
+    both = [values[key] for key in (f"{_AUTO_DELETE}.enabled", "hmret.enabled")]
+    if all(setting.value is True and setting.source in ("file", "environment") for setting in both):
+        warnings.append(
+            f"{_AUTO_DELETE}.enabled and hmret.enabled: both true, so beside a hypeman server two controllers "
+            f"delete; {_AUTO_DELETE}.enabled should be false there"
+        )
+    if config.unreadable_references == "ignore":
+        warnings.append(
+            "hmret.unreadable_references: ignore is less safe, "
+            "an image whose only reference cannot be read may be deleted"
+        )
+    if len(os.fsencode(config.control_socket)) > _MAX_SOCKET_BYTES:
+        warnings.append(f"hmret.control_socket: longer than the {_MAX_SOCKET_BYTES} bytes that a socket's path may have")
+    if config.metrics_listen.startswith(("0.0.0.0:", "[::]:")):
+        warnings.append(f"hmret.metrics_listen: {config.metrics_listen} is open to every network of this host")
+    return (*_look_at_data_dir(config.data_dir), *warnings)
+
+
+def _look_at_data_dir(data_dir: str) -> list[str]:
+    warnings = [] if os.path.isabs(data_dir) else [f"data_dir: {data_dir!r} depends on the folder hmret starts in"]
+    for path, effect in ((data_dir, ""), (os.path.join(data_dir, "images"), ", so there is nothing to do")):
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        except OSError as error:
+            return [*warnings, f"data_dir: {path!r}: {_reason(error)}{effect}"]
+        if not is_folder:
+            return [*warnings, f"data_dir: {path!r} is not a folder{effect}"]
+    return warnings
+
+
+def _make_config(found: Mapping[str, Any]) -> RetentionConfig:
+    fields = {owner: {key.field: found[key.name] for key in _KEYS if key.owner is owner and key.name in found} for owner in (AutoDelete, RetentionConfig)}
+    return RetentionConfig(auto_delete=AutoDelete(**fields[AutoDelete]), **fields[RetentionConfig])
+
+
+def _current(config: RetentionConfig, key: _Key) -> object:
+    return getattr(config.auto_delete if key.owner is AutoDelete else config, key.field)
+
+
+def _for_json(value: object) -> object:
+    match value:
+        case timedelta():
+            return value.total_seconds()
+        case tuple():
+            return list(value)
+    return value
+
+
+@attrs.frozen
+class _ConfigFile:
+    """The text of the config file."""
+
+    path: str
+    text: str
+    warnings: tuple[str, ...]
+
+
+def _open_config_file(
+    config_file: str | None, environment: Mapping[str, str], default_files: Sequence[str]
+) -> _ConfigFile | None:
+    named = config_file if config_file is not None else environment.get("HMRET_CONFIG") or None
+    for path in default_files if named is None else (named,):
+        try:
+            return _read_config_file(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if named is not None:
+                raise _unreadable(path, error) from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            raise _unreadable(path, error) from None
+    return None

@@ -1,0 +1,117 @@
+"""Reading and writing retention states, one folder or one batch at a call."""
+
+import re
+from collections.abc import Iterable
+
+import attrs
+
+from hmret.disk.documents import UnreadableError, encode_state, read_state
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import (
+    make_folders,
+    open_folder,
+    opened,
+    read_file,
+    remove_empty_folders,
+    step_into,
+    write_file,
+)
+from hmret.disk.layout import FOLDER_NAME, RETENTION, digest_of, hex_of
+from hmret.model.images import Key
+
+__all__ = ["StateFolder", "clear_state", "look_at_state", "scan_states", "write_states"]
+
+_STATE_NAME = re.compile(r"([0-9a-f]{64})\.json")
+
+
+@attrs.frozen
+class StateFolder:
+    """What one folder below `image-retention/` holds."""
+
+    states: dict[Key, int | None] = attrs.field(factory=dict)
+    """`unused_since` in nanoseconds; None where it is not set or the file cannot be read."""
+    subfolders: tuple[str, ...] = ()
+    corrupt: tuple[tuple[str, str], ...] = ()
+    """Paths of states that could not be read, and why."""
+
+
+def scan_states(filesystem: Filesystem, retention_fd: int, path: str) -> StateFolder:
+    """Read the states in one folder below `image-retention/` (`""`: that itself).
+
+    A state that cannot be read counts as one that is not set: it restarts its own timer and stops nothing else.
+    """
+    found = StateFolder()
+    subfolders: list[str] = []
+    corrupt: list[tuple[str, str]] = []
+    try:
+        fd = open_folder(filesystem, path or ".", retention_fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return found
+    except OSError as error:
+        return StateFolder(corrupt=((f"{RETENTION}/{path}", error.strerror or str(error)),))
+    with opened(filesystem, fd), filesystem.scandir(fd) as entries:
+        for entry in entries:
+            name = entry.name
+            match = _STATE_NAME.fullmatch(name)
+            if match is not None and not entry.is_dir(follow_symlinks=False):
+                key = path, digest_of(match[1])
+                try:
+                    found.states[key] = read_state(read_file(filesystem, name, fd), *key)
+                except FileNotFoundError:
+                    continue
+                except (OSError, UnreadableError) as error:
+                    found.states[key] = None
+                    corrupt.append((f"{RETENTION}/{path}/{name}", str(error)))
+            elif FOLDER_NAME.fullmatch(name) and entry.is_dir(follow_symlinks=False):
+                subfolders.append(f"{path}/{name}" if path else name)
+    return attrs.evolve(found, subfolders=tuple(subfolders), corrupt=tuple(corrupt))
+
+
+def look_at_state(filesystem: Filesystem, data_fd: int, key: Key) -> int | None:
+    """Read one state afresh; None where there is none, or it is not set or unreadable."""
+    repository, digest = key
+    path = f"{RETENTION}/{repository}/{hex_of(digest)}.json"
+    try:
+        return read_state(read_file(filesystem, path, data_fd), repository, digest)
+    except (OSError, UnreadableError):
+        return None
+
+
+def write_states(
+    filesystem: Filesystem, data_fd: int, keys: Iterable[Key], unused_since_ns: int
+) -> list[tuple[Key, OSError]]:
+    """Start the timers of some images; returns those that could not be written, and why.
+
+    Not forced to the disk: what a power loss takes with it is a timer, which then starts again later.
+    """
+    failed: list[tuple[Key, OSError]] = []
+    for key in keys:
+        repository, digest = key
+        try:
+            with opened(filesystem, make_folders(filesystem, data_fd, f"{RETENTION}/{repository}")) as fd:
+                content = encode_state(repository, digest, unused_since_ns)
+                write_file(filesystem, f"{hex_of(digest)}.json", content, fd, durable=False)
+        except OSError as error:
+            failed.append((key, error))
+    return failed
+
+
+def clear_state(filesystem: Filesystem, data_fd: int, key: Key, *, durable: bool = False) -> bool:
+    """Remove the state of one image, and the folders that this leaves empty; returns whether there was one.
+
+    With `durable` it stays removed through a power loss.
+
+    Raises:
+        OSError: it is there and could not be removed.
+    """
+    repository, digest = key
+    try:
+        with opened(filesystem, step_into(filesystem, data_fd, f"{RETENTION}/{repository}")) as fd:
+            filesystem.unlink(f"{hex_of(digest)}.json", dir_fd=fd)
+            if durable:
+                filesystem.fsync(fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    with opened(filesystem, step_into(filesystem, data_fd, RETENTION)) as fd:
+        remove_empty_folders(filesystem, fd, repository)
+    return True

@@ -1,0 +1,187 @@
+"""hmret's trash: intents, what they promise, and freeing the bytes.
+
+Before a batch of images is renamed out of the cache, one file of intents is written durably beside the place that
+they go to. Whatever cuts the work off, the intents say what is left to do: an image that stands in the trash has been
+deleted, and its tags and its state go too; one that does not has either not been touched or is gone for good.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import attrs
+import msgspec
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import (
+    make_folders,
+    open_folder,
+    opened,
+    read_file,
+    remove_empty_folders,
+    step_into,
+    write_file,
+)
+from hmret.disk.image_scan import BLOCK
+from hmret.disk.layout import IMAGES, METADATA, OWN, ROOTFS_NAMES, TRASH
+
+__all__ = [
+    "Intent",
+    "Place",
+    "drop_intents",
+    "erase",
+    "free",
+    "list_trash",
+    "new_token",
+    "open_trash",
+    "places_of",
+    "read_intents",
+    "write_intents",
+]
+
+_SUFFIX = ".json"
+_BESIDE = ".hmret-"
+"""Begins the name of a retired folder that had to stay on its own file system; no scan looks at such names."""
+
+
+class Intent(msgspec.Struct, frozen=True, gc=False):
+    """One image that is about to be renamed out of the cache."""
+
+    repository: str
+    digest: str
+    tags: list[str]
+    unused_since_ns: int
+    name: str
+    """Of the folder in the trash; no other intent ever has it."""
+
+
+@attrs.frozen
+class Place:
+    """Where a retired folder stands."""
+
+    intent: Intent
+    folder: str
+    """The folder that holds it, below the data directory."""
+    name: str
+
+
+def open_trash(filesystem: Filesystem, data_fd: int) -> int:
+    """Open the trash, making it where it is missing."""
+    return make_folders(filesystem, data_fd, f"{OWN}/{TRASH}", 0o700)
+
+
+def places_of(intent: Intent) -> tuple[Place, Place]:
+    """Say where the folder of an intent may stand: in the trash, or, on another file system, beside itself."""
+    return (
+        Place(intent, f"{OWN}/{TRASH}", intent.name),
+        Place(intent, f"{IMAGES}/{intent.repository}", _BESIDE + intent.name),
+    )
+
+
+def write_intents(filesystem: Filesystem, data_fd: int, token: str, intents: Iterable[Intent]) -> None:
+    """Write down, durably, what is about to be done."""
+    with opened(filesystem, open_trash(filesystem, data_fd)) as fd:
+        write_file(filesystem, token + _SUFFIX, msgspec.json.encode(list(intents)), fd, durable=True)
+
+
+def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Intent]:
+    """Read a file of intents; empty where it has gone or cannot be read."""
+    path = f"{OWN}/{TRASH}/{token}{_SUFFIX}"
+    try:
+        return msgspec.json.decode(read_file(filesystem, path, data_fd), type=list[Intent])
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+        return []
+
+
+def drop_intents(filesystem: Filesystem, data_fd: int, token: str) -> None:
+    """Forget a file of intents: all that it says is done."""
+    with suppress(FileNotFoundError), opened(filesystem, step_into(filesystem, data_fd, f"{OWN}/{TRASH}")) as fd:
+        filesystem.unlink(token + _SUFFIX, dir_fd=fd)
+
+
+def list_trash(filesystem: Filesystem, data_fd: int) -> tuple[list[str], list[str]]:
+    """List the trash: the tokens of the files of intents, and the names of everything else."""
+    try:
+        fd = step_into(filesystem, data_fd, f"{OWN}/{TRASH}")
+    except FileNotFoundError:
+        return [], []
+    with opened(filesystem, fd), filesystem.scandir(fd) as entries:
+        names = sorted(entry.name for entry in entries)
+    tokens = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+    return tokens, [name for name in names if not name.endswith(_SUFFIX)]
+
+
+def free(
+    filesystem: Filesystem, data_fd: int, place: Place, stopping: Callable[[], bool] = lambda: False
+) -> int | None:
+    """Erase a retired folder, and remove the folders left empty by that; as `erase`."""
+    freed = erase(filesystem, data_fd, place.folder, place.name, stopping)
+    if freed is not None and place.folder.startswith(IMAGES):
+        with suppress(OSError), opened(filesystem, step_into(filesystem, data_fd, IMAGES)) as fd:
+            remove_empty_folders(filesystem, fd, place.intent.repository)
+    return freed
+
+
+def erase(
+    filesystem: Filesystem, data_fd: int, folder: str, name: str, stopping: Callable[[], bool] = lambda: False
+) -> int | None:
+    """Free the bytes of what has been retired; returns the blocks of disks that came free, in bytes.
+
+    None where it was told to stop first; the rest is left for the next time. Nothing there is nothing to do.
+
+    Raises:
+        OSError: something could not be removed.
+    """
+    try:
+        fd = step_into(filesystem, data_fd, folder)
+    except FileNotFoundError:
+        return 0
+    with opened(filesystem, fd):
+        return _erase(filesystem, fd, name, stopping)
+
+
+def _erase(filesystem: Filesystem, parent_fd: int, name: str, stopping: Callable[[], bool]) -> int | None:
+    try:
+        fd = open_folder(filesystem, name, parent_fd)
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        filesystem.unlink(name, dir_fd=parent_fd)
+        return 0
+    freed = 0
+    with opened(filesystem, fd):
+        with filesystem.scandir(fd) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        # The metadata goes first: what is left of an image then no longer looks like one.
+        for entry_name, is_folder in sorted(found, key=lambda item: (item[0] != METADATA, item)):
+            if stopping():
+                return None
+            if is_folder:
+                below = _erase(filesystem, fd, entry_name, stopping)
+                if below is None:
+                    return None
+                freed += below
+            else:
+                freed += _unlink(filesystem, fd, entry_name)
+    filesystem.rmdir(name, dir_fd=parent_fd)
+    return freed
+
+
+def _unlink(filesystem: Filesystem, fd: int, name: str) -> int:
+    """Remove one file; returns the bytes that this frees of a disk, 0 while it has other links."""
+    freed = 0
+    if name in ROOTFS_NAMES:
+        found = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+            freed = found.st_blocks * BLOCK
+    filesystem.unlink(name, dir_fd=fd)
+    return freed
+
+
+def new_token() -> str:
+    """Make a name that no batch before had."""
+    return os.urandom(8).hex()

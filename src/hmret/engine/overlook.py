@@ -1,0 +1,122 @@
+"""Taking the inventory: everything that a plan decides on, asked of the actors."""
+
+from collections.abc import Sequence, Set as AbstractSet
+from datetime import datetime
+
+import anyio
+import attrs
+
+from hmret.actors.locks import Lease
+from hmret.actors.reference_collector import Collected, ReferenceCollector
+from hmret.actors.scanner import Scanner, ScanResult
+from hmret.actors.state_keeper import StateKeeper, StatesLoaded
+from hmret.actors.threads import Threads
+from hmret.disk.layout import IMAGES
+from hmret.model.config import RetentionConfig
+from hmret.model.images import Cause, Inventory, Key, Suspension
+from hmret.model.planning import Plan, plan
+from hmret.model.policy import Policy
+from hmret.model.protection import named_tags
+
+__all__ = ["Overlook", "Survey"]
+
+
+@attrs.frozen(eq=False)
+class Survey:
+    """An inventory, and what was odd about it."""
+
+    inventory: Inventory
+    newer_layout: tuple[str, ...]
+    corrupt_states: tuple[tuple[str, str], ...]
+    ignored_references: tuple[tuple[str, str], ...]
+    """Unreadable references that the operator told to ignore."""
+
+
+@attrs.frozen(eq=False)
+class Overlook:
+    """Asks the actors for all that there is."""
+
+    config: RetentionConfig
+    scanner: Scanner
+    references: ReferenceCollector
+    states: StateKeeper
+    threads: Threads
+
+    async def survey(
+        self,
+        *,
+        leases: Sequence[Lease] = (),
+        clock_fault: str | None = None,
+        backing_off: AbstractSet[Key] = frozenset(),
+    ) -> Survey:
+        """Take the inventory of everything."""
+        found: dict[str, object] = {}
+
+        async def ask(name: str) -> None:
+            match name:
+                case "images":
+                    found[name] = await self.scanner.scan()
+                case "states":
+                    found[name] = await self.states.load()
+                case _:
+                    found[name] = await self.references.collect()
+
+        async with anyio.create_task_group() as tasks:
+            for name in ("images", "states", "references"):
+                tasks.start_soon(ask, name)
+        scan, states, collected = found["images"], found["states"], found["references"]
+        assert isinstance(scan, ScanResult)
+        assert isinstance(states, StatesLoaded)
+        assert isinstance(collected, Collected)
+        link_times = await self.scanner.link_times(named_tags(collected.references, open_ended=True))
+        ignoring = self.config.unreadable_references == "ignore"
+        return Survey(
+            inventory=Inventory(
+                repositories=scan.repositories,
+                states=states.states,
+                references=collected.references,
+                remembered=collected.remembered,
+                link_times=link_times,
+                leased=frozenset(lease.key for lease in leases),
+                suspensions=tuple(self._suspensions(scan, collected, clock_fault)),
+                unlisted=("",) if scan.is_absent else tuple(path for path, _ in scan.unlisted),
+                unread_sources=collected.unread_sources,
+                backing_off=backing_off,
+            ),
+            newer_layout=scan.newer_layout,
+            corrupt_states=states.corrupt,
+            ignored_references=collected.unreadable if ignoring else (),
+        )
+
+    async def decide(self, survey: Survey, now: datetime) -> Plan:
+        """Make the plan, in a thread: at 100,000 images it takes too long for an event loop."""
+        return await self.threads.run(plan, survey.inventory, Policy.of(self.config), now)
+
+    def reference_suspensions(self, unreadable: Sequence[tuple[str, str]]) -> list[Suspension]:
+        """Say why unreadable references suspend deletion; nothing where they are to be ignored."""
+        if self.config.unreadable_references == "ignore":
+            return []
+        remedy = "repair or remove it, or set hmret.unreadable_references: ignore"
+        return [
+            Suspension(Cause.UNREADABLE_REFERENCE, self._absolute(path), f"{problem}; {remedy}")
+            for path, problem in unreadable
+        ]
+
+    def _suspensions(
+        self, scan: ScanResult, collected: Collected, clock_fault: str | None
+    ) -> list[Suspension]:
+        causes = self.reference_suspensions(collected.unreadable)
+        if clock_fault is not None:
+            remedy = "check the time; deletion resumes by itself one hour after the clock has settled"
+            causes.append(Suspension(Cause.CLOCK_JUMP, "", f"{clock_fault}; {remedy}"))
+        for path, problem in scan.unlisted:
+            where = self._absolute(f"{IMAGES}/{path}".rstrip("/"))
+            remedy = "give hmret the right to list it, or repair the file system"
+            causes.append(Suspension(Cause.UNREADABLE_CACHE, where, f"{problem}; {remedy}"))
+        return causes
+
+    def _absolute(self, path: str) -> str:
+        return f"{self.config.data_dir.rstrip('/')}/{path}" if "/" in path or path in _FOLDERS else path
+
+
+_FOLDERS = frozenset((IMAGES, "guests", "snapshots"))

@@ -1,0 +1,18 @@
+"""What an engine stands on: a disk, clocks, and threads."""
+
+import attrs
+
+from hmret.actors.threads import Threads, WorkerThreads
+from hmret.disk.clock import HOST_CLOCK, Clock
+from hmret.disk.filesystem import POSIX, Filesystem
+
+__all__ = ["Surroundings"]
+
+
+@attrs.frozen
+class Surroundings:
+    """The host's own by default; tests and the demonstration put others in their place."""
+
+    filesystem: Filesystem = POSIX
+    clock: Clock = HOST_CLOCK
+    threads: Threads = attrs.field(factory=WorkerThreads)

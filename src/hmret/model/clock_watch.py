@@ -1,0 +1,75 @@
+"""The guard against a wall clock that cannot be trusted.
+
+A clock that jumps forward makes everything due at once; one that jumps back makes nothing due for years. Whether it
+jumped is told by the boot-time clock, which nobody sets: both must have moved alike since the last sweep.
+"""
+
+import attrs
+
+from hmret.model.times import SECOND, format_time
+
+__all__ = ["ClockReading", "ClockRecord", "watch_clock"]
+
+_TOLERANCE_NS = 5 * 60 * SECOND
+_HOLD_NS = 3600 * SECOND
+_UNSYNCHRONISED_GAP_NS = 24 * 3600 * SECOND
+
+
+@attrs.frozen
+class ClockReading:
+    """What the clocks say at one moment."""
+
+    boot_id: str
+    """Changes at each boot."""
+    boot_ns: int
+    """Nanoseconds since the boot, time asleep included."""
+    wall_ns: int
+    """Nanoseconds since the epoch."""
+    synchronised: bool = True
+    """Whether the kernel calls its wall clock synchronised."""
+
+
+@attrs.frozen
+class ClockRecord:
+    """What the clocks said at the last sweep."""
+
+    boot_id: str
+    boot_ns: int
+    wall_ns: int
+    suspended_until_boot_ns: int = 0
+    """Until when, by the boot-time clock, the wall clock is not trusted; 0: it is."""
+
+
+def watch_clock(record: ClockRecord | None, reading: ClockReading) -> tuple[ClockRecord, str | None]:
+    """Compare the clocks with the last record; returns the next record, and what is wrong, None: nothing.
+
+    A jump of more than 5 minutes, a wall clock before the last record, or, after a reboot, one more than a day after
+    it that is not synchronised, is distrusted for one hour of boot time. An hour that a reboot cut short begins anew.
+    """
+    fault = None if record is None else _fault(record, reading)
+    until_ns = 0
+    if fault is not None:
+        until_ns = reading.boot_ns + _HOLD_NS
+    elif record is not None and record.suspended_until_boot_ns:
+        same_boot = record.boot_id == reading.boot_id
+        until_ns = record.suspended_until_boot_ns if same_boot else reading.boot_ns + _HOLD_NS
+        if until_ns > reading.boot_ns:
+            fault = "the clock was found wrong less than an hour ago"
+        else:
+            until_ns = 0
+    return ClockRecord(reading.boot_id, reading.boot_ns, reading.wall_ns, until_ns), fault
+
+
+def _fault(record: ClockRecord, reading: ClockReading) -> str | None:
+    then = format_time(record.wall_ns)
+    now = format_time(reading.wall_ns)
+    if reading.wall_ns < record.wall_ns:
+        return f"the clock says {now}, before the last sweep at {then}"
+    elapsed_ns = reading.wall_ns - record.wall_ns
+    if record.boot_id == reading.boot_id:
+        drift_ns = elapsed_ns - (reading.boot_ns - record.boot_ns)
+        if abs(drift_ns) > _TOLERANCE_NS:
+            return f"the clock moved by {drift_ns // SECOND} s against the time since boot, since the last sweep at {then}"
+    elif elapsed_ns > _UNSYNCHRONISED_GAP_NS and not reading.synchronised:
+        return f"the clock is not synchronised after a reboot and says {now}, more than a day after the last sweep at {then}"
+    return None

@@ -1,0 +1,97 @@
+"""Durations as Go writes and reads them: `720h0m0s`, `1h30m`, `1.5s`.
+
+Source of the syntax and of its arithmetic: Go's `time.ParseDuration` and `time.Duration.String`.
+"""
+
+import re
+import reprlib
+
+__all__ = ["format_duration", "parse_duration"]
+
+_UNITS = {
+    "ns": 1,
+    "us": 1_000,
+    "\u00b5s": 1_000,  # the micro sign
+    "\u03bcs": 1_000,  # the Greek letter
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+_LIMIT = 1 << 63
+_LIMIT_DIGITS = len(str(_LIMIT))
+
+_TERM = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^0-9.]+)")
+
+_shortened = reprlib.Repr()
+_shortened.maxstring = 200
+
+
+def parse_duration(text: str) -> int:
+    """Read a Go duration; returns whole nanoseconds, what is less than one cut off term by term.
+
+    Raises:
+        ValueError: the text is no Go duration, or one that 64 bits do not hold.
+    """
+    negative = text.startswith("-")
+    unsigned = text[1:] if text.startswith(("-", "+")) else text
+    if unsigned == "0":
+        return 0
+    total = 0
+    position = 0
+    while position < len(unsigned) or position == 0:
+        term = _TERM.match(unsigned, position)
+        unit = _UNITS.get(term[3]) if term is not None and (term[1] or term[2]) else None
+        if term is None or unit is None:
+            raise ValueError(
+                f"not a duration: {_shortened.repr(text)}; "
+                "expected a Go duration such as 720h, 1h30m or 90s; days are not a unit"
+            )
+        total += _whole(term[1]) * unit + _fraction(term[2] or "", unit)
+        position = term.end()
+    if total > _LIMIT or (total == _LIMIT and not negative):
+        raise ValueError(
+            f"duration out of range: {_shortened.repr(text)}; expected a Go duration of at most 2562047h, some 292 years"
+        )
+    return -total if negative else total
+
+
+def format_duration(nanoseconds: int) -> str:
+    """Write whole nanoseconds as Go does: hours, minutes and seconds, or one smaller unit below a second."""
+    sign = "-" if nanoseconds < 0 else ""
+    size = abs(nanoseconds)
+    if size == 0:
+        return "0s"
+    for symbol in ("ns", "\u00b5s", "ms"):
+        if size < 1000 * _UNITS[symbol]:
+            return f"{sign}{_decimal(size, _UNITS[symbol])}{symbol}"
+    minutes, rest = divmod(size, _UNITS["m"])
+    text = f"{_decimal(rest, _UNITS['s'])}s"
+    if minutes:
+        hours, minutes = divmod(minutes, 60)
+        text = f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}"
+    return sign + text
+
+
+def _whole(digits: str) -> int:
+    # Python refuses to convert thousands of digits, and anything longer than the limit is over it.
+    return int(digits.lstrip("0")[: _LIMIT_DIGITS + 1] or "0")
+
+
+def _fraction(digits: str, unit: int) -> int:
+    # Go's own steps, float rounding included: "0.3333333333333333333h" must be the same to the nanosecond.
+    value = 0
+    scale = 1.0
+    for digit in digits:
+        grown = value * 10 + int(digit)
+        if grown > _LIMIT:
+            break
+        value = grown
+        scale *= 10
+    return int(value * (unit / scale))
+
+
+def _decimal(size: int, unit: int) -> str:
+    whole, rest = divmod(size, unit)
+    fraction = str(unit + rest)[1:].rstrip("0")
+    return f"{whole}.{fraction}" if fraction else str(whole)

@@ -1,0 +1,93 @@
+"""Image references: how a text names a repository, and a tag or a digest in it.
+
+Source of the grammar and of the normalisation: github.com/distribution/reference v0.6,
+`ParseNormalizedNamed` and then `TagNameOnly`; where there is a digest, the tag beside it is dropped.
+"""
+
+import re
+import reprlib
+
+import attrs
+
+from hmret.model.errors import InvalidReferenceError
+
+__all__ = ["ImageReference", "is_repository", "parse_reference"]
+
+_PATH_MAX = 255
+
+# No two parts of the grammar can take the same character at the same place, so that a refusal costs no more
+# than one walk back over the text. A digest is one of the three that can be verified: whatever else the
+# grammar lets pass is refused right after it.
+_HOST = (
+    r"(?:[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*(?:\.[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
+)
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"((?:{_HOST}/)?({_COMPONENT}(?:/{_COMPONENT})*))"
+    r"(?::([A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
+    r"(?:@(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}))?"
+)
+_BARE_HEX = re.compile(r"[0-9a-f]{64}")
+
+_shortened = reprlib.Repr()
+_shortened.maxstring = 200
+
+
+@attrs.frozen
+class ImageReference:
+    """A normalised image reference, by tag or by digest: `parse_reference` sets exactly one of the two."""
+
+    repository: str
+    """The repository in full, with its host: `docker.io/library/alpine`."""
+    tag: str | None
+    """The tag; None where there is a digest."""
+    digest: str | None
+    """The digest, `sha256:` (or `sha384:`, `sha512:`) and lower-case hex; None where there is a tag."""
+
+    def __str__(self) -> str:
+        return f"{self.repository}:{self.tag}" if self.digest is None else f"{self.repository}@{self.digest}"
+
+
+def parse_reference(text: str) -> ImageReference:
+    """Read an image reference as people type it: `alpine`, `ghcr.io/kernel/x:v1`, `alpine@sha256:…`.
+
+    Parsing the text of the result gives the same result again. The time is linear in the length of the text.
+
+    Raises:
+        InvalidReferenceError: the text is no image reference.
+    """
+    first, slash, rest = text.partition("/")
+    if not slash:
+        if _BARE_HEX.fullmatch(text) is not None:
+            raise InvalidReferenceError(f"a bare hex digest is no image reference: {text!r}")
+        full = f"docker.io/library/{text}"
+    elif first in ("docker.io", "index.docker.io"):
+        full = f"docker.io/{rest}" if "/" in rest else f"docker.io/library/{rest}"
+    elif "." in first or ":" in first or first == "localhost" or first.lower() != first:
+        full = text
+    else:
+        full = f"docker.io/{text}"
+    match = _REFERENCE.fullmatch(full)
+    if match is None:
+        hint = (
+            ""
+            if _REFERENCE.fullmatch(full.lower()) is None
+            else ", upper case stands where only lower case may"
+        )
+        raise InvalidReferenceError(f"not an image reference{hint}: {_shortened.repr(text)}")
+    repository, path, tag, digest = match.groups()
+    if len(path) > _PATH_MAX:
+        raise InvalidReferenceError(
+            f"not an image reference, its path is longer than {_PATH_MAX}: {_shortened.repr(text)}"
+        )
+    if digest is not None:
+        return ImageReference(repository, None, digest)
+    return ImageReference(repository, tag or "latest", None)
+
+
+def is_repository(name: str) -> bool:
+    """Whether a text is a normalised repository, in full, and with neither tag nor digest."""
+    try:
+        return parse_reference(name).repository == name
+    except InvalidReferenceError:
+        return False
