@@ -473,9 +473,12 @@ class MemoryFilesystem:
 
     @_call
     def scandir(self, fd: int) -> AbstractContextManager[Iterator[Entry]]:
-        folder = self._description(fd).inode
+        description = self._description(fd, path_suffices=True)
+        folder = description.inode
         if not isinstance(folder, _Folder):
             _fail(errno.ENOTDIR)
+        if description.flags & os.O_PATH:
+            _fail(errno.EBADF)
         entries: list[Entry] = [_Entry(self, folder, name, inode) for name, inode in folder.entries.items()]
         if self._order is not None:
             self._order.shuffle(entries)
@@ -674,7 +677,9 @@ class MemoryFilesystem:
             _fail(errno.ENAMETOOLONG, name)
         return None
 
-    def _follow(self, folder: _Folder, name: str) -> tuple[_Folder, str, bool, _Inode | None]:
+    def _follow(
+        self, folder: _Folder, name: str, *, creates: bool = False
+    ) -> tuple[_Folder, str, bool, _Inode | None]:
         """Follow the symlinks that `name` leads to: where the last one points, and what is there."""
         inode = self._child(folder, name)
         slash = False
@@ -684,6 +689,8 @@ class MemoryFilesystem:
                 _fail(errno.ELOOP, name)
             start = self._root if inode.target[0] == "/" else folder
             folder, name, ends_in_slash = self._walk(start, inode.target)
+            if creates and ends_in_slash and name not in _SPECIAL:
+                _fail(errno.EISDIR, name)
             slash = slash or ends_in_slash
             inode = self._child(folder, name)
         if slash and inode is not None and not isinstance(inode, _Folder):
@@ -698,9 +705,7 @@ class MemoryFilesystem:
             _fail(errno.EISDIR, path)
         if not (follow or slash):
             return folder, name, slash, self._child(folder, name)
-        folder, name, ends_in_slash, inode = self._follow(folder, name)
-        if ends_in_slash and creates and inode is None:
-            _fail(errno.EISDIR, path)
+        folder, name, ends_in_slash, inode = self._follow(folder, name, creates=creates)
         return folder, name, slash or ends_in_slash, inode
 
     def _existing(self, path: str, dir_fd: int | None, *, follow: bool) -> _Inode:

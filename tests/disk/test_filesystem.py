@@ -6,7 +6,6 @@ import random
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from itertools import count
@@ -15,7 +14,6 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings, strategies as st
 
 from hmret.disk.filesystem import POSIX, Entry, Filesystem, Lease
 from memory_filesystem import Call, Crash, MemoryFilesystem, Tree
@@ -812,31 +810,45 @@ _FLAGS = (
     os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY,
 )
 
+_DESCRIPTOR_CALLS = ("close", "close", "fstat", "scandir", "read", "write", "write", "fsync", "lock")
+_CALLS = (
+    *("open", "open", "open", "mkdir", "mkdir", "mkdir", "symlink", "link", "rename", "rename", "rename"),
+    *("rmdir", "unlink", "readlink", "stat", "lstat"),
+    *_DESCRIPTOR_CALLS,
+)
+_SEQUENCES = 100
+_SEQUENCE_LENGTH = 150
+
 Operation = tuple[Any, ...]
 
 
-@st.composite
-def _paths(draw: st.DrawFn) -> str:
-    names = draw(st.lists(st.sampled_from(_NAMES), min_size=1, max_size=3))
-    if draw(st.integers(0, 7)) == 0:
-        names.insert(draw(st.integers(1, len(names))), draw(st.sampled_from((".", ".."))))
-    return "/".join(names) + draw(st.sampled_from(("", "", "", "", "", "/")))
+def _draw_path(rng: random.Random) -> str:
+    names = rng.choices(_NAMES, k=rng.choice((1, 1, 1, 2, 2, 3)))
+    if rng.random() < 0.1:
+        names.insert(rng.randint(1, len(names)), rng.choice((".", "..")))
+    return "/".join(names) + ("/" if rng.random() < 0.1 else "")
 
 
-_HANDLES = st.integers(0, 3)
-_PLACES = st.tuples(st.none() | _HANDLES, _paths())
-_OPERATIONS = st.one_of(
-    st.tuples(st.just("open"), _PLACES, st.sampled_from(_FLAGS)),
-    st.tuples(st.just("open"), _PLACES, st.just(os.O_WRONLY | os.O_CREAT)),
-    st.tuples(st.just("mkdir"), _PLACES),
-    st.tuples(st.just("mkdir"), _PLACES),
-    st.tuples(st.sampled_from(("rmdir", "unlink", "readlink", "stat", "lstat")), _PLACES),
-    st.tuples(st.just("symlink"), _PLACES, st.sampled_from(_TARGETS)),
-    st.tuples(st.sampled_from(("rename", "rename", "link")), _PLACES, _PLACES),
-    st.tuples(st.just("write"), _HANDLES, st.binary(max_size=6)),
-    st.tuples(st.just("read"), _HANDLES, st.integers(0, 8)),
-    st.tuples(st.sampled_from(("close", "fstat", "scandir", "lock", "fsync")), _HANDLES),
-)
+def _draw_place(rng: random.Random) -> tuple[int | None, str]:
+    return rng.choice((None, None, 0, 1, 2)), _draw_path(rng)
+
+
+def _draw_operation(rng: random.Random) -> Operation:
+    call = rng.choice(_CALLS)
+    first: Any = rng.randrange(4) if call in _DESCRIPTOR_CALLS else _draw_place(rng)
+    more: tuple[Any, ...] = ()
+    match call:
+        case "write":
+            more = (rng.randbytes(rng.randrange(6)),)
+        case "read":
+            more = (rng.randrange(9),)
+        case "open":
+            more = (rng.choice(_FLAGS),)
+        case "symlink":
+            more = (rng.choice(_TARGETS),)
+        case "rename" | "link":
+            more = (_draw_place(rng),)
+    return call, first, *more
 
 
 @attrs.define
@@ -932,23 +944,23 @@ def _seen(found: Any) -> object:
     return stat.S_IFMT(found.st_mode), found.st_size, found.st_nlink
 
 
-@settings(max_examples=250, deadline=None, derandomize=True, database=None)
-@given(operations=st.lists(_OPERATIONS, min_size=5, max_size=40))
-def test_any_sequence_of_calls_does_the_same_as_on_the_real_disk(operations: list[Operation]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        root = f"{folder}/world"
-        memory = _memory()
-        memory.make_folder(root)
-        Path(root).mkdir()
-        real, ours = _Player(POSIX, root), _Player(memory, root)
-        try:
-            for operation in operations:
-                assert ours.play(operation) == real.play(operation), operation
-            assert ours.tree() == real.tree()
-        finally:
-            _close_all(real)
-        _close_all(ours)
-        assert memory.open_descriptors() == {}
+@pytest.mark.parametrize("seed", range(_SEQUENCES))
+def test_any_sequence_of_calls_does_the_same_as_on_the_real_disk(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    root = f"{tmp_path}/world"
+    memory = _memory()
+    memory.make_folder(root)
+    Path(root).mkdir()
+    real, ours = _Player(POSIX, root), _Player(memory, root)
+    try:
+        for _ in range(_SEQUENCE_LENGTH):
+            operation = _draw_operation(rng)
+            assert ours.play(operation) == real.play(operation), operation
+        assert ours.tree() == real.tree()
+    finally:
+        _close_all(real)
+    _close_all(ours)
+    assert memory.open_descriptors() == {}
 
 
 def _close_all(player: _Player) -> None:

@@ -196,9 +196,7 @@ class Deleter:
 
     def _exists(self, place: Place) -> bool:
         try:
-            self._filesystem.stat(
-                f"{place.folder}/{place.name}", dir_fd=self._data_fd, follow_symlinks=False
-            )
+            self._filesystem.stat(f"{place.folder}/{place.name}", dir_fd=self._data_fd, follow_symlinks=False)
         except OSError:
             return False
         return True

@@ -111,7 +111,9 @@ class StateKeeper:
         """Start timers; returns those that could not be written. The caller holds the claim to the images."""
         return await self._mailbox.ask(Mark(keys=tuple(keys), unused_since_ns=unused_since_ns))
 
-    async def clear(self, keys: Iterable[Key], *, durable: bool = False) -> tuple[int, tuple[StateFault, ...]]:
+    async def clear(
+        self, keys: Iterable[Key], *, durable: bool = False
+    ) -> tuple[int, tuple[StateFault, ...]]:
         """Remove states; returns how many there were, and those that could not be removed."""
         return await self._mailbox.ask(Clear(keys=tuple(keys), durable=durable))
 

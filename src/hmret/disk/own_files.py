@@ -74,7 +74,9 @@ def load_remembered(filesystem: Filesystem, data_fd: int) -> dict[tuple[str, str
     Losing it is safe: references are then taken as seen for the first time, which protects more, not less.
     """
     try:
-        memories = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_REMEMBERED}", data_fd), type=list[_Memory])
+        memories = msgspec.json.decode(
+            read_file(filesystem, f"{OWN}/{_REMEMBERED}", data_fd), type=list[_Memory]
+        )
         return {
             (memory.source, memory.image): Remembered(frozenset(memory.digests), memory.created_at)
             for memory in memories

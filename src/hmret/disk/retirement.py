@@ -227,7 +227,9 @@ class _Batch:
             if reason is not None:
                 return Kept(key, reason)
             place, place_fd = self._move(intent, repository_fd)
-            if not self._is_as_leased(files, place, place_fd) and self._put_back(intent, place_fd, place.name):
+            if not self._is_as_leased(files, place, place_fd) and self._put_back(
+                intent, place_fd, place.name
+            ):
                 clear_state(self.filesystem, self.data_fd, key)
                 return Kept(key, Reason.OPEN)
         if place == places_of(intent)[1]:
@@ -333,9 +335,10 @@ class _Batch:
 
     def _hide(self, repository_fd: int, name: str) -> None:
         """Remove the metadata of a folder that had to stay below `images/`: nobody then takes it for an image."""
-        with suppress(FileNotFoundError), opened(
-            self.filesystem, open_folder(self.filesystem, name, repository_fd)
-        ) as fd:
+        with (
+            suppress(FileNotFoundError),
+            opened(self.filesystem, open_folder(self.filesystem, name, repository_fd)) as fd,
+        ):
             self.filesystem.unlink(METADATA, dir_fd=fd)
 
     def _clean_up(self, place: Place, *, is_finishing: bool) -> Retired:

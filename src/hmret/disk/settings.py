@@ -16,9 +16,9 @@ import attrs
 from hmret.disk.yaml_nodes import (
     COUNT,
     COUNT_EXPECTED,
-    MAX_COUNT,
+    NodeValue,
     Place,
-    compose_document,
+    compose,
     find_values,
     name_unknown,
     show,
@@ -28,16 +28,17 @@ from hmret.model.durations import parse_duration
 from hmret.model.errors import ConfigError
 from hmret.model.patterns import why_never
 
-__all__ = ["Setting", "Settings", "find_warnings", "load_settings"]
+__all__ = ["Setting", "Settings", "load_settings", "warnings_about"]
 
 Source = Literal["default", "file", "environment", "flag"]
 
 _AUTO_DELETE = "images.auto_delete"
 _SECTIONS = (_AUTO_DELETE, "hmret")  # hypeman's own keys are everywhere else
+_PREFIXES = ("IMAGES__AUTO_DELETE__", "HMRET__")
+_COUNT_END = 10**18
 _MAX_FILE_BYTES = 1 << 20
 _MAX_SOCKET_BYTES = 107  # sun_path of a Linux socket address, without its NUL
 _MAX_PROBLEM = 160  # characters
-_OTHERS_MAY_WRITE = stat.S_IWOTH
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _FLAGS = {
@@ -123,7 +124,7 @@ class _FlagValue:
     def count(self) -> int:
         if isinstance(self.content, bool) or not isinstance(self.content, int):
             raise self._unexpected(COUNT_EXPECTED)
-        if not 0 <= self.content <= MAX_COUNT:
+        if not 0 <= self.content < _COUNT_END:
             raise self.place.error(f"expected {COUNT_EXPECTED}, got one out of range")
         return self.content
 
@@ -158,6 +159,16 @@ class _Key:
     def owner(self) -> Callable[..., Any]:
         """The class whose field this is."""
         return AutoDelete if self.name.startswith(_AUTO_DELETE) else RetentionConfig
+
+    def value_in(self, config: RetentionConfig) -> object:
+        """The effective value, ready for JSON."""
+        value = getattr(config.auto_delete if self.owner is AutoDelete else config, self.field)
+        match value:
+            case timedelta():
+                return value.total_seconds()
+            case tuple():
+                return list(value)
+        return value
 
     @property
     def variable(self) -> str:
@@ -247,28 +258,109 @@ def load_settings(
         KeyError: `flags` holds a key that is no setting.
     """
     file = _open_config_file(config_file, environment, default_files)
-    found: dict[str, tuple[Source, Any]] = {}
     given: tuple[tuple[Source, Mapping[str, _Value]], ...] = (
-        ("file", {} if file is None else _file_values(file)),
+        ("file", {} if file is None else file.values()),
         ("environment", _variable_values(environment)),
         ("flag", _flag_values(flags)),
     )
+    found: dict[str, tuple[Source, Any]] = {}
     for source, values in given:
         found |= {key.name: (source, key.read(key, values[key.name])) for key in _KEYS if key.name in values}
-    config = _make_config({name: value for name, (_, value) in found.items()})
+    auto_delete, own = (
+        {key.field: found[key.name][1] for key in _KEYS if key.name in found and key.owner is owner}
+        for owner in (AutoDelete, RetentionConfig)
+    )
+    config = RetentionConfig(auto_delete=AutoDelete(**auto_delete), **own)
     effective = {
-        key.name: Setting(_for_json(_current(config, key)), found.get(key.name, ("default", None))[0]) for key in _KEYS
+        key.name: Setting(key.value_in(config), found[key.name][0] if key.name in found else "default")
+        for key in _KEYS
     }
-    about_file = () if file is None else file.warnings
-    return Settings(config, effective, file and file.path, about_file + find_warnings(config, effective))
+    warnings = warnings_about(config, effective)
+    if file is None:
+        return Settings(config, effective, None, warnings)
+    if file.writable_by_all:
+        warnings = (
+            f"{show(file.path)}: every user of this host may write it, and so choose what is deleted",
+            *warnings,
+        )
+    return Settings(config, effective, file.path, warnings)
 
 
-def find_warnings(config: RetentionConfig, values: Mapping[str, Setting]) -> tuple[str, ...]:
+@attrs.frozen
+class _ConfigFile:
+    """The config file as it was read."""
+
+    path: str
+    content: bytes
+    writable_by_all: bool
+
+    def values(self) -> Mapping[str, NodeValue]:
+        try:
+            text = self.content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = self.content.count(b"\n", 0, error.start) + 1
+            got = f"the byte 0x{self.content[error.start]:02x}"
+            raise Place(f"{self.path}:{line}").error(f"expected UTF-8, got {got}") from None
+        root = compose(self.path, text)
+        return {} if root is None else find_values(root, [key.name for key in _KEYS], _SECTIONS)
+
+
+def _open_config_file(
+    config_file: str | None, environment: Mapping[str, str], default_files: Sequence[str]
+) -> _ConfigFile | None:
+    named = config_file if config_file is not None else environment.get("HMRET_CONFIG") or None
+    for path in default_files if named is None else (named,):
+        try:
+            return _read_config_file(path)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+            if named is not None or not absent:
+                raise Place(path).error(f"expected a readable file, got {_reason(error)}") from None
+    return None
+
+
+def _read_config_file(path: str) -> _ConfigFile:
+    with pathlib.Path(path).open("rb") as file:
+        content = file.read(_MAX_FILE_BYTES + 1)
+        mode = os.fstat(file.fileno()).st_mode
+    if len(content) > _MAX_FILE_BYTES:
+        raise Place(path).error(f"expected at most {_MAX_FILE_BYTES} bytes, got more")
+    return _ConfigFile(path, content, bool(mode & stat.S_IWOTH))
+
+
+def _reason(error: Exception) -> str:
+    return str((isinstance(error, OSError) and error.strerror) or error).lower()
+
+
+def _variable_values(environment: Mapping[str, str]) -> Mapping[str, _VariableValue]:
+    keys = {key.variable: key.name for key in _KEYS}
+    values = {}
+    for variable in sorted(environment):
+        place = Place(f"environment variable {variable}")
+        prefix = next((prefix for prefix in _PREFIXES if variable.startswith(prefix)), None)
+        if variable in keys:
+            values[keys[variable]] = _VariableValue(place, environment[variable])
+        elif prefix is not None:
+            raise place.error(name_unknown(variable, [known for known in keys if known.startswith(prefix)]))
+    return values
+
+
+def _flag_values(flags: Mapping[str, object]) -> Mapping[str, _FlagValue]:
+    keys = {key.name: key for key in _KEYS}
+    return {
+        name: _FlagValue(Place(keys[name].flag), value) for name, value in flags.items() if value is not None
+    }
+
+
+def warnings_about(config: RetentionConfig, values: Mapping[str, Setting]) -> tuple[str, ...]:
     """Look for settings that are allowed but probably not meant; looks at the data directory on the disk."""
     auto_delete = config.auto_delete
     warnings = [
         f"{key}: {reason}"
-        for key, patterns in ((f"{_AUTO_DELETE}.allowed", auto_delete.allowed), ("hmret.pinned", config.pinned))
+        for key, patterns in (
+            (f"{_AUTO_DELETE}.allowed", auto_delete.allowed),
+            ("hmret.pinned", config.pinned),
+        )
         for reason in map(why_never, patterns)
         if reason is not None
     ]
@@ -288,61 +380,25 @@ def find_warnings(config: RetentionConfig, values: Mapping[str, Setting]) -> tup
             "an image whose only reference cannot be read may be deleted"
         )
     if len(os.fsencode(config.control_socket)) > _MAX_SOCKET_BYTES:
-        warnings.append(f"hmret.control_socket: longer than the {_MAX_SOCKET_BYTES} bytes that a socket's path may have")
+        warnings.append(
+            f"hmret.control_socket: longer than the {_MAX_SOCKET_BYTES} bytes that a socket's path may have"
+        )
     if config.metrics_listen.startswith(("0.0.0.0:", "[::]:")):
-        warnings.append(f"hmret.metrics_listen: {config.metrics_listen} is open to every network of this host")
-    return (*_look_at_data_dir(config.data_dir), *warnings)
+        warnings.append(
+            f"hmret.metrics_listen: {config.metrics_listen} is open to every network of this host"
+        )
+    return (*_look_at_data_dir(pathlib.Path(config.data_dir)), *warnings)
 
 
-def _look_at_data_dir(data_dir: str) -> list[str]:
-    warnings = [] if os.path.isabs(data_dir) else [f"data_dir: {data_dir!r} depends on the folder hmret starts in"]
-    for path, effect in ((data_dir, ""), (os.path.join(data_dir, "images"), ", so there is nothing to do")):
+def _look_at_data_dir(data_dir: pathlib.Path) -> list[str]:
+    warnings: list[str] = []
+    if not data_dir.is_absolute():
+        warnings.append(f"data_dir: {str(data_dir)!r} depends on the folder in which hmret is started")
+    for folder in (data_dir, data_dir / "images"):
         try:
-            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+            problem = "" if stat.S_ISDIR(folder.stat().st_mode) else "not a folder"
         except OSError as error:
-            return [*warnings, f"data_dir: {path!r}: {_reason(error)}{effect}"]
-        if not is_folder:
-            return [*warnings, f"data_dir: {path!r} is not a folder{effect}"]
+            problem = _reason(error)
+        if problem:
+            return [*warnings, f"data_dir: {str(folder)!r}: {problem}, so there is nothing to do"]
     return warnings
-
-
-def _make_config(found: Mapping[str, Any]) -> RetentionConfig:
-    fields = {owner: {key.field: found[key.name] for key in _KEYS if key.owner is owner and key.name in found} for owner in (AutoDelete, RetentionConfig)}
-    return RetentionConfig(auto_delete=AutoDelete(**fields[AutoDelete]), **fields[RetentionConfig])
-
-
-def _current(config: RetentionConfig, key: _Key) -> object:
-    return getattr(config.auto_delete if key.owner is AutoDelete else config, key.field)
-
-
-def _for_json(value: object) -> object:
-    match value:
-        case timedelta():
-            return value.total_seconds()
-        case tuple():
-            return list(value)
-    return value
-
-
-@attrs.frozen
-class _ConfigFile:
-    """The text of the config file."""
-
-    path: str
-    text: str
-    warnings: tuple[str, ...]
-
-
-def _open_config_file(
-    config_file: str | None, environment: Mapping[str, str], default_files: Sequence[str]
-) -> _ConfigFile | None:
-    named = config_file if config_file is not None else environment.get("HMRET_CONFIG") or None
-    for path in default_files if named is None else (named,):
-        try:
-            return _read_config_file(path)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if named is not None:
-                raise _unreadable(path, error) from None
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            raise _unreadable(path, error) from None
-    return None

@@ -97,7 +97,10 @@ def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Inten
 
 def drop_intents(filesystem: Filesystem, data_fd: int, token: str) -> None:
     """Forget a file of intents: all that it says is done."""
-    with suppress(FileNotFoundError), opened(filesystem, step_into(filesystem, data_fd, f"{OWN}/{TRASH}")) as fd:
+    with (
+        suppress(FileNotFoundError),
+        opened(filesystem, step_into(filesystem, data_fd, f"{OWN}/{TRASH}")) as fd,
+    ):
         filesystem.unlink(token + _SUFFIX, dir_fd=fd)
 
 

@@ -14,14 +14,14 @@ import yaml
 
 from hmret.model.errors import ConfigError
 
-__all__ = ["COUNT", "COUNT_EXPECTED", "NodeValue", "Place", "compose_document", "find_values", "name_unknown", "show"]
-
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+__all__ = ["COUNT", "COUNT_EXPECTED", "NodeValue", "Place", "compose", "find_values", "name_unknown", "show"]
 
 COUNT = re.compile(r"0|[1-9][0-9]{0,17}")
 """A whole number as every source of settings writes it."""
 COUNT_EXPECTED = "a whole number, 0 or more, of at most 18 digits"
 """What messages call it."""
+
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _MAX_DEPTH = 1000  # the scanners take time that is quadratic in the depth
 _STRING = "tag:yaml.org,2002:str"
@@ -40,7 +40,8 @@ class Place:
 
     def error(self, problem: str) -> ConfigError:
         """Tell a problem with the value as an error of exactly one line."""
-        return ConfigError(_escape(f"{self.text}: {problem}"))
+        told = f"{self.text}: {problem}"
+        return ConfigError("".join(char if char.isprintable() else ascii(char)[1:-1] for char in told))
 
 
 def show(text: str, limit: int = 60) -> str:
@@ -55,26 +56,52 @@ def name_unknown(name: str, known: Collection[str]) -> str:
     return f"unknown, {suggestion}known are {', '.join(known)}"
 
 
-def _escape(text: str) -> str:
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+@attrs.frozen(eq=False, repr=False)
+class _Scalar:
+    line: int
+    tag: str
+    text: str
+    plain: bool
+    """Neither quoted nor a block."""
 
 
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
+@attrs.frozen(eq=False, repr=False)
+class _Sequence:
+    line: int
+    children: list["_Node"] = attrs.field(factory=list, init=False)
 
 
-def _describe(node: yaml.Node) -> str:
-    if isinstance(node, yaml.MappingNode):
-        return "a mapping"
-    if isinstance(node, yaml.SequenceNode):
-        return "a list"
-    if node.style:
-        return f'"{show(node.value)}"'
-    return show(node.value) or "nothing"
+@attrs.frozen(eq=False, repr=False)
+class _Mapping:
+    line: int
+    children: list["_Node"] = attrs.field(factory=list, init=False)
+    """Each key, and after it its value."""
+
+    def pairs(self) -> Iterable[tuple["_Node", "_Node"]]:
+        return zip(self.children[::2], self.children[1::2], strict=True)
 
 
-def compose_document(file: str, text: str) -> yaml.Node | None:
-    """Read the one document of a YAML file; None where it is empty.
+_Node = _Scalar | _Sequence | _Mapping
+
+
+def _describe(node: _Node) -> str:
+    match node:
+        case _Mapping():
+            return "a mapping"
+        case _Sequence():
+            return "a list"
+        case _Scalar(plain=True):
+            return show(node.text) or "nothing"
+        case _Scalar():
+            return f'"{show(node.text)}"'
+
+
+def _has_tag(node: _Node, tag: str) -> bool:
+    return isinstance(node, _Scalar) and node.tag == tag
+
+
+def compose(file: str, text: str) -> "NodeValue | None":
+    """Read the one document of a YAML file; None where it is empty or null.
 
     The loader's own composer is not used: it recurses, and it refuses an anchor that is defined twice, which
     YAML 1.2 and Go allow.
@@ -83,63 +110,62 @@ def compose_document(file: str, text: str) -> yaml.Node | None:
         ConfigError: the text is not YAML, holds more than one document or is nested too deeply.
     """
     try:
-        return _compose(file, LOADER(text))
+        root = _compose(file, LOADER(text))
     except yaml.reader.ReaderError as error:
-        offset = text.find(chr(error.character))
-        place = Place(f"{file}:{text.count(chr(10), 0, offset) + 1}")
-        raise place.error(f"expected printable text, got {chr(error.character)!r}") from None
+        char = chr(error.character)
+        line = text.count("\n", 0, text.find(char)) + 1
+        raise Place(f"{file}:{line}").error(f"expected printable text, got {char!r}") from None
     except yaml.MarkedYAMLError as error:
         line = 1 if error.problem_mark is None else error.problem_mark.line + 1
         hint = " (text that begins with * needs quotes)" if error.context == "while scanning an alias" else ""
         told = ", ".join(part for part in (error.context, error.problem) if part)
-        raise Place(f"{file}:{line}").error(f"not valid YAML, {told}{hint}") from None
+        raise Place(f"{file}:{line}").error(f"not valid YAML, {show(told, 160)}{hint}") from None
     except (ValueError, OverflowError) as error:  # the pure-Python loader, at an escape that is no character
         raise Place(file).error(f"not valid YAML, {error}") from None
+    return None if root is None or _has_tag(root, _NULL) else NodeValue(file, "the file", root)
 
 
-def _compose(file: str, loader: Any) -> yaml.Node | None:
-    root: list[yaml.Node] = []
-    open_nodes: list[tuple[yaml.CollectionNode, list[yaml.Node]]] = []
-    children = root
-    anchors: dict[str, yaml.Node] = {}
+def _compose(file: str, loader: Any) -> _Node | None:
+    root: list[_Node] = []
+    open_nodes: list[list[_Node]] = [root]
+    anchors: dict[str, _Node] = {}
     while (event := loader.get_event()) is not None:
         place = Place(f"{file}:{event.start_mark.line + 1}")
-        if isinstance(event, yaml.DocumentStartEvent) and root:
-            raise place.error("expected one YAML document, got another one")
-        if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in anchors:
-                what = f"expected an anchor &{show(event.anchor)} before its alias, got none"
-                raise place.error(f"{what} (text that begins with * needs quotes)")
-            children.append(anchors[event.anchor])
-        elif isinstance(event, yaml.NodeEvent):
-            node = _node(event, loader)
-            children.append(node)
-            if event.anchor is not None:
-                anchors[event.anchor] = node
-            if isinstance(node, yaml.CollectionNode):
-                open_nodes.append((node, children))
-                children = []
+        match event:
+            case yaml.DocumentStartEvent() if root:
+                raise place.error("expected one YAML document, got another one")
+            case yaml.AliasEvent():
+                if event.anchor not in anchors:
+                    raise place.error(
+                        f"expected an anchor &{show(str(event.anchor))} before its alias, got none "
+                        "(text that begins with * needs quotes)"
+                    )
+                open_nodes[-1].append(anchors[event.anchor])
+            case yaml.NodeEvent():
+                node = _node(event, loader)
+                open_nodes[-1].append(node)
+                if event.anchor is not None:
+                    anchors[event.anchor] = node
+                if not isinstance(node, _Scalar):
+                    open_nodes.append(node.children)
                 if len(open_nodes) > _MAX_DEPTH:
                     raise place.error(f"expected at most {_MAX_DEPTH} levels of nesting, got more")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            node, parent_children = open_nodes.pop()
-            pairs = isinstance(node, yaml.MappingNode)
-            node.value = list(zip(children[::2], children[1::2], strict=True)) if pairs else children
-            children = parent_children
+            case yaml.CollectionEndEvent():
+                open_nodes.pop()
     return root[0] if root else None
 
 
-def _node(event: yaml.NodeEvent, loader: Any) -> yaml.Node:
-    marks = (event.start_mark, event.end_mark)
-    if isinstance(event, yaml.MappingStartEvent):
-        return yaml.MappingNode(event.tag or "", [], *marks)
-    if isinstance(event, yaml.SequenceStartEvent):
-        return yaml.SequenceNode(event.tag or "", [], *marks)
-    assert isinstance(event, yaml.ScalarEvent)
+def _node(event: Any, loader: Any) -> _Node:
+    line = event.start_mark.line + 1
+    match event:
+        case yaml.MappingStartEvent():
+            return _Mapping(line)
+        case yaml.SequenceStartEvent():
+            return _Sequence(line)
     tag = event.tag
     if tag is None or tag == "!":
         tag = loader.resolve(yaml.ScalarNode, event.value, event.implicit)
-    return yaml.ScalarNode(tag, event.value, *marks, style=event.style)
+    return _Scalar(line, tag, event.value, plain=not event.style)
 
 
 @attrs.frozen
@@ -148,59 +174,66 @@ class NodeValue:
 
     file: str
     key: str
-    node: yaml.Node
+    node: _Node
 
     @property
     def place(self) -> Place:
         """Where the value stands, which for an alias is where its anchor does."""
-        return Place(f"{self.file}:{_line(self.node)}: {self.key}")
+        return Place(f"{self.file}:{self.node.line}: {self.key}")
 
     def boolean(self) -> bool:
-        # These spellings, unquoted, are what every version of YAML reads alike.
-        if self.node.tag == _BOOLEAN and not self.node.style and self.node.value in _BOOLEANS:
-            return _BOOLEANS[self.node.value]
+        match self.node:
+            # Only these spellings, unquoted, are read alike by every version of YAML.
+            case _Scalar(tag=tag, text=text, plain=True) if tag == _BOOLEAN and text in _BOOLEANS:
+                return _BOOLEANS[text]
         raise self._unexpected("true or false")
 
     def count(self) -> int:
-        if self.node.tag == _INTEGER and not self.node.style and COUNT.fullmatch(self.node.value):
-            return int(self.node.value)
+        match self.node:
+            case _Scalar(tag=tag, text=text, plain=True) if tag == _INTEGER and COUNT.fullmatch(text):
+                return int(text)
         raise self._unexpected(COUNT_EXPECTED)
 
     def text(self, expected: str) -> str:
-        if isinstance(self.node, yaml.ScalarNode) and self.node.tag == _STRING:
-            return str(self.node.value)
+        match self.node:
+            case _Scalar(tag=tag, text=text) if tag == _STRING:
+                return text
         raise self._unexpected(expected)
 
     def texts(self, expected: str) -> list[tuple[Place, str]]:
-        if not isinstance(self.node, yaml.SequenceNode):
+        if not isinstance(self.node, _Sequence):
             raise self._unexpected(f"a list, each element {expected}")
-        elements = [attrs.evolve(self, node=node) for node in self.node.value]
+        elements = [NodeValue(self.file, self.key, node) for node in self.node.children]
         return [(element.place, element.text(expected)) for element in elements]
 
-    def entries(self) -> list[tuple[yaml.Node, yaml.Node]]:
-        if not isinstance(self.node, yaml.MappingNode):
+    def pairs(self) -> Iterable[tuple[_Node, _Node]]:
+        if not isinstance(self.node, _Mapping):
             raise self._unexpected("a mapping of keys to values")
-        return self.node.value
+        return self.node.pairs()
 
     def _unexpected(self, expected: str) -> ConfigError:
         return self.place.error(f"expected {expected}, got {_describe(self.node)}")
 
 
-def find_values(file: str, root: yaml.Node, keys: Collection[str], sections: Collection[str]) -> dict[str, NodeValue]:
+def find_values(root: NodeValue, keys: Collection[str], sections: Collection[str]) -> dict[str, NodeValue]:
     """Collect the values that a file gives to dotted keys; one that is null, or below a null, is not given.
 
-    In `sections`, dotted as well, every key must be among `keys`, once. In the mappings on the way to them any other
+    In `sections`, dotted as well, every key must be among `keys`. In the mappings on the way to them any other
     key is somebody else's.
 
     Raises:
         ConfigError: a key is given twice or is unknown, or a mapping on the way is something else.
     """
     found: dict[str, NodeValue] = {}
-    pending = [("", NodeValue(file, "the file", root))]
+    pending = [("", root)]
     while pending:
         prefix, mapping = pending.pop()
-        names = _names_below(prefix, keys)
-        for name, value in _pick(mapping, prefix, names, strict=prefix.rstrip(".") in sections):
+        strict = prefix.rstrip(".") in sections
+        names = list(
+            dict.fromkeys(key[len(prefix) :].split(".")[0] for key in keys if key.startswith(prefix))
+        )
+        for name, node in _pick(mapping, prefix, names, strict=strict):
+            value = NodeValue(mapping.file, f"{prefix}{name}", node)
             if value.key in keys:
                 found[value.key] = value
             else:
@@ -208,110 +241,36 @@ def find_values(file: str, root: yaml.Node, keys: Collection[str], sections: Col
     return found
 
 
-def _names_below(prefix: str, keys: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(key.removeprefix(prefix).split(".")[0] for key in keys if key.startswith(prefix)))
-
-
-def _pick(mapping: NodeValue, prefix: str, names: list[str], *, strict: bool) -> Iterator[tuple[str, NodeValue]]:
+def _pick(mapping: NodeValue, prefix: str, names: list[str], *, strict: bool) -> Iterator[tuple[str, _Node]]:
     lines: dict[str, int] = {}
-    for key_node, node in mapping.entries():
-        name = key_node.value if isinstance(key_node, yaml.ScalarNode) else ""
-        place = Place(f"{mapping.file}:{_line(key_node)}: {prefix}{show(name or _describe(key_node))}")
-        if name not in names:
-            if strict:
-                raise place.error(name_unknown(name, names))
-            if key_node.tag == _MERGE:
-                _check_merged(place, node, names)
-            continue
+    for key, value in mapping.pairs():
+        name = key.text if isinstance(key, _Scalar) else _describe(key)
+        place = Place(f"{mapping.file}:{key.line}: {prefix}{show(name)}")
         if name in lines:
-            raise place.error(f"expected it once, got it on line {lines[name]} and again on line {_line(key_node)}")
-        lines[name] = _line(key_node)
-        if node.tag != _NULL:
-            yield name, NodeValue(mapping.file, f"{prefix}{name}", node)
+            raise place.error(f"expected once, got it on line {lines[name]} and again on line {key.line}")
+        if name in names:
+            lines[name] = key.line
+            if not _has_tag(value, _NULL):
+                yield name, value
+        elif strict:
+            raise place.error(name_unknown(name, names))
+        elif _has_tag(key, _MERGE):
+            _refuse_merged(place, value, names)
 
 
-def _check_merged(place: Place, node: yaml.Node, names: Collection[str]) -> None:
-    """Refuse a merge that brings in a key of ours, which would be lost if it were skipped like hypeman's own."""
-    pending, seen = [node], set()
+def _refuse_merged(place: Place, value: _Node, names: Collection[str]) -> None:
+    """Refuse a merge that brings in a key of ours: skipped like the rest of the file, it would be lost."""
+    pending, seen = [value], set[int]()
     while pending:
         node = pending.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            pending.extend(node.value)
-        elif isinstance(node, yaml.MappingNode):
-            for key_node, value in node.value:
-                if key_node.tag == _MERGE:
-                    pending.append(value)
-                elif key_node.value in names:
-                    raise place.error(f"expected {key_node.value} to be written out, got it through a merge")
-
-
-def compose_document(file: str, text: str) -> yaml.Node | None:
-    """Read the one document of a YAML file; None where it is empty.
-
-    The loader's own composer is not used: it recurses, and it refuses an anchor that is defined twice, which
-    YAML 1.2 and Go allow.
-
-    Raises:
-        ConfigError: the text is not YAML, holds more than one document or is nested too deeply.
-    """
-    try:
-        return _compose(file, LOADER(text))
-    except yaml.reader.ReaderError as error:
-        offset = text.find(chr(error.character))
-        place = Place(f"{file}:{text.count(chr(10), 0, offset) + 1}")
-        raise place.error(f"expected printable text, got {chr(error.character)!r}") from None
-    except yaml.MarkedYAMLError as error:
-        line = 1 if error.problem_mark is None else error.problem_mark.line + 1
-        hint = " (text that begins with * needs quotes)" if error.context == "while scanning an alias" else ""
-        told = ", ".join(part for part in (error.context, error.problem) if part)
-        raise Place(f"{file}:{line}").error(f"not valid YAML, {told}{hint}") from None
-    except (ValueError, OverflowError) as error:  # the pure-Python loader, at an escape that is no character
-        raise Place(file).error(f"not valid YAML, {error}") from None
-
-
-def _compose(file: str, loader: Any) -> yaml.Node | None:
-    root: list[yaml.Node] = []
-    open_nodes: list[tuple[yaml.CollectionNode, list[yaml.Node]]] = []
-    children = root
-    anchors: dict[str, yaml.Node] = {}
-    while (event := loader.get_event()) is not None:
-        place = Place(f"{file}:{event.start_mark.line + 1}")
-        if isinstance(event, yaml.DocumentStartEvent) and root:
-            raise place.error("expected one YAML document, got another one")
-        if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in anchors:
-                what = f"expected an anchor &{show(event.anchor)} before its alias, got none"
-                raise place.error(f"{what} (text that begins with * needs quotes)")
-            children.append(anchors[event.anchor])
-        elif isinstance(event, yaml.NodeEvent):
-            node = _node(event, loader)
-            children.append(node)
-            if event.anchor is not None:
-                anchors[event.anchor] = node
-            if isinstance(node, yaml.CollectionNode):
-                open_nodes.append((node, children))
-                children = []
-                if len(open_nodes) > _MAX_DEPTH:
-                    raise place.error(f"expected at most {_MAX_DEPTH} levels of nesting, got more")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            node, parent_children = open_nodes.pop()
-            pairs = isinstance(node, yaml.MappingNode)
-            node.value = list(zip(children[::2], children[1::2], strict=True)) if pairs else children
-            children = parent_children
-    return root[0] if root else None
-
-
-def _node(event: yaml.NodeEvent, loader: Any) -> yaml.Node:
-    marks = (event.start_mark, event.end_mark)
-    if isinstance(event, yaml.MappingStartEvent):
-        return yaml.MappingNode(event.tag or "", [], *marks)
-    if isinstance(event, yaml.SequenceStartEvent):
-        return yaml.SequenceNode(event.tag or "", [], *marks)
-    assert isinstance(event, yaml.ScalarEvent)
-    tag = event.tag
-    if tag is None or tag == "!":
-        tag = loader.resolve(yaml.ScalarNode, event.value, event.implicit)
-    return yaml.ScalarNode(tag, event.value, *marks, style=event.style)
+        if isinstance(node, _Sequence):
+            pending.extend(node.children)
+        elif isinstance(node, _Mapping):
+            for key, merged in node.pairs():
+                if _has_tag(key, _MERGE):
+                    pending.append(merged)
+                elif isinstance(key, _Scalar) and key.text in names:
+                    raise place.error(f"expected {key.text} to be written out, got it through a merge")

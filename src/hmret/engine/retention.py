@@ -2,9 +2,10 @@
 
 import math
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import anyio
 import attrs
@@ -25,7 +26,16 @@ from hmret.model.references import ImageReference, parse_reference
 from hmret.model.report import MarkedUsed, SweepReport
 from hmret.model.times import datetime_of, timedelta_nanoseconds
 
-__all__ = ["Inspection", "Leased", "Retention", "Statistics", "SweepRequest"]
+__all__ = ["HasMailbox", "Inspection", "Leased", "Retention", "Statistics", "SweepRequest"]
+
+
+class HasMailbox(Protocol):
+    """Something that is asked through a mailbox."""
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait in it."""
+        ...
 
 
 @attrs.frozen
@@ -122,7 +132,7 @@ class Retention:
     _inspection: Inspection
     _states: StateKeeper
     _sweeps: Mailbox[SweepRequest]
-    _mailboxes: dict[str, "Scanner | StateKeeper | Locks | Mailbox[SweepRequest]"] = attrs.field(factory=dict)
+    _mailboxes: Mapping[str, "HasMailbox"]
     _is_sweeping: bool = attrs.field(default=False, init=False)
     _reports: int = attrs.field(default=0, init=False)
     _deleted_images: int = attrs.field(default=0, init=False)

@@ -79,7 +79,9 @@ class _Tally:
             self.errors.append(
                 SweepError(path=fault.path, error=fault.error, repository=repository, digest=digest)
             )
-            log_event(logging.ERROR, "state_not_written", repository=repository, digest=digest, error=fault.error)
+            log_event(
+                logging.ERROR, "state_not_written", repository=repository, digest=digest, error=fault.error
+            )
 
 
 @attrs.define(eq=False)
@@ -139,7 +141,9 @@ class Sweeping:
             await self.overlook.references.remember(plan.remembered)
         except OSError as error:
             # It is remembered until a restart; after one, references seen for the first time protect more.
-            tally.errors.append(SweepError(path=error.filename or "references.json", error=str(error.strerror)))
+            tally.errors.append(
+                SweepError(path=error.filename or "references.json", error=str(error.strerror))
+            )
         tally.cleared, faults = await self.overlook.states.clear(plan.clears)
         tally.add_faults(faults)
         tally.pruned, faults = await self.overlook.states.clear(plan.pruned)
@@ -220,19 +224,21 @@ class Sweeping:
             for path, error in one.faults:
                 self._note_fault(intent.repository, intent.digest, path, error, tally)
         for place, error in freed.errors:
-            self._note_fault(
-                place.intent.repository, place.intent.digest, _path_of(place), error, tally
-            )
+            self._note_fault(place.intent.repository, place.intent.digest, _path_of(place), error, tally)
 
     def _note_fault(self, repository: str, digest: str, path: str, error: str, tally: _Tally) -> None:
         tally.errors.append(SweepError(path=path, error=error, repository=repository, digest=digest))
-        log_event(logging.ERROR, "deletion_unfinished", repository=repository, digest=digest, path=path, error=error)
+        log_event(
+            logging.ERROR, "deletion_unfinished", repository=repository, digest=digest, path=path, error=error
+        )
 
     def _keep(self, kept: Kept, tally: _Tally) -> None:
         repository, digest = kept.key
         if kept.reason is Reason.OPEN:
             tally.open += 1
-        log_event(logging.INFO, "image_kept", repository=repository, digest=digest, reason=kept.reason or "gone")
+        log_event(
+            logging.INFO, "image_kept", repository=repository, digest=digest, reason=kept.reason or "gone"
+        )
 
     def _fail(self, failed: Failed, reading: ClockReading, tally: _Tally) -> None:
         repository, digest = failed.key
