@@ -546,7 +546,7 @@ class MemoryFilesystem:
         if old_name in _SPECIAL or new_name in _SPECIAL:
             _fail(errno.EBUSY, source)
         inode = self._child(old_folder, old_name)
-        if inode is None:
+        if inode is None or new_folder.nlink == 0:
             _fail(errno.ENOENT, source)
         replaced = self._child(new_folder, new_name)
         if not isinstance(inode, _Folder) and (old_slash or new_slash):
@@ -559,8 +559,6 @@ class MemoryFilesystem:
         if inode is replaced:
             return
         self._check_replaced(inode, replaced, target)
-        if new_folder.nlink == 0:
-            _fail(errno.ENOENT, target)
         if isinstance(inode, _Folder) and inode.mounted:
             _fail(errno.EBUSY, source)
         self._move((old_folder, old_name), (new_folder, new_name), inode, replaced)

@@ -523,7 +523,9 @@ def decide(
             {images[key].folder for key in deleted}
             | {link.link for (repository, _), link in tags.items() if (repository, link.digest) in deleted},
         ),
-        ready_images=sum(image.status == "ready" and image.named for image in images.values()),
+        ready_images=sum(
+            image.status == "ready" and image.named and image.whole for image in images.values()
+        ),
         protected_images=sum(bool(found) for found in sources.values()),
         marked_unused=len(marked),
         cleared_states=len(cleared),

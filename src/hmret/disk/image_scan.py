@@ -128,15 +128,15 @@ def image_of(content: bytes, disk: Stat | None, disk_fault: str, repository: str
         metadata = read_image_metadata(content)
     except UnreadableError as error:
         return _image(hexadecimal, disk, broken=f"{METADATA} cannot be read: {error}")
-    if not metadata.status:
-        return _image(hexadecimal, disk, broken=f"{METADATA} states no status")
     fault = _misnamed(metadata.name, metadata.digest, repository, hexadecimal)
-    if not fault and metadata.status == "ready":
+    if not metadata.status:
+        fault = f"{METADATA} states no status"
+    elif not fault and metadata.status == "ready":
         fault = disk_fault
     return _image(
         hexadecimal,
         disk,
-        status=metadata.status,
+        status=metadata.status or "unknown",
         created_ns=metadata.created_ns,
         size_bytes=metadata.stated_bytes,
         broken=fault or None,

@@ -280,7 +280,7 @@ def load_settings(
         return Settings(config, effective, None, warnings)
     if file.writable_by_all:
         warnings = (
-            f"{show(file.path)}: every user of this host may write it, and so choose what is deleted",
+            f"{file.path!r}: every user of this host may write it, and so choose what is deleted",
             *warnings,
         )
     return Settings(config, effective, file.path, warnings)
@@ -298,9 +298,9 @@ class _ConfigFile:
         try:
             text = self.content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            line = self.content.count(b"\n", 0, error.start) + 1
-            got = f"the byte 0x{self.content[error.start]:02x}"
-            raise Place(f"{self.path}:{line}").error(f"expected UTF-8, got {got}") from None
+            line = error.object.count(b"\n", 0, error.start) + 1
+            byte = error.object[error.start]
+            raise Place(f"{self.path}:{line}").error(f"expected UTF-8, got the byte 0x{byte:02x}") from None
         root = compose(self.path, text)
         return {} if root is None else find_values(root, [key.name for key in _KEYS], _SECTIONS)
 
@@ -315,7 +315,9 @@ def _open_config_file(
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             absent = isinstance(error, FileNotFoundError | NotADirectoryError)
             if named is not None or not absent:
-                raise Place(path).error(f"expected a readable file, got {_reason(error)}") from None
+                raise Place(path or "the config file").error(
+                    f"expected a readable file, got {_reason(error)}"
+                ) from None
     return None
 
 
@@ -325,7 +327,7 @@ def _read_config_file(path: str) -> _ConfigFile:
         mode = os.fstat(file.fileno()).st_mode
     if len(content) > _MAX_FILE_BYTES:
         raise Place(path).error(f"expected at most {_MAX_FILE_BYTES} bytes, got more")
-    return _ConfigFile(path, content, bool(mode & stat.S_IWOTH))
+    return _ConfigFile(path, content, stat.S_ISREG(mode) and bool(mode & stat.S_IWOTH))
 
 
 def _reason(error: Exception) -> str:

@@ -92,8 +92,7 @@ def _describe(node: _Node) -> str:
             return "a list"
         case _Scalar(plain=True):
             return show(node.text) or "nothing"
-        case _Scalar():
-            return f'"{show(node.text)}"'
+    return f'"{show(node.text)}"'
 
 
 def _has_tag(node: _Node, tag: str) -> bool:
@@ -163,8 +162,10 @@ def _node(event: Any, loader: Any) -> _Node:
         case yaml.SequenceStartEvent():
             return _Sequence(line)
     tag = event.tag
-    if tag is None or tag == "!":
+    if tag is None:
         tag = loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+    elif tag == "!":
+        tag = _STRING
     return _Scalar(line, tag, event.value, plain=not event.style)
 
 
