@@ -1,9 +1,61 @@
 """Fixtures for all tests."""
 
+from collections.abc import Iterator
+
 import pytest
+
+from builders import DATA, FakeClock, GatedThreads, data_fd_of, make_surroundings
+from hmret.engine.surroundings import Surroundings
+from memory_filesystem import MemoryFilesystem
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run what takes a minute or more, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes a minute or more; runs with --slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow") is not None:
+                item.add_marker(pytest.mark.skip(reason="runs with --slow"))
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     backend: str = request.param
     return backend
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def filesystem(clock: FakeClock) -> Iterator[MemoryFilesystem]:
+    """A disk in memory with an empty data directory; whatever a test opens on it must be closed again."""
+    filesystem = MemoryFilesystem(clock.now_ns)
+    filesystem.make_folder(f"{DATA}/images")
+    yield filesystem
+    assert filesystem.open_descriptors() == {}
+
+
+@pytest.fixture
+def data_fd(filesystem: MemoryFilesystem) -> Iterator[int]:
+    fd = data_fd_of(filesystem)
+    yield fd
+    filesystem.close(fd)
+
+
+@pytest.fixture
+def threads() -> GatedThreads:
+    return GatedThreads()
+
+
+@pytest.fixture
+def surroundings(filesystem: MemoryFilesystem, clock: FakeClock, threads: GatedThreads) -> Surroundings:
+    return make_surroundings(filesystem, clock, threads)

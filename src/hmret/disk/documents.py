@@ -29,13 +29,19 @@ class UnreadableError(Exception):
 
 
 class ImageMetadata(msgspec.Struct, gc=False):
-    """The fields of an image's metadata that matter."""
+    """The fields of an image's metadata that matter; one of another type than it should have counts as absent."""
 
-    name: str = ""
-    digest: str = ""
-    status: str = ""
+    name: Any = ""
+    digest: Any = ""
+    status: Any = ""
     size_bytes: Any = 0
     created_at: Any = None
+
+    def __post_init__(self) -> None:
+        self.name = self.name if isinstance(self.name, str) else ""
+        self.digest = self.digest if isinstance(self.digest, str) else ""
+        self.status = self.status if isinstance(self.status, str) else ""
+        self.size_bytes = self.size_bytes if isinstance(self.size_bytes, int) else 0
 
     @property
     def created_ns(self) -> int | None:
@@ -44,11 +50,6 @@ class ImageMetadata(msgspec.Struct, gc=False):
             return parse_time(self.created_at)
         except (TypeError, ValueError):
             return None
-
-    @property
-    def stated_bytes(self) -> int:
-        """`size_bytes`, or 0 where it is no whole number."""
-        return self.size_bytes if isinstance(self.size_bytes, int) else 0
 
 
 class _State(msgspec.Struct, gc=False):
@@ -72,7 +73,7 @@ def read_image_metadata(content: bytes) -> ImageMetadata:
     """Read an image's metadata.json.
 
     Raises:
-        UnreadableError: it is no JSON object, or name, digest or status is no text.
+        UnreadableError: it is no JSON object.
     """
     try:
         return _image_decoder.decode(content)

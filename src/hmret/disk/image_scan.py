@@ -138,7 +138,7 @@ def image_of(content: bytes, disk: Stat | None, disk_fault: str, repository: str
         disk,
         status=metadata.status or "unknown",
         created_ns=metadata.created_ns,
-        size_bytes=metadata.stated_bytes,
+        size_bytes=metadata.size_bytes,
         broken=fault or None,
     )
 

@@ -1,0 +1,35 @@
+# The project's commands. Each sets up what it needs in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check check-fast coverage bench bench-full simulate format clean
+
+demo: $(READY)
+	$(BIN)/python -m hmret demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -q
+
+check: check-fast test
+
+check-fast: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy src tests benchmarks
+	$(BIN)/lint-imports
+
+coverage: $(READY)
+	$(BIN)/python -m pytest -q --cov --cov-report=term-missing
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage htmlcov

@@ -1,0 +1,23 @@
+"""The command line: `python -m hmret`, also installed as `hmret`."""
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+__all__ = ["main"]
+
+_NEEDED = ("cyclopts", "rich")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out one command; `argv` is without the program's name, None: as the process was started."""
+    if any(find_spec(package) is None for package in _NEEDED):
+        print("hmret: error: the command line needs pip install 'hmret[server]'", file=sys.stderr)  # noqa: T201 - what it is for
+        return 2
+    from hmret.cli.app import carry_out  # noqa: PLC0415 - it needs what may not be installed
+
+    return carry_out(sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The JSON documents: plans, verdicts, reports and settings as values that any JSON encoder takes.
+
+Every field is always there; times are RFC 3339 in UTC to the nanosecond, or null.
+"""
+
+from collections.abc import Sequence
+
+from hmret.disk.settings import Settings
+from hmret.model.config import RetentionConfig
+from hmret.model.images import Suspension
+from hmret.model.planning import Plan, Reason, Verdict
+from hmret.model.protection import StaleReference
+from hmret.model.report import DeletedImage, MarkedUsed, SweepError, SweepReport
+from hmret.model.times import format_time, nanoseconds_of
+
+__all__ = [
+    "Document",
+    "check_config_document",
+    "explain_document",
+    "mark_used_document",
+    "plan_document",
+    "sweep_document",
+]
+
+Document = dict[str, object]
+"""One JSON object."""
+
+
+def plan_document(plan: Plan, config: RetentionConfig) -> Document:
+    """Write a plan; `enabled` tells whether a sweep would really follow it."""
+    summary = plan.summary
+    return {
+        "at": format_time(nanoseconds_of(plan.at)),
+        "data_dir": config.data_dir,
+        "enabled": config.active,
+        "suspended": _suspended(plan.suspended),
+        "stale_references": [_stale_reference(stale) for stale in plan.stale_references],
+        "summary": {
+            "images": summary.images,
+            "delete": summary.delete,
+            "delete_bytes": summary.delete_bytes,
+            "mark": summary.mark,
+            "clear": summary.clear,
+            "keep": summary.keep,
+            "prune": summary.prune,
+        },
+        "images": [_image(verdict) for verdict in plan.verdicts],
+    }
+
+
+def explain_document(verdict: Verdict, suspended: Sequence[Suspension] = ()) -> Document:
+    """Write the verdict on one image with every reason that holds.
+
+    `detail` tells in words what is wrong with the image, and what suspends deletion with its remedy; null: nothing.
+    """
+    details = [] if verdict.broken is None else [f"broken: {verdict.broken}"]
+    if Reason.SUSPENDED in verdict.blockers:
+        details += [": ".join(filter(None, (one.cause, one.path, one.detail))) for one in suspended]
+    return {
+        **_image(verdict),
+        "blockers": [blocker.value for blocker in verdict.blockers],
+        "detail": "; ".join(details) or None,
+    }
+
+
+def sweep_document(report: SweepReport) -> Document:
+    """Write what a sweep did."""
+    return {
+        "status": report.status.value,
+        "started_at": format_time(nanoseconds_of(report.started_at)),
+        "duration_seconds": report.duration_seconds,
+        "suspended": _suspended(report.suspended),
+        "ready_images": report.ready_images,
+        "protected_images": report.protected_images,
+        "marked_unused": report.marked_unused,
+        "cleared_states": report.cleared_states,
+        "deleted_images": report.deleted_images,
+        "deleted_bytes": report.deleted_bytes,
+        "pruned_states": report.pruned_states,
+        "stale_references": report.stale_references,
+        "open_images": report.open_images,
+        "failed_deletes": report.failed_deletes,
+        "deleted": [_deleted_image(image) for image in report.deleted],
+        "errors": [_sweep_error(error) for error in report.errors],
+    }
+
+
+def check_config_document(settings: Settings) -> Document:
+    """Write the effective settings, each with where it came from, and what is probably not meant."""
+    return {
+        "settings": {
+            key: {"value": setting.value, "source": setting.source}
+            for key, setting in settings.values.items()
+        },
+        "warnings": list(settings.warnings),
+    }
+
+
+def mark_used_document(used: MarkedUsed) -> Document:
+    """Write what a use of an image came to."""
+    return {"repository": used.repository, "digest": used.digest, "cleared": used.cleared}
+
+
+def _image(verdict: Verdict) -> Document:
+    return {
+        "repository": verdict.repository,
+        "digest": verdict.digest,
+        "tags": list(verdict.tags),
+        "status": verdict.status,
+        "size_bytes": verdict.size_bytes,
+        "disk_bytes": verdict.disk_bytes,
+        "action": verdict.action.value,
+        "reason": verdict.reason.value,
+        "referenced_by": list(verdict.referenced_by),
+        "unused_since": _time(verdict.unused_since_ns),
+        "expires_at": _time(verdict.expires_at_ns),
+    }
+
+
+def _suspended(suspensions: Sequence[Suspension]) -> list[Document]:
+    return [{"cause": one.cause.value, "path": one.path, "detail": one.detail} for one in suspensions]
+
+
+def _stale_reference(stale: StaleReference) -> Document:
+    return {"source": stale.source, "image": stale.image}
+
+
+def _deleted_image(image: DeletedImage) -> Document:
+    return {
+        "repository": image.repository,
+        "digest": image.digest,
+        "tags": list(image.tags),
+        "disk_bytes": image.disk_bytes,
+        "unused_since": format_time(image.unused_since_ns),
+    }
+
+
+def _sweep_error(error: SweepError) -> Document:
+    return {
+        "repository": error.repository,
+        "digest": error.digest,
+        "path": error.path,
+        "error": error.error,
+    }
+
+
+def _time(nanoseconds: int | None) -> str | None:
+    return None if nanoseconds is None else format_time(nanoseconds)

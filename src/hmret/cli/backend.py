@@ -1,0 +1,68 @@
+"""The asynchronous part of a command: on the backend of choice, and with errors that fit into one line."""
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeVar
+
+import anyio
+import anyio.abc
+
+from hmret.model.errors import HmretError
+
+__all__ = ["Backend", "run_on", "until_interrupted"]
+
+T = TypeVar("T")
+
+Backend = Literal["asyncio", "trio"]
+
+
+def run_on(backend: Backend, data_dir: str, work: Callable[[], Awaitable[T]]) -> T:
+    """Run a command's asynchronous part, and return what it returns.
+
+    Raises:
+        HmretError: a system call failed; the message names the data directory.
+        BaseException: the first that the work raised, out of whatever groups it came in.
+    """
+    try:
+        try:
+            return anyio.run(work, backend=backend)
+        except BaseExceptionGroup as group:
+            raise _first_of(group) from group
+    except OSError as error:
+        problem = error.strerror or str(error)
+        where = data_dir if error.filename is None else f"{data_dir}: {os.fsdecode(error.filename)}"
+        raise HmretError(f"{where}: {problem}") from error
+
+
+async def until_interrupted(work: Callable[[], Awaitable[T]]) -> T:
+    """Carry out some work that SIGINT cancels: what is half done is finished, nothing else is begun.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted.
+    """
+    results: list[T] = []
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_cancel_when_interrupted, tasks.cancel_scope)
+        results.append(await work())
+        tasks.cancel_scope.cancel()
+    if not results:
+        raise KeyboardInterrupt
+    return results[0]
+
+
+async def _cancel_when_interrupted(
+    scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]
+) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT) as received:
+        task_status.started()
+        async for _ in received:
+            # The receiver ends with this, so that a second SIGINT does not wait for anything.
+            break
+    scope.cancel()
+
+
+def _first_of(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,14 @@
+"""The demonstration: a small cache with a pretend hypervisor host on it, time sped up, and the real engine."""
+
+__all__ = ["main"]
+
+
+def main(as_json: bool = False, *, day_seconds: float = 0.4) -> int:
+    """Show images come, go and be protected; returns the exit code: 0 when all went as told, else 1.
+
+    Prints a line for each event as it happens, then what became of each image; with `as_json` nothing but one JSON
+    document at the end. `day_seconds` is how long a pretend day takes, in real seconds.
+    """
+    from hmret.cli.demo.running import run  # noqa: PLC0415 - what only the demonstration needs is loaded for it alone
+
+    return run(as_json=as_json, day_seconds=day_seconds)

@@ -1,0 +1,185 @@
+"""What happens in the demonstration, told as it happens and kept for the end."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+
+import attrs
+
+from hmret.cli.demo.clock import DAY, DemoClock
+from hmret.model.images import Key
+from hmret.model.planning import Action, Plan, Reason, Verdict
+from hmret.model.times import parse_time
+
+__all__ = ["Chronicle", "Deletion", "Event", "bytes_text", "day_of", "days_of"]
+
+_MIB = 1024 * 1024
+
+
+@attrs.frozen
+class Event:
+    """One thing that happened."""
+
+    at: timedelta
+    teller: str
+    """`host` or `engine`."""
+    name: str
+    text: str
+
+
+@attrs.frozen
+class Deletion:
+    """What the engine said when it had deleted an image."""
+
+    at: timedelta
+    unused_since: timedelta
+    freed_bytes: int
+
+
+@attrs.define(eq=False)
+class Chronicle:
+    """Hears the host and the engine, and tells."""
+
+    clock: DemoClock
+    is_silent: bool = False
+    """Whether events are only kept, not printed."""
+    events: list[Event] = attrs.field(factory=list, init=False)
+    names: dict[Key, str] = attrs.field(factory=dict, init=False)
+    """What each image is called, gone or not."""
+    verdicts: dict[Key, Verdict] = attrs.field(factory=dict, init=False)
+    """By the last plan."""
+    deleted: dict[Key, Deletion] = attrs.field(factory=dict, init=False)
+    found_open: dict[Key, timedelta] = attrs.field(factory=dict, init=False)
+    """When the engine found the disk of an image open."""
+    marked_used: dict[Key, timedelta] = attrs.field(factory=dict, init=False)
+    """When the host marked an image used, for itself and not for a VM."""
+    suspended: frozenset[str] = attrs.field(default=frozenset(), init=False)
+    """The paths for which the engine has suspended deletion, as it said."""
+    is_unheard: bool = attrs.field(default=False, init=False)
+    """Whether nobody reads our output any more."""
+
+    def tell(self, teller: str, name: str, text: str) -> None:
+        """Tell one event."""
+        at = self.clock.elapsed
+        self.events.append(Event(at, teller, name, text))
+        if self.is_silent or self.is_unheard:
+            return
+        try:
+            print(f"day {day_of(at):2d}  {text}", flush=True)
+        except BrokenPipeError:
+            self.is_unheard = True
+            # What is left in the buffer must not fail once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def hear(self, event: str, keys: Mapping[str, object]) -> bool:
+        """Take note of an event of the engine; False where it is none that is told here."""
+        key = str(keys.get("repository")), str(keys.get("digest"))
+        name = self.names.get(key, key[0])
+        match event:
+            case "image_deleted":
+                since = self.clock.moment_of(parse_time(str(keys["unused_since"])))
+                freed_bytes = int(str(keys["bytes"]))
+                self.deleted[key] = Deletion(self.clock.elapsed, since, freed_bytes)
+                self.tell(
+                    "engine",
+                    event,
+                    f"deleted {name}, unused since day {day_of(since)}, freed {bytes_text(freed_bytes)}",
+                )
+            case "image_kept":
+                if keys["reason"] == Reason.OPEN:
+                    self.found_open[key] = self.clock.elapsed
+                self.tell("engine", event, f"kept {name} at the last look: {keys['reason']}")
+            case "deletion_suspended":
+                path = str(keys["path"])
+                if path not in self.suspended:
+                    self.suspended |= {path}
+                    self.tell("engine", event, f"deletion is suspended: {keys['cause']} {path}")
+            case _:
+                return False
+        return True
+
+    def note_plan(self, plan: Plan) -> None:
+        """Take note of what is planned, and tell what has changed since the last plan."""
+        if self.suspended and not plan.suspended:
+            self.suspended = frozenset()
+            self.tell("engine", "deletion_resumed", "every reference can be read: deletion goes on")
+        verdicts = {(verdict.repository, verdict.digest): verdict for verdict in plan.verdicts}
+        for key, verdict in verdicts.items():
+            known = self.verdicts.get(key)
+            self._tell_change(self.names.get(key, key[0]), verdict, None if known is None else _timer(known))
+        self.verdicts = verdicts
+
+    def unused_since(self, key: Key) -> timedelta | None:
+        """Tell since when the engine has an image on record as unused; None where it has not."""
+        verdict = self.verdicts.get(key)
+        timer_ns = None if verdict is None else _timer(verdict)
+        return None if timer_ns is None else self.clock.moment_of(timer_ns)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear the engine, and nobody else hear it, while this block lasts."""
+        logger = logging.getLogger("hmret")
+        before = logger.level, logger.propagate, logger.handlers
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        logger.handlers = [_Ear(self._hear_record)]
+        try:
+            yield
+        finally:
+            logger.setLevel(before[0])
+            logger.propagate = before[1]
+            logger.handlers = before[2]
+
+    def _hear_record(self, record: logging.LogRecord) -> None:
+        event, keys = getattr(record, "hmret_event", ("", {}))
+        if not self.hear(event, keys) and record.levelno >= logging.WARNING:
+            self.tell("engine", event, record.getMessage())
+
+    def _tell_change(self, name: str, verdict: Verdict, known_ns: int | None) -> None:
+        timer_ns = _timer(verdict)
+        if timer_ns is not None and timer_ns != known_ns and verdict.expires_at_ns is not None:
+            ends = day_of(self.clock.moment_of(verdict.expires_at_ns))
+            self.tell(
+                "engine", "image_unused", f"{name} is unused: due on day {ends} unless something uses it"
+            )
+        elif timer_ns is None and known_ns is not None and verdict.reason is Reason.REFERENCED:
+            self.tell("engine", "image_referenced", f"{name} is in use again")
+
+
+class _Ear(logging.Handler):
+    """Hands records on."""
+
+    def __init__(self, hear: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__(logging.INFO)
+        self._hear = hear
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._hear(record)
+        except Exception:  # noqa: BLE001 - logging's own boundary: the engine must not fail by being heard
+            self.handleError(record)
+
+
+def day_of(moment: timedelta) -> int:
+    """Tell the day that a moment lies in."""
+    return moment // DAY
+
+
+def days_of(moment: timedelta) -> float:
+    """Convert to days, to two places."""
+    return round(moment / DAY, 2)
+
+
+def bytes_text(size_bytes: int) -> str:
+    """Write a size for people."""
+    if size_bytes < _MIB:
+        return f"{size_bytes / 1024:.0f} KiB"
+    return f"{size_bytes / _MIB:.1f} MiB"
+
+
+def _timer(verdict: Verdict) -> int | None:
+    """Tell the timer of an image as it is recorded, in nanoseconds; one that is only about to start is none."""
+    return None if verdict.action in (Action.MARK, Action.CLEAR) else verdict.unused_since_ns

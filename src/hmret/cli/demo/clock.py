@@ -1,0 +1,69 @@
+"""A clock on which a day takes a fraction of a second, and which waits for the story.
+
+It runs up to a moment that the story has set and stands there until the story sets a later one. So whatever the host
+does on a day is done on that day, however slow or busy the machine.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from hmret.model.clock_watch import ClockReading
+from hmret.model.times import SECOND, parse_time, timedelta_nanoseconds
+
+__all__ = ["DAY", "DemoClock"]
+
+DAY = timedelta(days=1)
+
+_START_NS = parse_time("2026-01-01T00:00:00Z")
+_BOOTED_BEFORE_NS = 3600 * SECOND
+
+
+class DemoClock:
+    """Wall clock and boot-time clock in step, from day 0 on; never goes back.
+
+    Args:
+        day_seconds: how long a day takes, in real seconds.
+        monotonic_ns: where real time comes from, in nanoseconds.
+    """
+
+    def __init__(self, day_seconds: float, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self._speed = DAY.total_seconds() / day_seconds
+        self._monotonic_ns = monotonic_ns
+        self._looked_ns = monotonic_ns()
+        self._elapsed_ns = 0
+        self._limit_ns = 0
+
+    def now_ns(self) -> int:
+        return _START_NS + self._advance()
+
+    def read(self) -> ClockReading:
+        elapsed_ns = self._advance()
+        return ClockReading(
+            boot_id="demo", boot_ns=_BOOTED_BEFORE_NS + elapsed_ns, wall_ns=_START_NS + elapsed_ns
+        )
+
+    @property
+    def elapsed(self) -> timedelta:
+        """The time since the beginning of day 0, cut to microseconds."""
+        return timedelta(microseconds=self._advance() // 1000)
+
+    def run_to(self, moment: timedelta) -> None:
+        """Let the clock run up to a moment, counted from the beginning of day 0, and no further."""
+        self._limit_ns = max(self._advance(), timedelta_nanoseconds(moment))
+
+    def real_seconds_to(self, moment: timedelta) -> float:
+        """Tell how long it takes to get from now to a moment; 0 where that is past."""
+        return max(timedelta_nanoseconds(moment) - self._advance(), 0) / SECOND / self._speed
+
+    @staticmethod
+    def moment_of(time_ns: int) -> timedelta:
+        """Convert nanoseconds since the epoch to the time since the beginning of day 0, cut to microseconds."""
+        return timedelta(microseconds=(time_ns - _START_NS) // 1000)
+
+    def _advance(self) -> int:
+        looked_ns = self._monotonic_ns()
+        passed_ns = int((looked_ns - self._looked_ns) * self._speed)
+        self._looked_ns = looked_ns
+        self._elapsed_ns = min(self._elapsed_ns + passed_ns, self._limit_ns)
+        return self._elapsed_ns

@@ -1,0 +1,215 @@
+"""The story that the demonstration tells: forty days of a host, in the order of its days.
+
+It never waits for a time to pass in the hope that something has happened by then: it lets the clock run up to a
+moment, or lets it run until the engine has done something.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import attrs
+
+from hmret.cli.demo.chronicle import Chronicle
+from hmret.cli.demo.clock import DAY, DemoClock
+from hmret.cli.demo.host import Host, PulledImage
+from hmret.engine.retention import Retention
+from hmret.model.images import Key
+from hmret.model.planning import Plan, Reason
+
+__all__ = ["ALLOWED", "PINNED", "Story", "StoryError"]
+
+ALLOWED = ("docker.io/library/*", "ghcr.io/kernel/*", "registry.local:5000/*")
+PINNED = ("ghcr.io/kernel/golden",)
+
+_LOOK_SECONDS = 0.1
+_PATIENCE_SECONDS = 45.0
+
+_AGENT = "ghcr.io/kernel/agent:latest"
+_ALPINE = "docker.io/library/alpine:3.19"
+_ARCHIVE = "ghcr.io/kernel/archive:v1"
+_BROWSER = "ghcr.io/kernel/browser:latest"
+_BUILD = "registry.local:5000/ci/build"
+_DEBIAN = "docker.io/library/debian:13"
+_RUNNER = "ghcr.io/kernel/runner:stable"
+_TOOLBOX = "ghcr.io/kernel/toolbox:v2"
+
+
+class StoryError(Exception):
+    """The engine did not do what the story waits for."""
+
+
+@attrs.define(eq=False)
+class Story:
+    """Makes the host act, and looks at what the engine makes of it."""
+
+    host: Host
+    clock: DemoClock
+    retention: Retention
+    chronicle: Chronicle
+    has_leases: bool
+    """Whether the file system tells that a disk is open; without it that chapter is left out."""
+    fates: dict[Key, Reason] = attrs.field(factory=dict, init=False)
+    """What the story says becomes of each image: `expired` where it goes, else why it stays."""
+    patience_seconds: float = _PATIENCE_SECONDS
+
+    async def tell(self) -> Plan:
+        """Tell it all; returns the last plan, made while the leases and open files of the end still stand.
+
+        Raises:
+            StoryError: the engine did not do what it should.
+            BrokenPipeError: nobody listens any more.
+        """
+        async with AsyncExitStack() as until_the_end:
+            await self._fill_cache()
+            await self._begin_of_use()
+            old_browser = await self._tags_move()
+            await self._long_work(until_the_end)
+            await self._windows_end()
+            await self._torn_metadata()
+            await self._until_gone(old_browser, by=40 * DAY)
+            await self.retention.sweep()
+            await self._look()
+            return await self.retention.plan()
+
+    async def _fill_cache(self) -> None:
+        """Day 0: what is in the cache when the story begins."""
+        await asyncio.gather(
+            self._pull(_ALPINE, Reason.EXPIRED, disk_kib=320),
+            self._pull("docker.io/library/alpine:3.20", Reason.REFERENCED, disk_kib=320),
+            self._pull("docker.io/library/debian:12", Reason.REFERENCED, disk_kib=512),
+            self._pull(_DEBIAN, Reason.RETENTION_WINDOW, disk_kib=512),
+            self._pull(_AGENT, Reason.REFERENCED),
+            self._pull(_BROWSER, Reason.EXPIRED, disk_kib=1024),
+            self._pull(_RUNNER, Reason.RETENTION_WINDOW),
+            self._pull(_ARCHIVE, Reason.LEASED),
+            self._pull("ghcr.io/kernel/golden:2026.1", Reason.PINNED),
+            self._pull("quay.io/vendor/appliance:7", Reason.NOT_ALLOWED),
+            self._pull(f"{_BUILD}:101", Reason.EXPIRED),
+        )
+        if self.has_leases:
+            await self._pull(_TOOLBOX, Reason.OPEN)
+        await self._until_unused(self.host.tags[f"{_BUILD}:101"], by=DAY / 2)
+
+    async def _begin_of_use(self) -> None:
+        """Days 1 to 6: VMs start; one goes, and another leaves a snapshot behind."""
+        await self._reach(1)
+        await self.host.start_vm("vm-1", _ALPINE)
+        await self.host.start_vm("vm-2", "alpine:3.20")
+        await self._reach(2)
+        await self.host.start_vm("vm-3", "debian:12")
+        await self.host.start_vm("vm-4", _AGENT, resolves=False)
+        await self.host.start_vm("vm-5", _BROWSER)
+        await self._pull(f"{_BUILD}:102", Reason.EXPIRED)
+        await self._until_unused(self.host.tags[f"{_BUILD}:102"], by=2.9 * DAY)
+        await self._reach(3)
+        await self._pull(_AGENT, Reason.REFERENCED)
+        await self.host.delete_vm("vm-1")
+        await self._until_unused(self.host.tags[_ALPINE], by=3.9 * DAY)
+        await self._reach(4)
+        await self.host.save_snapshot("snap-1", "vm-3")
+        await self._reach(6)
+        await self.host.delete_vm("vm-3")
+        await self._pull(f"{_BUILD}:103", Reason.EXPIRED)
+        await self._until_unused(self.host.tags[f"{_BUILD}:103"], by=6.9 * DAY)
+
+    async def _tags_move(self) -> Key:
+        """Days 7 to 10: `latest` moves, and what it stood for is left without a user; returns that."""
+        old = self.host.tags[_BROWSER]
+        await self._reach(7)
+        await self._pull(_BROWSER, Reason.REFERENCED, disk_kib=1024)
+        await self._reach(8)
+        await self.host.delete_vm("vm-5")
+        await self._until_unused(old, by=8.9 * DAY)
+        await self._reach(10)
+        await self.host.start_vm("vm-6", _BROWSER)
+        return old
+
+    async def _long_work(self, until_the_end: AsyncExitStack) -> None:
+        """Days 12 to 27: a backup and an export that last, and short jobs that come and go."""
+        await self._reach(12)
+        if self.has_leases:
+            toolbox = self.host.pulled[self.host.tags[_TOOLBOX]]
+            await until_the_end.enter_async_context(self.host.backing_up(toolbox))
+        await self._reach(13)
+        await until_the_end.enter_async_context(self.host.exporting(_ARCHIVE))
+        for number, day in enumerate((14, 18, 22, 26), start=1):
+            await self._reach(day)
+            await self.host.start_vm(f"job-{number}", _RUNNER)
+            await self._reach(day + 1)
+            await self.host.delete_vm(f"job-{number}")
+
+    async def _windows_end(self) -> None:
+        """Days 29 to 34: one image is marked used half a day before it is due, others go, one is found open."""
+        saved = self.chronicle.verdicts[self.host.tags[_DEBIAN]]
+        if saved.expires_at_ns is None:
+            raise StoryError(f"{_DEBIAN} has no timer on its last day")
+        await self._reach_moment(self.clock.moment_of(saved.expires_at_ns) - DAY / 2)
+        await self.host.mark_used(_DEBIAN)
+        await self._until_gone(self.host.tags[f"{_BUILD}:101"], by=34 * DAY)
+        if self.has_leases:
+            toolbox = self.host.tags[_TOOLBOX]
+            await self._until(
+                "the open disk to be found", lambda: toolbox in self.chronicle.found_open, by=34 * DAY
+            )
+        await self._until_gone(self.host.tags[f"{_BUILD}:102"], by=34 * DAY)
+        await self._until_gone(self.host.tags[_ALPINE], by=34 * DAY)
+
+    async def _torn_metadata(self) -> None:
+        """Days 35 to 37: while a reference cannot be read nothing goes, however long it is due."""
+        await self._reach(35)
+        await self.host.tear_metadata("vm-2")
+        key = self.host.tags[f"{_BUILD}:103"]
+        await self._until("103 to be due and held back", lambda: self._is_held_back(key), by=37.5 * DAY)
+        await self.host.repair_metadata("vm-2")
+        await self._until_gone(key, by=38 * DAY)
+
+    async def _pull(self, reference: str, fate: Reason, *, disk_kib: int = 256) -> PulledImage:
+        image = await self.host.pull(reference, disk_kib=disk_kib)
+        self.fates[image.key] = fate
+        return image
+
+    def _is_held_back(self, key: Key) -> bool:
+        verdict = self.chronicle.verdicts.get(key)
+        return bool(self.chronicle.suspended) and verdict is not None and verdict.reason is Reason.SUSPENDED
+
+    async def _reach(self, day: float) -> None:
+        await self._reach_moment(day * DAY)
+
+    async def _reach_moment(self, moment: timedelta) -> None:
+        """Let the clock run to a moment; there it stands while the host acts."""
+        self.clock.run_to(moment)
+        while self.clock.elapsed < moment:
+            await self._look()
+            await asyncio.sleep(min(self.clock.real_seconds_to(moment), _LOOK_SECONDS))
+
+    async def _until(self, what: str, happened: Callable[[], bool], *, by: timedelta) -> None:
+        """Wait until something has happened; meanwhile the clock runs, but not beyond `by`.
+
+        Raises:
+            StoryError: it did not.
+        """
+        self.clock.run_to(by)
+        try:
+            async with asyncio.timeout(self.patience_seconds):
+                await self._look()
+                while not happened():
+                    await asyncio.sleep(_LOOK_SECONDS / 2)
+                    await self._look()
+        except TimeoutError:
+            raise StoryError(f"waited {self.patience_seconds:.0f} s in vain for {what}") from None
+        self.clock.run_to(self.clock.elapsed)
+
+    async def _until_gone(self, key: Key, *, by: timedelta) -> None:
+        name = self.chronicle.names[key]
+        await self._until(f"{name} to go", lambda: key in self.chronicle.deleted, by=by)
+
+    async def _until_unused(self, key: Key, *, by: timedelta) -> None:
+        name = self.chronicle.names[key]
+        await self._until(f"the timer of {name}", lambda: self.chronicle.unused_since(key) is not None, by=by)
+
+    async def _look(self) -> None:
+        if self.chronicle.is_unheard:
+            raise BrokenPipeError
+        self.chronicle.note_plan(await self.retention.plan())

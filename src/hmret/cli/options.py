@@ -1,0 +1,92 @@
+"""The options that every command of the engine takes, and the settings that they come to."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Annotated
+
+import attrs
+from cyclopts import Parameter
+
+from hmret.cli.backend import Backend
+from hmret.cli.logs import LogFormat, LogLevel, logging_to_stderr
+from hmret.disk.settings import Settings, load_settings
+from hmret.model.errors import ConfigError
+
+__all__ = ["DEFAULTS", "Common", "command_first"]
+
+_ALONE = ("--help", "-h", "--version")
+
+
+@Parameter(name="*", negative=())
+@attrs.frozen(kw_only=True)
+class Common:
+    """What stands behind a command; None: not given."""
+
+    config: Annotated[
+        str | None,
+        Parameter(
+            help="hypeman's config file; default: $HMRET_CONFIG, else /etc/hypeman/config.yaml if there."
+        ),
+    ] = None
+    data_dir: Annotated[str | None, Parameter(help="hypeman's data directory.")] = None
+    enable: Annotated[bool | None, Parameter(help="Sweep, whatever the config file says.")] = None
+    unused_for: Annotated[
+        str | None, Parameter(help="How long an image must have been unused, as a Go duration: 720h.")
+    ] = None
+    allow: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Pattern of repositories that may be deleted from; repeatable, replaces the configured list.",
+            json_list=False,
+        ),
+    ] = None
+    backend: Annotated[Backend, Parameter(help="What runs the engine.")] = "asyncio"
+    json: Annotated[bool, Parameter(help="Print one JSON document.")] = False
+    log_format: Annotated[LogFormat, Parameter(help="How log lines look on standard error.")] = "console"
+    log_level: Annotated[
+        LogLevel | None, Parameter(help="The least that is logged; default: warning, of run: info.")
+    ] = None
+
+    def settings(self) -> Settings:
+        """Gather the settings: these options over the environment over the config file over the defaults.
+
+        Raises:
+            ConfigError: a setting is not usable.
+        """
+        flags: Mapping[str, object] = {
+            "data_dir": self.data_dir,
+            "images.auto_delete.enabled": self.enable,
+            "images.auto_delete.unused_for": self.unused_for,
+            "images.auto_delete.allowed": self.allow,
+            "hmret.enabled": self.enable,
+        }
+        return load_settings(config_file=self.config, environment=os.environ, flags=flags)
+
+    def logging(self, default_level: LogLevel = "warning") -> AbstractContextManager[None]:
+        """Write log lines to standard error as the options say."""
+        return logging_to_stderr(self.log_format, self.log_level or default_level)
+
+
+DEFAULTS = Common()
+"""No option given."""
+
+
+def command_first(tokens: Sequence[str]) -> list[str]:
+    """Move common options that stand before the command behind it.
+
+    Raises:
+        ConfigError: something else stands there.
+    """
+    takes_value = {
+        f"--{field.name.replace('_', '-')}": "bool" not in str(field.type) for field in attrs.fields(Common)
+    }
+    position = 0
+    while position < len(tokens) and tokens[position].startswith("-"):
+        name, equals, _ = tokens[position].partition("=")
+        if name in _ALONE:
+            return [name]
+        if name not in takes_value:
+            raise ConfigError(f"unknown option: {tokens[position]}")
+        position += 2 if takes_value[name] and not equals else 1
+    return [*tokens[position : position + 1], *tokens[:position], *tokens[position + 1 :]]

@@ -1,0 +1,75 @@
+"""Where words go: results to standard output, complaints to standard error."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TextIO
+
+__all__ = [
+    "complain",
+    "escape_unprintable",
+    "is_terminal",
+    "printable",
+    "write_json",
+    "write_result",
+]
+
+
+def printable(text: object) -> str:
+    """Make one line of a text: what cannot be printed, or would move the cursor, is escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
+
+
+def escape_unprintable() -> None:
+    """Let both streams write what their encoding does not have as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether a person looks at a stream; None: it was closed before we started."""
+    return stream is not None and stream.isatty()
+
+
+def write_result(text: str) -> None:
+    """Write a result, now; a reader that has gone away misses it, which is its own business.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as error:
+        _discard_output()
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def write_json(document: Mapping[str, object]) -> None:
+    """Write a JSON document: spread over lines for people, on one line for programs.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    write_result(json.dumps(document, indent=2 if is_terminal(sys.stdout) else None))
+
+
+def complain(message: object) -> None:
+    """Tell in one line what went wrong."""
+    with suppress(OSError):
+        print(f"hmret: error: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def _discard_output() -> None:
+    """Send what is still buffered, and whatever follows, nowhere: the interpreter flushes once more at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
