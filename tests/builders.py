@@ -354,7 +354,7 @@ async def end_while_queued(actor: Actor, call: Callable[[], Awaitable[object]], 
 async def end_while_working(
     actor: Actor, call: Callable[[], Awaitable[object]], ending: Ending, gate: Gate
 ) -> Asker:
-    """End an actor while a request of its stands before a gate."""
+    """End an actor while one of its requests stands before a gate."""
     asker = Asker()
     scope = anyio.CancelScope()
 

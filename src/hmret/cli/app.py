@@ -48,25 +48,15 @@ def carry_out(tokens: Sequence[str]) -> int:
     escape_unprintable()
     try:
         return _call(tokens)
-    except CycloptsError as error:
-        return _fail(_USAGE, _told(error))
-    except (ConfigError, InvalidReferenceError) as error:
-        return _fail(_USAGE, error)
-    except DataDirLockedError as error:
-        return _fail(_LOCKED, error)
-    except HmretError as error:
-        return _fail(_FAILED, error)
-    except OSError as error:
-        return _fail(_FAILED, f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except (CycloptsError, HmretError, OSError) as error:
+        complain(_told(error))
+        return _code_of(error)
 
 
 def _call(tokens: Sequence[str]) -> int:
-    ordered = command_first(tokens)
-    if not ordered or ordered[0].startswith("-") and tokens[0] not in ():
-        raise ConfigError(f"expected a command: {', '.join(_COMMANDS)}; --help tells more")
-    code = _app()(ordered, exit_on_error=False, print_error=False)
+    code = _app()(command_first(tokens), exit_on_error=False, print_error=False)
     return code if isinstance(code, int) else 0
 
 
@@ -85,13 +75,22 @@ def _app() -> App:
     return app
 
 
-def _told(error: CycloptsError) -> str:
-    if isinstance(error, UnusedCliTokensError):
-        return f"unexpected: {' '.join(error.unused_tokens or ())}"
-    text = str(error)
-    return f"{text[:1].lower()}{text[1:]}".rstrip(".")
+def _told(error: Exception) -> str:
+    match error:
+        case UnusedCliTokensError():
+            return f"unexpected: {' '.join(error.unused_tokens or ())}"
+        case CycloptsError():
+            text = str(error)
+            return f"{text[:1].lower()}{text[1:]}".rstrip(".")
+        case OSError():
+            return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
-def _fail(code: int, message: object) -> int:
-    complain(message)
-    return code
+def _code_of(error: Exception) -> int:
+    match error:
+        case CycloptsError() | ConfigError() | InvalidReferenceError():
+            return _USAGE
+        case DataDirLockedError():
+            return _LOCKED
+    return _FAILED

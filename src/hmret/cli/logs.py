@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from typing import Literal
 
 from hmret.cli.output import printable
+from hmret.disk.settings import Settings
+from hmret.engine.log import log_event
 from hmret.model.times import format_time
 
-__all__ = ["LogFormat", "LogLevel", "logging_to_stderr"]
+__all__ = ["LogFormat", "LogLevel", "log_warnings", "logging_to_stderr"]
 
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -37,6 +39,12 @@ def logging_to_stderr(log_format: LogFormat, level: LogLevel) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         own.setLevel(before)
+
+
+def log_warnings(settings: Settings) -> None:
+    """Log what is allowed in the settings but probably not meant."""
+    for warning in settings.warnings:
+        log_event(logging.WARNING, "setting_doubtful", detail=warning)
 
 
 class _Lines(logging.Handler):

@@ -13,9 +13,13 @@ from hmret.cli.logs import LogFormat, LogLevel, logging_to_stderr
 from hmret.disk.settings import Settings, load_settings
 from hmret.model.errors import ConfigError
 
-__all__ = ["DEFAULTS", "Common", "command_first"]
+__all__ = ["DEFAULTS", "Common", "Named", "command_first"]
+
+Named = Annotated[str, Parameter(name="IMAGE", help="A reference by tag or digest: alpine:3.20.")]
+"""The image that a command is about."""
 
 _ALONE = ("--help", "-h", "--version")
+_WITHOUT_VALUE = ("--enable", "--json")
 
 
 @Parameter(name="*", negative=())
@@ -76,17 +80,17 @@ def command_first(tokens: Sequence[str]) -> list[str]:
     """Move common options that stand before the command behind it.
 
     Raises:
-        ConfigError: something else stands there.
+        ConfigError: something else stands there, or there is no command.
     """
-    takes_value = {
-        f"--{field.name.replace('_', '-')}": "bool" not in str(field.type) for field in attrs.fields(Common)
-    }
+    known = [f"--{field.name.replace('_', '-')}" for field in attrs.fields(Common)]
     position = 0
     while position < len(tokens) and tokens[position].startswith("-"):
         name, equals, _ = tokens[position].partition("=")
         if name in _ALONE:
             return [name]
-        if name not in takes_value:
+        if name not in known:
             raise ConfigError(f"unknown option: {tokens[position]}")
-        position += 2 if takes_value[name] and not equals else 1
-    return [*tokens[position : position + 1], *tokens[:position], *tokens[position + 1 :]]
+        position += 1 if equals or name in _WITHOUT_VALUE else 2
+    if position >= len(tokens):
+        raise ConfigError("expected a command; --help lists them")
+    return [tokens[position], *tokens[:position], *tokens[position + 1 :]]

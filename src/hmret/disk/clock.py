@@ -3,6 +3,7 @@
 import ctypes
 import time
 from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 from hmret.model.clock_watch import ClockReading
@@ -56,8 +57,7 @@ class _HostClock:
 
 @cache
 def _boot_id() -> str:
-    with open(_BOOT_ID, encoding="ascii") as file:
-        return file.read().strip()
+    return Path(_BOOT_ID).read_text(encoding="ascii").strip()
 
 
 def _synchronised() -> bool:

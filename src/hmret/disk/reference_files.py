@@ -66,18 +66,17 @@ def look_at_references(
                 continue
             for name in names:
                 source = f"{kind}/{name}"
-                file = _look_at_file(
-                    filesystem, folder_fd, f"{name}/{file_name}", source, folder, known.get(source)
-                )
+                path = f"{folder}/{name}/{file_name}"
+                file = _look_at_file(filesystem, folder_fd, path, source, known.get(source))
                 if file is not None:
                     found[source] = file
     return found
 
 
 def _look_at_file(
-    filesystem: Filesystem, folder_fd: int, name: str, source: str, folder: str, known: ReferenceFile | None
+    filesystem: Filesystem, folder_fd: int, path: str, source: str, known: ReferenceFile | None
 ) -> ReferenceFile | None:
-    path = f"{folder}/{name}"
+    name = path.partition("/")[2]
     looked_ns = filesystem.now_ns()
     try:
         signature = _signature(filesystem.stat(name, dir_fd=folder_fd), looked_ns)

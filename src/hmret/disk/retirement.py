@@ -7,34 +7,22 @@ images of a batch, and have looked at the references after they got them.
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
 from contextlib import ExitStack, suppress
 
 import attrs
 
-from hmret.disk.filesystem import Filesystem, Lease
-from hmret.disk.folders import (
-    make_folders,
-    open_folder,
-    opened,
-    read_open_file,
-    remove_empty_folders,
-    step_into,
-)
-from hmret.disk.image_scan import image_of, read_tags
-from hmret.disk.layout import DIGEST_HEX, IMAGES, METADATA, ROOTFS_NAMES, hex_of
+from hmret.disk.digest_folder import DigestFolder, open_digest_folder
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import make_folders, open_folder, opened, remove_empty_folders, step_into
+from hmret.disk.image_scan import read_tags
+from hmret.disk.layout import DIGEST_HEX, IMAGES, METADATA, hex_of
 from hmret.disk.state_files import clear_state, look_at_state
 from hmret.disk.trash import Intent, Place, open_trash, places_of, write_intents
 from hmret.model.images import Key
-from hmret.model.planning import Reason
+from hmret.model.verdicts import Reason
 
 __all__ = ["Candidate", "Failed", "Kept", "LastLook", "Outcome", "Retired", "finish", "retire"]
-
-_NO_LEASES = frozenset(
-    (errno.ENOLCK, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
-)
-"""The file system, or our permissions, do not offer leases; anything else means that the file is open."""
 
 _TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY))
 
@@ -144,15 +132,6 @@ def finish(filesystem: Filesystem, data_fd: int, place: Place) -> Outcome:
 
 
 @attrs.define(eq=False)
-class _Files:
-    """The files of one digest folder, each open and, where that is offered, leased."""
-
-    folder_fd: int
-    opened: dict[str, int] = attrs.field(factory=dict)
-    inodes: dict[str, int] = attrs.field(factory=dict)
-
-
-@attrs.define(eq=False)
 class _Batch:
     """The open folders of one batch."""
 
@@ -204,7 +183,7 @@ class _Batch:
         key = intent.repository, intent.digest
         with opened(self.filesystem, step_into(self.filesystem, self.data_fd, place.folder)) as fd:
             with ExitStack() as leases:
-                files = self._open_files(fd, place.name, leases)
+                files = open_digest_folder(self.filesystem, fd, place.name, leases)
                 is_open = files is not None and not self._lease(files)
             if is_open and self._put_back(intent, fd, place.name):
                 self._restore_tags(intent)
@@ -236,52 +215,13 @@ class _Batch:
             self._hide(repository_fd, place.name)
         return self._clean_up(place, is_finishing=False)
 
-    def _open_files(self, parent_fd: int, name: str, stack: ExitStack) -> _Files | None:
-        """Open a digest folder and each file in it; None where it holds anything but files."""
-        folder_fd = open_folder(self.filesystem, name, parent_fd)
-        stack.callback(self.filesystem.close, folder_fd)
-        files = _Files(folder_fd)
-        with self.filesystem.scandir(folder_fd) as entries:
-            names = [entry.name for entry in entries]
-        for file_name in names:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-            try:
-                fd = self.filesystem.open(file_name, flags, dir_fd=folder_fd)
-            except OSError as error:
-                if error.errno == errno.ELOOP:
-                    return None
-                raise
-            stack.callback(self.filesystem.close, fd)
-            found = self.filesystem.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                return None
-            files.opened[file_name] = fd
-            files.inodes[file_name] = found.st_ino
-        return files
-
-    def _lease(self, files: _Files) -> bool:
-        """Take the kernel's word that nobody has any of the files open; True where it does not give it."""
-        for fd in files.opened.values():
-            try:
-                self.filesystem.take_lease(fd)
-            except OSError as error:
-                if error.errno not in _NO_LEASES:
-                    return False
-                self.lease_error = error
-        return True
-
-    def _judge(self, files: _Files, intent: Intent) -> Reason | None:
-        """Say why this folder is not one that may be deleted; None: it may be."""
-        metadata_fd = files.opened.get(METADATA)
-        disks = [files.opened[name] for name in ROOTFS_NAMES if name in files.opened]
-        if metadata_fd is None or not disks:
-            return Reason.BROKEN
-        content = read_open_file(self.filesystem, metadata_fd)
-        disk = self.filesystem.fstat(disks[0])
-        image = image_of(content, disk, "", intent.repository, hex_of(intent.digest))
-        if image.broken is not None:
-            return Reason.BROKEN
-        return None if image.status == "ready" else Reason.NOT_READY
+    def _lease(self, files: DigestFolder) -> bool:
+        """Take the kernel's word that nobody has any of the files open; False where somebody has."""
+        try:
+            return files.lease()
+        except OSError as error:
+            self.lease_error = error
+            return True
 
     def _move(self, intent: Intent, repository_fd: int) -> tuple[Place, int]:
         """Rename a digest folder into the trash, or beside itself where that is another file system."""
@@ -301,23 +241,6 @@ class _Batch:
             )
             return beside, repository_fd
         return in_trash, self._trash_fd
-
-    def _is_as_leased(self, files: _Files, place: Place, place_fd: int) -> bool:
-        """Tell whether what was renamed is what was looked at, and nobody has begun to open it meanwhile."""
-        moved = self.filesystem.stat(place.name, dir_fd=place_fd, follow_symlinks=False)
-        if moved.st_ino != self.filesystem.fstat(files.folder_fd).st_ino:
-            return False
-        with self.filesystem.scandir(files.folder_fd) as entries:
-            names = {entry.name for entry in entries}
-        if names != files.opened.keys():
-            return False
-        for name, fd in files.opened.items():
-            found = self.filesystem.stat(name, dir_fd=files.folder_fd, follow_symlinks=False)
-            if found.st_ino != files.inodes[name]:
-                return False
-            if self.lease_error is None and self.filesystem.ask_lease(fd) != Lease.HELD:
-                return False
-        return True
 
     def _put_back(self, intent: Intent, place_fd: int, name: str) -> bool:
         """Rename an image back to where it was; False where a fresh one has come there meanwhile."""

@@ -123,7 +123,7 @@ class Sweeping:
                 path=suspension.path,
                 detail=suspension.detail,
             )
-        self.backoff.forget_all_but(lambda key: plan.verdict(*key) is not None)
+        self.backoff.forget_all_but(survey.inventory.holds)
         return self._report(plan, tally, now, (self.clock.read().boot_ns - reading.boot_ns) / SECOND)
 
     async def _watch_clock(self, reading: ClockReading) -> str | None:

@@ -127,3 +127,8 @@ class Inventory:
     """Sources that exist but could not be read: what is remembered of them is kept."""
     backing_off: AbstractSet[Key] = frozenset()
     """Images whose deletion failed lately."""
+
+    def holds(self, key: Key) -> bool:
+        """Tell whether an image is here."""
+        repository = self.repositories.get(key[0])
+        return repository is not None and key[1] in repository.images

@@ -89,9 +89,11 @@ class Chronicle:
                     f"deleted {name}, unused since day {day_of(since)}, freed {bytes_text(freed_bytes)}",
                 )
             case "image_kept":
-                if keys["reason"] == Reason.OPEN:
+                why = str(keys["reason"])
+                if why == Reason.OPEN:
                     self.found_open[key] = self.clock.elapsed
-                self.tell("engine", event, f"kept {name} at the last look: {keys['reason']}")
+                    why = "a process has its disk open"
+                self.tell("engine", event, f"kept {name} at the last look: {why}")
             case "deletion_suspended":
                 path = str(keys["path"])
                 if path not in self.suspended:

@@ -174,7 +174,9 @@ class Host:
         if before is not None:
             known = self.chronicle.names[before]
             self.chronicle.names[before] = f"{known} (before day {day_of(self.clock.elapsed)})"
-            self._tell("tag_moved", f"{image.reference} now points to what was pulled just now")
+            users = sorted(vm for vm, metadata in self._vms.items() if metadata["Image"] == image.reference)
+            rest = f"; {' and '.join(users)} still runs from what it was" if users else ""
+            self._tell("tag_moved", f"{image.reference} now points to what was pulled just now{rest}")
 
     def _write_image(self, image: PulledImage, disk_kib: int) -> PulledImage:
         image.folder.mkdir(parents=True)
@@ -208,12 +210,12 @@ def hash_disk(path: Path) -> str:
 
 def offers_leases(folder: Path) -> bool:
     """Try whether the kernel tells by a lease, on this file system, that a file is open."""
-    with (folder / "lease-probe").open("wb") as file:
-        path = file.name
+    path = folder / "lease-probe"
+    path.touch()
     try:
         fd = os.open(path, os.O_RDONLY)
         try:
-            with open(path, "rb"), suppress(BlockingIOError):
+            with path.open("rb"), suppress(BlockingIOError):
                 POSIX.take_lease(fd)
                 return False
             POSIX.take_lease(fd)
@@ -222,7 +224,7 @@ def offers_leases(folder: Path) -> bool:
         finally:
             os.close(fd)
     finally:
-        os.unlink(path)
+        path.unlink()
     return True
 
 

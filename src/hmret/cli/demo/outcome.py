@@ -9,7 +9,7 @@ import msgspec
 
 from hmret.cli.demo.chronicle import Chronicle, bytes_text, day_of, days_of
 from hmret.cli.demo.host import Host, PulledImage, hash_disk
-from hmret.disk.layout import IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
+from hmret.disk.layout import METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.model.images import Key
 from hmret.model.planning import Plan, Reason, Verdict
 

@@ -1,0 +1,114 @@
+"""`explain`: why one image goes or stays."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import assert_never
+
+from hmret.api.documents import explain_document
+from hmret.cli.backend import run_on, until_interrupted
+from hmret.cli.options import DEFAULTS, Common, Named
+from hmret.cli.output import printable, write_json, write_result
+from hmret.cli.tables import format_size, format_suspension, format_table, format_when
+from hmret.engine.opening import open_inspection
+from hmret.engine.surroundings import Surroundings
+from hmret.model.config import RetentionConfig
+from hmret.model.errors import ImageNotFoundError
+from hmret.model.images import Suspension
+from hmret.model.patterns import compile_patterns
+from hmret.model.planning import Reason, Verdict
+from hmret.model.references import parse_reference
+
+__all__ = ["explain"]
+
+
+def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
+    """Tell why one image goes or stays: every reason that holds, and when it will go; change nothing."""
+    config = common.settings().config
+    with common.logging():
+        work = partial(until_interrupted, partial(_explain, config, image))
+        verdict, suspended = run_on(common.backend, config.data_dir, work)
+    if common.json:
+        write_json(explain_document(verdict, suspended))
+    else:
+        write_result("\n".join(_tell(verdict, suspended, config)))
+    return 0
+
+
+async def _explain(config: RetentionConfig, image: str) -> tuple[Verdict, Sequence[Suspension]]:
+    named = parse_reference(image)
+    async with open_inspection(config, Surroundings()) as inspection:
+        key = await inspection.resolve(named, image)
+        made = await inspection.plan()
+        verdict = made.verdict(*key)
+    if verdict is None:
+        raise ImageNotFoundError(f"{image}: not in the cache")
+    return verdict, made.suspended
+
+
+def _tell(verdict: Verdict, suspended: Sequence[Suspension], config: RetentionConfig) -> Iterator[str]:
+    yield printable(f"{verdict.repository}@{verdict.digest}")
+    facts = [
+        ["tags", ", ".join(verdict.tags) or "-"],
+        ["status", verdict.status],
+        ["size", format_size(verdict.size_bytes)],
+        ["on disk", format_size(verdict.disk_bytes)],
+        ["unused since", format_when(verdict.unused_since_ns)],
+        ["expires", format_when(verdict.expires_at_ns)],
+        ["verdict", f"{verdict.action.value}, {verdict.reason.value}"],
+    ]
+    yield format_table(facts).rstrip("\n")
+    for blocker in verdict.blockers:
+        for words in _put(blocker, verdict, suspended, config):
+            yield f"- {printable(words)}"
+    yield _foretell(verdict)
+    if not config.active:
+        yield "disabled: nothing is swept; set images.auto_delete.enabled, or give --enable"
+
+
+def _put(  # noqa: C901, PLR0912 - one case for each reason
+    blocker: Reason, verdict: Verdict, suspended: Sequence[Suspension], config: RetentionConfig
+) -> Iterator[str]:
+    """Put a reason against a deletion into words."""
+    match blocker:
+        case Reason.NOT_READY:
+            yield f"not ready: its status is {verdict.status}"
+        case Reason.BROKEN:
+            yield f"broken, so left alone: {verdict.broken}"
+        case Reason.REFERENCED:
+            yield from (f"referenced by {source}" for source in verdict.referenced_by)
+        case Reason.LEASED:
+            yield "covered by a lease"
+        case Reason.PINNED:
+            pins = [pin for pin in config.pinned if compile_patterns([pin]).matches(verdict.repository)]
+            yield f"pinned: hmret.pinned has {', '.join(pins)}"
+        case Reason.NOT_ALLOWED:
+            yield f"not allowed: no pattern of images.auto_delete.allowed matches {verdict.repository}"
+        case Reason.NEWLY_UNUSED:
+            yield "no timer runs yet: the next sweep starts it"
+        case Reason.RETENTION_WINDOW:
+            yield f"in its window until {format_when(verdict.expires_at_ns)}"
+        case Reason.SUSPENDED:
+            yield from map(format_suspension, suspended)
+        case Reason.BACKOFF:
+            yield "its deletion failed lately, and is not tried again yet"
+        case Reason.DEFERRED:
+            yield f"deferred: more are due than hmret.max_deletes_per_sweep, {config.max_deletes_per_sweep}"
+        case Reason.OPEN:
+            yield "a process has its disk open"
+        case Reason.EXPIRED:
+            yield "its window has passed"
+        case _:
+            assert_never(blocker)
+
+
+def _foretell(verdict: Verdict) -> str:
+    match verdict.blockers:
+        case ():
+            return "it goes with the next sweep"
+        case (Reason.RETENTION_WINDOW,):
+            return f"it goes with the first sweep from {format_when(verdict.expires_at_ns)} on"
+        case (Reason.NEWLY_UNUSED,):
+            return f"it goes at {format_when(verdict.expires_at_ns)} at the earliest"
+        case (Reason.DEFERRED,):
+            return "it goes with one of the next sweeps"
+    return "it stays while any of this holds"

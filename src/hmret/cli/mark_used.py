@@ -1,0 +1,45 @@
+"""`mark-used`: an image is about to be used."""
+
+from functools import partial
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hmret.api.documents import mark_used_document
+from hmret.cli.backend import run_on, until_interrupted
+from hmret.cli.options import DEFAULTS, Common, Named
+from hmret.cli.output import printable, write_json, write_result
+from hmret.engine.opening import open_engine
+from hmret.engine.surroundings import Surroundings
+from hmret.model.config import RetentionConfig
+from hmret.model.report import MarkedUsed
+
+__all__ = ["mark_used"]
+
+
+def mark_used(
+    image: Named,
+    /,
+    *,
+    digest: Annotated[str | None, Parameter(help="Counts instead of what the reference says.")] = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Say that an image is about to be used: it is here now, and stays for at least its window from now.
+
+    Works where retention is disabled, too. Exit code 1: the image is not here, not ready or broken.
+    """
+    config = common.settings().config
+    with common.logging():
+        work = partial(until_interrupted, partial(_mark_used, config, image, digest))
+        used = run_on(common.backend, config.data_dir, work)
+    if common.json:
+        write_json(mark_used_document(used))
+    else:
+        outcome = "cleared" if used.cleared else "nothing to clear"
+        write_result(printable(f"{used.repository}@{used.digest} {outcome}"))
+    return 0
+
+
+async def _mark_used(config: RetentionConfig, image: str, digest: str | None) -> MarkedUsed:
+    async with open_engine(config, Surroundings(), scheduled=False) as retention:
+        return await retention.mark_used(image, digest)

@@ -1,0 +1,81 @@
+"""`sweep`: one sweep, and what it did."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+
+from hmret.api.documents import sweep_document
+from hmret.cli.backend import run_on, until_interrupted
+from hmret.cli.logs import log_warnings
+from hmret.cli.options import DEFAULTS, Common
+from hmret.cli.output import printable, write_json, write_result
+from hmret.cli.progress import sweep_in_sight
+from hmret.cli.tables import format_size, format_suspension, format_table, format_when, shorten_digest
+from hmret.disk.settings import Settings
+from hmret.engine.opening import open_engine
+from hmret.engine.surroundings import Surroundings
+from hmret.model.report import DeletedImage, SweepReport, SweepStatus
+
+__all__ = ["sweep"]
+
+_DONE = (SweepStatus.SUCCESS, SweepStatus.DISABLED)
+
+
+def sweep(*, common: Common = DEFAULTS) -> int:
+    """Sweep once, and tell what was deleted; the bytes are free when this ends.
+
+    Where retention is disabled nothing is touched. Exit code 1: something failed, or deletion is suspended.
+    """
+    settings = common.settings()
+    if settings.config.active:
+        with common.logging():
+            work = partial(_sweep, settings, shown=not common.json)
+            report = run_on(common.backend, settings.config.data_dir, partial(until_interrupted, work))
+    else:
+        report = SweepReport(status=SweepStatus.DISABLED, started_at=datetime.now(UTC), duration_seconds=0.0)
+    if common.json:
+        write_json(sweep_document(report))
+    else:
+        write_result("\n".join(_tell(report)))
+    return 0 if report.status in _DONE else 1
+
+
+async def _sweep(settings: Settings, *, shown: bool) -> SweepReport:
+    async with open_engine(settings.config, Surroundings(), scheduled=False) as retention:
+        log_warnings(settings)
+        return await sweep_in_sight(retention, shown=shown)
+
+
+def _tell(report: SweepReport) -> Iterator[str]:
+    if report.status is SweepStatus.DISABLED:
+        yield "disabled: nothing was touched; set images.auto_delete.enabled, or give --enable"
+        return
+    yield f"{report.status.value}, after {report.duration_seconds:.2f} s"
+    yield from map(format_suspension, report.suspended)
+    yield format_table(
+        [
+            ["ready images", str(report.ready_images)],
+            ["protected images", str(report.protected_images)],
+            ["timers started", str(report.marked_unused)],
+            ["timers cleared", str(report.cleared_states)],
+            ["timers of gone images pruned", str(report.pruned_states)],
+            ["stale references", str(report.stale_references)],
+            ["kept because open", str(report.open_images)],
+            ["failed deletions", str(report.failed_deletes)],
+            ["deleted images", str(report.deleted_images)],
+            ["freed", format_size(report.deleted_bytes)],
+        ],
+        right=[1],
+    ).rstrip("\n")
+    yield from map(_tell_deleted, report.deleted)
+    for error in report.errors:
+        image = f"{error.repository}@{shorten_digest(error.digest)}" if error.repository else ""
+        yield "error: " + printable(": ".join(filter(None, (image, error.path, error.error))))
+
+
+def _tell_deleted(image: DeletedImage) -> str:
+    tags = f" ({', '.join(image.tags)})" if image.tags else ""
+    told = f"deleted {image.repository}@{shorten_digest(image.digest)}{tags}"
+    return printable(
+        f"{told}, {format_size(image.disk_bytes)}, unused since {format_when(image.unused_since_ns)}"
+    )

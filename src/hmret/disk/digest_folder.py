@@ -1,0 +1,106 @@
+"""One digest folder, held open and leased while it is looked at for the last time."""
+
+import errno
+import os
+import stat
+from contextlib import ExitStack
+
+import attrs
+
+from hmret.disk.filesystem import Filesystem, Lease
+from hmret.disk.folders import open_folder, read_open_file
+from hmret.disk.image_scan import image_of
+from hmret.disk.layout import METADATA, ROOTFS_NAMES
+from hmret.model.verdicts import Reason
+
+__all__ = ["DigestFolder", "open_digest_folder"]
+
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+
+
+@attrs.frozen(eq=False)
+class DigestFolder:
+    """The files of one digest folder, each open."""
+
+    filesystem: Filesystem
+    folder_fd: int
+    descriptors: dict[str, int] = attrs.field(factory=dict)
+    inodes: dict[str, int] = attrs.field(factory=dict)
+
+    def lease(self) -> bool:
+        """Take the kernel's word that nobody else has any of the files open; False where somebody has.
+
+        The word is kept, as leases, until the files are closed.
+
+        Raises:
+            OSError: leases are not offered here, by the file system or for want of permission.
+        """
+        refused: OSError | None = None
+        for fd in self.descriptors.values():
+            try:
+                self.filesystem.take_lease(fd)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                refused = error
+        if refused is not None:
+            raise refused
+        return True
+
+    def judge(self, repository: str, hexadecimal: str) -> Reason | None:
+        """Say why this folder is not one that may be deleted; None: it may be."""
+        metadata_fd = self.descriptors.get(METADATA)
+        disks = [self.descriptors[name] for name in ROOTFS_NAMES if name in self.descriptors]
+        if metadata_fd is None or not disks:
+            return Reason.BROKEN
+        content = read_open_file(self.filesystem, metadata_fd)
+        image = image_of(content, self.filesystem.fstat(disks[0]), "", repository, hexadecimal)
+        if image.broken is not None:
+            return Reason.BROKEN
+        return None if image.status == "ready" else Reason.NOT_READY
+
+    def is_still(self, parent_fd: int, name: str, *, leased: bool) -> bool:
+        """Tell whether this folder now has that name, with the files that were looked at, none being opened."""
+        moved = self.filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        if moved.st_ino != self.filesystem.fstat(self.folder_fd).st_ino:
+            return False
+        with self.filesystem.scandir(self.folder_fd) as entries:
+            names = {entry.name for entry in entries}
+        return names == self.descriptors.keys() and all(
+            self._is_unchanged(file_name, fd, leased=leased) for file_name, fd in self.descriptors.items()
+        )
+
+    def _is_unchanged(self, name: str, fd: int, *, leased: bool) -> bool:
+        found = self.filesystem.stat(name, dir_fd=self.folder_fd, follow_symlinks=False)
+        if found.st_ino != self.inodes[name]:
+            return False
+        return not leased or self.filesystem.ask_lease(fd) == Lease.HELD
+
+
+def open_digest_folder(
+    filesystem: Filesystem, parent_fd: int, name: str, stack: ExitStack
+) -> DigestFolder | None:
+    """Open a digest folder and each file in it, until the stack is closed; None where it holds anything but files.
+
+    Raises:
+        OSError: the folder or a file cannot be opened.
+    """
+    folder_fd = open_folder(filesystem, name, parent_fd)
+    stack.callback(filesystem.close, folder_fd)
+    folder = DigestFolder(filesystem, folder_fd)
+    with filesystem.scandir(folder_fd) as entries:
+        names = [entry.name for entry in entries]
+    for file_name in names:
+        try:
+            fd = filesystem.open(file_name, _FILE, dir_fd=folder_fd)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return None
+            raise
+        stack.callback(filesystem.close, fd)
+        found = filesystem.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        folder.descriptors[file_name] = fd
+        folder.inodes[file_name] = found.st_ino
+    return folder

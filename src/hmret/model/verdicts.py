@@ -1,0 +1,108 @@
+"""Verdicts: what becomes of an image, and the reasons there are."""
+
+import enum
+from datetime import datetime
+
+import attrs
+
+from hmret.model.times import datetime_of
+
+__all__ = ["ACTIONS", "Action", "Reason", "Summary", "Verdict"]
+
+
+class Action(enum.StrEnum):
+    """What a sweep does with an image."""
+
+    CLEAR = "clear"
+    MARK = "mark"
+    NONE = "none"
+    DELETE = "delete"
+
+
+class Reason(enum.StrEnum):
+    """Why; in the order in which they are asked, the first that applies decides."""
+
+    NOT_READY = "not_ready"
+    BROKEN = "broken"
+    REFERENCED = "referenced"
+    LEASED = "leased"
+    PINNED = "pinned"
+    NOT_ALLOWED = "not_allowed"
+    NEWLY_UNUSED = "newly_unused"
+    RETENTION_WINDOW = "retention_window"
+    SUSPENDED = "suspended"
+    BACKOFF = "backoff"
+    DEFERRED = "deferred"
+    OPEN = "open"
+    EXPIRED = "expired"
+
+
+ACTIONS = {
+    Reason.NOT_READY: Action.CLEAR,
+    Reason.BROKEN: Action.CLEAR,
+    Reason.REFERENCED: Action.CLEAR,
+    Reason.LEASED: Action.CLEAR,
+    Reason.PINNED: Action.CLEAR,
+    Reason.NOT_ALLOWED: Action.CLEAR,
+    Reason.OPEN: Action.CLEAR,
+    Reason.NEWLY_UNUSED: Action.MARK,
+    Reason.RETENTION_WINDOW: Action.NONE,
+    Reason.SUSPENDED: Action.NONE,
+    Reason.BACKOFF: Action.NONE,
+    Reason.DEFERRED: Action.NONE,
+    Reason.EXPIRED: Action.DELETE,
+}
+"""What each reason comes to."""
+
+
+@attrs.frozen
+class Verdict:
+    """What becomes of one image, and why."""
+
+    repository: str
+    digest: str
+    tags: tuple[str, ...]
+    status: str
+    size_bytes: int
+    """The size that the metadata states."""
+    disk_bytes: int
+    """The blocks that the disk occupies, whoever shares them."""
+    action: Action
+    reason: Reason
+    """The first reason that applies."""
+    blockers: tuple[Reason, ...]
+    """Every reason that holds against a deletion now; empty where the image goes."""
+    referenced_by: tuple[str, ...]
+    """`instance/ID`, `snapshot/ID` or an embedder's own names, sorted."""
+    unused_since_ns: int | None
+    """The timer in nanoseconds since the epoch: as recorded, or now where it starts with this plan; None: no timer."""
+    expires_at_ns: int | None
+    """When the timer runs out, in nanoseconds since the epoch; None: no timer."""
+    broken: str | None = None
+    """What is wrong with the folder; None: nothing."""
+
+    @property
+    def unused_since(self) -> datetime | None:
+        """The timer, cut to microseconds."""
+        return None if self.unused_since_ns is None else datetime_of(self.unused_since_ns)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the timer runs out, cut to microseconds."""
+        return None if self.expires_at_ns is None else datetime_of(self.expires_at_ns)
+
+
+@attrs.frozen
+class Summary:
+    """A plan in numbers."""
+
+    images: int
+    delete: int
+    delete_bytes: int
+    """Blocks that come free: a disk with several links counts when the last of them goes."""
+    mark: int
+    clear: int
+    keep: int
+    """Images to which nothing happens."""
+    prune: int
+    """States of images that are gone."""

@@ -1,0 +1,586 @@
+"""No asker that is cancelled or crashes keeps a lock, and no sweep takes what is used."""
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import anyio
+import anyio.lowlevel
+import attrs
+import pytest
+
+from builders import Asker, Ending, digest, end_while_queued, running, settle
+from hmret.actors.locks import Lease, Locks
+from hmret.actors.mailbox import Mailbox, Reply
+from hmret.model.errors import EngineClosedError
+from hmret.model.images import Key
+
+A: Key = ("docker.io/library/a", digest("a"))
+B: Key = ("docker.io/library/b", digest("b"))
+C: Key = ("docker.io/library/c", digest("c"))
+
+Scope = AbstractAsyncContextManager[object]
+Hold = Callable[[Locks], Scope]
+"""Asks for a lock on A that lasts as long as the scope."""
+
+
+def lease_of(key: Key, name: str = "lease-1") -> Lease:
+    return Lease(id=name, repository=key[0], digest=key[1], owner="test", reason="a test")
+
+
+def use(locks: Locks) -> Scope:
+    return locks.using(A)
+
+
+def lease(locks: Locks) -> Scope:
+    return locks.leasing(lease_of(A))
+
+
+def claim(locks: Locks) -> Scope:
+    return locks.claiming([A])
+
+
+every_lock = pytest.mark.parametrize("hold", [use, lease, claim])
+every_use = pytest.mark.parametrize("hold", [use, lease])
+
+
+def ignore_expiry(lease: Lease) -> None:
+    pass
+
+
+def make_locks(on_expiry: Callable[[Lease], None] = ignore_expiry) -> Locks:
+    return Locks(on_expiry)
+
+
+@attrs.define(eq=False)
+class Expiries:
+    """Is told of leases that expire."""
+
+    leases: list[Lease] = attrs.field(factory=list)
+    told: anyio.Event = attrs.field(factory=anyio.Event)
+
+    def tell(self, lease: Lease) -> None:
+        self.leases.append(lease)
+        self.told.set()
+
+
+@attrs.define(eq=False)
+class Holder:
+    """Holds a lock in a task of its own until it is told to let go."""
+
+    has_it: bool = False
+    let_go: anyio.Event = attrs.field(factory=anyio.Event)
+
+    async def hold(self, scope: Scope) -> None:
+        async with scope:
+            self.has_it = True
+            await self.let_go.wait()
+
+
+@asynccontextmanager
+async def held(locks: Locks, hold: Hold) -> AsyncIterator[Holder]:
+    """Hold a lock in another task while the block lasts."""
+    holder = Holder()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(holder.hold, hold(locks))
+        await settle()
+        yield holder
+        holder.let_go.set()
+
+
+async def given(locks: Locks, *keys: Key) -> frozenset[Key]:
+    """Tell which of these a sweep is given that is under way."""
+    async with locks.claiming(keys) as claimed:
+        return claimed
+
+
+async def is_free(locks: Locks) -> bool:
+    """Tell whether a new sweep gets A, and a user after it."""
+    await settle()
+    await locks.begin_sweep()
+    if A not in await given(locks, A):
+        return False
+    async with locks.using(A):
+        return not await locks.leases() and locks._users == Counter({A: 1}) and not locks._claims
+
+
+# What a lock is.
+
+
+async def test_a_claim_is_given_what_nobody_uses() -> None:
+    async with running(make_locks()) as locks:
+        assert await given(locks, A, B) == {A, B}
+
+
+@every_use
+async def test_a_claim_is_not_given_what_is_used_and_does_not_wait(hold: Hold) -> None:
+    async with running(make_locks()) as locks, hold(locks):
+        with anyio.fail_after(5):
+            assert await given(locks, A, B) == {B}
+
+
+@every_use
+async def test_a_claim_is_not_given_what_was_used_since_the_sweep_began(hold: Hold) -> None:
+    async with running(make_locks()) as locks:
+        await locks.begin_sweep()
+        async with hold(locks):
+            pass
+        await settle()
+        assert await given(locks, A, B) == {B}
+
+
+@every_use
+async def test_a_claim_is_not_given_what_was_in_use_when_the_sweep_began(hold: Hold) -> None:
+    async with running(make_locks()) as locks:
+        async with hold(locks):
+            await locks.begin_sweep()
+        await settle()
+        assert await given(locks, A, B) == {B}
+
+
+@every_use
+async def test_the_next_sweep_is_given_what_was_used_before_it(hold: Hold) -> None:
+    async with running(make_locks()) as locks:
+        async with hold(locks):
+            pass
+        await settle()
+        await locks.begin_sweep()
+        assert await given(locks, A) == {A}
+
+
+async def test_a_claim_is_not_given_what_another_claim_has() -> None:
+    async with running(make_locks()) as locks, locks.claiming([A]):
+        assert await given(locks, A, B) == {B}
+
+
+async def test_a_claim_of_nothing_is_given_nothing() -> None:
+    async with running(make_locks()) as locks:
+        assert await given(locks) == frozenset()
+
+
+@every_use
+async def test_a_user_waits_while_the_image_is_claimed(hold: Hold) -> None:
+    async with running(make_locks()) as locks:
+        holder = Holder()
+        async with anyio.create_task_group() as tasks:
+            async with locks.claiming([A]):
+                tasks.start_soon(holder.hold, hold(locks))
+                await settle()
+                assert not holder.has_it
+            await settle()
+            assert holder.has_it
+            holder.let_go.set()
+
+
+async def test_a_user_waits_through_one_claim_after_another() -> None:
+    async with running(make_locks()) as locks:
+        holder = Holder()
+        async with anyio.create_task_group() as tasks:
+            async with locks.claiming([A]):
+                tasks.start_soon(holder.hold, locks.using(A))
+                await settle()
+                over = locks._claims[A]
+                locks._claims[A] = anyio.Event()  # the next claim comes before the waiting user has its turn
+                over.set()
+                await settle()
+                assert not holder.has_it
+                locks._claims[A].set()
+                locks._claims[A] = over
+            await settle()
+            assert holder.has_it
+            holder.let_go.set()
+
+
+@every_use
+async def test_a_user_of_another_digest_never_waits(hold: Hold) -> None:
+    async with running(make_locks()) as locks, locks.claiming([B, C]):
+        with anyio.fail_after(5):
+            async with hold(locks):
+                pass
+
+
+async def test_users_share_an_image() -> None:
+    async with running(make_locks()) as locks:
+        async with locks.using(A):
+            with anyio.fail_after(5):
+                async with locks.using(A), locks.leasing(lease_of(A)):
+                    pass
+            await settle()
+            await locks.begin_sweep()
+            assert await given(locks, A) == frozenset()
+        assert await is_free(locks)
+
+
+async def test_a_user_that_has_waited_for_a_claim_counts_as_a_use_since_the_sweep_began() -> None:
+    async with running(make_locks()) as locks:
+        await locks.begin_sweep()
+        async with anyio.create_task_group() as tasks:
+            holder = Holder()
+            holder.let_go.set()
+            async with locks.claiming([A]):
+                tasks.start_soon(holder.hold, locks.using(A))
+                await settle()
+        assert await given(locks, A) == frozenset()
+
+
+# Who is cancelled or crashes keeps no lock.
+
+
+@every_lock
+async def test_a_scope_that_ends_releases(hold: Hold) -> None:
+    async with running(make_locks()) as locks:
+        async with hold(locks):
+            pass
+        assert await is_free(locks)
+
+
+@every_lock
+async def test_a_caller_that_crashes_releases(hold: Hold) -> None:
+    async with running(make_locks()) as locks:
+        with pytest.raises(ValueError, match="crash"):
+            async with hold(locks):
+                raise ValueError("crash")
+        assert await is_free(locks)
+
+
+@every_lock
+async def test_a_caller_cancelled_before_it_sends_keeps_no_lock(hold: Hold) -> None:
+    async with running(make_locks()) as locks:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            async with hold(locks):
+                pytest.fail("a cancelled caller got in")
+        assert await is_free(locks)
+
+
+@every_lock
+async def test_a_caller_cancelled_while_the_mailbox_is_full_keeps_no_lock(hold: Hold) -> None:
+    locks = make_locks()
+    locks._mailbox.abandon()
+    locks._mailbox = Mailbox(1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(locks.leases)
+        await settle()
+        with anyio.CancelScope() as scope:
+            tasks.start_soon(cancel_when_settled, scope)
+            async with hold(locks):
+                pytest.fail("nobody serves")
+        assert locks.waiting == 1
+        async with running(locks):
+            assert await is_free(locks)
+
+
+@every_lock
+async def test_a_caller_cancelled_after_delivery_and_before_its_turn_keeps_no_lock(hold: Hold) -> None:
+    locks = make_locks()
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            tasks.start_soon(cancel_when_settled, scope)
+            async with hold(locks):
+                pytest.fail("nobody serves")
+        assert locks.waiting == 1
+        async with running(locks):
+            assert await is_free(locks)
+
+
+@every_use
+async def test_a_caller_cancelled_while_it_waits_for_a_claim_keeps_no_lock(hold: Hold) -> None:
+    async with running(make_locks()) as locks, anyio.create_task_group() as tasks:
+        async with locks.claiming([A]):
+            with anyio.CancelScope() as scope:
+                tasks.start_soon(cancel_when_settled, scope)
+                async with hold(locks):
+                    pytest.fail("the image is claimed")
+        await settle()
+        assert await given(locks, A) == {A}  # it never was a use
+        assert await is_free(locks)
+
+
+@every_lock
+@pytest.mark.parametrize("order", ["cancelled, then granted", "granted, then cancelled"])
+async def test_a_caller_cancelled_at_the_moment_of_the_grant_keeps_no_lock(
+    hold: Hold, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give = Reply.give
+    scope = anyio.CancelScope()
+    is_first = True
+
+    def give_and_cancel(reply: Reply[object], value: object) -> None:
+        nonlocal is_first
+        if order == "cancelled, then granted" and is_first:
+            scope.cancel()
+        give(reply, value)
+        if is_first:
+            scope.cancel()
+        is_first = False
+
+    async with running(make_locks()) as locks:
+        monkeypatch.setattr(Reply, "give", give_and_cancel)
+        with scope:
+            async with hold(locks):
+                await anyio.sleep_forever()
+        assert scope.cancelled_caught
+        assert await is_free(locks)
+
+
+@every_lock
+async def test_a_caller_cancelled_after_the_grant_keeps_no_lock(hold: Hold) -> None:
+    async with running(make_locks()) as locks, anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            async with hold(locks):
+                tasks.start_soon(cancel_when_settled, scope)
+                await anyio.sleep_forever()
+        assert await is_free(locks)
+
+
+@every_lock
+@pytest.mark.parametrize("steps", range(14))
+async def test_a_caller_cancelled_at_any_step_keeps_no_lock(hold: Hold, steps: int) -> None:
+    async with running(make_locks()) as locks, anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            tasks.start_soon(cancel_after, scope, steps)
+            async with hold(locks):
+                await anyio.sleep_forever()
+        assert await is_free(locks)
+
+
+async def cancel_when_settled(scope: anyio.CancelScope) -> None:
+    await settle()
+    scope.cancel()
+
+
+async def cancel_after(scope: anyio.CancelScope, steps: int) -> None:
+    for _ in range(steps):
+        await anyio.lowlevel.checkpoint()
+    scope.cancel()
+
+
+# Leases.
+
+
+async def test_leases_are_listed_while_they_last() -> None:
+    async with running(make_locks()) as locks:
+        async with locks.leasing(lease_of(A, "one")), locks.leasing(lease_of(B, "two")):
+            assert await locks.leases() == (lease_of(A, "one"), lease_of(B, "two"))
+        await settle()
+        assert await locks.leases() == ()
+
+
+async def test_a_lease_names_the_image_that_it_covers() -> None:
+    assert lease_of(A).key == A
+
+
+async def test_a_lease_whose_time_is_up_releases_and_tells() -> None:
+    expiries = Expiries()
+    async with running(make_locks(expiries.tell)) as locks, locks.leasing(lease_of(A), 0.001):
+        await expiries.told.wait()
+        assert expiries.leases == [lease_of(A)]
+        assert await is_free(locks)
+
+
+async def test_a_lease_that_ends_in_time_is_not_told() -> None:
+    expiries = Expiries()
+    async with running(make_locks(expiries.tell)) as locks:
+        async with locks.leasing(lease_of(A), 3600):
+            pass
+        await settle()
+        assert expiries.leases == []
+
+
+async def test_a_lease_that_expired_ends_without_harm() -> None:
+    expiries = Expiries()
+    async with running(make_locks(expiries.tell)) as locks:
+        async with locks.leasing(lease_of(A), 0.001):
+            await expiries.told.wait()
+        assert await is_free(locks)
+        assert expiries.leases == [lease_of(A)]
+
+
+# The end of the actor.
+
+
+@every_lock
+async def test_a_request_that_waits_when_the_actor_is_cancelled_is_refused(hold: Hold) -> None:
+    locks = make_locks()
+
+    async def ask() -> None:
+        async with hold(locks):
+            pass
+
+    asker = await end_while_queued(locks, ask, "cancelled")
+    assert asker.is_refused
+
+
+@every_lock
+async def test_a_request_that_waits_when_the_actor_is_closed_is_answered_or_refused(hold: Hold) -> None:
+    locks = make_locks()
+
+    async def ask() -> None:
+        async with hold(locks):
+            pass
+
+    asker = await end_while_queued(locks, ask, "closed")
+    assert asker.is_answered
+
+
+@every_use
+@pytest.mark.parametrize("ending", ["closed", "cancelled"])
+async def test_a_user_that_waits_for_a_claim_when_the_actor_ends_is_refused(
+    hold: Hold, ending: Ending
+) -> None:
+    locks, asker, holder = make_locks(), Asker(), Holder()
+
+    async def ask() -> None:
+        async with hold(locks):
+            pytest.fail("the image is claimed")
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks, anyio.create_task_group() as actor:
+            actor.start_soon(locks.run)
+            tasks.start_soon(holder.hold, locks.claiming([A]))
+            await settle()
+            tasks.start_soon(asker.ask, ask)
+            await settle()
+            if ending == "closed":
+                locks.close()
+            else:
+                actor.cancel_scope.cancel()
+            holder.let_go.set()
+    assert asker.is_refused
+
+
+@every_lock
+async def test_closing_while_a_lock_is_held_does_not_hang(hold: Hold) -> None:
+    locks = make_locks()
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks, anyio.create_task_group() as actor:
+            holder = Holder()
+            actor.start_soon(locks.run)
+            tasks.start_soon(holder.hold, hold(locks))
+            await settle()
+            assert holder.has_it
+            locks.close()
+            await settle()
+            assert not locks._users
+            assert not locks._claims
+            holder.let_go.set()
+
+
+async def test_a_lease_that_outlives_the_actor_is_not_told_as_expired() -> None:
+    expiries = Expiries()
+    async with running(make_locks(expiries.tell)) as locks:
+        async with held(locks, lambda locks: locks.leasing(lease_of(A), 3600)):
+            locks.close()
+            await settle()
+        assert expiries.leases == []
+
+
+async def test_calls_after_the_end_are_refused() -> None:
+    async with running(make_locks()) as locks:
+        pass
+    for call in (locks.begin_sweep, locks.leases):
+        with pytest.raises(EngineClosedError):
+            await call()
+    for hold in (use, lease, claim):
+        with pytest.raises(EngineClosedError):
+            async with hold(locks):
+                pytest.fail("the actor has ended")
+
+
+# All at once.
+
+
+@attrs.define(eq=False)
+class Crowd:
+    """Hundreds of tasks that use, lease, claim, crash and are cancelled, and what must hold meanwhile."""
+
+    locks: Locks
+    rng: random.Random
+    users: Counter[Key] = attrs.field(factory=Counter)
+    claimed: set[Key] = attrs.field(factory=set)
+    refused: int = 0
+
+    async def come(self, number: int) -> None:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                if self.rng.random() < 0.6:
+                    tasks.start_soon(cancel_after, scope, self.rng.randrange(40))
+                try:
+                    await self.visit(number)
+                except ValueError:
+                    pass
+                except EngineClosedError:
+                    self.refused += 1
+                scope.cancel()
+
+    async def visit(self, number: int) -> None:
+        await self.linger(30)
+        key = self.rng.choice([A, B, C])
+        kind = self.rng.choice(["use", "lease", "claim", "claim", "sweep"])
+        match kind:
+            case "claim":
+                async with self.locks.claiming(self.rng.sample([A, B, C], 2)) as claimed:
+                    assert not claimed & self.claimed
+                    self.claimed |= claimed
+                    try:
+                        await self.linger(10)
+                        assert not any(self.users[key] for key in claimed)
+                    finally:
+                        self.claimed -= claimed
+            case "sweep":
+                await self.locks.begin_sweep()
+            case _:
+                scope = (
+                    self.locks.using(key)
+                    if kind == "use"
+                    else self.locks.leasing(lease_of(key, f"lease-{number}"), 3600)
+                )
+                async with scope:
+                    assert key not in self.claimed
+                    self.users[key] += 1
+                    try:
+                        await self.linger(10)
+                        assert key not in self.claimed
+                    finally:
+                        self.users[key] -= 1
+
+    async def linger(self, steps: int) -> None:
+        for _ in range(self.rng.randrange(steps)):
+            await anyio.lowlevel.checkpoint()
+        if self.rng.random() < 0.05:
+            raise ValueError("crash")
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_crowd_that_is_cancelled_at_random_leaves_no_lock_behind(seed: int) -> None:
+    with anyio.fail_after(60):
+        async with running(make_locks()) as locks:
+            crowd = Crowd(locks, random.Random(seed))
+            async with anyio.create_task_group() as tasks:
+                for number in range(400):
+                    tasks.start_soon(crowd.come, number)
+            for _ in range(2):
+                assert await is_free(locks)
+            assert crowd.refused == 0
+
+
+@pytest.mark.parametrize("ending", ["closed", "cancelled"])
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_crowd_does_not_hang_when_the_actor_ends(seed: int, ending: Ending) -> None:
+    locks = make_locks()
+    crowd = Crowd(locks, random.Random(seed))
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks, anyio.create_task_group() as actor:
+            actor.start_soon(locks.run)
+            for number in range(200):
+                tasks.start_soon(crowd.come, number)
+            for _ in range(crowd.rng.randrange(60)):
+                await anyio.lowlevel.checkpoint()
+            if ending == "closed":
+                locks.close()
+            else:
+                actor.cancel_scope.cancel()
+    assert not locks._users
+    assert not locks._claims
+    assert not locks._leases
