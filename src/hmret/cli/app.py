@@ -4,43 +4,84 @@
 has the data directory. What went wrong is told in one line.
 """
 
+import inspect
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
-from hmret.cli.options import command_first
 from hmret.cli.output import complain, escape_unprintable, is_terminal
 from hmret.model.errors import ConfigError, DataDirLockedError, HmretError, InvalidReferenceError
 
-__all__ = ["carry_out"]
+__all__ = ["WITHOUT_VALUE", "WITH_VALUE", "carry_out"]
 
 _FAILED = 1
 _USAGE = 2
 _LOCKED = 3
 _INTERRUPTED = 130  # as a shell tells it: 128 and the number of SIGINT
 
-# Imported only when they are called; the help of all commands needs none of them.
+# Each is imported only when it is called.
 _COMMANDS = {
-    "run": ("hmret.cli.run:run", "Sweep in the background until SIGTERM or SIGINT."),
-    "sweep": ("hmret.cli.sweep:sweep", "Sweep once, and tell what was deleted."),
-    "plan": ("hmret.cli.plan:plan", "Tell what a sweep would do, now or at another time; change nothing."),
-    "explain": ("hmret.cli.explain:explain", "Tell why one image goes or stays, and until when."),
+    "run": (
+        "hmret.cli.run:run",
+        """Sweep in the background until SIGTERM or SIGINT.
+
+        The image in hand is finished first. Where retention is disabled this says so and ends.""",
+    ),
+    "sweep": (
+        "hmret.cli.sweep:sweep",
+        """Sweep once, and tell what was deleted.
+
+        The bytes are free when this ends. Where retention is disabled nothing is touched.
+        Exit code 1: something failed, or deletion is suspended.""",
+    ),
+    "plan": (
+        "hmret.cli.plan:plan",
+        """Tell what a sweep would do, now or at another time; change nothing.
+
+        Works where retention is disabled, too. Exit code 1: deletion is suspended.""",
+    ),
+    "explain": (
+        "hmret.cli.explain:explain",
+        """Tell why one image goes or stays, and until when; change nothing.
+
+        Names every reason that holds. Exit code 1: the image is not here.""",
+    ),
     "mark-used": (
         "hmret.cli.mark_used:mark_used",
-        "Say that an image is about to be used; its window starts anew.",
+        """Say that an image is about to be used: it stays for at least its window from now.
+
+        Works where retention is disabled, too. Exit code 1: the image is not here, not ready or broken.""",
     ),
-    "check-config": ("hmret.cli.check_config:check_config", "Tell every setting and where it came from."),
+    "check-config": (
+        "hmret.cli.check_config:check_config",
+        """Tell every setting and where it came from, and warn of what is probably not meant.""",
+    ),
     "demo": (
         "hmret.cli.demo_command:demo",
-        "Show images come, go and be protected, on a small cache of its own.",
+        """Show images come, go and be protected, on a small cache of its own.""",
     ),
 }
 _HELP = """Delete images that nothing has used for long, and never what something needs.
 
-Options of a command may also stand before it. Exit codes: 0 done, 1 something failed or is suspended,
-2 bad usage or config, 3 another engine has the data directory."""
+Options of a command may also stand before it.
+
+Exit codes: 0 done; 1 something failed or is suspended; 2 bad usage or config; 3 another engine has the data directory.
+"""
+
+# Common options, by whether a value follows; the help of all commands does not wait for what they mean.
+WITH_VALUE = (
+    "--config",
+    "--data-dir",
+    "--unused-for",
+    "--allow",
+    "--backend",
+    "--log-format",
+    "--log-level",
+)
+WITHOUT_VALUE = ("--enable", "--json")
+_ALONE = ("--help", "-h", "--version")
 
 
 def carry_out(tokens: Sequence[str]) -> int:
@@ -56,8 +97,27 @@ def carry_out(tokens: Sequence[str]) -> int:
 
 
 def _call(tokens: Sequence[str]) -> int:
-    code = _app()(command_first(tokens), exit_on_error=False, print_error=False)
+    code = _app()(_command_first(tokens), exit_on_error=False, print_error=False)
     return code if isinstance(code, int) else 0
+
+
+def _command_first(tokens: Sequence[str]) -> list[str]:
+    """Move common options that stand before the command behind it.
+
+    Raises:
+        ConfigError: something else stands there, or there is no command.
+    """
+    position = 0
+    while position < len(tokens) and tokens[position].startswith("-"):
+        name, equals, _ = tokens[position].partition("=")
+        if name in _ALONE:
+            return [name]
+        if name not in WITH_VALUE + WITHOUT_VALUE:
+            raise ConfigError(f"unknown option: {tokens[position]}")
+        position += 1 if equals or name in WITHOUT_VALUE else 2
+    if position >= len(tokens):
+        raise ConfigError("expected a command; --help lists them")
+    return [tokens[position], *tokens[:position], *tokens[position + 1 :]]
 
 
 def _app() -> App:
@@ -70,8 +130,8 @@ def _app() -> App:
         result_action="return_value",
         verbose=False,
     )
-    for name, (target, summary) in _COMMANDS.items():
-        app.command(target, name=name, help=summary)
+    for name, (target, text) in _COMMANDS.items():
+        app.command(target, name=name, help=inspect.cleandoc(text))
     return app
 
 

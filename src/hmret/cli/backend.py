@@ -3,18 +3,17 @@
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import anyio
 import anyio.abc
 
+from hmret.cli.options import Backend
 from hmret.model.errors import HmretError
 
-__all__ = ["Backend", "run_on", "until_interrupted"]
+__all__ = ["run_on", "until_interrupted"]
 
 T = TypeVar("T")
-
-Backend = Literal["asyncio", "trio"]
 
 
 def run_on(backend: Backend, data_dir: str, work: Callable[[], Awaitable[T]]) -> T:

@@ -14,7 +14,7 @@ __all__ = ["check_config"]
 
 
 def check_config(*, common: Common = DEFAULTS) -> int:
-    """Tell every effective setting and where it came from, and warn of what is probably not meant."""
+    """Tell every effective setting and where it came from."""
     settings = common.settings()
     if common.json:
         write_json(check_config_document(settings))

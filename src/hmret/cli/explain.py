@@ -22,7 +22,7 @@ __all__ = ["explain"]
 
 
 def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
-    """Tell why one image goes or stays: every reason that holds, and when it will go; change nothing."""
+    """Tell why one image goes or stays."""
     config = common.settings().config
     with common.logging():
         work = partial(until_interrupted, partial(_explain, config, image))

@@ -24,10 +24,7 @@ def mark_used(
     digest: Annotated[str | None, Parameter(help="Counts instead of what the reference says.")] = None,
     common: Common = DEFAULTS,
 ) -> int:
-    """Say that an image is about to be used: it is here now, and stays for at least its window from now.
-
-    Works where retention is disabled, too. Exit code 1: the image is not here, not ready or broken.
-    """
+    """Say that an image is about to be used."""
     config = common.settings().config
     with common.logging():
         work = partial(until_interrupted, partial(_mark_used, config, image, digest))

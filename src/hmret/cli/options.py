@@ -1,25 +1,23 @@
 """The options that every command of the engine takes, and the settings that they come to."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Annotated
+from typing import Annotated, Literal
 
 import attrs
 from cyclopts import Parameter
 
-from hmret.cli.backend import Backend
 from hmret.cli.logs import LogFormat, LogLevel, logging_to_stderr
 from hmret.disk.settings import Settings, load_settings
-from hmret.model.errors import ConfigError
 
-__all__ = ["DEFAULTS", "Common", "Named", "command_first"]
+__all__ = ["DEFAULTS", "Backend", "Common", "Named"]
+
+Backend = Literal["asyncio", "trio"]
+"""What runs the engine."""
 
 Named = Annotated[str, Parameter(name="IMAGE", help="A reference by tag or digest: alpine:3.20.")]
 """The image that a command is about."""
-
-_ALONE = ("--help", "-h", "--version")
-_WITHOUT_VALUE = ("--enable", "--json")
 
 
 @Parameter(name="*", negative=())
@@ -46,7 +44,7 @@ class Common:
         ),
     ] = None
     backend: Annotated[Backend, Parameter(help="What runs the engine.")] = "asyncio"
-    json: Annotated[bool, Parameter(help="Print one JSON document.")] = False
+    json: Annotated[bool, Parameter(help="Print one JSON document.", show_default=False)] = False
     log_format: Annotated[LogFormat, Parameter(help="How log lines look on standard error.")] = "console"
     log_level: Annotated[
         LogLevel | None, Parameter(help="The least that is logged; default: warning, of run: info.")
@@ -74,23 +72,3 @@ class Common:
 
 DEFAULTS = Common()
 """No option given."""
-
-
-def command_first(tokens: Sequence[str]) -> list[str]:
-    """Move common options that stand before the command behind it.
-
-    Raises:
-        ConfigError: something else stands there, or there is no command.
-    """
-    known = [f"--{field.name.replace('_', '-')}" for field in attrs.fields(Common)]
-    position = 0
-    while position < len(tokens) and tokens[position].startswith("-"):
-        name, equals, _ = tokens[position].partition("=")
-        if name in _ALONE:
-            return [name]
-        if name not in known:
-            raise ConfigError(f"unknown option: {tokens[position]}")
-        position += 1 if equals or name in _WITHOUT_VALUE else 2
-    if position >= len(tokens):
-        raise ConfigError("expected a command; --help lists them")
-    return [tokens[position], *tokens[:position], *tokens[position + 1 :]]

@@ -39,10 +39,7 @@ def plan(
     ] = None,
     common: Common = DEFAULTS,
 ) -> int:
-    """Tell what a sweep would do, now or at another time; change nothing, and need no right to write.
-
-    Works where retention is disabled, too. Exit code 1: deletion is suspended.
-    """
+    """Tell what a sweep would do, now or at another time."""
     moment = None if at is None else _read_moment(at)
     settings = common.settings()
     with common.logging():

@@ -18,10 +18,7 @@ __all__ = ["run"]
 
 
 def run(*, common: Common = DEFAULTS) -> int:
-    """Sweep in the background until SIGTERM or SIGINT; the image in hand is finished before this ends.
-
-    Where retention is disabled this says so and ends. Exit code 3: another engine has the data directory.
-    """
+    """Sweep in the background until SIGTERM or SIGINT."""
     settings = common.settings()
     if not settings.config.active:
         write_result("disabled: nothing to run; set images.auto_delete.enabled, or give --enable")

@@ -22,10 +22,7 @@ _DONE = (SweepStatus.SUCCESS, SweepStatus.DISABLED)
 
 
 def sweep(*, common: Common = DEFAULTS) -> int:
-    """Sweep once, and tell what was deleted; the bytes are free when this ends.
-
-    Where retention is disabled nothing is touched. Exit code 1: something failed, or deletion is suspended.
-    """
+    """Sweep once, and tell what was deleted."""
     settings = common.settings()
     if settings.config.active:
         with common.logging():

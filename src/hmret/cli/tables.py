@@ -11,7 +11,7 @@ __all__ = ["format_size", "format_suspension", "format_table", "format_when", "s
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _STEP = 1024
-_SHORT = len("sha256:") + 12
+_SHORT = 12  # hex digits, as other tools show them
 
 
 def format_table(
@@ -61,7 +61,7 @@ def format_suspension(suspension: Suspension) -> str:
 
 def shorten_digest(digest: str) -> str:
     """Shorten a digest where a person reads it; programs get all of it."""
-    return digest[:_SHORT] if is_terminal(sys.stdout) else digest
+    return digest.removeprefix("sha256:")[:_SHORT] if is_terminal(sys.stdout) else digest
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
@@ -80,7 +80,12 @@ def _on_terminal(
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD if titles else None, show_header=bool(titles), pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD if titles else None,
+        show_header=bool(titles),
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for column in range(len(titles) or len(cells[0])):
         table.add_column(
             titles[column] if titles else "",

@@ -24,6 +24,11 @@ from hmret.model.verdicts import Reason
 
 __all__ = ["Candidate", "Failed", "Kept", "LastLook", "Outcome", "Retired", "finish", "retire"]
 
+_NO_LEASES = frozenset(
+    (errno.ENOLCK, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
+)
+"""The file system, or our permissions, do not offer leases."""
+
 _TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY))
 
 
@@ -180,46 +185,49 @@ class _Batch:
     def finish(self, place: Place) -> Outcome:
         """Finish a deletion, or put the image back where its disk is open and its place is free."""
         intent = place.intent
-        key = intent.repository, intent.digest
         with opened(self.filesystem, step_into(self.filesystem, self.data_fd, place.folder)) as fd:
             with ExitStack() as leases:
-                files = open_digest_folder(self.filesystem, fd, place.name, leases)
-                is_open = files is not None and not self._lease(files)
+                folder = open_digest_folder(self.filesystem, fd, place.name, leases)
+                is_open = folder is not None and not self._lease(folder)
             if is_open and self._put_back(intent, fd, place.name):
                 self._restore_tags(intent)
-                clear_state(self.filesystem, self.data_fd, key)
-                return Kept(key, Reason.OPEN)
+                return self._keep_open((intent.repository, intent.digest))
             if place == places_of(intent)[1]:
                 self._hide(fd, place.name)
         return self._clean_up(place, is_finishing=True)
 
     def _rename_out(self, intent: Intent, key: Key) -> Outcome:
+        hexadecimal = hex_of(intent.digest)
         repository_fd = self._repository(intent.repository)[0]
         with ExitStack() as leases:
-            files = self._open_files(repository_fd, hex_of(intent.digest), leases)
-            if files is None:
+            folder = open_digest_folder(self.filesystem, repository_fd, hexadecimal, leases)
+            if folder is None:
                 return Kept(key, Reason.BROKEN)
-            if not self._lease(files):
-                clear_state(self.filesystem, self.data_fd, key)
-                return Kept(key, Reason.OPEN)
-            reason = self._judge(files, intent)
+            if not self._lease(folder):
+                return self._keep_open(key)
+            reason = folder.judge(intent.repository, hexadecimal)
             if reason is not None:
                 return Kept(key, reason)
             place, place_fd = self._move(intent, repository_fd)
-            if not self._is_as_leased(files, place, place_fd) and self._put_back(
-                intent, place_fd, place.name
-            ):
-                clear_state(self.filesystem, self.data_fd, key)
-                return Kept(key, Reason.OPEN)
+            is_ours = folder.is_still(place_fd, place.name, leased=self.lease_error is None)
+            if not is_ours and self._put_back(intent, place_fd, place.name):
+                return self._keep_open(key)
         if place == places_of(intent)[1]:
             self._hide(repository_fd, place.name)
         return self._clean_up(place, is_finishing=False)
 
-    def _lease(self, files: DigestFolder) -> bool:
+    def _keep_open(self, key: Key) -> Kept:
+        """Keep an image that somebody has open; its time starts again when it is next found unused."""
+        clear_state(self.filesystem, self.data_fd, key)
+        return Kept(key, Reason.OPEN)
+
+    def _lease(self, folder: DigestFolder) -> bool:
         """Take the kernel's word that nobody has any of the files open; False where somebody has."""
         try:
-            return files.lease()
+            return folder.lease()
         except OSError as error:
+            if error.errno not in _NO_LEASES:
+                raise
             self.lease_error = error
             return True
 

@@ -1,5 +1,7 @@
 """The demonstration: a small cache with a pretend hypervisor host on it, time sped up, and the real engine."""
 
+import signal
+
 __all__ = ["main"]
 
 
@@ -7,8 +9,12 @@ def main(as_json: bool = False, *, day_seconds: float = 0.4) -> int:
     """Show images come, go and be protected; returns the exit code: 0 when all went as told, else 1.
 
     Prints a line for each event as it happens, then what became of each image; with `as_json` nothing but one JSON
-    document at the end. `day_seconds` is how long a pretend day takes, in real seconds.
+    document at the end. `day_seconds` is how long a pretend day takes, in real seconds. At SIGINT it cleans up and
+    returns 130.
     """
-    from hmret.cli.demo.running import run  # noqa: PLC0415 - what only the demonstration needs is loaded for it alone
+    try:
+        from hmret.cli.demo.running import run  # noqa: PLC0415 - loaded for this command alone
 
-    return run(as_json=as_json, day_seconds=day_seconds)
+        return run(as_json=as_json, day_seconds=day_seconds)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT

@@ -1,8 +1,6 @@
 """What happens in the demonstration, told as it happens and kept for the end."""
 
 import logging
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -71,8 +69,6 @@ class Chronicle:
             print(f"day {day_of(at):2d}  {text}", flush=True)
         except BrokenPipeError:
             self.is_unheard = True
-            # What is left in the buffer must not fail once more at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def hear(self, event: str, keys: Mapping[str, object]) -> bool:
         """Take note of an event of the engine; False where it is none that is told here."""

@@ -117,7 +117,7 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table()
     for title in head:
-        table.add_column(title, justify="right" if title == "freed" else "left")
+        table.add_column(title, justify="right" if title == "freed" else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row), style="dim" if row[1] == "deleted" else "")
     Console().print(table)
@@ -159,7 +159,7 @@ def _reason(verdict: Verdict, chronicle: Chronicle) -> tuple[Reason, str]:
             ends = f"its window ends on day {day_of(chronicle.clock.moment_of(verdict.expires_at_ns))}"
             if key in chronicle.found_open:
                 day = day_of(chronicle.found_open[key])
-                return Reason.OPEN, f"a process had its disk open when it was due on day {day}; {ends}"
+                return Reason.OPEN, f"a process had its disk open when it was to go, on day {day}; {ends}"
             if key in chronicle.marked_used:
                 day = day_of(chronicle.marked_used[key])
                 return verdict.reason, f"it was marked used on day {day}; {ends}"

@@ -1,9 +1,13 @@
 """Running the demonstration: the temporary folder, the engine, and how it ends."""
 
 import asyncio
+import os
+import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,16 +38,32 @@ class _Ending:
 
 
 def run(*, as_json: bool, day_seconds: float) -> int:
-    """Run the demonstration; returns the exit code: 0, 1 when it did not go as told, 128 + N at signal N."""
+    """Run the demonstration; returns the exit code: 0, 1 when it did not go as told, 143 at SIGTERM.
+
+    Raises:
+        KeyboardInterrupt: SIGINT came; everything is cleaned up.
+    """
     try:
-        with tempfile.TemporaryDirectory(prefix="hmret-demo-") as folder:
-            return asyncio.run(_run(Path(folder), as_json=as_json, day_seconds=day_seconds))
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        with _temporary_folder() as folder:
+            return asyncio.run(_run(folder, as_json=as_json, day_seconds=day_seconds))
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM
     except BrokenPipeError:
+        # What is left in the buffer must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Make a folder that is removed after this block, however impatient whoever stops us."""
+    folder = Path(tempfile.mkdtemp(prefix="hmret-demo-"))
+    try:
+        yield folder
+    finally:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        shutil.rmtree(folder)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def _run(folder: Path, *, as_json: bool, day_seconds: float) -> int:

@@ -1,0 +1,337 @@
+"""The demonstration: its clock, its host, and the whole of it in a process of its own."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import cast
+
+import attrs
+import pytest
+
+from hmret.cli.demo.chronicle import Chronicle, bytes_text
+from hmret.cli.demo.clock import DAY, DemoClock
+from hmret.cli.demo.host import Host, hash_disk, offers_leases
+from hmret.cli.demo.outcome import find_faults, outcomes
+from hmret.disk.documents import UnreadableError, read_guest, read_snapshot
+from hmret.engine.retention import Retention
+from hmret.model.clock_watch import ClockRecord, watch_clock
+from hmret.model.images import Inventory
+from hmret.model.patterns import compile_patterns
+from hmret.model.planning import Plan, Reason, plan
+from hmret.model.policy import Policy
+from hmret.model.times import datetime_of
+
+SECOND = 1_000_000_000
+FAST_DAY_SECONDS = 0.08
+
+
+@attrs.define
+class RealTime:
+    """A monotonic clock that is set by hand."""
+
+    seconds: float = 100.0
+
+    def __call__(self) -> int:
+        return int(self.seconds * SECOND)
+
+
+class FakeRetention:
+    """Grants every lease and mark, and notes them."""
+
+    def __init__(self) -> None:
+        self.leased: list[str] = []
+        self.host: Host | None = None
+
+    @asynccontextmanager
+    async def lease(self, image: str, *, reason: str) -> AsyncIterator[object]:
+        self.leased.append(reason)
+        assert self.host is not None
+        repository, digest = self.host.tags[image]
+        yield attrs.make_class("Leased", ["repository", "digest"])(repository, digest)
+
+
+def make_clock(day: float = 0) -> DemoClock:
+    """Make a clock that stands on a day."""
+    time = RealTime()
+    clock = DemoClock(0.001, time)
+    clock.run_to(day * DAY)
+    time.seconds += 10
+    assert clock.elapsed == day * DAY
+    return clock
+
+
+@pytest.fixture
+def retention() -> FakeRetention:
+    return FakeRetention()
+
+
+@pytest.fixture
+def host(tmp_path: Path, retention: FakeRetention) -> Host:
+    clock = make_clock(1)
+    host = Host(tmp_path, clock, cast("Retention", retention), Chronicle(clock, is_silent=True))
+    retention.host = host
+    return host
+
+
+def test_the_clock_stands_until_it_is_let_run() -> None:
+    time = RealTime()
+    clock = DemoClock(0.5, time)
+    time.seconds += 3
+    assert clock.elapsed == timedelta(0)
+    clock.run_to(2 * DAY)
+    time.seconds += 0.5
+    assert clock.elapsed == DAY
+    assert clock.real_seconds_to(2 * DAY) == pytest.approx(0.5)
+
+
+def test_the_clock_stands_at_its_limit_and_goes_on_from_there() -> None:
+    time = RealTime()
+    clock = DemoClock(0.5, time)
+    clock.run_to(2 * DAY)
+    time.seconds += 60
+    assert clock.elapsed == 2 * DAY
+    clock.run_to(9 * DAY)
+    assert clock.elapsed == 2 * DAY
+    time.seconds += 0.5
+    assert clock.elapsed == 3 * DAY
+
+
+def test_a_limit_in_the_past_stops_the_clock_and_does_not_set_it_back() -> None:
+    clock = make_clock(5)
+    clock.run_to(DAY)
+    assert clock.elapsed == 5 * DAY
+
+
+def test_wall_and_boot_time_move_alike_so_that_the_engine_trusts_them() -> None:
+    time = RealTime()
+    clock = DemoClock(0.5, time)
+    clock.run_to(40 * DAY)
+    record: ClockRecord | None = None
+    for _ in range(40):
+        time.seconds += 0.5
+        record, fault = watch_clock(record, clock.read())
+        assert fault is None
+
+
+def test_a_time_of_the_clock_is_converted_back_to_its_moment() -> None:
+    clock = make_clock(3)
+    assert clock.moment_of(clock.now_ns()) == 3 * DAY
+
+
+async def pull_twice(host: Host) -> None:
+    await host.pull("ghcr.io/kernel/agent:latest")
+    host.clock.run_to(2 * DAY)
+    while host.clock.elapsed < 2 * DAY:
+        cast("RealTime", host.clock._monotonic_ns).seconds += 1
+    await host.pull("ghcr.io/kernel/agent:latest")
+
+
+def test_a_pulled_image_is_ready_sparse_and_named_by_its_tag(host: Host) -> None:
+    image = asyncio.run(host.pull("alpine:3.20"))
+    metadata = json.loads((image.folder / "metadata.json").read_text())
+    assert (metadata["status"], metadata["digest"]) == ("ready", image.digest)
+    assert image.disk.stat().st_blocks * 512 == image.disk_bytes < image.disk.stat().st_size
+    assert hash_disk(image.disk) == image.content_hash
+    link = host.data_dir / "images/docker.io/library/alpine/3.20"
+    assert os.readlink(link) == image.digest.removeprefix("sha256:")
+    assert link.lstat().st_mtime_ns == host.clock.now_ns()
+
+
+def test_a_tag_moves_to_what_was_pulled_last_and_the_old_image_keeps_a_name_of_its_own(host: Host) -> None:
+    asyncio.run(pull_twice(host))
+    old, new = host.pulled.values()
+    link = host.data_dir / "images/ghcr.io/kernel/agent/latest"
+    assert os.readlink(link) == new.digest.removeprefix("sha256:")
+    assert host.chronicle.names[old.key] == "ghcr.io/kernel/agent:latest (before day 2)"
+    assert host.chronicle.names[new.key] == "ghcr.io/kernel/agent:latest"
+
+
+def test_a_vm_is_created_under_a_lease_and_names_the_digest_that_it_boots(
+    host: Host, retention: FakeRetention
+) -> None:
+    image = asyncio.run(host.pull("ghcr.io/kernel/agent:v1"))
+    asyncio.run(host.start_vm("vm-1", image.reference))
+    (reference,) = read_guest((host.data_dir / "guests/vm-1/metadata.json").read_bytes(), "instance/vm-1")
+    assert reference.resolved_image == f"{image.repository}@{image.digest}"
+    assert reference.created_at == datetime_of(host.clock.now_ns())
+    assert retention.leased == ["create vm-1"]
+
+
+def test_a_vm_of_an_older_release_names_only_its_tag(host: Host) -> None:
+    image = asyncio.run(host.pull("ghcr.io/kernel/agent:v1"))
+    asyncio.run(host.start_vm("vm-1", image.reference, resolves=False))
+    (reference,) = read_guest((host.data_dir / "guests/vm-1/metadata.json").read_bytes(), "instance/vm-1")
+    assert (reference.image, reference.resolved_image) == (image.reference, "")
+
+
+def test_a_snapshot_outlives_its_vm(host: Host) -> None:
+    async def act() -> None:
+        image = await host.pull("ghcr.io/kernel/agent:v1")
+        await host.start_vm("vm-1", image.reference)
+        await host.save_snapshot("snap-1", "vm-1")
+        await host.delete_vm("vm-1")
+
+    asyncio.run(act())
+    assert not (host.data_dir / "guests/vm-1").exists()
+    content = (host.data_dir / "snapshots/snap-1/snapshot.json").read_bytes()
+    (reference,) = read_snapshot(content, "snapshot/snap-1")
+    assert reference.image == "ghcr.io/kernel/agent:v1"
+
+
+def test_torn_metadata_cannot_be_read_until_it_is_repaired(host: Host) -> None:
+    path = host.data_dir / "guests/vm-1/metadata.json"
+
+    async def act() -> None:
+        image = await host.pull("ghcr.io/kernel/agent:v1")
+        await host.start_vm("vm-1", image.reference)
+        await host.tear_metadata("vm-1")
+
+    asyncio.run(act())
+    with pytest.raises(UnreadableError):
+        read_guest(path.read_bytes(), "instance/vm-1")
+    asyncio.run(host.repair_metadata("vm-1"))
+    assert read_guest(path.read_bytes(), "instance/vm-1")
+
+
+def empty_plan(host: Host) -> Plan:
+    policy = Policy(unused_for_ns=SECOND, allowed=compile_patterns(["*"]), pinned=compile_patterns([]))
+    return plan(Inventory(repositories={}), policy, datetime_of(host.clock.now_ns()))
+
+
+def hear_deletion(host: Host, freed_bytes: int) -> None:
+    (image,) = host.pulled.values()
+    keys: Mapping[str, object] = {
+        "repository": image.repository,
+        "digest": image.digest,
+        "unused_since": "2026-01-01T12:00:00Z",
+        "bytes": freed_bytes,
+    }
+    assert host.chronicle.hear("image_deleted", keys)
+
+
+def test_an_image_that_is_said_to_be_deleted_but_is_not_is_a_fault(host: Host) -> None:
+    image = asyncio.run(host.pull("ghcr.io/kernel/agent:v1"))
+    hear_deletion(host, image.disk_bytes)
+    found = outcomes(host, host.chronicle, empty_plan(host))
+    faults = find_faults(host, found, {image.key: Reason.EXPIRED})
+    assert faults == [
+        "ghcr.io/kernel/agent:v1: said to be deleted, but its folder is there",
+        "ghcr.io/kernel/agent:v1: deleted, but v1 still points to it",
+    ]
+
+
+def test_a_wrong_count_of_freed_bytes_is_a_fault(host: Host) -> None:
+    image = asyncio.run(host.pull("ghcr.io/kernel/agent:v1"))
+    hear_deletion(host, image.disk_bytes + 512)
+    (image.folder.parent / "v1").unlink()
+    image.folder.rename(host.data_dir / "away")
+    found = outcomes(host, host.chronicle, empty_plan(host))
+    (fault,) = find_faults(host, found, {image.key: Reason.EXPIRED})
+    assert f"but occupied {image.disk_bytes}" in fault
+
+
+def test_an_image_that_is_kept_with_a_changed_disk_is_a_fault(host: Host) -> None:
+    image = asyncio.run(host.pull("ghcr.io/kernel/agent:v1"))
+    image.disk.write_bytes(b"something else")
+    found = outcomes(host, host.chronicle, empty_plan(host))
+    faults = find_faults(host, found, {image.key: Reason.PINNED})
+    assert faults == [
+        "ghcr.io/kernel/agent:v1: broken, but the story says pinned",
+        "ghcr.io/kernel/agent:v1: said to be kept, but it is not here whole",
+    ]
+
+
+def test_a_suspension_is_told_once_and_its_end_too(host: Host) -> None:
+    keys = {"cause": "unreadable_reference", "path": "/x/metadata.json", "detail": ""}
+    for _ in range(3):
+        host.chronicle.hear("deletion_suspended", keys)
+    host.chronicle.note_plan(empty_plan(host))
+    host.chronicle.note_plan(empty_plan(host))
+    assert [event.name for event in host.chronicle.events] == ["deletion_suspended", "deletion_resumed"]
+
+
+def test_sizes_are_written_for_people() -> None:
+    assert (bytes_text(0), bytes_text(262_144), bytes_text(1_572_864)) == ("0 KiB", "256 KiB", "1.5 MiB")
+
+
+def command(tmp_path: Path, *, day_seconds: float, as_json: bool = False) -> "subprocess.Popen[str]":
+    program = f"from hmret.cli.demo import main; raise SystemExit(main({as_json}, day_seconds={day_seconds}))"
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+
+
+def test_the_whole_demonstration_goes_as_told_in_a_pipe(tmp_path: Path) -> None:
+    has_leases = offers_leases(tmp_path)
+    with command(tmp_path, day_seconds=FAST_DAY_SECONDS) as demo:
+        output, errors = demo.communicate(timeout=100)
+    assert (demo.returncode, errors) == (0, "")
+    assert all(character.isprintable() or character == "\n" for character in output)
+    assert output.rstrip().endswith("the directory agrees")
+    lines = output.splitlines()
+    deleted = [line for line in lines if line.startswith("deleted ")]
+    assert len(deleted) == 5
+    assert all(", unused since day " in line and ", freed " in line for line in deleted)
+    for image, why in (
+        ("docker.io/library/alpine:3.20", "instance/vm-2 refers to it"),
+        ("docker.io/library/debian:12", "snapshot/snap-1 refers to it"),
+        ("docker.io/library/debian:13", "it was marked used on day 29"),
+        ("ghcr.io/kernel/agent:latest (before day 3)", "instance/vm-4 refers to it"),
+        ("ghcr.io/kernel/archive:v1", "a lease covers it"),
+        ("ghcr.io/kernel/golden:2026.1", "its repository is pinned"),
+        ("ghcr.io/kernel/runner:stable", "it is unused only since day 2"),
+        ("quay.io/vendor/appliance:7", "its repository is not among those allowed"),
+        *([("ghcr.io/kernel/toolbox:v2", "a process had its disk open")] if has_leases else []),
+    ):
+        assert any(line.startswith(f"kept {image} because {why}") for line in lines), image
+    order = ["is torn", "deletion is suspended", "is repaired", "deletion goes on"]
+    told = [next(number for number, line in enumerate(lines) if text in line) for text in order]
+    assert told == sorted(told)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_with_json_it_prints_one_document_and_nothing_else(tmp_path: Path) -> None:
+    with command(tmp_path, day_seconds=FAST_DAY_SECONDS / 2, as_json=True) as demo:
+        output, errors = demo.communicate(timeout=100)
+    assert (demo.returncode, errors) == (0, "")
+    document = json.loads(output)
+    assert document["faults"] == []
+    gone = [image for image in document["images"] if image["outcome"] == "deleted"]
+    assert document["deleted_images"] == len(gone) == 5
+    assert document["freed_bytes"] == sum(image["freed_bytes"] for image in gone) > 0
+    assert {image["reason"] for image in gone} == {"expired"}
+    assert "deletion_suspended" in {event["event"] for event in document["events"]}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_and_leaves_nothing_behind(tmp_path: Path, number: int, code: int) -> None:
+    with command(tmp_path, day_seconds=2) as demo:
+        assert demo.stdout is not None
+        while not demo.stdout.readline().startswith("day "):
+            assert demo.poll() is None
+        demo.send_signal(number)
+        _, errors = demo.communicate(timeout=60)
+    assert (demo.returncode, errors) == (code, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_ends_when_nobody_reads_on(tmp_path: Path) -> None:
+    with command(tmp_path, day_seconds=FAST_DAY_SECONDS) as demo:
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        demo.stdout.readline()
+        demo.stdout.close()
+        assert demo.stderr.read() == ""
+        assert demo.wait(timeout=60) == 1
+    assert list(tmp_path.iterdir()) == []
