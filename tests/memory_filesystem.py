@@ -442,6 +442,14 @@ class MemoryFilesystem:
         return content
 
     @_call
+    def pread(self, fd: int, length: int, offset: int, /) -> bytes:
+        file = self._description(fd, forbidden=os.O_WRONLY).inode
+        if isinstance(file, _Folder):
+            _fail(errno.EISDIR)
+        assert isinstance(file, _File)
+        return file.read(offset, self._shortened(length))
+
+    @_call
     def write(self, fd: int, content: bytes, /) -> int:
         description = self._description(fd, forbidden=os.O_RDONLY)
         file = description.inode

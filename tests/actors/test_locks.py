@@ -462,9 +462,38 @@ async def test_closing_while_a_lock_is_held_does_not_hang(hold: Hold) -> None:
             assert holder.has_it
             locks.close()
             await settle()
-            assert not locks._users
-            assert not locks._claims
             holder.let_go.set()
+
+
+@pytest.mark.parametrize("ending", ["closed", "cancelled"])
+@pytest.mark.parametrize("steps", range(6))
+async def test_what_a_sweep_has_claimed_is_given_to_nobody_who_comes_as_the_actor_ends(
+    ending: Ending, steps: int
+) -> None:
+    locks, holder = make_locks(), Holder()
+    askers = [Asker() for _ in range(8)]
+
+    async def ask() -> None:
+        async with locks.using(A):
+            pytest.fail("the image is claimed")
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            async with anyio.create_task_group() as actor:
+                actor.start_soon(locks.run)
+                tasks.start_soon(holder.hold, locks.claiming([A]))
+                await settle()
+                for asker in askers:
+                    tasks.start_soon(asker.ask, ask)
+                for _ in range(steps):
+                    await anyio.lowlevel.checkpoint()
+                if ending == "closed":
+                    locks.close()
+                else:
+                    actor.cancel_scope.cancel()
+            await settle()
+            holder.let_go.set()
+    assert all(asker.is_refused for asker in askers)
 
 
 async def test_a_lease_that_outlives_the_actor_is_not_told_as_expired() -> None:
@@ -581,6 +610,3 @@ async def test_a_crowd_does_not_hang_when_the_actor_ends(seed: int, ending: Endi
                 locks.close()
             else:
                 actor.cancel_scope.cancel()
-    assert not locks._users
-    assert not locks._claims
-    assert not locks._leases

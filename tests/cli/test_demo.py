@@ -140,7 +140,7 @@ def test_a_pulled_image_is_ready_sparse_and_named_by_its_tag(host: Host) -> None
     assert image.disk.stat().st_blocks * 512 == image.disk_bytes < image.disk.stat().st_size
     assert hash_disk(image.disk) == image.content_hash
     link = host.data_dir / "images/docker.io/library/alpine/3.20"
-    assert os.readlink(link) == image.digest.removeprefix("sha256:")
+    assert str(link.readlink()) == image.digest.removeprefix("sha256:")
     assert link.lstat().st_mtime_ns == host.clock.now_ns()
 
 
@@ -148,7 +148,7 @@ def test_a_tag_moves_to_what_was_pulled_last_and_the_old_image_keeps_a_name_of_i
     asyncio.run(pull_twice(host))
     old, new = host.pulled.values()
     link = host.data_dir / "images/ghcr.io/kernel/agent/latest"
-    assert os.readlink(link) == new.digest.removeprefix("sha256:")
+    assert str(link.readlink()) == new.digest.removeprefix("sha256:")
     assert host.chronicle.names[old.key] == "ghcr.io/kernel/agent:latest (before day 2)"
     assert host.chronicle.names[new.key] == "ghcr.io/kernel/agent:latest"
 
@@ -261,20 +261,28 @@ def test_sizes_are_written_for_people() -> None:
     assert (bytes_text(0), bytes_text(262_144), bytes_text(1_572_864)) == ("0 KiB", "256 KiB", "1.5 MiB")
 
 
-def command(tmp_path: Path, *, day_seconds: float, as_json: bool = False) -> "subprocess.Popen[str]":
+@pytest.fixture
+def room(tmp_path: Path) -> Path:
+    """Where the demonstration makes its temporary folder; nothing else is in it."""
+    room = tmp_path / "room"
+    room.mkdir()
+    return room
+
+
+def command(room: Path, *, day_seconds: float, as_json: bool = False) -> "subprocess.Popen[str]":
     program = f"from hmret.cli.demo import main; raise SystemExit(main({as_json}, day_seconds={day_seconds}))"
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", program],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(room)},
     )
 
 
-def test_the_whole_demonstration_goes_as_told_in_a_pipe(tmp_path: Path) -> None:
-    has_leases = offers_leases(tmp_path)
-    with command(tmp_path, day_seconds=FAST_DAY_SECONDS) as demo:
+def test_the_whole_demonstration_goes_as_told_in_a_pipe(room: Path) -> None:
+    has_leases = offers_leases(room)
+    with command(room, day_seconds=FAST_DAY_SECONDS) as demo:
         output, errors = demo.communicate(timeout=100)
     assert (demo.returncode, errors) == (0, "")
     assert all(character.isprintable() or character == "\n" for character in output)
@@ -298,11 +306,11 @@ def test_the_whole_demonstration_goes_as_told_in_a_pipe(tmp_path: Path) -> None:
     order = ["is torn", "deletion is suspended", "is repaired", "deletion goes on"]
     told = [next(number for number, line in enumerate(lines) if text in line) for text in order]
     assert told == sorted(told)
-    assert list(tmp_path.iterdir()) == []
+    assert list(room.iterdir()) == []
 
 
-def test_with_json_it_prints_one_document_and_nothing_else(tmp_path: Path) -> None:
-    with command(tmp_path, day_seconds=FAST_DAY_SECONDS / 2, as_json=True) as demo:
+def test_with_json_it_prints_one_document_and_nothing_else(room: Path) -> None:
+    with command(room, day_seconds=FAST_DAY_SECONDS / 2, as_json=True) as demo:
         output, errors = demo.communicate(timeout=100)
     assert (demo.returncode, errors) == (0, "")
     document = json.loads(output)
@@ -315,23 +323,23 @@ def test_with_json_it_prints_one_document_and_nothing_else(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_and_leaves_nothing_behind(tmp_path: Path, number: int, code: int) -> None:
-    with command(tmp_path, day_seconds=2) as demo:
+def test_a_signal_ends_it_and_leaves_nothing_behind(room: Path, number: int, code: int) -> None:
+    with command(room, day_seconds=2) as demo:
         assert demo.stdout is not None
         while not demo.stdout.readline().startswith("day "):
             assert demo.poll() is None
         demo.send_signal(number)
         _, errors = demo.communicate(timeout=60)
     assert (demo.returncode, errors) == (code, "")
-    assert list(tmp_path.iterdir()) == []
+    assert list(room.iterdir()) == []
 
 
-def test_it_ends_when_nobody_reads_on(tmp_path: Path) -> None:
-    with command(tmp_path, day_seconds=FAST_DAY_SECONDS) as demo:
+def test_it_ends_when_nobody_reads_on(room: Path) -> None:
+    with command(room, day_seconds=FAST_DAY_SECONDS) as demo:
         assert demo.stdout is not None
         assert demo.stderr is not None
         demo.stdout.readline()
         demo.stdout.close()
         assert demo.stderr.read() == ""
         assert demo.wait(timeout=60) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(room.iterdir()) == []

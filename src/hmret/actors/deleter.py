@@ -9,10 +9,11 @@ from hmret.actors.mailbox import Mailbox, Request
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import OWN, TRASH
-from hmret.disk.retirement import Candidate, Failed, LastLook, Outcome, Retired, finish, retire
+from hmret.disk.retirement import Candidate, Failed, Kept, LastLook, Outcome, Retired, finish, retire
 from hmret.disk.trash import Place, drop_intents, erase, free, list_trash, new_token, places_of, read_intents
+from hmret.model.images import Key
 
-__all__ = ["BatchRetired", "Deleter", "Free", "Freed", "Recover", "Recovery", "Retire"]
+__all__ = ["BatchRetired", "Deleter", "Free", "Freed", "ListUnfinished", "Recover", "Recovery", "Retire"]
 
 
 @attrs.frozen
@@ -40,7 +41,7 @@ class Recovery:
     """What was found in the trash."""
 
     finished: tuple[Retired, ...]
-    restored: int
+    restored: tuple[Key, ...]
     """Images that were put back, because somebody had begun to open them."""
     freed_bytes: int
     errors: tuple[tuple[str, str], ...]
@@ -63,6 +64,11 @@ class Free(Request[Freed]):
 
 
 @attrs.frozen(eq=False, kw_only=True)
+class ListUnfinished(Request[frozenset[Key]]):
+    """Asks which images have a deletion on record that is not finished."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
 class Recover(Request[Recovery]):
     """Asks to finish or undo what was cut off; nobody else works on these images meanwhile."""
 
@@ -71,11 +77,14 @@ class Deleter:
     """The deleter actor."""
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
-        self._mailbox: Mailbox[Retire | Free | Recover] = Mailbox()
+        self._mailbox: Mailbox[Retire | Free | ListUnfinished | Recover] = Mailbox()
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
         self._is_stopping = False
+        self._kept_intents: set[str] = set()
+        self.has_unfinished = False
+        """Whether something waits in the trash for the next recovery."""
 
     async def run(self) -> None:
         """Serve until closed."""
@@ -102,16 +111,22 @@ class Deleter:
         """Free the bytes of a retired batch."""
         return await self._mailbox.ask(Free(token=token, places=tuple(places)))
 
+    async def unfinished(self) -> frozenset[Key]:
+        """List the images whose deletion is on record and not finished."""
+        return await self._mailbox.ask(ListUnfinished())
+
     async def recover(self) -> Recovery:
-        """Finish or undo what was cut off."""
+        """Finish or undo what was cut off; the caller lets nobody else work on these images."""
         return await self._mailbox.ask(Recover())
 
-    async def _answer(self, request: Retire | Free | Recover) -> object:
+    async def _answer(self, request: Retire | Free | ListUnfinished | Recover) -> object:
         match request:
             case Retire():
                 return await self._retire(request)
             case Free():
                 return await self._threads.run(self._free, request.token, request.places)
+            case ListUnfinished():
+                return await self._threads.run(self._list_unfinished)
             case Recover():
                 return await self._threads.run(self._recover)
             case _:
@@ -123,6 +138,9 @@ class Deleter:
     async def _retire(self, request: Retire) -> BatchRetired:
         token = new_token()
         outcomes, lease_error = await self._threads.run(self._retire_batch, request, token)
+        if any(isinstance(outcome, Failed) and outcome.unfinished for outcome in outcomes):
+            self._kept_intents.add(token)
+            self.has_unfinished = True
         return BatchRetired(token, tuple(outcomes), lease_error)
 
     def _retire_batch(self, request: Retire, token: str) -> tuple[list[Outcome], OSError | None]:
@@ -138,7 +156,7 @@ class Deleter:
     def _free(self, token: str, places: tuple[Place, ...]) -> Freed:
         freed: list[int] = []
         errors: list[tuple[Place, str]] = []
-        is_done = True
+        is_done = token not in self._kept_intents
         for place in places:
             try:
                 came_free = free(self._filesystem, self._data_fd, place, self._stopping)
@@ -149,12 +167,24 @@ class Deleter:
             freed.append(came_free or 0)
         if is_done:
             drop_intents(self._filesystem, self._data_fd, token)
+        else:
+            self.has_unfinished = True
         return Freed(tuple(freed), tuple(errors))
 
+    def _list_unfinished(self) -> frozenset[Key]:
+        tokens, _ = list_trash(self._filesystem, self._data_fd)
+        return frozenset(
+            (intent.repository, intent.digest)
+            for token in tokens
+            for intent in read_intents(self._filesystem, self._data_fd, token)
+        )
+
     def _recover(self) -> Recovery:
+        self._kept_intents.clear()
+        self.has_unfinished = False
         finished: list[Retired] = []
         errors: list[tuple[str, str]] = []
-        restored = 0
+        restored: list[Key] = []
         freed_bytes = 0
         tokens, _ = list_trash(self._filesystem, self._data_fd)
         for token in tokens:
@@ -172,13 +202,18 @@ class Deleter:
                         case Failed() as failed:
                             errors.append((failed.path, failed.error.strerror or str(failed.error)))
                             is_whole = False
-                        case _:
-                            restored += 1
+                            self.has_unfinished = True
+                        case Kept() as kept:
+                            restored.append(kept.key)
+                        case _ as never:
+                            assert_never(never)
             if is_whole:
                 freed = self._free(token, tuple(places))
                 freed_bytes += sum(freed.disk_bytes)
                 errors.extend((f"{place.folder}/{place.name}", error) for place, error in freed.errors)
-        return Recovery(tuple(finished), restored, freed_bytes + self._erase_strays(errors), tuple(errors))
+        return Recovery(
+            tuple(finished), tuple(restored), freed_bytes + self._erase_strays(errors), tuple(errors)
+        )
 
     def _erase_strays(self, errors: list[tuple[str, str]]) -> int:
         """Erase what lies in the trash without an intent on record."""

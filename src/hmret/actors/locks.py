@@ -82,7 +82,7 @@ class Locks:
         self._leases: dict[str, Lease] = {}
 
     async def run(self) -> None:
-        """Serve until closed; locks that are held then end."""
+        """Serve until closed; locks that are held then are never given to anybody else."""
         await self._mailbox.serve(self._answer, wait=False)
 
     def close(self) -> None:
@@ -163,16 +163,15 @@ class Locks:
         self._used.add(request.key)
         if request.lease is not None:
             self._leases[request.lease.id] = request.lease
-        try:
-            request.reply.give(None)
-            with anyio.move_on_after(request.seconds):
-                await request.ended.wait()
-        finally:
-            self._users[request.key] -= 1
-            if not self._users[request.key]:
-                del self._users[request.key]
-            if request.lease is not None:
-                del self._leases[request.lease.id]
+        request.reply.give(None)
+        with anyio.move_on_after(request.seconds):
+            await request.ended.wait()
+        # Not in a `finally`: where this actor is cancelled, the asker's scope goes on, and nobody may come between.
+        self._users[request.key] -= 1
+        if not self._users[request.key]:
+            del self._users[request.key]
+        if request.lease is not None:
+            del self._leases[request.lease.id]
         if request.lease is not None and not request.ended.is_set():
             self._on_expiry(request.lease)
 
@@ -182,10 +181,9 @@ class Locks:
         given = frozenset(key for key in request.keys if key not in self._claims and key not in self._used)
         over = anyio.Event()
         self._claims.update(dict.fromkeys(given, over))
-        try:
-            request.reply.give(given)
-            await request.ended.wait()
-        finally:
-            for key in given:
-                del self._claims[key]
-            over.set()
+        request.reply.give(given)
+        await request.ended.wait()
+        # Not in a `finally`, as above.
+        for key in given:
+            del self._claims[key]
+        over.set()

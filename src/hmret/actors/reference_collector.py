@@ -15,7 +15,7 @@ from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, step_into
 from hmret.disk.image_scan import resolve_tag
-from hmret.disk.layout import IMAGES
+from hmret.disk.layout import IMAGES, REFERENCE_FILES
 from hmret.disk.own_files import load_remembered, save_remembered
 from hmret.disk.reference_files import ReferenceFile, look_at_references
 from hmret.model.errors import InvalidReferenceError
@@ -28,12 +28,19 @@ __all__ = ["Collect", "Collected", "LookAgain", "ReferenceCollector", "Reference
 _TORN_RETRIES = 3
 _TORN_PAUSE = 0.05
 
+_FOLDERS = frozenset(folder for _, folder, _ in REFERENCE_FILES)
+"""What `look_at_references` names a folder by that it could not list."""
+
 
 class ReferenceSource(Protocol):
     """An embedder's own knowledge of what needs an image."""
 
     async def references(self) -> Iterable[Reference]:
-        """Return every reference there is now; an error that is raised suspends deletion."""
+        """Return every reference there is now; an error that is raised suspends deletion.
+
+        Asked at each sweep and again before deletions, while the images in question are claimed: it must not wait
+        for `mark_used` or `lease`.
+        """
         ...
 
 
@@ -95,10 +102,13 @@ class ReferenceCollector:
         self._read_files = read_files
         self._known: Mapping[str, ReferenceFile] = {}
         self._remembered: Mapping[tuple[str, str], Remembered] | None = None
+        self._is_saved = True
+        self._written: Mapping[tuple[str, str], Remembered] | None = None
+        """What stands on the disk, as far as is known; None: nothing is known."""
 
     async def run(self) -> None:
-        """Serve until closed."""
-        await self._mailbox.serve(self._answer)
+        """Serve until closed; what is being worked on is then refused: an embedder's source may never answer."""
+        await self._mailbox.serve(self._answer, wait=False)
 
     def close(self) -> None:
         """Take no more requests."""
@@ -139,20 +149,32 @@ class ReferenceCollector:
 
     async def _collect(self) -> Collected:
         if self._remembered is None:
-            self._remembered = await self._threads.run(load_remembered, self._filesystem, self._data_fd)
+            loaded = await self._threads.run(load_remembered, self._filesystem, self._data_fd)
+            # Another request may have been quicker, and have remembered more since.
+            if self._remembered is None:
+                self._remembered = self._written = loaded
+        remembered = self._remembered
         files = await self._look() if self._read_files else {}
         references = [reference for file in files.values() for reference in file.references]
         unreadable = [(file.path, file.problem) for file in files.values() if file.problem is not None]
+        unread_sources = {name for name, file in files.items() if file.problem is not None}
+        is_complete = not unread_sources.intersection(_FOLDERS)
         for source in self._sources:
             try:
                 references.extend(_checked(await source.references()))
             except Exception as error:  # noqa: BLE001 - an embedder's source: whatever is wrong, nothing is deleted
                 unreadable.append((type(source).__name__, f"{type(error).__name__}: {error}"))
+                is_complete = False
+        if not is_complete:
+            # Nobody knows the names of what was not listed, so whatever is missing counts as not read.
+            unread_sources |= {name for name, _ in remembered} - {
+                reference.source for reference in references
+            }
         return Collected(
             references=tuple(references),
             unreadable=tuple(sorted(unreadable)),
-            unread_sources=frozenset(name for name, file in files.items() if file.problem is not None),
-            remembered=self._remembered,
+            unread_sources=frozenset(unread_sources),
+            remembered=remembered,
         )
 
     async def _look(self) -> Mapping[str, ReferenceFile]:
@@ -203,9 +225,11 @@ class ReferenceCollector:
         return frozenset(protect(inventory).sources), is_complete
 
     async def _remember(self, remembered: Mapping[tuple[str, str], Remembered]) -> None:
-        if remembered != self._remembered:
-            self._remembered = remembered
+        self._remembered = remembered
+        if remembered != self._written:
+            self._written = None
             await self._threads.run(save_remembered, self._filesystem, self._data_fd, remembered)
+            self._written = remembered
 
 
 def _names_one_of(reference: Reference, repositories: Iterable[str]) -> bool:
@@ -217,10 +241,11 @@ def _names_one_of(reference: Reference, repositories: Iterable[str]) -> bool:
 
 
 def _checked(references: Iterable[Reference]) -> list[Reference]:
-    """Check that an embedder's references parse.
+    """Check that an embedder's references parse, and that their times have a time zone.
 
     Raises:
         InvalidReferenceError: one does not.
+        ValueError: a time has none.
     """
     checked = list(references)
     for reference in checked:
@@ -230,4 +255,6 @@ def _checked(references: Iterable[Reference]) -> list[Reference]:
                     parsed(text)
                 except InvalidReferenceError as error:
                     raise InvalidReferenceError(f"{reference.source}: {error}") from None
+        if reference.created_at is not None and reference.created_at.utcoffset() is None:
+            raise ValueError(f"{reference.source}: a time needs a time zone: {reference.created_at!r}")
     return checked

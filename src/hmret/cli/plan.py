@@ -13,7 +13,14 @@ from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.logs import log_warnings
 from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import is_terminal, printable, write_json, write_result
-from hmret.cli.tables import format_size, format_suspension, format_table, format_when, shorten_digest
+from hmret.cli.tables import (
+    format_size,
+    format_suspension,
+    format_table,
+    format_when,
+    shorten_digest,
+    shorten_time,
+)
 from hmret.disk.settings import Settings
 from hmret.engine.opening import open_inspection
 from hmret.engine.surroundings import Surroundings
@@ -98,8 +105,8 @@ def _row(verdict: Verdict) -> Sequence[str]:
         verdict.action.value,
         verdict.reason.value,
         format_size(verdict.disk_bytes),
-        format_when(verdict.unused_since_ns),
-        format_when(verdict.expires_at_ns),
+        shorten_time(format_when(verdict.unused_since_ns)),
+        shorten_time(format_when(verdict.expires_at_ns)),
     )
 
 

@@ -7,7 +7,14 @@ from hmret.cli.output import is_terminal, printable
 from hmret.model.images import Suspension
 from hmret.model.times import SECOND, format_time
 
-__all__ = ["format_size", "format_suspension", "format_table", "format_when", "shorten_digest"]
+__all__ = [
+    "format_size",
+    "format_suspension",
+    "format_table",
+    "format_when",
+    "shorten_digest",
+    "shorten_time",
+]
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _STEP = 1024
@@ -62,6 +69,11 @@ def format_suspension(suspension: Suspension) -> str:
 def shorten_digest(digest: str) -> str:
     """Shorten a digest where a person reads it; programs get all of it."""
     return digest.removeprefix("sha256:")[:_SHORT] if is_terminal(sys.stdout) else digest
+
+
+def shorten_time(text: str) -> str:
+    """Leave the day of a time where a person reads it."""
+    return text[: len("2026-12-24")] if is_terminal(sys.stdout) else text
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:

@@ -83,11 +83,13 @@ class Kept:
 
 @attrs.frozen
 class Failed:
-    """An image whose deletion failed; it is whole."""
+    """An image whose deletion failed; it is whole, and in its place unless it is `unfinished`."""
 
     key: Key
     path: str
     error: OSError
+    unfinished: bool = False
+    """Whether it stands in the trash, where the next recovery finishes or undoes its deletion."""
 
 
 Outcome = Retired | Kept | Failed
@@ -133,7 +135,8 @@ def finish(filesystem: Filesystem, data_fd: int, place: Place) -> Outcome:
         try:
             return batch.finish(place)
         except OSError as error:
-            return Failed((intent.repository, intent.digest), f"{place.folder}/{place.name}", error)
+            key = intent.repository, intent.digest
+            return Failed(key, f"{place.folder}/{place.name}", error, unfinished=True)
 
 
 @attrs.define(eq=False)
@@ -209,12 +212,21 @@ class _Batch:
             if reason is not None:
                 return Kept(key, reason)
             place, place_fd = self._move(intent, repository_fd)
-            is_ours = folder.is_still(place_fd, place.name, leased=self.lease_error is None)
-            if not is_ours and self._put_back(intent, place_fd, place.name):
-                return self._keep_open(key)
-        if place == places_of(intent)[1]:
-            self._hide(repository_fd, place.name)
+            try:
+                if self._came_between(folder, place, place_fd) and self._put_back(intent, place_fd, place.name):
+                    return self._keep_open(key)
+                if place == places_of(intent)[1]:
+                    self._hide(repository_fd, place.name)
+            except OSError as error:
+                return Failed(key, f"{place.folder}/{place.name}", error, unfinished=True)
         return self._clean_up(place, is_finishing=False)
+
+    def _came_between(self, folder: DigestFolder, place: Place, place_fd: int) -> bool:
+        """Tell whether anybody opened or changed the folder between the last look and the rename, or might have."""
+        try:
+            return not folder.is_still(place_fd, place.name, leased=self.lease_error is None)
+        except OSError:
+            return True
 
     def _keep_open(self, key: Key) -> Kept:
         """Keep an image that somebody has open; its time starts again when it is next found unused."""

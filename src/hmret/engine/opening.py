@@ -16,6 +16,7 @@ import anyio.abc
 import attrs
 
 from hmret.actors.deleter import Deleter
+from hmret.actors.journal_keeper import JournalKeeper
 from hmret.actors.locks import Lease, Locks
 from hmret.actors.mailbox import Mailbox
 from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
@@ -23,6 +24,7 @@ from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.own_files import lock_data_dir
+from hmret.engine.deleting import Deleting
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook
 from hmret.engine.retention import Inspection, Retention, SweepRequest
@@ -45,14 +47,15 @@ class _Actors:
     references: ReferenceCollector
     states: StateKeeper
     deleter: Deleter
+    journal: JournalKeeper
 
     def start(self, tasks: anyio.abc.TaskGroup) -> None:
-        for actor in (self.locks, self.scanner, self.references, self.states, self.deleter):
+        for actor in (self.locks, self.scanner, self.references, self.states, self.deleter, self.journal):
             tasks.start_soon(actor.run)
 
     def close(self) -> None:
         """Take no more requests; the locks first, so that nobody waits for what will not come."""
-        for actor in (self.locks, self.deleter, self.references, self.scanner, self.states):
+        for actor in (self.locks, self.deleter, self.references, self.scanner, self.states, self.journal):
             actor.close()
 
 
@@ -98,7 +101,7 @@ async def open_engine(
     try:
         lock_fd = lock_data_dir(filesystem, data_fd, config.data_dir)
         try:
-            actors = _make_actors(surroundings, data_fd, sources, read_files=metadata_files)
+            actors = _make_actors(config, surroundings, data_fd, sources, read_files=metadata_files)
             async with anyio.create_task_group() as tasks:
                 actors.start(tasks)
                 try:
@@ -129,7 +132,7 @@ async def open_inspection(
     data_fd = open_data_dir(surroundings.filesystem, config)
     failure: Exception | None = None
     try:
-        actors = _make_actors(surroundings, data_fd, sources, read_files=True)
+        actors = _make_actors(config, surroundings, data_fd, sources, read_files=True)
         async with anyio.create_task_group() as tasks:
             actors.start(tasks)
             try:
@@ -157,7 +160,12 @@ def open_data_dir(filesystem: Filesystem, config: RetentionConfig) -> int:
 
 
 def _make_actors(
-    surroundings: Surroundings, data_fd: int, sources: Sequence[ReferenceSource], *, read_files: bool
+    config: RetentionConfig,
+    surroundings: Surroundings,
+    data_fd: int,
+    sources: Sequence[ReferenceSource],
+    *,
+    read_files: bool,
 ) -> _Actors:
     filesystem, threads = surroundings.filesystem, surroundings.threads
     return _Actors(
@@ -166,7 +174,12 @@ def _make_actors(
         references=ReferenceCollector(filesystem, data_fd, threads, sources, read_files=read_files),
         states=StateKeeper(filesystem, data_fd, threads),
         deleter=Deleter(filesystem, data_fd, threads),
+        journal=JournalKeeper(filesystem, data_fd, threads, _tell_journal_failure, enabled=config.journal),
     )
+
+
+def _tell_journal_failure(error: OSError) -> None:
+    log_event(logging.WARNING, "journal_not_written", error=error.strerror)
 
 
 def _tell_expiry(lease: Lease) -> None:
@@ -183,8 +196,9 @@ def _tell_expiry(lease: Lease) -> None:
 async def _inspect(config: RetentionConfig, surroundings: Surroundings, actors: _Actors) -> Inspection:
     overlook = Overlook(config, actors.scanner, actors.references, actors.states, surroundings.threads)
     record = await actors.states.load_clock()
-    sweeping = Sweeping(overlook, actors.locks, actors.deleter, surroundings.clock, record)
-    return Inspection(overlook, sweeping, actors.locks, actors.scanner, surroundings.clock)
+    deleting = Deleting(overlook, actors.locks, actors.deleter)
+    sweeping = Sweeping(overlook, deleting, actors.journal, surroundings.clock, record)
+    return Inspection(sweeping, actors.scanner)
 
 
 @asynccontextmanager
@@ -194,11 +208,7 @@ async def _sweeping(
     """Recover, then sweep in the background, and at the end stop after the image in hand."""
     inspection = await _inspect(config, surroundings, actors)
     recovery = await actors.deleter.recover()
-    for retired in recovery.finished:
-        intent = retired.place.intent
-        log_event(logging.INFO, "deletion_recovered", repository=intent.repository, digest=intent.digest)
-    for path, error in recovery.errors:
-        log_event(logging.ERROR, "recovery_failed", path=path, error=error)
+    await inspection.sweeping.tell_recovery(recovery, surroundings.clock.now_ns())
     requests: Mailbox[SweepRequest] = Mailbox()
     retention = Retention(
         inspection,
@@ -211,6 +221,7 @@ async def _sweeping(
             "references": actors.references,
             "states": actors.states,
             "deleter": actors.deleter,
+            "journal": actors.journal,
         },
     )
 

@@ -16,8 +16,8 @@ from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
 from hmret.disk.clock import Clock
 from hmret.disk.layout import DIGEST_HEX, digest_of
-from hmret.engine.overlook import Overlook
 from hmret.engine.sweeping import Sweeping
+from hmret.engine.tally import journal_entry
 from hmret.model.clock_watch import watch_clock
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Key
@@ -79,11 +79,18 @@ class SweepRequest(Request[SweepReport]):
 class Inspection:
     """Looks without touching: what a sweep would do, and why."""
 
-    overlook: Overlook
     sweeping: Sweeping
-    locks: Locks
     scanner: Scanner
-    clock: Clock
+
+    @property
+    def locks(self) -> Locks:
+        """The lock actor."""
+        return self.sweeping.deleting.locks
+
+    @property
+    def clock(self) -> Clock:
+        """Where the time comes from."""
+        return self.sweeping.clock
 
     async def plan(self, at: datetime | None = None) -> Plan:
         """Make the plan that a sweep would follow now, or at another time, if nothing else changes until then.
@@ -94,12 +101,13 @@ class Inspection:
         """
         reading = self.clock.read()
         _, clock_fault = watch_clock(self.sweeping.clock_record, reading)
-        survey = await self.overlook.survey(
+        overlook = self.sweeping.overlook
+        survey = await overlook.survey(
             leases=await self.locks.leases(),
             clock_fault=clock_fault,
-            backing_off=self.sweeping.backoff.waiting(reading.boot_ns),
+            backing_off=self.sweeping.deleting.backoff.waiting(reading.boot_ns),
         )
-        return await self.overlook.decide(survey, datetime_of(reading.wall_ns) if at is None else at)
+        return await overlook.decide(survey, datetime_of(reading.wall_ns) if at is None else at)
 
     async def explain(self, image: str, digest: str | None = None) -> Verdict:
         """Tell what a sweep would do now with one image, and everything that holds against its deletion.
@@ -153,11 +161,14 @@ class Retention:
             OSError: its timer could not be cleared, so nothing is promised.
         """
         named = _named(image, digest)
-        while True:
+        used = None
+        while used is None:
             key = await self._inspection.resolve(named, image)
             async with self._inspection.locks.using(key):
                 if await self._still_names(named, key):
-                    return await self._confirm(key, image)
+                    used = await self._confirm(key, image)
+        await self._note_use(used)
+        return used
 
     @asynccontextmanager
     async def lease(
@@ -194,7 +205,7 @@ class Retention:
             async with self._inspection.locks.leasing(lease, seconds):
                 if not await self._still_names(named, key):
                     continue
-                await self._confirm(key, image)
+                await self._note_use(await self._confirm(key, image))
                 expires_at = None if expires_ns is None else datetime_of(expires_ns)
                 yield Leased(lease.id, *key, expires_at)
                 return
@@ -236,7 +247,7 @@ class Retention:
             deleted_bytes=self._deleted_bytes,
             failed_deletes=self._failed_deletes,
             last_report=self._last_report,
-            leases_offered=self._inspection.sweeping.leases_offered,
+            leases_offered=self._inspection.sweeping.deleting.leases_offered,
             waiting={name: mailbox.waiting for name, mailbox in self._mailboxes.items()},
         )
 
@@ -259,6 +270,15 @@ class Retention:
             return True
         return await self._inspection.scanner.resolve_tag(named.repository, named.tag) == key[1]
 
+    async def _note_use(self, used: MarkedUsed) -> None:
+        """Write a cleared timer into the journal."""
+        if used.cleared:
+            now_ns = self._inspection.clock.now_ns()
+            key = used.repository, used.digest
+            await self._inspection.sweeping.journal.append(
+                [journal_entry(now_ns, "clear", key, reason="used")]
+            )
+
     async def _confirm(self, key: Key, text: str) -> MarkedUsed:
         """Check, under its lock, that an image is here and whole, and clear its timer."""
         # The lock must last until the threads have ended, also when the caller is cancelled.
@@ -271,8 +291,8 @@ class Retention:
             if image.status != "ready":
                 raise ImageNotFoundError(f"{text}: not ready: {image.status}")
             cleared, faults = await self._states.clear((key,), durable=True)
-        if faults:
-            raise OSError(f"{faults[0].path}: {faults[0].error}")
+            if faults:
+                raise OSError(f"{faults[0].path}: {faults[0].error}")
         return MarkedUsed(*key, cleared=cleared > 0)
 
 

@@ -57,13 +57,14 @@ class Plan:
         )
 
     @property
-    def clears(self) -> tuple[Key, ...]:
-        """The images that have a state and should have none."""
+    def clears(self) -> tuple[tuple[Key, Reason], ...]:
+        """The images that have a state and should have none, and why."""
         states = self._judge.inventory.states
-        keys = (
-            (name, image.digest) for name, image, reason in self._decisions if ACTIONS[reason] is Action.CLEAR
+        return tuple(
+            ((name, image.digest), reason)
+            for name, image, reason in self._decisions
+            if ACTIONS[reason] is Action.CLEAR and (name, image.digest) in states
         )
-        return tuple(key for key in keys if key in states)
 
     @property
     def summary(self) -> Summary:

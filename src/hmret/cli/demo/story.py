@@ -90,7 +90,8 @@ class Story:
         )
         if self.has_leases:
             await self._pull(_TOOLBOX, Reason.OPEN)
-        await self._until_unused(self.host.tags[f"{_BUILD}:101"], by=DAY / 2)
+        for reference in (f"{_BUILD}:101", _DEBIAN):
+            await self._until_unused(self.host.tags[reference], by=DAY / 4)
 
     async def _begin_of_use(self) -> None:
         """Days 1 to 6: VMs start; one goes, and another leaves a snapshot behind."""
@@ -139,6 +140,7 @@ class Story:
             await self.host.start_vm(f"job-{number}", _RUNNER)
             await self._reach(day + 1)
             await self.host.delete_vm(f"job-{number}")
+            await self._until_unused(self.host.tags[_RUNNER], by=(day + 1.9) * DAY)
 
     async def _windows_end(self) -> None:
         """Days 29 to 34: one image is marked used half a day before it is due, others go, one is found open."""

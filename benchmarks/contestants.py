@@ -1,0 +1,177 @@
+"""Ways to read all images of a data directory, to be compared: `python benchmarks/contestants.py WAY DATA_DIR`.
+
+Each does the same: every folder below `images/`, every tag, the metadata of every image (decoded by msgspec) and a
+`stat` of its disk. Prints one JSON line: the images found, and the seconds without the interpreter's own start.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import stat
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+import aiofiles
+import aiofiles.os
+import anyio
+import anyio.to_thread
+import msgspec
+
+from hmret.actors.scanner import Scanner
+from hmret.actors.threads import WorkerThreads
+from hmret.disk.filesystem import POSIX
+
+_BATCH_REPOSITORIES = 5
+_HEX_LENGTH = 64
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    name: str = ""
+    digest: str = ""
+    status: str = ""
+    size_bytes: int = 0
+
+
+_decoder = msgspec.json.Decoder(_Metadata)
+
+
+def _list_folders(images: str) -> list[str]:
+    """List the folders that hold images or tags."""
+    found = []
+    pending = [images]
+    while pending:
+        folder = pending.pop()
+        with os.scandir(folder) as entries:
+            below = [(entry.path, entry.name, entry.is_symlink(), entry.is_dir()) for entry in entries]
+        if any(is_link or len(name) == _HEX_LENGTH for _, name, is_link, _ in below):
+            found.append(folder)
+        pending += [path for path, name, link, is_dir in below if is_dir and not link and len(name) != _HEX_LENGTH]
+    return found
+
+
+def _read_folders(folders: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Read the images of some folders, with plain system calls."""
+    images = []
+    for folder in folders:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        os.readlink(entry.name, dir_fd=fd)
+                    else:
+                        images.append(_read_image(fd, entry.name))
+        finally:
+            os.close(fd)
+    return images
+
+
+def _read_image(folder_fd: int, name: str) -> tuple[str, str, int]:
+    fd = os.open(f"{name}/metadata.json", os.O_RDONLY, dir_fd=folder_fd)
+    try:
+        metadata = _decoder.decode(os.read(fd, 65_536))
+    finally:
+        os.close(fd)
+    try:
+        found = os.stat(f"{name}/rootfs.ext4", dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return metadata.digest, metadata.status, 0
+    return metadata.digest, metadata.status, found.st_blocks
+
+
+def _batches(folders: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(folders), _BATCH_REPOSITORIES):
+        yield folders[start : start + _BATCH_REPOSITORIES]
+
+
+async def _with_hmret(data_dir: str) -> int:
+    """The scanner of the engine."""
+    data_fd = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
+    scanner = Scanner(POSIX, data_fd, WorkerThreads())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scanner.run)
+        result = await scanner.scan()
+        scanner.close()
+    return sum(len(repository.images) for repository in result.repositories.values())
+
+
+async def _with_one_thread(data_dir: str) -> int:
+    """Batches of some 500 images, one thread hop each."""
+    folders = await anyio.to_thread.run_sync(_list_folders, f"{data_dir}/images")
+    return sum([len(await anyio.to_thread.run_sync(_read_folders, batch)) for batch in _batches(folders)])
+
+
+async def _with_two_processes(data_dir: str) -> int:
+    """The same batches in two worker processes, their start included."""
+    return await anyio.to_thread.run_sync(_read_in_processes, data_dir)
+
+
+def _read_in_processes(data_dir: str) -> int:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        batches = list(_batches(_list_folders(f"{data_dir}/images")))
+        return sum(len(images) for images in pool.imap_unordered(_read_folders, batches))
+
+
+async def _with_aiofiles(data_dir: str) -> int:
+    """A file at a time with aiofiles, which knows asyncio only."""
+    count = 0
+    for folder in await asyncio.to_thread(_list_folders, f"{data_dir}/images"):
+        for name in await aiofiles.os.listdir(folder):
+            path = f"{folder}/{name}"
+            if len(name) != _HEX_LENGTH:
+                await aiofiles.os.readlink(path)
+                continue
+            async with aiofiles.open(f"{path}/metadata.json", "rb") as file:
+                _decoder.decode(await file.read())
+            if await aiofiles.os.path.exists(f"{path}/rootfs.ext4"):
+                await aiofiles.os.stat(f"{path}/rootfs.ext4")
+            count += 1
+    return count
+
+
+async def _with_anyio_path(data_dir: str) -> int:
+    """A file at a time with anyio.Path."""
+    count = 0
+    pending = [anyio.Path(data_dir, "images")]
+    while pending:
+        async for path in pending.pop().iterdir():
+            if stat.S_ISLNK((await path.lstat()).st_mode):
+                await path.readlink()
+            elif len(path.name) != _HEX_LENGTH:
+                pending.append(path)
+            else:
+                _decoder.decode(await (path / "metadata.json").read_bytes())
+                if await (path / "rootfs.ext4").exists():
+                    await (path / "rootfs.ext4").lstat()
+                count += 1
+    return count
+
+
+WAYS: dict[str, Callable[[str], Awaitable[int]]] = {
+    "hmret": _with_hmret,
+    "one-thread": _with_one_thread,
+    "two-processes": _with_two_processes,
+    "aiofiles": _with_aiofiles,
+    "anyio-path": _with_anyio_path,
+}
+
+
+async def _timed(way: str, data_dir: str) -> None:
+    begin = time.perf_counter()
+    images = await WAYS[way](data_dir)
+    print(json.dumps({"images": images, "seconds": time.perf_counter() - begin}))
+
+
+def main() -> None:
+    """Read one data directory in the way that the command line names."""
+    parser = argparse.ArgumentParser(description="Read all images in one of several ways.")
+    parser.add_argument("way", choices=WAYS)
+    parser.add_argument("data_dir")
+    options = parser.parse_args()
+    anyio.run(_timed, options.way, options.data_dir, backend="asyncio")
+
+
+if __name__ == "__main__":
+    main()

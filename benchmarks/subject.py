@@ -1,0 +1,161 @@
+"""The engine in a process of its own, as the benchmarks drive it: one JSON line in, one JSON line out.
+
+`python benchmarks/subject.py DATA_DIR [--backend trio] [--unused-for SECONDS]` opens the engine, says how long that
+took, and then does what each line on stdin asks for, until stdin ends:
+
+    {"do": "sweep"}                                   one sweep, timed here
+    {"do": "wait", "until": EPOCH_SECONDS}            nothing, until then
+    {"do": "watch"}                                   one sweep; how late a task that sleeps 1 ms wakes up meanwhile
+    {"do": "idle", "seconds": 2}                      the same without a sweep
+    {"do": "marks", "seconds": 5, "images": [...]}    `mark_used` of one image after another while sweeps run
+"""
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from hmret.engine.opening import open_engine
+from hmret.engine.retention import Retention
+from hmret.engine.surroundings import Surroundings
+from hmret.model.config import AutoDelete, RetentionConfig
+from hmret.model.report import SweepReport
+
+_TICK_SECONDS = 0.001
+_BETWEEN_MARKS_SECONDS = 0.001
+
+
+def _counters(report: SweepReport, seconds: float) -> dict[str, Any]:
+    return {
+        "seconds": seconds,
+        "status": report.status,
+        "own_seconds": report.duration_seconds,
+        "ready": report.ready_images,
+        "protected": report.protected_images,
+        "marked": report.marked_unused,
+        "cleared": report.cleared_states,
+        "pruned": report.pruned_states,
+        "deleted": report.deleted_images,
+        "deleted_bytes": report.deleted_bytes,
+        "errors": [error.error for error in report.errors[:3]],
+    }
+
+
+async def _sweep(retention: Retention) -> dict[str, Any]:
+    begin = time.perf_counter()
+    report = await retention.sweep()
+    return _counters(report, time.perf_counter() - begin)
+
+
+async def _tick(lateness: list[float]) -> None:
+    while True:
+        begin = time.perf_counter()
+        await anyio.sleep(_TICK_SECONDS)
+        lateness.append(time.perf_counter() - begin - _TICK_SECONDS)
+
+
+async def _watch(retention: Retention) -> dict[str, Any]:
+    lateness: list[float] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_tick, lateness)
+        swept = await _sweep(retention)
+        tasks.cancel_scope.cancel()
+    return swept | _latencies(lateness)
+
+
+async def _idle(seconds: float) -> dict[str, Any]:
+    lateness: list[float] = []
+    with anyio.move_on_after(seconds):
+        await _tick(lateness)
+    return _latencies(lateness)
+
+
+async def _marks(retention: Retention, seconds: float, images: Sequence[str]) -> dict[str, Any]:
+    """Mark images used, one after the other, while sweeps run back to back."""
+    taken: list[float] = []
+    sweeps = 0
+
+    async def sweep_on() -> None:
+        nonlocal sweeps
+        while True:
+            await retention.sweep()
+            sweeps += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sweep_on)
+        end = time.perf_counter() + seconds
+        for image in itertools.cycle(images):
+            begin = time.perf_counter()
+            if begin > end:
+                break
+            await retention.mark_used(image)
+            taken.append(time.perf_counter() - begin)
+            await anyio.sleep(_BETWEEN_MARKS_SECONDS)
+        tasks.cancel_scope.cancel()
+    return _latencies(taken) | {"sweeps": sweeps}
+
+
+def _latencies(values: list[float]) -> dict[str, Any]:
+    values.sort()
+    return {
+        "count": len(values),
+        "median_seconds": values[len(values) // 2],
+        "p99_seconds": values[len(values) * 99 // 100],
+        "max_seconds": values[-1],
+    }
+
+
+async def _answer(retention: Retention, asked: Mapping[str, Any]) -> dict[str, Any]:
+    match asked["do"]:
+        case "sweep":
+            return await _sweep(retention)
+        case "watch":
+            return await _watch(retention)
+        case "idle":
+            return await _idle(asked["seconds"])
+        case "marks":
+            return await _marks(retention, asked["seconds"], asked["images"])
+        case "wait":
+            await anyio.sleep(max(asked["until"] - time.time(), 0))
+            return {}
+    raise SystemExit(f"not known: {asked['do']}")
+
+
+async def _serve(config: RetentionConfig) -> None:
+    begin = time.perf_counter()
+    async with open_engine(config, Surroundings(), scheduled=False) as retention:
+        _say({"opened_seconds": time.perf_counter() - begin})
+        while line := await anyio.to_thread.run_sync(sys.stdin.readline):
+            _say(await _answer(retention, json.loads(line)))
+
+
+def _say(answer: Mapping[str, Any]) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+def main() -> None:
+    """Serve as the command line says."""
+    parser = argparse.ArgumentParser(description="Drive the engine by JSON lines.")
+    parser.add_argument("data_dir")
+    parser.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")
+    parser.add_argument("--unused-for", type=float, default=720 * 3600, help="seconds")
+    options = parser.parse_args()
+    config = RetentionConfig(
+        data_dir=options.data_dir,
+        auto_delete=AutoDelete(
+            enabled=True, unused_for=timedelta(seconds=options.unused_for), allowed=("*",)
+        ),
+    )
+    anyio.run(_serve, config, backend=options.backend)
+
+
+if __name__ == "__main__":
+    main()

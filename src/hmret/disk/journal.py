@@ -1,0 +1,74 @@
+"""The journal: one line of JSON for each thing that was done to an image, for people who ask later.
+
+Nothing rests on it: a line that cannot be written is lost, and a line that a crash cut off stays as it is.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import make_folders, opened
+from hmret.disk.layout import OWN
+
+__all__ = ["JOURNAL", "KEPT_FILES", "LARGEST_JOURNAL", "append_to_journal"]
+
+JOURNAL = "journal.jsonl"
+LARGEST_JOURNAL = 10 * 1024 * 1024
+"""Bytes after which a new file is begun."""
+KEPT_FILES = 5
+"""Files that are kept, the current one included: `journal.jsonl`, `journal.jsonl.1` (the latest before it) to `.4`."""
+
+
+def append_to_journal(
+    filesystem: Filesystem,
+    data_fd: int,
+    entries: Iterable[Mapping[str, object]],
+    *,
+    largest_bytes: int = LARGEST_JOURNAL,
+    kept_files: int = KEPT_FILES,
+) -> None:
+    """Append entries, a line each, and begin a new file where this one has become too large.
+
+    Raises:
+        OSError: they could not be written, or not all of them.
+    """
+    lines = b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
+    with opened(filesystem, make_folders(filesystem, data_fd, OWN, 0o700)) as own_fd:
+        fd = _open(filesystem, own_fd)
+        try:
+            size_bytes = filesystem.fstat(fd).st_size
+            if size_bytes and size_bytes + len(lines) > largest_bytes:
+                filesystem.close(fd)
+                fd = -1
+                _rotate(filesystem, own_fd, kept_files)
+                fd = _open(filesystem, own_fd)
+                size_bytes = 0
+            if size_bytes and not _ends_with_line(filesystem, own_fd, size_bytes):
+                lines = b"\n" + lines
+            while lines:
+                lines = lines[filesystem.write(fd, lines) :]
+        finally:
+            if fd >= 0:
+                filesystem.close(fd)
+
+
+def _open(filesystem: Filesystem, own_fd: int) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    return filesystem.open(JOURNAL, flags, 0o600, dir_fd=own_fd)
+
+
+def _ends_with_line(filesystem: Filesystem, own_fd: int, size_bytes: int) -> bool:
+    """Tell whether the last line is whole: a crash or a full disk may have cut it off."""
+    with opened(filesystem, filesystem.open(JOURNAL, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=own_fd)) as fd:
+        return filesystem.pread(fd, 1, size_bytes - 1) == b"\n"
+
+
+def _rotate(filesystem: Filesystem, own_fd: int, kept_files: int) -> None:
+    names = [JOURNAL, *(f"{JOURNAL}.{number}" for number in range(1, kept_files))]
+    for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
+        try:
+            filesystem.rename(newer, older, src_dir_fd=own_fd, dst_dir_fd=own_fd)
+        except FileNotFoundError:
+            continue

@@ -1,0 +1,154 @@
+"""What a sweep has done so far: counted for the report, told to the log, noted for the journal."""
+
+import logging
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from hmret.actors.state_keeper import StateFault
+from hmret.disk.retirement import Failed, Kept, Retired
+from hmret.disk.trash import Place
+from hmret.engine.log import log_event
+from hmret.model.images import Key, Suspension
+from hmret.model.planning import Plan
+from hmret.model.report import DeletedImage, SweepError, SweepReport, SweepStatus
+from hmret.model.times import datetime_of, format_time
+from hmret.model.verdicts import Reason
+
+__all__ = ["Tally", "journal_entry"]
+
+
+def journal_entry(now_ns: int, event: str, key: Key | None = None, **facts: object) -> Mapping[str, object]:
+    """Make a line of the journal."""
+    image = {} if key is None else {"image": "@".join(key)}
+    return {"time": format_time(now_ns), "event": event, **image, **facts}
+
+
+@attrs.define(eq=False)
+class Tally:
+    """The running account of one sweep."""
+
+    now_ns: int
+    suspended: list[Suspension]
+    marked: int = 0
+    cleared: int = 0
+    pruned: int = 0
+    open: int = 0
+    failed: int = 0
+    deleted: list[DeletedImage] = attrs.field(factory=list)
+    errors: list[SweepError] = attrs.field(factory=list)
+    entries: list[Mapping[str, object]] = attrs.field(factory=list)
+    """Lines for the journal that are not written yet."""
+
+    def take_entries(self) -> list[Mapping[str, object]]:
+        """Hand over the lines for the journal."""
+        entries, self.entries = self.entries, []
+        return entries
+
+    def note_states(
+        self, event: str, keys: Iterable[Key], faults: Iterable[StateFault], **facts: object
+    ) -> int:
+        """Note states that were written or removed; returns how many were."""
+        failed = {fault.key: fault for fault in faults}
+        for key, fault in failed.items():
+            self._note_error(key, "state_not_written", fault.path, fault.error)
+        done = [key for key in keys if key not in failed]
+        self.entries.extend(journal_entry(self.now_ns, event, key, **facts) for key in done)
+        return len(done)
+
+    def note_record_error(self, error: OSError) -> None:
+        """Note that a record of our own could not be written."""
+        detail = error.strerror or str(error)
+        self.errors.append(SweepError(path=str(error.filename or ""), error=detail))
+        log_event(logging.ERROR, "record_not_written", error=detail)
+
+    def note_deleted(self, retired: Retired, disk_bytes: int) -> None:
+        """Note an image that has gone."""
+        intent = retired.place.intent
+        repository, digest = retired.key
+        since = format_time(intent.unused_since_ns)
+        self.deleted.append(
+            DeletedImage(
+                repository=repository,
+                digest=digest,
+                tags=retired.tags,
+                disk_bytes=disk_bytes,
+                unused_since_ns=intent.unused_since_ns,
+            )
+        )
+        self.entries.append(
+            journal_entry(
+                self.now_ns,
+                "delete",
+                retired.key,
+                reason=Reason.EXPIRED,
+                bytes=disk_bytes,
+                unused_since=since,
+                tags=list(retired.tags),
+            )
+        )
+        log_event(
+            logging.INFO,
+            "image_deleted",
+            repository=repository,
+            digest=digest,
+            unused_since=since,
+            bytes=disk_bytes,
+        )
+        for path, error in retired.faults:
+            self._note_error(retired.key, "deletion_unfinished", path, error)
+
+    def note_not_erased(self, place: Place, error: str) -> None:
+        """Note a folder whose bytes could not be freed."""
+        key = place.intent.repository, place.intent.digest
+        self._note_error(key, "deletion_unfinished", f"{place.folder}/{place.name}", error)
+
+    def note_kept(self, kept: Kept) -> None:
+        """Note an image that was due and stays."""
+        repository, digest = kept.key
+        reason = kept.reason or "gone"
+        if kept.reason is Reason.OPEN:
+            self.open += 1
+            self.entries.append(journal_entry(self.now_ns, "clear", kept.key, reason=reason))
+        log_event(logging.INFO, "image_kept", repository=repository, digest=digest, reason=reason)
+
+    def note_failed(self, failed: Failed) -> None:
+        """Note a deletion that failed."""
+        self.failed += 1
+        error = failed.error.strerror or str(failed.error)
+        self._note_error(failed.key, "deletion_failed", failed.path, error, errno=failed.error.errno)
+
+    def _note_error(self, key: Key, event: str, path: str, error: str, **facts: object) -> None:
+        repository, digest = key
+        self.errors.append(SweepError(path=path, error=error, repository=repository, digest=digest))
+        self.entries.append(
+            journal_entry(self.now_ns, "failure", key, reason=event, path=path, error=error, **facts)
+        )
+        log_event(logging.ERROR, event, repository=repository, digest=digest, path=path, error=error, **facts)
+
+    def report(self, plan: Plan, seconds: float) -> SweepReport:
+        """Make the report of the sweep."""
+        status = SweepStatus.SUCCESS
+        if self.errors:
+            status = SweepStatus.PARTIAL
+        if self.suspended:
+            status = SweepStatus.SUSPENDED
+        deleted = sorted(self.deleted, key=lambda image: (image.repository, image.digest))
+        return SweepReport(
+            status=status,
+            started_at=datetime_of(self.now_ns),
+            duration_seconds=seconds,
+            suspended=tuple(self.suspended),
+            ready_images=plan.ready_images,
+            protected_images=plan.protected_images,
+            marked_unused=self.marked,
+            cleared_states=self.cleared + self.open,
+            deleted_images=len(deleted),
+            deleted_bytes=sum(image.disk_bytes for image in deleted),
+            pruned_states=self.pruned,
+            stale_references=len({stale.image for stale in plan.stale_references}),
+            open_images=self.open,
+            failed_deletes=self.failed,
+            deleted=tuple(deleted),
+            errors=tuple(self.errors),
+        )

@@ -1,0 +1,239 @@
+"""What the deleter renames out of the cache, frees, and finishes after a crash."""
+
+import errno
+from collections.abc import AsyncIterator
+
+import pytest
+
+from builders import (
+    DATA,
+    START,
+    START_NS,
+    Ending,
+    GatedThreads,
+    digest,
+    end_while_queued,
+    end_while_working,
+    has_image,
+    make_image,
+    make_state,
+    running,
+    state_of,
+)
+from hmret.actors.deleter import BatchRetired, Deleter
+from hmret.disk.retirement import Candidate, Failed, Kept, LastLook, Retired
+from hmret.disk.trash import Place
+from hmret.model.errors import EngineClosedError
+from hmret.model.images import Key
+from hmret.model.times import nanoseconds_of
+from hmret.model.verdicts import Reason
+from memory_filesystem import MemoryFilesystem
+
+ALPINE = "docker.io/library/alpine"
+TRASH = f"{DATA}/system/hmret/trash"
+LOOK = LastLook(frozenset(), 1, nanoseconds_of(START) + 1)
+
+
+@pytest.fixture
+def actor(filesystem: MemoryFilesystem, data_fd: int, threads: GatedThreads) -> Deleter:
+    return Deleter(filesystem, data_fd, threads)
+
+
+@pytest.fixture
+async def deleter(actor: Deleter, anyio_backend: str) -> AsyncIterator[Deleter]:
+    async with running(actor):
+        yield actor
+
+
+def make_due(filesystem: MemoryFilesystem, letters: str, *, tags: tuple[str, ...] = ()) -> Candidate:
+    """Make an image that is due."""
+    key = make_image(filesystem, ALPINE, letters, tags=tags, size_bytes=8192)
+    make_state(filesystem, key, START_NS)
+    return Candidate(*key, START_NS)
+
+
+def places_of(batch: BatchRetired) -> list[Place]:
+    return [outcome.place for outcome in batch.outcomes if isinstance(outcome, Retired)]
+
+
+def trash_of(filesystem: MemoryFilesystem) -> list[str]:
+    return sorted(filesystem.tree(TRASH)) if filesystem.exists(TRASH) else []
+
+
+async def test_a_batch_is_retired_with_its_tags_and_states(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    candidates = [make_due(filesystem, "a", tags=("latest", "3.20")), make_due(filesystem, "b")]
+    batch = await deleter.retire(candidates, LOOK)
+    assert [outcome.key for outcome in batch.outcomes] == [candidate.key for candidate in candidates]
+    assert all(isinstance(outcome, Retired) for outcome in batch.outcomes)
+    assert filesystem.tree(f"{DATA}/images") == {}
+    assert all(state_of(filesystem, candidate.key) is None for candidate in candidates)
+
+
+async def test_freeing_tells_the_bytes_and_leaves_no_trash(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    batch = await deleter.retire([make_due(filesystem, "a"), make_due(filesystem, "b")], LOOK)
+    freed = await deleter.free(batch.token, places_of(batch))
+    assert (freed.disk_bytes, freed.errors) == ((8192, 8192), ())
+    assert trash_of(filesystem) == []
+
+
+async def test_what_is_protected_by_now_is_kept(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
+    kept, gone = make_due(filesystem, "a"), make_due(filesystem, "b")
+    batch = await deleter.retire([kept, gone], LastLook(frozenset([kept.key]), 1, START_NS + 1))
+    assert batch.outcomes[0] == Kept(kept.key, Reason.REFERENCED)
+    assert isinstance(batch.outcomes[1], Retired)
+    assert has_image(filesystem, kept.key)
+
+
+async def test_a_file_system_without_leases_is_told(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
+    filesystem.lease_error = errno.ENOLCK
+    batch = await deleter.retire([make_due(filesystem, "a")], LOOK)
+    assert batch.lease_error is not None
+    assert isinstance(batch.outcomes[0], Retired)
+
+
+async def test_an_open_disk_is_kept(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
+    candidate = make_due(filesystem, "a")
+    opener = filesystem.hold_open(f"{DATA}/images/{ALPINE}/{'a' * 64}/rootfs.ext4")
+    batch = await deleter.retire([candidate], LOOK)
+    opener.close()
+    assert batch.outcomes == (Kept(candidate.key, Reason.OPEN),)
+
+
+async def test_a_trash_that_cannot_be_written_fails_the_batch_and_frees_nothing(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    candidate = make_due(filesystem, "a")
+    filesystem.write_file(TRASH, b"in the way")
+    batch = await deleter.retire([candidate], LOOK)
+    assert isinstance(batch.outcomes[0], Failed)
+    freed = await deleter.free(batch.token, [])
+    assert (freed.disk_bytes, freed.errors) == ((), ())
+    assert has_image(filesystem, candidate.key)
+
+
+async def test_what_cannot_be_erased_is_told_and_stays_on_record(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    batch = await deleter.retire([make_due(filesystem, "a"), make_due(filesystem, "b")], LOOK)
+    stuck, erased = places_of(batch)
+    filesystem.deny(f"{DATA}/{stuck.folder}/{stuck.name}", errno.EIO)
+    freed = await deleter.free(batch.token, [stuck, erased])
+    assert freed.disk_bytes == (0, 8192)
+    assert freed.errors == ((stuck, "Input/output error"),)
+    assert filesystem.exists(f"{TRASH}/{batch.token}.json")
+
+
+async def test_told_to_stop_it_retires_no_more(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
+    candidate = make_due(filesystem, "a")
+    deleter.stop_early()
+    batch = await deleter.retire([candidate], LOOK)
+    assert batch.outcomes == ()
+    assert has_image(filesystem, candidate.key)
+
+
+async def test_told_to_stop_it_leaves_the_bytes_for_the_next_start(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    batch = await deleter.retire([make_due(filesystem, "a")], LOOK)
+    deleter.stop_early()
+    freed = await deleter.free(batch.token, places_of(batch))
+    assert (freed.disk_bytes, freed.errors) == ((0,), ())
+    assert f"{TRASH}/{batch.token}.json" in trash_of(filesystem)
+
+
+async def test_recovery_finds_nothing_in_a_new_directory(deleter: Deleter) -> None:
+    recovery = await deleter.recover()
+    assert (recovery.finished, recovery.freed_bytes, recovery.errors) == ((), 0, ())
+    assert not recovery.restored
+
+
+async def test_recovery_frees_what_was_retired(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
+    candidate = make_due(filesystem, "a", tags=("latest",))
+    await deleter.retire([candidate], LOOK)
+    recovery = await deleter.recover()
+    assert [retired.key for retired in recovery.finished] == [candidate.key]
+    assert recovery.freed_bytes == 8192
+    assert trash_of(filesystem) == []
+
+
+async def test_recovery_puts_back_what_somebody_has_open(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    candidate = make_due(filesystem, "a", tags=("latest",))
+    batch = await deleter.retire([candidate], LOOK)
+    (place,) = places_of(batch)
+    opener = filesystem.hold_open(f"{DATA}/{place.folder}/{place.name}/rootfs.ext4")
+    recovery = await deleter.recover()
+    opener.close()
+    assert recovery.restored
+    assert has_image(filesystem, candidate.key)
+
+
+async def test_recovery_erases_what_no_record_names(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
+    filesystem.write_file(f"{TRASH}/0123456789abcdef.0/rootfs.ext4", bytes(4096))
+    recovery = await deleter.recover()
+    assert recovery.freed_bytes == 4096
+    assert trash_of(filesystem) == []
+
+
+async def test_recovery_tells_what_it_cannot_erase(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
+    filesystem.make_folder(f"{TRASH}/0123456789abcdef.0")
+    filesystem.deny(f"{TRASH}/0123456789abcdef.0", errno.EIO)
+    recovery = await deleter.recover()
+    assert recovery.errors == (("system/hmret/trash/0123456789abcdef.0", "Input/output error"),)
+
+
+async def test_recovery_that_fails_for_one_image_finishes_the_others(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    stuck = await deleter.retire([make_due(filesystem, "a")], LOOK)
+    await deleter.retire([make_due(filesystem, "b")], LOOK)
+    (place,) = places_of(stuck)
+    filesystem.deny(f"{DATA}/{place.folder}/{place.name}", errno.EACCES, call="scandir")
+    recovery = await deleter.recover()
+    assert [retired.key for retired in recovery.finished] == [(ALPINE, digest("b"))]
+    assert [path for path, _ in recovery.errors] == [f"{place.folder}/{place.name}"]
+    assert filesystem.exists(f"{TRASH}/{stuck.token}.json")
+
+
+async def test_recovery_tells_a_trash_that_cannot_be_listed(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    filesystem.make_folder(TRASH)
+    filesystem.deny(TRASH, errno.EACCES)
+    recovery = await deleter.recover()
+    assert recovery.errors == (("system/hmret/trash", "Permission denied"),)
+
+
+@pytest.mark.parametrize("ending", ["closed", "cancelled"])
+async def test_the_end_answers_or_refuses_a_queued_request(actor: Deleter, ending: Ending) -> None:
+    asker = await end_while_queued(actor, actor.recover, ending)
+    assert asker.is_answered
+    assert asker.is_refused == (ending == "cancelled")
+
+
+@pytest.mark.parametrize("ending", ["closed", "cancelled"])
+async def test_a_deletion_that_was_begun_is_finished_whatever_ends(
+    actor: Deleter, filesystem: MemoryFilesystem, threads: GatedThreads, ending: Ending
+) -> None:
+    candidate = make_due(filesystem, "a")
+    gate = threads.hold("_retire_batch")
+    asker = await end_while_working(actor, lambda: actor.retire([candidate], LOOK), ending, gate)
+    assert asker.is_answered
+    assert not has_image(filesystem, candidate.key)
+
+
+async def test_calls_after_the_end_are_refused(actor: Deleter) -> None:
+    async with running(actor):
+        assert actor.waiting == 0
+    key: Key = (ALPINE, digest("a"))
+    with pytest.raises(EngineClosedError):
+        await actor.retire([Candidate(*key, START_NS)], LOOK)
+    with pytest.raises(EngineClosedError):
+        await actor.free("token", [])
+    with pytest.raises(EngineClosedError):
+        await actor.recover()

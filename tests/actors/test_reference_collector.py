@@ -1,0 +1,416 @@
+"""What needs an image: read from files again only where they changed, asked of an embedder's sources, and remembered."""
+
+import errno
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+from builders import (
+    DATA,
+    START,
+    Asker,
+    Ending,
+    FakeClock,
+    GatedThreads,
+    digest,
+    end_while_queued,
+    end_while_working,
+    make_guest,
+    make_image,
+    make_snapshot,
+    running,
+    set_tag,
+)
+from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
+from hmret.model.errors import EngineClosedError
+from hmret.model.images import Key, Reference, Remembered
+from memory_filesystem import Call, MemoryFilesystem
+
+ALPINE = "docker.io/library/alpine"
+KERNEL = "ghcr.io/kernel/x"
+OWN = f"{DATA}/system/hmret"
+
+
+@attrs.define(eq=False)
+class FakeSource:
+    """An embedder's source."""
+
+    given: Iterable[Reference] = ()
+    error: Exception | None = None
+    hangs: bool = False
+    asked: anyio.Event = attrs.field(factory=anyio.Event)
+
+    async def references(self) -> Iterable[Reference]:
+        self.asked.set()
+        if self.hangs:
+            await anyio.sleep_forever()
+        if self.error is not None:
+            raise self.error
+        return self.given
+
+
+@attrs.define(eq=False)
+class World:
+    """The disk and the threads that collectors are made on."""
+
+    filesystem: MemoryFilesystem
+    data_fd: int
+    threads: GatedThreads
+    clock: FakeClock
+
+    def collector(self, *sources: ReferenceSource, read_files: bool = True) -> ReferenceCollector:
+        return ReferenceCollector(self.filesystem, self.data_fd, self.threads, sources, read_files=read_files)
+
+    def reads(self) -> list[str]:
+        """Return the list to which every file that is opened is added, by its path."""
+        opened: list[str] = []
+
+        def note(call: Call) -> None:
+            if call.name == "open" and call.path.endswith(".json"):
+                opened.append(call.path.removeprefix(f"{DATA}/"))
+
+        self.filesystem.before = note
+        return opened
+
+
+@pytest.fixture
+def world(
+    filesystem: MemoryFilesystem, data_fd: int, threads: GatedThreads, clock: FakeClock
+) -> Iterator[World]:
+    yield World(filesystem, data_fd, threads, clock)
+    filesystem.before = None
+
+
+def images_of(references: Iterable[Reference]) -> dict[str, str]:
+    return {reference.source: reference.image for reference in references}
+
+
+# Files.
+
+
+async def test_guests_and_snapshots_are_collected(world: World) -> None:
+    make_guest(world.filesystem, "one", "alpine")
+    make_snapshot(world.filesystem, "two", "alpine:3.20")
+    world.filesystem.make_folder(f"{DATA}/guests/being-made")
+    async with running(world.collector()) as collector:
+        collected = await collector.collect()
+    assert images_of(collected.references) == {"instance/one": "alpine", "snapshot/two": "alpine:3.20"}
+    assert collected.unreadable == ()
+
+
+async def test_files_are_not_read_where_an_embedder_knows_better(world: World) -> None:
+    make_guest(world.filesystem, "one", "alpine")
+    source = FakeSource([Reference("vm/1", "busybox")])
+    async with running(world.collector(source, read_files=False)) as collector:
+        collected = await collector.collect()
+    assert images_of(collected.references) == {"vm/1": "busybox"}
+
+
+async def test_a_file_that_has_not_changed_is_not_read_again(world: World) -> None:
+    path = make_guest(world.filesystem, "one", "alpine")
+    world.clock.advance(timedelta(seconds=3))
+    reads = world.reads()
+    async with running(world.collector()) as collector:
+        first = await collector.collect()
+        assert path in reads
+        reads.clear()
+        second = await collector.collect()
+    assert path not in reads
+    assert first.references == second.references
+
+
+async def test_a_file_that_has_changed_is_read_again(world: World) -> None:
+    make_guest(world.filesystem, "one", "alpine")
+    world.clock.advance(timedelta(seconds=3))
+    async with running(world.collector()) as collector:
+        await collector.collect()
+        make_guest(world.filesystem, "one", "busybox")
+        collected = await collector.collect()
+    assert images_of(collected.references) == {"instance/one": "busybox"}
+
+
+async def test_a_file_that_changed_within_two_seconds_is_read_again(world: World) -> None:
+    path = make_guest(world.filesystem, "one", "alpine")
+    world.clock.advance(timedelta(seconds=1))
+    reads = world.reads()
+    async with running(world.collector()) as collector:
+        await collector.collect()
+        reads.clear()
+        await collector.collect()
+    assert path in reads
+
+
+async def test_a_change_that_its_time_stamp_does_not_show_is_seen(world: World) -> None:
+    make_guest(world.filesystem, "one", "alpine:1")
+    async with running(world.collector()) as collector:
+        await collector.collect()
+        make_guest(world.filesystem, "one", "alpine:2")  # as long, in the same instant
+        collected = await collector.collect()
+    assert images_of(collected.references) == {"instance/one": "alpine:2"}
+
+
+async def test_a_guest_that_has_gone_is_no_reference(world: World) -> None:
+    make_guest(world.filesystem, "one", "alpine")
+    async with running(world.collector()) as collector:
+        await collector.collect()
+        world.filesystem.remove(f"{DATA}/guests/one")
+        assert (await collector.collect()).references == ()
+
+
+async def test_a_torn_file_is_read_again_until_it_is_whole(world: World) -> None:
+    whole = make_guest(world.filesystem, "one", "alpine")
+    content = world.filesystem.read_file(f"{DATA}/{whole}")
+    world.filesystem.write_file(f"{DATA}/{whole}", content[:7])
+    looks = [world.threads.hold("look_at_references") for _ in range(3)]
+    asker = Asker()
+    async with anyio.create_task_group() as tasks, running(world.collector()) as collector:
+        tasks.start_soon(asker.ask, collector.collect)
+        for look in looks:
+            await look.arrived.wait()
+            if look is looks[-1]:
+                world.filesystem.write_file(f"{DATA}/{whole}", content)
+            look.opened.set()
+        while not asker.is_answered:
+            await anyio.lowlevel.checkpoint()
+    collected: Any = asker.answer
+    assert images_of(collected.references) == {"instance/one": "alpine"}
+    assert collected.unreadable == ()
+
+
+async def test_a_file_that_stays_torn_is_unreadable_and_named(world: World) -> None:
+    path = make_guest(world.filesystem, "one", "alpine")
+    make_guest(world.filesystem, "two", "busybox")
+    world.filesystem.write_file(f"{DATA}/{path}", b'{"Image": "alp')
+    async with running(world.collector()) as collector:
+        collected = await collector.collect()
+    assert [name for name, _ in collected.unreadable] == [path]
+    assert collected.unread_sources == {"instance/one"}
+    assert images_of(collected.references) == {"instance/two": "busybox"}
+
+
+# An embedder's sources.
+
+
+async def test_sources_stand_beside_the_files(world: World) -> None:
+    make_guest(world.filesystem, "one", "alpine")
+    source = FakeSource(iter([Reference("vm/1", "busybox")]))
+    async with running(world.collector(source)) as collector:
+        collected = await collector.collect()
+    assert images_of(collected.references) == {"instance/one": "alpine", "vm/1": "busybox"}
+
+
+async def test_a_source_that_raises_is_unreadable_and_the_others_are_asked(world: World) -> None:
+    broken = FakeSource(error=RuntimeError("no database"))
+    sound = FakeSource([Reference("vm/1", "busybox")])
+    async with running(world.collector(broken, sound)) as collector:
+        collected = await collector.collect()
+    assert collected.unreadable == (("FakeSource", "RuntimeError: no database"),)
+    assert images_of(collected.references) == {"vm/1": "busybox"}
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        Reference("vm/1", "Not A Reference"),
+        Reference("vm/1", resolved_image="Not A Reference"),
+        Reference("vm/1", "alpine", created_at=datetime(2026, 1, 1)),  # noqa: DTZ001 - that is what is wrong
+    ],
+    ids=["image", "resolved image", "no time zone"],
+)
+async def test_a_source_that_gives_what_cannot_be_used_is_unreadable(
+    world: World, reference: Reference
+) -> None:
+    async with running(world.collector(FakeSource([reference]))) as collector:
+        collected = await collector.collect()
+    (name, problem), *others = collected.unreadable
+    assert not others
+    assert name == "FakeSource"
+    assert "vm/1" in problem
+    assert collected.references == ()
+
+
+# The memory.
+
+MEMORY = {("instance/one", "alpine"): Remembered(frozenset({digest("a")}), START)}
+
+
+async def test_what_is_remembered_survives_a_restart(world: World) -> None:
+    async with running(world.collector()) as collector:
+        assert (await collector.collect()).remembered == {}
+        await collector.remember(MEMORY)
+    async with running(world.collector()) as collector:
+        assert (await collector.collect()).remembered == MEMORY
+
+
+async def test_what_has_not_changed_is_not_written_again(world: World) -> None:
+    async with running(world.collector()) as collector:
+        await collector.collect()
+        await collector.remember(MEMORY)
+        before = world.filesystem.snapshot()
+        await collector.remember(dict(MEMORY))
+    assert world.filesystem.snapshot() == before
+
+
+async def test_what_could_not_be_written_is_known_and_written_the_next_time(world: World) -> None:
+    world.filesystem.make_folder(OWN)
+    world.filesystem.deny(OWN, errno.EROFS)
+    async with running(world.collector()) as collector:
+        await collector.collect()
+        with pytest.raises(OSError, match="Read-only"):
+            await collector.remember(MEMORY)
+        assert (await collector.collect()).remembered == MEMORY
+        world.filesystem.allow(OWN)
+        await collector.remember(MEMORY)
+    async with running(world.collector()) as collector:
+        assert (await collector.collect()).remembered == MEMORY
+
+
+async def test_a_slow_first_look_does_not_forget_what_was_remembered_meanwhile(world: World) -> None:
+    gate = world.threads.hold("load_remembered")
+    async with anyio.create_task_group() as tasks, running(world.collector()) as collector:
+        asker = Asker()
+        tasks.start_soon(asker.ask, collector.collect)
+        await gate.arrived.wait()
+        await collector.collect()
+        await collector.remember(MEMORY)
+        world.filesystem.remove(f"{OWN}/references.json")  # what the slow look reads is older than the memory
+        gate.opened.set()
+        while not asker.is_answered:
+            await anyio.lowlevel.checkpoint()
+        assert (await collector.collect()).remembered == MEMORY
+
+
+async def test_the_memory_of_a_source_that_raises_is_kept(world: World) -> None:
+    source = FakeSource(error=RuntimeError("no database"))
+    async with running(world.collector(source)) as collector:
+        await collector.collect()
+        await collector.remember({("vm/1", "alpine"): Remembered(frozenset({digest("a")}))})
+        assert "vm/1" in (await collector.collect()).unread_sources
+
+
+async def test_the_memory_of_guests_that_cannot_be_listed_is_kept(world: World) -> None:
+    make_guest(world.filesystem, "one", "alpine")
+    async with running(world.collector()) as collector:
+        await collector.collect()
+        await collector.remember(MEMORY)
+        world.filesystem.deny(f"{DATA}/guests", errno.EIO, call="scandir")
+        assert "instance/one" in (await collector.collect()).unread_sources
+
+
+async def test_the_memory_of_a_guest_that_has_gone_is_not_kept(world: World) -> None:
+    async with running(world.collector()) as collector:
+        await collector.collect()
+        await collector.remember(MEMORY)
+        assert (await collector.collect()).unread_sources == frozenset()
+
+
+# The look right before a deletion.
+
+A: Key = (ALPINE, digest("a"))
+B: Key = (ALPINE, digest("b"))
+K: Key = (KERNEL, digest("a"))
+
+
+async def protected(collector: ReferenceCollector, *keys: Key) -> frozenset[Key]:
+    return (await collector.look_again(keys)).keys
+
+
+async def test_what_is_referenced_by_digest_is_protected(world: World) -> None:
+    make_guest(world.filesystem, "one", f"{ALPINE}@{A[1]}")
+    make_snapshot(world.filesystem, "two", resolved_image=f"{KERNEL}@{K[1]}")
+    async with running(world.collector()) as collector:
+        assert await protected(collector, A, B, K) == {A, K}
+
+
+async def test_what_a_tag_points_to_now_is_protected(world: World) -> None:
+    make_image(world.filesystem, ALPINE, "a")
+    make_image(world.filesystem, ALPINE, "b", tags=())
+    make_guest(world.filesystem, "one", "alpine", resolved_image=f"{ALPINE}@{digest('c')}")
+    async with running(world.collector()) as collector:
+        assert await protected(collector, A, B) == {A}
+        set_tag(world.filesystem, ALPINE, "latest", "b")
+        assert await protected(collector, A, B) == {B}
+
+
+async def test_what_a_tag_has_pointed_to_is_protected(world: World) -> None:
+    make_image(world.filesystem, ALPINE, "a", tags=())
+    make_image(world.filesystem, ALPINE, "b")
+    make_guest(world.filesystem, "one", "alpine", created_at=START)
+    async with running(world.collector()) as collector:
+        await collector.collect()
+        await collector.remember(MEMORY)
+        assert await protected(collector, A) == {A}
+
+
+async def test_a_tag_that_is_absent_is_looked_for_again(world: World) -> None:
+    make_image(world.filesystem, ALPINE, "a", tags=())
+    make_guest(world.filesystem, "one", "alpine", resolved_image=f"{ALPINE}@{digest('c')}")
+    looks = [world.threads.hold("_protected") for _ in range(2)]
+    asker = Asker()
+    async with anyio.create_task_group() as tasks, running(world.collector()) as collector:
+        tasks.start_soon(asker.ask, lambda: collector.look_again([A]))
+        await looks[0].arrived.wait()
+        looks[0].opened.set()
+        await looks[1].arrived.wait()
+        set_tag(world.filesystem, ALPINE, "latest", "a")
+        looks[1].opened.set()
+        while not asker.is_answered:
+            await anyio.lowlevel.checkpoint()
+    again: Any = asker.answer
+    assert again.keys == {A}
+
+
+async def test_a_reference_that_cannot_be_read_is_told_by_the_last_look_too(world: World) -> None:
+    path = make_guest(world.filesystem, "one", "alpine")
+    world.filesystem.write_file(f"{DATA}/{path}", json.dumps({"Image": 7}).encode())
+    async with running(world.collector()) as collector:
+        again = await collector.look_again([A])
+    assert [name for name, _ in again.unreadable] == [path]
+
+
+# The end of the actor.
+
+
+@pytest.mark.parametrize("ending", ["closed", "cancelled"])
+async def test_the_end_answers_or_refuses_a_queued_request(world: World, ending: Ending) -> None:
+    actor = world.collector()
+    asker = await end_while_queued(actor, actor.collect, ending)
+    assert asker.is_answered
+
+
+@pytest.mark.parametrize("ending", ["closed", "cancelled"])
+async def test_the_end_answers_or_refuses_a_request_being_worked_on(world: World, ending: Ending) -> None:
+    actor = world.collector()
+    gate = world.threads.hold("look_at_references")
+    asker = await end_while_working(actor, actor.collect, ending, gate)
+    assert asker.is_answered
+
+
+@pytest.mark.parametrize("ending", ["closed", "cancelled"])
+async def test_the_end_does_not_wait_for_a_source_that_hangs(world: World, ending: Ending) -> None:
+    source = FakeSource(hangs=True)
+    actor, asker = world.collector(source), Asker()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks, anyio.create_task_group() as group:
+            group.start_soon(actor.run)
+            tasks.start_soon(asker.ask, actor.collect)
+            await source.asked.wait()
+            if ending == "closed":
+                actor.close()
+            else:
+                group.cancel_scope.cancel()
+    assert asker.is_refused
+
+
+async def test_calls_after_the_end_are_refused(world: World) -> None:
+    async with running(world.collector()) as actor:
+        assert actor.waiting == 0
+    with pytest.raises(EngineClosedError):
+        await actor.collect()
+    with pytest.raises(EngineClosedError):
+        await actor.remember({})

@@ -1,0 +1,148 @@
+"""`check-config`: every setting and its source."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Call = Callable[..., tuple[int, str, str]]
+CallJson = Callable[..., tuple[int, Any]]
+
+KEYS = [
+    "data_dir",
+    "images.auto_delete.enabled",
+    "images.auto_delete.unused_for",
+    "images.auto_delete.allowed",
+    "hmret.enabled",
+    "hmret.sweep_interval",
+    "hmret.pinned",
+    "hmret.max_deletes_per_sweep",
+    "hmret.unreadable_references",
+    "hmret.control_socket",
+    "hmret.metrics_listen",
+    "hmret.journal",
+]
+
+
+def test_the_document_has_every_setting_with_its_source(cache: Any, call_json: CallJson) -> None:
+    code, document = call_json("check-config", "--data-dir", cache.root)
+    assert code == 0
+    assert list(document) == ["settings", "warnings"]
+    assert list(document["settings"]) == KEYS
+    assert all(list(setting) == ["value", "source"] for setting in document["settings"].values())
+    assert document["settings"]["images.auto_delete.unused_for"] == {"value": 2592000.0, "source": "default"}
+    assert document["settings"]["images.auto_delete.enabled"] == {"value": False, "source": "default"}
+    assert document["settings"]["hmret.enabled"] == {"value": None, "source": "default"}
+    assert document["settings"]["data_dir"] == {"value": str(cache.root), "source": "flag"}
+    assert document["warnings"] == []
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(
+    tmp_path: pathlib.Path, call_json: CallJson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        'data_dir: /file\nimages:\n  auto_delete:\n    unused_for: 1h\n    allowed: ["file/*"]\n'
+        "hmret:\n  sweep_interval: 5m\n"
+    )
+    monkeypatch.setenv("HMRET_CONFIG", str(config))
+    monkeypatch.setenv("IMAGES__AUTO_DELETE__UNUSED_FOR", "2h")
+    monkeypatch.setenv("IMAGES__AUTO_DELETE__ALLOWED", "environment/*")
+
+    def effective(*flags: str) -> list[tuple[object, str]]:
+        _, document = call_json("check-config", *flags)
+        found = [document["settings"][key] for key in (KEYS[0], KEYS[2], KEYS[3], KEYS[5], KEYS[1])]
+        return [(setting["value"], setting["source"]) for setting in found]
+
+    assert effective() == [
+        ("/file", "file"),
+        (7200.0, "environment"),
+        (["environment/*"], "environment"),
+        (300.0, "file"),
+        (False, "default"),
+    ]
+    flags = ["--data-dir", "/flag", "--unused-for", "3h", "--allow", "one/*", "--allow", "two/*", "--enable"]
+    assert effective(*flags) == [
+        ("/flag", "flag"),
+        (10800.0, "flag"),
+        (["one/*", "two/*"], "flag"),
+        (300.0, "file"),
+        (True, "flag"),
+    ]
+    monkeypatch.setenv("IMAGES__AUTO_DELETE__ALLOWED", "")
+    assert effective()[2] == ([], "environment")
+
+
+def test_enable_wins_over_a_file_that_disables_both(tmp_path: pathlib.Path, call_json: CallJson) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("images:\n  auto_delete:\n    enabled: false\nhmret:\n  enabled: false\n")
+    _, document = call_json("check-config", "--config", str(config), "--enable")
+    assert document["settings"]["images.auto_delete.enabled"] == {"value": True, "source": "flag"}
+    assert document["settings"]["hmret.enabled"] == {"value": True, "source": "flag"}
+    _, document = call_json("check-config", "--config", str(config), "--enable=false")
+    assert document["settings"]["hmret.enabled"] == {"value": False, "source": "flag"}
+
+
+def test_people_see_the_settings_as_they_would_write_them(cache: Any, call: Call) -> None:
+    code, output, complaints = call(
+        "check-config", "--data-dir", cache.root, "--allow", "a.io/*", "--allow", "b.io/*", "--enable"
+    )
+    assert (code, complaints) == (0, "")
+    rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in output.splitlines()}
+    assert rows["images.auto_delete.unused_for"].split() == ["720h0m0s", "default"]
+    assert rows["images.auto_delete.allowed"] == "[a.io/*, b.io/*]".ljust(len(str(cache.root))) + "  flag"
+    assert rows["hmret.control_socket"].split() == ['""', "default"]
+    assert rows["hmret.enabled"].split() == ["true", "flag"]
+    assert rows["hmret.max_deletes_per_sweep"].split() == ["0", "default"]
+    assert output.splitlines()[-1] == "retention is enabled"
+
+
+def test_what_is_unset_and_no_file_are_said_so(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, output, _ = call("check-config")
+    assert "hmret.enabled                  unset" in output
+    assert "no-settings.yaml" in output
+    assert "retention is disabled" in output
+
+
+def test_a_missing_data_directory_is_only_a_warning(call: Call, tmp_path: pathlib.Path) -> None:
+    code, output, complaints = call("check-config", "--data-dir", tmp_path / "absent")
+    assert (code, complaints) == (0, "")
+    assert f"warning: data_dir: '{tmp_path}/absent'" in output
+
+
+def test_a_pattern_that_never_matches_is_a_warning(call_json: CallJson, cache: Any) -> None:
+    code, document = call_json("check-config", "--data-dir", cache.root, "--allow", "alpine")
+    assert code == 0
+    assert len(document["warnings"]) == 1
+    assert "alpine" in document["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--unused-for", "30d"], ["--unused-for", "30d"]),
+        (["--unused-for", "0s"], ["--unused-for", "0s"]),
+        (["--unused-for", "-1h"], ["--unused-for"]),
+        (["--allow", " "], ["--allow"]),
+        (["--config", "/nowhere/at/all.yaml"], ["/nowhere/at/all.yaml"]),
+        (["--data-dir", ""], ["--data-dir"]),
+    ],
+)
+def test_a_bad_setting_is_one_line_that_names_key_and_value(
+    call: Call, flags: list[str], named: list[str]
+) -> None:
+    code, output, complaints = call("check-config", *flags)
+    assert (code, output) == (2, "")
+    assert complaints.startswith("hmret: error: ")
+    assert complaints.count("\n") == 1
+    assert all(word in complaints for word in named)
+
+
+def test_a_mistyped_key_of_the_file_is_bad_config(call: Call, tmp_path: pathlib.Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("images:\n  auto_delete:\n    allow: []\n")
+    code, _, complaints = call("check-config", "--config", config)
+    assert code == 2
+    assert complaints.startswith(f"hmret: error: {config}:3: ")
+    assert "allow" in complaints
