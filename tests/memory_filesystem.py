@@ -1044,6 +1044,14 @@ class MemoryFilesystem:
                 return False
             return True
 
+    def inode(self, path: str) -> int | None:
+        """Return the inode number of what has this path, of a symlink its own; None where nothing has."""
+        with self._aside():
+            try:
+                return self._existing(path, None, follow=False).ino
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
     def tree(self, top: str = "/") -> Tree:
         """Return all that is below a folder, by absolute path, in order; files without the hole that may end them."""
         found: Tree = {}

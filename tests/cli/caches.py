@@ -1,7 +1,6 @@
 """A data directory made by hand, one image at a time, and the command line called on it."""
 
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -69,9 +68,7 @@ class Cache:
 def sizes_and_times(root: pathlib.Path) -> dict[str, tuple[int, int, int]]:
     """Tell inode, size and time of change of everything below a folder."""
     found = {}
-    for folder, folders, files in os.walk(root):
-        for name in (".", *folders, *files):
-            path = os.path.join(folder, name)
-            state = os.lstat(path)
-            found[path] = state.st_ino, state.st_size, state.st_mtime_ns
+    for path in (root, *root.rglob("*")):
+        state = path.lstat()
+        found[str(path)] = state.st_ino, state.st_size, state.st_mtime_ns
     return found

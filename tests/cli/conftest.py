@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cli.caches import Cache
 
+from cli.caches import Cache
 from hmret.__main__ import main
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"

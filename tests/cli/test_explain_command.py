@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from cli.caches import DISK_BYTES, Cache, sizes_and_times
 
+from cli.caches import DISK_BYTES, Cache, sizes_and_times
 from hmret.api.documents import explain_document
 from hmret.cli import explain as explain_command
 from hmret.model.config import RetentionConfig

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from cli.caches import Cache
 
+from cli.caches import Cache
 from hmret.disk.filesystem import POSIX
 from hmret.disk.own_files import lock_data_dir
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from cli.caches import DISK_BYTES, Cache, sizes_and_times
 
+from cli.caches import DISK_BYTES, Cache, sizes_and_times
 from hmret.cli import plan as plan_command
 
 Call = Callable[..., tuple[int, str, str]]
@@ -133,8 +133,17 @@ def test_a_pipe_gets_aligned_text_with_whole_digests(cache: Cache, call: Call) -
     cache.guest("vm-3", {"Image": "alpine:gone"})
     _, output, _ = call("plan", "--allow", "*", "--data-dir", cache.root)
     titles, first, second, *rest = output.splitlines()
-    assert titles.split() == ["REPOSITORY", "DIGEST", "TAGS", "ACTION", "REASON", "ON", "DISK"] + [
-        *("UNUSED", "SINCE", "EXPIRES")
+    assert titles.split() == [
+        "REPOSITORY",
+        "DIGEST",
+        "TAGS",
+        "ACTION",
+        "REASON",
+        "ON",
+        "DISK",
+        "UNUSED",
+        "SINCE",
+        "EXPIRES",
     ]
     assert first.startswith("ghcr.io/kernel/longer-name  sha256:bbb")
     assert digest in second

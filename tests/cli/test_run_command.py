@@ -6,11 +6,13 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+
 from cli.caches import Cache
 
 Call = Callable[..., tuple[int, str, str]]
@@ -22,9 +24,13 @@ DUE = timedelta(days=31)
 def running(root: pathlib.Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "hmret", "run", "--enable", "--allow", "*", "--data-dir", str(root)]
     with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True) as process:
+        # Whoever waits for a line that does not come is not left waiting.
+        deadline = threading.Timer(30, process.kill)
+        deadline.start()
         try:
             yield process
         finally:
+            deadline.cancel()
             process.kill()
 
 

@@ -1,7 +1,6 @@
 """`sweep`: what it deletes, what it tells, and with which exit code it ends."""
 
 import json
-import os
 import pathlib
 import stat
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from cli.caches import DISK_BYTES, Cache, sizes_and_times
 
 Call = Callable[..., tuple[int, str, str]]
@@ -204,4 +204,4 @@ def test_an_image_that_a_guest_needs_stays(cache: Cache, call_json: CallJson, ba
 
 def test_a_new_folder_of_its_own_is_for_the_owner_alone(cache: Cache, call: Call) -> None:
     call("sweep", "--enable", "--data-dir", cache.root)
-    assert stat.S_IMODE(os.stat(cache.root / "system/hmret").st_mode) == 0o700
+    assert stat.S_IMODE((cache.root / "system/hmret").stat().st_mode) == 0o700

@@ -1,6 +1,7 @@
 """The deleter: it renames images out of the cache, and frees their bytes."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import assert_never
 
 import attrs
@@ -166,7 +167,9 @@ class Deleter:
             is_done = is_done and came_free is not None
             freed.append(came_free or 0)
         if is_done:
-            drop_intents(self._filesystem, self._data_fd, token)
+            # What stays on record is found done by the next recovery.
+            with suppress(OSError):
+                drop_intents(self._filesystem, self._data_fd, token)
         else:
             self.has_unfinished = True
         return Freed(tuple(freed), tuple(errors))
@@ -186,7 +189,7 @@ class Deleter:
         errors: list[tuple[str, str]] = []
         restored: list[Key] = []
         freed_bytes = 0
-        tokens, _ = list_trash(self._filesystem, self._data_fd)
+        tokens, _ = self._list_trash(errors)
         for token in tokens:
             places: list[Place] = []
             is_whole = True
@@ -218,7 +221,7 @@ class Deleter:
     def _erase_strays(self, errors: list[tuple[str, str]]) -> int:
         """Erase what lies in the trash without an intent on record."""
         freed_bytes = 0
-        tokens, names = list_trash(self._filesystem, self._data_fd)
+        tokens, names = self._list_trash(errors)
         for name in names:
             if name.partition(".")[0] not in tokens:
                 try:
@@ -228,6 +231,16 @@ class Deleter:
                 except OSError as error:
                     errors.append((f"{OWN}/{TRASH}/{name}", error.strerror or str(error)))
         return freed_bytes
+
+    def _list_trash(self, errors: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
+        """List the trash; what cannot be listed waits for another time, which is noted once."""
+        try:
+            return list_trash(self._filesystem, self._data_fd)
+        except OSError as error:
+            fault = f"{OWN}/{TRASH}", error.strerror or str(error)
+            if fault not in errors:
+                errors.append(fault)
+            return [], []
 
     def _exists(self, place: Place) -> bool:
         try:

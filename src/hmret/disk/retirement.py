@@ -213,7 +213,9 @@ class _Batch:
                 return Kept(key, reason)
             place, place_fd = self._move(intent, repository_fd)
             try:
-                if self._came_between(folder, place, place_fd) and self._put_back(intent, place_fd, place.name):
+                if self._came_between(folder, place, place_fd) and self._put_back(
+                    intent, place_fd, place.name
+                ):
                     return self._keep_open(key)
                 if place == places_of(intent)[1]:
                     self._hide(repository_fd, place.name)

@@ -1,0 +1,79 @@
+"""The clocks of the host that is simulated: they follow trio's virtual time, and the wall clock can be wrong."""
+
+import random
+
+from trio.testing import MockClock
+
+from hmret.model.clock_watch import ClockReading
+from hmret.model.times import SECOND
+
+__all__ = ["VirtualClock"]
+
+_START_NS = 1_780_000_000 * SECOND
+_TICK_NS = 5_000
+
+
+class VirtualClock:
+    """All clocks of one host.
+
+    The true time goes on by itself only while everything waits; a tick at each system call keeps the stamps of what
+    happens at one virtual moment apart. It may be read from any thread.
+    """
+
+    def __init__(self, mock: MockClock) -> None:
+        self._mock = mock
+        self._ticks = 0
+        self._offset_ns = 0
+        self._boots = 1
+        self._booted_ns = -3600 * SECOND
+        self._highest_ns = 0
+        self._synchronised = True
+        self.jumped_ns = 0
+        """How far the wall clock has jumped in all, whichever way."""
+
+    def tick(self) -> None:
+        """Let a system call take its time."""
+        self._ticks += 1
+
+    def true_ns(self) -> int:
+        """Tell the time that really has passed, reboots and all."""
+        return int(self._mock.current_time() * SECOND) + self._ticks * _TICK_NS
+
+    def boot_ns(self) -> int:
+        """Tell the time since the boot."""
+        return self.true_ns() - self._booted_ns
+
+    def now_ns(self) -> int:
+        """Tell the wall clock."""
+        wall_ns = _START_NS + self.true_ns() + self._offset_ns
+        self._highest_ns = max(self._highest_ns, wall_ns)
+        return wall_ns
+
+    def read(self) -> ClockReading:
+        """Tell all clocks, as the engine asks."""
+        return ClockReading(f"boot-{self._boots}", self.boot_ns(), self.now_ns(), self._synchronised)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the wall clock has shown a later time before: stamps then contradict the order of events."""
+        highest_ns = self._highest_ns
+        return self.now_ns() < highest_ns
+
+    def jump(self, by_ns: int) -> None:
+        """Have the wall clock set."""
+        self.now_ns()
+        self._offset_ns += by_ns
+        self.jumped_ns += abs(by_ns)
+
+    def correct(self) -> None:
+        """Have the wall clock set right."""
+        self.jump(-self._offset_ns)
+        self._synchronised = True
+
+    def reboot(self, rng: random.Random) -> None:
+        """Start the time since the boot anew, and perhaps with a wall clock that is wrong."""
+        self._boots += 1
+        self._booted_ns = self.true_ns()
+        self._synchronised = rng.random() < 0.7
+        if rng.random() < 0.2:
+            self.jump(rng.choice((-2, 1, 20, 70)) * 3600 * SECOND)

@@ -1,0 +1,135 @@
+"""One seed decides what runs when: trio's order of tasks, names drawn at random, and where a thread is held up."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar, TypeVarTuple
+from unittest import mock
+
+import trio
+import trio._core._run as scheduler
+
+__all__ = ["SteppedThreads", "decided_by"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_PAUSES = (0.0, 0.0, 0.0, 0.0005, 0.01, 0.08)
+"""Seconds that a thread is held up for; the longest outlasts one look of hmret at a torn file."""
+
+
+@contextmanager
+def decided_by(rng: random.Random) -> Iterator[None]:
+    """Make everything that is drawn at random inside this block follow from `rng`.
+
+    trio runs the tasks that are ready in random order, so that nobody relies on one. It has a switch, made for
+    property tests, which sorts them and then shuffles them with a generator of its own: with that one seeded, a
+    schedule comes again. Batches and leases are named with `os.urandom`, and names decide the order of a listing.
+    What is left is the order of sets of texts, which is the interpreter's: see `__main__`.
+    """
+    with (
+        mock.patch.object(scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
+        mock.patch.object(scheduler, "_r", random.Random(rng.random())),
+        mock.patch("os.urandom", random.Random(rng.random()).randbytes),
+    ):
+        yield
+
+
+class _Worker:
+    """A function in a thread of its own that runs only while the event loop waits for it."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self._goes = threading.Semaphore(0)
+        self._stands = threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self.value: object = None
+        self.error: BaseException | None = None
+        self.is_done = False
+
+    def _run(self) -> None:
+        self._goes.acquire()
+        try:
+            self.value = self._function()
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            self.error = error
+        self.is_done = True
+        self._stands.release()
+
+    def step(self) -> None:
+        """Let it run until it pauses or ends; called in the event loop."""
+        self._goes.release()
+        self._stands.acquire()
+
+    def pause(self) -> None:
+        """Let the event loop go on; called in the thread."""
+        self._stands.release()
+        self._goes.acquire()
+
+
+class SteppedThreads:
+    """`Threads` of which one runs at a time, and can be held up between any two system calls.
+
+    While a function is held up, other tasks and other functions run: every interleaving of system calls that real
+    threads can have. As with the real ones, a function that was started is waited for.
+
+    Args:
+        rng: decides who is held up, where and for how long.
+        began: told of each function and its arguments before it runs.
+        ended: told when it, or a part of it, has run.
+    """
+
+    def __init__(
+        self,
+        rng: random.Random,
+        began: Callable[[object, tuple[object, ...]], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._rng = rng
+        self._began = began
+        self._ended = ended
+        self._running: _Worker | None = None
+
+    async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Run a function, now or a little later."""
+        await trio.lowlevel.checkpoint()
+        with trio.CancelScope(shield=True):
+            await self._dawdle()
+            self._began(function, arguments)
+            if self._rng.random() < 0.7:
+                try:
+                    return function(*arguments)
+                finally:
+                    self._ended()
+                    await self._dawdle()
+            return await self._run_in_steps(function, *arguments)
+
+    async def _run_in_steps(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        results: list[T] = []
+        worker = _Worker(lambda: results.append(function(*arguments)))
+        while True:
+            self._running = worker
+            worker.step()
+            self._running = None
+            self._ended()
+            if worker.is_done:
+                break
+            await trio.sleep(self._rng.choice(_PAUSES))
+        await self._dawdle()
+        if worker.error is not None:
+            raise worker.error
+        return results[0]
+
+    def may_pause(self, likelihood: float) -> None:
+        """Hold the function that runs up for a while; called between two of its system calls."""
+        worker = self._running
+        if worker is not None and self._rng.random() < likelihood:
+            worker.pause()
+
+    async def _dawdle(self) -> None:
+        for _ in range(self._rng.choice((0, 0, 1, 2, 5))):
+            await trio.lowlevel.checkpoint()
+        if self._rng.random() < 0.05:
+            await trio.sleep(self._rng.choice(_PAUSES))
