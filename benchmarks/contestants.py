@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 
 import aiofiles
 import aiofiles.os
@@ -47,7 +48,9 @@ def _list_folders(images: str) -> list[str]:
             below = [(entry.path, entry.name, entry.is_symlink(), entry.is_dir()) for entry in entries]
         if any(is_link or len(name) == _HEX_LENGTH for _, name, is_link, _ in below):
             found.append(folder)
-        pending += [path for path, name, link, is_dir in below if is_dir and not link and len(name) != _HEX_LENGTH]
+        pending += [
+            path for path, name, link, is_dir in below if is_dir and not link and len(name) != _HEX_LENGTH
+        ]
     return found
 
 
@@ -125,7 +128,7 @@ async def _with_aiofiles(data_dir: str) -> int:
                 continue
             async with aiofiles.open(f"{path}/metadata.json", "rb") as file:
                 _decoder.decode(await file.read())
-            if await aiofiles.os.path.exists(f"{path}/rootfs.ext4"):
+            with suppress(FileNotFoundError):
                 await aiofiles.os.stat(f"{path}/rootfs.ext4")
             count += 1
     return count
@@ -143,7 +146,7 @@ async def _with_anyio_path(data_dir: str) -> int:
                 pending.append(path)
             else:
                 _decoder.decode(await (path / "metadata.json").read_bytes())
-                if await (path / "rootfs.ext4").exists():
+                with suppress(FileNotFoundError):
                     await (path / "rootfs.ext4").lstat()
                 count += 1
     return count

@@ -354,8 +354,12 @@ def main() -> None:
     parser.add_argument("--snapshots", type=int, default=default.snapshots, help="-1: one to 100 images")
     parser.add_argument("--tags", type=int, nargs=2, default=default.tags, metavar=("FEWEST", "MOST"))
     parser.add_argument("--crowd", type=int, default=default.crowd, help="more tags in the first repository")
-    parser.add_argument("--expired", type=float, default=default.expired, help="share of all images, 0 to 0.9")
-    parser.add_argument("--converting", type=int, default=default.converting, help="images that are not ready")
+    parser.add_argument(
+        "--expired", type=float, default=default.expired, help="share of all images, 0 to 0.9"
+    )
+    parser.add_argument(
+        "--converting", type=int, default=default.converting, help="images that are not ready"
+    )
     parser.add_argument("--no-blocks", action="store_true", help="disks that take no room at all")
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--now", type=datetime.fromisoformat, default=datetime.now(UTC), help="default: now")

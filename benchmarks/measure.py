@@ -9,7 +9,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 __all__ = [
     "HERE",
@@ -140,7 +139,7 @@ class Subject:
     """The engine in a process of its own; see subject.py."""
 
     def __init__(self, data_dir: Path, *, backend: str = "asyncio", unused_for: float = 720 * 3600) -> None:
-        command = [sys.executable, HERE / "subject.py", data_dir, "--backend", backend]
+        command: list[str | Path] = [sys.executable, HERE / "subject.py", data_dir, "--backend", backend]
         self._process = subprocess.Popen(
             [*command, "--unused-for", str(unused_for)],
             stdin=subprocess.PIPE,
@@ -149,7 +148,7 @@ class Subject:
         )
         self.opened_seconds = float(self._read()["opened_seconds"])
 
-    def __enter__(self) -> "Subject":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -196,13 +195,10 @@ def measure_peak(command: Sequence[str | Path]) -> Peak:
     peak = 0
     samples = 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        over = threading.Event()
-        watcher = threading.Thread(target=lambda: (process.wait(), over.set()))
-        watcher.start()
-        while not over.wait(_SAMPLE_SECONDS):
+        while process.poll() is None:
             peak = max(peak, sum(_pss_bytes(pid) for pid in _family(process.pid)))
             samples += 1
-        watcher.join()
+            time.sleep(_SAMPLE_SECONDS)
     if process.returncode:
         raise SystemExit(f"{command} ended with {process.returncode}")
     return Peak(peak, samples)

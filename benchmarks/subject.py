@@ -129,6 +129,11 @@ async def _answer(retention: Retention, asked: Mapping[str, Any]) -> dict[str, A
     raise SystemExit(f"not known: {asked['do']}")
 
 
+async def _sweep_once(config: RetentionConfig) -> None:
+    async with open_engine(config, Surroundings(), scheduled=False) as retention:
+        _say(await _sweep(retention))
+
+
 async def _serve(config: RetentionConfig) -> None:
     begin = time.perf_counter()
     async with open_engine(config, Surroundings(), scheduled=False) as retention:
@@ -147,6 +152,7 @@ def main() -> None:
     parser.add_argument("data_dir")
     parser.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")
     parser.add_argument("--unused-for", type=float, default=720 * 3600, help="seconds")
+    parser.add_argument("--once", action="store_true", help="one sweep, and out")
     options = parser.parse_args()
     config = RetentionConfig(
         data_dir=options.data_dir,
@@ -154,7 +160,7 @@ def main() -> None:
             enabled=True, unused_for=timedelta(seconds=options.unused_for), allowed=("*",)
         ),
     )
-    anyio.run(_serve, config, backend=options.backend)
+    anyio.run(_sweep_once if options.once else _serve, config, backend=options.backend)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,18 @@ from hmret.disk.folders import (
     write_file,
 )
 from hmret.disk.image_scan import BLOCK
-from hmret.disk.layout import IMAGES, METADATA, OWN, ROOTFS_NAMES, TRASH
+from hmret.disk.layout import (
+    DIGEST_HEX,
+    IMAGES,
+    METADATA,
+    OWN,
+    ROOTFS_NAMES,
+    TAG_NAME,
+    TRASH,
+    digest_of,
+    hex_of,
+)
+from hmret.model.references import is_repository
 
 __all__ = [
     "Intent",
@@ -87,12 +98,28 @@ def write_intents(filesystem: Filesystem, data_fd: int, token: str, intents: Ite
 
 
 def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Intent]:
-    """Read a file of intents; empty where it has gone or cannot be read."""
+    """Read a file of intents; empty where it has gone or cannot be read.
+
+    What is written there is not trusted: an intent that is not one that we could have written is left out.
+    """
     path = f"{OWN}/{TRASH}/{token}{_SUFFIX}"
     try:
-        return msgspec.json.decode(read_file(filesystem, path, data_fd), type=list[Intent])
+        intents = msgspec.json.decode(read_file(filesystem, path, data_fd), type=list[Intent])
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return []
+    return [intent for intent in intents if _is_ours(intent, token)]
+
+
+def _is_ours(intent: Intent, token: str) -> bool:
+    head, _, number = intent.name.partition(".")
+    return (
+        head == token
+        and number.isdecimal()
+        and is_repository(intent.repository)
+        and intent.digest == digest_of(hex_of(intent.digest))
+        and DIGEST_HEX.fullmatch(hex_of(intent.digest)) is not None
+        and all(TAG_NAME.fullmatch(tag) for tag in intent.tags)
+    )
 
 
 def drop_intents(filesystem: Filesystem, data_fd: int, token: str) -> None:

@@ -1,0 +1,306 @@
+"""The rows of the table, each measured beside its floor, run by run."""
+
+import importlib.util
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.changes import PER_ROUND, Changer
+from benchmarks.generate_tree import EXPIRED_FOR, Shape, Tree, generate_tree
+from benchmarks.measure import HERE, Floor, Row, Subject, measure_peak, remove_tree, time_command
+
+__all__ = [
+    "Bench",
+    "measure_cold",
+    "measure_contestants",
+    "measure_crowd",
+    "measure_deletion",
+    "measure_growth",
+    "measure_holdup",
+    "measure_marks",
+    "measure_memory",
+    "measure_start",
+    "measure_sweeps",
+]
+
+# What changed less than two seconds ago may be looked at again; a figure of rest must not count that.
+_SETTLING_SECONDS = 2.2
+_DROP_CACHES = Path("/proc/sys/vm/drop_caches")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all rows share."""
+
+    folder: Path
+    floor: Floor
+    images: int
+    runs: int
+    seed: int
+
+    def grow(self, name: str, shape: Shape) -> Tree:
+        """Write a tree and let it settle; its floor has read it once."""
+        tree = generate_tree(self.folder / name, replace(shape, seed=self.seed), datetime.now(UTC))
+        self.floor.time("read-all", tree.folder)
+        time.sleep(_SETTLING_SECONDS)
+        return tree
+
+
+def measure_sweeps(bench: Bench) -> list[Row]:
+    """The first sweep ever, after a restart, with nothing changed, and after a hundred changes."""
+    rounds = {name: count * bench.runs for name, count in PER_ROUND.items()}
+    shape = Shape(images=bench.images, converting=rounds["converting"])
+    if bench.images // 10 - bench.images // 100 < rounds["guests"]:
+        raise SystemExit(f"too few images for {bench.runs} runs of changes: {bench.images}")
+    tree = bench.grow("sweeps", shape)
+    first = Row("first sweep ever / C read-all", [], 1.3)
+    restart = Row("first sweep after a restart / C read-all", [], 0.5)
+    later = Row("later sweep, nothing changed / C stat-all", [], 0.25)
+    changed = Row("later sweep after 100 changes / C stat-all", [], 0.35)
+    changer = Changer(tree, tree.now)
+    for _ in range(bench.runs):
+        _forget(tree)
+        first.floor.append(bench.floor.time("read-all", tree.folder))
+        with Subject(tree.folder) as subject:
+            first.ours.append(subject.opened_seconds + subject.do("sweep")["seconds"])
+            later.floor.append(bench.floor.time("stat-all", tree.folder))
+            later.ours.append(subject.do("sweep")["seconds"])
+        restart.floor.append(bench.floor.time("read-all", tree.folder))
+        with Subject(tree.folder) as subject:
+            before = subject.do("sweep")
+            restart.ours.append(subject.opened_seconds + before["seconds"])
+            expected = changer.change()
+            changed.floor.append(bench.floor.time("stat-all", tree.folder))
+            after = subject.do("sweep")
+            changed.ours.append(after["seconds"])
+            seen = (after["marked"], after["cleared"], after["pruned"], after["ready"] - before["ready"])
+            wanted = (expected.marked, expected.cleared, expected.pruned, expected.ready)
+            if seen != wanted:
+                changed.failed = True
+                changed.note = f"marked, cleared, pruned, ready: {seen}, expected {wanted}"
+        time.sleep(_SETTLING_SECONDS)
+    remove_tree(tree.folder)
+    return [first, restart, later, changed]
+
+
+def measure_marks(bench: Bench) -> list[Row]:
+    """`mark_used` while sweeps run back to back; half of the images have a timer that it clears."""
+    tree = bench.grow("marks", Shape(images=bench.images))
+    images = [f"{image.repository}:{image.tags[0]}" for image in tree.of("referenced")[:100]]
+    images += [f"{image.repository}:{image.tags[0]}" for image in tree.of("tracked")[:100]]
+    p99 = Row("mark_used during sweeps, p99", [], 2.0, unit="ms", scale=1000)
+    longest = Row("mark_used during sweeps, longest", [], None, unit="ms", scale=1000, worst=True)
+    for _ in range(bench.runs):
+        with Subject(tree.folder) as subject:
+            taken = subject.do("marks", seconds=5, images=images[::7] + images)
+        p99.ours.append(taken["p99_seconds"])
+        longest.ours.append(taken["max_seconds"])
+    remove_tree(tree.folder)
+    return [p99, longest]
+
+
+def measure_holdup(bench: Bench) -> list[Row]:
+    """How late a task that sleeps 1 ms wakes up during the first sweep ever, at worst."""
+    tree = bench.grow("holdup", Shape(images=bench.images))
+    rows = []
+    for backend in ("asyncio", "trio"):
+        held = Row(f"event loop held up, first sweep, {backend}", [], 10.0, unit="ms", scale=1000, worst=True)
+        p99 = Row(f"the same, p99, {backend}", [], None, unit="ms", scale=1000)
+        idle = Row(f"the same, longest, idle, {backend}", [], None, unit="ms", scale=1000, worst=True)
+        for _ in range(bench.runs):
+            _forget(tree)
+            with Subject(tree.folder, backend=backend) as subject:
+                idle.ours.append(subject.do("idle", seconds=1)["max_seconds"])
+                watched = subject.do("watch")
+            held.ours.append(watched["max_seconds"])
+            p99.ours.append(watched["p99_seconds"])
+        rows += [held, p99, idle]
+    remove_tree(tree.folder)
+    return rows
+
+
+def measure_memory(bench: Bench, tree: Tree, goal_mib: float | None) -> Row:
+    """The most memory that one sweep takes, all its processes together."""
+    row = Row(f"peak memory of one sweep, {len(tree.images)} images", [], goal_mib, unit="MiB", scale=2**-20)
+    for _ in range(min(bench.runs, 2)):
+        _forget(tree)
+        row.ours.append(measure_peak(_sweep_command(tree.folder)).bytes)
+    if not _has_command("sweep"):
+        row.note = "the engine driven by subject.py: there is no `hmret sweep` yet"
+    return row
+
+
+def measure_growth(bench: Bench, small: int, large: int, goal_mib: float | None) -> list[Row]:
+    """Time per image at two sizes, first and later sweeps, and the memory at the larger one."""
+    trees = [bench.grow(f"growth-{count}", Shape(images=count, blocks=False)) for count in (small, large)]
+    first = Row(f"first sweep, time per image, {large} / {small} images", [], 1.2, unit="µs", scale=1e6)
+    later = Row(f"later sweep, time per image, {large} / {small} images", [], 1.2, unit="µs", scale=1e6)
+    for _ in range(bench.runs if large <= bench.images else 1):
+        for tree, firsts, laters in (
+            (trees[0], first.floor, later.floor),
+            (trees[1], first.ours, later.ours),
+        ):
+            _forget(tree)
+            with Subject(tree.folder) as subject:
+                seconds = subject.opened_seconds + subject.do("sweep")["seconds"]
+                firsts.append(seconds / len(tree.images))
+                laters.append(subject.do("sweep")["seconds"] / len(tree.images))
+    rows = [first, later, measure_memory(bench, trees[1], goal_mib)]
+    for tree in trees:
+        remove_tree(tree.folder)
+    return rows
+
+
+def measure_deletion(bench: Bench, sweep_seconds: float) -> list[Row]:
+    """A tenth of the images falls due between two sweeps; `sweep_seconds` is what a first sweep takes here."""
+    shape = Shape(images=bench.images, expired=0.1)
+    count = bench.images // 10
+    net = Row(f"{count} expired of {bench.images} deleted, less a later sweep / C unlink", [], 2.0)
+    whole = Row(f"the whole sweep that deletes {count} / C unlink", [])
+    for _ in range(bench.runs):
+        tree = bench.grow("ours", shape)
+        look, swept = _delete_when_due(tree, count, sweep_seconds)
+        remove_tree(tree.folder)
+        tree = bench.grow("floor", shape)
+        listing = bench.folder / "expired"
+        listing.write_text(
+            "".join(
+                f"{image.repository}\t{image.hexadecimal}\t{' '.join(image.tags)}\n"
+                for image in tree.of("expired")
+            )
+        )
+        seconds = bench.floor.time("unlink", tree.folder, listing)
+        remove_tree(tree.folder)
+        net.ours.append(swept - look)
+        whole.ours.append(swept)
+        net.floor.append(seconds)
+        whole.floor.append(seconds)
+    return [net, whole]
+
+
+def measure_crowd(bench: Bench) -> list[Row]:
+    """2,000 of 4,000 tags deleted: all in one repository, over the same in 200."""
+    row = Row(
+        "2000 of 4000 deleted, one repository / 200", [], 1.3, note="both ours; each less a later sweep"
+    )
+    for _ in range(bench.runs):
+        for repositories, taken in ((1, row.ours), (200, row.floor)):
+            shape = Shape(images=4000, repositories=repositories, tags=(1, 1), expired=0.5)
+            tree = bench.grow("crowd", shape)
+            look, swept = _delete_when_due(tree, 2000, 1.0)
+            taken.append(swept - look)
+            remove_tree(tree.folder)
+    return [row]
+
+
+def measure_contestants(bench: Bench) -> list[Row]:
+    """Ways to read all images; those that take a file at a time on a tenth of them."""
+    trees = {
+        bench.images: bench.grow("contest", Shape(images=bench.images)),
+        bench.images // 10: bench.grow("contest-small", Shape(images=bench.images // 10)),
+    }
+    rows = []
+    for way, images in (
+        ("hmret", bench.images),
+        ("one-thread", bench.images),
+        ("two-processes", bench.images),
+        ("aiofiles", bench.images // 10),
+        ("anyio-path", bench.images // 10),
+    ):
+        folder = trees[images].folder
+        row = Row(
+            f"scan of {images} images, {way} / C read-images", [], unit="µs per image", scale=1e6 / images
+        )
+        for _ in range(min(bench.runs, 3)):
+            row.floor.append(bench.floor.time("read-images", folder))
+            command: list[str | Path] = [sys.executable, HERE / "contestants.py", way, folder]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            answer = json.loads(done.stdout)
+            row.failed = row.failed or answer["images"] != images
+            row.ours.append(answer["seconds"])
+        rows.append(row)
+    for tree in trees.values():
+        remove_tree(tree.folder)
+    return rows
+
+
+def measure_start(bench: Bench) -> list[Row]:
+    """How much longer than an empty interpreter the command line takes."""
+    tree = bench.grow("ten", Shape(images=10, guests=2, snapshots=1))
+    command = [sys.executable, "-m", "hmret"]
+    rows = []
+    for figure, name, goal, arguments in (
+        ("hmret --help, over python -c pass", "app", 0.15, ["--help"]),
+        ("hmret plan, 10 images, over python -c pass", "plan", 0.25, ["plan", *_settings(tree.folder)]),
+    ):
+        if not _has_command(name):
+            continue
+        row = Row(figure, [], goal)
+        for _ in range(max(bench.runs, 5)):
+            empty = time_command([sys.executable, "-c", "pass"])
+            row.ours.append(time_command([*command, *arguments]) - empty)
+        rows.append(row)
+    remove_tree(tree.folder)
+    return rows
+
+
+def measure_cold(bench: Bench, disk: Path) -> list[Row]:
+    """The first sweep ever with nothing in the page cache, on a real disk; needs root."""
+    row = Row("first sweep ever, cold cache, real disk / C read-all", [], 0.5)
+    tree = generate_tree(disk / "cold", Shape(images=bench.images, seed=bench.seed), datetime.now(UTC))
+    for _ in range(min(bench.runs, 3)):
+        _forget(tree)
+        _drop_caches()
+        row.floor.append(bench.floor.time("read-all", tree.folder))
+        _drop_caches()
+        # The interpreter and the packages are read again first: they are not what is measured.
+        time_command([sys.executable, HERE / "subject.py", "--help"])
+        with Subject(tree.folder) as subject:
+            row.ours.append(subject.opened_seconds + subject.do("sweep")["seconds"])
+    remove_tree(tree.folder)
+    return [row]
+
+
+def _drop_caches() -> None:
+    subprocess.run(["sync"], check=True)
+    _DROP_CACHES.write_text("3\n")
+
+
+def _delete_when_due(tree: Tree, count: int, sweep_seconds: float) -> tuple[float, float]:
+    """Sweep until all expired images have fallen due; returns the seconds of the sweep before, and of that one."""
+    lead = 4 * sweep_seconds + 5
+    due = time.time() + lead
+    unused_since = tree.now.timestamp() - EXPIRED_FOR.total_seconds()
+    with Subject(tree.folder, unused_for=due - unused_since) as subject:
+        subject.do("sweep")
+        looks = [subject.do("sweep") for _ in range(2)]
+        subject.do("wait", until=due + 0.1)
+        swept = subject.do("sweep")
+    if any(look["deleted"] for look in looks) or swept["deleted"] != count:
+        raise SystemExit(f"expected {count} deletions in the last sweep only, got {[*looks, swept]}")
+    return statistics.median(look["seconds"] for look in looks), swept["seconds"]
+
+
+def _forget(tree: Tree) -> None:
+    """Remove what the engine has written for itself."""
+    remove_tree(tree.folder / "system" / "hmret")
+
+
+def _settings(data_dir: Path) -> Sequence[str]:
+    return ["--data-dir", str(data_dir), "--enable", "--allow", "*"]
+
+
+def _sweep_command(data_dir: Path) -> Sequence[str | Path]:
+    if _has_command("sweep"):
+        return [sys.executable, "-m", "hmret", "sweep", *_settings(data_dir)]
+    return [sys.executable, HERE / "subject.py", data_dir, "--once"]
+
+
+def _has_command(name: str) -> bool:
+    return importlib.util.find_spec(f"hmret.cli.{name}") is not None

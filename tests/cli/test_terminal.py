@@ -1,0 +1,164 @@
+"""What a person sees at a terminal, and what stays out of a pipe."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from cli.caches import Cache
+from hmret.cli import progress, tables
+from hmret.engine.retention import Retention, Statistics
+from hmret.model.images import Cause, Suspension
+from hmret.model.report import SweepReport, SweepStatus
+from hmret.model.times import datetime_of
+
+Call = Callable[..., tuple[int, str, str]]
+
+DUE = timedelta(days=31)
+
+
+def at_terminal(*arguments: object) -> tuple[int, str]:
+    """Carry out a command with all three streams on a terminal of 132 columns."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "132"}
+    environment.pop("NO_COLOR", None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hmret", *map(str, arguments)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+    )
+    os.close(theirs)
+    seen = b""
+    with process:
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # what Linux says when the other side is closed
+                break
+            if not part:
+                break
+            seen += part
+    os.close(ours)
+    return process.returncode, seen.decode()
+
+
+def test_a_plan_at_a_terminal_is_a_table_with_short_digests(cache: Cache) -> None:
+    cache.image("ghcr.io/kernel/[red]x".replace("[red]", "y"), "a", "v1", unused=DUE)
+    code, seen = at_terminal("plan", "--enable", "--allow", "*", "--data-dir", cache.root)
+    assert code == 0
+    assert "\x1b[31mdelete" in seen
+    assert "─" in seen
+    assert "sha256:" not in seen
+    assert re.search(r"\baaaaaaaaaaaa +v1 ", seen)
+    assert not re.search(r"\d{2}:\d{2}:\d{2}Z +\d{4}-", seen)
+
+
+def test_a_sweep_at_a_terminal_shows_its_progress_and_takes_it_away(cache: Cache) -> None:
+    cache.image("ghcr.io/kernel/x", "a", unused=DUE)
+    code, seen = at_terminal("sweep", "--enable", "--allow", "*", "--data-dir", cache.root)
+    assert code == 0
+    assert "images seen" in seen
+    after = seen[seen.rindex("images seen") :]
+    assert "\x1b[2K" in after
+    assert "deleted ghcr.io/kernel/x@aaaaaaaaaaaa, 8.0 KiB" in after
+
+
+def test_json_at_a_terminal_is_spread_and_without_progress(cache: Cache) -> None:
+    code, seen = at_terminal("sweep", "--enable", "--allow", "*", "--data-dir", cache.root, "--json")
+    assert code == 0
+    assert "\x1b" not in seen
+    assert seen.startswith('{\r\n  "status": "success",')
+    assert json.loads(seen)["deleted"] == []
+
+
+def test_settings_at_a_terminal_are_a_table(
+    cache: Cache, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "is_terminal", lambda _: True)
+    code, output, _ = call("check-config", "--data-dir", cache.root)
+    assert code == 0
+    assert "─" in output
+    assert re.search(r"images\.auto_delete\.unused_for +720h0m0s +default", output)
+
+
+class Sweeper:
+    """Sweeps until its statistics have been looked at."""
+
+    def __init__(self) -> None:
+        self.looked = anyio.Event()
+
+    def statistics(self) -> Statistics:
+        self.looked.set()
+        numbers = Statistics(
+            sweeping=True,
+            images_seen=7,
+            sweeps=0,
+            deleted_images=0,
+            deleted_bytes=0,
+            failed_deletes=0,
+            last_report=None,
+            leases_offered=None,
+            waiting={},
+        )
+        assert isinstance(numbers, Statistics)
+        return numbers
+
+    async def sweep(self) -> SweepReport:
+        with anyio.fail_after(20):
+            await self.looked.wait()
+        return SweepReport(status=SweepStatus.SUCCESS, started_at=datetime_of(0), duration_seconds=0.0)
+
+
+def test_progress_tells_the_images_seen(
+    backend: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def sweep() -> SweepReport:
+        sweeper: Retention = Sweeper()  # type: ignore[assignment]  # the two calls that are made of it
+        return await progress.sweep_in_sight(sweeper, shown=True)
+
+    monkeypatch.setattr(progress, "is_terminal", lambda _: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    report = anyio.run(sweep, backend=backend)
+    assert report.status is SweepStatus.SUCCESS
+    output, complaints = capsys.readouterr()
+    assert output == ""
+    assert "7 images seen" in complaints
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536 * 1024, "1.5 MiB"),
+        (5_000_000_000, "4.7 GiB"),
+        (1 << 70, "1024.0 EiB"),
+    ],
+)
+def test_sizes_are_told_in_powers_of_1024(size_bytes: int, text: str) -> None:
+    assert tables.format_size(size_bytes) == text
+
+
+def test_a_cell_stays_one_line_and_a_column_aligned() -> None:
+    told = tables.format_table([["a\nb", "1"], ["c", "22"]], right=[1])
+    assert told == "a\\nb   1\nc     22"
+
+
+def test_brackets_at_a_terminal_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "is_terminal", lambda _: True)
+    assert "[red]:smile:" in tables.format_table([["[red]:smile:", "x"]])
+
+
+def test_a_suspension_without_a_path_is_told_without() -> None:
+    told = tables.format_suspension(Suspension(Cause.CLOCK_JUMP, "", "the clock moved; check the time"))
+    assert told == "deletion is suspended: clock_jump: the clock moved; check the time"

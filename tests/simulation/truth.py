@@ -1,0 +1,434 @@
+"""What is really needed on the simulated host, known without asking the engine, and what the engine may do to it.
+
+Every rename and removal is judged right before it happens, by the numbers of the events in the chronicle:
+
+- A guest or snapshot needs the image that it boots from (not the one that its tag points to by now), from the moment
+  at which its metadata was whole. hypeman, which does not ask first, is promised this only where that moment lies
+  before the *last look* of the deletion began: the look at all references that is made under the claim to the image.
+  Where a deletion makes no last look at all, the moment at which its batch begins to go counts.
+- A live lease counts at once; so does a `mark_used` that has returned, for its window; so does a disk that is open.
+- A window is over when either the true time or the wall clock says so: a wall clock that goes wrong is believed one
+  hour later. Jumps of less than five minutes pass unnoticed, so they are taken off the window.
+- A reference that could not be read from before the last look until now, and a jump of the clock that a sweep has
+  seen less than an hour ago, suspend every deletion.
+"""
+
+import re
+from collections.abc import Callable
+
+import attrs
+
+from hmret.disk.layout import IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
+from hmret.disk.retirement import Candidate
+from hmret.model.clock_watch import ClockRecord
+from hmret.model.images import Key
+from hmret.model.patterns import compile_patterns
+from hmret.model.config import RetentionConfig
+from hmret.model.times import SECOND, timedelta_nanoseconds
+from memory_filesystem import Call, ForeignOpen, MemoryFilesystem
+from simulation.chronicle import Chronicle
+from simulation.clocks import VirtualClock
+
+__all__ = ["DATA", "Hold", "Need", "Pulled", "Tag", "Truth", "path_of"]
+
+DATA = "/data"
+
+Tag = tuple[str, str]
+
+_FIVE_MINUTES_NS = 300 * SECOND
+_HOUR_NS = 3600 * SECOND
+_HEX = "[0-9a-f]{64}"
+_IMAGE_PATH = re.compile(rf"{DATA}/{IMAGES}/(.+)/({_HEX})")
+_INSIDE_IMAGE = re.compile(rf"{DATA}/{IMAGES}/.+/{_HEX}/.+")
+_RETIRED_PATH = re.compile(rf"({DATA}/{OWN}/{TRASH}/[^/]+|{DATA}/{IMAGES}/.+/\.hmret-[^/]+)/.+")
+_OURS = tuple(f"{DATA}/{folder}/" for folder in (IMAGES, RETENTION, OWN))
+
+
+def path_of(key: Key) -> str:
+    """Say where the folder of an image is."""
+    return f"{DATA}/{IMAGES}/{key[0]}/{hex_of(key[1])}"
+
+
+@attrs.define(eq=False)
+class Pulled:
+    """One image as hypeman pulled it; the same digest pulled again is another one."""
+
+    key: Key
+    inode: int
+    path: str
+    """Where it is now; empty once any of it has been erased by us, or a power loss undid the pull."""
+    files: set[str] = attrs.field(factory=set)
+    ready_at: int | None = None
+    """The event with which it became ready; None: it is not."""
+    unready_at: int = 0
+    """The event with which it ceased to be ready, or was begun."""
+    follows_retired: bool = False
+    """Whether hmret had retired the one before it: then no old timer may be left."""
+    unleased_at: int = 0
+    """The last event at which the kernel offered no lease on one of its files."""
+
+    @property
+    def is_present(self) -> bool:
+        """Whether it stands in its place, ready or not."""
+        return self.path == path_of(self.key)
+
+
+@attrs.frozen(eq=False)
+class Need:
+    """A guest or a snapshot whose metadata is whole, and what it boots from."""
+
+    image: Pulled
+    since: int
+
+
+@attrs.define(eq=False)
+class Hold:
+    """A disk that a process has open, by the path of one image."""
+
+    image: Pulled
+    file_name: str
+    opened: ForeignOpen
+
+
+@attrs.frozen
+class Window:
+    """A time from which on an image stays for a while."""
+
+    why: str
+    image: Pulled
+    true_ns: int
+    wall_ns: int
+    jumped_ns: int
+
+
+class Truth:
+    """The checker."""
+
+    def __init__(self, config: RetentionConfig, clock: VirtualClock, chronicle: Chronicle) -> None:
+        self.config = config
+        self.clock = clock
+        self.chronicle = chronicle
+        self.filesystem = MemoryFilesystem(clock.now_ns)
+        self.images: dict[Key, Pulled] = {}
+        self.retired: dict[str, Pulled] = {}
+        """By where they lie, until the engine has erased some of them."""
+        self.tags: dict[Tag, tuple[str, int]] = {}
+        """What hypeman has linked: the digest, and the event."""
+        self.needs: dict[str, Need] = {}
+        self.unreadable: dict[str, int] = {}
+        """Reference files that are not whole or not allowed to be read, each since its event."""
+        self.leases: dict[int, Pulled] = {}
+        self.holds: list[Hold] = []
+        self.disturbed_at = 0
+        """The last event at which a call was made to fail, or something was denied."""
+        self.is_denied = False
+        self.retirements = 0
+        self.returned = 0
+        """Images that were put back."""
+        self.on_retired: Callable[[Key], None] = lambda key: None
+        self._window_ns = timedelta_nanoseconds(config.auto_delete.unused_for)
+        self._allowed = compile_patterns(config.auto_delete.allowed)
+        self._pinned = compile_patterns(config.pinned)
+        self._windows: dict[Key, Window] = {}
+        self._ready: dict[Key, Window] = {}
+        self._looks: dict[Key, int] = {}
+        self._retire_began = 0
+        self._retiring: set[Key] = set()
+        self._last_clocks: ClockRecord | None = None
+        self._held_until_ns = -1
+        self._pending: tuple[str, str] | None = None
+        self._forgiven: set[Tag] = set()
+        self._judged_at: dict[Key, int] = {}
+
+    # What hypeman and the embedder tell.
+
+    def begin_pull(self, key: Key) -> Pulled:
+        """Note that the folder of an image was made."""
+        path = path_of(key)
+        inode = self.filesystem.inode(path)
+        assert inode is not None
+        before = self.images.get(key)
+        image = Pulled(key, inode, path, unready_at=self.chronicle.now)
+        image.follows_retired = before is not None and not before.is_present and before.follows_retired
+        self.images[key] = image
+        return image
+
+    def present(self, key: Key) -> Pulled | None:
+        """Find an image that is in its place and ready."""
+        self.settle()
+        image = self.images.get(key)
+        return image if image is not None and image.is_present and image.ready_at is not None else None
+
+    def make_ready(self, image: Pulled) -> None:
+        """Note that an image has become ready."""
+        if image.ready_at is None and not image.unready_at < 0:
+            self._ready[image.key] = self._window("pulled afresh", image)
+        image.ready_at = self.chronicle.now
+
+    def need(self, source: str, image: Pulled) -> None:
+        """Note that the metadata of a guest or a snapshot is whole."""
+        self.needs[source] = Need(image, self.chronicle.now)
+
+    def mark(self, image: Pulled) -> None:
+        """Note that a `mark_used` has returned."""
+        self._windows[image.key] = self._window("marked used", image)
+
+    def _window(self, why: str, image: Pulled) -> Window:
+        clock = self.clock
+        return Window(why, image, clock.true_ns(), clock.now_ns(), clock.jumped_ns)
+
+    def needed(self) -> set[Key]:
+        """List the images that guests and snapshots really need, where they are here."""
+        return {need.image.key for need in self.needs.values() if need.image.is_present}
+
+    # What the engine does.
+
+    def begin_life(self) -> None:
+        """Note that an engine starts."""
+        self._last_clocks = None
+        self._held_until_ns = -1
+        self._looks.clear()
+        self._retiring.clear()
+
+    def note_look(self, keys: frozenset[Key], began: int) -> None:
+        """Note a look at all references that began with an event, made for these images."""
+        self._looks.update(dict.fromkeys(keys, began))
+
+    def note_retire(self, candidates: tuple[Candidate, ...]) -> None:
+        """Note that a batch begins to go."""
+        self._retire_began = self.chronicle.now
+        self._retiring = {candidate.key for candidate in candidates}
+
+    def note_clocks(self, record: ClockRecord) -> None:
+        """Note what clocks a sweep has read."""
+        last, self._last_clocks = self._last_clocks, record
+        if last is not None:
+            drift_ns = (record.wall_ns - last.wall_ns) - (record.boot_ns - last.boot_ns)
+            if abs(drift_ns) > _FIVE_MINUTES_NS:
+                self._held_until_ns = record.boot_ns + _HOUR_NS
+
+    def judge(self, call: Call) -> None:
+        """Judge a call that is about to be made; raises `Breach` where it must not be."""
+        match call.name:
+            case "rename":
+                self._judge_rename(*call.path.split(" -> "))
+            case "unlink" | "rmdir":
+                self._judge_removal(call.name, call.path)
+            case "symlink" | "mkdir" | "write":
+                self._check(call.path, call.path.startswith(_OURS) or call.path == f"{DATA}/system", "wrote")
+
+    def forgive(self, call: Call) -> None:
+        """Note that a call was made to fail."""
+        self.disturbed_at = self.chronicle.now
+        if call.name == "symlink":
+            self._forgiven.add(_tag_of(call.path))
+        if call.name == "take_lease":
+            image = self._image_at(call.path.rpartition("/")[0])
+            if image is not None:
+                image.unleased_at = self.chronicle.now
+
+    def settle(self) -> None:
+        """See what has become of the last rename."""
+        if self._pending is None:
+            return
+        (source, target), self._pending = self._pending, None
+        image = self._image_at(source)
+        if image is None or self.filesystem.inode(target) != image.inode:
+            return
+        image.path = target
+        if image.is_present:
+            del self.retired[source]
+            self.returned += 1
+            self.chronicle.tell(f"hmret has put back {_short(image.key)}")
+        else:
+            self.retired[target] = image
+            image.follows_retired = True
+            self.retirements += 1
+            self.chronicle.tell(f"hmret has retired {_short(image.key)}")
+            self.on_retired(image.key)
+
+    def _image_at(self, path: str) -> Pulled | None:
+        match = _IMAGE_PATH.fullmatch(path)
+        if match is None:
+            return self.retired.get(path)
+        image = self.images.get((match[1], f"sha256:{match[2]}"))
+        return image if image is not None and image.is_present else None
+
+    def _check(self, path: str, holds: object, what: str) -> None:
+        if not holds:
+            raise self.chronicle.fail(f"hmret {what} {path}")
+
+    def _judge_rename(self, source: str, target: str) -> None:
+        self._check(source, source.startswith(_OURS) and target.startswith(_OURS), "renamed")
+        goes, comes = _IMAGE_PATH.fullmatch(source), _IMAGE_PATH.fullmatch(target)
+        if goes:
+            image = self._image_at(source)
+            if image is None and self.filesystem.inode(source) is None:
+                return
+            if image is None:
+                raise self.chronicle.fail(f"hmret retires {source}, which is no image")
+            self._check(target, _RETIRED_PATH.fullmatch(f"{target}/x"), "renamed an image to")
+            objection = self._objection(image)
+            if objection:
+                raise self.chronicle.fail(f"hmret retires {_short(image.key)}: {objection}")
+            self._judged_at[image.key] = self.chronicle.now
+        elif comes:
+            self._check(source, source in self.retired, "renamed into the cache")
+        else:
+            inside = _INSIDE_IMAGE.fullmatch(source) or source.startswith(f"{DATA}/{IMAGES}/")
+            self._check(source, not inside, "renamed")
+        if goes or comes:
+            self._pending = source, target
+
+    def _objection(self, image: Pulled) -> str:
+        """Say why an image must not go now; empty where it may."""
+        key = image.key
+        look = self._looks.get(key, -1)
+        if look < 0:
+            look = self._retire_began
+        if self._pinned.matches(key[0]) or not self._allowed.matches(key[0]):
+            return "its repository is pinned or not allowed"
+        if image.ready_at is None and image.unready_at < look:
+            return "it is not ready"
+        for source, need in self.needs.items():
+            if need.image is image and need.since < look:
+                return f"{source} has needed it since {need.since}, the last look began at {look}"
+        for name, since in self.unreadable.items():
+            if since < look:
+                return f"{name} has been unreadable since {since}, the last look began at {look}"
+        if image in self.leases.values():
+            return "it is leased"
+        if self.clock.boot_ns() < self._held_until_ns:
+            return "a sweep saw the clock jump less than an hour ago"
+        for window in (self._windows.get(key), self._ready.get(key)):
+            if window is not None and window.image is image and not self._is_over(window):
+                return f"it was {window.why} at {window.true_ns / SECOND:.4f}"
+        for hold in self.holds:
+            if hold.opened.is_open and self._shares_disk(hold, image) and not self._is_unleased(image):
+                return f"its {hold.file_name} is open"
+        return ""
+
+    def _shares_disk(self, hold: Hold, image: Pulled) -> bool:
+        inodes = (
+            self.filesystem.inode(f"{one.path}/{hold.file_name}") if one.path else None
+            for one in (hold.image, image)
+        )
+        one, other = inodes
+        return one is not None and one == other
+
+    def _is_unleased(self, image: Pulled) -> bool:
+        return self.filesystem.lease_error is not None or image.unleased_at > self._retire_began
+
+    def _is_over(self, window: Window) -> bool:
+        if window.why == "pulled afresh" and not window.image.follows_retired:
+            return True
+        small_ns = min(self.clock.jumped_ns - window.jumped_ns, _FIVE_MINUTES_NS)
+        elapsed_ns = max(self.clock.true_ns() - window.true_ns, self.clock.now_ns() - window.wall_ns)
+        return elapsed_ns + small_ns >= self._window_ns
+
+    def _judge_removal(self, name: str, path: str) -> None:
+        retired = _RETIRED_PATH.fullmatch(path)
+        if retired is not None:
+            self._judge_erasing(retired[1])
+            return
+        self._check(path, path.startswith(_OURS), "removed")
+        if not path.startswith(f"{DATA}/{IMAGES}/"):
+            return
+        self._check(path, not _INSIDE_IMAGE.fullmatch(path), "removed a part of an image,")
+        if name == "unlink":
+            repository, _ = tag = _tag_of(path)
+            digest = self.tags.get(tag, ("", 0))[0]
+            image = self.images.get((repository, digest))
+            self._check(
+                path,
+                image is None or not image.is_present or image.ready_at is None or image.follows_retired,
+                "removed a tag of an image that is here,",
+            )
+
+    def _judge_erasing(self, path: str) -> None:
+        image = self.retired.get(path)
+        if image is None or not image.path:
+            return
+        for hold in self.holds:
+            if hold.image is image and not self._is_unleased(image):
+                raise self.chronicle.fail(f"hmret erases {_short(image.key)}, whose {hold.file_name} is open")
+        image.path = ""
+
+    # What must be true whenever no deletion is under way.
+
+    def check_images(self) -> None:
+        """Check that every image is whole or gone, and that hypeman's tags are there."""
+        self.settle()
+        for image in self.images.values():
+            if image.is_present:
+                present = self.filesystem.inode(image.path) == image.inode
+                whole = all(self.filesystem.exists(f"{image.path}/{name}") for name in image.files)
+                self._check(image.path, present and whole, "left half of")
+        tree = self.filesystem.tree(f"{DATA}/{IMAGES}")
+        for path, (kind, _) in tree.items():
+            match = _IMAGE_PATH.fullmatch(path)
+            if kind == "folder" and match is not None:
+                known = self._image_at(path) is not None
+                self._check(path, known or f"{path}/{METADATA}" not in tree, "made")
+        for tag, (digest, _) in self.tags.items():
+            image = self.images.get((tag[0], digest))
+            if image is not None and image.is_present and tag not in self._forgiven:
+                link = tree.get(f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}")
+                self._check(
+                    f"{tag[0]}:{tag[1]}", link == ("link", hex_of(digest)), f"lost ({link}) the tag"
+                )
+
+    def dangling(self) -> list[str]:
+        """List the tags that hmret should have removed with their image and has not."""
+        tree = self.filesystem.tree(f"{DATA}/{IMAGES}")
+        found: list[str] = []
+        for tag, (digest, since) in self.tags.items():
+            image = self.images.get((tag[0], digest))
+            path = f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}"
+            if image is not None and not image.is_present and image.follows_retired and path in tree:
+                if since < self._judged_at.get(image.key, 0):
+                    found.append(path)
+        return found
+
+    def resume(self, filesystem: MemoryFilesystem, *, lost_power: bool) -> None:
+        """Go on with the disk that a crash has left."""
+        self.settle()
+        self.filesystem = filesystem
+        self._pending = None
+        self.unreadable.clear()
+        self.leases.clear()
+        if lost_power:
+            self._take_stock()
+
+    def _take_stock(self) -> None:
+        """See which images the disk has after a power loss, by the inodes of their folders."""
+        tree = self.filesystem.tree(DATA)
+        places = {
+            self.filesystem.inode(path): path
+            for path, (kind, _) in tree.items()
+            if kind == "folder" and (_IMAGE_PATH.fullmatch(path) or _RETIRED_PATH.fullmatch(f"{path}/x"))
+        }
+        everything = {*self.images.values(), *self.retired.values()}
+        self.retired.clear()
+        for image in sorted(everything, key=lambda image: image.inode):
+            path = places.get(image.inode, "")
+            here = {name for name in image.files if f"{path}/{name}" in tree}
+            if path == path_of(image.key):
+                # An erasing that was undone along with its rename; or a pull of which the end was lost.
+                image.path = path
+                image.files = here if image.ready_at is None else image.files
+                self.images[image.key] = image
+            elif path and here == image.files:
+                image.path = path
+                self.retired[path] = image
+            else:
+                image.path = ""
+
+
+def _tag_of(path: str) -> Tag:
+    repository, _, tag = path.removeprefix(f"{DATA}/{IMAGES}/").rpartition("/")
+    return repository, tag
+
+
+def _short(key: Key) -> str:
+    return f"{key[0]}@{hex_of(key[1])[:4]}"
