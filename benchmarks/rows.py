@@ -44,11 +44,12 @@ class Bench:
     runs: int
     seed: int
 
-    def grow(self, name: str, shape: Shape) -> Tree:
-        """Write a tree and let it settle; its floor has read it once."""
+    def grow(self, name: str, shape: Shape, *, settle: bool = True) -> Tree:
+        """Write a tree, have the C program read it once, and let it settle."""
         tree = generate_tree(self.folder / name, replace(shape, seed=self.seed), datetime.now(UTC))
         self.floor.time("read-all", tree.folder)
-        time.sleep(_SETTLING_SECONDS)
+        if settle:
+            time.sleep(_SETTLING_SECONDS)
         return tree
 
 
@@ -164,10 +165,10 @@ def measure_deletion(bench: Bench, sweep_seconds: float) -> list[Row]:
     net = Row(f"{count} expired of {bench.images} deleted, less a later sweep / C unlink", [], 2.0)
     whole = Row(f"the whole sweep that deletes {count} / C unlink", [])
     for _ in range(bench.runs):
-        tree = bench.grow("ours", shape)
+        tree = bench.grow("ours", shape, settle=False)
         look, swept = _delete_when_due(tree, count, sweep_seconds)
         remove_tree(tree.folder)
-        tree = bench.grow("floor", shape)
+        tree = bench.grow("floor", shape, settle=False)
         listing = bench.folder / "expired"
         listing.write_text(
             "".join(
@@ -192,8 +193,8 @@ def measure_crowd(bench: Bench) -> list[Row]:
     for _ in range(bench.runs):
         for repositories, taken in ((1, row.ours), (200, row.floor)):
             shape = Shape(images=4000, repositories=repositories, tags=(1, 1), expired=0.5)
-            tree = bench.grow("crowd", shape)
-            look, swept = _delete_when_due(tree, 2000, 1.0)
+            tree = bench.grow("crowd", shape, settle=False)
+            look, swept = _delete_when_due(tree, 2000, 0.5)
             taken.append(swept - look)
             remove_tree(tree.folder)
     return [row]
@@ -274,7 +275,7 @@ def _drop_caches() -> None:
 
 def _delete_when_due(tree: Tree, count: int, sweep_seconds: float) -> tuple[float, float]:
     """Sweep until all expired images have fallen due; returns the seconds of the sweep before, and of that one."""
-    lead = 4 * sweep_seconds + 5
+    lead = 4 * sweep_seconds + 3
     due = time.time() + lead
     unused_since = tree.now.timestamp() - EXPIRED_FOR.total_seconds()
     with Subject(tree.folder, unused_for=due - unused_since) as subject:

@@ -59,12 +59,13 @@ def _deletion(bench: Bench, _options: argparse.Namespace) -> list[Row]:
     return measure_deletion(replace(bench, runs=min(bench.runs, 3)), statistics.median(first.ours))
 
 
-def _crowd(bench: Bench, _options: argparse.Namespace) -> list[Row]:
-    return measure_crowd(replace(bench, runs=min(bench.runs, 3)))
+def _crowd(bench: Bench, options: argparse.Namespace) -> list[Row]:
+    return measure_crowd(replace(bench, runs=min(bench.runs, 5 if options.full else 2)))
 
 
 def _growth(bench: Bench, options: argparse.Namespace) -> list[Row]:
     """Growth and memory: at the size itself, and with `--full` at the largest."""
+    bench = replace(bench, runs=min(bench.runs, 3))
     rows = measure_growth(bench, bench.images // 10, bench.images, _MEMORY_GOALS_MIB.get(bench.images))
     if options.full:
         parent, place = choose_folder(options.large)

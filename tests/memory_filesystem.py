@@ -1022,6 +1022,16 @@ class MemoryFilesystem:
                     self.remove(f"{path}/{below}")
             self._remove(folder, name, inode)
 
+    def move(self, source: str, target: str) -> None:
+        """Rename a file, a folder or a symlink, in the place of a file that is there, as `os.replace` does."""
+        with self._aside():
+            old_folder, old_name, _ = self._parent(source, None)
+            new_folder, new_name = self._place(target)
+            inode = old_folder.entries[old_name]
+            replaced = new_folder.entries.get(new_name)
+            self._check_replaced(inode, replaced, target)
+            self._move((old_folder, old_name), (new_folder, new_name), inode, replaced)
+
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         """Set when a file, a folder or a symlink (which is not followed) was last modified."""
         with self._aside():

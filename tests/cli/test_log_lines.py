@@ -33,7 +33,7 @@ def test_people_get_time_level_event_and_keys(capsys: pytest.CaptureFixture[str]
 
 def test_programs_get_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     with logging_to_stderr("json", "info"):
-        log_event(logging.ERROR, "sweep_failed", error=OSError("no\nroom"), seconds=1.5, level="not this")
+        log_event(logging.ERROR, "sweep_failed", error=OSError("no\nroom"), seconds=1.5)
     _, line = capsys.readouterr()
     assert line.count("\n") == 1
     document = json.loads(line)
@@ -77,13 +77,13 @@ def test_what_others_log_is_an_event_with_its_traceback(
 ) -> None:
     with logging_to_stderr(log_format, "info"):
         try:
-            raise ValueError("odd")
+            int("odd")
         except ValueError:
             logging.getLogger("asyncio").exception("a task failed")
     _, line = capsys.readouterr()
     assert len(line.splitlines()) == 1
     assert "a task failed" in line
-    assert "ValueError: odd" in line
+    assert "ValueError: invalid literal for int() with base 10: 'odd'" in line
 
 
 def test_a_stream_that_fails_does_not_fail_who_logs(

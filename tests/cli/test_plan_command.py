@@ -104,6 +104,16 @@ def test_another_time_can_be_asked_for(cache: Cache, call_json: CallJson) -> Non
     assert (earlier["images"][0]["reason"], at_it["images"][0]["reason"]) == ("retention_window", "expired")
 
 
+@pytest.mark.parametrize(
+    "at", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999999-23:59"]
+)
+def test_the_ends_of_time_can_be_asked_for(cache: Cache, call_json: CallJson, at: str) -> None:
+    cache.image("ghcr.io/kernel/x", "a", unused=DUE)
+    cache.image("ghcr.io/kernel/x", "b")
+    code, plan = call_json("plan", "--allow", "*", "--data-dir", cache.root, "--at", at)
+    assert (code, plan["at"][4:7]) == (0, at[4:7])
+
+
 @pytest.mark.parametrize("at", ["2026-12-24T00:00:00", "2026-12-24", "tomorrow", "", "2026-13-01T00:00:00Z"])
 def test_a_time_that_is_none_is_bad_usage(cache: Cache, call: Call, at: str) -> None:
     code, output, complaints = call("plan", "--data-dir", cache.root, "--at", at)

@@ -22,8 +22,8 @@ from hmret.disk.layout import IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.disk.retirement import Candidate
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.images import Key
-from hmret.model.patterns import compile_patterns
 from hmret.model.config import RetentionConfig
+from hmret.model.patterns import compile_patterns
 from hmret.model.times import SECOND, timedelta_nanoseconds
 from memory_filesystem import Call, ForeignOpen, MemoryFilesystem
 from simulation.chronicle import Chronicle
@@ -58,12 +58,13 @@ class Pulled:
     path: str
     """Where it is now; empty once any of it has been erased by us, or a power loss undid the pull."""
     files: set[str] = attrs.field(factory=set)
+    created_at: str = ""
     ready_at: int | None = None
     """The event with which it became ready; None: it is not."""
     unready_at: int = 0
     """The event with which it ceased to be ready, or was begun."""
     follows_retired: bool = False
-    """Whether hmret had retired the one before it: then no old timer may be left."""
+    """Whether hmret has retired it, or the one before it: then no old timer and no old tag may be left."""
     unleased_at: int = 0
     """The last event at which the kernel offered no lease on one of its files."""
 
@@ -114,6 +115,8 @@ class Truth:
         """By where they lie, until the engine has erased some of them."""
         self.tags: dict[Tag, tuple[str, int]] = {}
         """What hypeman has linked: the digest, and the event."""
+        self._orphans: dict[Tag, tuple[str, int]] = {}
+        """Tags of images that have been retired."""
         self.needs: dict[str, Need] = {}
         self.unreadable: dict[str, int] = {}
         """Reference files that are not whole or not allowed to be read, each since its event."""
@@ -121,7 +124,8 @@ class Truth:
         self.holds: list[Hold] = []
         self.disturbed_at = 0
         """The last event at which a call was made to fail, or something was denied."""
-        self.is_denied = False
+        self.denied = 0
+        """How many things hmret has no right to now."""
         self.retirements = 0
         self.returned = 0
         """Images that were put back."""
@@ -130,13 +134,14 @@ class Truth:
         self._allowed = compile_patterns(config.auto_delete.allowed)
         self._pinned = compile_patterns(config.pinned)
         self._windows: dict[Key, Window] = {}
-        self._ready: dict[Key, Window] = {}
+        self._pulled: dict[Key, Window] = {}
         self._looks: dict[Key, int] = {}
+        self._last_looks: dict[Key, int] = {}
         self._retire_began = 0
-        self._retiring: set[Key] = set()
         self._last_clocks: ClockRecord | None = None
         self._held_until_ns = -1
         self._pending: tuple[str, str] | None = None
+        """The last rename, from and to, or the path of the last erasing, of which the outcome is not known yet."""
         self._forgiven: set[Tag] = set()
         self._judged_at: dict[Key, int] = {}
 
@@ -159,11 +164,12 @@ class Truth:
         image = self.images.get(key)
         return image if image is not None and image.is_present and image.ready_at is not None else None
 
-    def make_ready(self, image: Pulled) -> None:
-        """Note that an image has become ready."""
-        if image.ready_at is None and not image.unready_at < 0:
-            self._ready[image.key] = self._window("pulled afresh", image)
+    def end_pull(self, image: Pulled) -> None:
+        """Note that an image has become ready for the first time."""
         image.ready_at = self.chronicle.now
+        state = f"{DATA}/{RETENTION}/{image.key[0]}/{hex_of(image.key[1])}.json"
+        if image.follows_retired or not self.filesystem.exists(state):
+            self._pulled[image.key] = self._window("pulled afresh", image)
 
     def need(self, source: str, image: Pulled) -> None:
         """Note that the metadata of a guest or a snapshot is whole."""
@@ -188,7 +194,6 @@ class Truth:
         self._last_clocks = None
         self._held_until_ns = -1
         self._looks.clear()
-        self._retiring.clear()
 
     def note_look(self, keys: frozenset[Key], began: int) -> None:
         """Note a look at all references that began with an event, made for these images."""
@@ -197,7 +202,9 @@ class Truth:
     def note_retire(self, candidates: tuple[Candidate, ...]) -> None:
         """Note that a batch begins to go."""
         self._retire_began = self.chronicle.now
-        self._retiring = {candidate.key for candidate in candidates}
+        self._last_looks = {
+            candidate.key: self._looks.pop(candidate.key, self._retire_began) for candidate in candidates
+        }
 
     def note_clocks(self, record: ClockRecord) -> None:
         """Note what clocks a sweep has read."""
@@ -209,13 +216,15 @@ class Truth:
 
     def judge(self, call: Call) -> None:
         """Judge a call that is about to be made; raises `Breach` where it must not be."""
+        self.settle()
         match call.name:
             case "rename":
                 self._judge_rename(*call.path.split(" -> "))
             case "unlink" | "rmdir":
                 self._judge_removal(call.name, call.path)
             case "symlink" | "mkdir" | "write":
-                self._check(call.path, call.path.startswith(_OURS) or call.path == f"{DATA}/system", "wrote")
+                inside = f"{call.path}/".startswith(_OURS) or call.path == f"{DATA}/system"
+                self._check(call.path, inside, "wrote")
 
     def forgive(self, call: Call) -> None:
         """Note that a call was made to fail."""
@@ -223,7 +232,7 @@ class Truth:
         if call.name == "symlink":
             self._forgiven.add(_tag_of(call.path))
         if call.name == "take_lease":
-            image = self._image_at(call.path.rpartition("/")[0])
+            image = self._image_at(_folder_of(call.path))
             if image is not None:
                 image.unleased_at = self.chronicle.now
 
@@ -232,6 +241,11 @@ class Truth:
         if self._pending is None:
             return
         (source, target), self._pending = self._pending, None
+        if not target:
+            retired = self.retired.get(_folder_of(source))
+            if retired is not None and not self.filesystem.exists(source):
+                retired.path = ""
+            return
         image = self._image_at(source)
         if image is None or self.filesystem.inode(target) != image.inode:
             return
@@ -239,13 +253,31 @@ class Truth:
         if image.is_present:
             del self.retired[source]
             self.returned += 1
+            self._move_tags(image.key, self._orphans, self.tags)
             self.chronicle.tell(f"hmret has put back {_short(image.key)}")
         else:
             self.retired[target] = image
             image.follows_retired = True
             self.retirements += 1
+            self._move_tags(image.key, self.tags, self._orphans)
             self.chronicle.tell(f"hmret has retired {_short(image.key)}")
             self.on_retired(image.key)
+
+    def _move_tags(self, key: Key, source: dict[Tag, tuple[str, int]], target: dict[Tag, tuple[str, int]]) -> None:
+        for tag in [tag for tag, (digest, _) in source.items() if (tag[0], digest) == key]:
+            target.setdefault(tag, source.pop(tag))
+
+    def link(self, tag: Tag, digest: str) -> None:
+        """Note that hypeman has made a tag; where its image has just gone, nobody is promised anything."""
+        self._orphans.pop(tag, None)
+        if self.present((tag[0], digest)) is not None:
+            self.tags[tag] = digest, self.chronicle.now
+            self._forgiven.discard(tag)
+
+    def unlink(self, tag: Tag) -> None:
+        """Note that hypeman has removed a tag."""
+        self._orphans.pop(tag, None)
+        self.tags.pop(tag, None)
 
     def _image_at(self, path: str) -> Pulled | None:
         match = _IMAGE_PATH.fullmatch(path)
@@ -273,7 +305,8 @@ class Truth:
                 raise self.chronicle.fail(f"hmret retires {_short(image.key)}: {objection}")
             self._judged_at[image.key] = self.chronicle.now
         elif comes:
-            self._check(source, source in self.retired, "renamed into the cache")
+            retired = self.retired.get(source)
+            self._check(source, retired is not None and retired.path, "put back what is not whole,")
         else:
             inside = _INSIDE_IMAGE.fullmatch(source) or source.startswith(f"{DATA}/{IMAGES}/")
             self._check(source, not inside, "renamed")
@@ -283,9 +316,7 @@ class Truth:
     def _objection(self, image: Pulled) -> str:
         """Say why an image must not go now; empty where it may."""
         key = image.key
-        look = self._looks.get(key, -1)
-        if look < 0:
-            look = self._retire_began
+        look = self._last_looks[key]
         if self._pinned.matches(key[0]) or not self._allowed.matches(key[0]):
             return "its repository is pinned or not allowed"
         if image.ready_at is None and image.unready_at < look:
@@ -300,7 +331,7 @@ class Truth:
             return "it is leased"
         if self.clock.boot_ns() < self._held_until_ns:
             return "a sweep saw the clock jump less than an hour ago"
-        for window in (self._windows.get(key), self._ready.get(key)):
+        for window in (self._windows.get(key), self._pulled.get(key)):
             if window is not None and window.image is image and not self._is_over(window):
                 return f"it was {window.why} at {window.true_ns / SECOND:.4f}"
         for hold in self.holds:
@@ -320,8 +351,6 @@ class Truth:
         return self.filesystem.lease_error is not None or image.unleased_at > self._retire_began
 
     def _is_over(self, window: Window) -> bool:
-        if window.why == "pulled afresh" and not window.image.follows_retired:
-            return True
         small_ns = min(self.clock.jumped_ns - window.jumped_ns, _FIVE_MINUTES_NS)
         elapsed_ns = max(self.clock.true_ns() - window.true_ns, self.clock.now_ns() - window.wall_ns)
         return elapsed_ns + small_ns >= self._window_ns
@@ -330,6 +359,7 @@ class Truth:
         retired = _RETIRED_PATH.fullmatch(path)
         if retired is not None:
             self._judge_erasing(retired[1])
+            self._pending = path, ""
             return
         self._check(path, path.startswith(_OURS), "removed")
         if not path.startswith(f"{DATA}/{IMAGES}/"):
@@ -348,11 +378,10 @@ class Truth:
     def _judge_erasing(self, path: str) -> None:
         image = self.retired.get(path)
         if image is None or not image.path:
-            return
+            return  # hmret has begun to erase it before
         for hold in self.holds:
             if hold.image is image and not self._is_unleased(image):
                 raise self.chronicle.fail(f"hmret erases {_short(image.key)}, whose {hold.file_name} is open")
-        image.path = ""
 
     # What must be true whenever no deletion is under way.
 
@@ -380,14 +409,12 @@ class Truth:
 
     def dangling(self) -> list[str]:
         """List the tags that hmret should have removed with their image and has not."""
-        tree = self.filesystem.tree(f"{DATA}/{IMAGES}")
         found: list[str] = []
-        for tag, (digest, since) in self.tags.items():
-            image = self.images.get((tag[0], digest))
+        for tag, (digest, since) in self._orphans.items():
+            image = self.images[tag[0], digest]
             path = f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}"
-            if image is not None and not image.is_present and image.follows_retired and path in tree:
-                if since < self._judged_at.get(image.key, 0):
-                    found.append(path)
+            if not image.is_present and since < self._judged_at.get(image.key, 0) and self.filesystem.exists(path):
+                found.append(path)
         return found
 
     def resume(self, filesystem: MemoryFilesystem, *, lost_power: bool) -> None:
@@ -395,8 +422,10 @@ class Truth:
         self.settle()
         self.filesystem = filesystem
         self._pending = None
-        self.unreadable.clear()
         self.leases.clear()
+        self.denied = 0
+        for name in [name for name in self.unreadable if lost_power or name.startswith("denied ")]:
+            del self.unreadable[name]
         if lost_power:
             self._take_stock()
 
@@ -414,15 +443,21 @@ class Truth:
             path = places.get(image.inode, "")
             here = {name for name in image.files if f"{path}/{name}" in tree}
             if path == path_of(image.key):
-                # An erasing that was undone along with its rename; or a pull of which the end was lost.
-                image.path = path
-                image.files = here if image.ready_at is None else image.files
+                self._check(path, image.is_present or here == image.files, "left half of")
+                metadata = self.filesystem.read_file(f"{path}/{METADATA}") if METADATA in here else b""
+                # Of a pull, the end may be lost.
+                image.path, image.files = path, here
+                image.ready_at = image.ready_at if b'"ready"' in metadata else None
                 self.images[image.key] = image
             elif path and here == image.files:
                 image.path = path
                 self.retired[path] = image
             else:
                 image.path = ""
+
+
+def _folder_of(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _tag_of(path: str) -> Tag:

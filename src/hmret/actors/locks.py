@@ -79,7 +79,7 @@ class Locks:
         self._users: Counter[Key] = Counter()
         self._claims: dict[Key, anyio.Event] = {}
         self._used: set[Key] = set()
-        self._leases: dict[str, Lease] = {}
+        self._leases: dict[Use, Lease] = {}
 
     async def run(self) -> None:
         """Serve until closed; locks that are held then are never given to anybody else."""
@@ -162,7 +162,7 @@ class Locks:
         self._users[request.key] += 1
         self._used.add(request.key)
         if request.lease is not None:
-            self._leases[request.lease.id] = request.lease
+            self._leases[request] = request.lease
         request.reply.give(None)
         with anyio.move_on_after(request.seconds):
             await request.ended.wait()
@@ -171,7 +171,7 @@ class Locks:
         if not self._users[request.key]:
             del self._users[request.key]
         if request.lease is not None:
-            del self._leases[request.lease.id]
+            del self._leases[request]
         if request.lease is not None and not request.ended.is_set():
             self._on_expiry(request.lease)
 

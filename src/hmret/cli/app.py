@@ -129,6 +129,7 @@ def _app() -> App:
         version=lambda: metadata.version("hmret"),
         result_action="return_value",
         verbose=False,
+        suppress_keyboard_interrupt=False,
     )
     for name, (target, text) in _COMMANDS.items():
         app.command(target, name=name, help=inspect.cleandoc(text))

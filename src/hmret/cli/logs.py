@@ -70,8 +70,7 @@ def _for_people(record: logging.LogRecord) -> str:
 def _for_programs(record: logging.LogRecord) -> str:
     event, keys = _read(record)
     head = {"timestamp": _time(record), "level": record.levelname.lower(), "event": event}
-    # The default writes what JSON does not know as text; the head comes first and is not replaced.
-    return json.dumps(head | dict(keys) | head, default=str)
+    return json.dumps({**head, **keys}, default=str)
 
 
 def _read(record: logging.LogRecord) -> tuple[str, Mapping[str, object]]:

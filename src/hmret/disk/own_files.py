@@ -1,12 +1,14 @@
 """hmret's own records in `system/hmret/`: what must be known after a restart."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
+import attrs
 import msgspec
 
+from hmret.disk.documents import UnreadableError
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import make_folders, opened, read_file, write_file
 from hmret.disk.layout import OWN
@@ -15,15 +17,20 @@ from hmret.model.errors import DataDirLockedError
 from hmret.model.images import Remembered
 
 __all__ = [
+    "LEASES",
+    "LeaseRecord",
     "load_clock_record",
+    "load_leases",
     "load_remembered",
     "lock_data_dir",
     "save_clock_record",
+    "save_leases",
     "save_remembered",
 ]
 
 _CLOCK = "clock.json"
 _REMEMBERED = "references.json"
+LEASES = "leases.json"
 _LOCK = "lock"
 _MODE = 0o700
 
@@ -35,6 +42,21 @@ class _Memory(msgspec.Struct, gc=False):
     image: str
     digests: list[str]
     created_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class LeaseRecord:
+    """A lease that survives a restart."""
+
+    id: str
+    repository: str
+    digest: str
+    owner: str
+    reason: str
+    ttl_ns: int
+    """How long it was last granted for, in nanoseconds."""
+    expires_at_ns: int
+    """Wall clock, nanoseconds since the epoch."""
 
 
 class _Clock(msgspec.Struct, gc=False):
@@ -117,6 +139,30 @@ def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord)
     """
     document = _Clock(record.boot_id, record.boot_ns, record.wall_ns, record.suspended_until_boot_ns)
     _save(filesystem, data_fd, _CLOCK, msgspec.json.encode(document), durable=False)
+
+
+def load_leases(filesystem: Filesystem, data_fd: int) -> list[LeaseRecord]:
+    """Read the durable leases.
+
+    Raises:
+        UnreadableError: they are on record and cannot be told; nobody then knows what they cover.
+        OSError: the record cannot be read.
+    """
+    try:
+        return msgspec.json.decode(read_file(filesystem, f"{OWN}/{LEASES}", data_fd), type=list[LeaseRecord])
+    except FileNotFoundError:
+        return []
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise UnreadableError(" ".join(str(error).split())) from None
+
+
+def save_leases(filesystem: Filesystem, data_fd: int, leases: Iterable[LeaseRecord]) -> None:
+    """Write the durable leases, durably.
+
+    Raises:
+        OSError: they could not be written.
+    """
+    _save(filesystem, data_fd, LEASES, msgspec.json.encode(list(leases)))
 
 
 def _save(filesystem: Filesystem, data_fd: int, name: str, content: bytes, *, durable: bool = True) -> None:

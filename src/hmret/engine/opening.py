@@ -6,10 +6,10 @@ lock on the data directory.
 """
 
 import logging
-import math
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -18,22 +18,22 @@ import attrs
 from hmret.actors.deleter import Deleter
 from hmret.actors.journal_keeper import JournalKeeper
 from hmret.actors.locks import Lease, Locks
-from hmret.actors.mailbox import Mailbox
 from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
 from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.own_files import lock_data_dir
 from hmret.engine.deleting import Deleting
+from hmret.engine.inspection import Inspection
+from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook
-from hmret.engine.retention import Inspection, Retention, SweepRequest
+from hmret.engine.retention import Retention
+from hmret.engine.schedule import Schedule
 from hmret.engine.surroundings import Surroundings
 from hmret.engine.sweeping import Sweeping
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
-from hmret.model.report import SweepError, SweepReport, SweepStatus
-from hmret.model.times import datetime_of
 
 __all__ = ["open_engine", "open_inspection", "open_retention"]
 
@@ -96,29 +96,23 @@ async def open_engine(
 ) -> AsyncIterator[Retention]:
     """Open the engine as `open_retention` does, on surroundings of choice; unscheduled, it sweeps only when asked."""
     filesystem = surroundings.filesystem
-    data_fd = open_data_dir(filesystem, config)
-    failure: Exception | None = None
-    try:
-        lock_fd = lock_data_dir(filesystem, data_fd, config.data_dir)
-        try:
-            actors = _make_actors(config, surroundings, data_fd, sources, read_files=metadata_files)
-            async with anyio.create_task_group() as tasks:
-                actors.start(tasks)
-                try:
-                    async with _sweeping(config, surroundings, actors, scheduled=scheduled) as retention:
-                        try:
-                            yield retention
-                        except Exception as error:  # noqa: BLE001 - the block's own, raised again as it is below
-                            failure = error
-                finally:
-                    actors.deleter.stop_early()
-                    actors.close()
-        finally:
-            filesystem.close(lock_fd)
-    finally:
-        filesystem.close(data_fd)
-    if failure is not None:
-        raise failure
+    with ExitStack() as stack:
+        data_fd = _open_data_dir(filesystem, config)
+        stack.callback(filesystem.close, data_fd)
+        stack.callback(filesystem.close, lock_data_dir(filesystem, data_fd, config.data_dir))
+        actors = _make_actors(config, surroundings, data_fd, sources, read_files=metadata_files)
+        async with _running(actors) as tasks:
+            inspection = await _inspect(config, surroundings, actors, data_fd, tasks)
+            recovery = await actors.deleter.recover()
+            await inspection.sweeping.tell_recovery(recovery, surroundings.clock.now_ns())
+            schedule = Schedule(config, inspection.sweeping)
+            tasks.start_soon(partial(schedule.run, periodic=scheduled))
+            mailboxes = {name: getattr(actors, name) for name in attrs.fields_dict(_Actors)}
+            try:
+                yield Retention(inspection, actors.states, schedule, {"sweeps": schedule, **mailboxes})
+            finally:
+                actors.deleter.stop_early()
+                await schedule.stop()
 
 
 @asynccontextmanager
@@ -129,25 +123,43 @@ async def open_inspection(
     sources: Sequence[ReferenceSource] = (),
 ) -> AsyncIterator[Inspection]:
     """Open a data directory to look at it only: takes no lock, recovers nothing, writes nothing."""
-    data_fd = open_data_dir(surroundings.filesystem, config)
+    with ExitStack() as stack:
+        data_fd = _open_data_dir(surroundings.filesystem, config)
+        stack.callback(surroundings.filesystem.close, data_fd)
+        actors = _make_actors(config, surroundings, data_fd, sources, read_files=True)
+        async with _running(actors) as tasks:
+            yield await _inspect(config, surroundings, actors, data_fd, tasks)
+
+
+@asynccontextmanager
+async def _running(actors: _Actors) -> AsyncIterator[anyio.abc.TaskGroup]:
+    """Run the actors while the block lasts; an error of the block comes out as it is, not in a group."""
     failure: Exception | None = None
     try:
-        actors = _make_actors(config, surroundings, data_fd, sources, read_files=True)
         async with anyio.create_task_group() as tasks:
             actors.start(tasks)
             try:
-                yield await _inspect(config, surroundings, actors)
+                yield tasks
             except Exception as error:  # noqa: BLE001 - the block's own, raised again as it is below
                 failure = error
             finally:
                 actors.close()
-    finally:
-        surroundings.filesystem.close(data_fd)
+                tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise _sole(group) from None
     if failure is not None:
         raise failure
 
 
-def open_data_dir(filesystem: Filesystem, config: RetentionConfig) -> int:
+def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Take an error out of groups that hold nothing else."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _open_data_dir(filesystem: Filesystem, config: RetentionConfig) -> int:
     """Open the data directory.
 
     Raises:
@@ -193,78 +205,18 @@ def _tell_expiry(lease: Lease) -> None:
     )
 
 
-async def _inspect(config: RetentionConfig, surroundings: Surroundings, actors: _Actors) -> Inspection:
+async def _inspect(
+    config: RetentionConfig,
+    surroundings: Surroundings,
+    actors: _Actors,
+    data_fd: int,
+    tasks: anyio.abc.TaskGroup,
+) -> Inspection:
+    """Put together what looks at a data directory; returns once the leases on record are held."""
+    leases = LeaseBook(actors.locks, surroundings, data_fd, _tell_expiry)
+    await tasks.start(leases.run)
     overlook = Overlook(config, actors.scanner, actors.references, actors.states, surroundings.threads)
     record = await actors.states.load_clock()
     deleting = Deleting(overlook, actors.locks, actors.deleter)
-    sweeping = Sweeping(overlook, deleting, actors.journal, surroundings.clock, record)
+    sweeping = Sweeping(overlook, deleting, leases, actors.journal, surroundings.clock, record)
     return Inspection(sweeping, actors.scanner)
-
-
-@asynccontextmanager
-async def _sweeping(
-    config: RetentionConfig, surroundings: Surroundings, actors: _Actors, *, scheduled: bool
-) -> AsyncIterator[Retention]:
-    """Recover, then sweep in the background, and at the end stop after the image in hand."""
-    inspection = await _inspect(config, surroundings, actors)
-    recovery = await actors.deleter.recover()
-    await inspection.sweeping.tell_recovery(recovery, surroundings.clock.now_ns())
-    requests: Mailbox[SweepRequest] = Mailbox()
-    retention = Retention(
-        inspection,
-        actors.states,
-        requests,
-        {
-            "sweeps": requests,
-            "locks": actors.locks,
-            "scanner": actors.scanner,
-            "references": actors.references,
-            "states": actors.states,
-            "deleter": actors.deleter,
-            "journal": actors.journal,
-        },
-    )
-
-    async def sweep(_request: SweepRequest) -> SweepReport:
-        if not config.active:
-            now = datetime_of(surroundings.clock.now_ns())
-            return SweepReport(status=SweepStatus.DISABLED, started_at=now, duration_seconds=0.0)
-        retention.begin_sweep()
-        report = await _sweep_or_report(inspection.sweeping)
-        retention.end_sweep(report)
-        return report
-
-    async def sweep_on_schedule() -> None:
-        interval = config.sweep_interval.total_seconds()
-        begin = anyio.current_time()
-        while True:
-            await retention.sweep()
-            # Sweeps that took longer than the interval are not made up for.
-            missed = math.floor((anyio.current_time() - begin) / interval) + 1
-            begin += missed * interval
-            await anyio.sleep_until(begin)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(requests.serve_in_turn, sweep)
-        if scheduled and config.active:
-            tasks.start_soon(sweep_on_schedule)
-        try:
-            yield retention
-        finally:
-            actors.deleter.stop_early()
-            tasks.cancel_scope.cancel()
-
-
-async def _sweep_or_report(sweeping: Sweeping) -> SweepReport:
-    """Sweep; what nobody foresaw becomes a report, and the next sweep tries again."""
-    started_ns = sweeping.clock.now_ns()
-    try:
-        return await sweeping.sweep()
-    except Exception as error:  # noqa: BLE001 - the boundary: one sweep's failure must not end the engine
-        log_event(logging.ERROR, "sweep_failed", error=f"{type(error).__name__}: {error}")
-        return SweepReport(
-            status=SweepStatus.ERROR,
-            started_at=datetime_of(started_ns),
-            duration_seconds=(sweeping.clock.now_ns() - started_ns) / 1e9,
-            errors=(SweepError(path="", error=f"{type(error).__name__}: {error}"),),
-        )

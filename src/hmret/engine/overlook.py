@@ -46,6 +46,7 @@ class Overlook:
         self,
         *,
         leases: Sequence[Lease] = (),
+        lease_fault: tuple[str, str] | None = None,
         clock_fault: str | None = None,
         backing_off: AbstractSet[Key] = frozenset(),
     ) -> Survey:
@@ -78,7 +79,7 @@ class Overlook:
                 remembered=collected.remembered,
                 link_times=link_times,
                 leased=frozenset(lease.key for lease in leases),
-                suspensions=tuple(self._suspensions(scan, collected, clock_fault)),
+                suspensions=tuple(self._suspensions(scan, collected, lease_fault, clock_fault)),
                 unlisted=("",) if scan.is_absent else tuple(path for path, _ in scan.unlisted),
                 unread_sources=collected.unread_sources,
                 backing_off=backing_off,
@@ -103,9 +104,18 @@ class Overlook:
         ]
 
     def _suspensions(
-        self, scan: ScanResult, collected: Collected, clock_fault: str | None
+        self,
+        scan: ScanResult,
+        collected: Collected,
+        lease_fault: tuple[str, str] | None,
+        clock_fault: str | None,
     ) -> list[Suspension]:
         causes = self.reference_suspensions(collected.unreadable)
+        if lease_fault is not None:
+            path, problem = lease_fault
+            remedy = "remove it once you know that no lease on record matters, and start again"
+            where = self._absolute(path)
+            causes.append(Suspension(Cause.UNREADABLE_REFERENCE, where, f"{problem}; {remedy}"))
         if clock_fault is not None:
             remedy = "check the time; deletion resumes by itself one hour after the clock has settled"
             causes.append(Suspension(Cause.CLOCK_JUMP, "", f"{clock_fault}; {remedy}"))

@@ -5,28 +5,26 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import anyio
 import attrs
 
-from hmret.actors.locks import Lease, Locks
-from hmret.actors.mailbox import Mailbox, Request
-from hmret.actors.scanner import Scanner
+from hmret.actors.locks import Lease
 from hmret.actors.state_keeper import StateKeeper
-from hmret.disk.clock import Clock
-from hmret.disk.layout import DIGEST_HEX, digest_of
-from hmret.engine.sweeping import Sweeping
+from hmret.disk.own_files import LeaseRecord
+from hmret.engine.inspection import Inspection, named_image
+from hmret.engine.schedule import Schedule
 from hmret.engine.tally import journal_entry
-from hmret.model.clock_watch import watch_clock
-from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
+from hmret.model.errors import ImageNotFoundError
 from hmret.model.images import Key
 from hmret.model.planning import Plan, Verdict
-from hmret.model.references import ImageReference, parse_reference
+from hmret.model.references import ImageReference
 from hmret.model.report import MarkedUsed, SweepReport
 from hmret.model.times import datetime_of, timedelta_nanoseconds
 
-__all__ = ["HasMailbox", "Inspection", "Leased", "Retention", "Statistics", "SweepRequest"]
+__all__ = ["HasMailbox", "Leased", "Retention", "Statistics"]
 
 
 class HasMailbox(Protocol):
@@ -47,6 +45,8 @@ class Leased:
     digest: str
     expires_at: datetime | None
     """None: the lease ends with its block."""
+    owner: str = ""
+    reason: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -70,83 +70,14 @@ class Statistics:
     """Messages that wait in each actor's mailbox."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
-class SweepRequest(Request[SweepReport]):
-    """Asks for a sweep of its own."""
-
-
-@attrs.frozen(eq=False)
-class Inspection:
-    """Looks without touching: what a sweep would do, and why."""
-
-    sweeping: Sweeping
-    scanner: Scanner
-
-    @property
-    def locks(self) -> Locks:
-        """The lock actor."""
-        return self.sweeping.deleting.locks
-
-    @property
-    def clock(self) -> Clock:
-        """Where the time comes from."""
-        return self.sweeping.clock
-
-    async def plan(self, at: datetime | None = None) -> Plan:
-        """Make the plan that a sweep would follow now, or at another time, if nothing else changes until then.
-
-        Raises:
-            EngineClosedError: the engine has stopped.
-            ValueError: `at` has no time zone.
-        """
-        reading = self.clock.read()
-        _, clock_fault = watch_clock(self.sweeping.clock_record, reading)
-        overlook = self.sweeping.overlook
-        survey = await overlook.survey(
-            leases=await self.locks.leases(),
-            clock_fault=clock_fault,
-            backing_off=self.sweeping.deleting.backoff.waiting(reading.boot_ns),
-        )
-        return await overlook.decide(survey, datetime_of(reading.wall_ns) if at is None else at)
-
-    async def explain(self, image: str, digest: str | None = None) -> Verdict:
-        """Tell what a sweep would do now with one image, and everything that holds against its deletion.
-
-        Raises:
-            InvalidReferenceError: the text is no reference.
-            ImageNotFoundError: the image is not here.
-            EngineClosedError: the engine has stopped.
-        """
-        repository, found = await self.resolve(_named(image, digest), image)
-        verdict = (await self.plan()).verdict(repository, found)
-        if verdict is None:
-            raise ImageNotFoundError(f"{image}: not in the cache")
-        return verdict
-
-    async def resolve(self, named: ImageReference, text: str) -> Key:
-        """Find the image that a reference names now."""
-        if named.digest is not None:
-            return named.repository, named.digest
-        digest = await self.scanner.resolve_tag(named.repository, named.tag or "latest")
-        if digest is None:
-            raise ImageNotFoundError(f"{text}: not in the cache")
-        return named.repository, digest
-
-
 @attrs.define(eq=False)
 class Retention:
     """The open engine; made by `open_retention`."""
 
     _inspection: Inspection
     _states: StateKeeper
-    _sweeps: Mailbox[SweepRequest]
+    _schedule: Schedule
     _mailboxes: Mapping[str, "HasMailbox"]
-    _is_sweeping: bool = attrs.field(default=False, init=False)
-    _reports: int = attrs.field(default=0, init=False)
-    _deleted_images: int = attrs.field(default=0, init=False)
-    _deleted_bytes: int = attrs.field(default=0, init=False)
-    _failed_deletes: int = attrs.field(default=0, init=False)
-    _last_report: SweepReport | None = attrs.field(default=None, init=False)
 
     async def mark_used(self, image: str, digest: str | None = None) -> MarkedUsed:
         """Say that an image is about to be used: it is here now, and stays for at least its window from now.
@@ -160,7 +91,7 @@ class Retention:
             EngineClosedError: the engine has stopped.
             OSError: its timer could not be cleared, so nothing is promised.
         """
-        named = _named(image, digest)
+        named = named_image(image, digest)
         used = None
         while used is None:
             key = await self._inspection.resolve(named, image)
@@ -187,7 +118,7 @@ class Retention:
         """
         if ttl is not None and ttl <= timedelta(0):
             raise ValueError(f"ttl must be more than zero, got {ttl}")
-        named = _named(image, digest)
+        named = named_image(image, digest)
         while True:
             key = await self._inspection.resolve(named, image)
             expires_ns = None
@@ -207,7 +138,7 @@ class Retention:
                     continue
                 await self._note_use(await self._confirm(key, image))
                 expires_at = None if expires_ns is None else datetime_of(expires_ns)
-                yield Leased(lease.id, *key, expires_at)
+                yield Leased(lease.id, *key, expires_at, owner, reason)
                 return
 
     async def sweep(self) -> SweepReport:
@@ -216,7 +147,7 @@ class Retention:
         Raises:
             EngineClosedError: the engine has stopped.
         """
-        return await self._sweeps.ask(SweepRequest())
+        return await self._schedule.sweep()
 
     async def plan(self, at: datetime | None = None) -> Plan:
         """Make the plan that a sweep would follow now, or at another time; changes nothing.
@@ -239,30 +170,64 @@ class Retention:
 
     def statistics(self) -> Statistics:
         """Tell the engine in numbers; never waits."""
+        schedule = self._schedule
         return Statistics(
-            sweeping=self._is_sweeping,
+            sweeping=schedule.is_sweeping,
             images_seen=self._inspection.scanner.images_seen,
-            sweeps=self._reports,
-            deleted_images=self._deleted_images,
-            deleted_bytes=self._deleted_bytes,
-            failed_deletes=self._failed_deletes,
-            last_report=self._last_report,
+            sweeps=schedule.reports,
+            deleted_images=schedule.deleted_images,
+            deleted_bytes=schedule.deleted_bytes,
+            failed_deletes=schedule.failed_deletes,
+            last_report=schedule.last_report,
             leases_offered=self._inspection.sweeping.deleting.leases_offered,
             waiting={name: mailbox.waiting for name, mailbox in self._mailboxes.items()},
         )
 
-    def begin_sweep(self) -> None:
-        """Note that a sweep begins."""
-        self._is_sweeping = True
+    async def grant_lease(
+        self, image: str, digest: str | None = None, *, owner: str, reason: str, ttl: timedelta
+    ) -> Leased:
+        """Keep an image from deletion for `ttl`, over restarts too; implies `mark_used`.
 
-    def end_sweep(self, report: SweepReport) -> None:
-        """Note what a sweep did."""
-        self._is_sweeping = False
-        self._reports += 1
-        self._deleted_images += report.deleted_images
-        self._deleted_bytes += report.deleted_bytes
-        self._failed_deletes += report.failed_deletes
-        self._last_report = report
+        Raises:
+            as `lease`; OSError: the lease could not be recorded, so it is not granted.
+        """
+        named = named_image(image, digest)
+        while True:
+            key = await self._inspection.resolve(named, image)
+            try:
+                return _leased(
+                    await self._inspection.sweeping.leases.grant(
+                        key, owner, reason, ttl, partial(self._confirm_named, named, key, image)
+                    )
+                )
+            except _TagMovedError:
+                continue
+
+    async def renew_lease(self, lease_id: str, ttl: timedelta) -> Leased:
+        """Let a granted lease last for `ttl` from now.
+
+        Raises:
+            KeyError: there is no such lease, or it has expired.
+            ValueError: `ttl` is not more than zero.
+        """
+        return _leased(await self._inspection.sweeping.leases.renew(lease_id, ttl))
+
+    async def end_lease(self, lease_id: str) -> None:
+        """End a granted lease.
+
+        Raises:
+            KeyError: there is no such lease, or it has expired.
+        """
+        await self._inspection.sweeping.leases.end(lease_id)
+
+    def granted_leases(self) -> tuple[Leased, ...]:
+        """List the granted leases, by when they expire."""
+        return tuple(_leased(record) for record in self._inspection.sweeping.leases.list())
+
+    async def _confirm_named(self, named: ImageReference, key: Key, text: str) -> None:
+        if not await self._still_names(named, key):
+            raise _TagMovedError
+        await self._note_use(await self._confirm(key, text))
 
     async def _still_names(self, named: ImageReference, key: Key) -> bool:
         """Tell whether a tag still points to the image whose lock we now have."""
@@ -296,16 +261,16 @@ class Retention:
         return MarkedUsed(*key, cleared=cleared > 0)
 
 
-def _named(image: str, digest: str | None) -> ImageReference:
-    """Read what a caller names; a digest may come with or without `sha256:`.
+class _TagMovedError(Exception):
+    """A tag moved between the moment it was resolved and the moment its image was locked."""
 
-    Raises:
-        InvalidReferenceError: it is no reference.
-    """
-    named = parse_reference(image)
-    if digest is None:
-        return named
-    hexadecimal = digest.removeprefix("sha256:")
-    if not DIGEST_HEX.fullmatch(hexadecimal):
-        raise InvalidReferenceError(f"not a digest: {digest[:100]!r}")
-    return ImageReference(named.repository, None, digest_of(hexadecimal))
+
+def _leased(record: LeaseRecord) -> Leased:
+    return Leased(
+        record.id,
+        record.repository,
+        record.digest,
+        datetime_of(record.expires_at_ns),
+        record.owner,
+        record.reason,
+    )

@@ -10,6 +10,7 @@ from hmret.actors.journal_keeper import JournalKeeper
 from hmret.disk.clock import Clock
 from hmret.engine.batches import batches
 from hmret.engine.deleting import Deleting
+from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook, Survey
 from hmret.engine.tally import Tally, journal_entry
@@ -44,6 +45,7 @@ class Sweeping:
 
     overlook: Overlook
     deleting: Deleting
+    leases: LeaseBook
     journal: JournalKeeper
     clock: Clock
     clock_record: ClockRecord | None
@@ -61,16 +63,21 @@ class Sweeping:
             await self.tell_recovery(recovery, now_ns)
         survey = await self.overlook.survey(
             leases=await self.deleting.locks.leases(),
+            lease_fault=self.leases.fault,
             clock_fault=clock_fault,
             backing_off=self.deleting.backoff.waiting(reading.boot_ns),
         )
         plan = await self.overlook.decide(survey, now)
         tally = Tally(now_ns, list(plan.suspended))
-        await self._keep_states(plan, tally)
-        if not tally.suspended:
-            await self.deleting.delete(plan.deletions, reading.boot_ns, tally)
-        self._tell_oddities(survey, tally)
-        await self.journal.append(tally.take_entries())
+        try:
+            await self._keep_states(plan, tally)
+            if not tally.suspended:
+                await self.deleting.delete(plan.deletions, reading.boot_ns, tally)
+            self._tell_oddities(survey, tally)
+        finally:
+            # What was done is written down, also where a stop or an error cuts the sweep short.
+            with anyio.CancelScope(shield=True):
+                await self.journal.append(tally.take_entries())
         self.deleting.backoff.forget_all_but(survey.inventory.holds)
         return tally.report(plan, (self.clock.read().boot_ns - reading.boot_ns) / SECOND)
 

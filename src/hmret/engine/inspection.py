@@ -1,0 +1,94 @@
+"""Looking without touching: what a sweep would do, and why."""
+
+from datetime import datetime
+
+import attrs
+
+from hmret.actors.locks import Locks
+from hmret.actors.scanner import Scanner
+from hmret.disk.clock import Clock
+from hmret.disk.layout import DIGEST_HEX, digest_of
+from hmret.engine.sweeping import Sweeping
+from hmret.model.clock_watch import watch_clock
+from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
+from hmret.model.images import Key
+from hmret.model.planning import Plan
+from hmret.model.references import ImageReference, parse_reference
+from hmret.model.times import datetime_of
+from hmret.model.verdicts import Verdict
+
+__all__ = ["Inspection", "named_image"]
+
+
+@attrs.frozen(eq=False)
+class Inspection:
+    """Looks without touching: what a sweep would do, and why."""
+
+    sweeping: Sweeping
+    scanner: Scanner
+
+    @property
+    def locks(self) -> Locks:
+        """The lock actor."""
+        return self.sweeping.deleting.locks
+
+    @property
+    def clock(self) -> Clock:
+        """Where the time comes from."""
+        return self.sweeping.clock
+
+    async def plan(self, at: datetime | None = None) -> Plan:
+        """Make the plan that a sweep would follow now, or at another time, if nothing else changes until then.
+
+        Raises:
+            EngineClosedError: the engine has stopped.
+            ValueError: `at` has no time zone.
+        """
+        reading = self.clock.read()
+        _, clock_fault = watch_clock(self.sweeping.clock_record, reading)
+        overlook = self.sweeping.overlook
+        survey = await overlook.survey(
+            leases=await self.locks.leases(),
+            lease_fault=self.sweeping.leases.fault,
+            clock_fault=clock_fault,
+            backing_off=self.sweeping.deleting.backoff.waiting(reading.boot_ns),
+        )
+        return await overlook.decide(survey, datetime_of(reading.wall_ns) if at is None else at)
+
+    async def explain(self, image: str, digest: str | None = None) -> Verdict:
+        """Tell what a sweep would do now with one image, and everything that holds against its deletion.
+
+        Raises:
+            InvalidReferenceError: the text is no reference.
+            ImageNotFoundError: the image is not here.
+            EngineClosedError: the engine has stopped.
+        """
+        repository, found = await self.resolve(named_image(image, digest), image)
+        verdict = (await self.plan()).verdict(repository, found)
+        if verdict is None:
+            raise ImageNotFoundError(f"{image}: not in the cache")
+        return verdict
+
+    async def resolve(self, named: ImageReference, text: str) -> Key:
+        """Find the image that a reference names now."""
+        if named.digest is not None:
+            return named.repository, named.digest
+        digest = await self.scanner.resolve_tag(named.repository, named.tag or "latest")
+        if digest is None:
+            raise ImageNotFoundError(f"{text}: not in the cache")
+        return named.repository, digest
+
+
+def named_image(image: str, digest: str | None) -> ImageReference:
+    """Read what a caller names: a reference, or a digest beside it, which then counts. A digest may come with or without `sha256:`.
+
+    Raises:
+        InvalidReferenceError: it is no reference.
+    """
+    named = parse_reference(image)
+    if digest is None:
+        return named
+    hexadecimal = digest.removeprefix("sha256:")
+    if not DIGEST_HEX.fullmatch(hexadecimal):
+        raise InvalidReferenceError(f"not a digest: {digest[:100]!r}")
+    return ImageReference(named.repository, None, digest_of(hexadecimal))

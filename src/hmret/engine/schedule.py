@@ -1,0 +1,103 @@
+"""When sweeps happen: one at the start, one every interval, one for whoever asks; never two at a time."""
+
+import logging
+import math
+
+import anyio
+import attrs
+
+from hmret.actors.mailbox import Mailbox, Request
+from hmret.engine.log import log_event
+from hmret.engine.sweeping import Sweeping
+from hmret.model.config import RetentionConfig
+from hmret.model.report import SweepError, SweepReport, SweepStatus
+from hmret.model.times import SECOND, datetime_of
+
+__all__ = ["Schedule", "SweepRequest"]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class SweepRequest(Request[SweepReport]):
+    """Asks for a sweep of its own."""
+
+
+class Schedule:
+    """The task that sweeps."""
+
+    def __init__(self, config: RetentionConfig, sweeping: Sweeping) -> None:
+        self._mailbox: Mailbox[SweepRequest] = Mailbox()
+        self._config = config
+        self._sweeping = sweeping
+        self._scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+        self.is_sweeping = False
+        self.reports = 0
+        """Sweeps that have ended."""
+        self.deleted_images = 0
+        self.deleted_bytes = 0
+        self.failed_deletes = 0
+        self.last_report: SweepReport | None = None
+
+    async def run(self, *, periodic: bool) -> None:
+        """Sweep whenever asked and, if `periodic` and switched on, at once and then every interval."""
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._mailbox.serve_in_turn, self._sweep)
+                    if periodic and self._config.active:
+                        tasks.start_soon(self._ask_periodically)
+        finally:
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """Cancel the sweep that runs, and wait until it has let go of the image in hand."""
+        self._scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await self._ended.wait()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait in the mailbox."""
+        return self._mailbox.waiting
+
+    async def sweep(self) -> SweepReport:
+        """Carry out one sweep; if one runs already, wait for that and then have an own one."""
+        return await self._mailbox.ask(SweepRequest())
+
+    async def _ask_periodically(self) -> None:
+        interval = self._config.sweep_interval.total_seconds()
+        begin = anyio.current_time()
+        while True:
+            await self.sweep()
+            # Sweeps that took longer than the interval are not made up for.
+            missed = math.floor((anyio.current_time() - begin) / interval) + 1
+            begin += missed * interval
+            await anyio.sleep_until(begin)
+
+    async def _sweep(self, _request: SweepRequest) -> SweepReport:
+        started_ns = self._sweeping.clock.now_ns()
+        if not self._config.active:
+            return SweepReport(
+                status=SweepStatus.DISABLED, started_at=datetime_of(started_ns), duration_seconds=0.0
+            )
+        self.is_sweeping = True
+        try:
+            report = await self._sweeping.sweep()
+        except Exception as error:  # noqa: BLE001 - the boundary: one sweep's failure must not end the engine
+            # What nobody foresaw becomes a report, and the next sweep tries again.
+            detail = f"{type(error).__name__}: {error}"
+            log_event(logging.ERROR, "sweep_failed", error=detail)
+            report = SweepReport(
+                status=SweepStatus.ERROR,
+                started_at=datetime_of(started_ns),
+                duration_seconds=(self._sweeping.clock.now_ns() - started_ns) / SECOND,
+                errors=(SweepError(path="", error=detail),),
+            )
+        finally:
+            self.is_sweeping = False
+        self.reports += 1
+        self.deleted_images += report.deleted_images
+        self.deleted_bytes += report.deleted_bytes
+        self.failed_deletes += report.failed_deletes
+        self.last_report = report
+        return report
