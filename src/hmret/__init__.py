@@ -1,33 +1,40 @@
-"""Image retention for hypervisor hosts: deletes what nothing has used for long, and never what something needs."""
+"""Image retention for hypervisor hosts: deletes what nothing has used for long, and never what something needs.
 
-from hmret.actors.reference_collector import ReferenceSource
-from hmret.engine.opening import open_retention
-from hmret.engine.retention import Leased, Retention, Statistics
-from hmret.model.config import AutoDelete, RetentionConfig
-from hmret.model.errors import (
-    ConfigError,
-    DataDirLockedError,
-    EngineClosedError,
-    HmretError,
-    ImageNotFoundError,
-    InvalidReferenceError,
-)
-from hmret.model.images import (
-    Cause,
-    Image,
-    Inventory,
-    Reference,
-    Remembered,
-    Repository,
-    SharedDisk,
-    Suspension,
-)
-from hmret.model.patterns import Patterns, compile_patterns
-from hmret.model.planning import Action, Plan, Reason, Summary, Verdict, plan
-from hmret.model.policy import Policy
-from hmret.model.protection import StaleReference
-from hmret.model.references import ImageReference, parse_reference
-from hmret.model.report import DeletedImage, MarkedUsed, SweepError, SweepReport, SweepStatus
+Names are loaded when they are first used: a command line that only prints its help need not load an engine.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hmret.actors.reference_collector import ReferenceSource
+    from hmret.engine.opening import open_retention
+    from hmret.engine.retention import Leased, Retention, Statistics
+    from hmret.model.config import AutoDelete, RetentionConfig
+    from hmret.model.errors import (
+        ConfigError,
+        DataDirLockedError,
+        EngineClosedError,
+        HmretError,
+        ImageNotFoundError,
+        InvalidReferenceError,
+    )
+    from hmret.model.images import (
+        Cause,
+        Image,
+        Inventory,
+        Reference,
+        Remembered,
+        Repository,
+        SharedDisk,
+        Suspension,
+    )
+    from hmret.model.patterns import Patterns, compile_patterns
+    from hmret.model.planning import Action, Plan, Reason, Summary, Verdict, plan
+    from hmret.model.policy import Policy
+    from hmret.model.protection import StaleReference
+    from hmret.model.references import ImageReference, parse_reference
+    from hmret.model.report import DeletedImage, MarkedUsed, SweepError, SweepReport, SweepStatus
 
 __all__ = [
     "Action",
@@ -69,3 +76,58 @@ __all__ = [
     "parse_reference",
     "plan",
 ]
+
+_HOMES = {
+    "ReferenceSource": "hmret.actors.reference_collector",
+    "open_retention": "hmret.engine.opening",
+    "Leased": "hmret.engine.retention",
+    "Retention": "hmret.engine.retention",
+    "Statistics": "hmret.engine.retention",
+    "AutoDelete": "hmret.model.config",
+    "RetentionConfig": "hmret.model.config",
+    "ConfigError": "hmret.model.errors",
+    "DataDirLockedError": "hmret.model.errors",
+    "EngineClosedError": "hmret.model.errors",
+    "HmretError": "hmret.model.errors",
+    "ImageNotFoundError": "hmret.model.errors",
+    "InvalidReferenceError": "hmret.model.errors",
+    "Cause": "hmret.model.images",
+    "Image": "hmret.model.images",
+    "Inventory": "hmret.model.images",
+    "Reference": "hmret.model.images",
+    "Remembered": "hmret.model.images",
+    "Repository": "hmret.model.images",
+    "SharedDisk": "hmret.model.images",
+    "Suspension": "hmret.model.images",
+    "Patterns": "hmret.model.patterns",
+    "compile_patterns": "hmret.model.patterns",
+    "Action": "hmret.model.planning",
+    "Plan": "hmret.model.planning",
+    "Reason": "hmret.model.planning",
+    "Summary": "hmret.model.planning",
+    "Verdict": "hmret.model.planning",
+    "plan": "hmret.model.planning",
+    "Policy": "hmret.model.policy",
+    "StaleReference": "hmret.model.protection",
+    "ImageReference": "hmret.model.references",
+    "parse_reference": "hmret.model.references",
+    "DeletedImage": "hmret.model.report",
+    "MarkedUsed": "hmret.model.report",
+    "SweepError": "hmret.model.report",
+    "SweepReport": "hmret.model.report",
+    "SweepStatus": "hmret.model.report",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a name from the module where it lives, once."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return [*globals(), *(name for name in __all__ if name not in globals())]

@@ -1054,11 +1054,13 @@ async def test_whoever_waits_for_a_sweep_when_the_engine_ends_is_refused(
 ) -> None:
     source = FakeSource(gate=anyio.Event())
     with anyio.fail_after(10):
-        async with asking(Retention.sweep, Retention.sweep) as begin:
-            async with open_engine(
+        async with (
+            asking(Retention.sweep, Retention.sweep) as begin,
+            open_engine(
                 make_config(filesystem), surroundings, sources=[source], scheduled=False
-            ) as retention:
-                askers = await begin(retention)
+            ) as retention,
+        ):
+            askers = await begin(retention)
     assert all(asker.is_refused for asker in askers)
 
 
@@ -1124,8 +1126,10 @@ async def test_the_engine_ends_while_a_lease_is_held(
 # On a real disk, in real threads.
 
 
-def open_real(path: Path, **settings: timedelta) -> AbstractAsyncContextManager[Retention]:
-    return hmret.open_retention(make_config(path, **settings))
+def open_real(
+    path: Path, sweep_interval: timedelta = timedelta(minutes=1)
+) -> AbstractAsyncContextManager[Retention]:
+    return hmret.open_retention(make_config(path, sweep_interval=sweep_interval))
 
 
 async def test_a_real_directory_is_swept(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ __all__ = ["Disturbance", "Weather"]
 _CHANGES = frozenset({"rename", "unlink", "rmdir", "symlink", "mkdir", "write", "fsync"})
 _DELICATE = frozenset({"rename", "take_lease", "ask_lease", "readlink", "unlink", "symlink"})
 _IN_HAND = re.compile(rf"{DATA}/{IMAGES}/(.+)/([0-9a-f]{{64}})(?:/.*| -> .*)?")
-_TAG = re.compile(rf"{DATA}/{IMAGES}/(.+)/([^/]+)")
 _ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES)
 
 
@@ -93,7 +92,7 @@ class Disturbance:
             self._truth.chronicle.tell(f"CRASH before {call.name} {call.path}")
             self.has_crashed = True
             raise Crash(call.name)
-        if rng.random() < weather.error * (3 if call.name == "take_lease" else 1):
+        if call.name != "close" and rng.random() < weather.error * (3 if call.name == "take_lease" else 1):
             code = rng.choice(_ERRORS)
             self._truth.chronicle.tell(f"ERROR {errno.errorcode[code]} from {call.name} {call.path}")
             self._truth.forgive(call)

@@ -5,15 +5,27 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import anyio
+import attrs
 import trio
 
 from hmret.engine.retention import Retention
 from hmret.model.errors import EngineClosedError, ImageNotFoundError
 from hmret.model.images import Key
 from simulation.hypeman import Hypeman, Work
-from simulation.truth import Pulled, Truth
+from simulation.truth import Pulled, Tag, Truth
 
 __all__ = ["Embedder"]
+
+
+@attrs.frozen
+class Expected:
+    """What an answer must be about, as long as this stays as it is."""
+
+    image: Pulled
+    tag: Tag
+    link: tuple[str, int] | None
+    """What the tag was, where one was named."""
+    began: int
 
 
 class Embedder:
@@ -44,7 +56,9 @@ class Embedder:
         calls = (self._mark, self._mark, self._lease, self._lease, self._ask)
         while True:
             await trio.sleep(self._rng.expovariate(1 / self._slow))
-            patience = self._rng.choice((trio.CancelScope(), trio.CancelScope(deadline=trio.current_time() + 0.01)))
+            patience = self._rng.choice(
+                (trio.CancelScope(), trio.CancelScope(deadline=trio.current_time() + 0.01))
+            )
             try:
                 with patience:
                     await self._rng.choice(calls)(retention)
@@ -60,9 +74,9 @@ class Embedder:
         try:
             used = await retention.mark_used(text, digest)
         except ImageNotFoundError as error:
-            self._check_refusal(expected, began, error)
+            self._check_refusal(expected, error)
             return
-        image = self._told_yes((used.repository, used.digest))
+        image = self._told_yes((used.repository, used.digest), began)
         self._truth.mark(image)
         self._use(text, image)
 
@@ -73,14 +87,14 @@ class Embedder:
         try:
             async with retention.lease(text, digest, reason="start", ttl=ttl) as leased:
                 expected = None
-                image = self._told_yes((leased.repository, leased.digest))
+                image = self._told_yes((leased.repository, leased.digest), began)
                 self._truth.mark(image)
                 await self._hold(image, ttl)
                 if self._truth.filesystem.inode(image.path) != image.inode:
                     return  # the lease has run out
                 self._use(text, image)
         except ImageNotFoundError as error:
-            self._check_refusal(expected, began, error)
+            self._check_refusal(expected, error)
 
     async def _hold(self, image: Pulled, ttl: timedelta | None) -> None:
         """Keep a lease for a while; one with a `ttl` ends by itself, whatever its block does."""
@@ -118,31 +132,38 @@ class Embedder:
         repository, digest = self._rng.choice(keys)
         return (f"{repository}@{digest}", None) if self._rng.random() < 0.5 else (repository, digest)
 
-    def _expected(self, text: str, digest: str | None) -> Pulled | None:
+    def _expected(self, text: str, digest: str | None) -> Expected | None:
         """Find the image that an answer must be about, if nothing changes until then."""
-        repository, _, rest = text.rpartition(":") if digest is None else (text, "", digest)
+        truth = self._truth
         if digest is None and "@" in text:
-            repository, _, found = text.partition("@")
-        else:
-            found = digest or self._truth.tags.get((repository, rest), ("", 0))[0]
-        return self._truth.present((repository, found))
+            text, _, digest = text.partition("@")
+        link = None
+        if digest is None:
+            repository, _, tag = text.rpartition(":")
+            link = truth.tags.get((repository, tag))
+            text, digest = repository, "" if link is None else link[0]
+        image = truth.present((text, digest))
+        return (
+            None
+            if image is None
+            else Expected(image, (text, text if link is None else tag), link, truth.chronicle.now)
+        )
 
-    def _check_refusal(self, image: Pulled | None, began: int, error: ImageNotFoundError) -> None:
+    def _check_refusal(self, expected: Expected | None, error: ImageNotFoundError) -> None:
         """Told not found, it is gone, or was not ready, or something stood in the way."""
         truth = self._truth
-        truth.settle()
-        if image is None or image.ready_at is None or not image.is_present:
+        if expected is None or truth.disturbed_at >= expected.began or truth.denied:
             return
-        moved = any(since >= began for key, (_, since) in truth.tags.items() if key[0] == image.key[0])
-        linked = any((tag[0], digest) == image.key for tag, (digest, _) in truth.tags.items())
-        disturbed = truth.disturbed_at >= began or truth.denied
-        if image.ready_at < began and linked and not moved and not disturbed:
-            raise truth.chronicle.fail(f"told not found, but {image.key} is here: {error}")
+        image = truth.present(expected.image.key)
+        is_same = image is expected.image and (image.ready_at or 0) < expected.began
+        if is_same and (expected.link is None or truth.tags.get(expected.tag) == expected.link):
+            raise truth.chronicle.fail(f"told not found, but {expected.image.key} is here: {error}")
 
-    def _told_yes(self, key: Key) -> Pulled:
-        """Told yes, it is here, ready and whole."""
-        image = self._truth.present(key)
-        if image is None:
+    def _told_yes(self, key: Key, began: int) -> Pulled:
+        """Told yes, it is here, whole, and ready unless hypeman has taken it back meanwhile."""
+        self._truth.settle()
+        image = self._truth.images.get(key)
+        if image is None or not image.is_present or (image.ready_at is None and image.unready_at < began):
             raise self._truth.chronicle.fail(f"told yes, but {key} is not here")
         self._truth.chronicle.tell(f"embedder is told yes: {key[0]}@{key[1][7:11]}")
         return image

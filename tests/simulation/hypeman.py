@@ -46,6 +46,7 @@ class Hypeman:
         self._truth = truth
         self._rng = rng
         self._slow = slow
+        self._clock_jumps = rng.random() < 0.3
         self._busy: set[Key] = set()
         self._guests: dict[str, Pulled] = {}
         """Those that run, and what from."""
@@ -70,7 +71,7 @@ class Hypeman:
             (1, self.leave_half),
             (1, self.corrupt),
             (1, self.deny),
-            (1, self.jump),
+            (1 if self._clock_jumps else 0, self.jump),
         )
         return self._rng.choices([work for _, work in works], [weight for weight, _ in works])[0]()
 
@@ -201,7 +202,9 @@ class Hypeman:
         image = image or self._truth.present((tag[0], digest))
         if image is None or not image.is_present:
             return
-        by_tag = (tag[0], digest) == image.key and not self._truth.clock.is_behind and self._rng.random() < 0.7
+        by_tag = (
+            (tag[0], digest) == image.key and not self._truth.clock.is_behind and self._rng.random() < 0.7
+        )
         text = f"{tag[0]}:{tag[1]}" if by_tag else f"{tag[0]}@{image.key[1]}"
         self._count += 1
         source = f"instance/vm-{self._count}"
@@ -320,7 +323,9 @@ class Hypeman:
         ]
         if files:
             path = self._rng.choice(files)
-            self._truth.filesystem.write_file(path, self._rng.choice((b"", b"{", b"null", b'{"digest": 1}', b"\xff")))
+            self._truth.filesystem.write_file(
+                path, self._rng.choice((b"", b"{", b"null", b'{"digest": 1}', b"\xff"))
+            )
             self._tell(f"spoils {path}")
         yield from ()
 

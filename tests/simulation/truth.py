@@ -263,7 +263,9 @@ class Truth:
             self.chronicle.tell(f"hmret has retired {_short(image.key)}")
             self.on_retired(image.key)
 
-    def _move_tags(self, key: Key, source: dict[Tag, tuple[str, int]], target: dict[Tag, tuple[str, int]]) -> None:
+    def _move_tags(
+        self, key: Key, source: dict[Tag, tuple[str, int]], target: dict[Tag, tuple[str, int]]
+    ) -> None:
         for tag in [tag for tag, (digest, _) in source.items() if (tag[0], digest) == key]:
             target.setdefault(tag, source.pop(tag))
 
@@ -387,6 +389,20 @@ class Truth:
 
     def check_images(self) -> None:
         """Check that every image is whole or gone, and that hypeman's tags are there."""
+        self.check_folders()
+        for tag, (digest, _) in self.tags.items():
+            image = self.images.get((tag[0], digest))
+            if image is not None and image.is_present and tag not in self._forgiven:
+                path = f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}"
+                self._check(path, self.filesystem.exists(path), "lost the tag")
+
+    def may_go(self, image: Pulled) -> bool:
+        """Tell whether the settings and the image's own state let it go."""
+        allowed = self._allowed.matches(image.key[0]) and not self._pinned.matches(image.key[0])
+        return allowed and image.ready_at is not None
+
+    def check_folders(self) -> None:
+        """Check that every image is whole or gone."""
         self.settle()
         for image in self.images.values():
             if image.is_present:
@@ -399,13 +415,6 @@ class Truth:
             if kind == "folder" and match is not None:
                 known = self._image_at(path) is not None
                 self._check(path, known or f"{path}/{METADATA}" not in tree, "made")
-        for tag, (digest, _) in self.tags.items():
-            image = self.images.get((tag[0], digest))
-            if image is not None and image.is_present and tag not in self._forgiven:
-                link = tree.get(f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}")
-                self._check(
-                    f"{tag[0]}:{tag[1]}", link == ("link", hex_of(digest)), f"lost ({link}) the tag"
-                )
 
     def dangling(self) -> list[str]:
         """List the tags that hmret should have removed with their image and has not."""
@@ -413,7 +422,11 @@ class Truth:
         for tag, (digest, since) in self._orphans.items():
             image = self.images[tag[0], digest]
             path = f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}"
-            if not image.is_present and since < self._judged_at.get(image.key, 0) and self.filesystem.exists(path):
+            if (
+                not image.is_present
+                and since < self._judged_at.get(image.key, 0)
+                and self.filesystem.exists(path)
+            ):
                 found.append(path)
         return found
 

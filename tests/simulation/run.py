@@ -1,0 +1,374 @@
+"""One seed: a host, some lives of an engine on it with crashes between them, and a quiet end where all must be well."""
+
+import errno
+import logging
+import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import attrs
+import trio
+from trio.testing import MockClock
+
+from hmret.actors.deleter import Retire
+from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH
+from hmret.disk.reference_files import look_at_references
+from hmret.disk.own_files import save_clock_record
+from hmret.engine.opening import open_engine
+from hmret.engine.surroundings import Surroundings
+from hmret.model.clock_watch import ClockRecord
+from hmret.model.config import AutoDelete, RetentionConfig
+from hmret.model.errors import ConfigError
+from hmret.model.images import Key
+from hmret.model.report import SweepStatus
+from memory_filesystem import Crash
+from simulation.chronicle import Breach, Chronicle
+from simulation.clocks import VirtualClock
+from simulation.disturbance import Disturbance, Weather
+from simulation.embedder import Embedder
+from simulation.hypeman import Hypeman, Work
+from simulation.schedule import SteppedThreads, decided_by
+from simulation.truth import DATA, Truth
+
+__all__ = ["Outcome", "run_seed"]
+
+_EMBEDDERS = 3
+_HOLD_SECONDS = 3700  # how long a jump of the clock suspends, and a bit
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What happened with one seed."""
+
+    seed: int
+    events: int
+    checksum: int
+    retired: int
+    returned: int
+    crashes: int
+    sweeps: int
+
+
+@attrs.define(eq=False)
+class _Job:
+    work: Work
+    due: float
+
+
+def run_seed(seed: int) -> Outcome:
+    """Simulate one seed.
+
+    Raises:
+        Breach: a promise was broken.
+    """
+    rng = random.Random(seed)
+    with decided_by(random.Random(rng.random())):
+        clock = MockClock(autojump_threshold=0)
+        run = _Run(seed, rng, clock)
+        try:
+            with _heard(run.chronicle):
+                trio.run(run.main, clock=clock, strict_exception_groups=True)
+        except BaseException:
+            if run.chronicle.breach is not None:
+                raise run.chronicle.breach from None
+            raise
+    if run.chronicle.breach is not None:
+        raise run.chronicle.breach
+    return run.outcome()
+
+
+class _Ear(logging.Handler):
+    """Puts what the engine logs among the events."""
+
+    def __init__(self, chronicle: Chronicle) -> None:
+        super().__init__(logging.INFO)
+        self._chronicle = chronicle
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._chronicle.tell(f"  log: {record.getMessage()}")
+
+
+@contextmanager
+def _heard(chronicle: Chronicle) -> Iterator[None]:
+    logger = logging.getLogger("hmret")
+    ear, level, propagates = _Ear(chronicle), logger.level, logger.propagate
+    logger.addHandler(ear)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(ear)
+        logger.setLevel(level)
+        logger.propagate = propagates
+
+
+class _Run:
+    """The host of one seed."""
+
+    def __init__(self, seed: int, rng: random.Random, mock: MockClock) -> None:
+        self._seed = seed
+        self._rng = rng
+        self._interval = rng.choice((120.0, 300.0, 600.0))
+        self._config = _config(rng, self._interval)
+        self._clock = VirtualClock(mock)
+        self.chronicle = Chronicle(seed, self._clock.true_ns)
+        self._truth = Truth(self._config, self._clock, self.chronicle)
+        self._hypeman = Hypeman(self._truth, rng, slow=self._interval * rng.choice((0.1, 1.0)))
+        self._threads = SteppedThreads(rng, self._observe, self._wake)
+        self._weather = _weather(rng)
+        self._disturbance = Disturbance(self._truth, self._threads, self._weather, rng, self._step)
+        self._lease_error = rng.choice((None,) * 9 + (errno.ENOLCK,))
+        self._jobs: list[_Job] = []
+        self._woken = trio.Event()
+        self._is_quiet = False
+        self._pace = self._interval / rng.choice((1, 3, 8))
+        self._looks: dict[trio.lowlevel.Task, int] = {}
+        self._crashes = 0
+        self._sweeps = 0
+        self._truth.on_retired = self._pull_again
+
+    def outcome(self) -> Outcome:
+        """Sum up."""
+        return Outcome(
+            seed=self._seed,
+            events=self.chronicle.now,
+            checksum=self.chronicle.checksum,
+            retired=self._truth.retirements,
+            returned=self._truth.returned,
+            crashes=self._crashes,
+            sweeps=self._sweeps,
+        )
+
+    async def main(self) -> None:
+        """Live through everything."""
+        self._truth.filesystem = type(self._truth.filesystem)(self._clock.now_ns, order=self._rng)
+        for folder in (IMAGES, "guests", "snapshots", "system"):
+            self._truth.filesystem.make_folder(f"{DATA}/{folder}")
+        if self._rng.random() < 0.2:
+            self._truth.filesystem.mount(f"{DATA}/{IMAGES}")
+        for _ in range(12):
+            for _ in self._hypeman.anything():
+                pass
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._live)
+            for _ in range(self._rng.randint(1, 3)):
+                await self._one_life(self._interval * self._rng.randint(4, 14))
+            await self._end_quietly()
+            nursery.cancel_scope.cancel()
+
+    # The engine's lives.
+
+    async def _one_life(self, seconds: float) -> None:
+        self._truth.begin_life()
+        disk = self._truth.filesystem
+        disk.lease_error = self._lease_error
+        self._disturbance.attach()
+        self.chronicle.tell("an engine starts")
+        try:
+            await self._serve(seconds)
+        except BaseException as error:
+            self._excuse(error)
+        if self.chronicle.breach is not None:
+            raise self.chronicle.breach
+        if self._disturbance.has_crashed:
+            await self._recover()
+        else:
+            self.chronicle.tell("the engine has stopped")
+            self._truth.check_images()
+            if disk.open_descriptors():
+                raise self.chronicle.fail(f"descriptors leak: {disk.open_descriptors()}")
+            await trio.sleep(self._rng.choice((0, 60)))
+
+    async def _serve(self, seconds: float) -> None:
+        surroundings = Surroundings(self._truth.filesystem, self._clock, self._threads)
+        async with (
+            open_engine(self._config, surroundings, scheduled=True) as retention,
+            trio.open_nursery() as tasks,
+        ):
+            if not self._is_quiet:
+                for _ in range(_EMBEDDERS):
+                    embedder = Embedder(self._truth, self._hypeman, self._rng, self._begin, self._pace)
+                    tasks.start_soon(embedder.run, retention)
+            await trio.sleep(seconds)
+            tasks.cancel_scope.cancel()
+            report = retention.statistics().last_report
+            calm = self._is_quiet or not (self._truth.disturbed_at or self._truth.denied)
+            if calm and report is not None and (report.errors or report.status is SweepStatus.ERROR):
+                raise self.chronicle.fail(f"a sweep failed though nothing did: {report}")
+
+    def _excuse(self, error: BaseException) -> None:
+        """Let pass what an engine may end with: a crash, or an error that its disk gave it at the start."""
+        causes = list(_leaves(error))
+        if self._disturbance.has_crashed and any(isinstance(cause, Crash) for cause in causes):
+            return
+        if self._truth.disturbed_at and all(isinstance(cause, (OSError, ConfigError)) for cause in causes):
+            self.chronicle.tell(f"the engine has ended: {error!r}")
+            return
+        if any(isinstance(cause, (trio.Cancelled, Breach, KeyboardInterrupt)) for cause in causes):
+            raise error
+        raise self.chronicle.fail(f"the engine ended with {error!r}") from error
+
+    async def _recover(self) -> None:
+        """Go on with the disk that a crash, or a power cut, has left."""
+        self._crashes += 1
+        lost_power = self._rng.random() < 0.5
+        old = self._truth.filesystem
+        new = old.after_power_loss(self._rng) if lost_power else old.crashed_copy()
+        if lost_power:
+            self._jobs.clear()
+            self._clock.reboot(self._rng)
+        self._truth.resume(new, lost_power=lost_power)
+        self._hypeman.resume(lost_power=lost_power)
+        self.chronicle.tell("power was lost" if lost_power else "the engine was killed")
+        self._truth.check_folders()
+        await trio.sleep(self._rng.choice((0, 1, self._interval)))
+
+    async def _end_quietly(self) -> None:
+        """Let everything cease that stands in the way: then what is due goes, and nothing is left behind."""
+        self._is_quiet = self._disturbance.is_calm = True
+        self._jobs.clear()
+        self._hypeman.leave(everything=self._rng.random() < 0.5)
+        self._clock.correct()
+        self._truth.resume(self._truth.filesystem.crashed_copy(), lost_power=False)
+        self.chronicle.tell("all is quiet")
+        window = self._config.auto_delete.unused_for.total_seconds()
+        sweeps = 4 + (len(self._truth.images) if self._config.max_deletes_per_sweep else 0)
+        await self._one_life(_HOLD_SECONDS + window + sweeps * self._interval)
+        await self._one_life(1.5 * self._interval)
+        self._check_end()
+
+    def _check_end(self) -> None:
+        """Check that what was due is gone, and that nothing is left of it."""
+        truth = self._truth
+        users = {need.image.key[0] for need in truth.needs.values()}
+        for image in truth.images.values():
+            if image.is_present and image.key[0] not in users and truth.may_go(image):
+                raise self.chronicle.fail(f"{image.path} is due and has not gone")
+        left = truth.dangling()
+        tree = truth.filesystem.tree(DATA)
+        for path in tree:
+            is_state = path.startswith(f"{DATA}/{RETENTION}/") and path.endswith(".json")
+            is_own_state = any(
+                path.endswith(f"{key[0]}/{key[1][7:]}.json") for key in truth.images if truth.present(key)
+            )
+            if (
+                path.startswith(f"{DATA}/{OWN}/{TRASH}/")
+                or "/.hmret-" in path
+                or path.endswith(".tmp")
+                or (is_state and not is_own_state)
+            ):
+                left.append(path)
+        if left:
+            raise self.chronicle.fail(f"left behind: {left}")
+
+    # The world beside it.
+
+    async def _live(self) -> None:
+        """Have hypeman work on, at its own pace."""
+        action = trio.current_time()
+        while not self._is_quiet:
+            self._woken = trio.Event()
+            with trio.move_on_at(min([action, *(job.due for job in self._jobs)])):
+                await self._woken.wait()
+            now = trio.current_time()
+            for job in [job for job in self._jobs if job.due <= now]:
+                self._advance(job)
+            if now >= action:
+                self._begin(self._hypeman.anything())
+                action = now + self._rng.expovariate(1 / self._pace)
+
+    def _step(self, key: Key | None) -> None:
+        """Have something happen in the middle of a call."""
+        if self._jobs and self._rng.random() < 0.6:
+            self._advance(self._rng.choice(self._jobs))
+        elif key is not None:
+            self._begin(self._hypeman.around(key))
+        else:
+            self._begin(self._hypeman.anything())
+
+    def _begin(self, work: Work) -> None:
+        job = _Job(work, math.inf)
+        self._jobs.append(job)
+        self._advance(job)
+
+    def _advance(self, job: _Job) -> None:
+        if job not in self._jobs or self._is_quiet:
+            return
+        self._clock.tick()
+        self._truth.settle()
+        try:
+            job.due = self._now() + next(job.work)
+        except StopIteration:
+            self._jobs.remove(job)
+
+    def _now(self) -> float:
+        return self._clock.true_ns() / 1e9
+
+    def _pull_again(self, key: Key) -> None:
+        if not self._is_quiet and self._rng.random() < 0.3:
+            self._begin(self._hypeman.pull(key, self._rng.choice(("latest", "3.20"))))
+
+    # What the engine is seen to do.
+
+    def _observe(self, function: object, arguments: tuple[object, ...]) -> None:
+        """Learn from the functions that the engine runs where it is: the names are those of its own modules."""
+        task = trio.lowlevel.current_task()
+        name = getattr(function, "__name__", "")
+        if function is look_at_references:
+            self._looks[task] = self.chronicle.tick()
+        elif function is save_clock_record:
+            record = arguments[2]
+            assert isinstance(record, ClockRecord)
+            self._sweeps += 1
+            self._truth.note_clocks(record)
+            self._truth.check_images()
+        elif name == "_protected":
+            keys = arguments[0]
+            assert isinstance(keys, frozenset)
+            self._truth.note_look(keys, self._looks[task])
+        elif name == "_retire_batch":
+            request = arguments[0]
+            assert isinstance(request, Retire)
+            self.chronicle.tell(f"hmret begins to retire {len(request.candidates)}")
+            self._truth.note_retire(request.candidates)
+
+    def _wake(self) -> None:
+        self._truth.settle()
+        self._woken.set()
+
+
+def _config(rng: random.Random, interval: float) -> RetentionConfig:
+    return RetentionConfig(
+        data_dir=DATA,
+        auto_delete=AutoDelete(
+            enabled=True,
+            unused_for=timedelta(seconds=interval * rng.choice((0.5, 2, 5))),
+            allowed=rng.choice((("*",), ("*",), ("docker.io/*", "registry.local*"))),
+        ),
+        sweep_interval=timedelta(seconds=interval),
+        pinned=rng.choice(((), (), ("ghcr.io/*",))),
+        max_deletes_per_sweep=rng.choice((0, 0, 1, 3)),
+    )
+
+
+def _weather(rng: random.Random) -> Weather:
+    errors = rng.random() < 0.4
+    crashes = rng.random() < 0.4
+    return Weather(
+        error=rng.choice((0.0005, 0.005, 0.02)) if errors else 0.0,
+        crash=rng.choice((0.00003, 0.0002)) if crashes else 0.0,
+        pause=rng.choice((0.0, 0.01, 0.05)),
+        step=rng.choice((0.0, 0.005, 0.02)),
+        short=rng.choice((0.0, 0.0, 0.2)),
+    )
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for below in error.exceptions:
+            yield from _leaves(below)
+    else:
+        yield error
