@@ -11,7 +11,8 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings as hypothesis_settings, strategies
 
 from hmret.disk import yaml_nodes
-from hmret.disk.settings import Setting, Settings, load_settings, warnings_about
+from hmret.disk.setting_warnings import Setting, warnings_about
+from hmret.disk.settings import Settings, load_settings
 from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError
 

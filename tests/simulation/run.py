@@ -234,9 +234,10 @@ class _Run:
         self._clock.correct()
         self._truth.resume(self._truth.filesystem.crashed_copy(), lost_power=False)
         self.chronicle.tell("all is quiet")
+        hold = _HOLD_SECONDS if self._clock.jumped_ns else 0
         window = self._config.auto_delete.unused_for.total_seconds()
         sweeps = 4 + (len(self._truth.images) if self._config.max_deletes_per_sweep else 0)
-        await self._one_life(_HOLD_SECONDS + window + sweeps * self._interval)
+        await self._one_life(hold + window + sweeps * self._interval)
         await self._one_life(1.5 * self._interval)
         self._check_end()
 
@@ -257,7 +258,7 @@ class _Run:
             if (
                 path.startswith(f"{DATA}/{OWN}/{TRASH}/")
                 or "/.hmret-" in path
-                or path.endswith(".tmp")
+                or (path.startswith(f"{DATA}/system/") and path.endswith(".tmp"))
                 or (is_state and not is_own_state)
             ):
                 left.append(path)
@@ -361,7 +362,7 @@ def _weather(rng: random.Random) -> Weather:
         error=rng.choice((0.0005, 0.005, 0.02)) if errors else 0.0,
         crash=rng.choice((0.00003, 0.0002)) if crashes else 0.0,
         pause=rng.choice((0.0, 0.01, 0.05)),
-        step=rng.choice((0.0, 0.005, 0.02)),
+        step=rng.choice((0.0, 0.005, 0.02, 0.05)),
         short=rng.choice((0.0, 0.0, 0.2)),
     )
 

@@ -74,6 +74,16 @@ class Recover(Request[Recovery]):
     """Asks to finish or undo what was cut off; nobody else works on these images meanwhile."""
 
 
+@attrs.define(eq=False)
+class _Account:
+    """What a recovery has come to so far."""
+
+    finished: list[Retired] = attrs.field(factory=list)
+    restored: list[Key] = attrs.field(factory=list)
+    errors: list[tuple[str, str]] = attrs.field(factory=list)
+    freed_bytes: int = 0
+
+
 class Deleter:
     """The deleter actor."""
 
@@ -185,38 +195,43 @@ class Deleter:
     def _recover(self) -> Recovery:
         self._kept_intents.clear()
         self.has_unfinished = False
-        finished: list[Retired] = []
-        errors: list[tuple[str, str]] = []
-        restored: list[Key] = []
-        freed_bytes = 0
-        tokens, _ = self._list_trash(errors)
+        account = _Account()
+        tokens, _ = self._list_trash(account.errors)
         for token in tokens:
-            places: list[Place] = []
-            is_whole = True
-            for intent in read_intents(self._filesystem, self._data_fd, token):
-                for place in places_of(intent):
-                    if not self._exists(place):
-                        continue
-                    match finish(self._filesystem, self._data_fd, place):
-                        case Retired() as retired:
-                            finished.append(retired)
-                            places.append(place)
-                            errors.extend(retired.faults)
-                        case Failed() as failed:
-                            errors.append((failed.path, failed.error.strerror or str(failed.error)))
-                            is_whole = False
-                            self.has_unfinished = True
-                        case Kept() as kept:
-                            restored.append(kept.key)
-                        case _ as never:
-                            assert_never(never)
-            if is_whole:
-                freed = self._free(token, tuple(places))
-                freed_bytes += sum(freed.disk_bytes)
-                errors.extend((f"{place.folder}/{place.name}", error) for place, error in freed.errors)
+            try:
+                self._recover_batch(token, account)
+            except OSError as error:
+                self.has_unfinished = True
+                account.errors.append((f"{OWN}/{TRASH}/{token}.json", error.strerror or str(error)))
+        account.freed_bytes += self._erase_strays(account.errors)
         return Recovery(
-            tuple(finished), tuple(restored), freed_bytes + self._erase_strays(errors), tuple(errors)
+            tuple(account.finished), tuple(account.restored), account.freed_bytes, tuple(account.errors)
         )
+
+    def _recover_batch(self, token: str, account: _Account) -> None:
+        """Finish or undo what one file of intents says, and forget it once all of that is done."""
+        places: list[Place] = []
+        is_whole = True
+        for intent in read_intents(self._filesystem, self._data_fd, token):
+            for place in filter(self._exists, places_of(intent)):
+                match finish(self._filesystem, self._data_fd, place):
+                    case Retired() as retired:
+                        account.finished.append(retired)
+                        account.errors.extend(retired.faults)
+                        places.append(place)
+                    case Kept() as kept:
+                        account.restored.append(kept.key)
+                    case Failed() as failed:
+                        account.errors.append((failed.path, failed.error.strerror or str(failed.error)))
+                        is_whole = False
+                    case _ as never:
+                        assert_never(never)
+        if is_whole:
+            freed = self._free(token, tuple(places))
+            account.freed_bytes += sum(freed.disk_bytes)
+            account.errors.extend((f"{place.folder}/{place.name}", error) for place, error in freed.errors)
+        else:
+            self.has_unfinished = True
 
     def _erase_strays(self, errors: list[tuple[str, str]]) -> int:
         """Erase what lies in the trash without an intent on record."""

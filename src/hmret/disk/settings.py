@@ -9,10 +9,11 @@ import pathlib
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import attrs
 
+from hmret.disk.setting_warnings import Setting, Source, reason_of, warnings_about
 from hmret.disk.yaml_nodes import (
     COUNT,
     COUNT_EXPECTED,
@@ -26,18 +27,14 @@ from hmret.disk.yaml_nodes import (
 from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.durations import parse_duration
 from hmret.model.errors import ConfigError
-from hmret.model.patterns import why_never
 
-__all__ = ["Setting", "Settings", "load_settings", "warnings_about"]
-
-Source = Literal["default", "file", "environment", "flag"]
+__all__ = ["Settings", "load_settings"]
 
 _AUTO_DELETE = "images.auto_delete"
 _SECTIONS = (_AUTO_DELETE, "hmret")  # hypeman's own keys are everywhere else
 _PREFIXES = ("IMAGES__AUTO_DELETE__", "HMRET__")
 _COUNT_END = 10**18
 _MAX_FILE_BYTES = 1 << 20
-_MAX_SOCKET_BYTES = 107  # sun_path of a Linux socket address, without its NUL
 _MAX_PROBLEM = 160  # characters
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
@@ -47,15 +44,6 @@ _FLAGS = {
     "hmret.enabled": "--enable",
     "hmret.pinned": "--pin",
 }
-
-
-@attrs.frozen
-class Setting:
-    """One effective value and where it came from."""
-
-    value: object
-    """Ready for JSON: durations are seconds, as a float, and patterns a list; None: unset."""
-    source: Source
 
 
 @attrs.frozen
@@ -316,7 +304,7 @@ def _open_config_file(
             absent = isinstance(error, FileNotFoundError | NotADirectoryError)
             if named is not None or not absent:
                 raise Place(path or "the config file").error(
-                    f"expected a readable file, got {_reason(error)}"
+                    f"expected a readable file, got {reason_of(error)}"
                 ) from None
     return None
 
@@ -328,10 +316,6 @@ def _read_config_file(path: str) -> _ConfigFile:
     if len(content) > _MAX_FILE_BYTES:
         raise Place(path).error(f"expected at most {_MAX_FILE_BYTES} bytes, got more")
     return _ConfigFile(path, content, stat.S_ISREG(mode) and bool(mode & stat.S_IWOTH))
-
-
-def _reason(error: Exception) -> str:
-    return str((isinstance(error, OSError) and error.strerror) or error).lower()
 
 
 def _variable_values(environment: Mapping[str, str]) -> Mapping[str, _VariableValue]:
@@ -352,55 +336,3 @@ def _flag_values(flags: Mapping[str, object]) -> Mapping[str, _FlagValue]:
     return {
         name: _FlagValue(Place(keys[name].flag), value) for name, value in flags.items() if value is not None
     }
-
-
-def warnings_about(config: RetentionConfig, values: Mapping[str, Setting]) -> tuple[str, ...]:
-    """Look for settings that are allowed but probably not meant; looks at the data directory on the disk."""
-    auto_delete = config.auto_delete
-    warnings = [
-        f"{key}: {reason}"
-        for key, patterns in (
-            (f"{_AUTO_DELETE}.allowed", auto_delete.allowed),
-            ("hmret.pinned", config.pinned),
-        )
-        for reason in map(why_never, patterns)
-        if reason is not None
-    ]
-    if config.active and not auto_delete.allowed:
-        warnings.append(f"{_AUTO_DELETE}.allowed: empty, so nothing is eligible for deletion")
-    if any(not pattern.strip("*") for pattern in config.pinned):
-        warnings.append("hmret.pinned: covers every repository, so nothing is eligible for deletion")
-    both = [values[key] for key in (f"{_AUTO_DELETE}.enabled", "hmret.enabled")]
-    if all(setting.value is True and setting.source in ("file", "environment") for setting in both):
-        warnings.append(
-            f"{_AUTO_DELETE}.enabled and hmret.enabled: both true, so beside a hypeman server two controllers "
-            f"delete; {_AUTO_DELETE}.enabled should be false there"
-        )
-    if config.unreadable_references == "ignore":
-        warnings.append(
-            "hmret.unreadable_references: ignore is less safe, "
-            "an image whose only reference cannot be read may be deleted"
-        )
-    if len(os.fsencode(config.control_socket)) > _MAX_SOCKET_BYTES:
-        warnings.append(
-            f"hmret.control_socket: longer than the {_MAX_SOCKET_BYTES} bytes that a socket's path may have"
-        )
-    if config.metrics_listen.startswith(("0.0.0.0:", "[::]:")):
-        warnings.append(
-            f"hmret.metrics_listen: {config.metrics_listen} is open to every network of this host"
-        )
-    return (*_look_at_data_dir(pathlib.Path(config.data_dir)), *warnings)
-
-
-def _look_at_data_dir(data_dir: pathlib.Path) -> list[str]:
-    warnings: list[str] = []
-    if not data_dir.is_absolute():
-        warnings.append(f"data_dir: {str(data_dir)!r} depends on the folder in which hmret is started")
-    for folder in (data_dir, data_dir / "images"):
-        try:
-            problem = "" if stat.S_ISDIR(folder.stat().st_mode) else "not a folder"
-        except OSError as error:
-            problem = _reason(error)
-        if problem:
-            return [*warnings, f"data_dir: {str(folder)!r}: {problem}, so there is nothing to do"]
-    return warnings

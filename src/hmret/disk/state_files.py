@@ -40,31 +40,42 @@ def scan_states(filesystem: Filesystem, retention_fd: int, path: str) -> StateFo
 
     A state that cannot be read counts as one that is not set: it restarts its own timer and stops nothing else.
     """
-    found = StateFolder()
+    states: dict[Key, int | None] = {}
     subfolders: list[str] = []
     corrupt: list[tuple[str, str]] = []
     try:
-        fd = open_folder(filesystem, path or ".", retention_fd)
+        with opened(filesystem, open_folder(filesystem, path or ".", retention_fd)) as fd:
+            with filesystem.scandir(fd) as entries:
+                found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            for name, is_folder in found:
+                match = _STATE_NAME.fullmatch(name)
+                if match is not None and not is_folder:
+                    _read_state(filesystem, fd, (path, digest_of(match[1])), states, corrupt)
+                elif is_folder and FOLDER_NAME.fullmatch(name):
+                    subfolders.append(f"{path}/{name}" if path else name)
     except (FileNotFoundError, NotADirectoryError):
-        return found
+        pass
     except OSError as error:
-        return StateFolder(corrupt=((f"{RETENTION}/{path}", error.strerror or str(error)),))
-    with opened(filesystem, fd), filesystem.scandir(fd) as entries:
-        for entry in entries:
-            name = entry.name
-            match = _STATE_NAME.fullmatch(name)
-            if match is not None and not entry.is_dir(follow_symlinks=False):
-                key = path, digest_of(match[1])
-                try:
-                    found.states[key] = read_state(read_file(filesystem, name, fd), *key)
-                except FileNotFoundError:
-                    continue
-                except (OSError, UnreadableError) as error:
-                    found.states[key] = None
-                    corrupt.append((f"{RETENTION}/{path}/{name}", str(error)))
-            elif FOLDER_NAME.fullmatch(name) and entry.is_dir(follow_symlinks=False):
-                subfolders.append(f"{path}/{name}" if path else name)
-    return attrs.evolve(found, subfolders=tuple(subfolders), corrupt=tuple(corrupt))
+        corrupt.append((f"{RETENTION}/{path}".rstrip("/"), error.strerror or str(error)))
+    return StateFolder(states, tuple(subfolders), tuple(corrupt))
+
+
+def _read_state(
+    filesystem: Filesystem,
+    fd: int,
+    key: Key,
+    states: dict[Key, int | None],
+    corrupt: list[tuple[str, str]],
+) -> None:
+    repository, digest = key
+    name = f"{hex_of(digest)}.json"
+    try:
+        states[key] = read_state(read_file(filesystem, name, fd), repository, digest)
+    except FileNotFoundError:
+        return
+    except (OSError, UnreadableError) as error:
+        states[key] = None
+        corrupt.append((f"{RETENTION}/{repository}/{name}", str(error)))
 
 
 def look_at_state(filesystem: Filesystem, data_fd: int, key: Key) -> int | None:

@@ -98,14 +98,17 @@ def write_intents(filesystem: Filesystem, data_fd: int, token: str, intents: Ite
 
 
 def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Intent]:
-    """Read a file of intents; empty where it has gone or cannot be read.
+    """Read a file of intents; empty where it has gone or does not hold any.
 
     What is written there is not trusted: an intent that is not one that we could have written is left out.
+
+    Raises:
+        OSError: it is there and cannot be read.
     """
     path = f"{OWN}/{TRASH}/{token}{_SUFFIX}"
     try:
         intents = msgspec.json.decode(read_file(filesystem, path, data_fd), type=list[Intent])
-    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+    except (FileNotFoundError, msgspec.MsgspecError, ValueError, RecursionError):
         return []
     return [intent for intent in intents if _is_ours(intent, token)]
 

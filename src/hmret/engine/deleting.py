@@ -15,7 +15,6 @@ from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook
 from hmret.engine.tally import Tally
 from hmret.model.images import Key
-from hmret.model.policy import Policy
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Verdict
 
@@ -85,7 +84,11 @@ class Deleting:
         if not self.deleter.has_unfinished:
             return None
         recovery = None
-        keys = await self.deleter.unfinished()
+        try:
+            keys = await self.deleter.unfinished()
+        except OSError as error:
+            log_event(logging.ERROR, "recovery_failed", error=error.strerror)
+            return None
         async with self.locks.claiming(keys) as given:
             if given == keys:
                 with anyio.CancelScope(shield=True):
@@ -103,7 +106,7 @@ class Deleting:
             tally.suspended.extend(self.overlook.reference_suspensions(again.unreadable))
             if tally.suspended:
                 return None
-            look = LastLook(again.keys, Policy.of(self.overlook.config).unused_for_ns, tally.now_ns)
+            look = LastLook(again.keys, self.overlook.policy.unused_for_ns, tally.now_ns)
             chosen = [candidate for key, candidate in by_key.items() if key in given]
             # The claim must last until the thread has ended, whatever becomes of this sweep.
             with anyio.CancelScope(shield=True):

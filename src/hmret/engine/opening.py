@@ -24,6 +24,7 @@ from hmret.actors.state_keeper import StateKeeper
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.own_files import lock_data_dir
 from hmret.engine.deleting import Deleting
+from hmret.engine.groups import sole_error
 from hmret.engine.inspection import Inspection
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
@@ -146,17 +147,9 @@ async def _running(actors: _Actors) -> AsyncIterator[anyio.abc.TaskGroup]:
                 actors.close()
                 tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        raise _sole(group) from None
+        raise sole_error(group) from None
     if failure is not None:
         raise failure
-
-
-def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Take an error out of groups that hold nothing else."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def _open_data_dir(filesystem: Filesystem, config: RetentionConfig) -> int:

@@ -41,6 +41,11 @@ class Overlook:
     references: ReferenceCollector
     states: StateKeeper
     threads: Threads
+    policy: Policy = attrs.field(init=False)
+
+    @policy.default
+    def _policy_of_config(self) -> Policy:
+        return Policy.of(self.config)
 
     async def survey(
         self,
@@ -91,7 +96,7 @@ class Overlook:
 
     async def decide(self, survey: Survey, now: datetime) -> Plan:
         """Make the plan, in a thread: at 100,000 images it takes too long for an event loop."""
-        return await self.threads.run(plan, survey.inventory, Policy.of(self.config), now)
+        return await self.threads.run(plan, survey.inventory, self.policy, now)
 
     def reference_suspensions(self, unreadable: Sequence[tuple[str, str]]) -> list[Suspension]:
         """Say why unreadable references suspend deletion; nothing where they are to be ignored."""

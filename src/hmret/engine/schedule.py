@@ -7,6 +7,7 @@ import anyio
 import attrs
 
 from hmret.actors.mailbox import Mailbox, Request
+from hmret.engine.groups import sole_error
 from hmret.engine.log import log_event
 from hmret.engine.sweeping import Sweeping
 from hmret.model.config import RetentionConfig
@@ -85,7 +86,8 @@ class Schedule:
             report = await self._sweeping.sweep()
         except Exception as error:  # noqa: BLE001 - the boundary: one sweep's failure must not end the engine
             # What nobody foresaw becomes a report, and the next sweep tries again.
-            detail = f"{type(error).__name__}: {error}"
+            cause = sole_error(error)
+            detail = f"{type(cause).__name__}: {cause}"
             log_event(logging.ERROR, "sweep_failed", error=detail)
             report = SweepReport(
                 status=SweepStatus.ERROR,

@@ -1,0 +1,111 @@
+"""Settings that are allowed but probably not meant."""
+
+import itertools
+import os
+import pathlib
+import stat
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+
+from hmret.disk.filesystem import POSIX
+from hmret.disk.folders import opened
+from hmret.disk.layout import METADATA
+from hmret.model.config import RetentionConfig
+from hmret.model.patterns import why_never
+
+__all__ = ["Setting", "Source", "reason_of", "warnings_about"]
+
+Source = Literal["default", "file", "environment", "flag"]
+
+AUTO_DELETE = "images.auto_delete"
+_MAX_SOCKET_BYTES = 107  # sun_path of a Linux socket address, without its NUL
+_MOST_FOLDERS = 200  # that are looked into for a file to try a lease on
+
+
+@attrs.frozen
+class Setting:
+    """One effective value and where it came from."""
+
+    value: object
+    """Ready for JSON: durations are seconds, as a float, and patterns a list; None: unset."""
+    source: Source
+
+
+def warnings_about(config: RetentionConfig, values: Mapping[str, Setting]) -> tuple[str, ...]:
+    """Look for settings that are allowed but probably not meant; looks at the data directory on the disk."""
+    auto_delete = config.auto_delete
+    warnings = [
+        f"{key}: {reason}"
+        for key, patterns in (
+            (f"{AUTO_DELETE}.allowed", auto_delete.allowed),
+            ("hmret.pinned", config.pinned),
+        )
+        for reason in map(why_never, patterns)
+        if reason is not None
+    ]
+    if config.active and not auto_delete.allowed:
+        warnings.append(f"{AUTO_DELETE}.allowed: empty, so nothing is eligible for deletion")
+    if any(not pattern.strip("*") for pattern in config.pinned):
+        warnings.append("hmret.pinned: covers every repository, so nothing is eligible for deletion")
+    both = [values[key] for key in (f"{AUTO_DELETE}.enabled", "hmret.enabled")]
+    if all(setting.value is True and setting.source in ("file", "environment") for setting in both):
+        warnings.append(
+            f"{AUTO_DELETE}.enabled and hmret.enabled: both true, so beside a hypeman server two controllers "
+            f"delete; {AUTO_DELETE}.enabled should be false there"
+        )
+    if config.unreadable_references == "ignore":
+        warnings.append(
+            "hmret.unreadable_references: ignore is less safe, "
+            "an image whose only reference cannot be read may be deleted"
+        )
+    if len(os.fsencode(config.control_socket)) > _MAX_SOCKET_BYTES:
+        warnings.append(
+            f"hmret.control_socket: longer than the {_MAX_SOCKET_BYTES} bytes that a socket's path may have"
+        )
+    if config.metrics_listen.startswith(("0.0.0.0:", "[::]:")):
+        warnings.append(
+            f"hmret.metrics_listen: {config.metrics_listen} is open to every network of this host"
+        )
+    return (*_look_at_data_dir(pathlib.Path(config.data_dir)), *warnings)
+
+
+def _look_at_data_dir(data_dir: pathlib.Path) -> list[str]:
+    warnings: list[str] = []
+    if not data_dir.is_absolute():
+        warnings.append(f"data_dir: {str(data_dir)!r} depends on the folder in which hmret is started")
+    for folder in (data_dir, data_dir / "images"):
+        try:
+            problem = "" if stat.S_ISDIR(folder.stat().st_mode) else "not a folder"
+        except OSError as error:
+            problem = reason_of(error)
+        if problem:
+            return [*warnings, f"data_dir: {str(folder)!r}: {problem}, so there is nothing to do"]
+    refused = _probe_leases(data_dir / "images")
+    if refused is not None:
+        warnings.append(
+            f"data_dir: {str(data_dir)!r} offers no file leases ({refused}), so hmret cannot ask the kernel "
+            "whether a disk is open"
+        )
+    return warnings
+
+
+def _probe_leases(images: pathlib.Path) -> str | None:
+    """Try whether the kernel gives its word, on the first file of an image that is found; None: it does, or no file."""
+    for folder, _, files in itertools.islice(os.walk(images), _MOST_FOLDERS):
+        if METADATA in files:
+            try:
+                with opened(POSIX, POSIX.open(f"{folder}/{METADATA}", os.O_RDONLY | os.O_NONBLOCK)) as fd:
+                    POSIX.take_lease(fd)
+            except (BlockingIOError, FileNotFoundError):
+                return None
+            except OSError as error:
+                return error.strerror
+            return None
+    return None
+
+
+def reason_of(error: Exception) -> str:
+    """Say in a few words what is wrong."""
+    return str((isinstance(error, OSError) and error.strerror) or error).lower()

@@ -1,0 +1,224 @@
+"""The table of rules: every row, their order, and the edges of time."""
+
+from collections.abc import Callable
+from itertools import combinations
+
+import attrs
+import pytest
+
+from hmret.model.images import Cause, Image, Inventory, Reference, Suspension
+from hmret.model.planning import Plan, plan
+from hmret.model.times import SECOND
+from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
+from model.inventories import (
+    ALPINE,
+    DUE_NS,
+    NOW,
+    NOW_NS,
+    WINDOW_NS,
+    A,
+    B,
+    guest,
+    make_image,
+    make_inventory,
+    make_policy,
+    make_repository,
+)
+
+OTHER = "quay.io/other/thing"
+FUTURE_TOLERANCE_NS = 300 * SECOND
+UNREADABLE = Suspension(Cause.UNREADABLE_REFERENCE, "guests/x/metadata.json", "torn")
+JUMP = Suspension(Cause.CLOCK_JUMP, "", "the clock jumped")
+
+
+@attrs.frozen
+class World:
+    """One image that is due, and another one elsewhere that has been unused for longer."""
+
+    image: Image = attrs.field(factory=make_image)
+    has_state: bool = True
+    since_ns: int | None = DUE_NS
+    references: tuple[Reference, ...] = ()
+    is_leased: bool = False
+    is_backing_off: bool = False
+    suspensions: tuple[Suspension, ...] = ()
+    allowed: tuple[str, ...] = ("*",)
+    pinned: tuple[str, ...] = ()
+    max_deletes: int = 0
+
+    def inventory(self) -> Inventory:
+        states: dict[tuple[str, str], int | None] = {(OTHER, B): DUE_NS - SECOND}
+        if self.has_state:
+            states[ALPINE, A] = self.since_ns
+        return make_inventory(
+            make_repository(self.image),
+            make_repository(make_image(B), name=OTHER),
+            states=states,
+            references=self.references,
+            leased={(ALPINE, A)} if self.is_leased else frozenset(),
+            backing_off={(ALPINE, A)} if self.is_backing_off else frozenset(),
+            suspensions=self.suspensions,
+        )
+
+    def plan(self) -> Plan:
+        policy = make_policy(allowed=self.allowed, pinned=self.pinned, max_deletes=self.max_deletes)
+        return plan(self.inventory(), policy, NOW)
+
+    def verdict(self) -> Verdict:
+        verdict = self.plan().verdict(ALPINE, A)
+        assert verdict is not None
+        return verdict
+
+
+CONDITIONS: dict[Reason, Callable[[World], World]] = {
+    Reason.NOT_READY: lambda world: attrs.evolve(world, image=attrs.evolve(world.image, status="pulling")),
+    Reason.BROKEN: lambda world: attrs.evolve(world, image=attrs.evolve(world.image, broken="no rootfs")),
+    Reason.REFERENCED: lambda world: attrs.evolve(world, references=(guest(f"alpine@{A}"),)),
+    Reason.LEASED: lambda world: attrs.evolve(world, is_leased=True),
+    Reason.PINNED: lambda world: attrs.evolve(world, pinned=(ALPINE,)),
+    Reason.NOT_ALLOWED: lambda world: attrs.evolve(world, allowed=("quay.io/*",)),
+    Reason.NEWLY_UNUSED: lambda world: attrs.evolve(world, has_state=False),
+    Reason.RETENTION_WINDOW: lambda world: attrs.evolve(world, since_ns=NOW_NS - WINDOW_NS + 1),
+    Reason.SUSPENDED: lambda world: attrs.evolve(world, suspensions=(UNREADABLE,)),
+    Reason.BACKOFF: lambda world: attrs.evolve(world, is_backing_off=True),
+    Reason.DEFERRED: lambda world: attrs.evolve(world, max_deletes=1),
+}
+"""What brings each reason about, in the order of the table."""
+
+PAIRS = [
+    pair for pair in combinations(CONDITIONS, 2) if pair != (Reason.NEWLY_UNUSED, Reason.RETENTION_WINDOW)
+]
+
+
+def test_what_nothing_holds_is_deleted() -> None:
+    verdict = World().verdict()
+    assert (verdict.action, verdict.reason, verdict.blockers) == (Action.DELETE, Reason.EXPIRED, ())
+
+
+@pytest.mark.parametrize("reason", CONDITIONS)
+def test_each_reason_alone_decides(reason: Reason) -> None:
+    verdict = CONDITIONS[reason](World()).verdict()
+    assert (verdict.action, verdict.reason, verdict.blockers) == (ACTIONS[reason], reason, (reason,))
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_of_two_reasons_the_first_of_the_table_decides(first: Reason, second: Reason) -> None:
+    verdict = CONDITIONS[first](CONDITIONS[second](World())).verdict()
+    assert (verdict.action, verdict.reason) == (ACTIONS[first], first)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(first, second) for first, second in PAIRS if second is not Reason.DEFERRED]
+)
+def test_of_two_reasons_both_are_told(first: Reason, second: Reason) -> None:
+    verdict = CONDITIONS[first](CONDITIONS[second](World())).verdict()
+    assert verdict.blockers == (first, second)
+
+
+def test_every_reason_that_holds_is_told_in_the_order_of_the_table() -> None:
+    world = World()
+    for reason, condition in CONDITIONS.items():
+        if reason is not Reason.RETENTION_WINDOW:
+            world = condition(world)
+    assert world.verdict().blockers == tuple(
+        reason for reason in CONDITIONS if reason not in (Reason.RETENTION_WINDOW, Reason.DEFERRED)
+    )
+
+
+def test_the_order_of_the_reasons_is_that_of_the_table() -> None:
+    order = [reason for reason in Reason if reason in CONDITIONS]
+    assert order == list(CONDITIONS)
+
+
+def test_every_reason_comes_to_an_action() -> None:
+    assert set(ACTIONS) == set(Reason)
+    assert ACTIONS[Reason.OPEN] is Action.CLEAR
+
+
+@pytest.mark.parametrize("status", ["pending", "pulling", "converting", "failed", "", "READY", "unknown"])
+def test_whatever_is_not_ready_stays(status: str) -> None:
+    assert World(image=make_image(status=status)).verdict().reason is Reason.NOT_READY
+
+
+def test_what_has_no_readable_metadata_is_broken() -> None:
+    world = World(image=make_image(status="unknown", broken="no metadata.json"))
+    assert world.verdict().blockers == (Reason.BROKEN,)
+
+
+# Time.
+
+
+def test_at_exactly_the_end_of_the_window_an_image_is_due() -> None:
+    assert World(since_ns=NOW_NS - WINDOW_NS).verdict().reason is Reason.EXPIRED
+
+
+def test_a_nanosecond_before_the_end_of_the_window_an_image_stays() -> None:
+    verdict = World(since_ns=NOW_NS - WINDOW_NS + 1).verdict()
+    assert (verdict.reason, verdict.expires_at_ns) == (Reason.RETENTION_WINDOW, NOW_NS + 1)
+
+
+def test_a_timer_that_started_long_before_the_epoch_is_due() -> None:
+    assert World(since_ns=-62_135_596_799 * SECOND).verdict().reason is Reason.EXPIRED
+
+
+def test_a_timer_that_started_with_the_epoch_is_due() -> None:
+    assert World(since_ns=0).verdict().reason is Reason.EXPIRED
+
+
+def test_a_timer_five_minutes_in_the_future_is_kept() -> None:
+    verdict = World(since_ns=NOW_NS + FUTURE_TOLERANCE_NS).verdict()
+    assert verdict.reason is Reason.RETENTION_WINDOW
+    assert verdict.unused_since_ns == NOW_NS + FUTURE_TOLERANCE_NS
+
+
+def test_a_timer_further_in_the_future_starts_again() -> None:
+    world = World(since_ns=NOW_NS + FUTURE_TOLERANCE_NS + 1)
+    assert world.verdict().reason is Reason.NEWLY_UNUSED
+    assert world.plan().marks == ((ALPINE, A),)
+
+
+def test_a_timer_that_is_not_set_starts() -> None:
+    world = World(since_ns=None)
+    assert world.verdict().reason is Reason.NEWLY_UNUSED
+    assert world.plan().marks == ((ALPINE, A),)
+
+
+def test_a_timer_that_starts_is_told_from_now_on() -> None:
+    verdict = World(has_state=False).verdict()
+    assert (verdict.unused_since_ns, verdict.expires_at_ns) == (NOW_NS, NOW_NS + WINDOW_NS)
+
+
+# Suspension.
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_each_cause_suspends_every_deletion(cause: Cause) -> None:
+    suspension = Suspension(cause, "", "wrong")
+    found = World(suspensions=(suspension,)).plan()
+    assert found.deletions == ()
+    assert {verdict.reason for verdict in found.verdicts} == {Reason.SUSPENDED}
+    assert found.suspended == (suspension,)
+
+
+@pytest.mark.parametrize("cause", [Cause.UNREADABLE_REFERENCE, Cause.UNREADABLE_CACHE])
+def test_marking_goes_on_while_deletion_is_suspended(cause: Cause) -> None:
+    found = World(has_state=False, suspensions=(Suspension(cause, "", "wrong"),)).plan()
+    assert found.marks == ((ALPINE, A),)
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_clearing_goes_on_while_deletion_is_suspended(cause: Cause) -> None:
+    found = World(is_leased=True, suspensions=(Suspension(cause, "", "wrong"),)).plan()
+    assert found.clears == (((ALPINE, A), Reason.LEASED),)
+
+
+def test_a_clock_that_jumped_starts_no_timer() -> None:
+    world = World(has_state=False, suspensions=(UNREADABLE, JUMP))
+    assert world.plan().marks == ()
+    assert world.verdict().blockers == (Reason.SUSPENDED,)
+    assert world.verdict().expires_at_ns is None
+
+
+def test_a_clock_that_jumped_back_leaves_a_timer_that_now_lies_in_the_future() -> None:
+    found = World(since_ns=NOW_NS + 10**18, suspensions=(JUMP,)).plan()
+    assert (found.marks, found.clears, found.pruned) == ((), (), ())

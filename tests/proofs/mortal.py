@@ -1,0 +1,199 @@
+"""Processes that are killed at a system call of choice while they sweep: a program, and its caller's side.
+
+The program forks a child for each line of its input: a fork of a process that has everything imported, and has no
+threads, costs a few milliseconds. A child opens the real engine on a real directory and ends by SIGKILL right before
+its n-th call that changes anything.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace, TracebackType
+from typing import Any, Self, cast
+
+import anyio
+import attrs
+
+from builders import FakeClock, make_config, make_image
+from hmret.actors.threads import InlineThreads, WorkerThreads
+from hmret.disk.filesystem import POSIX, Filesystem
+from hmret.engine.opening import open_engine
+from hmret.engine.surroundings import Surroundings
+
+__all__ = ["CHANGING", "Ended", "Life", "Mortals"]
+
+CHANGING = ("open", "write", "rename", "unlink", "symlink", "mkdir", "rmdir", "fsync")
+"""The calls that are counted; of `open` those that may make a file."""
+
+_CALLS = (
+    *CHANGING,
+    *("close", "read", "pread", "fstat", "stat", "scandir", "readlink"),
+    *("lock", "take_lease", "ask_lease", "now_ns"),
+)
+
+
+@attrs.frozen(kw_only=True)
+class Life:
+    """What a process does, and when it is killed."""
+
+    data_dir: str
+    kill_at: int = 0
+    """The number of the changing call before which it ends; 0: never."""
+    torn: bool = False
+    """Whether a write that it ends at is done by half."""
+    kill_after: float | None = None
+    """Seconds from the first sweep on after which it is killed from outside; None: never."""
+    pull_at: int = 0
+    """The number of the changing call right before which hypeman pulls an image again, if it is gone; 0: never."""
+    pull: tuple[str, str, str] = ("", "", "")
+    """Repository, letters of the digest, and tag of that image."""
+    backend: str = "asyncio"
+    uses: tuple[str, ...] = ()
+    """References that it marks used before it sweeps."""
+
+
+@attrs.frozen
+class Ended:
+    """How a process ended."""
+
+    signal: int
+    """0: it came to its end."""
+    calls: tuple[str, ...] = ()
+    """The changing calls that it made, if it came to its end."""
+    status: str = ""
+    """That of its sweep, if it came to its end."""
+    pulled: bool = False
+
+
+class Mortals:
+    """The caller's side."""
+
+    def __enter__(self) -> Self:
+        tests = Path(__file__).parent.parent
+        path = os.pathsep.join([str(tests), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._program = subprocess.Popen(
+            [sys.executable, "-W", "error", __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._program.communicate(timeout=30)
+        assert kind is not None or self._program.returncode == 0
+
+    def live(self, life: Life) -> Ended:
+        """Let a process live and end."""
+        stdin, stdout = self._program.stdin, self._program.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps(attrs.asdict(life)).encode() + b"\n")
+        stdin.flush()
+        ready, _, _ = select.select([stdout], [], [], 30)
+        assert ready, f"a process hangs: {life}"
+        answer = json.loads(stdout.readline())
+        assert "fault" not in answer, f"{life}: {answer['fault']}"
+        return Ended(answer["signal"], tuple(answer["calls"]), answer["status"], answer["pulled"])
+
+
+def mortal(life: Life, calls: list[str], pull: Callable[[], None]) -> Filesystem:
+    """Make the real file system, deadly at one call."""
+
+    def changing(name: str) -> Callable[..., Any]:
+        real: Callable[..., Any] = getattr(POSIX, name)
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            if name == "open" and not arguments[1] & os.O_CREAT:
+                return real(*arguments, **keywords)
+            calls.append(f"{name} {arguments[0]}")
+            if len(calls) == life.pull_at:
+                pull()
+            if len(calls) == life.kill_at:
+                if name == "write" and life.torn:
+                    real(arguments[0], arguments[1][: len(arguments[1]) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **keywords)
+
+        return call
+
+    return cast(
+        "Filesystem",
+        SimpleNamespace(
+            **{name: changing(name) if name in CHANGING else getattr(POSIX, name) for name in _CALLS}
+        ),
+    )
+
+
+async def _live(life: Life, begun: int) -> dict[str, object]:
+    calls: list[str] = []
+    pulled: list[bool] = []
+    place = Path(life.data_dir)
+    repository, letters, tag = life.pull
+
+    def pull() -> None:
+        if not (place / "images" / repository / (letters * 64)).exists():
+            make_image(place, repository, letters, tags=(tag,), size_bytes=1000)
+            pulled.append(True)
+
+    surroundings = Surroundings(
+        filesystem=mortal(life, calls, pull),
+        clock=FakeClock(),
+        threads=InlineThreads() if life.kill_after is None else WorkerThreads(),
+    )
+    async with open_engine(make_config(place), surroundings, scheduled=False) as retention:
+        os.write(begun, b"\n")
+        for use in life.uses:
+            await retention.mark_used(use)
+        report = await retention.sweep()
+    return {"calls": calls, "status": report.status, "pulled": bool(pulled)}
+
+
+def _child(life: Life, begun: int, answers: int) -> None:
+    try:
+        answer = anyio.run(_live, life, begun, backend=life.backend)
+    except BaseException as error:  # noqa: BLE001 - told to the caller
+        answer = {"fault": repr(error)}
+    os.write(answers, json.dumps(answer).encode())
+
+
+def _fork(life: Life) -> dict[str, object]:
+    reading, begun = os.pipe()
+    answering, answers = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _child(life, begun, answers)
+        os._exit(0)
+    os.close(begun)
+    os.close(answers)
+    if life.kill_after is not None:
+        os.read(reading, 1)
+        select.select([answering], [], [], life.kill_after)
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    with open(answering, "rb") as file:
+        text = file.read()
+    os.close(reading)
+    answer = {"signal": 0, "calls": [], "status": "", "pulled": False}
+    if text:
+        return answer | json.loads(text)
+    return answer | {"signal": os.WTERMSIG(status)}
+
+
+def main() -> None:
+    """Fork a child for each line."""
+    for line in sys.stdin:
+        fields = json.loads(line)
+        fields["pull"], fields["uses"] = tuple(fields["pull"]), tuple(fields["uses"])
+        print(json.dumps(_fork(Life(**fields))), flush=True)  # noqa: T201 - the answer
+
+
+if __name__ == "__main__":
+    main()
