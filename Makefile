@@ -22,6 +22,12 @@ check-fast: $(READY)
 coverage: $(READY)
 	$(BIN)/python -m pytest -q --cov --cov-report=term-missing
 
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py --images 20000
+
+bench-full: $(READY)
+	$(BIN)/python benchmarks/run.py --images 100000 --full
+
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

@@ -53,10 +53,12 @@ def _holdup(bench: Bench, _options: argparse.Namespace) -> list[Row]:
     return measure_holdup(replace(bench, runs=min(bench.runs, 3)))
 
 
-def _deletion(bench: Bench, _options: argparse.Namespace) -> list[Row]:
+def _deletion(bench: Bench, options: argparse.Namespace) -> list[Row]:
     # How long a sweep takes decides how far ahead the images are made to fall due.
     [first, *_] = measure_sweeps(replace(bench, runs=1))
-    return measure_deletion(replace(bench, runs=min(bench.runs, 3)), statistics.median(first.ours))
+    return measure_deletion(
+        replace(bench, runs=min(bench.runs, 5 if options.full else 2)), statistics.median(first.ours)
+    )
 
 
 def _crowd(bench: Bench, options: argparse.Namespace) -> list[Row]:

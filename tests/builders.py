@@ -261,7 +261,8 @@ class GatedThreads:
         if gates:
             gate = gates.pop(0)
             gate.arrived.set()
-            with anyio.CancelScope(shield=True):
+            # Bounded, so that a test that fails before it opens the gate ends.
+            with anyio.move_on_after(5, shield=True):
                 await gate.opened.wait()
         return function(*arguments)
 

@@ -1032,6 +1032,27 @@ async def test_after_the_block_every_call_is_refused(
     assert not retention.statistics().sweeping or retention.statistics().sweeps == 0
 
 
+@pytest.mark.xfail(
+    reason="the lease book works in its caller's task, and does not know that the engine has ended"
+)
+async def test_after_the_block_durable_leases_are_refused(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    make_image(filesystem, ALPINE, "a")
+    hour = timedelta(hours=1)
+    async with open_engine(make_config(filesystem), surroundings, scheduled=True) as retention:
+        leased = await retention.grant_lease("alpine", owner="api", reason="create vm-1", ttl=hour)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: retention.grant_lease("alpine", owner="api", reason="create vm-1", ttl=hour),
+        lambda: retention.grant_lease("alpine", digest("a"), owner="api", reason="create vm-1", ttl=hour),
+        lambda: retention.renew_lease(leased.id, hour),
+        lambda: retention.end_lease(leased.id),
+    ]
+    for call in calls:
+        with pytest.raises(hmret.EngineClosedError):
+            await call()
+
+
 @asynccontextmanager
 async def asking(
     *calls: Callable[[Retention], Awaitable[object]],
@@ -1070,18 +1091,20 @@ async def test_whoever_waits_for_a_plan_when_the_engine_ends_is_refused(
     make_image(filesystem, ALPINE, "a")
     source = FakeSource(gate=anyio.Event())
     with anyio.fail_after(10):
-        async with asking(Retention.plan, lambda retention: retention.explain("alpine")) as begin:
-            async with open_engine(
+        async with (
+            asking(Retention.plan, lambda retention: retention.explain("alpine")) as begin,
+            open_engine(
                 make_config(filesystem), surroundings, sources=[source], scheduled=False
-            ) as retention:
-                askers = await begin(retention)
+            ) as retention,
+        ):
+            askers = await begin(retention)
     assert all(asker.is_refused for asker in askers)
 
 
 async def test_whoever_waits_for_a_lock_when_the_engine_ends_hears_of_it(
     filesystem: MemoryFilesystem, surroundings: Surroundings, threads: GatedThreads
 ) -> None:
-    make_due(filesystem)
+    key = make_due(filesystem)
     gate = threads.hold("_retire_batch")
 
     async def mark(retention: Retention) -> object:
@@ -1095,13 +1118,15 @@ async def test_whoever_waits_for_a_lock_when_the_engine_ends_hears_of_it(
         gate.opened.set()
 
     with anyio.fail_after(10):
-        async with anyio.create_task_group() as tasks, asking(Retention.sweep, mark) as begin:
-            async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
-                askers = await begin(retention)
-                tasks.start_soon(open_gate)
-    sweeper, marker = askers
-    assert sweeper.is_refused
-    assert isinstance(marker.answer, hmret.EngineClosedError | hmret.ImageNotFoundError)
+        async with (
+            anyio.create_task_group() as tasks,
+            asking(Retention.sweep, mark) as begin,
+            open_engine(make_config(filesystem), surroundings, scheduled=False) as retention,
+        ):
+            askers = await begin(retention)
+            tasks.start_soon(open_gate)
+    assert all(asker.is_answered for asker in askers)
+    assert has_image(filesystem, key) or not isinstance(askers[1].answer, hmret.MarkedUsed)
 
 
 async def test_the_engine_ends_while_a_lease_is_held(
@@ -1176,14 +1201,16 @@ async def test_a_real_engine_ends_in_the_midst_of_many_callers(tmp_path: Path) -
         make_image(tmp_path, ALPINE, letter, tags=(letter,))
     askers: list[Asker] = []
     with anyio.fail_after(30):
-        async with anyio.create_task_group() as tasks:
-            async with open_real(tmp_path, sweep_interval=timedelta(milliseconds=1)) as retention:
-                for letter in "abcdef" * 20:
-                    askers.append(Asker())
-                    tasks.start_soon(
-                        askers[-1].ask, lambda letter=letter: retention.mark_used(f"alpine:{letter}")
-                    )
-                await retention.sweep()
+        async with (
+            anyio.create_task_group() as tasks,
+            open_real(tmp_path, sweep_interval=timedelta(milliseconds=1)) as retention,
+        ):
+            for letter in "abcdef" * 20:
+                askers.append(Asker())
+                tasks.start_soon(
+                    askers[-1].ask, lambda letter=letter: retention.mark_used(f"alpine:{letter}")
+                )
+            await retention.sweep()
     assert all(asker.is_answered for asker in askers)
 
 

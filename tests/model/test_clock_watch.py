@@ -28,7 +28,10 @@ def test_the_first_reading_is_trusted() -> None:
 
 
 def test_clocks_that_move_alike_are_trusted() -> None:
-    assert watch_clock(RECORD, after(DAY)) == (ClockRecord("first", RECORD.boot_ns + DAY, START_NS + DAY), None)
+    assert watch_clock(RECORD, after(DAY)) == (
+        ClockRecord("first", RECORD.boot_ns + DAY, START_NS + DAY),
+        None,
+    )
 
 
 @pytest.mark.parametrize("jump_ns", [5 * MINUTE, -5 * MINUTE])

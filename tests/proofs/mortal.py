@@ -1,10 +1,11 @@
 """Processes that are killed at a system call of choice while they sweep: a program, and its caller's side.
 
 The program forks a child for each line of its input: a fork of a process that has everything imported, and has no
-threads, costs a few milliseconds. A child opens the real engine on a real directory and ends by SIGKILL right before
+threads, costs a few milliseconds. A child opens the real engine on a real directory and ends by SIGKILL right after
 its n-th call that changes anything.
 """
 
+import gc
 import json
 import os
 import select
@@ -17,6 +18,7 @@ from types import SimpleNamespace, TracebackType
 from typing import Any, Self, cast
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from builders import FakeClock, make_config, make_image
@@ -28,7 +30,7 @@ from hmret.engine.surroundings import Surroundings
 __all__ = ["CHANGING", "Ended", "Life", "Mortals"]
 
 CHANGING = ("open", "write", "rename", "unlink", "symlink", "mkdir", "rmdir", "fsync")
-"""The calls that are counted; of `open` those that may make a file."""
+"""The calls that are counted when they succeed; of `open` those that may make a file."""
 
 _CALLS = (
     *CHANGING,
@@ -43,9 +45,9 @@ class Life:
 
     data_dir: str
     kill_at: int = 0
-    """The number of the changing call before which it ends; 0: never."""
+    """The number of the changing call after which it ends; 0: never."""
     torn: bool = False
-    """Whether a write that it ends at is done by half."""
+    """Whether a write that it ends with is done by half."""
     kill_after: float | None = None
     """Seconds from the first sweep on after which it is killed from outside; None: never."""
     pull_at: int = 0
@@ -113,14 +115,16 @@ def mortal(life: Life, calls: list[str], pull: Callable[[], None]) -> Filesystem
         def call(*arguments: Any, **keywords: Any) -> Any:
             if name == "open" and not arguments[1] & os.O_CREAT:
                 return real(*arguments, **keywords)
-            calls.append(f"{name} {arguments[0]}")
-            if len(calls) == life.pull_at:
+            number = len(calls) + 1
+            if number == life.pull_at:
                 pull()
-            if len(calls) == life.kill_at:
-                if name == "write" and life.torn:
-                    real(arguments[0], arguments[1][: len(arguments[1]) // 2])
+            if name == "write" and life.torn and number == life.kill_at:
+                arguments = arguments[0], arguments[1][: len(arguments[1]) // 2]
+            answer = real(*arguments, **keywords)
+            calls.append(f"{name} {arguments[0]}")
+            if number == life.kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments, **keywords)
+            return answer
 
         return call
 
@@ -189,6 +193,11 @@ def _fork(life: Life) -> dict[str, object]:
 
 def main() -> None:
     """Fork a child for each line."""
+    for backend in ("asyncio", "trio"):
+        anyio.run(anyio.lowlevel.checkpoint, backend=backend)  # imports what a child then has
+    # A collection in a child would copy every page of this process.
+    gc.disable()
+    gc.freeze()
     for line in sys.stdin:
         fields = json.loads(line)
         fields["pull"], fields["uses"] = tuple(fields["pull"]), tuple(fields["uses"])

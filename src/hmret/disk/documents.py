@@ -41,7 +41,7 @@ class ImageMetadata(msgspec.Struct, gc=False):
         self.name = self.name if isinstance(self.name, str) else ""
         self.digest = self.digest if isinstance(self.digest, str) else ""
         self.status = self.status if isinstance(self.status, str) else ""
-        self.size_bytes = self.size_bytes if isinstance(self.size_bytes, int) else 0
+        self.size_bytes = self.size_bytes if type(self.size_bytes) is int else 0
 
     @property
     def created_ns(self) -> int | None:
@@ -58,11 +58,21 @@ class _State(msgspec.Struct, gc=False):
     unused_since: str | None = None
 
 
+class _Key(str):
+    """A key that equals no other, so that one which stands twice in an object is not lost."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
 _UNSET = parse_time("0001-01-01T00:00:00Z")
 
 _image_decoder = msgspec.json.Decoder(ImageMetadata)
 _state_decoder = msgspec.json.Decoder(_State)
-_object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_object_decoder = msgspec.json.Decoder(dict[_Key, msgspec.Raw], dec_hook=lambda _type, text: _Key(text))
 _text_decoder = msgspec.json.Decoder(str | None)
 
 # msgspec raises RecursionError for deep nesting and UnicodeDecodeError for what is no UTF-8.

@@ -34,7 +34,7 @@ def append_to_journal(
     Raises:
         OSError: they could not be written, or not all of them.
     """
-    lines = b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
+    lines = b"".join(map(_line, entries))
     with opened(filesystem, make_folders(filesystem, data_fd, OWN, 0o700)) as own_fd:
         fd = _open(filesystem, own_fd)
         try:
@@ -52,6 +52,17 @@ def append_to_journal(
         finally:
             if fd >= 0:
                 filesystem.close(fd)
+
+
+def _line(entry: Mapping[str, object]) -> bytes:
+    try:
+        return msgspec.json.encode(entry) + b"\n"
+    except UnicodeEncodeError:  # a name on the disk that is no UTF-8
+        return msgspec.json.encode({key: _printable(value) for key, value in entry.items()}) + b"\n"
+
+
+def _printable(value: object) -> object:
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _open(filesystem: Filesystem, own_fd: int) -> int:

@@ -1,6 +1,7 @@
 """hmret's own records in `system/hmret/`: what must be known after a restart."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -33,6 +34,9 @@ _REMEMBERED = "references.json"
 LEASES = "leases.json"
 _LOCK = "lock"
 _MODE = 0o700
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Stands in a file's name for a byte that is no UTF-8."""
 
 _FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
 
@@ -78,8 +82,9 @@ def lock_data_dir(filesystem: Filesystem, data_fd: int, data_dir: str) -> int:
     try:
         filesystem.lock(fd)
     except BlockingIOError:
-        holder = filesystem.read(fd, 32).decode("ascii", "replace").strip()
-        filesystem.close(fd)
+        holder = ""
+        with opened(filesystem, fd), suppress(OSError):
+            holder = filesystem.read(fd, 32).decode("ascii", "replace").strip()
         whose = f" (process {holder})" if holder.isdigit() else ""
         raise DataDirLockedError(f"{data_dir}: another engine{whose} works on this data directory") from None
     except OSError:
@@ -112,12 +117,15 @@ def save_remembered(
 ) -> None:
     """Write what tags have pointed to, durably.
 
+    A guest whose name is no UTF-8 is left out, which is as safe as losing the record.
+
     Raises:
         OSError: it could not be written.
     """
     memories = [
         _Memory(source, image, sorted(memory.digests), memory.created_at)
         for (source, image), memory in sorted(remembered.items())
+        if not _SURROGATE.search(source)
     ]
     _save(filesystem, data_fd, _REMEMBERED, msgspec.json.encode(memories))
 
@@ -132,13 +140,13 @@ def load_clock_record(filesystem: Filesystem, data_fd: int) -> ClockRecord | Non
 
 
 def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord) -> None:
-    """Write what the clocks say now.
+    """Write what the clocks say now, durably: it is after a power loss that they may be wrong.
 
     Raises:
         OSError: it could not be written.
     """
     document = _Clock(record.boot_id, record.boot_ns, record.wall_ns, record.suspended_until_boot_ns)
-    _save(filesystem, data_fd, _CLOCK, msgspec.json.encode(document), durable=False)
+    _save(filesystem, data_fd, _CLOCK, msgspec.json.encode(document))
 
 
 def load_leases(filesystem: Filesystem, data_fd: int) -> list[LeaseRecord]:
@@ -165,6 +173,6 @@ def save_leases(filesystem: Filesystem, data_fd: int, leases: Iterable[LeaseReco
     _save(filesystem, data_fd, LEASES, msgspec.json.encode(list(leases)))
 
 
-def _save(filesystem: Filesystem, data_fd: int, name: str, content: bytes, *, durable: bool = True) -> None:
+def _save(filesystem: Filesystem, data_fd: int, name: str, content: bytes) -> None:
     with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as fd:
-        write_file(filesystem, name, content, fd, durable=durable)
+        write_file(filesystem, name, content, fd, durable=True)

@@ -24,11 +24,6 @@ from hmret.model.verdicts import Reason
 
 __all__ = ["Candidate", "Failed", "Kept", "LastLook", "Outcome", "Retired", "finish", "retire"]
 
-_NO_LEASES = frozenset(
-    (errno.ENOLCK, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
-)
-"""The file system, or our permissions, do not offer leases."""
-
 _TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY))
 
 
@@ -151,14 +146,17 @@ class _Batch:
     _images_fd: int = -1
     _trash_fd: int = -1
     _repositories: dict[str, tuple[int, Mapping[str, list[str]]]] = attrs.field(factory=dict)
+    _unread: dict[str, OSError] = attrs.field(factory=dict)
+    """Repositories whose tags could not be read: their images stay."""
 
     def announce(self, token: str, candidates: Iterable[Candidate]) -> list[Intent]:
-        """Write the intents of the batch; what is not here any more has one without tags."""
+        """Write the intents of the batch; what is not here any more, or will stay, has one without tags."""
         intents = []
         for number, candidate in enumerate(candidates):
             try:
                 tags = self._repository(candidate.repository)[1].get(candidate.digest, [])
-            except FileNotFoundError:
+            except OSError as error:
+                self._unread[candidate.repository] = error
                 tags = []
             name = f"{token}.{number}"
             intents.append(
@@ -179,6 +177,8 @@ class _Batch:
                 return Kept(key, Reason.NEWLY_UNUSED)
             if since_ns != intent.unused_since_ns or since_ns + self.look.unused_for_ns > self.look.now_ns:
                 return Kept(key, Reason.RETENTION_WINDOW)
+            if intent.repository in self._unread:
+                raise self._unread[intent.repository]
             return self._rename_out(intent, key)
         except (FileNotFoundError, NotADirectoryError):
             return Kept(key, None)
@@ -191,9 +191,9 @@ class _Batch:
         with opened(self.filesystem, step_into(self.filesystem, self.data_fd, place.folder)) as fd:
             with ExitStack() as leases:
                 folder = open_digest_folder(self.filesystem, fd, place.name, leases)
-                is_open = folder is not None and not self._lease(folder)
-            if is_open and self._put_back(intent, fd, place.name):
-                self._restore_tags(intent)
+                # What is not complete is being erased already: that disk is open through another hard link.
+                is_open = folder is not None and folder.is_complete and not self._lease(folder)
+            if is_open and self._put_back(intent, fd, place.name, restored_tags=intent.tags):
                 return self._keep_open((intent.repository, intent.digest))
             if place == places_of(intent)[1]:
                 self._hide(fd, place.name)
@@ -213,20 +213,21 @@ class _Batch:
                 return Kept(key, reason)
             place, place_fd = self._move(intent, repository_fd)
             try:
-                if self._came_between(folder, place, place_fd) and self._put_back(
+                is_back = self._came_between(folder, place, place_fd) and self._put_back(
                     intent, place_fd, place.name
-                ):
-                    return self._keep_open(key)
-                if place == places_of(intent)[1]:
+                )
+                if not is_back and place == places_of(intent)[1]:
                     self._hide(repository_fd, place.name)
             except OSError as error:
                 return Failed(key, f"{place.folder}/{place.name}", error, unfinished=True)
+        if is_back:
+            return self._keep_open(key)
         return self._clean_up(place, is_finishing=False)
 
     def _came_between(self, folder: DigestFolder, place: Place, place_fd: int) -> bool:
         """Tell whether anybody opened or changed the folder between the last look and the rename, or might have."""
         try:
-            return not folder.is_still(place_fd, place.name, leased=self.lease_error is None)
+            return not folder.is_still(place_fd, place.name)
         except OSError:
             return True
 
@@ -237,13 +238,10 @@ class _Batch:
 
     def _lease(self, folder: DigestFolder) -> bool:
         """Take the kernel's word that nobody has any of the files open; False where somebody has."""
-        try:
-            return folder.lease()
-        except OSError as error:
-            if error.errno not in _NO_LEASES:
-                raise
-            self.lease_error = error
-            return True
+        is_free = folder.lease()
+        if folder.refusals:
+            self.lease_error = folder.refusals[0]
+        return is_free
 
     def _move(self, intent: Intent, repository_fd: int) -> tuple[Place, int]:
         """Rename a digest folder into the trash, or beside itself where that is another file system."""
@@ -264,14 +262,19 @@ class _Batch:
             return beside, repository_fd
         return in_trash, self._trash_fd
 
-    def _put_back(self, intent: Intent, place_fd: int, name: str) -> bool:
-        """Rename an image back to where it was; False where a fresh one has come there meanwhile."""
+    def _put_back(self, intent: Intent, place_fd: int, name: str, restored_tags: Sequence[str] = ()) -> bool:
+        """Rename an image back to where it was; False where a fresh one has come there meanwhile.
+
+        Its tags are made first, where nothing has taken their names: cut off in between, all this is done again.
+        """
         path = f"{IMAGES}/{intent.repository}"
+        hexadecimal = hex_of(intent.digest)
         with opened(self.filesystem, make_folders(self.filesystem, self.data_fd, path)) as repository_fd:
+            if restored_tags and self._exists(repository_fd, hexadecimal):
+                return False
+            self._link(repository_fd, hexadecimal, restored_tags)
             try:
-                self.filesystem.rename(
-                    name, hex_of(intent.digest), src_dir_fd=place_fd, dst_dir_fd=repository_fd
-                )
+                self.filesystem.rename(name, hexadecimal, src_dir_fd=place_fd, dst_dir_fd=repository_fd)
             except OSError as error:
                 if error.errno in _TAKEN:
                     return False
@@ -295,7 +298,7 @@ class _Batch:
         try:
             repository_fd, known = self._repository(intent.repository)
             names = known.get(intent.digest, []) if is_finishing else intent.tags
-            tags = self._remove_tags(repository_fd, hex_of(intent.digest), names)
+            tags = self._remove_tags(repository_fd, intent, names, faults)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -308,28 +311,29 @@ class _Batch:
         self._tidy(intent.repository)
         return Retired(place, tuple(tags), tuple(faults))
 
-    def _remove_tags(self, repository_fd: int, hexadecimal: str, tags: Iterable[str]) -> list[str]:
+    def _remove_tags(
+        self, repository_fd: int, intent: Intent, tags: Iterable[str], faults: list[tuple[str, str]]
+    ) -> list[str]:
         """Remove the tags that still point to a digest, while its folder is absent."""
+        hexadecimal = hex_of(intent.digest)
         removed: list[str] = []
         for tag in tags:
-            with suppress(FileNotFoundError):
+            try:
                 if self.filesystem.readlink(tag, dir_fd=repository_fd) != hexadecimal:
                     continue
                 if self._exists(repository_fd, hexadecimal):
                     break
                 self.filesystem.unlink(tag, dir_fd=repository_fd)
                 removed.append(tag)
+            except OSError as error:
+                # One that is gone, or is no link any more, has been taken by somebody.
+                if error.errno not in (errno.ENOENT, errno.EINVAL):
+                    faults.append((f"{IMAGES}/{intent.repository}/{tag}", os.strerror(error.errno or 0)))
         # hypeman may have pulled the digest again between the look and the removal: then its tags are wanted.
         if removed and self._exists(repository_fd, hexadecimal):
             self._link(repository_fd, hexadecimal, removed)
             return []
         return removed
-
-    def _restore_tags(self, intent: Intent) -> None:
-        """Make the tags of an image that was put back, where nothing has taken their names."""
-        path = f"{IMAGES}/{intent.repository}"
-        with opened(self.filesystem, step_into(self.filesystem, self.data_fd, path)) as repository_fd:
-            self._link(repository_fd, hex_of(intent.digest), intent.tags)
 
     def _link(self, repository_fd: int, hexadecimal: str, tags: Iterable[str]) -> None:
         for tag in tags:

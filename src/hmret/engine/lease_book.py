@@ -1,7 +1,9 @@
 """Leases that outlive their asker: kept on the disk, so that they cover their images after a restart too."""
 
+import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 import anyio
@@ -17,7 +19,12 @@ from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
 from hmret.model.times import SECOND, timedelta_nanoseconds
 
-__all__ = ["LeaseBook"]
+__all__ = ["REMEDY", "LeaseBook"]
+
+REMEDY = "remove it once you know that no lease on record matters, and start again"
+"""What to do about a record of leases that cannot be read."""
+
+_STOPPED = "the engine has stopped"
 
 
 @attrs.define(eq=False)
@@ -28,6 +35,8 @@ class _Held:
     deadline: float
     """By the event loop's clock, which no setting of the wall clock moves."""
     changed: anyio.Event = attrs.field(factory=anyio.Event)
+    is_granted: bool = False
+    """Whether it counts: one that is being granted covers its image already, but is not listed nor recorded."""
     has_ended: bool = False
 
     def change(self) -> None:
@@ -50,25 +59,39 @@ class LeaseBook:
         self._held: dict[str, _Held] = {}
         self._saving = anyio.Lock()
         self._tasks: anyio.abc.TaskGroup | None = None
+        """None: not begun yet, or stopped."""
         self.fault: tuple[str, str] | None = None
         """Path and problem where the leases on record cannot be read: then no image may be deleted."""
 
-    async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        """Take the leases on record, tell that they are held, and hold them until cancelled."""
-        async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            try:
-                records = await self._threads.run(load_leases, self._filesystem, self._data_fd)
-            except (OSError, UnreadableError) as error:
-                self.fault = f"{OWN}/{LEASES}", str(error)
-                records = []
-            now_ns = self._clock.now_ns()
-            for record in records:
-                # Never longer than it was granted for, whatever the clock says.
-                rest_ns = min(record.expires_at_ns - now_ns, record.ttl_ns)
-                await self._hold_in_task(record, rest_ns)
-            task_status.started()
-            await anyio.sleep_forever()
+    async def run(self, *, trusts_clock: bool, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Take the leases on record, tell that they are held, and hold them until cancelled.
+
+        Where the wall clock is not to be trusted, each is held as long as it was granted for.
+        """
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                for record in await self._load():
+                    rest_ns = record.ttl_ns
+                    if trusts_clock:
+                        # Never longer than it was granted for, whatever the clock says.
+                        rest_ns = min(record.expires_at_ns - self._clock.now_ns(), rest_ns)
+                    await self._hold_in_task(_Held(record, _deadline(rest_ns), is_granted=True))
+                task_status.started()
+                await anyio.sleep_forever()
+        finally:
+            self._tasks = None
+            # The descriptor of the data directory is closed after this: nobody may be writing then.
+            with anyio.CancelScope(shield=True):
+                await self._saving.acquire()
+                self._saving.release()
+
+    async def _load(self) -> Sequence[LeaseRecord]:
+        try:
+            return await self._threads.run(load_leases, self._filesystem, self._data_fd)
+        except (OSError, UnreadableError) as error:
+            self.fault = f"{OWN}/{LEASES}", str(error)
+            return ()
 
     async def grant(
         self, key: Key, owner: str, reason: str, ttl: timedelta, confirm: Callable[[], Awaitable[object]]
@@ -90,12 +113,17 @@ class LeaseBook:
             ttl_ns=ttl_ns,
             expires_at_ns=self._clock.now_ns() + ttl_ns,
         )
-        held = await self._hold_in_task(record, ttl_ns)
+        if self.fault is not None:
+            # Its record would take the place of the one that nobody can read, and with that of its leases.
+            raise OSError(errno.EIO, f"{self.fault[1]}; {REMEDY}", self.fault[0])
+        held = _Held(record, _deadline(ttl_ns))
         try:
+            await self._hold_in_task(held)
             await confirm()
+            held.is_granted = True
             await self._save()
         except BaseException:
-            self._end(held)
+            await self._withdraw(held)
             raise
         return record
 
@@ -106,12 +134,13 @@ class LeaseBook:
             KeyError: there is no such lease, or it has expired.
             ValueError: `ttl` is not more than zero.
             OSError: it could not be recorded; it lasts all the same, until a restart.
+            EngineClosedError: the engine has stopped.
         """
         ttl_ns = _positive(ttl)
-        held = self._held[lease_id]
+        held = self._granted(lease_id)
         expires_ns = self._clock.now_ns() + ttl_ns
         held.record = attrs.evolve(held.record, ttl_ns=ttl_ns, expires_at_ns=expires_ns)
-        held.deadline = anyio.current_time() + ttl_ns / SECOND
+        held.deadline = _deadline(ttl_ns)
         held.change()
         await self._save()
         return held.record
@@ -122,26 +151,42 @@ class LeaseBook:
         Raises:
             KeyError: there is no such lease, or it has expired.
             OSError: its end could not be recorded; after a restart it is back until it expires.
+            EngineClosedError: the engine has stopped.
         """
-        self._end(self._held[lease_id])
+        self._end(self._granted(lease_id))
         await self._save()
 
     def list(self) -> tuple[LeaseRecord, ...]:
         """List the durable leases, by when they expire."""
-        return tuple(sorted((held.record for held in self._held.values()), key=lambda one: one.expires_at_ns))
+        granted = (held.record for held in self._held.values() if held.is_granted)
+        return tuple(sorted(granted, key=lambda record: record.expires_at_ns))
+
+    def _granted(self, lease_id: str) -> _Held:
+        """Find a lease that was granted."""
+        if self._tasks is None:
+            raise EngineClosedError(_STOPPED)
+        held = self._held[lease_id]
+        if not held.is_granted:
+            raise KeyError(lease_id)
+        return held
+
+    async def _withdraw(self, held: _Held) -> None:
+        """End a lease that is not granted after all, also on the disk, where it may have come to be recorded."""
+        self._end(held)
+        if held.is_granted:
+            with anyio.CancelScope(shield=True), suppress(OSError, EngineClosedError):
+                await self._save()
 
     def _end(self, held: _Held) -> None:
         self._held.pop(held.record.id, None)
         held.has_ended = True
         held.change()
 
-    async def _hold_in_task(self, record: LeaseRecord, rest_ns: int) -> _Held:
+    async def _hold_in_task(self, held: _Held) -> None:
         """Hold the lock of a lease's image in a task; returns when it is held."""
         if self._tasks is None:
-            raise EngineClosedError("the engine has stopped")
-        held = _Held(record, anyio.current_time() + rest_ns / SECOND)
+            raise EngineClosedError(_STOPPED)
         await self._tasks.start(self._hold, held)
-        return held
 
     async def _hold(self, held: _Held, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         record = held.record
@@ -166,7 +211,13 @@ class LeaseBook:
     async def _save(self) -> None:
         """Record the leases that there are now, durably."""
         async with self._saving:
+            if self._tasks is None:
+                raise EngineClosedError(_STOPPED)
             await self._threads.run(save_leases, self._filesystem, self._data_fd, self.list())
+
+
+def _deadline(rest_ns: int) -> float:
+    return anyio.current_time() + rest_ns / SECOND
 
 
 def _positive(ttl: timedelta) -> int:

@@ -33,6 +33,7 @@ from hmret.engine.retention import Retention
 from hmret.engine.schedule import Schedule
 from hmret.engine.surroundings import Surroundings
 from hmret.engine.sweeping import Sweeping
+from hmret.model.clock_watch import watch_clock
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
 
@@ -207,9 +208,10 @@ async def _inspect(
 ) -> Inspection:
     """Put together what looks at a data directory; returns once the leases on record are held."""
     leases = LeaseBook(actors.locks, surroundings, data_fd, _tell_expiry)
-    await tasks.start(leases.run)
-    overlook = Overlook(config, actors.scanner, actors.references, actors.states, surroundings.threads)
     record = await actors.states.load_clock()
+    _, clock_fault = watch_clock(record, surroundings.clock.read())
+    await tasks.start(partial(leases.run, trusts_clock=clock_fault is None))
+    overlook = Overlook(config, actors.scanner, actors.references, actors.states, surroundings.threads)
     deleting = Deleting(overlook, actors.locks, actors.deleter)
     sweeping = Sweeping(overlook, deleting, leases, actors.journal, surroundings.clock, record)
     return Inspection(sweeping, actors.scanner)

@@ -12,6 +12,8 @@ from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper, StatesLoaded
 from hmret.actors.threads import Threads
 from hmret.disk.layout import IMAGES
+from hmret.engine.groups import first_error
+from hmret.engine.lease_book import REMEDY
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Cause, Inventory, Key, Suspension
 from hmret.model.planning import Plan, plan
@@ -67,9 +69,12 @@ class Overlook:
                 case _:
                     found[name] = await self.references.collect()
 
-        async with anyio.create_task_group() as tasks:
-            for name in ("images", "states", "references"):
-                tasks.start_soon(ask, name)
+        try:
+            async with anyio.create_task_group() as tasks:
+                for name in ("images", "states", "references"):
+                    tasks.start_soon(ask, name)
+        except ExceptionGroup as group:
+            raise first_error(group) from None
         scan, states, collected = found["images"], found["states"], found["references"]
         assert isinstance(scan, ScanResult)
         assert isinstance(states, StatesLoaded)
@@ -118,9 +123,8 @@ class Overlook:
         causes = self.reference_suspensions(collected.unreadable)
         if lease_fault is not None:
             path, problem = lease_fault
-            remedy = "remove it once you know that no lease on record matters, and start again"
             where = self._absolute(path)
-            causes.append(Suspension(Cause.UNREADABLE_REFERENCE, where, f"{problem}; {remedy}"))
+            causes.append(Suspension(Cause.UNREADABLE_REFERENCE, where, f"{problem}; {REMEDY}"))
         if clock_fault is not None:
             remedy = "check the time; deletion resumes by itself one hour after the clock has settled"
             causes.append(Suspension(Cause.CLOCK_JUMP, "", f"{clock_fault}; {remedy}"))

@@ -94,11 +94,7 @@ class Retention:
         named = named_image(image, digest)
         used = None
         while used is None:
-            key = await self._inspection.resolve(named, image)
-            async with self._inspection.locks.using(key):
-                if await self._still_names(named, key):
-                    used = await self._confirm(key, image)
-        await self._note_use(used)
+            used = await self._use(named, await self._inspection.resolve(named, image), image)
         return used
 
     @asynccontextmanager
@@ -134,9 +130,9 @@ class Retention:
             )
             seconds = math.inf if ttl is None else ttl.total_seconds()
             async with self._inspection.locks.leasing(lease, seconds):
-                if not await self._still_names(named, key):
+                # The lease may be over before this is done; the image is in use until then all the same.
+                if await self._use(named, key, image) is None:
                     continue
-                await self._note_use(await self._confirm(key, image))
                 expires_at = None if expires_ns is None else datetime_of(expires_ns)
                 yield Leased(lease.id, *key, expires_at, owner, reason)
                 return
@@ -225,9 +221,17 @@ class Retention:
         return tuple(_leased(record) for record in self._inspection.sweeping.leases.list())
 
     async def _confirm_named(self, named: ImageReference, key: Key, text: str) -> None:
-        if not await self._still_names(named, key):
+        if await self._use(named, key, text) is None:
             raise _TagMovedError
-        await self._note_use(await self._confirm(key, text))
+
+    async def _use(self, named: ImageReference, key: Key, text: str) -> MarkedUsed | None:
+        """Confirm an image and clear its timer; None where the tag has moved on meanwhile."""
+        async with self._inspection.locks.using(key):
+            if not await self._still_names(named, key):
+                return None
+            used = await self._confirm(key, text)
+        await self._note_use(used)
+        return used
 
     async def _still_names(self, named: ImageReference, key: Key) -> bool:
         """Tell whether a tag still points to the image whose lock we now have."""

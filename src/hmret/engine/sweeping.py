@@ -3,6 +3,7 @@
 import logging
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from hmret.actors.deleter import Recovery
@@ -73,6 +74,8 @@ class Sweeping:
             await self._keep_states(plan, tally)
             if not tally.suspended:
                 await self.deleting.delete(plan.deletions, reading.boot_ns, tally)
+            # A sweep that was stopped in the midst of its deletions must not pass for one that was carried out.
+            await anyio.lowlevel.checkpoint_if_cancelled()
             self._tell_oddities(survey, tally)
         finally:
             # What was done is written down, also where a stop or an error cuts the sweep short.

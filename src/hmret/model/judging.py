@@ -2,14 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 
 import attrs
 
 from hmret.model.images import Cause, Image, Inventory, Repository
 from hmret.model.policy import Policy
 from hmret.model.protection import Protection
-from hmret.model.times import SECOND, nanoseconds_of
+from hmret.model.times import SECOND
 from hmret.model.verdicts import ACTIONS, Reason, Verdict
 
 __all__ = ["Judge"]
@@ -47,7 +46,8 @@ class Judge:
 
     def _needs(self, name: str, image: Image) -> Iterator[Reason]:
         """Ask whether it may be touched at all."""
-        if image.status not in ("ready", "unknown"):
+        # Where no metadata could be read, that is what is wrong, and all that is told.
+        if image.status != "ready" and not (image.status == "unknown" and image.broken is not None):
             yield Reason.NOT_READY
         if image.broken is not None:
             yield Reason.BROKEN
@@ -85,14 +85,12 @@ class Judge:
             return None
         return since_ns
 
-    def verdict(self, name: str, image: Image, reason: Reason, now: datetime) -> Verdict:
+    def verdict(self, name: str, image: Image, reason: Reason) -> Verdict:
         """Tell all about one image."""
         blockers = tuple(self.reasons(name, image))
         if reason is Reason.DEFERRED:
             blockers += (reason,)
         since_ns = self.unused_since(name, image.digest)
-        if reason is Reason.NEWLY_UNUSED:
-            since_ns = nanoseconds_of(now)
         return Verdict(
             repository=name,
             digest=image.digest,

@@ -91,7 +91,7 @@ class Plan:
         return None if decision is None else self._verdict(*decision)
 
     def _verdict(self, repository: str, image: Image, reason: Reason) -> Verdict:
-        return self._judge.verdict(repository, image, reason, self.at)
+        return self._judge.verdict(repository, image, reason)
 
 
 def plan(inventory: Inventory, policy: Policy, now: datetime) -> Plan:

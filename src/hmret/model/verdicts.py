@@ -75,7 +75,7 @@ class Verdict:
     referenced_by: tuple[str, ...]
     """`instance/ID`, `snapshot/ID` or an embedder's own names, sorted."""
     unused_since_ns: int | None
-    """The timer in nanoseconds since the epoch: as recorded, or now where it starts with this plan; None: no timer."""
+    """The timer as it is on record, in nanoseconds since the epoch; None: no timer, or a wrong one."""
     expires_at_ns: int | None
     """When the timer runs out, in nanoseconds since the epoch; None: no timer."""
     broken: str | None = None

@@ -1,0 +1,221 @@
+"""hmret's own records: the lock, what tags have pointed to, the clocks and the leases."""
+
+import errno
+import os
+import random
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from builders import DATA, START, START_NS, digest
+from disk.hosts import Host
+from hmret.disk.documents import UnreadableError
+from hmret.disk.filesystem import POSIX
+from hmret.disk.layout import OWN
+from hmret.disk.own_files import (
+    LeaseRecord,
+    load_clock_record,
+    load_leases,
+    load_remembered,
+    lock_data_dir,
+    save_clock_record,
+    save_leases,
+    save_remembered,
+)
+from hmret.model.clock_watch import ClockRecord
+from hmret.model.errors import DataDirLockedError
+from hmret.model.images import Remembered
+
+CORRUPT = [b"", b"{", b"5", b'[{"source": 5}]', b"\xff", b"[" * 100_000]
+CLOCK = ClockRecord("boot", 12, START_NS, 34)
+LEASE = LeaseRecord(
+    id="1", repository="r", digest="d", owner="o", reason="create", ttl_ns=5, expires_at_ns=START_NS
+)
+
+
+def save(host: Host, remembered: dict[tuple[str, str], Remembered]) -> None:
+    save_remembered(host.filesystem, host.data_fd, remembered)
+
+
+def load(host: Host) -> dict[tuple[str, str], Remembered]:
+    return load_remembered(host.filesystem, host.data_fd)
+
+
+# The lock.
+
+
+def test_a_data_directory_is_taken_and_given_back(host: Host) -> None:
+    for _ in range(2):
+        host.close(lock_data_dir(host.filesystem, host.data_fd, "/data"))
+
+
+def test_a_locked_data_directory_tells_the_process_that_has_it(host: Host) -> None:
+    fd = lock_data_dir(host.filesystem, host.data_fd, "/data")
+    with pytest.raises(
+        DataDirLockedError, match=rf"^/data: another engine \(process {os.getpid()}\) works on"
+    ):
+        lock_data_dir(host.filesystem, host.data_fd, "/data")
+    host.close(fd)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a number\n", b"\xff"])
+def test_a_lock_file_that_names_no_process_is_told_without_one(memory: Host, content: bytes) -> None:
+    fd = lock_data_dir(memory.filesystem, memory.data_fd, "/data")
+    memory.write(f"{OWN}/lock", content)
+    with pytest.raises(DataDirLockedError, match=r"^/data: another engine works on this data directory$"):
+        lock_data_dir(memory.filesystem, memory.data_fd, "/data")
+    memory.close(fd)
+
+
+def test_a_lock_file_that_cannot_be_read_is_told_without_a_process(memory: Host) -> None:
+    fd = lock_data_dir(memory.filesystem, memory.data_fd, "/data")
+    memory.memory.deny(f"{DATA}/{OWN}/lock", errno.EIO, call="read")
+    with pytest.raises(DataDirLockedError, match=r"^/data: another engine works on this data directory$"):
+        lock_data_dir(memory.filesystem, memory.data_fd, "/data")
+    memory.close(fd)
+
+
+def test_a_lock_that_fails_is_told_and_leaves_nothing_open(memory: Host) -> None:
+    memory.folder(OWN)
+    memory.memory.deny(f"{DATA}/{OWN}/lock", errno.ENOLCK, call="lock")
+    with pytest.raises(OSError, match="No locks available"):
+        lock_data_dir(memory.filesystem, memory.data_fd, "/data")
+
+
+def test_a_lock_holds_on_a_full_disk_too(memory: Host) -> None:
+    memory.folder(OWN)
+    memory.memory.deny(f"{DATA}/{OWN}/lock", errno.ENOSPC, call="write")
+    fd = lock_data_dir(memory.filesystem, memory.data_fd, "/data")
+    with pytest.raises(DataDirLockedError):
+        lock_data_dir(memory.filesystem, memory.data_fd, "/data")
+    memory.close(fd)
+
+
+def test_a_link_in_the_place_of_the_lock_is_refused(host: Host) -> None:
+    host.write("elsewhere", b"kept")
+    host.link(f"{OWN}/lock", "../../elsewhere")
+    with pytest.raises(OSError, match="Too many levels"):
+        lock_data_dir(host.filesystem, host.data_fd, "/data")
+    assert host.read("elsewhere") == b"kept"
+
+
+# What tags have pointed to.
+
+
+def test_what_is_remembered_is_read_again(host: Host) -> None:
+    remembered = {
+        ("instance/b", "alpine"): Remembered(frozenset({digest("a"), digest("b")}), START),
+        ("instance/a", "alpine"): Remembered(frozenset()),
+    }
+    save(host, remembered)
+    assert load(host) == remembered
+
+
+@pytest.mark.parametrize(
+    "created_at",
+    [
+        START.astimezone(timezone(timedelta(hours=-14))),
+        datetime.fromisoformat("9999-12-31T23:59:59.999999-23:59"),
+        datetime.fromisoformat("0002-01-01T00:00:00+23:59"),
+    ],
+)
+def test_a_time_far_away_is_read_again(host: Host, created_at: datetime) -> None:
+    remembered = {("instance/a", "alpine"): Remembered(frozenset({digest("a")}), created_at)}
+    save(host, remembered)
+    assert load(host) == remembered
+
+
+def test_nothing_on_record_is_nothing_remembered(host: Host) -> None:
+    assert load(host) == {}
+
+
+@pytest.mark.parametrize("content", CORRUPT)
+def test_a_corrupt_memory_is_none(host: Host, content: bytes) -> None:
+    host.write(f"{OWN}/references.json", content)
+    assert load(host) == {}
+
+
+def test_a_guest_whose_name_is_no_utf8_does_not_cost_the_others_their_memory(host: Host) -> None:
+    kept = {("instance/ä", "alpine"): Remembered(frozenset({digest("a")}))}
+    save(host, {**kept, ("instance/\udcff", "alpine"): Remembered(frozenset({digest("b")}))})
+    assert load(host) == kept
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_remembered_survives_a_power_loss(memory: Host, seed: int) -> None:
+    remembered = {("instance/a", "alpine"): Remembered(frozenset({digest("a")}))}
+    save(memory, remembered)
+    after = memory.memory.after_power_loss(random.Random(seed))
+    fd = after.open(DATA, os.O_RDONLY)
+    assert load_remembered(after, fd) == remembered
+    after.close(fd)
+
+
+def test_a_memory_that_cannot_be_written_is_told(memory: Host) -> None:
+    memory.memory.deny(f"{DATA}/system", errno.EROFS)
+    with pytest.raises(OSError, match="Read-only"):
+        save(memory, {})
+
+
+# The clocks.
+
+
+def test_the_clocks_are_read_again(host: Host) -> None:
+    save_clock_record(host.filesystem, host.data_fd, CLOCK)
+    assert load_clock_record(host.filesystem, host.data_fd) == CLOCK
+
+
+@pytest.mark.parametrize("content", CORRUPT)
+def test_a_corrupt_record_of_the_clocks_is_none(host: Host, content: bytes) -> None:
+    host.write(f"{OWN}/clock.json", content)
+    assert load_clock_record(host.filesystem, host.data_fd) is None
+
+
+def test_no_record_of_the_clocks_is_none(host: Host) -> None:
+    assert load_clock_record(host.filesystem, host.data_fd) is None
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_clocks_on_record_survive_a_power_loss(memory: Host, seed: int) -> None:
+    """It is after a power loss that the clock may be wrong, and only the record tells."""
+    save_clock_record(memory.filesystem, memory.data_fd, CLOCK)
+    after = memory.memory.after_power_loss(random.Random(seed))
+    fd = after.open(DATA, os.O_RDONLY)
+    assert load_clock_record(after, fd) == CLOCK
+    after.close(fd)
+
+
+# The leases.
+
+
+def test_leases_are_read_again(host: Host) -> None:
+    save_leases(host.filesystem, host.data_fd, [LEASE])
+    assert load_leases(host.filesystem, host.data_fd) == [LEASE]
+
+
+def test_no_record_of_leases_is_none(host: Host) -> None:
+    assert load_leases(host.filesystem, host.data_fd) == []
+
+
+@pytest.mark.parametrize("content", CORRUPT)
+def test_a_corrupt_record_of_leases_is_told(host: Host, content: bytes) -> None:
+    host.write(f"{OWN}/leases.json", content)
+    with pytest.raises(UnreadableError):
+        load_leases(host.filesystem, host.data_fd)
+
+
+def test_the_lock_of_another_process_is_told(tmp_path: Path) -> None:
+    data_fd = os.open(tmp_path, os.O_RDONLY)
+    fd = lock_data_dir(POSIX, data_fd, str(tmp_path))
+    child = os.fork()
+    if child == 0:  # pragma: no cover - another process
+        os.close(fd)
+        try:
+            lock_data_dir(POSIX, data_fd, str(tmp_path))
+        except DataDirLockedError:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    os.close(fd)
+    os.close(data_fd)

@@ -1,0 +1,287 @@
+"""What guests and snapshots are found to refer to, and the difference between absent and unreadable."""
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from builders import DATA, FakeClock, make_guest, make_snapshot
+from disk.hosts import Host
+from hmret.disk.reference_files import ReferenceFile, look_at_references
+from hmret.model.images import Reference
+
+ALPINE = "docker.io/library/alpine"
+GUEST = "guests/vm/metadata.json"
+
+
+def look(host: Host, known: Mapping[str, ReferenceFile] | None = None) -> dict[str, ReferenceFile]:
+    return look_at_references(host.filesystem, host.data_fd, known or {})
+
+
+def problem(host: Host, source: str = "instance/vm") -> str:
+    file = look(host)[source]
+    assert file.references == ()
+    assert file.signature is None
+    assert file.problem is not None
+    return file.problem
+
+
+def test_guests_and_snapshots_are_read(host: Host) -> None:
+    make_guest(host.place, "vm", "alpine")
+    make_snapshot(host.place, "s", "alpine:3.20")
+    assert {name: (file.path, file.references, file.problem) for name, file in look(host).items()} == {
+        "instance/vm": (GUEST, (Reference("instance/vm", "alpine"),), None),
+        "snapshot/s": ("snapshots/s/snapshot.json", (Reference("snapshot/s", "alpine:3.20"),), None),
+    }
+
+
+# Absent.
+
+
+def test_a_host_without_guests_refers_to_nothing(host: Host) -> None:
+    assert look(host) == {}
+
+
+def test_a_guest_without_metadata_is_being_made(host: Host) -> None:
+    host.folder("guests/vm")
+    assert look(host) == {}
+
+
+def test_a_file_among_the_guests_is_no_guest(host: Host) -> None:
+    host.write("guests/vm", b"{")
+    host.write("guests/.lock", b"{")
+    assert look(host) == {}
+
+
+def test_a_guest_that_goes_while_it_is_looked_at_is_absent(memory: Host) -> None:
+    make_guest(memory.place, "vm", "alpine")
+
+    def vanish(call: object) -> None:
+        if getattr(call, "name", "") == "open" and getattr(call, "path", "").endswith("metadata.json"):
+            memory.memory.before = None
+            memory.remove("guests/vm")
+
+    memory.memory.before = vanish
+    assert look(memory) == {}
+
+
+# Unreadable.
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"Image": "alpine"', b'{"Image": 5}', b'{"Image": "NOT"}', b"\xff"]
+)
+def test_what_does_not_parse_is_unreadable(host: Host, content: bytes) -> None:
+    host.write(GUEST, content)
+    assert problem(host)
+
+
+def test_a_dangling_link_in_the_place_of_the_file_is_unreadable(host: Host) -> None:
+    host.link(GUEST, "gone")
+    assert problem(host) == "No such file or directory"
+
+
+def test_a_dangling_link_in_the_place_of_the_guest_is_unreadable(host: Host) -> None:
+    host.link("guests/vm", "gone")
+    assert problem(host) == "No such file or directory"
+
+
+def test_a_dangling_link_in_the_place_of_all_guests_is_unreadable(host: Host) -> None:
+    host.link("guests", "gone")
+    assert problem(host, "guests") == "No such file or directory"
+
+
+def test_links_that_lead_in_a_circle_are_unreadable(host: Host) -> None:
+    host.link("guests/vm", "vm")
+    host.link("guests/other/metadata.json", "metadata.json")
+    assert "Too many levels" in problem(host)
+    assert "Too many levels" in problem(host, "instance/other")
+
+
+def test_links_that_lead_to_metadata_are_followed(host: Host) -> None:
+    host.write("elsewhere/metadata.json", b'{"Image": "alpine"}')
+    host.link("guests/vm", "../elsewhere")
+    host.link("guests/other/metadata.json", "../../elsewhere/metadata.json")
+    assert {name: file.references for name, file in look(host).items()} == {
+        name: (Reference(name, "alpine"),) for name in ("instance/vm", "instance/other")
+    }
+
+
+def test_a_link_to_a_guest_that_is_being_made_is_absent(host: Host) -> None:
+    host.folder("elsewhere")
+    host.link("guests/vm", "../elsewhere")
+    assert look(host) == {}
+
+
+def test_a_folder_in_the_place_of_the_file_is_unreadable(host: Host) -> None:
+    host.folder(GUEST)
+    assert problem(host) == "Is a directory"
+
+
+def test_a_file_in_the_place_of_all_guests_is_unreadable(host: Host) -> None:
+    host.write("guests")
+    assert problem(host, "guests") == "Not a directory"
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_in_the_place_of_the_file_is_unreadable_and_not_waited_for(real: Host) -> None:
+    real.folder("guests/vm")
+    os.mkfifo(GUEST, dir_fd=real.data_fd)
+    assert problem(real)
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_that_somebody_writes_to_is_not_waited_for_either(real: Host) -> None:
+    real.folder("guests/vm")
+    os.mkfifo(GUEST, dir_fd=real.data_fd)
+    assert isinstance(real.place, Path)
+    fd = os.open(real.place / GUEST, os.O_RDWR)
+    try:
+        assert problem(real) == "Resource temporarily unavailable"
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("path", [GUEST, "guests/vm"])
+@pytest.mark.parametrize("call", [None, "stat", "open"])
+def test_what_the_disk_does_not_give_is_unreadable(
+    memory: Host, path: str, code: int, call: str | None
+) -> None:
+    make_guest(memory.place, "vm", "alpine")
+    make_guest(memory.place, "other", "alpine")
+    memory.memory.deny(f"{DATA}/{path}", code, call=None if path == "guests/vm" else call)
+    assert problem(memory) == os.strerror(code)
+    assert look(memory)["instance/other"].problem is None
+
+
+def test_a_fault_in_the_middle_of_a_file_is_unreadable(memory: Host) -> None:
+    make_guest(memory.place, "vm", "alpine")
+    memory.memory.deny(f"{DATA}/{GUEST}", errno.EIO, call="read")
+    assert problem(memory) == "Input/output error"
+
+
+@pytest.mark.parametrize("call", ["open", "scandir"])
+def test_guests_that_cannot_be_listed_are_unreadable_and_snapshots_go_on(memory: Host, call: str) -> None:
+    make_guest(memory.place, "vm", "alpine")
+    make_snapshot(memory.place, "s", "alpine")
+    memory.memory.deny(f"{DATA}/guests", errno.EIO, call=call)
+    found = look(memory)
+    assert (found["guests"].path, found["guests"].problem) == ("guests", "Input/output error")
+    assert found["snapshot/s"].problem is None
+
+
+def test_a_path_that_cannot_be_told_to_be_absent_is_unreadable(memory: Host) -> None:
+    memory.folder("guests/vm")
+    calls = []
+
+    def fail(call: object) -> None:
+        if getattr(call, "name", "") == "stat":
+            calls.append(call)
+            if len(calls) == 2:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    memory.memory.before = fail
+    assert problem(memory) == "No such file or directory"
+
+
+# What has not changed.
+
+
+def count_opens(host: Host) -> list[str]:
+    opens: list[str] = []
+
+    def note(call: object) -> None:
+        if getattr(call, "name", "") == "open" and getattr(call, "path", "").endswith(".json"):
+            opens.append(getattr(call, "path", ""))
+
+    host.memory.before = note
+    return opens
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(memory: Host, clock: FakeClock) -> None:
+    make_guest(memory.place, "vm", "alpine")
+    clock.advance(timedelta(seconds=2))
+    first = look(memory)
+    opens = count_opens(memory)
+    second = look(memory, first)
+    assert opens == []
+    assert second["instance/vm"] is first["instance/vm"]
+
+
+def test_a_file_that_changed_less_than_two_seconds_ago_is_read_again(memory: Host, clock: FakeClock) -> None:
+    make_guest(memory.place, "vm", "alpine")
+    clock.wall_ns += 2 * 10**9 - 1
+    first = look(memory)
+    assert first["instance/vm"].signature is None
+    opens = count_opens(memory)
+    assert look(memory, first)["instance/vm"].references == first["instance/vm"].references
+    assert len(opens) == 1
+
+
+def test_a_change_within_the_granularity_of_the_time_stamp_is_seen(memory: Host, clock: FakeClock) -> None:
+    make_guest(memory.place, "vm", "alpine:1")
+    first = look(memory)
+    make_guest(memory.place, "vm", "alpine:2")
+    clock.advance(timedelta(hours=1))
+    (reference,) = look(memory, first)["instance/vm"].references
+    assert reference.image == "alpine:2"
+
+
+def test_a_file_from_the_future_is_read_each_time(memory: Host, clock: FakeClock) -> None:
+    make_guest(memory.place, "vm", "alpine")
+    clock.advance(timedelta(hours=-1))
+    assert look(memory)["instance/vm"].signature is None
+
+
+@pytest.mark.parametrize("content", [{"Image": "alpine:2"}, {"Image": "alpine:1", "Name": "longer"}])
+def test_a_file_that_has_changed_is_read_again(
+    memory: Host, clock: FakeClock, content: dict[str, str]
+) -> None:
+    make_guest(memory.place, "vm", "alpine:1")
+    clock.advance(timedelta(seconds=10))
+    first = look(memory)
+    clock.advance(timedelta(seconds=10))
+    memory.write(GUEST, json.dumps(content).encode())
+    (reference,) = look(memory, first)["instance/vm"].references
+    assert reference.image == content["Image"]
+
+
+def test_a_file_whose_time_stamp_was_put_back_is_read_again(memory: Host, clock: FakeClock) -> None:
+    make_guest(memory.place, "vm", "alpine:1")
+    clock.advance(timedelta(seconds=10))
+    first = look(memory)
+    clock.advance(timedelta(seconds=10))
+    stamp_ns = memory.filesystem.stat(GUEST, dir_fd=memory.data_fd).st_mtime_ns
+    make_guest(memory.place, "vm", "alpine:2")
+    memory.memory.set_mtime(f"{DATA}/{GUEST}", stamp_ns)
+    clock.advance(timedelta(seconds=10))
+    (reference,) = look(memory, first)["instance/vm"].references
+    assert reference.image == "alpine:2"
+
+
+def test_what_was_unreadable_is_read_again(memory: Host, clock: FakeClock) -> None:
+    memory.write(GUEST, b"{")
+    clock.advance(timedelta(seconds=10))
+    first = look(memory)
+    assert len(count_opens(memory)) == 0
+    opens = count_opens(memory)
+    look(memory, first)
+    assert len(opens) == 1
+
+
+def test_what_has_gone_is_forgotten(memory: Host, clock: FakeClock) -> None:
+    make_guest(memory.place, "vm", "alpine")
+    clock.advance(timedelta(seconds=10))
+    first = look(memory)
+    memory.remove("guests/vm")
+    assert look(memory, first) == {}
+
+
+def test_a_guest_whose_name_is_no_utf8_is_read(real: Host) -> None:
+    make_guest(real.place, "vm\udcff", "alpine")
+    assert look(real)["instance/vm\udcff"].references[0].image == "alpine"

@@ -1,0 +1,178 @@
+"""Retention states: one that is wrong restarts its own timer and stops nothing else."""
+
+import errno
+import json
+
+import pytest
+
+from builders import DATA, START_NS, digest, make_state
+from disk.hosts import Host
+from hmret.disk.documents import encode_state
+from hmret.disk.folders import opened
+from hmret.disk.layout import RETENTION
+from hmret.disk.state_files import StateFolder, clear_state, look_at_state, scan_states, write_states
+
+ALPINE = "docker.io/library/alpine"
+FOLDER = f"{RETENTION}/{ALPINE}"
+KEY, OTHER = (ALPINE, digest("a")), (ALPINE, digest("b"))
+A, B = (f"{FOLDER}/{letter * 64}.json" for letter in "ab")
+
+
+def scan(host: Host, path: str = ALPINE) -> StateFolder:
+    with opened(host.filesystem, host.open(RETENTION)) as fd:
+        return scan_states(host.filesystem, fd, path)
+
+
+def look(host: Host) -> int | None:
+    return look_at_state(host.filesystem, host.data_fd, KEY)
+
+
+def clear(host: Host) -> bool:
+    return clear_state(host.filesystem, host.data_fd, KEY)
+
+
+# Reading.
+
+
+def test_the_states_in_a_folder_are_read(host: Host) -> None:
+    make_state(host.place, KEY, START_NS)
+    make_state(host.place, OTHER, START_NS + 1)
+    assert scan(host) == StateFolder({KEY: START_NS, OTHER: START_NS + 1})
+    assert look(host) == START_NS
+
+
+def test_folders_below_are_listed(host: Host) -> None:
+    for name in ("docker.io", "host:5000", ".hidden"):
+        host.folder(f"{RETENTION}/{name}")
+    host.folder(f"{RETENTION}/quay.io/x")
+    assert set(scan(host, "").subfolders) == {"docker.io", "host:5000", "quay.io"}
+    assert scan(host, "quay.io").subfolders == ("quay.io/x",)
+
+
+@pytest.mark.parametrize("name", ["x.json", f"{'a' * 64}.json.tmp", f"{'A' * 64}.json", "a" * 64])
+def test_what_is_not_named_as_a_state_is_none(host: Host, name: str) -> None:
+    host.write(f"{FOLDER}/{name}", encode_state(*KEY, START_NS))
+    assert scan(host).states == {}
+
+
+def test_a_folder_named_as_a_state_is_a_level(host: Host) -> None:
+    host.folder(A)
+    assert scan(host) == StateFolder(subfolders=(A.removeprefix(f"{RETENTION}/"),))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", encode_state(*OTHER, START_NS), encode_state("x", KEY[1], 0)]
+)
+def test_a_corrupt_state_is_told_and_counts_as_not_set(host: Host, content: bytes) -> None:
+    make_state(host.place, OTHER, START_NS)
+    host.write(A, content)
+    found = scan(host)
+    assert found.states == {KEY: None, OTHER: START_NS}
+    assert [path for path, _ in found.corrupt] == [A]
+    assert look(host) is None
+
+
+def test_a_state_that_is_not_set_is_not_corrupt(host: Host) -> None:
+    host.write(A, json.dumps({"repository": ALPINE, "digest": KEY[1]}).encode())
+    assert scan(host) == StateFolder({KEY: None})
+
+
+def test_a_link_in_the_place_of_a_state_is_not_followed(host: Host) -> None:
+    host.write("elsewhere", encode_state(*KEY, START_NS))
+    host.link(A, "../../../../../elsewhere")
+    found = scan(host)
+    assert (found.states, [path for path, _ in found.corrupt]) == ({KEY: None}, [A])
+    assert look(host) is None
+
+
+@pytest.mark.parametrize("call", ["open", "scandir"])
+def test_a_folder_that_cannot_be_listed_is_told(memory: Host, call: str) -> None:
+    make_state(memory.place, KEY, START_NS)
+    memory.memory.deny(f"{DATA}/{FOLDER}", errno.EIO, call=call)
+    assert scan(memory) == StateFolder(corrupt=((FOLDER, "Input/output error"),))
+
+
+@pytest.mark.parametrize("path", ["gone", "file"])
+def test_a_folder_that_is_gone_holds_nothing(host: Host, path: str) -> None:
+    host.write(f"{RETENTION}/file")
+    assert scan(host, path) == StateFolder()
+
+
+def test_a_state_that_goes_while_its_folder_is_read_is_none(memory: Host) -> None:
+    make_state(memory.place, KEY, START_NS)
+
+    def vanish(call: object) -> None:
+        if getattr(call, "path", "").endswith(".json"):
+            memory.memory.before = None
+            memory.remove(A)
+
+    memory.memory.before = vanish
+    assert scan(memory) == StateFolder()
+
+
+def test_there_is_no_state_where_there_is_no_file(host: Host) -> None:
+    assert look(host) is None
+
+
+# Writing.
+
+
+def test_states_are_written_as_hypeman_writes_them(host: Host) -> None:
+    assert write_states(host.filesystem, host.data_fd, [KEY, OTHER], START_NS) == []
+    assert host.read(A) == encode_state(*KEY, START_NS)
+    assert host.names(FOLDER) == [f"{'a' * 64}.json", f"{'b' * 64}.json"]
+
+
+def test_a_state_that_cannot_be_written_is_told_and_the_others_are_written(memory: Host) -> None:
+    memory.folder(FOLDER)
+    memory.memory.deny(f"{DATA}/{A}.tmp", errno.ENOSPC)
+    failed = write_states(memory.filesystem, memory.data_fd, [KEY, OTHER], START_NS)
+    assert [(key, error.errno) for key, error in failed] == [(KEY, errno.ENOSPC)]
+    assert scan(memory).states == {OTHER: START_NS}
+
+
+# Clearing.
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_clearing_removes_the_state_and_the_folders_it_leaves_empty(host: Host, durable: bool) -> None:
+    make_state(host.place, KEY, START_NS)
+    assert clear_state(host.filesystem, host.data_fd, KEY, durable=durable)
+    assert (host.exists(RETENTION), host.names(RETENTION)) == (True, [])
+
+
+def test_clearing_leaves_other_states_alone(host: Host) -> None:
+    make_state(host.place, KEY, START_NS)
+    make_state(host.place, OTHER, START_NS)
+    assert clear(host)
+    assert scan(host).states == {OTHER: START_NS}
+
+
+@pytest.mark.parametrize("path", ["x", RETENTION, FOLDER])
+def test_clearing_what_is_not_there_does_nothing(host: Host, path: str) -> None:
+    host.folder(path)
+    assert not clear(host)
+
+
+def test_clearing_below_a_file_does_nothing(host: Host) -> None:
+    host.write(f"{RETENTION}/docker.io")
+    assert not clear(host)
+
+
+def test_clearing_follows_no_link(host: Host) -> None:
+    host.write(f"elsewhere/library/alpine/{'a' * 64}.json", encode_state(*KEY, START_NS))
+    host.link(f"{RETENTION}/docker.io", "../../elsewhere")
+    before = host.names("elsewhere")
+    try:
+        assert not clear(host)
+    except OSError as error:
+        assert error.errno == errno.ELOOP  # noqa: PT017 - either answer is right, following is not
+    assert host.names("elsewhere") == before
+
+
+def test_a_state_that_cannot_be_removed_is_told(memory: Host) -> None:
+    make_state(memory.place, KEY, START_NS)
+    memory.memory.deny(f"{DATA}/{A}", errno.EACCES, call="unlink")
+    with pytest.raises(PermissionError):
+        clear(memory)
+    assert look(memory) == START_NS

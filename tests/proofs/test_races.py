@@ -1,0 +1,244 @@
+"""Races for real: threads, a real directory, callers that give up at random, sweeps that want everything."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import attrs
+import pytest
+
+from builders import FakeClock, digest, has_image, make_config, make_guest, make_image, set_tag, state_of
+from hmret import ImageNotFoundError, Retention
+from hmret.disk.layout import hex_of
+from hmret.engine.opening import open_engine
+from hmret.engine.surroundings import Surroundings
+from hmret.model.images import Key
+from hmret.model.times import timedelta_nanoseconds
+
+pytestmark = pytest.mark.anyio
+
+WINDOW = timedelta(hours=1)
+WINDOW_NS = timedelta_nanoseconds(WINDOW)
+STEP = timedelta(minutes=31)
+DISK_BYTES = 20_000
+
+LETTERS = tuple(f"{number:02x}" for number in range(60))
+
+
+def repository_of(letters: str) -> str:
+    return f"ghcr.io/kernel/team/repo{int(letters, 16) % 4}"
+
+
+def key_of(letters: str) -> Key:
+    return repository_of(letters), digest(letters)
+
+
+def is_whole(root: Path, key: Key) -> bool:
+    folder = root / "images" / key[0] / hex_of(key[1])
+    return (folder / "metadata.json").exists() and (folder / "rootfs.ext4").exists()
+
+
+def pull(root: Path, letters: str) -> None:
+    """Pull an image as hypeman does: its folder comes whole, and then its tag."""
+    repository, name = repository_of(letters), hex_of(digest(letters))
+    if not (root / "images" / repository / name).exists():
+        staging = root / "images" / f".install-{letters}"
+        make_image(staging, repository, letters, tags=(), size_bytes=DISK_BYTES)
+        target = root / "images" / repository / name
+        # hmret may remove the folder of the repository, empty, at any moment.
+        while not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                (staging / "images" / repository / name).rename(target)
+        for folder in sorted(staging.rglob("*"), reverse=True):
+            folder.rmdir()
+        staging.rmdir()
+    link = root / "images" / repository / f"v{letters}"
+    with suppress(FileExistsError):
+        link.symlink_to(name)
+
+
+@attrs.define(eq=False)
+class Race:
+    """One race, and what was seen in it."""
+
+    root: Path
+    clock: FakeClock
+    rng: random.Random
+    is_over: bool = False
+    pulls: dict[str, int] = attrs.field(factory=lambda: dict.fromkeys(LETTERS, 0))
+    told_yes: int = 0
+    told_no: int = 0
+    cancelled: int = 0
+    deleted: int = 0
+    faults: list[str] = attrs.field(factory=list)
+
+    async def sweep(self, retention: Retention) -> None:
+        """Sweep without a pause, the time moving on between."""
+        while not self.is_over:
+            report = await retention.sweep()
+            self.deleted += report.deleted_images
+            if report.status != "success":
+                self.faults.append(str(report))
+            self.clock.advance(STEP)
+
+    async def pull(self) -> None:
+        """Bring back what has gone."""
+        while not self.is_over:
+            letters = self.rng.choice(LETTERS)
+            self.pulls[letters] += 1
+            await anyio.to_thread.run_sync(pull, self.root, letters)
+            await anyio.sleep(self.rng.choice((0.001, 0.003)))
+
+    async def use(self, retention: Retention, seed: int) -> None:
+        """Mark and lease, and give up at random."""
+        rng = random.Random(seed)
+        for _ in range(8):
+            letters = rng.choice(LETTERS)
+            with anyio.move_on_after(rng.choice((0.0005, 0.002, 0.01, 30, 30))) as scope:
+                if rng.random() < 0.5:
+                    await self.mark(retention, letters, by_tag=rng.random() < 0.5)
+                else:
+                    await self.lease(retention, letters, rng)
+            self.cancelled += scope.cancelled_caught
+            await anyio.sleep(rng.choice((0, 0.003, 0.1)))
+
+    async def mark(self, retention: Retention, letters: str, *, by_tag: bool) -> None:
+        key = key_of(letters)
+        pulls, now_ns = self.pulls[letters], self.clock.now_ns()
+        try:
+            if by_tag:
+                await retention.mark_used(f"{key[0]}:v{letters}")
+            else:
+                await retention.mark_used(*key)
+        except ImageNotFoundError:
+            self.told_no += 1
+            if not by_tag and has_image(self.root, key) and self.pulls[letters] == pulls:
+                self.faults.append(f"told that it is gone, and it is there: {letters}")
+            return
+        self.told_yes += 1
+        for _ in range(3):
+            is_here = is_whole(self.root, key)
+            if not is_here and self.clock.now_ns() < now_ns + WINDOW_NS:
+                self.faults.append(f"told that it stays, and it is gone: {letters}")
+            await anyio.sleep(0.0005)
+
+    async def lease(self, retention: Retention, letters: str, rng: random.Random) -> None:
+        key = key_of(letters)
+        try:
+            async with retention.lease(*key, reason="race"):
+                self.told_yes += 1
+                for _ in range(rng.randrange(1, 10)):
+                    if not is_whole(self.root, key):
+                        self.faults.append(f"leased, and it is gone: {letters}")
+                    await anyio.sleep(0.001)
+        except ImageNotFoundError:
+            self.told_no += 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_told_yes_it_is_here_and_told_no_it_is_gone(
+    tmp_path: Path, anyio_backend_name: str, seed: int
+) -> None:
+    clock = FakeClock()
+    race = Race(tmp_path, clock, random.Random(seed))
+    for letters in LETTERS:
+        pull(tmp_path, letters)
+    config = make_config(tmp_path, unused_for=WINDOW)
+    with anyio.fail_after(60):
+        async with open_engine(config, Surroundings(clock=clock), scheduled=False) as retention:
+            async with anyio.create_task_group() as others:
+                others.start_soon(race.sweep, retention)
+                others.start_soon(race.pull)
+                async with anyio.create_task_group() as users:
+                    for number in range(150):
+                        users.start_soon(race.use, retention, seed * 1000 + number)
+                race.is_over = True
+            assert race.faults == []
+            for path in (tmp_path / "images").rglob("rootfs.ext4"):
+                letters = path.parent.name[:2]
+                assert os.readlink(path.parent.parent / f"v{letters}") == path.parent.name
+            with anyio.fail_after(10):
+                for letters in LETTERS:
+                    with suppress(ImageNotFoundError):
+                        await retention.mark_used(*key_of(letters))
+                for _ in range(2):
+                    clock.advance(WINDOW)
+                    report = await retention.sweep()
+    assert report.status == "success"
+    assert race.told_yes > 20
+    assert race.told_no > 5
+    assert race.cancelled > 20
+    assert race.deleted > 20
+    assert os.listdir(tmp_path / "images") == []
+    assert os.listdir(tmp_path / "system/hmret/trash") == []
+    assert list((tmp_path / "system/image-retention").rglob("*.json")) == []
+
+
+@contextmanager
+def opening(root: Path, seed: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Have a process open disks while the block lasts."""
+    program = [sys.executable, "-W", "error", str(Path(__file__).with_name("opener.py"))]
+    with subprocess.Popen(
+        [*program, str(root), str(DISK_BYTES), str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        yield process
+
+
+async def test_an_opener_gets_a_whole_disk_or_none_and_hardly_waits(tmp_path: Path) -> None:
+    clock = FakeClock()
+    race = Race(tmp_path, clock, random.Random(0))
+    for letters in LETTERS:
+        pull(tmp_path, letters)
+    config = make_config(tmp_path, unused_for=WINDOW)
+    with ExitStack() as stack:
+        openers = [stack.enter_context(opening(tmp_path, seed)) for seed in range(2)]
+        with anyio.fail_after(60):
+            async with (
+                open_engine(config, Surroundings(clock=clock), scheduled=False) as retention,
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(race.sweep, retention)
+                tasks.start_soon(race.pull)
+                await anyio.sleep(1.5)
+                race.is_over = True
+        seen = []
+        for opener in openers:
+            answer, _ = opener.communicate(timeout=30)
+            assert opener.returncode == 0
+            seen.append(json.loads(answer))
+    assert race.faults == []
+    assert race.deleted > 20
+    assert sum(one["opened"] for one in seen) > 50
+    assert [one["torn"] for one in seen] == [0, 0]
+    assert max(one["longest"] for one in seen) < 10
+
+
+async def test_a_disk_that_a_process_has_open_stays_with_its_tag_and_a_new_timer(tmp_path: Path) -> None:
+    clock = FakeClock()
+    for letters in LETTERS:
+        pull(tmp_path, letters)
+    config = make_config(tmp_path, unused_for=WINDOW)
+    async with open_engine(config, Surroundings(clock=clock), scheduled=False) as retention:
+        await retention.sweep()
+        clock.advance(WINDOW)
+        held = key_of(LETTERS[3])
+        disk = tmp_path / "images" / held[0] / hex_of(held[1]) / "rootfs.ext4"
+        with subprocess.Popen(
+            ["sleep", "60"], stdin=os.open(disk, os.O_RDONLY)
+        ) as process:  # the child inherits it
+            report = await retention.sweep()
+            process.kill()
+    assert (report.open_images, report.deleted_images) == (1, len(LETTERS) - 1)
+    assert is_whole(tmp_path, held)
+    assert state_of(tmp_path, held) is None
