@@ -27,7 +27,7 @@ from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
 from hmret.model.times import nanoseconds_of
 from hmret.model.verdicts import Reason
-from memory_filesystem import MemoryFilesystem
+from memory_filesystem import Call, MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 TRASH = f"{DATA}/system/hmret/trash"
@@ -198,6 +198,45 @@ async def test_recovery_that_fails_for_one_image_finishes_the_others(
     assert [retired.key for retired in recovery.finished] == [(ALPINE, digest("b"))]
     assert [path for path, _ in recovery.errors] == [f"{place.folder}/{place.name}"]
     assert filesystem.exists(f"{TRASH}/{stuck.token}.json")
+
+
+async def test_a_deletion_that_failed_halfway_is_unfinished_until_it_is_recovered(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    candidate = make_due(filesystem, "a")
+    assert not deleter.has_unfinished
+    batch = await deleter.retire([candidate], LOOK)
+    (place,) = places_of(batch)
+    filesystem.deny(f"{DATA}/{place.folder}/{place.name}", errno.EIO)
+    await deleter.free(batch.token, [place])
+    assert deleter.has_unfinished
+    assert await deleter.unfinished() == {candidate.key}
+    filesystem.allow(f"{DATA}/{place.folder}/{place.name}")
+    await deleter.recover()
+    assert not deleter.has_unfinished
+    assert await deleter.unfinished() == frozenset()
+
+
+async def test_what_failed_between_the_rename_and_the_clean_up_stays_on_record(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    candidate = make_due(filesystem, "a", tags=("latest",))
+
+    def fail_after_the_rename(call: Call) -> None:
+        if call.name in ("stat", "rename") and "trash" in call.path and f"{'a' * 64} ->" not in call.path:
+            raise OSError(errno.EIO, "Input/output error")
+
+    filesystem.before = fail_after_the_rename
+    batch = await deleter.retire([candidate], LOOK)
+    freed = await deleter.free(batch.token, [])
+    filesystem.before = None
+    (failed,) = batch.outcomes
+    assert isinstance(failed, Failed)
+    assert failed.unfinished
+    assert freed.errors == ()
+    assert await deleter.unfinished() == {candidate.key}
+    recovery = await deleter.recover()
+    assert [retired.key for retired in recovery.finished] == [candidate.key]
 
 
 async def test_recovery_tells_a_trash_that_cannot_be_listed(

@@ -84,7 +84,7 @@ def test_the_remedy_of_a_suspension_is_in_the_detail(cache: Cache, call_json: Ca
         (DUE, ["--enable"], ["it goes with the next sweep"]),
         (DUE, [], ["it goes with the next sweep", "disabled: nothing is swept"]),
         (HALF, ["--enable"], ["- in its window until 20", "it goes with the first sweep from 20"]),
-        (None, ["--enable"], ["- no timer runs yet", "it goes at 20"]),
+        (None, ["--enable"], ["- no timer runs yet", "its timer starts with the next sweep"]),
     ],
 )
 def test_people_are_told_when_it_will_go(

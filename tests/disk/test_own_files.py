@@ -3,15 +3,15 @@
 import errno
 import os
 import random
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 
 from builders import DATA, START, START_NS, digest
 from disk.hosts import Host
 from hmret.disk.documents import UnreadableError
-from hmret.disk.filesystem import POSIX
 from hmret.disk.layout import OWN
 from hmret.disk.own_files import (
     LeaseRecord,
@@ -57,6 +57,20 @@ def test_a_locked_data_directory_tells_the_process_that_has_it(host: Host) -> No
     ):
         lock_data_dir(host.filesystem, host.data_fd, "/data")
     host.close(fd)
+
+
+def test_another_process_is_kept_out_and_told(real: Host) -> None:
+    fd = lock_data_dir(real.filesystem, real.data_fd, "/data")
+    program = (
+        "import os, sys; from hmret.disk.filesystem import POSIX; from hmret.disk.own_files import lock_data_dir;"
+        "lock_data_dir(POSIX, os.open(sys.argv[1], os.O_RDONLY), '/data')"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(real.place)], capture_output=True, text=True, check=False
+    )
+    real.close(fd)
+    assert found.returncode == 1
+    assert f"another engine (process {os.getpid()})" in found.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"not a number\n", b"\xff"])
@@ -203,19 +217,3 @@ def test_a_corrupt_record_of_leases_is_told(host: Host, content: bytes) -> None:
     host.write(f"{OWN}/leases.json", content)
     with pytest.raises(UnreadableError):
         load_leases(host.filesystem, host.data_fd)
-
-
-def test_the_lock_of_another_process_is_told(tmp_path: Path) -> None:
-    data_fd = os.open(tmp_path, os.O_RDONLY)
-    fd = lock_data_dir(POSIX, data_fd, str(tmp_path))
-    child = os.fork()
-    if child == 0:  # pragma: no cover - another process
-        os.close(fd)
-        try:
-            lock_data_dir(POSIX, data_fd, str(tmp_path))
-        except DataDirLockedError:
-            os._exit(7)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    os.close(fd)
-    os.close(data_fd)

@@ -1032,9 +1032,6 @@ async def test_after_the_block_every_call_is_refused(
     assert not retention.statistics().sweeping or retention.statistics().sweeps == 0
 
 
-@pytest.mark.xfail(
-    reason="the lease book works in its caller's task, and does not know that the engine has ended"
-)
 async def test_after_the_block_durable_leases_are_refused(
     filesystem: MemoryFilesystem, surroundings: Surroundings
 ) -> None:

@@ -35,6 +35,10 @@ class VirtualClock:
         """Let a system call take its time."""
         self._ticks += 1
 
+    def seconds(self) -> float:
+        """Tell trio's time, which deadlines are in."""
+        return self._mock.current_time()
+
     def true_ns(self) -> int:
         """Tell the time that really has passed, reboots and all."""
         return int(self._mock.current_time() * SECOND) + self._ticks * _TICK_NS

@@ -36,6 +36,8 @@ class Weather:
 class Disturbance:
     """The hook of the file system: raises what a call fails with, and has it judged otherwise.
 
+    `close` is spared, for what is known of it: one that fails leaks the descriptor of the next step of a path.
+
     Args:
         step: has hypeman do something, near the image in hand if one is named.
     """

@@ -54,6 +54,8 @@ class Hypeman:
         """Those that run, and what from."""
         self._documents: dict[str, tuple[str, bytes]] = {}
         """By source: where its reference file is and what is in it, whole."""
+        self._moving: dict[Tag, str] = {}
+        """Tags that have been removed, and what they will point to."""
         self._count = 0
 
     # What there is to do.
@@ -201,9 +203,11 @@ class Hypeman:
             return  # the stamps of links and guests would contradict what happened
         path = f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}"
         self._truth.unlink(tag)
+        self._moving[tag] = digest
         if self._truth.filesystem.exists(path):
             self._truth.filesystem.remove(path)
             yield _QUICK
+        self._moving.pop(tag, None)
         self._truth.filesystem.make_link(path, hex_of(digest))
         self._truth.link(tag, digest)
         self._tell(f"tags {_short((tag[0], digest))} as {tag[1]}")
@@ -349,7 +353,7 @@ class Hypeman:
         """Take the right to something away for a while."""
         disk = self._truth.filesystem
         tree = disk.tree(DATA)
-        paths = [path for path, (kind, _) in tree.items() if kind == "folder"]
+        paths = [path for path, (kind, _) in tree.items() if kind != "file"]
         paths += [path for _, (path, _) in self._documents.items() if path in tree]
         path = self._rng.choice(paths)
         disk.deny(path, self._rng.choice((errno.EACCES, errno.EIO)))
@@ -366,7 +370,7 @@ class Hypeman:
         self._truth.unreadable.pop(name, None)
         self._truth.denied -= 1
         self._truth.disturb()
-        if disk is self._truth.filesystem and disk.exists(path):
+        if disk is self._truth.filesystem and disk.exists(path.rpartition("/")[0]):
             disk.allow(path)
         self._tell(f"allows {path}")
 
@@ -399,6 +403,7 @@ class Hypeman:
             whole = truth.filesystem.exists(path) and truth.filesystem.read_file(path) == content
             if not whole or source not in truth.needs:
                 self._forget(source)
+        self._finish_moves()
         known = {path.rpartition("/")[0] for path, _ in self._documents.values()}
         for folder in (f"{DATA}/guests", f"{DATA}/snapshots"):
             for path, (kind, _) in truth.filesystem.tree(folder).items():
@@ -415,6 +420,13 @@ class Hypeman:
                     truth.filesystem.remove(path)
         truth.filesystem.sync()
 
+    def _finish_moves(self) -> None:
+        """Make the tags that a hypeman which was stopped had only removed yet, as it does when it starts."""
+        for tag, digest in self._moving.items():
+            self._truth.filesystem.make_link(f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}", hex_of(digest))
+            self._truth.link(tag, digest)
+        self._moving.clear()
+
     def _forget(self, source: str) -> None:
         """Remove what a power loss has left of a guest, as hypeman does when it starts."""
         path, _ = self._documents.pop(source)
@@ -426,6 +438,7 @@ class Hypeman:
 
     def leave(self, *, everything: bool) -> None:
         """Stop using things: close all disks, and with `everything` delete all guests and snapshots."""
+        self._finish_moves()
         for hold in self._truth.holds:
             hold.opened.close()
         self._truth.holds.clear()

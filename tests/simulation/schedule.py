@@ -48,14 +48,13 @@ class _Worker:
         self._stands = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        self.value: object = None
         self.error: BaseException | None = None
         self.is_done = False
 
     def _run(self) -> None:
         self._goes.acquire()
         try:
-            self.value = self._function()
+            self._function()
         except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             self.error = error
         self.is_done = True
@@ -104,15 +103,21 @@ class SteppedThreads:
             is_delicate = getattr(function, "__name__", "") in _DELICATE
             if self._rng.random() > (0.5 if is_delicate else 0.1):
                 try:
-                    return function(*arguments)
+                    value = function(*arguments)
                 finally:
                     self._ended()
-                    await self._dawdle()
-            return await self._run_in_steps(function, *arguments)
+            else:
+                value = await self._run_in_steps(function, *arguments)
+            await self._dawdle()
+        return value
 
     async def _run_in_steps(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         results: list[T] = []
-        worker = _Worker(lambda: results.append(function(*arguments)))
+
+        def work() -> None:
+            results.append(function(*arguments))
+
+        worker = _Worker(work)
         while True:
             self._running = worker
             worker.step()
@@ -121,7 +126,6 @@ class SteppedThreads:
             if worker.is_done:
                 break
             await trio.sleep(self._rng.choice(_PAUSES))
-        await self._dawdle()
         if worker.error is not None:
             raise worker.error
         return results[0]

@@ -14,15 +14,15 @@ Every rename and removal is judged right before it happens, by the numbers of th
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import attrs
 
 from hmret.disk.layout import IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.disk.retirement import Candidate
 from hmret.model.clock_watch import ClockRecord
-from hmret.model.images import Key
 from hmret.model.config import RetentionConfig
+from hmret.model.images import Key
 from hmret.model.patterns import compile_patterns
 from hmret.model.times import SECOND, timedelta_nanoseconds
 from memory_filesystem import Call, ForeignOpen, MemoryFilesystem
@@ -96,7 +96,7 @@ class Window:
     """A time from which on an image stays for a while."""
 
     why: str
-    image: Pulled
+    image: Pulled | None
     true_ns: int
     wall_ns: int
     jumped_ns: int
@@ -115,7 +115,7 @@ class Truth:
         """By where they lie, until the engine has erased some of them."""
         self.tags: dict[Tag, tuple[str, int]] = {}
         """What hypeman has linked: the digest, and the event."""
-        self._orphans: dict[Tag, tuple[str, int]] = {}
+        self._orphans: dict[Tag, tuple[Pulled, int]] = {}
         """Tags of images that have been retired."""
         self.needs: dict[str, Need] = {}
         self.unreadable: dict[str, int] = {}
@@ -135,6 +135,8 @@ class Truth:
         self._pinned = compile_patterns(config.pinned)
         self._windows: dict[Key, Window] = {}
         self._pulled: dict[Key, Window] = {}
+        self._sweep = self._window("", None)
+        """When the last sweep began."""
         self._looks: dict[Key, int] = {}
         self._last_looks: dict[Key, int] = {}
         self._retire_began = 0
@@ -170,7 +172,8 @@ class Truth:
         image.ready_at = self.chronicle.now
         state = f"{DATA}/{RETENTION}/{image.key[0]}/{hex_of(image.key[1])}.json"
         if image.key not in self._unsure and (image.follows_retired or not self.filesystem.exists(state)):
-            self._pulled[image.key] = self._window("pulled afresh", image)
+            # A timer starts with the sweep that writes it, which may have begun before the pull ended.
+            self._pulled[image.key] = attrs.evolve(self._sweep, why="pulled afresh", image=image)
 
     def need(self, source: str, image: Pulled) -> None:
         """Note that the metadata of a guest or a snapshot is whole."""
@@ -180,7 +183,7 @@ class Truth:
         """Note that a `mark_used` has returned."""
         self._windows[image.key] = self._window("marked used", image)
 
-    def _window(self, why: str, image: Pulled) -> Window:
+    def _window(self, why: str, image: Pulled | None) -> Window:
         clock = self.clock
         return Window(why, image, clock.true_ns(), clock.now_ns(), clock.jumped_ns)
 
@@ -210,6 +213,7 @@ class Truth:
     def note_clocks(self, record: ClockRecord) -> None:
         """Note what clocks a sweep has read."""
         last, self._last_clocks = self._last_clocks, record
+        self._sweep = self._window("", None)
         if last is not None:
             drift_ns = (record.wall_ns - last.wall_ns) - (record.boot_ns - last.boot_ns)
             if abs(drift_ns) > _FIVE_MINUTES_NS:
@@ -240,8 +244,8 @@ class Truth:
     def disturb(self) -> None:
         """Note that something is in the way of the engine.
 
-        Known, and not held against it: where an error keeps it from removing the state of an image that it has
-        retired, a fresh pull of it inherits the old timer, until the next sweep.
+        Known, and not held against it: what an error keeps from going along with a retired image stays. A tag
+        dangles; a state is inherited by a fresh pull, until the next sweep.
         """
         self.disturbed_at = self.chronicle.now
         recent = {key for key, event in self._judged_at.items() if event >= self._retire_began}
@@ -267,23 +271,19 @@ class Truth:
             del self.retired[source]
             self.returned += 1
             self.images[image.key] = image  # a fresh folder that was still empty is replaced
-            self._move_tags(image.key, self._orphans, self.tags)
+            for tag in [tag for tag, (old, _) in self._orphans.items() if old is image]:
+                self.tags.setdefault(tag, (image.key[1], self._orphans.pop(tag)[1]))
             self.chronicle.tell(f"hmret has put back {_short(image.key)}")
         else:
             self.retired[target] = image
             image.follows_retired = True
             self.retirements += 1
-            self._move_tags(image.key, self.tags, self._orphans)
+            for tag in [tag for tag, (digest, _) in self.tags.items() if (tag[0], digest) == image.key]:
+                self._orphans[tag] = image, self.tags.pop(tag)[1]
             self.chronicle.tell(f"hmret has retired {_short(image.key)}")
             if self.denied:
                 self._unsure.add(image.key)
             self.on_retired(image.key)
-
-    def _move_tags(
-        self, key: Key, source: dict[Tag, tuple[str, int]], target: dict[Tag, tuple[str, int]]
-    ) -> None:
-        for tag in [tag for tag, (digest, _) in source.items() if (tag[0], digest) == key]:
-            target.setdefault(tag, source.pop(tag))
 
     def link(self, tag: Tag, digest: str) -> None:
         """Note that hypeman has made a tag; where its image has just gone, nobody is promised anything."""
@@ -335,29 +335,29 @@ class Truth:
 
     def _objection(self, image: Pulled) -> str:
         """Say why an image must not go now; empty where it may."""
-        key = image.key
-        look = self._last_looks[key]
-        if self._pinned.matches(key[0]) or not self._allowed.matches(key[0]):
-            return "its repository is pinned or not allowed"
+        return next(self._objections(image, self._last_looks[image.key]), "")
+
+    def _objections(self, image: Pulled, look: int) -> Iterator[str]:
+        if self._pinned.matches(image.key[0]) or not self._allowed.matches(image.key[0]):
+            yield "its repository is pinned or not allowed"
         if image.ready_at is None and image.unready_at < look:
-            return "it is not ready"
+            yield "it is not ready"
         for source, need in self.needs.items():
             if need.image is image and need.since < look:
-                return f"{source} has needed it since {need.since}, the last look began at {look}"
+                yield f"{source} has needed it since {need.since}, the last look began at {look}"
         for name, since in self.unreadable.items():
             if since < look:
-                return f"{name} has been unreadable since {since}, the last look began at {look}"
+                yield f"{name} has been unreadable since {since}, the last look began at {look}"
         if image in self.leases.values():
-            return "it is leased"
+            yield "it is leased"
         if self.clock.boot_ns() < self._held_until_ns:
-            return "a sweep saw the clock jump less than an hour ago"
-        for window in (self._windows.get(key), self._pulled.get(key)):
+            yield "a sweep saw the clock jump less than an hour ago"
+        for window in (self._windows.get(image.key), self._pulled.get(image.key)):
             if window is not None and window.image is image and not self._is_over(window):
-                return f"it was {window.why} at {window.true_ns / SECOND:.4f}"
+                yield f"it was {window.why} at {window.true_ns / SECOND:.4f}"
         for hold in self.holds:
             if hold.opened.is_open and self._shares_disk(hold, image) and not self._is_unleased(image):
-                return f"its {hold.file_name} is open"
-        return ""
+                yield f"its {hold.file_name} is open"
 
     def _shares_disk(self, hold: Hold, image: Pulled) -> bool:
         inodes = (
@@ -441,14 +441,11 @@ class Truth:
         Known, and not held against it: a tag that was moved to the image after its batch began to go stays behind.
         """
         found: list[str] = []
-        for tag, (digest, since) in self._orphans.items():
-            image = self.images[tag[0], digest]
-            path = f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}"
-            if (
-                not image.is_present
-                and since < self._judged_at.get(image.key, 0)
-                and self.filesystem.exists(path)
-            ):
+        for (repository, name), (image, since) in self._orphans.items():
+            path = f"{DATA}/{IMAGES}/{repository}/{name}"
+            fresh = self.images[image.key].is_present
+            in_time = since < self._judged_at.get(image.key, 0) and image.key not in self._unsure
+            if in_time and not fresh and self.filesystem.exists(path):
                 found.append(path)
         return found
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import attrs
 
 from hmret.disk.filesystem import Filesystem, Lease
-from hmret.disk.folders import open_folder, read_open_file
+from hmret.disk.folders import let_go, open_folder, read_open_file
 from hmret.disk.image_scan import image_of
 from hmret.disk.layout import METADATA, ROOTFS_NAMES
 from hmret.model.verdicts import Reason
@@ -104,7 +104,7 @@ def open_digest_folder(
         OSError: the folder or a file cannot be opened.
     """
     folder_fd = open_folder(filesystem, name, parent_fd)
-    stack.callback(filesystem.close, folder_fd)
+    stack.callback(let_go, filesystem, folder_fd)
     folder = DigestFolder(filesystem, folder_fd)
     with filesystem.scandir(folder_fd) as entries:
         names = [entry.name for entry in entries]
@@ -115,7 +115,7 @@ def open_digest_folder(
             if error.errno in _NO_FILE:
                 return None
             raise
-        stack.callback(filesystem.close, fd)
+        stack.callback(let_go, filesystem, fd)
         found = filesystem.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             return None

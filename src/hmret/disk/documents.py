@@ -3,8 +3,8 @@
 Go matches the keys of a guest's metadata in any case, so they are matched by their case-folded form here.
 """
 
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
@@ -29,26 +29,20 @@ class UnreadableError(Exception):
 
 
 class ImageMetadata(msgspec.Struct, gc=False):
-    """The fields of an image's metadata that matter; one of another type than it should have counts as absent."""
+    """The fields of an image's metadata that matter."""
 
-    name: Any = ""
-    digest: Any = ""
-    status: Any = ""
-    size_bytes: Any = 0
-    created_at: Any = None
-
-    def __post_init__(self) -> None:
-        self.name = self.name if isinstance(self.name, str) else ""
-        self.digest = self.digest if isinstance(self.digest, str) else ""
-        self.status = self.status if isinstance(self.status, str) else ""
-        self.size_bytes = self.size_bytes if type(self.size_bytes) is int else 0
+    name: str = ""
+    digest: str = ""
+    status: str = ""
+    size_bytes: int = 0
+    created_at: str | None = None
 
     @property
     def created_ns(self) -> int | None:
         """`created_at` in nanoseconds; None where it is absent or unreadable."""
         try:
-            return parse_time(self.created_at)
-        except (TypeError, ValueError):
+            return None if self.created_at is None else parse_time(self.created_at)
+        except ValueError:
             return None
 
 
@@ -68,11 +62,17 @@ class _Key(str):
         return self is other
 
 
+# Of the keys that are read; folding changes no key's length that could become one of them.
+_LENGTHS = frozenset(map(len, ("Image", "ResolvedImage", "CreatedAt")))
+
+_QUOTED_KEYS = (b'"image"', b'"resolvedimage"', b'"createdat"', b'"stored_metadata"')
+
 _UNSET = parse_time("0001-01-01T00:00:00Z")
 
 _image_decoder = msgspec.json.Decoder(ImageMetadata)
 _state_decoder = msgspec.json.Decoder(_State)
-_object_decoder = msgspec.json.Decoder(dict[_Key, msgspec.Raw], dec_hook=lambda _type, text: _Key(text))
+_object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_any_object_decoder = msgspec.json.Decoder(dict[_Key, msgspec.Raw], dec_hook=lambda _type, text: _Key(text))
 _text_decoder = msgspec.json.Decoder(str | None)
 
 # msgspec raises RecursionError for deep nesting and UnicodeDecodeError for what is no UTF-8.
@@ -80,15 +80,28 @@ _FAULTS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def read_image_metadata(content: bytes) -> ImageMetadata:
-    """Read an image's metadata.json.
+    """Read an image's metadata.json; a field of another type than it should have counts as absent.
 
     Raises:
         UnreadableError: it is no JSON object.
     """
     try:
         return _image_decoder.decode(content)
+    except msgspec.ValidationError:
+        return _read_odd_image_metadata(content)
     except _FAULTS as error:
         raise UnreadableError(_fault(error)) from None
+
+
+def _read_odd_image_metadata(content: bytes) -> ImageMetadata:
+    """Read metadata in which a field has an unexpected type."""
+    fields = {str(key): value for key, value in _members(content)}
+    metadata = ImageMetadata()
+    for field in msgspec.structs.fields(ImageMetadata):
+        if field.name in fields:
+            with suppress(msgspec.ValidationError):
+                setattr(metadata, field.name, msgspec.json.decode(fields[field.name], type=field.type))
+    return metadata
 
 
 def read_state(content: bytes, repository: str, digest: str) -> int | None:
@@ -125,6 +138,8 @@ def read_guest(content: bytes | msgspec.Raw, source: str) -> tuple[Reference, ..
     resolved: list[str] = []
     created_at = None
     for key, value in _members(content):
+        if len(key) not in _LENGTHS:
+            continue
         match key.casefold():
             case "image":
                 images += _reference_text(key, value)
@@ -155,10 +170,20 @@ def read_snapshot(content: bytes, source: str) -> tuple[Reference, ...]:
 
 
 def _members(content: bytes | msgspec.Raw) -> list[tuple[str, msgspec.Raw]]:
+    text = bytes(content)
+    decoder = _object_decoder if _has_each_key_once(text) else _any_object_decoder
     try:
-        return list(_object_decoder.decode(content).items())
+        return list(decoder.decode(text).items())
     except _FAULTS as error:
         raise UnreadableError(_fault(error)) from None
+
+
+def _has_each_key_once(text: bytes) -> bool:
+    """Tell, quickly, whether no key that is read can stand there twice, in whatever spelling."""
+    lowered = text.lower()
+    return (
+        lowered.isascii() and b"\\u" not in lowered and all(lowered.count(key) <= 1 for key in _QUOTED_KEYS)
+    )
 
 
 def _reference_text(key: str, value: msgspec.Raw) -> list[str]:

@@ -9,6 +9,7 @@ from hmret.disk.filesystem import Filesystem
 
 __all__ = [
     "LARGEST_FILE",
+    "let_go",
     "make_folders",
     "open_folder",
     "opened",
@@ -30,10 +31,16 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
 @contextmanager
 def opened(filesystem: Filesystem, fd: int) -> Iterator[int]:
-    """Close a descriptor at the end."""
+    """Close a descriptor at the end, one that nothing was written through."""
     try:
         yield fd
     finally:
+        let_go(filesystem, fd)
+
+
+def let_go(filesystem: Filesystem, fd: int) -> None:
+    """Close a descriptor that nothing was written through: whatever `close` says, it is gone."""
+    with suppress(OSError):
         filesystem.close(fd)
 
 
@@ -56,7 +63,7 @@ def step_into(filesystem: Filesystem, root_fd: int, path: str) -> int:
                 raise ValueError(f"not a path of plain names: {path!r}")
             next_fd = open_folder(filesystem, name, fd)
         finally:
-            filesystem.close(fd)
+            let_go(filesystem, fd)
         fd = next_fd
     return fd
 
@@ -70,7 +77,7 @@ def make_folders(filesystem: Filesystem, root_fd: int, path: str, mode: int = 0o
                 filesystem.mkdir(name, mode, dir_fd=fd)
             next_fd = step_into(filesystem, fd, name)
         finally:
-            filesystem.close(fd)
+            let_go(filesystem, fd)
         fd = next_fd
     return fd
 
@@ -95,11 +102,9 @@ def read_file(filesystem: Filesystem, path: str, dir_fd: int, *, follow: bool = 
     Raises:
         OSError: as `open` and `read`; EFBIG beyond `LARGEST_FILE`.
     """
-    fd = filesystem.open(path, _READ if follow else _READ | os.O_NOFOLLOW, dir_fd=dir_fd)
-    try:
+    flags = _READ if follow else _READ | os.O_NOFOLLOW
+    with opened(filesystem, filesystem.open(path, flags, dir_fd=dir_fd)) as fd:
         return read_open_file(filesystem, fd)
-    finally:
-        filesystem.close(fd)
 
 
 def read_open_file(filesystem: Filesystem, fd: int) -> bytes:
@@ -121,12 +126,15 @@ def write_file(filesystem: Filesystem, name: str, content: bytes, dir_fd: int, *
     beside = f"{name}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     try:
-        with opened(filesystem, filesystem.open(beside, flags, 0o644, dir_fd=dir_fd)) as fd:
+        fd = filesystem.open(beside, flags, 0o644, dir_fd=dir_fd)
+        try:
             rest = content
             while rest:
                 rest = rest[filesystem.write(fd, rest) :]
             if durable:
                 filesystem.fsync(fd)
+        finally:
+            filesystem.close(fd)
         filesystem.rename(beside, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except OSError:
         with suppress(OSError):

@@ -10,6 +10,7 @@ from hmret.disk.folders import open_folder, read_file
 from hmret.disk.layout import (
     DIGEST_HEX,
     FOLDER_NAME,
+    HEX_DIGITS,
     METADATA,
     NEWER_LAYOUT,
     ROOTFS_NAMES,
@@ -73,10 +74,8 @@ def scan_folder(filesystem: Filesystem, images_fd: int, path: str) -> FolderScan
 
 def _scan_open_folder(filesystem: Filesystem, fd: int, path: str) -> FolderScan:
     named = is_repository(path) if path else False
-    images: dict[str, Image] = {}
     tags: dict[str, str] = {}
-    subfolders: list[str] = []
-    newer: list[str] = []
+    folders: list[str] = []
     with filesystem.scandir(fd) as entries:
         for entry in entries:
             name = entry.name
@@ -84,24 +83,25 @@ def _scan_open_folder(filesystem: Filesystem, fd: int, path: str) -> FolderScan:
                 digest = _target(filesystem, fd, name) if named and TAG_NAME.fullmatch(name) else None
                 if digest is not None:
                     tags[name] = digest
-            elif not FOLDER_NAME.fullmatch(name) or not entry.is_dir(follow_symlinks=False):
-                continue
-            elif not path and name in NEWER_LAYOUT:
-                newer.append(name)
-            elif path and DIGEST_HEX.fullmatch(name):
-                image = read_image(filesystem, fd, path, name)
-                if image is None:
-                    subfolders.append(f"{path}/{name}")
-                elif named:
-                    images[image.digest] = image
-            else:
-                subfolders.append(f"{path}/{name}" if path else name)
-    return FolderScan(
-        path,
-        repository=Repository(path, images, tags) if images or tags else None,
-        subfolders=tuple(subfolders),
-        newer_layout=tuple(sorted(newer)),
-    )
+            elif FOLDER_NAME.fullmatch(name) and entry.is_dir(follow_symlinks=False):
+                folders.append(name)
+    if not path:
+        newer = tuple(sorted(NEWER_LAYOUT.intersection(folders)))
+        return FolderScan(
+            path, subfolders=tuple(name for name in folders if name not in NEWER_LAYOUT), newer_layout=newer
+        )
+    images: dict[str, Image] = {}
+    subfolders: list[str] = []
+    for name in folders:
+        image = None
+        if len(name) == HEX_DIGITS and DIGEST_HEX.fullmatch(name):
+            image = read_image(filesystem, fd, path, name)
+        if image is None:
+            subfolders.append(f"{path}/{name}")
+        elif named:
+            images[image.digest] = image
+    repository = Repository(path, images, tags) if images or tags else None
+    return FolderScan(path, repository, tuple(subfolders))
 
 
 def read_image(filesystem: Filesystem, repository_fd: int, repository: str, hexadecimal: str) -> Image | None:
@@ -186,7 +186,7 @@ def _target(filesystem: Filesystem, fd: int, path: str) -> str | None:
         target = filesystem.readlink(path, dir_fd=fd)
     except OSError:
         return None
-    return digest_of(target) if DIGEST_HEX.fullmatch(target) else None
+    return digest_of(target) if len(target) == HEX_DIGITS and DIGEST_HEX.fullmatch(target) else None
 
 
 def _misnamed(name: str, digest: str, repository: str, hexadecimal: str) -> str:

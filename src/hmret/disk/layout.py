@@ -8,6 +8,7 @@ import re
 __all__ = [
     "DIGEST_HEX",
     "FOLDER_NAME",
+    "HEX_DIGITS",
     "IMAGES",
     "METADATA",
     "NEWER_LAYOUT",
@@ -37,6 +38,7 @@ NEWER_LAYOUT = frozenset({"content", "repositories", "layers"})
 REFERENCE_FILES = (("instance", "guests", "metadata.json"), ("snapshot", "snapshots", "snapshot.json"))
 """Kind of source, its folder below the data directory, and the file in each folder below that."""
 
+HEX_DIGITS = 64
 DIGEST_HEX = re.compile(r"[0-9a-f]{64}")
 TAG_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 FOLDER_NAME = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*")

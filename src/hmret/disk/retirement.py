@@ -14,7 +14,7 @@ import attrs
 
 from hmret.disk.digest_folder import DigestFolder, open_digest_folder
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import make_folders, open_folder, opened, remove_empty_folders, step_into
+from hmret.disk.folders import let_go, make_folders, open_folder, opened, remove_empty_folders, step_into
 from hmret.disk.image_scan import read_tags
 from hmret.disk.layout import DIGEST_HEX, IMAGES, METADATA, hex_of
 from hmret.disk.state_files import clear_state, look_at_state
@@ -356,16 +356,16 @@ class _Batch:
         known = self._repositories.get(name)
         if known is None:
             fd = step_into(self.filesystem, self._open_images(), name)
-            self.stack.callback(self.filesystem.close, fd)
+            self.stack.callback(let_go, self.filesystem, fd)
             known = self._repositories[name] = fd, read_tags(self.filesystem, fd)
         return known
 
     def _open_images(self) -> int:
         if self._images_fd < 0:
             self._images_fd = step_into(self.filesystem, self.data_fd, IMAGES)
-            self.stack.callback(self.filesystem.close, self._images_fd)
+            self.stack.callback(let_go, self.filesystem, self._images_fd)
         return self._images_fd
 
     def _open_trash(self) -> None:
         self._trash_fd = open_trash(self.filesystem, self.data_fd)
-        self.stack.callback(self.filesystem.close, self._trash_fd)
+        self.stack.callback(let_go, self.filesystem, self._trash_fd)

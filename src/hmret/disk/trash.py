@@ -126,7 +126,10 @@ def _is_ours(intent: Intent, token: str) -> bool:
 
 
 def drop_intents(filesystem: Filesystem, data_fd: int, token: str) -> None:
-    """Forget a file of intents: all that it says is done."""
+    """Forget a file of intents: all that it says is done, but for folders that a crash left empty."""
+    with suppress(OSError), opened(filesystem, step_into(filesystem, data_fd, IMAGES)) as fd:
+        for repository in {intent.repository for intent in read_intents(filesystem, data_fd, token)}:
+            remove_empty_folders(filesystem, fd, repository)
     with (
         suppress(FileNotFoundError),
         opened(filesystem, step_into(filesystem, data_fd, f"{OWN}/{TRASH}")) as fd,

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import attrs
 
 from hmret.actors.locks import Lease, Locks
@@ -122,6 +123,8 @@ class LeaseBook:
             await confirm()
             held.is_granted = True
             await self._save()
+            # Whoever was cancelled meanwhile will not come to hear of the lease, nor end it.
+            await anyio.lowlevel.checkpoint_if_cancelled()
         except BaseException:
             await self._withdraw(held)
             raise

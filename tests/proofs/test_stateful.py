@@ -1,0 +1,324 @@
+"""Anything that can happen to a host, in any order, against a simple model of what may go and what must."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, ExitStack
+from datetime import timedelta
+from typing import ClassVar, TypeVar
+
+import attrs
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from builders import (
+    DATA,
+    FakeClock,
+    digest,
+    has_image,
+    make_config,
+    make_guest,
+    make_image,
+    set_tag,
+    state_of,
+)
+from hmret import ImageNotFoundError, Leased, Retention, SweepReport
+from hmret.actors.threads import InlineThreads
+from hmret.disk.layout import hex_of
+from hmret.engine.opening import open_engine
+from hmret.engine.surroundings import Surroundings
+from hmret.model.images import Key
+from hmret.model.times import parse_time, timedelta_nanoseconds
+from memory_filesystem import MemoryFilesystem
+
+T = TypeVar("T")
+
+WINDOW = timedelta(days=10)
+WINDOW_NS = timedelta_nanoseconds(WINDOW)
+HOUR_NS = timedelta_nanoseconds(timedelta(hours=1))
+TOLERANCE_NS = timedelta_nanoseconds(timedelta(minutes=5))
+
+REPOSITORIES = ("docker.io/library/alpine", "ghcr.io/kernel/one")
+LETTERS = ("a", "b", "c")
+TAGS = ("latest", "edge")
+
+keys = st.tuples(st.sampled_from(REPOSITORIES), st.sampled_from([digest(letters) for letters in LETTERS]))
+
+
+@attrs.define(eq=False)
+class Guest:
+    """What the model knows of a guest."""
+
+    name: str
+    repository: str
+    tag: str = ""
+    """Empty: it names its digest."""
+    digests: set[str] = attrs.field(factory=set)
+    """What it surely needs."""
+    is_torn: bool = False
+
+    def may_need(self, key: Key) -> bool:
+        """Tell whether it can be said to need an image, by the most careful reading."""
+        return self.repository == key[0] and (bool(self.tag) or key[1] in self.digests)
+
+
+class Host(RuleBasedStateMachine):
+    """A host with an engine on it."""
+
+    backend: ClassVar[str]
+    guests = Bundle("guests")
+    leases = Bundle("leases")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.portal: BlockingPortal = self.stack.enter_context(start_blocking_portal(self.backend))
+        self.clock = FakeClock()
+        self.filesystem = MemoryFilesystem(self.clock.now_ns)
+        self.filesystem.make_folder(f"{DATA}/images")
+        self.tags: dict[tuple[str, str], str] = {}
+        self.alive: list[Guest] = []
+        self.leased: list[Key] = []
+        self.needed: dict[Key, tuple[int, int]] = {}
+        self.drift_ns = 0
+        self.held_until_ns = 0
+        self.has_swept = False
+        self.count = 0
+        self.open()
+
+    def open(self) -> None:
+        surroundings = Surroundings(filesystem=self.filesystem, clock=self.clock, threads=InlineThreads())
+        config = make_config(self.filesystem, unused_for=WINDOW)
+        self.engine: AbstractContextManager[Retention] = self.portal.wrap_async_context_manager(
+            open_engine(config, surroundings, scheduled=False)
+        )
+        self.retention = self.engine.__enter__()
+
+    def close(self) -> None:
+        self.engine.__exit__(None, None, None)
+
+    def teardown(self) -> None:
+        self.close()
+        self.stack.close()
+        assert self.filesystem.open_descriptors() == {}
+
+    def ask(self, call: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        return self.portal.call(call, *arguments)
+
+    def tick(self) -> None:
+        """Let a second pass, so that no two things happen at one instant."""
+        self.clock.advance(timedelta(seconds=1))
+
+    def is_here(self, key: Key) -> bool:
+        return has_image(self.filesystem, key)
+
+    def need(self, key: Key) -> None:
+        self.needed[key] = self.clock.now_ns(), self.clock.read().boot_ns
+
+    # What hypeman does.
+
+    @rule(key=keys, tag=st.sampled_from(TAGS))
+    def pull(self, key: Key, tag: str) -> None:
+        self.tick()
+        if not self.is_here(key):
+            make_image(self.filesystem, key[0], key[1][-1], tags=())
+            self.need(key)
+        self.tags[key[0], tag] = key[1]
+        set_tag(self.filesystem, key[0], tag, key[1][-1])
+
+    @rule(
+        target=guests,
+        repository=st.sampled_from(REPOSITORIES),
+        tag=st.sampled_from(TAGS),
+        kind=st.sampled_from(["tag", "digest", "resolved"]),
+    )
+    def start_guest(self, repository: str, tag: str, kind: str) -> object:
+        found = self.tags.get((repository, tag))
+        if found is None or not self.is_here((repository, found)):
+            return multiple()
+        self.tick()
+        self.count += 1
+        guest = Guest(f"vm-{self.count}", repository, tag if kind == "tag" else "", {found})
+        self.alive.append(guest)
+        self.write_guest(guest, kind)
+        return guest
+
+    def write_guest(self, guest: Guest, kind: str) -> None:
+        by_digest = f"{guest.repository}@{min(guest.digests)}"
+        make_guest(
+            self.filesystem,
+            guest.name,
+            by_digest if kind == "digest" else f"{guest.repository}:{guest.tag or TAGS[0]}",
+            resolved_image=by_digest if kind == "resolved" else "",
+            created_at=self.clock.now(),
+        )
+
+    @rule(guest=consumes(guests))
+    def remove_guest(self, guest: Guest) -> None:
+        self.tick()
+        self.alive.remove(guest)
+        self.filesystem.remove(f"{DATA}/guests/{guest.name}")
+
+    @rule(guest=guests)
+    def tear_guest(self, guest: Guest) -> None:
+        self.tick()
+        path = f"{DATA}/guests/{guest.name}/metadata.json"
+        if not guest.is_torn:
+            self.filesystem.write_file(path, self.filesystem.read_file(path)[:-1])
+        guest.is_torn = True
+
+    @rule(guest=guests)
+    def mend_guest(self, guest: Guest) -> None:
+        self.tick()
+        path = f"{DATA}/guests/{guest.name}/metadata.json"
+        if guest.is_torn:
+            self.filesystem.write_file(path, self.filesystem.read_file(path) + b"}")
+        guest.is_torn = False
+
+    # What an embedder does.
+
+    @rule(key=keys)
+    def mark_used(self, key: Key) -> None:
+        self.tick()
+        try:
+            self.ask(self.retention.mark_used, *key)
+        except ImageNotFoundError:
+            assert not self.is_here(key)
+        else:
+            assert self.is_here(key)
+            assert state_of(self.filesystem, key) is None
+            self.need(key)
+
+    @rule(target=leases, key=keys)
+    def begin_lease(self, key: Key) -> object:
+        self.tick()
+        lease: AbstractContextManager[Leased] = self.portal.wrap_async_context_manager(
+            self.retention.lease(*key, reason="test")
+        )
+        try:
+            lease.__enter__()
+        except ImageNotFoundError:
+            assert not self.is_here(key)
+            return multiple()
+        self.leased.append(key)
+        return key, lease
+
+    @rule(held=consumes(leases))
+    def end_lease(self, held: tuple[Key, AbstractContextManager[Leased]]) -> None:
+        self.tick()
+        key, lease = held
+        lease.__exit__(None, None, None)
+        self.leased.remove(key)
+        self.need(key)
+
+    # What time does.
+
+    @rule(hours=st.sampled_from([1, 12, 100, 239, 240, 500]))
+    def let_time_pass(self, hours: int) -> None:
+        self.clock.advance(timedelta(hours=hours))
+
+    @rule(hours=st.sampled_from([-1000, -2, 2, 1000]))
+    def jump(self, hours: int) -> None:
+        by_ns = hours * HOUR_NS
+        self.clock.wall_ns += by_ns
+        self.drift_ns += by_ns
+
+    @precondition(lambda self: not self.leased)
+    @rule()
+    def restart(self) -> None:
+        self.close()
+        self.open()
+
+    # What hmret does.
+
+    @rule()
+    def sweep(self) -> None:
+        self.tick()
+        before = {key: self.since(key) for key in self.all_here()}
+        is_held = self.watch_clock()
+        is_torn = any(guest.is_torn for guest in self.alive)
+        for guest in self.alive:
+            current = self.tags.get((guest.repository, guest.tag))
+            if current is not None and not guest.is_torn:
+                guest.digests.add(current)
+        report: SweepReport = self.ask(self.retention.sweep)
+        assert report.status == ("suspended" if is_held or is_torn else "success")
+        for key, since_ns in before.items():
+            is_needed = key in self.leased or self.is_needed(key)
+            if not self.is_here(key):
+                assert not is_held, "deleted by a clock that jumped"
+                assert not is_torn, "deleted while a reference was unreadable"
+                assert not is_needed, "deleted what is needed"
+                assert self.unneeded_ns(key) >= WINDOW_NS, "deleted before its time"
+                self.tags = {place: to for place, to in self.tags.items() if (place[0], to) != key}
+                continue
+            is_due = since_ns is not None and since_ns + WINDOW_NS <= self.clock.now_ns()
+            may_be_needed = key in self.leased or any(guest.may_need(key) for guest in self.alive)
+            assert is_held or is_torn or may_be_needed or not is_due, "kept what was to go"
+            if is_needed:
+                self.need(key)
+                assert self.since(key) is None
+            elif not may_be_needed and not is_held:
+                assert self.since(key) is not None, "nobody needs it, and it has no timer"
+
+    def all_here(self) -> list[Key]:
+        every = [(repository, digest(letters)) for repository in REPOSITORIES for letters in LETTERS]
+        return [key for key in every if self.is_here(key)]
+
+    def since(self, key: Key) -> int | None:
+        text = state_of(self.filesystem, key)
+        return None if text is None else parse_time(text)
+
+    def is_needed(self, key: Key) -> bool:
+        return any(guest.repository == key[0] and key[1] in guest.digests for guest in self.alive)
+
+    def unneeded_ns(self, key: Key) -> int:
+        """Tell for how long nobody has needed an image, by the clock that says more."""
+        wall_ns, boot_ns = self.needed[key]
+        return max(self.clock.now_ns() - wall_ns, self.clock.read().boot_ns - boot_ns)
+
+    def watch_clock(self) -> bool:
+        """Tell whether the clock is distrusted at a sweep now."""
+        boot_ns = self.clock.read().boot_ns
+        if self.has_swept and abs(self.drift_ns) > TOLERANCE_NS:
+            self.held_until_ns = boot_ns + HOUR_NS
+        self.drift_ns = 0
+        self.has_swept = True
+        return boot_ns < self.held_until_ns
+
+    @invariant()
+    def every_image_is_whole_with_its_tags(self) -> None:
+        for repository, name in self.all_here():
+            folder = f"{DATA}/images/{repository}/{hex_of(name)}"
+            assert set(self.filesystem.tree(folder)) == {f"{folder}/metadata.json", f"{folder}/rootfs.ext4"}
+        links = {
+            path: found[1] for path, found in self.filesystem.tree(f"{DATA}/images").items() if found[0] == "link"
+        }
+        assert links == {
+            f"{DATA}/images/{repository}/{tag}": hex_of(to) for (repository, tag), to in self.tags.items()
+        }
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_whatever_happens_nothing_needed_goes_and_what_is_due_does(backend: str) -> None:
+    machine = type("HostOn" + backend.title(), (Host,), {"backend": backend})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=40,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        ),
+    )

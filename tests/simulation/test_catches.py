@@ -1,0 +1,85 @@
+"""The simulation can fail: each safety check, taken out, breaks a promise within a few seeds."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from unittest import mock
+
+import pytest
+
+from hmret.actors.deleter import Deleter, Recovery
+from hmret.actors.locks import Claim, Locks
+from hmret.actors.reference_collector import Protected, ReferenceCollector
+from hmret.disk import retirement
+from hmret.engine.overlook import Overlook
+from hmret.model.images import Key
+from simulation.chronicle import Breach
+from simulation.run import run_seed
+
+MOST_SEEDS = 150
+"""Most breakages are caught within ten; this is the bound after which the simulation counts as blind."""
+
+
+def nothing_is_looked_at_again() -> AbstractContextManager[object]:
+    async def look_again(_self: ReferenceCollector, _keys: Iterable[Key]) -> Protected:
+        return Protected(frozenset(), ())
+
+    return mock.patch.object(ReferenceCollector, "look_again", look_again)
+
+
+def no_lease_is_taken() -> AbstractContextManager[object]:
+    return mock.patch.object(retirement._Batch, "_lease", return_value=True)
+
+
+def a_broken_lease_is_not_noticed() -> AbstractContextManager[object]:
+    return mock.patch.object(retirement._Batch, "_came_between", return_value=False)
+
+
+def images_in_use_are_claimed() -> AbstractContextManager[object]:
+    async def claim(_self: Locks, request: Claim) -> None:
+        request.reply.give(request.keys)
+        await request.ended.wait()
+
+    return mock.patch.object(Locks, "_claim", claim)
+
+
+@contextmanager
+def nothing_suspends() -> Iterator[None]:
+    with ExitStack() as stack:
+        for method in ("_suspensions", "reference_suspensions"):
+            stack.enter_context(mock.patch.object(Overlook, method, return_value=[]))
+        yield
+
+
+def the_state_of_a_retired_image_is_kept() -> AbstractContextManager[object]:
+    return mock.patch.object(retirement, "clear_state", return_value=False)
+
+
+def a_fresh_pull_loses_its_tags() -> AbstractContextManager[object]:
+    return mock.patch.object(retirement._Batch, "_exists", return_value=False)
+
+
+def what_was_cut_off_is_left_alone() -> AbstractContextManager[object]:
+    return mock.patch.object(Deleter, "_recover", return_value=Recovery((), (), 0, ()))
+
+
+BREAKAGES: tuple[Callable[[], AbstractContextManager[object]], ...] = (
+    nothing_is_looked_at_again,
+    no_lease_is_taken,
+    a_broken_lease_is_not_noticed,
+    images_in_use_are_claimed,
+    nothing_suspends,
+    the_state_of_a_retired_image_is_kept,
+    a_fresh_pull_loses_its_tags,
+    what_was_cut_off_is_left_alone,
+)
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.__name__)
+def test_a_missing_check_is_caught(breakage: Callable[[], AbstractContextManager[object]]) -> None:
+    with breakage(), pytest.raises(Breach, match="seed"):
+        run_seeds(MOST_SEEDS)
+
+
+def run_seeds(end: int) -> None:
+    for seed in range(end):
+        run_seed(seed)
