@@ -48,7 +48,7 @@ def test_a_reading_has_all_clocks() -> None:
 def test_the_clock_is_unsynchronised_where_the_kernel_says_so(
     monkeypatch: pytest.MonkeyPatch, kernel: _Kernel, synchronised: bool
 ) -> None:
-    monkeypatch.setattr(clock.ctypes, "CDLL", lambda name: kernel)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: kernel)
     assert HOST_CLOCK.read().synchronised is synchronised
 
 

@@ -293,6 +293,17 @@ def test_a_field_of_another_type_counts_as_absent(value: str) -> None:
     assert found.size_bytes is not True
 
 
+def test_a_field_of_another_type_does_not_cost_the_others_theirs() -> None:
+    found = read_image_metadata(b'{"name": "n", "digest": 5, "size_bytes": "7"}')
+    assert (found.name, found.digest, found.status, found.size_bytes, found.created_ns) == (
+        "n",
+        "",
+        "",
+        0,
+        None,
+    )
+
+
 @pytest.mark.parametrize("text", ["", "null", "[]", "{", '{"name": "\\ud800"}', f'{{"x": {"[" * 100_000}'])
 def test_metadata_that_is_no_object_is_unreadable(text: str) -> None:
     with pytest.raises(UnreadableError):

@@ -281,12 +281,12 @@ def test_a_link_named_as_a_digest_is_a_tag_and_never_an_image(host: Host) -> Non
     assert (set(repository.images), repository.tags) == ({digest("a")}, {B: digest("a")})
 
 
-def test_a_tag_that_cannot_be_read_is_left_out(memory: Host) -> None:
+def test_a_folder_with_a_tag_that_cannot_be_read_counts_as_not_listed(memory: Host) -> None:
     make_image(memory.place, ALPINE, "a", tags=("latest", "3.20"))
     memory.memory.deny(f"{DATA}/{IMAGES}/latest", errno.EIO, call="readlink")
-    repository = scan(memory).repository
-    assert repository is not None
-    assert repository.tags == {"3.20": digest("a")}
+    error = scan(memory).error
+    assert error is not None
+    assert error.errno == errno.EIO
 
 
 # Folders that cannot be listed.

@@ -47,7 +47,7 @@ from hmret.disk.trash import (
 )
 from hmret.model.images import Key
 from hmret.model.verdicts import Reason
-from memory_filesystem import Call, Crash, MemoryFilesystem, Tree
+from memory_filesystem import Call, Crash, ForeignOpen, MemoryFilesystem, Tree
 
 ALPINE = "docker.io/library/alpine"
 OTHER = "quay.io/other/thing"
@@ -618,7 +618,7 @@ def test_a_fresh_pull_after_the_rename_keeps_its_tags(memory: Host) -> None:
 
 def test_a_folder_that_comes_after_the_last_tag_was_removed_gets_its_tags_again(memory: Host) -> None:
     candidate = make_due(memory, tags=("latest",))
-    unlinked = []
+    unlinked: list[Call] = []
 
     def pull_again(call: Call) -> None:
         if unlinked:
@@ -776,7 +776,7 @@ def test_tags_that_could_not_be_read_are_not_left_behind(memory: Host) -> None:
 
 def fail_once(name: str, path: str) -> Callable[[Call], None]:
     """Make one call fail, and no other after it."""
-    failed = []
+    failed: list[Call] = []
 
     def fail(call: Call) -> None:
         if call.name == name and call.path.endswith(path) and not failed:
@@ -796,8 +796,8 @@ def test_intents_that_cannot_be_written_fail_the_batch(host: Host) -> None:
 
 def test_an_image_that_cannot_be_put_back_waits_whole_in_the_trash(memory: Host) -> None:
     candidate = make_due(memory)
-    openers = []
-    renames = []
+    openers: list[ForeignOpen] = []
+    renames: list[Call] = []
 
     def act(call: Call) -> None:
         if call.name == "ask_lease" and not openers:
@@ -1168,7 +1168,7 @@ def test_a_fault_at_any_call_leaves_each_image_whole_or_on_record(cache: MemoryF
     for number in range(2, 1000):  # the first one opens the data directory
         filesystem = cache.crashed_copy()
         failing = filesystem.calls + number
-        reached = []
+        reached: list[Call] = []
 
         def fail(call: Call, failing: int = failing, reached: list[Call] = reached) -> None:
             if call.number == failing:

@@ -289,35 +289,55 @@ async def test_the_hour_goes_on_over_a_restart_in_the_same_boot(
 
 
 @pytest.mark.parametrize(
-    ("wall", "synchronised", "is_trusted"),
+    ("wall", "synchronised"),
     [
-        (timedelta(minutes=2), True, True),
-        (timedelta(minutes=2), False, True),
-        (timedelta(days=1), False, True),
-        (timedelta(days=1, seconds=1), False, False),
-        (timedelta(days=400), False, False),
-        (timedelta(days=1, seconds=1), True, True),
-        (timedelta(days=400), True, True),
-        (timedelta(seconds=-1), True, False),
-        (timedelta(days=-9000), True, False),
-        (timedelta(days=-9000), False, False),
+        (timedelta(minutes=2), True),
+        (timedelta(minutes=2), False),
+        (timedelta(days=1), False),
+        (timedelta(days=1, seconds=1), True),
+        (timedelta(days=400), True),
     ],
 )
-async def test_after_a_reboot_the_clock_is_trusted_within_a_day_or_synchronised_and_never_back_in_time(
+async def test_after_a_reboot_a_clock_is_trusted_within_a_day_or_where_it_is_synchronised(
     surroundings: Surroundings,
     filesystem: MemoryFilesystem,
     clock: FakeClock,
     wall: timedelta,
     synchronised: bool,
-    is_trusted: bool,
 ) -> None:
     async with opened(surroundings) as retention:
         await retention.sweep()
     key = make_due(filesystem)
     reboot(clock, wall=wall, synchronised=synchronised)
     async with opened(surroundings) as retention:
-        assert causes(await retention.sweep()) == ([] if is_trusted else [Cause.CLOCK_JUMP])
-    assert has_image(filesystem, key) is not is_trusted
+        assert causes(await retention.sweep()) == []
+    assert not has_image(filesystem, key)
+
+
+@pytest.mark.parametrize(
+    ("wall", "synchronised"),
+    [
+        (timedelta(days=1, seconds=1), False),
+        (timedelta(days=400), False),
+        (timedelta(seconds=-1), True),
+        (timedelta(days=-9000), True),
+        (timedelta(days=-9000), False),
+    ],
+)
+async def test_after_a_reboot_a_clock_that_went_back_or_far_unsynchronised_suspends_deletion(
+    surroundings: Surroundings,
+    filesystem: MemoryFilesystem,
+    clock: FakeClock,
+    wall: timedelta,
+    synchronised: bool,
+) -> None:
+    async with opened(surroundings) as retention:
+        await retention.sweep()
+    key = make_due(filesystem)
+    reboot(clock, wall=wall, synchronised=synchronised)
+    async with opened(surroundings) as retention:
+        assert causes(await retention.sweep()) == [Cause.CLOCK_JUMP]
+    assert has_image(filesystem, key)
 
 
 async def test_an_hour_that_a_reboot_cut_short_begins_anew(

@@ -61,8 +61,8 @@ class Claim(Request[frozenset[Key]]):
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class BeginSweep(Request[None]):
-    """Says that a sweep begins: what is used from now on is not claimed before the next one."""
+class BeginSweep(Request[tuple[Lease, ...]]):
+    """Says that a sweep begins: what is used from now on is not claimed before the next one; answers all live leases."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -94,9 +94,9 @@ class Locks:
         """How many requests wait in the mailbox."""
         return self._mailbox.waiting
 
-    async def begin_sweep(self) -> None:
-        """Say that a sweep begins."""
-        await self._mailbox.ask(BeginSweep())
+    async def begin_sweep(self) -> tuple[Lease, ...]:
+        """Say that a sweep begins; returns the live leases."""
+        return await self._mailbox.ask(BeginSweep())
 
     async def leases(self) -> tuple[Lease, ...]:
         """List the live leases."""
@@ -148,6 +148,7 @@ class Locks:
             case BeginSweep():
                 # A use that goes on now may do its work after the sweep has looked.
                 self._used = set(self._users)
+                return tuple(self._leases.values())
             case ListLeases():
                 return tuple(self._leases.values())
             case _:

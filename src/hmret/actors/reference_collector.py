@@ -53,6 +53,8 @@ class Collected:
     """Paths (or names of sources) that exist but could not be read, and why."""
     unread_sources: frozenset[str]
     remembered: Mapping[tuple[str, str], Remembered]
+    is_remembered: bool = True
+    """Whether that is on record, to be known after a restart."""
 
 
 @attrs.frozen
@@ -175,6 +177,7 @@ class ReferenceCollector:
             unreadable=tuple(sorted(unreadable)),
             unread_sources=frozenset(unread_sources),
             remembered=remembered,
+            is_remembered=remembered == self._written,
         )
 
     async def _look(self) -> Mapping[str, ReferenceFile]:
@@ -190,11 +193,16 @@ class ReferenceCollector:
 
     async def _look_again(self, keys: frozenset[Key]) -> Protected:
         collected = await self._collect()
-        protected, is_complete = await self._threads.run(self._protected, keys, collected)
-        if not is_complete:
-            await anyio.sleep(_TORN_PAUSE)
-            again, _ = await self._threads.run(self._protected, keys, collected)
-            protected |= again
+        try:
+            protected, is_complete = await self._threads.run(self._protected, keys, collected)
+            if not is_complete:
+                await anyio.sleep(_TORN_PAUSE)
+                again, _ = await self._threads.run(self._protected, keys, collected)
+                protected |= again
+        except OSError as error:
+            # Where a tag cannot be read, each image may be the one that it points to.
+            fault = IMAGES, error.strerror or str(error)
+            return Protected(keys, (*collected.unreadable, fault))
         return Protected(protected, collected.unreadable)
 
     def _protected(self, keys: frozenset[Key], collected: Collected) -> tuple[frozenset[Key], bool]:

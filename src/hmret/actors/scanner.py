@@ -98,7 +98,8 @@ class Scanner:
 
     async def link_times(self, tags: Iterable[Tag]) -> Mapping[Tag, int]:
         """Tell when the links of some tags were made; those that are absent are left out."""
-        return await self._mailbox.ask(LinkTimes(tags=frozenset(tags)))
+        chosen = frozenset(tags)
+        return await self._mailbox.ask(LinkTimes(tags=chosen)) if chosen else {}
 
     async def _answer(self, request: Scan | LookAt | ResolveTag | LinkTimes) -> object:
         match request:

@@ -115,7 +115,10 @@ class StateKeeper:
         self, keys: Iterable[Key], *, durable: bool = False
     ) -> tuple[int, tuple[StateFault, ...]]:
         """Remove states; returns how many there were, and those that could not be removed."""
-        return await self._mailbox.ask(Clear(keys=tuple(keys), durable=durable))
+        chosen = tuple(keys)
+        if not chosen:
+            return 0, ()
+        return await self._mailbox.ask(Clear(keys=chosen, durable=durable))
 
     async def load_clock(self) -> ClockRecord | None:
         """Read what the clocks said at the last sweep."""

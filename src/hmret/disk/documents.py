@@ -58,9 +58,6 @@ class _Key(str):
     __slots__ = ()
     __hash__ = object.__hash__
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
 
 # Of the keys that are read; folding changes no key's length that could become one of them.
 _LENGTHS = frozenset(map(len, ("Image", "ResolvedImage", "CreatedAt")))

@@ -1,5 +1,6 @@
 """Reading `images/`: one folder at a call, so that whoever calls decides how much is done in one go."""
 
+import errno
 import stat
 
 import attrs
@@ -156,7 +157,11 @@ def look_at_image(filesystem: Filesystem, images_fd: int, repository: str, diges
 
 
 def resolve_tag(filesystem: Filesystem, images_fd: int, repository: str, tag: str) -> str | None:
-    """Read the digest that a tag points to now; None where there is no such tag."""
+    """Read the digest that a tag points to now; None where there is no such tag.
+
+    Raises:
+        OSError: it is there and cannot be read.
+    """
     return _target(filesystem, images_fd, f"{repository}/{tag}")
 
 
@@ -182,10 +187,18 @@ def link_time(filesystem: Filesystem, images_fd: int, repository: str, tag: str)
 
 
 def _target(filesystem: Filesystem, fd: int, path: str) -> str | None:
+    """Read the digest that a tag points to; None where there is no such tag.
+
+    Raises:
+        OSError: it is there and cannot be read.
+    """
     try:
         target = filesystem.readlink(path, dir_fd=fd)
-    except OSError:
-        return None
+    except OSError as error:
+        # EINVAL: it is there, and is no link.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
+            return None
+        raise
     return digest_of(target) if len(target) == HEX_DIGITS and DIGEST_HEX.fullmatch(target) else None
 
 

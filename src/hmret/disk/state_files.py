@@ -97,14 +97,22 @@ def write_states(
     """
     failed: list[tuple[Key, OSError]] = []
     for key in keys:
-        repository, digest = key
         try:
-            with opened(filesystem, make_folders(filesystem, data_fd, f"{RETENTION}/{repository}")) as fd:
-                content = encode_state(repository, digest, unused_since_ns)
-                write_file(filesystem, f"{hex_of(digest)}.json", content, fd, durable=False)
+            try:
+                _write_state(filesystem, data_fd, key, unused_since_ns)
+            except FileNotFoundError:
+                # Whoever cleared another state at this moment has removed the folder that was empty then.
+                _write_state(filesystem, data_fd, key, unused_since_ns)
         except OSError as error:
             failed.append((key, error))
     return failed
+
+
+def _write_state(filesystem: Filesystem, data_fd: int, key: Key, unused_since_ns: int) -> None:
+    repository, digest = key
+    with opened(filesystem, make_folders(filesystem, data_fd, f"{RETENTION}/{repository}")) as fd:
+        content = encode_state(repository, digest, unused_since_ns)
+        write_file(filesystem, f"{hex_of(digest)}.json", content, fd, durable=False)
 
 
 def clear_state(filesystem: Filesystem, data_fd: int, key: Key, *, durable: bool = False) -> bool:

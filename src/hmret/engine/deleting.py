@@ -111,7 +111,9 @@ class Deleting:
             # The claim must last until the thread has ended, whatever becomes of this sweep.
             with anyio.CancelScope(shield=True):
                 retired = await self.deleter.retire(chosen, look)
-        self._tell_leases(retired.lease_error)
+        # Where no image came as far as its leases, nothing was learned about them.
+        if retired.lease_error is not None or any(isinstance(one, Retired) for one in retired.outcomes):
+            self._tell_leases(retired.lease_error)
         gone: list[Retired] = []
         for outcome in retired.outcomes:
             match outcome:

@@ -28,6 +28,8 @@ class Survey:
     """An inventory, and what was odd about it."""
 
     inventory: Inventory
+    is_remembered: bool
+    """Whether what the inventory says of tags is on record."""
     newer_layout: tuple[str, ...]
     corrupt_states: tuple[tuple[str, str], ...]
     ignored_references: tuple[tuple[str, str], ...]
@@ -58,27 +60,23 @@ class Overlook:
         backing_off: AbstractSet[Key] = frozenset(),
     ) -> Survey:
         """Take the inventory of everything."""
-        found: dict[str, object] = {}
+        scans: list[ScanResult] = []
+        loads: list[StatesLoaded] = []
 
-        async def ask(name: str) -> None:
-            match name:
-                case "images":
-                    found[name] = await self.scanner.scan()
-                case "states":
-                    found[name] = await self.states.load()
-                case _:
-                    found[name] = await self.references.collect()
+        async def scan_images() -> None:
+            scans.append(await self.scanner.scan())
+
+        async def load_states() -> None:
+            loads.append(await self.states.load())
 
         try:
             async with anyio.create_task_group() as tasks:
-                for name in ("images", "states", "references"):
-                    tasks.start_soon(ask, name)
+                tasks.start_soon(scan_images)
+                tasks.start_soon(load_states)
+                collected = await self.references.collect()
         except ExceptionGroup as group:
             raise first_error(group) from None
-        scan, states, collected = found["images"], found["states"], found["references"]
-        assert isinstance(scan, ScanResult)
-        assert isinstance(states, StatesLoaded)
-        assert isinstance(collected, Collected)
+        scan, states = scans[0], loads[0]
         link_times = await self.scanner.link_times(named_tags(collected.references, open_ended=True))
         ignoring = self.config.unreadable_references == "ignore"
         return Survey(
@@ -96,6 +94,7 @@ class Overlook:
             ),
             newer_layout=scan.newer_layout,
             corrupt_states=states.corrupt,
+            is_remembered=collected.is_remembered,
             ignored_references=collected.unreadable if ignoring else (),
         )
 

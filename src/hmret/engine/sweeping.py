@@ -32,7 +32,8 @@ class _Oddity:
 
     event: str
     path: str
-    detail: str = ""
+    detail: str = attrs.field(default="", eq=False)
+    """What is wrong, in words that may change while it lasts."""
     cause: str = ""
 
     def facts(self) -> dict[str, object]:
@@ -54,7 +55,7 @@ class Sweeping:
 
     async def sweep(self) -> SweepReport:
         """Carry out one sweep."""
-        await self.deleting.locks.begin_sweep()
+        leases = await self.deleting.locks.begin_sweep()
         reading = self.clock.read()
         now = datetime_of(reading.wall_ns)
         now_ns = nanoseconds_of(now)
@@ -63,7 +64,7 @@ class Sweeping:
         if recovery is not None:
             await self.tell_recovery(recovery, now_ns)
         survey = await self.overlook.survey(
-            leases=await self.deleting.locks.leases(),
+            leases=leases,
             lease_fault=self.leases.fault,
             clock_fault=clock_fault,
             backing_off=self.deleting.backoff.waiting(reading.boot_ns),
@@ -71,7 +72,7 @@ class Sweeping:
         plan = await self.overlook.decide(survey, now)
         tally = Tally(now_ns, list(plan.suspended))
         try:
-            await self._keep_states(plan, tally)
+            await self._keep_states(survey, plan, tally)
             if not tally.suspended:
                 await self.deleting.delete(plan.deletions, reading.boot_ns, tally)
             # A sweep that was stopped in the midst of its deletions must not pass for one that was carried out.
@@ -111,11 +112,12 @@ class Sweeping:
             log_event(logging.WARNING, "clock_not_recorded", error=error.strerror)
         return fault
 
-    async def _keep_states(self, plan: Plan, tally: Tally) -> None:
+    async def _keep_states(self, survey: Survey, plan: Plan, tally: Tally) -> None:
         """Clear, prune and mark, and remember what tags point to."""
         states = self.overlook.states
         try:
-            await self.overlook.references.remember(plan.remembered)
+            if not survey.is_remembered or plan.remembered != survey.inventory.remembered:
+                await self.overlook.references.remember(plan.remembered)
         except OSError as error:
             # It is remembered until a restart; after one, references seen for the first time protect more.
             tally.note_record_error(error)
@@ -147,5 +149,6 @@ class Sweeping:
             log_event(logging.WARNING, oddity.event, **oddity.facts())
             tally.entries.append(journal_entry(tally.now_ns, oddity.event, None, **oddity.facts()))
         for oddity in sorted(self._told - lasting, key=str):
-            log_event(logging.INFO, "no_longer", what=oddity.event, path=oddity.path)
+            where = {name: fact for name, fact in oddity.facts().items() if name != "detail"}
+            log_event(logging.INFO, "no_longer", what=oddity.event, **where)
         self._told = lasting
