@@ -35,7 +35,7 @@ from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key
 from hmret.model.times import SECOND, format_time
-from memory_filesystem import Call, MemoryFilesystem
+from memory_filesystem import Call, ForeignOpen, MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 LONG_AGO_NS = START_NS - 40 * 86_400 * SECOND
@@ -366,8 +366,8 @@ def fail_after_the_rename(filesystem: MemoryFilesystem) -> None:
     """Let neither the look after the rename succeed nor the way back."""
 
     def chosen(call: Call) -> bool:
-        from_trash = call.name == "rename" and call.path.startswith(TRASH)
-        return from_trash or (call.name == "stat" and call.path.startswith(f"{TRASH}/"))
+        is_way_back = call.name == "rename" and f"-> {DATA}/images" in call.path
+        return is_way_back or (call.name == "stat" and call.path.startswith(f"{TRASH}/"))
 
     filesystem.before = failing(errno.EIO, chosen)
 
@@ -549,6 +549,7 @@ async def test_a_disk_that_is_open_through_another_link_keeps_its_image(
     retention: Retention, filesystem: MemoryFilesystem
 ) -> None:
     key = make_due(filesystem)
+    filesystem.make_folder("/elsewhere")
     filesystem.link(f"{folder(key)}/rootfs.ext4", "/elsewhere/disk")
     opener = filesystem.hold_open("/elsewhere/disk")
     assert (await retention.sweep()).open_images == 1
@@ -561,7 +562,7 @@ async def test_whoever_opens_a_disk_right_after_its_rename_has_it_put_back(
 ) -> None:
     key = make_due(filesystem)
     before = filesystem.tree(f"{DATA}/images")
-    openers = []
+    openers: list[ForeignOpen] = []
 
     def open_it(call: Call) -> None:
         if call.name == "stat" and call.path.startswith(f"{TRASH}/") and not openers:

@@ -17,6 +17,10 @@ from simulation.truth import Pulled, Tag, Truth
 __all__ = ["Embedder"]
 
 
+_RACES = 0.1
+"""How often it asks just when images are about to be deleted."""
+
+
 @attrs.frozen
 class Expected:
     """What an answer must be about, as long as this stays as it is."""
@@ -55,7 +59,7 @@ class Embedder:
         """Ask one thing after the other, until the engine has stopped."""
         calls = (self._mark, self._mark, self._lease, self._lease, self._ask)
         while True:
-            await trio.sleep(self._rng.expovariate(1 / self._slow))
+            await self._wait()
             patience = self._rng.choice(
                 (trio.CancelScope(), trio.CancelScope(deadline=trio.current_time() + 0.01))
             )
@@ -67,6 +71,17 @@ class Embedder:
             except OSError as error:
                 if not self._truth.disturbed_at:
                     raise self._truth.chronicle.fail(f"a call failed with {error!r}") from error
+
+    async def _wait(self) -> None:
+        """Wait for a while, or until images are about to be deleted: to ask for one of those is a race."""
+        with trio.move_on_after(self._rng.expovariate(1 / self._slow)):
+            while True:
+                if self._truth.stirred.is_set():
+                    self._truth.stirred = trio.Event()
+                await self._truth.stirred.wait()
+                if self._rng.random() < _RACES:
+                    await trio.sleep(self._rng.choice((0, 0.0005, 0.01)))
+                    return
 
     async def _mark(self, retention: Retention) -> None:
         text, digest = self._name()
@@ -123,6 +138,9 @@ class Embedder:
 
     def _name(self) -> tuple[str, str | None]:
         """Choose what to ask for: most often something that is here."""
+        if self._truth.claimed and self._rng.random() < 0.5:
+            repository, digest = self._rng.choice(self._truth.claimed)
+            return repository, digest
         if self._truth.tags and self._rng.random() < 0.5:
             repository, tag = self._rng.choice(list(self._truth.tags))
             return f"{repository}:{tag}", None

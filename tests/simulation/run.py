@@ -263,7 +263,7 @@ class _Run:
             if (
                 path.startswith(f"{DATA}/{OWN}/{TRASH}/")
                 or ("/.hmret-" in path and not truth.disturbed_at)
-                or (path.startswith(f"{DATA}/system/") and path.endswith(".tmp"))
+                or (path.startswith(f"{DATA}/{RETENTION}/") and path.endswith(".tmp"))
                 or (is_state and not is_own_state)
             ):
                 left.append(path)

@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import attrs
+import trio
 
 from hmret.disk.layout import IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.disk.retirement import Candidate
@@ -129,6 +130,10 @@ class Truth:
         self.retirements = 0
         self.returned = 0
         """Images that were put back."""
+        self.claimed: list[Key] = []
+        """Images that are about to be deleted, or were."""
+        self.stirred = trio.Event()
+        """Set when that changes."""
         self.on_retired: Callable[[Key], None] = lambda key: None
         self._window_ns = timedelta_nanoseconds(config.auto_delete.unused_for)
         self._allowed = compile_patterns(config.auto_delete.allowed)
@@ -201,11 +206,15 @@ class Truth:
 
     def note_look(self, keys: frozenset[Key], began: int) -> None:
         """Note a look at all references that began with an event, made for these images."""
+        self.claimed = sorted(keys)
+        self.stirred.set()
         self._looks.update(dict.fromkeys(keys, began))
 
     def note_retire(self, candidates: tuple[Candidate, ...]) -> None:
         """Note that a batch begins to go."""
         self._retire_began = self.chronicle.now
+        self.claimed = sorted(candidate.key for candidate in candidates)
+        self.stirred.set()
         self._last_looks = {
             candidate.key: self._looks.pop(candidate.key, self._retire_began) for candidate in candidates
         }
@@ -213,7 +222,10 @@ class Truth:
     def note_clocks(self, record: ClockRecord) -> None:
         """Note what clocks a sweep has read."""
         last, self._last_clocks = self._last_clocks, record
-        self._sweep = self._window("", None)
+        # By the time it is recorded, the reading is a little old.
+        late_ns = self.clock.boot_ns() - record.boot_ns
+        now = self._window("", None)
+        self._sweep = attrs.evolve(now, true_ns=now.true_ns - late_ns, wall_ns=record.wall_ns)
         if last is not None:
             drift_ns = (record.wall_ns - last.wall_ns) - (record.boot_ns - last.boot_ns)
             if abs(drift_ns) > _FIVE_MINUTES_NS:

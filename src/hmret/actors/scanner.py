@@ -123,7 +123,6 @@ class Scanner:
         is_absent = False
         while folders:
             for found in await self._threads.run(self._scan_batch, folders):
-                folders.extend(found.subfolders)
                 newer.extend(found.newer_layout)
                 if isinstance(found.error, FileNotFoundError):
                     is_absent = True
@@ -135,7 +134,7 @@ class Scanner:
         return ScanResult(repositories, tuple(sorted(unlisted)), tuple(newer), is_absent)
 
     def _scan_batch(self, folders: list[str]) -> list[FolderScan]:
-        """Take folders off the list and read them, until a batch of images is read or none is left."""
+        """Take folders off the list and read them and what is in them, until a batch is read or none is left."""
         try:
             images_fd = step_into(self._filesystem, self._data_fd, IMAGES)
         except OSError as error:
@@ -146,6 +145,7 @@ class Scanner:
         with opened(self._filesystem, images_fd):
             while folders and images < _BATCH:
                 found.append(scan_folder(self._filesystem, images_fd, folders.pop()))
+                folders.extend(found[-1].subfolders)
                 repository = found[-1].repository
                 images += 1 if repository is None else len(repository.images) + 1
         return found

@@ -7,7 +7,7 @@ lock on the data directory.
 
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 
@@ -51,14 +51,26 @@ class _Actors:
     deleter: Deleter
     journal: JournalKeeper
 
-    def start(self, tasks: anyio.abc.TaskGroup) -> None:
+    def start(self, tasks: anyio.abc.TaskGroup) -> list[anyio.CancelScope]:
+        """Start them, out of reach of whoever cancels the embedder: a sweep that is being stopped still needs them.
+
+        Returns what cancels them.
+        """
+        scopes = []
         for actor in (self.locks, self.scanner, self.references, self.states, self.deleter, self.journal):
-            tasks.start_soon(actor.run)
+            scopes.append(anyio.CancelScope(shield=True))
+            tasks.start_soon(_run_in, scopes[-1], actor.run)
+        return scopes
 
     def close(self) -> None:
         """Take no more requests; the locks first, so that nobody waits for what will not come."""
         for actor in (self.locks, self.deleter, self.references, self.scanner, self.states, self.journal):
             actor.close()
+
+
+async def _run_in(scope: anyio.CancelScope, run: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await run()
 
 
 @asynccontextmanager
@@ -139,14 +151,15 @@ async def _running(actors: _Actors) -> AsyncIterator[anyio.abc.TaskGroup]:
     failure: Exception | None = None
     try:
         async with anyio.create_task_group() as tasks:
-            actors.start(tasks)
+            scopes = actors.start(tasks)
             try:
                 yield tasks
             except Exception as error:  # noqa: BLE001 - the block's own, raised again as it is below
                 failure = error
             finally:
                 actors.close()
-                tasks.cancel_scope.cancel()
+                for scope in (tasks.cancel_scope, *scopes):
+                    scope.cancel()
     except BaseExceptionGroup as group:
         raise sole_error(group) from None
     if failure is not None:
