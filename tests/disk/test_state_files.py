@@ -2,15 +2,23 @@
 
 import errno
 import json
+from datetime import timedelta
 
 import pytest
 
-from builders import DATA, START_NS, digest, make_state
+from builders import DATA, START_NS, FakeClock, digest, make_state
 from disk.hosts import Host
 from hmret.disk.documents import encode_state
 from hmret.disk.folders import opened
 from hmret.disk.layout import RETENTION
-from hmret.disk.state_files import StateFolder, clear_state, look_at_state, scan_states, write_states
+from hmret.disk.state_files import (
+    StateFolder,
+    clear_state,
+    look_at_state,
+    remove_strays,
+    scan_states,
+    write_states,
+)
 
 ALPINE = "docker.io/library/alpine"
 FOLDER = f"{RETENTION}/{ALPINE}"
@@ -173,3 +181,30 @@ def test_a_state_that_cannot_be_removed_is_told(memory: Host) -> None:
     with pytest.raises(PermissionError):
         clear(memory)
     assert look(memory) == START_NS
+
+
+# What a crash left behind.
+
+
+def test_what_a_crash_left_behind_is_found_once_it_is_old_and_removed(memory: Host, clock: FakeClock) -> None:
+    half = f"ghcr.io/kernel/x/{'a' * 64}.json.tmp"
+    memory.write(f"{RETENTION}/{half}", b"{")
+    memory.folder(f"{RETENTION}/ghcr.io/kernel/empty")
+    memory.write(f"{RETENTION}/ghcr.io/kernel/y/other.json.tmp", b"not ours")
+    assert strays_of(memory) == []
+    clock.advance(timedelta(minutes=2))
+    found = strays_of(memory)
+    assert found == ["ghcr.io/kernel/empty", half]
+    remove_strays(memory.filesystem, memory.data_fd, [*found, "ghcr.io/kernel/gone"])
+    assert not memory.exists(f"{RETENTION}/ghcr.io/kernel/x")
+    assert not memory.exists(f"{RETENTION}/ghcr.io/kernel/empty")
+    assert memory.exists(f"{RETENTION}/ghcr.io/kernel/y/other.json.tmp")
+
+
+def strays_of(host: Host) -> list[str]:
+    folders, strays = [""], []
+    while folders:
+        found = scan(host, folders.pop())
+        folders.extend(found.subfolders)
+        strays.extend(found.strays)
+    return sorted(strays)

@@ -11,7 +11,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, step_into
 from hmret.disk.layout import RETENTION, hex_of
 from hmret.disk.own_files import load_clock_record, save_clock_record
-from hmret.disk.state_files import clear_state, scan_states, write_states
+from hmret.disk.state_files import StateFolder, clear_state, remove_strays, scan_states, write_states
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.images import Key
 
@@ -20,6 +20,7 @@ __all__ = [
     "LoadClock",
     "LoadStates",
     "Mark",
+    "RemoveStrays",
     "SaveClock",
     "StateFault",
     "StateKeeper",
@@ -46,6 +47,8 @@ class StatesLoaded:
     states: Mapping[Key, int | None]
     corrupt: tuple[tuple[str, str], ...]
     """Paths of states that could not be read, and why."""
+    strays: tuple[str, ...] = ()
+    """What a crash left behind, below `image-retention/`."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -70,6 +73,13 @@ class Clear(Request[tuple[int, tuple[StateFault, ...]]]):
 
 
 @attrs.frozen(eq=False, kw_only=True)
+class RemoveStrays(Request[None]):
+    """Asks to remove what a crash left behind."""
+
+    strays: tuple[str, ...]
+
+
+@attrs.frozen(eq=False, kw_only=True)
 class LoadClock(Request[ClockRecord | None]):
     """Asks what the clocks said at the last sweep."""
 
@@ -85,7 +95,7 @@ class StateKeeper:
     """The state keeper actor."""
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
-        self._mailbox: Mailbox[LoadStates | Mark | Clear | LoadClock | SaveClock] = Mailbox()
+        self._mailbox: Mailbox[LoadStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock] = Mailbox()
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
@@ -120,6 +130,11 @@ class StateKeeper:
             return 0, ()
         return await self._mailbox.ask(Clear(keys=chosen, durable=durable))
 
+    async def remove_strays(self, strays: tuple[str, ...]) -> None:
+        """Remove what a crash left behind."""
+        if strays:
+            await self._mailbox.ask(RemoveStrays(strays=strays))
+
     async def load_clock(self) -> ClockRecord | None:
         """Read what the clocks said at the last sweep."""
         return await self._mailbox.ask(LoadClock())
@@ -132,7 +147,9 @@ class StateKeeper:
         """
         await self._mailbox.ask(SaveClock(record=record))
 
-    async def _answer(self, request: LoadStates | Mark | Clear | LoadClock | SaveClock) -> object:
+    async def _answer(
+        self, request: LoadStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock
+    ) -> object:
         match request:
             case LoadStates():
                 return await self._load()
@@ -140,6 +157,9 @@ class StateKeeper:
                 return await self._mark(request)
             case Clear():
                 return await self._clear(request)
+            case RemoveStrays():
+                await self._threads.run(remove_strays, self._filesystem, self._data_fd, request.strays)
+                return None
             case LoadClock():
                 return await self._threads.run(load_clock_record, self._filesystem, self._data_fd)
             case SaveClock():
@@ -152,31 +172,33 @@ class StateKeeper:
     async def _load(self) -> StatesLoaded:
         states: dict[Key, int | None] = {}
         corrupt: list[tuple[str, str]] = []
+        strays: list[str] = []
         folders = [""]
         while folders:
-            await self._threads.run(self._load_batch, folders, states, corrupt)
-        return StatesLoaded(states, tuple(sorted(corrupt)))
+            for found in await self._threads.run(self._load_batch, folders):
+                states.update(found.states)
+                corrupt.extend(found.corrupt)
+                strays.extend(found.strays)
+        return StatesLoaded(states, tuple(sorted(corrupt)), tuple(sorted(strays)))
 
-    def _load_batch(
-        self, folders: list[str], states: dict[Key, int | None], corrupt: list[tuple[str, str]]
-    ) -> None:
-        """Take folders off the list and read them, until a batch of states is read or none is left."""
+    def _load_batch(self, folders: list[str]) -> list[StateFolder]:
+        """Take folders off the list and read them and what is in them, until a batch is read or none is left."""
         try:
             retention_fd = step_into(self._filesystem, self._data_fd, RETENTION)
         except FileNotFoundError:
             folders.clear()
-            return
+            return []
         except OSError as error:
             folders.clear()
-            corrupt.append((RETENTION, error.strerror or str(error)))
-            return
-        end = len(states) + _BATCH
+            return [StateFolder(corrupt=((RETENTION, error.strerror or str(error)),))]
+        batch: list[StateFolder] = []
+        states = 0
         with opened(self._filesystem, retention_fd):
-            while folders and len(states) < end:
-                found = scan_states(self._filesystem, retention_fd, folders.pop())
-                states.update(found.states)
-                folders.extend(found.subfolders)
-                corrupt.extend(found.corrupt)
+            while folders and states < _BATCH:
+                batch.append(scan_states(self._filesystem, retention_fd, folders.pop()))
+                folders.extend(batch[-1].subfolders)
+                states += len(batch[-1].states) + 1
+        return batch
 
     async def _mark(self, request: Mark) -> tuple[StateFault, ...]:
         failed = await self._threads.run(

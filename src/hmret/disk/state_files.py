@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 
 import attrs
 
@@ -18,10 +19,14 @@ from hmret.disk.folders import (
 )
 from hmret.disk.layout import FOLDER_NAME, RETENTION, digest_of, hex_of
 from hmret.model.images import Key
+from hmret.model.times import SECOND
 
-__all__ = ["StateFolder", "clear_state", "look_at_state", "scan_states", "write_states"]
+__all__ = ["StateFolder", "clear_state", "look_at_state", "remove_strays", "scan_states", "write_states"]
 
 _STATE_NAME = re.compile(r"([0-9a-f]{64})\.json")
+_STRAY_NAME = re.compile(r"[0-9a-f]{64}\.json\.tmp")
+# A state is written in far less; whatever is half-written after this has been given up.
+_STRAY_AGE_NS = 60 * SECOND
 
 
 @attrs.frozen
@@ -33,6 +38,8 @@ class StateFolder:
     subfolders: tuple[str, ...] = ()
     corrupt: tuple[tuple[str, str], ...] = ()
     """Paths of states that could not be read, and why."""
+    strays: tuple[str, ...] = ()
+    """Below `image-retention/`: half-written files and empty folders that a crash left behind."""
 
 
 def scan_states(filesystem: Filesystem, retention_fd: int, path: str) -> StateFolder:
@@ -43,21 +50,44 @@ def scan_states(filesystem: Filesystem, retention_fd: int, path: str) -> StateFo
     states: dict[Key, int | None] = {}
     subfolders: list[str] = []
     corrupt: list[tuple[str, str]] = []
+    strays: list[str] = []
     try:
         with opened(filesystem, open_folder(filesystem, path or ".", retention_fd)) as fd:
             with filesystem.scandir(fd) as entries:
                 found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            if not found and path and _is_stray(filesystem, fd, "."):
+                strays.append(path)
             for name, is_folder in found:
                 match = _STATE_NAME.fullmatch(name)
                 if match is not None and not is_folder:
                     _read_state(filesystem, fd, (path, digest_of(match[1])), states, corrupt)
                 elif is_folder and FOLDER_NAME.fullmatch(name):
                     subfolders.append(f"{path}/{name}" if path else name)
+                elif _STRAY_NAME.fullmatch(name) and _is_stray(filesystem, fd, name):
+                    strays.append(f"{path}/{name}")
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         corrupt.append((f"{RETENTION}/{path}".rstrip("/"), error.strerror or str(error)))
-    return StateFolder(states, tuple(subfolders), tuple(corrupt))
+    return StateFolder(states, tuple(subfolders), tuple(corrupt), tuple(strays))
+
+
+def remove_strays(filesystem: Filesystem, data_fd: int, strays: Iterable[str]) -> None:
+    """Remove what a crash left behind, as far as it is still there and still empty or half-written."""
+    for stray in strays:
+        with suppress(OSError), opened(filesystem, step_into(filesystem, data_fd, RETENTION)) as retention_fd:
+            folder, _, name = stray.rpartition("/")
+            if _STRAY_NAME.fullmatch(name):
+                with opened(filesystem, step_into(filesystem, retention_fd, folder)) as fd:
+                    filesystem.unlink(name, dir_fd=fd)
+            else:
+                folder = stray
+            remove_empty_folders(filesystem, retention_fd, folder)
+
+
+def _is_stray(filesystem: Filesystem, fd: int, name: str) -> bool:
+    found = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
+    return found.st_mtime_ns < filesystem.now_ns() - _STRAY_AGE_NS
 
 
 def _read_state(

@@ -32,6 +32,8 @@ class Survey:
     """Whether what the inventory says of tags is on record."""
     newer_layout: tuple[str, ...]
     corrupt_states: tuple[tuple[str, str], ...]
+    stray_states: tuple[str, ...]
+    """What a crash left behind where the states are."""
     ignored_references: tuple[tuple[str, str], ...]
     """Unreadable references that the operator told to ignore."""
 
@@ -94,6 +96,7 @@ class Overlook:
             ),
             newer_layout=scan.newer_layout,
             corrupt_states=states.corrupt,
+            stray_states=states.strays,
             is_remembered=collected.is_remembered,
             ignored_references=collected.unreadable if ignoring else (),
         )

@@ -127,6 +127,7 @@ class Sweeping:
             tally.note_states("clear", (key,), (fault for fault in faults if fault.key == key), reason=reason)
         tally.pruned, faults = await states.clear(plan.pruned)
         tally.note_states("clear", plan.pruned, faults, reason="gone")
+        await states.remove_strays(survey.stray_states)
         for batch in batches(plan.marks, _MARKS):
             async with self.deleting.locks.claiming(batch) as given:
                 keys = [key for key in batch if key in given]

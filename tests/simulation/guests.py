@@ -1,0 +1,170 @@
+"""Guests and snapshots, and their metadata, which hypeman writes in place."""
+
+import json
+import random
+from collections.abc import Iterable
+
+from hmret.disk.layout import METADATA
+from simulation.landmarks import DATA, QUICK, Pulled, Tag, Work, short
+from simulation.truth import Truth
+
+__all__ = ["Guests"]
+
+_MOST_GUESTS = 4  # beside twelve images or more: most of them are for hmret to take
+
+
+class Guests:
+    """Whoever refers to an image."""
+
+    def __init__(self, truth: Truth, rng: random.Random) -> None:
+        self._truth = truth
+        self._rng = rng
+        self._running: dict[str, Pulled] = {}
+        """Guests, and what they run from."""
+        self.documents: dict[str, tuple[str, bytes]] = {}
+        """By source: where its reference file is and what is in it, whole."""
+        self._count = 0
+
+    def create(self, tag: Tag, image: Pulled | None = None) -> Work:
+        """Create a guest; without asking hmret, unless `image` is what it said yes to."""
+        if len(self._running) >= _MOST_GUESTS:
+            return
+        digest = self._truth.tags.get(tag, ("", 0))[0]
+        image = image or self._truth.present((tag[0], digest))
+        if image is None or not image.is_present:
+            return
+        by_tag = (
+            (tag[0], digest) == image.key and not self._truth.clock.is_behind and self._rng.random() < 0.7
+        )
+        text = f"{tag[0]}:{tag[1]}" if by_tag else f"{tag[0]}@{image.key[1]}"
+        self._count += 1
+        source = f"instance/vm-{self._count}"
+        guest = {"Id": f"vm-{self._count}", "HypervisorPID": 0, "Image": text}
+        if by_tag and self._rng.random() < 0.5:
+            guest["ResolvedImage"] = f"{tag[0]}@{image.key[1]}"
+        # Go reads the clock after it has found the image, and keeps nine digits of it.
+        guest["CreatedAt"] = self._truth.clock.now().isoformat()
+        path = f"{DATA}/guests/vm-{self._count}"
+        self._truth.filesystem.make_folder(path)
+        yield self._rng.choice((QUICK, QUICK, 1.0))
+        yield from self._write(source, f"{path}/{METADATA}", json.dumps(guest).encode())
+        self._truth.settle()
+        if image.is_present:
+            self._truth.need(source, image)
+            self._running[source] = image
+            self._tell(f"has created {source} by {text} on {short(image.key)}")
+        else:
+            self._tell(f"cannot start {source}: {short(image.key)} is gone")
+            yield from self._remove(source)
+
+    def update(self) -> Work:
+        """Write a guest's metadata anew, in place."""
+        source = self._some(self._running)
+        if source is None or source in self._truth.unreadable:
+            return
+        path, content = self.documents[source]
+        guest = json.loads(content)
+        guest["HypervisorPID"] = self._rng.randrange(1 << 22)
+        yield from self._write(source, path, json.dumps(guest).encode())
+
+    def delete(self) -> Work:
+        """Delete a guest."""
+        source = self._some(self._running)
+        if source is None or source in self._truth.unreadable:
+            return
+        self._tell(f"deletes {source}")
+        yield from self._remove(source)
+
+    def snapshot(self) -> Work:
+        """Make a snapshot of a guest."""
+        source = self._some(self._running)
+        if source is None:
+            return
+        image = self._running[source]
+        self._count += 1
+        name = f"snapshot/s-{self._count}"
+        stored = json.loads(self.documents[source][1])
+        content = json.dumps({"snapshot": {"id": f"s-{self._count}"}, "stored_metadata": stored}).encode()
+        path = f"{DATA}/snapshots/s-{self._count}"
+        self._truth.filesystem.make_folder(path)
+        yield from self._write(name, f"{path}/snapshot.json", content)
+        if self._truth.needs.get(source) is not None and image.is_present:
+            self._truth.need(name, image)
+            self._tell(f"has made {name} of {source}")
+        else:
+            yield from self._remove(name)
+
+    def delete_snapshot(self) -> Work:
+        """Delete a snapshot."""
+        source = self._some([name for name in self.documents if name.startswith("snapshot/")])
+        if source is not None and source in self._truth.needs:
+            self._tell(f"deletes {source}")
+            yield from self._remove(source)
+
+    def _write(self, source: str, path: str, content: bytes) -> Work:
+        """Write in place: for a moment the file is empty, and then torn."""
+        truth = self._truth
+        self.documents[source] = path, content
+        truth.filesystem.write_file(path, b"")
+        truth.unreadable[source] = truth.chronicle.now
+        if self._rng.random() < 0.5:
+            yield QUICK
+            if source not in self.documents:
+                return
+        truth.filesystem.write_file(path, content[: self._rng.randrange(len(content))])
+        yield QUICK if self._rng.random() < 0.9 else 2.0
+        if source in self.documents:
+            truth.filesystem.write_file(path, content)
+            truth.unreadable.pop(source, None)
+
+    def _remove(self, source: str) -> Work:
+        path, _ = self.documents.pop(source, ("", b""))
+        self._truth.needs.pop(source, None)
+        self._running.pop(source, None)
+        self._truth.unreadable.pop(source, None)
+        if not path:
+            return
+        self._truth.filesystem.remove(path)
+        yield QUICK
+        self._truth.filesystem.remove(path.rpartition("/")[0])
+
+    # Crashes.
+
+    def resume(self) -> None:
+        """See what a power loss has left: what is not whole goes, and what was deleted and has come back goes again."""
+        disk = self._truth.filesystem
+        for source in list(self.documents):
+            path, content = self.documents[source]
+            whole = disk.exists(path) and disk.read_file(path) == content
+            if not whole or source not in self._truth.needs:
+                self._forget(source)
+        known = {path.rpartition("/")[0] for path, _ in self.documents.values()}
+        for folder in (f"{DATA}/guests", f"{DATA}/snapshots"):
+            for path, (kind, _) in disk.tree(folder).items():
+                if kind == "folder" and path not in known:
+                    disk.remove(path)
+
+    def leave(self, *, everything: bool) -> None:
+        """Finish what is being written, and with `everything` delete all guests and snapshots."""
+        for source, (path, content) in list(self.documents.items()):
+            if everything or source not in self._truth.needs:
+                self._forget(source)
+            else:
+                self._truth.filesystem.write_file(path, content)
+        self._truth.unreadable.clear()
+
+    def _forget(self, source: str) -> None:
+        """Remove what a power loss has left of a guest, as hypeman does when it starts."""
+        path, _ = self.documents.pop(source)
+        folder = path.rpartition("/")[0]
+        if self._truth.filesystem.exists(folder):
+            self._truth.filesystem.remove(folder)
+        self._truth.needs.pop(source, None)
+        self._running.pop(source, None)
+
+    def _tell(self, event: str) -> None:
+        self._truth.chronicle.tell(f"hypeman {event}")
+
+    def _some(self, names: Iterable[str]) -> str | None:
+        found = list(names)
+        return self._rng.choice(found) if found else None
