@@ -3,13 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check check-fast coverage bench bench-full simulate format clean
+.PHONY: demo test check check-fast coverage bench bench-full simulate mutations format clean
 
 demo: $(READY)
 	$(BIN)/python -m hmret demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 check: check-fast test
 
@@ -20,7 +20,15 @@ check-fast: $(READY)
 	$(BIN)/lint-imports
 
 coverage: $(READY)
-	$(BIN)/python -m pytest -q --cov --cov-report=term-missing
+	$(BIN)/python -m pytest -q -n auto --dist worksteal --cov --cov-report=term-missing
+
+# Seeds of the simulation, from:to; a failing one is replayed by its number.
+SEEDS ?= 0:1000
+simulate: $(READY)
+	cd tests && ../$(BIN)/python -m simulation --seeds $(SEEDS)
+
+mutations: $(READY)
+	$(BIN)/python tests/mutations/run.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py --images 20000

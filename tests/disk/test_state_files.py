@@ -202,7 +202,7 @@ def test_what_a_crash_left_behind_is_found_once_it_is_old_and_removed(memory: Ho
 
 
 def strays_of(host: Host) -> list[str]:
-    folders, strays = [""], []
+    folders, strays = [""], list[str]()
     while folders:
         found = scan(host, folders.pop())
         folders.extend(found.subfolders)

@@ -156,10 +156,12 @@ def changed_bytes(content: bytes) -> st.SearchStrategy[bytes]:
     return st.lists(edit, min_size=1, max_size=4).map(change)
 
 
-odd_numbers = st.sampled_from([
-    *(10**30, -(10**30), 2**63, 2**64, -(2**63) - 1, 10**4000, 1e308, -0.0, 0.5),
-    *(float("inf"), float("-inf"), float("nan")),
-])
+odd_numbers = st.sampled_from(
+    [
+        *(10**30, -(10**30), 2**63, 2**64, -(2**63) - 1, 10**4000, 1e308, -0.0, 0.5),
+        *(float("inf"), float("-inf"), float("nan")),
+    ]
+)
 json_values = st.recursive(
     st.none() | st.booleans() | odd_numbers | st.integers() | st.text(max_size=20),
     lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=8), below, max_size=3),
@@ -284,30 +286,42 @@ def test_a_corrupt_file_does_not_keep_another_image(name: str, content: bytes) -
 
 # Intents.
 
-hostile_paths = st.sampled_from([
-    *("..", ".", "", "/", "../..", "../../..", "../guests", "../../guests", "../../../guests", "/canary"),
-    *("../../../canary", "../../../../canary", "../../../../../canary", "a/../../..", "docker.io/library/.."),
-    *("../image-retention", "../../image-retention", "lock", "clock.json", "0123456789abcdef.json"),
-    *("a\0b", "a\nb", "\udcff", "n" * 255, "n" * 256, "n/" * 3000, "a" * 64, ALPINE, BUSYBOX, "images"),
-    *("precious", "x/../../precious", f"{ALPINE}/{'a' * 64}", f"../../../images/{ALPINE}/{'a' * 64}"),
-])
+hostile_paths = st.sampled_from(
+    [
+        *("..", ".", "", "/", "../..", "../../..", "../guests", "../../guests", "../../../guests", "/canary"),
+        *(
+            "../../../canary",
+            "../../../../canary",
+            "../../../../../canary",
+            "a/../../..",
+            "docker.io/library/..",
+        ),
+        *("../image-retention", "../../image-retention", "lock", "clock.json", "0123456789abcdef.json"),
+        *("a\0b", "a\nb", "\udcff", "n" * 255, "n" * 256, "n/" * 3000, "a" * 64, ALPINE, BUSYBOX, "images"),
+        *("precious", "x/../../precious", f"{ALPINE}/{'a' * 64}", f"../../../images/{ALPINE}/{'a' * 64}"),
+    ]
+)
 hostile_digests = st.one_of(
     hostile_paths.map("sha256:{}".format),
     hostile_paths,
     st.sampled_from([digest("a"), digest("b"), digest("c"), "sha256:" + "A" * 64, "sha512:" + "a" * 128]),
 )
-hostile_intents = st.fixed_dictionaries({
-    "repository": hostile_paths | st.sampled_from([ALPINE, BUSYBOX, "docker.io/library/gone"]),
-    "digest": hostile_digests,
-    "tags": st.lists(hostile_paths | st.just("latest"), max_size=3),
-    "unused_since_ns": st.sampled_from([OLD_NS, 0, -1, 10**25]),
-    "name": hostile_paths | st.just("0123456789abcdef.0"),
-})
+hostile_intents = st.fixed_dictionaries(
+    {
+        "repository": hostile_paths | st.sampled_from([ALPINE, BUSYBOX, "docker.io/library/gone"]),
+        "digest": hostile_digests,
+        "tags": st.lists(hostile_paths | st.just("latest"), max_size=3),
+        "unused_since_ns": st.sampled_from([OLD_NS, 0, -1, 10**25]),
+        "name": hostile_paths | st.just("0123456789abcdef.0"),
+    }
+)
 FOLDER = f"{TRASH}/0123456789abcdef.0"
 
 
 @many
-@given(intents=st.lists(hostile_intents, min_size=1, max_size=3), is_open=st.booleans(), is_here=st.booleans())
+@given(
+    intents=st.lists(hostile_intents, min_size=1, max_size=3), is_open=st.booleans(), is_here=st.booleans()
+)
 @example([INTENT | {"name": "../../../guests"}], False, True)
 @example([INTENT | {"name": ".."}], False, True)
 @example([INTENT | {"repository": ".."}], False, True)
@@ -333,22 +347,75 @@ def test_hostile_intents_are_refused(intents: list[dict[str, object]], is_open: 
 
 # Names.
 
-odd_names = st.sampled_from([
-    *("\udcff", "a\udcffb", "a\nb", "a b", "..a", "...", ".x", "-", "%2e%2e", "\u202e", "x" * 255, "é" * 127),
-    *("a" * 64, "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "a" * 64 + ".json", "a" * 64 + ".json.tmp"),
-    *("content", "layers", "repositories", "metadata.json", "rootfs.ext4", "latest", "docker.io", "[::1]:80"),
-])
-places = st.sampled_from([
-    *(f"{DATA}/images", f"{DATA}/images/docker.io", f"{DATA}/images/docker.io/library"),
-    *(f"{DATA}/images/{ALPINE}", f"{DATA}/images/{BUSYBOX}", f"{DATA}/images/{BUSYBOX}/{'b' * 64}"),
-    *(RETENTION, f"{RETENTION}/docker.io/library", f"{RETENTION}/{ALPINE}"),
-    *(OWN, TRASH, f"{DATA}/system", f"{DATA}/guests", f"{DATA}/snapshots"),
-])
-targets = st.sampled_from([
-    *(CANARY, "/canary/precious.json", "../canary", "../../canary", "../../../canary", "../../../../canary"),
-    *("../../../../../canary", f"{CANARY}/{'a' * 64}", "a" * 64, "b" * 64, ".", "..", "/", "nowhere", "\udcff"),
-    *(DATA, f"{DATA}/guests", f"{DATA}/images", f"{DATA}/images/{ALPINE}", f"{TRASH}/x", "/dev/null"),
-])
+odd_names = st.sampled_from(
+    [
+        *(
+            "\udcff",
+            "a\udcffb",
+            "a\nb",
+            "a b",
+            "..a",
+            "...",
+            ".x",
+            "-",
+            "%2e%2e",
+            "\u202e",
+            "x" * 255,
+            "é" * 127,
+        ),
+        *(
+            "a" * 64,
+            "A" * 64,
+            "a" * 63,
+            "a" * 65,
+            "a" * 64 + "\n",
+            "a" * 64 + ".json",
+            "a" * 64 + ".json.tmp",
+        ),
+        *(
+            "content",
+            "layers",
+            "repositories",
+            "metadata.json",
+            "rootfs.ext4",
+            "latest",
+            "docker.io",
+            "[::1]:80",
+        ),
+    ]
+)
+places = st.sampled_from(
+    [
+        *(f"{DATA}/images", f"{DATA}/images/docker.io", f"{DATA}/images/docker.io/library"),
+        *(f"{DATA}/images/{ALPINE}", f"{DATA}/images/{BUSYBOX}", f"{DATA}/images/{BUSYBOX}/{'b' * 64}"),
+        *(RETENTION, f"{RETENTION}/docker.io/library", f"{RETENTION}/{ALPINE}"),
+        *(OWN, TRASH, f"{DATA}/system", f"{DATA}/guests", f"{DATA}/snapshots"),
+    ]
+)
+targets = st.sampled_from(
+    [
+        *(
+            CANARY,
+            "/canary/precious.json",
+            "../canary",
+            "../../canary",
+            "../../../canary",
+            "../../../../canary",
+        ),
+        *(
+            "../../../../../canary",
+            f"{CANARY}/{'a' * 64}",
+            "a" * 64,
+            "b" * 64,
+            ".",
+            "..",
+            "/",
+            "nowhere",
+            "\udcff",
+        ),
+        *(DATA, f"{DATA}/guests", f"{DATA}/images", f"{DATA}/images/{ALPINE}", f"{TRASH}/x", "/dev/null"),
+    ]
+)
 
 
 @st.composite
@@ -391,7 +458,13 @@ LINKED = (
     *(f"{DATA}/images/docker.io", f"{DATA}/images/docker.io/library", f"{DATA}/images/{BUSYBOX}"),
     *(f"{DATA}/images/{BUSYBOX}/{'b' * 64}", f"{DATA}/images/{BUSYBOX}/{'b' * 64}/rootfs.ext4"),
     *(f"{DATA}/images/{BUSYBOX}/{'b' * 64}/metadata.json", f"{DATA}/images", f"{DATA}/system", OWN, TRASH),
-    *(f"{OWN}/clock.json", f"{OWN}/references.json", f"{OWN}/journal.jsonl", f"{OWN}/lock", f"{OWN}/leases.json"),
+    *(
+        f"{OWN}/clock.json",
+        f"{OWN}/references.json",
+        f"{OWN}/journal.jsonl",
+        f"{OWN}/lock",
+        f"{OWN}/leases.json",
+    ),
     *(f"{OWN}/clock.json.tmp", f"{OWN}/references.json.tmp", f"{TRASH}/0123456789abcdef.json"),
     *(f"{TRASH}/0123456789abcdef.0", RETENTION, f"{RETENTION}/docker.io", f"{RETENTION}/{BUSYBOX}"),
     *(f"{RETENTION}/{BUSYBOX}/{'b' * 64}.json", f"{RETENTION}/{BUSYBOX}/{'b' * 64}.json.tmp"),

@@ -62,7 +62,8 @@ def pull(root: Path, letters: str) -> None:
             folder.rmdir()
         staging.rmdir()
     link = root / "images" / repository / f"v{letters}"
-    with suppress(FileExistsError):
+    # Either it is there already, or the image has gone again.
+    with suppress(FileExistsError, FileNotFoundError):
         link.symlink_to(name)
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 import attrs
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis import HealthCheck, Phase, settings, strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
@@ -52,6 +52,8 @@ REPOSITORIES = ("docker.io/library/alpine", "ghcr.io/kernel/one")
 LETTERS = ("a", "b", "c")
 TAGS = ("latest", "edge")
 
+PHASES = (Phase.explicit, Phase.generate, Phase.target)
+
 keys = st.tuples(st.sampled_from(REPOSITORIES), st.sampled_from([digest(letters) for letters in LETTERS]))
 
 
@@ -88,7 +90,7 @@ class Host(RuleBasedStateMachine):
         self.filesystem.make_folder(f"{DATA}/images")
         self.tags: dict[tuple[str, str], str] = {}
         self.alive: list[Guest] = []
-        self.leased: list[Key] = []
+        self.leases_held: list[tuple[Key, AbstractContextManager[Leased]]] = []
         self.needed: dict[Key, tuple[int, int]] = {}
         self.drift_ns = 0
         self.held_until_ns = 0
@@ -108,6 +110,8 @@ class Host(RuleBasedStateMachine):
         self.engine.__exit__(None, None, None)
 
     def teardown(self) -> None:
+        for _, lease in self.leases_held:
+            lease.__exit__(None, None, None)
         self.close()
         self.stack.close()
         assert self.filesystem.open_descriptors() == {}
@@ -210,16 +214,15 @@ class Host(RuleBasedStateMachine):
         except ImageNotFoundError:
             assert not self.is_here(key)
             return multiple()
-        self.leased.append(key)
+        self.leases_held.append((key, lease))
         return key, lease
 
     @rule(held=consumes(leases))
     def end_lease(self, held: tuple[Key, AbstractContextManager[Leased]]) -> None:
         self.tick()
-        key, lease = held
-        lease.__exit__(None, None, None)
-        self.leased.remove(key)
-        self.need(key)
+        self.leases_held.remove(held)
+        held[1].__exit__(None, None, None)
+        self.need(held[0])
 
     # What time does.
 
@@ -233,7 +236,7 @@ class Host(RuleBasedStateMachine):
         self.clock.wall_ns += by_ns
         self.drift_ns += by_ns
 
-    @precondition(lambda self: not self.leased)
+    @precondition(lambda self: not self.leases_held)
     @rule()
     def restart(self) -> None:
         self.close()
@@ -265,11 +268,15 @@ class Host(RuleBasedStateMachine):
             is_due = since_ns is not None and since_ns + WINDOW_NS <= self.clock.now_ns()
             may_be_needed = key in self.leased or any(guest.may_need(key) for guest in self.alive)
             assert is_held or is_torn or may_be_needed or not is_due, "kept what was to go"
-            if is_needed:
+            if key in self.leased or self.is_needed(key, readably=True):
                 self.need(key)
                 assert self.since(key) is None
             elif not may_be_needed and not is_held:
                 assert self.since(key) is not None, "nobody needs it, and it has no timer"
+
+    @property
+    def leased(self) -> set[Key]:
+        return {key for key, _ in self.leases_held}
 
     def all_here(self) -> list[Key]:
         every = [(repository, digest(letters)) for repository in REPOSITORIES for letters in LETTERS]
@@ -279,8 +286,12 @@ class Host(RuleBasedStateMachine):
         text = state_of(self.filesystem, key)
         return None if text is None else parse_time(text)
 
-    def is_needed(self, key: Key) -> bool:
-        return any(guest.repository == key[0] and key[1] in guest.digests for guest in self.alive)
+    def is_needed(self, key: Key, *, readably: bool = False) -> bool:
+        """Tell whether a guest needs an image, or one that can be read: timers go on where none can be."""
+        return any(
+            guest.repository == key[0] and key[1] in guest.digests and not (readably and guest.is_torn)
+            for guest in self.alive
+        )
 
     def unneeded_ns(self, key: Key) -> int:
         """Tell for how long nobody has needed an image, by the clock that says more."""
@@ -302,7 +313,9 @@ class Host(RuleBasedStateMachine):
             folder = f"{DATA}/images/{repository}/{hex_of(name)}"
             assert set(self.filesystem.tree(folder)) == {f"{folder}/metadata.json", f"{folder}/rootfs.ext4"}
         links = {
-            path: found[1] for path, found in self.filesystem.tree(f"{DATA}/images").items() if found[0] == "link"
+            path: found[1]
+            for path, found in self.filesystem.tree(f"{DATA}/images").items()
+            if found[0] == "link"
         }
         assert links == {
             f"{DATA}/images/{repository}/{tag}": hex_of(to) for (repository, tag), to in self.tags.items()
@@ -319,6 +332,7 @@ def test_whatever_happens_nothing_needed_goes_and_what_is_due_does(
         machine,
         settings=settings(
             max_examples=40,
+            phases=PHASES,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

@@ -1,11 +1,12 @@
 """The clocks of the host that is simulated: they follow trio's virtual time, and the wall clock can be wrong."""
 
 import random
+from datetime import datetime
 
 from trio.testing import MockClock
 
 from hmret.model.clock_watch import ClockReading
-from hmret.model.times import SECOND
+from hmret.model.times import SECOND, datetime_of
 
 __all__ = ["VirtualClock"]
 
@@ -26,7 +27,8 @@ class VirtualClock:
         self._offset_ns = 0
         self._boots = 1
         self._booted_ns = -3600 * SECOND
-        self._highest_ns = 0
+        self.highest_ns = 0
+        """The latest time that the wall clock has shown."""
         self._synchronised = True
         self.jumped_ns = 0
         """How far the wall clock has jumped in all, whichever way."""
@@ -50,8 +52,12 @@ class VirtualClock:
     def now_ns(self) -> int:
         """Tell the wall clock."""
         wall_ns = _START_NS + self.true_ns() + self._offset_ns
-        self._highest_ns = max(self._highest_ns, wall_ns)
+        self.highest_ns = max(self.highest_ns, wall_ns)
         return wall_ns
+
+    def now(self) -> datetime:
+        """Tell the wall clock as hypeman writes it."""
+        return datetime_of(self.now_ns())
 
     def read(self) -> ClockReading:
         """Tell all clocks, as the engine asks."""
@@ -60,7 +66,7 @@ class VirtualClock:
     @property
     def is_behind(self) -> bool:
         """Whether the wall clock has shown a later time before: stamps then contradict the order of events."""
-        highest_ns = self._highest_ns
+        highest_ns = self.highest_ns
         return self.now_ns() < highest_ns
 
     def jump(self, by_ns: int) -> None:

@@ -11,8 +11,9 @@ from hmret.disk.layout import IMAGES, digest_of
 from hmret.model.images import Key
 from memory_filesystem import Call, Crash
 from simulation.chronicle import Breach
+from simulation.landmarks import DATA
 from simulation.schedule import SteppedThreads
-from simulation.truth import DATA, Truth
+from simulation.truth import Truth
 
 __all__ = ["Disturbance", "Weather"]
 

@@ -11,8 +11,9 @@ import trio
 from hmret.engine.retention import Retention
 from hmret.model.errors import EngineClosedError, ImageNotFoundError
 from hmret.model.images import Key
-from simulation.hypeman import Hypeman, Work
-from simulation.truth import Pulled, Tag, Truth
+from simulation.hypeman import Hypeman
+from simulation.landmarks import Pulled, Tag, Work
+from simulation.truth import Truth
 
 __all__ = ["Embedder"]
 
@@ -191,4 +192,4 @@ class Embedder:
         if self._rng.random() < 0.5:
             repository, tag = image.key[0], text.rpartition(":")[2]
             tag = tag if "/" not in tag and "@" not in text else "latest"
-            self._begin(self._hypeman.create_guest((repository, tag), image))
+            self._begin(self._hypeman.start_guest((repository, tag), image))

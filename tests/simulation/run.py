@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from hmret.actors.deleter import Retire
-from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH
+from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH, hex_of
 from hmret.disk.own_files import save_clock_record
 from hmret.disk.reference_files import look_at_references
 from hmret.engine.opening import open_engine
@@ -28,9 +28,10 @@ from simulation.chronicle import Breach, Chronicle
 from simulation.clocks import VirtualClock
 from simulation.disturbance import Disturbance, Weather
 from simulation.embedder import Embedder
-from simulation.hypeman import Hypeman, Work
+from simulation.hypeman import Hypeman
+from simulation.landmarks import DATA, Work
 from simulation.schedule import SteppedThreads, decided_by
-from simulation.truth import DATA, Truth
+from simulation.truth import Truth
 
 __all__ = ["Outcome", "run_seed"]
 
@@ -246,7 +247,7 @@ class _Run:
         """Check that what was due is gone, and that nothing is left of it.
 
         Known, and not held against it: on another file system, a retired folder that the recovery may not look at
-        is forgotten.
+        is forgotten; a half-written state with a time stamp in the future stays until its time has come.
         """
         truth = self._truth
         users = {need.image.key[0] for need in truth.needs.values()}
@@ -255,16 +256,17 @@ class _Run:
                 raise self.chronicle.fail(f"{image.path} is due and has not gone")
         left = truth.dangling()
         tree = truth.filesystem.tree(DATA)
+        present = tuple(f"{key[0]}/{hex_of(key[1])}.json" for key in truth.images if truth.present(key))
         for path in tree:
+            in_trash = path.startswith(f"{DATA}/{OWN}/{TRASH}/")
+            beside = "/.hmret-" in path and not truth.disturbed_at
             is_state = path.startswith(f"{DATA}/{RETENTION}/") and path.endswith(".json")
-            is_own_state = any(
-                path.endswith(f"{key[0]}/{key[1][7:]}.json") for key in truth.images if truth.present(key)
-            )
+            half_written = path.startswith(f"{DATA}/{RETENTION}/") and path.endswith(".tmp")
             if (
-                path.startswith(f"{DATA}/{OWN}/{TRASH}/")
-                or ("/.hmret-" in path and not truth.disturbed_at)
-                or (path.startswith(f"{DATA}/{RETENTION}/") and path.endswith(".tmp"))
-                or (is_state and not is_own_state)
+                in_trash
+                or beside
+                or (is_state and not path.endswith(present))
+                or (half_written and not self._clock.jumped_ns)
             ):
                 left.append(path)
         if left:

@@ -13,6 +13,7 @@ Every rename and removal is judged right before it happens, by the numbers of th
   seen less than an hour ago, suspend every deletion.
 """
 
+import random
 import re
 from collections.abc import Callable, Iterator
 
@@ -26,15 +27,12 @@ from hmret.model.config import RetentionConfig
 from hmret.model.images import Key
 from hmret.model.patterns import compile_patterns
 from hmret.model.times import SECOND, timedelta_nanoseconds
-from memory_filesystem import Call, ForeignOpen, MemoryFilesystem
+from memory_filesystem import Call, MemoryFilesystem
 from simulation.chronicle import Chronicle
 from simulation.clocks import VirtualClock
+from simulation.landmarks import DATA, Hold, Need, Pulled, Tag, Window, path_of, short
 
-__all__ = ["DATA", "Hold", "Need", "Pulled", "Tag", "Truth", "path_of"]
-
-DATA = "/data"
-
-Tag = tuple[str, str]
+__all__ = ["Truth"]
 
 _FIVE_MINUTES_NS = 300 * SECOND
 _HOUR_NS = 3600 * SECOND
@@ -43,64 +41,6 @@ _IMAGE_PATH = re.compile(rf"{DATA}/{IMAGES}/(.+)/({_HEX})")
 _INSIDE_IMAGE = re.compile(rf"{DATA}/{IMAGES}/.+/{_HEX}/.+")
 _RETIRED_PATH = re.compile(rf"({DATA}/{OWN}/{TRASH}/[^/]+|{DATA}/{IMAGES}/.+/\.hmret-[^/]+)/.+")
 _OURS = tuple(f"{DATA}/{folder}/" for folder in (IMAGES, RETENTION, OWN))
-
-
-def path_of(key: Key) -> str:
-    """Say where the folder of an image is."""
-    return f"{DATA}/{IMAGES}/{key[0]}/{hex_of(key[1])}"
-
-
-@attrs.define(eq=False)
-class Pulled:
-    """One image as hypeman pulled it; the same digest pulled again is another one."""
-
-    key: Key
-    inode: int
-    path: str
-    """Where it is now; empty once any of it has been erased by us, or a power loss undid the pull."""
-    files: set[str] = attrs.field(factory=set)
-    created_at: str = ""
-    ready_at: int | None = None
-    """The event with which it became ready; None: it is not."""
-    unready_at: int = 0
-    """The event with which it ceased to be ready, or was begun."""
-    follows_retired: bool = False
-    """Whether hmret has retired it, or the one before it: then no old timer and no old tag may be left."""
-    unleased_at: int = 0
-    """The last event at which the kernel offered no lease on one of its files."""
-
-    @property
-    def is_present(self) -> bool:
-        """Whether it stands in its place, ready or not."""
-        return self.path == path_of(self.key)
-
-
-@attrs.frozen(eq=False)
-class Need:
-    """A guest or a snapshot whose metadata is whole, and what it boots from."""
-
-    image: Pulled
-    since: int
-
-
-@attrs.define(eq=False)
-class Hold:
-    """A disk that a process has open, by the path of one image."""
-
-    image: Pulled
-    file_name: str
-    opened: ForeignOpen
-
-
-@attrs.frozen
-class Window:
-    """A time from which on an image stays for a while."""
-
-    why: str
-    image: Pulled | None
-    true_ns: int
-    wall_ns: int
-    jumped_ns: int
 
 
 class Truth:
@@ -192,9 +132,11 @@ class Truth:
         clock = self.clock
         return Window(why, image, clock.true_ns(), clock.now_ns(), clock.jumped_ns)
 
-    def needed(self) -> set[Key]:
-        """List the images that guests and snapshots really need, where they are here."""
-        return {need.image.key for need in self.needs.values() if need.image.is_present}
+    def some_image(self, rng: random.Random) -> Pulled | None:
+        """Draw one of the images that are in their place."""
+        self.settle()
+        found = [image for image in self.images.values() if image.is_present]
+        return rng.choice(found) if found else None
 
     # What the engine does.
 
@@ -285,14 +227,14 @@ class Truth:
             self.images[image.key] = image  # a fresh folder that was still empty is replaced
             for tag in [tag for tag, (old, _) in self._orphans.items() if old is image]:
                 self.tags.setdefault(tag, (image.key[1], self._orphans.pop(tag)[1]))
-            self.chronicle.tell(f"hmret has put back {_short(image.key)}")
+            self.chronicle.tell(f"hmret has put back {short(image.key)}")
         else:
             self.retired[target] = image
             image.follows_retired = True
             self.retirements += 1
             for tag in [tag for tag, (digest, _) in self.tags.items() if (tag[0], digest) == image.key]:
                 self._orphans[tag] = image, self.tags.pop(tag)[1]
-            self.chronicle.tell(f"hmret has retired {_short(image.key)}")
+            self.chronicle.tell(f"hmret has retired {short(image.key)}")
             if self.denied:
                 self._unsure.add(image.key)
             self.on_retired(image.key)
@@ -334,7 +276,7 @@ class Truth:
             self._check(target, _RETIRED_PATH.fullmatch(f"{target}/x"), "renamed an image to")
             objection = self._objection(image)
             if objection:
-                raise self.chronicle.fail(f"hmret retires {_short(image.key)}: {objection}")
+                raise self.chronicle.fail(f"hmret retires {short(image.key)}: {objection}")
             self._judged_at[image.key] = self._retire_began
         elif comes:
             retired = self.retired.get(source)
@@ -414,7 +356,7 @@ class Truth:
         for hold in self.holds:
             fresh = self.filesystem.exists(path_of(image.key))  # then there is no place to put it back to
             if hold.image is image and not fresh and not self._is_unleased(image):
-                raise self.chronicle.fail(f"hmret erases {_short(image.key)}, whose {hold.file_name} is open")
+                raise self.chronicle.fail(f"hmret erases {short(image.key)}, whose {hold.file_name} is open")
 
     # What must be true whenever no deletion is under way.
 
@@ -508,7 +450,3 @@ def _folder_of(path: str) -> str:
 def _tag_of(path: str) -> Tag:
     repository, _, tag = path.removeprefix(f"{DATA}/{IMAGES}/").rpartition("/")
     return repository, tag
-
-
-def _short(key: Key) -> str:
-    return f"{key[0]}@{hex_of(key[1])[:4]}"

@@ -1,0 +1,581 @@
+"""Takes away one safety check after the other, and shows that some test then fails.
+
+`python tests/mutations/run.py [WORD …]` works on copies of `src` and `tests`; with words, on the mutations whose names
+hold one of them. It exits with 1 where a mutation survives, or no longer finds the text that it replaces.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import attrs
+
+__all__ = ["main"]
+
+ROOT = Path(__file__).parent.parent.parent
+AT_A_TIME = 2
+LONGEST_SECONDS = 400
+
+MODEL = ("tests/model/test_planning.py", "tests/model/test_judging.py", "tests/model/test_protection.py")
+CLOCK = ("tests/model/test_clock_watch.py", "tests/engine/test_clock_guard.py")
+STATEFUL = ("tests/proofs/test_stateful.py",)
+RETIREMENT = ("tests/disk/test_retirement.py", "tests/disk/test_trash.py", "tests/actors/test_deleter.py")
+KILLS = ("tests/proofs/test_kills.py",)
+RACES = ("tests/proofs/test_races.py",)
+FUZZ = ("tests/proofs/test_fuzz.py",)
+REFERENCES = ("tests/disk/test_reference_files.py", "tests/actors/test_reference_collector.py")
+SCAN = ("tests/disk/test_image_scan.py", "tests/actors/test_scanner.py")
+LOCKS = ("tests/actors/test_locks.py",)
+ENGINE = (
+    *("tests/engine/test_retention.py", "tests/engine/test_suspension.py", "tests/engine/test_faults.py"),
+    *("tests/engine/test_moved_tags.py", "tests/proofs/test_last_look.py"),
+)
+FOLDERS = ("tests/disk/test_folders.py", "tests/disk/test_own_files.py", "tests/disk/test_journal.py")
+
+
+@attrs.frozen
+class Mutation:
+    """One safety check that is taken away."""
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+    """A file below `src/hmret`, a text that stands in it exactly once, and what takes its place."""
+    tests: tuple[str, ...]
+    """The files of which one test at least must fail."""
+
+
+@attrs.frozen
+class Outcome:
+    """What became of one mutation."""
+
+    mutation: Mutation
+    verdict: str
+    """`red`, `SURVIVED`, `NOT FOUND`, or `BROKEN` where the tests could not even run."""
+    seconds: float
+    detail: str
+
+
+def edit(name: str, file: str, old: str, new: str, *tests: tuple[str, ...]) -> Mutation:
+    """Make a mutation of one place."""
+    return Mutation(name, ((file, old, new),), tuple(one for group in tests for one in group))
+
+
+MUTATIONS = (
+    # The kernel's word.
+    edit(
+        "take no lease on an open disk",
+        "disk/digest_folder.py",
+        "for name, fd in self.descriptors.items():\n            try:\n                self.filesystem.take_lease",
+        "for name, fd in ():\n            try:\n                self.filesystem.take_lease",
+        RETIREMENT,
+        RACES,
+    ),
+    edit(
+        "go on where a lease is refused for an opener",
+        "disk/digest_folder.py",
+        "except BlockingIOError:\n                return False",
+        "except BlockingIOError:\n                continue",
+        RETIREMENT,
+        RACES,
+    ),
+    edit(
+        "do not ask the lease again after the rename",
+        "disk/digest_folder.py",
+        "return name not in self.leased or self.filesystem.ask_lease(fd) == Lease.HELD",
+        "return True",
+        RETIREMENT,
+    ),
+    edit(
+        "do not look what is in the folder after the rename",
+        "disk/digest_folder.py",
+        "return names == self.descriptors.keys() and all(",
+        "return all(",
+        RETIREMENT,
+    ),
+    edit(
+        "do not put back after a broken lease",
+        "disk/retirement.py",
+        "is_back = self._came_between(folder, place, place_fd) and self._put_back(\n"
+        "                    intent, place_fd, place.name\n                )",
+        "is_back = False",
+        RETIREMENT,
+    ),
+    edit(
+        "do not put back in recovery",
+        "disk/retirement.py",
+        "is_open = folder is not None and folder.is_complete and not self._lease(folder)",
+        "is_open = False",
+        RETIREMENT,
+    ),
+    edit(
+        "let an opener kill us by SIGIO",
+        "disk/filesystem.py",
+        "fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)",
+        "pass",
+        ("tests/disk/test_filesystem.py",),
+        RACES,
+    ),
+    # The last look.
+    edit(
+        "skip the look again at the references",
+        "engine/deleting.py",
+        "look = LastLook(again.keys,",
+        "look = LastLook(frozenset(),",
+        ENGINE,
+    ),
+    edit(
+        "ignore the references in the last look",
+        "disk/retirement.py",
+        "if key in self.look.protected:",
+        "if False:",
+        RETIREMENT,
+        ENGINE,
+    ),
+    edit(
+        "go on where a reference became unreadable since the scan",
+        "engine/deleting.py",
+        "tally.suspended.extend(self.overlook.reference_suspensions(again.unreadable))",
+        "pass",
+        ENGINE,
+    ),
+    edit(
+        "do not read the state again at the last look",
+        "disk/retirement.py",
+        "since_ns = look_at_state(self.filesystem, self.data_fd, key)\n            if",
+        "since_ns = intent.unused_since_ns\n            if",
+        RETIREMENT,
+        ENGINE,
+    ),
+    edit(
+        "do not read the metadata again at the last look",
+        "disk/retirement.py",
+        "reason = folder.judge(intent.repository, hexadecimal)",
+        "reason = None",
+        RETIREMENT,
+    ),
+    edit(
+        "do not compare the digest in the metadata",
+        "disk/image_scan.py",
+        "if digest != digest_of(hexadecimal):",
+        "if False:",
+        SCAN,
+        RETIREMENT,
+    ),
+    edit(
+        "do not compare the repository in the metadata",
+        "disk/image_scan.py",
+        'return "" if named == repository else',
+        'return "" if named else',
+        SCAN,
+        RETIREMENT,
+    ),
+    edit(
+        "take a link for a disk",
+        "disk/image_scan.py",
+        "if not stat.S_ISREG(found.st_mode):",
+        "if False:",
+        SCAN,
+    ),
+    # References and suspension.
+    Mutation(
+        "drop the suspension",
+        (
+            ("model/judging.py", "if self._holds:", "if False:"),
+            ("engine/sweeping.py", "if not tally.suspended:", "if True:"),
+        ),
+        (*MODEL, *ENGINE, *STATEFUL),
+    ),
+    edit(
+        "take what cannot be read for absent",
+        "disk/reference_files.py",
+        "except UnreadableError as error:\n        return ReferenceFile(path, problem=str(error))",
+        "except UnreadableError as error:\n        return None",
+        REFERENCES,
+        STATEFUL,
+    ),
+    edit(
+        "let a part of the cache that cannot be listed suspend nothing",
+        "engine/overlook.py",
+        "for path, problem in scan.unlisted:",
+        "for path, problem in ():",
+        ENGINE,
+        FUZZ,
+    ),
+    edit(
+        "prune in spite of folders that could not be listed",
+        "model/planning.py",
+        'not part or name == part or name.startswith(f"{part}/") for part in inventory.unlisted',
+        "False for part in inventory.unlisted",
+        MODEL,
+        ENGINE,
+    ),
+    edit(
+        "forget what a moved tag has pointed to",
+        "model/protection.py",
+        "return Remembered(memory.digests | current,",
+        "return Remembered(current,",
+        MODEL,
+        STATEFUL,
+    ),
+    edit(
+        "forget moved tags over a restart",
+        "actors/reference_collector.py",
+        "self._remembered = self._written = loaded",
+        "self._remembered = self._written = {}",
+        REFERENCES,
+        ENGINE,
+        STATEFUL,
+    ),
+    edit(
+        "trust a tag that moved before its guest was first seen",
+        "model/protection.py",
+        "current |= _made_before(repository, created_ns)",
+        "pass",
+        MODEL,
+        STATEFUL,
+    ),
+    edit(
+        "ignore what is pinned",
+        "model/judging.py",
+        "if pinned:",
+        "if False:",
+        MODEL,
+    ),
+    edit(
+        "delete what is not allowed",
+        "model/judging.py",
+        "if not allowed:",
+        "if False:",
+        MODEL,
+    ),
+    # Clocks and timers.
+    edit(
+        "skip the guard of the clock",
+        "model/clock_watch.py",
+        "fault = None if record is None else _fault(record, reading)",
+        "fault = None",
+        CLOCK,
+        STATEFUL,
+    ),
+    edit(
+        "mark while the clock is distrusted",
+        "model/judging.py",
+        "if not self._clock_jumped:",
+        "if True:",
+        MODEL,
+        CLOCK,
+    ),
+    edit(
+        "call an image due one nanosecond late",
+        "model/judging.py",
+        "elif since_ns + self.policy.unused_for_ns > self.now_ns:",
+        "elif since_ns + self.policy.unused_for_ns >= self.now_ns:",
+        MODEL,
+    ),
+    edit(
+        "ignore the window",
+        "model/judging.py",
+        "elif since_ns + self.policy.unused_for_ns > self.now_ns:",
+        "elif since_ns > self.now_ns:",
+        MODEL,
+        STATEFUL,
+    ),
+    edit(
+        "trust a timer in the future",
+        "model/judging.py",
+        "if since_ns is None or since_ns > self.now_ns + _FUTURE_TOLERANCE_NS:",
+        "if since_ns is None:",
+        MODEL,
+    ),
+    # Locks.
+    edit(
+        "let mark_used pass a claim",
+        "actors/locks.py",
+        "while (claim := self._claims.get(request.key)) is not None:",
+        "while (claim := None) is not None:",
+        LOCKS,
+        RACES,
+    ),
+    edit(
+        "claim what was used since the sweep began",
+        "actors/locks.py",
+        "if key not in self._claims and key not in self._used)",
+        "if key not in self._claims and key not in self._users)",
+        LOCKS,
+        RACES,
+    ),
+    edit(
+        "claim what is in use",
+        "actors/locks.py",
+        "if key not in self._claims and key not in self._used)",
+        "if key not in self._claims)",
+        LOCKS,
+        RACES,
+    ),
+    edit(
+        "mark without a claim",
+        "engine/sweeping.py",
+        "keys = [key for key in batch if key in given]",
+        "keys = list(batch)",
+        ENGINE,
+        RACES,
+    ),
+    edit(
+        "delete without a claim",
+        "engine/deleting.py",
+        "chosen = [candidate for key, candidate in by_key.items() if key in given]",
+        "chosen = list(by_key.values())",
+        ENGINE,
+        RACES,
+    ),
+    edit(
+        "give up the claim before the thread has ended",
+        "engine/deleting.py",
+        "with anyio.CancelScope(shield=True):\n                retired",
+        "with anyio.CancelScope():\n                retired",
+        ENGINE,
+    ),
+    edit(
+        "tell that a broken image is here",
+        "engine/retention.py",
+        "if image.broken is not None:",
+        "if False:",
+        ENGINE,
+    ),
+    edit(
+        "tell that an image which is not ready is here",
+        "engine/retention.py",
+        'if image.status != "ready":',
+        "if False:",
+        ENGINE,
+    ),
+    # Crashes.
+    edit(
+        "write no intents before the rename",
+        "disk/retirement.py",
+        "write_intents(self.filesystem, self.data_fd, token, intents)\n",
+        "",
+        KILLS,
+        RETIREMENT,
+    ),
+    edit(
+        "do not force the intents to the disk",
+        "disk/trash.py",
+        "msgspec.json.encode(list(intents)), fd, durable=True)",
+        "msgspec.json.encode(list(intents)), fd, durable=False)",
+        RETIREMENT,
+        ENGINE,
+    ),
+    edit(
+        "do not force a cleared timer to the disk",
+        "engine/retention.py",
+        "await self._states.clear((key,), durable=True)",
+        "await self._states.clear((key,))",
+        ENGINE,
+    ),
+    edit(
+        "leave the old timer to a fresh pull",
+        "disk/retirement.py",
+        "if look_at_state(self.filesystem, self.data_fd, key) == intent.unused_since_ns:",
+        "if False:",
+        KILLS,
+        RETIREMENT,
+    ),
+    edit(
+        "do not compare the timer before it goes in recovery",
+        "disk/retirement.py",
+        "if look_at_state(self.filesystem, self.data_fd, key) == intent.unused_since_ns:",
+        "if True:",
+        RETIREMENT,
+        ENGINE,
+    ),
+    edit(
+        "remove tags without looking whether the folder is back",
+        "disk/retirement.py",
+        "if self._exists(repository_fd, hexadecimal):\n                    break",
+        "if False:\n                    break",
+        RETIREMENT,
+        KILLS,
+    ),
+    edit(
+        "do not look again whether the folder came back",
+        "disk/retirement.py",
+        "if removed and self._exists(repository_fd, hexadecimal):",
+        "if False:",
+        RETIREMENT,
+        KILLS,
+    ),
+    edit(
+        "remove a tag that points elsewhere by now",
+        "disk/retirement.py",
+        "if self.filesystem.readlink(tag, dir_fd=repository_fd) != hexadecimal:",
+        "if False:",
+        RETIREMENT,
+        ENGINE,
+    ),
+    edit(
+        "leave the metadata of what stays on its own file system",
+        "disk/retirement.py",
+        "if not is_back and place == places_of(intent)[1]:",
+        "if False:",
+        RETIREMENT,
+    ),
+    edit(
+        "never recover",
+        "actors/deleter.py",
+        "for intent in read_intents(self._filesystem, self._data_fd, token):\n            for place",
+        "for intent in ():\n            for place",
+        KILLS,
+        RETIREMENT,
+    ),
+    # Containment.
+    edit(
+        "follow a link into a folder",
+        "disk/folders.py",
+        "_STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW",
+        "_STEP = os.O_RDONLY | os.O_DIRECTORY",
+        FOLDERS,
+        FUZZ,
+    ),
+    edit(
+        "follow a link where a file is read",
+        "disk/folders.py",
+        "flags = _READ if follow else _READ | os.O_NOFOLLOW",
+        "flags = _READ",
+        FOLDERS,
+        FUZZ,
+    ),
+    edit(
+        "follow a link where a file is written",
+        "disk/folders.py",
+        "flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW",
+        "flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC",
+        FUZZ,
+    ),
+    edit(
+        "follow a link where the journal is written",
+        "disk/journal.py",
+        "os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK",
+        "os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK",
+        FUZZ,
+    ),
+    edit(
+        "take a link in a digest folder for a file",
+        "disk/digest_folder.py",
+        "_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY",
+        "_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY",
+        RETIREMENT,
+        FUZZ,
+    ),
+    edit(
+        "trust the intents on record",
+        "disk/trash.py",
+        "return [intent for intent in intents if _is_ours(intent, token)]",
+        "return intents",
+        FUZZ,
+    ),
+    edit(
+        "walk upwards",
+        "disk/folders.py",
+        'if name in ("", ".", ".."):',
+        "if False:",
+        FOLDERS,
+    ),
+    edit(
+        "let two engines work on one data directory",
+        "disk/own_files.py",
+        "filesystem.lock(fd)",
+        "pass",
+        FOLDERS,
+        ENGINE,
+    ),
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the mutations and print a table; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("words", nargs="*", help="only the mutations whose names hold one of these")
+    words = parser.parse_args(arguments).words
+    chosen = [one for one in MUTATIONS if not words or any(word in one.name for word in words)]
+    tests = tuple(dict.fromkeys(test for mutation in chosen for test in mutation.tests))
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        copy = make_copy(place / "untouched")
+        status, failed = run_tests(copy, tests)
+        if status != 0:
+            print(f"the tests fail before anything is mutated: {failed}")
+            return 1
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            outcomes = []
+            for outcome in pool.map(lambda item: mutate(place / str(item[0]), item[1]), enumerate(chosen)):
+                line = f"{outcome.verdict:9} {outcome.seconds:5.1f} s  {outcome.mutation.name:58} {outcome.detail}"
+                print(line.rstrip(), flush=True)
+                outcomes.append(outcome)
+    bad = [outcome for outcome in outcomes if outcome.verdict != "red"]
+    print(f"{len(outcomes)} mutations, {len(outcomes) - len(bad)} caught, {len(bad)} not")
+    return 1 if bad else 0
+
+
+def make_copy(place: Path) -> Path:
+    """Copy what the tests need."""
+    place.mkdir()
+    shutil.copy(ROOT / "pyproject.toml", place)
+    for name in ("src", "tests"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return place
+
+
+def mutate(place: Path, mutation: Mutation) -> Outcome:
+    """Apply one mutation to a copy, and run its tests."""
+    begin = time.monotonic()
+    copy = make_copy(place)
+    for file, old, new in mutation.edits:
+        path = copy / "src/hmret" / file
+        text = path.read_text()
+        if text.count(old) != 1:
+            return Outcome(
+                mutation, "NOT FOUND", 0.0, f"{file}: stands there {text.count(old)} times: {old[:60]!r}"
+            )
+        path.write_text(text.replace(old, new))
+    status, failed = run_tests(copy, mutation.tests)
+    shutil.rmtree(place)
+    # Below zero it was killed; above one pytest itself could not work.
+    verdict = "SURVIVED" if status == 0 else "red" if status <= 1 else "BROKEN"
+    return Outcome(mutation, verdict, time.monotonic() - begin, failed)
+
+
+def run_tests(copy: Path, tests: Sequence[str]) -> tuple[int, str]:
+    """Run tests on a copy until one fails; returns the exit status (0: none did) and what failed."""
+    path = os.pathsep.join([str(copy / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    program = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    # A test that is killed, or hangs, has failed too.
+    program += ["--timeout=100", "--tb=no", *[test for test in tests if (copy / test).exists()]]
+    try:
+        ended = subprocess.run(
+            program,
+            cwd=copy,
+            env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return 1, "it hangs"
+    if ended.returncode not in (0, 1):
+        return ended.returncode, f"exit status {ended.returncode}"
+    match = re.search(r"^(?:FAILED|ERROR) (\S+?)(?: - .*)?$", ended.stdout, re.MULTILINE)
+    return ended.returncode, match[1].rpartition("/")[2] if match else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
