@@ -4,6 +4,8 @@
 hold one of them. It exits with 1 where a mutation survives, or no longer finds the text that it replaces.
 """
 
+# ruff: noqa: T201 - a program prints
+
 import argparse
 import os
 import re

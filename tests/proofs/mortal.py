@@ -182,13 +182,12 @@ def _fork(life: Life) -> dict[str, object]:
         select.select([answering], [], [], life.kill_after)
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    with open(answering, "rb") as file:
+    with os.fdopen(answering, "rb") as file:
         text = file.read()
     os.close(reading)
-    answer = {"signal": 0, "calls": [], "status": "", "pulled": False}
-    if text:
-        return answer | json.loads(text)
-    return answer | {"signal": os.WTERMSIG(status)}
+    answer: dict[str, object] = {"signal": 0, "calls": [], "status": "", "pulled": False}
+    answer.update(json.loads(text) if text else {"signal": os.WTERMSIG(status)})
+    return answer
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """Killed for real: at each system call of a sweep, at moments drawn at random, while hypeman pulls the image again."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -136,7 +135,7 @@ def dangling_tags(root: Path) -> list[str]:
 
 def left_in_trash(root: Path) -> list[str]:
     trash = root / "system/hmret/trash"
-    return sorted(os.listdir(trash)) if trash.exists() else []
+    return sorted(path.name for path in trash.iterdir()) if trash.exists() else []
 
 
 def rebuild(folder: Path) -> Cache:
@@ -165,7 +164,7 @@ def check_fresh(cache: Cache) -> None:
     cache.check_recovered(pulled=pulled)
     assert len(contents_of(cache.root, pulled)["rootfs.ext4"]) == FRESH_BYTES
     assert state_of(cache.root, pulled) == format_time(START_NS), "it inherited the old timer"
-    assert os.readlink(cache.root / "images" / ALPINE / "latest") == hex_of(pulled[1])
+    assert str((cache.root / "images" / ALPINE / "latest").readlink()) == hex_of(pulled[1])
 
 
 def test_killed_after_any_call_every_image_is_whole_or_gone_and_a_restart_finishes(yard: Yard) -> None:

@@ -1,7 +1,6 @@
 """Races for real: threads, a real directory, callers that give up at random, sweeps that want everything."""
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import anyio.lowlevel
 import attrs
 import pytest
 
-from builders import FakeClock, digest, has_image, make_config, make_guest, make_image, set_tag, state_of
+from builders import FakeClock, digest, has_image, make_config, make_image, state_of
 from hmret import ImageNotFoundError, Retention
 from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
@@ -82,6 +81,11 @@ class Race:
     deleted: int = 0
     faults: list[str] = attrs.field(factory=list)
 
+    @property
+    def has_seen_enough(self) -> bool:
+        """Whether everything that can come of a race has come often enough."""
+        return min(self.told_yes, self.told_no, self.cancelled, self.deleted) > 30
+
     async def sweep(self, retention: Retention) -> None:
         """Sweep without a pause, the time moving on between."""
         while not self.is_over:
@@ -145,7 +149,7 @@ class Race:
             self.told_no += 1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_told_yes_it_is_here_and_told_no_it_is_gone(
     tmp_path: Path, anyio_backend_name: str, seed: int
 ) -> None:
@@ -154,19 +158,22 @@ async def test_told_yes_it_is_here_and_told_no_it_is_gone(
     for letters in LETTERS:
         pull(tmp_path, letters)
     config = make_config(tmp_path, unused_for=WINDOW)
-    with anyio.fail_after(60):
+    with anyio.fail_after(90):
         async with open_engine(config, Surroundings(clock=clock), scheduled=False) as retention:
             async with anyio.create_task_group() as others:
                 others.start_soon(race.sweep, retention)
                 others.start_soon(race.pull)
-                async with anyio.create_task_group() as users:
-                    for number in range(150):
-                        users.start_soon(race.use, retention, seed * 1000 + number)
+                number = seed * 100_000
+                while not race.has_seen_enough:
+                    async with anyio.create_task_group() as users:
+                        for _ in range(150):
+                            number += 1
+                            users.start_soon(race.use, retention, number)
                 race.is_over = True
             assert race.faults == []
             for path in (tmp_path / "images").rglob("rootfs.ext4"):
                 letters = path.parent.name[:2]
-                assert os.readlink(path.parent.parent / f"v{letters}") == path.parent.name
+                assert str((path.parent.parent / f"v{letters}").readlink()) == path.parent.name
             with anyio.fail_after(10):
                 for letters in LETTERS:
                     with suppress(ImageNotFoundError):
@@ -175,12 +182,8 @@ async def test_told_yes_it_is_here_and_told_no_it_is_gone(
                     clock.advance(WINDOW)
                     report = await retention.sweep()
     assert report.status == "success"
-    assert race.told_yes > 20
-    assert race.told_no > 5
-    assert race.cancelled > 20
-    assert race.deleted > 20
-    assert os.listdir(tmp_path / "images") == []
-    assert os.listdir(tmp_path / "system/hmret/trash") == []
+    assert list((tmp_path / "images").iterdir()) == []
+    assert list((tmp_path / "system/hmret/trash").iterdir()) == []
     assert list((tmp_path / "system/image-retention").rglob("*.json")) == []
 
 
@@ -196,6 +199,18 @@ def opening(root: Path, seed: int) -> Iterator["subprocess.Popen[bytes]"]:
         yield process
 
 
+@contextmanager
+def holding_open(disk: Path) -> Iterator[None]:
+    """Have a process hold a disk open while the block lasts: it inherits it as its input."""
+    with disk.open("rb") as file:
+        process = subprocess.Popen(["sleep", "60"], stdin=file)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
 async def test_an_opener_gets_a_whole_disk_or_none_and_hardly_waits(tmp_path: Path) -> None:
     clock = FakeClock()
     race = Race(tmp_path, clock, random.Random(0))
@@ -204,14 +219,15 @@ async def test_an_opener_gets_a_whole_disk_or_none_and_hardly_waits(tmp_path: Pa
     config = make_config(tmp_path, unused_for=WINDOW)
     with ExitStack() as stack:
         openers = [stack.enter_context(opening(tmp_path, seed)) for seed in range(2)]
-        with anyio.fail_after(60):
+        with anyio.fail_after(90):
             async with (
                 open_engine(config, Surroundings(clock=clock), scheduled=False) as retention,
                 anyio.create_task_group() as tasks,
             ):
                 tasks.start_soon(race.sweep, retention)
                 tasks.start_soon(race.pull)
-                await anyio.sleep(1.5)
+                while race.deleted < 60:  # noqa: ASYNC110 - counted by a task that has no time for events
+                    await anyio.sleep(0.1)
                 race.is_over = True
         seen = []
         for opener in openers:
@@ -219,8 +235,7 @@ async def test_an_opener_gets_a_whole_disk_or_none_and_hardly_waits(tmp_path: Pa
             assert opener.returncode == 0
             seen.append(json.loads(answer))
     assert race.faults == []
-    assert race.deleted > 20
-    assert sum(one["opened"] for one in seen) > 50
+    assert sum(one["opened"] for one in seen) > 10
     assert [one["torn"] for one in seen] == [0, 0]
     assert max(one["longest"] for one in seen) < 10
 
@@ -235,11 +250,8 @@ async def test_a_disk_that_a_process_has_open_stays_with_its_tag_and_a_new_timer
         clock.advance(WINDOW)
         held = key_of(LETTERS[3])
         disk = tmp_path / "images" / held[0] / hex_of(held[1]) / "rootfs.ext4"
-        with subprocess.Popen(
-            ["sleep", "60"], stdin=os.open(disk, os.O_RDONLY)
-        ) as process:  # the child inherits it
+        with holding_open(disk):
             report = await retention.sweep()
-            process.kill()
     assert (report.open_images, report.deleted_images) == (1, len(LETTERS) - 1)
     assert is_whole(tmp_path, held)
     assert state_of(tmp_path, held) is None
