@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeVar, TypeVarTuple
 import anyio
 import anyio.lowlevel
 import attrs
+import pytest
 
 from hmret.disk.layout import IMAGES, RETENTION, digest_of, hex_of
 from hmret.engine.surroundings import Surroundings
@@ -48,6 +49,7 @@ __all__ = [
     "set_tag",
     "settle",
     "state_of",
+    "told",
 ]
 
 T = TypeVar("T")
@@ -375,3 +377,10 @@ async def end_while_working(
             await settle()
             gate.opened.set()
     return asker
+
+
+def told(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
+    """List what was told of an event: the keys of each time, in order."""
+    no_keys: dict[str, object] = {}
+    events = [getattr(record, "hmret_event", ("", no_keys)) for record in caplog.records]
+    return [keys for name, keys in events if name == event]

@@ -21,6 +21,7 @@ from builders import (
     make_image,
     make_state,
     state_of,
+    told,
 )
 from hmret.engine.opening import open_engine, open_inspection
 from hmret.engine.retention import Retention
@@ -66,12 +67,6 @@ def make_due(filesystem: MemoryFilesystem, letters: str = "a") -> Key:
 
 def causes(report: hmret.SweepReport | hmret.Plan) -> list[Cause]:
     return [one.cause for one in report.suspended]
-
-
-def told(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
-    no_keys: dict[str, object] = {}
-    events = [getattr(record, "hmret_event", ("", no_keys)) for record in caplog.records]
-    return [keys for name, keys in events if name == event]
 
 
 # In one process.

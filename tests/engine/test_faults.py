@@ -28,6 +28,7 @@ from builders import (
     make_surroundings,
     settle,
     state_of,
+    told,
 )
 from hmret.actors.threads import WorkerThreads
 from hmret.engine.opening import open_engine
@@ -74,12 +75,6 @@ def make_due(
 
 def folder(key: Key) -> str:
     return f"{DATA}/images/{key[0]}/{key[1].removeprefix('sha256:')}"
-
-
-def told(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
-    no_keys: dict[str, object] = {}
-    events = [getattr(record, "hmret_event", ("", no_keys)) for record in caplog.records]
-    return [keys for name, keys in events if name == event]
 
 
 def journal(filesystem: MemoryFilesystem, event: str) -> list[dict[str, object]]:

@@ -30,6 +30,7 @@ from builders import (
     set_tag,
     settle,
     state_of,
+    told,
 )
 from hmret.actors.threads import InlineThreads
 from hmret.engine.opening import open_engine, open_inspection
@@ -70,12 +71,6 @@ async def grant(retention: Retention, image: str = "alpine", ttl: timedelta = HO
 
 async def reason_of(retention: Retention, image: str = "alpine") -> hmret.Reason:
     return (await retention.explain(image)).reason
-
-
-def told(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
-    no_keys: dict[str, object] = {}
-    events = [getattr(record, "hmret_event", ("", no_keys)) for record in caplog.records]
-    return [keys for name, keys in events if name == event]
 
 
 # Granted.
@@ -468,6 +463,23 @@ async def test_a_lease_on_an_image_that_is_gone_holds_up_nothing(
 
 
 # Expired, renewed, ended.
+
+
+async def test_an_expired_lease_is_taken_off_the_record_and_told_once_over_restarts(
+    surroundings: Surroundings,
+    filesystem: MemoryFilesystem,
+    clock: FakeClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    make_due(filesystem)
+    async with opened(surroundings) as retention:
+        await grant(retention)
+    clock.advance(HOUR)
+    for _ in range(2):
+        async with opened(surroundings):
+            while b"owner" in filesystem.read_file(LEASES):
+                await anyio.lowlevel.checkpoint()
+    assert len(told(caplog, "lease_expired")) == 1
 
 
 async def test_a_granted_lease_expires_when_its_time_is_up_and_is_told_with_owner_and_reason(

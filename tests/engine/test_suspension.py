@@ -26,6 +26,7 @@ from builders import (
     make_state,
     make_surroundings,
     state_of,
+    told,
 )
 from hmret.engine.opening import open_engine, open_inspection
 from hmret.engine.retention import Retention
@@ -62,12 +63,6 @@ def make_due(filesystem: MemoryFilesystem, letters: str = "a", repository: str =
     key = make_image(filesystem, repository, letters, tags=(letters,), created_at=START - timedelta(days=60))
     make_state(filesystem, key, LONG_AGO_NS)
     return key
-
-
-def told(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
-    no_keys: dict[str, object] = {}
-    events = [getattr(record, "hmret_event", ("", no_keys)) for record in caplog.records]
-    return [keys for name, keys in events if name == event]
 
 
 def journal(filesystem: MemoryFilesystem) -> list[dict[str, object]]:

@@ -59,7 +59,7 @@ def a_fresh_pull_loses_its_tags() -> AbstractContextManager[object]:
 
 
 def what_was_cut_off_is_left_alone() -> AbstractContextManager[object]:
-    return mock.patch.object(Deleter, "_recover", return_value=Recovery((), (), 0, ()))
+    return mock.patch.object(Deleter, "_recover", return_value=Recovery((), {}, (), 0, ()))
 
 
 BREAKAGES: tuple[Callable[[], AbstractContextManager[object]], ...] = (

@@ -1,6 +1,6 @@
 """The deleter: it renames images out of the cache, and frees their bytes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import assert_never
 
@@ -42,6 +42,8 @@ class Recovery:
     """What was found in the trash."""
 
     finished: tuple[Retired, ...]
+    disk_bytes: Mapping[Key, int]
+    """The bytes that came free with each of those."""
     restored: tuple[Key, ...]
     """Images that were put back, because somebody had begun to open them."""
     freed_bytes: int
@@ -81,6 +83,7 @@ class _Account:
     finished: list[Retired] = attrs.field(factory=list)
     restored: list[Key] = attrs.field(factory=list)
     errors: list[tuple[str, str]] = attrs.field(factory=list)
+    disk_bytes: dict[Key, int] = attrs.field(factory=dict)
     freed_bytes: int = 0
 
 
@@ -205,7 +208,11 @@ class Deleter:
                 account.errors.append((f"{OWN}/{TRASH}/{token}.json", error.strerror or str(error)))
         account.freed_bytes += self._erase_strays(account.errors)
         return Recovery(
-            tuple(account.finished), tuple(account.restored), account.freed_bytes, tuple(account.errors)
+            tuple(account.finished),
+            account.disk_bytes,
+            tuple(account.restored),
+            account.freed_bytes,
+            tuple(account.errors),
         )
 
     def _recover_batch(self, token: str, account: _Account) -> None:
@@ -229,6 +236,8 @@ class Deleter:
         if is_whole:
             freed = self._free(token, tuple(places))
             account.freed_bytes += sum(freed.disk_bytes)
+            for place, disk_bytes in zip(places, freed.disk_bytes, strict=True):
+                account.disk_bytes[place.intent.repository, place.intent.digest] = disk_bytes
             account.errors.extend((f"{place.folder}/{place.name}", error) for place, error in freed.errors)
         else:
             self.has_unfinished = True

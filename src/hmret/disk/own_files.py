@@ -19,6 +19,7 @@ from hmret.model.images import Remembered
 
 __all__ = [
     "LEASES",
+    "REMEMBERED",
     "LeaseRecord",
     "load_clock_record",
     "load_leases",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 _CLOCK = "clock.json"
-_REMEMBERED = "references.json"
+REMEMBERED = "references.json"
 LEASES = "leases.json"
 _LOCK = "lock"
 _MODE = 0o700
@@ -102,7 +103,7 @@ def load_remembered(filesystem: Filesystem, data_fd: int) -> dict[tuple[str, str
     """
     try:
         memories = msgspec.json.decode(
-            read_file(filesystem, f"{OWN}/{_REMEMBERED}", data_fd), type=list[_Memory]
+            read_file(filesystem, f"{OWN}/{REMEMBERED}", data_fd), type=list[_Memory]
         )
         return {
             (memory.source, memory.image): Remembered(frozenset(memory.digests), memory.created_at)
@@ -127,7 +128,7 @@ def save_remembered(
         for (source, image), memory in sorted(remembered.items())
         if not _SURROGATE.search(source)
     ]
-    _save(filesystem, data_fd, _REMEMBERED, msgspec.json.encode(memories))
+    _save(filesystem, data_fd, REMEMBERED, msgspec.json.encode(memories))
 
 
 def load_clock_record(filesystem: Filesystem, data_fd: int) -> ClockRecord | None:

@@ -59,16 +59,21 @@ class LeaseBook:
         self._on_expiry = on_expiry
         self._held: dict[str, _Held] = {}
         self._saving = anyio.Lock()
+        self._keeps_record = False
         self._tasks: anyio.abc.TaskGroup | None = None
         """None: not begun yet, or stopped."""
         self.fault: tuple[str, str] | None = None
         """Path and problem where the leases on record cannot be read: then no image may be deleted."""
 
-    async def run(self, *, trusts_clock: bool, task_status: anyio.abc.TaskStatus[None]) -> None:
+    async def run(
+        self, *, trusts_clock: bool, keeps_record: bool, task_status: anyio.abc.TaskStatus[None]
+    ) -> None:
         """Take the leases on record, tell that they are held, and hold them until cancelled.
 
-        Where the wall clock is not to be trusted, each is held as long as it was granted for.
+        Where the wall clock is not to be trusted, each is held as long as it was granted for. Whoever keeps the
+        record tells of those that expire, and takes them off it.
         """
+        self._keeps_record = keeps_record
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
@@ -209,7 +214,11 @@ class LeaseBook:
                     await held.changed.wait()
         if not held.has_ended:
             self._end(held)
-            self._on_expiry(lease)
+            if self._keeps_record:
+                self._on_expiry(lease)
+                # It has ended whatever becomes of the record: there it is only told to be over.
+                with suppress(OSError, EngineClosedError):
+                    await self._save()
 
     async def _save(self) -> None:
         """Record the leases that there are now, durably."""

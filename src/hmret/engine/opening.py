@@ -116,7 +116,7 @@ async def open_engine(
         stack.callback(filesystem.close, lock_data_dir(filesystem, data_fd, config.data_dir))
         actors = _make_actors(config, surroundings, data_fd, sources, read_files=metadata_files)
         async with _running(actors) as tasks:
-            inspection = await _inspect(config, surroundings, actors, data_fd, tasks)
+            inspection = await _inspect(config, surroundings, actors, data_fd, tasks, read_only=False)
             recovery = await actors.deleter.recover()
             await inspection.sweeping.tell_recovery(recovery, surroundings.clock.now_ns())
             schedule = Schedule(config, inspection.sweeping)
@@ -142,7 +142,7 @@ async def open_inspection(
         stack.callback(surroundings.filesystem.close, data_fd)
         actors = _make_actors(config, surroundings, data_fd, sources, read_files=True)
         async with _running(actors) as tasks:
-            yield await _inspect(config, surroundings, actors, data_fd, tasks)
+            yield await _inspect(config, surroundings, actors, data_fd, tasks, read_only=True)
 
 
 @asynccontextmanager
@@ -218,12 +218,14 @@ async def _inspect(
     actors: _Actors,
     data_fd: int,
     tasks: anyio.abc.TaskGroup,
+    *,
+    read_only: bool,
 ) -> Inspection:
     """Put together what looks at a data directory; returns once the leases on record are held."""
     leases = LeaseBook(actors.locks, surroundings, data_fd, _tell_expiry)
     record = await actors.states.load_clock()
     _, clock_fault = watch_clock(record, surroundings.clock.read())
-    await tasks.start(partial(leases.run, trusts_clock=clock_fault is None))
+    await tasks.start(partial(leases.run, trusts_clock=clock_fault is None, keeps_record=not read_only))
     overlook = Overlook(config, actors.scanner, actors.references, actors.states, surroundings.threads)
     deleting = Deleting(overlook, actors.locks, actors.deleter)
     sweeping = Sweeping(overlook, deleting, leases, actors.journal, surroundings.clock, record)

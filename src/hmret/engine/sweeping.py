@@ -9,6 +9,8 @@ import attrs
 from hmret.actors.deleter import Recovery
 from hmret.actors.journal_keeper import JournalKeeper
 from hmret.disk.clock import Clock
+from hmret.disk.layout import OWN
+from hmret.disk.own_files import REMEMBERED
 from hmret.engine.batches import batches
 from hmret.engine.deleting import Deleting
 from hmret.engine.lease_book import LeaseBook
@@ -90,7 +92,8 @@ class Sweeping:
         entries = []
         for retired in recovery.finished:
             repository, digest = retired.key
-            entries.append(journal_entry(now_ns, "recover", retired.key, reason="finished"))
+            disk_bytes = recovery.disk_bytes.get(retired.key, 0)
+            entries.append(journal_entry(now_ns, "recover", retired.key, reason="finished", bytes=disk_bytes))
             log_event(
                 logging.INFO, "deletion_recovered", repository=repository, digest=digest, reason="finished"
             )
@@ -120,7 +123,7 @@ class Sweeping:
                 await self.overlook.references.remember(plan.remembered)
         except OSError as error:
             # It is remembered until a restart; after one, references seen for the first time protect more.
-            tally.note_record_error(error)
+            tally.note_record_error(f"{OWN}/{REMEMBERED}", error)
         reasons = dict(plan.clears)
         tally.cleared, faults = await states.clear(reasons)
         for key, reason in reasons.items():
@@ -152,4 +155,5 @@ class Sweeping:
         for oddity in sorted(self._told - lasting, key=str):
             where = {name: fact for name, fact in oddity.facts().items() if name != "detail"}
             log_event(logging.INFO, "no_longer", what=oddity.event, **where)
+            tally.entries.append(journal_entry(tally.now_ns, "no_longer", None, what=oddity.event, **where))
         self._told = lasting

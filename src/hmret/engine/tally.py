@@ -56,11 +56,11 @@ class Tally:
         self.entries.extend(journal_entry(self.now_ns, event, key, **facts) for key in done)
         return len(done)
 
-    def note_record_error(self, error: OSError) -> None:
+    def note_record_error(self, path: str, error: OSError) -> None:
         """Note that a record of our own could not be written."""
         detail = error.strerror or str(error)
-        self.errors.append(SweepError(path=str(error.filename or ""), error=detail))
-        log_event(logging.ERROR, "record_not_written", error=detail)
+        self.errors.append(SweepError(path=path, error=detail))
+        log_event(logging.ERROR, "record_not_written", path=path, error=detail)
 
     def note_deleted(self, retired: Retired, disk_bytes: int) -> None:
         """Note an image that has gone."""
