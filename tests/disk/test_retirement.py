@@ -624,7 +624,7 @@ def test_a_folder_that_comes_after_the_last_tag_was_removed_gets_its_tags_again(
         if unlinked:
             memory.memory.before = None
             make_image(memory.place, ALPINE, "a", tags=())
-        if call.name == "unlink" and call.path.endswith("/latest"):
+        if call.name == "unlink" and call.path.endswith("latest"):
             unlinked.append(call)
 
     memory.memory.before = pull_again
@@ -632,6 +632,40 @@ def test_a_folder_that_comes_after_the_last_tag_was_removed_gets_its_tags_again(
     assert isinstance(outcome, Retired)
     assert outcome.tags == ()
     assert memory.exists(f"{IMAGES}/{ALPINE}/latest")
+
+
+def test_a_tag_that_moves_between_the_look_and_its_removal_stays(memory: Host) -> None:
+    candidate = make_due(memory, tags=("latest",))
+    make_image(memory.place, ALPINE, "b", tags=())
+
+    def move_tag(call: Call) -> None:
+        if call.name == "rename" and call.path.endswith(".hmret-tag-latest"):
+            memory.memory.before = None
+            set_tag(memory.place, ALPINE, "latest", "b")
+
+    memory.memory.before = move_tag
+    outcome = retire_one(memory, candidate)
+    assert isinstance(outcome, Retired)
+    assert outcome.tags == ()
+    assert memory.filesystem.readlink(f"{DATA}/{IMAGES}/{ALPINE}/latest") == "b" * 64
+    assert not memory.exists(f"{IMAGES}/{ALPINE}/.hmret-tag-latest")
+
+
+def test_a_folder_that_takes_the_name_of_a_tag_before_its_removal_stays(memory: Host) -> None:
+    candidate = make_due(memory, tags=("latest",))
+    path = f"{DATA}/{IMAGES}/{ALPINE}/latest"
+
+    def make_folder(call: Call) -> None:
+        if call.name == "rename" and call.path.endswith(".hmret-tag-latest"):
+            memory.memory.before = None
+            memory.memory.remove(path)
+            memory.memory.make_folder(path)
+
+    memory.memory.before = make_folder
+    outcome = retire_one(memory, candidate)
+    assert isinstance(outcome, Retired)
+    assert outcome.tags == ()
+    assert memory.memory.tree()[path][0] == "folder"
 
 
 def test_a_tag_that_has_moved_by_now_stays(memory: Host) -> None:
@@ -668,7 +702,7 @@ def test_a_tag_whose_name_a_folder_has_taken_does_not_keep_the_others(memory: Ho
 
 def test_a_tag_that_cannot_be_removed_is_told_and_does_not_keep_the_others(memory: Host) -> None:
     candidate = make_due(memory)
-    memory.memory.deny(f"{DATA}/{IMAGES}/{ALPINE}/3.20", errno.EIO, call="unlink")
+    memory.memory.deny(f"{DATA}/{IMAGES}/{ALPINE}/3.20", errno.EIO, call="rename")
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
     assert outcome.tags == ("latest",)

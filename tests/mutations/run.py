@@ -511,14 +511,15 @@ def main(arguments: Sequence[str]) -> int:
     tests = tuple(dict.fromkeys(test for mutation in chosen for test in mutation.tests))
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        copy = make_copy(place / "untouched")
-        status, failed = run_tests(copy, tests)
+        untouched = make_copy(ROOT, place / "untouched")
+        status, failed = run_tests(untouched, tests)
         if status != 0:
             print(f"the tests fail before anything is mutated: {failed}")
             return 1
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             outcomes = []
-            for outcome in pool.map(lambda item: mutate(place / str(item[0]), item[1]), enumerate(chosen)):
+            copies = [place / str(number) for number in range(len(chosen))]
+            for outcome in pool.map(lambda mutation, copy: mutate(untouched, copy, mutation), chosen, copies):
                 line = f"{outcome.verdict:9} {outcome.seconds:5.1f} s  {outcome.mutation.name:58} {outcome.detail}"
                 print(line.rstrip(), flush=True)
                 outcomes.append(outcome)
@@ -527,19 +528,21 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if bad else 0
 
 
-def make_copy(place: Path) -> Path:
+def make_copy(tree: Path, place: Path) -> Path:
     """Copy what the tests need."""
     place.mkdir()
-    shutil.copy(ROOT / "pyproject.toml", place)
+    shutil.copy(tree / "pyproject.toml", place)
     for name in ("src", "tests"):
-        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            tree / name, place / name, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis")
+        )
     return place
 
 
-def mutate(place: Path, mutation: Mutation) -> Outcome:
+def mutate(untouched: Path, place: Path, mutation: Mutation) -> Outcome:
     """Apply one mutation to a copy, and run its tests."""
     begin = time.monotonic()
-    copy = make_copy(place)
+    copy = make_copy(untouched, place)
     for file, old, new in mutation.edits:
         path = copy / "src/hmret" / file
         text = path.read_text()
@@ -550,7 +553,7 @@ def mutate(place: Path, mutation: Mutation) -> Outcome:
         path.write_text(text.replace(old, new))
     status, failed = run_tests(copy, mutation.tests)
     shutil.rmtree(place)
-    # Below zero it was killed; above one pytest itself could not work.
+    # Below zero it was killed by a signal; above one pytest itself could not work.
     verdict = "SURVIVED" if status == 0 else "red" if status <= 1 else "BROKEN"
     return Outcome(mutation, verdict, time.monotonic() - begin, failed)
 
@@ -573,10 +576,10 @@ def run_tests(copy: Path, tests: Sequence[str]) -> tuple[int, str]:
         )
     except subprocess.TimeoutExpired:
         return 1, "it hangs"
-    if ended.returncode not in (0, 1):
-        return ended.returncode, f"exit status {ended.returncode}"
-    match = re.search(r"^(?:FAILED|ERROR) (\S+?)(?: - .*)?$", ended.stdout, re.MULTILINE)
-    return ended.returncode, match[1].rpartition("/")[2] if match else ""
+    match = re.search(r"^(?:FAILED|ERROR) tests/(.+?)(?: - .*)?$", ended.stdout, re.MULTILINE)
+    failed = match[1] if match else f"exit status {ended.returncode}" if ended.returncode else ""
+    # A file that cannot even be imported shows nothing.
+    return (2 if ended.returncode == 1 and "::" not in failed else ended.returncode), failed
 
 
 if __name__ == "__main__":

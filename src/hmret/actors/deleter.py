@@ -152,7 +152,7 @@ class Deleter:
     async def _retire(self, request: Retire) -> BatchRetired:
         token = new_token()
         outcomes, lease_error = await self._threads.run(self._retire_batch, request, token)
-        if any(isinstance(outcome, Failed) and outcome.unfinished for outcome in outcomes):
+        if any(_is_unfinished(outcome) for outcome in outcomes):
             self._kept_intents.add(token)
             self.has_unfinished = True
         return BatchRetired(token, tuple(outcomes), lease_error)
@@ -223,9 +223,12 @@ class Deleter:
             for place in filter(self._exists, places_of(intent)):
                 match finish(self._filesystem, self._data_fd, place):
                     case Retired() as retired:
-                        account.finished.append(retired)
                         account.errors.extend(retired.faults)
-                        places.append(place)
+                        if retired.faults:
+                            is_whole = False
+                        else:
+                            account.finished.append(retired)
+                            places.append(place)
                     case Kept() as kept:
                         account.restored.append(kept.key)
                     case Failed() as failed:
@@ -269,6 +272,19 @@ class Deleter:
     def _exists(self, place: Place) -> bool:
         try:
             self._filesystem.stat(f"{place.folder}/{place.name}", dir_fd=self._data_fd, follow_symlinks=False)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return True
+
+
+def _is_unfinished(outcome: Outcome) -> bool:
+    """Tell whether something is left to do for the next recovery."""
+    match outcome:
+        case Retired():
+            return bool(outcome.faults)
+        case Failed():
+            return outcome.unfinished
+        case Kept():
+            return False
+        case _:
+            assert_never(outcome)

@@ -24,6 +24,9 @@ from hmret.model.verdicts import Reason
 
 __all__ = ["Candidate", "Failed", "Kept", "LastLook", "Outcome", "Retired", "finish", "retire"]
 
+_ASIDE = ".hmret-tag-"
+"""Begins the name of a tag while it is removed; no scan looks at such names."""
+
 _TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY))
 
 
@@ -272,7 +275,9 @@ class _Batch:
         with opened(self.filesystem, make_folders(self.filesystem, self.data_fd, path)) as repository_fd:
             if restored_tags and self._exists(repository_fd, hexadecimal):
                 return False
-            self._link(repository_fd, hexadecimal, restored_tags)
+            if restored_tags:
+                self._link(repository_fd, hexadecimal, restored_tags)
+                self._settle_tags_aside(repository_fd, hexadecimal)
             try:
                 self.filesystem.rename(name, hexadecimal, src_dir_fd=place_fd, dst_dir_fd=repository_fd)
             except OSError as error:
@@ -297,7 +302,10 @@ class _Batch:
         tags: list[str] = []
         try:
             repository_fd, known = self._repository(intent.repository)
-            names = known.get(intent.digest, []) if is_finishing else intent.tags
+            names: Iterable[str] = intent.tags
+            if is_finishing:
+                self._settle_tags_aside(repository_fd, hex_of(intent.digest))
+                names = known.get(intent.digest, [])
             tags = self._remove_tags(repository_fd, intent, names, faults)
         except FileNotFoundError:
             pass
@@ -323,8 +331,10 @@ class _Batch:
                     continue
                 if self._exists(repository_fd, hexadecimal):
                     break
-                self.filesystem.unlink(tag, dir_fd=repository_fd)
-                removed.append(tag)
+                # Set aside first: between the look and now it may have been moved to another image.
+                self.filesystem.rename(tag, _ASIDE + tag, src_dir_fd=repository_fd, dst_dir_fd=repository_fd)
+                if self._settle_tag(repository_fd, tag, hexadecimal):
+                    removed.append(tag)
             except OSError as error:
                 # One that is gone, or is no link any more, has been taken by somebody.
                 if error.errno not in (errno.ENOENT, errno.EINVAL):
@@ -334,6 +344,29 @@ class _Batch:
             self._link(repository_fd, hexadecimal, removed)
             return []
         return removed
+
+    def _settle_tag(self, repository_fd: int, tag: str, hexadecimal: str) -> bool:
+        """Remove a tag that was set aside, if it points to the digest; else put it back. Tells whether it did."""
+        aside = _ASIDE + tag
+        try:
+            target = self.filesystem.readlink(aside, dir_fd=repository_fd)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # A folder has taken the tag's name: it is not ours.
+            self.filesystem.rename(aside, tag, src_dir_fd=repository_fd, dst_dir_fd=repository_fd)
+            return False
+        if target != hexadecimal:
+            self._link(repository_fd, target, (tag,))
+        self.filesystem.unlink(aside, dir_fd=repository_fd)
+        return target == hexadecimal
+
+    def _settle_tags_aside(self, repository_fd: int, hexadecimal: str) -> None:
+        """Settle the tags that a crash left set aside."""
+        with self.filesystem.scandir(repository_fd) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(_ASIDE)]
+        for name in names:
+            self._settle_tag(repository_fd, name.removeprefix(_ASIDE), hexadecimal)
 
     def _link(self, repository_fd: int, hexadecimal: str, tags: Iterable[str]) -> None:
         for tag in tags:

@@ -1,5 +1,6 @@
 """Reading and writing retention states, one folder or one batch at a call."""
 
+import errno
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -109,13 +110,22 @@ def _read_state(
 
 
 def look_at_state(filesystem: Filesystem, data_fd: int, key: Key) -> int | None:
-    """Read one state afresh; None where there is none, or it is not set or unreadable."""
+    """Read one state afresh; None where there is none, or it is not set or holds no state.
+
+    Raises:
+        OSError: it is there and cannot be read.
+    """
     repository, digest = key
     path = f"{RETENTION}/{repository}/{hex_of(digest)}.json"
     try:
         return read_state(read_file(filesystem, path, data_fd), repository, digest)
-    except (OSError, UnreadableError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnreadableError):
         return None
+    except OSError as error:
+        # A link in its place is no state, and is not followed.
+        if error.errno == errno.ELOOP:
+            return None
+        raise
 
 
 def write_states(
@@ -148,19 +158,39 @@ def _write_state(filesystem: Filesystem, data_fd: int, key: Key, unused_since_ns
 def clear_state(filesystem: Filesystem, data_fd: int, key: Key, *, durable: bool = False) -> bool:
     """Remove the state of one image, and the folders that this leaves empty; returns whether there was one.
 
-    With `durable` it stays removed through a power loss.
+    With `durable` no power loss brings it back, nor one that was removed before this call.
 
     Raises:
-        OSError: it is there and could not be removed.
+        OSError: it is there and could not be removed, or this cannot be made durable.
     """
     repository, digest = key
     try:
         with opened(filesystem, step_into(filesystem, data_fd, f"{RETENTION}/{repository}")) as fd:
-            filesystem.unlink(f"{hex_of(digest)}.json", dir_fd=fd)
+            was_there = _unlink(filesystem, fd, f"{hex_of(digest)}.json")
             if durable:
                 filesystem.fsync(fd)
     except (FileNotFoundError, NotADirectoryError):
+        if durable:
+            _sync_above(filesystem, data_fd, f"{RETENTION}/{repository}")
         return False
-    with opened(filesystem, step_into(filesystem, data_fd, RETENTION)) as fd:
-        remove_empty_folders(filesystem, fd, repository)
+    if was_there:
+        with opened(filesystem, step_into(filesystem, data_fd, RETENTION)) as fd:
+            remove_empty_folders(filesystem, fd, repository)
+    return was_there
+
+
+def _unlink(filesystem: Filesystem, fd: int, name: str) -> bool:
+    try:
+        filesystem.unlink(name, dir_fd=fd)
+    except FileNotFoundError:
+        return False
     return True
+
+
+def _sync_above(filesystem: Filesystem, data_fd: int, path: str) -> None:
+    """Make durable that a folder is not there: it is the nearest one above it that says so."""
+    while path:
+        path = path.rpartition("/")[0]
+        with suppress(FileNotFoundError), opened(filesystem, step_into(filesystem, data_fd, path)) as fd:
+            filesystem.fsync(fd)
+            return

@@ -130,10 +130,15 @@ class Deleting:
         return retired.token, gone
 
     async def _free(self, token: str, retired: Sequence[Retired], tally: Tally) -> None:
+        # One whose tags or state are still there stays in the trash: what is in it is what the next recovery finishes.
+        places = [one.place for one in retired if not one.faults]
         with anyio.CancelScope(shield=True):
-            freed = await self.deleter.free(token, [one.place for one in retired])
-        for one, disk_bytes in zip(retired, freed.disk_bytes, strict=True):
-            tally.note_deleted(one, disk_bytes)
+            freed = await self.deleter.free(token, places)
+        disk_bytes = {
+            place.name: freed_bytes for place, freed_bytes in zip(places, freed.disk_bytes, strict=True)
+        }
+        for one in retired:
+            tally.note_deleted(one, disk_bytes.get(one.place.name, 0))
         for place, error in freed.errors:
             tally.note_not_erased(place, error)
 

@@ -1,0 +1,64 @@
+"""What stands between a plan and its deletions, and what of it outlasts a loss of power."""
+
+import random
+
+import anyio
+import pytest
+
+from builders import (
+    START_NS,
+    GatedThreads,
+    digest,
+    has_image,
+    make_config,
+    make_image,
+    make_state,
+    state_of,
+)
+from hmret import MarkedUsed
+from hmret.engine.opening import open_engine
+from hmret.engine.surroundings import Surroundings
+from hmret.model.times import SECOND
+from memory_filesystem import MemoryFilesystem
+
+pytestmark = pytest.mark.anyio
+
+ALPINE = "docker.io/library/alpine"
+KEY = ALPINE, digest("a")
+OLD_NS = START_NS - 60 * 24 * 3600 * SECOND
+
+
+async def test_an_image_is_not_deleted_while_mark_used_works_on_it(
+    filesystem: MemoryFilesystem, surroundings: Surroundings, threads: GatedThreads
+) -> None:
+    make_state(filesystem, make_image(filesystem, ALPINE, "a"), OLD_NS)
+    used: list[MarkedUsed] = []
+    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+
+        async def mark_used() -> None:
+            used.append(await retention.mark_used(*KEY))
+
+        gate = threads.hold("_clear_batch")
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(mark_used)
+                await gate.arrived.wait()
+                report = await retention.sweep()
+                gate.opened.set()
+    assert report.deleted_images == 0
+    assert used == [MarkedUsed(*KEY, cleared=True)]
+    assert has_image(filesystem, KEY)
+
+
+def lose_power(filesystem: MemoryFilesystem) -> list[str | None]:
+    """Tell the timers of an image that a loss of power now can leave."""
+    return [state_of(filesystem.after_power_loss(random.Random(seed)), KEY) for seed in range(30)]
+
+
+async def test_a_timer_that_mark_used_cleared_stays_cleared_through_a_loss_of_power(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    make_state(filesystem, make_image(filesystem, ALPINE, "a"), OLD_NS)
+    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        await retention.mark_used(*KEY)
+        assert set(lose_power(filesystem)) == {None}
