@@ -363,8 +363,8 @@ MUTATIONS = (
     edit(
         "write no intents before the rename",
         "disk/retirement.py",
-        "write_intents(self.filesystem, self.data_fd, token, intents)\n",
-        "",
+        "write_intents(self.filesystem, self.data_fd, token, intents)",
+        "pass",
         KILLS,
         RETIREMENT,
     ),

@@ -31,7 +31,8 @@ OLD_NS = START_NS - 60 * 24 * 3600 * SECOND
 async def test_an_image_is_not_deleted_while_mark_used_works_on_it(
     filesystem: MemoryFilesystem, surroundings: Surroundings, threads: GatedThreads
 ) -> None:
-    make_state(filesystem, make_image(filesystem, ALPINE, "a"), OLD_NS)
+    for letters in "ab":
+        make_state(filesystem, make_image(filesystem, ALPINE, letters, tags=()), OLD_NS)
     used: list[MarkedUsed] = []
     async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
 
@@ -45,7 +46,7 @@ async def test_an_image_is_not_deleted_while_mark_used_works_on_it(
                 await gate.arrived.wait()
                 report = await retention.sweep()
                 gate.opened.set()
-    assert report.deleted_images == 0
+    assert [image.digest for image in report.deleted] == [digest("b")]
     assert used == [MarkedUsed(*KEY, cleared=True)]
     assert has_image(filesystem, KEY)
 

@@ -40,6 +40,7 @@ _HEX = "[0-9a-f]{64}"
 _IMAGE_PATH = re.compile(rf"{DATA}/{IMAGES}/(.+)/({_HEX})")
 _INSIDE_IMAGE = re.compile(rf"{DATA}/{IMAGES}/.+/{_HEX}/.+")
 _RETIRED_PATH = re.compile(rf"({DATA}/{OWN}/{TRASH}/[^/]+|{DATA}/{IMAGES}/.+/\.hmret-[^/]+)/.+")
+_ASIDE = ".hmret-tag-"
 _OURS = tuple(f"{DATA}/{folder}/" for folder in (IMAGES, RETENTION, OWN))
 
 
@@ -281,11 +282,16 @@ class Truth:
         elif comes:
             retired = self.retired.get(source)
             self._check(source, retired is not None and retired.path, "put back what is not whole,")
-        else:
+        elif not self._is_setting_aside(source, target):
             inside = _INSIDE_IMAGE.fullmatch(source) or source.startswith(f"{DATA}/{IMAGES}/")
             self._check(source, not inside, "renamed")
         if goes or comes:
             self._pending = source, target
+
+    def _is_setting_aside(self, source: str, target: str) -> bool:
+        """Tell whether a tag is set aside to be looked at, or comes back: whether it is lost is seen at rest."""
+        tag, aside = (target, source) if _ASIDE in source else (source, target)
+        return aside == _aside(tag) and not _IMAGE_PATH.fullmatch(tag)
 
     def _objection(self, image: Pulled) -> str:
         """Say why an image must not go now; empty where it may."""
@@ -367,7 +373,9 @@ class Truth:
             image = self.images.get((tag[0], digest))
             if image is not None and image.is_present and tag not in self._forgiven:
                 path = f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}"
-                self._check(path, self.filesystem.exists(path), "lost the tag")
+                # A crash may have left it set aside, for the recovery.
+                is_there = self.filesystem.exists(path) or self.filesystem.exists(_aside(path))
+                self._check(path, is_there, "lost the tag")
 
     def may_go(self, image: Pulled) -> bool:
         """Tell whether the settings and the image's own state let it go."""
@@ -445,6 +453,11 @@ class Truth:
 
 def _folder_of(path: str) -> str:
     return path.rpartition("/")[0]
+
+
+def _aside(path: str) -> str:
+    folder, _, tag = path.rpartition("/")
+    return f"{folder}/{_ASIDE}{tag}"
 
 
 def _tag_of(path: str) -> Tag:
