@@ -6,7 +6,7 @@ from typing import assert_never
 
 import attrs
 
-from hmret.actors.mailbox import Mailbox, Request
+from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import OWN, TRASH
@@ -87,11 +87,11 @@ class _Account:
     freed_bytes: int = 0
 
 
-class Deleter:
+class Deleter(Actor[Retire | Free | ListUnfinished | Recover]):
     """The deleter actor."""
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
-        self._mailbox: Mailbox[Retire | Free | ListUnfinished | Recover] = Mailbox()
+        super().__init__()
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
@@ -104,18 +104,9 @@ class Deleter:
         """Serve until closed."""
         await self._mailbox.serve(self._answer)
 
-    def close(self) -> None:
-        """Take no more requests."""
-        self._mailbox.close()
-
     def stop_early(self) -> None:
         """Finish the image in hand and no other; what lies in the trash waits for the next start."""
         self._is_stopping = True
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait in the mailbox."""
-        return self._mailbox.waiting
 
     async def retire(self, candidates: Iterable[Candidate], look: LastLook) -> BatchRetired:
         """Rename images out of the cache, those that still may go. The caller holds the claim to them."""

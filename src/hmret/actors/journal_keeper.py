@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
-from hmret.actors.mailbox import Mailbox, Request
+from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.journal import append_to_journal
@@ -25,7 +25,7 @@ class Append(Request[None]):
     entries: tuple[Entry, ...]
 
 
-class JournalKeeper:
+class JournalKeeper(Actor[Append]):
     """The journal keeper actor; switched off, it takes entries and drops them."""
 
     def __init__(
@@ -37,7 +37,7 @@ class JournalKeeper:
         *,
         enabled: bool,
     ) -> None:
-        self._mailbox: Mailbox[Append] = Mailbox()
+        super().__init__()
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
@@ -48,15 +48,6 @@ class JournalKeeper:
     async def run(self) -> None:
         """Serve until closed; one at a time, so that the lines keep their order."""
         await self._mailbox.serve_in_turn(self._append)
-
-    def close(self) -> None:
-        """Take no more requests."""
-        self._mailbox.close()
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait in the mailbox."""
-        return self._mailbox.waiting
 
     async def append(self, entries: Iterable[Entry]) -> None:
         """Write entries; those that cannot be written are lost, which is told once until it works again."""

@@ -18,7 +18,7 @@ from typing import assert_never
 import anyio
 import attrs
 
-from hmret.actors.mailbox import Mailbox, Request
+from hmret.actors.mailbox import Actor, Request
 from hmret.model.images import Key
 
 __all__ = ["BeginSweep", "Claim", "Lease", "ListLeases", "Locks", "Use"]
@@ -70,11 +70,11 @@ class ListLeases(Request[tuple[Lease, ...]]):
     """Asks for all live leases."""
 
 
-class Locks:
+class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
     """The lock actor."""
 
     def __init__(self, on_expiry: Callable[[Lease], None]) -> None:
-        self._mailbox: Mailbox[Use | Claim | BeginSweep | ListLeases] = Mailbox()
+        super().__init__()
         self._on_expiry = on_expiry
         self._users: Counter[Key] = Counter()
         self._claims: dict[Key, anyio.Event] = {}
@@ -84,15 +84,6 @@ class Locks:
     async def run(self) -> None:
         """Serve until closed; locks that are held then are never given to anybody else."""
         await self._mailbox.serve(self._answer, wait=False)
-
-    def close(self) -> None:
-        """Take no more requests."""
-        self._mailbox.close()
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait in the mailbox."""
-        return self._mailbox.waiting
 
     async def begin_sweep(self) -> tuple[Lease, ...]:
         """Say that a sweep begins; returns the live leases."""

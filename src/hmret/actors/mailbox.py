@@ -13,7 +13,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from hmret.model.errors import EngineClosedError
 
-__all__ = ["Mailbox", "Reply", "Request"]
+__all__ = ["Actor", "Mailbox", "Reply", "Request"]
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Request[Any]")
@@ -126,3 +126,19 @@ class Mailbox(Generic[R]):
             request.reply.fail(error)
         finally:
             request.reply.fail(EngineClosedError("the engine stopped before it answered"))
+
+
+class Actor(Generic[R]):
+    """What all actors have: a mailbox, which is closed from outside and served by `run`."""
+
+    def __init__(self) -> None:
+        self._mailbox: Mailbox[R] = Mailbox()
+
+    def close(self) -> None:
+        """Take no more requests."""
+        self._mailbox.close()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait in the mailbox."""
+        return self._mailbox.waiting

@@ -10,7 +10,7 @@ from typing import Protocol, assert_never
 import anyio
 import attrs
 
-from hmret.actors.mailbox import Mailbox, Request
+from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, step_into
@@ -84,7 +84,7 @@ class Remember(Request[None]):
     remembered: Mapping[tuple[str, str], Remembered]
 
 
-class ReferenceCollector:
+class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
     """The reference collector actor."""
 
     def __init__(
@@ -96,7 +96,7 @@ class ReferenceCollector:
         *,
         read_files: bool,
     ) -> None:
-        self._mailbox: Mailbox[Collect | LookAgain | Remember] = Mailbox()
+        super().__init__()
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
@@ -111,15 +111,6 @@ class ReferenceCollector:
     async def run(self) -> None:
         """Serve until closed; what is being worked on is then refused: an embedder's source may never answer."""
         await self._mailbox.serve(self._answer, wait=False)
-
-    def close(self) -> None:
-        """Take no more requests."""
-        self._mailbox.close()
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait in the mailbox."""
-        return self._mailbox.waiting
 
     async def collect(self) -> Collected:
         """Read all references."""

@@ -5,7 +5,7 @@ from typing import assert_never
 
 import attrs
 
-from hmret.actors.mailbox import Mailbox, Request
+from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, step_into
@@ -60,11 +60,11 @@ class LinkTimes(Request[Mapping[Tag, int]]):
     tags: frozenset[Tag]
 
 
-class Scanner:
+class Scanner(Actor[Scan | LookAt | ResolveTag | LinkTimes]):
     """The scanner actor."""
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
-        self._mailbox: Mailbox[Scan | LookAt | ResolveTag | LinkTimes] = Mailbox()
+        super().__init__()
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
@@ -74,15 +74,6 @@ class Scanner:
     async def run(self) -> None:
         """Serve until closed."""
         await self._mailbox.serve(self._answer)
-
-    def close(self) -> None:
-        """Take no more requests."""
-        self._mailbox.close()
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait in the mailbox."""
-        return self._mailbox.waiting
 
     async def scan(self) -> ScanResult:
         """Read all of `images/`."""

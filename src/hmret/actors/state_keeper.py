@@ -5,7 +5,7 @@ from typing import assert_never
 
 import attrs
 
-from hmret.actors.mailbox import Mailbox, Request
+from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, step_into
@@ -91,11 +91,11 @@ class SaveClock(Request[None]):
     record: ClockRecord
 
 
-class StateKeeper:
+class StateKeeper(Actor[LoadStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock]):
     """The state keeper actor."""
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
-        self._mailbox: Mailbox[LoadStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock] = Mailbox()
+        super().__init__()
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
@@ -103,15 +103,6 @@ class StateKeeper:
     async def run(self) -> None:
         """Serve until closed."""
         await self._mailbox.serve(self._answer)
-
-    def close(self) -> None:
-        """Take no more requests."""
-        self._mailbox.close()
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait in the mailbox."""
-        return self._mailbox.waiting
 
     async def load(self) -> StatesLoaded:
         """Read all states."""
