@@ -5,10 +5,10 @@ import pathlib
 import tarfile
 from datetime import UTC, datetime, timedelta
 
-import naive
 import pytest
-import trees
 
+import naive
+import trees
 from hmret import AutoDelete, RetentionConfig, SweepReport
 from hmret.disk.layout import RETENTION, hex_of
 from hmret.engine.opening import open_engine, open_inspection
@@ -96,7 +96,7 @@ async def verdicts(
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("shape", trees.SHAPES.values(), ids=trees.SHAPES.keys())
 @pytest.mark.parametrize(
-    ("allowed", "pinned", "max_deletes"),
+    "choice",
     [
         (["*"], [], 0),
         (["docker.io/*", "ghcr.io/*", "*:*"], ["docker.io/team/*"], 0),
@@ -105,13 +105,9 @@ async def verdicts(
 )
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_sweep_does_what_the_naive_implementation_says(
-    tmp_path: pathlib.Path,
-    seed: int,
-    shape: trees.Shape,
-    allowed: list[str],
-    pinned: list[str],
-    max_deletes: int,
+    tmp_path: pathlib.Path, seed: int, shape: trees.Shape, choice: tuple[list[str], list[str], int]
 ) -> None:
+    allowed, pinned, max_deletes = choice
     root = tmp_path / "data"
     trees.build_tree(root, shape, seed, NOW)
     expected = naive.decide(
