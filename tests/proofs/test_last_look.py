@@ -11,6 +11,7 @@ from builders import (
     digest,
     has_image,
     make_config,
+    make_guest,
     make_image,
     make_state,
     state_of,
@@ -61,5 +62,17 @@ async def test_a_timer_that_mark_used_cleared_stays_cleared_through_a_loss_of_po
 ) -> None:
     make_state(filesystem, make_image(filesystem, ALPINE, "a"), OLD_NS)
     async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        await retention.mark_used(*KEY)
+        assert set(lose_power(filesystem)) == {None}
+
+
+async def test_a_timer_that_a_sweep_cleared_before_mark_used_stays_cleared_through_a_loss_of_power(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    make_state(filesystem, make_image(filesystem, ALPINE, "a"), OLD_NS)
+    make_guest(filesystem, "vm", "alpine")
+    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        report = await retention.sweep()
+        assert report.cleared_states == 1
         await retention.mark_used(*KEY)
         assert set(lose_power(filesystem)) == {None}
