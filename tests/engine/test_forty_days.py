@@ -97,9 +97,8 @@ async def live(interval: timedelta, host: Host, surroundings: Surroundings) -> d
     return gone
 
 
-@pytest.mark.parametrize(
-    "interval", [10 * MINUTE, pytest.param(MINUTE, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
-)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("interval", [10 * MINUTE, MINUTE])
 def test_in_forty_days_the_right_image_goes_at_the_right_minute(interval: timedelta) -> None:
     async def run() -> None:
         clock = loop_clock()
