@@ -416,7 +416,15 @@ MUTATIONS = (
         KILLS,
     ),
     edit(
-        "remove a tag that points elsewhere by now",
+        "remove a tag that moved while it was set aside",
+        "disk/retirement.py",
+        "if target != hexadecimal:\n            self._link",
+        "if False:\n            self._link",
+        RETIREMENT,
+        ENGINE,
+    ),
+    edit(
+        "touch a tag that points elsewhere by now",
         "disk/retirement.py",
         "if self.filesystem.readlink(tag, dir_fd=repository_fd) != hexadecimal:",
         "if False:",

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from builders import (
+    DATA,
     START_NS,
     GatedThreads,
     digest,
@@ -14,13 +15,14 @@ from builders import (
     make_guest,
     make_image,
     make_state,
+    set_tag,
     state_of,
 )
 from hmret import MarkedUsed
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
 from hmret.model.times import SECOND
-from memory_filesystem import MemoryFilesystem
+from memory_filesystem import Call, MemoryFilesystem
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +52,26 @@ async def test_an_image_is_not_deleted_while_mark_used_works_on_it(
     assert [image.digest for image in report.deleted] == [digest("b")]
     assert used == [MarkedUsed(*KEY, cleared=True)]
     assert has_image(filesystem, KEY)
+
+
+async def test_a_tag_that_moved_to_another_image_since_the_plan_is_not_touched(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    make_state(filesystem, make_image(filesystem, ALPINE, "a"), OLD_NS)
+    make_image(filesystem, ALPINE, "b", tags=())
+    link = f"{DATA}/images/{ALPINE}/latest"
+    moved: list[int | None] = []
+
+    def move_tag(call: Call) -> None:
+        if call.name == "rename" and "/aaa" in call.path and not moved:
+            set_tag(filesystem, ALPINE, "latest", "b")
+            moved.append(filesystem.inode(link))
+
+    filesystem.before = move_tag
+    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        report = await retention.sweep()
+    assert [image.digest for image in report.deleted] == [digest("a")]
+    assert [filesystem.inode(link)] == moved
 
 
 def lose_power(filesystem: MemoryFilesystem) -> list[str | None]:
