@@ -236,6 +236,22 @@ def test_pulled_again_in_the_midst_of_its_deletion_an_image_keeps_its_tag_and_st
     assert yard.each(range(first_rename(calls) + 1, len(calls) + 1), check) > 20
 
 
+def test_pulled_again_in_the_midst_and_killed_right_then_an_image_keeps_its_tag_and_starts_a_new_timer(
+    yard: Yard,
+) -> None:
+    calls = yard.calls()
+
+    def check(mortals: Mortals, folder: Path, number: int) -> bool:
+        cache = rebuild(folder)
+        life = Life(data_dir=str(folder), pull_at=number, kill_at=number, pull=(ALPINE, "a", "latest"))
+        mortals.live(life)
+        assert mortals.live(Life(data_dir=str(folder), backend=backend_of(number))).status == "success"
+        check_fresh(cache)
+        return True
+
+    assert yard.each(range(first_rename(calls) + 1, len(calls) + 1), check) > 20
+
+
 def test_killed_once_mark_used_has_cleared_a_timer_the_image_stays(yard: Yard) -> None:
     calls = yard.calls()
 

@@ -304,8 +304,8 @@ class _Batch:
             repository_fd, known = self._repository(intent.repository)
             names: Iterable[str] = intent.tags
             if is_finishing:
-                self._settle_tags_aside(repository_fd, hex_of(intent.digest))
                 names = known.get(intent.digest, [])
+                self._settle_tags_aside(repository_fd, hex_of(intent.digest))
             tags = self._remove_tags(repository_fd, intent, names, faults)
         except FileNotFoundError:
             pass
@@ -346,7 +346,10 @@ class _Batch:
         return removed
 
     def _settle_tag(self, repository_fd: int, tag: str, hexadecimal: str) -> bool:
-        """Remove a tag that was set aside, if it points to the digest; else put it back. Tells whether it did."""
+        """Remove a tag that was set aside, if it points to the digest and that is absent; else put it back.
+
+        Tells whether it was removed.
+        """
         aside = _ASIDE + tag
         try:
             target = self.filesystem.readlink(aside, dir_fd=repository_fd)
@@ -356,10 +359,11 @@ class _Batch:
             # A folder has taken the tag's name: it is not ours.
             self.filesystem.rename(aside, tag, src_dir_fd=repository_fd, dst_dir_fd=repository_fd)
             return False
-        if target != hexadecimal:
+        goes = target == hexadecimal and not self._exists(repository_fd, hexadecimal)
+        if not goes:
             self._link(repository_fd, target, (tag,))
         self.filesystem.unlink(aside, dir_fd=repository_fd)
-        return target == hexadecimal
+        return goes
 
     def _settle_tags_aside(self, repository_fd: int, hexadecimal: str) -> None:
         """Settle the tags that a crash left set aside."""
