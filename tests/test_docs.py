@@ -1,0 +1,35 @@
+"""What the documents say is so: the tests that they name exist, and the code that they show runs."""
+
+import re
+import textwrap
+from pathlib import Path
+
+import anyio
+import pytest
+
+from builders import has_image, make_image
+
+ROOT = Path(__file__).parent.parent
+NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "SAFETY.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("path", "name"), NAMED)
+def test_a_test_that_the_page_on_safety_names_exists(path: str, name: str) -> None:
+    assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_page_on_safety_names_tests() -> None:
+    assert len(NAMED) > 40
+
+
+def test_the_code_of_the_readme_runs(tmp_path: Path, anyio_backend: str) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    key = make_image(tmp_path, "docker.io/library/alpine", "a", tags=("3.20",))
+    code = code.replace("/var/lib/hypeman", str(tmp_path))
+    names: dict[str, object] = {}
+    exec(f"async def run():\n{textwrap.indent(code, '    ')}    return leased.digest", names)
+    run = names["run"]
+    assert callable(run)
+    assert anyio.run(run, backend=anyio_backend) == key[1]
+    assert has_image(tmp_path, key)
