@@ -306,7 +306,9 @@ class Truth:
             if need.image is image and need.since < look:
                 yield f"{source} has needed it since {need.since}, the last look began at {look}"
         for name, since in self.unreadable.items():
-            if since < look:
+            # What is denied and has been deleted since is absent, which stops nothing.
+            is_there = not name.startswith("denied ") or self.filesystem.exists(name.removeprefix("denied "))
+            if since < look and is_there:
                 yield f"{name} has been unreadable since {since}, the last look began at {look}"
         if image in self.leases.values():
             yield "it is leased"
