@@ -7,6 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+import hmret
 from builders import has_image, make_image
 
 ROOT = Path(__file__).parent.parent
@@ -33,3 +34,10 @@ def test_the_code_of_the_readme_runs(tmp_path: Path, anyio_backend: str) -> None
     assert callable(run)
     assert anyio.run(run, backend=anyio_backend) == key[1]
     assert has_image(tmp_path, key)
+
+
+async def test_no_sources_may_be_said_as_the_contract_says_it(tmp_path: Path) -> None:
+    key = make_image(tmp_path, "docker.io/library/alpine", "a", tags=("3.20",))
+    config = hmret.RetentionConfig(data_dir=tmp_path)
+    async with hmret.open_retention(config, sources=None) as retention:
+        assert (await retention.mark_used("alpine:3.20")).digest == key[1]

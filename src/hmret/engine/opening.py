@@ -75,7 +75,10 @@ async def _run_in(scope: anyio.CancelScope, run: Callable[[], Awaitable[None]]) 
 
 @asynccontextmanager
 async def open_retention(
-    config: RetentionConfig, *, sources: Sequence[ReferenceSource] = (), metadata_files: bool = True
+    config: RetentionConfig,
+    *,
+    sources: Sequence[ReferenceSource] | None = None,
+    metadata_files: bool = True,
 ) -> AsyncIterator[Retention]:
     """Open the engine on a data directory, and sweep it in the background while the block lasts.
 
@@ -84,7 +87,7 @@ async def open_retention(
 
     Args:
         config: the settings.
-        sources: an embedder's own references, beside those in the metadata files of guests and snapshots.
+        sources: an embedder's own references, beside those in the metadata files of guests and snapshots; None: none.
         metadata_files: whether those files are read at all; only where `sources` knows every user of an image
             is it safe to say no.
 
@@ -94,7 +97,7 @@ async def open_retention(
         OSError: it cannot be written to.
     """
     async with open_engine(
-        config, Surroundings(), sources=sources, metadata_files=metadata_files, scheduled=True
+        config, Surroundings(), sources=sources or (), metadata_files=metadata_files, scheduled=True
     ) as retention:
         yield retention
 
