@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import combinations
 
 import attrs
+import msgspec
 import pytest
 
 from hmret.model.images import Cause, Image, Inventory, Reference, Suspension
@@ -71,8 +72,12 @@ class World:
 
 
 CONDITIONS: dict[Reason, Callable[[World], World]] = {
-    Reason.NOT_READY: lambda world: attrs.evolve(world, image=attrs.evolve(world.image, status="pulling")),
-    Reason.BROKEN: lambda world: attrs.evolve(world, image=attrs.evolve(world.image, broken="no rootfs")),
+    Reason.NOT_READY: lambda world: attrs.evolve(
+        world, image=msgspec.structs.replace(world.image, status="pulling")
+    ),
+    Reason.BROKEN: lambda world: attrs.evolve(
+        world, image=msgspec.structs.replace(world.image, broken="no rootfs")
+    ),
     Reason.REFERENCED: lambda world: attrs.evolve(world, references=(guest(f"alpine@{A}"),)),
     Reason.LEASED: lambda world: attrs.evolve(world, is_leased=True),
     Reason.PINNED: lambda world: attrs.evolve(world, pinned=(ALPINE,)),

@@ -20,7 +20,8 @@ from hmret.disk.own_files import load_remembered, save_remembered
 from hmret.disk.reference_files import ReferenceFile, look_at_references
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Image, Inventory, Key, Reference, Remembered, Repository
-from hmret.model.protection import named_tags, parsed, protect
+from hmret.model.protection import named_tags, protect
+from hmret.model.references import parsed
 
 __all__ = ["Collect", "Collected", "LookAgain", "ReferenceCollector", "ReferenceSource", "Remember"]
 

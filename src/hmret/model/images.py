@@ -1,10 +1,13 @@
 """What is known of a cache at one moment: images, tags, states and references."""
 
 import enum
-from collections.abc import Mapping, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Mapping, Set as AbstractSet
 from datetime import datetime
 
 import attrs
+import msgspec
+
+from hmret.model.grouping import ReferenceIndex, Timers
 
 __all__ = [
     "Cause",
@@ -22,8 +25,7 @@ Key = tuple[str, str]
 """One image: its normalised repository and its digest (`sha256:` and 64 hex digits)."""
 
 
-@attrs.frozen
-class SharedDisk:
+class SharedDisk(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The identity of a disk that has more than one hard link."""
 
     device: int
@@ -31,9 +33,11 @@ class SharedDisk:
     links: int
 
 
-@attrs.frozen
-class Image:
-    """One digest folder of the cache."""
+class Image(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One digest folder of the cache.
+
+    No attrs class: there are hundreds of thousands, and these stay out of the garbage collector's rounds.
+    """
 
     digest: str
     """`sha256:` and the 64 hex digits that the folder is named with."""
@@ -107,14 +111,28 @@ class Suspension:
     """What is wrong and what remedies it, in one line."""
 
 
+def _timers(timers: Mapping[Key, int | None]) -> Timers:
+    return Timers.of(timers)
+
+
+def _index(references: Iterable[Reference]) -> ReferenceIndex:
+    return ReferenceIndex.of(references)
+
+
 @attrs.frozen
 class Inventory:
-    """Everything that `plan` decides on, as it was found on the disk and among the leases."""
+    """Everything that `plan` decides on, as it was found on the disk and among the leases.
+
+    Whoever makes one never changes afterwards what it holds.
+
+    Raises:
+        InvalidReferenceError: a reference does not parse.
+    """
 
     repositories: Mapping[str, Repository]
-    states: Mapping[Key, int | None] = attrs.field(factory=dict)
+    states: Timers = attrs.field(factory=lambda: Timers({}), converter=_timers)
     """`unused_since` of each state file, in nanoseconds; None: unset or unreadable."""
-    references: Sequence[Reference] = ()
+    references: ReferenceIndex = attrs.field(factory=lambda: ReferenceIndex((), {}), converter=_index)
     remembered: Mapping[tuple[str, str], Remembered] = attrs.field(factory=dict)
     """By source and reference text: what the last plan returned as `remembered`."""
     link_times: Mapping[tuple[str, str], int] = attrs.field(factory=dict)

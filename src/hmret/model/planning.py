@@ -5,15 +5,17 @@ the image's lock, right before a deletion.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
 from datetime import datetime
+from itertools import chain
 
 import attrs
 
 from hmret.model.images import Image, Inventory, Key, Remembered, Suspension
-from hmret.model.judging import Judge
+from hmret.model.judging import Circumstances
 from hmret.model.policy import Policy
-from hmret.model.protection import StaleReference, protect
+from hmret.model.protection import Memory, StaleReference, kept_in_mind
+from hmret.model.repository_plan import RepositoryPlan, inputs_of, plan_repository
 from hmret.model.times import nanoseconds_of
 from hmret.model.verdicts import ACTIONS, Action, Reason, Summary, Verdict
 
@@ -27,122 +29,183 @@ class Plan:
     at: datetime
     suspended: tuple[Suspension, ...]
     stale_references: tuple[StaleReference, ...]
-    remembered: Mapping[tuple[str, str], Remembered]
+    remembered: Mapping[Memory, Remembered]
     """What the next inventory carries as `remembered`."""
+    marks: tuple[Key, ...]
+    """The images whose timer starts now."""
+    clears: tuple[tuple[Key, Reason], ...]
+    """The images that have a state and should have none, and why."""
     pruned: tuple[Key, ...]
     """States of images that are gone."""
     ready_images: int
     """Images that are ready and whole."""
     protected_images: int
     """Images here that are referenced, ready or not."""
-    _judge: Judge
-    _decisions: tuple[tuple[str, Image, Reason], ...]
+    _parts: Mapping[str, RepositoryPlan]
+    _circumstances: Circumstances
+    _at_ns: int
+    _due: tuple[Key, ...]
+    """Longest unused first."""
+    _deferred: Mapping[str, AbstractSet[str]]
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
         """Every image with its verdict; made anew at each call."""
-        return tuple(self._verdict(*decision) for decision in self._decisions)
+        return tuple(self.iterate())
+
+    def iterate(self) -> Iterator[Verdict]:
+        """Make the verdicts one after the other: there may be very many."""
+        for name in sorted(self._parts):
+            yield from self._parts[name].verdicts(self._deferred.get(name, frozenset()))
 
     @property
     def deletions(self) -> tuple[Verdict, ...]:
         """The images that go, longest unused first."""
-        going = [self._verdict(*decision) for decision in self._decisions if decision[2] is Reason.EXPIRED]
-        return tuple(sorted(going, key=lambda verdict: verdict.unused_since_ns or 0))
-
-    @property
-    def marks(self) -> tuple[Key, ...]:
-        """The images whose timer starts now."""
-        return tuple(
-            (name, image.digest) for name, image, reason in self._decisions if reason is Reason.NEWLY_UNUSED
-        )
-
-    @property
-    def clears(self) -> tuple[tuple[Key, Reason], ...]:
-        """The images that have a state and should have none, and why."""
-        states = self._judge.inventory.states
-        return tuple(
-            ((name, image.digest), reason)
-            for name, image, reason in self._decisions
-            if ACTIONS[reason] is Action.CLEAR and (name, image.digest) in states
-        )
+        return tuple(verdict for key in self._due if (verdict := self.verdict(*key)) is not None)
 
     @property
     def summary(self) -> Summary:
         """The plan in numbers."""
+        reasons = self.reasons
         counts = dict.fromkeys(Action, 0)
-        for _name, _image, reason in self._decisions:
-            counts[ACTIONS[reason]] += 1
+        for reason, count in reasons.items():
+            counts[ACTIONS[reason]] += count
         return Summary(
-            images=len(self._decisions),
+            images=sum(reasons.values()),
             delete=counts[Action.DELETE],
-            delete_bytes=_freed_bytes(
-                image for _, image, reason in self._decisions if reason is Reason.EXPIRED
-            ),
+            delete_bytes=_freed_bytes(self._image(*key) for key in self._due),
             mark=counts[Action.MARK],
             clear=counts[Action.CLEAR],
             keep=counts[Action.NONE],
             prune=len(self.pruned),
         )
 
+    @property
+    def reasons(self) -> Mapping[Reason, int]:
+        """How many images there are for each reason."""
+        counts = dict.fromkeys(Reason, 0)
+        for part in self._parts.values():
+            part.count(counts)
+        deferred = sum(map(len, self._deferred.values()))
+        counts[Reason.EXPIRED] -= deferred
+        counts[Reason.DEFERRED] += deferred
+        return counts
+
     def verdict(self, repository: str, digest: str) -> Verdict | None:
         """Find the verdict on one image; None where it is not here."""
-        found = (one for one in self._decisions if one[0] == repository and one[1].digest == digest)
-        decision = next(found, None)
-        return None if decision is None else self._verdict(*decision)
+        part = self._parts.get(repository)
+        if part is None:
+            return None
+        return part.verdict(digest, is_deferred=digest in self._deferred.get(repository, ()))
 
-    def _verdict(self, repository: str, image: Image, reason: Reason) -> Verdict:
-        return self._judge.verdict(repository, image, reason)
+    def parts_for(
+        self, inventory: Inventory, circumstances: Circumstances, now_ns: int
+    ) -> Mapping[str, RepositoryPlan]:
+        """Hand over the parts that may stand in a later plan as well, where nothing new is in them."""
+        is_alike = circumstances == self._circumstances and inventory.remembered == self.remembered
+        return self._parts if is_alike and now_ns >= self._at_ns else {}
+
+    def _image(self, repository: str, digest: str) -> Image:
+        found = self._parts[repository].inputs.repository
+        assert found is not None  # an image that is due stands in its repository
+        return found.images[digest]
 
 
-def plan(inventory: Inventory, policy: Policy, now: datetime) -> Plan:
+def plan(
+    inventory: Inventory,
+    policy: Policy,
+    now: datetime,
+    previous: Plan | None = None,
+    pause: Callable[[], None] = lambda: None,
+) -> Plan:
     """Decide on every image of the inventory.
 
     The result does not depend on the order of anything in the inventory. An image whose `unused_since` plus window
     is exactly `now` is due. The caller looks again at whatever a deletion rests on, under the image's lock, before
     it acts.
 
+    Args:
+        inventory: all that there is.
+        policy: what the operator wants.
+        now: the time of the plan.
+        previous: an earlier plan. What it says of a repository stands in this one where the inventory holds the very
+            same objects about it and the time changes nothing; it makes the plan quicker, not another one.
+        pause: called after each repository, for a thread that gives way to others.
+
     Raises:
-        InvalidReferenceError: a reference does not parse.
         ValueError: `now` has no time zone.
     """
-    judge = Judge(inventory, policy, protect(inventory), nanoseconds_of(now))
-    decisions: list[tuple[str, Image, Reason]] = []
-    due: list[tuple[int, str, str, int]] = []
-    for name in sorted(inventory.repositories):
-        repository = inventory.repositories[name]
-        for digest in sorted(repository.images):
-            image = repository.images[digest]
-            reason = next(judge.reasons(name, image), Reason.EXPIRED)
-            if reason is Reason.EXPIRED:
-                due.append((judge.unused_since(name, digest) or 0, name, digest, len(decisions)))
-            decisions.append((name, image, reason))
-    if policy.max_deletes and len(due) > policy.max_deletes:
-        for _since, _name, _digest, position in sorted(due)[policy.max_deletes :]:
-            name, image, _reason = decisions[position]
-            decisions[position] = (name, image, Reason.DEFERRED)
-    protection = judge.protection
+    now_ns = nanoseconds_of(now)
+    circumstances = Circumstances.of(inventory, policy)
+    known = {} if previous is None else previous.parts_for(inventory, circumstances, now_ns)
+    leased, backing_off = _by_repository(inventory.leased), _by_repository(inventory.backing_off)
+    parts: dict[str, RepositoryPlan] = {}
+    for name in _names(inventory):
+        inputs = inputs_of(inventory, name, leased.get(name), backing_off.get(name))
+        part = known.get(name)
+        if part is None or part.until_ns <= now_ns or not part.inputs.are(inputs):
+            part = plan_repository(inventory, name, inputs, circumstances, now_ns)
+        parts[name] = part
+        pause()
+    return _gather(inventory, policy, now, parts, circumstances)
+
+
+def _names(inventory: Inventory) -> Iterable[str]:
+    """List every repository of which anything is known."""
+    return {
+        *inventory.repositories,
+        *inventory.states.by_repository,
+        *inventory.references.by_repository,
+    }
+
+
+def _by_repository(keys: Iterable[Key]) -> Mapping[str, AbstractSet[str]]:
+    digests: defaultdict[str, set[str]] = defaultdict(set)
+    for name, digest in keys:
+        digests[name].add(digest)
+    return digests
+
+
+def _gather(
+    inventory: Inventory,
+    policy: Policy,
+    now: datetime,
+    parts: Mapping[str, RepositoryPlan],
+    circumstances: Circumstances,
+) -> Plan:
+    """Put the parts together, and limit what goes in one sweep."""
+    busy = sorted((name, part) for name, part in parts.items() if not part.is_quiet)
+    due = sorted((since_ns, name, digest) for name, part in busy for since_ns, digest in part.due)
+    limit = policy.max_deletes or len(due)
     return Plan(
         at=now,
         suspended=inventory.suspensions,
-        stale_references=protection.stale,
-        remembered=protection.remembered,
-        pruned=tuple(sorted(key for key in inventory.states if _is_gone(key, inventory))),
-        ready_images=sum(image.status == "ready" and image.broken is None for _, image, _ in decisions),
-        protected_images=len(protection.sources),
-        judge=judge,
-        decisions=tuple(decisions),
+        stale_references=tuple(sorted(chain.from_iterable(part.protection.stale for _, part in busy))),
+        remembered=_remembered(inventory, parts.values()),
+        marks=tuple((name, digest) for name, part in busy for digest in part.marks),
+        clears=tuple(((name, digest), reason) for name, part in busy for digest, reason in part.clears),
+        pruned=tuple((name, digest) for name, part in busy for digest in part.pruned),
+        ready_images=sum(part.ready_images for part in parts.values()),
+        protected_images=sum(len(part.protection.sources) for part in parts.values()),
+        parts=parts,
+        circumstances=circumstances,
+        at_ns=nanoseconds_of(now),
+        due=tuple((name, digest) for _, name, digest in due[:limit]),
+        deferred=_by_repository((name, digest) for _, name, digest in due[limit:]),
     )
 
 
-def _is_gone(key: Key, inventory: Inventory) -> bool:
-    """Tell whether the image of a state is known not to be here."""
-    name = key[0]
-    return not inventory.holds(key) and not any(
-        not part or name == part or name.startswith(f"{part}/") for part in inventory.unlisted
-    )
+def _remembered(inventory: Inventory, parts: Iterable[RepositoryPlan]) -> Mapping[Memory, Remembered]:
+    """Add up what tags have pointed to; of sources that could not be read, what was known stays known."""
+    remembered = kept_in_mind(inventory)
+    for part in parts:
+        if part.protection.remembered:
+            remembered.update(part.protection.remembered)
+    # The same object where nothing is new: what rests on it then stands.
+    return inventory.remembered if remembered == inventory.remembered else remembered
 
 
-def _freed_bytes(images: Iterator[Image]) -> int:
+def _freed_bytes(images: Iterable[Image]) -> int:
     """Add up the blocks that come free when all these go."""
     total = 0
     links: defaultdict[tuple[int, int], int] = defaultdict(int)

@@ -3,19 +3,31 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from functools import lru_cache
+from operator import attrgetter
 
 import attrs
 
 from hmret.model.images import Inventory, Key, Reference, Remembered, Repository
-from hmret.model.references import ImageReference, parse_reference
+from hmret.model.references import ImageReference, parsed
 from hmret.model.times import nanoseconds_of
 
-__all__ = ["Protection", "StaleReference", "named_tags", "parsed", "protect"]
+__all__ = [
+    "Memory",
+    "Protection",
+    "RepositoryProtection",
+    "StaleReference",
+    "kept_in_mind",
+    "named_tags",
+    "protect",
+    "protect_repository",
+    "unseen_tags",
+]
 
-# As many texts as a large host has guests and snapshots; a text costs some 300 bytes.
-parsed = lru_cache(maxsize=65_536)(parse_reference)
-"""`parse_reference`, for texts that come again and again."""
+Memory = tuple[str, str]
+"""What a tag has pointed to is remembered by the source of a reference and its text."""
+
+
+_by_source = attrgetter("source", "image")
 
 
 @attrs.frozen(order=True)
@@ -34,29 +46,64 @@ class Protection:
     """Who needs each protected image, sorted."""
     stale: tuple[StaleReference, ...]
     """References to what is not here, sorted."""
-    remembered: Mapping[tuple[str, str], Remembered]
+    remembered: Mapping[Memory, Remembered]
     """What to give to the next plan, so that the past targets of a tag stay protected."""
 
 
+@attrs.frozen
+class RepositoryProtection:
+    """What the references to one repository come to."""
+
+    sources: Mapping[str, tuple[str, ...]]
+    """Who needs each protected image, sorted; by digest."""
+    stale: tuple[StaleReference, ...]
+    """References to what is not here, sorted."""
+    remembered: Mapping[Memory, Remembered]
+    """What to give to the next plan, so that the past targets of a tag stay protected."""
+
+
+_NOTHING = RepositoryProtection({}, (), {})
+
+
 def protect(inventory: Inventory) -> Protection:
-    """Resolve all references against the repositories.
+    """Resolve all references against the repositories; as `protect_repository`, for each that one of them names."""
+    sources: dict[Key, tuple[str, ...]] = {}
+    stale: list[StaleReference] = []
+    remembered = kept_in_mind(inventory)
+    for name in inventory.references.by_repository:
+        found = protect_repository(inventory, name)
+        sources.update(((name, digest), names) for digest, names in found.sources.items())
+        stale.extend(found.stale)
+        remembered.update(found.remembered)
+    return Protection(sources, tuple(sorted(stale, key=_by_source)), remembered)
+
+
+def kept_in_mind(inventory: Inventory) -> dict[Memory, Remembered]:
+    """List what stays remembered of sources that exist and could not be read."""
+    if not inventory.unread_sources:
+        return {}
+    return {key: memory for key, memory in inventory.remembered.items() if key[0] in inventory.unread_sources}
+
+
+def protect_repository(inventory: Inventory, name: str) -> RepositoryProtection:
+    """Resolve the references to one repository.
 
     A reference by digest protects that digest. One by tag protects the digest that the tag points to now and,
     where the source does not say what it really boots, each digest that the tag has pointed to since the source
     was first seen. At the first sight of a source that is older than the tag's link (or of unknown age), each
     digest that was there before the source is protected: one of them is what it runs from.
-
-    Raises:
-        InvalidReferenceError: a reference does not parse.
     """
-    sources: defaultdict[Key, set[str]] = defaultdict(set)
+    references = inventory.references.by_repository.get(name, ())
+    if not references:
+        return _NOTHING
+    repository = inventory.repositories.get(name)
+    sources: defaultdict[str, set[str]] = defaultdict(set)
     stale: set[StaleReference] = set()
-    remembered = {
-        key: memory for key, memory in inventory.remembered.items() if key[0] in inventory.unread_sources
-    }
-    for reference in inventory.references:
+    remembered: dict[Memory, Remembered] = {}
+    for reference in references:
         for text, image, open_ended in _named_images(reference):
-            repository = inventory.repositories.get(image.repository)
+            if image.repository != name:
+                continue
             if image.digest is not None:
                 digests = frozenset((image.digest,))
             elif open_ended:
@@ -71,10 +118,10 @@ def protect(inventory: Inventory) -> Protection:
             if not present:
                 stale.add(StaleReference(reference.source, text))
             for digest in present:
-                sources[image.repository, digest].add(reference.source)
-    return Protection(
-        sources={key: tuple(sorted(names)) for key, names in sources.items()},
-        stale=tuple(sorted(stale)),
+                sources[digest].add(reference.source)
+    return RepositoryProtection(
+        sources={digest: tuple(sorted(names)) for digest, names in sources.items()},
+        stale=tuple(sorted(stale, key=_by_source)),
         remembered=remembered,
     )
 
@@ -82,12 +129,28 @@ def protect(inventory: Inventory) -> Protection:
 def named_tags(references: Iterable[Reference], *, open_ended: bool = False) -> Iterator[tuple[str, str]]:
     """List the tags, as repository and tag, that references name.
 
-    With `open_ended`, only those whose past targets count too: a plan needs to know when their links were made.
+    With `open_ended`, only those whose past targets count too.
     """
     for reference in references:
         for _text, image, is_open_ended in _named_images(reference):
             if image.tag is not None and (is_open_ended or not open_ended):
                 yield image.repository, image.tag
+
+
+def unseen_tags(
+    references: Iterable[Reference], remembered: Mapping[Memory, Remembered]
+) -> Iterator[tuple[str, str]]:
+    """List the tags, as repository and tag, of whose links a plan needs to know when they were made.
+
+    They are those that a reference names whose past targets count too, and of which nothing is remembered yet, or
+    perhaps of another thing with the same name.
+    """
+    for reference in references:
+        for text, image, open_ended in _named_images(reference):
+            if image.tag is not None and open_ended:
+                memory = remembered.get((reference.source, text))
+                if memory is None or not _may_be_same(memory.created_at, reference.created_at):
+                    yield image.repository, image.tag
 
 
 def _named_images(reference: Reference) -> Iterator[tuple[str, ImageReference, bool]]:

@@ -6,12 +6,13 @@ Source of the grammar and of the normalisation: github.com/distribution/referenc
 
 import re
 import reprlib
+from functools import lru_cache
 
 import attrs
 
 from hmret.model.errors import InvalidReferenceError
 
-__all__ = ["ImageReference", "is_repository", "parse_reference"]
+__all__ = ["ImageReference", "is_repository", "parse_reference", "parsed"]
 
 _PATH_MAX = 255
 
@@ -83,6 +84,11 @@ def parse_reference(text: str) -> ImageReference:
     if digest is not None:
         return ImageReference(repository, None, digest)
     return ImageReference(repository, tag or "latest", None)
+
+
+# As many texts as the guests of a large host hold; a text costs some 400 bytes.
+parsed = lru_cache(maxsize=32_768)(parse_reference)
+"""`parse_reference`, for texts that come again and again."""
 
 
 def is_repository(name: str) -> bool:

@@ -1,0 +1,113 @@
+"""Timers and references, grouped by repository, so that what did not change can be told by identity.
+
+Neither is ever changed once made, nor are the groups: a group that is the same object holds the same things. A plan
+uses that to judge again only the repositories where something is new.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Self, overload
+
+from hmret.model.references import parsed
+
+if TYPE_CHECKING:
+    from hmret.model.images import Key, Reference
+
+__all__ = ["ReferenceIndex", "Timers"]
+
+
+class Timers(Mapping["Key", int | None]):
+    """`unused_since` of each image that has a state, in nanoseconds; None: unset or unreadable."""
+
+    __slots__ = ("by_repository",)
+
+    def __init__(self, by_repository: Mapping[str, Mapping[str, int | None]]) -> None:
+        self.by_repository = by_repository
+        """By repository, then by digest."""
+
+    @classmethod
+    def of(cls, timers: Mapping["Key", int | None]) -> "Timers":
+        """Group timers by repository."""
+        if isinstance(timers, cls):
+            return timers
+        by_repository: dict[str, dict[str, int | None]] = {}
+        for (repository, digest), since_ns in timers.items():
+            by_repository.setdefault(repository, {})[digest] = since_ns
+        return cls(by_repository)
+
+    def __getitem__(self, key: "Key") -> int | None:
+        return self.by_repository[key[0]][key[1]]
+
+    def __iter__(self) -> Iterator["Key"]:
+        for repository, timers in self.by_repository.items():
+            for digest in timers:
+                yield repository, digest
+
+    def __len__(self) -> int:
+        return sum(map(len, self.by_repository.values()))
+
+
+class ReferenceIndex(Sequence["Reference"]):
+    """References, and those that name each repository."""
+
+    __slots__ = ("_all", "by_repository")
+
+    def __init__(
+        self, references: Sequence["Reference"], by_repository: Mapping[str, tuple["Reference", ...]]
+    ) -> None:
+        self._all = references
+        self.by_repository = by_repository
+        """A reference stands under each repository that it names: one or two."""
+
+    @classmethod
+    def of(cls, references: Iterable["Reference"]) -> "ReferenceIndex":
+        """Group references by repository.
+
+        Raises:
+            InvalidReferenceError: one does not parse.
+        """
+        if isinstance(references, cls):
+            return references
+        return cls((), {}).changed((), references)
+
+    def changed(self, gone: Iterable["Reference"], come: Iterable["Reference"]) -> Self:
+        """Leave some of these very references out and put others in; groups without either stay the same objects.
+
+        Raises:
+            InvalidReferenceError: one does not parse.
+        """
+        left_out = {id(reference): reference for reference in gone}
+        added = tuple(come)
+        new: dict[str, list[Reference]] = {}
+        for reference in added:
+            for name in _repositories(reference):
+                new.setdefault(name, []).append(reference)
+        groups = dict(self.by_repository)
+        touched = set(new).union(*map(_repositories, left_out.values()))
+        for name in touched:
+            kept = (one for one in groups.get(name, ()) if id(one) not in left_out)
+            group = tuple(chain(kept, new.get(name, ())))
+            if group:
+                groups[name] = group
+            else:
+                groups.pop(name, None)
+        kept_all = (one for one in self._all if id(one) not in left_out)
+        return type(self)((*kept_all, *added), groups)
+
+    @overload
+    def __getitem__(self, index: int) -> "Reference": ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence["Reference"]: ...
+    def __getitem__(self, index: int | slice) -> "Reference | Sequence[Reference]":
+        return self._all[index]
+
+    def __iter__(self) -> Iterator["Reference"]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+
+def _repositories(reference: "Reference") -> set[str]:
+    """List the repositories that a reference names."""
+    return {parsed(text).repository for text in (reference.image, reference.resolved_image) if text}

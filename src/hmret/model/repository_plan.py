@@ -1,0 +1,174 @@
+"""The part of a plan that is about one repository.
+
+Repositories are decided on apart from one another, so that a part whose inputs are the same as before, and within the
+time for which it was made, is the part of the next plan as well.
+"""
+
+from collections.abc import Iterator, Mapping, Set as AbstractSet
+
+import attrs
+
+from hmret.model.images import Image, Inventory, Reference, Repository
+from hmret.model.judging import NEVER, Circumstances, Judge, tags_by_digest
+from hmret.model.protection import RepositoryProtection, protect_repository
+from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
+
+__all__ = ["RepositoryInputs", "RepositoryPlan", "inputs_of", "plan_repository"]
+
+_REASONS = tuple(Reason)
+_NUMBERS = {reason: number for number, reason in enumerate(_REASONS)}
+_EXPIRED = _NUMBERS[Reason.EXPIRED]
+_NO_TIMERS: Mapping[str, int | None] = {}
+_NO_DIGESTS: AbstractSet[str] = frozenset()
+
+
+@attrs.frozen(eq=False)
+class RepositoryInputs:
+    """What the part of a plan depends on, but for the circumstances and the time."""
+
+    repository: Repository | None
+    timers: Mapping[str, int | None]
+    references: tuple[Reference, ...]
+    leased: AbstractSet[str]
+    backing_off: AbstractSet[str]
+    is_unlisted: bool
+    """Whether what is in it may not all have been seen."""
+
+    def are(self, other: "RepositoryInputs") -> bool:
+        """Tell whether these are the very same."""
+        return (
+            self.repository is other.repository
+            and self.timers is other.timers
+            and self.references is other.references
+            and self.leased == other.leased
+            and self.backing_off == other.backing_off
+            and self.is_unlisted == other.is_unlisted
+        )
+
+
+@attrs.frozen(eq=False)
+class RepositoryPlan:
+    """What becomes of the images of one repository."""
+
+    judge: Judge
+    inputs: RepositoryInputs
+    until_ns: int
+    """When, in nanoseconds, something else would be decided though nothing else had changed."""
+    ready_images: int
+    """Images that are ready and whole."""
+    marks: tuple[str, ...]
+    """Digests whose timer starts now, sorted."""
+    clears: tuple[tuple[str, Reason], ...]
+    """Digests that have a state and should have none, and why, sorted."""
+    due: tuple[tuple[int, str], ...]
+    """Since when each image that is to go has been unused, and its digest."""
+    pruned: tuple[str, ...]
+    """Digests of images that are gone and have a state, sorted."""
+    _numbers: bytes
+    """Of the reasons, in the order of the repository's images: one byte for each of very many."""
+
+    @property
+    def protection(self) -> RepositoryProtection:
+        """What the references to this repository come to."""
+        return self.judge.protection
+
+    @property
+    def is_quiet(self) -> bool:
+        """Tell whether there is nothing to do and nothing to tell."""
+        return not (self.marks or self.clears or self.due or self.pruned or self.protection.stale)
+
+    @property
+    def decisions(self) -> Iterator[tuple[Image, Reason]]:
+        """Each image with what was decided on it, in no particular order."""
+        if self.inputs.repository is not None:
+            images = self.inputs.repository.images.values()
+            for image, number in zip(images, self._numbers, strict=True):
+                yield image, _REASONS[number]
+
+    def count(self, counts: dict[Reason, int]) -> None:
+        """Add up how many images there are for each reason."""
+        numbers = self._numbers
+        for number in set(numbers):
+            counts[_REASONS[number]] += numbers.count(number)
+
+    def verdicts(self, deferred: AbstractSet[str]) -> Iterator[Verdict]:
+        """Tell all about each image, sorted by digest; `deferred` are due, and stay for the time being."""
+        repository = self.inputs.repository
+        if repository is None:
+            return
+        tags = tags_by_digest(repository)
+        for image, reason in sorted(self.decisions, key=lambda decision: decision[0].digest):
+            final = Reason.DEFERRED if image.digest in deferred else reason
+            yield self.judge.verdict(image, final, tags.get(image.digest, ()))
+
+    def verdict(self, digest: str, *, is_deferred: bool) -> Verdict | None:
+        """Tell all about one image; None where it is not here."""
+        repository = self.inputs.repository
+        image = None if repository is None else repository.images.get(digest)
+        if repository is None or image is None:
+            return None
+        reason = Reason.DEFERRED if is_deferred else self.judge.first_reason(image)
+        tags = tuple(sorted(tag for tag, target in repository.tags.items() if target == digest))
+        return self.judge.verdict(image, reason, tags)
+
+
+def inputs_of(
+    inventory: Inventory, name: str, leased: AbstractSet[str] | None, backing_off: AbstractSet[str] | None
+) -> RepositoryInputs:
+    """Gather what the part of a plan about one repository depends on."""
+    return RepositoryInputs(
+        repository=inventory.repositories.get(name),
+        timers=inventory.states.by_repository.get(name, _NO_TIMERS),
+        references=inventory.references.by_repository.get(name, ()),
+        leased=leased or _NO_DIGESTS,
+        backing_off=backing_off or _NO_DIGESTS,
+        is_unlisted=bool(inventory.unlisted) and _lies_below(name, inventory.unlisted),
+    )
+
+
+def plan_repository(
+    inventory: Inventory, name: str, inputs: RepositoryInputs, circumstances: Circumstances, now_ns: int
+) -> RepositoryPlan:
+    """Decide on every image of one repository."""
+    judge = Judge(
+        circumstances,
+        now_ns,
+        name,
+        inputs.timers,
+        protect_repository(inventory, name),
+        inputs.leased,
+        inputs.backing_off,
+    )
+    images: Mapping[str, Image] = {} if inputs.repository is None else inputs.repository.images
+    timers = inputs.timers
+    numbers = bytearray()
+    marks: list[str] = []
+    clears: list[tuple[str, Reason]] = []
+    due: list[tuple[int, str]] = []
+    ready = 0
+    for digest, image in images.items():
+        reason = judge.first_reason(image)
+        numbers.append(_NUMBERS[reason])
+        ready += image.status == "ready" and image.broken is None
+        if reason is Reason.NEWLY_UNUSED:
+            marks.append(digest)
+        elif reason is Reason.EXPIRED:
+            due.append((judge.unused_since(digest) or 0, digest))
+        elif digest in timers and ACTIONS[reason] is Action.CLEAR:
+            clears.append((digest, reason))
+    gone = () if inputs.is_unlisted else (digest for digest in timers if digest not in images)
+    return RepositoryPlan(
+        judge=judge,
+        inputs=inputs,
+        until_ns=min(map(judge.next_turn, timers), default=NEVER),
+        ready_images=ready,
+        marks=tuple(sorted(marks)),
+        clears=tuple(sorted(clears)),
+        due=tuple(sorted(due)),
+        pruned=tuple(sorted(gone)),
+        numbers=bytes(numbers),
+    )
+
+
+def _lies_below(name: str, folders: tuple[str, ...]) -> bool:
+    return any(not folder or name == folder or name.startswith(f"{folder}/") for folder in folders)
