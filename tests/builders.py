@@ -251,6 +251,9 @@ class GatedThreads:
     def __init__(self) -> None:
         self._gates: dict[str, list[Gate]] = {}
 
+    def pause(self) -> None:
+        """Go on: there is nobody to give way to."""
+
     def hold(self, name: str) -> Gate:
         """Hold up the next call of a function; of several gates for one name each takes one call."""
         gate = Gate()

@@ -26,6 +26,7 @@ from builders import (
     running,
     set_tag,
 )
+from hmret.actors.readers import Readers
 from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key, Reference, Remembered
@@ -64,7 +65,14 @@ class World:
     clock: FakeClock
 
     def collector(self, *sources: ReferenceSource, read_files: bool = True) -> ReferenceCollector:
-        return ReferenceCollector(self.filesystem, self.data_fd, self.threads, sources, read_files=read_files)
+        return ReferenceCollector(
+            self.filesystem,
+            self.data_fd,
+            self.threads,
+            Readers(self.threads, self.data_fd, 0),
+            sources,
+            read_files=read_files,
+        )
 
     def reads(self) -> list[str]:
         """Return the list to which every file that is opened is added, by its path."""
@@ -159,7 +167,7 @@ async def test_a_guest_that_has_gone_is_no_reference(world: World) -> None:
     async with running(world.collector()) as collector:
         await collector.collect()
         world.filesystem.remove(f"{DATA}/guests/one")
-        assert (await collector.collect()).references == ()
+        assert not (await collector.collect()).references
 
 
 async def test_a_torn_file_is_read_again_until_it_is_whole(world: World) -> None:
@@ -231,7 +239,7 @@ async def test_a_source_that_gives_what_cannot_be_used_is_unreadable(
     assert not others
     assert name == "FakeSource"
     assert "vm/1" in problem
-    assert collected.references == ()
+    assert not collected.references
 
 
 # The memory.

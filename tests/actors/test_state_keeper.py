@@ -17,6 +17,7 @@ from builders import (
     running,
     state_of,
 )
+from hmret.actors.readers import Readers
 from hmret.actors.state_keeper import StateKeeper
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.errors import EngineClosedError
@@ -32,7 +33,7 @@ RETENTION = f"{DATA}/system/image-retention"
 
 @pytest.fixture
 def actor(filesystem: MemoryFilesystem, data_fd: int, threads: GatedThreads) -> StateKeeper:
-    return StateKeeper(filesystem, data_fd, threads)
+    return StateKeeper(filesystem, data_fd, threads, Readers(threads, data_fd, 0))
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ async def keeper(actor: StateKeeper, anyio_backend: str) -> AsyncIterator[StateK
 
 async def test_without_states_there_are_none(keeper: StateKeeper) -> None:
     loaded = await keeper.load()
-    assert (loaded.states, loaded.corrupt) == ({}, ())
+    assert (dict(loaded.states), loaded.corrupt) == ({}, ())
 
 
 async def test_marked_states_are_loaded(keeper: StateKeeper) -> None:

@@ -11,15 +11,15 @@ import pytest
 
 from builders import DATA, FakeClock, make_guest, make_snapshot
 from disk.hosts import Host
-from hmret.disk.reference_files import ReferenceFile, look_at_references
+from hmret.disk.reference_files import ReferenceFile, ReferenceLook, look_at_references
 from hmret.model.images import Reference
 
 ALPINE = "docker.io/library/alpine"
 GUEST = "guests/vm/metadata.json"
 
 
-def look(host: Host, known: Mapping[str, ReferenceFile] | None = None) -> dict[str, ReferenceFile]:
-    return look_at_references(host.filesystem, host.data_fd, known or {})
+def look(host: Host, known: Mapping[str, ReferenceFile] | None = None) -> Mapping[str, ReferenceFile]:
+    return look_at_references(host.filesystem, host.data_fd, ReferenceLook(known or {})).files
 
 
 def problem(host: Host, source: str = "instance/vm") -> str:

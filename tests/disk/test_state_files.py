@@ -45,7 +45,7 @@ def clear(host: Host) -> bool:
 def test_the_states_in_a_folder_are_read(host: Host) -> None:
     make_state(host.place, KEY, START_NS)
     make_state(host.place, OTHER, START_NS + 1)
-    assert scan(host) == StateFolder({KEY: START_NS, OTHER: START_NS + 1})
+    assert scan(host) == StateFolder(ALPINE, {KEY[1]: START_NS, OTHER[1]: START_NS + 1})
     assert look(host) == START_NS
 
 
@@ -60,12 +60,12 @@ def test_folders_below_are_listed(host: Host) -> None:
 @pytest.mark.parametrize("name", ["x.json", f"{'a' * 64}.json.tmp", f"{'A' * 64}.json", "a" * 64])
 def test_what_is_not_named_as_a_state_is_none(host: Host, name: str) -> None:
     host.write(f"{FOLDER}/{name}", encode_state(*KEY, START_NS))
-    assert scan(host).states == {}
+    assert scan(host).timers == {}
 
 
 def test_a_folder_named_as_a_state_is_a_level(host: Host) -> None:
     host.folder(A)
-    assert scan(host) == StateFolder(subfolders=(A.removeprefix(f"{RETENTION}/"),))
+    assert scan(host) == StateFolder(ALPINE, subfolders=(A.removeprefix(f"{RETENTION}/"),))
 
 
 @pytest.mark.parametrize(
@@ -75,21 +75,21 @@ def test_a_corrupt_state_is_told_and_counts_as_not_set(host: Host, content: byte
     make_state(host.place, OTHER, START_NS)
     host.write(A, content)
     found = scan(host)
-    assert found.states == {KEY: None, OTHER: START_NS}
+    assert found.timers == {KEY[1]: None, OTHER[1]: START_NS}
     assert [path for path, _ in found.corrupt] == [A]
     assert look(host) is None
 
 
 def test_a_state_that_is_not_set_is_not_corrupt(host: Host) -> None:
     host.write(A, json.dumps({"repository": ALPINE, "digest": KEY[1]}).encode())
-    assert scan(host) == StateFolder({KEY: None})
+    assert scan(host) == StateFolder(ALPINE, {KEY[1]: None})
 
 
 def test_a_link_in_the_place_of_a_state_is_not_followed(host: Host) -> None:
     host.write("elsewhere", encode_state(*KEY, START_NS))
     host.link(A, "../../../../../elsewhere")
     found = scan(host)
-    assert (found.states, [path for path, _ in found.corrupt]) == ({KEY: None}, [A])
+    assert (found.timers, [path for path, _ in found.corrupt]) == ({KEY[1]: None}, [A])
     assert look(host) is None
 
 
@@ -97,13 +97,13 @@ def test_a_link_in_the_place_of_a_state_is_not_followed(host: Host) -> None:
 def test_a_folder_that_cannot_be_listed_is_told(memory: Host, call: str) -> None:
     make_state(memory.place, KEY, START_NS)
     memory.memory.deny(f"{DATA}/{FOLDER}", errno.EIO, call=call)
-    assert scan(memory) == StateFolder(corrupt=((FOLDER, "Input/output error"),))
+    assert scan(memory) == StateFolder(ALPINE, corrupt=((FOLDER, "Input/output error"),))
 
 
 @pytest.mark.parametrize("path", ["gone", "file"])
 def test_a_folder_that_is_gone_holds_nothing(host: Host, path: str) -> None:
     host.write(f"{RETENTION}/file")
-    assert scan(host, path) == StateFolder()
+    assert scan(host, path) == StateFolder(path)
 
 
 def test_a_state_that_goes_while_its_folder_is_read_is_none(memory: Host) -> None:
@@ -115,7 +115,7 @@ def test_a_state_that_goes_while_its_folder_is_read_is_none(memory: Host) -> Non
             memory.remove(A)
 
     memory.memory.before = vanish
-    assert scan(memory) == StateFolder()
+    assert scan(memory) == StateFolder(ALPINE)
 
 
 def test_there_is_no_state_where_there_is_no_file(host: Host) -> None:
@@ -136,7 +136,7 @@ def test_a_state_that_cannot_be_written_is_told_and_the_others_are_written(memor
     memory.memory.deny(f"{DATA}/{A}.tmp", errno.ENOSPC)
     failed = write_states(memory.filesystem, memory.data_fd, [KEY, OTHER], START_NS)
     assert [(key, error.errno) for key, error in failed] == [(KEY, errno.ENOSPC)]
-    assert scan(memory).states == {OTHER: START_NS}
+    assert scan(memory).timers == {OTHER[1]: START_NS}
 
 
 # Clearing.
@@ -153,7 +153,7 @@ def test_clearing_leaves_other_states_alone(host: Host) -> None:
     make_state(host.place, KEY, START_NS)
     make_state(host.place, OTHER, START_NS)
     assert clear(host)
-    assert scan(host).states == {OTHER: START_NS}
+    assert scan(host).timers == {OTHER[1]: START_NS}
 
 
 @pytest.mark.parametrize("path", ["x", RETENTION, FOLDER])

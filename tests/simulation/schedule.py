@@ -83,6 +83,10 @@ class SteppedThreads:
         ended: told when it, or a part of it, has run.
     """
 
+    @staticmethod
+    def pause() -> None:
+        """Go on: who gives way, and where, is decided here."""
+
     def __init__(
         self,
         rng: random.Random,

@@ -11,16 +11,25 @@ import anyio
 import attrs
 
 from hmret.actors.mailbox import Actor, Request
+from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, step_into
 from hmret.disk.image_scan import resolve_tag
 from hmret.disk.layout import IMAGES, REFERENCE_FILES
 from hmret.disk.own_files import load_remembered, save_remembered
-from hmret.disk.reference_files import ReferenceFile, look_at_references
+from hmret.disk.reading import Kind, understand_references
+from hmret.disk.reference_files import (
+    NOTHING_KNOWN,
+    ReferenceFile,
+    ReferenceLook,
+    list_guests,
+    look_at_references,
+)
 from hmret.model.errors import InvalidReferenceError
+from hmret.model.grouping import ReferenceIndex
 from hmret.model.images import Image, Inventory, Key, Reference, Remembered, Repository
-from hmret.model.protection import named_tags, protect
+from hmret.model.protection import named_tags, protect, unseen_tags
 from hmret.model.references import parsed
 
 __all__ = ["Collect", "Collected", "LookAgain", "ReferenceCollector", "ReferenceSource", "Remember"]
@@ -29,8 +38,14 @@ __all__ = ["Collect", "Collected", "LookAgain", "ReferenceCollector", "Reference
 _TORN_RETRIES = 3
 _TORN_PAUSE = 0.05
 
-_FOLDERS = frozenset(folder for _, folder, _ in REFERENCE_FILES)
-"""What `look_at_references` names a folder by that it could not list."""
+_SOME_SOURCE = "sources"
+"""Stands for what an embedder's source did not tell."""
+_UNLISTED = frozenset((*(folder for _, folder, _ in REFERENCE_FILES), _SOME_SOURCE))
+"""What stands among unread sources for those whose names nobody knows."""
+
+# How many guests it takes for reader processes to be worth while, and how many of them one is asked for at a time.
+_MANY = 2000
+_ASKED = 250
 
 
 class ReferenceSource(Protocol):
@@ -49,11 +64,14 @@ class ReferenceSource(Protocol):
 class Collected:
     """All references."""
 
-    references: tuple[Reference, ...]
+    references: ReferenceIndex
+    """The very same object where nothing has changed since they were last collected."""
     unreadable: tuple[tuple[str, str], ...]
     """Paths (or names of sources) that exist but could not be read, and why."""
     unread_sources: frozenset[str]
     remembered: Mapping[tuple[str, str], Remembered]
+    unseen_tags: frozenset[tuple[str, str]] = frozenset()
+    """By repository and tag: of whose links a plan needs to know when they were made."""
     is_remembered: bool = True
     """Whether that is on record, to be known after a restart."""
 
@@ -93,6 +111,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
         filesystem: Filesystem,
         data_fd: int,
         threads: Threads,
+        readers: Readers,
         sources: Sequence[ReferenceSource],
         *,
         read_files: bool,
@@ -101,9 +120,17 @@ class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
+        self._readers = readers
         self._sources = tuple(sources)
         self._read_files = read_files
-        self._known: Mapping[str, ReferenceFile] = {}
+        self._files = _Files(NOTHING_KNOWN)
+        self._own: tuple[Reference, ...] = ()
+        self._all = self._files.index
+        """The references of the files and of the embedder's sources."""
+        self._unseen: (
+            tuple[ReferenceIndex, Mapping[tuple[str, str], Remembered], frozenset[tuple[str, str]]] | None
+        ) = None
+        """Tags not seen yet, and what they were looked for in."""
         self._remembered: Mapping[tuple[str, str], Remembered] | None = None
         self._is_saved = True
         self._written: Mapping[tuple[str, str], Remembered] | None = None
@@ -142,62 +169,131 @@ class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
                 assert_never(request)
 
     async def _collect(self) -> Collected:
-        if self._remembered is None:
-            loaded = await self._threads.run(load_remembered, self._filesystem, self._data_fd)
-            # Another request may have been quicker, and have remembered more since.
-            if self._remembered is None:
-                self._remembered = self._written = loaded
-        remembered = self._remembered
-        files = await self._look() if self._read_files else {}
-        references = [reference for file in files.values() for reference in file.references]
-        unreadable = [(file.path, file.problem) for file in files.values() if file.problem is not None]
-        unread_sources = {name for name, file in files.items() if file.problem is not None}
-        is_complete = not unread_sources.intersection(_FOLDERS)
-        for source in self._sources:
-            try:
-                references.extend(_checked(await source.references()))
-            except Exception as error:  # noqa: BLE001 - an embedder's source: whatever is wrong, nothing is deleted
-                unreadable.append((type(source).__name__, f"{type(error).__name__}: {error}"))
-                is_complete = False
-        if not is_complete:
+        remembered = await self._recall()
+        references, unreadable, unread_sources = await self._gather()
+        if unreadable and not unread_sources.isdisjoint(_UNLISTED):
             # Nobody knows the names of what was not listed, so whatever is missing counts as not read.
             unread_sources |= {name for name, _ in remembered} - {
                 reference.source for reference in references
             }
         return Collected(
-            references=tuple(references),
-            unreadable=tuple(sorted(unreadable)),
-            unread_sources=frozenset(unread_sources),
+            references=references,
+            unreadable=unreadable,
+            unread_sources=unread_sources,
             remembered=remembered,
+            unseen_tags=await self._find_unseen_tags(references, remembered),
             is_remembered=remembered == self._written,
         )
 
-    async def _look(self) -> Mapping[str, ReferenceFile]:
+    async def _find_unseen_tags(
+        self, references: ReferenceIndex, remembered: Mapping[tuple[str, str], Remembered]
+    ) -> frozenset[tuple[str, str]]:
+        if self._unseen is None or self._unseen[0] is not references or self._unseen[1] is not remembered:
+            tags = await self._threads.run(frozenset, unseen_tags(references, remembered))
+            self._unseen = references, remembered, tags
+        return self._unseen[2]
+
+    async def _gather(self) -> tuple[ReferenceIndex, tuple[tuple[str, str], ...], frozenset[str]]:
+        """Ask everybody; also tells what could not be read and why, and the names of such sources."""
+        files = await self._look() if self._read_files else self._files
+        own, faults = await self._ask_sources()
+        # The same objects where nothing is new: what rests on them then stands.
+        if files is not self._files or own != self._own:
+            self._files, self._own = files, own
+            self._all = files.index.changed((), own) if own else files.index
+        if not faults:
+            return self._all, files.unreadable, files.unread_sources
+        return (
+            self._all,
+            tuple(sorted([*files.unreadable, *faults])),
+            files.unread_sources | {_SOME_SOURCE},
+        )
+
+    async def _recall(self) -> Mapping[tuple[str, str], Remembered]:
+        """Tell what tags have pointed to."""
+        if self._remembered is None:
+            loaded = await self._threads.run(load_remembered, self._filesystem, self._data_fd)
+            # Another request may have been quicker, and have remembered more since.
+            if self._remembered is None:
+                self._remembered = self._written = loaded
+        return self._remembered
+
+    async def _ask_sources(self) -> tuple[tuple[Reference, ...], list[tuple[str, str]]]:
+        """Ask the embedder's sources; also tells which could not answer, and why."""
+        references: list[Reference] = []
+        faults: list[tuple[str, str]] = []
+        for source in self._sources:
+            try:
+                references += _checked(await source.references())
+            except Exception as error:  # noqa: BLE001 - an embedder's source: whatever is wrong, nothing is deleted
+                faults.append((type(source).__name__, f"{type(error).__name__}: {error}"))
+        return tuple(references), faults
+
+    async def _look(self) -> "_Files":
         """Look at all files, and again at those that may only have been torn."""
-        files = await self._threads.run(look_at_references, self._filesystem, self._data_fd, self._known)
+        known = self._files
+        if not known.is_indexed:
+            known = _Files(ReferenceLook(await self._read_ahead()))
+        look = await self._look_once(known.look)
+        files = await self._threads.run(known.renew, look)
         for _ in range(_TORN_RETRIES):
-            if all(file.problem is None for file in files.values()):
+            if not files.unreadable:
                 break
             await anyio.sleep(_TORN_PAUSE)
-            files = await self._threads.run(look_at_references, self._filesystem, self._data_fd, files)
-        self._known = files
+            look = await self._look_once(files.look)
+            files = await self._threads.run(files.renew, look)
         return files
 
+    async def _look_once(self, known: ReferenceLook) -> ReferenceLook:
+        return await self._threads.run(
+            look_at_references, self._filesystem, self._data_fd, known, self._threads.pause
+        )
+
+    async def _read_ahead(self) -> Mapping[str, ReferenceFile]:
+        """Have many files read by processes; what they held is checked like everything that is known."""
+        found: dict[str, ReferenceFile] = {}
+        if not self._readers.are_offered:
+            return found
+        listed = await self._threads.run(list_guests, self._filesystem, self._data_fd)
+        # A name that is no text cannot be told to a process.
+        waiting = [source for source in listed if source.isascii()]
+        if len(waiting) < _MANY:
+            return found
+
+        async def read_on() -> None:
+            while waiting:
+                asked = waiting[-_ASKED:]
+                del waiting[-_ASKED:]
+                answer = await self._readers.read(Kind.REFERENCES, asked, understand_references)
+                found.update(answer or {})
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(self._readers.lanes):
+                tasks.start_soon(read_on)
+        return found
+
     async def _look_again(self, keys: frozenset[Key]) -> Protected:
-        collected = await self._collect()
+        remembered = await self._recall()
+        references, unreadable, _ = await self._gather()
+        arguments = keys, references, remembered
         try:
-            protected, is_complete = await self._threads.run(self._protected, keys, collected)
+            protected, is_complete = await self._threads.run(self._protected, *arguments)
             if not is_complete:
                 await anyio.sleep(_TORN_PAUSE)
-                again, _ = await self._threads.run(self._protected, keys, collected)
+                again, _ = await self._threads.run(self._protected, *arguments)
                 protected |= again
         except OSError as error:
             # Where a tag cannot be read, each image may be the one that it points to.
             fault = IMAGES, error.strerror or str(error)
-            return Protected(keys, (*collected.unreadable, fault))
-        return Protected(protected, collected.unreadable)
+            return Protected(keys, (*unreadable, fault))
+        return Protected(protected, unreadable)
 
-    def _protected(self, keys: frozenset[Key], collected: Collected) -> tuple[frozenset[Key], bool]:
+    def _protected(
+        self,
+        keys: frozenset[Key],
+        references: ReferenceIndex,
+        remembered: Mapping[tuple[str, str], Remembered],
+    ) -> tuple[frozenset[Key], bool]:
         """Resolve the references against an inventory of nothing but these images, with their tags as they are now.
 
         Also tells whether every tag that is named was there: hypeman moves a tag by removing and making its link,
@@ -207,19 +303,19 @@ class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
         for name, digest in keys:
             digests.setdefault(name, {})[digest] = Image(digest, "ready")
         tags: dict[str, dict[str, str]] = {name: {} for name in digests}
-        references = [
-            reference for reference in collected.references if _names_one_of(reference, digests.keys())
-        ]
+        groups = {name: references.by_repository.get(name, ()) for name in digests}
         with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
-            named = {(name, tag) for name, tag in named_tags(references) if name in tags}
+            named = {
+                (name, tag) for group in groups.values() for name, tag in named_tags(group) if name in tags
+            }
             for name, tag in named:
                 target = resolve_tag(self._filesystem, images_fd, name, tag)
                 if target is not None:
                     tags[name][tag] = target
         inventory = Inventory(
             repositories={name: Repository(name, images, tags[name]) for name, images in digests.items()},
-            references=references,
-            remembered=collected.remembered,
+            references=ReferenceIndex((), groups),
+            remembered=remembered,
         )
         is_complete = sum(map(len, tags.values())) == len(named)
         return frozenset(protect(inventory).sources), is_complete
@@ -232,12 +328,43 @@ class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
             self._written = remembered
 
 
-def _names_one_of(reference: Reference, repositories: Iterable[str]) -> bool:
-    return any(
-        parsed(text).repository in repositories
-        for text in (reference.image, reference.resolved_image)
-        if text
-    )
+@attrs.frozen(eq=False)
+class _Files:
+    """What a look at the files came to."""
+
+    look: ReferenceLook
+    is_indexed: bool = False
+    """Whether the index holds what the look found; else it is empty."""
+    index: ReferenceIndex = attrs.field(factory=lambda: ReferenceIndex((), {}))
+    unreadable: tuple[tuple[str, str], ...] = ()
+    unread_sources: frozenset[str] = frozenset()
+
+    def renew(self, look: ReferenceLook) -> "_Files":
+        """Say what a later look comes to; only what is new in it is worked through."""
+        before, after = self.look.files, look.files
+        if after is before and self.is_indexed:
+            return self if look is self.look else attrs.evolve(self, look=look)
+        indexed = before if self.is_indexed else {}
+        gone = [
+            reference
+            for source, file in indexed.items()
+            if after.get(source) is not file
+            for reference in file.references
+        ]
+        come = [
+            reference
+            for source, file in after.items()
+            if indexed.get(source) is not file
+            for reference in file.references
+        ]
+        problems = {source: file for source, file in after.items() if file.problem is not None}
+        return _Files(
+            look,
+            is_indexed=True,
+            index=self.index.changed(gone, come),
+            unreadable=tuple(sorted((file.path, file.problem or "") for file in problems.values())),
+            unread_sources=frozenset(problems),
+        )
 
 
 def _checked(references: Iterable[Reference]) -> list[Reference]:

@@ -3,20 +3,29 @@
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
+import anyio
 import attrs
 
 from hmret.actors.mailbox import Actor, Request
+from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
+from hmret.actors.walking import Walk
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.folder_cache import FolderCache
 from hmret.disk.folders import opened, step_into
-from hmret.disk.image_scan import FolderScan, link_time, look_at_image, resolve_tag, scan_folder
+from hmret.disk.image_scan import (
+    FolderScan,
+    link_time,
+    look_again,
+    look_at_image,
+    resolve_tag,
+    scan_folder,
+)
 from hmret.disk.layout import IMAGES
+from hmret.disk.reading import Kind, read_images, understand_images
 from hmret.model.images import Image, Key, Repository
 
 __all__ = ["LinkTimes", "LookAt", "ResolveTag", "Scan", "ScanResult", "Scanner"]
-
-# Images read in one thread hop: some 5 ms of work, so that a stop need not wait longer.
-_BATCH = 500
 
 Tag = tuple[str, str]
 """A repository and a tag in it."""
@@ -24,7 +33,7 @@ Tag = tuple[str, str]
 
 @attrs.frozen
 class ScanResult:
-    """All of `images/`."""
+    """All of `images/`; what has not changed since the scan before is the very same object."""
 
     repositories: Mapping[str, Repository]
     unlisted: tuple[tuple[str, str], ...]
@@ -32,6 +41,8 @@ class ScanResult:
     newer_layout: tuple[str, ...]
     is_absent: bool
     """Whether there is no `images/` at all, perhaps because its disk is not mounted."""
+    images: int
+    """How many images there are."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -63,11 +74,15 @@ class LinkTimes(Request[Mapping[Tag, int]]):
 class Scanner(Actor[Scan | LookAt | ResolveTag | LinkTimes]):
     """The scanner actor."""
 
-    def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
+    def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads, readers: Readers) -> None:
         super().__init__()
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
+        self._readers = readers
+        self._cache: FolderCache[FolderScan] = FolderCache(filesystem)
+        self._scanning = anyio.Lock()
+        self._last: ScanResult | None = None
         self.images_seen = 0
         """How many images the scan that runs, or the last one, has come to."""
 
@@ -106,40 +121,39 @@ class Scanner(Actor[Scan | LookAt | ResolveTag | LinkTimes]):
                 assert_never(request)
 
     async def _scan(self) -> ScanResult:
-        self.images_seen = 0
-        repositories: dict[str, Repository] = {}
-        unlisted: list[tuple[str, str]] = []
-        newer: list[str] = []
-        folders = [""]
-        is_absent = False
-        while folders:
-            for found in await self._threads.run(self._scan_batch, folders):
-                newer.extend(found.newer_layout)
-                if isinstance(found.error, FileNotFoundError):
-                    is_absent = True
-                elif found.error is not None:
-                    unlisted.append((found.path, found.error.strerror or str(found.error)))
-                if found.repository is not None:
-                    repositories[found.path] = found.repository
-                    self.images_seen += len(found.repository.images)
-        return ScanResult(repositories, tuple(sorted(unlisted)), tuple(newer), is_absent)
+        # One look at a time goes through the cache.
+        async with self._scanning:
+            self.images_seen = 0
+            walk = Walk(
+                self._cache,
+                self._threads,
+                self._readers,
+                Kind.IMAGES,
+                self._look,
+                understand_images,
+                _images_in,
+                self._count,
+            )
+            folders, is_new = await walk.run()
+            if is_new or self._last is None:
+                self._last = await self._threads.run(_put_together, folders)
+            self.images_seen = self._last.images
+            return self._last
 
-    def _scan_batch(self, folders: list[str]) -> list[FolderScan]:
-        """Take folders off the list and read them and what is in them, until a batch is read or none is left."""
-        try:
-            images_fd = step_into(self._filesystem, self._data_fd, IMAGES)
-        except OSError as error:
-            folders.clear()
-            return [FolderScan("", error=error)]
-        found: list[FolderScan] = []
-        images = 0
-        with opened(self._filesystem, images_fd):
-            while folders and images < _BATCH:
-                found.append(scan_folder(self._filesystem, images_fd, folders.pop()))
-                folders.extend(found[-1].subfolders)
-                repository = found[-1].repository
-                images += 1 if repository is None else len(repository.images) + 1
-        return found
+    def _look(self, paths: list[str]) -> tuple[list[FolderScan], list[str]]:
+        return read_images(self._filesystem, self._data_fd, paths, self._look_at_folder)
+
+    def _count(self, images: int) -> None:
+        self.images_seen += images
+
+    def _look_at_folder(self, images_fd: int, path: str) -> FolderScan:
+        self._threads.pause()
+        known = self._cache.still(images_fd, path)
+        if known is not None:
+            return look_again(self._filesystem, images_fd, known)
+        return scan_folder(
+            self._filesystem, images_fd, path, self._cache.known_in_part(path), self._threads.pause
+        )
 
     def _look_at(self, key: Key) -> Image | None:
         try:
@@ -162,3 +176,24 @@ class Scanner(Actor[Scan | LookAt | ResolveTag | LinkTimes]):
         except (FileNotFoundError, NotADirectoryError):
             return {}
         return {tag: moment for tag, moment in times.items() if moment is not None}
+
+
+def _images_in(folder: FolderScan) -> int:
+    return 0 if folder.repository is None else len(folder.repository.images)
+
+
+def _put_together(folders: Mapping[str, FolderScan]) -> ScanResult:
+    repositories: dict[str, Repository] = {}
+    unlisted: list[tuple[str, str]] = []
+    newer: list[str] = []
+    is_absent = False
+    for path, folder in folders.items():
+        newer.extend(folder.newer_layout)
+        if isinstance(folder.error, FileNotFoundError):
+            is_absent = True
+        elif folder.error is not None:
+            unlisted.append((path, folder.error.strerror or str(folder.error)))
+        if folder.repository is not None:
+            repositories[path] = folder.repository
+    images = sum(len(repository.images) for repository in repositories.values())
+    return ScanResult(repositories, tuple(sorted(unlisted)), tuple(newer), is_absent, images)

@@ -3,16 +3,21 @@
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
+import anyio
 import attrs
 
 from hmret.actors.mailbox import Actor, Request
+from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
+from hmret.actors.walking import Walk
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened, step_into
+from hmret.disk.folder_cache import FolderCache
 from hmret.disk.layout import RETENTION, hex_of
 from hmret.disk.own_files import load_clock_record, save_clock_record
+from hmret.disk.reading import Kind, read_states, understand_states
 from hmret.disk.state_files import StateFolder, clear_state, remove_strays, scan_states, write_states
 from hmret.model.clock_watch import ClockRecord
+from hmret.model.grouping import Timers
 from hmret.model.images import Key
 
 __all__ = [
@@ -27,7 +32,7 @@ __all__ = [
     "StatesLoaded",
 ]
 
-# States handled in one thread hop: a few milliseconds of work.
+# States removed in one thread hop: a few milliseconds of work.
 _BATCH = 250
 
 
@@ -42,9 +47,9 @@ class StateFault:
 
 @attrs.frozen
 class StatesLoaded:
-    """All states."""
+    """All states; what has not changed since they were last loaded is the very same object."""
 
-    states: Mapping[Key, int | None]
+    states: Timers
     corrupt: tuple[tuple[str, str], ...]
     """Paths of states that could not be read, and why."""
     strays: tuple[str, ...] = ()
@@ -94,11 +99,15 @@ class SaveClock(Request[None]):
 class StateKeeper(Actor[LoadStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock]):
     """The state keeper actor."""
 
-    def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
+    def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads, readers: Readers) -> None:
         super().__init__()
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
+        self._readers = readers
+        self._cache: FolderCache[StateFolder] = FolderCache(filesystem)
+        self._loading = anyio.Lock()
+        self._last: StatesLoaded | None = None
 
     async def run(self) -> None:
         """Serve until closed."""
@@ -161,35 +170,29 @@ class StateKeeper(Actor[LoadStates | Mark | Clear | RemoveStrays | LoadClock | S
                 assert_never(request)
 
     async def _load(self) -> StatesLoaded:
-        states: dict[Key, int | None] = {}
-        corrupt: list[tuple[str, str]] = []
-        strays: list[str] = []
-        folders = [""]
-        while folders:
-            for found in await self._threads.run(self._load_batch, folders):
-                states.update(found.states)
-                corrupt.extend(found.corrupt)
-                strays.extend(found.strays)
-        return StatesLoaded(states, tuple(sorted(corrupt)), tuple(sorted(strays)))
+        # One look at a time goes through the cache.
+        async with self._loading:
+            walk = Walk(
+                self._cache,
+                self._threads,
+                self._readers,
+                Kind.STATES,
+                self._look,
+                understand_states,
+                _states_in,
+            )
+            folders, is_new = await walk.run()
+            if is_new or self._last is None:
+                self._last = await self._threads.run(_put_together, folders)
+            return self._last
 
-    def _load_batch(self, folders: list[str]) -> list[StateFolder]:
-        """Take folders off the list and read them and what is in them, until a batch is read or none is left."""
-        try:
-            retention_fd = step_into(self._filesystem, self._data_fd, RETENTION)
-        except FileNotFoundError:
-            folders.clear()
-            return []
-        except OSError as error:
-            folders.clear()
-            return [StateFolder(corrupt=((RETENTION, error.strerror or str(error)),))]
-        batch: list[StateFolder] = []
-        states = 0
-        with opened(self._filesystem, retention_fd):
-            while folders and states < _BATCH:
-                batch.append(scan_states(self._filesystem, retention_fd, folders.pop()))
-                folders.extend(batch[-1].subfolders)
-                states += len(batch[-1].states) + 1
-        return batch
+    def _look(self, paths: list[str]) -> tuple[list[StateFolder], list[str]]:
+        return read_states(self._filesystem, self._data_fd, paths, self._look_at_folder)
+
+    def _look_at_folder(self, retention_fd: int, path: str) -> StateFolder:
+        self._threads.pause()
+        known = self._cache.still(retention_fd, path)
+        return known or scan_states(self._filesystem, retention_fd, path, self._threads.pause)
 
     async def _mark(self, request: Mark) -> tuple[StateFault, ...]:
         failed = await self._threads.run(
@@ -221,3 +224,17 @@ class StateKeeper(Actor[LoadStates | Mark | Clear | RemoveStrays | LoadClock | S
 def _fault(key: Key, error: OSError) -> StateFault:
     repository, digest = key
     return StateFault(key, f"{RETENTION}/{repository}/{hex_of(digest)}.json", error.strerror or str(error))
+
+
+def _states_in(folder: StateFolder) -> int:
+    return len(folder.timers)
+
+
+def _put_together(folders: Mapping[str, StateFolder]) -> StatesLoaded:
+    corrupt: list[tuple[str, str]] = []
+    strays: list[str] = []
+    for folder in folders.values():
+        corrupt.extend(folder.corrupt)
+        strays.extend(folder.strays)
+    timers = {path: folder.timers for path, folder in folders.items() if folder.timers}
+    return StatesLoaded(Timers(timers), tuple(sorted(corrupt)), tuple(sorted(strays)))

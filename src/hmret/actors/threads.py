@@ -1,5 +1,7 @@
 """Where blocking work is done: worker threads of our own, so that an embedder's are never used up."""
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar, TypeVarTuple
 
@@ -7,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-__all__ = ["InlineThreads", "Threads", "WorkerThreads"]
+__all__ = ["InlineThreads", "Pace", "Threads", "WorkerThreads"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -17,8 +19,40 @@ Ts = TypeVarTuple("Ts")
 _THREADS = 8
 
 
+# Long enough to lose little by resting, short enough that nobody feels it.
+_WORK_SECONDS = 0.001
+_REST_SECONDS = 0.00005
+
+
+class _Since(threading.local):
+    seconds = 0.0
+
+
+class Pace:
+    """Has a thread that works through much in small steps give way to the others, now and then.
+
+    A thread that makes one short system call after the other hardly lets anybody else in: it takes the interpreter's
+    lock back before those who wait for it have woken up, and each time they begin to wait anew. So it really rests, for
+    a moment after each millisecond: an event loop in the same process then waits for that long at most.
+    """
+
+    def __init__(self) -> None:
+        self._since = _Since()
+
+    def __call__(self) -> None:
+        """Rest, if this thread has worked for long enough."""
+        if time.perf_counter() - self._since.seconds > _WORK_SECONDS:
+            time.sleep(_REST_SECONDS)
+            self._since.seconds = time.perf_counter()
+
+
 class Threads(Protocol):
     """Runs blocking functions; a function that was started is always waited for, also when the caller is cancelled."""
+
+    @property
+    def pause(self) -> Callable[[], None]:
+        """What such a function calls between its steps, so that others are not held up."""
+        ...
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Run a function and return what it returns."""
@@ -30,6 +64,7 @@ class WorkerThreads:
 
     def __init__(self, limit: int = _THREADS) -> None:
         self._limit = limit
+        self.pause = Pace()
         self._limiter: anyio.CapacityLimiter | None = None
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
@@ -40,6 +75,10 @@ class WorkerThreads:
 
 class InlineThreads:
     """Runs them on the spot: for disks in memory, under a clock that must not run ahead of a thread."""
+
+    @staticmethod
+    def pause() -> None:
+        """Go on: there is nobody to give way to."""
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         await anyio.lowlevel.checkpoint()

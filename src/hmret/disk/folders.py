@@ -8,7 +8,9 @@ from contextlib import contextmanager, suppress
 from hmret.disk.filesystem import Filesystem
 
 __all__ = [
+    "CHUNK",
     "LARGEST_FILE",
+    "READ",
     "let_go",
     "make_folders",
     "open_folder",
@@ -23,10 +25,12 @@ __all__ = [
 LARGEST_FILE = 16 * 1024 * 1024
 """Bytes; no metadata comes near it, and reading something larger would only cost memory."""
 
-_CHUNK = 64 * 1024
+CHUNK = 16 * 1024
+"""Bytes that are read in one call: nearly always the whole file."""
 _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-# A pipe in the place of a file must not make the reader wait.
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+_FOLLOW = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+READ = _FOLLOW | os.O_NOFOLLOW
+"""Flags to open a file with, to read it: a pipe in its place does not make the reader wait, a link is refused."""
 
 
 @contextmanager
@@ -40,8 +44,10 @@ def opened(filesystem: Filesystem, fd: int) -> Iterator[int]:
 
 def let_go(filesystem: Filesystem, fd: int) -> None:
     """Close a descriptor that nothing was written through: whatever `close` says, it is gone."""
-    with suppress(OSError):
+    try:
         filesystem.close(fd)
+    except OSError:
+        return
 
 
 def open_folder(filesystem: Filesystem, path: str, dir_fd: int | None = None) -> int:
@@ -102,15 +108,18 @@ def read_file(filesystem: Filesystem, path: str, dir_fd: int, *, follow: bool = 
     Raises:
         OSError: as `open` and `read`; EFBIG beyond `LARGEST_FILE`.
     """
-    flags = _READ if follow else _READ | os.O_NOFOLLOW
-    with opened(filesystem, filesystem.open(path, flags, dir_fd=dir_fd)) as fd:
+    flags = _FOLLOW if follow else READ
+    fd = filesystem.open(path, flags, dir_fd=dir_fd)
+    try:
         return read_open_file(filesystem, fd)
+    finally:
+        let_go(filesystem, fd)
 
 
 def read_open_file(filesystem: Filesystem, fd: int) -> bytes:
     """Read an open file from where it stands to its end."""
-    content = filesystem.read(fd, _CHUNK)
-    while more := filesystem.read(fd, _CHUNK) if content else b"":
+    content = filesystem.read(fd, CHUNK)
+    while more := filesystem.read(fd, CHUNK) if content else b"":
         content += more
         if len(content) > LARGEST_FILE:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))

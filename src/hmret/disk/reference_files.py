@@ -1,26 +1,30 @@
 """Reading what guests and snapshots refer to, again only where a file has changed.
 
-A file that cannot be read is remembered as unreadable, never as holding no reference. A file that changed less
-than two seconds before it was looked at is looked at again next time: within the granularity of its time stamp
-it may have changed once more.
+A file that cannot be read is remembered as unreadable, never as holding no reference.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
 from hmret.disk.documents import UnreadableError, read_guest, read_snapshot
-from hmret.disk.filesystem import Filesystem, Stat
+from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, read_file
 from hmret.disk.layout import REFERENCE_FILES
+from hmret.disk.signatures import Signature, settled
 from hmret.model.images import Reference
-from hmret.model.times import SECOND
 
-__all__ = ["ReferenceFile", "look_at_references"]
+__all__ = [
+    "NOTHING_KNOWN",
+    "ReferenceFile",
+    "ReferenceLook",
+    "list_guests",
+    "look_at_references",
+    "read_reference_files",
+]
 
 _LIST = os.O_RDONLY | os.O_DIRECTORY
-_SETTLING_NS = 2 * SECOND
 
 _READERS: Mapping[str, Callable[[bytes, str], tuple[Reference, ...]]] = {
     "instance": read_guest,
@@ -37,69 +41,152 @@ class ReferenceFile:
     references: tuple[Reference, ...] = ()
     problem: str | None = None
     """Why it could not be read; None: it could."""
-    signature: tuple[int, ...] | None = None
+    signature: Signature | None = None
     """What `stat` must still say for this to be true; None: look again in any case."""
 
 
-def look_at_references(
-    filesystem: Filesystem, data_fd: int, known: Mapping[str, ReferenceFile]
-) -> dict[str, ReferenceFile]:
-    """Look at every guest and snapshot; returns what each holds, by source (`instance/ID`, `snapshot/ID`).
+@attrs.frozen
+class _Listing:
+    """The names in the folder of all guests, or of all snapshots."""
 
-    `known` is what the last look returned: files whose `stat` has not changed are not read again. A guest's folder
+    signature: Signature | None
+    names: tuple[str, ...]
+
+
+@attrs.frozen
+class ReferenceLook:
+    """What one look at all guests and snapshots found. A look that finds nothing new returns the one before it."""
+
+    files: Mapping[str, ReferenceFile]
+    """By source: `instance/ID`, `snapshot/ID`; or by the name of a folder that could not be listed."""
+    listings: Mapping[str, _Listing] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+NOTHING_KNOWN = ReferenceLook({})
+
+
+def list_guests(filesystem: Filesystem, data_fd: int) -> list[str]:
+    """List the guests and snapshots, by source, as far as that can be told."""
+    sources: list[str] = []
+    for kind, folder, _ in REFERENCE_FILES:
+        try:
+            with opened(filesystem, filesystem.open(folder, _LIST, dir_fd=data_fd)) as fd:
+                sources.extend(f"{kind}/{name}" for name in _names(filesystem, fd))
+        except OSError:
+            continue
+    return sources
+
+
+def read_reference_files(
+    filesystem: Filesystem, data_fd: int, sources: Iterable[str]
+) -> dict[str, ReferenceFile]:
+    """Read the files of some guests and snapshots; returns by source what each held, without those that are absent."""
+    chosen = set(sources)
+    found: dict[str, ReferenceFile] = {}
+    for kind, folder, file_name in REFERENCE_FILES:
+        names = [source.removeprefix(f"{kind}/") for source in chosen if source.startswith(f"{kind}/")]
+        if not names:
+            continue
+        with opened(filesystem, filesystem.open(folder, _LIST, dir_fd=data_fd)) as fd:
+            for name in names:
+                file = _read(filesystem, fd, (kind, folder, name, file_name))
+                if file is not None:
+                    found[f"{kind}/{name}"] = file
+    return found
+
+
+def look_at_references(
+    filesystem: Filesystem,
+    data_fd: int,
+    known: ReferenceLook = NOTHING_KNOWN,
+    pause: Callable[[], None] = lambda: None,
+) -> ReferenceLook:
+    """Look at every guest and snapshot.
+
+    `known` is what the last look returned: a file whose `stat` has not changed is not read again. A guest's folder
     without metadata is a guest being made and is left out; so is one that has gone.
     """
-    found: dict[str, ReferenceFile] = {}
+    files: dict[str, ReferenceFile] = {}
+    listings: dict[str, _Listing] = {}
     for kind, folder, file_name in REFERENCE_FILES:
         try:
             folder_fd = filesystem.open(folder, _LIST, dir_fd=data_fd)
         except OSError as error:
             if not (isinstance(error, FileNotFoundError) and _is_absent(filesystem, folder, data_fd)):
-                found[folder] = ReferenceFile(folder, problem=_fault(error))
+                files[folder] = ReferenceFile(folder, problem=_fault(error))
             continue
         with opened(filesystem, folder_fd):
             try:
-                with filesystem.scandir(folder_fd) as entries:
-                    names = [entry.name for entry in entries]
+                listing = _list(filesystem, folder_fd, known.listings.get(folder))
             except OSError as error:
-                found[folder] = ReferenceFile(folder, problem=_fault(error))
+                files[folder] = ReferenceFile(folder, problem=_fault(error))
                 continue
-            for name in names:
+            listings[folder] = listing
+            for name in listing.names:
                 source = f"{kind}/{name}"
-                path = f"{folder}/{name}/{file_name}"
-                file = _look_at_file(filesystem, folder_fd, path, source, known.get(source))
+                file = known.files.get(source)
+                if file is None or not _is_same(filesystem, folder_fd, f"{name}/{file_name}", file):
+                    file = _read(filesystem, folder_fd, (kind, folder, name, file_name))
                 if file is not None:
-                    found[source] = file
-    return found
+                    files[source] = file
+                pause()
+    is_new = len(files) != len(known.files) or any(
+        known.files.get(source) is not file for source, file in files.items()
+    )
+    return ReferenceLook(files if is_new else known.files, listings)
 
 
-def _look_at_file(
-    filesystem: Filesystem, folder_fd: int, path: str, source: str, known: ReferenceFile | None
-) -> ReferenceFile | None:
-    name = path.partition("/")[2]
+def _names(filesystem: Filesystem, fd: int) -> tuple[str, ...]:
+    with filesystem.scandir(fd) as entries:
+        return tuple(entry.name for entry in entries)
+
+
+def _list(filesystem: Filesystem, fd: int, known: _Listing | None) -> _Listing:
+    """List an open folder, unless its signature says that it holds the names that are known."""
+    looked_ns = filesystem.now_ns()
+    signature = settled(filesystem.fstat(fd), looked_ns)
+    if known is not None and signature is not None and known.signature == signature:
+        return known
+    return _Listing(signature, _names(filesystem, fd))
+
+
+def _is_same(filesystem: Filesystem, folder_fd: int, name: str, file: ReferenceFile) -> bool:
+    """Tell whether a file is still what was read."""
+    signature = file.signature
+    if signature is None:
+        return False
+    try:
+        found = filesystem.stat(name, dir_fd=folder_fd)
+    except OSError:
+        return False
+    return (
+        found.st_mtime_ns == signature[3]
+        and found.st_ctime_ns == signature[4]
+        and found.st_size == signature[2]
+        and found.st_ino == signature[1]
+        and found.st_dev == signature[0]
+    )
+
+
+def _read(filesystem: Filesystem, folder_fd: int, where: tuple[str, str, str, str]) -> ReferenceFile | None:
+    """Read the file of a guest or snapshot, told by kind, folder, name and file name; None where it is absent."""
+    kind, folder, name, file_name = where
+    path, relative = f"{folder}/{name}/{file_name}", f"{name}/{file_name}"
     looked_ns = filesystem.now_ns()
     try:
-        signature = _signature(filesystem.stat(name, dir_fd=folder_fd), looked_ns)
-        if known is not None and signature is not None and known.signature == signature:
-            return known
-        content = read_file(filesystem, name, folder_fd, follow=True)
-        references = _READERS[source.partition("/")[0]](content, source)
+        # Before it is read: what is written after this has another signature.
+        signature = settled(filesystem.stat(relative, dir_fd=folder_fd), looked_ns)
+        content = read_file(filesystem, relative, folder_fd, follow=True)
+        references = _READERS[kind](content, f"{kind}/{name}")
     except NotADirectoryError:
         return None
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and _is_absent(filesystem, name, folder_fd):
+        if isinstance(error, FileNotFoundError) and _is_absent(filesystem, relative, folder_fd):
             return None
         return ReferenceFile(path, problem=_fault(error))
     except UnreadableError as error:
         return ReferenceFile(path, problem=str(error))
     return ReferenceFile(path, references, signature=signature)
-
-
-def _signature(found: Stat, looked_ns: int) -> tuple[int, ...] | None:
-    """Make what tells a file's next version from this one; None where its last change is too fresh to tell."""
-    if max(found.st_mtime_ns, found.st_ctime_ns) > looked_ns - _SETTLING_NS:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _is_absent(filesystem: Filesystem, path: str, dir_fd: int) -> bool:

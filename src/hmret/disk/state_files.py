@@ -2,7 +2,7 @@
 
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import attrs
@@ -10,6 +10,9 @@ import attrs
 from hmret.disk.documents import UnreadableError, encode_state, read_state
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import (
+    CHUNK,
+    READ,
+    let_go,
     make_folders,
     open_folder,
     opened,
@@ -19,12 +22,14 @@ from hmret.disk.folders import (
     write_file,
 )
 from hmret.disk.layout import FOLDER_NAME, RETENTION, digest_of, hex_of
+from hmret.disk.signatures import Signature, settled
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 
 __all__ = ["StateFolder", "clear_state", "look_at_state", "remove_strays", "scan_states", "write_states"]
 
-_STATE_NAME = re.compile(r"([0-9a-f]{64})\.json")
+_SUFFIX = ".json"
+_STATE_NAME = re.compile(r"[0-9a-f]{64}\.json")
 _STRAY_NAME = re.compile(r"[0-9a-f]{64}\.json\.tmp")
 # A state is written in far less; whatever is half-written after this has been given up.
 _STRAY_AGE_NS = 60 * SECOND
@@ -34,43 +39,60 @@ _STRAY_AGE_NS = 60 * SECOND
 class StateFolder:
     """What one folder below `image-retention/` holds."""
 
-    states: dict[Key, int | None] = attrs.field(factory=dict)
-    """`unused_since` in nanoseconds; None where it is not set or the file cannot be read."""
+    path: str
+    """Of the folder: the repository whose states these are."""
+    timers: Mapping[str, int | None] = attrs.field(factory=dict)
+    """`unused_since` in nanoseconds, by digest; None where it is not set or the file cannot be read."""
     subfolders: tuple[str, ...] = ()
     corrupt: tuple[tuple[str, str], ...] = ()
     """Paths of states that could not be read, and why."""
     strays: tuple[str, ...] = ()
     """Below `image-retention/`: half-written files and empty folders that a crash left behind."""
+    signature: Signature | None = attrs.field(default=None, eq=False)
+    """While the folder has it, no state has come or gone in it, nor been written anew; None: look again."""
 
 
-def scan_states(filesystem: Filesystem, retention_fd: int, path: str) -> StateFolder:
+def scan_states(
+    filesystem: Filesystem, retention_fd: int, path: str, pause: Callable[[], None] = lambda: None
+) -> StateFolder:
     """Read the states in one folder below `image-retention/` (`""`: that itself).
 
     A state that cannot be read counts as one that is not set: it restarts its own timer and stops nothing else.
     """
-    states: dict[Key, int | None] = {}
+    try:
+        with opened(filesystem, open_folder(filesystem, path or ".", retention_fd)) as fd:
+            return _scan_open_folder(filesystem, fd, path, pause)
+    except (FileNotFoundError, NotADirectoryError):
+        return StateFolder(path)
+    except OSError as error:
+        fault = f"{RETENTION}/{path}".rstrip("/"), error.strerror or str(error)
+        return StateFolder(path, corrupt=(fault,))
+
+
+def _scan_open_folder(filesystem: Filesystem, fd: int, path: str, pause: Callable[[], None]) -> StateFolder:
+    signature = settled(filesystem.fstat(fd), filesystem.now_ns())
+    timers: dict[str, int | None] = {}
     subfolders: list[str] = []
     corrupt: list[tuple[str, str]] = []
     strays: list[str] = []
-    try:
-        with opened(filesystem, open_folder(filesystem, path or ".", retention_fd)) as fd:
-            with filesystem.scandir(fd) as entries:
-                found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-            if not found and path and _is_stray(filesystem, fd, "."):
-                strays.append(path)
-            for name, is_folder in found:
-                match = _STATE_NAME.fullmatch(name)
-                if match is not None and not is_folder:
-                    _read_state(filesystem, fd, (path, digest_of(match[1])), states, corrupt)
-                elif is_folder and FOLDER_NAME.fullmatch(name):
-                    subfolders.append(f"{path}/{name}" if path else name)
-                elif _STRAY_NAME.fullmatch(name) and _is_stray(filesystem, fd, name):
-                    strays.append(f"{path}/{name}")
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        corrupt.append((f"{RETENTION}/{path}".rstrip("/"), error.strerror or str(error)))
-    return StateFolder(states, tuple(subfolders), tuple(corrupt), tuple(strays))
+    with filesystem.scandir(fd) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in found:
+        if not is_folder and _STATE_NAME.fullmatch(name):
+            _read_state(filesystem, fd, (path, digest_of(name.removesuffix(_SUFFIX))), timers, corrupt)
+        elif is_folder and FOLDER_NAME.fullmatch(name):
+            subfolders.append(f"{path}/{name}" if path else name)
+        elif _STRAY_NAME.fullmatch(name):
+            # It may become one, or go, by the mere passing of time.
+            signature = None
+            if _is_stray(filesystem, fd, name):
+                strays.append(f"{path}/{name}")
+        pause()
+    if not found and path:
+        signature = None
+        if _is_stray(filesystem, fd, "."):
+            strays.append(path)
+    return StateFolder(path, timers, tuple(subfolders), tuple(corrupt), tuple(strays), signature)
 
 
 def remove_strays(filesystem: Filesystem, data_fd: int, strays: Iterable[str]) -> None:
@@ -95,17 +117,26 @@ def _read_state(
     filesystem: Filesystem,
     fd: int,
     key: Key,
-    states: dict[Key, int | None],
+    timers: dict[str, int | None],
     corrupt: list[tuple[str, str]],
 ) -> None:
     repository, digest = key
-    name = f"{hex_of(digest)}.json"
+    name = hex_of(digest) + _SUFFIX
     try:
-        states[key] = read_state(read_file(filesystem, name, fd), repository, digest)
+        file_fd = filesystem.open(name, READ, dir_fd=fd)
+        try:
+            content = filesystem.read(file_fd, CHUNK)
+        finally:
+            let_go(filesystem, file_fd)
+        try:
+            timers[digest] = read_state(content, repository, digest)
+        except UnreadableError:
+            # The system may have cut that read short, and what is cut is no JSON object.
+            timers[digest] = read_state(read_file(filesystem, name, fd), repository, digest)
     except FileNotFoundError:
         return
     except (OSError, UnreadableError) as error:
-        states[key] = None
+        timers[digest] = None
         corrupt.append((f"{RETENTION}/{repository}/{name}", str(error)))
 
 

@@ -53,7 +53,8 @@ class Inspection:
             clock_fault=clock_fault,
             backing_off=self.sweeping.deleting.backoff.waiting(reading.boot_ns),
         )
-        return await overlook.decide(survey, datetime_of(reading.wall_ns) if at is None else at)
+        moment = datetime_of(reading.wall_ns) if at is None else at
+        return await overlook.decide(survey, moment, self.sweeping.last_plan)
 
     async def explain(self, image: str, digest: str | None = None) -> Verdict:
         """Tell what a sweep would do now with one image, and everything that holds against its deletion.

@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -18,6 +19,8 @@ import attrs
 from hmret.actors.deleter import Deleter
 from hmret.actors.journal_keeper import JournalKeeper
 from hmret.actors.locks import Lease, Locks
+from hmret.actors.mailbox import Actor
+from hmret.actors.readers import Readers
 from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
 from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
@@ -50,6 +53,13 @@ class _Actors:
     states: StateKeeper
     deleter: Deleter
     journal: JournalKeeper
+    readers: Readers
+
+    @property
+    def mailboxes(self) -> dict[str, Actor[Any]]:
+        """The actors by name."""
+        fields = attrs.asdict(self, recurse=False)
+        return {name: actor for name, actor in fields.items() if isinstance(actor, Actor)}
 
     def start(self, tasks: anyio.abc.TaskGroup) -> list[anyio.CancelScope]:
         """Start them, out of reach of whoever cancels the embedder: a sweep that is being stopped still needs them.
@@ -124,9 +134,8 @@ async def open_engine(
             await inspection.sweeping.tell_recovery(recovery, surroundings.clock.now_ns())
             schedule = Schedule(config, inspection.sweeping)
             tasks.start_soon(partial(schedule.run, periodic=scheduled))
-            mailboxes = {name: getattr(actors, name) for name in attrs.fields_dict(_Actors)}
             try:
-                yield Retention(inspection, actors.states, schedule, {"sweeps": schedule, **mailboxes})
+                yield Retention(inspection, actors.states, schedule, {"sweeps": schedule, **actors.mailboxes})
             finally:
                 actors.deleter.stop_early()
                 await schedule.stop()
@@ -190,13 +199,15 @@ def _make_actors(
     read_files: bool,
 ) -> _Actors:
     filesystem, threads = surroundings.filesystem, surroundings.threads
+    readers = Readers(threads, data_fd, surroundings.readers)
     return _Actors(
         locks=Locks(_tell_expiry),
-        scanner=Scanner(filesystem, data_fd, threads),
-        references=ReferenceCollector(filesystem, data_fd, threads, sources, read_files=read_files),
-        states=StateKeeper(filesystem, data_fd, threads),
+        scanner=Scanner(filesystem, data_fd, threads, readers),
+        references=ReferenceCollector(filesystem, data_fd, threads, readers, sources, read_files=read_files),
+        states=StateKeeper(filesystem, data_fd, threads, readers),
         deleter=Deleter(filesystem, data_fd, threads),
         journal=JournalKeeper(filesystem, data_fd, threads, _tell_journal_failure, enabled=config.journal),
+        readers=readers,
     )
 
 
@@ -229,7 +240,9 @@ async def _inspect(
     record = await actors.states.load_clock()
     _, clock_fault = watch_clock(record, surroundings.clock.read())
     await tasks.start(partial(leases.run, trusts_clock=clock_fault is None, keeps_record=not read_only))
-    overlook = Overlook(config, actors.scanner, actors.references, actors.states, surroundings.threads)
+    overlook = Overlook(
+        config, actors.scanner, actors.references, actors.states, surroundings.threads, actors.readers
+    )
     deleting = Deleting(overlook, actors.locks, actors.deleter)
     sweeping = Sweeping(overlook, deleting, leases, actors.journal, surroundings.clock, record)
     return Inspection(sweeping, actors.scanner)

@@ -7,6 +7,7 @@ import anyio
 import attrs
 
 from hmret.actors.locks import Lease
+from hmret.actors.readers import Readers
 from hmret.actors.reference_collector import Collected, ReferenceCollector
 from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper, StatesLoaded
@@ -18,7 +19,6 @@ from hmret.model.config import RetentionConfig
 from hmret.model.images import Cause, Inventory, Key, Suspension
 from hmret.model.planning import Plan, plan
 from hmret.model.policy import Policy
-from hmret.model.protection import named_tags
 
 __all__ = ["Overlook", "Survey"]
 
@@ -47,6 +47,7 @@ class Overlook:
     references: ReferenceCollector
     states: StateKeeper
     threads: Threads
+    readers: Readers
     policy: Policy = attrs.field(init=False)
 
     @policy.default
@@ -78,8 +79,11 @@ class Overlook:
                 collected = await self.references.collect()
         except ExceptionGroup as group:
             raise first_error(group) from None
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.readers.dismiss()
         scan, states = scans[0], loads[0]
-        link_times = await self.scanner.link_times(named_tags(collected.references, open_ended=True))
+        link_times = await self.scanner.link_times(collected.unseen_tags)
         ignoring = self.config.unreadable_references == "ignore"
         return Survey(
             inventory=Inventory(
@@ -101,9 +105,9 @@ class Overlook:
             ignored_references=collected.unreadable if ignoring else (),
         )
 
-    async def decide(self, survey: Survey, now: datetime) -> Plan:
+    async def decide(self, survey: Survey, now: datetime, previous: Plan | None = None) -> Plan:
         """Make the plan, in a thread: at 100,000 images it takes too long for an event loop."""
-        return await self.threads.run(plan, survey.inventory, self.policy, now)
+        return await self.threads.run(plan, survey.inventory, self.policy, now, previous, self.threads.pause)
 
     def reference_suspensions(self, unreadable: Sequence[tuple[str, str]]) -> list[Suspension]:
         """Say why unreadable references suspend deletion; nothing where they are to be ignored."""

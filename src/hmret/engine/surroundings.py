@@ -2,6 +2,7 @@
 
 import attrs
 
+from hmret.actors.readers import usual_readers
 from hmret.actors.threads import Threads, WorkerThreads
 from hmret.disk.clock import HOST_CLOCK, Clock
 from hmret.disk.filesystem import POSIX, Filesystem
@@ -16,3 +17,9 @@ class Surroundings:
     filesystem: Filesystem = POSIX
     clock: Clock = HOST_CLOCK
     threads: Threads = attrs.field(factory=WorkerThreads)
+    readers: int = attrs.field()
+    """How many processes read where there is very much to read; 0 for any disk but the host's own."""
+
+    @readers.default
+    def _usual_readers(self) -> int:
+        return usual_readers() if self.filesystem is POSIX else 0

@@ -53,6 +53,8 @@ class Sweeping:
     journal: JournalKeeper
     clock: Clock
     clock_record: ClockRecord | None
+    last_plan: Plan | None = attrs.field(default=None, init=False)
+    """The plan of the last sweep; most of it stands in the next one."""
     _told: set[_Oddity] = attrs.field(factory=set, init=False)
 
     async def sweep(self) -> SweepReport:
@@ -71,7 +73,7 @@ class Sweeping:
             clock_fault=clock_fault,
             backing_off=self.deleting.backoff.waiting(reading.boot_ns),
         )
-        plan = await self.overlook.decide(survey, now)
+        plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
         tally = Tally(now_ns, list(plan.suspended))
         try:
             await self._keep_states(survey, plan, tally)

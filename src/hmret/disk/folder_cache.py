@@ -1,0 +1,131 @@
+"""What was found in the folders of a tree, kept for as long as a folder has not changed.
+
+A folder is read again when its signature is another one, and in any case every few hours. Between, it is trusted: what
+a folder's own time stamps do not show, such as a file that was written in place below it, is seen that much later.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Generic, Protocol, TypeVar
+from zlib import crc32
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.signatures import Signature, is_still
+from hmret.model.times import SECOND
+
+__all__ = ["Folder", "FolderCache"]
+
+_LONGEST_TRUST_NS = 4 * 3600 * SECOND
+_SHORTEST_TRUST_NS = 2 * 3600 * SECOND
+
+
+class Folder(Protocol):
+    """What was found in one folder."""
+
+    @property
+    def path(self) -> str:
+        """Below the top of the tree; empty: that itself."""
+        ...
+
+    @property
+    def subfolders(self) -> tuple[str, ...]:
+        """Paths of the folders in it that are to be read, too."""
+        ...
+
+    @property
+    def signature(self) -> Signature | None:
+        """What the folder must still have for this to be true; None: it is read every time."""
+        ...
+
+
+F = TypeVar("F", bound=Folder)
+
+
+class FolderCache(Generic[F]):
+    """The folders of one tree, looked through again and again.
+
+    One look at a time: `begin`, then `take`, `look` and `put` until nothing is left to take, then `end`. Only `look`
+    touches the disk, so that it can be done in a thread, and elsewhere where a folder is not known.
+    """
+
+    def __init__(self, filesystem: Filesystem) -> None:
+        self._filesystem = filesystem
+        self._known: Mapping[str, F] = {}
+        self._trusted_until_ns: dict[str, int] = {}
+        self._found: dict[str, F] = {}
+        self._waiting: list[str] = []
+
+    def begin(self) -> None:
+        """Begin to look through the tree from its top; what a look before this one left behind is forgotten."""
+        self._found = {}
+        self._waiting = [""]
+
+    @property
+    def waiting(self) -> int:
+        """How many folders wait to be taken."""
+        return len(self._waiting)
+
+    def take(self, count: int) -> list[str]:
+        """Take some paths to look at."""
+        taken = self._waiting[-count:]
+        del self._waiting[-count:]
+        return taken
+
+    def give_back(self, paths: Iterable[str]) -> None:
+        """Put paths back that were not looked at after all."""
+        self._waiting.extend(paths)
+
+    def known(self, path: str) -> F | None:
+        """Tell what was last found in a folder."""
+        return self._known.get(path)
+
+    def known_in_part(self, path: str) -> F | None:
+        """Tell what was last found in a folder that has changed; None where it is to be read in full."""
+        return self._known.get(path) if self._is_trusted(path, self._filesystem.now_ns()) else None
+
+    def still(self, root_fd: int, path: str) -> F | None:
+        """Tell what is in a folder where that is known, has not changed, and was read not too long ago."""
+        known = self._known.get(path)
+        if known is None or known.signature is None:
+            return None
+        if not self._is_trusted(path, self._filesystem.now_ns()):
+            return None
+        return known if is_still(self._filesystem, path or ".", root_fd, known.signature) else None
+
+    def put(self, folders: Iterable[F]) -> None:
+        """Put in what was found; folders below are then taken."""
+        for folder in folders:
+            self._found[folder.path] = folder
+            self._waiting.extend(folder.subfolders)
+
+    def end(self) -> tuple[Mapping[str, F], bool]:
+        """End the look; returns all folders, and whether anything is not what it was."""
+        found, known = self._found, self._known
+        is_new = len(found) != len(known)
+        now_ns = self._filesystem.now_ns()
+        for path, folder in found.items():
+            before = known.get(path)
+            if before is folder:
+                continue
+            is_new = True
+            # One whose signature is the very same was not read again, only some of what is in it.
+            if (
+                before is None
+                or before.signature is not folder.signature
+                or not self._is_trusted(path, now_ns)
+            ):
+                self._trusted_until_ns[path] = now_ns + _trust_ns(path)
+        if len(self._trusted_until_ns) > len(found):
+            self._trusted_until_ns = {path: self._trusted_until_ns[path] for path in found}
+        self._known, self._found = found, {}
+        return found, is_new
+
+    def _is_trusted(self, path: str, now_ns: int) -> bool:
+        rest_ns = self._trusted_until_ns.get(path, now_ns) - now_ns
+        # More than the longest: the clock was set back, and nobody knows for how long it has been.
+        return 0 < rest_ns <= _LONGEST_TRUST_NS
+
+
+def _trust_ns(path: str) -> int:
+    """Say for how long a folder is trusted, in nanoseconds: not all for equally long, so as not to fall due together."""
+    share = crc32(path.encode("utf-8", "surrogateescape")) & 0xFFFF
+    return _SHORTEST_TRUST_NS + (_LONGEST_TRUST_NS - _SHORTEST_TRUST_NS) * share // 0x10000

@@ -1,0 +1,41 @@
+"""Telling by its time stamps that a file or a folder is still what was found there.
+
+Two changes within the granularity of a time stamp cannot be told apart. So nothing is known of what had changed less
+than two seconds before it was looked at, or later than that: it is looked at again.
+"""
+
+from hmret.disk.filesystem import Filesystem, Stat
+from hmret.model.times import SECOND
+
+__all__ = ["SETTLING_NS", "Signature", "is_still", "settled"]
+
+Signature = tuple[int, int, int, int, int]
+"""Device, inode, size in bytes, and when contents and inode last changed, in nanoseconds."""
+
+SETTLING_NS = 2 * SECOND
+"""How long ago a change must lie, in nanoseconds, for the next one to show."""
+
+
+def settled(found: Stat, looked_ns: int) -> Signature | None:
+    """Make what tells the next version from the one that was looked at; None where its last change is too fresh.
+
+    `looked_ns` is the file system's time before the look.
+    """
+    if max(found.st_mtime_ns, found.st_ctime_ns) > looked_ns - SETTLING_NS:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def is_still(filesystem: Filesystem, path: str, dir_fd: int, signature: Signature) -> bool:
+    """Tell whether a path, whose last component must not be a symbolic link, still has a signature."""
+    try:
+        found = filesystem.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+    except OSError:
+        return False
+    return (
+        found.st_ctime_ns == signature[4]
+        and found.st_mtime_ns == signature[3]
+        and found.st_ino == signature[1]
+        and found.st_dev == signature[0]
+        and found.st_size == signature[2]
+    )
