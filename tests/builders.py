@@ -260,6 +260,9 @@ class GatedThreads:
         self._gates.setdefault(name, []).append(gate)
         return gate
 
+    async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        return await self.run(function, *arguments)
+
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         await anyio.lowlevel.checkpoint()
         gates = self._gates.get(getattr(function, "__name__", ""))

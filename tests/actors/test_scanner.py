@@ -160,7 +160,7 @@ async def test_a_look_passes_a_long_scan(
     scanner: Scanner, filesystem: MemoryFilesystem, threads: GatedThreads
 ) -> None:
     key = make_image(filesystem, ALPINE, "a")
-    gate = threads.hold("_scan_batch")
+    gate = threads.hold("_look")
     asker = Asker()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(asker.ask, scanner.scan)
@@ -191,7 +191,7 @@ async def test_the_end_answers_or_refuses_a_queued_request(actor: Scanner, endin
 async def test_the_end_answers_or_refuses_a_request_being_worked_on(
     actor: Scanner, threads: GatedThreads, ending: Ending
 ) -> None:
-    asker = await end_while_working(actor, actor.scan, ending, threads.hold("_scan_batch"))
+    asker = await end_while_working(actor, actor.scan, ending, threads.hold("_look"))
     assert asker.is_answered
 
 

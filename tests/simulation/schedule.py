@@ -98,6 +98,9 @@ class SteppedThreads:
         self._ended = ended
         self._running: _Worker | None = None
 
+    async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        return await self.run(function, *arguments)
+
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Run a function, now or a little later."""
         await trio.lowlevel.checkpoint()

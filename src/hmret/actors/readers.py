@@ -56,7 +56,7 @@ class Readers:
             return None
         async with self._places:
             answer = await self._threads.run(self._ask, kind, paths)
-        return None if answer is None else await self._threads.run(self._understand, answer, understand)
+        return None if answer is None else await self._threads.run_alone(self._understand, answer, understand)
 
     async def dismiss(self) -> None:
         """End the processes; they are started again when they are asked again."""

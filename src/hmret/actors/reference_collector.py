@@ -189,7 +189,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
         self, references: ReferenceIndex, remembered: Mapping[tuple[str, str], Remembered]
     ) -> frozenset[tuple[str, str]]:
         if self._unseen is None or self._unseen[0] is not references or self._unseen[1] is not remembered:
-            tags = await self._threads.run(frozenset, unseen_tags(references, remembered))
+            tags = await self._threads.run_alone(frozenset, unseen_tags(references, remembered))
             self._unseen = references, remembered, tags
         return self._unseen[2]
 
@@ -235,17 +235,17 @@ class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
         if not known.is_indexed:
             known = _Files(ReferenceLook(await self._read_ahead()))
         look = await self._look_once(known.look)
-        files = await self._threads.run(known.renew, look)
+        files = await self._threads.run_alone(known.renew, look)
         for _ in range(_TORN_RETRIES):
             if not files.unreadable:
                 break
             await anyio.sleep(_TORN_PAUSE)
             look = await self._look_once(files.look)
-            files = await self._threads.run(files.renew, look)
+            files = await self._threads.run_alone(files.renew, look)
         return files
 
     async def _look_once(self, known: ReferenceLook) -> ReferenceLook:
-        return await self._threads.run(
+        return await self._threads.run_alone(
             look_at_references, self._filesystem, self._data_fd, known, self._threads.pause
         )
 
@@ -254,7 +254,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
         found: dict[str, ReferenceFile] = {}
         if not self._readers.are_offered:
             return found
-        listed = await self._threads.run(list_guests, self._filesystem, self._data_fd)
+        listed = await self._threads.run_alone(list_guests, self._filesystem, self._data_fd)
         # A name that is no text cannot be told to a process.
         waiting = [source for source in listed if source.isascii()]
         if len(waiting) < _MANY:

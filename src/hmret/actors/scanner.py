@@ -22,7 +22,7 @@ from hmret.disk.image_scan import (
     scan_folder,
 )
 from hmret.disk.layout import IMAGES
-from hmret.disk.reading import Kind, read_images, understand_images
+from hmret.disk.reading import Kind, read_images, understand_images, weigh
 from hmret.model.images import Image, Key, Repository
 
 __all__ = ["LinkTimes", "LookAt", "ResolveTag", "Scan", "ScanResult", "Scanner"]
@@ -131,12 +131,12 @@ class Scanner(Actor[Scan | LookAt | ResolveTag | LinkTimes]):
                 Kind.IMAGES,
                 self._look,
                 understand_images,
-                _images_in,
+                weigh,
                 self._count,
             )
             folders, is_new = await walk.run()
             if is_new or self._last is None:
-                self._last = await self._threads.run(_put_together, folders)
+                self._last = await self._threads.run_alone(_put_together, folders)
             self.images_seen = self._last.images
             return self._last
 
@@ -146,14 +146,14 @@ class Scanner(Actor[Scan | LookAt | ResolveTag | LinkTimes]):
     def _count(self, images: int) -> None:
         self.images_seen += images
 
-    def _look_at_folder(self, images_fd: int, path: str) -> FolderScan:
+    def _look_at_folder(self, images_fd: int, path: str) -> tuple[FolderScan, int]:
         self._threads.pause()
         known = self._cache.still(images_fd, path)
         if known is not None:
-            return look_again(self._filesystem, images_fd, known)
-        return scan_folder(
-            self._filesystem, images_fd, path, self._cache.known_in_part(path), self._threads.pause
-        )
+            return look_again(self._filesystem, images_fd, known), len(known.unsettled)
+        before = self._cache.known_in_part(path)
+        folder = scan_folder(self._filesystem, images_fd, path, before, self._threads.pause)
+        return folder, 1 + weigh(folder)
 
     def _look_at(self, key: Key) -> Image | None:
         try:
@@ -176,10 +176,6 @@ class Scanner(Actor[Scan | LookAt | ResolveTag | LinkTimes]):
         except (FileNotFoundError, NotADirectoryError):
             return {}
         return {tag: moment for tag, moment in times.items() if moment is not None}
-
-
-def _images_in(folder: FolderScan) -> int:
-    return 0 if folder.repository is None else len(folder.repository.images)
 
 
 def _put_together(folders: Mapping[str, FolderScan]) -> ScanResult:

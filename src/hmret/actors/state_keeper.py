@@ -14,7 +14,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folder_cache import FolderCache
 from hmret.disk.layout import RETENTION, hex_of
 from hmret.disk.own_files import load_clock_record, save_clock_record
-from hmret.disk.reading import Kind, read_states, understand_states
+from hmret.disk.reading import Kind, read_states, understand_states, weigh
 from hmret.disk.state_files import StateFolder, clear_state, remove_strays, scan_states, write_states
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.grouping import Timers
@@ -179,20 +179,23 @@ class StateKeeper(Actor[LoadStates | Mark | Clear | RemoveStrays | LoadClock | S
                 Kind.STATES,
                 self._look,
                 understand_states,
-                _states_in,
+                weigh,
             )
             folders, is_new = await walk.run()
             if is_new or self._last is None:
-                self._last = await self._threads.run(_put_together, folders)
+                self._last = await self._threads.run_alone(_put_together, folders)
             return self._last
 
     def _look(self, paths: list[str]) -> tuple[list[StateFolder], list[str]]:
         return read_states(self._filesystem, self._data_fd, paths, self._look_at_folder)
 
-    def _look_at_folder(self, retention_fd: int, path: str) -> StateFolder:
+    def _look_at_folder(self, retention_fd: int, path: str) -> tuple[StateFolder, int]:
         self._threads.pause()
         known = self._cache.still(retention_fd, path)
-        return known or scan_states(self._filesystem, retention_fd, path, self._threads.pause)
+        if known is not None:
+            return known, 0
+        folder = scan_states(self._filesystem, retention_fd, path, self._threads.pause)
+        return folder, 1 + weigh(folder)
 
     async def _mark(self, request: Mark) -> tuple[StateFault, ...]:
         failed = await self._threads.run(
@@ -224,10 +227,6 @@ class StateKeeper(Actor[LoadStates | Mark | Clear | RemoveStrays | LoadClock | S
 def _fault(key: Key, error: OSError) -> StateFault:
     repository, digest = key
     return StateFault(key, f"{RETENTION}/{repository}/{hex_of(digest)}.json", error.strerror or str(error))
-
-
-def _states_in(folder: StateFolder) -> int:
-    return len(folder.timers)
 
 
 def _put_together(folders: Mapping[str, StateFolder]) -> StatesLoaded:

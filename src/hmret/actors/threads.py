@@ -58,6 +58,10 @@ class Threads(Protocol):
         """Run a function and return what it returns."""
         ...
 
+    async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Run a function that computes much, when no other such function runs: they would only be in each other's way."""
+        ...
+
 
 class WorkerThreads:
     """Runs them in worker threads."""
@@ -66,11 +70,17 @@ class WorkerThreads:
         self._limit = limit
         self.pause = Pace()
         self._limiter: anyio.CapacityLimiter | None = None
+        self._alone: anyio.CapacityLimiter | None = None
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self._limit)
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
+
+    async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        if self._alone is None:
+            self._alone = anyio.CapacityLimiter(1)
+        return await anyio.to_thread.run_sync(function, *arguments, limiter=self._alone)
 
 
 class InlineThreads:
@@ -83,3 +93,6 @@ class InlineThreads:
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         await anyio.lowlevel.checkpoint()
         return function(*arguments)
+
+    async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        return await self.run(function, *arguments)

@@ -49,7 +49,7 @@ class Walk(Generic[F]):
         self.cache.begin()
         read = 0
         while self.cache.waiting and (read < _MUCH or not self.readers.are_offered):
-            found, rest = await self.threads.run(self.look, self.cache.take(_FOLDERS))
+            found, rest = await self.threads.run_alone(self.look, self.cache.take(_FOLDERS))
             read += sum(self.weigh(folder) for folder in found if self.cache.known(folder.path) is not folder)
             self._put(found, rest)
         if self.cache.waiting:
@@ -69,7 +69,7 @@ class Walk(Generic[F]):
             try:
                 answer = await self.readers.read(self.kind, paths, self.understand)
                 if answer is None:
-                    answer = await self.threads.run(self.look, paths)
+                    answer = await self.threads.run_alone(self.look, paths)
                 self._put(*answer)
             finally:
                 self._busy -= 1

@@ -10,7 +10,7 @@ import msgspec
 
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Reference
-from hmret.model.references import parse_reference
+from hmret.model.references import parsed
 from hmret.model.times import format_time, parse_time
 
 __all__ = [
@@ -52,6 +52,12 @@ class _State(msgspec.Struct, gc=False):
     unused_since: str | None = None
 
 
+class _Guest(msgspec.Struct, gc=False):
+    Image: str | None = None
+    ResolvedImage: str | None = None
+    CreatedAt: str | None = None
+
+
 class _Key(str):
     """A key that equals no other, so that one which stands twice in an object is not lost."""
 
@@ -62,12 +68,14 @@ class _Key(str):
 # Of the keys that are read; folding changes no key's length that could become one of them.
 _LENGTHS = frozenset(map(len, ("Image", "ResolvedImage", "CreatedAt")))
 
-_QUOTED_KEYS = (b'"image"', b'"resolvedimage"', b'"createdat"', b'"stored_metadata"')
+_GUEST_KEYS = (b'"image"', b'"resolvedimage"', b'"createdat"')
+_QUOTED_KEYS = (*_GUEST_KEYS, b'"stored_metadata"')
 
 _UNSET = parse_time("0001-01-01T00:00:00Z")
 
 _image_decoder = msgspec.json.Decoder(ImageMetadata)
 _state_decoder = msgspec.json.Decoder(_State)
+_guest_decoder = msgspec.json.Decoder(_Guest)
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any_object_decoder = msgspec.json.Decoder(dict[_Key, msgspec.Raw], dec_hook=lambda _type, text: _Key(text))
 _text_decoder = msgspec.json.Decoder(str | None)
@@ -131,6 +139,39 @@ def read_guest(content: bytes | msgspec.Raw, source: str) -> tuple[Reference, ..
     Raises:
         UnreadableError: it is no JSON object, or `Image` or `ResolvedImage` is no text or no reference.
     """
+    reference = _read_usual_guest(bytes(content), source)
+    return _read_any_guest(content, source) if reference is None else (reference,)
+
+
+def _read_usual_guest(text: bytes, source: str) -> Reference | None:
+    """Read metadata as hypeman writes it, in a tenth of the time; None where it may be anything else.
+
+    Each key must stand there once at most, whatever its spelling, and those that do must be where they belong.
+    """
+    lowered = text.lower()
+    counts = [lowered.count(key) for key in _GUEST_KEYS]
+    if max(counts) > 1 or not lowered.isascii() or b"\\u" in lowered:
+        return None
+    try:
+        guest = _guest_decoder.decode(text)
+    except _FAULTS:
+        return None
+    if [guest.Image is not None, guest.ResolvedImage is not None, guest.CreatedAt is not None] != counts:
+        return None
+    image, resolved = guest.Image or "", guest.ResolvedImage or ""
+    if not image and not resolved:
+        return None
+    try:
+        for named in filter(None, (image, resolved)):
+            parsed(named)
+    except InvalidReferenceError:
+        return None
+    return Reference(
+        source, image, resolved, None if guest.CreatedAt is None else _moment_of(guest.CreatedAt)
+    )
+
+
+def _read_any_guest(content: bytes | msgspec.Raw, source: str) -> tuple[Reference, ...]:
     images: list[str] = []
     resolved: list[str] = []
     created_at = None
@@ -191,7 +232,7 @@ def _reference_text(key: str, value: msgspec.Raw) -> list[str]:
     if not text:
         return []
     try:
-        parse_reference(text)
+        parsed(text)
     except InvalidReferenceError as error:
         raise UnreadableError(f"{key}: {error}") from None
     return [text]
@@ -200,8 +241,15 @@ def _reference_text(key: str, value: msgspec.Raw) -> list[str]:
 def _moment(value: msgspec.Raw) -> datetime | None:
     try:
         text = _text_decoder.decode(value)
-        return None if text is None else _aware(datetime.fromisoformat(text))
     except _FAULTS:
+        return None
+    return None if text is None else _moment_of(text)
+
+
+def _moment_of(text: str) -> datetime | None:
+    try:
+        return _aware(datetime.fromisoformat(text))
+    except ValueError:
         return None
 
 

@@ -7,6 +7,7 @@ import enum
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 import msgspec
 
@@ -28,7 +29,10 @@ __all__ = [
     "understand_images",
     "understand_references",
     "understand_states",
+    "weigh",
 ]
+
+F = TypeVar("F", FolderScan, StateFolder)
 
 # Images and states read in one call: some 6 ms of work.
 _IMAGES = 500
@@ -88,9 +92,11 @@ def read_images(
     filesystem: Filesystem,
     data_fd: int,
     paths: Sequence[str],
-    look: Callable[[int, str], FolderScan],
+    look: Callable[[int, str], tuple[FolderScan, int]],
 ) -> tuple[list[FolderScan], list[str]]:
-    """Look at folders below `images/` until a batch of images is read; returns what was found, and the paths that are left.
+    """Look at folders below `images/` until a batch is read; returns what was found, and the paths that are left.
+
+    `look` also tells how many images it had to read.
 
     Raises nothing for what is on the disk: it stands in what was found.
     """
@@ -103,9 +109,9 @@ def read_images(
     images = 0
     with opened(filesystem, images_fd):
         while rest and images < _IMAGES:
-            found.append(look(images_fd, rest.pop()))
-            repository = found[-1].repository
-            images += 1 if repository is None else len(repository.images) + 1
+            folder, weight = look(images_fd, rest.pop())
+            found.append(folder)
+            images += weight
     return found, rest
 
 
@@ -113,7 +119,7 @@ def read_states(
     filesystem: Filesystem,
     data_fd: int,
     paths: Sequence[str],
-    look: Callable[[int, str], StateFolder],
+    look: Callable[[int, str], tuple[StateFolder, int]],
 ) -> tuple[list[StateFolder], list[str]]:
     """Look at folders below `image-retention/`, as `read_images` does at those below `images/`."""
     try:
@@ -127,8 +133,9 @@ def read_states(
     states = 0
     with opened(filesystem, retention_fd):
         while rest and states < _STATES:
-            found.append(look(retention_fd, rest.pop()))
-            states += len(found[-1].timers) + 1
+            folder, weight = look(retention_fd, rest.pop())
+            found.append(folder)
+            states += weight
     return found, rest
 
 
@@ -147,12 +154,12 @@ def answer(filesystem: Filesystem, data_fd: int, question: bytes) -> bytes:
     match asked.kind:
         case Kind.IMAGES:
             folders, rest = read_images(
-                filesystem, data_fd, asked.paths, lambda fd, path: scan_folder(filesystem, fd, path)
+                filesystem, data_fd, asked.paths, lambda fd, path: _weighed(scan_folder(filesystem, fd, path))
             )
             return _encoder.encode(_ImageAnswer(list(map(_packed, folders)), rest))
         case Kind.STATES:
             states, rest = read_states(
-                filesystem, data_fd, asked.paths, lambda fd, path: scan_states(filesystem, fd, path)
+                filesystem, data_fd, asked.paths, lambda fd, path: _weighed(scan_states(filesystem, fd, path))
             )
             return _encoder.encode(_StateAnswer(states, rest))
         case Kind.REFERENCES:
@@ -186,6 +193,17 @@ def understand_references(answer: bytes) -> dict[str, ReferenceFile]:
         msgspec.MsgspecError, ValueError: it is no such answer.
     """
     return _reference_answers.decode(answer).found
+
+
+def weigh(folder: FolderScan | StateFolder) -> int:
+    """Tell how much there was to read in a folder, in images or states."""
+    if isinstance(folder, StateFolder):
+        return len(folder.timers)
+    return 0 if folder.repository is None else len(folder.repository.images)
+
+
+def _weighed(folder: F) -> tuple[F, int]:
+    return folder, 1 + weigh(folder)
 
 
 def _packed(folder: FolderScan) -> _ImageFolder:
