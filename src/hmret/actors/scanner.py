@@ -10,6 +10,7 @@ from hmret.actors.mailbox import Actor, Request
 from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
 from hmret.actors.walking import Walk
+from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folder_cache import FolderCache
 from hmret.disk.folders import opened, step_into
@@ -22,10 +23,14 @@ from hmret.disk.image_scan import (
     scan_folder,
 )
 from hmret.disk.layout import IMAGES
-from hmret.disk.reading import Kind, read_images, understand_images, weigh
+from hmret.disk.reading import Kind, pack_images, read_images, understand_images, weigh
 from hmret.model.images import Image, Key, Repository
 
-__all__ = ["LinkTimes", "LookAt", "ResolveTag", "Scan", "ScanResult", "Scanner"]
+__all__ = ["KeepScan", "LinkTimes", "LookAt", "ResolveTag", "Scan", "ScanResult", "Scanner"]
+
+_RECORD: CacheRecord[FolderScan] = CacheRecord(
+    "images.snapshot", pack_images, lambda packed: understand_images(packed)[0]
+)
 
 Tag = tuple[str, str]
 """A repository and a tag in it."""
@@ -51,6 +56,11 @@ class Scan(Request[ScanResult]):
 
 
 @attrs.frozen(eq=False, kw_only=True)
+class KeepScan(Request[None]):
+    """Asks to write down what is known, for the next start."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
 class LookAt(Request[Image | None]):
     """Asks for one image as it is now."""
 
@@ -71,7 +81,7 @@ class LinkTimes(Request[Mapping[Tag, int]]):
     tags: frozenset[Tag]
 
 
-class Scanner(Actor[Scan | LookAt | ResolveTag | LinkTimes]):
+class Scanner(Actor[Scan | KeepScan | LookAt | ResolveTag | LinkTimes]):
     """The scanner actor."""
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads, readers: Readers) -> None:
@@ -83,6 +93,9 @@ class Scanner(Actor[Scan | LookAt | ResolveTag | LinkTimes]):
         self._cache: FolderCache[FolderScan] = FolderCache(filesystem)
         self._scanning = anyio.Lock()
         self._last: ScanResult | None = None
+        self._kept: ScanResult | None = None
+        """What stands in the record."""
+        self._is_fresh = True
         self.images_seen = 0
         """How many images the scan that runs, or the last one, has come to."""
 
@@ -93,6 +106,14 @@ class Scanner(Actor[Scan | LookAt | ResolveTag | LinkTimes]):
     async def scan(self) -> ScanResult:
         """Read all of `images/`."""
         return await self._mailbox.ask(Scan())
+
+    async def keep(self) -> None:
+        """Write down what is known, for the next start.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        await self._mailbox.ask(KeepScan())
 
     async def look_at(self, key: Key) -> Image | None:
         """Look at one image afresh."""
@@ -107,10 +128,12 @@ class Scanner(Actor[Scan | LookAt | ResolveTag | LinkTimes]):
         chosen = frozenset(tags)
         return await self._mailbox.ask(LinkTimes(tags=chosen)) if chosen else {}
 
-    async def _answer(self, request: Scan | LookAt | ResolveTag | LinkTimes) -> object:
+    async def _answer(self, request: Scan | KeepScan | LookAt | ResolveTag | LinkTimes) -> object:
         match request:
             case Scan():
                 return await self._scan()
+            case KeepScan():
+                await self._keep()
             case LookAt():
                 return await self._threads.run(self._look_at, request.key)
             case ResolveTag():
@@ -119,11 +142,13 @@ class Scanner(Actor[Scan | LookAt | ResolveTag | LinkTimes]):
                 return await self._threads.run(self._link_times, request.tags)
             case _:
                 assert_never(request)
+        return None
 
     async def _scan(self) -> ScanResult:
         # One look at a time goes through the cache.
         async with self._scanning:
             self.images_seen = 0
+            await self._recall()
             walk = Walk(
                 self._cache,
                 self._threads,
@@ -139,6 +164,22 @@ class Scanner(Actor[Scan | LookAt | ResolveTag | LinkTimes]):
                 self._last = await self._threads.run_alone(_put_together, folders)
             self.images_seen = self._last.images
             return self._last
+
+    async def _recall(self) -> None:
+        """Begin with what an earlier engine knew."""
+        if self._is_fresh:
+            self._is_fresh = False
+            await self._threads.run_alone(
+                _RECORD.load, self._filesystem, self._data_fd, self._cache, self._threads.pause
+            )
+
+    async def _keep(self) -> None:
+        async with self._scanning:
+            if self._last is not self._kept:
+                await self._threads.run_alone(
+                    _RECORD.save, self._filesystem, self._data_fd, self._cache, self._threads.pause
+                )
+                self._kept = self._last
 
     def _look(self, paths: list[str]) -> tuple[list[FolderScan], list[str]]:
         return read_images(self._filesystem, self._data_fd, paths, self._look_at_folder)

@@ -10,11 +10,12 @@ from hmret.actors.mailbox import Actor, Request
 from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
 from hmret.actors.walking import Walk
+from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folder_cache import FolderCache
 from hmret.disk.layout import RETENTION, hex_of
 from hmret.disk.own_files import load_clock_record, save_clock_record
-from hmret.disk.reading import Kind, read_states, understand_states, weigh
+from hmret.disk.reading import Kind, pack_states, read_states, understand_states, weigh
 from hmret.disk.state_files import StateFolder, clear_state, remove_strays, scan_states, write_states
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.grouping import Timers
@@ -22,6 +23,7 @@ from hmret.model.images import Key
 
 __all__ = [
     "Clear",
+    "KeepStates",
     "LoadClock",
     "LoadStates",
     "Mark",
@@ -31,6 +33,10 @@ __all__ = [
     "StateKeeper",
     "StatesLoaded",
 ]
+
+_RECORD: CacheRecord[StateFolder] = CacheRecord(
+    "states.snapshot", pack_states, lambda packed: understand_states(packed)[0]
+)
 
 # States removed in one thread hop: a few milliseconds of work.
 _BATCH = 250
@@ -59,6 +65,11 @@ class StatesLoaded:
 @attrs.frozen(eq=False, kw_only=True)
 class LoadStates(Request[StatesLoaded]):
     """Asks for all states."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class KeepStates(Request[None]):
+    """Asks to write down what is known, for the next start."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -96,7 +107,7 @@ class SaveClock(Request[None]):
     record: ClockRecord
 
 
-class StateKeeper(Actor[LoadStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock]):
+class StateKeeper(Actor[LoadStates | KeepStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock]):
     """The state keeper actor."""
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads, readers: Readers) -> None:
@@ -108,6 +119,9 @@ class StateKeeper(Actor[LoadStates | Mark | Clear | RemoveStrays | LoadClock | S
         self._cache: FolderCache[StateFolder] = FolderCache(filesystem)
         self._loading = anyio.Lock()
         self._last: StatesLoaded | None = None
+        self._kept: StatesLoaded | None = None
+        """What stands in the record."""
+        self._is_fresh = True
 
     async def run(self) -> None:
         """Serve until closed."""
@@ -116,6 +130,14 @@ class StateKeeper(Actor[LoadStates | Mark | Clear | RemoveStrays | LoadClock | S
     async def load(self) -> StatesLoaded:
         """Read all states."""
         return await self._mailbox.ask(LoadStates())
+
+    async def keep(self) -> None:
+        """Write down what is known, for the next start.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        await self._mailbox.ask(KeepStates())
 
     async def mark(self, keys: Iterable[Key], unused_since_ns: int) -> tuple[StateFault, ...]:
         """Start timers; returns those that could not be written. The caller holds the claim to the images."""
@@ -148,18 +170,19 @@ class StateKeeper(Actor[LoadStates | Mark | Clear | RemoveStrays | LoadClock | S
         await self._mailbox.ask(SaveClock(record=record))
 
     async def _answer(
-        self, request: LoadStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock
+        self, request: LoadStates | KeepStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock
     ) -> object:
         match request:
             case LoadStates():
                 return await self._load()
+            case KeepStates():
+                await self._keep()
             case Mark():
                 return await self._mark(request)
             case Clear():
                 return await self._clear(request)
             case RemoveStrays():
                 await self._threads.run(remove_strays, self._filesystem, self._data_fd, request.strays)
-                return None
             case LoadClock():
                 return await self._threads.run(load_clock_record, self._filesystem, self._data_fd)
             case SaveClock():
@@ -168,10 +191,12 @@ class StateKeeper(Actor[LoadStates | Mark | Clear | RemoveStrays | LoadClock | S
                 )
             case _:
                 assert_never(request)
+        return None
 
     async def _load(self) -> StatesLoaded:
         # One look at a time goes through the cache.
         async with self._loading:
+            await self._recall()
             walk = Walk(
                 self._cache,
                 self._threads,
@@ -185,6 +210,22 @@ class StateKeeper(Actor[LoadStates | Mark | Clear | RemoveStrays | LoadClock | S
             if is_new or self._last is None:
                 self._last = await self._threads.run_alone(_put_together, folders)
             return self._last
+
+    async def _recall(self) -> None:
+        """Begin with what an earlier engine knew."""
+        if self._is_fresh:
+            self._is_fresh = False
+            await self._threads.run_alone(
+                _RECORD.load, self._filesystem, self._data_fd, self._cache, self._threads.pause
+            )
+
+    async def _keep(self) -> None:
+        async with self._loading:
+            if self._last is not self._kept:
+                await self._threads.run_alone(
+                    _RECORD.save, self._filesystem, self._data_fd, self._cache, self._threads.pause
+                )
+                self._kept = self._last
 
     def _look(self, paths: list[str]) -> tuple[list[StateFolder], list[str]]:
         return read_states(self._filesystem, self._data_fd, paths, self._look_at_folder)

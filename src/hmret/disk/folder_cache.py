@@ -4,7 +4,7 @@ A folder is read again when its signature is another one, and in any case every 
 a folder's own time stamps do not show, such as a file that was written in place below it, is seen that much later.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 from zlib import crc32
 
@@ -58,6 +58,23 @@ class FolderCache(Generic[F]):
         """Begin to look through the tree from its top; what a look before this one left behind is forgotten."""
         self._found = {}
         self._waiting = [""]
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is known at all."""
+        return not self._known
+
+    def export(self) -> Iterator[tuple[F, int]]:
+        """List what is known and can be trusted later, and until when, in nanoseconds since the epoch."""
+        for path, folder in self._known.items():
+            if folder.signature is not None:
+                yield folder, self._trusted_until_ns.get(path, 0)
+
+    def restore(self, folders: Iterable[tuple[F, int]]) -> None:
+        """Know what another cache has exported; each folder still counts only while it has its signature."""
+        found = list(folders)
+        self._known = {folder.path: folder for folder, _ in found}
+        self._trusted_until_ns = {folder.path: until_ns for folder, until_ns in found}
 
     @property
     def waiting(self) -> int:

@@ -24,6 +24,8 @@ __all__ = [
     "Kind",
     "answer",
     "ask",
+    "pack_images",
+    "pack_states",
     "read_images",
     "read_states",
     "understand_images",
@@ -193,6 +195,16 @@ def understand_references(answer: bytes) -> dict[str, ReferenceFile]:
         msgspec.MsgspecError, ValueError: it is no such answer.
     """
     return _reference_answers.decode(answer).found
+
+
+def pack_images(folders: Sequence[FolderScan]) -> bytes:
+    """Write down what was found in some folders below `images/`."""
+    return _encoder.encode(_ImageAnswer(list(map(_packed, folders)), []))
+
+
+def pack_states(folders: Sequence[StateFolder]) -> bytes:
+    """Write down what was found in some folders below `image-retention/`."""
+    return _encoder.encode(_StateAnswer(list(folders), []))
 
 
 def weigh(folder: FolderScan | StateFolder) -> int:

@@ -139,6 +139,8 @@ async def open_engine(
             finally:
                 actors.deleter.stop_early()
                 await schedule.stop()
+                with anyio.CancelScope(shield=True):
+                    await inspection.sweeping.overlook.keep()
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Taking the inventory: everything that a plan decides on, asked of the actors."""
 
 from collections.abc import Sequence, Set as AbstractSet
+from contextlib import suppress
 from datetime import datetime
 
 import anyio
@@ -108,6 +109,12 @@ class Overlook:
     async def decide(self, survey: Survey, now: datetime, previous: Plan | None = None) -> Plan:
         """Make the plan, in a thread: at 100,000 images it takes too long for an event loop."""
         return await self.threads.run(plan, survey.inventory, self.policy, now, previous, self.threads.pause)
+
+    async def keep(self) -> None:
+        """Write down what is known of the cache, for the next start; where that fails, that start takes longer."""
+        with suppress(OSError):
+            await self.scanner.keep()
+            await self.states.keep()
 
     def reference_suspensions(self, unreadable: Sequence[tuple[str, str]]) -> list[Suspension]:
         """Say why unreadable references suspend deletion; nothing where they are to be ignored."""

@@ -26,6 +26,8 @@ __all__ = ["Sweeping"]
 
 # Images claimed at a time: while they are, a `mark_used` of one of them waits, so it is a millisecond or two of work.
 _MARKS = 64
+# What is known of the cache is written down at the end, and this often, for an end that comes without a warning.
+_KEEP_EVERY_NS = 30 * 60 * SECOND
 
 
 @attrs.frozen
@@ -55,7 +57,13 @@ class Sweeping:
     clock_record: ClockRecord | None
     last_plan: Plan | None = attrs.field(default=None, init=False)
     """The plan of the last sweep; most of it stands in the next one."""
+    _keep_at_ns: int = attrs.field(init=False)
+    """When what is known is next written down, by the boot-time clock."""
     _told: set[_Oddity] = attrs.field(factory=set, init=False)
+
+    @_keep_at_ns.default
+    def _not_at_once(self) -> int:
+        return self.clock.read().boot_ns + _KEEP_EVERY_NS
 
     async def sweep(self) -> SweepReport:
         """Carry out one sweep."""
@@ -87,7 +95,11 @@ class Sweeping:
             with anyio.CancelScope(shield=True):
                 await self.journal.append(tally.take_entries())
         self.deleting.backoff.forget_all_but(survey.inventory.holds)
-        return tally.report(plan, (self.clock.read().boot_ns - reading.boot_ns) / SECOND)
+        report = tally.report(plan, (self.clock.read().boot_ns - reading.boot_ns) / SECOND)
+        if reading.boot_ns >= self._keep_at_ns:
+            self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
+            await self.overlook.keep()
+        return report
 
     async def tell_recovery(self, recovery: Recovery, now_ns: int) -> None:
         """Tell what was found in the trash and finished, or put back."""

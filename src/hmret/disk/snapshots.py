@@ -1,0 +1,89 @@
+"""Records of what was found, for a quicker start: a file of frames, each with its length and its checksum.
+
+Nothing rests on them. What stands there says where to look, and counts only as far as the time stamps on the disk still
+say the same; a record that is missing, torn, or of another release is as if there were none.
+"""
+
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from zlib import crc32
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import READ, let_go, make_folders, opened
+from hmret.disk.layout import OWN
+
+__all__ = ["load_snapshot", "save_snapshot"]
+
+_FRAME = struct.Struct("!II")
+_CHUNK = 1 << 20
+# No frame comes near it; a length beyond it is damage.
+_LARGEST_FRAME = 64 << 20
+_MODE = 0o700
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+
+
+def save_snapshot(
+    filesystem: Filesystem, data_fd: int, name: str, head: bytes, frames: Iterable[bytes]
+) -> None:
+    """Write a record in the place of the one before; `head` says what kind and format it has.
+
+    Raises:
+        OSError: it could not be written; the one before then stays.
+    """
+    beside = f"{name}.tmp"
+    with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
+        try:
+            fd = filesystem.open(beside, _WRITE, 0o600, dir_fd=own_fd)
+            try:
+                _write(filesystem, fd, head)
+                for frame in frames:
+                    _write(filesystem, fd, frame)
+            finally:
+                filesystem.close(fd)
+            filesystem.rename(beside, name, src_dir_fd=own_fd, dst_dir_fd=own_fd)
+        except OSError:
+            with suppress(OSError):
+                filesystem.unlink(beside, dir_fd=own_fd)
+            raise
+
+
+def load_snapshot(filesystem: Filesystem, data_fd: int, name: str, head: bytes) -> Iterator[bytes]:
+    """Read the frames of a record, as far as they are whole; none where it has another head."""
+    with suppress(OSError):
+        fd = filesystem.open(f"{OWN}/{name}", READ, dir_fd=data_fd)
+        try:
+            frames = _frames(filesystem, fd)
+            if next(frames, None) == head:
+                yield from frames
+        finally:
+            let_go(filesystem, fd)
+
+
+def _write(filesystem: Filesystem, fd: int, content: bytes) -> None:
+    rest = memoryview(_FRAME.pack(len(content), crc32(content)) + content)
+    while rest:
+        rest = rest[filesystem.write(fd, bytes(rest)) :]
+
+
+def _frames(filesystem: Filesystem, fd: int) -> Iterator[bytes]:
+    waiting = b""
+    while True:
+        head, waiting = _take(filesystem, fd, waiting, _FRAME.size)
+        if len(head) < _FRAME.size:
+            return
+        length, checksum = _FRAME.unpack(head)
+        if length > _LARGEST_FRAME:
+            return
+        content, waiting = _take(filesystem, fd, waiting, length)
+        if len(content) < length or crc32(content) != checksum:
+            return
+        yield content
+
+
+def _take(filesystem: Filesystem, fd: int, waiting: bytes, length: int) -> tuple[bytes, bytes]:
+    """Take so many bytes, or fewer at the end of the file; returns them and those that were read beyond."""
+    while len(waiting) < length and (more := filesystem.read(fd, _CHUNK)):
+        waiting += more
+    return waiting[:length], waiting[length:]
