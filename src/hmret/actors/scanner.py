@@ -1,6 +1,6 @@
 """The scanner: it knows what lies in `images/`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set as AbstractSet
 from typing import assert_never
 
 import anyio
@@ -26,7 +26,7 @@ from hmret.disk.layout import IMAGES
 from hmret.disk.reading import Kind, pack_images, read_images, understand_images, weigh
 from hmret.model.images import Image, Key, Repository
 
-__all__ = ["KeepScan", "LinkTimes", "LookAt", "ResolveTag", "Scan", "ScanResult", "Scanner"]
+__all__ = ["DoubtScan", "KeepScan", "LinkTimes", "LookAt", "ResolveTag", "Scan", "ScanResult", "Scanner"]
 
 _RECORD: CacheRecord[FolderScan] = CacheRecord(
     "images.snapshot", pack_images, lambda packed: understand_images(packed)[0]
@@ -61,6 +61,13 @@ class KeepScan(Request[None]):
 
 
 @attrs.frozen(eq=False, kw_only=True)
+class DoubtScan(Request[None]):
+    """Says that what is known of some repositories is not so."""
+
+    repositories: frozenset[str]
+
+
+@attrs.frozen(eq=False, kw_only=True)
 class LookAt(Request[Image | None]):
     """Asks for one image as it is now."""
 
@@ -81,7 +88,7 @@ class LinkTimes(Request[Mapping[Tag, int]]):
     tags: frozenset[Tag]
 
 
-class Scanner(Actor[Scan | KeepScan | LookAt | ResolveTag | LinkTimes]):
+class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTimes]):
     """The scanner actor."""
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads, readers: Readers) -> None:
@@ -115,6 +122,10 @@ class Scanner(Actor[Scan | KeepScan | LookAt | ResolveTag | LinkTimes]):
         """
         await self._mailbox.ask(KeepScan())
 
+    async def doubt(self, repositories: AbstractSet[str]) -> None:
+        """Say that what is known of some repositories is not so: they are read afresh the next time."""
+        await self._mailbox.ask(DoubtScan(repositories=frozenset(repositories)))
+
     async def look_at(self, key: Key) -> Image | None:
         """Look at one image afresh."""
         return await self._mailbox.ask(LookAt(key=key))
@@ -128,12 +139,15 @@ class Scanner(Actor[Scan | KeepScan | LookAt | ResolveTag | LinkTimes]):
         chosen = frozenset(tags)
         return await self._mailbox.ask(LinkTimes(tags=chosen)) if chosen else {}
 
-    async def _answer(self, request: Scan | KeepScan | LookAt | ResolveTag | LinkTimes) -> object:
+    async def _answer(self, request: Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTimes) -> object:
         match request:
             case Scan():
                 return await self._scan()
             case KeepScan():
                 await self._keep()
+            case DoubtScan():
+                async with self._scanning:
+                    self._cache.doubt(request.repositories)
             case LookAt():
                 return await self._threads.run(self._look_at, request.key)
             case ResolveTag():
@@ -173,13 +187,19 @@ class Scanner(Actor[Scan | KeepScan | LookAt | ResolveTag | LinkTimes]):
                 _RECORD.load, self._filesystem, self._data_fd, self._cache, self._threads.pause
             )
 
+    def write_record(self) -> None:
+        """Write down what is known, for the next start; while this actor runs, nobody else calls this.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self._last is not self._kept:
+            _RECORD.save(self._filesystem, self._data_fd, self._cache, self._threads.pause)
+            self._kept = self._last
+
     async def _keep(self) -> None:
         async with self._scanning:
-            if self._last is not self._kept:
-                await self._threads.run_alone(
-                    _RECORD.save, self._filesystem, self._data_fd, self._cache, self._threads.pause
-                )
-                self._kept = self._last
+            await self._threads.run_alone(self.write_record)
 
     def _look(self, paths: list[str]) -> tuple[list[FolderScan], list[str]]:
         return read_images(self._filesystem, self._data_fd, paths, self._look_at_folder)

@@ -1,6 +1,6 @@
 """The state keeper: it reads and writes the retention states, and the record of the clocks."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set as AbstractSet
 from typing import assert_never
 
 import anyio
@@ -73,6 +73,13 @@ class KeepStates(Request[None]):
 
 
 @attrs.frozen(eq=False, kw_only=True)
+class DoubtStates(Request[None]):
+    """Says that what is known of some repositories is not so."""
+
+    repositories: frozenset[str]
+
+
+@attrs.frozen(eq=False, kw_only=True)
 class Mark(Request[tuple[StateFault, ...]]):
     """Asks to start the timers of some images; the asker holds the claim to them."""
 
@@ -107,7 +114,9 @@ class SaveClock(Request[None]):
     record: ClockRecord
 
 
-class StateKeeper(Actor[LoadStates | KeepStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock]):
+class StateKeeper(
+    Actor[LoadStates | KeepStates | DoubtStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock]
+):
     """The state keeper actor."""
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads, readers: Readers) -> None:
@@ -138,6 +147,10 @@ class StateKeeper(Actor[LoadStates | KeepStates | Mark | Clear | RemoveStrays | 
             OSError: it could not be written.
         """
         await self._mailbox.ask(KeepStates())
+
+    async def doubt(self, repositories: AbstractSet[str]) -> None:
+        """Say that what is known of some repositories is not so: they are read afresh the next time."""
+        await self._mailbox.ask(DoubtStates(repositories=frozenset(repositories)))
 
     async def mark(self, keys: Iterable[Key], unused_since_ns: int) -> tuple[StateFault, ...]:
         """Start timers; returns those that could not be written. The caller holds the claim to the images."""
@@ -170,13 +183,17 @@ class StateKeeper(Actor[LoadStates | KeepStates | Mark | Clear | RemoveStrays | 
         await self._mailbox.ask(SaveClock(record=record))
 
     async def _answer(
-        self, request: LoadStates | KeepStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock
+        self,
+        request: LoadStates | KeepStates | DoubtStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock,
     ) -> object:
         match request:
             case LoadStates():
                 return await self._load()
             case KeepStates():
                 await self._keep()
+            case DoubtStates():
+                async with self._loading:
+                    self._cache.doubt(request.repositories)
             case Mark():
                 return await self._mark(request)
             case Clear():
@@ -219,13 +236,19 @@ class StateKeeper(Actor[LoadStates | KeepStates | Mark | Clear | RemoveStrays | 
                 _RECORD.load, self._filesystem, self._data_fd, self._cache, self._threads.pause
             )
 
+    def write_record(self) -> None:
+        """Write down what is known, for the next start; while this actor runs, nobody else calls this.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self._last is not self._kept:
+            _RECORD.save(self._filesystem, self._data_fd, self._cache, self._threads.pause)
+            self._kept = self._last
+
     async def _keep(self) -> None:
         async with self._loading:
-            if self._last is not self._kept:
-                await self._threads.run_alone(
-                    _RECORD.save, self._filesystem, self._data_fd, self._cache, self._threads.pause
-                )
-                self._kept = self._last
+            await self._threads.run_alone(self.write_record)
 
     def _look(self, paths: list[str]) -> tuple[list[StateFolder], list[str]]:
         return read_states(self._filesystem, self._data_fd, paths, self._look_at_folder)

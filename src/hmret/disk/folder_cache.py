@@ -4,7 +4,7 @@ A folder is read again when its signature is another one, and in any case every 
 a folder's own time stamps do not show, such as a file that was written in place below it, is seen that much later.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from typing import Generic, Protocol, TypeVar
 from zlib import crc32
 
@@ -75,6 +75,10 @@ class FolderCache(Generic[F]):
         found = list(folders)
         self._known = {folder.path: folder for folder, _ in found}
         self._trusted_until_ns = {folder.path: until_ns for folder, until_ns in found}
+
+    def doubt(self, paths: AbstractSet[str]) -> None:
+        """Trust some folders no more, whatever their signatures say: they are read in full at the next look."""
+        self._known = {path: folder for path, folder in self._known.items() if path not in paths}
 
     @property
     def waiting(self) -> int:

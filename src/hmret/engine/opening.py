@@ -8,7 +8,7 @@ lock on the data directory.
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -128,7 +128,7 @@ async def open_engine(
         stack.callback(filesystem.close, data_fd)
         stack.callback(filesystem.close, lock_data_dir(filesystem, data_fd, config.data_dir))
         actors = _make_actors(config, surroundings, data_fd, sources, read_files=metadata_files)
-        async with _running(actors) as tasks:
+        async with _keeping(actors, surroundings), _running(actors) as tasks:
             inspection = await _inspect(config, surroundings, actors, data_fd, tasks, read_only=False)
             recovery = await actors.deleter.recover()
             await inspection.sweeping.tell_recovery(recovery, surroundings.clock.now_ns())
@@ -139,8 +139,6 @@ async def open_engine(
             finally:
                 actors.deleter.stop_early()
                 await schedule.stop()
-                with anyio.CancelScope(shield=True):
-                    await inspection.sweeping.overlook.keep()
 
 
 @asynccontextmanager
@@ -157,6 +155,17 @@ async def open_inspection(
         actors = _make_actors(config, surroundings, data_fd, sources, read_files=True)
         async with _running(actors) as tasks:
             yield await _inspect(config, surroundings, actors, data_fd, tasks, read_only=True)
+
+
+@asynccontextmanager
+async def _keeping(actors: _Actors, surroundings: Surroundings) -> AsyncIterator[None]:
+    """Write down what is known of the cache when the actors have ended; where that fails, the next start takes longer."""
+    try:
+        yield
+    finally:
+        with anyio.CancelScope(shield=True), suppress(OSError):
+            await surroundings.threads.run_alone(actors.scanner.write_record)
+            await surroundings.threads.run_alone(actors.states.write_record)
 
 
 @asynccontextmanager

@@ -110,6 +110,12 @@ class Overlook:
         """Make the plan, in a thread: at 100,000 images it takes too long for an event loop."""
         return await self.threads.run(plan, survey.inventory, self.policy, now, previous, self.threads.pause)
 
+    async def doubt(self, repositories: AbstractSet[str]) -> None:
+        """Have some repositories read afresh by the next survey: the last look found them otherwise."""
+        if repositories:
+            await self.scanner.doubt(repositories)
+            await self.states.doubt(repositories)
+
     async def keep(self) -> None:
         """Write down what is known of the cache, for the next start; where that fails, that start takes longer."""
         with suppress(OSError):

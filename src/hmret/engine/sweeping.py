@@ -87,6 +87,7 @@ class Sweeping:
             await self._keep_states(survey, plan, tally)
             if not tally.suspended:
                 await self.deleting.delete(plan.deletions, reading.boot_ns, tally)
+                await self.overlook.doubt(tally.doubtful)
             # A sweep that was stopped in the midst of its deletions must not pass for one that was carried out.
             await anyio.lowlevel.checkpoint_if_cancelled()
             self._tell_oddities(survey, tally)

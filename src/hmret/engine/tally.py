@@ -36,6 +36,8 @@ class Tally:
     open: int = 0
     failed: int = 0
     deleted: list[DeletedImage] = attrs.field(factory=list)
+    doubtful: set[str] = attrs.field(factory=set)
+    """Repositories in which the last look found something else than the plan had rested on."""
     errors: list[SweepError] = attrs.field(factory=list)
     entries: list[Mapping[str, object]] = attrs.field(factory=list)
     """Lines for the journal that are not written yet."""
@@ -107,6 +109,7 @@ class Tally:
         """Note an image that was due and stays."""
         repository, digest = kept.key
         reason = kept.reason or "gone"
+        self.doubtful.add(repository)
         if kept.reason is Reason.OPEN:
             self.open += 1
             self.entries.append(journal_entry(self.now_ns, "clear", kept.key, reason=reason))
@@ -115,6 +118,7 @@ class Tally:
     def note_failed(self, failed: Failed) -> None:
         """Note a deletion that failed."""
         self.failed += 1
+        self.doubtful.add(failed.key[0])
         error = failed.error.strerror or str(failed.error)
         self._note_error(failed.key, "deletion_failed", failed.path, error, errno=failed.error.errno)
 
