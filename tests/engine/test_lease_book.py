@@ -133,7 +133,7 @@ async def test_a_tag_that_moves_before_a_lease_is_granted_is_resolved_again(
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     make_image(filesystem, ALPINE, "b", tags=())
-    looks = [threads.hold("_resolve_tag") for _ in range(2)]
+    looks = [threads.hold("_resolve_tag"), threads.hold("_confirm")]
     asker = Asker()
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
@@ -255,7 +255,7 @@ async def test_a_lease_whose_record_may_not_last_is_not_granted_and_taken_off_it
         assert other.granted_leases() == ()
 
 
-@pytest.mark.parametrize("step", ["_look_at", "_clear_batch", "save_leases"])
+@pytest.mark.parametrize("step", ["_confirm", "save_leases"])
 async def test_a_cancelled_grant_leaves_no_lease(
     retention: Retention,
     filesystem: MemoryFilesystem,
@@ -316,7 +316,7 @@ async def test_a_lease_that_is_being_granted_is_neither_listed_nor_recorded_with
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     make_image(filesystem, ALPINE, "b", tags=("other",))
-    gate = threads.hold("_clear_batch")
+    gate = threads.hold("_confirm")
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(grant, retention)
@@ -336,7 +336,7 @@ async def test_a_granted_lease_that_expires_while_it_is_made_still_implies_mark_
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     key = make_due(filesystem)
-    gate = threads.hold("_clear_batch")
+    gate = threads.hold("_confirm")
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(grant, retention, "alpine", timedelta(milliseconds=1))

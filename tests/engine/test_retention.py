@@ -188,7 +188,7 @@ async def test_a_tag_that_moves_before_the_lock_is_got_is_resolved_again(
 ) -> None:
     make_due(filesystem, "a")
     make_due(filesystem, "b", tags=())
-    looks = [threads.hold("_resolve_tag") for _ in range(2)]
+    looks = [threads.hold("_resolve_tag"), threads.hold("_confirm")]
     asker = Asker()
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
@@ -205,7 +205,7 @@ async def test_a_leased_tag_that_moves_before_the_lock_is_got_is_resolved_again(
 ) -> None:
     make_due(filesystem, "a")
     make_due(filesystem, "b", tags=())
-    looks = [threads.hold("_resolve_tag") for _ in range(2)]
+    looks = [threads.hold("_resolve_tag"), threads.hold("_confirm")]
     asker = Asker()
 
     async def lease() -> str:
@@ -295,7 +295,7 @@ async def test_a_cancelled_mark_used_holds_its_lock_until_its_thread_has_ended(
     retention: Retention, filesystem: MemoryFilesystem, threads: GatedThreads
 ) -> None:
     key = make_due(filesystem)
-    gate = threads.hold("_clear_batch")
+    gate = threads.hold("_confirm")
     scope = anyio.CancelScope()
 
     async def mark() -> None:
@@ -418,7 +418,7 @@ async def test_a_lease_that_expires_while_it_is_made_still_implies_mark_used(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     key = make_due(filesystem)
-    gate = threads.hold("_clear_batch")
+    gate = threads.hold("_confirm")
 
     async def lease() -> None:
         async with retention.lease("alpine", ttl=timedelta(milliseconds=1)):

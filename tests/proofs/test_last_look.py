@@ -42,7 +42,7 @@ async def test_an_image_is_not_deleted_while_mark_used_works_on_it(
         async def mark_used() -> None:
             used.append(await retention.mark_used(*KEY))
 
-        gate = threads.hold("_clear_batch")
+        gate = threads.hold("_confirm")
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(mark_used)

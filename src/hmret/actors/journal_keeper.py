@@ -55,6 +55,12 @@ class JournalKeeper(Actor[Append]):
         if self._enabled and chosen:
             await self._mailbox.ask(Append(entries=chosen))
 
+    async def note(self, entries: Iterable[Entry]) -> None:
+        """Have entries written, after those before them, without waiting until they are."""
+        chosen = tuple(entries)
+        if self._enabled and chosen:
+            await self._mailbox.post(Append(entries=chosen))
+
     async def _append(self, request: Append) -> None:
         for start in range(0, len(request.entries), _BATCH):
             batch = request.entries[start : start + _BATCH]

@@ -72,11 +72,19 @@ class Mailbox(Generic[R]):
         Raises:
             EngineClosedError: the actor has ended, or ended before it answered.
         """
+        await self.post(request)
+        return await request.reply.wait()
+
+    async def post(self, request: Request[Any]) -> None:
+        """Put a request into the mailbox, and do not wait for its answer.
+
+        Raises:
+            EngineClosedError: the actor has ended.
+        """
         try:
             await self._sender.send(request)  # type: ignore[arg-type]  # an actor's methods send its own requests
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             raise EngineClosedError("the engine has stopped") from None
-        return await request.reply.wait()
 
     def close(self) -> None:
         """Take no more messages; those that are in the mailbox are still served."""

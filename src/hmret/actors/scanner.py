@@ -134,6 +134,11 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         """Read one tag afresh."""
         return await self._mailbox.ask(ResolveTag(tag=(repository, tag)))
 
+    def guess(self, repository: str, tag: str) -> str | None:
+        """Tell which digest a tag pointed to at the last scan, without a look; None where that is not known."""
+        known = None if self._last is None else self._last.repositories.get(repository)
+        return None if known is None else known.tags.get(tag)
+
     async def link_times(self, tags: Iterable[Tag]) -> Mapping[Tag, int]:
         """Tell when the links of some tags were made; those that are absent are left out."""
         chosen = frozenset(tags)

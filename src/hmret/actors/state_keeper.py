@@ -13,16 +13,20 @@ from hmret.actors.walking import Walk
 from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folder_cache import FolderCache
-from hmret.disk.layout import RETENTION, hex_of
+from hmret.disk.folders import opened, step_into
+from hmret.disk.image_scan import look_at_image, resolve_tag
+from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.disk.own_files import load_clock_record, save_clock_record
 from hmret.disk.reading import Kind, pack_states, read_states, understand_states, weigh
 from hmret.disk.state_files import StateFolder, clear_state, remove_strays, scan_states, write_states
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.grouping import Timers
-from hmret.model.images import Key
+from hmret.model.images import Image, Key
 
 __all__ = [
     "Clear",
+    "Confirm",
+    "Confirmed",
     "KeepStates",
     "LoadClock",
     "LoadStates",
@@ -65,6 +69,28 @@ class StatesLoaded:
 @attrs.frozen(eq=False, kw_only=True)
 class LoadStates(Request[StatesLoaded]):
     """Asks for all states."""
+
+
+@attrs.frozen
+class Confirmed:
+    """What was found of an image whose use is to be confirmed."""
+
+    is_named: bool
+    """Whether the tag still points to it."""
+    image: Image | None = None
+    """As it is now; None: not here."""
+    cleared: bool = False
+    """Whether it had a timer, which is gone, durably."""
+    fault: StateFault | None = None
+    """Why its timer could not be cleared."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Confirm(Request[Confirmed]):
+    """Asks to look at an image and, where it is ready and whole, to clear its timer; the asker has its use."""
+
+    key: Key
+    tag: str | None
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -114,9 +140,12 @@ class SaveClock(Request[None]):
     record: ClockRecord
 
 
-class StateKeeper(
-    Actor[LoadStates | KeepStates | DoubtStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock]
-):
+_Requests = (
+    LoadStates | Confirm | KeepStates | DoubtStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock
+)
+
+
+class StateKeeper(Actor[_Requests]):
     """The state keeper actor."""
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads, readers: Readers) -> None:
@@ -152,6 +181,13 @@ class StateKeeper(
         """Say that what is known of some repositories is not so: they are read afresh the next time."""
         await self._mailbox.ask(DoubtStates(repositories=frozenset(repositories)))
 
+    async def confirm(self, key: Key, tag: str | None) -> Confirmed:
+        """Look at an image and, where it is ready and whole and a tag still points to it, clear its timer, durably.
+
+        The caller has the use of the image. In one step, because somebody waits to start a machine.
+        """
+        return await self._mailbox.ask(Confirm(key=key, tag=tag))
+
     async def mark(self, keys: Iterable[Key], unused_since_ns: int) -> tuple[StateFault, ...]:
         """Start timers; returns those that could not be written. The caller holds the claim to the images."""
         return await self._mailbox.ask(Mark(keys=tuple(keys), unused_since_ns=unused_since_ns))
@@ -182,33 +218,35 @@ class StateKeeper(
         """
         await self._mailbox.ask(SaveClock(record=record))
 
-    async def _answer(
-        self,
-        request: LoadStates | KeepStates | DoubtStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock,
-    ) -> object:
+    async def _answer(self, request: _Requests) -> object:
         match request:
             case LoadStates():
                 return await self._load()
+            case Confirm():
+                return await self._threads.run(self._confirm, request.key, request.tag)
+            case Mark():
+                return await self._mark(request)
+            case Clear():
+                return await self._clear(request)
+            case LoadClock():
+                return await self._threads.run(load_clock_record, self._filesystem, self._data_fd)
+            case _:
+                await self._do(request)
+                return None
+
+    async def _do(self, request: KeepStates | DoubtStates | RemoveStrays | SaveClock) -> None:
+        match request:
             case KeepStates():
                 await self._keep()
             case DoubtStates():
                 async with self._loading:
                     self._cache.doubt(request.repositories)
-            case Mark():
-                return await self._mark(request)
-            case Clear():
-                return await self._clear(request)
             case RemoveStrays():
                 await self._threads.run(remove_strays, self._filesystem, self._data_fd, request.strays)
-            case LoadClock():
-                return await self._threads.run(load_clock_record, self._filesystem, self._data_fd)
             case SaveClock():
-                return await self._threads.run(
-                    save_clock_record, self._filesystem, self._data_fd, request.record
-                )
+                await self._threads.run(save_clock_record, self._filesystem, self._data_fd, request.record)
             case _:
                 assert_never(request)
-        return None
 
     async def _load(self) -> StatesLoaded:
         # One look at a time goes through the cache.
@@ -260,6 +298,22 @@ class StateKeeper(
             return known, 0
         folder = scan_states(self._filesystem, retention_fd, path, self._threads.pause)
         return folder, 1 + weigh(folder)
+
+    def _confirm(self, key: Key, tag: str | None) -> Confirmed:
+        try:
+            with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
+                if tag is not None and resolve_tag(self._filesystem, images_fd, key[0], tag) != key[1]:
+                    return Confirmed(is_named=False)
+                image = look_at_image(self._filesystem, images_fd, *key)
+        except (FileNotFoundError, NotADirectoryError):
+            return Confirmed(is_named=tag is None)
+        if image is None or image.broken is not None or image.status != "ready":
+            return Confirmed(is_named=True, image=image)
+        try:
+            cleared = clear_state(self._filesystem, self._data_fd, key, durable=True)
+        except OSError as error:
+            return Confirmed(is_named=True, image=image, fault=_fault(key, error))
+        return Confirmed(is_named=True, image=image, cleared=cleared)
 
     async def _mark(self, request: Mark) -> tuple[StateFault, ...]:
         failed = await self._threads.run(

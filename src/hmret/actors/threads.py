@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol, TypeVar, TypeVarTuple
 
 import anyio
@@ -19,8 +20,9 @@ Ts = TypeVarTuple("Ts")
 _THREADS = 8
 
 
-# Long enough to lose little by resting, short enough that nobody feels it.
+# Long enough to lose little by resting, short enough that nobody feels it; and shorter while somebody waits.
 _WORK_SECONDS = 0.001
+_URGENT_WORK_SECONDS = 0.0001
 _REST_SECONDS = 0.00005
 
 
@@ -38,10 +40,21 @@ class Pace:
 
     def __init__(self) -> None:
         self._since = _Since()
+        self._urgent = 0
+
+    @contextmanager
+    def hurry(self) -> Iterator[None]:
+        """Have the threads that work through much rest far more often while the block lasts."""
+        self._urgent += 1
+        try:
+            yield
+        finally:
+            self._urgent -= 1
 
     def __call__(self) -> None:
         """Rest, if this thread has worked for long enough."""
-        if time.perf_counter() - self._since.seconds > _WORK_SECONDS:
+        longest = _URGENT_WORK_SECONDS if self._urgent else _WORK_SECONDS
+        if time.perf_counter() - self._since.seconds > longest:
             time.sleep(_REST_SECONDS)
             self._since.seconds = time.perf_counter()
 
@@ -52,6 +65,10 @@ class Threads(Protocol):
     @property
     def pause(self) -> Callable[[], None]:
         """What such a function calls between its steps, so that others are not held up."""
+        ...
+
+    def hurry(self) -> AbstractContextManager[None]:
+        """Let other functions give way more often while somebody waits for what is done in the block."""
         ...
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
@@ -69,6 +86,7 @@ class WorkerThreads:
     def __init__(self, limit: int = _THREADS) -> None:
         self._limit = limit
         self.pause = Pace()
+        self.hurry = self.pause.hurry
         self._limiter: anyio.CapacityLimiter | None = None
         self._alone: anyio.CapacityLimiter | None = None
 
@@ -89,6 +107,11 @@ class InlineThreads:
     @staticmethod
     def pause() -> None:
         """Go on: there is nobody to give way to."""
+
+    @staticmethod
+    def hurry() -> AbstractContextManager[None]:
+        """Nobody holds anybody up."""
+        return nullcontext()
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         await anyio.lowlevel.checkpoint()

@@ -20,7 +20,7 @@ Found = tuple[Sequence[F], Sequence[str]]
 # Folders looked at in one thread hop: some milliseconds where nothing is new.
 _FOLDERS = 1000
 # Folders that a reader process is asked for at a time.
-_ASKED = 16
+_ASKED = 32
 # How much must have been read before it is worth while to start processes, and more is likely to come.
 _MUCH = 4000
 

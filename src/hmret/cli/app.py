@@ -7,7 +7,6 @@ has the data directory. What went wrong is told in one line.
 import inspect
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
@@ -126,7 +125,7 @@ def _app() -> App:
         help=_HELP,
         help_format="plaintext",
         help_formatter="default" if is_terminal(sys.stdout) else "plain",
-        version=lambda: metadata.version("hmret"),
+        version=_version,
         result_action="return_value",
         verbose=False,
         suppress_keyboard_interrupt=False,
@@ -134,6 +133,12 @@ def _app() -> App:
     for name, (target, text) in _COMMANDS.items():
         app.command(target, name=name, help=inspect.cleandoc(text))
     return app
+
+
+def _version() -> str:
+    from importlib import metadata  # noqa: PLC0415 - seldom asked for, and slow to load
+
+    return metadata.version("hmret")
 
 
 def _told(error: Exception) -> str:

@@ -6,6 +6,7 @@ import attrs
 
 from hmret.actors.locks import Locks
 from hmret.actors.scanner import Scanner
+from hmret.actors.threads import Threads
 from hmret.disk.clock import Clock
 from hmret.disk.layout import DIGEST_HEX, digest_of
 from hmret.engine.sweeping import Sweeping
@@ -31,6 +32,11 @@ class Inspection:
     def locks(self) -> Locks:
         """The lock actor."""
         return self.sweeping.deleting.locks
+
+    @property
+    def threads(self) -> Threads:
+        """Where blocking work is done."""
+        return self.sweeping.overlook.threads
 
     @property
     def clock(self) -> Clock:

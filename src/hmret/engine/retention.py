@@ -92,9 +92,11 @@ class Retention:
             OSError: its timer could not be cleared, so nothing is promised.
         """
         named = named_image(image, digest)
-        used = None
-        while used is None:
-            used = await self._use(named, await self._inspection.resolve(named, image), image)
+        with self._inspection.threads.hurry():
+            guess = None if named.tag is None else self._inspection.scanner.guess(named.repository, named.tag)
+            used = None if guess is None else await self._use(named, (named.repository, guess), image)
+            while used is None:
+                used = await self._use(named, await self._inspection.resolve(named, image), image)
         return used
 
     @asynccontextmanager
@@ -227,42 +229,30 @@ class Retention:
     async def _use(self, named: ImageReference, key: Key, text: str) -> MarkedUsed | None:
         """Confirm an image and clear its timer; None where the tag has moved on meanwhile."""
         async with self._inspection.locks.using(key):
-            if not await self._still_names(named, key):
-                return None
-            used = await self._confirm(key, text)
+            # The lock must last until the thread has ended, also when the caller is cancelled.
+            with anyio.CancelScope(shield=True):
+                found = await self._states.confirm(key, named.tag)
+        if not found.is_named:
+            return None
+        if found.fault is not None:
+            raise OSError(f"{found.fault.path}: {found.fault.error}")
+        image = found.image
+        if image is None:
+            raise ImageNotFoundError(f"{text}: not in the cache")
+        if image.broken is not None:
+            raise ImageNotFoundError(f"{text}: broken: {image.broken}")
+        if image.status != "ready":
+            raise ImageNotFoundError(f"{text}: not ready: {image.status}")
+        used = MarkedUsed(*key, cleared=found.cleared)
         await self._note_use(used)
         return used
-
-    async def _still_names(self, named: ImageReference, key: Key) -> bool:
-        """Tell whether a tag still points to the image whose lock we now have."""
-        if named.tag is None:
-            return True
-        return await self._inspection.scanner.resolve_tag(named.repository, named.tag) == key[1]
 
     async def _note_use(self, used: MarkedUsed) -> None:
         """Write a cleared timer into the journal."""
         if used.cleared:
             now_ns = self._inspection.clock.now_ns()
             key = used.repository, used.digest
-            await self._inspection.sweeping.journal.append(
-                [journal_entry(now_ns, "clear", key, reason="used")]
-            )
-
-    async def _confirm(self, key: Key, text: str) -> MarkedUsed:
-        """Check, under its lock, that an image is here and whole, and clear its timer."""
-        # The lock must last until the threads have ended, also when the caller is cancelled.
-        with anyio.CancelScope(shield=True):
-            image = await self._inspection.scanner.look_at(key)
-            if image is None:
-                raise ImageNotFoundError(f"{text}: not in the cache")
-            if image.broken is not None:
-                raise ImageNotFoundError(f"{text}: broken: {image.broken}")
-            if image.status != "ready":
-                raise ImageNotFoundError(f"{text}: not ready: {image.status}")
-            cleared, faults = await self._states.clear((key,), durable=True)
-            if faults:
-                raise OSError(f"{faults[0].path}: {faults[0].error}")
-        return MarkedUsed(*key, cleared=cleared > 0)
+            await self._inspection.sweeping.journal.note([journal_entry(now_ns, "clear", key, reason="used")])
 
 
 class _TagMovedError(Exception):
