@@ -102,6 +102,31 @@ def is_whole(host: Host, candidate: Candidate) -> bool:
 
 
 @attrs.frozen(eq=False)
+class Grip:
+    """A grip that has lost some images, and notes of which it is told."""
+
+    lost: tuple[Key, ...]
+    calls: list[tuple[str, Key]] = attrs.field(factory=list)
+
+    def begin(self, key: Key) -> bool:
+        self.calls.append(("begin", key))
+        return key not in self.lost
+
+    def end(self, key: Key) -> None:
+        self.calls.append(("end", key))
+
+
+def test_what_the_grip_has_lost_is_not_touched_and_the_rest_goes(host: Host) -> None:
+    lost, goes = make_due(host, "a"), make_due(host, "b", name=OTHER)
+    grip = Grip((lost.key,))
+    outcomes, _ = retire(host.filesystem, host.data_fd, [lost, goes], LOOK, token=TOKEN, grip=grip)
+    assert [outcome.key for outcome in outcomes] == [goes.key]
+    assert is_whole(host, lost)
+    assert state_of(host.place, lost.key) is not None
+    assert grip.calls == [("begin", lost.key), ("begin", goes.key), ("end", goes.key)]
+
+
+@attrs.frozen(eq=False)
 class Watched:
     """A real disk on which something happens right before a call."""
 

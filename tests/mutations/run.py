@@ -343,8 +343,7 @@ MUTATIONS = (
         "disk/retirement.py",
         "if not grip.begin(key):\n                        continue",
         "grip.begin(key)",
-        ENGINE,
-        RACES,
+        RETIREMENT,
     ),
     edit(
         "mark what was withdrawn from the claim",
@@ -357,7 +356,7 @@ MUTATIONS = (
         "recover while some of it is in use",
         "engine/deleting.py",
         "if given.keys == keys and given.begin_all():",
-        "if given.keys and given.begin_all():",
+        "if given.begin_all():",
         ENGINE,
     ),
     edit(
@@ -379,7 +378,7 @@ MUTATIONS = (
         "disk/state_files.py",
         "return found.st_ino == self.inode and",
         "return",
-        RETIREMENT,
+        ("tests/disk/test_state_files.py",),
     ),
     edit(
         "take a timer that was written over for the one that was read",
