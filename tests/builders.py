@@ -2,25 +2,30 @@
 
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, closing, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar, TypeVarTuple
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
+import anyio.to_thread
 import attrs
 import pytest
 
+from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import IMAGES, RETENTION, digest_of, hex_of
+from hmret.disk.trash import Freeing, Place as RetiredPlace
 from hmret.engine.surroundings import Surroundings
 from hmret.model.clock_watch import ClockReading
 from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
 from hmret.model.times import SECOND, datetime_of, format_time, timedelta_nanoseconds
-from memory_filesystem import MemoryFilesystem
+from memory_filesystem import Call, MemoryFilesystem
 
 __all__ = [
     "DATA",
@@ -37,6 +42,7 @@ __all__ = [
     "digest",
     "end_while_queued",
     "end_while_working",
+    "free",
     "has_image",
     "loop_clock",
     "make_config",
@@ -250,6 +256,7 @@ class GatedThreads:
 
     def __init__(self) -> None:
         self._gates: dict[str, list[Gate]] = {}
+        self._within: dict[str, tuple[MemoryFilesystem, str, Gate]] = {}
 
     def pause(self) -> None:
         """Go on: there is nobody to give way to."""
@@ -268,8 +275,17 @@ class GatedThreads:
     async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         return await self.run(function, *arguments)
 
+    def hold_within(self, name: str, filesystem: MemoryFilesystem, call: str) -> Gate:
+        """Hold up the next call of a function in its midst, in a thread, right before a call of the file system."""
+        gate = Gate()
+        self._within[name] = filesystem, call, gate
+        return gate
+
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         await anyio.lowlevel.checkpoint()
+        within = self._within.pop(getattr(function, "__name__", ""), None)
+        if within is not None:
+            return await self._run_held(within, function, *arguments)
         gates = self._gates.get(getattr(function, "__name__", ""))
         if gates:
             gate = gates.pop(0)
@@ -279,17 +295,55 @@ class GatedThreads:
                 await gate.opened.wait()
         return function(*arguments)
 
+    async def _run_held(
+        self, within: tuple[MemoryFilesystem, str, Gate], function: Callable[[*Ts], T], *arguments: *Ts
+    ) -> T:
+        filesystem, name, gate = within
+        before = filesystem.before
+        worker = -1
+
+        async def stand() -> None:
+            gate.arrived.set()
+            with anyio.move_on_after(5, shield=True):
+                await gate.opened.wait()
+
+        def stop(call: Call) -> None:
+            if call.name == name and threading.get_ident() == worker:
+                filesystem.before = before
+                anyio.from_thread.run(stand)
+
+        def work() -> T:
+            nonlocal worker
+            worker = threading.get_ident()
+            return function(*arguments)
+
+        filesystem.before = stop
+        return await anyio.to_thread.run_sync(work)
+
 
 def make_surroundings(
     filesystem: MemoryFilesystem, clock: FakeClock, threads: GatedThreads | None = None
 ) -> Surroundings:
     """Put a host in memory under an engine."""
-    return Surroundings(filesystem=filesystem, clock=clock, threads=threads or GatedThreads())
+    return Surroundings(
+        filesystem=filesystem, clock=clock, threads=threads or GatedThreads(), monotonic_ns=lambda: 0
+    )
 
 
 def data_fd_of(filesystem: MemoryFilesystem) -> int:
     """Open the data directory."""
     return filesystem.open(DATA, os.O_RDONLY | os.O_DIRECTORY)
+
+
+# Freeing.
+
+
+def free(
+    filesystem: Filesystem, data_fd: int, place: RetiredPlace, stopping: Callable[[], bool] = lambda: False
+) -> int | None:
+    """Free the bytes of one retired folder."""
+    with closing(Freeing(filesystem, data_fd, stopping)) as freeing:
+        return freeing.free(place)
 
 
 # Tasks.

@@ -1,17 +1,19 @@
 """No asker that is cancelled or crashes keeps a lock, and no sweep takes what is used."""
 
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import attrs
 import pytest
 
 from builders import Asker, Ending, digest, end_while_queued, running, settle
-from hmret.actors.locks import Lease, Locks
+from hmret.actors.locks import Claimed, Lease, Locks
 from hmret.actors.mailbox import Mailbox, Reply
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
@@ -37,8 +39,12 @@ def lease(locks: Locks) -> Scope:
     return locks.leasing(lease_of(A))
 
 
-def claim(locks: Locks) -> Scope:
-    return locks.claiming([A])
+@asynccontextmanager
+async def claim(locks: Locks) -> AsyncIterator[Claimed]:
+    """Claim A, and begin to work on it."""
+    async with locks.claiming([A]) as claimed:
+        assert claimed.begin(A)
+        yield claimed
 
 
 every_lock = pytest.mark.parametrize("hold", [use, lease, claim])
@@ -70,11 +76,13 @@ class Holder:
     """Holds a lock in a task of its own until it is told to let go."""
 
     has_it: bool = False
+    granted: anyio.Event = attrs.field(factory=anyio.Event)
     let_go: anyio.Event = attrs.field(factory=anyio.Event)
 
     async def hold(self, scope: Scope) -> None:
         async with scope:
             self.has_it = True
+            self.granted.set()
             await self.let_go.wait()
 
 
@@ -92,7 +100,7 @@ async def held(locks: Locks, hold: Hold) -> AsyncIterator[Holder]:
 async def given(locks: Locks, *keys: Key) -> frozenset[Key]:
     """Tell which of these a sweep is given that is under way."""
     async with locks.claiming(keys) as claimed:
-        return claimed
+        return claimed.keys
 
 
 async def is_free(locks: Locks) -> bool:
@@ -160,11 +168,11 @@ async def test_a_claim_of_nothing_is_given_nothing() -> None:
 
 
 @every_use
-async def test_a_user_waits_while_the_image_is_claimed(hold: Hold) -> None:
+async def test_a_user_waits_while_the_image_is_worked_on(hold: Hold) -> None:
     async with running(make_locks()) as locks:
         holder = Holder()
         async with anyio.create_task_group() as tasks:
-            async with locks.claiming([A]):
+            async with claim(locks):
                 tasks.start_soon(holder.hold, hold(locks))
                 await settle()
                 assert not holder.has_it
@@ -177,19 +185,181 @@ async def test_a_user_waits_through_one_claim_after_another() -> None:
     async with running(make_locks()) as locks:
         holder = Holder()
         async with anyio.create_task_group() as tasks:
-            async with locks.claiming([A]):
+            async with claim(locks):
                 tasks.start_soon(holder.hold, locks.using(A))
                 await settle()
-                over = locks._claims[A]
-                locks._claims[A] = anyio.Event()  # the next claim comes before the waiting user has its turn
+                _, over = locks._claims[A]
+                # The next claim comes before the waiting user has its turn.
+                again = Claimed([A])
+                assert again.begin(A)
+                locks._claims[A] = again, anyio.Event()
+                next_over = locks._claims[A][1]
                 over.set()
                 await settle()
                 assert not holder.has_it
-                locks._claims[A].set()
-                locks._claims[A] = over
-            await settle()
+                del locks._claims[A]
+                next_over.set()
+            with anyio.fail_after(5):
+                await holder.granted.wait()
             assert holder.has_it
             holder.let_go.set()
+
+
+# What is claimed can be withdrawn until its turn comes.
+
+
+@every_use
+async def test_a_user_of_an_image_whose_turn_has_not_come_takes_it_out_of_the_claim(hold: Hold) -> None:
+    async with running(make_locks()) as locks, locks.claiming([A, B]) as claimed:
+        assert claimed.begin(B)
+        with anyio.fail_after(5):
+            async with hold(locks):
+                assert not claimed.begin(A)
+        await settle()
+        assert not claimed.begin(A)
+        claimed.end(B)
+        assert not claimed.waiting
+        assert claimed.done == {B}
+
+
+@every_use
+async def test_a_user_waits_for_its_image_alone_and_not_for_the_rest_of_the_claim(hold: Hold) -> None:
+    async with running(make_locks()) as locks, locks.claiming([A, B]) as claimed:
+        assert claimed.begin(A)
+        holder = Holder()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(holder.hold, hold(locks))
+            await settle()
+            assert not holder.has_it
+            claimed.end(A)
+            assert claimed.begin(B)
+            with anyio.fail_after(5):
+                await holder.granted.wait()
+            holder.let_go.set()
+        assert claimed.done == {A}
+
+
+@every_use
+async def test_a_user_of_an_image_that_is_done_with_does_not_wait_for_the_claim(hold: Hold) -> None:
+    async with running(make_locks()) as locks, locks.claiming([A, B]) as claimed:
+        assert claimed.begin(A)
+        claimed.end(A)
+        with anyio.fail_after(5):
+            async with hold(locks):
+                assert not claimed.begin(A)
+
+
+async def test_what_was_withdrawn_is_not_released_by_the_end_of_the_claim_that_had_it() -> None:
+    async with running(make_locks()) as locks:
+        async with locks.claiming([A]):
+            async with locks.using(A):
+                pass
+            await settle()
+            await locks.begin_sweep()
+            again = locks.claiming([A])
+            claimed = await again.__aenter__()
+            assert claimed.keys == {A}
+            assert claimed.begin(A)
+        await settle()
+        assert await given(locks, A) == frozenset()
+        await again.__aexit__(None, None, None)
+        await settle()
+        assert await given(locks, A) == {A}
+
+
+async def test_everything_that_was_given_is_begun_or_nothing() -> None:
+    async with running(make_locks()) as locks:
+        async with locks.claiming([A, B]) as claimed:
+            assert claimed.begin_all()
+            holder = Holder()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(holder.hold, locks.using(A))
+                await settle()
+                assert not holder.has_it
+                tasks.cancel_scope.cancel()
+        await settle()
+        await locks.begin_sweep()
+        async with locks.claiming([A, B]) as claimed:
+            async with locks.using(A):
+                assert not claimed.begin_all()
+            assert claimed.waiting == {B}
+
+
+@pytest.mark.parametrize("steps", range(14))
+async def test_a_user_cancelled_at_any_step_withdraws_or_does_not_and_keeps_no_lock(steps: int) -> None:
+    async with running(make_locks()) as locks:
+        async with locks.claiming([A]) as claimed:
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(cancel_after, scope, steps)
+                    async with locks.using(A):
+                        assert not claimed.begin(A)
+                        await anyio.sleep_forever()
+            await settle()
+            if claimed.begin(A):
+                claimed.end(A)
+        assert await is_free(locks)
+
+
+@every_use
+async def test_a_user_who_was_cancelled_before_its_turn_withdraws_nothing(hold: Hold) -> None:
+    locks = make_locks()
+    async with running(locks), locks.claiming([A]) as claimed:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            async with hold(locks):
+                pytest.fail("a cancelled caller got in")
+        await settle()
+        assert claimed.begin(A)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_no_thread_works_on_an_image_while_somebody_uses_it(seed: int) -> None:
+    rng = random.Random(seed)
+    keys = [(f"docker.io/library/r{number}", digest("a")) for number in range(50)]
+    users: Counter[Key] = Counter()
+    in_hand: set[Key] = set()
+    faults: list[Key] = []
+    used = 0
+
+    def work(claimed: Claimed) -> None:
+        for key in sorted(claimed.keys):
+            if claimed.begin(key):
+                in_hand.add(key)
+                faults.extend([key] if users[key] else [])
+                time.sleep(0.0001)
+                faults.extend([key] if users[key] else [])
+                in_hand.remove(key)
+                claimed.end(key)
+
+    async def use_some(locks: Locks) -> None:
+        nonlocal used
+        for _ in range(30):
+            key = rng.choice(keys)
+            with anyio.move_on_after(rng.choice((0, 0.0005, 1))):
+                async with locks.using(key):
+                    users[key] += 1
+                    used += 1
+                    faults.extend([key] if key in in_hand else [])
+                    try:
+                        await anyio.sleep(rng.choice((0, 0.0005)))
+                    finally:
+                        faults.extend([key] if key in in_hand else [])
+                        users[key] -= 1
+
+    done = 0
+    with anyio.fail_after(60):
+        async with running(make_locks()) as locks, anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(use_some, locks)
+            for _ in range(20):
+                await locks.begin_sweep()
+                async with locks.claiming(keys) as claimed:
+                    await anyio.to_thread.run_sync(work, claimed)
+                done += len(claimed.done)
+    assert faults == []
+    assert used > 50
+    assert done > 50
 
 
 @every_use
@@ -218,7 +388,7 @@ async def test_a_user_that_has_waited_for_a_claim_counts_as_a_use_since_the_swee
         async with anyio.create_task_group() as tasks:
             holder = Holder()
             holder.let_go.set()
-            async with locks.claiming([A]):
+            async with claim(locks):
                 tasks.start_soon(holder.hold, locks.using(A))
                 await settle()
         assert await given(locks, A) == frozenset()
@@ -287,7 +457,7 @@ async def test_a_caller_cancelled_after_delivery_and_before_its_turn_keeps_no_lo
 @every_use
 async def test_a_caller_cancelled_while_it_waits_for_a_claim_keeps_no_lock(hold: Hold) -> None:
     async with running(make_locks()) as locks, anyio.create_task_group() as tasks:
-        async with locks.claiming([A]):
+        async with claim(locks):
             with anyio.CancelScope() as scope:
                 tasks.start_soon(cancel_when_settled, scope)
                 async with hold(locks):
@@ -438,7 +608,7 @@ async def test_a_user_that_waits_for_a_claim_when_the_actor_ends_is_refused(
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks, anyio.create_task_group() as actor:
             actor.start_soon(locks.run)
-            tasks.start_soon(holder.hold, locks.claiming([A]))
+            tasks.start_soon(holder.hold, claim(locks))
             await settle()
             tasks.start_soon(asker.ask, ask)
             await settle()
@@ -481,7 +651,7 @@ async def test_what_a_sweep_has_claimed_is_given_to_nobody_who_comes_as_the_acto
         async with anyio.create_task_group() as tasks:
             async with anyio.create_task_group() as actor:
                 actor.start_soon(locks.run)
-                tasks.start_soon(holder.hold, locks.claiming([A]))
+                tasks.start_soon(holder.hold, claim(locks))
                 await settle()
                 for asker in askers:
                     tasks.start_soon(asker.ask, ask)
@@ -550,13 +720,12 @@ class Crowd:
         match kind:
             case "claim":
                 async with self.locks.claiming(self.rng.sample([A, B, C], 2)) as claimed:
-                    assert not claimed & self.claimed
-                    self.claimed |= claimed
-                    try:
-                        await self.linger(10)
-                        assert not any(self.users[key] for key in claimed)
-                    finally:
-                        self.claimed -= claimed
+                    await self.linger(10)
+                    for key in claimed.keys:
+                        if claimed.begin(key):
+                            await self.work_on(key)
+                            claimed.end(key)
+                        await self.linger(5)
             case "sweep":
                 await self.locks.begin_sweep()
             case _:
@@ -573,6 +742,17 @@ class Crowd:
                         assert key not in self.claimed
                     finally:
                         self.users[key] -= 1
+
+    async def work_on(self, key: Key) -> None:
+        assert key not in self.claimed
+        self.claimed.add(key)
+        try:
+            for _ in range(3):
+                assert not self.users[key]
+                await self.linger(5)
+            assert not self.users[key]
+        finally:
+            self.claimed.remove(key)
 
     async def linger(self, steps: int) -> None:
         for _ in range(self.rng.randrange(steps)):

@@ -345,6 +345,25 @@ async def test_what_a_tag_points_to_now_is_protected(world: World) -> None:
         assert await protected(collector, A, B) == {B}
 
 
+async def test_what_guests_refer_to_is_known_anew_at_each_look(world: World) -> None:
+    by_digest = f"{ALPINE}@{A[1]}"
+    make_guest(world.filesystem, "one", f"{KERNEL}@{K[1]}")
+    world.clock.advance(timedelta(minutes=1))
+    async with running(world.collector()) as collector:
+        assert await protected(collector, A, B, K) == {K}
+        assert await protected(collector, A, B, K) == {K}
+        make_guest(world.filesystem, "two", by_digest)
+        assert await protected(collector, A, B, K) == {A, K}
+        world.clock.advance(timedelta(minutes=1))
+        assert await protected(collector, A, B, K) == {A, K}
+        make_guest(world.filesystem, "one", f"{ALPINE}@{B[1]}")
+        assert await protected(collector, A, B, K) == {A, B}
+        world.clock.advance(timedelta(minutes=1))
+        assert await protected(collector, A, B, K) == {A, B}
+        world.filesystem.remove(f"{DATA}/guests/two")
+        assert await protected(collector, A, B, K) == {B}
+
+
 async def test_what_a_tag_has_pointed_to_is_protected(world: World) -> None:
     make_image(world.filesystem, ALPINE, "a", tags=())
     make_image(world.filesystem, ALPINE, "b")

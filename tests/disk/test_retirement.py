@@ -23,6 +23,7 @@ from builders import (
     GatedThreads,
     data_fd_of,
     digest,
+    free,
     has_image,
     make_image,
     make_state,
@@ -39,7 +40,6 @@ from hmret.disk.trash import (
     Intent,
     Place,
     drop_intents,
-    free,
     list_trash,
     places_of,
     read_intents,
@@ -99,6 +99,31 @@ def is_whole(host: Host, candidate: Candidate) -> bool:
     names = host.names(folder_of(letters, candidate.repository))
     found = [tag for tag in TAGS if host.exists(f"{IMAGES}/{candidate.repository}/{tag}")]
     return names == ["metadata.json", "rootfs.ext4"] and found == list(TAGS)
+
+
+@attrs.frozen(eq=False)
+class Grip:
+    """A grip that has lost some images, and notes of which it is told."""
+
+    lost: tuple[Key, ...]
+    calls: list[tuple[str, Key]] = attrs.field(factory=list)
+
+    def begin(self, key: Key) -> bool:
+        self.calls.append(("begin", key))
+        return key not in self.lost
+
+    def end(self, key: Key) -> None:
+        self.calls.append(("end", key))
+
+
+def test_what_the_grip_has_lost_is_not_touched_and_the_rest_goes(host: Host) -> None:
+    lost, goes = make_due(host, "a"), make_due(host, "b", name=OTHER)
+    grip = Grip((lost.key,))
+    outcomes, _ = retire(host.filesystem, host.data_fd, [lost, goes], LOOK, token=TOKEN, grip=grip)
+    assert [outcome.key for outcome in outcomes] == [goes.key]
+    assert is_whole(host, lost)
+    assert state_of(host.place, lost.key) is not None
+    assert grip.calls == [("begin", lost.key), ("begin", goes.key), ("end", goes.key)]
 
 
 @attrs.frozen(eq=False)

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -9,11 +11,13 @@ import pytest
 from builders import DATA, START_NS, FakeClock, digest, make_state
 from disk.hosts import Host
 from hmret.disk.documents import encode_state
-from hmret.disk.folders import opened
+from hmret.disk.folders import let_go, opened
 from hmret.disk.layout import RETENTION
 from hmret.disk.state_files import (
+    HeldState,
     StateFolder,
     clear_state,
+    hold_state,
     look_at_state,
     remove_strays,
     scan_states,
@@ -208,3 +212,57 @@ def strays_of(host: Host) -> list[str]:
         folders.extend(found.subfolders)
         strays.extend(found.strays)
     return sorted(strays)
+
+
+# Held open.
+
+
+@pytest.fixture
+def held(host: Host) -> Iterator[HeldState]:
+    make_state(host.place, KEY, START_NS)
+    fd = host.open(FOLDER)
+    state = hold_state(host.filesystem, fd, KEY)
+    assert state is not None
+    yield state
+    state.close()
+    let_go(host.filesystem, fd)
+
+
+def test_a_state_that_is_held_is_what_stands_there(held: HeldState) -> None:
+    assert held.unused_since_ns == START_NS
+    assert held.is_still()
+
+
+def test_a_state_that_was_replaced_is_not_the_one_that_is_held(host: Host, held: HeldState) -> None:
+    content = host.read(A)
+    host.remove(A)
+    host.write(A, content)
+    assert not held.is_still()
+
+
+def test_a_state_that_was_written_over_is_not_the_one_that_is_held(host: Host, held: HeldState) -> None:
+    fd = host.filesystem.open(A, os.O_WRONLY, dir_fd=host.data_fd)
+    host.filesystem.write(fd, host.read(A).replace(b"2026", b"2027"))
+    let_go(host.filesystem, fd)
+    assert not held.is_still()
+
+
+def test_a_state_that_has_grown_is_not_the_one_that_is_held(host: Host, held: HeldState) -> None:
+    fd = host.filesystem.open(A, os.O_WRONLY, dir_fd=host.data_fd)
+    host.filesystem.write(fd, host.read(A) + b" ")
+    let_go(host.filesystem, fd)
+    assert not held.is_still()
+
+
+def test_a_state_that_has_gone_is_not_the_one_that_is_held(held: HeldState) -> None:
+    held.remove()
+    assert not held.is_still()
+    held.remove()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"null"])
+def test_what_is_no_state_is_not_held(host: Host, content: bytes) -> None:
+    host.write(A, content)
+    with opened(host.filesystem, host.open(FOLDER)) as fd:
+        assert hold_state(host.filesystem, fd, KEY) is None
+        assert hold_state(host.filesystem, fd, OTHER) is None

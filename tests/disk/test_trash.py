@@ -6,18 +6,18 @@ import os
 
 import pytest
 
-from builders import DATA, digest
+from builders import DATA, digest, free
 from disk.hosts import Host
-from hmret.disk.layout import OWN, TRASH
+from hmret.disk.layout import METADATA, OWN, TRASH
 from hmret.disk.trash import (
     Intent,
     Place,
     drop_intents,
     erase,
-    free,
     list_trash,
     new_token,
     open_trash,
+    place_in_trash,
     places_of,
     read_intents,
     write_intents,
@@ -232,3 +232,40 @@ def test_a_pipe_is_removed_and_not_waited_for(real: Host) -> None:
     os.mkfifo(f"{FOLDER}/x/rootfs.ext4", dir_fd=real.data_fd)
     assert erase_in_trash(real, "x") == 0
     assert real.names(FOLDER) == []
+
+
+# Freeing what is known.
+
+
+def test_what_is_known_is_freed_without_a_look_at_what_is_in_it(memory: Host) -> None:
+    place = place_in_trash(INTENT, (METADATA, "rootfs.ext4"))
+    for name in place.files:
+        memory.write(f"{place.folder}/{place.name}/{name}", bytes(4096))
+    memory.memory.deny(f"{DATA}/{place.folder}/{place.name}", errno.EACCES, call="scandir")
+    assert free(memory.filesystem, memory.data_fd, place) == 4096
+    assert memory.names(FOLDER) == []
+
+
+@pytest.mark.parametrize("odd", ["more", "fewer", "a folder"])
+def test_what_is_not_as_it_was_known_is_freed_all_the_same(host: Host, odd: str) -> None:
+    place = place_in_trash(INTENT, (METADATA, "rootfs.ext4"))
+    path = f"{place.folder}/{place.name}"
+    host.write(f"{path}/rootfs.ext4", bytes(4096))
+    if odd != "fewer":
+        host.write(f"{path}/{METADATA}")
+    if odd == "more":
+        host.write(f"{path}/more")
+    if odd == "a folder":
+        host.write(f"{path}/folder/file")
+    assert free(host.filesystem, host.data_fd, place) == 4096
+    assert host.names(FOLDER) == []
+
+
+def test_a_link_in_the_place_of_what_is_known_is_not_followed(host: Host) -> None:
+    place = place_in_trash(INTENT, (METADATA,))
+    host.write(f"elsewhere/{METADATA}")
+    host.folder(place.folder)
+    host.link(f"{place.folder}/{place.name}", "../../../elsewhere")
+    assert free(host.filesystem, host.data_fd, place) == 0
+    assert host.exists(f"elsewhere/{METADATA}")
+    assert host.names(FOLDER) == []

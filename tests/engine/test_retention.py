@@ -1,6 +1,7 @@
 """The open engine, as an embedder holds it."""
 
 import errno
+import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -30,6 +31,7 @@ from builders import (
     make_guest,
     make_image,
     make_state,
+    make_surroundings,
     running,
     set_tag,
     settle,
@@ -42,7 +44,7 @@ from hmret.engine.opening import open_engine, open_inspection
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Cause, Key, Reference
-from hmret.model.times import format_time
+from hmret.model.times import SECOND, format_time
 from memory_filesystem import Call, MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
@@ -227,7 +229,7 @@ async def test_mark_used_waits_for_a_deletion_of_that_image_and_comes_too_late(
 ) -> None:
     make_due(filesystem, "a")
     make_due(filesystem, "b", tags=("other",))
-    gate = threads.hold("_retire_batch")
+    gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
     refused: list[str] = []
 
     async def mark() -> None:
@@ -259,6 +261,66 @@ async def test_mark_used_of_another_digest_does_not_wait_for_a_deletion(
             await gate.arrived.wait()
             assert (await retention.mark_used("alpine:other")).digest == digest("b")
             gate.opened.set()
+
+
+async def test_mark_used_of_an_image_whose_turn_to_go_has_not_come_does_not_wait_and_keeps_it(
+    retention: Retention, filesystem: MemoryFilesystem, threads: GatedThreads
+) -> None:
+    first, second = make_due(filesystem, "a"), make_due(filesystem, "b", tags=("other",))
+    gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
+    sweeper = Asker()
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sweeper.ask, retention.sweep)
+            await gate.arrived.wait()
+            assert (await retention.mark_used("alpine:other")).cleared
+            gate.opened.set()
+    assert isinstance(sweeper.answer, hmret.SweepReport)
+    assert (sweeper.answer.deleted_images, sweeper.answer.errors) == (1, ())
+    assert (has_image(filesystem, first), has_image(filesystem, second)) == (False, True)
+    assert state_of(filesystem, second) is None
+
+
+async def test_mark_used_of_an_image_whose_turn_to_be_marked_has_not_come_does_not_wait_and_leaves_no_timer(
+    retention: Retention, filesystem: MemoryFilesystem, threads: GatedThreads
+) -> None:
+    keys = [make_image(filesystem, ALPINE, letters, tags=(f"v{letters}",)) for letters in "ab"]
+    gate = threads.hold_within("_mark_batch", filesystem, "rename")
+    sweeper = Asker()
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sweeper.ask, retention.sweep)
+            await gate.arrived.wait()
+            await retention.mark_used("alpine:vb")
+            gate.opened.set()
+    assert isinstance(sweeper.answer, hmret.SweepReport)
+    assert sweeper.answer.marked_unused == 1
+    assert [state_of(filesystem, key) is not None for key in keys] == [True, False]
+
+
+async def test_what_was_not_come_to_while_the_look_was_fresh_is_looked_at_again_and_goes(
+    filesystem: MemoryFilesystem, clock: FakeClock, threads: GatedThreads
+) -> None:
+    keys = [make_due(filesystem, letters, tags=(f"v{letters}",)) for letters in ("a", "b", "c")]
+    # Each look at the clock finds that more time has passed than one look at the references is good for.
+    seconds = itertools.count(0, SECOND)
+    surroundings = attrs.evolve(
+        make_surroundings(filesystem, clock, threads), monotonic_ns=lambda: next(seconds)
+    )
+    deleted: list[str] = []
+
+    def need_the_last(call: Call) -> None:
+        if call.name == "rename" and "/trash/" in call.path and call.path.endswith(".0"):
+            deleted.append(call.path)
+            if len(deleted) == 2:
+                filesystem.before = None
+                make_guest(filesystem, "vm", "alpine:vc")
+
+    filesystem.before = need_the_last
+    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        report = await retention.sweep()
+    assert (report.deleted_images, report.status) == (2, hmret.SweepStatus.SUCCESS)
+    assert [has_image(filesystem, key) for key in keys] == [False, False, True]
 
 
 async def test_what_is_marked_used_while_a_sweep_runs_is_not_deleted_by_it(
@@ -982,7 +1044,7 @@ async def test_cancelling_waits_for_the_deletion_in_hand(
     filesystem: MemoryFilesystem, surroundings: Surroundings, threads: GatedThreads
 ) -> None:
     key = make_due(filesystem)
-    gate = threads.hold("_retire_batch")
+    gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
     scope = anyio.CancelScope()
     is_over = False
 
@@ -1102,7 +1164,7 @@ async def test_whoever_waits_for_a_lock_when_the_engine_ends_hears_of_it(
     filesystem: MemoryFilesystem, surroundings: Surroundings, threads: GatedThreads
 ) -> None:
     key = make_due(filesystem)
-    gate = threads.hold("_retire_batch")
+    gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
 
     async def mark(retention: Retention) -> object:
         try:

@@ -151,6 +151,8 @@ async def _live(life: Life, begun: int) -> dict[str, object]:
         filesystem=mortal(life, calls, pull),
         clock=FakeClock(),
         threads=InlineThreads() if life.kill_after is None else WorkerThreads(),
+        # One batch at a time, so that each life makes the same calls.
+        monotonic_ns=lambda: 0,
     )
     async with open_engine(make_config(place), surroundings, scheduled=False) as retention:
         os.write(begun, b"\n")

@@ -94,7 +94,9 @@ class Host:
         return reports
 
     async def _sweep(self) -> list[SweepReport]:
-        surroundings = Surroundings(filesystem=self.filesystem, clock=self.clock, threads=InlineThreads())
+        surroundings = Surroundings(
+            filesystem=self.filesystem, clock=self.clock, threads=InlineThreads(), monotonic_ns=lambda: 0
+        )
         config = make_config(self.filesystem)
         reports = []
         with anyio.fail_after(60):
@@ -495,7 +497,7 @@ def test_no_link_that_leads_outside_is_followed(tmp_path: Path, path: str, is_in
     before = everything_in(outside)
 
     async def sweep() -> None:
-        surroundings = Surroundings(clock=FakeClock(), threads=InlineThreads())
+        surroundings = Surroundings(clock=FakeClock(), threads=InlineThreads(), monotonic_ns=lambda: 0)
         async with open_engine(make_config(root), surroundings, scheduled=False) as retention:
             await retention.sweep()
             await retention.sweep()

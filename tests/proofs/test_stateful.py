@@ -99,7 +99,9 @@ class Host(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        surroundings = Surroundings(filesystem=self.filesystem, clock=self.clock, threads=InlineThreads())
+        surroundings = Surroundings(
+            filesystem=self.filesystem, clock=self.clock, threads=InlineThreads(), monotonic_ns=lambda: 0
+        )
         config = make_config(self.filesystem, unused_for=WINDOW)
         self.engine: AbstractContextManager[Retention] = self.portal.wrap_async_context_manager(
             open_engine(config, surroundings, scheduled=False)

@@ -185,7 +185,7 @@ class _Run:
             await trio.sleep(self._rng.choice((0, 60)))
 
     async def _serve(self, seconds: float) -> None:
-        surroundings = Surroundings(self._truth.filesystem, self._clock, self._threads)
+        surroundings = Surroundings(self._truth.filesystem, self._clock, self._threads, self._clock.boot_ns)
         async with (
             open_engine(self._config, surroundings, scheduled=True) as retention,
             trio.open_nursery() as tasks,

@@ -7,9 +7,9 @@ from unittest import mock
 import pytest
 
 from hmret.actors.deleter import Deleter, Recovery
-from hmret.actors.locks import Claim, Locks
+from hmret.actors.locks import Claim, Claimed, Locks
 from hmret.actors.reference_collector import Protected, ReferenceCollector
-from hmret.disk import retirement
+from hmret.disk import retirement, tags
 from hmret.engine.overlook import Overlook
 from hmret.model.images import Key
 from simulation.chronicle import Breach
@@ -36,7 +36,7 @@ def a_broken_lease_is_not_noticed() -> AbstractContextManager[object]:
 
 def images_in_use_are_claimed() -> AbstractContextManager[object]:
     async def claim(_self: Locks, request: Claim) -> None:
-        request.reply.give(request.keys)
+        request.reply.give(Claimed(request.keys))
         await request.ended.wait()
 
     return mock.patch.object(Locks, "_claim", claim)
@@ -51,11 +51,11 @@ def nothing_suspends() -> Iterator[None]:
 
 
 def the_state_of_a_retired_image_is_kept() -> AbstractContextManager[object]:
-    return mock.patch.object(retirement, "clear_state", return_value=False)
+    return mock.patch.object(retirement._Batch, "_remove_state", return_value=None)
 
 
 def a_fresh_pull_loses_its_tags() -> AbstractContextManager[object]:
-    return mock.patch.object(retirement._Batch, "_exists", return_value=False)
+    return mock.patch.object(tags, "exists", return_value=False)
 
 
 def what_was_cut_off_is_left_alone() -> AbstractContextManager[object]:

@@ -1,6 +1,6 @@
 """The deleter: it renames images out of the cache, and frees their bytes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import assert_never
 
@@ -9,9 +9,20 @@ import attrs
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.grip import FIRM, Grip
 from hmret.disk.layout import OWN, TRASH
 from hmret.disk.retirement import Candidate, Failed, Kept, LastLook, Outcome, Retired, finish, retire
-from hmret.disk.trash import Place, drop_intents, erase, free, list_trash, new_token, places_of, read_intents
+from hmret.disk.tags import KnownTags
+from hmret.disk.trash import (
+    Freeing,
+    Place,
+    drop_intents,
+    erase,
+    list_trash,
+    new_token,
+    places_of,
+    read_intents,
+)
 from hmret.model.images import Key
 
 __all__ = ["BatchRetired", "Deleter", "Free", "Freed", "ListUnfinished", "Recover", "Recovery", "Retire"]
@@ -52,10 +63,15 @@ class Recovery:
 
 @attrs.frozen(eq=False, kw_only=True)
 class Retire(Request[BatchRetired]):
-    """Asks to delete a batch of images; the asker holds the claim to them."""
+    """Asks to delete a batch of images, as far as the grip that the asker has of them allows."""
 
     candidates: tuple[Candidate, ...]
     look: LastLook
+    grip: Grip = FIRM
+    tags: KnownTags = attrs.field(factory=KnownTags)
+    """What earlier batches of the same sweep have learned of tags."""
+    within_ns: int | None = None
+    """No image is begun longer than this after the first; None: that does not matter."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -90,8 +106,16 @@ class _Account:
 class Deleter(Actor[Retire | Free | ListUnfinished | Recover]):
     """The deleter actor."""
 
-    def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
+    def __init__(
+        self,
+        filesystem: Filesystem,
+        data_fd: int,
+        threads: Threads,
+        *,
+        monotonic_ns: Callable[[], int] = lambda: 0,
+    ) -> None:
         super().__init__()
+        self._monotonic_ns = monotonic_ns
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
@@ -108,9 +132,28 @@ class Deleter(Actor[Retire | Free | ListUnfinished | Recover]):
         """Finish the image in hand and no other; what lies in the trash waits for the next start."""
         self._is_stopping = True
 
-    async def retire(self, candidates: Iterable[Candidate], look: LastLook) -> BatchRetired:
-        """Rename images out of the cache, those that still may go. The caller holds the claim to them."""
-        return await self._mailbox.ask(Retire(candidates=tuple(candidates), look=look))
+    async def retire(
+        self,
+        candidates: Iterable[Candidate],
+        look: LastLook,
+        grip: Grip = FIRM,
+        *,
+        tags: KnownTags | None = None,
+        within_ns: int | None = None,
+    ) -> BatchRetired:
+        """Rename images out of the cache, those that still may go and that the grip leaves to us.
+
+        No image is begun longer than `within_ns` after the first. `tags` is given with each batch of one sweep.
+        """
+        return await self._mailbox.ask(
+            Retire(
+                candidates=tuple(candidates),
+                look=look,
+                grip=grip,
+                tags=tags or KnownTags(),
+                within_ns=within_ns,
+            )
+        )
 
     async def free(self, token: str, places: Iterable[Place]) -> Freed:
         """Free the bytes of a retired batch."""
@@ -140,6 +183,19 @@ class Deleter(Actor[Retire | Free | ListUnfinished | Recover]):
     def _stopping(self) -> bool:
         return self._is_stopping
 
+    def _stop_after(self, within_ns: int) -> Callable[[], bool]:
+        """Make what also says stop once so long has passed since it was first asked."""
+        first_ns: int | None = None
+
+        def stopping() -> bool:
+            nonlocal first_ns
+            now_ns = self._monotonic_ns()
+            if first_ns is None:
+                first_ns = now_ns
+            return self._is_stopping or now_ns - first_ns > within_ns
+
+        return stopping
+
     async def _retire(self, request: Retire) -> BatchRetired:
         token = new_token()
         outcomes, lease_error = await self._threads.run(self._retire_batch, request, token)
@@ -155,28 +211,41 @@ class Deleter(Actor[Retire | Free | ListUnfinished | Recover]):
             request.candidates,
             request.look,
             token=token,
-            stopping=self._stopping,
+            grip=request.grip,
+            tags=request.tags,
+            stopping=self._stopping if request.within_ns is None else self._stop_after(request.within_ns),
+            pause=self._threads.pause,
         )
 
-    def _free(self, token: str, places: tuple[Place, ...]) -> Freed:
+    def _free(
+        self, token: str, places: tuple[Place, ...], repositories: frozenset[str] = frozenset()
+    ) -> Freed:
         freed: list[int] = []
         errors: list[tuple[Place, str]] = []
         is_done = token not in self._kept_intents
-        for place in places:
-            try:
-                came_free = free(self._filesystem, self._data_fd, place, self._stopping)
-            except OSError as error:
-                errors.append((place, error.strerror or str(error)))
-                came_free = None
-            is_done = is_done and came_free is not None
-            freed.append(came_free or 0)
+        freeing = Freeing(self._filesystem, self._data_fd, self._stopping)
+        try:
+            for place in places:
+                try:
+                    came_free = freeing.free(place)
+                except OSError as error:
+                    errors.append((place, error.strerror or str(error)))
+                    came_free = None
+                is_done = is_done and came_free is not None
+                freed.append(came_free or 0)
+                self._threads.pause()
+        finally:
+            freeing.close()
         if is_done:
-            # What stays on record is found done by the next recovery.
-            with suppress(OSError):
-                drop_intents(self._filesystem, self._data_fd, token)
+            self._forget(token, repositories or {place.intent.repository for place in places})
         else:
             self.has_unfinished = True
         return Freed(tuple(freed), tuple(errors))
+
+    def _forget(self, token: str, repositories: Iterable[str]) -> None:
+        """Drop intents that are carried out; those that stay on record are found done by the next recovery."""
+        with suppress(OSError):
+            drop_intents(self._filesystem, self._data_fd, token, repositories)
 
     def _list_unfinished(self) -> frozenset[Key]:
         tokens, _ = list_trash(self._filesystem, self._data_fd)
@@ -210,7 +279,8 @@ class Deleter(Actor[Retire | Free | ListUnfinished | Recover]):
         """Finish or undo what one file of intents says, and forget it once all of that is done."""
         places: list[Place] = []
         is_whole = True
-        for intent in read_intents(self._filesystem, self._data_fd, token):
+        intents = read_intents(self._filesystem, self._data_fd, token)
+        for intent in intents:
             for place in filter(self._exists, places_of(intent)):
                 match finish(self._filesystem, self._data_fd, place):
                     case Retired() as retired:
@@ -228,7 +298,8 @@ class Deleter(Actor[Retire | Free | ListUnfinished | Recover]):
                     case _ as never:
                         assert_never(never)
         if is_whole:
-            freed = self._free(token, tuple(places))
+            # A crash may have left folders empty of images whose bytes are free already.
+            freed = self._free(token, tuple(places), frozenset(intent.repository for intent in intents))
             account.freed_bytes += sum(freed.disk_bytes)
             for place, disk_bytes in zip(places, freed.disk_bytes, strict=True):
                 account.disk_bytes[place.intent.repository, place.intent.digest] = disk_bytes

@@ -1,15 +1,19 @@
 """The lock actor: it serialises the use of each image against its deletion.
 
 An image is either in *use* (by any number of `mark_used` calls and leases) or *claimed* by a sweep that writes its
-mark or deletes it. A user waits while the image is claimed, and for nothing else. A sweep never waits: it is given
-the claim to those images that nobody uses, nor has used since that sweep began, and leaves the others alone.
+mark or deletes it. A sweep never waits: it is given the claim to those images that nobody uses, nor has used since
+that sweep began, and leaves the others alone. What it is given can be withdrawn: a user of a claimed image whose turn
+has not come takes it out of the claim at once; of one that is done with, likewise. A user waits for an image only
+while that very image is being worked on.
 
 No lock is granted by a message that could be lost. A request is a value that both sides hold; the actor keeps the
 lock until the asker's own scope has ended, and the end of a scope is set, not sent: nothing has to be awaited for it,
-so a cancelled or crashed asker cannot keep a lock.
+so a cancelled or crashed asker cannot keep a lock. Whose turn it is in a claim is settled between the actor and the
+thread that works under it by a lock of the operating system, held for some instructions, never over a system call.
 """
 
 import math
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -21,7 +25,12 @@ import attrs
 from hmret.actors.mailbox import Actor, Request
 from hmret.model.images import Key
 
-__all__ = ["BeginSweep", "Claim", "Lease", "ListLeases", "Locks", "Use"]
+__all__ = ["BeginSweep", "Claim", "Claimed", "Lease", "ListLeases", "Locks", "Use"]
+
+# A user that waits for the image in hand looks again after so long, twice as long each time: an image is worked on
+# for a tenth of the first. No thread can wake a task by means that both backends and a clock of tests have.
+_FIRST_LOOK = 0.0005
+_LONGEST_LOOK = 0.016
 
 
 @attrs.frozen(kw_only=True)
@@ -52,8 +61,65 @@ class Use(Request[None]):
     seconds: float = math.inf
 
 
+class Claimed:
+    """The images that a sweep was given; usable from the thread that works on them.
+
+    Each image waits for its turn, is being worked on, and is done with. While it waits, a user can withdraw it.
+    """
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self.keys = frozenset(keys)
+        """What was given, whatever has been withdrawn since."""
+        self._lock = threading.Lock()
+        self._waiting = set(self.keys)
+        self._in_hand: set[Key] = set()
+        self._done: set[Key] = set()
+
+    def begin(self, key: Key) -> bool:
+        """Begin to work on one image; False where a user has withdrawn it, or it is done with: leave it alone."""
+        with self._lock:
+            if key not in self._waiting:
+                return False
+            self._waiting.remove(key)
+            self._in_hand.add(key)
+            return True
+
+    def begin_all(self) -> bool:
+        """Begin to work on everything that was given; False, and nothing begun, where any of it was withdrawn."""
+        with self._lock:
+            if self._waiting != self.keys:
+                return False
+            self._in_hand, self._waiting = self._waiting, set()
+            return True
+
+    def end(self, key: Key) -> None:
+        """Be done with one image: nothing of it is touched any more."""
+        with self._lock:
+            if key in self._in_hand:
+                self._in_hand.remove(key)
+                self._done.add(key)
+
+    @property
+    def waiting(self) -> frozenset[Key]:
+        """Those whose turn has not come, and that nobody has withdrawn."""
+        with self._lock:
+            return frozenset(self._waiting)
+
+    @property
+    def done(self) -> frozenset[Key]:
+        """Those that were worked on."""
+        with self._lock:
+            return frozenset(self._done)
+
+    def withdraw(self, key: Key) -> bool:
+        """Take an image out of the claim; False while it is being worked on."""
+        with self._lock:
+            self._waiting.discard(key)
+            return key not in self._in_hand
+
+
 @attrs.frozen(eq=False, kw_only=True)
-class Claim(Request[frozenset[Key]]):
+class Claim(Request[Claimed]):
     """Asks for the claim to those of some images that nobody uses, until the asker's scope ends."""
 
     keys: frozenset[Key]
@@ -77,7 +143,8 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
         super().__init__()
         self._on_expiry = on_expiry
         self._users: Counter[Key] = Counter()
-        self._claims: dict[Key, anyio.Event] = {}
+        self._claims: dict[Key, tuple[Claimed, anyio.Event]] = {}
+        """By image: the claim, and the event that says that it is over."""
         self._used: set[Key] = set()
         self._leases: dict[Use, Lease] = {}
 
@@ -96,6 +163,8 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
     @asynccontextmanager
     async def using(self, key: Key) -> AsyncIterator[None]:
         """Use an image: while this scope lasts it is neither marked nor deleted.
+
+        Waits for nothing but a sweep's work on this very image, while that is under way.
 
         Raises:
             EngineClosedError: the engine has stopped.
@@ -118,8 +187,11 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
             request.ended.set()
 
     @asynccontextmanager
-    async def claiming(self, keys: Iterable[Key]) -> AsyncIterator[frozenset[Key]]:
+    async def claiming(self, keys: Iterable[Key]) -> AsyncIterator[Claimed]:
         """Claim images for a sweep, without waiting; yields those that it was given.
+
+        The scope outlasts the thread that works under the claim. Before that touches an image it calls `begin`, and
+        leaves alone what has been withdrawn; when it is done with it, `end`.
 
         Raises:
             EngineClosedError: the engine has stopped.
@@ -147,8 +219,12 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
         return None
 
     async def _use(self, request: Use) -> None:
-        while (claim := self._claims.get(request.key)) is not None:
-            await claim.wait()
+        while (claim := self._claims.get(request.key)) is not None and not request.ended.is_set():
+            claimed, over = claim
+            if claimed.withdraw(request.key):
+                del self._claims[request.key]
+            else:
+                await _turn_over(claimed, request.key, over)
         if request.ended.is_set():
             return
         self._users[request.key] += 1
@@ -170,12 +246,24 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
     async def _claim(self, request: Claim) -> None:
         if request.ended.is_set():
             return
-        given = frozenset(key for key in request.keys if key not in self._claims and key not in self._used)
+        given = Claimed(key for key in request.keys if key not in self._claims and key not in self._used)
         over = anyio.Event()
-        self._claims.update(dict.fromkeys(given, over))
+        claim = given, over
+        self._claims.update(dict.fromkeys(given.keys, claim))
         request.reply.give(given)
         await request.ended.wait()
         # Not in a `finally`, as above.
-        for key in given:
-            del self._claims[key]
+        for key in given.keys:
+            # What was withdrawn may be in another claim by now.
+            if self._claims.get(key) is claim:
+                del self._claims[key]
         over.set()
+
+
+async def _turn_over(claimed: Claimed, key: Key, over: anyio.Event) -> None:
+    """Wait until an image is no longer worked on, or its claim is over."""
+    wait = _FIRST_LOOK
+    while not over.is_set() and not claimed.withdraw(key):
+        with anyio.move_on_after(wait):
+            await over.wait()
+        wait = min(2 * wait, _LONGEST_LOOK)

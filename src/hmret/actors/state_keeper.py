@@ -14,6 +14,7 @@ from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folder_cache import FolderCache
 from hmret.disk.folders import opened, step_into
+from hmret.disk.grip import FIRM, Grip
 from hmret.disk.image_scan import look_at_image, resolve_tag
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.disk.own_files import load_clock_record, save_clock_record
@@ -107,10 +108,11 @@ class DoubtStates(Request[None]):
 
 @attrs.frozen(eq=False, kw_only=True)
 class Mark(Request[tuple[StateFault, ...]]):
-    """Asks to start the timers of some images; the asker holds the claim to them."""
+    """Asks to start the timers of some images, as far as the grip that the asker has of them allows."""
 
     keys: tuple[Key, ...]
     unused_since_ns: int
+    grip: Grip = FIRM
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -188,9 +190,11 @@ class StateKeeper(Actor[_Requests]):
         """
         return await self._mailbox.ask(Confirm(key=key, tag=tag))
 
-    async def mark(self, keys: Iterable[Key], unused_since_ns: int) -> tuple[StateFault, ...]:
-        """Start timers; returns those that could not be written. The caller holds the claim to the images."""
-        return await self._mailbox.ask(Mark(keys=tuple(keys), unused_since_ns=unused_since_ns))
+    async def mark(
+        self, keys: Iterable[Key], unused_since_ns: int, grip: Grip = FIRM
+    ) -> tuple[StateFault, ...]:
+        """Start the timers of those images that the grip leaves to us; returns those that could not be written."""
+        return await self._mailbox.ask(Mark(keys=tuple(keys), unused_since_ns=unused_since_ns, grip=grip))
 
     async def clear(
         self, keys: Iterable[Key], *, durable: bool = False
@@ -316,8 +320,16 @@ class StateKeeper(Actor[_Requests]):
         return Confirmed(is_named=True, image=image, cleared=cleared)
 
     async def _mark(self, request: Mark) -> tuple[StateFault, ...]:
-        failed = await self._threads.run(
-            write_states, self._filesystem, self._data_fd, request.keys, request.unused_since_ns
+        return await self._threads.run(self._mark_batch, request)
+
+    def _mark_batch(self, request: Mark) -> tuple[StateFault, ...]:
+        failed = write_states(
+            self._filesystem,
+            self._data_fd,
+            request.keys,
+            request.unused_since_ns,
+            grip=request.grip,
+            pause=self._threads.pause,
         )
         return tuple(_fault(key, error) for key, error in failed)
 

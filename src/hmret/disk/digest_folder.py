@@ -3,12 +3,11 @@
 import errno
 import os
 import stat
-from contextlib import ExitStack
 
 import attrs
 
-from hmret.disk.filesystem import Filesystem, Lease
-from hmret.disk.folders import let_go, open_folder, read_open_file
+from hmret.disk.filesystem import Filesystem, Lease, Stat
+from hmret.disk.folders import let_go, open_folder, read_sized_file
 from hmret.disk.image_scan import image_of
 from hmret.disk.layout import METADATA, ROOTFS_NAMES
 from hmret.model.verdicts import Reason
@@ -26,14 +25,15 @@ _NO_LEASES = frozenset(
 """The file system, or our permissions, do not offer leases."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class DigestFolder:
-    """The files of one digest folder, each open."""
+    """The files of one digest folder, each open until `close`."""
 
     filesystem: Filesystem
     folder_fd: int
     descriptors: dict[str, int] = attrs.field(factory=dict)
-    inodes: dict[str, int] = attrs.field(factory=dict)
+    found: dict[str, Stat] = attrs.field(factory=dict)
+    """What each file was when it was opened."""
     leased: set[str] = attrs.field(factory=set)
     refusals: list[OSError] = attrs.field(factory=list)
     """Why leases are not offered here, by the file system or for want of permission; empty: they are."""
@@ -68,11 +68,11 @@ class DigestFolder:
     def judge(self, repository: str, hexadecimal: str) -> Reason | None:
         """Say why this folder is not one that may be deleted; None: it may be."""
         metadata_fd = self.descriptors.get(METADATA)
-        disks = [self.descriptors[name] for name in ROOTFS_NAMES if name in self.descriptors]
+        disks = [self.found[name] for name in ROOTFS_NAMES if name in self.found]
         if metadata_fd is None or not disks:
             return Reason.BROKEN
-        content = read_open_file(self.filesystem, metadata_fd)
-        image = image_of(content, self.filesystem.fstat(disks[0]), "", repository, hexadecimal)
+        content = read_sized_file(self.filesystem, metadata_fd, self.found[METADATA].st_size)
+        image = image_of(content, disks[0], "", repository, hexadecimal)
         if image.broken is not None:
             return Reason.BROKEN
         return None if image.status == "ready" else Reason.NOT_READY
@@ -88,37 +88,49 @@ class DigestFolder:
             self._is_unchanged(file_name, fd) for file_name, fd in self.descriptors.items()
         )
 
+    def close(self) -> None:
+        """Close the files, which releases their leases, and the folder."""
+        for fd in self.descriptors.values():
+            let_go(self.filesystem, fd)
+        let_go(self.filesystem, self.folder_fd)
+
     def _is_unchanged(self, name: str, fd: int) -> bool:
         found = self.filesystem.stat(name, dir_fd=self.folder_fd, follow_symlinks=False)
-        if found.st_ino != self.inodes[name]:
+        if found.st_ino != self.found[name].st_ino:
             return False
         return name not in self.leased or self.filesystem.ask_lease(fd) == Lease.HELD
 
 
-def open_digest_folder(
-    filesystem: Filesystem, parent_fd: int, name: str, stack: ExitStack
-) -> DigestFolder | None:
-    """Open a digest folder and each file in it, until the stack is closed; None where it holds anything but files.
+def open_digest_folder(filesystem: Filesystem, parent_fd: int, name: str) -> DigestFolder | None:
+    """Open a digest folder and each file in it, to be closed by the caller; None where it holds anything but files.
 
     Raises:
         OSError: the folder or a file cannot be opened.
     """
-    folder_fd = open_folder(filesystem, name, parent_fd)
-    stack.callback(let_go, filesystem, folder_fd)
-    folder = DigestFolder(filesystem, folder_fd)
+    folder = DigestFolder(filesystem, open_folder(filesystem, name, parent_fd))
+    is_plain = False
+    try:
+        is_plain = _open_files(folder)
+    finally:
+        if not is_plain:
+            folder.close()
+    return folder if is_plain else None
+
+
+def _open_files(folder: DigestFolder) -> bool:
+    """Open each file; False where something is no file."""
+    filesystem, folder_fd = folder.filesystem, folder.folder_fd
     with filesystem.scandir(folder_fd) as entries:
         names = [entry.name for entry in entries]
-    for file_name in names:
+    for name in names:
         try:
-            fd = filesystem.open(file_name, _FILE, dir_fd=folder_fd)
+            fd = filesystem.open(name, _FILE, dir_fd=folder_fd)
         except OSError as error:
             if error.errno in _NO_FILE:
-                return None
+                return False
             raise
-        stack.callback(let_go, filesystem, fd)
-        found = filesystem.fstat(fd)
+        folder.descriptors[name] = fd
+        found = folder.found[name] = filesystem.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
-            return None
-        folder.descriptors[file_name] = fd
-        folder.inodes[file_name] = found.st_ino
-    return folder
+            return False
+    return True

@@ -17,6 +17,7 @@ __all__ = [
     "opened",
     "read_file",
     "read_open_file",
+    "read_sized_file",
     "remove_empty_folders",
     "step_into",
     "write_file",
@@ -62,14 +63,17 @@ def step_into(filesystem: Filesystem, root_fd: int, path: str) -> int:
         ValueError: the path is not one of plain names.
         OSError: a step fails; ENOTDIR or ELOOP where it is a symbolic link.
     """
-    fd = open_folder(filesystem, ".", root_fd)
-    for name in path.split("/") if path else ():
+    if not path:
+        return open_folder(filesystem, ".", root_fd)
+    fd = root_fd
+    for name in path.split("/"):
         try:
             if name in ("", ".", ".."):
                 raise ValueError(f"not a path of plain names: {path!r}")
             next_fd = open_folder(filesystem, name, fd)
         finally:
-            let_go(filesystem, fd)
+            if fd != root_fd:
+                let_go(filesystem, fd)
         fd = next_fd
     return fd
 
@@ -114,6 +118,20 @@ def read_file(filesystem: Filesystem, path: str, dir_fd: int, *, follow: bool = 
         return read_open_file(filesystem, fd)
     finally:
         let_go(filesystem, fd)
+
+
+def read_sized_file(filesystem: Filesystem, fd: int, size_bytes: int) -> bytes:
+    """Read an open file from where it stands, as far as the size that `fstat` has just told.
+
+    Raises:
+        OSError: as `read`; EFBIG beyond `LARGEST_FILE`.
+    """
+    if size_bytes > LARGEST_FILE:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    content = filesystem.read(fd, size_bytes)
+    while len(content) < size_bytes and (more := filesystem.read(fd, size_bytes - len(content))):
+        content += more
+    return content
 
 
 def read_open_file(filesystem: Filesystem, fd: int) -> bytes:

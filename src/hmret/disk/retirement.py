@@ -1,33 +1,45 @@
 """Deleting images: the last look at each, the rename out of the cache, and what must follow it.
 
-Every removal below `images/` happens here, a step at a time from its own descriptor, following no symbolic link, and
-only to a folder that is a digest folder by its name, its metadata and its contents. Callers hold the locks of all
-images of a batch, and have looked at the references after they got them.
+Every removal below `images/` begins here, a step at a time from its own descriptor, following no symbolic link, and
+only of a folder that is a digest folder by its name, its metadata and its contents. Callers have a grip on the images
+of a batch, and have looked at the references after they got it.
 """
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import groupby
 
 import attrs
 
 from hmret.disk.digest_folder import DigestFolder, open_digest_folder
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import let_go, make_folders, open_folder, opened, remove_empty_folders, step_into
-from hmret.disk.image_scan import read_tags
-from hmret.disk.layout import DIGEST_HEX, IMAGES, METADATA, hex_of
-from hmret.disk.state_files import clear_state, look_at_state
-from hmret.disk.trash import Intent, Place, open_trash, places_of, write_intents
+from hmret.disk.grip import FIRM, Grip
+from hmret.disk.layout import DIGEST_HEX, IMAGES, METADATA, RETENTION, hex_of
+from hmret.disk.state_files import (
+    HeldState,
+    clear_state,
+    hold_state,
+    look_at_state,
+    remove_empty_state_folders,
+)
+from hmret.disk.tags import KnownTags, exists, find_tags, link_tags, remove_tags, settle_tags_aside
+from hmret.disk.trash import Intent, Place, open_trash, place_beside, place_in_trash, write_intents
 from hmret.model.images import Key
 from hmret.model.verdicts import Reason
 
 __all__ = ["Candidate", "Failed", "Kept", "LastLook", "Outcome", "Retired", "finish", "retire"]
 
-_ASIDE = ".hmret-tag-"
-"""Begins the name of a tag while it is removed; no scan looks at such names."""
-
 _TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY))
+
+# There is no folder of states, or a link in its place, which is not followed.
+_NO_FOLDER = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
+
+# Repositories of a batch that are held open between the look at their tags and their turn; an embedding server may
+# have few descriptors to spare.
+_HELD_OPEN = 64
 
 
 @attrs.frozen(order=True)
@@ -100,24 +112,52 @@ def retire(
     look: LastLook,
     *,
     token: str,
+    grip: Grip = FIRM,
+    tags: KnownTags | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    pause: Callable[[], None] = lambda: None,
 ) -> tuple[list[Outcome], OSError | None]:
     """Rename the images of a batch out of the cache, those that still may go.
 
-    Returns what became of each that was come to before it was told to stop, and the error with which leases are
-    refused here, None where they are offered.
+    Each is begun with the grip's leave, or not at all. Returns what became of each that was begun before this was
+    told to stop, and the error with which leases are refused here, None where they are offered.
+
+    Args:
+        filesystem: the disk.
+        data_fd: the data directory.
+        candidates: the batch; those of one repository one after the other.
+        look: what they are judged by.
+        token: names the intents; no batch before had it.
+        grip: the hold that the caller has of the images.
+        tags: what earlier batches of the same sweep have learned; None: this is the only one.
+        stopping: asked before each image.
+        pause: called after each image, so that other threads have their turn.
     """
     with ExitStack() as stack:
-        batch = _Batch(filesystem, data_fd, look, stack)
+        batch = _Batch(filesystem, data_fd, look, stack, tags or KnownTags())
         try:
             intents = batch.announce(token, candidates)
         except OSError as error:
             return [Failed(candidate.key, IMAGES, error) for candidate in candidates], None
         outcomes: list[Outcome] = []
-        for intent in intents:
-            if stopping():
-                break
-            outcomes.append(batch.retire(intent))
+        for repository, group in groupby(intents, key=lambda intent: intent.repository):
+            first = len(outcomes)
+            done: set[str] = set()
+            with batch.states_of(repository):
+                for intent in group:
+                    if stopping():
+                        break
+                    done.add(hex_of(intent.digest))
+                    key = intent.repository, intent.digest
+                    if not grip.begin(key):
+                        continue
+                    try:
+                        outcomes.append(batch.retire(intent))
+                    finally:
+                        grip.end(key)
+                    pause()
+            outcomes[first:] = batch.settle_tags(repository, done, outcomes[first:])
+            batch.leave(repository)
         return outcomes, batch.lease_error
 
 
@@ -145,87 +185,118 @@ class _Batch:
     data_fd: int
     look: LastLook
     stack: ExitStack
+    tags: KnownTags = attrs.field(factory=KnownTags)
     lease_error: OSError | None = None
     _images_fd: int = -1
     _trash_fd: int = -1
-    _repositories: dict[str, tuple[int, Mapping[str, list[str]]]] = attrs.field(factory=dict)
+    _states_fd: int = -1
+    """The folder of states of the repository that has its turn; -1: there is none."""
+    _states_error: OSError | None = None
+    """Why that folder could not be opened: then its images stay."""
+    _open: dict[str, int] = attrs.field(factory=dict)
+    """Repositories that are held open."""
+    _retired_from: set[str] = attrs.field(factory=set)
     _unread: dict[str, OSError] = attrs.field(factory=dict)
     """Repositories whose tags could not be read: their images stay."""
 
     def announce(self, token: str, candidates: Iterable[Candidate]) -> list[Intent]:
         """Write the intents of the batch; what is not here any more, or will stay, has one without tags."""
-        intents = []
-        for number, candidate in enumerate(candidates):
-            try:
-                tags = self._repository(candidate.repository)[1].get(candidate.digest, [])
-            except OSError as error:
-                self._unread[candidate.repository] = error
-                tags = []
-            name = f"{token}.{number}"
-            intents.append(
-                Intent(candidate.repository, candidate.digest, tags, candidate.unused_since_ns, name)
-            )
+        intents: list[Intent] = []
+        for repository, group in groupby(candidates, key=lambda candidate: candidate.repository):
+            chosen = list(group)
+            tags = self._tags_of(repository, {hex_of(candidate.digest) for candidate in chosen})
+            for one in chosen:
+                name = f"{token}.{len(intents)}"
+                pointing = tags.get(hex_of(one.digest), [])
+                intents.append(Intent(repository, one.digest, pointing, one.unused_since_ns, name))
         write_intents(self.filesystem, self.data_fd, token, intents)
         self._open_trash()
         return intents
 
+    @contextmanager
+    def states_of(self, repository: str) -> Iterator[None]:
+        """Hold the folder of a repository's states open."""
+        try:
+            self._states_fd = step_into(self.filesystem, self.data_fd, f"{RETENTION}/{repository}")
+        except OSError as error:
+            self._states_error = None if error.errno in _NO_FOLDER else error
+        try:
+            yield
+        finally:
+            if self._states_fd >= 0:
+                let_go(self.filesystem, self._states_fd)
+            self._states_fd, self._states_error = -1, None
+
     def retire(self, intent: Intent) -> Outcome:
         """Take the last look at one image, and rename it out of the cache if it may go."""
         key = intent.repository, intent.digest
+        state = None
         try:
             if key in self.look.protected:
                 return Kept(key, Reason.REFERENCED)
-            since_ns = look_at_state(self.filesystem, self.data_fd, key)
-            if since_ns is None:
+            state = self._hold_state(key)
+            if state is None:
                 return Kept(key, Reason.NEWLY_UNUSED)
+            since_ns = state.unused_since_ns
             if since_ns != intent.unused_since_ns or since_ns + self.look.unused_for_ns > self.look.now_ns:
                 return Kept(key, Reason.RETENTION_WINDOW)
             if intent.repository in self._unread:
                 raise self._unread[intent.repository]
-            return self._rename_out(intent, key)
+            return self._rename_out(intent, key, state)
         except (FileNotFoundError, NotADirectoryError):
             return Kept(key, None)
         except OSError as error:
             return Failed(key, f"{IMAGES}/{intent.repository}/{hex_of(intent.digest)}", error)
+        finally:
+            if state is not None:
+                state.close()
 
     def finish(self, place: Place) -> Outcome:
         """Finish a deletion, or put the image back where its disk is open and its place is free."""
         intent = place.intent
         with opened(self.filesystem, step_into(self.filesystem, self.data_fd, place.folder)) as fd:
-            with ExitStack() as leases:
-                folder = open_digest_folder(self.filesystem, fd, place.name, leases)
-                # What is not complete is being erased already: that disk is open through another hard link.
-                is_open = folder is not None and folder.is_complete and not self._lease(folder)
+            folder = open_digest_folder(self.filesystem, fd, place.name)
+            is_open = False
+            if folder is not None:
+                try:
+                    # What is not complete is being erased already: that disk is open through another hard link.
+                    is_open = folder.is_complete and not self._lease(folder)
+                finally:
+                    folder.close()
             if is_open and self._put_back(intent, fd, place.name, restored_tags=intent.tags):
                 return self._keep_open((intent.repository, intent.digest))
-            if place == places_of(intent)[1]:
+            if place.is_beside:
                 self._hide(fd, place.name)
-        return self._clean_up(place, is_finishing=True)
+        retired = self._clean_up(place, held=None)
+        self.leave(intent.repository)
+        return retired
 
-    def _rename_out(self, intent: Intent, key: Key) -> Outcome:
+    def _rename_out(self, intent: Intent, key: Key, state: HeldState) -> Outcome:
         hexadecimal = hex_of(intent.digest)
-        repository_fd = self._repository(intent.repository)[0]
-        with ExitStack() as leases:
-            folder = open_digest_folder(self.filesystem, repository_fd, hexadecimal, leases)
-            if folder is None:
-                return Kept(key, Reason.BROKEN)
+        repository_fd = self._repository(intent.repository)
+        folder = open_digest_folder(self.filesystem, repository_fd, hexadecimal)
+        if folder is None:
+            return Kept(key, Reason.BROKEN)
+        try:
             if not self._lease(folder):
                 return self._keep_open(key)
             reason = folder.judge(intent.repository, hexadecimal)
             if reason is not None:
                 return Kept(key, reason)
-            place, place_fd = self._move(intent, repository_fd)
+            place, place_fd = self._move(intent, repository_fd, tuple(folder.descriptors))
             try:
                 is_back = self._came_between(folder, place, place_fd) and self._put_back(
                     intent, place_fd, place.name
                 )
-                if not is_back and place == places_of(intent)[1]:
+                if not is_back and place.is_beside:
                     self._hide(repository_fd, place.name)
             except OSError as error:
                 return Failed(key, f"{place.folder}/{place.name}", error, unfinished=True)
+        finally:
+            folder.close()
         if is_back:
             return self._keep_open(key)
-        return self._clean_up(place, is_finishing=False)
+        return self._clean_up(place, held=state)
 
     def _came_between(self, folder: DigestFolder, place: Place, place_fd: int) -> bool:
         """Tell whether anybody opened or changed the folder between the last look and the rename, or might have."""
@@ -246,9 +317,9 @@ class _Batch:
             self.lease_error = folder.refusals[0]
         return is_free
 
-    def _move(self, intent: Intent, repository_fd: int) -> tuple[Place, int]:
+    def _move(self, intent: Intent, repository_fd: int, files: tuple[str, ...]) -> tuple[Place, int]:
         """Rename a digest folder into the trash, or beside itself where that is another file system."""
-        in_trash, beside = places_of(intent)
+        in_trash = place_in_trash(intent, files)
         hexadecimal = hex_of(intent.digest)
         if not DIGEST_HEX.fullmatch(hexadecimal):
             raise OSError(errno.EINVAL, "not the name of a digest folder")
@@ -259,6 +330,7 @@ class _Batch:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
+            beside = place_beside(intent, files)
             self.filesystem.rename(
                 hexadecimal, beside.name, src_dir_fd=repository_fd, dst_dir_fd=repository_fd
             )
@@ -273,11 +345,11 @@ class _Batch:
         path = f"{IMAGES}/{intent.repository}"
         hexadecimal = hex_of(intent.digest)
         with opened(self.filesystem, make_folders(self.filesystem, self.data_fd, path)) as repository_fd:
-            if restored_tags and self._exists(repository_fd, hexadecimal):
+            if restored_tags and exists(self.filesystem, repository_fd, hexadecimal):
                 return False
             if restored_tags:
-                self._link(repository_fd, hexadecimal, restored_tags)
-                self._settle_tags_aside(repository_fd, hexadecimal)
+                link_tags(self.filesystem, repository_fd, hexadecimal, restored_tags)
+                settle_tags_aside(self.filesystem, repository_fd, hexadecimal)
             try:
                 self.filesystem.rename(name, hexadecimal, src_dir_fd=place_fd, dst_dir_fd=repository_fd)
             except OSError as error:
@@ -294,114 +366,105 @@ class _Batch:
         ):
             self.filesystem.unlink(METADATA, dir_fd=fd)
 
-    def _clean_up(self, place: Place, *, is_finishing: bool) -> Retired:
-        """Remove the tags and the state of an image that is out of the cache, and the folders left empty."""
+    def _clean_up(self, place: Place, held: HeldState | None) -> Retired:
+        """Remove the tags and the state of an image that is out of the cache; without `held`, in a recovery."""
         intent = place.intent
-        key = intent.repository, intent.digest
+        path = f"{IMAGES}/{intent.repository}"
+        hexadecimal = hex_of(intent.digest)
         faults: list[tuple[str, str]] = []
         tags: list[str] = []
         try:
-            repository_fd, known = self._repository(intent.repository)
+            repository_fd = self._repository(intent.repository)
             names: Iterable[str] = intent.tags
-            if is_finishing:
-                names = known.get(intent.digest, [])
-                self._settle_tags_aside(repository_fd, hex_of(intent.digest))
-            tags = self._remove_tags(repository_fd, intent, names, faults)
+            if held is None:
+                names = find_tags(self.filesystem, repository_fd, (hexadecimal,)).get(hexadecimal, ())
+                settle_tags_aside(self.filesystem, repository_fd, hexadecimal)
+            tags, unremoved = remove_tags(self.filesystem, repository_fd, hexadecimal, names)
+            faults.extend((f"{path}/{tag}", error) for tag, error in unremoved)
         except FileNotFoundError:
             pass
         except OSError as error:
-            faults.append((f"{IMAGES}/{intent.repository}", os.strerror(error.errno or 0)))
+            faults.append((path, os.strerror(error.errno or 0)))
         try:
-            if look_at_state(self.filesystem, self.data_fd, key) == intent.unused_since_ns:
-                clear_state(self.filesystem, self.data_fd, key)
+            self._remove_state(intent, held)
         except OSError as error:
             faults.append((f"state of {intent.repository}@{intent.digest}", os.strerror(error.errno or 0)))
-        self._tidy(intent.repository)
+        self._retired_from.add(intent.repository)
         return Retired(place, tuple(tags), tuple(faults))
 
-    def _remove_tags(
-        self, repository_fd: int, intent: Intent, tags: Iterable[str], faults: list[tuple[str, str]]
-    ) -> list[str]:
-        """Remove the tags that still point to a digest, while its folder is absent."""
-        hexadecimal = hex_of(intent.digest)
-        removed: list[str] = []
-        for tag in tags:
-            try:
-                if self.filesystem.readlink(tag, dir_fd=repository_fd) != hexadecimal:
-                    continue
-                if self._exists(repository_fd, hexadecimal):
-                    break
-                # Set aside first: between the look and now it may have been moved to another image.
-                self.filesystem.rename(tag, _ASIDE + tag, src_dir_fd=repository_fd, dst_dir_fd=repository_fd)
-                if self._settle_tag(repository_fd, tag, hexadecimal):
-                    removed.append(tag)
-            except OSError as error:
-                # One that is gone, or is no link any more, has been taken by somebody.
-                if error.errno not in (errno.ENOENT, errno.EINVAL):
-                    faults.append((f"{IMAGES}/{intent.repository}/{tag}", os.strerror(error.errno or 0)))
-        # hypeman may have pulled the digest again between the look and the removal: then its tags are wanted.
-        if removed and self._exists(repository_fd, hexadecimal):
-            self._link(repository_fd, hexadecimal, removed)
-            return []
-        return removed
+    def _remove_state(self, intent: Intent, held: HeldState | None) -> None:
+        """Remove the state that the intent names; what has come in its place since is another's."""
+        key = intent.repository, intent.digest
+        if held is not None and held.is_still():
+            held.remove()
+        elif look_at_state(self.filesystem, self.data_fd, key) == intent.unused_since_ns:
+            clear_state(self.filesystem, self.data_fd, key)
 
-    def _settle_tag(self, repository_fd: int, tag: str, hexadecimal: str) -> bool:
-        """Remove a tag that was set aside, if it points to the digest and that is absent; else put it back.
+    def settle_tags(self, repository: str, done: set[str], outcomes: list[Outcome]) -> list[Outcome]:
+        """Remove what has come to point to the images of a repository since its tags were read for many batches.
 
-        Tells whether it was removed.
+        Returns the outcomes, the last that has gone with the faults of this.
         """
-        aside = _ASIDE + tag
+        gone = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Retired)]
+        hexadecimals = {hex_of(outcomes[number].key[1]) for number in gone}
+        path = f"{IMAGES}/{repository}"
         try:
-            target = self.filesystem.readlink(aside, dir_fd=repository_fd)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            # A folder has taken the tag's name: it is not ours.
-            self.filesystem.rename(aside, tag, src_dir_fd=repository_fd, dst_dir_fd=repository_fd)
-            return False
-        goes = target == hexadecimal and not self._exists(repository_fd, hexadecimal)
-        if not goes:
-            self._link(repository_fd, target, (tag,))
-        self.filesystem.unlink(aside, dir_fd=repository_fd)
-        return goes
-
-    def _settle_tags_aside(self, repository_fd: int, hexadecimal: str) -> None:
-        """Settle the tags that a crash left set aside."""
-        with self.filesystem.scandir(repository_fd) as entries:
-            names = [entry.name for entry in entries if entry.name.startswith(_ASIDE)]
-        for name in names:
-            self._settle_tag(repository_fd, name.removeprefix(_ASIDE), hexadecimal)
-
-    def _link(self, repository_fd: int, hexadecimal: str, tags: Iterable[str]) -> None:
-        for tag in tags:
-            with suppress(FileExistsError):
-                self.filesystem.symlink(hexadecimal, tag, dir_fd=repository_fd)
-
-    def _exists(self, repository_fd: int, hexadecimal: str) -> bool:
-        try:
-            self.filesystem.stat(hexadecimal, dir_fd=repository_fd, follow_symlinks=False)
+            faults = self.tags.leave(
+                self.filesystem, lambda: self._repository(repository), repository, done, hexadecimals
+            )
         except FileNotFoundError:
-            return False
-        return True
+            return outcomes
+        except OSError as error:
+            faults = [("", os.strerror(error.errno or 0))]
+        if faults and gone:
+            last = outcomes[gone[-1]]
+            assert isinstance(last, Retired)
+            told = tuple((f"{path}/{tag}".rstrip("/"), error) for tag, error in faults)
+            outcomes[gone[-1]] = attrs.evolve(last, faults=last.faults + told)
+        return outcomes
 
-    def _tidy(self, repository: str) -> None:
-        with suppress(OSError):
-            remove_empty_folders(self.filesystem, self._open_images(), repository)
+    def leave(self, repository: str) -> None:
+        """Let go of a repository, and remove the folders that were left empty by what has gone from it."""
+        if repository in self._open:
+            let_go(self.filesystem, self._open.pop(repository))
+        if repository in self._retired_from:
+            with suppress(OSError):
+                remove_empty_folders(self.filesystem, self._open_images(), repository)
+            with suppress(OSError):
+                remove_empty_state_folders(self.filesystem, self.data_fd, repository)
 
-    def _repository(self, name: str) -> tuple[int, Mapping[str, list[str]]]:
-        """Open a repository and read its tags, once a batch."""
-        known = self._repositories.get(name)
-        if known is None:
-            fd = step_into(self.filesystem, self._open_images(), name)
-            self.stack.callback(let_go, self.filesystem, fd)
-            known = self._repositories[name] = fd, read_tags(self.filesystem, fd)
-        return known
+    def _hold_state(self, key: Key) -> HeldState | None:
+        if self._states_error is not None:
+            raise self._states_error
+        return None if self._states_fd < 0 else hold_state(self.filesystem, self._states_fd, key)
+
+    def _tags_of(self, repository: str, hexadecimals: set[str]) -> Mapping[str, list[str]]:
+        try:
+            return self.tags.find(self.filesystem, self._repository(repository), repository, hexadecimals)
+        except OSError as error:
+            self._unread[repository] = error
+            return {}
+
+    def _repository(self, name: str) -> int:
+        """Open a repository, or hand out the descriptor that is open; it lasts until another is asked for."""
+        fd = self._open.get(name)
+        if fd is None:
+            if len(self._open) >= _HELD_OPEN:
+                # Those that were opened first have their turn first.
+                let_go(self.filesystem, self._open.popitem()[1])
+            fd = self._open[name] = step_into(self.filesystem, self._open_images(), name)
+        return fd
 
     def _open_images(self) -> int:
         if self._images_fd < 0:
             self._images_fd = step_into(self.filesystem, self.data_fd, IMAGES)
             self.stack.callback(let_go, self.filesystem, self._images_fd)
+            self.stack.callback(self._let_go_repositories)
         return self._images_fd
+
+    def _let_go_repositories(self) -> None:
+        while self._open:
+            let_go(self.filesystem, self._open.popitem()[1])
 
     def _open_trash(self) -> None:
         self._trash_fd = open_trash(self.filesystem, self.data_fd)

@@ -17,16 +17,31 @@ from hmret.disk.folders import (
     open_folder,
     opened,
     read_file,
+    read_sized_file,
     remove_empty_folders,
     step_into,
     write_file,
 )
+from hmret.disk.grip import FIRM, Grip
 from hmret.disk.layout import FOLDER_NAME, RETENTION, digest_of, hex_of
 from hmret.disk.signatures import Signature, settled
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 
-__all__ = ["StateFolder", "clear_state", "look_at_state", "remove_strays", "scan_states", "write_states"]
+__all__ = [
+    "HeldState",
+    "StateFolder",
+    "clear_state",
+    "hold_state",
+    "look_at_state",
+    "remove_empty_state_folders",
+    "remove_strays",
+    "scan_states",
+    "write_states",
+]
+
+_NO_STATE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP))
+"""There is none, or something that is none in its place: a folder, or a link, which is not followed."""
 
 _SUFFIX = ".json"
 _STATE_NAME = re.compile(r"[0-9a-f]{64}\.json")
@@ -150,24 +165,96 @@ def look_at_state(filesystem: Filesystem, data_fd: int, key: Key) -> int | None:
     path = f"{RETENTION}/{repository}/{hex_of(digest)}.json"
     try:
         return read_state(read_file(filesystem, path, data_fd), repository, digest)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnreadableError):
+    except UnreadableError:
         return None
     except OSError as error:
-        # A link in its place is no state, and is not followed.
-        if error.errno == errno.ELOOP:
+        if error.errno in _NO_STATE:
             return None
         raise
 
 
+@attrs.define(eq=False)
+class HeldState:
+    """One state, held open from when it was read: while it is, no other file gets its inode."""
+
+    filesystem: Filesystem
+    folder_fd: int
+    name: str
+    fd: int
+    inode: int
+    content: bytes
+    unused_since_ns: int
+
+    def is_still(self) -> bool:
+        """Tell whether what was read is still what stands there, byte for byte.
+
+        Raises:
+            OSError: it could not be told.
+        """
+        try:
+            found = self.filesystem.stat(self.name, dir_fd=self.folder_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        # One byte more than it was would be seen.
+        size_bytes = len(self.content) + 1
+        return found.st_ino == self.inode and self.filesystem.pread(self.fd, size_bytes, 0) == self.content
+
+    def remove(self) -> None:
+        """Remove it."""
+        with suppress(FileNotFoundError):
+            self.filesystem.unlink(self.name, dir_fd=self.folder_fd)
+
+    def close(self) -> None:
+        """Let it go."""
+        let_go(self.filesystem, self.fd)
+
+
+def hold_state(filesystem: Filesystem, folder_fd: int, key: Key) -> HeldState | None:
+    """Read one state afresh in the open folder of its repository, and hold it open; None as for `look_at_state`.
+
+    Raises:
+        OSError: it is there and cannot be read.
+    """
+    repository, digest = key
+    name = f"{hex_of(digest)}.json"
+    since_ns = None
+    try:
+        fd = filesystem.open(name, READ, dir_fd=folder_fd)
+    except OSError as error:
+        if error.errno in _NO_STATE:
+            return None
+        raise
+    try:
+        found = filesystem.fstat(fd)
+        content = read_sized_file(filesystem, fd, found.st_size)
+        since_ns = read_state(content, repository, digest)
+    except (IsADirectoryError, UnreadableError):
+        return None
+    finally:
+        if since_ns is None:
+            let_go(filesystem, fd)
+    if since_ns is None:
+        return None
+    return HeldState(filesystem, folder_fd, name, fd, found.st_ino, content, since_ns)
+
+
 def write_states(
-    filesystem: Filesystem, data_fd: int, keys: Iterable[Key], unused_since_ns: int
+    filesystem: Filesystem,
+    data_fd: int,
+    keys: Iterable[Key],
+    unused_since_ns: int,
+    *,
+    grip: Grip = FIRM,
+    pause: Callable[[], None] = lambda: None,
 ) -> list[tuple[Key, OSError]]:
-    """Start the timers of some images; returns those that could not be written, and why.
+    """Start the timers of those images that the grip leaves to us; returns those that could not be written, and why.
 
     Not forced to the disk: what a power loss takes with it is a timer, which then starts again later.
     """
     failed: list[tuple[Key, OSError]] = []
     for key in keys:
+        if not grip.begin(key):
+            continue
         try:
             try:
                 _write_state(filesystem, data_fd, key, unused_since_ns)
@@ -176,6 +263,9 @@ def write_states(
                 _write_state(filesystem, data_fd, key, unused_since_ns)
         except OSError as error:
             failed.append((key, error))
+        finally:
+            grip.end(key)
+        pause()
     return failed
 
 
@@ -205,9 +295,14 @@ def clear_state(filesystem: Filesystem, data_fd: int, key: Key, *, durable: bool
             _sync_above(filesystem, data_fd, f"{RETENTION}/{repository}")
         return False
     if was_there:
-        with opened(filesystem, step_into(filesystem, data_fd, RETENTION)) as fd:
-            remove_empty_folders(filesystem, fd, repository)
+        remove_empty_state_folders(filesystem, data_fd, repository)
     return was_there
+
+
+def remove_empty_state_folders(filesystem: Filesystem, data_fd: int, repository: str) -> None:
+    """Remove the folder of a repository's states, and those above it, as far as they are empty."""
+    with opened(filesystem, step_into(filesystem, data_fd, RETENTION)) as fd:
+        remove_empty_folders(filesystem, fd, repository)
 
 
 def _unlink(filesystem: Filesystem, fd: int, name: str) -> bool:

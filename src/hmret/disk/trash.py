@@ -16,6 +16,7 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import (
+    let_go,
     make_folders,
     open_folder,
     opened,
@@ -39,22 +40,31 @@ from hmret.disk.layout import (
 from hmret.model.references import is_repository
 
 __all__ = [
+    "Freeing",
     "Intent",
     "Place",
     "drop_intents",
     "erase",
-    "free",
     "list_trash",
     "new_token",
     "open_trash",
+    "place_beside",
+    "place_in_trash",
     "places_of",
     "read_intents",
     "write_intents",
 ]
 
+_TRASH = f"{OWN}/{TRASH}"
 _SUFFIX = ".json"
 _BESIDE = ".hmret-"
 """Begins the name of a retired folder that had to stay on its own file system; no scan looks at such names."""
+
+
+# What comes of erasing a folder by the names of its files where others are in it, or it is no folder.
+_NOT_AS_KNOWN = frozenset(
+    (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EPERM)
+)
 
 
 class Intent(msgspec.Struct, frozen=True, gc=False):
@@ -76,19 +86,33 @@ class Place:
     folder: str
     """The folder that holds it, below the data directory."""
     name: str
+    files: tuple[str, ...] = attrs.field(default=(), eq=False)
+    """The names of all files in it, as far as they are known: then it need not be listed to be freed."""
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it had to stay on its own file system, below `images/`."""
+        return self.folder.startswith(IMAGES)
 
 
 def open_trash(filesystem: Filesystem, data_fd: int) -> int:
     """Open the trash, making it where it is missing."""
-    return make_folders(filesystem, data_fd, f"{OWN}/{TRASH}", 0o700)
+    return make_folders(filesystem, data_fd, _TRASH, 0o700)
+
+
+def place_in_trash(intent: Intent, files: tuple[str, ...] = ()) -> Place:
+    """Say where the folder of an intent goes."""
+    return Place(intent, _TRASH, intent.name, files)
+
+
+def place_beside(intent: Intent, files: tuple[str, ...] = ()) -> Place:
+    """Say where it goes if the trash is on another file system: beside itself."""
+    return Place(intent, f"{IMAGES}/{intent.repository}", _BESIDE + intent.name, files)
 
 
 def places_of(intent: Intent) -> tuple[Place, Place]:
-    """Say where the folder of an intent may stand: in the trash, or, on another file system, beside itself."""
-    return (
-        Place(intent, f"{OWN}/{TRASH}", intent.name),
-        Place(intent, f"{IMAGES}/{intent.repository}", _BESIDE + intent.name),
-    )
+    """Say where the folder of an intent may stand."""
+    return place_in_trash(intent), place_beside(intent)
 
 
 def write_intents(filesystem: Filesystem, data_fd: int, token: str, intents: Iterable[Intent]) -> None:
@@ -105,7 +129,7 @@ def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Inten
     Raises:
         OSError: it is there and cannot be read.
     """
-    path = f"{OWN}/{TRASH}/{token}{_SUFFIX}"
+    path = f"{_TRASH}/{token}{_SUFFIX}"
     try:
         intents = msgspec.json.decode(read_file(filesystem, path, data_fd), type=list[Intent])
     except (FileNotFoundError, msgspec.MsgspecError, ValueError, RecursionError):
@@ -125,14 +149,22 @@ def _is_ours(intent: Intent, token: str) -> bool:
     )
 
 
-def drop_intents(filesystem: Filesystem, data_fd: int, token: str) -> None:
-    """Forget a file of intents: all that it says is done, but for folders that a crash left empty."""
+def drop_intents(
+    filesystem: Filesystem, data_fd: int, token: str, repositories: Iterable[str] | None = None
+) -> None:
+    """Forget a file of intents: all that it says is done, but for folders that were left empty.
+
+    `repositories`: those that it names; None: not known.
+    """
+    if repositories is None:
+        with suppress(OSError):
+            repositories = {intent.repository for intent in read_intents(filesystem, data_fd, token)}
     with suppress(OSError), opened(filesystem, step_into(filesystem, data_fd, IMAGES)) as fd:
-        for repository in {intent.repository for intent in read_intents(filesystem, data_fd, token)}:
+        for repository in repositories or ():
             remove_empty_folders(filesystem, fd, repository)
     with (
         suppress(FileNotFoundError),
-        opened(filesystem, step_into(filesystem, data_fd, f"{OWN}/{TRASH}")) as fd,
+        opened(filesystem, step_into(filesystem, data_fd, _TRASH)) as fd,
     ):
         filesystem.unlink(token + _SUFFIX, dir_fd=fd)
 
@@ -140,7 +172,7 @@ def drop_intents(filesystem: Filesystem, data_fd: int, token: str) -> None:
 def list_trash(filesystem: Filesystem, data_fd: int) -> tuple[list[str], list[str]]:
     """List the trash: the tokens of the files of intents, and the names of everything else."""
     try:
-        fd = step_into(filesystem, data_fd, f"{OWN}/{TRASH}")
+        fd = step_into(filesystem, data_fd, _TRASH)
     except FileNotFoundError:
         return [], []
     with opened(filesystem, fd), filesystem.scandir(fd) as entries:
@@ -149,15 +181,43 @@ def list_trash(filesystem: Filesystem, data_fd: int) -> tuple[list[str], list[st
     return tokens, [name for name in names if not name.endswith(_SUFFIX)]
 
 
-def free(
-    filesystem: Filesystem, data_fd: int, place: Place, stopping: Callable[[], bool] = lambda: False
-) -> int | None:
-    """Erase a retired folder, and remove the folders left empty by that; as `erase`."""
-    freed = erase(filesystem, data_fd, place.folder, place.name, stopping)
-    if freed is not None and place.folder.startswith(IMAGES):
-        with suppress(OSError), opened(filesystem, step_into(filesystem, data_fd, IMAGES)) as fd:
-            remove_empty_folders(filesystem, fd, place.intent.repository)
-    return freed
+@attrs.define(eq=False)
+class Freeing:
+    """Erases retired folders, one after the other, with the folder that holds them open."""
+
+    filesystem: Filesystem
+    data_fd: int
+    stopping: Callable[[], bool] = lambda: False
+    _folder: str = ""
+    _fd: int = -1
+
+    def free(self, place: Place) -> int | None:
+        """Erase a retired folder, and remove the folders left empty by that; as `erase`."""
+        try:
+            fd = self._open(place.folder)
+        except FileNotFoundError:
+            return 0
+        freed = _erase_known(self.filesystem, fd, place.name, place.files, self.stopping)
+        if freed is not None and place.is_beside:
+            with (
+                suppress(OSError),
+                opened(self.filesystem, step_into(self.filesystem, self.data_fd, IMAGES)) as fd,
+            ):
+                remove_empty_folders(self.filesystem, fd, place.intent.repository)
+        return freed
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._fd >= 0:
+            let_go(self.filesystem, self._fd)
+        self._fd = -1
+
+    def _open(self, folder: str) -> int:
+        if self._fd < 0 or folder != self._folder:
+            self.close()
+            self._fd = step_into(self.filesystem, self.data_fd, folder)
+            self._folder = folder
+        return self._fd
 
 
 def erase(
@@ -178,6 +238,34 @@ def erase(
         return _erase(filesystem, fd, name, stopping)
 
 
+def _erase_known(
+    filesystem: Filesystem, parent_fd: int, name: str, files: tuple[str, ...], stopping: Callable[[], bool]
+) -> int | None:
+    """Erase a folder of which all files are known without listing it; one that is not like that, as any other."""
+    if not files or stopping():
+        return _erase(filesystem, parent_fd, name, stopping)
+    freed = 0
+    try:
+        fd = open_folder(filesystem, name, parent_fd)
+        try:
+            for file_name in sorted(files, key=_metadata_first):
+                freed += _unlink(filesystem, fd, file_name)
+        finally:
+            let_go(filesystem, fd)
+        filesystem.rmdir(name, dir_fd=parent_fd)
+    except OSError as error:
+        if error.errno not in _NOT_AS_KNOWN:
+            raise
+        rest = _erase(filesystem, parent_fd, name, stopping)
+        return None if rest is None else freed + rest
+    return freed
+
+
+def _metadata_first(name: str) -> tuple[bool, str]:
+    """Order the files of a folder: what is left of an image without metadata no longer looks like one."""
+    return name != METADATA, name
+
+
 def _erase(filesystem: Filesystem, parent_fd: int, name: str, stopping: Callable[[], bool]) -> int | None:
     try:
         fd = open_folder(filesystem, name, parent_fd)
@@ -192,8 +280,7 @@ def _erase(filesystem: Filesystem, parent_fd: int, name: str, stopping: Callable
     with opened(filesystem, fd):
         with filesystem.scandir(fd) as entries:
             found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        # The metadata goes first: what is left of an image then no longer looks like one.
-        for entry_name, is_folder in sorted(found, key=lambda item: (item[0] != METADATA, item)):
+        for entry_name, is_folder in sorted(found, key=lambda item: _metadata_first(item[0])):
             if stopping():
                 return None
             if is_folder:

@@ -7,10 +7,11 @@ from typing import assert_never
 import anyio
 import attrs
 
-from hmret.actors.deleter import Deleter, Recovery
+from hmret.actors.deleter import BatchRetired, Deleter, Recovery
 from hmret.actors.locks import Locks
+from hmret.disk.layout import hex_of
 from hmret.disk.retirement import Candidate, Failed, Kept, LastLook, Retired
-from hmret.engine.batches import batches
+from hmret.disk.tags import KnownTags
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook
 from hmret.engine.tally import Tally
@@ -20,8 +21,15 @@ from hmret.model.verdicts import Verdict
 
 __all__ = ["Backoff", "Deleting"]
 
-# Images claimed at a time: while they are, a `mark_used` of one of them waits, so it is a few milliseconds of work.
-_DELETIONS = 32
+# One look at all references serves a batch. No image of it is begun longer after the first than four times what
+# the look took, so that the looks cost a quarter of the deletions where there are many guests; and within these limits,
+# so that few guests do not make for tiny batches, nor many for an old look.
+_SHORTEST_NS = SECOND // 50
+_LONGEST_NS = SECOND // 10
+
+# Images in a batch: what its intents, and the event loop's work on its outcomes, may come to.
+_FEWEST = 32
+_MOST = 512
 
 _FIRST_BACKOFF_NS = 60 * SECOND
 _LONGEST_BACKOFF_NS = 3600 * SECOND
@@ -52,6 +60,19 @@ class Backoff:
         self._failures = {key: failure for key, failure in self._failures.items() if present(key)}
 
 
+@attrs.frozen(eq=False)
+class _Turn:
+    """What came of one batch."""
+
+    token: str = ""
+    """Of the intents; empty: there are none."""
+    retired: Sequence[Retired] = ()
+    left: list[Candidate] = attrs.field(factory=list)
+    """Those that were not come to while the look at the references was fresh."""
+    is_last: bool = False
+    """Whether nothing more is to be deleted in this sweep."""
+
+
 @attrs.define(eq=False)
 class Deleting:
     """Carries out deletions."""
@@ -59,9 +80,12 @@ class Deleting:
     overlook: Overlook
     locks: Locks
     deleter: Deleter
+    monotonic_ns: Callable[[], int]
     backoff: Backoff = attrs.field(factory=Backoff)
     leases_offered: bool | None = None
     """Whether the kernel's file leases work here; None: not tried yet."""
+    _batch: int = attrs.field(default=_FEWEST, init=False)
+    """How many images are likely to be come to with one look."""
 
     async def delete(self, deletions: Sequence[Verdict], boot_ns: int, tally: Tally) -> None:
         """Delete what is due; the bytes of one batch are freed while the next is looked at."""
@@ -71,13 +95,18 @@ class Deleting:
             for verdict in deletions
             if verdict.unused_since_ns is not None
         )
+        known = KnownTags()
+        for candidate in candidates:
+            known.expect(candidate.repository, hex_of(candidate.digest))
         async with anyio.create_task_group() as tasks:
-            for batch in batches(candidates, _DELETIONS):
-                freeing = await self._retire(batch, boot_ns, tally)
-                if tally.suspended:
+            while candidates:
+                batch, candidates = candidates[: self._batch], candidates[self._batch :]
+                turn = await self._retire(batch, known, boot_ns, tally)
+                if turn.token:
+                    tasks.start_soon(self._free, turn.token, turn.retired, tally)
+                if turn.is_last:
                     break
-                if freeing is not None:
-                    tasks.start_soon(self._free, *freeing, tally)
+                candidates = turn.left + candidates
 
     async def finish_leftovers(self) -> Recovery | None:
         """Finish or undo what an earlier sweep could not; nothing while one of those images is in use."""
@@ -90,27 +119,47 @@ class Deleting:
             log_event(logging.ERROR, "recovery_failed", error=error.strerror)
             return None
         async with self.locks.claiming(keys) as given:
-            if given == keys:
+            if given.keys == keys and given.begin_all():
                 with anyio.CancelScope(shield=True):
                     recovery = await self.deleter.recover()
         return recovery
 
     async def _retire(
-        self, batch: Sequence[Candidate], boot_ns: int, tally: Tally
-    ) -> tuple[str, list[Retired]] | None:
+        self, batch: Sequence[Candidate], known: KnownTags, boot_ns: int, tally: Tally
+    ) -> _Turn:
         by_key = {candidate.key: candidate for candidate in batch}
         async with self.locks.claiming(by_key) as given:
-            if not given:
-                return None
-            again = await self.overlook.references.look_again(given)
+            for repository, digest in by_key.keys() - given.keys:
+                known.forget(repository, hex_of(digest))
+            if not given.keys:
+                return _Turn()
+            begin_ns = self.monotonic_ns()
+            again = await self.overlook.references.look_again(given.keys)
+            looked_ns = self.monotonic_ns()
             tally.suspended.extend(self.overlook.reference_suspensions(again.unreadable))
             if tally.suspended:
-                return None
+                return _Turn(is_last=True)
             look = LastLook(again.keys, self.overlook.policy.unused_for_ns, tally.now_ns)
-            chosen = [candidate for key, candidate in by_key.items() if key in given]
+            chosen = [candidate for key, candidate in by_key.items() if key in given.keys]
+            within_ns = min(max(4 * (looked_ns - begin_ns), _SHORTEST_NS), _LONGEST_NS)
             # The claim must last until the thread has ended, whatever becomes of this sweep.
             with anyio.CancelScope(shield=True):
-                retired = await self.deleter.retire(chosen, look)
+                retired = await self.deleter.retire(chosen, look, given, tags=known, within_ns=within_ns)
+            waiting = given.waiting
+        if given.done:
+            taken_ns = max(self.monotonic_ns() - looked_ns, 1)
+            self._batch = min(max(within_ns * len(given.done) // taken_ns, _FEWEST), _MOST)
+        gone = self._note(retired, boot_ns, tally)
+        # Where all still wait for their turn, the deleter has been told to stop.
+        return _Turn(
+            retired.token,
+            gone,
+            left=[candidate for candidate in chosen if candidate.key in waiting],
+            is_last=waiting == given.keys,
+        )
+
+    def _note(self, retired: BatchRetired, boot_ns: int, tally: Tally) -> list[Retired]:
+        """Note what became of a batch; returns what has gone."""
         # Where no image came as far as its leases, nothing was learned about them.
         if retired.lease_error is not None or any(isinstance(one, Retired) for one in retired.outcomes):
             self._tell_leases(retired.lease_error)
@@ -127,7 +176,7 @@ class Deleting:
                     tally.note_failed(outcome)
                 case _:
                     assert_never(outcome)
-        return retired.token, gone
+        return gone
 
     async def _free(self, token: str, retired: Sequence[Retired], tally: Tally) -> None:
         # One whose tags or state are still there stays in the trash: what is in it is what the next recovery finishes.

@@ -216,7 +216,7 @@ def _make_actors(
         scanner=Scanner(filesystem, data_fd, threads, readers),
         references=ReferenceCollector(filesystem, data_fd, threads, readers, sources, read_files=read_files),
         states=StateKeeper(filesystem, data_fd, threads, readers),
-        deleter=Deleter(filesystem, data_fd, threads),
+        deleter=Deleter(filesystem, data_fd, threads, monotonic_ns=surroundings.monotonic_ns),
         journal=JournalKeeper(filesystem, data_fd, threads, _tell_journal_failure, enabled=config.journal),
         readers=readers,
     )
@@ -254,6 +254,6 @@ async def _inspect(
     overlook = Overlook(
         config, actors.scanner, actors.references, actors.states, surroundings.threads, actors.readers
     )
-    deleting = Deleting(overlook, actors.locks, actors.deleter)
+    deleting = Deleting(overlook, actors.locks, actors.deleter, surroundings.monotonic_ns)
     sweeping = Sweeping(overlook, deleting, leases, actors.journal, surroundings.clock, record)
     return Inspection(sweeping, actors.scanner)

@@ -1,5 +1,8 @@
 """What an engine stands on: a disk, clocks, and threads."""
 
+import time
+from collections.abc import Callable
+
 import attrs
 
 from hmret.actors.readers import usual_readers
@@ -17,6 +20,8 @@ class Surroundings:
     filesystem: Filesystem = POSIX
     clock: Clock = HOST_CLOCK
     threads: Threads = attrs.field(factory=WorkerThreads)
+    monotonic_ns: Callable[[], int] = time.monotonic_ns
+    """Tells how long work takes; asked from any thread."""
     readers: int = attrs.field()
     """How many processes read where there is very much to read; 0 for any disk but the host's own."""
 

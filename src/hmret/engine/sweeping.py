@@ -24,8 +24,8 @@ from hmret.model.times import SECOND, datetime_of, nanoseconds_of
 
 __all__ = ["Sweeping"]
 
-# Images claimed at a time: while they are, a `mark_used` of one of them waits, so it is a millisecond or two of work.
-_MARKS = 64
+# Images claimed at a time, and lines of the journal written at a time.
+_MARKS = 512
 # What is known of the cache is written down at the end, and this often, for an end that comes without a warning.
 _KEEP_EVERY_NS = 30 * 60 * SECOND
 
@@ -148,10 +148,11 @@ class Sweeping:
         await states.remove_strays(survey.stray_states)
         for batch in batches(plan.marks, _MARKS):
             async with self.deleting.locks.claiming(batch) as given:
-                keys = [key for key in batch if key in given]
+                keys = [key for key in batch if key in given.keys]
                 # The claim must last until the thread has ended, whatever becomes of this sweep.
                 with anyio.CancelScope(shield=True):
-                    faults = await states.mark(keys, tally.now_ns)
+                    faults = await states.mark(keys, tally.now_ns, given)
+                keys = [key for key in keys if key in given.done]
                 tally.marked += tally.note_states("mark", keys, faults, reason="newly_unused")
             await self.journal.append(tally.take_entries())
 

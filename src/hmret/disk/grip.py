@@ -1,0 +1,31 @@
+"""What a worker thread asks before it touches an image, and tells when it is done with it."""
+
+from typing import Final, Protocol
+
+from hmret.model.images import Key
+
+__all__ = ["FIRM", "Grip"]
+
+
+class Grip(Protocol):
+    """The hold that a batch has of its images, each of which may be taken from it until its turn comes."""
+
+    def begin(self, key: Key, /) -> bool:
+        """Begin to work on one image; False where it has been taken away: nothing of it may be touched."""
+        ...
+
+    def end(self, key: Key, /) -> None:
+        """Be done with an image that was begun: nothing of it is touched any more."""
+        ...
+
+
+class _FirmGrip:
+    def begin(self, _key: Key, /) -> bool:
+        return True
+
+    def end(self, _key: Key, /) -> None:
+        pass
+
+
+FIRM: Final[Grip] = _FirmGrip()
+"""Of a caller from whom nothing can be taken."""
