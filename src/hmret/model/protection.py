@@ -114,7 +114,7 @@ def protect_repository(inventory: Inventory, name: str) -> RepositoryProtection:
                     remembered[reference.source, text] = memory
             else:
                 digests = _current(repository, image)
-            present = digests.intersection(repository.images) if repository is not None else ()
+            present = [digest for digest in digests if repository is not None and digest in repository.images]
             if not present:
                 stale.add(StaleReference(reference.source, text))
             for digest in present:
