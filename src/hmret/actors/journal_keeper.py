@@ -42,7 +42,8 @@ class JournalKeeper(Actor[Append]):
         self._data_fd = data_fd
         self._threads = threads
         self._on_failure = on_failure
-        self._enabled = enabled
+        self.enabled = enabled
+        """Whether entries are written."""
         self._has_failed = False
 
     async def run(self) -> None:
@@ -52,7 +53,7 @@ class JournalKeeper(Actor[Append]):
     async def append(self, entries: Iterable[Entry]) -> None:
         """Write entries; those that cannot be written are lost, which is told once until it works again."""
         chosen = tuple(entries)
-        if self._enabled and chosen:
+        if self.enabled and chosen:
             await self._mailbox.ask(Append(entries=chosen))
 
     async def note(self, entries: Iterable[Entry]) -> None:
