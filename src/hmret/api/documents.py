@@ -3,9 +3,14 @@
 Every field is always there; times are RFC 3339 in UTC to the nanosecond, or null.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
 
 from hmret.disk.settings import Settings
+from hmret.engine.events import Event
+from hmret.engine.retention import Leased, Statistics
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Suspension
 from hmret.model.planning import Plan, Reason, Verdict
@@ -16,18 +21,41 @@ from hmret.model.times import format_time, nanoseconds_of
 __all__ = [
     "Document",
     "check_config_document",
+    "encode_document",
+    "event_document",
     "explain_document",
+    "image_document",
+    "lease_document",
+    "leases_document",
     "mark_used_document",
     "plan_document",
+    "plan_head",
+    "status_document",
     "sweep_document",
 ]
 
 Document = dict[str, object]
 """One JSON object."""
 
+# Of what a sweep deleted or could not do: what a status shows; the numbers beside count all.
+_MOST_IN_STATUS = 100
+
+
+def encode_document(document: Mapping[str, object]) -> bytes:
+    """Write a document as JSON on one line; a name on the disk that is no UTF-8 becomes an escape."""
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        return json.dumps(document).encode()
+
 
 def plan_document(plan: Plan, config: RetentionConfig) -> Document:
     """Write a plan; `enabled` tells whether a sweep would really follow it."""
+    return {**plan_head(plan, config), "images": [image_document(verdict) for verdict in plan.verdicts]}
+
+
+def plan_head(plan: Plan, config: RetentionConfig) -> Document:
+    """Write a plan without its images, which may be very many."""
     summary = plan.summary
     return {
         "at": format_time(nanoseconds_of(plan.at)),
@@ -44,7 +72,6 @@ def plan_document(plan: Plan, config: RetentionConfig) -> Document:
             "keep": summary.keep,
             "prune": summary.prune,
         },
-        "images": [_image(verdict) for verdict in plan.verdicts],
     }
 
 
@@ -57,7 +84,7 @@ def explain_document(verdict: Verdict, suspended: Sequence[Suspension] = ()) -> 
     if Reason.SUSPENDED in verdict.blockers:
         details += [": ".join(filter(None, (one.cause, one.path, one.detail))) for one in suspended]
     return {
-        **_image(verdict),
+        **image_document(verdict),
         "blockers": [blocker.value for blocker in verdict.blockers],
         "detail": "; ".join(details) or None,
     }
@@ -101,7 +128,76 @@ def mark_used_document(used: MarkedUsed) -> Document:
     return {"repository": used.repository, "digest": used.digest, "cleared": used.cleared}
 
 
-def _image(verdict: Verdict) -> Document:
+def lease_document(leased: Leased) -> Document:
+    """Write a lease."""
+    expires_at = leased.expires_at
+    return {
+        "id": leased.id,
+        "repository": leased.repository,
+        "digest": leased.digest,
+        "owner": leased.owner,
+        "reason": leased.reason,
+        "expires_at": None if expires_at is None else format_time(nanoseconds_of(expires_at)),
+    }
+
+
+def leases_document(leases: Iterable[Leased]) -> Document:
+    """Write leases, by when they expire."""
+    return {"leases": [lease_document(leased) for leased in leases]}
+
+
+def event_document(event: Event) -> Document:
+    """Write an event: the line that the journal has of it."""
+    return dict(event.facts)
+
+
+def status_document(
+    statistics: Statistics,
+    config: RetentionConfig,
+    *,
+    version: str,
+    process: int,
+    backend: str,
+    uptime_seconds: float,
+    trash_bytes: int | None,
+    granted_leases: int,
+    listeners: int,
+) -> Document:
+    """Write the state of an engine; of the last sweep's `deleted` and `errors` only the first hundred each."""
+    report = statistics.last_report
+    last_sweep = None if report is None else sweep_document(report)
+    if last_sweep is not None and report is not None:
+        last_sweep["deleted"] = [_deleted_image(image) for image in report.deleted[:_MOST_IN_STATUS]]
+        last_sweep["errors"] = [_sweep_error(error) for error in report.errors[:_MOST_IN_STATUS]]
+    return {
+        "version": version,
+        "process": process,
+        "backend": backend,
+        "uptime_seconds": uptime_seconds,
+        "data_dir": config.data_dir,
+        "enabled": config.active,
+        "unused_for_seconds": config.auto_delete.unused_for.total_seconds(),
+        "sweep_interval_seconds": config.sweep_interval.total_seconds(),
+        "sweeping": statistics.sweeping,
+        "images_seen": statistics.images_seen,
+        "suspended": [] if report is None else _suspended(report.suspended),
+        "leases_offered": statistics.leases_offered,
+        "granted_leases": granted_leases,
+        "totals": {
+            "sweeps": statistics.sweeps,
+            "deleted_images": statistics.deleted_images,
+            "deleted_bytes": statistics.deleted_bytes,
+            "failed_deletes": statistics.failed_deletes,
+        },
+        "trash_bytes": trash_bytes,
+        "waiting": dict(statistics.waiting),
+        "listeners": listeners,
+        "last_sweep": last_sweep,
+    }
+
+
+def image_document(verdict: Verdict) -> Document:
+    """Write an image with its verdict, as plans list it."""
     return {
         "repository": verdict.repository,
         "digest": verdict.digest,

@@ -6,7 +6,7 @@ engine does never depends on who watches it.
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import anyio
@@ -50,17 +50,20 @@ class Listener:
     _has_ended: bool = False
     _changed: anyio.Event = attrs.field(factory=anyio.Event)
 
-    async def __aiter__(self) -> AsyncIterator[Sequence[Event]]:
+    def __aiter__(self) -> "Listener":
         """Give the events in batches, in order."""
-        while True:
-            while self._queue:
-                batch = self._queue.popleft()
-                self._waiting -= len(batch)
-                yield batch
+        return self
+
+    async def __anext__(self) -> Sequence[Event]:
+        """Wait for the next batch; whoever is cancelled meanwhile loses none."""
+        while not self._queue:
             if self._has_ended:
-                return
+                raise StopAsyncIteration
             self._changed = anyio.Event()
             await self._changed.wait()
+        batch = self._queue.popleft()
+        self._waiting -= len(batch)
+        return batch
 
     def put(self, batch: Sequence[Event]) -> None:
         """Queue a batch; never waits."""

@@ -22,7 +22,7 @@ from hmret.engine.surroundings import Surroundings
 from hmret.engine.tally import journal_entry
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError, ImageNotFoundError
-from hmret.model.images import Key
+from hmret.model.images import Key, Suspension
 from hmret.model.planning import Plan, Verdict
 from hmret.model.references import ImageReference
 from hmret.model.report import MarkedUsed, SweepReport
@@ -175,6 +175,12 @@ class Retention:
             EngineClosedError: the engine has stopped.
         """
         return await self._inspection.explain(image, digest)
+
+    async def explain_fully(
+        self, image: str, digest: str | None = None
+    ) -> tuple[Verdict, tuple[Suspension, ...]]:
+        """Tell as `explain` does, and what suspends deletion everywhere, with its remedy."""
+        return await self._inspection.explain_fully(image, digest)
 
     @property
     def config(self) -> RetentionConfig:
