@@ -231,7 +231,9 @@ class _Calls:
     async def events(self, request: Request) -> Response:
         hub = self._retention.event_hub
         last = request.headers.get("last-event-id") or request.query_params.get("after")
-        return EventStream(hub, read_event_id(hub, last), heartbeat_seconds=self._heartbeat_seconds)
+        follow = _read_choice(request, "follow", ("true", "false")) == "true"
+        after = read_event_id(hub, last)
+        return EventStream(hub, after, heartbeat_seconds=self._heartbeat_seconds, follow=follow)
 
     # Doing.
 

@@ -12,7 +12,14 @@ from hmret.disk.layout import OWN
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
 
-__all__ = ["SOCKET_NAME", "bound_socket", "connectable", "control_socket_path", "listening_socket"]
+__all__ = [
+    "SOCKET_NAME",
+    "bound_socket",
+    "connectable",
+    "control_socket_path",
+    "listening_socket",
+    "own_path",
+]
 
 SOCKET_NAME = "hmret.sock"
 

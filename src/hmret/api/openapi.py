@@ -109,9 +109,12 @@ def _reads() -> Document:
             "get": _call(
                 "events",
                 "What happens, as server-sent events, until the client goes",
-                {"200": _typed("text/event-stream")},
+                {"200": _typed("text/event-stream"), **_problems(422)},
                 parameters=[
-                    _query("after", _TEXT, "The id of the last event seen; as the header Last-Event-ID.")
+                    _query("after", _TEXT, "The id of the last event seen; as the header Last-Event-ID."),
+                    _query(
+                        "follow", _one_of(("true", "false")), "false: only what has passed. Default: true."
+                    ),
                 ],
             )
         },

@@ -88,15 +88,20 @@ class EventStream(_Stream):
     Source of the format: the HTML standard, "Server-sent events".
     """
 
-    def __init__(self, hub: EventHub, after: int | None, *, heartbeat_seconds: float) -> None:
+    def __init__(
+        self, hub: EventHub, after: int | None, *, heartbeat_seconds: float, follow: bool = True
+    ) -> None:
         super().__init__("text/event-stream")
         self.headers["cache-control"] = "no-store"
         self._hub = hub
         self._after = after
         self._heartbeat_seconds = heartbeat_seconds
+        self._follow = follow
 
     async def send_body(self, send: Callable[[bytes], Awaitable[None]]) -> None:
         with self._hub.listen(self._after) as listener:
+            if not self._follow:
+                listener.end()
             await send(_RETRY)
             if listener.missed:
                 await send(_notice("missed", "events have been lost; read the images anew"))
