@@ -1,6 +1,6 @@
 """What clients send: bodies that are bounded in size and time, and parameters that are checked."""
 
-import math
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import TypeVar
@@ -96,12 +96,13 @@ async def _read(request: Request) -> bytes:
     size_bytes = 0
     try:
         with anyio.fail_after(BODY_SECONDS):
-            async for chunk in request.stream():
-                size_bytes += len(chunk)
-                if size_bytes <= LARGEST_BODY:
-                    content += chunk
-                elif size_bytes > _DRAINED:
-                    break
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    size_bytes += len(chunk)
+                    if size_bytes <= LARGEST_BODY:
+                        content += chunk
+                    elif size_bytes > _DRAINED:
+                        break
     except TimeoutError:
         raise Problem(
             HTTPStatus.REQUEST_TIMEOUT,
@@ -128,10 +129,9 @@ def read_ttl(ttl: float | str) -> timedelta:
     try:
         if isinstance(ttl, str):
             nanoseconds = parse_duration(ttl)
-        elif math.isfinite(ttl):
-            nanoseconds = round(ttl * SECOND)
         else:
-            nanoseconds = 0
+            # One that is too large might become infinite.
+            nanoseconds = round(ttl * SECOND) if 0 < ttl < _LONGEST_NS else -1
     except ValueError as error:
         raise _invalid("ttl", str(error)) from None
     if not 0 < nanoseconds <= _LONGEST_NS:

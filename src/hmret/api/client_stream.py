@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import anyio.abc
 import anyio.lowlevel
+from anycorn.worker_context import WorkerContext
 
 __all__ = ["ClientStream", "accept"]
 
@@ -22,19 +23,13 @@ class ClientStream(anyio.abc.ByteStream):
     def __init__(self, connected: socket.socket, send_seconds: float) -> None:
         self._socket = connected
         self._send_seconds = send_seconds
-        self._sending: anyio.CancelScope | None = None
-        self._is_cut_off = False
+        self.context = WorkerContext(None)
+        """What anycorn looks at to see whether the connection is to end."""
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         """What anycorn asks of a connection: its socket."""
         return {anyio.abc.SocketAttribute.raw_socket: lambda: self._socket}
-
-    def cut_off(self) -> None:
-        """Send nothing any more, and wait no longer for what is being sent."""
-        self._is_cut_off = True
-        if self._sending is not None:
-            self._sending.cancel()
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive some bytes.
@@ -44,18 +39,25 @@ class ClientStream(anyio.abc.ByteStream):
             BrokenResourceError: the connection is broken.
             ClosedResourceError: it was closed here.
         """
+        try:
+            content = await self._receive(max_bytes)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await self.context.terminated.set()
+            raise
+        if not content:
+            await self.context.terminated.set()
+            raise anyio.EndOfStream
+        return content
+
+    async def _receive(self, max_bytes: int) -> bytes:
         await anyio.lowlevel.checkpoint()
         while True:
             try:
-                content = self._socket.recv(max_bytes)
+                return self._socket.recv(max_bytes)
             except BlockingIOError:
                 await anyio.wait_readable(self._socket)
-                continue
             except OSError as error:
                 raise self._broken() from error
-            if not content:
-                raise anyio.EndOfStream
-            return content
 
     async def send(self, item: bytes) -> None:
         """Send all of some bytes.
@@ -65,10 +67,8 @@ class ClientStream(anyio.abc.ByteStream):
             ClosedResourceError: it was closed here.
         """
         await anyio.lowlevel.checkpoint()
-        if self._is_cut_off:
-            raise anyio.BrokenResourceError
         rest = memoryview(item)
-        with anyio.move_on_after(self._send_seconds) as self._sending:
+        with anyio.move_on_after(self._send_seconds):
             while rest:
                 try:
                     rest = rest[self._socket.send(rest) :]
@@ -76,9 +76,8 @@ class ClientStream(anyio.abc.ByteStream):
                     await anyio.wait_writable(self._socket)
                 except OSError as error:
                     raise self._broken() from error
-        self._sending = None
         if rest:
-            self._is_cut_off = True
+            self.close()
             raise anyio.BrokenResourceError
 
     async def send_eof(self) -> None:
@@ -93,7 +92,7 @@ class ClientStream(anyio.abc.ByteStream):
         await anyio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """Close the connection, at once."""
+        """Close the connection, at once; whoever waits for this client waits no longer, shielded or not."""
         if self._socket.fileno() != -1:
             anyio.notify_closing(self._socket)
             self._socket.close()

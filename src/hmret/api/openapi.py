@@ -38,7 +38,7 @@ _GIVEN_DIGEST: Document = {
 _TTL: Document = {
     "description": "How long the lease lasts from now: seconds as a number, or a Go duration as text.",
     "oneOf": [
-        {"type": "number", "exclusiveMinimum": 0, "maximum": 9_000_000_000},
+        {"type": "number", "minimum": 0.001, "maximum": 9_000_000_000},
         {"type": "string", "pattern": r"^[1-9][0-9]{0,5}(s|m|h)$"},
     ],
     "examples": ["10m", 600],

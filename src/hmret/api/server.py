@@ -15,7 +15,6 @@ from anycorn import Config
 from anycorn.tcp_server import TCPServer
 from anycorn.typing import ConnectionState, LifespanState
 from anycorn.utils import wrap_app
-from anycorn.worker_context import WorkerContext
 from starlette.types import ASGIApp
 
 from hmret.api.client_stream import ClientStream, accept
@@ -57,7 +56,6 @@ class Server:
         self._config.include_server_header = False
         self._config.errorlog = logging.getLogger("hmret.api.server")
         self._config.alpn_protocols = ["http/1.1"]
-        self._context = WorkerContext(None)
 
     @property
     def clients(self) -> int:
@@ -82,12 +80,13 @@ class Server:
 
     async def _end(self, scope: anyio.CancelScope) -> None:
         with anyio.CancelScope(shield=True):
-            await self._context.terminated.set()
+            for stream in self._streams:
+                await stream.context.terminated.set()
             with anyio.move_on_after(self._limits.stop_seconds):
                 if self._streams:
                     await self._emptied.wait()
         for stream in self._streams:
-            stream.cut_off()
+            stream.close()
         scope.cancel()
 
     async def _accept(self, clients: anyio.abc.TaskGroup) -> None:
@@ -111,7 +110,7 @@ class Server:
     async def _serve(self, stream: ClientStream) -> None:
         state = ConnectionState(LifespanState())
         try:
-            await TCPServer(self._app, self._config, self._context, state, stream).run()  # type: ignore[arg-type]  # of a socket's stream it takes what ours has
+            await TCPServer(self._app, self._config, stream.context, state, stream).run()  # type: ignore[arg-type]  # of a socket's stream it takes what ours has
         except Exception as error:  # noqa: BLE001 - the boundary: one client's failure must not end the server
             log_event(logging.WARNING, "client_failed", error=f"{type(error).__name__}: {error}")
         finally:

@@ -37,12 +37,16 @@ class _Stream(Response):
         self.init_headers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_there = True
+
         async def send_piece(content: bytes) -> None:
             await send({"type": "http.response.body", "body": content, "more_body": True})
 
         async def watch(tasks: anyio.abc.TaskGroup) -> None:
+            nonlocal is_there
             while (await receive())["type"] != "http.disconnect":
                 pass
+            is_there = False
             tasks.cancel_scope.cancel()
 
         async with anyio.create_task_group() as tasks:
@@ -52,8 +56,11 @@ class _Stream(Response):
             )
             if scope["method"] != "HEAD":
                 await self.send_body(send_piece)
-            await send({"type": "http.response.body", "body": b""})
             tasks.cancel_scope.cancel()
+        if is_there:
+            # Nobody watches any more: with this the server says that the client is done, and must not be cancelled
+            # while it makes the connection ready for the next request.
+            await send({"type": "http.response.body", "body": b""})
 
     async def send_body(self, send: Callable[[bytes], Awaitable[None]]) -> None:
         """Send the pieces."""
