@@ -33,12 +33,10 @@ from hmret.api.documents import (
     encode_document,
     explain_document,
     image_document,
-    lease_document,
-    leases_document,
     mark_used_document,
-    status_document,
     sweep_document,
 )
+from hmret.api.engine_documents import lease_document, leases_document, status_document
 from hmret.api.hosts import HostGuard
 from hmret.api.metrics import render_metrics
 from hmret.api.openapi import LARGEST_PAGE, openapi_document

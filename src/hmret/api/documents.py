@@ -4,13 +4,11 @@ Every field is always there; times are RFC 3339 in UTC to the nanosecond, or nul
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from hmret.disk.settings import Settings
-from hmret.engine.events import Event
-from hmret.engine.retention import Leased, Statistics
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Suspension
 from hmret.model.planning import Plan, Reason, Verdict
@@ -22,23 +20,16 @@ __all__ = [
     "Document",
     "check_config_document",
     "encode_document",
-    "event_document",
     "explain_document",
     "image_document",
-    "lease_document",
-    "leases_document",
     "mark_used_document",
     "plan_document",
     "plan_head",
-    "status_document",
     "sweep_document",
 ]
 
 Document = dict[str, object]
 """One JSON object."""
-
-# Of what a sweep deleted or could not do: what a status shows; the numbers beside count all.
-_MOST_IN_STATUS = 100
 
 
 def encode_document(document: Mapping[str, object]) -> bytes:
@@ -126,74 +117,6 @@ def check_config_document(settings: Settings) -> Document:
 def mark_used_document(used: MarkedUsed) -> Document:
     """Write what a use of an image came to."""
     return {"repository": used.repository, "digest": used.digest, "cleared": used.cleared}
-
-
-def lease_document(leased: Leased) -> Document:
-    """Write a lease."""
-    expires_at = leased.expires_at
-    return {
-        "id": leased.id,
-        "repository": leased.repository,
-        "digest": leased.digest,
-        "owner": leased.owner,
-        "reason": leased.reason,
-        "expires_at": None if expires_at is None else format_time(nanoseconds_of(expires_at)),
-    }
-
-
-def leases_document(leases: Iterable[Leased]) -> Document:
-    """Write leases, by when they expire."""
-    return {"leases": [lease_document(leased) for leased in leases]}
-
-
-def event_document(event: Event) -> Document:
-    """Write an event: the line that the journal has of it."""
-    return dict(event.facts)
-
-
-def status_document(
-    statistics: Statistics,
-    config: RetentionConfig,
-    *,
-    version: str,
-    process: int,
-    backend: str,
-    uptime_seconds: float,
-    trash_bytes: int | None,
-    granted_leases: int,
-    listeners: int,
-) -> Document:
-    """Write the state of an engine; of the last sweep's `deleted` and `errors` only the first hundred each."""
-    report = statistics.last_report
-    last_sweep = None if report is None else sweep_document(report)
-    if last_sweep is not None and report is not None:
-        last_sweep["deleted"] = [_deleted_image(image) for image in report.deleted[:_MOST_IN_STATUS]]
-        last_sweep["errors"] = [_sweep_error(error) for error in report.errors[:_MOST_IN_STATUS]]
-    return {
-        "version": version,
-        "process": process,
-        "backend": backend,
-        "uptime_seconds": uptime_seconds,
-        "data_dir": config.data_dir,
-        "enabled": config.active,
-        "unused_for_seconds": config.auto_delete.unused_for.total_seconds(),
-        "sweep_interval_seconds": config.sweep_interval.total_seconds(),
-        "sweeping": statistics.sweeping,
-        "images_seen": statistics.images_seen,
-        "suspended": [] if report is None else _suspended(report.suspended),
-        "leases_offered": statistics.leases_offered,
-        "granted_leases": granted_leases,
-        "totals": {
-            "sweeps": statistics.sweeps,
-            "deleted_images": statistics.deleted_images,
-            "deleted_bytes": statistics.deleted_bytes,
-            "failed_deletes": statistics.failed_deletes,
-        },
-        "trash_bytes": trash_bytes,
-        "waiting": dict(statistics.waiting),
-        "listeners": listeners,
-        "last_sweep": last_sweep,
-    }
 
 
 def image_document(verdict: Verdict) -> Document:

@@ -11,7 +11,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hmret.actors.threads import Threads
-from hmret.api.documents import encode_document, event_document, image_document, plan_head
+from hmret.api.documents import encode_document, image_document, plan_head
+from hmret.api.engine_documents import event_document
 from hmret.engine.batches import batches
 from hmret.engine.events import Event, EventHub, Listener
 from hmret.model.config import RetentionConfig
