@@ -60,6 +60,8 @@ class ExplainReading:
     verdict: Verdict
     suspended: Sequence[str]
     """Why nothing is deleted, in words that tell the remedy."""
+    enabled: bool
+    """Whether anything is swept."""
 
 
 def read_plan(document: Read) -> PlanReading:
@@ -75,14 +77,14 @@ def read_plan(document: Read) -> PlanReading:
     )
 
 
-def read_explain(document: Read) -> ExplainReading:
-    """Read the verdict on one image."""
+def read_explain(document: Read, status: Read) -> ExplainReading:
+    """Read the verdict on one image, and what the engine's status says to it."""
     verdict = _verdict(document)
     detail = document["detail"] or ""
     broken = None
     if Reason.BROKEN in verdict.blockers:
         broken, _, detail = detail.removeprefix("broken: ").partition("; ")
-    return ExplainReading(attrs.evolve(verdict, broken=broken), [detail] if detail else [])
+    return ExplainReading(attrs.evolve(verdict, broken=broken), [detail] if detail else [], status["enabled"])
 
 
 def read_report(document: Read) -> SweepReport:

@@ -30,17 +30,17 @@ def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
         say_who_answers(engine)
         parse_reference(image)
         document = engine.explain(image)
-        reading = engine.read(read_explain, document)
+        reading = engine.read(partial(read_explain, status=engine.ask("GET", "/v1/status")), document)
     else:
         with common.logging():
             work = partial(until_interrupted, partial(_explain, config, image))
             verdict, suspended = run_on(common.backend, config.data_dir, work)
         document = explain_document(verdict, suspended)
-        reading = ExplainReading(verdict, list(map(put_suspension, suspended)))
+        reading = ExplainReading(verdict, list(map(put_suspension, suspended)), config.active)
     if common.json:
         write_json(document)
     else:
-        write_result("\n".join(_tell(reading.verdict, reading.suspended, config)))
+        write_result("\n".join(_tell(reading, config)))
     return 0
 
 
@@ -49,7 +49,8 @@ async def _explain(config: RetentionConfig, image: str) -> tuple[Verdict, Sequen
         return await inspection.explain_fully(image)
 
 
-def _tell(verdict: Verdict, suspended: Sequence[str], config: RetentionConfig) -> Iterator[str]:
+def _tell(reading: ExplainReading, config: RetentionConfig) -> Iterator[str]:
+    verdict = reading.verdict
     yield printable(f"{verdict.repository}@{verdict.digest}")
     facts = [
         ["tags", ", ".join(verdict.tags) or "-"],
@@ -62,10 +63,10 @@ def _tell(verdict: Verdict, suspended: Sequence[str], config: RetentionConfig) -
     ]
     yield format_table(facts).rstrip("\n")
     for blocker in verdict.blockers:
-        for words in _put(blocker, verdict, suspended, config):
+        for words in _put(blocker, verdict, reading.suspended, config):
             yield f"- {printable(words)}"
     yield _foretell(verdict)
-    if not config.active:
+    if not reading.enabled:
         yield "disabled: nothing is swept; set images.auto_delete.enabled, or give --enable"
 
 

@@ -30,12 +30,12 @@ def lease(
     """Keep an image from deletion for a while."""
     _check_ttl(ttl)
     body = {"image": image, "digest": digest, "ttl": ttl, "owner": owner, "reason": reason}
-    document = need_engine(common.settings().config).ask("POST", "/v1/leases", body=body)
+    engine = need_engine(common.settings().config)
+    document = engine.ask("POST", "/v1/leases", body=body)
     if common.json:
         write_json(document)
     else:
-        image = f"{document['repository']}@{document['digest']}"
-        write_result(printable(f"{document['id']} {image} until {document['expires_at']}"))
+        write_result(printable(engine.read(_tell, document)))
     return 0
 
 
@@ -69,6 +69,10 @@ def _check_ttl(ttl: str) -> None:
         raise ConfigError(f"--ttl: {error}") from None
     if nanoseconds <= 0:
         raise ConfigError(f"--ttl: expected a duration of more than zero, got {ttl!r}")
+
+
+def _tell(document: Any) -> str:
+    return "{id} {repository}@{digest} until {expires_at}".format_map(document)
 
 
 def _rows(document: Any) -> list[list[str]]:

@@ -18,7 +18,7 @@ def status(*, common: Common = DEFAULTS) -> int:
     """Tell how the running engine is."""
     engine = need_engine(common.settings().config)
     document = engine.ask("GET", "/v1/status")
-    suspended = engine.read(read_suspensions, document["suspended"])
+    suspended = engine.read(lambda told: read_suspensions(told["suspended"]), document)
     if common.json:
         write_json(document)
     else:
