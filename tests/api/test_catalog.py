@@ -246,7 +246,7 @@ def test_pages_put_together_are_all_that_matches(
 
     monkeypatch.setattr(catalog, "_RUN", 3)
     in_order = sorted(verdicts, key=lambda one: (one.repository, one.digest))
-    rows = catalog._Rows(None, None, 0.0, in_order)  # type: ignore[arg-type]  # no plan is looked at
+    rows = catalog._Rows(None, None, 0.0, in_order, lambda: None)  # type: ignore[arg-type]  # no plan is looked at
     found: list[Verdict] = []
     after: str | None = None
     while True:

@@ -7,8 +7,9 @@ gets its turn: no single call into C sorts or writes all of them.
 import base64
 import heapq
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
+from typing import TypeVar
 
 import anyio
 import attrs
@@ -28,10 +29,12 @@ __all__ = ["SORTS", "Catalog", "Page", "Query"]
 _FRESH_SECONDS = 60.0
 
 # Sorted in one call: a millisecond or two.
-_RUN = 4096
+_RUN = 1024
 
 # Filters whose outcome is remembered: those of a few people who page through.
 _FILTERS = 8
+
+T = TypeVar("T")
 
 _SortKey = tuple[str | int, str, str]
 
@@ -107,6 +110,7 @@ class _Rows:
     report: SweepReport | None
     made: float
     verdicts: Sequence[Verdict]
+    _pause: Callable[[], None]
     _orders: dict[str, Sequence[int]] = attrs.field(factory=dict)
     _masks: dict[tuple[str, str, str, str], bytearray] = attrs.field(factory=dict)
 
@@ -157,14 +161,17 @@ class _Rows:
         def key(place: int) -> _SortKey:
             return self._key(sort, place)
 
-        runs = [sorted(run, key=key) for run in batches(range(len(self.verdicts)), _RUN)]
-        return list(heapq.merge(*runs, key=key))
+        runs = []
+        for run in batches(range(len(self.verdicts)), _RUN):
+            runs.append(sorted(run, key=key))
+            self._pause()
+        return list(_paced(heapq.merge(*runs, key=key), self._pause))
 
     def _mask(self, query: Query) -> bytearray:
         name = query.q, query.action, query.reason, query.status
         known = self._masks.pop(name, None)
         if known is None:
-            known = bytearray(query.matches(verdict) for verdict in self.verdicts)
+            known = bytearray(query.matches(verdict) for verdict in _paced(self.verdicts, self._pause))
         self._masks[name] = known
         while len(self._masks) > _FILTERS:
             del self._masks[next(iter(self._masks))]
@@ -202,18 +209,25 @@ class Catalog:
                 return rows
             if rows is None or made is None or rows.plan is not made or rows.report is not report:
                 plan = await self._retention.plan() if made is None else made
-                verdicts = await self._threads.run(_still_there, plan, report)
-                rows = self._rows = _Rows(plan, report, now, verdicts)
+                pause = self._threads.pause
+                verdicts = await self._threads.run(_still_there, plan, report, pause)
+                rows = self._rows = _Rows(plan, report, now, verdicts, pause)
             return rows
 
 
-def _still_there(plan: Plan, report: SweepReport | None) -> Sequence[Verdict]:
+def _still_there(plan: Plan, report: SweepReport | None, pause: Callable[[], None]) -> Sequence[Verdict]:
     """List the images of a plan without those that were deleted since."""
-    verdicts = plan.verdicts
-    if report is None or not report.deleted:
-        return verdicts
-    gone: set[Key] = {(image.repository, image.digest) for image in report.deleted}
+    deleted = () if report is None else report.deleted
+    gone: set[Key] = {(image.repository, image.digest) for image in deleted}
+    verdicts = _paced(plan.iterate(), pause)
     return [verdict for verdict in verdicts if (verdict.repository, verdict.digest) not in gone]
+
+
+def _paced(items: Iterable[T], pause: Callable[[], None]) -> Iterator[T]:
+    """Give way to other threads between two steps."""
+    for item in items:
+        pause()
+        yield item
 
 
 def _encode_cursor(key: _SortKey) -> str:

@@ -4,6 +4,7 @@ Neither is a generator that somebody else must close: each is its own task, whic
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import islice
 
 import anyio
 import msgspec
@@ -73,7 +74,7 @@ class PlanStream(_Stream):
 
     def __init__(self, plan: Plan, config: RetentionConfig, threads: Threads) -> None:
         super().__init__("application/json")
-        self._pieces = _pieces(plan, config)
+        self._pieces = _pieces(plan, config, threads.pause)
         self._threads = threads
 
     async def send_body(self, send: Callable[[bytes], Awaitable[None]]) -> None:
@@ -81,11 +82,16 @@ class PlanStream(_Stream):
             await send(piece)
 
 
-def _pieces(plan: Plan, config: RetentionConfig) -> Iterator[bytes]:
+def _pieces(plan: Plan, config: RetentionConfig, pause: Callable[[], None]) -> Iterator[bytes]:
     yield encode_document(plan_head(plan, config)).removesuffix(b"}") + b',"images":['
     comma = b""
-    for batch in batches(plan.verdicts, _IMAGES):
-        yield comma + b",".join(encode_document(image_document(verdict)) for verdict in batch)
+    verdicts = plan.iterate()
+    while batch := list(islice(verdicts, _IMAGES)):
+        images = []
+        for verdict in batch:
+            images.append(encode_document(image_document(verdict)))
+            pause()
+        yield comma + b",".join(images)
         comma = b","
     yield b"]}"
 

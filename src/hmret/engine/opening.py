@@ -32,7 +32,7 @@ from hmret.engine.inspection import Inspection
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook
-from hmret.engine.retention import Retention
+from hmret.engine.retention import HasMailbox, Retention
 from hmret.engine.schedule import Schedule
 from hmret.engine.surroundings import Surroundings
 from hmret.engine.sweeping import Sweeping
@@ -138,7 +138,7 @@ async def open_engine(
             tasks.start_soon(schedule.run)
             if scheduled:
                 schedule.begin()
-            mailboxes = {"sweeps": schedule, **actors.mailboxes}
+            mailboxes: dict[str, HasMailbox] = {"sweeps": schedule, **actors.mailboxes}
             try:
                 yield Retention(inspection, actors.states, schedule, mailboxes, surroundings)
             finally:

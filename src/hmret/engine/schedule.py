@@ -4,6 +4,7 @@ import logging
 import math
 
 import anyio
+import anyio.abc
 import attrs
 
 from hmret.actors.mailbox import Mailbox, Request
@@ -32,7 +33,8 @@ class Schedule:
         self._sweeping = sweeping
         self._next_config: RetentionConfig | None = None
         self._changed = anyio.Event()
-        self._begun = anyio.Event()
+        self._begins = False
+        self._tasks: anyio.abc.TaskGroup | None = None
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
         self.is_sweeping = False
@@ -49,13 +51,17 @@ class Schedule:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._mailbox.serve_in_turn, self._sweep)
-                    tasks.start_soon(self._ask_periodically)
+                    self._tasks = tasks
+                    if self._begins:
+                        tasks.start_soon(self._ask_periodically)
         finally:
             self._ended.set()
 
     def begin(self) -> None:
         """Begin to sweep without being asked."""
-        self._begun.set()
+        if self._tasks is not None and not self._begins:
+            self._tasks.start_soon(self._ask_periodically)
+        self._begins = True
 
     @property
     def config(self) -> RetentionConfig:
@@ -95,7 +101,6 @@ class Schedule:
         return await self._mailbox.ask(SweepRequest())
 
     async def _ask_periodically(self) -> None:
-        await self._begun.wait()
         begin = anyio.current_time()
         while True:
             self._changed = anyio.Event()
