@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from api.serving import ALPINE, Api, asking, told_problem
 from builders import (
+    START,
     START_NS,
     FakeClock,
     GatedThreads,
@@ -19,11 +20,15 @@ from builders import (
     make_state,
 )
 from hmret.actors.threads import InlineThreads
+from hmret.api import catalog as catalog_module
 from hmret.api.catalog import SORTS, Catalog, Query
 from hmret.api.documents import image_document
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
-from hmret.model.planning import Action, Plan, Reason, Verdict
+from hmret.model.config import AutoDelete, RetentionConfig
+from hmret.model.images import Image, Inventory, Repository
+from hmret.model.planning import Plan, Verdict, plan
+from hmret.model.policy import Policy
 from hmret.model.times import timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem
 
@@ -210,29 +215,46 @@ async def test_a_cursor_whose_image_has_gone_goes_on_behind_it(
         assert page["total"] == 2
 
 
-VERDICTS = st.builds(
-    Verdict,
-    repository=st.sampled_from(["a", "b", "b/c"]),
-    digest=st.sampled_from(["sha256:0", "sha256:1"]),
-    tags=st.sampled_from([(), ("T",)]),
-    status=st.sampled_from(["ready", "failed"]),
-    size_bytes=st.integers(0, 2),
-    disk_bytes=st.just(0),
-    action=st.sampled_from(Action),
-    reason=st.sampled_from(Reason),
-    blockers=st.just(()),
-    referenced_by=st.just(()),
-    unused_since_ns=st.none() | st.integers(0, 2),
-    expires_at_ns=st.none(),
+NAMES = ("ghcr.io/a", "ghcr.io/b", "ghcr.io/b/c")
+
+IMAGES = st.tuples(
+    st.sampled_from(NAMES),
+    st.sampled_from(["0", "1", "2"]),
+    st.sampled_from(["ready", "failed"]),
+    st.integers(0, 2),
+    st.none() | st.integers(START_NS - 2, START_NS),
 )
+
+
+def make_plan(images: list[tuple[str, str, str, int, int | None]]) -> Plan:
+    """Make a plan of images: repository, digest, status, size, and timer."""
+    repositories = {}
+    for name in {image[0] for image in images}:
+        there = {
+            digest(letters): Image(digest=digest(letters), status=status, size_bytes=size)
+            for repository, letters, status, size, _ in images
+            if repository == name
+        }
+        tags = {f"T{letters}": digest(letters) for repository, letters, *_ in images if repository == name}
+        repositories[name] = Repository(name=name, images=there, tags=tags)
+    states = {(name, digest(letters)): since for name, letters, _, _, since in images if since is not None}
+    return plan(Inventory(repositories=repositories, states=states), Policy.of(CONFIG), START)
+
+
+CONFIG = RetentionConfig(auto_delete=AutoDelete(enabled=True, allowed=("*",)), max_deletes_per_sweep=2)
+
+
+def naively(query: Query, verdict: Verdict) -> bool:
+    texts = (verdict.repository, verdict.digest, *verdict.tags, *verdict.referenced_by)
+    return query.status in ("", verdict.status) and any(query.q in text.lower() for text in texts)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    verdicts=st.lists(VERDICTS, max_size=12, unique_by=lambda one: (one.repository, one.digest)),
+    images=st.lists(IMAGES, max_size=9, unique_by=lambda one: one[:2]),
     query=st.builds(
         Query,
-        q=st.sampled_from(["", "b", "t"]),
+        q=st.sampled_from(["", "b", "t1"]),
         status=st.sampled_from(["", "ready"]),
         sort=st.sampled_from(sorted(SORTS)),
         descending=st.booleans(),
@@ -240,24 +262,26 @@ VERDICTS = st.builds(
     limit=st.integers(1, 5),
 )
 def test_pages_put_together_are_all_that_matches(
-    verdicts: list[Verdict], query: Query, limit: int, monkeypatch: pytest.MonkeyPatch
+    images: list[tuple[str, str, str, int, int | None]],
+    query: Query,
+    limit: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from hmret.api import catalog  # noqa: PLC0415
-
-    monkeypatch.setattr(catalog, "_RUN", 3)
-    in_order = sorted(verdicts, key=lambda one: (one.repository, one.digest))
-    rows = catalog._Rows(None, None, 0.0, in_order, lambda: None)  # type: ignore[arg-type]  # no plan is looked at
+    monkeypatch.setattr(catalog_module, "_RUN", 3)
+    made = make_plan(images)
+    columns = catalog_module._still_there(made, None, lambda: None)
+    rows = catalog_module._Rows(made, None, 0.0, columns, lambda: None)
     found: list[Verdict] = []
     after: str | None = None
     while True:
-        cursor = None if after is None else catalog._decode_cursor(after, query.sort)
+        cursor = None if after is None else catalog_module._decode_cursor(after, query.sort)
         page = rows.page(query, limit, cursor)
         found += page.verdicts
         after = page.next
         if after is None:
             break
     naive = sorted(
-        filter(query.matches, verdicts),
+        (verdict for verdict in made.verdicts if naively(query, verdict)),
         key=lambda one: (SORTS[query.sort](one), one.repository, one.digest),
         reverse=query.descending,
     )

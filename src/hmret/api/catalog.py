@@ -8,7 +8,9 @@ import base64
 import heapq
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
+from itertools import islice
 from typing import TypeVar
 
 import anyio
@@ -68,25 +70,6 @@ class Query:
         """Whether no image is left out."""
         return not (self.q or self.action or self.reason or self.status)
 
-    def matches(self, verdict: Verdict) -> bool:
-        """Tell whether an image is asked for."""
-        if self.action and verdict.action.value != self.action:
-            return False
-        if self.reason and verdict.reason.value != self.reason:
-            return False
-        if self.status and verdict.status != self.status:
-            return False
-        return not self.q or self._finds(verdict)
-
-    def _finds(self, verdict: Verdict) -> bool:
-        wanted = self.q.lower()
-        return (
-            wanted in verdict.repository
-            or wanted in verdict.digest
-            or any(wanted in tag.lower() for tag in verdict.tags)
-            or any(wanted in source.lower() for source in verdict.referenced_by)
-        )
-
 
 @attrs.frozen
 class Page:
@@ -102,6 +85,49 @@ class Page:
     """What `after` is for the next page; None: this is the last."""
 
 
+class _Columns:
+    """What the images of a plan are filtered and sorted by: texts and numbers only.
+
+    A verdict for each would be 100,000 objects of which the interpreter's collector then looks at every one, while
+    everything else stands still.
+    """
+
+    def __init__(self, verdicts: Iterable[Verdict]) -> None:
+        self.sorts: dict[str, list[str | int]] = {name: [] for name in SORTS}
+        self.digests: list[str] = []
+        self.searched: list[str] = []
+        """Tags and who refers to it, in lower case."""
+        columns = [(column, SORTS[name]) for name, column in self.sorts.items()]
+        for verdict in verdicts:
+            for column, value_of in columns:
+                column.append(value_of(verdict))
+            self.digests.append(verdict.digest)
+            self.searched.append("\n".join((*verdict.tags, *verdict.referenced_by)).lower())
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def key(self, sort: str, place: int) -> _SortKey:
+        """Tell what an image is sorted by."""
+        return self.sorts[sort][place], self.repository(place), self.digests[place]
+
+    def repository(self, place: int) -> str:
+        return str(self.sorts["repository"][place])
+
+    def matches(self, query: Query, place: int) -> bool:
+        """Tell whether an image is asked for."""
+        for name, wanted in (("action", query.action), ("reason", query.reason), ("status", query.status)):
+            if wanted and self.sorts[name][place] != wanted:
+                return False
+        part = query.q.lower()
+        return (
+            not part
+            or part in self.repository(place)
+            or part in self.digests[place]
+            or part in self.searched[place]
+        )
+
+
 @attrs.define(eq=False)
 class _Rows:
     """The images of one plan that are still there, and what was found out about them so far."""
@@ -109,7 +135,7 @@ class _Rows:
     plan: Plan
     report: SweepReport | None
     made: float
-    verdicts: Sequence[Verdict]
+    _columns: _Columns
     _pause: Callable[[], None]
     _orders: dict[str, Sequence[int]] = attrs.field(factory=dict)
     _masks: dict[tuple[str, str, str, str], bytearray] = attrs.field(factory=dict)
@@ -117,25 +143,25 @@ class _Rows:
     def page(self, query: Query, limit: int, after: _SortKey | None) -> Page:
         order = self._order(query.sort)
         mask = None if query.is_all else self._mask(query)
-        found = [
-            place for place, _ in zip(self._walk(order, mask, query, after), range(limit + 1), strict=False)
-        ]
+        found = list(islice(_paced(self._walk(order, mask, query, after), self._pause), limit + 1))
         more = len(found) > limit
-        last = found[limit - 1] if more else None
         return Page(
             plan=self.plan,
-            verdicts=tuple(self.verdicts[place] for place in found[:limit]),
-            total=len(self.verdicts),
-            matched=len(self.verdicts) if mask is None else sum(mask),
-            next=None if last is None else _encode_cursor(self._key(query.sort, last)),
+            verdicts=tuple(_paced(map(self._verdict, found[:limit]), self._pause)),
+            total=len(self._columns),
+            matched=len(self._columns) if mask is None else sum(mask),
+            next=_encode_cursor(self._columns.key(query.sort, found[limit - 1])) if more else None,
         )
+
+    def _verdict(self, place: int) -> Verdict:
+        verdict = self.plan.verdict(self._columns.repository(place), self._columns.digests[place])
+        assert verdict is not None  # it is of this plan
+        return verdict
 
     def _walk(
         self, order: Sequence[int], mask: bytearray | None, query: Query, after: _SortKey | None
     ) -> Iterator[int]:
-        def key(place: int) -> _SortKey:
-            return self._key(query.sort, place)
-
+        key = partial(self._columns.key, query.sort)
         if query.descending:
             end = len(order) if after is None else bisect_left(order, after, key=key)
             places = range(end - 1, -1, -1)
@@ -145,24 +171,18 @@ class _Rows:
             if mask is None or mask[order[position]]:
                 yield order[position]
 
-    def _key(self, sort: str, place: int) -> _SortKey:
-        verdict = self.verdicts[place]
-        return SORTS[sort](verdict), verdict.repository, verdict.digest
-
     def _order(self, sort: str) -> Sequence[int]:
         known = self._orders.get(sort)
         if known is None:
             # The plan is sorted already.
-            known = range(len(self.verdicts)) if sort == "repository" else self._sorted(sort)
+            known = range(len(self._columns)) if sort == "repository" else self._sorted(sort)
             self._orders[sort] = known
         return known
 
     def _sorted(self, sort: str) -> Sequence[int]:
-        def key(place: int) -> _SortKey:
-            return self._key(sort, place)
-
+        key = partial(self._columns.key, sort)
         runs = []
-        for run in batches(range(len(self.verdicts)), _RUN):
+        for run in batches(range(len(self._columns)), _RUN):
             runs.append(sorted(run, key=key))
             self._pause()
         return list(_paced(heapq.merge(*runs, key=key), self._pause))
@@ -171,7 +191,8 @@ class _Rows:
         name = query.q, query.action, query.reason, query.status
         known = self._masks.pop(name, None)
         if known is None:
-            known = bytearray(query.matches(verdict) for verdict in _paced(self.verdicts, self._pause))
+            places = _paced(range(len(self._columns)), self._pause)
+            known = bytearray(self._columns.matches(query, place) for place in places)
         self._masks[name] = known
         while len(self._masks) > _FILTERS:
             del self._masks[next(iter(self._masks))]
@@ -210,17 +231,17 @@ class Catalog:
             if rows is None or made is None or rows.plan is not made or rows.report is not report:
                 plan = await self._retention.plan() if made is None else made
                 pause = self._threads.pause
-                verdicts = await self._threads.run(_still_there, plan, report, pause)
-                rows = self._rows = _Rows(plan, report, now, verdicts, pause)
+                columns = await self._threads.run(_still_there, plan, report, pause)
+                rows = self._rows = _Rows(plan, report, now, columns, pause)
             return rows
 
 
-def _still_there(plan: Plan, report: SweepReport | None, pause: Callable[[], None]) -> Sequence[Verdict]:
+def _still_there(plan: Plan, report: SweepReport | None, pause: Callable[[], None]) -> _Columns:
     """List the images of a plan without those that were deleted since."""
     deleted = () if report is None else report.deleted
     gone: set[Key] = {(image.repository, image.digest) for image in deleted}
     verdicts = _paced(plan.iterate(), pause)
-    return [verdict for verdict in verdicts if (verdict.repository, verdict.digest) not in gone]
+    return _Columns(verdict for verdict in verdicts if (verdict.repository, verdict.digest) not in gone)
 
 
 def _paced(items: Iterable[T], pause: Callable[[], None]) -> Iterator[T]:

@@ -86,11 +86,14 @@ def _pieces(plan: Plan, config: RetentionConfig, pause: Callable[[], None]) -> I
     yield encode_document(plan_head(plan, config)).removesuffix(b"}") + b',"images":['
     comma = b""
     verdicts = plan.iterate()
-    while batch := list(islice(verdicts, _IMAGES)):
+    while True:
+        # One at a time: many of them at once would have the interpreter's collector look at everything there is.
         images = []
-        for verdict in batch:
+        for verdict in islice(verdicts, _IMAGES):
             images.append(encode_document(image_document(verdict)))
             pause()
+        if not images:
+            break
         yield comma + b",".join(images)
         comma = b","
     yield b"]}"
