@@ -3,7 +3,9 @@
 Source of the format: OpenAPI 3.1.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 
 from hmret.api.catalog import SORTS
 from hmret.api.documents import Document
@@ -376,3 +378,7 @@ def _one_of(
 
 def _ref(schema: str) -> Document:
     return {"$ref": f"#/components/schemas/{schema}"}
+
+
+if __name__ == "__main__":
+    print(json.dumps(openapi_document(metadata.version("hmret")), indent=2))  # noqa: T201 - what it is for

@@ -80,12 +80,12 @@ class Server:
 
     async def _end(self, scope: anyio.CancelScope) -> None:
         with anyio.CancelScope(shield=True):
-            for stream in self._streams:
+            for stream in tuple(self._streams):
                 await stream.context.terminated.set()
             with anyio.move_on_after(self._limits.stop_seconds):
                 if self._streams:
                     await self._emptied.wait()
-        for stream in self._streams:
+        for stream in tuple(self._streams):
             stream.close()
         scope.cancel()
 
