@@ -59,7 +59,7 @@ class JournalKeeper(Actor[Append]):
     async def note(self, entries: Iterable[Entry]) -> None:
         """Have entries written, after those before them, without waiting until they are."""
         chosen = tuple(entries)
-        if self._enabled and chosen:
+        if self.enabled and chosen:
             await self._mailbox.post(Append(entries=chosen))
 
     async def _append(self, request: Append) -> None:
