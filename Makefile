@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check check-fast coverage bench bench-full simulate mutations format clean
+.PHONY: demo test check check-fast coverage bench bench-full simulate mutations openapi format clean
 
 demo: $(READY)
 	$(BIN)/python -m hmret demo
@@ -35,6 +35,10 @@ bench: $(READY)
 
 bench-full: $(READY)
 	$(BIN)/python benchmarks/run.py --images 100000 --full
+
+# Writes the description of the control API anew.
+openapi: $(READY)
+	$(BIN)/python -m hmret.api.openapi > docs/openapi.json
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hmret.actors.reference_collector import ReferenceSource
+    from hmret.engine.events import Event, Listener
     from hmret.engine.opening import open_retention
     from hmret.engine.retention import Leased, Retention, Statistics
     from hmret.model.config import AutoDelete, RetentionConfig
@@ -44,6 +45,7 @@ __all__ = [
     "DataDirLockedError",
     "DeletedImage",
     "EngineClosedError",
+    "Event",
     "HmretError",
     "Image",
     "ImageNotFoundError",
@@ -51,6 +53,7 @@ __all__ = [
     "InvalidReferenceError",
     "Inventory",
     "Leased",
+    "Listener",
     "MarkedUsed",
     "Patterns",
     "Plan",
@@ -79,6 +82,8 @@ __all__ = [
 
 _HOMES = {
     "ReferenceSource": "hmret.actors.reference_collector",
+    "Event": "hmret.engine.events",
+    "Listener": "hmret.engine.events",
     "open_retention": "hmret.engine.opening",
     "Leased": "hmret.engine.retention",
     "Retention": "hmret.engine.retention",

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 __all__ = ["main"]
 
-_NEEDED = ("cyclopts", "rich")
+_NEEDED = ("anycorn", "cyclopts", "httpx2", "prometheus_client", "rich", "starlette", "structlog")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,7 +22,20 @@ from hmret.model.errors import HmretError
 Call = Callable[..., tuple[int, str, str]]
 
 DUE = timedelta(days=31)
-COMMANDS = ["run", "sweep", "plan", "explain", "mark-used", "check-config", "demo"]
+COMMANDS = [
+    "run",
+    "status",
+    "sweep",
+    "plan",
+    "explain",
+    "mark-used",
+    "lease",
+    "leases",
+    "unlease",
+    "events",
+    "check-config",
+    "demo",
+]
 
 
 def run_hmret(*arguments: object, **options: object) -> "subprocess.CompletedProcess[str]":
@@ -109,7 +122,7 @@ def test_the_process_ends_with_the_code_of_the_command(cache: Cache) -> None:
     assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)
 
 
-@pytest.mark.parametrize("package", ["cyclopts", "rich"])
+@pytest.mark.parametrize("package", ["cyclopts", "httpx2", "rich", "starlette", "structlog"])
 def test_without_its_packages_it_says_what_to_install(
     package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

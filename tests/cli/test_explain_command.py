@@ -9,6 +9,7 @@ import pytest
 
 from cli.caches import DISK_BYTES, Cache, sizes_and_times
 from hmret.api.documents import explain_document
+from hmret.api.readings import ExplainReading
 from hmret.cli import explain as explain_command
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Cause, Suspension
@@ -150,13 +151,14 @@ def verdict_with(*blockers: Reason) -> Verdict:
     ],
 )
 def test_reasons_of_a_running_engine_have_words_too(blocker: Reason, words: str) -> None:
-    verdict = verdict_with(blocker)
-    told = "\n".join(explain_command._tell(verdict, (), RetentionConfig(max_deletes_per_sweep=7)))
+    reading = ExplainReading(verdict_with(blocker), (), enabled=True)
+    told = "\n".join(explain_command._tell(reading, RetentionConfig(max_deletes_per_sweep=7)))
     assert f"- {words}" in told
 
 
 def test_a_deferred_image_goes_later() -> None:
-    told = "\n".join(explain_command._tell(verdict_with(Reason.DEFERRED), (), RetentionConfig()))
+    reading = ExplainReading(verdict_with(Reason.DEFERRED), (), enabled=True)
+    told = "\n".join(explain_command._tell(reading, RetentionConfig()))
     assert "it goes with one of the next sweeps" in told
 
 

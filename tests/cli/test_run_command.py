@@ -81,7 +81,7 @@ def test_it_stops_in_this_process_too(
     cache: Cache, call: Call, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The signal comes as soon as the engine is open.
-    monkeypatch.setattr("hmret.cli.run.log_warnings", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("hmret.cli.service.log_warnings", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     flags = ["--enable", "--data-dir", cache.root, "--backend", backend]
     code, output, complaints = call("run", *flags)
     assert (code, output) == (0, "")

@@ -42,7 +42,8 @@ class JournalKeeper(Actor[Append]):
         self._data_fd = data_fd
         self._threads = threads
         self._on_failure = on_failure
-        self._enabled = enabled
+        self.enabled = enabled
+        """Whether entries are written."""
         self._has_failed = False
 
     async def run(self) -> None:
@@ -52,13 +53,13 @@ class JournalKeeper(Actor[Append]):
     async def append(self, entries: Iterable[Entry]) -> None:
         """Write entries; those that cannot be written are lost, which is told once until it works again."""
         chosen = tuple(entries)
-        if self._enabled and chosen:
+        if self.enabled and chosen:
             await self._mailbox.ask(Append(entries=chosen))
 
     async def note(self, entries: Iterable[Entry]) -> None:
         """Have entries written, after those before them, without waiting until they are."""
         chosen = tuple(entries)
-        if self._enabled and chosen:
+        if self.enabled and chosen:
             await self._mailbox.post(Append(entries=chosen))
 
     async def _append(self, request: Append) -> None:

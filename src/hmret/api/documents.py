@@ -3,7 +3,10 @@
 Every field is always there; times are RFC 3339 in UTC to the nanosecond, or null.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from hmret.disk.settings import Settings
 from hmret.model.config import RetentionConfig
@@ -16,9 +19,12 @@ from hmret.model.times import format_time, nanoseconds_of
 __all__ = [
     "Document",
     "check_config_document",
+    "encode_document",
     "explain_document",
+    "image_document",
     "mark_used_document",
     "plan_document",
+    "plan_head",
     "sweep_document",
 ]
 
@@ -26,8 +32,21 @@ Document = dict[str, object]
 """One JSON object."""
 
 
+def encode_document(document: Mapping[str, object]) -> bytes:
+    """Write a document as JSON on one line; a name on the disk that is no UTF-8 becomes an escape."""
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        return json.dumps(document).encode()
+
+
 def plan_document(plan: Plan, config: RetentionConfig) -> Document:
     """Write a plan; `enabled` tells whether a sweep would really follow it."""
+    return {**plan_head(plan, config), "images": [image_document(verdict) for verdict in plan.verdicts]}
+
+
+def plan_head(plan: Plan, config: RetentionConfig) -> Document:
+    """Write a plan without its images, which may be very many."""
     summary = plan.summary
     return {
         "at": format_time(nanoseconds_of(plan.at)),
@@ -44,7 +63,6 @@ def plan_document(plan: Plan, config: RetentionConfig) -> Document:
             "keep": summary.keep,
             "prune": summary.prune,
         },
-        "images": [_image(verdict) for verdict in plan.verdicts],
     }
 
 
@@ -57,7 +75,7 @@ def explain_document(verdict: Verdict, suspended: Sequence[Suspension] = ()) -> 
     if Reason.SUSPENDED in verdict.blockers:
         details += [": ".join(filter(None, (one.cause, one.path, one.detail))) for one in suspended]
     return {
-        **_image(verdict),
+        **image_document(verdict),
         "blockers": [blocker.value for blocker in verdict.blockers],
         "detail": "; ".join(details) or None,
     }
@@ -101,7 +119,8 @@ def mark_used_document(used: MarkedUsed) -> Document:
     return {"repository": used.repository, "digest": used.digest, "cleared": used.cleared}
 
 
-def _image(verdict: Verdict) -> Document:
+def image_document(verdict: Verdict) -> Document:
+    """Write an image with its verdict, as plans list it."""
     return {
         "repository": verdict.repository,
         "digest": verdict.digest,

@@ -26,7 +26,14 @@ _COMMANDS = {
         "hmret.cli.run:run",
         """Sweep in the background until SIGTERM or SIGINT.
 
-        The image in hand is finished first. Where retention is disabled this says so and ends.""",
+        The image in hand is finished first. SIGHUP reads the settings anew. Serves the control socket, and what can
+        only be looked at on hmret.metrics_listen. Where retention is disabled this says so and ends.""",
+    ),
+    "status": (
+        "hmret.cli.status:status",
+        """Tell how the running engine is.
+
+        Exit code 1: no engine runs, or deletion is suspended.""",
     ),
     "sweep": (
         "hmret.cli.sweep:sweep",
@@ -53,6 +60,30 @@ _COMMANDS = {
 
         Works where retention is disabled, too. Exit code 1: the image is not here, not ready or broken.""",
     ),
+    "lease": (
+        "hmret.cli.leases:lease",
+        """Keep an image from deletion for a while, over restarts too.
+
+        Asks the running engine. Exit code 1: none runs, or the image is not here, not ready or broken.""",
+    ),
+    "leases": (
+        "hmret.cli.leases:leases",
+        """Tell the leases that were granted.
+
+        Asks the running engine. Exit code 1: none runs.""",
+    ),
+    "unlease": (
+        "hmret.cli.leases:unlease",
+        """End a lease.
+
+        Asks the running engine. Exit code 1: none runs, or there is no such lease.""",
+    ),
+    "events": (
+        "hmret.cli.events:events",
+        """Tell what the running engine has done lately and, to follow, does.
+
+        Exit code 1: no engine runs.""",
+    ),
     "check-config": (
         "hmret.cli.check_config:check_config",
         """Tell every setting and where it came from, and warn of what is probably not meant.""",
@@ -65,6 +96,9 @@ _COMMANDS = {
 _HELP = """Delete images that nothing has used for long, and never what something needs.
 
 Options of a command may also stand before it.
+
+Where an engine runs on the data directory, sweep, plan, explain and mark-used ask it. Given --enable, --unused-for or
+--allow, all but mark-used work by themselves.
 
 Exit codes: 0 done; 1 something failed or is suspended; 2 bad usage or config; 3 another engine has the data directory.
 """

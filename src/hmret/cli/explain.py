@@ -5,14 +5,15 @@ from functools import partial
 from typing import assert_never
 
 from hmret.api.documents import explain_document
+from hmret.api.readings import ExplainReading, read_explain
 from hmret.cli.backend import run_on, until_interrupted
+from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.options import DEFAULTS, Common, Named
 from hmret.cli.output import printable, write_json, write_result
-from hmret.cli.tables import format_size, format_suspension, format_table, format_when
+from hmret.cli.tables import format_size, format_table, format_when, put_suspension
 from hmret.engine.opening import open_inspection
 from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
-from hmret.model.errors import ImageNotFoundError
 from hmret.model.images import Suspension
 from hmret.model.patterns import compile_patterns
 from hmret.model.planning import Reason, Verdict
@@ -24,28 +25,32 @@ __all__ = ["explain"]
 def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
     """Tell why one image goes or stays."""
     config = common.settings().config
-    with common.logging():
-        work = partial(until_interrupted, partial(_explain, config, image))
-        verdict, suspended = run_on(common.backend, config.data_dir, work)
-    if common.json:
-        write_json(explain_document(verdict, suspended))
+    engine = None if common.names_policy else find_engine(config)
+    if engine is not None:
+        say_who_answers(engine)
+        parse_reference(image)
+        document = engine.explain(image)
+        reading = engine.read(partial(read_explain, status=engine.ask("GET", "/v1/status")), document)
     else:
-        write_result("\n".join(_tell(verdict, suspended, config)))
+        with common.logging():
+            work = partial(until_interrupted, partial(_explain, config, image))
+            verdict, suspended = run_on(common.backend, config.data_dir, work)
+        document = explain_document(verdict, suspended)
+        reading = ExplainReading(verdict, list(map(put_suspension, suspended)), config.active)
+    if common.json:
+        write_json(document)
+    else:
+        write_result("\n".join(_tell(reading, config)))
     return 0
 
 
 async def _explain(config: RetentionConfig, image: str) -> tuple[Verdict, Sequence[Suspension]]:
-    named = parse_reference(image)
     async with open_inspection(config, Surroundings()) as inspection:
-        key = await inspection.resolve(named, image)
-        made = await inspection.plan()
-        verdict = made.verdict(*key)
-    if verdict is None:
-        raise ImageNotFoundError(f"{image}: not in the cache")
-    return verdict, made.suspended
+        return await inspection.explain_fully(image)
 
 
-def _tell(verdict: Verdict, suspended: Sequence[Suspension], config: RetentionConfig) -> Iterator[str]:
+def _tell(reading: ExplainReading, config: RetentionConfig) -> Iterator[str]:
+    verdict = reading.verdict
     yield printable(f"{verdict.repository}@{verdict.digest}")
     facts = [
         ["tags", ", ".join(verdict.tags) or "-"],
@@ -58,15 +63,15 @@ def _tell(verdict: Verdict, suspended: Sequence[Suspension], config: RetentionCo
     ]
     yield format_table(facts).rstrip("\n")
     for blocker in verdict.blockers:
-        for words in _put(blocker, verdict, suspended, config):
+        for words in _put(blocker, verdict, reading.suspended, config):
             yield f"- {printable(words)}"
     yield _foretell(verdict)
-    if not config.active:
+    if not reading.enabled:
         yield "disabled: nothing is swept; set images.auto_delete.enabled, or give --enable"
 
 
 def _put(  # noqa: C901, PLR0912 - one case for each reason
-    blocker: Reason, verdict: Verdict, suspended: Sequence[Suspension], config: RetentionConfig
+    blocker: Reason, verdict: Verdict, suspended: Sequence[str], config: RetentionConfig
 ) -> Iterator[str]:
     """Put a reason against a deletion into words."""
     match blocker:
@@ -80,7 +85,7 @@ def _put(  # noqa: C901, PLR0912 - one case for each reason
             yield "covered by a lease"
         case Reason.PINNED:
             pins = [pin for pin in config.pinned if compile_patterns([pin]).matches(verdict.repository)]
-            yield f"pinned: hmret.pinned has {', '.join(pins)}"
+            yield f"pinned: hmret.pinned has {', '.join(pins) or 'a pattern for it'}"
         case Reason.NOT_ALLOWED:
             yield f"not allowed: no pattern of images.auto_delete.allowed matches {verdict.repository}"
         case Reason.NEWLY_UNUSED:
@@ -88,7 +93,7 @@ def _put(  # noqa: C901, PLR0912 - one case for each reason
         case Reason.RETENTION_WINDOW:
             yield f"in its window until {format_when(verdict.expires_at_ns)}"
         case Reason.SUSPENDED:
-            yield from map(format_suspension, suspended)
+            yield from (f"deletion is suspended: {words}" for words in suspended)
         case Reason.BACKOFF:
             yield "its deletion failed lately, and is not tried again yet"
         case Reason.DEFERRED:

@@ -1,16 +1,19 @@
 """Log lines on standard error: one event a line, for people or as JSON."""
 
-import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from hmret.cli.output import printable
 from hmret.disk.settings import Settings
 from hmret.engine.log import log_event
 from hmret.model.times import format_time
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor
 
 __all__ = ["LogFormat", "LogLevel", "log_warnings", "logging_to_stderr"]
 
@@ -23,7 +26,7 @@ _LEVELS: Mapping[LogLevel, int] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-_traceback = logging.Formatter()
+_LEVEL_WIDTH = 7
 
 
 @contextmanager
@@ -31,7 +34,8 @@ def logging_to_stderr(log_format: LogFormat, level: LogLevel) -> Iterator[None]:
     """Write what is logged inside the block to standard error; `level` is that of our own events."""
     root, own = logging.getLogger(), logging.getLogger("hmret")
     before = own.level
-    handler = _Lines(_for_programs if log_format == "json" else _for_people)
+    handler = _Lines()
+    handler.setFormatter(_formatter(log_format))
     own.setLevel(_LEVELS[level])
     root.addHandler(handler)
     try:
@@ -50,35 +54,48 @@ def log_warnings(settings: Settings) -> None:
 class _Lines(logging.Handler):
     """Writes to whatever standard error is at the moment: a progress bar puts itself in its place."""
 
-    def __init__(self, render: Callable[[logging.LogRecord], str]) -> None:
-        super().__init__()
-        self._render = render
-
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            print(self._render(record), file=sys.stderr, flush=True)
+            print(self.format(record), file=sys.stderr, flush=True)
         except Exception:  # noqa: BLE001 - the boundary: a line that cannot be written never fails who logs it
             self.handleError(record)
 
 
-def _for_people(record: logging.LogRecord) -> str:
-    event, keys = _read(record)
-    pairs = [f"{key}={_quoted(value)}" for key, value in keys.items()]
-    return " ".join([_time(record), f"{record.levelname.lower():<7}", printable(event), *pairs])
+def _formatter(log_format: LogFormat) -> logging.Formatter:
+    from structlog.processors import JSONRenderer, format_exc_info  # noqa: PLC0415 - only those that log wait for it
+    from structlog.stdlib import ProcessorFormatter  # noqa: PLC0415
+
+    rendering = [JSONRenderer(default=str)] if log_format == "json" else [_keep_on_the_line, _console()]
+    return ProcessorFormatter(processors=[_take_event, format_exc_info, *rendering])
 
 
-def _for_programs(record: logging.LogRecord) -> str:
-    event, keys = _read(record)
-    head = {"timestamp": _time(record), "level": record.levelname.lower(), "event": event}
-    return json.dumps({**head, **keys}, default=str)
+def _console() -> "Processor":
+    """Make what writes a line for people: time, level and event, and then keys with their values."""
+    from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter  # noqa: PLC0415
+
+    bare = partial(KeyValueColumnFormatter, None, "", "")
+    columns = [
+        Column("timestamp", bare(str)),
+        Column("level", bare(str, width=_LEVEL_WIDTH)),
+        Column("event", bare(printable)),
+        Column("", KeyValueColumnFormatter("", "", "", _quoted)),
+    ]
+    return ConsoleRenderer(columns=columns, sort_keys=False)
 
 
-def _read(record: logging.LogRecord) -> tuple[str, Mapping[str, object]]:
+def _take_event(_logger: object, _method: str, line: "EventDict") -> "EventDict":
     """Take the event and its keys from a record; what others have logged is an event without keys."""
-    event, keys = getattr(record, "hmret_event", None) or (record.getMessage(), {})
-    if record.exc_info:
-        keys = {**keys, "exception": _traceback.formatException(record.exc_info)}
-    return event, keys
+    record: logging.LogRecord = line["_record"]
+    event, keys = getattr(record, "hmret_event", None) or (line["event"], {})
+    head = {"timestamp": _time(record), "level": record.levelname.lower(), "event": event}
+    return {**head, **keys, **({"exc_info": line["exc_info"]} if "exc_info" in line else {})}
+
+
+def _keep_on_the_line(_logger: object, _method: str, line: "EventDict") -> "EventDict":
+    """Call a traceback something that is not written below the line."""
+    if "exception" in line:
+        line["traceback"] = line.pop("exception")
+    return line
 
 
 def _quoted(value: object) -> str:

@@ -65,6 +65,11 @@ class Common:
         }
         return load_settings(config_file=self.config, environment=os.environ, flags=flags)
 
+    @property
+    def names_policy(self) -> bool:
+        """Whether options say what is to be deleted: the running engine goes by its own settings."""
+        return any(option is not None for option in (self.enable, self.unused_for, self.allow))
+
     def logging(self, default_level: LogLevel = "warning") -> AbstractContextManager[None]:
         """Write log lines to standard error as the options say."""
         return logging_to_stderr(self.log_format, self.log_level or default_level)

@@ -35,22 +35,26 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def write_result(text: str) -> None:
+def write_result(text: str) -> bool:
     """Write a result, now; a reader that has gone away misses it, which is its own business.
+
+    Returns whether there was one.
 
     Raises:
         OSError: it could not be written.
     """
     if sys.stdout is None:
-        return
+        return False
     try:
         sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
         sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
+        return False
     except OSError as error:
         _discard_output()
         raise OSError(error.errno, error.strerror, "standard output") from None
+    return True
 
 
 def write_json(document: Mapping[str, object]) -> None:

@@ -9,7 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hmret.api.documents import plan_document
+from hmret.api.readings import PlanReading, read_plan
 from hmret.cli.backend import run_on, until_interrupted
+from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.logs import log_warnings
 from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import is_terminal, printable, write_json, write_result
@@ -24,7 +26,6 @@ from hmret.cli.tables import (
 from hmret.disk.settings import Settings
 from hmret.engine.opening import open_inspection
 from hmret.engine.surroundings import Surroundings
-from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
 from hmret.model.planning import Action, Plan, Summary, Verdict
 from hmret.model.times import datetime_of, format_time, nanoseconds_of, parse_time
@@ -49,14 +50,22 @@ def plan(
     """Tell what a sweep would do, now or at another time."""
     moment = None if at is None else _read_moment(at)
     settings = common.settings()
-    with common.logging():
-        work = partial(until_interrupted, partial(_plan, settings, moment))
-        made = run_on(common.backend, settings.config.data_dir, work)
-    if common.json:
-        write_json(plan_document(made, settings.config))
+    engine = None if common.names_policy else find_engine(settings.config)
+    if engine is not None:
+        say_who_answers(engine)
+        document = engine.plan(at)
+        reading = engine.read(read_plan, document)
     else:
-        write_result("\n".join(_tell(made, settings.config)))
-    return 1 if made.suspended else 0
+        with common.logging():
+            work = partial(until_interrupted, partial(_plan, settings, moment))
+            made = run_on(common.backend, settings.config.data_dir, work)
+        reading = PlanReading.of(made, settings.config)
+        document = plan_document(made, settings.config) if common.json else {}
+    if common.json:
+        write_json(document)
+    else:
+        write_result("\n".join(_tell(reading)))
+    return 1 if reading.suspended else 0
 
 
 def _read_moment(text: str) -> datetime:
@@ -74,7 +83,7 @@ async def _plan(settings: Settings, at: datetime | None) -> Plan:
         return await inspection.plan(at)
 
 
-def _tell(made: Plan, config: RetentionConfig) -> Iterator[str]:
+def _tell(made: PlanReading) -> Iterator[str]:
     verdicts = made.verdicts
     shown = _choose(verdicts)
     if shown:
@@ -83,9 +92,9 @@ def _tell(made: Plan, config: RetentionConfig) -> Iterator[str]:
         yield f"{len(verdicts) - len(shown)} more images are not shown; through a pipe all are"
     for stale in made.stale_references:
         yield printable(f"stale reference: {stale.source} refers to {stale.image}, which is not here")
-    yield f"at {format_time(nanoseconds_of(made.at))} in {printable(config.data_dir)}: {_sum_up(made.summary)}"
+    yield f"at {format_time(nanoseconds_of(made.at))} in {printable(made.data_dir)}: {_sum_up(made.summary)}"
     yield from map(format_suspension, made.suspended)
-    if not config.active:
+    if not made.enabled:
         yield "disabled: a sweep would do nothing of this; set images.auto_delete.enabled, or give --enable"
 
 

@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from functools import partial
 
 from hmret.api.documents import sweep_document
+from hmret.api.readings import read_report
 from hmret.cli.backend import run_on, until_interrupted
+from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.logs import log_warnings
 from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import printable, write_json, write_result
@@ -24,17 +26,27 @@ _DONE = (SweepStatus.SUCCESS, SweepStatus.DISABLED)
 def sweep(*, common: Common = DEFAULTS) -> int:
     """Sweep once, and tell what was deleted."""
     settings = common.settings()
-    if settings.config.active:
-        with common.logging():
-            work = partial(_sweep, settings, shown=not common.json)
-            report = run_on(common.backend, settings.config.data_dir, partial(until_interrupted, work))
+    engine = None if common.names_policy else find_engine(settings.config)
+    if engine is not None:
+        say_who_answers(engine)
+        document = engine.ask("POST", "/v1/sweeps", seconds=None)
+        report = engine.read(read_report, document)
     else:
-        report = SweepReport(status=SweepStatus.DISABLED, started_at=datetime.now(UTC), duration_seconds=0.0)
+        report = _sweep_here(settings, common)
+        document = sweep_document(report)
     if common.json:
-        write_json(sweep_document(report))
+        write_json(document)
     else:
         write_result("\n".join(_tell(report)))
     return 0 if report.status in _DONE else 1
+
+
+def _sweep_here(settings: Settings, common: Common) -> SweepReport:
+    if not settings.config.active:
+        return SweepReport(status=SweepStatus.DISABLED, started_at=datetime.now(UTC), duration_seconds=0.0)
+    with common.logging():
+        work = partial(_sweep, settings, shown=not common.json)
+        return run_on(common.backend, settings.config.data_dir, partial(until_interrupted, work))
 
 
 async def _sweep(settings: Settings, *, shown: bool) -> SweepReport:

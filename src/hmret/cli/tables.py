@@ -12,6 +12,7 @@ __all__ = [
     "format_suspension",
     "format_table",
     "format_when",
+    "put_suspension",
     "shorten_digest",
     "shorten_time",
 ]
@@ -62,8 +63,12 @@ def format_when(nanoseconds: int | None) -> str:
 
 def format_suspension(suspension: Suspension) -> str:
     """Write why nothing is deleted, and what remedies it, in one line."""
-    told = ": ".join(filter(None, (suspension.cause.value, suspension.path, suspension.detail)))
-    return f"deletion is suspended: {printable(told)}"
+    return f"deletion is suspended: {printable(put_suspension(suspension))}"
+
+
+def put_suspension(suspension: Suspension) -> str:
+    """Put a suspension into words."""
+    return ": ".join(filter(None, (suspension.cause.value, suspension.path, suspension.detail)))
 
 
 def shorten_digest(digest: str) -> str:

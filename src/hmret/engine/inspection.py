@@ -12,7 +12,7 @@ from hmret.disk.layout import DIGEST_HEX, digest_of
 from hmret.engine.sweeping import Sweeping
 from hmret.model.clock_watch import watch_clock
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
-from hmret.model.images import Key
+from hmret.model.images import Key, Suspension
 from hmret.model.planning import Plan
 from hmret.model.references import ImageReference, parse_reference
 from hmret.model.times import datetime_of
@@ -70,11 +70,18 @@ class Inspection:
             ImageNotFoundError: the image is not here.
             EngineClosedError: the engine has stopped.
         """
-        repository, found = await self.resolve(named_image(image, digest), image)
-        verdict = (await self.plan()).verdict(repository, found)
+        return (await self.explain_fully(image, digest))[0]
+
+    async def explain_fully(
+        self, image: str, digest: str | None = None
+    ) -> tuple[Verdict, tuple[Suspension, ...]]:
+        """Tell as `explain` does, and what suspends deletion everywhere."""
+        key = await self.resolve(named_image(image, digest), image)
+        made = await self.plan()
+        verdict = made.verdict(*key)
         if verdict is None:
             raise ImageNotFoundError(f"{image}: not in the cache")
-        return verdict
+        return verdict, made.suspended
 
     async def resolve(self, named: ImageReference, text: str) -> Key:
         """Find the image that a reference names now."""

@@ -32,7 +32,7 @@ from hmret.engine.inspection import Inspection
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook
-from hmret.engine.retention import Retention
+from hmret.engine.retention import HasMailbox, Retention
 from hmret.engine.schedule import Schedule
 from hmret.engine.surroundings import Surroundings
 from hmret.engine.sweeping import Sweeping
@@ -121,7 +121,10 @@ async def open_engine(
     metadata_files: bool = True,
     scheduled: bool,
 ) -> AsyncIterator[Retention]:
-    """Open the engine as `open_retention` does, on surroundings of choice; unscheduled, it sweeps only when asked."""
+    """Open the engine as `open_retention` does, on surroundings of choice; unscheduled, it sweeps only when asked.
+
+    Until `Retention.begin_sweeps`, that is: whoever has more to set up before the first sweep calls it then.
+    """
     filesystem = surroundings.filesystem
     with ExitStack() as stack:
         data_fd = _open_data_dir(filesystem, config)
@@ -130,15 +133,28 @@ async def open_engine(
         actors = _make_actors(config, surroundings, data_fd, sources, read_files=metadata_files)
         async with _keeping(actors, surroundings), _running(actors) as tasks:
             inspection = await _inspect(config, surroundings, actors, data_fd, tasks, read_only=False)
-            recovery = await actors.deleter.recover()
-            await inspection.sweeping.tell_recovery(recovery, surroundings.clock.now_ns())
+            await _recover(inspection, actors.deleter)
             schedule = Schedule(config, inspection.sweeping)
-            tasks.start_soon(partial(schedule.run, periodic=scheduled))
+            tasks.start_soon(schedule.run)
+            if scheduled:
+                schedule.begin()
+            mailboxes: dict[str, HasMailbox] = {"sweeps": schedule, **actors.mailboxes}
             try:
-                yield Retention(inspection, actors.states, schedule, {"sweeps": schedule, **actors.mailboxes})
+                yield Retention(inspection, actors.states, schedule, mailboxes, surroundings)
             finally:
+                inspection.sweeping.events.end()
                 actors.deleter.stop_early()
                 await schedule.stop()
+
+
+async def _recover(inspection: Inspection, deleter: Deleter) -> None:
+    """Finish or undo what an earlier engine left; told to stop meanwhile, it leaves the rest for the next start."""
+    try:
+        recovery = await deleter.recover()
+    except BaseException:
+        deleter.stop_early()
+        raise
+    await inspection.sweeping.tell_recovery(recovery, inspection.clock.now_ns())
 
 
 @asynccontextmanager

@@ -39,7 +39,7 @@ class Survey:
     """Unreadable references that the operator told to ignore."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Overlook:
     """Asks the actors for all that there is."""
 
@@ -54,6 +54,11 @@ class Overlook:
     @policy.default
     def _policy_of_config(self) -> Policy:
         return Policy.of(self.config)
+
+    def reconfigure(self, config: RetentionConfig) -> None:
+        """Go by other settings from now on."""
+        self.config = config
+        self.policy = Policy.of(config)
 
     async def survey(
         self,

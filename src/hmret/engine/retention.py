@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -14,15 +14,19 @@ import attrs
 from hmret.actors.locks import Lease
 from hmret.actors.state_keeper import StateKeeper
 from hmret.disk.own_files import LeaseRecord
+from hmret.disk.trash_size import trash_bytes
+from hmret.engine.events import EventHub, Listener
 from hmret.engine.inspection import Inspection, named_image
 from hmret.engine.schedule import Schedule
+from hmret.engine.surroundings import Surroundings
 from hmret.engine.tally import journal_entry
-from hmret.model.errors import ImageNotFoundError
-from hmret.model.images import Key
+from hmret.model.config import RetentionConfig
+from hmret.model.errors import ConfigError, ImageNotFoundError
+from hmret.model.images import Key, Suspension
 from hmret.model.planning import Plan, Verdict
 from hmret.model.references import ImageReference
 from hmret.model.report import MarkedUsed, SweepReport
-from hmret.model.times import datetime_of, timedelta_nanoseconds
+from hmret.model.times import SECOND, datetime_of, timedelta_nanoseconds
 
 __all__ = ["HasMailbox", "Leased", "Retention", "Statistics"]
 
@@ -78,6 +82,12 @@ class Retention:
     _states: StateKeeper
     _schedule: Schedule
     _mailboxes: Mapping[str, "HasMailbox"]
+    _surroundings: Surroundings
+    _opened_boot_ns: int = attrs.field(init=False)
+
+    @_opened_boot_ns.default
+    def _boot_ns_now(self) -> int:
+        return self._surroundings.clock.read().boot_ns
 
     async def mark_used(self, image: str, digest: str | None = None) -> MarkedUsed:
         """Say that an image is about to be used: it is here now, and stays for at least its window from now.
@@ -166,6 +176,77 @@ class Retention:
         """
         return await self._inspection.explain(image, digest)
 
+    async def explain_fully(
+        self, image: str, digest: str | None = None
+    ) -> tuple[Verdict, tuple[Suspension, ...]]:
+        """Tell as `explain` does, and what suspends deletion everywhere, with its remedy."""
+        return await self._inspection.explain_fully(image, digest)
+
+    @property
+    def config(self) -> RetentionConfig:
+        """The settings that the next sweep goes by."""
+        return self._schedule.config
+
+    def reconfigure(self, config: RetentionConfig) -> bool:
+        """Go by other settings; a sweep that runs ends by its own first. Returns whether they count already.
+
+        What is laid down when an engine is opened does not change: `data_dir` here, and the sockets, which are
+        whoever's that opened them.
+
+        Raises:
+            ConfigError: `data_dir` is another one.
+        """
+        if config.data_dir != self.config.data_dir:
+            raise ConfigError(
+                f"data_dir: cannot change while the engine runs, from {self.config.data_dir} to {config.data_dir}"
+            )
+        return self._schedule.reconfigure(config)
+
+    def begin_sweeps(self) -> None:
+        """Sweep at once and then every interval, where `open_engine` was told not to begin by itself."""
+        self._schedule.begin()
+
+    @property
+    def last_plan(self) -> Plan | None:
+        """What the last sweep decided; None: none has come that far yet."""
+        return self._inspection.sweeping.last_plan
+
+    @property
+    def event_hub(self) -> EventHub:
+        """Where events are numbered; `listen` is what most callers want."""
+        return self._inspection.sweeping.events
+
+    def listen(self, after: int | None = None) -> AbstractContextManager[Listener]:
+        """Listen to what happens while the block lasts: each mark, clear, deletion, failure, suspension and sweep.
+
+        Iterating the listener gives batches of events, and ends when the engine stops. A listener that falls some
+        thousands of events behind is let go (`fell_behind`); the engine never waits for one. With `after`, the
+        number of an event, what has happened since then comes first, as far as it is still known (`missed`).
+        """
+        return self.event_hub.listen(after)
+
+    @property
+    def uptime_seconds(self) -> float:
+        """How long this engine has been open, time asleep included."""
+        return (self._surroundings.clock.read().boot_ns - self._opened_boot_ns) / SECOND
+
+    async def wait_answer(self) -> None:
+        """Return once the engine has answered a question: it is alive.
+
+        Raises:
+            EngineClosedError: the engine has stopped.
+        """
+        await self._inspection.locks.leases()
+
+    async def trash_bytes(self) -> int:
+        """Add up what lies in the trash and waits for its bytes to be freed: blocks, whoever else shares them.
+
+        Raises:
+            OSError: the trash cannot be read.
+        """
+        filesystem, threads = self._surroundings.filesystem, self._surroundings.threads
+        return await threads.run(trash_bytes, filesystem, self.config.data_dir)
+
     def statistics(self) -> Statistics:
         """Tell the engine in numbers; never waits."""
         schedule = self._schedule
@@ -252,7 +333,9 @@ class Retention:
         if used.cleared:
             now_ns = self._inspection.clock.now_ns()
             key = used.repository, used.digest
-            await self._inspection.sweeping.journal.note([journal_entry(now_ns, "clear", key, reason="used")])
+            entries = [journal_entry(now_ns, "clear", key, reason="used")]
+            self.event_hub.publish(entries)
+            await self._inspection.sweeping.journal.note(entries)
 
 
 class _TagMovedError(Exception):

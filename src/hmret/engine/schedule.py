@@ -4,12 +4,14 @@ import logging
 import math
 
 import anyio
+import anyio.abc
 import attrs
 
 from hmret.actors.mailbox import Mailbox, Request
 from hmret.engine.groups import sole_error
 from hmret.engine.log import log_event
 from hmret.engine.sweeping import Sweeping
+from hmret.engine.tally import journal_entry
 from hmret.model.config import RetentionConfig
 from hmret.model.report import SweepError, SweepReport, SweepStatus
 from hmret.model.times import SECOND, datetime_of
@@ -29,6 +31,10 @@ class Schedule:
         self._mailbox: Mailbox[SweepRequest] = Mailbox()
         self._config = config
         self._sweeping = sweeping
+        self._next_config: RetentionConfig | None = None
+        self._changed = anyio.Event()
+        self._begins = False
+        self._tasks: anyio.abc.TaskGroup | None = None
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
         self.is_sweeping = False
@@ -39,16 +45,45 @@ class Schedule:
         self.failed_deletes = 0
         self.last_report: SweepReport | None = None
 
-    async def run(self, *, periodic: bool) -> None:
-        """Sweep whenever asked and, if `periodic` and switched on, at once and then every interval."""
+    async def run(self) -> None:
+        """Sweep whenever asked and, once begun and while switched on, at once and then every interval."""
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._mailbox.serve_in_turn, self._sweep)
-                    if periodic and self._config.active:
+                    self._tasks = tasks
+                    if self._begins:
                         tasks.start_soon(self._ask_periodically)
         finally:
             self._ended.set()
+
+    def begin(self) -> None:
+        """Begin to sweep without being asked."""
+        if self._tasks is not None and not self._begins:
+            self._tasks.start_soon(self._ask_periodically)
+        self._begins = True
+
+    @property
+    def config(self) -> RetentionConfig:
+        """The settings that the next sweep goes by."""
+        return self._next_config or self._config
+
+    def reconfigure(self, config: RetentionConfig) -> bool:
+        """Go by other settings, from the next sweep on; returns whether they count already.
+
+        While a sweep runs they do not: it goes by one policy from its start to its end.
+        """
+        self._next_config = config
+        if not self.is_sweeping:
+            self._take_config()
+        return not self.is_sweeping
+
+    def _take_config(self) -> None:
+        if self._next_config is None:
+            return
+        self._config, self._next_config = self._next_config, None
+        self._sweeping.reconfigure(self._config)
+        self._changed.set()
 
     async def stop(self) -> None:
         """Cancel the sweep that runs, and wait until it has let go of the image in hand."""
@@ -66,14 +101,21 @@ class Schedule:
         return await self._mailbox.ask(SweepRequest())
 
     async def _ask_periodically(self) -> None:
-        interval = self._config.sweep_interval.total_seconds()
         begin = anyio.current_time()
         while True:
-            await self.sweep()
-            # Sweeps that took longer than the interval are not made up for.
-            missed = math.floor((anyio.current_time() - begin) / interval) + 1
-            begin += missed * interval
-            await anyio.sleep_until(begin)
+            self._changed = anyio.Event()
+            due = math.inf
+            if self._config.active:
+                await self.sweep()
+                interval = self._config.sweep_interval.total_seconds()
+                # Sweeps that took longer than the interval are not made up for.
+                missed = math.floor((anyio.current_time() - begin) / interval) + 1
+                begin += missed * interval
+                due = begin
+            # Other settings are looked at by a sweep of their own, at once.
+            with anyio.move_on_at(due):
+                await self._changed.wait()
+                begin = anyio.current_time()
 
     async def _sweep(self, _request: SweepRequest) -> SweepReport:
         started_ns = self._sweeping.clock.now_ns()
@@ -97,9 +139,29 @@ class Schedule:
             )
         finally:
             self.is_sweeping = False
+            self._take_config()
         self.reports += 1
         self.deleted_images += report.deleted_images
         self.deleted_bytes += report.deleted_bytes
         self.failed_deletes += report.failed_deletes
         self.last_report = report
+        self._tell(report)
         return report
+
+    def _tell(self, report: SweepReport) -> None:
+        """Tell that a sweep has ended; aloud only where something came of it."""
+        facts: dict[str, object] = {
+            "status": report.status.value,
+            "seconds": round(report.duration_seconds, 3),
+            "images": report.ready_images,
+            "marked": report.marked_unused,
+            "cleared": report.cleared_states,
+            "pruned": report.pruned_states,
+            "deleted": report.deleted_images,
+            "bytes": report.deleted_bytes,
+            "errors": len(report.errors),
+        }
+        happened = any(facts[name] for name in ("marked", "cleared", "pruned", "deleted", "errors"))
+        log_event(logging.INFO if happened else logging.DEBUG, "sweep_ended", **facts)
+        now_ns = self._sweeping.clock.now_ns()
+        self._sweeping.events.publish([journal_entry(now_ns, "sweep", None, **facts)])

@@ -13,11 +13,13 @@ from hmret.disk.layout import OWN
 from hmret.disk.own_files import REMEMBERED
 from hmret.engine.batches import batches
 from hmret.engine.deleting import Deleting
+from hmret.engine.events import EventHub
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook, Survey
 from hmret.engine.tally import Tally, journal_entry
 from hmret.model.clock_watch import ClockReading, ClockRecord, watch_clock
+from hmret.model.config import RetentionConfig
 from hmret.model.planning import Plan
 from hmret.model.report import SweepReport
 from hmret.model.times import SECOND, datetime_of, nanoseconds_of
@@ -55,6 +57,7 @@ class Sweeping:
     journal: JournalKeeper
     clock: Clock
     clock_record: ClockRecord | None
+    events: EventHub = attrs.field(factory=EventHub)
     last_plan: Plan | None = attrs.field(default=None, init=False)
     """The plan of the last sweep; most of it stands in the next one."""
     _keep_at_ns: int = attrs.field(init=False)
@@ -64,6 +67,11 @@ class Sweeping:
     @_keep_at_ns.default
     def _not_at_once(self) -> int:
         return self.clock.read().boot_ns + _KEEP_EVERY_NS
+
+    def reconfigure(self, config: RetentionConfig) -> None:
+        """Go by other settings from now on; not while a sweep runs, which goes by one policy from its start to its end."""
+        self.overlook.reconfigure(config)
+        self.journal.enabled = config.journal
 
     async def sweep(self) -> SweepReport:
         """Carry out one sweep."""
@@ -82,7 +90,7 @@ class Sweeping:
             backing_off=self.deleting.backoff.waiting(reading.boot_ns),
         )
         plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
-        tally = Tally(now_ns, list(plan.suspended))
+        tally = Tally(now_ns, list(plan.suspended), self.events.publish)
         try:
             await self._keep_states(survey, plan, tally)
             if not tally.suspended:
@@ -119,6 +127,7 @@ class Sweeping:
         for path, error in recovery.errors:
             entries.append(journal_entry(now_ns, "failure", reason="recovery_failed", path=path, error=error))
             log_event(logging.ERROR, "recovery_failed", path=path, error=error)
+        self.events.publish(entries)
         await self.journal.append(entries)
 
     async def _watch_clock(self, reading: ClockReading) -> str | None:
@@ -167,9 +176,9 @@ class Sweeping:
         }
         for oddity in sorted(lasting - self._told, key=str):
             log_event(logging.WARNING, oddity.event, **oddity.facts())
-            tally.entries.append(journal_entry(tally.now_ns, oddity.event, None, **oddity.facts()))
+            tally.note(journal_entry(tally.now_ns, oddity.event, None, **oddity.facts()))
         for oddity in sorted(self._told - lasting, key=str):
             where = {name: fact for name, fact in oddity.facts().items() if name != "detail"}
             log_event(logging.INFO, "no_longer", what=oddity.event, **where)
-            tally.entries.append(journal_entry(tally.now_ns, "no_longer", None, what=oddity.event, **where))
+            tally.note(journal_entry(tally.now_ns, "no_longer", None, what=oddity.event, **where))
         self._told = lasting

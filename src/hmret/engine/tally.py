@@ -1,7 +1,7 @@
 """What a sweep has done so far: counted for the report, told to the log, noted for the journal."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -30,6 +30,8 @@ class Tally:
 
     now_ns: int
     suspended: list[Suspension]
+    publish: Callable[[Sequence[Mapping[str, object]]], None] = lambda _entries: None
+    """Is told each entry as it is made."""
     marked: int = 0
     cleared: int = 0
     pruned: int = 0
@@ -41,6 +43,11 @@ class Tally:
     errors: list[SweepError] = attrs.field(factory=list)
     entries: list[Mapping[str, object]] = attrs.field(factory=list)
     """Lines for the journal that are not written yet."""
+
+    def note(self, *entries: Mapping[str, object]) -> None:
+        """Note lines for the journal, and tell them at once."""
+        self.entries.extend(entries)
+        self.publish(entries)
 
     def take_entries(self) -> list[Mapping[str, object]]:
         """Hand over the lines for the journal."""
@@ -55,7 +62,7 @@ class Tally:
         for key, fault in failed.items():
             self._note_error(key, "state_not_written", fault.path, fault.error)
         done = [key for key in keys if key not in failed]
-        self.entries.extend(journal_entry(self.now_ns, event, key, **facts) for key in done)
+        self.note(*(journal_entry(self.now_ns, event, key, **facts) for key in done))
         return len(done)
 
     def note_record_error(self, path: str, error: OSError) -> None:
@@ -78,7 +85,7 @@ class Tally:
                 unused_since_ns=intent.unused_since_ns,
             )
         )
-        self.entries.append(
+        self.note(
             journal_entry(
                 self.now_ns,
                 "delete",
@@ -112,7 +119,7 @@ class Tally:
         self.doubtful.add(repository)
         if kept.reason is Reason.OPEN:
             self.open += 1
-            self.entries.append(journal_entry(self.now_ns, "clear", kept.key, reason=reason))
+            self.note(journal_entry(self.now_ns, "clear", kept.key, reason=reason))
         log_event(logging.INFO, "image_kept", repository=repository, digest=digest, reason=reason)
 
     def note_failed(self, failed: Failed) -> None:
@@ -125,9 +132,7 @@ class Tally:
     def _note_error(self, key: Key, event: str, path: str, error: str, **facts: object) -> None:
         repository, digest = key
         self.errors.append(SweepError(path=path, error=error, repository=repository, digest=digest))
-        self.entries.append(
-            journal_entry(self.now_ns, "failure", key, reason=event, path=path, error=error, **facts)
-        )
+        self.note(journal_entry(self.now_ns, "failure", key, reason=event, path=path, error=error, **facts))
         log_event(logging.ERROR, event, repository=repository, digest=digest, path=path, error=error, **facts)
 
     def report(self, plan: Plan, seconds: float) -> SweepReport:

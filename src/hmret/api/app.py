@@ -1,0 +1,318 @@
+"""The control API: what an engine is asked and told over HTTP."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set as AbstractSet
+from contextlib import asynccontextmanager
+from functools import partial
+from http import HTTPStatus
+from importlib import metadata, resources
+
+import anyio
+import attrs
+import sniffio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from hmret.actors.threads import WorkerThreads
+from hmret.api.bodies import (
+    GrantLease,
+    MarkUsed,
+    RenewLease,
+    read_body,
+    read_count,
+    read_moment,
+    read_ttl,
+)
+from hmret.api.catalog import SORTS, Catalog, Query
+from hmret.api.documents import (
+    Document,
+    encode_document,
+    explain_document,
+    image_document,
+    mark_used_document,
+    sweep_document,
+)
+from hmret.api.engine_documents import lease_document, leases_document, status_document
+from hmret.api.hosts import HostGuard
+from hmret.api.metrics import render_metrics
+from hmret.api.openapi import LARGEST_PAGE, openapi_document
+from hmret.api.problems import Problem, problem_of, problem_response
+from hmret.api.streams import EventStream, PlanStream, read_event_id
+from hmret.engine.retention import Retention
+from hmret.model.planning import Action, Reason
+from hmret.model.times import format_time, nanoseconds_of
+
+__all__ = ["HEARTBEAT_SECONDS", "make_app"]
+
+HEARTBEAT_SECONDS = 15.0
+"""How often an event stream says that it is still there: more often than proxies lose patience."""
+
+# A plan looks at everything there is, and holds all of it in memory.
+_PLANS = 2
+_PLANS_WAITING = 16
+
+_DEFAULT_PAGE = 100
+_ANSWER_SECONDS = 5.0
+
+_PAGE = "page.html"
+_PAGE_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "referrer-policy": "no-referrer",
+}
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(
+    retention: Retention,
+    *,
+    read_only: bool = False,
+    host_names: AbstractSet[str] | None = None,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+) -> Starlette:
+    """Make the control API of an open engine as an ASGI application, to be served or mounted.
+
+    It must run on the event loop of the engine. It asks nobody who they are: whoever can reach it may use it.
+
+    Args:
+        retention: the engine.
+        read_only: leave out everything that changes or promises something.
+        host_names: answer only what is addressed to one of these names or to an address in figures; None: everything.
+        heartbeat_seconds: how often an event stream says that it is still there.
+    """
+    calls = _Calls(retention, heartbeat_seconds)
+    reads: dict[str, Mapping[str, Answer]] = {
+        "/": {"GET": calls.page},
+        "/healthz": {"GET": calls.healthz},
+        "/readyz": {"GET": calls.readyz},
+        "/metrics": {"GET": calls.metrics},
+        "/openapi.json": {"GET": calls.openapi},
+        "/v1/status": {"GET": calls.status},
+        "/v1/plan": {"GET": calls.plan},
+        "/v1/images": {"GET": calls.images},
+        "/v1/images/{image:path}": {"GET": calls.explain},
+        "/v1/events": {"GET": calls.events},
+    }
+    writes: dict[str, Mapping[str, Answer]] = {
+        "/v1/mark-used": {"POST": calls.mark_used},
+        "/v1/sweeps": {"POST": calls.sweep},
+        "/v1/leases": {"GET": calls.leases, "POST": calls.grant},
+        "/v1/leases/{id}": {"GET": calls.lease, "PUT": calls.renew, "DELETE": calls.end},
+    }
+    routes = reads if read_only else {**reads, **writes}
+    guards = [] if host_names is None else [Middleware(HostGuard, names=host_names)]
+    return Starlette(
+        routes=[_route(path, answers) for path, answers in routes.items()],
+        middleware=guards,
+        exception_handlers={HTTPException: _answer_problem},
+    )
+
+
+def _route(path: str, answers: Mapping[str, Answer]) -> Route:
+    async def answer(request: Request) -> Response:
+        called = answers["GET" if request.method == "HEAD" else request.method]
+        try:
+            response = await called(request)
+        except Exception as error:  # noqa: BLE001 - the boundary: one request's failure is its asker's
+            response = problem_response(problem_of(error, request))
+        response.headers.setdefault("cache-control", "no-store")
+        response.headers["x-content-type-options"] = "nosniff"
+        return response
+
+    return Route(path, answer, methods=list(answers), name=path)
+
+
+async def _answer_problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problem_response(error)
+
+
+def _json(document: Document, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> Response:
+    return Response(encode_document(document), status.value, headers, media_type="application/json")
+
+
+@attrs.define(eq=False)
+class _Calls:
+    """The calls, each a method."""
+
+    _retention: Retention
+    _heartbeat_seconds: float
+    _threads: WorkerThreads = attrs.field(factory=partial(WorkerThreads, 2))
+    _catalog: Catalog = attrs.field(init=False)
+    _planning: anyio.Semaphore = attrs.field(factory=partial(anyio.Semaphore, _PLANS))
+    _planners: int = 0
+
+    @_catalog.default
+    def _new_catalog(self) -> Catalog:
+        # One thread: pages share what was found out about a plan.
+        return Catalog(self._retention, WorkerThreads(1))
+
+    # Looking.
+
+    async def page(self, _request: Request) -> Response:
+        file = resources.files("hmret.api") / _PAGE
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:
+            raise Problem(HTTPStatus.NOT_FOUND, "no-page", "this build has no page") from None
+        return Response(content, headers=_PAGE_HEADERS, media_type="text/html")
+
+    async def healthz(self, _request: Request) -> Response:
+        try:
+            with anyio.fail_after(_ANSWER_SECONDS):
+                await self._retention.wait_answer()
+        except TimeoutError:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "no-answer", "the engine does not answer") from None
+        return _json({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        return await self.healthz(request)
+
+    async def metrics(self, _request: Request) -> Response:
+        body, content_type = render_metrics(self._retention)
+        return Response(body, headers={"content-type": content_type})
+
+    async def openapi(self, _request: Request) -> Response:
+        return _json(openapi_document(metadata.version("hmret")))
+
+    async def status(self, _request: Request) -> Response:
+        retention = self._retention
+        try:
+            trash_bytes = await retention.trash_bytes()
+        except OSError:
+            trash_bytes = None
+        document = status_document(
+            retention.statistics(),
+            retention.config,
+            version=metadata.version("hmret"),
+            process=os.getpid(),
+            backend=sniffio.current_async_library(),
+            uptime_seconds=retention.uptime_seconds,
+            trash_bytes=trash_bytes,
+            granted_leases=len(retention.granted_leases()),
+            listeners=retention.event_hub.listening,
+        )
+        return Response(await self._threads.run(encode_document, document), media_type="application/json")
+
+    async def plan(self, request: Request) -> Response:
+        at = read_moment(request, "at")
+        async with self._place_to_plan():
+            plan = await self._retention.plan(at)
+        return PlanStream(plan, self._retention.config, self._threads)
+
+    async def images(self, request: Request) -> Response:
+        limit = read_count(request, "limit", _DEFAULT_PAGE, LARGEST_PAGE)
+        query = _read_query(request)
+        page = await self._catalog.page(query, limit, request.query_params.get("after"))
+        document: Document = {
+            "at": format_time(nanoseconds_of(page.plan.at)),
+            "total": page.total,
+            "matched": page.matched,
+            "images": [image_document(verdict) for verdict in page.verdicts],
+            "next": page.next,
+        }
+        return Response(await self._threads.run(encode_document, document), media_type="application/json")
+
+    async def explain(self, request: Request) -> Response:
+        image = request.path_params["image"]
+        async with self._place_to_plan():
+            verdict, suspended = await self._retention.explain_fully(image)
+        return _json(explain_document(verdict, suspended))
+
+    async def events(self, request: Request) -> Response:
+        hub = self._retention.event_hub
+        last = request.headers.get("last-event-id") or request.query_params.get("after")
+        follow = _read_choice(request, "follow", ("true", "false")) == "true"
+        after = read_event_id(hub, last)
+        return EventStream(hub, after, heartbeat_seconds=self._heartbeat_seconds, follow=follow)
+
+    # Doing.
+
+    async def mark_used(self, request: Request) -> Response:
+        body = await read_body(request, MarkUsed)
+        return _json(mark_used_document(await self._retention.mark_used(body.image, body.digest)))
+
+    async def sweep(self, _request: Request) -> Response:
+        document = sweep_document(await self._retention.sweep())
+        return Response(await self._threads.run(encode_document, document), media_type="application/json")
+
+    async def leases(self, _request: Request) -> Response:
+        return _json(leases_document(self._retention.granted_leases()))
+
+    async def grant(self, request: Request) -> Response:
+        body = await read_body(request, GrantLease)
+        leased = await self._retention.grant_lease(
+            body.image, body.digest, owner=body.owner, reason=body.reason, ttl=read_ttl(body.ttl)
+        )
+        location = f"{request.scope.get('root_path', '')}/v1/leases/{leased.id}"
+        return _json(lease_document(leased), HTTPStatus.CREATED, location=location)
+
+    async def lease(self, request: Request) -> Response:
+        for leased in self._retention.granted_leases():
+            if leased.id == request.path_params["id"]:
+                return _json(lease_document(leased))
+        raise _no_lease(request)
+
+    async def renew(self, request: Request) -> Response:
+        body = await read_body(request, RenewLease)
+        try:
+            leased = await self._retention.renew_lease(request.path_params["id"], read_ttl(body.ttl))
+        except KeyError:
+            raise _no_lease(request) from None
+        return _json(lease_document(leased))
+
+    async def end(self, request: Request) -> Response:
+        try:
+            await self._retention.end_lease(request.path_params["id"])
+        except KeyError:
+            raise _no_lease(request) from None
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    @asynccontextmanager
+    async def _place_to_plan(self) -> AsyncIterator[None]:
+        """Let a few plans be made at a time, and a few more wait."""
+        if self._planners >= _PLANS + _PLANS_WAITING:
+            detail = "too many plans are asked for at once"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, {"retry-after": "5"})
+        self._planners += 1
+        try:
+            async with self._planning:
+                yield
+        finally:
+            self._planners -= 1
+
+
+def _no_lease(request: Request) -> Problem:
+    detail = f"{request.path_params['id'][:100]}: no such lease, or it has expired"
+    return Problem(HTTPStatus.NOT_FOUND, "lease-not-found", detail)
+
+
+def _read_query(request: Request) -> Query:
+    return Query(
+        q=request.query_params.get("q", ""),
+        action=_read_choice(request, "action", ("", *Action)),
+        reason=_read_choice(request, "reason", ("", *Reason)),
+        status=request.query_params.get("status", ""),
+        sort=_read_choice(request, "sort", tuple(SORTS)),
+        descending=_read_choice(request, "order", ("asc", "desc")) == "desc",
+    )
+
+
+def _read_choice(request: Request, name: str, choices: Sequence[str]) -> str:
+    """Read a parameter that is one of some words; not given: the first."""
+    text = request.query_params.get(name, choices[0])
+    if text not in choices:
+        expected = ", ".join(filter(None, choices))
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid-parameter",
+            f"{name}: expected one of {expected}, got {text[:100]!r}",
+        )
+    return text

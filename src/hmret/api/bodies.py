@@ -1,0 +1,178 @@
+"""What clients send: bodies that are bounded in size and time, and parameters that are checked."""
+
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import TypeVar
+
+import anyio
+import msgspec
+from starlette.requests import Request
+
+from hmret.api.problems import Problem
+from hmret.model.durations import parse_duration
+from hmret.model.times import SECOND, datetime_of, parse_time
+
+__all__ = [
+    "LARGEST_BODY",
+    "GrantLease",
+    "MarkUsed",
+    "RenewLease",
+    "read_body",
+    "read_count",
+    "read_moment",
+    "read_ttl",
+]
+
+LARGEST_BODY = 64 * 1024
+"""Bytes; the longest reference has some hundreds."""
+
+BODY_SECONDS = 10.0
+"""How long a client may take to send a body."""
+
+# What is read and thrown away of a body that is too large, so that its sender comes to read the answer.
+_DRAINED = 1024 * 1024
+
+_LONGEST_NS = (1 << 63) - 1
+
+_LONGEST_TEXT = 1024
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class MarkUsed(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /v1/mark-used`."""
+
+    image: str
+    digest: str | None = None
+
+
+class GrantLease(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /v1/leases`."""
+
+    image: str
+    ttl: float | str
+    digest: str | None = None
+    owner: str = ""
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("owner", "reason"):
+            if len(getattr(self, name)) > _LONGEST_TEXT:
+                raise ValueError(f"{name}: expected at most {_LONGEST_TEXT} characters")
+
+
+class RenewLease(msgspec.Struct, forbid_unknown_fields=True):
+    """`PUT /v1/leases/{id}`."""
+
+    ttl: float | str
+
+
+async def read_body(request: Request, kind: type[T]) -> T:
+    """Read a request's body as JSON.
+
+    Raises:
+        Problem: it is too large (413), too slow (408), not said to be JSON (415), no JSON (400), or not what it
+            should be (422).
+    """
+    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if declared != "application/json":
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "not-json",
+            f"expected content-type application/json, got {declared or 'none'}",
+        )
+    content = await _read(request)
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", str(error)) from None
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, "invalid-json", " ".join(str(error).split())) from None
+
+
+async def _read(request: Request) -> bytes:
+    content = bytearray()
+    size_bytes = 0
+    try:
+        with anyio.fail_after(BODY_SECONDS):
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    size_bytes += len(chunk)
+                    if size_bytes <= LARGEST_BODY:
+                        content += chunk
+                    elif size_bytes > _DRAINED:
+                        break
+    except TimeoutError:
+        raise Problem(
+            HTTPStatus.REQUEST_TIMEOUT,
+            "slow-body",
+            f"the body did not come within {BODY_SECONDS:.0f} s",
+            {"connection": "close"},
+        ) from None
+    if size_bytes > LARGEST_BODY:
+        raise Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "body-too-large",
+            f"expected at most {LARGEST_BODY} bytes",
+            {"connection": "close"},
+        )
+    return bytes(content)
+
+
+def read_ttl(ttl: float | str) -> timedelta:
+    """Read how long a lease is to last: seconds as a number, or a Go duration as text.
+
+    Raises:
+        Problem: it is neither, not more than zero, or more than some 292 years.
+    """
+    try:
+        if isinstance(ttl, str):
+            nanoseconds = parse_duration(ttl)
+        else:
+            # One that is too large might become infinite.
+            nanoseconds = round(ttl * SECOND) if 0 < ttl < _LONGEST_NS else -1
+    except ValueError as error:
+        raise _invalid("ttl", str(error)) from None
+    if not 0 < nanoseconds <= _LONGEST_NS:
+        raise _invalid(
+            "ttl", f"expected seconds or a Go duration, more than zero and at most 2562047h, got {ttl!r}"
+        )
+    # Up to the next microsecond, so that it is never nothing.
+    return timedelta(microseconds=-(-nanoseconds // 1000))
+
+
+def read_moment(request: Request, name: str) -> datetime | None:
+    """Read a parameter that is an RFC 3339 time; None: not given.
+
+    Raises:
+        Problem: it is none.
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        # A plus sign that was not escaped arrives as a space.
+        return datetime_of(parse_time(text.replace(" ", "+")))
+    except ValueError as error:
+        raise _invalid(name, str(error)) from None
+
+
+def read_count(request: Request, name: str, default: int, largest: int) -> int:
+    """Read a parameter that is a number from 1 up.
+
+    Raises:
+        Problem: it is none, or too large.
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < len(str(_LONGEST_NS))):
+        raise _invalid(name, f"expected a number from 1 to {largest}, got {text[:100]!r}")
+    if not 1 <= int(text) <= largest:
+        raise _invalid(name, f"expected a number from 1 to {largest}, got {text}")
+    return int(text)
+
+
+def _invalid(name: str, detail: str) -> Problem:
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-parameter", f"{name}: {detail}")

@@ -1,0 +1,145 @@
+"""The JSON documents read back, by those who asked an engine for them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from hmret.model.config import RetentionConfig
+from hmret.model.images import Cause, Suspension
+from hmret.model.planning import Action, Plan, Reason, Summary, Verdict
+from hmret.model.protection import StaleReference
+from hmret.model.report import DeletedImage, MarkedUsed, SweepError, SweepReport, SweepStatus
+from hmret.model.times import datetime_of, parse_time
+
+__all__ = [
+    "ExplainReading",
+    "PlanReading",
+    "read_explain",
+    "read_mark_used",
+    "read_plan",
+    "read_report",
+    "read_suspensions",
+]
+
+Read = Mapping[str, Any]
+"""A document as a JSON decoder gives it; what is missing in it raises KeyError, what is wrong ValueError or TypeError."""
+
+
+@attrs.frozen(eq=False)
+class PlanReading:
+    """What there is to tell of a plan, wherever it was made."""
+
+    at: datetime
+    data_dir: str
+    enabled: bool
+    suspended: Sequence[Suspension]
+    stale_references: Sequence[StaleReference]
+    summary: Summary
+    verdicts: Sequence[Verdict]
+
+    @classmethod
+    def of(cls, plan: Plan, config: RetentionConfig) -> "PlanReading":
+        """Take it from a plan that was made here."""
+        return cls(
+            plan.at,
+            config.data_dir,
+            config.active,
+            plan.suspended,
+            plan.stale_references,
+            plan.summary,
+            plan.verdicts,
+        )
+
+
+@attrs.frozen(eq=False)
+class ExplainReading:
+    """What there is to tell of one image, wherever it was found out."""
+
+    verdict: Verdict
+    suspended: Sequence[str]
+    """Why nothing is deleted, in words that tell the remedy."""
+    enabled: bool
+    """Whether anything is swept."""
+
+
+def read_plan(document: Read) -> PlanReading:
+    """Read a plan."""
+    return PlanReading(
+        datetime_of(parse_time(document["at"])),
+        document["data_dir"],
+        document["enabled"],
+        read_suspensions(document["suspended"]),
+        [StaleReference(one["source"], one["image"]) for one in document["stale_references"]],
+        Summary(**document["summary"]),
+        [_verdict(image) for image in document["images"]],
+    )
+
+
+def read_explain(document: Read, status: Read) -> ExplainReading:
+    """Read the verdict on one image, and what the engine's status says to it."""
+    verdict = _verdict(document)
+    detail = document["detail"] or ""
+    broken = None
+    if Reason.BROKEN in verdict.blockers:
+        broken, _, detail = detail.removeprefix("broken: ").partition("; ")
+    return ExplainReading(attrs.evolve(verdict, broken=broken), [detail] if detail else [], status["enabled"])
+
+
+def read_report(document: Read) -> SweepReport:
+    """Read what a sweep did."""
+    plain = {
+        field.name: document[field.name]
+        for field in attrs.fields(SweepReport)
+        if field.type in (int, float) and field.name in document
+    }
+    return SweepReport(
+        status=SweepStatus(document["status"]),
+        started_at=datetime_of(parse_time(document["started_at"])),
+        suspended=tuple(read_suspensions(document["suspended"])),
+        deleted=tuple(_deleted_image(image) for image in document["deleted"]),
+        errors=tuple(SweepError(**error) for error in document["errors"]),
+        **plain,
+    )
+
+
+def read_mark_used(document: Read) -> MarkedUsed:
+    """Read what a use of an image came to."""
+    return MarkedUsed(document["repository"], document["digest"], document["cleared"])
+
+
+def read_suspensions(documents: Sequence[Read]) -> list[Suspension]:
+    """Read why nothing is deleted."""
+    return [Suspension(Cause(one["cause"]), one["path"], one["detail"]) for one in documents]
+
+
+def _verdict(document: Read) -> Verdict:
+    return Verdict(
+        repository=document["repository"],
+        digest=document["digest"],
+        tags=tuple(document["tags"]),
+        status=document["status"],
+        size_bytes=document["size_bytes"],
+        disk_bytes=document["disk_bytes"],
+        action=Action(document["action"]),
+        reason=Reason(document["reason"]),
+        blockers=tuple(Reason(reason) for reason in document.get("blockers", ())),
+        referenced_by=tuple(document["referenced_by"]),
+        unused_since_ns=_nanoseconds(document["unused_since"]),
+        expires_at_ns=_nanoseconds(document["expires_at"]),
+    )
+
+
+def _deleted_image(document: Read) -> DeletedImage:
+    return DeletedImage(
+        repository=document["repository"],
+        digest=document["digest"],
+        tags=tuple(document["tags"]),
+        disk_bytes=document["disk_bytes"],
+        unused_since_ns=parse_time(document["unused_since"]),
+    )
+
+
+def _nanoseconds(text: str | None) -> int | None:
+    return None if text is None else parse_time(text)

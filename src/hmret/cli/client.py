@@ -1,0 +1,181 @@
+"""Asking the running engine, through its control socket."""
+
+import json
+import os
+import pathlib
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+import attrs
+
+from hmret.api.control_socket import connectable, control_socket_path, own_path
+from hmret.cli.output import printable
+from hmret.model.config import RetentionConfig
+from hmret.model.errors import EngineClosedError, HmretError, ImageNotFoundError, InvalidReferenceError
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ["Engine", "find_engine", "need_engine", "say_who_answers"]
+
+T = TypeVar("T")
+
+_CONNECT_SECONDS = 5.0
+_SECONDS = 30.0
+_PATIENT_SECONDS = 600.0
+"""For plans of very many images."""
+
+_PROBLEM = "urn:hmret:problem:"
+_ERRORS: Mapping[str, type[HmretError]] = {
+    "image-not-found": ImageNotFoundError,
+    "invalid-reference": InvalidReferenceError,
+    "engine-stopped": EngineClosedError,
+}
+
+
+@attrs.frozen
+class Engine:
+    """The engine that runs on a data directory."""
+
+    path: pathlib.Path
+    """Of its control socket."""
+    process: int
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, object] | None = None,
+        parameters: Mapping[str, str] | None = None,
+        seconds: float | None = _SECONDS,
+    ) -> Any:
+        """Ask for a document; None where the answer has none. It may take so many seconds, None: however long.
+
+        Raises:
+            HmretError: as the engine says, or it does not answer, or its answer makes no sense.
+        """
+        with self._client(seconds) as client:
+            response = client.request(method, path, json=body, params=parameters)
+            return self._document(response.status_code, response.content)
+
+    def plan(self, at: str | None) -> Any:
+        """Ask for a plan."""
+        parameters = {} if at is None else {"at": at}
+        return self.ask("GET", "/v1/plan", parameters=parameters, seconds=_PATIENT_SECONDS)
+
+    def explain(self, image: str) -> Any:
+        """Ask for the verdict on one image."""
+        return self.ask("GET", f"/v1/images/{quote(image, safe='')}", seconds=_PATIENT_SECONDS)
+
+    def events(self, *, follow: bool) -> Iterator[Any]:
+        """Give the events that the engine still knows and, to follow, those to come, until it stops."""
+        parameters = {"after": "0", "follow": "true" if follow else "false"}
+        with self._client(None) as client, client.stream("GET", "/v1/events", params=parameters) as response:
+            if response.status_code != _OK:
+                self._document(response.status_code, response.read())
+            for line in response.iter_lines():
+                if line.startswith("data: "):
+                    yield self.read(json.loads, line.removeprefix("data: "))
+
+    def read(self, reading: Callable[[Any], T], document: Any) -> T:
+        """Read a document.
+
+        Raises:
+            HmretError: it makes no sense.
+        """
+        try:
+            return reading(document)
+        except (KeyError, TypeError, ValueError) as error:
+            raise HmretError(
+                f"{self.path}: the engine's answer makes no sense, is it another version? "
+                f"{type(error).__name__}: {error}"
+            ) from None
+
+    def _document(self, status: int, content: bytes) -> Any:
+        document = self.read(json.loads, content) if content else None
+        if status < _FAILED:
+            return document
+        kind, detail = self.read(lambda problem: (problem["type"], problem["detail"]), document)
+        raise _ERRORS.get(kind.removeprefix(_PROBLEM), HmretError)(detail)
+
+    @contextmanager
+    def _client(self, seconds: float | None) -> "Iterator[httpx2.Client]":
+        import httpx2  # noqa: PLC0415 - where no engine runs nobody waits for it
+
+        timeout = httpx2.Timeout(_CONNECT_SECONDS, read=seconds)
+        try:
+            with (
+                connectable(self.path) as address,
+                httpx2.Client(
+                    base_url="http://hmret", transport=httpx2.HTTPTransport(uds=address), timeout=timeout
+                ) as client,
+            ):
+                yield client
+        except httpx2.TimeoutException:
+            raise HmretError(f"{self.path}: the engine does not answer (process {self.process})") from None
+        except httpx2.HTTPError as error:
+            raise HmretError(f"{self.path}: the engine has broken off: {error}") from None
+
+
+_OK = 200
+_FAILED = 400
+
+
+def find_engine(config: RetentionConfig) -> Engine | None:
+    """Find the engine that runs on a data directory; None: none does.
+
+    Raises:
+        HmretError: its socket may not be opened, or nobody takes calls there.
+    """
+    places = [control_socket_path(config, os.environ), own_path(config)]
+    for place in dict.fromkeys(pathlib.Path(place).absolute() for place in places):
+        try:
+            return Engine(place, _probe(place))
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            # Never there, or left by an engine that has died.
+            continue
+        except PermissionError:
+            raise HmretError(
+                f"{place}: you may not open the control socket; ask as the user that the engine runs as"
+            ) from None
+        except TimeoutError:
+            raise HmretError(f"{place}: the engine does not answer") from None
+        except OSError as error:
+            raise HmretError(f"{place}: {error.strerror or error}") from None
+    return None
+
+
+def need_engine(config: RetentionConfig) -> Engine:
+    """Find the engine that runs on a data directory.
+
+    Raises:
+        HmretError: none does, or it cannot be asked.
+    """
+    engine = find_engine(config)
+    if engine is None:
+        raise HmretError(f"no engine runs on {config.data_dir}; hmret run starts one")
+    return engine
+
+
+def say_who_answers(engine: Engine) -> None:
+    """Say on standard error that the running engine is asked."""
+    print(
+        f"hmret: the running engine answers (process {engine.process}, {printable(engine.path)})",
+        file=sys.stderr,
+    )
+
+
+def _probe(path: pathlib.Path) -> int:
+    """Connect once; returns the number of the process that listens."""
+    with connectable(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_CONNECT_SECONDS)
+        probe.connect(address)
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    process: int = struct.unpack("3i", credentials)[0]
+    return process

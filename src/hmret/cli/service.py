@@ -1,0 +1,203 @@
+"""The engine as a service: opened, served, told of its signals, and stopped in order."""
+
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import attrs
+
+from hmret.api.app import make_app
+from hmret.api.control_socket import bound_socket, control_socket_path, listening_socket
+from hmret.api.hosts import own_names
+from hmret.api.server import Server
+from hmret.cli.logs import log_warnings
+from hmret.cli.systemd import Notifier
+from hmret.disk.settings import Settings
+from hmret.engine.log import log_event
+from hmret.engine.opening import open_engine
+from hmret.engine.retention import Retention
+from hmret.engine.surroundings import Surroundings
+from hmret.model.config import RetentionConfig
+from hmret.model.errors import ConfigError
+from hmret.model.report import SweepReport
+
+__all__ = ["Service"]
+
+# What is laid down when the service starts.
+_FIXED = ("data_dir", "control_socket", "metrics_listen")
+
+
+@attrs.define(eq=False)
+class Service:
+    """One engine that runs until it is told to stop."""
+
+    settings: Settings
+    load: Callable[[], Settings]
+    """Reads the settings anew."""
+    notifier: Notifier = attrs.field(factory=lambda: Notifier.of(os.environ))
+    _retention: Retention | None = None
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT; SIGHUP reads the settings anew.
+
+        Raises:
+            ConfigError: a socket cannot be made; nothing has been swept then.
+            DataDirLockedError: another engine has the data directory.
+        """
+        async with anyio.create_task_group() as tasks:
+            with anyio.CancelScope() as running:
+                await tasks.start(self._obey, running)
+                await self._serve(tasks)
+            tasks.cancel_scope.cancel()
+        log_event(logging.INFO, "engine_stopped")
+
+    async def _serve(self, tasks: anyio.abc.TaskGroup) -> None:
+        config = self.settings.config
+        async with _serving() as servers, open_engine(config, Surroundings(), scheduled=False) as retention:
+            with ExitStack() as stack:
+                apps = [(make_app(retention), stack.enter_context(bound_socket(config, os.environ)))]
+                if config.metrics_listen:
+                    names = own_names(config.metrics_listen)
+                    listening = stack.enter_context(listening_socket(config.metrics_listen))
+                    apps.append((make_app(retention, read_only=True, host_names=names), listening))
+                try:
+                    for app, listening in apps:
+                        await servers.start(Server(app, listening))
+                    self._begin(retention, tasks)
+                    await anyio.sleep_forever()
+                finally:
+                    self._retention = None
+                    # Nobody new comes in; those who wait are answered by the engine as it ends.
+                    servers.stop()
+
+    def _begin(self, retention: Retention, tasks: anyio.abc.TaskGroup) -> None:
+        self._retention = retention
+        config = retention.config
+        socket_path = control_socket_path(config, os.environ)
+        log_event(
+            logging.INFO,
+            "engine_started",
+            data_dir=config.data_dir,
+            control_socket=socket_path,
+            metrics_listen=config.metrics_listen or "off",
+        )
+        log_warnings(self.settings)
+        tasks.start_soon(self._tell_status, retention)
+        tasks.start_soon(self._feed_watchdog, retention)
+        self.notifier.ready(_status_of(None, config))
+        retention.begin_sweeps()
+
+    async def _obey(self, running: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Do what the signals say."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            task_status.started()
+            async for number in received:
+                if number is signal.SIGHUP:
+                    await self._reload()
+                    continue
+                log_event(logging.INFO, "engine_stopping", reason=number.name)
+                self.notifier.stopping()
+                running.cancel()
+
+    async def _reload(self) -> None:
+        """Read the settings anew, and go by them; bad ones are refused, and the old ones stay."""
+        retention = self._retention
+        if retention is None:
+            log_event(
+                logging.WARNING, "settings_not_reloaded", detail="the engine is not running yet, or stops"
+            )
+            return
+        self.notifier.reloading()
+        try:
+            settings = await anyio.to_thread.run_sync(self.load)
+            fixed = [name for name in _FIXED if _differs(name, settings.config, self.settings.config)]
+            kept = {name: getattr(self.settings.config, name) for name in _FIXED}
+            applied = retention.reconfigure(attrs.evolve(settings.config, **kept))
+        except ConfigError as error:
+            log_event(logging.ERROR, "settings_refused", detail=str(error))
+            self.notifier.ready(f"settings refused: {error}")
+            return
+        for name in fixed:
+            key = name if name == "data_dir" else f"hmret.{name}"
+            log_event(
+                logging.WARNING,
+                "setting_not_changed",
+                setting=key,
+                detail="it needs a restart; the old value stays",
+            )
+        self.settings = attrs.evolve(settings, config=retention.config)
+        when = "now" if applied else "after the sweep under way"
+        log_event(logging.INFO, "settings_reloaded", config_file=settings.config_file or "none", applied=when)
+        log_warnings(settings)
+        self.notifier.ready(_status_of(retention.statistics().last_report, retention.config))
+
+    async def _tell_status(self, retention: Retention) -> None:
+        """Keep systemd's line of status up to date."""
+        with retention.listen() as listener:
+            async for batch in listener:
+                if any(event.name == "sweep" for event in batch):
+                    self.notifier.status(_status_of(retention.statistics().last_report, retention.config))
+
+    async def _feed_watchdog(self, retention: Retention) -> None:
+        """Give signs of life for as long as the engine answers."""
+        if self.notifier.watchdog_seconds is None:
+            return
+        while True:
+            await retention.wait_answer()
+            self.notifier.alive()
+            await anyio.sleep(self.notifier.watchdog_seconds / 3)
+
+
+@attrs.define(eq=False)
+class _Servers:
+    """What serves; it outlives the engine, so that everybody hears an answer."""
+
+    _tasks: anyio.abc.TaskGroup
+    _servers: list[Server] = attrs.field(factory=list)
+
+    async def start(self, server: Server) -> None:
+        self._servers.append(server)
+        await self._tasks.start(_run_shielded, server)
+
+    def stop(self) -> None:
+        for server in self._servers:
+            server.stop()
+
+
+@asynccontextmanager
+async def _serving() -> AsyncIterator[_Servers]:
+    async with anyio.create_task_group() as tasks:
+        servers = _Servers(tasks)
+        try:
+            yield servers
+        finally:
+            servers.stop()
+
+
+async def _run_shielded(server: Server, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+    # Whoever stops the service stops the engine; the answers under way have their moment after that.
+    with anyio.CancelScope(shield=True):
+        await server.run(task_status=task_status)
+
+
+def _differs(name: str, one: RetentionConfig, other: RetentionConfig) -> bool:
+    return bool(getattr(one, name) != getattr(other, name))
+
+
+def _status_of(report: SweepReport | None, config: RetentionConfig) -> str:
+    if not config.active:
+        return "disabled: nothing is swept"
+    if report is None:
+        return "the first sweep runs"
+    words = (
+        f"last sweep: {report.status.value}, {report.ready_images} images, {report.deleted_images} deleted"
+    )
+    for suspension in report.suspended[:1]:
+        told = ": ".join(filter(None, (suspension.cause.value, suspension.path, suspension.detail)))
+        words = f"deletion is suspended: {told}"
+    return words

@@ -1,0 +1,63 @@
+"""`status`: how the running engine is."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from hmret.api.readings import read_suspensions
+from hmret.cli.client import need_engine
+from hmret.cli.options import DEFAULTS, Common
+from hmret.cli.output import printable, write_json, write_result
+from hmret.cli.tables import format_size, format_suspension, format_table
+from hmret.model.durations import format_duration
+from hmret.model.times import SECOND
+
+__all__ = ["status"]
+
+
+def status(*, common: Common = DEFAULTS) -> int:
+    """Tell how the running engine is."""
+    engine = need_engine(common.settings().config)
+    document = engine.ask("GET", "/v1/status")
+    suspended = engine.read(lambda told: read_suspensions(told["suspended"]), document)
+    if common.json:
+        write_json(document)
+    else:
+        facts = engine.read(_facts, document)
+        words = [format_table(facts).rstrip("\n"), *map(format_suspension, suspended)]
+        write_result("\n".join(words))
+    return 1 if suspended else 0
+
+
+def _facts(document: Any) -> list[list[str]]:
+    totals, last = document["totals"], document["last_sweep"]
+    return [
+        ["engine", f"{document['version']}, process {document['process']}, {document['backend']}"],
+        ["up for", _seconds(document["uptime_seconds"])],
+        ["data directory", printable(document["data_dir"])],
+        ["retention", "enabled" if document["enabled"] else "disabled: nothing is swept"],
+        ["sweeping", f"yes, {document['images_seen']} images seen" if document["sweeping"] else "no"],
+        ["last sweep", "none yet" if last is None else ", ".join(_sum_up(last))],
+        ["sweeps", str(totals["sweeps"])],
+        ["deleted images", f"{totals['deleted_images']}, {format_size(totals['deleted_bytes'])}"],
+        ["failed deletions", str(totals["failed_deletes"])],
+        [
+            "trash",
+            "not readable" if document["trash_bytes"] is None else format_size(document["trash_bytes"]),
+        ],
+        ["leases", str(document["granted_leases"])],
+        [
+            "file leases",
+            {True: "offered", False: "not offered", None: "not tried yet"}[document["leases_offered"]],
+        ],
+    ]
+
+
+def _sum_up(last: Any) -> Iterator[str]:
+    yield f"{last['status']} at {last['started_at']}"
+    yield f"took {_seconds(last['duration_seconds'])}"
+    yield f"{last['ready_images']} images"
+    yield f"{last['deleted_images']} deleted"
+
+
+def _seconds(seconds: float) -> str:
+    return format_duration(round(seconds * 1000) * (SECOND // 1000))

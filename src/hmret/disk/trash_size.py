@@ -1,0 +1,40 @@
+"""How much waits in the trash."""
+
+import os
+from contextlib import suppress
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import open_folder, opened, step_into
+from hmret.disk.image_scan import BLOCK
+from hmret.disk.layout import OWN, TRASH
+
+__all__ = ["trash_bytes"]
+
+
+def trash_bytes(filesystem: Filesystem, data_dir: str) -> int:
+    """Add up the blocks of what lies in the trash; what goes meanwhile counts or not.
+
+    Raises:
+        OSError: the trash is there and cannot be read.
+    """
+    with opened(filesystem, filesystem.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)) as data_fd:
+        try:
+            trash_fd = step_into(filesystem, data_fd, f"{OWN}/{TRASH}")
+        except FileNotFoundError:
+            return 0
+        with opened(filesystem, trash_fd):
+            return _size(filesystem, trash_fd)
+
+
+def _size(filesystem: Filesystem, folder_fd: int) -> int:
+    with filesystem.scandir(folder_fd) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    total = 0
+    for name, is_folder in found:
+        with suppress(FileNotFoundError):
+            if is_folder:
+                with opened(filesystem, open_folder(filesystem, name, folder_fd)) as fd:
+                    total += _size(filesystem, fd)
+            else:
+                total += filesystem.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_blocks * BLOCK
+    return total

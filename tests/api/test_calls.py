@@ -1,0 +1,409 @@
+"""Each call of the control API, on an engine over a disk in memory."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import httpx2
+import pytest
+from starlette.applications import Starlette
+
+from api.serving import ALPINE, asking, told_problem
+from builders import (
+    DATA,
+    START,
+    START_NS,
+    FakeClock,
+    GatedThreads,
+    has_image,
+    make_config,
+    make_guest,
+    make_image,
+    make_state,
+    settle,
+    state_of,
+)
+from hmret import asgi
+from hmret.api import app as api_app
+from hmret.engine.surroundings import Surroundings
+from hmret.model.times import format_time, timedelta_nanoseconds
+from memory_filesystem import MemoryFilesystem
+
+DUE_NS = START_NS - timedelta_nanoseconds(timedelta(days=31))
+
+
+async def test_mark_used_clears_the_timer_and_says_so(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    key = make_image(filesystem, ALPINE, "a", tags=("3.20",))
+    make_state(filesystem, key, DUE_NS)
+    async with asking(surroundings, make_config(filesystem)) as api:
+        used = await api.post("/v1/mark-used", {"image": "alpine:3.20"})
+        assert used == {"repository": ALPINE, "digest": key[1], "cleared": True}
+        again = await api.post("/v1/mark-used", {"image": "alpine", "digest": key[1]})
+        assert again == {"repository": ALPINE, "digest": key[1], "cleared": False}
+    assert state_of(filesystem, key) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({"image": "alpine:gone"}, 404, "image-not-found"),
+        ({"image": "alpine:pulling"}, 404, "image-not-found"),
+        ({"image": "no reference"}, 422, "invalid-reference"),
+        ({"image": "alpine", "digest": "12"}, 422, "invalid-reference"),
+        ({"image": ""}, 422, "invalid-reference"),
+        ({}, 422, "invalid-body"),
+        ({"image": 7}, 422, "invalid-body"),
+        ({"image": "alpine", "tag": "latest"}, 422, "invalid-body"),
+        ([], 422, "invalid-body"),
+    ],
+)
+async def test_what_cannot_be_marked_used_is_a_problem(
+    surroundings: Surroundings, filesystem: MemoryFilesystem, body: object, status: int, kind: str
+) -> None:
+    make_image(filesystem, ALPINE, "a", tags=("pulling",), status="pulling")
+    async with asking(surroundings, make_config(filesystem)) as api:
+        told_problem(await api.client.post("/v1/mark-used", json=body), status, kind)
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "status", "kind"),
+    [
+        (b'{"image": "alp', "application/json", 400, "invalid-json"),
+        (b"\xff", "application/json", 400, "invalid-json"),
+        (b"[" * 5000, "application/json", 422, "invalid-body"),
+        (b'{"image": "\\ud800"}', "application/json", 400, "invalid-json"),
+        (b'{"image": "alpine"}', "text/plain", 415, "not-json"),
+        (b'{"image": "alpine"}', "", 415, "not-json"),
+        (b'{"image": "' + b"a" * 65536 + b'"}', "application/json", 413, "body-too-large"),
+    ],
+)
+async def test_a_body_that_is_none_is_a_problem(
+    surroundings: Surroundings,
+    filesystem: MemoryFilesystem,
+    content: bytes,
+    media_type: str,
+    status: int,
+    kind: str,
+) -> None:
+    headers = {"content-type": media_type} if media_type else {}
+    async with asking(surroundings, make_config(filesystem)) as api:
+        response = await api.client.post("/v1/mark-used", content=content, headers=headers)
+        told_problem(response, status, kind)
+
+
+async def test_a_disk_that_fails_is_a_problem(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    key = make_image(filesystem, ALPINE, "a")
+    filesystem.make_folder(f"{DATA}/system/image-retention/{ALPINE}/{key[1][7:]}.json/in the way")
+    async with asking(surroundings, make_config(filesystem)) as api:
+        response = await api.client.post("/v1/mark-used", json={"image": "alpine"})
+        assert "image-retention" in told_problem(response, 500, "disk")
+
+
+async def test_a_lease_is_granted_listed_renewed_and_ended(
+    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+) -> None:
+    key = make_image(filesystem, ALPINE, "a")
+    body = {"image": "alpine", "ttl": "10m", "owner": "vm-1", "reason": "create"}
+    async with asking(surroundings, make_config(filesystem)) as api:
+        response = await api.client.post("/v1/leases", json=body)
+        assert response.status_code == 201
+        lease = response.json()
+        place = response.headers["location"]
+        assert place == f"/v1/leases/{lease['id']}"
+        assert lease == {
+            "id": lease["id"],
+            "repository": key[0],
+            "digest": key[1],
+            "owner": "vm-1",
+            "reason": "create",
+            "expires_at": format_time(START_NS + timedelta_nanoseconds(timedelta(minutes=10))),
+        }
+        assert await api.get("/v1/leases") == {"leases": [lease]}
+        assert await api.get(place) == lease
+        explained = await api.get("/v1/images/alpine")
+        assert (explained["reason"], explained["blockers"][0]) == ("leased", "leased")
+        clock.advance(timedelta(minutes=5))
+        renewed = (await api.client.put(place, json={"ttl": 3600})).json()
+        assert renewed["expires_at"] == format_time(
+            clock.now_ns() + timedelta_nanoseconds(timedelta(hours=1))
+        )
+        ended = await api.client.delete(place)
+        assert (ended.status_code, ended.content) == (204, b"")
+        assert await api.get("/v1/leases") == {"leases": []}
+        told_problem(await api.client.get(place), 404, "lease-not-found")
+        told_problem(await api.client.delete(place), 404, "lease-not-found")
+        told_problem(await api.client.put(place, json={"ttl": 1}), 404, "lease-not-found")
+
+
+@pytest.mark.parametrize(
+    "ttl", [0, -1, "0s", "-1m", "soon", "1d", "", 1e300, -1e308, True, None, [1], 9_300_000_000, "2562048h"]
+)
+async def test_a_lease_needs_a_time_to_live(
+    surroundings: Surroundings, filesystem: MemoryFilesystem, ttl: object
+) -> None:
+    make_image(filesystem, ALPINE, "a")
+    async with asking(surroundings, make_config(filesystem)) as api:
+        response = await api.client.post("/v1/leases", json={"image": "alpine", "ttl": ttl})
+        assert "ttl" in told_problem(
+            response,
+            422,
+            "invalid-parameter" if isinstance(ttl, str | float | int) and ttl is not True else "invalid-body",
+        )
+        assert await api.get("/v1/leases") == {"leases": []}
+
+
+async def test_the_smallest_time_to_live_is_not_nothing(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    make_image(filesystem, ALPINE, "a")
+    async with asking(surroundings, make_config(filesystem)) as api:
+        lease = await api.post("/v1/leases", {"image": "alpine", "ttl": "1ns"}, 201)
+        assert lease["expires_at"] == format_time(START_NS + 1000)
+
+
+async def test_a_sweep_is_waited_for_and_its_report_is_the_document_of_sweep(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    key = make_image(filesystem, ALPINE, "a", tags=("3.20",))
+    make_state(filesystem, key, DUE_NS)
+    async with asking(surroundings, make_config(filesystem)) as api:
+        report = await api.post("/v1/sweeps", {})
+        assert (report["status"], report["deleted_images"]) == ("success", 1)
+        assert report["deleted"][0]["repository"] == ALPINE
+        assert not has_image(filesystem, key)
+        status = await api.get("/v1/status")
+        assert status["last_sweep"] == report
+        assert status["totals"]["deleted_images"] == 1
+        # What went with that sweep is no image of the cache any more.
+        assert await api.get("/v1/images") == {
+            "at": report["started_at"],
+            "total": 0,
+            "matched": 0,
+            "images": [],
+            "next": None,
+        }
+
+
+async def test_a_plan_is_for_now_or_for_another_time(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    key = make_image(filesystem, ALPINE, "a")
+    make_state(filesystem, key, START_NS)
+    async with asking(surroundings, make_config(filesystem)) as api:
+        now = await api.get("/v1/plan")
+        assert now["images"][0]["reason"] == "retention_window"
+        at = (START + timedelta(days=30)).isoformat()
+        later = await api.get("/v1/plan", at=at)
+        assert (later["images"][0]["action"], later["summary"]["delete"]) == ("delete", 1)
+        # A plus sign that a client forgot to escape.
+        response = await api.client.get(f"/v1/plan?at={at}")
+        assert response.json() == later
+        told_problem(await api.client.get("/v1/plan", params={"at": "tomorrow"}), 422, "invalid-parameter")
+        assert has_image(filesystem, key)
+
+
+async def test_a_plan_of_many_images_is_one_document(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    for number in range(1203):
+        make_image(filesystem, f"ghcr.io/many/{number:04}", "a", tags=())
+    async with asking(surroundings, make_config(filesystem)) as api:
+        plan = await api.get("/v1/plan")
+    names = [image["repository"] for image in plan["images"]]
+    assert names == [f"ghcr.io/many/{number:04}" for number in range(1203)]
+
+
+async def test_an_image_is_explained_by_whatever_names_it(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    key = make_image(filesystem, "ghcr.io/kernel/x", "a", tags=("v1",))
+    make_guest(filesystem, "vm-1", "ghcr.io/kernel/x:v1")
+    async with asking(surroundings, make_config(filesystem)) as api:
+        for name in ("ghcr.io%2Fkernel%2Fx%3Av1", "ghcr.io/kernel/x:v1", f"ghcr.io/kernel/x@{key[1]}"):
+            explained = await api.get(f"/v1/images/{name}")
+            assert (explained["reason"], explained["referenced_by"]) == ("referenced", ["instance/vm-1"])
+        told_problem(await api.client.get("/v1/images/ghcr.io/kernel/x:v2"), 404, "image-not-found")
+        told_problem(await api.client.get("/v1/images/UPPER"), 422, "invalid-reference")
+
+
+async def test_a_name_that_is_no_utf_8_does_not_break_an_answer(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    filesystem.write_file(f"{DATA}/guests/torn-\udcff/metadata.json", b"{")
+    make_image(filesystem, ALPINE, "a")
+    async with asking(surroundings, make_config(filesystem)) as api:
+        plan = json.loads((await api.client.get("/v1/plan")).content)
+        assert "torn-\udcff" in plan["suspended"][0]["path"]
+        await api.post("/v1/sweeps", {})
+        status = json.loads((await api.client.get("/v1/status")).content)
+        (suspended,) = status["suspended"]
+        assert "torn-\udcff" in suspended["path"]
+        assert "unreadable_references: ignore" in suspended["detail"]
+
+
+async def test_the_status_tells_the_engine(
+    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock, anyio_backend_name: str
+) -> None:
+    filesystem.write_file(f"{DATA}/system/hmret/trash/x/rootfs.ext4", bytes(10_000))
+    async with asking(surroundings, make_config(filesystem)) as api:
+        clock.advance(timedelta(seconds=90))
+        filesystem.write_file(f"{DATA}/system/hmret/trash/x/rootfs.ext4", bytes(10_000))
+        status = await api.get("/v1/status")
+    assert status["backend"] == anyio_backend_name
+    assert (status["data_dir"], status["enabled"], status["sweeping"]) == (DATA, True, False)
+    assert status["uptime_seconds"] == 90
+    assert status["trash_bytes"] >= 10_000
+    assert status["last_sweep"] is None
+    assert set(status["waiting"]) >= {"sweeps", "locks", "scanner", "deleter"}
+
+
+async def test_it_is_healthy_and_ready_until_the_engine_stops(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    async with asking(surroundings, make_config(filesystem)) as api:
+        assert await api.get("/healthz") == {"status": "ok"}
+        assert await api.get("/readyz") == {"status": "ok"}
+        app = api.app
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://x") as client:
+        for path in ("/healthz", "/readyz", "/v1/plan"):
+            assert "stopped" in told_problem(await client.get(path), 503, "engine-stopped")
+        assert "stopped" in told_problem(await client.post("/v1/sweeps"), 503, "engine-stopped")
+
+
+async def test_what_is_not_there_is_a_problem(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    async with asking(surroundings, make_config(filesystem)) as api:
+        told_problem(await api.client.get("/v2"), 404, "")
+        response = await api.client.patch("/v1/leases")
+        told_problem(response, 405, "")
+        assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
+
+
+async def test_what_nobody_foresaw_is_a_problem_and_logged(
+    surroundings: Surroundings,
+    filesystem: MemoryFilesystem,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(api_app, "render_metrics", fail)
+    async with asking(surroundings, make_config(filesystem)) as api:
+        told_problem(await api.client.get("/metrics"), 500, "internal")
+    assert "request_failed GET /metrics" in caplog.text
+
+
+async def test_metrics_are_what_prometheus_reads(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    async with asking(surroundings, make_config(filesystem)) as api:
+        response = await api.client.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain")
+    assert "# TYPE hmret_" in response.text
+
+
+async def test_to_be_read_only_leaves_out_what_changes_anything(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    make_image(filesystem, ALPINE, "a")
+    async with asking(surroundings, make_config(filesystem), read_only=True) as api:
+        for path in ("/v1/status", "/v1/images", "/v1/plan", "/v1/images/alpine", "/metrics", "/healthz"):
+            assert (await api.client.get(path)).status_code == 200
+        for path in ("/v1/mark-used", "/v1/sweeps", "/v1/leases"):
+            told_problem(await api.client.post(path, json={"image": "alpine", "ttl": 1}), 404, "")
+        told_problem(await api.client.put("/v1/leases/x", json={"ttl": 1}), 404, "")
+        told_problem(await api.client.delete("/v1/leases/x"), 404, "")
+        for method in ("POST", "PUT", "DELETE", "PATCH"):
+            told_problem(await api.client.request(method, "/v1/status"), 405, "")
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("127.0.0.1:9400", True),
+        ("10.0.0.7", True),
+        ("[::1]:9400", True),
+        ("localhost:9400", True),
+        ("LOCALHOST", True),
+        ("box:9400", True),
+        ("box.:9400", True),
+        ("evil.example:9400", False),
+        ("box.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("", False),
+    ],
+)
+async def test_only_what_is_addressed_to_us_is_answered(
+    surroundings: Surroundings, filesystem: MemoryFilesystem, host: str, ours: bool
+) -> None:
+    names = frozenset(("localhost", "box"))
+    async with asking(surroundings, make_config(filesystem), host_names=names) as api:
+        response = await api.client.get("/v1/status", headers={"host": host})
+        if ours:
+            assert response.status_code == 200
+        else:
+            told_problem(response, 421, "unknown-host")
+        # A scraper has its own name for us, and learns no names from this.
+        assert (await api.client.get("/metrics", headers={"host": host})).status_code == 200
+
+
+async def test_plans_are_made_a_few_at_a_time(
+    surroundings: Surroundings, filesystem: MemoryFilesystem, threads: GatedThreads
+) -> None:
+    make_image(filesystem, ALPINE, "a")
+    gates = [threads.hold("plan") for _ in range(2)]
+    answers: list[int] = []
+
+    async with asking(surroundings, make_config(filesystem)) as api:
+
+        async def ask() -> None:
+            answers.append((await api.client.get("/v1/plan")).status_code)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(19):
+                tasks.start_soon(ask)
+            for gate in gates:
+                await gate.arrived.wait()
+            await settle()
+            # Two are made, sixteen wait; to one that is too much.
+            assert answers == [503]
+            for gate in gates:
+                gate.opened.set()
+    assert sorted(answers) == [200] * 18 + [503]
+
+
+async def test_it_can_be_mounted_in_a_server_of_somebody_else(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    make_image(filesystem, ALPINE, "a")
+    async with asking(surroundings, make_config(filesystem)) as api:
+        server = Starlette()
+        server.mount("/retention", asgi.make_app(api.retention))
+        transport = httpx2.ASGITransport(app=server)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://embedder") as client:
+            response = await client.post("/retention/v1/leases", json={"image": "alpine", "ttl": 60})
+            assert response.status_code == 201
+            again = await client.get(response.headers["location"])
+            assert again.json() == response.json()
+            told_problem(await client.get("/retention/v1/none"), 404, "")
+
+
+async def test_the_page_is_served_where_there_is_one(
+    surroundings: Surroundings, filesystem: MemoryFilesystem, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("hmret.api.app.resources.files", lambda _: tmp_path)
+    async with asking(surroundings, make_config(filesystem)) as api:
+        told_problem(await api.client.get("/"), 404, "no-page")
+        (tmp_path / "page.html").write_text("<!doctype html><title>x</title>")
+        response = await api.client.get("/")
+        assert response.headers["content-type"] == "text/html; charset=utf-8"
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert response.text == "<!doctype html><title>x</title>"

@@ -1,0 +1,255 @@
+"""Commands that ask the running engine: the same documents and exit codes as without one."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.caches import Cache
+from cli.services import Service, client_of, running_service
+from hmret.cli import client as client_module
+
+Call = Callable[..., tuple[int, str, str]]
+
+DUE = timedelta(days=31)
+ALPINE = "docker.io/library/alpine"
+
+
+@pytest.fixture
+def service(cache: Cache) -> Iterator[Service]:
+    cache.image(ALPINE, "a", "3.20")
+    cache.image(ALPINE, "b", "pulling", status="pulling")
+    cache.image("ghcr.io/kernel/x", "c", "v1", rootfs=False)
+    cache.guest("vm-1", {"Image": "alpine:3.20"})
+    cache.guest("vm-2", {"Image": "quay.io/gone:1"})
+    with running_service(cache.root, "--enable", "--allow", "*") as service:
+        service.wait_event("sweep_ended")
+        yield service
+
+
+def both(
+    call: Call, cache: Cache, monkeypatch: pytest.MonkeyPatch, *tokens: str
+) -> list[tuple[int, str, str]]:
+    """Call a command that asks the engine, and one that works by itself."""
+    answers = [call(*tokens, "--data-dir", cache.root)]
+    for module in ("plan", "explain"):
+        monkeypatch.setattr(f"hmret.cli.{module}.find_engine", lambda _: None)
+    monkeypatch.setenv("HMRET__ENABLED", "true")
+    monkeypatch.setenv("IMAGES__AUTO_DELETE__ALLOWED", "*")
+    return [*answers, call(*tokens, "--data-dir", cache.root)]
+
+
+def test_the_engine_answers_as_the_command_would_by_itself(
+    service: Service, cache: Cache, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = f"hmret: the running engine answers (process {service.process.pid}, "
+    commands = (
+        ("plan", "--at", "2030-01-01T00:00:00Z"),
+        ("explain", "alpine:3.20"),
+        ("explain", "alpine:pulling"),
+        ("explain", "ghcr.io/kernel/x:v1"),
+    )
+    for command in commands:
+        for flags in ((), ("--json",)):
+            with monkeypatch.context() as patch:
+                (code, output, complaints), alone = both(call, cache, patch, *command, *flags)
+            assert complaints.startswith(told)
+            assert (code, output) == alone[:2]
+            assert alone[2] == ""
+
+
+def test_a_suspension_is_told_with_its_remedy_by_either(
+    service: Service, cache: Cache, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.guest("vm-3", "{")
+    at = ("--at", "2030-01-01T00:00:00Z")
+    for command in (("plan", *at), ("explain", "ghcr.io/kernel/x:v1"), ("explain", "alpine:3.20")):
+        with monkeypatch.context() as patch:
+            (code, output, _), alone = both(call, cache, patch, *command)
+        assert (code, output) == alone[:2]
+        assert "deletion is suspended: unreadable_reference: " in output
+        assert "repair or remove it" in output
+    assert call("sweep", "--data-dir", cache.root)[0] == 1
+    code, output, _ = call("status", "--data-dir", cache.root)
+    assert code == 1
+    assert "repair or remove it" in output
+
+
+def test_a_plan_by_flags_is_ones_own(service: Service, cache: Cache, call: Call) -> None:
+    code, output, complaints = call("plan", "--data-dir", cache.root, "--allow", "quay.io/*", "--json")
+    assert (code, complaints) == (0, "")
+    assert {image["reason"] for image in json.loads(output)["images"]} >= {"referenced", "not_ready"}
+    code, _, complaints = call("sweep", "--data-dir", cache.root, "--enable")
+    assert code == 3
+    assert f"process {service.process.pid}" in complaints
+
+
+def test_a_sweep_is_the_engines_and_its_report_is_told(service: Service, cache: Cache, call: Call) -> None:
+    cache.image("ghcr.io/kernel/y", "d", "v2", unused=DUE)
+    code, output, complaints = call("sweep", "--data-dir", cache.root)
+    assert code == 0
+    assert "success, after " in output
+    assert f"deleted ghcr.io/kernel/y@sha256:{'d' * 64} (v2), 8.0 KiB, unused since " in output
+    assert "the running engine answers" in complaints
+    assert not cache.has("ghcr.io/kernel/y", "d")
+    code, output, _ = call("sweep", "--data-dir", cache.root, "--json")
+    assert (code, json.loads(output)["status"]) == (0, "success")
+    assert service.wait_event("image_deleted")["repository"] == "ghcr.io/kernel/y"
+
+
+def test_an_image_is_marked_used_through_the_engine(service: Service, cache: Cache, call: Call) -> None:
+    digest = cache.image("ghcr.io/kernel/y", "d", "v2", unused=timedelta(days=1))
+    told = call("mark-used", "ghcr.io/kernel/y:v2", "--data-dir", cache.root)
+    assert told[:2] == (0, f"ghcr.io/kernel/y@{digest} cleared\n")
+    told = call("mark-used", "ghcr.io/kernel/y", "--digest", digest, "--data-dir", cache.root)
+    assert told[:2] == (0, f"ghcr.io/kernel/y@{digest} nothing to clear\n")
+    code, _, complaints = call("mark-used", "alpine:pulling", "--data-dir", cache.root)
+    assert (code, complaints.splitlines()[1]) == (1, "hmret: error: alpine:pulling: not ready: pulling")
+    code, _, complaints = call("mark-used", "no reference", "--data-dir", cache.root)
+    assert (code, complaints.splitlines()[1]) == (2, "hmret: error: not an image reference: 'no reference'")
+
+
+def test_an_image_is_leased_and_let_go(service: Service, cache: Cache, call: Call) -> None:
+    assert call("leases", "--data-dir", cache.root) == (0, "no leases\n", "")
+    flags = ["--ttl", "10m", "--owner", "me", "--reason", "look at it"]
+    code, output, complaints = call("lease", "alpine:3.20", *flags, "--data-dir", cache.root)
+    assert (code, complaints) == (0, "")
+    identity, image, until, _ = output.split()
+    assert (image, until) == (f"{ALPINE}@sha256:{'a' * 64}", "until")
+    code, output, _ = call("leases", "--data-dir", cache.root)
+    assert all(word in output for word in (identity, "me", "look at it"))
+    document = json.loads(call("leases", "--data-dir", cache.root, "--json")[1])
+    assert document["leases"][0]["id"] == identity
+    assert call("unlease", identity, "--data-dir", cache.root) == (0, "", "")
+    code, output, complaints = call("unlease", identity, "--data-dir", cache.root)
+    assert (code, output) == (1, "")
+    assert complaints == f"hmret: error: {identity}: no such lease, or it has expired\n"
+    assert call("lease", "alpine:gone", "--data-dir", cache.root)[0] == 1
+    for ttl in ("1d", "0s"):
+        code, _, complaints = call("lease", "alpine:3.20", "--ttl", ttl, "--data-dir", cache.root)
+        assert (code, complaints.startswith("hmret: error: --ttl: ")) == (2, True)
+
+
+def test_the_status_is_told(service: Service, cache: Cache, call: Call) -> None:
+    code, output, complaints = call("status", "--data-dir", cache.root)
+    assert (code, complaints) == (0, "")
+    assert f"process {service.process.pid}, asyncio" in output
+    assert "last sweep" in output
+    document = json.loads(call("status", "--data-dir", cache.root, "--json")[1])
+    assert (document["process"], document["totals"]["sweeps"]) == (service.process.pid, 1)
+
+
+def test_events_are_told_and_followed_until_the_engine_stops(
+    service: Service, cache: Cache, call: Call
+) -> None:
+    code, output, _ = call("events", "--data-dir", cache.root)
+    assert code == 0
+    assert output.splitlines()[-1].split()[1] == "sweep"
+    assert (
+        json.loads(call("events", "--data-dir", cache.root, "--json")[1].splitlines()[-1])["event"] == "sweep"
+    )
+    command = [sys.executable, "-m", "hmret", "events", "--follow", "--json", "--data-dir", str(cache.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as follower:
+        assert follower.stdout is not None
+        assert json.loads(follower.stdout.readline())["event"] in ("mark", "clear", "sweep")
+        cache.image("ghcr.io/kernel/y", "d", unused=DUE)
+        call("sweep", "--data-dir", cache.root)
+        seen = ""
+        while seen != "delete":
+            seen = json.loads(follower.stdout.readline())["event"]
+        service.stop()
+        _, complaints = follower.communicate(timeout=30)
+        assert (follower.returncode, complaints) == (0, "hmret: the engine has stopped\n")
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["lease", "alpine"], ["leases"], ["unlease", "x"], ["events"]]
+)
+def test_without_an_engine_what_needs_one_says_so(cache: Cache, call: Call, command: list[str]) -> None:
+    assert call(*command, "--data-dir", cache.root) == (
+        1,
+        "",
+        f"hmret: error: no engine runs on {cache.root}; hmret run starts one\n",
+    )
+
+
+def test_a_socket_that_one_may_not_open_is_one_line(
+    cache: Cache, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(client_module, "_probe", refuse)
+    for command in ("status", "plan"):
+        code, output, complaints = call(command, "--data-dir", cache.root)
+        assert (code, output, complaints.count("\n")) == (1, "", 1)
+        assert "you may not open the control socket" in complaints
+
+
+def test_an_engine_that_hangs_is_one_line(cache: Cache, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = cache.root / "system/hmret"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(
+        client_module.Engine.ask, "__kwdefaults__", {"body": None, "parameters": None, "seconds": 0.2}
+    )
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "hmret.sock"))
+        listening.listen()
+        code, output, complaints = call("status", "--data-dir", cache.root)
+    assert (code, output) == (1, "")
+    assert complaints == (
+        f"hmret: error: {folder / 'hmret.sock'}: the engine does not answer (process {os.getpid()})\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", "makes no sense"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\noops", "makes no sense"),
+        (b"HTTP/1.1 502 Bad\r\ncontent-length: 4\r\n\r\noops", "makes no sense"),
+        (b"not HTTP at all\r\n\r\n", "has broken off"),
+        (b"", "has broken off"),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_one_line(
+    cache: Cache, call: Call, answer: bytes, complaint: str
+) -> None:
+    folder = cache.root / "system/hmret"
+    folder.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "hmret.sock"))
+        listening.listen()
+
+        def serve() -> None:
+            for _ in range(2):  # the first only sees whether somebody is there
+                connection, _ = listening.accept()
+                with connection:
+                    if connection.recv(65536):
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        code, output, complaints = call("status", "--data-dir", cache.root)
+        thread.join(30)
+    assert (code, output, complaints.count("\n")) == (1, "", 1)
+    assert complaint in complaints
+
+
+def test_odd_names_come_through(service: Service, cache: Cache, call: Call) -> None:
+    odd = os.fsdecode(b"torn-\xff")
+    cache.guest(odd, "{")
+    code, output, _ = call("plan", "--json", "--data-dir", cache.root)
+    document: Any = json.loads(output)
+    assert code == 1
+    assert odd in document["suspended"][0]["path"]
+    with client_of(cache.root / "system/hmret/hmret.sock") as client:
+        assert client.get("/healthz").status_code == 200
