@@ -34,8 +34,7 @@ def logging_to_stderr(log_format: LogFormat, level: LogLevel) -> Iterator[None]:
     """Write what is logged inside the block to standard error; `level` is that of our own events."""
     root, own = logging.getLogger(), logging.getLogger("hmret")
     before = own.level
-    handler = _Lines()
-    handler.setFormatter(_formatter(log_format))
+    handler = _Lines(log_format)
     own.setLevel(_LEVELS[level])
     root.addHandler(handler)
     try:
@@ -52,7 +51,20 @@ def log_warnings(settings: Settings) -> None:
 
 
 class _Lines(logging.Handler):
-    """Writes to whatever standard error is at the moment: a progress bar puts itself in its place."""
+    """Writes to whatever standard error is at the moment: a progress bar puts itself in its place.
+
+    What makes the lines is loaded with the first of them: most commands have nothing to log.
+    """
+
+    def __init__(self, log_format: LogFormat) -> None:
+        super().__init__()
+        self._log_format = log_format
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Make a line of a record."""
+        if self.formatter is None:
+            self.formatter = _formatter(self._log_format)
+        return self.formatter.format(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
