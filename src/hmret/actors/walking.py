@@ -1,5 +1,6 @@
 """Walking through a tree of folders: in threads where little is new, with reader processes where very much is."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -21,8 +22,10 @@ Found = tuple[Sequence[F], Sequence[str]]
 _FOLDERS = 1000
 # Folders that a reader process is asked for at a time.
 _ASKED = 32
-# How much must have been read before it is worth while to start processes, and more is likely to come.
+# How much must have been read, or for how long on a slow disk, before it is worth while to start processes, and more
+# is likely to come.
 _MUCH = 4000
+_LONG_SECONDS = 0.1
 
 
 @attrs.define(eq=False)
@@ -48,7 +51,8 @@ class Walk(Generic[F]):
         """Look through the tree; returns all folders, and whether anything is not what it was."""
         self.cache.begin()
         read = 0
-        while self.cache.waiting and (read < _MUCH or not self.readers.are_offered):
+        began = time.perf_counter()
+        while self.cache.waiting and not (self.readers.are_offered and _is_much(read, began)):
             found, rest = await self.threads.run_alone(self.look, self.cache.take(_FOLDERS))
             read += sum(self.weigh(folder) for folder in found if self.cache.known(folder.path) is not folder)
             self._put(found, rest)
@@ -80,3 +84,7 @@ class Walk(Generic[F]):
         self.tell(sum(map(self.weigh, found)))
         self.cache.put(found)
         self.cache.give_back(rest)
+
+
+def _is_much(read: int, began: float) -> bool:
+    return read >= _MUCH or (read > 0 and time.perf_counter() - began > _LONG_SECONDS)
