@@ -63,6 +63,22 @@ class Plan:
         """The images that go, longest unused first."""
         return tuple(verdict for key in self._due if (verdict := self.verdict(*key)) is not None)
 
+    def timers(self) -> Iterator[tuple[Image, Reason, int | None]]:
+        """List each image with its reason and when it falls due, in nanoseconds since the epoch.
+
+        None: it has no timer, or loses it. One whose timer starts now falls due after the whole window. Costs much
+        less than `verdicts`.
+        """
+        judge = self._judge
+        window_ns = judge.policy.unused_for_ns
+        for name, image, reason in self._decisions:
+            since_ns = None
+            if reason is Reason.NEWLY_UNUSED:
+                since_ns = judge.now_ns
+            elif ACTIONS[reason] is not Action.CLEAR:
+                since_ns = judge.unused_since(name, image.digest)
+            yield image, reason, None if since_ns is None else since_ns + window_ns
+
     @property
     def summary(self) -> Summary:
         """The plan in numbers."""
