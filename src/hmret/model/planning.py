@@ -71,13 +71,15 @@ class Plan:
         """
         judge = self._judge
         window_ns = judge.policy.unused_for_ns
+        started_ns = judge.now_ns + window_ns
         for name, image, reason in self._decisions:
-            since_ns = None
-            if reason is Reason.NEWLY_UNUSED:
-                since_ns = judge.now_ns
-            elif ACTIONS[reason] is not Action.CLEAR:
+            if ACTIONS[reason] is Action.CLEAR:
+                yield image, reason, None
+            elif reason is Reason.NEWLY_UNUSED:
+                yield image, reason, started_ns
+            else:
                 since_ns = judge.unused_since(name, image.digest)
-            yield image, reason, None if since_ns is None else since_ns + window_ns
+                yield image, reason, None if since_ns is None else since_ns + window_ns
 
     @property
     def summary(self) -> Summary:
