@@ -63,7 +63,11 @@ def make_images(number: int, now: datetime, seed: int = 1) -> list[Document]:
 def _image(place: int, chance: random.Random, reason: str, now: datetime) -> Document:
     name = chance.choice(_DISTRIBUTIONS)
     repository = chance.choice(
-        (f"docker.io/library/{name}", f"ghcr.io/kernel/{name}-{place % 37}", f"registry.local:5000/ci/{name}-{place % 211}")
+        (
+            f"docker.io/library/{name}",
+            f"ghcr.io/kernel/{name}-{place % 37}",
+            f"registry.local:5000/ci/{name}-{place % 211}",
+        )
     )
     since = None
     if reason in ("retention_window", "newly_unused"):
@@ -132,12 +136,16 @@ class PretendHost:
 
     def forecast(self) -> Document:
         now = datetime.now(UTC)
-        days = [{"date": (now + timedelta(days=day)).date().isoformat(), "images": 0, "bytes": 0} for day in range(31)]
+        days: list[Document] = [
+            {"date": (now + timedelta(days=day)).date().isoformat(), "images": 0, "bytes": 0}
+            for day in range(31)
+        ]
         within = {"24h": 0, "7d": 0, "30d": 0}
         holdings: dict[str, Document] = {}
         for image in self.images:
             held = holdings.setdefault(
-                image["reason"], {"action": image["action"], "reason": image["reason"], "images": 0, "bytes": 0}
+                image["reason"],
+                {"action": image["action"], "reason": image["reason"], "images": 0, "bytes": 0},
             )
             held["images"] += 1
             held["bytes"] += image["disk_bytes"]
