@@ -200,8 +200,8 @@ class _Calls:
 
     async def forecast(self, _request: Request) -> Response:
         outlook = self._retention.counters.outlook
-        if outlook is None:
-            # No sweep has come that far yet, or none happens: then of the plan whose images are listed.
+        if outlook is None or not self._retention.config.active:
+            # No sweep has come that far yet, or none happens any more: then of the plan whose images are listed.
             page = await self._catalog.page(Query(), 1, None)
             outlook = await self._threads.run(summarize, page.plan)
         return _json(forecast_document(outlook))
