@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from api.pretend_host import HOSTILE, PretendHost, make_images, serving
+from api.serving import served
+from builders import make_guest, make_image
 from hmret.api.page import load_page
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -396,3 +400,35 @@ def test_it_fits_a_small_screen(look_at: Opener, host: PretendHost) -> None:
     page.set_viewport_size({"width": 360, "height": 700})
     page.wait_for_timeout(50)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_it_works_with_the_real_thing(browser: Any, tmp_path: Path, backend: str) -> None:
+    complaints: list[str] = []
+    kept = make_image(tmp_path, "registry.local:5000/ci/app", "c", tags=("1", "2"))
+    make_guest(tmp_path, "vm-1", "registry.local:5000/ci/app:2")
+    with served(tmp_path, backend) as address:
+        page = browser.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address)
+        wait_until(page, lambda: page.locator("#count").inner_text() == "3 images")
+        page.wait_for_selector("#live .dot.on")
+        wait_until(page, lambda: page.locator("#tiles .tile").first.inner_text().endswith("3 images"))
+        page.click("th[data-key=repository] button")
+        wait_until(page, lambda: "registry.local:5000/ci/app" in repositories(page)[-1])
+        assert "instance/vm-1" in page.locator("tr.row").last.inner_text()
+        page.locator(".open-row").last.click()
+        wait_until(page, lambda: "In use" in page.locator("tr.facts").inner_text())
+        assert kept[1] in page.locator("tr.facts").inner_text()
+        # What happens on the host is there without being asked for.
+        path = tmp_path / make_guest(tmp_path, "vm-2", "No Reference")
+        httpx2.post(f"{address}/v1/sweeps", timeout=20).raise_for_status()
+        page.wait_for_selector("#suspended")
+        assert str(path) in page.locator("#suspended").inner_text()
+        path.unlink()
+        httpx2.post(f"{address}/v1/sweeps", timeout=20).raise_for_status()
+        page.wait_for_selector("#suspended", state="detached")
+        wait_until(page, lambda: "deletion is suspended" in page.locator("#log").inner_text())
+        page.close()
+    assert complaints == []

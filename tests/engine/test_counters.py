@@ -210,11 +210,12 @@ async def test_what_the_start_recovers_is_counted(
 async def test_a_trash_that_cannot_be_listed_fails_no_sweep(
     retention: Retention, filesystem: MemoryFilesystem
 ) -> None:
-    filesystem.make_folder(TRASH)
+    make_due(filesystem, "a")
     filesystem.deny(TRASH, errno.EIO, call="scandir")
     report = await retention.sweep()
     filesystem.allow(TRASH)
-    assert report.status is SweepStatus.SUCCESS
+    assert (report.status, report.deleted_images) == (SweepStatus.SUCCESS, 1)
+    assert retention.counters.trash_bytes == 0
 
 
 # Uses, and what is foreseen.

@@ -157,6 +157,7 @@ async def _recover(inspection: Inspection, deleter: Deleter) -> None:
         raise
     await inspection.sweeping.tell_recovery(recovery, inspection.clock.now_ns())
     inspection.sweeping.counters.note_recovered(len(recovery.finished), recovery.freed_bytes)
+    await inspection.sweeping.look_into_trash()
 
 
 @asynccontextmanager

@@ -113,13 +113,18 @@ class Sweeping:
             with anyio.CancelScope(shield=True):
                 await self.journal.append(tally.take_entries())
         self.deleting.backoff.forget_all_but(survey.inventory.holds)
-        with suppress(OSError):
-            self.counters.trash_bytes = await self.measure_trash()
+        if tally.deleted or self.counters.trash_bytes or self.deleting.deleter.has_unfinished:
+            await self.look_into_trash()
         report = tally.report(plan, (self.clock.read().boot_ns - reading.boot_ns) / SECOND)
         if reading.boot_ns >= self._keep_at_ns:
             self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
             await self.overlook.keep()
         return report
+
+    async def look_into_trash(self) -> None:
+        """Take note of how much lies in the trash; where nobody can tell, what was known stays known."""
+        with suppress(OSError):
+            self.counters.trash_bytes = await self.measure_trash()
 
     async def tell_recovery(self, recovery: Recovery, now_ns: int) -> None:
         """Tell what was found in the trash and finished, or put back."""

@@ -8,7 +8,7 @@ import attrs
 
 from hmret.model.images import Image, SharedDisk
 from hmret.model.planning import Plan
-from hmret.model.times import SECOND, datetime_of, nanoseconds_of
+from hmret.model.times import SECOND, nanoseconds_of
 from hmret.model.verdicts import ACTIONS, Action, Reason
 
 __all__ = ["DAYS", "HORIZONS", "Due", "Holding", "Outlook", "summarize"]
@@ -20,6 +20,8 @@ HORIZONS = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelt
 """The spans from the time of the plan over which what falls due is added up, by the name each has in metrics."""
 
 _DAY_NS = 86_400 * SECOND
+_EPOCH = date(1970, 1, 1).toordinal()
+_NOTHING = (0, 0)
 
 
 @attrs.frozen
@@ -165,7 +167,6 @@ def summarize(plan: Plan) -> Outlook:
     account = _Account(now_ns, tuple(nanoseconds_of(plan.at + span) for span in HORIZONS.values()))
     account.add(plan.timers())
     first = now_ns // _DAY_NS
-    days = {day: account.days.get(day, (0, 0)) for day in range(first, first + DAYS)}
     return Outlook(
         at=plan.at,
         holdings={
@@ -176,5 +177,8 @@ def summarize(plan: Plan) -> Outlook:
         tracked=account.tracked,
         overdue=account.overdue,
         within=dict(zip(HORIZONS, account.within, strict=True)),
-        days=tuple(Due(datetime_of(day * _DAY_NS).date(), *due) for day, due in days.items()),
+        days=tuple(
+            Due(date.fromordinal(_EPOCH + day), *account.days.get(day, _NOTHING))
+            for day in range(first, first + DAYS)
+        ),
     )
