@@ -1,6 +1,7 @@
 """What a plan foresees, and what is left of that after deletions."""
 
 from datetime import timedelta
+from itertools import chain
 
 import pytest
 
@@ -153,7 +154,7 @@ def test_the_timers_of_a_plan_are_those_of_its_verdicts() -> None:
     repository = make_repository(make_image(A), make_image(B), make_image(C, status="pulling"), make_image(D))
     states = {(ALPINE, A): DUE_NS - 5, (ALPINE, B): due_in(7), (ALPINE, C): DUE_NS}
     made = plan(make_inventory(repository, states=states), make_policy(), NOW)
-    timers = {image.digest: (reason, due_ns) for image, reason, due_ns in made.timers()}
+    timers = {image.digest: (reason, due_ns) for image, reason, due_ns in chain.from_iterable(made.timers())}
     window_ns = timedelta_nanoseconds(timedelta(days=30))
     for verdict in made.verdicts:
         expected = verdict.expires_at_ns

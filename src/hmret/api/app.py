@@ -203,7 +203,7 @@ class _Calls:
         if outlook is None or not self._retention.config.active:
             # No sweep has come that far yet, or none happens any more: then of the plan whose images are listed.
             page = await self._catalog.page(Query(), 1, None)
-            outlook = await self._threads.run(summarize, page.plan)
+            outlook = await self._threads.run(summarize, page.plan, self._threads.pause)
         return _json(forecast_document(outlook))
 
     async def images(self, request: Request) -> Response:

@@ -130,7 +130,7 @@ class Overlook:
 
     async def foresee(self, plan: Plan) -> Outlook:
         """Make a forecast of a plan, in a thread too."""
-        return await self.threads.run(summarize, plan)
+        return await self.threads.run(summarize, plan, self.threads.pause)
 
     def reference_suspensions(self, unreadable: Sequence[tuple[str, str]]) -> list[Suspension]:
         """Say why unreadable references suspend deletion; nothing where they are to be ignored."""

@@ -63,23 +63,14 @@ class Plan:
         """The images that go, longest unused first."""
         return tuple(verdict for key in self._due if (verdict := self.verdict(*key)) is not None)
 
-    def timers(self) -> Iterator[tuple[Image, Reason, int | None]]:
-        """List each image with its reason and when it falls due, in nanoseconds since the epoch.
+    def timers(self) -> Iterator[Iterator[tuple[Image, Reason, int | None]]]:
+        """List, one repository after the other, each image with its reason and when it falls due, in nanoseconds.
 
         None: it has no timer, or loses it. One whose timer starts now falls due after the whole window. Costs much
         less than `verdicts`.
         """
-        judge = self._judge
-        window_ns = judge.policy.unused_for_ns
-        started_ns = judge.now_ns + window_ns
-        for name, image, reason in self._decisions:
-            if ACTIONS[reason] is Action.CLEAR:
-                yield image, reason, None
-            elif reason is Reason.NEWLY_UNUSED:
-                yield image, reason, started_ns
-            else:
-                since_ns = judge.unused_since(name, image.digest)
-                yield image, reason, None if since_ns is None else since_ns + window_ns
+        for name, part in self._parts.items():
+            yield part.timers(self._at_ns, self._deferred.get(name, frozenset()))
 
     @property
     def summary(self) -> Summary:

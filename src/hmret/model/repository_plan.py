@@ -85,6 +85,19 @@ class RepositoryPlan:
             for image, number in zip(images, self._numbers, strict=True):
                 yield image, _REASONS[number]
 
+    def timers(self, now_ns: int, deferred: AbstractSet[str]) -> Iterator[tuple[Image, Reason, int | None]]:
+        """Tell of each image why it stays or goes, and when it falls due; in no particular order."""
+        window_ns = self.judge.circumstances.policy.unused_for_ns
+        for image, reason in self.decisions:
+            if ACTIONS[reason] is Action.CLEAR:
+                yield image, reason, None
+            elif reason is Reason.NEWLY_UNUSED:
+                yield image, reason, now_ns + window_ns
+            else:
+                since_ns = self.judge.unused_since(image.digest)
+                final = Reason.DEFERRED if image.digest in deferred else reason
+                yield image, final, None if since_ns is None else since_ns + window_ns
+
     def count(self, counts: dict[Reason, int]) -> None:
         """Add up how many images there are for each reason."""
         numbers = self._numbers
