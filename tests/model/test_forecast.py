@@ -1,14 +1,16 @@
 """What a plan foresees, and what is left of that after deletions."""
 
-from datetime import timedelta
-from itertools import chain
+import random
+from collections import Counter
+from datetime import datetime, timedelta
 
 import pytest
 
-from hmret.model.forecast import DAYS, Due, Holding, Outlook, summarize
-from hmret.model.images import Cause, Inventory, SharedDisk, Suspension
+from builders import digest
+from hmret.model.forecast import DAYS, HORIZONS, Due, Holding, Outlook, summarize
+from hmret.model.images import Cause, Inventory, Key, SharedDisk, Suspension
 from hmret.model.planning import plan
-from hmret.model.times import SECOND, timedelta_nanoseconds
+from hmret.model.times import SECOND
 from hmret.model.verdicts import Action, Reason
 from model.inventories import (
     ALPINE,
@@ -150,16 +152,53 @@ def test_what_has_been_deleted_is_no_longer_foreseen() -> None:
     assert outlook.within == {"24h": 1, "7d": 101, "30d": 101}
 
 
-def test_the_timers_of_a_plan_are_those_of_its_verdicts() -> None:
-    repository = make_repository(make_image(A), make_image(B), make_image(C, status="pulling"), make_image(D))
-    states = {(ALPINE, A): DUE_NS - 5, (ALPINE, B): due_in(7), (ALPINE, C): DUE_NS}
-    made = plan(make_inventory(repository, states=states), make_policy(), NOW)
-    timers = {image.digest: (reason, due_ns) for image, reason, due_ns in chain.from_iterable(made.timers())}
-    window_ns = timedelta_nanoseconds(timedelta(days=30))
-    for verdict in made.verdicts:
-        expected = verdict.expires_at_ns
-        if verdict.action is Action.MARK:
-            expected = NOW_NS + window_ns
-        elif verdict.action is Action.CLEAR:
-            expected = None
-        assert timers[verdict.digest] == (verdict.reason, expected)
+def at_random(chance: random.Random) -> Inventory:
+    """Make a cache of a few repositories, of all sorts of images."""
+    digests = [digest(letters) for letters in "0123456789abcdef"]
+    repositories = []
+    states: dict[Key, int | None] = {}
+    shares = chance.random() < 0.3
+    for number in range(chance.randrange(1, 5)):
+        name = f"{ALPINE}-{number}"
+        images = []
+        for one in chance.sample(digests, chance.randrange(1, 12)):
+            shared = SharedDisk(1, chance.randrange(3), 2) if shares and chance.random() < 0.2 else None
+            status = "pulling" if chance.random() < 0.1 else "ready"
+            images.append(
+                make_image(one, disk_bytes=chance.randrange(9999), status=status, shared_disk=shared)
+            )
+            if chance.random() < 0.9:
+                states[name, one] = due_in(chance.randrange(-3 * DAY_NS, 35 * DAY_NS))
+        repositories.append(make_repository(*images, name=name))
+    return make_inventory(*repositories, states=states)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_forecast_agrees_with_the_verdicts_also_where_a_plan_stands(seed: int) -> None:
+    chance = random.Random(seed)
+    inventory = at_random(chance)
+    policy = make_policy(max_deletes=chance.choice((0, 1, 3)))
+    made = None
+    for days in (0, 0, 1, 2, 4):
+        now = NOW + timedelta(days=days, hours=days and chance.randrange(24))
+        made = plan(inventory, policy, now, made)
+        outlook = summarize(made)
+        due: list[tuple[datetime, int]] = []
+        for verdict in made.verdicts:
+            if verdict.action is Action.MARK:
+                due.append((now + timedelta(days=30), verdict.disk_bytes))
+            elif verdict.action is not Action.CLEAR and verdict.expires_at is not None:
+                due.append((max(verdict.expires_at, now), verdict.disk_bytes))
+        reasons = Counter(verdict.reason for verdict in made.verdicts)
+        assert {reason: held.images for (_, reason), held in outlook.holdings.items()} == reasons
+        assert (outlook.tracked, outlook.overdue) == (len(due), sum(moment <= now for moment, _ in due))
+        by_day = Counter(moment.date() for moment, _ in due)
+        assert [one.images for one in outlook.days] == [by_day[one.day] for one in outlook.days]
+        if not any(
+            image.shared_disk for one in inventory.repositories.values() for image in one.images.values()
+        ):
+            for name, span in HORIZONS.items():
+                assert outlook.within[name] == sum(freed for moment, freed in due if moment <= now + span)
+            for one in outlook.days:
+                assert one.disk_bytes == sum(freed for moment, freed in due if moment.date() == one.day)
+            assert outlook.disk_bytes == sum(verdict.disk_bytes for verdict in made.verdicts)
