@@ -40,7 +40,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import hmret
-from hmret.api.app import make_app
+from hmret.asgi import make_app
 
 __all__ = ["Hypervisor", "make_server"]
 
