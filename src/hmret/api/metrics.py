@@ -34,7 +34,7 @@ _HYPEMAN = "hypeman_image_retention"
 def render_metrics(retention: Retention) -> tuple[bytes, str]:
     """Write all metrics of an engine; returns the page and its content type.
 
-    Never blocks: everything is read from counters in memory. Call it on the engine's event loop.
+    Never waits: everything is read from counters in memory. May be called in any thread.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_EngineCollector(retention))

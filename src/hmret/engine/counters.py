@@ -56,7 +56,7 @@ class Histogram:
 
 @attrs.define(eq=False)
 class Counters:
-    """Running counts; written by the engine on its event loop, where anyone may read them; nothing here blocks."""
+    """Running counts; written by the engine on its event loop, read by anyone, in any thread; nothing here blocks."""
 
     sweeps: dict[str, Histogram] = attrs.field(
         factory=lambda: {status: Histogram(_SWEEP_BOUNDS) for status in ("success", "error")}, init=False
