@@ -16,7 +16,7 @@ check: check-fast test
 check-fast: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy src tests benchmarks
+	$(BIN)/mypy src tests benchmarks examples
 	$(BIN)/lint-imports
 
 coverage: $(READY)

@@ -2,7 +2,6 @@
 
 import json
 from datetime import timedelta
-from pathlib import Path
 
 import anyio
 import httpx2
@@ -26,8 +25,9 @@ from builders import (
 )
 from hmret import asgi
 from hmret.api import app as api_app
+from hmret.api.page import load_page
 from hmret.engine.surroundings import Surroundings
-from hmret.model.times import format_time, timedelta_nanoseconds
+from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem
 
 DUE_NS = START_NS - timedelta_nanoseconds(timedelta(days=31))
@@ -396,14 +396,38 @@ async def test_it_can_be_mounted_in_a_server_of_somebody_else(
             told_problem(await client.get("/retention/v1/none"), 404, "")
 
 
-async def test_the_page_is_served_where_there_is_one(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+async def test_the_page_is_served_with_the_policy_that_it_needs(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
 ) -> None:
-    monkeypatch.setattr("hmret.api.app.resources.files", lambda _: tmp_path)
+    page, headers = load_page()
     async with asking(surroundings, make_config(filesystem)) as api:
-        told_problem(await api.client.get("/"), 404, "no-page")
-        (tmp_path / "page.html").write_text("<!doctype html><title>x</title>")
         response = await api.client.get("/")
-        assert response.headers["content-type"] == "text/html; charset=utf-8"
-        assert "default-src 'none'" in response.headers["content-security-policy"]
-        assert response.text == "<!doctype html><title>x</title>"
+        assert response.content == page
+        assert {name: response.headers[name] for name in headers} == headers
+
+
+async def test_a_forecast_is_made_where_nothing_is_swept(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    key = make_image(filesystem, ALPINE, "a")
+    make_state(filesystem, key, START_NS - 40 * 86_400 * SECOND)
+    async with asking(surroundings, make_config(filesystem, enabled=False)) as api:
+        forecast = await api.get("/v1/forecast")
+        assert api.retention.counters.outlook is None
+    assert (forecast["images"], forecast["bytes"]) == (1, 4096)
+    assert len(forecast["days"]) == 31
+    assert forecast["days"][0] == {"date": START.date().isoformat(), "images": 1, "bytes": 4096}
+    assert forecast["within"] == {"24h": 4096, "7d": 4096, "30d": 4096}
+    assert forecast["holdings"] == [{"action": "delete", "reason": "expired", "images": 1, "bytes": 4096}]
+
+
+async def test_a_forecast_is_what_the_last_sweep_has_left(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    make_state(filesystem, make_image(filesystem, ALPINE, "a"), START_NS - 40 * 86_400 * SECOND)
+    make_image(filesystem, ALPINE, "b", tags=("b",))
+    async with asking(surroundings, make_config(filesystem)) as api:
+        await api.retention.sweep()
+        forecast = await api.get("/v1/forecast")
+    assert forecast["images"] == 1
+    assert [(day["images"], day["bytes"]) for day in forecast["days"]] == [(0, 0)] * 30 + [(1, 4096)]

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
-from importlib import metadata, resources
+from importlib import metadata
 
 import anyio
 import attrs
@@ -37,12 +37,15 @@ from hmret.api.documents import (
     sweep_document,
 )
 from hmret.api.engine_documents import lease_document, leases_document, status_document
+from hmret.api.forecast import forecast_document
 from hmret.api.hosts import HostGuard
 from hmret.api.metrics import render_metrics
 from hmret.api.openapi import LARGEST_PAGE, openapi_document
+from hmret.api.page import load_page
 from hmret.api.problems import Problem, problem_of, problem_response
 from hmret.api.streams import EventStream, PlanStream, read_event_id
 from hmret.engine.retention import Retention
+from hmret.model.forecast import summarize
 from hmret.model.planning import Action, Reason
 from hmret.model.times import format_time, nanoseconds_of
 
@@ -57,15 +60,6 @@ _PLANS_WAITING = 16
 
 _DEFAULT_PAGE = 100
 _ANSWER_SECONDS = 5.0
-
-_PAGE = "page.html"
-_PAGE_HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "referrer-policy": "no-referrer",
-}
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -96,6 +90,7 @@ def make_app(
         "/openapi.json": {"GET": calls.openapi},
         "/v1/status": {"GET": calls.status},
         "/v1/plan": {"GET": calls.plan},
+        "/v1/forecast": {"GET": calls.forecast},
         "/v1/images": {"GET": calls.images},
         "/v1/images/{image:path}": {"GET": calls.explain},
         "/v1/events": {"GET": calls.events},
@@ -157,12 +152,8 @@ class _Calls:
     # Looking.
 
     async def page(self, _request: Request) -> Response:
-        file = resources.files("hmret.api") / _PAGE
-        try:
-            content = file.read_bytes()
-        except FileNotFoundError:
-            raise Problem(HTTPStatus.NOT_FOUND, "no-page", "this build has no page") from None
-        return Response(content, headers=_PAGE_HEADERS, media_type="text/html")
+        content, headers = load_page()
+        return Response(content, headers=headers)
 
     async def healthz(self, _request: Request) -> Response:
         try:
@@ -206,6 +197,14 @@ class _Calls:
         async with self._place_to_plan():
             plan = await self._retention.plan(at)
         return PlanStream(plan, self._retention.config, self._threads)
+
+    async def forecast(self, _request: Request) -> Response:
+        outlook = self._retention.counters.outlook
+        if outlook is None or not self._retention.config.active:
+            # No sweep has come that far yet, or none happens any more: then of the plan whose images are listed.
+            page = await self._catalog.page(Query(), 1, None)
+            outlook = await self._threads.run(summarize, page.plan, self._threads.pause)
+        return _json(forecast_document(outlook))
 
     async def images(self, request: Request) -> Response:
         limit = read_count(request, "limit", _DEFAULT_PAGE, LARGEST_PAGE)

@@ -37,6 +37,7 @@ _RUN = 1024
 _FILTERS = 8
 
 T = TypeVar("T")
+_LAST = (1 << 63) - 1
 
 _SortKey = tuple[str | int, str, str]
 
@@ -47,10 +48,10 @@ SORTS: Mapping[str, Callable[[Verdict], str | int]] = {
     "disk_bytes": lambda verdict: verdict.disk_bytes,
     "action": lambda verdict: verdict.action.value,
     "reason": lambda verdict: verdict.reason.value,
-    "unused_since": lambda verdict: -1 if verdict.unused_since_ns is None else verdict.unused_since_ns,
-    "expires_at": lambda verdict: -1 if verdict.expires_at_ns is None else verdict.expires_at_ns,
+    "unused_since": lambda verdict: _LAST if verdict.unused_since_ns is None else verdict.unused_since_ns,
+    "expires_at": lambda verdict: _LAST if verdict.expires_at_ns is None else verdict.expires_at_ns,
 }
-"""What images can be sorted by; those with a time that is not set come first. Then by repository and digest."""
+"""What images can be sorted by; a time that is not set is later than any. Then by repository and digest."""
 
 
 @attrs.frozen

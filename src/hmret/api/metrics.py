@@ -1,16 +1,206 @@
-"""The engine in numbers, as Prometheus reads them."""
+"""The metrics page: the engine's counters in Prometheus' text format.
 
-from prometheus_client import CollectorRegistry, Gauge
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+Five metrics have the names, labels and buckets of hypeman's own controller, so that its dashboards go on working. No
+label ever names a repository or a digest: there may be 100,000 of them.
+"""
 
+import platform
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+import attrs
+from prometheus_client.core import (
+    CollectorRegistry,
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from hmret.engine.counters import Counters, Histogram
 from hmret.engine.retention import Retention
+from hmret.model.forecast import HORIZONS, Holding, Outlook
+from hmret.model.images import Cause
+from hmret.model.times import SECOND
+from hmret.model.verdicts import ACTIONS
 
 __all__ = ["render_metrics"]
 
+_HYPEMAN = "hypeman_image_retention"
+
 
 def render_metrics(retention: Retention) -> tuple[bytes, str]:
-    """Write the numbers of an engine; returns the body and its content type."""
-    registry = CollectorRegistry()
-    statistics = retention.statistics()
-    Gauge("hmret_sweeping", "Whether a sweep runs now.", registry=registry).set(statistics.sweeping)
-    return generate_latest(registry), CONTENT_TYPE_LATEST
+    """Write all metrics of an engine; returns the page and its content type.
+
+    Never waits: everything is read from counters in memory. May be called in any thread.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_EngineCollector(retention))
+    return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+
+@attrs.frozen(eq=False)
+class _EngineCollector(Collector):
+    """Hands the counters of one engine to the client library."""
+
+    retention: Retention
+
+    def collect(self) -> Iterator[Metric]:
+        counters = self.retention.counters
+        yield from _hypemans(counters)
+        yield from _deletions(counters)
+        yield from _outlook(counters.outlook)
+        yield _by_label(
+            GaugeMetricFamily,
+            "hmret_suspended",
+            "Whether deletion is suspended for this cause, as the last sweep found it (0 or 1).",
+            "cause",
+            {cause.value: float(cause in counters.suspended) for cause in Cause},
+        )
+        yield GaugeMetricFamily(
+            "hmret_trash_bytes",
+            "Blocks, in bytes, that had left the cache and were not freed yet when the last sweep had ended.",
+            value=counters.trash_bytes,
+        )
+        yield from _liveness(counters)
+        yield _by_label(
+            GaugeMetricFamily,
+            "hmret_mailbox_messages",
+            "Messages that wait in the mailbox of each actor.",
+            "actor",
+            self.retention.statistics().waiting,
+        )
+        yield _build()
+
+
+def _hypemans(counters: Counters) -> Iterator[Metric]:
+    """Make the metrics that hypeman's own controller has."""
+    yield _by_label(
+        CounterMetricFamily,
+        f"{_HYPEMAN}_sweeps",
+        "Sweeps, by whether they were carried out to their end.",
+        "status",
+        {status: sum(durations.counts) for status, durations in counters.sweeps.items()},
+    )
+    seconds = HistogramMetricFamily(
+        f"{_HYPEMAN}_sweep_duration_seconds", "How long sweeps took.", labels=("status",)
+    )
+    for status, durations in counters.sweeps.items():
+        seconds.add_metric((status,), _buckets(durations), durations.total_seconds)
+    yield seconds
+    yield _by_label(
+        CounterMetricFamily,
+        f"{_HYPEMAN}_deletes",
+        "Deletions tried, by what came of them; not_found: somebody else had deleted the image before.",
+        "status",
+        counters.deletes,
+    )
+    yield CounterMetricFamily(
+        f"{_HYPEMAN}_stale_references",
+        "References to images that are not here, counted anew by each sweep.",
+        value=counters.stale_references,
+    )
+    outlook = counters.outlook
+    if outlook is not None:
+        yield _by_label(
+            GaugeMetricFamily,
+            f"{_HYPEMAN}_pending_images",
+            "Images with a timer, and those of them whose timer has run out.",
+            "state",
+            {"tracked": outlook.tracked, "expired": outlook.overdue},
+        )
+
+
+def _deletions(counters: Counters) -> Iterator[Metric]:
+    yield _by_label(
+        CounterMetricFamily,
+        "hmret_deletes",
+        "Images that left the cache, by why; recovered: an earlier run was cut off while it deleted them.",
+        "reason",
+        counters.deleted,
+    )
+    yield CounterMetricFamily(
+        "hmret_deleted_bytes", "Blocks, in bytes, that deletions have freed.", value=counters.deleted_bytes
+    )
+
+
+def _outlook(outlook: Outlook | None) -> Iterator[Metric]:
+    """Make what the last sweep has left; nothing before the first has looked at the cache."""
+    if outlook is None:
+        return
+    images = GaugeMetricFamily(
+        "hmret_images",
+        "Images in the cache, by what becomes of them and why.",
+        labels=("action", "reason"),
+    )
+    for reason, action in ACTIONS.items():
+        # Reasons that no image has are there with 0, so that their series do not come and go.
+        images.add_metric(
+            (action.value, reason.value), outlook.holdings.get((action, reason), Holding(0, 0)).images
+        )
+    yield images
+    yield _by_label(
+        GaugeMetricFamily,
+        "hmret_reclaimable_bytes",
+        "Blocks, in bytes, that fall due within this time, if nothing is used meanwhile; what is overdue included.",
+        "within",
+        {name: outlook.within[name] for name in HORIZONS},
+    )
+
+
+def _liveness(counters: Counters) -> Iterator[Metric]:
+    last_ns = counters.last_success_ns
+    if last_ns is not None:
+        yield GaugeMetricFamily(
+            "hmret_last_success_timestamp_seconds",
+            "When the last sweep that was carried out to its end has ended, in seconds since the epoch.",
+            value=last_ns / SECOND,
+        )
+    yield HistogramMetricFamily(
+        "hmret_mark_used_seconds",
+        "How long callers of mark_used waited.",
+        buckets=_buckets(counters.mark_used),
+        sum_value=counters.mark_used.total_seconds,
+    )
+
+
+def _build() -> Metric:
+    build = GaugeMetricFamily(
+        "hmret_build_info", "What runs here; always 1.", labels=("version", "python_version")
+    )
+    build.add_metric((_version(), platform.python_version()), 1)
+    return build
+
+
+def _version() -> str:
+    try:
+        return version("hmret")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _by_label(
+    family: type[CounterMetricFamily | GaugeMetricFamily],
+    name: str,
+    documentation: str,
+    label: str,
+    values: Mapping[str, float],
+) -> Metric:
+    """Make a metric with one label."""
+    metric = family(name, documentation, labels=(label,))
+    for value, number in values.items():
+        metric.add_metric((value,), number)
+    return metric
+
+
+def _buckets(durations: Histogram) -> list[tuple[str, float]]:
+    """Add up the buckets as Prometheus has them: each counts what is below its bound."""
+    buckets: list[tuple[str, float]] = []
+    total = 0
+    names = [*(f"{bound:g}" for bound in durations.bounds), "+Inf"]
+    for name, count in zip(names, durations.counts, strict=True):
+        total += count
+        buckets.append((name, total))
+    return buckets

@@ -9,6 +9,7 @@ from importlib import metadata
 
 from hmret.api.catalog import SORTS
 from hmret.api.documents import Document
+from hmret.model.forecast import DAYS, HORIZONS
 from hmret.model.images import Cause
 from hmret.model.planning import Action, Reason
 from hmret.model.report import SweepStatus
@@ -64,7 +65,7 @@ def openapi_document(version: str) -> Document:
 
 def _reads() -> Document:
     return {
-        "/": {"get": _call("page", "The page", {"200": _typed("text/html"), **_problems(404)})},
+        "/": {"get": _call("page", "The page", {"200": _typed("text/html")})},
         "/healthz": {"get": _call("healthz", "Whether the engine answers", _answers("Health", 503))},
         "/readyz": {"get": _call("readyz", "Whether images can be marked used", _answers("Health", 503))},
         "/metrics": {"get": _call("metrics", "Numbers for Prometheus", {"200": _typed("text/plain")})},
@@ -78,6 +79,11 @@ def _reads() -> Document:
                 "What a sweep would do, now or at another time; changes nothing",
                 _answers("Plan", 422, 503),
                 parameters=[_query("at", _TIME, "What would be due then; default: now.")],
+            )
+        },
+        "/v1/forecast": {
+            "get": _call(
+                "forecast", "What the cache holds and what falls due when", _answers("Forecast", 503)
             )
         },
         "/v1/images": {
@@ -210,6 +216,7 @@ def _schemas() -> Document:
                 "next": {"type": ["string", "null"]},
             }
         ),
+        "Forecast": _object(_forecast(), "Sizes are blocks on the disk, in bytes."),
         "Plan": _object(
             {
                 "at": _TIME,
@@ -245,6 +252,26 @@ def _schemas() -> Document:
         "RenewLease": _body({"ttl": _TTL}, ["ttl"]),
         "Lease": _object({"id": _TEXT, **lease, "expires_at": _TIME_OR_NONE}),
         "Leases": _object({"leases": {"type": "array", "items": _ref("Lease")}}),
+    }
+
+
+def _forecast() -> Document:
+    amount = {"images": _COUNT, "bytes": _COUNT}
+    held = _object({"action": _one_of(Action), "reason": _one_of(Reason), **amount})
+    return {
+        "at": _TIME,
+        **amount,
+        "days": {
+            "type": "array",
+            "items": _object({"date": {"type": "string", "format": "date"}, **amount}),
+            "minItems": DAYS,
+            "maxItems": DAYS,
+            "description": "UTC days from that of `at` on; what is overdue counts on the first.",
+        },
+        "within": _object(
+            dict.fromkeys(HORIZONS, _COUNT), "What falls due within this time, overdue included."
+        ),
+        "holdings": {"type": "array", "items": held},
     }
 
 

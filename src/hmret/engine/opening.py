@@ -26,6 +26,7 @@ from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.own_files import lock_data_dir
+from hmret.disk.trash_size import trash_bytes
 from hmret.engine.deleting import Deleting
 from hmret.engine.groups import sole_error
 from hmret.engine.inspection import Inspection
@@ -155,6 +156,8 @@ async def _recover(inspection: Inspection, deleter: Deleter) -> None:
         deleter.stop_early()
         raise
     await inspection.sweeping.tell_recovery(recovery, inspection.clock.now_ns())
+    inspection.sweeping.counters.note_recovered(len(recovery.finished), recovery.freed_bytes)
+    await inspection.sweeping.look_into_trash()
 
 
 @asynccontextmanager
@@ -271,5 +274,13 @@ async def _inspect(
         config, actors.scanner, actors.references, actors.states, surroundings.threads, actors.readers
     )
     deleting = Deleting(overlook, actors.locks, actors.deleter, surroundings.monotonic_ns)
-    sweeping = Sweeping(overlook, deleting, leases, actors.journal, surroundings.clock, record)
+    sweeping = Sweeping(
+        overlook,
+        deleting,
+        leases,
+        actors.journal,
+        surroundings.clock,
+        record,
+        partial(surroundings.threads.run, trash_bytes, surroundings.filesystem, config.data_dir),
+    )
     return Inspection(sweeping, actors.scanner)

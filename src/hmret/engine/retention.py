@@ -14,7 +14,7 @@ import attrs
 from hmret.actors.locks import Lease
 from hmret.actors.state_keeper import StateKeeper
 from hmret.disk.own_files import LeaseRecord
-from hmret.disk.trash_size import trash_bytes
+from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub, Listener
 from hmret.engine.inspection import Inspection, named_image
 from hmret.engine.schedule import Schedule
@@ -102,7 +102,7 @@ class Retention:
             OSError: its timer could not be cleared, so nothing is promised.
         """
         named = named_image(image, digest)
-        with self._inspection.threads.hurry():
+        with self.counters.mark_used.timing(), self._inspection.threads.hurry():
             guess = None if named.tag is None else self._inspection.scanner.guess(named.repository, named.tag)
             used = None if guess is None else await self._use(named, (named.repository, guess), image)
             while used is None:
@@ -244,8 +244,7 @@ class Retention:
         Raises:
             OSError: the trash cannot be read.
         """
-        filesystem, threads = self._surroundings.filesystem, self._surroundings.threads
-        return await threads.run(trash_bytes, filesystem, self.config.data_dir)
+        return await self._inspection.sweeping.measure_trash()
 
     def statistics(self) -> Statistics:
         """Tell the engine in numbers; never waits."""
@@ -261,6 +260,11 @@ class Retention:
             leases_offered=self._inspection.sweeping.deleting.leases_offered,
             waiting={name: mailbox.waiting for name, mailbox in self._mailboxes.items()},
         )
+
+    @property
+    def counters(self) -> Counters:
+        """What the engine has counted since it was opened, and its forecast; to be read, on its event loop."""
+        return self._inspection.sweeping.counters
 
     async def grant_lease(
         self, image: str, digest: str | None = None, *, owner: str, reason: str, ttl: timedelta

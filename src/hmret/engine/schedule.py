@@ -140,6 +140,7 @@ class Schedule:
         finally:
             self.is_sweeping = False
             self._take_config()
+        self._sweeping.counters.note_sweep(report)
         self.reports += 1
         self.deleted_images += report.deleted_images
         self.deleted_bytes += report.deleted_bytes

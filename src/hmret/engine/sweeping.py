@@ -1,6 +1,8 @@
 """One sweep: what is asked of which actor, in which order, and what becomes of what fails."""
 
 import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import anyio
 import anyio.lowlevel
@@ -12,6 +14,7 @@ from hmret.disk.clock import Clock
 from hmret.disk.layout import OWN
 from hmret.disk.own_files import REMEMBERED
 from hmret.engine.batches import batches
+from hmret.engine.counters import Counters
 from hmret.engine.deleting import Deleting
 from hmret.engine.events import EventHub
 from hmret.engine.lease_book import LeaseBook
@@ -57,9 +60,12 @@ class Sweeping:
     journal: JournalKeeper
     clock: Clock
     clock_record: ClockRecord | None
+    measure_trash: Callable[[], Awaitable[int]]
+    """Adds up what lies in the trash, in bytes; OSError where nobody can tell."""
     events: EventHub = attrs.field(factory=EventHub)
     last_plan: Plan | None = attrs.field(default=None, init=False)
     """The plan of the last sweep; most of it stands in the next one."""
+    counters: Counters = attrs.field(factory=Counters)
     _keep_at_ns: int = attrs.field(init=False)
     """When what is known is next written down, by the boot-time clock."""
     _told: set[_Oddity] = attrs.field(factory=set, init=False)
@@ -83,6 +89,8 @@ class Sweeping:
         recovery = await self.deleting.finish_leftovers()
         if recovery is not None:
             await self.tell_recovery(recovery, now_ns)
+            # Its images were counted when they left the cache.
+            self.counters.note_recovered(0, recovery.freed_bytes)
         survey = await self.overlook.survey(
             leases=leases,
             lease_fault=self.leases.fault,
@@ -90,7 +98,8 @@ class Sweeping:
             backing_off=self.deleting.backoff.waiting(reading.boot_ns),
         )
         plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
-        tally = Tally(now_ns, list(plan.suspended), self.events.publish)
+        self.counters.outlook = await self.overlook.foresee(plan)
+        tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters)
         try:
             await self._keep_states(survey, plan, tally)
             if not tally.suspended:
@@ -104,11 +113,18 @@ class Sweeping:
             with anyio.CancelScope(shield=True):
                 await self.journal.append(tally.take_entries())
         self.deleting.backoff.forget_all_but(survey.inventory.holds)
+        if tally.deleted or self.counters.trash_bytes or self.deleting.deleter.has_unfinished:
+            await self.look_into_trash()
         report = tally.report(plan, (self.clock.read().boot_ns - reading.boot_ns) / SECOND)
         if reading.boot_ns >= self._keep_at_ns:
             self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
             await self.overlook.keep()
         return report
+
+    async def look_into_trash(self) -> None:
+        """Take note of how much lies in the trash; where nobody can tell, what was known stays known."""
+        with suppress(OSError):
+            self.counters.trash_bytes = await self.measure_trash()
 
     async def tell_recovery(self, recovery: Recovery, now_ns: int) -> None:
         """Tell what was found in the trash and finished, or put back."""

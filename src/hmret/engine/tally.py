@@ -8,6 +8,7 @@ import attrs
 from hmret.actors.state_keeper import StateFault
 from hmret.disk.retirement import Failed, Kept, Retired
 from hmret.disk.trash import Place
+from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
 from hmret.model.images import Key, Suspension
 from hmret.model.planning import Plan
@@ -32,6 +33,7 @@ class Tally:
     suspended: list[Suspension]
     publish: Callable[[Sequence[Mapping[str, object]]], None] = lambda _entries: None
     """Is told each entry as it is made."""
+    counters: Counters = attrs.field(factory=Counters)
     marked: int = 0
     cleared: int = 0
     pruned: int = 0
@@ -76,6 +78,7 @@ class Tally:
         intent = retired.place.intent
         repository, digest = retired.key
         since = format_time(intent.unused_since_ns)
+        self.counters.note_deleted(Reason.EXPIRED, disk_bytes)
         self.deleted.append(
             DeletedImage(
                 repository=repository,
@@ -117,6 +120,7 @@ class Tally:
         repository, digest = kept.key
         reason = kept.reason or "gone"
         self.doubtful.add(repository)
+        self.counters.deletes["not_found"] += kept.reason is None
         if kept.reason is Reason.OPEN:
             self.open += 1
             self.note(journal_entry(self.now_ns, "clear", kept.key, reason=reason))
@@ -126,6 +130,7 @@ class Tally:
         """Note a deletion that failed."""
         self.failed += 1
         self.doubtful.add(failed.key[0])
+        self.counters.deletes["error"] += 1
         error = failed.error.strerror or str(failed.error)
         self._note_error(failed.key, "deletion_failed", failed.path, error, errno=failed.error.errno)
 

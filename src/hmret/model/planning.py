@@ -11,6 +11,7 @@ from itertools import chain
 
 import attrs
 
+from hmret.model.due_times import DueTimes
 from hmret.model.images import Image, Inventory, Key, Remembered, Suspension
 from hmret.model.judging import Circumstances
 from hmret.model.policy import Policy
@@ -62,6 +63,17 @@ class Plan:
     def deletions(self) -> tuple[Verdict, ...]:
         """The images that go, longest unused first."""
         return tuple(verdict for key in self._due if (verdict := self.verdict(*key)) is not None)
+
+    def timers(self) -> Iterator[DueTimes | Iterator[tuple[Image, Reason, int | None]]]:
+        """Tell, one repository after the other, when its images fall due: added up, or each with its reason.
+
+        One image's time is in nanoseconds since the epoch; None: it has no timer, or loses it. One whose timer starts
+        now falls due after the whole window. Costs much less than `verdicts`.
+        """
+        for name, part in self._parts.items():
+            deferred = self._deferred.get(name)
+            due_times = None if deferred else part.due_times
+            yield part.timers(self._at_ns, deferred or frozenset()) if due_times is None else due_times
 
     @property
     def summary(self) -> Summary:

@@ -5,9 +5,11 @@ time for which it was made, is the part of the next plan as well.
 """
 
 from collections.abc import Iterator, Mapping, Set as AbstractSet
+from functools import cached_property
 
 import attrs
 
+from hmret.model.due_times import DueTimes, add_up
 from hmret.model.images import Image, Inventory, Reference, Repository
 from hmret.model.judging import NEVER, Circumstances, Judge, tags_by_digest
 from hmret.model.protection import RepositoryProtection, protect_repository
@@ -84,6 +86,32 @@ class RepositoryPlan:
             images = self.inputs.repository.images.values()
             for image, number in zip(images, self._numbers, strict=True):
                 yield image, _REASONS[number]
+
+    @cached_property
+    def due_times(self) -> DueTimes | None:
+        """When its images fall due, added up once for all plans that this is a part of.
+
+        None where that is not for the images of one repository to tell, or not for long: disks with other links, and
+        timers that start now.
+        """
+        repository = self.inputs.repository
+        images = () if repository is None else repository.images.values()
+        if self.marks or any(image.shared_disk is not None for image in images):
+            return None
+        return add_up(self.timers(0, frozenset()))
+
+    def timers(self, now_ns: int, deferred: AbstractSet[str]) -> Iterator[tuple[Image, Reason, int | None]]:
+        """Tell of each image why it stays or goes, and when it falls due; in no particular order."""
+        window_ns = self.judge.circumstances.policy.unused_for_ns
+        for image, reason in self.decisions:
+            if ACTIONS[reason] is Action.CLEAR:
+                yield image, reason, None
+            elif reason is Reason.NEWLY_UNUSED:
+                yield image, reason, now_ns + window_ns
+            else:
+                since_ns = self.judge.unused_since(image.digest)
+                final = Reason.DEFERRED if image.digest in deferred else reason
+                yield image, final, None if since_ns is None else since_ns + window_ns
 
     def count(self, counts: dict[Reason, int]) -> None:
         """Add up how many images there are for each reason."""

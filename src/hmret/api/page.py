@@ -1,0 +1,42 @@
+"""The page for people: one file that loads nothing else, and the policy that holds it to that."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+
+__all__ = ["load_page"]
+
+_INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
+
+
+@cache
+def load_page() -> tuple[bytes, Mapping[str, str]]:
+    """Read the page; returns it and the headers that it is to be sent with.
+
+    Its content security policy allows the script and the style that it has, by their hashes, and talking to where it
+    came from; nothing else, so that nothing that a host has in its names can become code.
+    """
+    page = (resources.files("hmret.api") / "page.html").read_bytes()
+    hashes: dict[bytes, list[str]] = {b"script": [], b"style": []}
+    for kind, content in _INLINE.findall(page):
+        digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+        hashes[kind].append(f"'sha256-{digest}'")
+    policy = (
+        "default-src 'none'",
+        f"script-src {' '.join(hashes[b'script'])}",
+        f"style-src {' '.join(hashes[b'style'])}",
+        "img-src data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+    return page, {
+        "content-type": "text/html; charset=utf-8",
+        "content-security-policy": "; ".join(policy),
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+    }

@@ -1,0 +1,67 @@
+"""When the images of one repository fall due, added up so that it can be asked again and again at other times."""
+
+from array import array
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from hmret.model.images import Image
+from hmret.model.times import SECOND
+from hmret.model.verdicts import Reason
+
+__all__ = ["DAY_NS", "DueTimes", "add_up"]
+
+DAY_NS = 86_400 * SECOND
+
+
+@attrs.frozen(eq=False)
+class DueTimes:
+    """What stays the same of a repository for as long as nothing is new in it; only for disks with one link each."""
+
+    held: Mapping[Reason, tuple[int, int]]
+    """Images and bytes for each reason."""
+    days: Mapping[int, tuple[int, int]]
+    """Images and bytes that fall due, by UTC day since the epoch."""
+    _due_ns: Sequence[int]
+    """Ascending."""
+    _freed_bytes: Sequence[int]
+    """At each place what those before it free together."""
+
+    @property
+    def tracked(self) -> int:
+        """How many have a timer."""
+        return len(self._due_ns)
+
+    def until(self, end_ns: int) -> tuple[int, int]:
+        """Tell how many fall due up to a time, and their bytes."""
+        count = bisect_right(self._due_ns, end_ns)
+        return count, self._freed_bytes[count]
+
+
+def add_up(timers: Iterable[tuple[Image, Reason, int | None]]) -> DueTimes:
+    """Add up the images of a repository, each with its reason and when it falls due."""
+    held: defaultdict[Reason, list[int]] = defaultdict(lambda: [0, 0])
+    days: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
+    due: list[tuple[int, int]] = []
+    for image, reason, due_ns in timers:
+        _count(held[reason], image.disk_bytes)
+        if due_ns is not None:
+            due.append((due_ns, image.disk_bytes))
+            _count(days[due_ns // DAY_NS], image.disk_bytes)
+    due.sort()
+    freed = array("q", [0])
+    for _, disk_bytes in due:
+        freed.append(freed[-1] + disk_bytes)
+    return DueTimes(
+        held={reason: (count, disk_bytes) for reason, (count, disk_bytes) in held.items()},
+        days={day: (count, disk_bytes) for day, (count, disk_bytes) in days.items()},
+        due_ns=array("q", [due_ns for due_ns, _ in due]),
+        freed_bytes=freed,
+    )
+
+
+def _count(total: list[int], disk_bytes: int) -> None:
+    total[0] += 1
+    total[1] += disk_bytes

@@ -1,0 +1,206 @@
+"""A plan as a forecast: what the cache holds and why, and what falls due when."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, timedelta
+
+import attrs
+
+from hmret.model.due_times import DAY_NS, DueTimes
+from hmret.model.images import Image, SharedDisk
+from hmret.model.planning import Plan
+from hmret.model.times import nanoseconds_of
+from hmret.model.verdicts import ACTIONS, Action, Reason
+
+__all__ = ["DAYS", "HORIZONS", "Due", "Holding", "Outlook", "summarize"]
+
+DAYS = 31
+"""UTC days of a forecast: today and thirty more, so that a timer of 30 days that starts now is on it."""
+
+HORIZONS = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
+"""The spans from the time of the plan over which what falls due is added up, by the name each has in metrics."""
+
+_EPOCH = date(1970, 1, 1).toordinal()
+_NOTHING = (0, 0)
+
+
+@attrs.frozen
+class Holding:
+    """Images that a cache holds for the same reason."""
+
+    images: int
+    disk_bytes: int
+    """The blocks of their disks; one that has several hard links counts once in a cache."""
+
+
+@attrs.frozen
+class Due:
+    """What falls due on one UTC day."""
+
+    day: date
+    images: int
+    disk_bytes: int
+    """Blocks that come free with them: a disk with several links counts when the last of them falls due."""
+
+
+@attrs.frozen
+class Outlook:
+    """What a plan has found and foresees, if nothing is used or pulled meanwhile."""
+
+    at: datetime
+    holdings: Mapping[tuple[Action, Reason], Holding]
+    """What the cache holds, by what happens to it and why; reasons that no image has are absent."""
+    tracked: int
+    """Images with a timer, those included whose timer starts now."""
+    overdue: int
+    """Those of them whose timer has run out, whether or not anything else holds against their deletion."""
+    within: Mapping[str, int]
+    """Bytes that fall due within each of `HORIZONS`, what is overdue included."""
+    days: tuple[Due, ...]
+    """`DAYS` UTC days from that of `at` on; what is overdue counts on the first."""
+
+    @property
+    def images(self) -> int:
+        """All images of the cache."""
+        return sum(holding.images for holding in self.holdings.values())
+
+    @property
+    def disk_bytes(self) -> int:
+        """The blocks of all disks of the cache."""
+        return sum(holding.disk_bytes for holding in self.holdings.values())
+
+    def after_deleting(self, images: int, disk_bytes: int) -> "Outlook":
+        """Say what is left once so much of what this plan wanted gone has gone."""
+        going = Action.DELETE, Reason.EXPIRED
+        held = self.holdings.get(going, Holding(0, 0))
+        first = self.days[0]
+        return attrs.evolve(
+            self,
+            holdings={
+                **self.holdings,
+                going: Holding(max(held.images - images, 0), max(held.disk_bytes - disk_bytes, 0)),
+            },
+            tracked=max(self.tracked - images, 0),
+            overdue=max(self.overdue - images, 0),
+            within={name: max(due_bytes - disk_bytes, 0) for name, due_bytes in self.within.items()},
+            days=(
+                Due(first.day, max(first.images - images, 0), max(first.disk_bytes - disk_bytes, 0)),
+                *self.days[1:],
+            ),
+        )
+
+
+@attrs.define
+class _Links:
+    """The hard links of one disk that have been met so far, and the latest time at which one falls due."""
+
+    met: int = 0
+    due_ns: int = 0
+
+
+@attrs.define(eq=False)
+class _Account:
+    """What has been added up so far."""
+
+    now_ns: int
+    ends_ns: tuple[int, ...]
+    """Where each of `HORIZONS` ends."""
+    held: defaultdict[Reason, list[int]] = attrs.field(factory=lambda: defaultdict(lambda: [0, 0]))
+    """Images and bytes."""
+    days: defaultdict[int, list[int]] = attrs.field(factory=lambda: defaultdict(lambda: [0, 0]))
+    """Images and bytes that fall due, by day since the epoch."""
+    within: list[int] = attrs.field(factory=lambda: [0] * len(HORIZONS))
+    tracked: int = 0
+    overdue: int = 0
+    links: defaultdict[SharedDisk, _Links] = attrs.field(factory=lambda: defaultdict(_Links))
+    seen: set[SharedDisk] = attrs.field(factory=set)
+
+    def add_up(self, due_times: DueTimes) -> None:
+        """Add the images of a repository that are added up already."""
+        for reason, (count, disk_bytes) in due_times.held.items():
+            _add(self.held[reason], count, disk_bytes)
+        today = self.now_ns // DAY_NS
+        for day, (count, disk_bytes) in due_times.days.items():
+            _add(self.days[max(day, today)], count, disk_bytes)
+        self.tracked += due_times.tracked
+        self.overdue += due_times.until(self.now_ns)[0]
+        for place, end_ns in enumerate(self.ends_ns):
+            self.within[place] += due_times.until(end_ns)[1]
+
+    def add(self, timers: Iterable[tuple[Image, Reason, int | None]]) -> None:
+        """Add up images."""
+        held, days, now_ns = self.held, self.days, self.now_ns
+        for image, reason, due_ns in timers:
+            disk_bytes = image.disk_bytes if image.shared_disk is None else self._unseen_bytes(image)
+            _add(held[reason], 1, disk_bytes)
+            if due_ns is None:
+                continue
+            self.tracked += 1
+            if due_ns <= now_ns:
+                self.overdue += 1
+                due_ns = now_ns
+            days[due_ns // DAY_NS][0] += 1
+            if image.shared_disk is None:
+                self._free(due_ns, disk_bytes)
+            else:
+                self._free_link(image.shared_disk, due_ns, image.disk_bytes)
+
+    def _free(self, due_ns: int, disk_bytes: int) -> None:
+        self.days[due_ns // DAY_NS][1] += disk_bytes
+        for place, end_ns in enumerate(self.ends_ns):
+            if due_ns <= end_ns:
+                self.within[place] += disk_bytes
+
+    def _free_link(self, disk: SharedDisk, due_ns: int, disk_bytes: int) -> None:
+        """Count the bytes of a disk once its last link falls due."""
+        links = self.links[disk]
+        links.met += 1
+        links.due_ns = max(links.due_ns, due_ns)
+        if links.met == disk.links:
+            self._free(links.due_ns, disk_bytes)
+
+    def _unseen_bytes(self, image: Image) -> int:
+        """Tell the blocks of a disk, or 0 where another link of it has been counted."""
+        disk = image.shared_disk
+        if disk is None or disk in self.seen:
+            return 0
+        self.seen.add(disk)
+        return image.disk_bytes
+
+
+def _add(total: list[int], images: int, disk_bytes: int) -> None:
+    total[0] += images
+    total[1] += disk_bytes
+
+
+def summarize(plan: Plan, pause: Callable[[], None] = lambda: None) -> Outlook:
+    """Add up what a plan has found and foresees.
+
+    Takes a tenth of a second at 100,000 images, a tenth of that where most of the plan stands from the one before: not
+    for an event loop. `pause` is called after each repository, for a
+    thread that gives way to others.
+    """
+    now_ns = nanoseconds_of(plan.at)
+    account = _Account(now_ns, tuple(nanoseconds_of(plan.at + span) for span in HORIZONS.values()))
+    for timers in plan.timers():
+        if isinstance(timers, DueTimes):
+            account.add_up(timers)
+        else:
+            account.add(timers)
+        pause()
+    first = now_ns // DAY_NS
+    return Outlook(
+        at=plan.at,
+        holdings={
+            (ACTIONS[reason], reason): Holding(*account.held[reason])
+            for reason in Reason
+            if reason in account.held
+        },
+        tracked=account.tracked,
+        overdue=account.overdue,
+        within=dict(zip(HORIZONS, account.within, strict=True)),
+        days=tuple(
+            Due(date.fromordinal(_EPOCH + day), *account.days.get(day, _NOTHING))
+            for day in range(first, first + DAYS)
+        ),
+    )

@@ -1,0 +1,162 @@
+"""The metrics page: what it says, in which names, and what it never says."""
+
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+
+import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+
+from api.engines import ALPINE, KERNEL, retention_with_everything
+from builders import START_NS, make_config
+from hmret.api.metrics import render_metrics
+from hmret.engine.opening import open_engine
+from hmret.engine.retention import Retention
+from hmret.engine.surroundings import Surroundings
+from hmret.model.times import SECOND
+from memory_filesystem import MemoryFilesystem
+
+PROMTOOL = shutil.which("promtool")
+HYPEMANS_BUCKETS = [
+    "0.001",
+    "0.0025",
+    "0.005",
+    "0.01",
+    "0.025",
+    "0.05",
+    "0.075",
+    "0.1",
+    "0.15",
+    "0.2",
+    "0.3",
+    "0.5",
+    "0.75",
+    "1",
+    "1.5",
+    "2",
+    "2.5",
+    "3",
+    "4",
+    "5",
+    "7.5",
+    "10",
+    "20",
+    "30",
+    "45",
+    "60",
+    "90",
+    "120",
+    "+Inf",
+]
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+@pytest.fixture
+async def retention(anyio_backend: str) -> AsyncIterator[Retention]:
+    async with retention_with_everything() as retention:
+        yield retention
+
+
+def samples_of(retention: Retention) -> Samples:
+    page, _ = render_metrics(retention)
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(page.decode())
+        for sample in family.samples
+    }
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    return samples[name, tuple(sorted(labels.items()))]
+
+
+async def test_hypemans_dashboards_go_on_working(retention: Retention) -> None:
+    samples = samples_of(retention)
+    prefix = "hypeman_image_retention"
+    assert value(samples, f"{prefix}_sweeps_total", status="success") == 2
+    assert value(samples, f"{prefix}_sweeps_total", status="error") == 0
+    assert value(samples, f"{prefix}_deletes_total", status="success") == 1
+    assert value(samples, f"{prefix}_deletes_total", status="error") == 1
+    assert value(samples, f"{prefix}_deletes_total", status="not_found") == 0
+    assert value(samples, f"{prefix}_stale_references_total") == 2
+    assert value(samples, f"{prefix}_pending_images", state="tracked") == 3
+    assert value(samples, f"{prefix}_pending_images", state="expired") == 1
+    assert value(samples, f"{prefix}_sweep_duration_seconds_count", status="success") == 2
+    assert value(samples, f"{prefix}_sweep_duration_seconds_bucket", status="success", le="+Inf") == 2
+    assert value(samples, f"{prefix}_sweep_duration_seconds_count", status="error") == 0
+
+
+async def test_sweeps_are_counted_in_hypemans_buckets(retention: Retention) -> None:
+    name = "hypeman_image_retention_sweep_duration_seconds_bucket"
+    bounds = [dict(labels)["le"] for sample, labels in samples_of(retention) if sample == name]
+    assert bounds == HYPEMANS_BUCKETS * 2
+
+
+async def test_our_own_say_what_was_done_and_what_is_to_come(retention: Retention) -> None:
+    samples = samples_of(retention)
+    assert value(samples, "hmret_deletes_total", reason="expired") == 1
+    assert value(samples, "hmret_deleted_bytes_total") == 4096
+    assert value(samples, "hmret_images", action="clear", reason="referenced") == 1
+    assert value(samples, "hmret_images", action="none", reason="retention_window") == 2
+    assert value(samples, "hmret_images", action="none", reason="suspended") == 1
+    assert value(samples, "hmret_images", action="delete", reason="expired") == 0
+    assert value(samples, "hmret_reclaimable_bytes", within="24h") == 2 * 4096
+    assert value(samples, "hmret_reclaimable_bytes", within="7d") == 3 * 4096
+    assert value(samples, "hmret_reclaimable_bytes", within="30d") == 3 * 4096
+    assert value(samples, "hmret_suspended", cause="unreadable_reference") == 1
+    assert value(samples, "hmret_suspended", cause="clock_jump") == 0
+    assert value(samples, "hmret_suspended", cause="unreadable_cache") == 0
+    assert value(samples, "hmret_last_success_timestamp_seconds") == START_NS / SECOND
+    assert value(samples, "hmret_mark_used_seconds_count") == 1
+    assert value(samples, "hmret_mark_used_seconds_bucket", le="+Inf") == 1
+    assert value(samples, "hmret_trash_bytes") == 0
+    assert value(samples, "hmret_mailbox_messages", actor="deleter") == 0
+    assert [labels for name, labels in samples if name == "hmret_build_info"]
+
+
+async def test_no_label_names_a_repository_or_a_digest(retention: Retention) -> None:
+    page = render_metrics(retention)[0].decode()
+    for text in (KERNEL, ALPINE, "secret", "sha256", "a" * 64):
+        assert text not in page
+
+
+async def test_series_do_not_come_and_go(filesystem: MemoryFilesystem, surroundings: Surroundings) -> None:
+    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        await retention.sweep()
+        quiet = set(samples_of(retention))
+    async with retention_with_everything() as retention:
+        assert set(samples_of(retention)) == quiet
+
+
+async def test_before_the_first_sweep_nothing_is_said_of_the_cache(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        names = {name for name, _ in samples_of(retention)}
+    assert "hmret_build_info" in names
+    assert not names & {
+        "hmret_images",
+        "hmret_last_success_timestamp_seconds",
+        "hmret_reclaimable_bytes",
+        "hypeman_image_retention_pending_images",
+    }
+
+
+async def test_the_global_registry_is_left_alone(retention: Retention) -> None:
+    before = list(REGISTRY._names_to_collectors)
+    render_metrics(retention)
+    assert list(REGISTRY._names_to_collectors) == before
+
+
+async def test_the_content_type_is_that_of_the_text_format(retention: Retention) -> None:
+    assert render_metrics(retention)[1] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+async def test_the_page_is_clean(retention: Retention) -> None:
+    assert PROMTOOL is not None
+    page, _ = render_metrics(retention)
+    ran = subprocess.run((PROMTOOL, "check", "metrics"), input=page, capture_output=True, check=False)  # noqa: ASYNC221
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")

@@ -1,0 +1,84 @@
+"""The guides for embedders and operators are true: their code runs, and they leave out no setting, cause or alert."""
+
+import re
+import textwrap
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+import yaml
+
+import hmret
+from api.engines import retention_with_everything
+from builders import make_image
+from hmret.api.metrics import render_metrics
+from hmret.disk.settings import load_settings
+from hmret.model import errors
+
+ROOT = Path(__file__).parent.parent
+EMBEDDING = (ROOT / "docs" / "EMBEDDING.md").read_text(encoding="utf-8")
+OPERATING = (ROOT / "docs" / "OPERATING.md").read_text(encoding="utf-8")
+ALERTS = yaml.safe_load((ROOT / "packaging" / "alerts.yaml").read_text(encoding="utf-8"))
+SECTIONS = re.findall(
+    r"^## ([^\n]*)\n(?:(?!^## ).)*?```python\n(.*?)```", EMBEDDING, re.DOTALL | re.MULTILINE
+)
+
+
+def test_each_piece_of_code_stands_in_a_section_of_its_own() -> None:
+    assert len(SECTIONS) == EMBEDDING.count("```python") > 5
+
+
+@pytest.mark.parametrize(("title", "code"), SECTIONS)
+def test_the_code_of_the_guide_for_embedders_runs(
+    title: str, code: str, tmp_path: Path, anyio_backend: str
+) -> None:
+    make_image(tmp_path, "docker.io/library/alpine", "a", tags=("3.20",))
+    names: dict[str, object] = {
+        "hmret": hmret,
+        "timedelta": timedelta,
+        "config": hmret.RetentionConfig(data_dir=tmp_path),
+    }
+    code = code.replace("/var/lib/hypeman", str(tmp_path))
+    exec(f"async def run():\n{textwrap.indent(code, '    ')}", names)
+    run = names["run"]
+    assert callable(run)
+    anyio.run(run, backend=anyio_backend)
+
+
+@pytest.mark.parametrize("error", [*errors.__all__])
+def test_the_guide_for_embedders_names_every_error(error: str) -> None:
+    assert f"`{error}`" in EMBEDDING
+
+
+@pytest.mark.parametrize(
+    "key", load_settings(config_file=None, environment={}, flags={}, default_files=()).values
+)
+def test_the_guide_for_operators_has_a_row_for_every_setting(key: str) -> None:
+    (row,) = re.findall(rf"^\| `{re.escape(key)}` \|.*$", OPERATING, re.MULTILINE)
+    assert f"`{key.upper().replace('.', '__')}`" in row
+
+
+@pytest.mark.parametrize("cause", hmret.Cause)
+def test_the_guide_for_operators_says_what_to_do_about_every_suspension(cause: hmret.Cause) -> None:
+    assert re.search(rf"^\| `{cause}` \| .+ \| .+ \|$", OPERATING, re.MULTILINE)
+
+
+@pytest.mark.parametrize("alert", [rule["alert"] for rule in ALERTS["groups"][0]["rules"]])
+def test_the_guide_for_operators_says_what_to_do_about_every_alert(alert: str) -> None:
+    assert f"`{alert}`" in OPERATING
+
+
+async def test_the_guide_for_operators_tells_every_metric_of_ours(anyio_backend: str) -> None:
+    async with retention_with_everything() as retention:
+        page = render_metrics(retention)[0].decode()
+    known = set(re.findall(r"^# TYPE (hmret_\w+)", page, re.MULTILINE))
+    told = set(re.findall(r"`(hmret_\w+)", OPERATING))
+    assert told == known - {"hmret_build_info"}
+
+
+@pytest.mark.parametrize("page", ["EMBEDDING.md", "OPERATING.md"])
+def test_what_a_guide_links_to_is_there(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
