@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from importlib import metadata
+from operator import attrgetter
 
 import anyio
 import attrs
@@ -167,7 +168,7 @@ class _Calls:
         return await self.healthz(request)
 
     async def metrics(self, _request: Request) -> Response:
-        body, content_type = render_metrics(self._retention)
+        body, content_type = await self._threads.run(render_metrics, self._retention)
         return Response(body, headers={"content-type": content_type})
 
     async def openapi(self, _request: Request) -> Response:
@@ -199,7 +200,7 @@ class _Calls:
         return PlanStream(plan, self._retention.config, self._threads)
 
     async def forecast(self, _request: Request) -> Response:
-        outlook = self._retention.counters.outlook
+        outlook = await self._threads.run(attrgetter("outlook"), self._retention.counters)
         if outlook is None or not self._retention.config.active:
             # No sweep has come that far yet, or none happens any more: then of the plan whose images are listed.
             page = await self._catalog.page(Query(), 1, None)

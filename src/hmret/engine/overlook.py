@@ -17,7 +17,6 @@ from hmret.disk.layout import IMAGES
 from hmret.engine.groups import first_error
 from hmret.engine.lease_book import REMEDY
 from hmret.model.config import RetentionConfig
-from hmret.model.forecast import Outlook, summarize
 from hmret.model.images import Cause, Inventory, Key, Suspension
 from hmret.model.planning import Plan, plan
 from hmret.model.policy import Policy
@@ -127,10 +126,6 @@ class Overlook:
         with suppress(OSError):
             await self.scanner.keep()
             await self.states.keep()
-
-    async def foresee(self, plan: Plan) -> Outlook:
-        """Make a forecast of a plan, in a thread too."""
-        return await self.threads.run(summarize, plan, self.threads.pause)
 
     def reference_suspensions(self, unreadable: Sequence[tuple[str, str]]) -> list[Suspension]:
         """Say why unreadable references suspend deletion; nothing where they are to be ignored."""

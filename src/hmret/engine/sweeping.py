@@ -98,7 +98,7 @@ class Sweeping:
             backing_off=self.deleting.backoff.waiting(reading.boot_ns),
         )
         plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
-        self.counters.outlook = await self.overlook.foresee(plan)
+        self.counters.note_plan(plan, self.overlook.threads.pause)
         tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters)
         try:
             await self._keep_states(survey, plan, tally)
