@@ -2,7 +2,7 @@
 
 import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import attrs
@@ -10,9 +10,11 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folder_cache import Folder, FolderCache
+from hmret.disk.reading import pack_references, understand_references
+from hmret.disk.reference_files import ReferenceFile
 from hmret.disk.snapshots import load_snapshot, save_snapshot
 
-__all__ = ["CacheRecord"]
+__all__ = ["CacheRecord", "load_references", "save_references"]
 
 F = TypeVar("F", bound=Folder)
 
@@ -45,17 +47,13 @@ class CacheRecord(Generic[F]):
         Raises:
             OSError: it could not be written.
         """
-        save_snapshot(filesystem, data_fd, self.name, self._head, self._frames(cache, pause))
+        save_snapshot(filesystem, data_fd, self.name, _head(self.name), self._frames(cache, pause))
 
     def load(
         self, filesystem: Filesystem, data_fd: int, cache: FolderCache[F], pause: Callable[[], None]
     ) -> None:
         """Know what was written down; nothing where that cannot be read."""
         cache.restore(self._folders(filesystem, data_fd, pause))
-
-    @property
-    def _head(self) -> bytes:
-        return f"hmret {self.name} {_FORMAT} {sys.byteorder}".encode()
 
     def _frames(self, cache: FolderCache[F], pause: Callable[[], None]) -> Iterator[bytes]:
         waiting: list[tuple[F, int]] = []
@@ -74,7 +72,7 @@ class CacheRecord(Generic[F]):
     def _folders(
         self, filesystem: Filesystem, data_fd: int, pause: Callable[[], None]
     ) -> Iterator[tuple[F, int]]:
-        for frame in load_snapshot(filesystem, data_fd, self.name, self._head):
+        for frame in load_snapshot(filesystem, data_fd, self.name, _head(self.name)):
             try:
                 (count,) = _COUNT.unpack_from(frame)
                 trusted_until = struct.unpack_from(f"!{count}q", frame, _COUNT.size)
@@ -83,3 +81,46 @@ class CacheRecord(Generic[F]):
                 return
             yield from zip(folders, trusted_until, strict=False)
             pause()
+
+
+def _head(name: str) -> bytes:
+    return f"hmret {name} {_FORMAT} {sys.byteorder}".encode()
+
+
+_REFERENCES = "references.snapshot"
+_FILES = 250
+
+
+def save_references(
+    filesystem: Filesystem, data_fd: int, files: Mapping[str, ReferenceFile], pause: Callable[[], None]
+) -> None:
+    """Write down what guests and snapshots were found to refer to, with the signatures of their files.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    save_snapshot(filesystem, data_fd, _REFERENCES, _head(_REFERENCES), _reference_frames(files, pause))
+
+
+def load_references(
+    filesystem: Filesystem, data_fd: int, pause: Callable[[], None]
+) -> dict[str, ReferenceFile]:
+    """Read what was written down; nothing where that cannot be read. It counts only where a file has its signature."""
+    files: dict[str, ReferenceFile] = {}
+    for frame in load_snapshot(filesystem, data_fd, _REFERENCES, _head(_REFERENCES)):
+        try:
+            files.update(understand_references(frame))
+        except _FAULTS:
+            break
+        pause()
+    return files
+
+
+def _reference_frames(
+    files: Mapping[str, ReferenceFile], pause: Callable[[], None]
+) -> Iterator[bytes]:
+    # A name that is no text cannot be written down, and what has no signature is read again in any case.
+    known = [(source, file) for source, file in files.items() if file.signature is not None and source.isascii()]
+    for start in range(0, len(known), _FILES):
+        yield pack_references(dict(known[start : start + _FILES]))
+        pause()

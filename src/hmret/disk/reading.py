@@ -28,6 +28,7 @@ __all__ = [
     "answer",
     "ask",
     "pack_images",
+    "pack_references",
     "pack_states",
     "read_images",
     "read_states",
@@ -251,6 +252,11 @@ def pack_images(folders: Sequence[FolderScan]) -> bytes:
 def pack_states(folders: Sequence[StateFolder]) -> bytes:
     """Write down what was found in some folders below `image-retention/`."""
     return _encoder.encode(_StateAnswer(list(folders), []))
+
+
+def pack_references(files: Mapping[str, ReferenceFile]) -> bytes:
+    """Write down what some guests and snapshots were found to refer to."""
+    return _encoder.encode(_ReferenceAnswer(dict(files)))
 
 
 def weigh(found: FolderScan | StateFolder | Mapping[str, ReferenceFile]) -> int:

@@ -87,6 +87,16 @@ class Judge:
             return reason
         return Reason.EXPIRED
 
+    def waiting_span(self) -> tuple[int, int]:
+        """Tell between which times, in nanoseconds, a timer has begun that has not run out.
+
+        Later than the first and not later than the second: where nothing else holds, that is `RETENTION_WINDOW`.
+        Nothing where it may be otherwise for want of the operator's leave.
+        """
+        if self._choices:
+            return NEVER, NEVER
+        return self.now_ns - self.circumstances.policy.unused_for_ns, self.now_ns
+
     def unused_since(self, digest: str) -> int | None:
         """Tell the timer of an image in nanoseconds; None where it has none, or one too far in the future."""
         since_ns = self.timers.get(digest)

@@ -19,7 +19,7 @@ __all__ = ["RepositoryInputs", "RepositoryPlan", "inputs_of", "plan_repository"]
 
 _REASONS = tuple(Reason)
 _NUMBERS = {reason: number for number, reason in enumerate(_REASONS)}
-_EXPIRED = _NUMBERS[Reason.EXPIRED]
+_WAITING = _NUMBERS[Reason.RETENTION_WINDOW]
 _NO_TIMERS: Mapping[str, int | None] = {}
 _NO_DIGESTS: AbstractSet[str] = frozenset()
 
@@ -169,13 +169,32 @@ def plan_repository(
     )
     images: Mapping[str, Image] = {} if inputs.repository is None else inputs.repository.images
     timers = inputs.timers
+    sources, leased = judge.protection.sources, inputs.leased
+    after_ns, now_ns = judge.waiting_span()
+    earliest_ns = until_ns = NEVER
     numbers = bytearray()
     marks: list[str] = []
     clears: list[tuple[str, Reason]] = []
     due: list[tuple[int, str]] = []
     ready = 0
     for digest, image in images.items():
+        since_ns = timers.get(digest)
+        if (
+            since_ns is not None
+            and after_ns < since_ns <= now_ns
+            and image.status == "ready"
+            and image.broken is None
+            and digest not in sources
+            and digest not in leased
+        ):
+            # By far the most; what is found here stays, whatever the rules would say of it.
+            numbers.append(_WAITING)
+            ready += 1
+            earliest_ns = min(earliest_ns, since_ns)
+            continue
         reason = judge.first_reason(image)
+        if since_ns is not None:
+            until_ns = min(until_ns, judge.next_turn(digest))
         numbers.append(_NUMBERS[reason])
         ready += image.status == "ready" and image.broken is None
         if reason is Reason.NEWLY_UNUSED:
@@ -188,7 +207,7 @@ def plan_repository(
     return RepositoryPlan(
         judge=judge,
         inputs=inputs,
-        until_ns=min(map(judge.next_turn, timers), default=NEVER),
+        until_ns=min(until_ns, earliest_ns + circumstances.policy.unused_for_ns),
         ready_images=ready,
         marks=tuple(sorted(marks)),
         clears=tuple(sorted(clears)),
