@@ -54,7 +54,7 @@ class FolderCache(Generic[F]):
         self._found: dict[str, F] = {}
         self._waiting: list[str] = []
         self._built_upon: set[str] = set()
-        """Folders that were not read in full by this look: what is known of them stays as old as it was."""
+        """Folders that this look does not read in full: what is known of them stays as old as it was."""
 
     def begin(self) -> None:
         """Begin to look through the tree from its top; what a look before this one left behind is forgotten."""

@@ -91,9 +91,8 @@ def _scan_open_folder(filesystem: Filesystem, fd: int, path: str, pause: Callabl
     if corrupt or (not found and path):
         # One that could not be read is read again: it may have been for a moment only.
         signature = None
-    if not found and path:
-        if _is_stray(filesystem, fd, "."):
-            strays.append(path)
+    if not found and path and _is_stray(filesystem, fd, "."):
+        strays.append(path)
     return StateFolder(path, timers, tuple(subfolders), tuple(corrupt), tuple(strays), signature)
 
 
