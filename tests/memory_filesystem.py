@@ -803,9 +803,7 @@ class MemoryFilesystem:
             old[0].nlink -= 1
             new[0].nlink += 1
 
-    def _set_entry(
-        self, folder: _Folder, name: str, inode: _Inode | None, now_ns: int
-    ) -> _Change:
+    def _set_entry(self, folder: _Folder, name: str, inode: _Inode | None, now_ns: int) -> _Change:
         change = folder, name, folder.entries.get(name), (folder.mtime_ns, folder.ctime_ns)
         if inode is None:
             del folder.entries[name]
