@@ -62,11 +62,6 @@ class FolderCache(Generic[F]):
         self._waiting = [""]
         self._built_upon = set()
 
-    @property
-    def is_empty(self) -> bool:
-        """Tell whether nothing is known at all."""
-        return not self._known
-
     def export(self) -> Iterator[tuple[F, int]]:
         """List what is known and can be trusted later, and until when, in nanoseconds since the epoch."""
         for path, folder in self._known.items():
