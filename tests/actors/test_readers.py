@@ -338,7 +338,8 @@ def test_there_are_none_where_no_interpreter_can_be_started(
 
 
 def test_work_rests_after_a_while_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, rests = 100.0, []
+    now = 100.0
+    rests: list[float] = []
     monkeypatch.setattr("time.perf_counter", lambda: now)
     monkeypatch.setattr("time.sleep", rests.append)
     pace = Pace()

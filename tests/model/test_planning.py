@@ -1,6 +1,7 @@
 """What a plan comes to as a whole, and what holds for every plan."""
 
 import random
+from collections import UserDict
 from collections.abc import ItemsView, Mapping, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -538,7 +539,7 @@ def test_of_a_repository_in_which_nothing_is_new_nothing_is_judged_again() -> No
     inventory = make_inventory(make_repository(make_image(A)), make_repository(make_image(B), name=OTHER))
     judged: list[str] = []
 
-    class Seen(dict[str, Image]):
+    class Seen(UserDict[str, Image]):
         def items(self) -> ItemsView[str, Image]:
             judged.append("")
             return super().items()
