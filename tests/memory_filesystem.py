@@ -311,16 +311,17 @@ def _call(
 
 
 def _undo(changes: "_Changes") -> None:
-    for folder, name, inode, mtime_ns in reversed(changes):
+    for folder, name, inode, stamps in reversed(changes):
         if inode is None:
             del folder.entries[name]
         else:
             folder.entries[name] = inode
-        folder.mtime_ns = mtime_ns
+        folder.mtime_ns, folder.ctime_ns = stamps
 
 
-_Changes = list[tuple[_Folder, str, _Inode | None, int]]
-"""How one namespace operation is undone: in this folder, under this name, what was there, and the folder's mtime."""
+_Change = tuple[_Folder, str, _Inode | None, tuple[int, int]]
+_Changes = list[_Change]
+"""How a namespace operation is undone: the folder, a name in it, what was there, and the folder's mtime and ctime."""
 
 
 class MemoryFilesystem:
@@ -802,10 +803,8 @@ class MemoryFilesystem:
             old[0].nlink -= 1
             new[0].nlink += 1
 
-    def _set_entry(
-        self, folder: _Folder, name: str, inode: _Inode | None, now_ns: int
-    ) -> tuple[_Folder, str, _Inode | None, int]:
-        change = folder, name, folder.entries.get(name), folder.mtime_ns
+    def _set_entry(self, folder: _Folder, name: str, inode: _Inode | None, now_ns: int) -> _Change:
+        change = folder, name, folder.entries.get(name), (folder.mtime_ns, folder.ctime_ns)
         if inode is None:
             del folder.entries[name]
         else:
@@ -924,10 +923,10 @@ class MemoryFilesystem:
         after._root = root
         for changes in self._undurable:
             copied: _Changes = []
-            for folder, name, inode, mtime_ns in changes:
+            for folder, name, inode, stamps in changes:
                 where = _twin(folder, twins)
                 assert isinstance(where, _Folder)
-                copied.append((where, name, None if inode is None else _twin(inode, twins), mtime_ns))
+                copied.append((where, name, None if inode is None else _twin(inode, twins), stamps))
             after._undurable.append(copied)
         after._inos = count(max(inode.ino for inode in twins) + 1)
         after._devs = count(max(inode.dev for inode in twins) + 1)
@@ -1035,7 +1034,18 @@ class MemoryFilesystem:
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         """Set when a file, a folder or a symlink (which is not followed) was last modified."""
         with self._aside():
-            self._existing(path, None, follow=False).mtime_ns = mtime_ns
+            inode = self._existing(path, None, follow=False)
+            inode.mtime_ns, inode.ctime_ns = mtime_ns, self.now_ns()
+
+    def set_inode(self, path: str, ino: int) -> None:
+        """Give what has this path another inode number: a disk may give one away again that has come free."""
+        with self._aside():
+            self._existing(path, None, follow=False).ino = ino
+
+    def change_mode(self, path: str) -> None:
+        """Change the permissions of a file or a folder, which nobody is held to."""
+        with self._aside():
+            self._existing(path, None, follow=True).ctime_ns = self.now_ns()
 
     def sync(self) -> None:
         """Make everything durable that is not."""

@@ -1,8 +1,9 @@
 """What a plan comes to as a whole, and what holds for every plan."""
 
 import random
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections import UserDict
+from collections.abc import ItemsView, Mapping, Sequence
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from hmret.model.errors import InvalidReferenceError
+from hmret.model.grouping import Timers
 from hmret.model.images import (
     Cause,
     Image,
@@ -458,3 +460,114 @@ def test_what_was_remembered_stays_protected_by_the_next_plan(inventory: Invento
     second = protect(attrs.evolve(inventory, remembered=first.remembered))
     assert second.sources.keys() >= first.sources.keys()
     assert second.remembered == first.remembered
+
+
+# Plans made with the help of an earlier one.
+
+LATER = st.sampled_from(
+    (0, 1, 9 * SECOND, 10 * SECOND, 300 * SECOND, WINDOW_NS, WINDOW_NS + 300 * SECOND + 1, -1, -600 * SECOND)
+)
+SAME = st.sampled_from((True, True, True, False))
+CROWDED = st.builds(Reference, st.just("instance/a"), st.sampled_from((f"{ALPINE}:v1", "")), TEXTS, CREATED)
+
+
+@st.composite
+def successors(draw: st.DrawFn, before: Inventory, found: Plan) -> Inventory:
+    """Draw what the next sweep may find: much of it the very same objects."""
+    fresh = draw(inventories())
+    renewed = draw(st.sets(st.sampled_from(NAMES), max_size=2))
+    timers = {name: group for name, group in before.states.by_repository.items() if name not in renewed}
+    timers |= {name: group for name, group in fresh.states.by_repository.items() if name in renewed}
+    gone = [one for one in before.references if not draw(SAME)]
+    come = draw(st.lists(REFERENCES | CROWDED, max_size=2))
+    remembered = found.remembered
+    if not draw(SAME):
+        remembered = draw(st.sampled_from((before.remembered, fresh.remembered, dict(found.remembered))))
+    repositories = {name: one for name, one in before.repositories.items() if name not in renewed}
+    repositories |= {name: one for name, one in fresh.repositories.items() if name in renewed}
+    # A link that is made anew changes its repository.
+    link_times = {tag: made for tag, made in before.link_times.items() if tag[0] not in renewed}
+    link_times |= {tag: made for tag, made in fresh.link_times.items() if tag[0] in renewed}
+    return Inventory(
+        repositories=repositories,
+        states=Timers(timers),
+        references=before.references if draw(SAME) else before.references.changed(gone, come),
+        remembered=remembered,
+        link_times=link_times,
+        leased=(before if draw(SAME) else fresh).leased,
+        suspensions=(before if draw(SAME) else fresh).suspensions,
+        unlisted=(before if draw(SAME) else fresh).unlisted,
+        unread_sources=(before if draw(SAME) else fresh).unread_sources,
+        backing_off=(before if draw(SAME) else fresh).backing_off,
+    )
+
+
+def told(found: Plan) -> dict[str, object]:
+    """List everything that a plan tells."""
+    names = [field.name for field in attrs.fields(Plan) if not field.name.startswith("_")]
+    each = {
+        f"{name} {digest}": found.verdict(name, digest)
+        for name in (*NAMES, OTHER)
+        for digest in (*DIGESTS, "sha256:none")
+    }
+    return {
+        **{name: getattr(found, name) for name in (*names, "verdicts", "deletions", "summary", "reasons")},
+        **each,
+    }
+
+
+@settings(every_plan, max_examples=150)
+@given(st.data(), inventories(), POLICIES)
+def test_a_plan_made_with_an_earlier_one_is_the_plan_made_without(
+    data: st.DataObject, inventory: Inventory, policy: Policy
+) -> None:
+    now_ns = NOW_NS
+    found = plan(inventory, policy, NOW)
+    for _ in range(3):
+        inventory = data.draw(successors(inventory, found))
+        now_ns += data.draw(LATER)
+        if not data.draw(SAME):
+            policy = data.draw(POLICIES)
+        now = datetime_of(now_ns)
+        alone = plan(inventory, policy, now)
+        helped = plan(inventory, policy, now, found)
+        assert told(helped) == told(alone)
+        found = helped
+
+
+def test_of_a_repository_in_which_nothing_is_new_nothing_is_judged_again() -> None:
+    inventory = make_inventory(make_repository(make_image(A)), make_repository(make_image(B), name=OTHER))
+    judged: list[str] = []
+
+    class Seen(UserDict[str, Image]):
+        def items(self) -> ItemsView[str, Image]:
+            judged.append("")
+            return super().items()
+
+    repository = Repository(ALPINE, Seen({A: make_image(A)}), {})
+    first = plan(attrs.evolve(inventory, repositories={ALPINE: repository}), make_policy(), NOW)
+    assert len(judged) == 1
+    changed = attrs.evolve(inventory, repositories={ALPINE: repository, OTHER: make_repository(name=OTHER)})
+    plan(changed, make_policy(), NOW, first)
+    assert len(judged) == 1
+
+
+@pytest.mark.parametrize("created", [(NOW, NOW - timedelta(days=9)), (None, NOW), (NOW, NOW)])
+def test_two_things_of_one_name_keep_what_their_tag_has_pointed_to_for_both(
+    created: tuple[datetime | None, datetime | None],
+) -> None:
+    pool = [Reference("pool", "alpine:v1", created_at=moment) for moment in created]
+    link_times = {(ALPINE, "v1"): 0}
+    old = make_inventory(
+        make_repository(make_image(A), make_image(B), tags={"v1": A}), references=pool, link_times=link_times
+    )
+    new = make_inventory(
+        make_repository(make_image(A), make_image(B), tags={"v1": B}),
+        references=pool[::-1],
+        link_times=link_times,
+    )
+    found = plan(old, make_policy(), NOW)
+    assert found.remembered == plan(attrs.evolve(old, references=pool[::-1]), make_policy(), NOW).remembered
+    moved = plan(attrs.evolve(new, remembered=found.remembered), make_policy(), NOW)
+    assert moved.deletions == ()
+    assert plan(attrs.evolve(new, remembered=moved.remembered), make_policy(), NOW).deletions == ()

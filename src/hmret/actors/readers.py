@@ -1,6 +1,7 @@
 """Processes that read for the actors, where there is very much to read."""
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -21,9 +22,15 @@ _FAULTS = (OSError, msgspec.MsgspecError, ValueError)
 
 
 def usual_readers() -> int:
-    """Say how many reader processes this machine has room for; none where it has but one processor."""
+    """Say how many reader processes this machine has room for.
+
+    None where it has but one processor, or where no interpreter can be started: in a frozen program, `sys.executable`
+    is that program.
+    """
     processors = len(os.sched_getaffinity(0))
-    return min(processors, _USUAL) if processors > 1 else 0
+    if processors == 1 or getattr(sys, "frozen", False) or not sys.executable:
+        return 0
+    return min(processors, _USUAL)
 
 
 class Readers:

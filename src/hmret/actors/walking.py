@@ -54,7 +54,8 @@ class Walk(Generic[F]):
         began = time.perf_counter()
         while self.cache.waiting and not (self.readers.are_offered and _is_much(read, began)):
             found, rest = await self.threads.run_alone(self.look, self.cache.take(_FOLDERS))
-            read += sum(self.weigh(folder) for folder in found if self.cache.known(folder.path) is not folder)
+            # Of what is known in part, most need not be read; a process would read all of it.
+            read += sum(self.weigh(folder) for folder in found if self.cache.known(folder.path) is None)
             self._put(found, rest)
         if self.cache.waiting:
             async with anyio.create_task_group() as tasks:

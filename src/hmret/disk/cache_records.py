@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Folder)
 _FOLDERS = 8
 _FORMAT = 1
 _COUNT = struct.Struct("!I")
-_FAULTS = (msgspec.MsgspecError, ValueError, struct.error)
+_FAULTS = (msgspec.MsgspecError, ValueError, OverflowError, struct.error)
 
 
 @attrs.frozen
@@ -60,14 +60,19 @@ class CacheRecord(Generic[F]):
         for known in cache.export():
             waiting.append(known)
             if len(waiting) == _FOLDERS:
-                yield self._frame(waiting)
+                yield from self._frame(waiting)
                 waiting.clear()
                 pause()
-        yield self._frame(waiting)
+        yield from self._frame(waiting)
 
-    def _frame(self, known: Sequence[tuple[F, int]]) -> bytes:
+    def _frame(self, known: Sequence[tuple[F, int]]) -> Iterator[bytes]:
+        """Pack some folders; what cannot be packed is left out, and then read at the next start."""
         trusted_until = struct.pack(f"!{len(known)}q", *(until_ns for _, until_ns in known))
-        return _COUNT.pack(len(known)) + trusted_until + self.pack([folder for folder, _ in known])
+        try:
+            packed = self.pack([folder for folder, _ in known])
+        except _FAULTS:
+            return
+        yield _COUNT.pack(len(known)) + trusted_until + packed
 
     def _folders(
         self, filesystem: Filesystem, data_fd: int, pause: Callable[[], None]

@@ -5,6 +5,7 @@ Go matches the keys of a guest's metadata in any case, so they are matched by th
 
 from contextlib import suppress
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
@@ -24,6 +25,11 @@ __all__ = [
 ]
 
 
+# What Go's own 64 bits hold, of bytes and of nanoseconds since the epoch (the years 1678 to 2261).
+_MOST = 2**63 - 1
+_SizeBytes = Annotated[int, msgspec.Meta(ge=-_MOST, le=_MOST)]
+
+
 class UnreadableError(Exception):
     """A file does not hold what it should; the message says what is wrong, in lower case."""
 
@@ -34,14 +40,14 @@ class ImageMetadata(msgspec.Struct, gc=False):
     name: str = ""
     digest: str = ""
     status: str = ""
-    size_bytes: int = 0
+    size_bytes: _SizeBytes = 0
     created_at: str | None = None
 
     @property
     def created_ns(self) -> int | None:
-        """`created_at` in nanoseconds; None where it is absent or unreadable."""
+        """`created_at` in nanoseconds; None where it is absent, unreadable, or out of all bounds."""
         try:
-            return None if self.created_at is None else parse_time(self.created_at)
+            return None if self.created_at is None else _bounded(parse_time(self.created_at))
         except ValueError:
             return None
 
@@ -70,8 +76,6 @@ _LENGTHS = frozenset(map(len, ("Image", "ResolvedImage", "CreatedAt")))
 
 _GUEST_KEYS = (b'"image"', b'"resolvedimage"', b'"createdat"')
 _QUOTED_KEYS = (*_GUEST_KEYS, b'"stored_metadata"')
-
-_UNSET = parse_time("0001-01-01T00:00:00Z")
 
 _image_decoder = msgspec.json.Decoder(ImageMetadata)
 _state_decoder = msgspec.json.Decoder(_State)
@@ -110,7 +114,7 @@ def _read_odd_image_metadata(content: bytes) -> ImageMetadata:
 
 
 def read_state(content: bytes, repository: str, digest: str) -> int | None:
-    """Read a retention state; returns `unused_since` in nanoseconds, None where it is not set.
+    """Read a retention state; returns `unused_since` in nanoseconds, None where it is not set, or out of all bounds.
 
     Raises:
         UnreadableError: it does not parse, or names another image than its path does.
@@ -122,7 +126,12 @@ def read_state(content: bytes, repository: str, digest: str) -> int | None:
         raise UnreadableError(_fault(error)) from None
     if (state.repository, state.digest) != (repository, digest):
         raise UnreadableError(f"it names {state.repository}@{state.digest}")
-    return None if since_ns == _UNSET else since_ns
+    return None if since_ns is None else _bounded(since_ns)
+
+
+def _bounded(moment_ns: int) -> int | None:
+    """Pass a time that can be meant; Go's zero time, the year 1, means that there is none."""
+    return moment_ns if abs(moment_ns) <= _MOST else None
 
 
 def encode_state(repository: str, digest: str, unused_since_ns: int) -> bytes:

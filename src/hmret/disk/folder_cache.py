@@ -53,16 +53,14 @@ class FolderCache(Generic[F]):
         self._trusted_until_ns: dict[str, int] = {}
         self._found: dict[str, F] = {}
         self._waiting: list[str] = []
+        self._built_upon: set[str] = set()
+        """Folders that this look does not read in full: what is known of them stays as old as it was."""
 
     def begin(self) -> None:
         """Begin to look through the tree from its top; what a look before this one left behind is forgotten."""
         self._found = {}
         self._waiting = [""]
-
-    @property
-    def is_empty(self) -> bool:
-        """Tell whether nothing is known at all."""
-        return not self._known
+        self._built_upon = set()
 
     def export(self) -> Iterator[tuple[F, int]]:
         """List what is known and can be trusted later, and until when, in nanoseconds since the epoch."""
@@ -101,7 +99,11 @@ class FolderCache(Generic[F]):
 
     def known_in_part(self, path: str) -> F | None:
         """Tell what was last found in a folder that has changed; None where it is to be read in full."""
-        return self._known.get(path) if self._is_trusted(path, self._filesystem.now_ns()) else None
+        known = self._known.get(path)
+        if known is None or not self._is_trusted(path, self._filesystem.now_ns()):
+            return None
+        self._built_upon.add(path)
+        return known
 
     def still(self, root_fd: int, path: str) -> F | None:
         """Tell what is in a folder where that is known, has not changed, and was read not too long ago."""
@@ -110,7 +112,10 @@ class FolderCache(Generic[F]):
             return None
         if not self._is_trusted(path, self._filesystem.now_ns()):
             return None
-        return known if is_still(self._filesystem, path or ".", root_fd, known.signature) else None
+        if not is_still(self._filesystem, path or ".", root_fd, known.signature):
+            return None
+        self._built_upon.add(path)
+        return known
 
     def put(self, folders: Iterable[F]) -> None:
         """Put in what was found; folders below are then taken."""
@@ -128,12 +133,8 @@ class FolderCache(Generic[F]):
             if before is folder:
                 continue
             is_new = True
-            # One whose signature is the very same was not read again, only some of what is in it.
-            if (
-                before is None
-                or before.signature is not folder.signature
-                or not self._is_trusted(path, now_ns)
-            ):
+            # Where only some of what is in it was read again, the rest is as old as it was.
+            if path not in self._built_upon:
                 self._trusted_until_ns[path] = now_ns + _trust_ns(path)
         if len(self._trusted_until_ns) > len(found):
             self._trusted_until_ns = {path: self._trusted_until_ns[path] for path in found}

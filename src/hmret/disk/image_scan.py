@@ -43,6 +43,9 @@ __all__ = [
 BLOCK = 512
 """Bytes in a block of `st_blocks`."""
 
+# As much of an inode number as a mark holds: some file systems use all 64 bits.
+_INODE_BITS = 2**63 - 1
+
 
 @attrs.frozen
 class FolderScan:
@@ -223,7 +226,7 @@ class _Images:
             found = self._filesystem.stat(f"{name}/{METADATA}", dir_fd=self._fd, follow_symlinks=False)
         except OSError:
             return False
-        return found.st_ino == inode and found.st_ctime_ns == changed_ns
+        return found.st_ino & _INODE_BITS == inode and found.st_ctime_ns == changed_ns
 
 
 def _is_settled(image: Image) -> bool:
@@ -251,7 +254,7 @@ def _read_image(
         fd = filesystem.open(path, READ, dir_fd=repository_fd)
         try:
             found = filesystem.fstat(fd)
-            inode, changed_ns = found.st_ino, found.st_ctime_ns
+            inode, changed_ns = found.st_ino & _INODE_BITS, found.st_ctime_ns
             content = filesystem.read(fd, CHUNK)
         finally:
             let_go(filesystem, fd)

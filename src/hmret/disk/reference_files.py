@@ -53,8 +53,8 @@ class _Listing:
 
     signature: Signature | None
     names: tuple[str, ...]
-    files: tuple[ReferenceFile | None, ...] = ()
-    """What was found in each at the last look; None: no file, or one that could not be read."""
+    files: tuple[ReferenceFile | None, ...] | None = None
+    """What was found in each at the last look, None: no file; None for all: they are not looked at yet."""
 
 
 @attrs.frozen
@@ -118,7 +118,7 @@ def look_at_references(
             if not (isinstance(error, FileNotFoundError) and _is_absent(filesystem, folder, data_fd)):
                 looking.files[folder] = ReferenceFile(folder, problem=_fault(error))
                 looking.is_new = True
-            looking.is_new = looking.is_new or folder in known.listings
+            looking.is_new = looking.is_new or folder in known.listings or folder in known.files
             continue
         with opened(filesystem, folder_fd):
             try:
@@ -150,7 +150,7 @@ class _Looking:
         kind, folder, file_name = where
         stat, pause = self.filesystem.stat, self.pause
         known = listing.files
-        if not known:
+        if known is None:
             known = tuple(self.known.files.get(f"{kind}/{name}") for name in listing.names)
             self.is_new = True
         renewed: dict[int, ReferenceFile | None] = {}
@@ -185,7 +185,7 @@ class _Looking:
         for kind, folder, _ in REFERENCE_FILES:
             listing = self.listings.get(folder)
             if listing is not None:
-                for name, file in zip(listing.names, listing.files, strict=True):
+                for name, file in zip(listing.names, listing.files or (), strict=True):
                     if file is not None:
                         self.files[f"{kind}/{name}"] = file
 

@@ -103,10 +103,11 @@ def _scan_open_folder(filesystem: Filesystem, fd: int, path: str, pause: Callabl
             if _is_stray(filesystem, fd, name):
                 strays.append(f"{path}/{name}")
         pause()
-    if not found and path:
+    if corrupt or (not found and path):
+        # One that could not be read is read again: it may have been for a moment only.
         signature = None
-        if _is_stray(filesystem, fd, "."):
-            strays.append(path)
+    if not found and path and _is_stray(filesystem, fd, "."):
+        strays.append(path)
     return StateFolder(path, timers, tuple(subfolders), tuple(corrupt), tuple(strays), signature)
 
 

@@ -204,6 +204,9 @@ async def _running(actors: _Actors) -> AsyncIterator[anyio.abc.TaskGroup]:
                     scope.cancel()
     except BaseExceptionGroup as group:
         raise sole_error(group) from None
+    finally:
+        with anyio.CancelScope(shield=True):
+            await actors.readers.dismiss()
     if failure is not None:
         raise failure
 

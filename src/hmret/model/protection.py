@@ -111,7 +111,8 @@ def protect_repository(inventory: Inventory, name: str) -> RepositoryProtection:
                 digests = memory.digests
                 # A tag that is absent at the first sight, if only while it is moved, is not seen yet.
                 if digests:
-                    remembered[reference.source, text] = memory
+                    others = remembered.get((reference.source, text), memory)
+                    remembered[reference.source, text] = _both(memory, others)
             else:
                 digests = _current(repository, image)
             present = [digest for digest in digests if repository is not None and digest in repository.images]
@@ -184,6 +185,14 @@ def _recall(
         if linked_ns is None or created_ns is None or linked_ns > created_ns:
             current |= _made_before(repository, created_ns)
     return Remembered(current, reference.created_at)
+
+
+def _both(one: Remembered, other: Remembered) -> Remembered:
+    """Remember for two things of one name what either has run from."""
+    if one == other:
+        return one
+    created_at = one.created_at if one.created_at == other.created_at else None
+    return Remembered(one.digests | other.digests, created_at)
 
 
 def _may_be_same(one: datetime | None, other: datetime | None) -> bool:

@@ -1,0 +1,310 @@
+"""What is read for another process, and written down for the next start, is what is read at first hand."""
+
+import errno
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+import msgspec
+import pytest
+
+from builders import START, START_NS, FakeClock, digest, make_guest, make_image, make_state, set_tag
+from disk.hosts import Host
+from hmret.disk.documents import read_image_metadata, read_state
+from hmret.disk.folders import opened, step_into
+from hmret.disk.image_scan import FolderScan, scan_folder
+from hmret.disk.layout import IMAGES, RETENTION, hex_of
+from hmret.disk.reading import (
+    Kind,
+    answer,
+    ask,
+    pack_images,
+    pack_states,
+    read_images,
+    read_states,
+    understand_images,
+    understand_references,
+    understand_states,
+    weigh,
+)
+from hmret.disk.reference_files import ReferenceFile, read_reference_files
+from hmret.disk.state_files import StateFolder, scan_states
+from hmret.model.images import Image, Reference, Repository, SharedDisk
+from hmret.model.times import SECOND
+
+ALPINE = "docker.io/library/alpine"
+A, B = digest("a"), digest("b")
+IMAGE = Image(A, "ready", START_NS, 4096, 8192, SharedDisk(1, 2**64 - 1, 3), None)
+BROKEN = Image(B, "unknown", None, 0, 0, None, "no rootfs")
+FULL = FolderScan(
+    ALPINE,
+    Repository(ALPINE, {A: IMAGE, B: BROKEN}, {"latest": A, "old": B, "dangling": digest("c")}),
+    (f"{ALPINE}/deeper", f"{ALPINE}/{'d' * 64}"),
+    signature=(1, 2**64 - 1, 4096, START_NS, START_NS + 1),
+    marks=(7, START_NS, -1, -1),
+    unsettled=(B,),
+)
+
+
+def fields(folder: FolderScan) -> dict[str, object]:
+    return {
+        "path": folder.path,
+        "repository": folder.repository,
+        "subfolders": folder.subfolders,
+        "error": None if folder.error is None else (folder.error.errno, folder.error.strerror),
+        "newer_layout": folder.newer_layout,
+        "signature": folder.signature,
+        "marks": list(folder.marks),
+        "unsettled": folder.unsettled,
+    }
+
+
+def again(folder: FolderScan) -> FolderScan:
+    ((unpacked,), rest) = understand_images(pack_images([folder]))
+    assert rest == []
+    return unpacked
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        FULL,
+        FolderScan(""),
+        FolderScan(
+            "", subfolders=("docker.io",), newer_layout=("content", "layers"), signature=(1, 2, 3, 4, 5)
+        ),
+        FolderScan(ALPINE, Repository(ALPINE, {}, {"latest": A})),
+        FolderScan(ALPINE, error=PermissionError(errno.EACCES, "Permission denied")),
+        FolderScan(ALPINE, error=FileNotFoundError(errno.ENOENT, "No such file or directory")),
+    ],
+    ids=["full", "empty", "top", "tags only", "denied", "absent"],
+)
+def test_a_folder_of_images_keeps_every_field(folder: FolderScan) -> None:
+    assert fields(again(folder)) == fields(folder)
+    assert type(again(folder).error) is type(folder.error)
+
+
+def test_the_images_keep_their_order_for_the_marks_stand_in_it() -> None:
+    images = {digest(letters): Image(digest(letters), "ready") for letters in ("c", "a", "b")}
+    folder = FolderScan(ALPINE, Repository(ALPINE, images, {}), marks=(1, 2, 3, 4, 5, 6))
+    repository = again(folder).repository
+    assert repository is not None
+    assert list(repository.images) == list(images)
+
+
+def test_a_digest_is_one_text_wherever_it_stands() -> None:
+    repository = again(FULL).repository
+    assert repository is not None
+    assert repository.images[A].digest is next(iter(repository.images))
+    assert repository.tags["latest"] is repository.images[A].digest
+
+
+def test_marks_that_are_damaged_are_none() -> None:
+    packed = msgspec.msgpack.decode(pack_images([FULL]))
+    packed[0][0][8] = packed[0][0][8][:-1]
+    ((unpacked,), _) = understand_images(msgspec.msgpack.encode(packed))
+    assert list(unpacked.marks) == []
+    assert unpacked.repository == FULL.repository
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        StateFolder(
+            ALPINE,
+            {A: START_NS, B: None},
+            (f"{ALPINE}/deeper",),
+            ((f"{RETENTION}/x.json", "it is torn"),),
+            ("stray",),
+            (1, 2, 3, 4, 5),
+        ),
+        StateFolder(""),
+    ],
+    ids=["full", "empty"],
+)
+def test_a_folder_of_states_keeps_every_field(folder: StateFolder) -> None:
+    ((unpacked,), _) = understand_states(pack_states([folder]))
+    assert unpacked == folder
+    assert unpacked.signature == folder.signature
+
+
+@pytest.mark.parametrize(
+    "created_at",
+    [
+        None,
+        START,
+        START + timedelta(microseconds=1),
+        datetime(1, 1, 2, tzinfo=timezone(timedelta(hours=5))),
+        datetime(9999, 12, 30, tzinfo=timezone(timedelta(hours=-5))),
+    ],
+)
+def test_a_reference_file_keeps_every_field(memory: Host, created_at: datetime | None) -> None:
+    file = ReferenceFile(
+        "guests/vm/metadata.json",
+        (Reference("instance/vm", "alpine", f"alpine@{A}", created_at), Reference("instance/vm", "b")),
+        None,
+        (1, 2, 3, 4, 5),
+    )
+    packed = msgspec.msgpack.encode([{"instance/vm": file, "guests": ReferenceFile("guests", problem="no")}])
+    assert understand_references(packed) == {
+        "instance/vm": file,
+        "guests": ReferenceFile("guests", problem="no"),
+    }
+
+
+# Whatever may stand in a file can be told to another process.
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"created_at": "0001-01-01T00:00:00Z"},
+        {"created_at": "9999-12-31T23:59:59Z"},
+        {"created_at": "1677-09-21T00:00:00Z", "size_bytes": -(2**63)},
+        {"size_bytes": 10**30},
+        {"size_bytes": -(10**30)},
+        {"size_bytes": 2**63},
+        {"size_bytes": 2**63 - 1, "created_at": "2262-04-11T23:47:16Z"},
+        {"status": "\u0000\U0010ffff"},
+        {"digest": "x" * 1000},
+    ],
+)
+def test_odd_metadata_can_be_packed(memory: Host, metadata: dict[str, object]) -> None:
+    document = {"name": f"{ALPINE}:latest", "digest": A, "status": "ready", **metadata}
+    memory.write(f"{IMAGES}/{ALPINE}/{hex_of(A)}/metadata.json", json.dumps(document).encode())
+    with opened(memory.filesystem, step_into(memory.filesystem, memory.data_fd, IMAGES)) as fd:
+        folder = scan_folder(memory.filesystem, fd, ALPINE)
+    assert folder.repository is not None
+    assert fields(again(folder)) == fields(folder)
+
+
+def test_a_size_or_a_time_that_nothing_can_have_is_absent() -> None:
+    metadata = read_image_metadata(b'{"status": "ready", "size_bytes": 1' + b"0" * 30 + b"}")
+    assert (metadata.status, metadata.size_bytes) == ("ready", 0)
+    for moment in ("0001-01-01T00:00:00Z", "1600-01-01T00:00:00Z", "2263-01-01T00:00:00Z"):
+        assert read_image_metadata(json.dumps({"created_at": moment}).encode()).created_ns is None
+
+
+@pytest.mark.parametrize("moment", ["0001-01-02T00:00:00Z", "9999-12-31T23:59:59.999999999Z"])
+def test_a_timer_that_nobody_can_have_started_is_not_set(memory: Host, moment: str) -> None:
+    document = json.dumps({"repository": ALPINE, "digest": A, "unused_since": moment}).encode()
+    assert read_state(document, ALPINE, A) is None
+    memory.write(f"{RETENTION}/{ALPINE}/{hex_of(A)}.json", document)
+    with opened(memory.filesystem, step_into(memory.filesystem, memory.data_fd, RETENTION)) as fd:
+        folder = scan_states(memory.filesystem, fd, ALPINE)
+    assert folder.timers == {A: None}
+    assert understand_states(pack_states([folder]))[0] == [folder]
+
+
+def test_an_inode_number_of_64_bits_can_be_marked_and_told_again(memory: Host, clock: FakeClock) -> None:
+    make_image(memory.place, ALPINE, "a")
+    memory.memory.set_inode(f"/data/{IMAGES}/{ALPINE}/{hex_of(A)}/metadata.json", 2**64 - 1)
+    clock.wall_ns += 10 * SECOND
+    with opened(memory.filesystem, step_into(memory.filesystem, memory.data_fd, IMAGES)) as fd:
+        first = scan_folder(memory.filesystem, fd, ALPINE)
+        second = scan_folder(memory.filesystem, fd, ALPINE, first)
+    assert first.repository is not None
+    assert second.repository is not None
+    assert second.repository.images[A] is first.repository.images[A]
+
+
+# Questions and answers.
+
+
+def fill(host: Host) -> None:
+    make_image(host.place, ALPINE, "a", tags=("latest", "3.20"))
+    make_image(host.place, ALPINE, "b", tags=(), status="pulling", has_disk=False)
+    make_image(host.place, f"{ALPINE}/deeper", "c")
+    set_tag(host.place, ALPINE, "dangling", "d")
+    make_state(host.place, (ALPINE, A), START_NS)
+    host.write(f"{RETENTION}/{ALPINE}/{hex_of(B)}.json", b"torn")
+    make_guest(host.place, "vm", "alpine", created_at=START)
+    host.write("guests/torn/metadata.json", b'{"Image":')
+    host.folder("guests/new")
+
+
+def test_an_answer_on_images_is_what_is_read_at_first_hand(host: Host, clock: FakeClock) -> None:
+    fill(host)
+    paths = ["", "docker.io", ALPINE, f"{ALPINE}/deeper", "gone", "docker.io/library"]
+    found, rest = understand_images(answer(host.filesystem, host.data_fd, ask(Kind.IMAGES, paths)))
+    assert rest == []
+    with opened(host.filesystem, step_into(host.filesystem, host.data_fd, IMAGES)) as fd:
+        own = [scan_folder(host.filesystem, fd, path) for path in reversed(paths)]
+    assert list(map(fields, found)) == list(map(fields, own))
+
+
+def test_an_answer_on_states_is_what_is_read_at_first_hand(host: Host) -> None:
+    fill(host)
+    paths = ["", ALPINE, "gone"]
+    found, rest = understand_states(answer(host.filesystem, host.data_fd, ask(Kind.STATES, paths)))
+    assert rest == []
+    with opened(host.filesystem, step_into(host.filesystem, host.data_fd, RETENTION)) as fd:
+        assert found == [scan_states(host.filesystem, fd, path) for path in reversed(paths)]
+
+
+def test_an_answer_on_references_is_what_is_read_at_first_hand(host: Host) -> None:
+    fill(host)
+    sources = ["instance/vm", "instance/torn", "instance/new", "instance/gone"]
+    found = understand_references(answer(host.filesystem, host.data_fd, ask(Kind.REFERENCES, sources)))
+    assert found == read_reference_files(host.filesystem, host.data_fd, sources)
+    assert found.keys() == {"instance/vm", "instance/torn"}
+    assert found["instance/torn"].problem
+
+
+@pytest.mark.parametrize("question", [b"", b"\xc1", b"\x00", msgspec.msgpack.encode(["images"])])
+def test_a_question_that_makes_no_sense_is_refused(host: Host, question: bytes) -> None:
+    with pytest.raises((msgspec.MsgspecError, ValueError)):
+        answer(host.filesystem, host.data_fd, question)
+
+
+@pytest.mark.parametrize("understand", [understand_images, understand_states, understand_references])
+@pytest.mark.parametrize("given", [b"", b"\xc1", b"\x00", b"[]", msgspec.msgpack.encode(["x"])])
+def test_an_answer_that_makes_no_sense_is_refused(
+    understand: Callable[[bytes], object], given: bytes
+) -> None:
+    with pytest.raises((msgspec.MsgspecError, ValueError)):
+        understand(given)
+
+
+def test_a_name_that_is_no_text_cannot_be_asked_for() -> None:
+    with pytest.raises(ValueError, match="surrogates"):
+        ask(Kind.REFERENCES, ["instance/\udcff"])
+
+
+# Batches.
+
+
+def weighed(size: int) -> Callable[[int, str], tuple[FolderScan, int]]:
+    return lambda _fd, path: (FolderScan(path), size)
+
+
+def test_a_batch_ends_when_much_was_read_and_leaves_the_rest(memory: Host) -> None:
+    memory.folder(IMAGES)
+    paths = [str(number) for number in range(10)]
+    found, rest = read_images(memory.filesystem, memory.data_fd, paths, weighed(200))
+    assert [folder.path for folder in found] == ["9", "8", "7"]
+    assert rest == paths[:7]
+
+
+def test_without_images_there_is_one_folder_with_an_error(memory: Host) -> None:
+    found, rest = read_images(memory.filesystem, memory.data_fd, ["a", "b"], weighed(1))
+    assert rest == []
+    assert [(folder.path, type(folder.error)) for folder in found] == [("", FileNotFoundError)]
+
+
+def test_without_states_there_are_none(memory: Host) -> None:
+    assert read_states(memory.filesystem, memory.data_fd, [""], lambda _fd, path: (StateFolder(path), 1)) == (
+        [],
+        [],
+    )
+
+
+def test_states_that_cannot_be_listed_are_told(memory: Host) -> None:
+    memory.folder(RETENTION)
+    memory.memory.deny(f"/data/{RETENTION}", errno.EACCES)
+    found, _ = read_states(memory.filesystem, memory.data_fd, [""], lambda _fd, path: (StateFolder(path), 1))
+    assert [folder.corrupt for folder in found] == [((RETENTION, "Permission denied"),)]
+
+
+def test_a_folder_weighs_what_there_was_to_read() -> None:
+    assert (weigh(FULL), weigh(FolderScan("")), weigh(StateFolder("", {A: None}))) == (2, 0, 1)
