@@ -13,6 +13,7 @@ import attrs
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
+from hmret.disk.cache_records import load_references, save_references
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, step_into
 from hmret.disk.image_scan import resolve_tag
@@ -32,7 +33,15 @@ from hmret.model.images import Image, Inventory, Key, Reference, Remembered, Rep
 from hmret.model.protection import named_tags, protect, unseen_tags
 from hmret.model.references import parsed
 
-__all__ = ["Collect", "Collected", "LookAgain", "ReferenceCollector", "ReferenceSource", "Remember"]
+__all__ = [
+    "Collect",
+    "Collected",
+    "KeepReferences",
+    "LookAgain",
+    "ReferenceCollector",
+    "ReferenceSource",
+    "Remember",
+]
 
 # hypeman writes metadata in place, in well under a millisecond: a torn file is whole again long before this.
 _TORN_RETRIES = 3
@@ -97,13 +106,18 @@ class LookAgain(Request[Protected]):
 
 
 @attrs.frozen(eq=False, kw_only=True)
+class KeepReferences(Request[None]):
+    """Asks to write down what is known, for the next start."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
 class Remember(Request[None]):
     """Says what tags have pointed to, to be known after a restart."""
 
     remembered: Mapping[tuple[str, str], Remembered]
 
 
-class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
+class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember]):
     """The reference collector actor."""
 
     def __init__(
@@ -124,6 +138,8 @@ class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
         self._sources = tuple(sources)
         self._read_files = read_files
         self._files = _Files(NOTHING_KNOWN)
+        self._kept: Mapping[str, ReferenceFile] | None = None
+        """What stands in the record."""
         self._own: tuple[Reference, ...] = ()
         self._all = self._files.index
         """The references of the files and of the embedder's sources."""
@@ -148,6 +164,14 @@ class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
         """Tell which of some images are referenced now."""
         return await self._mailbox.ask(LookAgain(keys=frozenset(keys)))
 
+    async def keep(self) -> None:
+        """Write down what is known, for the next start.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        await self._mailbox.ask(KeepReferences())
+
     async def remember(self, remembered: Mapping[tuple[str, str], Remembered]) -> None:
         """Keep what tags have pointed to, durably.
 
@@ -156,12 +180,14 @@ class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
         """
         await self._mailbox.ask(Remember(remembered=remembered))
 
-    async def _answer(self, request: Collect | LookAgain | Remember) -> object:
+    async def _answer(self, request: Collect | LookAgain | KeepReferences | Remember) -> object:
         match request:
             case Collect():
                 return await self._collect()
             case LookAgain():
                 return await self._look_again(request.keys)
+            case KeepReferences():
+                return await self._threads.run_alone(self.write_record)
             case Remember():
                 await self._remember(request.remembered)
                 return None
@@ -250,8 +276,16 @@ class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
         )
 
     async def _read_ahead(self) -> Mapping[str, ReferenceFile]:
-        """Have many files read by processes; what they held is checked like everything that is known."""
-        found: dict[str, ReferenceFile] = {}
+        """Begin with what an earlier engine knew, or have many files read by processes.
+
+        What they held is checked like everything that is known: it counts where a file still has its signature.
+        """
+        found = await self._threads.run_alone(
+            load_references, self._filesystem, self._data_fd, self._threads.pause
+        )
+        if found:
+            self._kept = found
+            return found
         if not self._readers.are_offered:
             return found
         listed = await self._threads.run_alone(list_guests, self._filesystem, self._data_fd)
@@ -271,6 +305,17 @@ class ReferenceCollector(Actor[Collect | LookAgain | Remember]):
             for _ in range(self._readers.lanes):
                 tasks.start_soon(read_on)
         return found
+
+    def write_record(self) -> None:
+        """Write down what is known, for the next start; while this actor runs, nobody else calls this.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        files = self._files.look.files
+        if self._files.is_indexed and files is not self._kept:
+            save_references(self._filesystem, self._data_fd, files, self._threads.pause)
+            self._kept = files
 
     async def _look_again(self, keys: frozenset[Key]) -> Protected:
         remembered = await self._recall()

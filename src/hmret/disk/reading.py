@@ -4,7 +4,7 @@ What is asked and answered between processes is msgpack, one document each way; 
 """
 
 import enum
-import time
+import resource
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,10 +46,10 @@ _IMAGES, _IMAGES_ASKED = 500, 1500
 _STATES, _STATES_ASKED = 1000, 3000
 _GUESTS = 25
 
-# A folder that takes this long, and this many times longer than the processor works for it, waits for the disk. A disk
-# serves many requests at a time hardly slower than one.
-_COLD_SECONDS = 0.004
-_COLD_RATIO = 3
+# How often a thread had to wait for the disk, for each thing that it read, if nothing of that was in memory; somewhat
+# fewer. A disk serves many requests at a time hardly slower than one.
+_COLD_SHARE = 0.3
+_FEW_WAITS = 3
 _AT_ONCE = 8
 
 
@@ -199,15 +199,19 @@ def _spread(read: Callable[[P], R], waiting: Sequence[P], most: int) -> tuple[li
     rest = list(waiting)
     weight = 0
     while rest and weight < most:
-        began, worked = time.perf_counter(), time.thread_time()
+        waits = _waits()
         found.append(read(rest.pop()))
         weight += 1 + weigh(found[-1])
-        took = time.perf_counter() - began
-        if took > _COLD_SECONDS and took > _COLD_RATIO * (time.thread_time() - worked):
+        if _waits() - waits > _COLD_SHARE * weigh(found[-1]) + _FEW_WAITS:
             found.extend(_many_readers().map(read, rest[-_AT_ONCE:]))
             del rest[-_AT_ONCE:]
             weight = sum(1 + weigh(one) for one in found)
     return found, rest
+
+
+def _waits() -> int:
+    """Count how often this thread has given up the processor by itself, which reading does where the disk is asked."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 @cache

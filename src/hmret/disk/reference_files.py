@@ -130,6 +130,7 @@ def look_at_references(
             looking.look(folder_fd, listing, (kind, folder, file_name))
     if looking.is_new:
         looking.gather()
+        looking.is_new = looking.files != known.files
     return ReferenceLook(looking.files if looking.is_new else known.files, looking.listings)
 
 

@@ -185,6 +185,7 @@ async def _keeping(actors: _Actors, surroundings: Surroundings) -> AsyncIterator
         with anyio.CancelScope(shield=True), suppress(OSError):
             await surroundings.threads.run_alone(actors.scanner.write_record)
             await surroundings.threads.run_alone(actors.states.write_record)
+            await surroundings.threads.run_alone(actors.references.write_record)
 
 
 @asynccontextmanager

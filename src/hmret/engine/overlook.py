@@ -126,6 +126,7 @@ class Overlook:
         with suppress(OSError):
             await self.scanner.keep()
             await self.states.keep()
+            await self.references.keep()
 
     def reference_suspensions(self, unreadable: Sequence[tuple[str, str]]) -> list[Suspension]:
         """Say why unreadable references suspend deletion; nothing where they are to be ignored."""
