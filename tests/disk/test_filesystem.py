@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -487,6 +488,71 @@ def test_a_change_of_its_entries_changes_the_mtime_of_a_folder(world: World, cal
         case _:
             world.filesystem.rename(world.at("a/old"), world.at("new"))
     assert not world.is_old("a")
+
+
+_STAMPED = ("top", "top/from", "top/to", "top/from/file", "top/to/file", "top/from/folder", "top/from/link")
+_CHANGES: dict[str, Callable[[World], object]] = {
+    "file made": lambda world: world.write("top/from/new"),
+    "file written in place": lambda world: world.write("top/from/file", b"new"),
+    "file emptied": lambda world: world.write("top/from/file"),
+    "file read": lambda world: world.read("top/from/file"),
+    "folder made": lambda world: world.folder("top/from/new"),
+    "folder removed": lambda world: world.filesystem.rmdir(world.at("top/from/folder")),
+    "folder listed": lambda world: world.names("top/from"),
+    "symlink made": lambda world: world.link("top/from/new", "file"),
+    "symlink read": lambda world: world.filesystem.readlink(world.at("top/from/link")),
+    "symlink removed": lambda world: world.filesystem.unlink(world.at("top/from/link")),
+    "file removed": lambda world: world.filesystem.unlink(world.at("top/from/file")),
+    "hard link made": lambda world: world.hard_link("top/from/file", "top/to/new"),
+    "file renamed within": lambda world: _rename(world, "top/from/file", "top/from/new"),
+    "file renamed into": lambda world: _rename(world, "top/from/file", "top/to/new"),
+    "file renamed over": lambda world: _rename(world, "top/from/file", "top/to/file"),
+    "folder renamed within": lambda world: _rename(world, "top/from/folder", "top/from/new"),
+    "folder renamed into": lambda world: _rename(world, "top/from/folder", "top/to/new"),
+    "symlink renamed into": lambda world: _rename(world, "top/from/link", "top/to/new"),
+    "time stamp put back": lambda world: world.age("top/from/file"),
+}
+
+
+def _rename(world: World, source: str, target: str) -> None:
+    world.filesystem.rename(world.at(source), world.at(target))
+
+
+def _stamps(world: World) -> dict[int, tuple[int, int]]:
+    """List the time stamps of everything that is there, by inode."""
+    found = {}
+    for top in ("top", "top/from", "top/to"):
+        for path in (top, *(f"{top}/{name}" for name in world.names(top))):
+            seen = world.filesystem.stat(world.at(path), follow_symlinks=False)
+            found[seen.st_ino] = seen.st_mtime_ns, seen.st_ctime_ns
+    return found
+
+
+@pytest.mark.parametrize("change", _CHANGES)
+def test_each_change_is_stamped_on_the_same_inodes_in_memory_as_on_disk(change: str, tmp_path: Path) -> None:
+    stamped = []
+    for world in (World(_memory(), ""), World(POSIX, str(tmp_path))):
+        for folder in ("top", "top/from", "top/to", "top/from/folder"):
+            world.folder(folder)
+        for file in ("top/from/file", "top/to/file"):
+            world.write(file, b"old")
+        world.link("top/from/link", "file")
+        names = {
+            world.filesystem.stat(world.at(path), follow_symlinks=False).st_ino: path for path in _STAMPED
+        }
+        before = _stamps(world)
+        if world.filesystem is POSIX:
+            time.sleep(0.02)  # a kernel's clock ticks every few milliseconds
+        _CHANGES[change](world)
+        after = _stamps(world)
+        stamped.append(
+            {
+                path: (after[number][0] != before[number][0], after[number][1] != before[number][1])
+                for number, path in names.items()
+                if number in after
+            }
+        )
+    assert stamped[0] == stamped[1]
 
 
 def test_writing_a_file_leaves_the_mtime_of_its_folder(world: World) -> None:

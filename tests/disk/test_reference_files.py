@@ -7,11 +7,19 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+import attrs
 import pytest
 
 from builders import DATA, FakeClock, make_guest, make_snapshot
 from disk.hosts import Host
-from hmret.disk.reference_files import ReferenceFile, ReferenceLook, look_at_references
+from hmret.disk.reference_files import (
+    NOTHING_KNOWN,
+    ReferenceFile,
+    ReferenceLook,
+    list_guests,
+    look_at_references,
+    read_reference_files,
+)
 from hmret.model.images import Reference
 
 ALPINE = "docker.io/library/alpine"
@@ -285,3 +293,168 @@ def test_what_has_gone_is_forgotten(memory: Host, clock: FakeClock) -> None:
 def test_a_guest_whose_name_is_no_utf8_is_read(real: Host) -> None:
     make_guest(real.place, "vm\udcff", "alpine")
     assert look(real)["instance/vm\udcff"].references[0].image == "alpine"
+
+
+# One look after the other.
+
+
+@attrs.define
+class Looks:
+    """Looks one after the other, each knowing the one before, beside one that knows nothing."""
+
+    host: Host
+    clock: FakeClock
+    last: ReferenceLook = NOTHING_KNOWN
+
+    def again(self) -> Mapping[str, ReferenceFile]:
+        self.last = look_at_references(self.host.filesystem, self.host.data_fd, self.last)
+        fresh = look(self.host)
+        assert {name: (file.references, file.problem) for name, file in self.last.files.items()} == {
+            name: (file.references, file.problem) for name, file in fresh.items()
+        }
+        return self.last.files
+
+    def wait(self) -> None:
+        self.clock.advance(timedelta(seconds=3))
+
+
+@pytest.fixture
+def looks(memory: Host, clock: FakeClock) -> Looks:
+    return Looks(memory, clock)
+
+
+@pytest.mark.parametrize("made", [(), ("guests",), ("guests", "snapshots")])
+@pytest.mark.parametrize("has_guest", [True, False])
+def test_a_look_that_finds_nothing_new_is_the_one_before_also_where_there_is_nothing(
+    looks: Looks, made: tuple[str, ...], has_guest: bool
+) -> None:
+    for folder in made:
+        looks.host.folder(folder)
+    if has_guest:
+        make_guest(looks.host.place, "vm", "alpine")
+    looks.wait()
+    before = looks.again()
+    assert looks.again() is before
+
+
+@pytest.mark.parametrize("call", [None, "open", "scandir"])
+def test_guests_that_could_not_be_listed_and_then_are_gone_are_no_problem_any_more(
+    looks: Looks, call: str | None
+) -> None:
+    make_guest(looks.host.place, "vm", "alpine")
+    make_snapshot(looks.host.place, "s", "alpine")
+    looks.wait()
+    looks.again()
+    looks.host.memory.deny(f"{DATA}/guests", errno.EACCES, call=call)
+    looks.host.memory.change_mode(f"{DATA}/guests")
+    assert looks.again()["guests"].problem
+    looks.host.memory.allow(f"{DATA}/guests")
+    looks.host.memory.remove(f"{DATA}/guests")
+    looks.wait()
+    assert set(looks.again()) == {"snapshot/s"}
+
+
+def test_the_last_guest_that_goes_is_forgotten(looks: Looks) -> None:
+    make_guest(looks.host.place, "vm", "alpine")
+    looks.wait()
+    looks.again()
+    looks.host.memory.remove(f"{DATA}/guests/vm")
+    looks.wait()
+    assert looks.again() == {}
+    make_guest(looks.host.place, "vm", "alpine")
+    assert set(looks.again()) == {"instance/vm"}
+
+
+def test_guests_in_whose_place_others_were_put_are_read(looks: Looks) -> None:
+    make_guest(looks.host.place, "vm", "alpine")
+    looks.wait()
+    looks.again()
+    looks.host.memory.move(f"{DATA}/guests", f"{DATA}/old")
+    make_guest(looks.host.place, "vm", "busybox")
+    looks.wait()
+    assert looks.again()["instance/vm"].references[0].image == "busybox"
+    looks.host.memory.move(f"{DATA}/guests", f"{DATA}/other")
+    looks.host.memory.make_link(f"{DATA}/guests", "old")
+    assert looks.again()["instance/vm"].references[0].image == "alpine"
+
+
+@pytest.mark.parametrize("way", ["folder link", "file link", "mount"])
+def test_a_guest_behind_a_link_or_a_mount_is_read_again_where_that_leads_elsewhere(
+    looks: Looks, way: str
+) -> None:
+    memory = looks.host.memory
+    for name, image in (("one", "alpine"), ("two", "busybox")):
+        memory.write_file(f"{DATA}/elsewhere/{name}/metadata.json", f'{{"Image": "{image}"}}'.encode())
+    guest = f"{DATA}/guests/vm"
+    match way:
+        case "folder link":
+            memory.make_link(guest, "../elsewhere/one")
+        case "file link":
+            memory.make_link(f"{guest}/metadata.json", "../../elsewhere/one/metadata.json")
+        case _:
+            make_guest(looks.host.place, "vm", "alpine")
+    looks.wait()
+    assert looks.again()["instance/vm"].references[0].image == "alpine"
+    before = memory.inode(f"{DATA}/guests")
+    match way:
+        case "folder link":
+            # That changes the folder of all guests; what leads on from it does not.
+            memory.move(f"{DATA}/elsewhere/one", f"{DATA}/elsewhere/old")
+            memory.move(f"{DATA}/elsewhere/two", f"{DATA}/elsewhere/one")
+        case "file link":
+            memory.make_link(f"{guest}/metadata.json", "../../elsewhere/two/metadata.json")
+        case _:
+            memory.mount(guest)
+            memory.write_file(f"{guest}/metadata.json", b'{"Image": "busybox"}')
+    assert memory.inode(f"{DATA}/guests") == before
+    assert looks.again()["instance/vm"].references[0].image == "busybox"
+
+
+def test_a_guest_that_is_being_made_is_looked_for_every_time(looks: Looks) -> None:
+    looks.host.folder("guests/vm")
+    looks.wait()
+    before = looks.again()
+    assert looks.again() is before
+    make_guest(looks.host.place, "vm", "alpine")
+    looks.wait()
+    assert set(looks.again()) == {"instance/vm"}
+    looks.host.memory.remove(f"{DATA}/guests/vm/metadata.json")
+    assert looks.again() == {}
+
+
+def test_a_guest_whose_metadata_has_the_inode_number_of_another_is_read(looks: Looks) -> None:
+    make_guest(looks.host.place, "vm", "alpine:1")
+    looks.wait()
+    looks.again()
+    number = looks.host.memory.inode(f"{DATA}/{GUEST}")
+    assert number is not None
+    looks.host.memory.remove(f"{DATA}/guests/vm/metadata.json")
+    make_guest(looks.host.place, "vm", "alpine:2")
+    looks.host.memory.set_inode(f"{DATA}/{GUEST}", number)
+    looks.wait()
+    assert looks.again()["instance/vm"].references[0].image == "alpine:2"
+
+
+def test_what_processes_have_read_counts_only_while_it_has_not_changed(looks: Looks) -> None:
+    make_guest(looks.host.place, "vm", "alpine")
+    make_guest(looks.host.place, "other", "alpine")
+    looks.wait()
+    read = read_reference_files(looks.host.filesystem, looks.host.data_fd, ["instance/vm", "instance/other"])
+    make_guest(looks.host.place, "vm", "busybox")
+    looks.last = ReferenceLook(read)
+    found = looks.again()
+    assert found["instance/vm"].references[0].image == "busybox"
+    assert found["instance/other"] is read["instance/other"]
+
+
+def test_guests_that_can_be_listed_are_listed_by_source(memory: Host) -> None:
+    make_guest(memory.place, "vm", "alpine")
+    memory.folder("guests/new")
+    make_snapshot(memory.place, "s", "alpine")
+    assert sorted(list_guests(memory.filesystem, memory.data_fd)) == [
+        "instance/new",
+        "instance/vm",
+        "snapshot/s",
+    ]
+    memory.memory.deny(f"{DATA}/guests", errno.EACCES)
+    assert list_guests(memory.filesystem, memory.data_fd) == ["snapshot/s"]

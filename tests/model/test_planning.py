@@ -468,7 +468,10 @@ LATER = st.sampled_from(
     (0, 1, 9 * SECOND, 10 * SECOND, 300 * SECOND, WINDOW_NS, WINDOW_NS + 300 * SECOND + 1, -1, -600 * SECOND)
 )
 SAME = st.sampled_from((True, True, True, False))
-CROWDED = st.builds(Reference, st.just("instance/a"), st.sampled_from((f"{ALPINE}:v1", "")), TEXTS, CREATED)
+# Few names, so that there are things of one name, and tags that lead to what is here.
+CROWDED = st.builds(
+    Reference, st.just("instance/a"), st.sampled_from((f"{ALPINE}:v1", "alpine")), st.just(""), CREATED
+)
 
 
 @st.composite
@@ -482,7 +485,11 @@ def successors(draw: st.DrawFn, before: Inventory, found: Plan) -> Inventory:
     come = draw(st.lists(REFERENCES | CROWDED, max_size=2))
     remembered = found.remembered
     if not draw(SAME):
-        remembered = draw(st.sampled_from((before.remembered, fresh.remembered, dict(found.remembered))))
+        other = {
+            key: Remembered(draw(st.frozensets(st.sampled_from(DIGESTS))), memory.created_at)
+            for key, memory in found.remembered.items()
+        }
+        remembered = draw(st.sampled_from((other, before.remembered, fresh.remembered, {**found.remembered})))
     repositories = {name: one for name, one in before.repositories.items() if name not in renewed}
     repositories |= {name: one for name, one in fresh.repositories.items() if name in renewed}
     # A link that is made anew changes its repository.
@@ -533,6 +540,17 @@ def test_a_plan_made_with_an_earlier_one_is_the_plan_made_without(
         helped = plan(inventory, policy, now, found)
         assert told(helped) == told(alone)
         found = helped
+
+
+def test_what_is_remembered_otherwise_is_judged_again() -> None:
+    repository = make_repository(make_image(A), make_image(B), tags={"latest": A})
+    inventory = make_inventory(
+        repository, references=[guest("alpine", created_at=NOW)], link_times={(ALPINE, "latest"): 0}
+    )
+    first = plan(inventory, make_policy(), NOW)
+    assert digests(first) == [B]
+    memory = {("instance/vm", "alpine"): Remembered(frozenset({B}), NOW)}
+    assert digests(plan(attrs.evolve(inventory, remembered=memory), make_policy(), NOW, first)) == []
 
 
 def test_of_a_repository_in_which_nothing_is_new_nothing_is_judged_again() -> None:
