@@ -52,6 +52,8 @@ class FolderCache(Generic[F]):
         self._known: Mapping[str, F] = {}
         self._trusted_until_ns: dict[str, int] = {}
         self._found: dict[str, F] = {}
+        self._now_ns = 0
+        """When this look began."""
         self._waiting: list[str] = []
         self._built_upon: set[str] = set()
         """Folders that this look does not read in full: what is known of them stays as old as it was."""
@@ -61,6 +63,7 @@ class FolderCache(Generic[F]):
         self._found = {}
         self._waiting = [""]
         self._built_upon = set()
+        self._now_ns = self._filesystem.now_ns()
 
     def export(self) -> Iterator[tuple[F, int]]:
         """List what is known and can be trusted later, and until when, in nanoseconds since the epoch."""
@@ -110,7 +113,7 @@ class FolderCache(Generic[F]):
         known = self._known.get(path)
         if known is None or known.signature is None:
             return None
-        if not self._is_trusted(path, self._filesystem.now_ns()):
+        if not self._is_trusted(path, self._now_ns):
             return None
         if not is_still(self._filesystem, path or ".", root_fd, known.signature):
             return None

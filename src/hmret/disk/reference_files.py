@@ -164,14 +164,9 @@ class _Looking:
                 except OSError:
                     pass  # which reading it finds again, and tells
                 else:
-                    # What changes a file in any way changes its ctime.
-                    device, inode, size, _, changed_ns = file.signature
-                    if (
-                        found.st_ctime_ns == changed_ns
-                        and found.st_ino == inode
-                        and found.st_size == size
-                        and found.st_dev == device
-                    ):
+                    # What changes a file in any way changes its ctime; another file has another inode.
+                    signature = file.signature
+                    if found.st_ctime_ns == signature[4] and found.st_ino == signature[1]:
                         continue
             fresh = _read(self.filesystem, folder_fd, (kind, folder, name, file_name))
             if fresh is not None or file is not None:

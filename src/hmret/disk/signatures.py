@@ -37,5 +37,4 @@ def is_still(filesystem: Filesystem, path: str, dir_fd: int, signature: Signatur
         and found.st_mtime_ns == signature[3]
         and found.st_ino == signature[1]
         and found.st_dev == signature[0]
-        and found.st_size == signature[2]
     )

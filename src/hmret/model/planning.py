@@ -152,11 +152,20 @@ def plan(
     known = {} if previous is None else previous.parts_for(inventory, circumstances, now_ns)
     leased, backing_off = _by_repository(inventory.leased), _by_repository(inventory.backing_off)
     parts: dict[str, RepositoryPlan] = {}
+    apart = leased.keys() | backing_off.keys()
     for name in _names(inventory):
-        inputs = inputs_of(inventory, name, leased.get(name), backing_off.get(name))
         part = known.get(name)
-        if part is None or part.until_ns <= now_ns or not part.inputs.are(inputs):
-            part = plan_repository(inventory, name, inputs, circumstances, now_ns)
+        is_due = part is None or part.until_ns <= now_ns
+        if (
+            part is None
+            or is_due
+            or inventory.unlisted
+            or name in apart
+            or not part.inputs.stand_in(inventory, name)
+        ):
+            inputs = inputs_of(inventory, name, leased.get(name), backing_off.get(name))
+            if part is None or is_due or not part.inputs.are(inputs):
+                part = plan_repository(inventory, name, inputs, circumstances, now_ns)
         parts[name] = part
         pause()
     return _gather(inventory, policy, now, parts, circumstances)

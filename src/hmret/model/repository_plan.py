@@ -36,6 +36,15 @@ class RepositoryInputs:
     is_unlisted: bool
     """Whether what is in it may not all have been seen."""
 
+    def stand_in(self, inventory: Inventory, name: str) -> bool:
+        """Tell whether an inventory in which nothing is leased, backing off or unlisted holds the very same."""
+        return (
+            self.repository is inventory.repositories.get(name)
+            and self.timers is inventory.states.by_repository.get(name, _NO_TIMERS)
+            and self.references is inventory.references.by_repository.get(name, ())
+            and not (self.leased or self.backing_off or self.is_unlisted)
+        )
+
     def are(self, other: "RepositoryInputs") -> bool:
         """Tell whether these are the very same."""
         return (
