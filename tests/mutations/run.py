@@ -35,6 +35,11 @@ RACES = ("tests/proofs/test_races.py",)
 FUZZ = ("tests/proofs/test_fuzz.py",)
 REFERENCES = ("tests/disk/test_reference_files.py", "tests/actors/test_reference_collector.py")
 SCAN = ("tests/disk/test_image_scan.py", "tests/actors/test_scanner.py")
+CACHES = (
+    "tests/actors/test_cached_looks.py",
+    "tests/disk/test_folder_cache.py",
+    "tests/disk/test_signatures.py",
+)
 LOCKS = ("tests/actors/test_locks.py",)
 ENGINE = (
     *("tests/engine/test_retention.py", "tests/engine/test_suspension.py", "tests/engine/test_faults.py"),
@@ -190,7 +195,7 @@ MUTATIONS = (
     Mutation(
         "drop the suspension",
         (
-            ("model/judging.py", "if self._holds:", "if False:"),
+            ("model/judging.py", "if self.circumstances.is_suspended:", "if False:"),
             ("engine/sweeping.py", "if not tally.suspended:", "if True:"),
         ),
         (*MODEL, *ENGINE, *STATEFUL),
@@ -213,9 +218,9 @@ MUTATIONS = (
     ),
     edit(
         "prune in spite of folders that could not be listed",
-        "model/planning.py",
-        'not part or name == part or name.startswith(f"{part}/") for part in inventory.unlisted',
-        "False for part in inventory.unlisted",
+        "model/repository_plan.py",
+        'not folder or name == folder or name.startswith(f"{folder}/") for folder in folders',
+        "False for folder in folders",
         MODEL,
         ENGINE,
     ),
@@ -247,15 +252,67 @@ MUTATIONS = (
     edit(
         "ignore what is pinned",
         "model/judging.py",
-        "if pinned:",
-        "if False:",
+        "if policy.pinned.matches(self.name) else ()",
+        "if False else ()",
         MODEL,
     ),
     edit(
         "delete what is not allowed",
         "model/judging.py",
-        "if not allowed:",
+        "return pinned if policy.allowed.matches(self.name) else",
+        "return pinned if True else",
+        MODEL,
+    ),
+    # What is not read again.
+    edit(
+        "trust what has changed a moment ago",
+        "disk/signatures.py",
+        "if max(found.st_mtime_ns, found.st_ctime_ns) > looked_ns - SETTLING_NS:",
         "if False:",
+        REFERENCES,
+        CACHES,
+    ),
+    edit(
+        "trust a guest that was written anew",
+        "disk/reference_files.py",
+        "if found.st_ctime_ns == signature[4] and found.st_ino == signature[1]:",
+        "if found.st_ino == signature[1]:",
+        REFERENCES,
+        CACHES,
+    ),
+    edit(
+        "trust a folder of which others have changed something",
+        "disk/signatures.py",
+        "found.st_ctime_ns == signature[4]\n        and found.st_mtime_ns == signature[3]\n        and",
+        "",
+        CACHES,
+    ),
+    edit(
+        "leave what was not ready as it was",
+        "disk/image_scan.py",
+        "if repository is None or not known.unsettled:",
+        "if True:",
+        CACHES,
+    ),
+    edit(
+        "let a part of a plan stand though its references have changed",
+        "model/repository_plan.py",
+        "and self.references is inventory.references.by_repository.get(name, ())\n",
+        "",
+        MODEL,
+    ),
+    edit(
+        "let a part of a plan stand though its time has come",
+        "model/planning.py",
+        "is_due = part is None or part.until_ns <= now_ns",
+        "is_due = part is None",
+        MODEL,
+    ),
+    edit(
+        "let parts of a plan stand though something else is remembered",
+        "model/planning.py",
+        "and inventory.remembered == self.remembered",
+        "and True",
         MODEL,
     ),
     # Clocks and timers.
@@ -270,7 +327,7 @@ MUTATIONS = (
     edit(
         "mark while the clock is distrusted",
         "model/judging.py",
-        "if not self._clock_jumped:",
+        "if not self.circumstances.clock_jumped:",
         "if True:",
         MODEL,
         CLOCK,
@@ -278,17 +335,21 @@ MUTATIONS = (
     edit(
         "call an image due one nanosecond late",
         "model/judging.py",
-        "elif since_ns + self.policy.unused_for_ns > self.now_ns:",
-        "elif since_ns + self.policy.unused_for_ns >= self.now_ns:",
+        "elif since_ns + self.circumstances.policy.unused_for_ns > self.now_ns:",
+        "elif since_ns + self.circumstances.policy.unused_for_ns >= self.now_ns:",
         MODEL,
     ),
-    edit(
+    Mutation(
         "ignore the window",
-        "model/judging.py",
-        "elif since_ns + self.policy.unused_for_ns > self.now_ns:",
-        "elif since_ns > self.now_ns:",
-        MODEL,
-        STATEFUL,
+        (
+            (
+                "model/judging.py",
+                "elif since_ns + self.circumstances.policy.unused_for_ns > self.now_ns:",
+                "elif since_ns > self.now_ns:",
+            ),
+            ("model/repository_plan.py", "and after_ns < since_ns <= now_ns", "and False"),
+        ),
+        (*MODEL, *STATEFUL),
     ),
     edit(
         "trust a timer in the future",
@@ -450,9 +511,9 @@ MUTATIONS = (
     ),
     edit(
         "do not force a cleared timer to the disk",
-        "engine/retention.py",
-        "await self._states.clear((key,), durable=True)",
-        "await self._states.clear((key,))",
+        "actors/state_keeper.py",
+        "cleared = clear_state(self._filesystem, self._data_fd, key, durable=True)",
+        "cleared = clear_state(self._filesystem, self._data_fd, key)",
         ENGINE,
     ),
     edit(
@@ -530,8 +591,8 @@ MUTATIONS = (
     edit(
         "follow a link where a file is read",
         "disk/folders.py",
-        "flags = _READ if follow else _READ | os.O_NOFOLLOW",
-        "flags = _READ",
+        "READ = _FOLLOW | os.O_NOFOLLOW",
+        "READ = _FOLLOW",
         FOLDERS,
         FUZZ,
     ),

@@ -140,10 +140,8 @@ def read_states(
     """Look at folders below `image-retention/`, as `read_images` does at those below `images/`."""
     try:
         retention_fd = step_into(filesystem, data_fd, RETENTION)
-    except FileNotFoundError:
-        return [], []
     except OSError as error:
-        return [StateFolder("", corrupt=((RETENTION, error.strerror or str(error)),))], []
+        return _unlisted_states(error), []
     found: list[StateFolder] = []
     rest = list(paths)
     states = 0
@@ -153,6 +151,12 @@ def read_states(
             found.append(folder)
             states += weight
     return found, rest
+
+
+def _unlisted_states(error: OSError) -> list[StateFolder]:
+    if isinstance(error, FileNotFoundError):
+        return []
+    return [StateFolder("", corrupt=((RETENTION, error.strerror or str(error)),))]
 
 
 def ask(kind: Kind, paths: Sequence[str]) -> bytes:
@@ -169,13 +173,21 @@ def answer(filesystem: Filesystem, data_fd: int, question: bytes) -> bytes:
     asked = _questions.decode(question)
     match asked.kind:
         case Kind.IMAGES:
-            with opened(filesystem, step_into(filesystem, data_fd, IMAGES)) as images_fd:
+            try:
+                images_fd = step_into(filesystem, data_fd, IMAGES)
+            except OSError as error:
+                return _encoder.encode(_ImageAnswer([_packed(FolderScan("", error=error))], []))
+            with opened(filesystem, images_fd):
                 folders, rest = _spread(
                     lambda path: scan_folder(filesystem, images_fd, path), asked.paths, _IMAGES_ASKED
                 )
             return _encoder.encode(_ImageAnswer(list(map(_packed, folders)), rest))
         case Kind.STATES:
-            with opened(filesystem, step_into(filesystem, data_fd, RETENTION)) as retention_fd:
+            try:
+                retention_fd = step_into(filesystem, data_fd, RETENTION)
+            except OSError as error:
+                return _encoder.encode(_StateAnswer(_unlisted_states(error), []))
+            with opened(filesystem, retention_fd):
                 states, rest = _spread(
                     lambda path: scan_states(filesystem, retention_fd, path), asked.paths, _STATES_ASKED
                 )
