@@ -45,6 +45,11 @@ ENGINE = (
     *("tests/engine/test_retention.py", "tests/engine/test_suspension.py", "tests/engine/test_faults.py"),
     *("tests/engine/test_moved_tags.py", "tests/proofs/test_last_look.py"),
 )
+CACHES = (
+    *("tests/disk/test_signatures.py", "tests/disk/test_folder_cache.py", "tests/disk/test_snapshots.py"),
+    *("tests/actors/test_cached_looks.py", "tests/proofs/test_cached_views.py"),
+)
+CACHED = ("tests/engine/test_cached_sweeps.py",)
 FOLDERS = ("tests/disk/test_folders.py", "tests/disk/test_own_files.py", "tests/disk/test_journal.py")
 
 
@@ -639,6 +644,101 @@ MUTATIONS = (
         "pass",
         FOLDERS,
         ENGINE,
+    ),
+    # What is not read again.
+    edit(
+        "trust what changed a moment ago",
+        "disk/signatures.py",
+        "looked_ns - SETTLING_NS",
+        "looked_ns",
+        CACHES,
+    ),
+    edit(
+        "do not look when a folder's inode changed",
+        "disk/signatures.py",
+        "found.st_ctime_ns == signature[4]",
+        "True",
+        CACHES,
+    ),
+    edit(
+        "trust a folder for ever",
+        "disk/folder_cache.py",
+        "return 0 < rest_ns <= _LONGEST_TRUST_NS",
+        "return True",
+        CACHES,
+    ),
+    edit(
+        "trust a folder that changes often for ever",
+        "disk/folder_cache.py",
+        "if path not in self._built_upon:",
+        "if True:",
+        CACHES,
+    ),
+    edit(
+        "take metadata of the same inode for the same",
+        "disk/image_scan.py",
+        "== inode and found.st_ctime_ns == changed_ns",
+        "== inode",
+        CACHES,
+    ),
+    edit(
+        "look at images that are not ready only where their folder changed",
+        "actors/scanner.py",
+        "return look_again(self._filesystem, images_fd, known), len(known.unsettled)",
+        "return known, 0",
+        CACHES,
+    ),
+    edit(
+        "know a timer that could not be read",
+        "disk/state_files.py",
+        "if corrupt or (not found and path):",
+        "if not found and path:",
+        CACHES,
+    ),
+    edit(
+        "read a damaged record",
+        "disk/snapshots.py",
+        "or crc32(content) != checksum",
+        "",
+        CACHES,
+    ),
+    edit(
+        "keep the guests that were there when others are put in their place",
+        "disk/reference_files.py",
+        "known.signature == signature",
+        "known.names",
+        REFERENCES,
+        CACHES,
+    ),
+    edit(
+        "keep the part of a plan though its references changed",
+        "model/repository_plan.py",
+        "            and self.references is other.references\n",
+        "",
+        MODEL,
+        CACHES,
+    ),
+    edit(
+        "keep the part of a plan though its time has come",
+        "model/planning.py",
+        "part.until_ns <= now_ns or ",
+        "",
+        MODEL,
+        CACHED,
+    ),
+    edit(
+        "keep the parts of a plan though something else is remembered",
+        "model/planning.py",
+        " and inventory.remembered == self.remembered",
+        "",
+        MODEL,
+    ),
+    edit(
+        "forget what the first of two things of one name ran from",
+        "model/protection.py",
+        "= _both(memory, others)",
+        "= memory",
+        MODEL,
     ),
 )
 
