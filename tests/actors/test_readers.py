@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -97,7 +97,7 @@ async def crew(root: Path, count: int) -> AsyncIterator[Crew]:
         readers,
         Scanner(POSIX, data_fd, threads, readers),
         StateKeeper(POSIX, data_fd, threads, readers),
-        ReferenceCollector(POSIX, data_fd, threads, readers, (), read_files=True),
+        ReferenceCollector(POSIX, data_fd, threads, readers, (), read_files=True, boot_id="boot"),
     )
     try:
         async with running(found.scanner), running(found.states), running(found.references):
@@ -129,7 +129,9 @@ def children() -> set[str]:
     """List the processes that this one has started and not waited for."""
     found = set()
     for task in Path("/proc/self/task").iterdir():
-        found |= set((task / "children").read_text().split())
+        # A thread may end meanwhile; its children are then another's.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found |= set((task / "children").read_text().split())
     return found
 
 

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import random
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +19,7 @@ from builders import (
     Ending,
     FakeClock,
     GatedThreads,
+    data_fd_of,
     digest,
     end_while_queued,
     end_while_working,
@@ -72,6 +75,7 @@ class World:
             Readers(self.threads, self.data_fd, 0),
             sources,
             read_files=read_files,
+            boot_id=self.clock.boot_id,
         )
 
     def reads(self) -> list[str]:
@@ -441,3 +445,64 @@ async def test_calls_after_the_end_are_refused(world: World) -> None:
         await actor.collect()
     with pytest.raises(EngineClosedError):
         await actor.remember({})
+
+
+# The record.
+
+
+async def test_what_another_engine_of_this_boot_has_read_is_not_read_again(world: World) -> None:
+    path = make_guest(world.filesystem, "one", "alpine")
+    changed = make_guest(world.filesystem, "two", "alpine")
+    world.clock.advance(timedelta(seconds=3))
+    async with running(world.collector()) as collector:
+        before = await collector.collect()
+        await collector.keep()
+    make_guest(world.filesystem, "two", "busybox")
+    reads = world.reads()
+    async with running(world.collector()) as collector:
+        after = await collector.collect()
+    assert path not in reads
+    assert changed in reads
+    assert images_of(before.references) == {"instance/one": "alpine", "instance/two": "alpine"}
+    assert images_of(after.references) == {"instance/one": "alpine", "instance/two": "busybox"}
+
+
+async def test_after_a_power_loss_guests_are_read_afresh_though_their_stamps_are_what_they_were(
+    world: World,
+) -> None:
+    path = f"{DATA}/{make_guest(world.filesystem, 'one', 'alpine')}"
+    old = world.filesystem.read_file(path)
+    # In place and not forced to the disk, as hypeman writes it.
+    fd = world.filesystem.open(path, os.O_WRONLY)
+    world.filesystem.write(fd, old.replace(b"alpine", b"debian"))
+    world.filesystem.close(fd)
+    world.clock.advance(timedelta(seconds=3))
+    async with running(world.collector()) as collector:
+        assert images_of((await collector.collect()).references) == {"instance/one": "debian"}
+        await collector.keep()
+    record = world.filesystem.read_file(f"{OWN}/references.snapshot")
+    disks = (world.filesystem.after_power_loss(random.Random(seed)) for seed in range(100))
+    disk = next(disk for disk in disks if disk.read_file(path) == old)
+    stamps = [filesystem.stat(path).st_ctime_ns for filesystem in (disk, world.filesystem)]
+    assert stamps[0] == stamps[1]
+    disk.write_file(f"{OWN}/references.snapshot", record)
+    world.clock.boot_id = "second-boot"
+    rebooted = attrs.evolve(world, filesystem=disk, data_fd=data_fd_of(disk))
+    async with running(rebooted.collector()) as collector:
+        assert images_of((await collector.collect()).references) == {"instance/one": "alpine"}
+    disk.close(rebooted.data_fd)
+
+
+@pytest.mark.parametrize("created_at", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00Z", "soon"])
+async def test_a_guest_of_an_odd_time_stops_no_record(world: World, created_at: str) -> None:
+    content = json.dumps({"Image": "alpine", "CreatedAt": created_at}).encode()
+    world.filesystem.write_file(f"{DATA}/guests/one/metadata.json", content)
+    world.clock.advance(timedelta(seconds=3))
+    async with running(world.collector()) as collector:
+        before = await collector.collect()
+        await collector.keep()
+    reads = world.reads()
+    async with running(world.collector()) as collector:
+        after = await collector.collect()
+    assert list(after.references) == list(before.references)
+    assert "guests/one/metadata.json" not in reads

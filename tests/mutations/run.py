@@ -45,7 +45,7 @@ ENGINE = (
     *("tests/engine/test_retention.py", "tests/engine/test_suspension.py", "tests/engine/test_faults.py"),
     *("tests/engine/test_moved_tags.py", "tests/proofs/test_last_look.py"),
 )
-CACHES = (
+VIEWS = (
     *("tests/disk/test_signatures.py", "tests/disk/test_folder_cache.py", "tests/disk/test_snapshots.py"),
     *("tests/actors/test_cached_looks.py", "tests/proofs/test_cached_views.py"),
 )
@@ -645,62 +645,41 @@ MUTATIONS = (
         FOLDERS,
         ENGINE,
     ),
-    # What is not read again.
-    edit(
-        "trust what changed a moment ago",
-        "disk/signatures.py",
-        "looked_ns - SETTLING_NS",
-        "looked_ns",
-        CACHES,
-    ),
-    edit(
-        "do not look when a folder's inode changed",
-        "disk/signatures.py",
-        "found.st_ctime_ns == signature[4]",
-        "True",
-        CACHES,
-    ),
+    # What was read before.
     edit(
         "trust a folder for ever",
         "disk/folder_cache.py",
         "return 0 < rest_ns <= _LONGEST_TRUST_NS",
         "return True",
-        CACHES,
+        VIEWS,
     ),
     edit(
         "trust a folder that changes often for ever",
         "disk/folder_cache.py",
         "if path not in self._built_upon:",
         "if True:",
-        CACHES,
+        VIEWS,
     ),
     edit(
         "take metadata of the same inode for the same",
         "disk/image_scan.py",
         "== inode and found.st_ctime_ns == changed_ns",
         "== inode",
-        CACHES,
-    ),
-    edit(
-        "look at images that are not ready only where their folder changed",
-        "actors/scanner.py",
-        "return look_again(self._filesystem, images_fd, known), len(known.unsettled)",
-        "return known, 0",
-        CACHES,
+        VIEWS,
     ),
     edit(
         "know a timer that could not be read",
         "disk/state_files.py",
         "if corrupt or (not found and path):",
         "if not found and path:",
-        CACHES,
+        VIEWS,
     ),
     edit(
         "read a damaged record",
         "disk/snapshots.py",
         "or crc32(content) != checksum",
         "",
-        CACHES,
+        VIEWS,
     ),
     edit(
         "keep the guests that were there when others are put in their place",
@@ -708,23 +687,7 @@ MUTATIONS = (
         "known.signature == signature",
         "known.names",
         REFERENCES,
-        CACHES,
-    ),
-    edit(
-        "keep the part of a plan though its references changed",
-        "model/repository_plan.py",
-        "            and self.references is other.references\n",
-        "",
-        MODEL,
-        CACHES,
-    ),
-    edit(
-        "keep the part of a plan though its time has come",
-        "model/planning.py",
-        "part.until_ns <= now_ns or ",
-        "",
-        MODEL,
-        CACHED,
+        VIEWS,
     ),
     edit(
         "keep the parts of a plan though something else is remembered",
@@ -739,6 +702,13 @@ MUTATIONS = (
         "= _both(memory, others)",
         "= memory",
         MODEL,
+    ),
+    edit(
+        "trust what was known of guests before a power loss",
+        "disk/cache_records.py",
+        'load_snapshot(filesystem, data_fd, _REFERENCES, _head(f"{_REFERENCES} {boot_id}"))',
+        'load_snapshot(filesystem, data_fd, _REFERENCES, _head(f"{_REFERENCES} first-boot"))',
+        REFERENCES,
     ),
 )
 

@@ -59,7 +59,9 @@ class World:
         return (
             Scanner(self.filesystem, self.data_fd, threads, readers),
             StateKeeper(self.filesystem, self.data_fd, threads, readers),
-            ReferenceCollector(self.filesystem, self.data_fd, threads, readers, (), read_files=True),
+            ReferenceCollector(
+                self.filesystem, self.data_fd, threads, readers, (), read_files=True, boot_id="boot"
+            ),
         )
 
     def happen(self) -> None:
@@ -238,6 +240,7 @@ async def test_what_is_known_is_what_is_there(
             if world.rng.random() < 0.7:
                 await scanner.keep()
                 await keeper.keep()
+                await collector.keep()
 
 
 async def _check(

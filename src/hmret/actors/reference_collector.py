@@ -129,6 +129,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         sources: Sequence[ReferenceSource],
         *,
         read_files: bool,
+        boot_id: str,
     ) -> None:
         super().__init__()
         self._filesystem = filesystem
@@ -137,6 +138,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         self._readers = readers
         self._sources = tuple(sources)
         self._read_files = read_files
+        self._boot_id = boot_id
         self._files = _Files(NOTHING_KNOWN)
         self._kept: Mapping[str, ReferenceFile] | None = None
         """What stands in the record."""
@@ -281,7 +283,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         What they held is checked like everything that is known: it counts where a file still has its signature.
         """
         found = await self._threads.run_alone(
-            load_references, self._filesystem, self._data_fd, self._threads.pause
+            load_references, self._filesystem, self._data_fd, self._boot_id, self._threads.pause
         )
         if found:
             self._kept = found
@@ -314,7 +316,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         """
         files = self._files.look.files
         if self._files.is_indexed and files is not self._kept:
-            save_references(self._filesystem, self._data_fd, files, self._threads.pause)
+            save_references(self._filesystem, self._data_fd, self._boot_id, files, self._threads.pause)
             self._kept = files
 
     async def _look_again(self, keys: frozenset[Key]) -> Protected:

@@ -97,22 +97,33 @@ _FILES = 250
 
 
 def save_references(
-    filesystem: Filesystem, data_fd: int, files: Mapping[str, ReferenceFile], pause: Callable[[], None]
+    filesystem: Filesystem,
+    data_fd: int,
+    boot_id: str,
+    files: Mapping[str, ReferenceFile],
+    pause: Callable[[], None],
 ) -> None:
     """Write down what guests and snapshots were found to refer to, with the signatures of their files.
+
+    It counts until the next boot only: hypeman writes these files in place, and a power loss may leave one with its
+    latest time stamps and an earlier content.
 
     Raises:
         OSError: it could not be written.
     """
-    save_snapshot(filesystem, data_fd, _REFERENCES, _head(_REFERENCES), _reference_frames(files, pause))
+    head = _head(f"{_REFERENCES} {boot_id}")
+    save_snapshot(filesystem, data_fd, _REFERENCES, head, _reference_frames(files, pause))
 
 
 def load_references(
-    filesystem: Filesystem, data_fd: int, pause: Callable[[], None]
+    filesystem: Filesystem, data_fd: int, boot_id: str, pause: Callable[[], None]
 ) -> dict[str, ReferenceFile]:
-    """Read what was written down; nothing where that cannot be read. It counts only where a file has its signature."""
+    """Read what was written down since this boot; nothing where that cannot be read.
+
+    It counts only where a file has its signature.
+    """
     files: dict[str, ReferenceFile] = {}
-    for frame in load_snapshot(filesystem, data_fd, _REFERENCES, _head(_REFERENCES)):
+    for frame in load_snapshot(filesystem, data_fd, _REFERENCES, _head(f"{_REFERENCES} {boot_id}")):
         try:
             files.update(understand_references(frame))
         except _FAULTS:

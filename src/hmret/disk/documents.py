@@ -4,7 +4,7 @@ Go matches the keys of a guest's metadata in any case, so they are matched by th
 """
 
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -263,8 +263,13 @@ def _moment_of(text: str) -> datetime | None:
 
 
 def _aware(moment: datetime) -> datetime | None:
-    """Pass a time that is one; Go's zero time means that there is none."""
-    return None if moment.utcoffset() is None or moment.year == 1 else moment
+    """Pass a time that is one, in UTC too; Go's zero time means that there is none."""
+    if moment.utcoffset() is None or moment.year == 1:
+        return None
+    with suppress(OverflowError):
+        moment.astimezone(UTC)
+        return moment
+    return None
 
 
 def _fault(error: Exception) -> str:

@@ -237,7 +237,15 @@ def _make_actors(
     return _Actors(
         locks=Locks(_tell_expiry),
         scanner=Scanner(filesystem, data_fd, threads, readers),
-        references=ReferenceCollector(filesystem, data_fd, threads, readers, sources, read_files=read_files),
+        references=ReferenceCollector(
+            filesystem,
+            data_fd,
+            threads,
+            readers,
+            sources,
+            read_files=read_files,
+            boot_id=surroundings.clock.read().boot_id,
+        ),
         states=StateKeeper(filesystem, data_fd, threads, readers),
         deleter=Deleter(filesystem, data_fd, threads, monotonic_ns=surroundings.monotonic_ns),
         journal=JournalKeeper(filesystem, data_fd, threads, _tell_journal_failure, enabled=config.journal),
