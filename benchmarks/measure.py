@@ -243,7 +243,7 @@ def choose_folder(images: int) -> tuple[Path, str]:
     found = os.statvfs(shm)
     if found.f_bavail * found.f_frsize < needed or _available_bytes() < needed:
         reason = f"/dev/shm or memory has no room for {images} images: trees in the temporary folder"
-    elif found.f_favail < inodes:
+    elif found.f_files and found.f_favail < inodes:  # no files at all: it counts none
         reason = f"/dev/shm has no inodes for {images} images: trees in the temporary folder"
     else:
         return shm, "trees on tmpfs (/dev/shm), page cache warm"
