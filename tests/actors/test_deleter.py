@@ -21,7 +21,7 @@ from builders import (
     state_of,
 )
 from hmret.actors.deleter import BatchRetired, Deleter
-from hmret.disk.retirement import Candidate, Failed, Kept, LastLook, Retired
+from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Retired
 from hmret.disk.trash import Place
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key

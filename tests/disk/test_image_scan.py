@@ -14,7 +14,6 @@ from hmret.disk.image_scan import (
     FolderScan,
     link_time,
     look_at_image,
-    read_tags,
     resolve_tag,
     scan_folder,
 )
@@ -330,14 +329,6 @@ def test_one_tag_is_resolved_afresh(host: Host) -> None:
         assert resolve_tag(host.filesystem, fd, ALPINE, "latest") == digest("a")
         assert resolve_tag(host.filesystem, fd, ALPINE, "wrong") is None
         assert resolve_tag(host.filesystem, fd, ALPINE, "gone") is None
-
-
-def test_tags_are_listed_by_what_they_point_to(host: Host) -> None:
-    make_image(host.place, ALPINE, "a", tags=("c", "a"))
-    set_tag(host.place, ALPINE, "b", "b")
-    host.link(f"{IMAGES}/wrong", "../wrong")
-    with opened(host.filesystem, host.open(IMAGES)) as fd:
-        assert read_tags(host.filesystem, fd) == {digest("a"): ["a", "c"], digest("b"): ["b"]}
 
 
 def test_the_time_of_a_link_is_its_own(memory: Host) -> None:

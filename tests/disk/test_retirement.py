@@ -35,7 +35,8 @@ from hmret.actors.deleter import Deleter, Recovery
 from hmret.disk.filesystem import POSIX, Filesystem, Lease
 from hmret.disk.folders import let_go
 from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH
-from hmret.disk.retirement import Candidate, Failed, Kept, LastLook, Outcome, Retired, finish, retire
+from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
+from hmret.disk.retirement import finish, retire
 from hmret.disk.trash import (
     Intent,
     Place,

@@ -39,7 +39,7 @@ from builders import (
 )
 from hmret.actors.deleter import Deleter
 from hmret.actors.threads import InlineThreads
-from hmret.disk.retirement import Candidate, LastLook
+from hmret.disk.outcomes import Candidate, LastLook
 from hmret.engine.opening import open_engine, open_inspection
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings

@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from hmret.disk.layout import IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
-from hmret.disk.retirement import Candidate
+from hmret.disk.outcomes import Candidate
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Key

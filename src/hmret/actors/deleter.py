@@ -11,7 +11,8 @@ from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.grip import FIRM, Grip
 from hmret.disk.layout import OWN, TRASH
-from hmret.disk.retirement import Candidate, Failed, Kept, LastLook, Outcome, Retired, finish, retire
+from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
+from hmret.disk.retirement import finish, retire
 from hmret.disk.tags import KnownTags
 from hmret.disk.trash import (
     Freeing,

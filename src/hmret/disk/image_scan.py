@@ -35,7 +35,6 @@ __all__ = [
     "look_again",
     "look_at_image",
     "read_image",
-    "read_tags",
     "resolve_tag",
     "scan_folder",
 ]
@@ -324,18 +323,6 @@ def resolve_tag(filesystem: Filesystem, images_fd: int, repository: str, tag: st
         OSError: it is there and cannot be read.
     """
     return _target(filesystem, images_fd, f"{repository}/{tag}")
-
-
-def read_tags(filesystem: Filesystem, repository_fd: int) -> dict[str, list[str]]:
-    """List the tags in an open repository folder, by the digest that they point to."""
-    tags: dict[str, list[str]] = {}
-    with filesystem.scandir(repository_fd) as entries:
-        names = [entry.name for entry in entries if entry.is_symlink() and TAG_NAME.fullmatch(entry.name)]
-    for name in sorted(names):
-        digest = _target(filesystem, repository_fd, name)
-        if digest is not None:
-            tags.setdefault(digest, []).append(name)
-    return tags
 
 
 def link_time(filesystem: Filesystem, images_fd: int, repository: str, tag: str) -> int | None:

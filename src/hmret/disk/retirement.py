@@ -7,7 +7,7 @@ of a batch, and have looked at the references after they got it.
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import groupby
 
@@ -18,6 +18,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import let_go, make_folders, open_folder, opened, remove_empty_folders, step_into
 from hmret.disk.grip import FIRM, Grip
 from hmret.disk.layout import DIGEST_HEX, IMAGES, METADATA, RETENTION, hex_of
+from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
 from hmret.disk.state_files import (
     HeldState,
     clear_state,
@@ -30,7 +31,7 @@ from hmret.disk.trash import Intent, Place, open_trash, place_beside, place_in_t
 from hmret.model.images import Key
 from hmret.model.verdicts import Reason
 
-__all__ = ["Candidate", "Failed", "Kept", "LastLook", "Outcome", "Retired", "finish", "retire"]
+__all__ = ["finish", "retire"]
 
 _TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY))
 
@@ -40,69 +41,6 @@ _NO_FOLDER = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 # Repositories of a batch that are held open between the look at their tags and their turn; an embedding server may
 # have few descriptors to spare.
 _HELD_OPEN = 64
-
-
-@attrs.frozen(order=True)
-class Candidate:
-    """An image that a plan wants deleted."""
-
-    repository: str
-    digest: str
-    unused_since_ns: int
-
-    @property
-    def key(self) -> Key:
-        """The image."""
-        return self.repository, self.digest
-
-
-@attrs.frozen
-class LastLook:
-    """What a batch is judged by, right before it goes."""
-
-    protected: AbstractSet[Key]
-    """Referenced, as found after the locks were got."""
-    unused_for_ns: int
-    now_ns: int
-
-
-@attrs.frozen
-class Retired:
-    """An image that is out of the cache; its bytes wait in the trash."""
-
-    place: Place
-    tags: tuple[str, ...]
-    """The tags that went with it."""
-    faults: tuple[tuple[str, str], ...] = ()
-    """Paths of what should have gone with it and did not, and why."""
-
-    @property
-    def key(self) -> Key:
-        """The image."""
-        return self.place.intent.repository, self.place.intent.digest
-
-
-@attrs.frozen
-class Kept:
-    """An image that stays after all."""
-
-    key: Key
-    reason: Reason | None
-    """None: it has gone by itself."""
-
-
-@attrs.frozen
-class Failed:
-    """An image whose deletion failed; it is whole, and in its place unless it is `unfinished`."""
-
-    key: Key
-    path: str
-    error: OSError
-    unfinished: bool = False
-    """Whether it stands in the trash, where the next recovery finishes or undoes its deletion."""
-
-
-Outcome = Retired | Kept | Failed
 
 
 def retire(

@@ -10,7 +10,7 @@ import attrs
 from hmret.actors.deleter import BatchRetired, Deleter, Recovery
 from hmret.actors.locks import Locks
 from hmret.disk.layout import hex_of
-from hmret.disk.retirement import Candidate, Failed, Kept, LastLook, Retired
+from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Retired
 from hmret.disk.tags import KnownTags
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook

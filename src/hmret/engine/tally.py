@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import attrs
 
 from hmret.actors.state_keeper import StateFault
-from hmret.disk.retirement import Failed, Kept, Retired
+from hmret.disk.outcomes import Failed, Kept, Retired
 from hmret.disk.trash import Place
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
