@@ -348,10 +348,10 @@ def test_work_rests_after_a_while_and_not_before(monkeypatch: pytest.MonkeyPatch
     pace()
     assert len(rests) == 1  # nobody knows for how long this thread has worked
     for _ in range(10):
-        now += 0.00009
+        now += 0.0009
         pace()
     assert len(rests) == 1
-    now += 0.0002
+    now += 0.002
     pace()
     assert len(rests) == 2
     assert all(0 < rest < 0.001 for rest in rests)

@@ -1,5 +1,6 @@
 """Sweeps that rest on what earlier ones have read: nothing is deleted by it, and nothing stays wrong for long."""
 
+import copy
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -47,7 +48,7 @@ class Source:
 
     async def references(self) -> Iterable[Reference]:
         # Equal ones, and never the same objects.
-        return [attrs.evolve(reference) for reference in self.given]
+        return [copy.copy(reference) for reference in self.given]
 
 
 @attrs.define(eq=False)

@@ -22,7 +22,7 @@ from hmret.disk.reading import Kind, pack_states, read_states, understand_states
 from hmret.disk.state_files import StateFolder, clear_state, remove_strays, scan_states, write_states
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.grouping import Timers
-from hmret.model.images import Image, Key
+from hmret.model.images import Image, Key, Repository
 
 __all__ = [
     "Clear",
@@ -70,6 +70,9 @@ class StatesLoaded:
 @attrs.frozen(eq=False, kw_only=True)
 class LoadStates(Request[StatesLoaded]):
     """Asks for all states."""
+
+    repositories: Mapping[str, Repository] = attrs.field(factory=dict)
+    """What is here: states are named by the very texts that name their images, of which there may be very many."""
 
 
 @attrs.frozen
@@ -158,6 +161,7 @@ class StateKeeper(Actor[_Requests]):
         self._readers = readers
         self._cache: FolderCache[StateFolder] = FolderCache(filesystem)
         self._loading = anyio.Lock()
+        self._repositories: Mapping[str, Repository] = {}
         self._last: StatesLoaded | None = None
         self._kept: StatesLoaded | None = None
         """What stands in the record."""
@@ -167,9 +171,9 @@ class StateKeeper(Actor[_Requests]):
         """Serve until closed."""
         await self._mailbox.serve(self._answer)
 
-    async def load(self) -> StatesLoaded:
-        """Read all states."""
-        return await self._mailbox.ask(LoadStates())
+    async def load(self, repositories: Mapping[str, Repository] | None = None) -> StatesLoaded:
+        """Read all states; with `repositories`, named by the very texts that name the images in them."""
+        return await self._mailbox.ask(LoadStates(repositories=repositories or {}))
 
     async def keep(self) -> None:
         """Write down what is known, for the next start.
@@ -225,7 +229,7 @@ class StateKeeper(Actor[_Requests]):
     async def _answer(self, request: _Requests) -> object:
         match request:
             case LoadStates():
-                return await self._load()
+                return await self._load(request.repositories)
             case Confirm():
                 return await self._threads.run(self._confirm, request.key, request.tag)
             case Mark():
@@ -252,9 +256,10 @@ class StateKeeper(Actor[_Requests]):
             case _:
                 assert_never(request)
 
-    async def _load(self) -> StatesLoaded:
+    async def _load(self, repositories: Mapping[str, Repository]) -> StatesLoaded:
         # One look at a time goes through the cache.
         async with self._loading:
+            self._repositories = repositories
             await self._recall()
             walk = Walk(
                 self._cache,
@@ -262,7 +267,7 @@ class StateKeeper(Actor[_Requests]):
                 self._readers,
                 Kind.STATES,
                 self._look,
-                understand_states,
+                self._understand,
                 weigh,
             )
             folders, is_new = await walk.run()
@@ -274,9 +279,11 @@ class StateKeeper(Actor[_Requests]):
         """Begin with what an earlier engine knew."""
         if self._is_fresh:
             self._is_fresh = False
-            await self._threads.run_alone(
-                _RECORD.load, self._filesystem, self._data_fd, self._cache, self._threads.pause
-            )
+            await self._threads.run_alone(self._read_record)
+
+    def _read_record(self) -> None:
+        _RECORD.load(self._filesystem, self._data_fd, self._cache, self._threads.pause)
+        self._cache.restore([(self._share(folder), until_ns) for folder, until_ns in self._cache.export()])
 
     def write_record(self) -> None:
         """Write down what is known, for the next start; while this actor runs, nobody else calls this.
@@ -300,8 +307,24 @@ class StateKeeper(Actor[_Requests]):
         known = self._cache.still(retention_fd, path)
         if known is not None:
             return known, 0
-        folder = scan_states(self._filesystem, retention_fd, path, self._threads.pause)
+        folder = self._share(scan_states(self._filesystem, retention_fd, path, self._threads.pause))
         return folder, 1 + weigh(folder)
+
+    def _understand(self, answer: bytes) -> tuple[list[StateFolder], list[str]]:
+        found, rest = understand_states(answer)
+        return list(map(self._share, found)), rest
+
+    def _share(self, folder: StateFolder) -> StateFolder:
+        """Name the states by the very texts that name their images."""
+        repository = self._repositories.get(folder.path)
+        if repository is None or not folder.timers:
+            return folder
+        images = repository.images
+        timers = {
+            image.digest if (image := images.get(digest)) is not None else digest: since_ns
+            for digest, since_ns in folder.timers.items()
+        }
+        return attrs.evolve(folder, timers=timers)
 
     def _confirm(self, key: Key, tag: str | None) -> Confirmed:
         try:

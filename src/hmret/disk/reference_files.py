@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 
 import attrs
+import msgspec
 
 from hmret.disk.documents import UnreadableError, read_guest, read_snapshot
 from hmret.disk.filesystem import Filesystem
@@ -34,8 +35,7 @@ _READERS: Mapping[str, Callable[[bytes, str], tuple[Reference, ...]]] = {
 }
 
 
-@attrs.frozen
-class ReferenceFile:
+class ReferenceFile(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What one guest's or snapshot's file was found to hold."""
 
     path: str

@@ -74,14 +74,11 @@ class Overlook:
 
         async def scan_images() -> None:
             scans.append(await self.scanner.scan())
-
-        async def load_states() -> None:
-            loads.append(await self.states.load())
+            loads.append(await self.states.load(scans[0].repositories))
 
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(scan_images)
-                tasks.start_soon(load_states)
                 collected = await self.references.collect()
         except ExceptionGroup as group:
             raise first_error(group) from None
@@ -113,7 +110,9 @@ class Overlook:
 
     async def decide(self, survey: Survey, now: datetime, previous: Plan | None = None) -> Plan:
         """Make the plan, in a thread: at 100,000 images it takes too long for an event loop."""
-        return await self.threads.run(plan, survey.inventory, self.policy, now, previous, self.threads.pause)
+        return await self.threads.run_alone(
+            plan, survey.inventory, self.policy, now, previous, self.threads.pause
+        )
 
     async def doubt(self, repositories: AbstractSet[str]) -> None:
         """Have some repositories read afresh by the next survey: the last look found them otherwise."""

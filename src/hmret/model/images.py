@@ -66,8 +66,7 @@ class Repository:
     """Tag to digest; the digest need not be there."""
 
 
-@attrs.frozen
-class Reference:
+class Reference(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One thing on the host that needs an image.
 
     An embedder returns these from its own source; for the metadata files hmret makes them itself.

@@ -8,7 +8,7 @@ import re
 import reprlib
 from functools import lru_cache
 
-import attrs
+import msgspec
 
 from hmret.model.errors import InvalidReferenceError
 
@@ -34,8 +34,7 @@ _shortened = reprlib.Repr()
 _shortened.maxstring = 200
 
 
-@attrs.frozen
-class ImageReference:
+class ImageReference(msgspec.Struct, frozen=True, gc=False):
     """A normalised image reference, by tag or by digest: `parse_reference` sets exactly one of the two."""
 
     repository: str
