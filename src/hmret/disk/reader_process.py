@@ -4,6 +4,7 @@ It is asked on its standard input and answers on its standard output, one frame 
 that many bytes. It reads only, and ends when its input does. What it cannot answer it answers with an empty frame.
 """
 
+import os
 import signal
 import struct
 import subprocess
@@ -18,6 +19,7 @@ from hmret.disk.reading import answer
 
 __all__ = ["ReaderProcess", "main"]
 
+_NICENESS = 10
 _LENGTH = struct.Struct("!I")
 _FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
 
@@ -72,6 +74,8 @@ def main(data_fd: int) -> None:
     """Answer questions about the data directory until there are no more."""
     # An interrupt from the keyboard reaches the whole group; the one who asks decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # An embedding server comes first: it feels nothing of what is read beside it.
+    os.nice(_NICENESS)
     asked, answered = sys.stdin.buffer, sys.stdout.buffer
     while question := _receive(asked):
         try:
