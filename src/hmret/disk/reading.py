@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar
 
 import msgspec
@@ -38,6 +38,7 @@ __all__ = [
     "weigh",
 ]
 
+F = TypeVar("F", FolderScan, StateFolder)
 P = TypeVar("P", str, Sequence[str])
 R = TypeVar("R", FolderScan, StateFolder, dict[str, ReferenceFile])
 
@@ -107,7 +108,6 @@ def read_images(
     data_fd: int,
     paths: Sequence[str],
     look: Callable[[int, str], tuple[FolderScan, int]],
-    most: int = _IMAGES,
 ) -> tuple[list[FolderScan], list[str]]:
     """Look at folders below `images/` until a batch is read; returns what was found, and the paths that are left.
 
@@ -119,15 +119,8 @@ def read_images(
         images_fd = step_into(filesystem, data_fd, IMAGES)
     except OSError as error:
         return [FolderScan("", error=error)], []
-    found: list[FolderScan] = []
-    rest = list(paths)
-    images = 0
     with opened(filesystem, images_fd):
-        while rest and images < most:
-            folder, weight = look(images_fd, rest.pop())
-            found.append(folder)
-            images += weight
-    return found, rest
+        return _look_through(paths, partial(look, images_fd), _IMAGES)
 
 
 def read_states(
@@ -135,21 +128,27 @@ def read_states(
     data_fd: int,
     paths: Sequence[str],
     look: Callable[[int, str], tuple[StateFolder, int]],
-    most: int = _STATES,
 ) -> tuple[list[StateFolder], list[str]]:
     """Look at folders below `image-retention/`, as `read_images` does at those below `images/`."""
     try:
         retention_fd = step_into(filesystem, data_fd, RETENTION)
     except OSError as error:
         return _unlisted_states(error), []
-    found: list[StateFolder] = []
-    rest = list(paths)
-    states = 0
     with opened(filesystem, retention_fd):
-        while rest and states < most:
-            folder, weight = look(retention_fd, rest.pop())
-            found.append(folder)
-            states += weight
+        return _look_through(paths, partial(look, retention_fd), _STATES)
+
+
+def _look_through(
+    paths: Sequence[str], look: Callable[[str], tuple[F, int]], most: int
+) -> tuple[list[F], list[str]]:
+    """Look at one path after the other until it is enough; returns what was found, and what is left."""
+    found: list[F] = []
+    rest = list(paths)
+    weight = 0
+    while rest and weight < most:
+        folder, read = look(rest.pop())
+        found.append(folder)
+        weight += read
     return found, rest
 
 
