@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ImageNotFoundError,
         InvalidReferenceError,
     )
+    from hmret.model.hours import DeletionWindow
     from hmret.model.images import (
         Cause,
         Image,
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
         SharedDisk,
         Suspension,
     )
+    from hmret.model.limits import DiskLimits
     from hmret.model.patterns import Patterns, compile_patterns
     from hmret.model.planning import Action, Plan, Reason, Summary, Verdict, plan
     from hmret.model.policy import Policy
     from hmret.model.protection import StaleReference
     from hmret.model.references import ImageReference, parse_reference
     from hmret.model.report import DeletedImage, MarkedUsed, SweepError, SweepReport, SweepStatus
+    from hmret.model.rules import Rule
 
 __all__ = [
     "Action",
@@ -44,6 +47,8 @@ __all__ = [
     "ConfigError",
     "DataDirLockedError",
     "DeletedImage",
+    "DeletionWindow",
+    "DiskLimits",
     "EngineClosedError",
     "Event",
     "HmretError",
@@ -65,6 +70,7 @@ __all__ = [
     "Repository",
     "Retention",
     "RetentionConfig",
+    "Rule",
     "SharedDisk",
     "StaleReference",
     "Statistics",
@@ -96,6 +102,7 @@ _HOMES = {
     "HmretError": "hmret.model.errors",
     "ImageNotFoundError": "hmret.model.errors",
     "InvalidReferenceError": "hmret.model.errors",
+    "DeletionWindow": "hmret.model.hours",
     "Cause": "hmret.model.images",
     "Image": "hmret.model.images",
     "Inventory": "hmret.model.images",
@@ -104,6 +111,7 @@ _HOMES = {
     "Repository": "hmret.model.images",
     "SharedDisk": "hmret.model.images",
     "Suspension": "hmret.model.images",
+    "DiskLimits": "hmret.model.limits",
     "Patterns": "hmret.model.patterns",
     "compile_patterns": "hmret.model.patterns",
     "Action": "hmret.model.planning",
@@ -121,6 +129,7 @@ _HOMES = {
     "SweepError": "hmret.model.report",
     "SweepReport": "hmret.model.report",
     "SweepStatus": "hmret.model.report",
+    "Rule": "hmret.model.rules",
 }
 
 

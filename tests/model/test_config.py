@@ -10,6 +10,8 @@ import pytest
 
 from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError
+from hmret.model.hours import DeletionWindow
+from hmret.model.limits import DiskLimits
 
 
 class BytesPath:
@@ -47,6 +49,17 @@ def test_the_other_defaults_are_those_of_the_contract() -> None:
         "sweep_interval": timedelta(minutes=1),
         "pinned": (),
         "max_deletes_per_sweep": 0,
+        "max_bytes_per_sweep": 0,
+        "rules": (),
+        "keep_latest": 0,
+        "min_age": timedelta(0),
+        "disk": DiskLimits(),
+        "quarantine": timedelta(0),
+        "window": DeletionWindow(),
+        "brake": 0.5,
+        "brake_min_images": 20,
+        "brake_for": timedelta(0),
+        "delete_unpullable": False,
         "unreadable_references": "suspend",
         "control_socket": "",
         "metrics_listen": "",

@@ -1,18 +1,28 @@
 """The settings of retention, validated when they are made and trusted afterwards."""
 
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import attrs
 
 from hmret.model.errors import ConfigError
-from hmret.model.patterns import compile_patterns
+from hmret.model.hours import DeletionWindow
+from hmret.model.limits import DiskLimits
+from hmret.model.rules import Rule, rules_of
+from hmret.model.setting_checks import (
+    check_bool,
+    check_choice,
+    check_count,
+    check_duration,
+    check_listen,
+    check_positive,
+    check_share,
+    check_text,
+    read_patterns,
+)
 
 __all__ = ["AutoDelete", "RetentionConfig"]
-
-_LISTEN = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):([0-9]{1,5})")
 
 
 @runtime_checkable
@@ -22,36 +32,6 @@ class _PathLike(Protocol):
     def __fspath__(self) -> str: ...
 
 
-# The checks take `object`: settings come from files and from embedders that no type checker has seen.
-
-
-def _check_bool(_owner: object, field: "attrs.Attribute[bool]", value: object) -> None:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{field.name}: expected true or false, got {value!r}")
-
-
-def _check_positive(_owner: object, field: "attrs.Attribute[timedelta]", value: object) -> None:
-    if not isinstance(value, timedelta):
-        raise ConfigError(f"{field.name}: expected a timedelta, got {value!r}")
-    if value <= timedelta(0):
-        raise ConfigError(f"{field.name}: must be more than zero, got {value}")
-
-
-def _patterns(key: str, value: Iterable[str]) -> tuple[str, ...]:
-    try:
-        return compile_patterns(value).texts
-    except ConfigError as error:
-        raise ConfigError(f"{key}: {error}") from None
-
-
-def _allowed(value: Iterable[str]) -> tuple[str, ...]:
-    return _patterns("allowed", value)
-
-
-def _pinned(value: Iterable[str]) -> tuple[str, ...]:
-    return _patterns("pinned", value)
-
-
 def _data_dir(value: str | _PathLike) -> str:
     text: object = value.__fspath__() if isinstance(value, _PathLike) else value
     if not isinstance(text, str) or not text or "\0" in text:
@@ -59,31 +39,23 @@ def _data_dir(value: str | _PathLike) -> str:
     return text
 
 
-def _check_count(_owner: object, field: "attrs.Attribute[int]", value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError(f"{field.name}: expected a whole number, 0 or more, got {value!r}")
+def _allowed(value: Iterable[str]) -> tuple[str, ...]:
+    return read_patterns("allowed", value)
 
 
-def _check_choice(_owner: object, field: "attrs.Attribute[str]", value: object) -> None:
-    if value not in ("suspend", "ignore"):
-        raise ConfigError(f"{field.name}: expected suspend or ignore, got {value!r}")
+def _pinned(value: Iterable[str]) -> tuple[str, ...]:
+    return read_patterns("pinned", value)
 
 
-def _check_text(_owner: object, field: "attrs.Attribute[str]", value: object) -> None:
-    if not isinstance(value, str) or "\0" in value:
-        raise ConfigError(f"{field.name}: expected text, got {value!r}")
+def _check_made(kind: type) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
+    """Make a check that refuses anything but a value of a class of ours."""
 
+    def check(_owner: object, field: "attrs.Attribute[Any]", value: Any) -> None:
+        if not isinstance(value, kind):
+            article = "an" if kind is AutoDelete else "a"
+            raise ConfigError(f"{field.name}: expected {article} {kind.__name__}, got {value!r}")
 
-def _check_listen(_owner: object, field: "attrs.Attribute[str]", value: str) -> None:
-    _check_text(_owner, field, value)
-    match = _LISTEN.fullmatch(value)
-    if value and (match is None or int(match[1]) > 65535):  # noqa: PLR2004 - the largest port
-        raise ConfigError(f"{field.name}: expected host:port, got {value!r}")
-
-
-def _check_auto_delete(_owner: object, field: "attrs.Attribute[AutoDelete]", value: object) -> None:
-    if not isinstance(value, AutoDelete):
-        raise ConfigError(f"{field.name}: expected an AutoDelete, got {value!r}")
+    return check
 
 
 @attrs.frozen(kw_only=True)
@@ -94,9 +66,9 @@ class AutoDelete:
         ConfigError: a value is not usable.
     """
 
-    enabled: bool = attrs.field(default=False, validator=_check_bool)
+    enabled: bool = attrs.field(default=False, validator=check_bool)
     """Whether anything is swept at all. Default: false."""
-    unused_for: timedelta = attrs.field(default=timedelta(hours=720), validator=_check_positive)
+    unused_for: timedelta = attrs.field(default=timedelta(hours=720), validator=check_positive)
     """How long an image must have been unused before it is deleted; more than zero. Default: 720 hours."""
     allowed: tuple[str, ...] = attrs.field(default=(), converter=_allowed)
     """Patterns of the repositories that may be deleted from; empty: none. Default: empty."""
@@ -112,25 +84,47 @@ class RetentionConfig:
 
     data_dir: str = attrs.field(default="/var/lib/hypeman", converter=_data_dir)
     """hypeman's data directory. Default: `/var/lib/hypeman`."""
-    auto_delete: AutoDelete = attrs.field(factory=AutoDelete, validator=_check_auto_delete)
+    auto_delete: AutoDelete = attrs.field(factory=AutoDelete, validator=_check_made(AutoDelete))
     """hypeman's own settings. Default: off, as hypeman's are."""
-    enabled: bool | None = attrs.field(default=None, validator=attrs.validators.optional(_check_bool))
+    enabled: bool | None = attrs.field(default=None, validator=attrs.validators.optional(check_bool))
     """Whether hmret sweeps. None: as `auto_delete.enabled`. Default: None."""
-    sweep_interval: timedelta = attrs.field(default=timedelta(minutes=1), validator=_check_positive)
+    sweep_interval: timedelta = attrs.field(default=timedelta(minutes=1), validator=check_positive)
     """Time from the start of one sweep to the start of the next; more than zero. Default: one minute."""
     pinned: tuple[str, ...] = attrs.field(default=(), converter=_pinned)
     """Patterns of repositories that are never deleted from, whatever else says so; empty: none. Default: empty."""
-    max_deletes_per_sweep: int = attrs.field(default=0, validator=_check_count)
+    max_deletes_per_sweep: int = attrs.field(default=0, validator=check_count)
     """The most images that one sweep deletes, longest unused first; 0: no limit. Default: 0."""
+    max_bytes_per_sweep: int = attrs.field(default=0, validator=check_count)
+    """The most bytes of images that one sweep deletes, longest unused first; 0: no limit. Default: 0."""
+    rules: tuple[Rule, ...] = attrs.field(default=(), converter=rules_of)
+    """What holds for some images instead of what holds for all; the first that matches counts. Default: empty."""
+    keep_latest: int = attrs.field(default=0, validator=check_count)
+    """How many of the newest images of each repository stay, whatever their age; 0: none. Default: 0."""
+    min_age: timedelta = attrs.field(default=timedelta(0), validator=check_duration)
+    """How old an image must be, since `created_at`, before it is due; 0: off. Default: 0."""
+    disk: DiskLimits = attrs.field(factory=DiskLimits, validator=_check_made(DiskLimits))
+    """How full the disk may get before images go early. Default: no limit."""
+    quarantine: timedelta = attrs.field(default=timedelta(0), validator=check_duration)
+    """How long a deleted image can be brought back before its bytes are freed; 0: not at all. Default: 0."""
+    window: DeletionWindow = attrs.field(factory=DeletionWindow, validator=_check_made(DeletionWindow))
+    """The hours in which images may be deleted. Default: all."""
+    brake: float = attrs.field(default=0.5, validator=check_share)
+    """Share of the eligible images that may expire at once before the brake holds them all. Default: one half."""
+    brake_min_images: int = attrs.field(default=20, validator=check_count)
+    """The brake never holds fewer expired images than this. Default: 20."""
+    brake_for: timedelta = attrs.field(default=timedelta(0), validator=check_duration)
+    """For how long the brake holds after it has been announced; 0: there is no brake. Default: 0."""
+    delete_unpullable: bool = attrs.field(default=False, validator=check_bool)
+    """Whether images that cannot be pulled again may be deleted too. Default: false."""
     unreadable_references: Literal["suspend", "ignore"] = attrs.field(
-        default="suspend", validator=_check_choice
+        default="suspend", validator=check_choice("suspend", "ignore")
     )
     """What a reference that cannot be read does: `suspend` all deletion, or `ignore` as hypeman does."""
-    control_socket: str = attrs.field(default="", validator=_check_text)
+    control_socket: str = attrs.field(default="", validator=check_text)
     """Path of the control socket; empty: `$RUNTIME_DIRECTORY/hmret.sock`, else below the data directory."""
-    metrics_listen: str = attrs.field(default="", validator=_check_listen)
+    metrics_listen: str = attrs.field(default="", validator=check_listen)
     """`host:port` for Prometheus; empty: only on the control socket. Default: empty."""
-    journal: bool = attrs.field(default=True, validator=_check_bool)
+    journal: bool = attrs.field(default=True, validator=check_bool)
     """Whether `system/hmret/journal.jsonl` is written. Default: true."""
 
     @property

@@ -1,0 +1,96 @@
+"""The hours in which deletions may happen."""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo
+
+import attrs
+
+from hmret.model.errors import ConfigError
+from hmret.model.setting_checks import check_bool
+
+__all__ = ["DeletionWindow"]
+
+_SPAN = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-(?:([01][0-9]|2[0-3]):([0-5][0-9])|24:00)")
+_DAY = 24 * 60
+
+
+def _hours(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigError(f"hours: expected a list of spans such as 02:00-05:00, got {value!r}")
+    return tuple(value)
+
+
+def _check_hours(_owner: object, _field: "attrs.Attribute[tuple[str, ...]]", value: tuple[str, ...]) -> None:
+    for text in value:
+        span = _span(text)
+        if span is None:
+            raise ConfigError(f"hours: expected a span of a day such as 02:00-05:00, got {text!r}")
+        if span[0] == span[1]:
+            raise ConfigError(f"hours: expected a span that lasts, got {text!r}")
+
+
+def _span(text: object) -> tuple[int, int] | None:
+    """Read a span as minutes of the day; None where it is none."""
+    match = _SPAN.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    begin = 60 * int(match[1]) + int(match[2])
+    return begin, _DAY if match[3] is None else 60 * int(match[3]) + int(match[4])
+
+
+def _check_zone(_owner: object, _field: "attrs.Attribute[str]", value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"time_zone: expected a time zone such as Europe/Berlin, got {value!r}")
+    try:
+        _zone(value)
+    except (OSError, ValueError, LookupError):
+        raise ConfigError(
+            f"time_zone: expected a time zone that this host knows, such as Europe/Berlin, got {value!r}"
+        ) from None
+
+
+def _zone(name: str) -> tzinfo:
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
+@attrs.frozen(kw_only=True)
+class DeletionWindow:
+    """The hours of the day in which images may be deleted; `hmret.window` in the config.
+
+    Raises:
+        ConfigError: a value is not usable.
+    """
+
+    hours: tuple[str, ...] = attrs.field(default=(), converter=_hours, validator=_check_hours)
+    """Spans as `02:00-05:00`, the end not included, over midnight too; empty: always. Default: empty."""
+    time_zone: str = attrs.field(default="UTC", validator=_check_zone)
+    """Whose clocks show these hours, by its name in the time zone database. Default: UTC."""
+    yields_to_pressure: bool = attrs.field(default=False, validator=check_bool)
+    """Whether images go at any hour where a limit of the disk is exceeded. Default: false."""
+    _zone: tzinfo = attrs.field(init=False, eq=False, repr=False)
+    _spans: tuple[tuple[int, int], ...] = attrs.field(init=False, eq=False, repr=False)
+
+    @_zone.default
+    def _load_zone(self) -> tzinfo:
+        return _zone(self.time_zone)
+
+    @_spans.default
+    def _read_spans(self) -> tuple[tuple[int, int], ...]:
+        return tuple(span for text in self.hours if (span := _span(text)) is not None)
+
+    def is_open(self, moment: datetime) -> bool:
+        """Tell whether images may be deleted at a time.
+
+        What the clocks of the zone show decides: an hour that they skip has no window, one that they show twice has it
+        twice.
+        """
+        if not self._spans:
+            return True
+        local = moment.astimezone(self._zone)
+        minute = 60 * local.hour + local.minute
+        return any(
+            begin <= minute < end if begin < end else minute >= begin or minute < end
+            for begin, end in self._spans
+        )

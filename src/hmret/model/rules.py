@@ -1,0 +1,64 @@
+"""A rule of the operator's: another window, or another number to keep, for some images."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Literal
+
+import attrs
+
+from hmret.model.errors import ConfigError
+from hmret.model.setting_checks import check_count, check_positive, read_patterns
+
+__all__ = ["Rule", "rules_of"]
+
+
+def _match(value: Iterable[str]) -> tuple[str, ...]:
+    return read_patterns("match", value)
+
+
+def _tags(value: Iterable[str]) -> tuple[str, ...]:
+    return read_patterns("tags", value)
+
+
+def _check_window(owner: object, field: "attrs.Attribute[timedelta]", value: object) -> None:
+    if value is not None and value != "never":
+        check_positive(owner, field, value)
+
+
+@attrs.frozen(kw_only=True)
+class Rule:
+    """What holds for the images that it matches, instead of what holds for all; the first that matches counts.
+
+    A rule never makes an image eligible that `allowed` does not.
+
+    Raises:
+        ConfigError: a value is not usable.
+    """
+
+    match: tuple[str, ...] = attrs.field(converter=_match)
+    """Patterns of repositories, at least one."""
+    tags: tuple[str, ...] = attrs.field(default=(), converter=_tags)
+    """Patterns of tags, one of which one of the image's tags must match; empty: whatever tags it has."""
+    unused_for: timedelta | Literal["never"] | None = attrs.field(default=None, validator=_check_window)
+    """The window, more than zero; `never`: they stay; None: that of `images.auto_delete.unused_for`."""
+    keep_latest: int | None = attrs.field(default=None, validator=attrs.validators.optional(check_count))
+    """How many of the newest that it matches in each repository stay; None: what `hmret.keep_latest` says; 0: none."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.match:
+            raise ConfigError("match: expected at least one repository pattern, got none")
+        if self.unused_for is None and self.keep_latest is None:
+            raise ConfigError("a rule: expected unused_for or keep_latest, got neither")
+
+
+def rules_of(value: object) -> tuple[Rule, ...]:
+    """Pass a list of rules.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    rules = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            raise ConfigError(f"rules: expected a list of rules, got {rule!r}")
+    return rules
