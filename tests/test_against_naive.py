@@ -124,6 +124,7 @@ async def test_a_sweep_does_what_the_naive_implementation_says(
         auto_delete=AutoDelete(enabled=True, unused_for=shape.unused_for, allowed=allowed),
         pinned=pinned,
         max_deletes_per_sweep=max_deletes,
+        delete_unpullable=True,  # the naive implementation knows the contract's table only
         unreadable_references="ignore" if seed == 1 else "suspend",
     )
     folders = folders_in(root)

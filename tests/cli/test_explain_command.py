@@ -35,6 +35,7 @@ FIELDS = [
     "expires_at",
     "blockers",
     "detail",
+    "rule",
 ]
 
 
@@ -60,6 +61,7 @@ def test_the_document_is_one_image_with_every_reason(cache: Cache, call_json: Ca
         "expires_at": None,
         "blockers": ["referenced", "not_allowed", "newly_unused"],
         "detail": None,
+        "rule": None,
     }
 
 

@@ -317,6 +317,27 @@ def state(since: object, **fields: object) -> bytes:
     return json.dumps({"repository": ALPINE, "digest": DIGEST, "unused_since": since, **fields}).encode()
 
 
+@pytest.mark.parametrize(
+    ("text", "pullable"),
+    [
+        ("{}", None),
+        ('{"build_id": ""}', None),
+        ('{"build_id": null, "labels": null}', None),
+        ('{"build_id": "b-7"}', False),
+        ('{"labels": {"io.hmret.pullable": "false"}}', False),
+        ('{"labels": {"io.hmret.pullable": "true"}, "build_id": "b-7"}', True),
+        ('{"labels": {"io.hmret.pullable": "True"}}', True),
+        ('{"labels": {"io.hmret.pullable": "no idea"}}', False),
+        ('{"labels": {"io.hmret.pullable": null, "maintainer": "x"}}', None),
+        ('{"labels": {"io.hmret.pullable": 7}, "build_id": "b-7"}', False),
+        ('{"labels": ["io.hmret.pullable"]}', None),
+        ('{"build_id": 7}', None),
+    ],
+)
+def test_an_image_says_whether_it_can_be_pulled_again(text: str, pullable: bool | None) -> None:
+    assert read_image_metadata(text.encode()).pullable is pullable
+
+
 def test_a_state_is_read_to_the_nanosecond() -> None:
     assert read_state(state("1970-01-01T00:00:00.000000001Z"), ALPINE, DIGEST) == 1
 

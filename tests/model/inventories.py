@@ -6,7 +6,7 @@ from datetime import timedelta
 from builders import START, START_NS, digest
 from hmret.model.images import Image, Inventory, Key, Reference, Repository
 from hmret.model.patterns import compile_patterns
-from hmret.model.policy import Policy
+from hmret.model.policy import Policy, TermsRule
 from hmret.model.times import timedelta_nanoseconds
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "make_inventory",
     "make_policy",
     "make_repository",
+    "make_rule",
 ]
 
 ALPINE = "docker.io/library/alpine"
@@ -57,10 +58,18 @@ def make_inventory(
 
 
 def make_policy(
-    *, allowed: tuple[str, ...] = ("*",), pinned: tuple[str, ...] = (), max_deletes: int = 0
+    *, allowed: tuple[str, ...] = ("*",), pinned: tuple[str, ...] = (), **fields: object
 ) -> Policy:
-    """Allow everything to go after `WINDOW_NS`."""
-    return Policy(WINDOW_NS, compile_patterns(allowed), compile_patterns(pinned), max_deletes)
+    """Allow everything to go after `WINDOW_NS`; `fields` are those of `Policy`."""
+    return Policy(WINDOW_NS, compile_patterns(allowed), compile_patterns(pinned), **fields)  # type: ignore[arg-type]  # by name
+
+
+def make_rule(
+    *match: str, tags: tuple[str, ...] = (), window_ns: int | None = None, keep_latest: int | None = None
+) -> TermsRule:
+    """Make a rule for some repositories."""
+    patterns = compile_patterns(tags) if tags else None
+    return TermsRule(compile_patterns(match or ("*",)), patterns, window_ns, keep_latest)
 
 
 def guest(image: str = "", *, name: str = "vm", resolved: str = "", **fields: object) -> Reference:

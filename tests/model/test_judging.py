@@ -1,14 +1,16 @@
 """The table of rules: every row, their order, and the edges of time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import combinations
 
 import attrs
 import msgspec
 import pytest
 
+from hmret.model.hours import DeletionWindow
 from hmret.model.images import Cause, Image, Inventory, Reference, Suspension
 from hmret.model.planning import Plan, plan
+from hmret.model.policy import NEVER, Brake
 from hmret.model.times import SECOND
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 from model.inventories import (
@@ -24,6 +26,7 @@ from model.inventories import (
     make_inventory,
     make_policy,
     make_repository,
+    make_rule,
 )
 
 OTHER = "quay.io/other/thing"
@@ -45,7 +48,8 @@ class World:
     suspensions: tuple[Suspension, ...] = ()
     allowed: tuple[str, ...] = ("*",)
     pinned: tuple[str, ...] = ()
-    max_deletes: int = 0
+    policy: Mapping[str, object] = attrs.field(factory=dict)
+    """Fields of the policy."""
 
     def inventory(self) -> Inventory:
         states: dict[tuple[str, str], int | None] = {(OTHER, B): DUE_NS - SECOND}
@@ -62,13 +66,17 @@ class World:
         )
 
     def plan(self) -> Plan:
-        policy = make_policy(allowed=self.allowed, pinned=self.pinned, max_deletes=self.max_deletes)
+        policy = make_policy(allowed=self.allowed, pinned=self.pinned, **self.policy)
         return plan(self.inventory(), policy, NOW)
 
     def verdict(self) -> Verdict:
         verdict = self.plan().verdict(ALPINE, A)
         assert verdict is not None
         return verdict
+
+
+def with_policy(world: World, **fields: object) -> World:
+    return attrs.evolve(world, policy={**world.policy, **fields})
 
 
 CONDITIONS: dict[Reason, Callable[[World], World]] = {
@@ -82,17 +90,33 @@ CONDITIONS: dict[Reason, Callable[[World], World]] = {
     Reason.LEASED: lambda world: attrs.evolve(world, is_leased=True),
     Reason.PINNED: lambda world: attrs.evolve(world, pinned=(ALPINE,)),
     Reason.NOT_ALLOWED: lambda world: attrs.evolve(world, allowed=("quay.io/*",)),
+    Reason.NOT_PULLABLE: lambda world: attrs.evolve(
+        world, image=msgspec.structs.replace(world.image, pullable=False)
+    ),
     Reason.NEWLY_UNUSED: lambda world: attrs.evolve(world, has_state=False),
+    Reason.KEPT_BY_RULE: lambda world: with_policy(world, rules=(make_rule(window_ns=NEVER),)),
     Reason.RETENTION_WINDOW: lambda world: attrs.evolve(world, since_ns=NOW_NS - WINDOW_NS + 1),
+    Reason.LATEST: lambda world: with_policy(world, keep_latest=1),
+    Reason.TOO_YOUNG: lambda world: with_policy(world, min_age_ns=1),
     Reason.SUSPENDED: lambda world: attrs.evolve(world, suspensions=(UNREADABLE,)),
     Reason.BACKOFF: lambda world: attrs.evolve(world, is_backing_off=True),
-    Reason.DEFERRED: lambda world: attrs.evolve(world, max_deletes=1),
+    Reason.BRAKE: lambda world: with_policy(world, brake=Brake(0.0, 1)),
+    Reason.OUTSIDE_WINDOW: lambda world: with_policy(world, window=DeletionWindow(hours=["02:00-02:01"])),
+    Reason.DEFERRED: lambda world: with_policy(world, max_deletes=1),
 }
 """What brings each reason about, in the order of the table."""
 
-PAIRS = [
-    pair for pair in combinations(CONDITIONS, 2) if pair != (Reason.NEWLY_UNUSED, Reason.RETENTION_WINDOW)
+# A timer that has not begun is not running, one that never runs out has no window, and only whole images count as new.
+NOT_TOGETHER = [
+    (Reason.NOT_READY, Reason.LATEST),
+    (Reason.BROKEN, Reason.LATEST),
+    (Reason.NEWLY_UNUSED, Reason.RETENTION_WINDOW),
+    (Reason.KEPT_BY_RULE, Reason.RETENTION_WINDOW),
 ]
+PAIRS = [pair for pair in combinations(CONDITIONS, 2) if pair not in NOT_TOGETHER]
+
+# Told only of what would go without them.
+OF_WHAT_IS_DUE = (Reason.BRAKE, Reason.DEFERRED)
 
 
 def test_what_nothing_holds_is_deleted() -> None:
@@ -113,7 +137,7 @@ def test_of_two_reasons_the_first_of_the_table_decides(first: Reason, second: Re
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [(first, second) for first, second in PAIRS if second is not Reason.DEFERRED]
+    ("first", "second"), [(first, second) for first, second in PAIRS if second not in OF_WHAT_IS_DUE]
 )
 def test_of_two_reasons_both_are_told(first: Reason, second: Reason) -> None:
     verdict = CONDITIONS[first](CONDITIONS[second](World())).verdict()
@@ -126,7 +150,9 @@ def test_every_reason_that_holds_is_told_in_the_order_of_the_table() -> None:
         if reason is not Reason.RETENTION_WINDOW:
             world = condition(world)
     assert world.verdict().blockers == tuple(
-        reason for reason in CONDITIONS if reason not in (Reason.RETENTION_WINDOW, Reason.DEFERRED)
+        reason
+        for reason in CONDITIONS
+        if reason not in (Reason.RETENTION_WINDOW, Reason.LATEST, *OF_WHAT_IS_DUE)
     )
 
 

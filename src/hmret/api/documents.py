@@ -70,6 +70,7 @@ def explain_document(verdict: Verdict, suspended: Sequence[Suspension] = ()) -> 
     """Write the verdict on one image with every reason that holds.
 
     `detail` tells in words what is wrong with the image, and what suspends deletion with its remedy; null: nothing.
+    `rule` is the place among the rules, from 1, of the one that holds for it; null: none does.
     """
     details = [] if verdict.broken is None else [f"broken: {verdict.broken}"]
     if Reason.SUSPENDED in verdict.blockers:
@@ -78,6 +79,7 @@ def explain_document(verdict: Verdict, suspended: Sequence[Suspension] = ()) -> 
         **image_document(verdict),
         "blockers": [blocker.value for blocker in verdict.blockers],
         "detail": "; ".join(details) or None,
+        "rule": verdict.rule,
     }
 
 

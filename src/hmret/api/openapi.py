@@ -205,6 +205,7 @@ def _schemas() -> Document:
                 **image,
                 "blockers": {"type": "array", "items": _one_of(Reason)},
                 "detail": {"type": ["string", "null"]},
+                "rule": {"type": ["integer", "null"]},
             }
         ),
         "Images": _object(

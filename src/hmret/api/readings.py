@@ -128,6 +128,7 @@ def _verdict(document: Read) -> Verdict:
         referenced_by=tuple(document["referenced_by"]),
         unused_since_ns=_nanoseconds(document["unused_since"]),
         expires_at_ns=_nanoseconds(document["expires_at"]),
+        rule=document.get("rule"),
     )
 
 

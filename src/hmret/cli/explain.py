@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import assert_never
 
 from hmret.api.documents import explain_document
 from hmret.api.readings import ExplainReading, read_explain
@@ -10,12 +9,12 @@ from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.options import DEFAULTS, Common, Named
 from hmret.cli.output import printable, write_json, write_result
+from hmret.cli.reasons import describe_reason
 from hmret.cli.tables import format_size, format_table, format_when, put_suspension
 from hmret.engine.opening import open_inspection
 from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Suspension
-from hmret.model.patterns import compile_patterns
 from hmret.model.planning import Reason, Verdict
 from hmret.model.references import parse_reference
 
@@ -63,47 +62,11 @@ def _tell(reading: ExplainReading, config: RetentionConfig) -> Iterator[str]:
     ]
     yield format_table(facts).rstrip("\n")
     for blocker in verdict.blockers:
-        for words in _put(blocker, verdict, reading.suspended, config):
+        for words in describe_reason(blocker, verdict, reading.suspended, config):
             yield f"- {printable(words)}"
     yield _foretell(verdict)
     if not reading.enabled:
         yield "disabled: nothing is swept; set images.auto_delete.enabled, or give --enable"
-
-
-def _put(  # noqa: C901, PLR0912 - one case for each reason
-    blocker: Reason, verdict: Verdict, suspended: Sequence[str], config: RetentionConfig
-) -> Iterator[str]:
-    """Put a reason against a deletion into words."""
-    match blocker:
-        case Reason.NOT_READY:
-            yield f"not ready: its status is {verdict.status}"
-        case Reason.BROKEN:
-            yield f"broken, so left alone: {verdict.broken}"
-        case Reason.REFERENCED:
-            yield from (f"referenced by {source}" for source in verdict.referenced_by)
-        case Reason.LEASED:
-            yield "covered by a lease"
-        case Reason.PINNED:
-            pins = [pin for pin in config.pinned if compile_patterns([pin]).matches(verdict.repository)]
-            yield f"pinned: hmret.pinned has {', '.join(pins) or 'a pattern for it'}"
-        case Reason.NOT_ALLOWED:
-            yield f"not allowed: no pattern of images.auto_delete.allowed matches {verdict.repository}"
-        case Reason.NEWLY_UNUSED:
-            yield "no timer runs yet: the next sweep starts it"
-        case Reason.RETENTION_WINDOW:
-            yield f"in its window until {format_when(verdict.expires_at_ns)}"
-        case Reason.SUSPENDED:
-            yield from (f"deletion is suspended: {words}" for words in suspended)
-        case Reason.BACKOFF:
-            yield "its deletion failed lately, and is not tried again yet"
-        case Reason.DEFERRED:
-            yield f"deferred: more are due than hmret.max_deletes_per_sweep, {config.max_deletes_per_sweep}"
-        case Reason.OPEN:
-            yield "a process has its disk open"
-        case Reason.EXPIRED:
-            yield "its window has passed"
-        case _:
-            assert_never(blocker)
 
 
 def _foretell(verdict: Verdict) -> str:
@@ -116,4 +79,6 @@ def _foretell(verdict: Verdict) -> str:
             return "its timer starts with the next sweep; it goes when its whole window has passed after that"
         case (Reason.DEFERRED,):
             return "it goes with one of the next sweeps"
+        case (Reason.OUTSIDE_WINDOW,):
+            return "it goes with the first sweep within these hours"
     return "it stays while any of this holds"

@@ -11,6 +11,7 @@ import msgspec
 
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Reference
+from hmret.model.origins import LABEL
 from hmret.model.references import parsed
 from hmret.model.times import format_time, parse_time
 
@@ -34,6 +35,12 @@ class UnreadableError(Exception):
     """A file does not hold what it should; the message says what is wrong, in lower case."""
 
 
+class _Labels(msgspec.Struct, gc=False):
+    """The one label that matters; an image may have very many."""
+
+    pullable: str | None = msgspec.field(name=LABEL, default=None)
+
+
 class ImageMetadata(msgspec.Struct, gc=False):
     """The fields of an image's metadata that matter."""
 
@@ -42,6 +49,19 @@ class ImageMetadata(msgspec.Struct, gc=False):
     status: str = ""
     size_bytes: _SizeBytes = 0
     created_at: str | None = None
+    build_id: str | None = None
+    labels: _Labels | None = None
+
+    @property
+    def pullable(self) -> bool | None:
+        """Whether it can be pulled again, by its label, else by who made it; None: nothing here tells.
+
+        A label that is neither `true` nor `false` counts as false: in doubt an image is kept.
+        """
+        told = None if self.labels is None else self.labels.pullable
+        if told is not None:
+            return told.lower() == "true"
+        return False if self.build_id else None
 
     @property
     def created_ns(self) -> int | None:

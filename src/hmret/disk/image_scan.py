@@ -301,6 +301,7 @@ def _judged(
         metadata.size_bytes,
         *_blocks(disk),
         fault or None,
+        metadata.pullable,
     )
 
 

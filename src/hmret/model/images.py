@@ -11,6 +11,7 @@ from hmret.model.grouping import ReferenceIndex, Timers
 
 __all__ = [
     "Cause",
+    "DiskUsage",
     "Image",
     "Inventory",
     "Key",
@@ -31,6 +32,11 @@ class SharedDisk(msgspec.Struct, frozen=True, gc=False, array_like=True):
     device: int
     inode: int
     links: int
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What all its links have in common, however many there are."""
+        return self.device, self.inode
 
 
 class Image(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -53,6 +59,8 @@ class Image(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Set where the disk has other hard links: its blocks come free only with the last of them."""
     broken: str | None = None
     """Why this folder is no whole image; None where it is one, or is not ready yet."""
+    pullable: bool | None = None
+    """Whether its metadata says that it can be pulled again; None: it does not, so its registry decides."""
 
 
 @attrs.frozen
@@ -100,6 +108,26 @@ class Cause(enum.StrEnum):
 
 
 @attrs.frozen
+class DiskUsage:
+    """How full the file system of `images/` is, as `df` shows it, and what came of earlier pressure."""
+
+    used_bytes: int
+    available_bytes: int
+    """To those who are not root."""
+    quarantined_bytes: int = 0
+    """Blocks that come free when the quarantine is emptied."""
+    is_pressed: bool = False
+    """Whether the high mark was exceeded and the low one has not been reached since."""
+    is_backing_off: bool = False
+    """Whether the low mark was out of reach lately, so that it is not tried again yet."""
+
+    @property
+    def total_bytes(self) -> int:
+        """What the marks are shares of."""
+        return self.used_bytes + self.available_bytes
+
+
+@attrs.frozen
 class Suspension:
     """One cause for which a sweep deletes nothing."""
 
@@ -144,6 +172,10 @@ class Inventory:
     """Sources that exist but could not be read: what is remembered of them is kept."""
     backing_off: AbstractSet[Key] = frozenset()
     """Images whose deletion failed lately."""
+    disk: DiskUsage | None = None
+    """None: not known, and then no watermark counts."""
+    is_brake_released: bool = False
+    """Whether what the brake holds has been announced for long enough, or somebody has let it go."""
 
     def holds(self, key: Key) -> bool:
         """Tell whether an image is here."""

@@ -1,23 +1,30 @@
-"""The rules of retention, each asked of one image."""
+"""The images of one repository, judged at one time."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Set as AbstractSet
 
 import attrs
 
+from hmret.model.grounds import (
+    Always,
+    Among,
+    Broken,
+    Ground,
+    KeptByRule,
+    NewlyUnused,
+    NotPullable,
+    NotReady,
+    TooYoung,
+    Waiting,
+)
 from hmret.model.images import Cause, Image, Inventory, Repository
-from hmret.model.policy import Policy
+from hmret.model.origins import is_local
+from hmret.model.policy import NEVER, Policy
 from hmret.model.protection import RepositoryProtection
-from hmret.model.times import SECOND
-from hmret.model.verdicts import ACTIONS, Reason, Verdict
+from hmret.model.terms import latest_of, terms_of
+from hmret.model.timetable import Timetable
+from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
-__all__ = ["NEVER", "Circumstances", "Judge", "tags_by_digest"]
-
-NEVER = 1 << 64
-"""Later than any time in nanoseconds."""
-
-# How far in the future `unused_since` may lie before it is taken for wrong and the timer starts again.
-_FUTURE_TOLERANCE_NS = 5 * 60 * SECOND
+__all__ = ["Circumstances", "Judge"]
 
 
 @attrs.frozen
@@ -37,89 +44,116 @@ class Circumstances:
 
 @attrs.frozen(eq=False)
 class Judge:
-    """The rules of the table, asked of the images of one repository at one time."""
+    """The grounds of the table, asked of the images of one repository at one time."""
 
     circumstances: Circumstances
     now_ns: int
     name: str
+    repository: Repository | None
     timers: Mapping[str, int | None]
     """Those of this repository, by digest."""
     protection: RepositoryProtection
     leased: AbstractSet[str]
     backing_off: AbstractSet[str]
-    _choices: tuple[Reason, ...] = attrs.field(init=False)
-    """What the operator has chosen for this repository."""
+    timetable: Timetable = attrs.field(init=False)
+    latest: AbstractSet[str] = attrs.field(init=False)
+    """Digests that stay for being among the newest."""
+    _grounds: tuple[Ground, ...] = attrs.field(init=False)
+    """Those that can hold here, in the order of the table."""
 
-    @_choices.default
-    def _match(self) -> tuple[Reason, ...]:
+    @timetable.default
+    def _make_timetable(self) -> Timetable:
         policy = self.circumstances.policy
-        pinned = (Reason.PINNED,) if policy.pinned.matches(self.name) else ()
-        return pinned if policy.allowed.matches(self.name) else (*pinned, Reason.NOT_ALLOWED)
+        terms = terms_of(policy, self.name, self.repository)
+        return Timetable(self.timers, terms, policy.min_age_ns, self.now_ns)
+
+    @latest.default
+    def _find_latest(self) -> AbstractSet[str]:
+        return latest_of(self.circumstances.policy, self.repository, self.timetable.terms)
+
+    @_grounds.default
+    def _choose_grounds(self) -> tuple[Ground, ...]:
+        return (*self._against_touching(), *self._against_deletion())
+
+    def _against_touching(self) -> Iterator[Ground]:
+        """List why an image may not even have a timer."""
+        policy = self.circumstances.policy
+        yield NotReady()
+        yield Broken()
+        yield Among(Reason.REFERENCED, self.protection.sources.keys())
+        yield Among(Reason.LEASED, self.leased)
+        if policy.pinned.matches(self.name):
+            yield Always(Reason.PINNED)
+        if not policy.allowed.matches(self.name):
+            yield Always(Reason.NOT_ALLOWED)
+        if policy.keeps_unpullable:
+            yield NotPullable(is_local(self.name))
+
+    def _against_deletion(self) -> Iterator[Ground]:
+        """List why its time has not come, and why nothing is deleted now."""
+        if not self.circumstances.clock_jumped:
+            yield NewlyUnused(self.timetable)
+        if self.circumstances.policy.rules:
+            yield KeptByRule(self.timetable)
+        yield Waiting(self.timetable)
+        if self.latest:
+            yield Among(Reason.LATEST, self.latest)
+        if self.timetable.min_age_ns:
+            yield TooYoung(self.timetable)
+        if self.circumstances.is_suspended:
+            yield Always(Reason.SUSPENDED)
+        if self.backing_off:
+            yield Among(Reason.BACKOFF, self.backing_off)
 
     def reasons(self, image: Image) -> Iterator[Reason]:
         """List every reason against a deletion of this image now, in the order of the table."""
-        # Whether it may be touched at all. Where no metadata could be read, that is what is wrong, and all that is told.
-        if image.status != "ready" and not (image.status == "unknown" and image.broken is not None):
-            yield Reason.NOT_READY
-        if image.broken is not None:
-            yield Reason.BROKEN
-        digest = image.digest
-        if digest in self.protection.sources:
-            yield Reason.REFERENCED
-        if digest in self.leased:
-            yield Reason.LEASED
-        yield from self._choices
-        # Whether its time has come, and whether anything is deleted now.
-        since_ns = self.unused_since(digest)
-        if since_ns is None:
-            if not self.circumstances.clock_jumped:
-                yield Reason.NEWLY_UNUSED
-        elif since_ns + self.circumstances.policy.unused_for_ns > self.now_ns:
-            yield Reason.RETENTION_WINDOW
-        if self.circumstances.is_suspended:
-            yield Reason.SUSPENDED
-        if digest in self.backing_off:
-            yield Reason.BACKOFF
+        return (ground.reason for ground in self._grounds if ground.holds(image))
 
     def first_reason(self, image: Image) -> Reason:
         """Tell the reason that decides."""
-        for reason in self.reasons(image):
-            return reason
+        for ground in self._grounds:
+            if ground.holds(image):
+                return ground.reason
         return Reason.EXPIRED
 
     def waiting_span(self) -> tuple[int, int]:
         """Tell between which times, in nanoseconds, a timer has begun that has not run out.
 
         Later than the first and not later than the second: where nothing else holds, that is `RETENTION_WINDOW`.
-        Nothing where it may be otherwise for want of the operator's leave.
+        Nothing where it may be otherwise: for want of the operator's leave, because not all images have one window, or because
+        the time changes more than that.
         """
-        if self._choices:
+        terms = self.timetable.terms
+        for ground in self._grounds:
+            match ground:
+                case Always(reason=reason) if ACTIONS[reason] is Action.CLEAR:
+                    return NEVER, NEVER
+                case NotPullable(from_local_registry=True):
+                    return NEVER, NEVER
+        if terms.by_digest or terms.usual.window_ns == NEVER or self.timetable.min_age_ns:
             return NEVER, NEVER
-        return self.now_ns - self.circumstances.policy.unused_for_ns, self.now_ns
+        return self.now_ns - terms.usual.window_ns, self.now_ns
 
-    def unused_since(self, digest: str) -> int | None:
-        """Tell the timer of an image in nanoseconds; None where it has none, or one too far in the future."""
-        since_ns = self.timers.get(digest)
-        if since_ns is None or since_ns > self.now_ns + _FUTURE_TOLERANCE_NS:
-            return None
-        return since_ns
+    def falls_due(self, image: Image, since_ns: int | None) -> int | None:
+        """Tell when an image that is unused since then goes, in nanoseconds, if nothing changes; None: never."""
+        return None if image.digest in self.latest else self.timetable.due_at(image, since_ns)
 
-    def next_turn(self, digest: str) -> int:
-        """Tell when, in nanoseconds, the time alone next changes what the rules say of an image."""
-        since_ns = self.timers.get(digest)
-        if since_ns is None:
-            return NEVER
-        if since_ns > self.now_ns + _FUTURE_TOLERANCE_NS:
-            return since_ns - _FUTURE_TOLERANCE_NS
-        expires_ns = since_ns + self.circumstances.policy.unused_for_ns
-        return expires_ns if expires_ns > self.now_ns else NEVER
+    def verdict(
+        self, image: Image, final: Reason | None, tags: tuple[str, ...], everywhere: tuple[Reason, ...]
+    ) -> Verdict:
+        """Tell all about one image.
 
-    def verdict(self, image: Image, reason: Reason, tags: tuple[str, ...]) -> Verdict:
-        """Tell all about one image."""
+        `final` is what was decided for reasons that lie beyond this repository, None: nothing; `everywhere` holds
+        against every deletion.
+        """
         blockers = tuple(self.reasons(image))
-        if reason is Reason.DEFERRED:
-            blockers += (reason,)
-        since_ns = self.unused_since(image.digest)
+        reason = final or next(iter(blockers), Reason.EXPIRED)
+        if ACTIONS[reason] is Action.DELETE:
+            blockers = ()
+        else:
+            also = () if final is None or final in everywhere else (final,)
+            blockers += also + everywhere
+        since_ns = self.timetable.unused_since(image.digest)
         return Verdict(
             repository=self.name,
             digest=image.digest,
@@ -132,14 +166,7 @@ class Judge:
             blockers=blockers,
             referenced_by=self.protection.sources.get(image.digest, ()),
             unused_since_ns=since_ns,
-            expires_at_ns=None if since_ns is None else since_ns + self.circumstances.policy.unused_for_ns,
+            expires_at_ns=self.timetable.due_at(image, since_ns),
             broken=image.broken,
+            rule=self.timetable.terms.of(image.digest).rule,
         )
-
-
-def tags_by_digest(repository: Repository) -> Mapping[str, tuple[str, ...]]:
-    """List the tags of each digest, sorted."""
-    tags: defaultdict[str, list[str]] = defaultdict(list)
-    for tag in sorted(repository.tags):
-        tags[repository.tags[tag]].append(tag)
-    return {digest: tuple(names) for digest, names in tags.items()}

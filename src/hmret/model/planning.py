@@ -4,7 +4,7 @@ Everything here is a function of its arguments. Whoever acts on a plan owes it o
 the image's lock, right before a deletion.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
 from datetime import datetime
 from itertools import chain
@@ -12,15 +12,29 @@ from itertools import chain
 import attrs
 
 from hmret.model.due_times import DueTimes
-from hmret.model.images import Image, Inventory, Key, Remembered, Suspension
+from hmret.model.images import DiskUsage, Image, Inventory, Key, Remembered, Suspension
 from hmret.model.judging import Circumstances
 from hmret.model.policy import Policy
+from hmret.model.pressure import Pressed
 from hmret.model.protection import Memory, StaleReference, kept_in_mind
 from hmret.model.repository_plan import RepositoryPlan, inputs_of, plan_repository
+from hmret.model.selection import (
+    AtHours,
+    Braked,
+    Braking,
+    Choice,
+    Freed,
+    Limited,
+    Pressure,
+    Selection,
+    Step,
+)
 from hmret.model.times import nanoseconds_of
 from hmret.model.verdicts import ACTIONS, Action, Reason, Summary, Verdict
 
 __all__ = ["Action", "Plan", "Reason", "Summary", "Verdict", "plan"]
+
+_NO_FINALS: Mapping[str, Reason] = {}
 
 
 @attrs.frozen(eq=False)
@@ -45,9 +59,18 @@ class Plan:
     _parts: Mapping[str, RepositoryPlan]
     _circumstances: Circumstances
     _at_ns: int
-    _due: tuple[Key, ...]
+    _going: tuple[Choice, ...]
     """Longest unused first."""
-    _deferred: Mapping[str, AbstractSet[str]]
+    _finals: Mapping[str, Mapping[str, Reason]]
+    """What was decided beyond the repositories, by repository and digest."""
+    _shifts: Mapping[Reason, int]
+    """By how much that changes how many images there are for each reason."""
+    _everywhere: tuple[Reason, ...]
+    """What holds against every deletion at this hour."""
+    braking: Braking | None
+    """Set where more has expired at once than the brake lets go."""
+    pressure: Pressure | None
+    """Set where a limit of the disk is exceeded."""
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -57,12 +80,12 @@ class Plan:
     def iterate(self) -> Iterator[Verdict]:
         """Make the verdicts one after the other: there may be very many."""
         for name in sorted(self._parts):
-            yield from self._parts[name].verdicts(self._deferred.get(name, frozenset()))
+            yield from self._parts[name].verdicts(self._finals.get(name, _NO_FINALS), self._everywhere)
 
     @property
     def deletions(self) -> tuple[Verdict, ...]:
         """The images that go, longest unused first."""
-        return tuple(verdict for key in self._due if (verdict := self.verdict(*key)) is not None)
+        return tuple(verdict for choice in self._going if (verdict := self.verdict(*choice.key)))
 
     def timers(self) -> Iterator[DueTimes | Iterator[tuple[Image, Reason, int | None]]]:
         """Tell, one repository after the other, when its images fall due: added up, or each with its reason.
@@ -71,9 +94,9 @@ class Plan:
         now falls due after the whole window. Costs much less than `verdicts`.
         """
         for name, part in self._parts.items():
-            deferred = self._deferred.get(name)
-            due_times = None if deferred else part.due_times
-            yield part.timers(self._at_ns, deferred or frozenset()) if due_times is None else due_times
+            finals = self._finals.get(name, _NO_FINALS)
+            due_times = None if finals else part.due_times
+            yield part.timers(self._at_ns, finals) if due_times is None else due_times
 
     @property
     def summary(self) -> Summary:
@@ -85,7 +108,7 @@ class Plan:
         return Summary(
             images=sum(reasons.values()),
             delete=counts[Action.DELETE],
-            delete_bytes=_freed_bytes(self._image(*key) for key in self._due),
+            delete_bytes=Freed.by(choice.image for choice in self._going).total_bytes,
             mark=counts[Action.MARK],
             clear=counts[Action.CLEAR],
             keep=counts[Action.NONE],
@@ -98,9 +121,8 @@ class Plan:
         counts = dict.fromkeys(Reason, 0)
         for part in self._parts.values():
             part.count(counts)
-        deferred = sum(map(len, self._deferred.values()))
-        counts[Reason.EXPIRED] -= deferred
-        counts[Reason.DEFERRED] += deferred
+        for reason, count in self._shifts.items():
+            counts[reason] += count
         return counts
 
     def verdict(self, repository: str, digest: str) -> Verdict | None:
@@ -108,7 +130,7 @@ class Plan:
         part = self._parts.get(repository)
         if part is None:
             return None
-        return part.verdict(digest, is_deferred=digest in self._deferred.get(repository, ()))
+        return part.verdict(digest, self._finals.get(repository, _NO_FINALS).get(digest), self._everywhere)
 
     def parts_for(
         self, inventory: Inventory, circumstances: Circumstances, now_ns: int
@@ -116,11 +138,6 @@ class Plan:
         """Hand over the parts that may stand in a later plan as well, where nothing new is in them."""
         is_alike = circumstances == self._circumstances and inventory.remembered == self.remembered
         return self._parts if is_alike and now_ns >= self._at_ns else {}
-
-    def _image(self, repository: str, digest: str) -> Image:
-        found = self._parts[repository].inputs.repository
-        assert found is not None  # an image that is due stands in its repository
-        return found.images[digest]
 
 
 def plan(
@@ -194,10 +211,27 @@ def _gather(
     parts: Mapping[str, RepositoryPlan],
     circumstances: Circumstances,
 ) -> Plan:
-    """Put the parts together, and limit what goes in one sweep."""
+    """Put the parts together, and choose what goes in one sweep."""
     busy = sorted((name, part) for name, part in parts.items() if not part.is_quiet)
-    due = sorted((since_ns, name, digest) for name, part in busy for since_ns, digest in part.due)
-    limit = policy.max_deletes or len(due)
+    expired = sorted(
+        Choice(since_ns, name, digest, part.image(digest))
+        for name, part in busy
+        for since_ns, digest in part.due
+    )
+    selection = Selection(
+        now_ns=nanoseconds_of(now),
+        going=list(expired),
+        eligible=sum(part.eligible for part in parts.values()) if policy.brake else 0,
+        cache_bytes=lambda: _cache_bytes(parts.values()),
+        spare=lambda: (
+            Choice(since_ns, name, image.digest, image)
+            for name, part in parts.items()
+            for since_ns, image in part.spare
+        ),
+    )
+    for step in _steps(policy, inventory, now):
+        step.apply(selection)
+    finals = selection.final_reasons()
     return Plan(
         at=now,
         suspended=inventory.suspensions,
@@ -210,10 +244,47 @@ def _gather(
         protected_images=sum(len(part.protection.sources) for part in parts.values()),
         parts=parts,
         circumstances=circumstances,
-        at_ns=nanoseconds_of(now),
-        due=tuple((name, digest) for _, name, digest in due[:limit]),
-        deferred=_by_repository((name, digest) for _, name, digest in due[limit:]),
+        at_ns=selection.now_ns,
+        going=tuple(sorted(selection.going)),
+        finals=finals,
+        shifts=_shifts(finals, {choice.key for choice in expired}),
+        everywhere=(Reason.OUTSIDE_WINDOW,) if selection.is_closed else (),
+        braking=selection.braking,
+        pressure=selection.pressure,
     )
+
+
+def _steps(policy: Policy, inventory: Inventory, now: datetime) -> Iterator[Step]:
+    """List what decides, in this order, on what goes."""
+    if policy.brake is not None:
+        yield Braked(policy.brake, inventory.is_brake_released)
+    yield AtHours(policy.window, now)
+    if policy.disk is not None:
+        usage = inventory.disk or DiskUsage(0, 0)
+        yield Pressed(policy.disk, usage, bool(inventory.suspensions), policy.window.yields_to_pressure)
+    if policy.max_deletes or policy.max_bytes:
+        yield Limited(policy.max_deletes, policy.max_bytes)
+
+
+def _shifts(finals: Mapping[str, Mapping[str, Reason]], expired: AbstractSet[Key]) -> Mapping[Reason, int]:
+    """Count what the steps have made of what each repository had said."""
+    shifts: Counter[Reason] = Counter()
+    for name, reasons in finals.items():
+        for digest, reason in reasons.items():
+            shifts[reason] += 1
+            shifts[Reason.EXPIRED if (name, digest) in expired else Reason.RETENTION_WINDOW] -= 1
+    return shifts
+
+
+def _cache_bytes(parts: Iterable[RepositoryPlan]) -> int:
+    """Add up the blocks of all disks, those with several links once."""
+    total = 0
+    shared: dict[tuple[int, int], int] = {}
+    for part in parts:
+        own_bytes, linked = part.blocks
+        total += own_bytes
+        shared.update(linked)
+    return total + sum(shared.values())
 
 
 def _remembered(inventory: Inventory, parts: Iterable[RepositoryPlan]) -> Mapping[Memory, Remembered]:
@@ -224,18 +295,3 @@ def _remembered(inventory: Inventory, parts: Iterable[RepositoryPlan]) -> Mappin
             remembered.update(part.protection.remembered)
     # The same object where nothing is new: what rests on it then stands.
     return inventory.remembered if remembered == inventory.remembered else remembered
-
-
-def _freed_bytes(images: Iterable[Image]) -> int:
-    """Add up the blocks that come free when all these go."""
-    total = 0
-    links: defaultdict[tuple[int, int], int] = defaultdict(int)
-    for image in images:
-        disk = image.shared_disk
-        if disk is None:
-            total += image.disk_bytes
-            continue
-        links[disk.device, disk.inode] += 1
-        if links[disk.device, disk.inode] == disk.links:
-            total += image.disk_bytes
-    return total

@@ -5,10 +5,67 @@ from typing import Self
 import attrs
 
 from hmret.model.config import RetentionConfig
+from hmret.model.hours import DeletionWindow
+from hmret.model.limits import DiskLimits
 from hmret.model.patterns import Patterns, compile_patterns
+from hmret.model.rules import Rule
 from hmret.model.times import timedelta_nanoseconds
 
-__all__ = ["Policy"]
+__all__ = ["NEVER", "Brake", "Policy", "Terms", "TermsRule"]
+
+NEVER = 1 << 64
+"""Later than any time in nanoseconds, and longer than any window."""
+
+
+@attrs.frozen
+class Terms:
+    """What holds for an image."""
+
+    window_ns: int
+    """How long it must have been unused; `NEVER`: it stays."""
+    keep_latest: int
+    """How many of the newest that these terms hold for stay, in each repository."""
+    rule: int | None = None
+    """The place among the rules, from 1, of the one that says so; None: no rule does."""
+
+
+@attrs.frozen
+class TermsRule:
+    """A rule, ready to be asked."""
+
+    match: Patterns
+    tags: Patterns | None
+    """None: whatever the tags."""
+    window_ns: int | None
+    """None: as for all."""
+    keep_latest: int | None
+    """None: as for all, and counted among all."""
+
+    @classmethod
+    def of(cls, rule: Rule) -> Self:
+        """Make one of a configured rule."""
+        window = rule.unused_for
+        if window is not None:
+            window_ns = NEVER if window == "never" else timedelta_nanoseconds(window)
+        return cls(
+            compile_patterns(rule.match),
+            compile_patterns(rule.tags) if rule.tags else None,
+            None if window is None else window_ns,
+            rule.keep_latest,
+        )
+
+
+@attrs.frozen
+class Brake:
+    """Holds everything that has expired where that is too much at once."""
+
+    share: float
+    """Of the images that may go at all, from 0 to 1."""
+    min_images: int
+
+    def holds(self, expired: int, eligible: int) -> bool:
+        """Tell whether so many expired images are too many."""
+        return expired >= max(self.min_images, 1) and expired > self.share * eligible
 
 
 @attrs.frozen
@@ -21,6 +78,18 @@ class Policy:
     pinned: Patterns
     max_deletes: int = 0
     """The most deletions of one plan; 0: no limit."""
+    max_bytes: int = 0
+    """The most bytes that one plan deletes; 0: no limit. One image always goes, however large."""
+    rules: tuple[TermsRule, ...] = ()
+    keep_latest: int = 0
+    min_age_ns: int = 0
+    disk: DiskLimits | None = None
+    """None: no limit."""
+    window: DeletionWindow = attrs.field(factory=DeletionWindow)
+    brake: Brake | None = None
+    """None: no brake."""
+    keeps_unpullable: bool = True
+    """Whether images stay that cannot be pulled again."""
 
     @classmethod
     def of(cls, config: RetentionConfig) -> Self:
@@ -30,4 +99,12 @@ class Policy:
             allowed=compile_patterns(config.auto_delete.allowed),
             pinned=compile_patterns(config.pinned),
             max_deletes=config.max_deletes_per_sweep,
+            max_bytes=config.max_bytes_per_sweep,
+            rules=tuple(map(TermsRule.of, config.rules)),
+            keep_latest=config.keep_latest,
+            min_age_ns=timedelta_nanoseconds(config.min_age),
+            disk=config.disk if config.disk.is_set else None,
+            window=config.window,
+            brake=Brake(config.brake, config.brake_min_images) if config.brake_for else None,
+            keeps_unpullable=not config.delete_unpullable,
         )

@@ -11,8 +11,10 @@ import attrs
 
 from hmret.model.due_times import DueTimes, add_up
 from hmret.model.images import Image, Inventory, Reference, Repository
-from hmret.model.judging import NEVER, Circumstances, Judge, tags_by_digest
+from hmret.model.judging import Circumstances, Judge
+from hmret.model.policy import NEVER
 from hmret.model.protection import RepositoryProtection, protect_repository
+from hmret.model.terms import tags_by_digest
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
 __all__ = ["RepositoryInputs", "RepositoryPlan", "inputs_of", "plan_repository"]
@@ -20,8 +22,19 @@ __all__ = ["RepositoryInputs", "RepositoryPlan", "inputs_of", "plan_repository"]
 _REASONS = tuple(Reason)
 _NUMBERS = {reason: number for number, reason in enumerate(_REASONS)}
 _WAITING = _NUMBERS[Reason.RETENTION_WINDOW]
+_ELIGIBLE = tuple(
+    _NUMBERS[reason]
+    for reason in (
+        Reason.NEWLY_UNUSED,
+        Reason.RETENTION_WINDOW,
+        Reason.TOO_YOUNG,
+        Reason.BACKOFF,
+        Reason.EXPIRED,
+    )
+)
 _NO_TIMERS: Mapping[str, int | None] = {}
 _NO_DIGESTS: AbstractSet[str] = frozenset()
+_NO_FINALS: Mapping[str, Reason] = {}
 
 
 @attrs.frozen(eq=False)
@@ -84,6 +97,16 @@ class RepositoryPlan:
         return self.judge.protection
 
     @property
+    def eligible(self) -> int:
+        """How many images may go at all, now or later."""
+        return sum(map(self._numbers.count, _ELIGIBLE))
+
+    def image(self, digest: str) -> Image:
+        """Find an image that is here."""
+        assert self.inputs.repository is not None  # an image that is due stands in its repository
+        return self.inputs.repository.images[digest]
+
+    @property
     def is_quiet(self) -> bool:
         """Tell whether there is nothing to do and nothing to tell."""
         return not (self.marks or self.clears or self.due or self.pruned or self.protection.stale)
@@ -107,20 +130,40 @@ class RepositoryPlan:
         images = () if repository is None else repository.images.values()
         if self.marks or any(image.shared_disk is not None for image in images):
             return None
-        return add_up(self.timers(0, frozenset()))
+        return add_up(self.timers(0, _NO_FINALS))
 
-    def timers(self, now_ns: int, deferred: AbstractSet[str]) -> Iterator[tuple[Image, Reason, int | None]]:
-        """Tell of each image why it stays or goes, and when it falls due; in no particular order."""
-        window_ns = self.judge.circumstances.policy.unused_for_ns
+    @cached_property
+    def spare(self) -> tuple[tuple[int, Image], ...]:
+        """The images that only their window keeps, and since when each has been unused."""
+        judge = self.judge
+        found = []
+        for image, reason in self.decisions:
+            if reason is Reason.RETENTION_WINDOW and tuple(judge.reasons(image)) == (reason,):
+                found.append((judge.timetable.unused_since(image.digest) or 0, image))
+        return tuple(found)
+
+    @cached_property
+    def blocks(self) -> tuple[int, Mapping[tuple[int, int], int]]:
+        """The bytes of the disks with one link each, and those of every other by its device and inode."""
+        repository = self.inputs.repository
+        images = () if repository is None else repository.images.values()
+        shared = {image.shared_disk.identity: image.disk_bytes for image in images if image.shared_disk}
+        return sum(image.disk_bytes for image in images if image.shared_disk is None), shared
+
+    def timers(self, now_ns: int, finals: Mapping[str, Reason]) -> Iterator[tuple[Image, Reason, int | None]]:
+        """Tell of each image why it stays or goes, and when it falls due; in no particular order.
+
+        `finals`: what was decided beyond this repository, by digest.
+        """
+        judge = self.judge
         for image, reason in self.decisions:
             if ACTIONS[reason] is Action.CLEAR:
                 yield image, reason, None
-            elif reason is Reason.NEWLY_UNUSED:
-                yield image, reason, now_ns + window_ns
             else:
-                since_ns = self.judge.unused_since(image.digest)
-                final = Reason.DEFERRED if image.digest in deferred else reason
-                yield image, final, None if since_ns is None else since_ns + window_ns
+                since_ns = judge.timetable.unused_since(image.digest)
+                if reason is Reason.NEWLY_UNUSED:
+                    since_ns = now_ns
+                yield image, finals.get(image.digest, reason), judge.falls_due(image, since_ns)
 
     def count(self, counts: dict[Reason, int]) -> None:
         """Add up how many images there are for each reason."""
@@ -128,25 +171,24 @@ class RepositoryPlan:
         for number in set(numbers):
             counts[_REASONS[number]] += numbers.count(number)
 
-    def verdicts(self, deferred: AbstractSet[str]) -> Iterator[Verdict]:
-        """Tell all about each image, sorted by digest; `deferred` are due, and stay for the time being."""
+    def verdicts(self, finals: Mapping[str, Reason], everywhere: tuple[Reason, ...]) -> Iterator[Verdict]:
+        """Tell all about each image, sorted by digest; `finals` and `everywhere` as `Judge.verdict` takes them."""
         repository = self.inputs.repository
         if repository is None:
             return
         tags = tags_by_digest(repository)
-        for image, reason in sorted(self.decisions, key=lambda decision: decision[0].digest):
-            final = Reason.DEFERRED if image.digest in deferred else reason
-            yield self.judge.verdict(image, final, tags.get(image.digest, ()))
+        for digest in sorted(repository.images):
+            image = repository.images[digest]
+            yield self.judge.verdict(image, finals.get(digest), tags.get(digest, ()), everywhere)
 
-    def verdict(self, digest: str, *, is_deferred: bool) -> Verdict | None:
+    def verdict(self, digest: str, final: Reason | None, everywhere: tuple[Reason, ...]) -> Verdict | None:
         """Tell all about one image; None where it is not here."""
         repository = self.inputs.repository
         image = None if repository is None else repository.images.get(digest)
         if repository is None or image is None:
             return None
-        reason = Reason.DEFERRED if is_deferred else self.judge.first_reason(image)
         tags = tuple(sorted(tag for tag, target in repository.tags.items() if target == digest))
-        return self.judge.verdict(image, reason, tags)
+        return self.judge.verdict(image, final, tags, everywhere)
 
 
 def inputs_of(
@@ -171,6 +213,7 @@ def plan_repository(
         circumstances,
         now_ns,
         name,
+        inputs.repository,
         inputs.timers,
         protect_repository(inventory, name),
         inputs.leased,
@@ -193,6 +236,7 @@ def plan_repository(
             and after_ns < since_ns <= now_ns
             and image.status == "ready"
             and image.broken is None
+            and image.pullable is not False
             and digest not in sources
             and digest not in leased
         ):
@@ -202,21 +246,20 @@ def plan_repository(
             earliest_ns = min(earliest_ns, since_ns)
             continue
         reason = judge.first_reason(image)
-        if since_ns is not None:
-            until_ns = min(until_ns, judge.next_turn(digest))
+        until_ns = min(until_ns, judge.timetable.next_turn(image))
         numbers.append(_NUMBERS[reason])
         ready += image.status == "ready" and image.broken is None
         if reason is Reason.NEWLY_UNUSED:
             marks.append(digest)
         elif reason is Reason.EXPIRED:
-            due.append((judge.unused_since(digest) or 0, digest))
+            due.append((judge.timetable.unused_since(digest) or 0, digest))
         elif digest in timers and ACTIONS[reason] is Action.CLEAR:
             clears.append((digest, reason))
     gone = () if inputs.is_unlisted else (digest for digest in timers if digest not in images)
     return RepositoryPlan(
         judge=judge,
         inputs=inputs,
-        until_ns=min(until_ns, earliest_ns + circumstances.policy.unused_for_ns),
+        until_ns=min(until_ns, earliest_ns + judge.timetable.terms.usual.window_ns),
         ready_images=ready,
         marks=tuple(sorted(marks)),
         clears=tuple(sorted(clears)),

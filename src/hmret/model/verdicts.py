@@ -28,13 +28,20 @@ class Reason(enum.StrEnum):
     LEASED = "leased"
     PINNED = "pinned"
     NOT_ALLOWED = "not_allowed"
+    NOT_PULLABLE = "not_pullable"
     NEWLY_UNUSED = "newly_unused"
+    KEPT_BY_RULE = "kept_by_rule"
     RETENTION_WINDOW = "retention_window"
+    LATEST = "latest"
+    TOO_YOUNG = "too_young"
     SUSPENDED = "suspended"
     BACKOFF = "backoff"
+    BRAKE = "brake"
+    OUTSIDE_WINDOW = "outside_window"
     DEFERRED = "deferred"
     OPEN = "open"
     EXPIRED = "expired"
+    DISK_PRESSURE = "disk_pressure"
 
 
 ACTIONS = {
@@ -44,13 +51,20 @@ ACTIONS = {
     Reason.LEASED: Action.CLEAR,
     Reason.PINNED: Action.CLEAR,
     Reason.NOT_ALLOWED: Action.CLEAR,
+    Reason.NOT_PULLABLE: Action.CLEAR,
     Reason.OPEN: Action.CLEAR,
     Reason.NEWLY_UNUSED: Action.MARK,
+    Reason.KEPT_BY_RULE: Action.NONE,
     Reason.RETENTION_WINDOW: Action.NONE,
+    Reason.LATEST: Action.NONE,
+    Reason.TOO_YOUNG: Action.NONE,
     Reason.SUSPENDED: Action.NONE,
     Reason.BACKOFF: Action.NONE,
+    Reason.BRAKE: Action.NONE,
+    Reason.OUTSIDE_WINDOW: Action.NONE,
     Reason.DEFERRED: Action.NONE,
     Reason.EXPIRED: Action.DELETE,
+    Reason.DISK_PRESSURE: Action.DELETE,
 }
 """What each reason comes to."""
 
@@ -77,9 +91,11 @@ class Verdict:
     unused_since_ns: int | None
     """The timer as it is on record, in nanoseconds since the epoch; None: no timer, or a wrong one."""
     expires_at_ns: int | None
-    """When the timer runs out, in nanoseconds since the epoch; None: no timer."""
+    """When its time has come, in nanoseconds since the epoch; None: no timer, or one that never runs out."""
     broken: str | None = None
     """What is wrong with the folder; None: nothing."""
+    rule: int | None = None
+    """The place among the rules, from 1, of the one that holds for it; None: none does."""
 
     @property
     def unused_since(self) -> datetime | None:
@@ -88,7 +104,7 @@ class Verdict:
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the timer runs out, cut to microseconds."""
+        """When its time has come, cut to microseconds; None also where that is beyond the year 9999."""
         return None if self.expires_at_ns is None else datetime_of(self.expires_at_ns)
 
 

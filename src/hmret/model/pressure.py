@@ -1,0 +1,100 @@
+"""What goes before its window ends because a limit of the disk is exceeded."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from hmret.model.images import DiskUsage
+from hmret.model.limits import DiskLimits
+from hmret.model.selection import Choice, Freed, Pressure, Selection
+from hmret.model.times import timedelta_nanoseconds
+
+__all__ = ["Pressed"]
+
+
+@attrs.frozen(order=True)
+class _Unit:
+    """Images that must go together for their bytes to come free: those whose disks are links of one."""
+
+    since_ns: int
+    """When the last of them was last in use."""
+    choices: tuple[Choice, ...]
+    freed_bytes: int = attrs.field(eq=False, order=False)
+
+
+@attrs.frozen
+class Pressed:
+    """Adds what the disk needs, longest unused first."""
+
+    limits: DiskLimits
+    usage: DiskUsage
+    is_suspended: bool
+    yields: bool
+    """Whether images go at any hour for want of space."""
+
+    def apply(self, selection: Selection) -> None:
+        cache_bytes = selection.cache_bytes() + self.usage.quarantined_bytes
+        excess = self._excess()
+        over_cap = max(cache_bytes - self.limits.max_used, 0) if self.limits.max_used else 0
+        wanted = max(excess, over_cap)
+        if not wanted:
+            return
+        is_limited = self.is_suspended or (selection.is_closed and not self.yields)
+        units = [] if is_limited else self._units(selection)
+        quarantined = 0 if self.is_suspended else min(self.usage.quarantined_bytes, wanted)
+        projected = Freed.by(choice.image for choice in selection.going).total_bytes
+        reach = quarantined + projected + sum(unit.freed_bytes for unit in units)
+        asked = max(over_cap, self._share_of(excess, cache_bytes, reach))
+        for unit in units:
+            if quarantined + projected >= asked:
+                break
+            projected += unit.freed_bytes
+            selection.press(unit.choices)
+        selection.pressure = Pressure(
+            wanted, asked, min(quarantined, asked), projected, excess > 0, is_limited
+        )
+
+    def _excess(self) -> int:
+        """Tell how much is in use above the low mark, where that matters now."""
+        high, total, used = self.limits.high_watermark, self.usage.total_bytes, self.usage.used_bytes
+        if not high or self.usage.is_backing_off:
+            return 0
+        if used > high * total or self.usage.is_pressed:
+            return max(used - int(self.limits.low * total), 0)
+        return 0
+
+    def _share_of(self, excess: int, cache_bytes: int, reach: int) -> int:
+        """Tell what of it is asked of the cache: all, where that is in reach.
+
+        Otherwise somebody else fills the disk, and the cache gives up what it holds above its share of the low mark,
+        which is the part that it has of what is in use. One who fills the disk again and again must not empty it.
+        """
+        if reach >= excess:
+            return excess
+        return excess * min(cache_bytes, self.usage.used_bytes) // self.usage.used_bytes
+
+    def _units(self, selection: Selection) -> list[_Unit]:
+        """List what may go for want of space, longest unused first.
+
+        Disks with links that stay are left out: their bytes would not come free.
+        """
+        since_ns = selection.now_ns - timedelta_nanoseconds(self.limits.min_unused_for)
+        going = Freed.by(choice.image for choice in selection.going)
+        may_go = (choice for choice in (*selection.spare(), *selection.held) if choice.since_ns <= since_ns)
+        return sorted(_units_of(may_go, going))
+
+
+def _units_of(choices: Iterable[Choice], going: Freed) -> Iterator[_Unit]:
+    linked: defaultdict[tuple[int, int], list[Choice]] = defaultdict(list)
+    for choice in choices:
+        if choice.image.shared_disk is None:
+            yield _Unit(choice.since_ns, (choice,), choice.image.disk_bytes)
+        else:
+            linked[choice.image.shared_disk.identity].append(choice)
+    for identity, group in linked.items():
+        disk = group[0].image.shared_disk
+        if disk is not None and len(group) + going.links[identity] == disk.links:
+            yield _Unit(
+                max(choice.since_ns for choice in group), tuple(sorted(group)), group[0].image.disk_bytes
+            )

@@ -1,0 +1,213 @@
+"""What goes in one sweep, of what has expired and of what only its window keeps.
+
+Steps that look at the whole cache, each a value with one method. One after the other they hold back what has expired,
+add what the disk needs, and put off what is too much for one sweep.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Protocol
+
+import attrs
+
+from hmret.model.hours import DeletionWindow
+from hmret.model.images import Image, Key
+from hmret.model.policy import Brake
+from hmret.model.verdicts import Reason
+
+__all__ = ["AtHours", "Braked", "Braking", "Choice", "Freed", "Limited", "Pressure", "Selection", "Step"]
+
+
+@attrs.frozen(order=True)
+class Choice:
+    """An image that may go."""
+
+    since_ns: int
+    """Since when it has been unused."""
+    repository: str
+    digest: str
+    image: Image = attrs.field(eq=False, order=False)
+
+    @property
+    def key(self) -> Key:
+        """The image."""
+        return self.repository, self.digest
+
+
+@attrs.define(eq=False)
+class Freed:
+    """The bytes that come free with images that go: a disk with several links counts with the last of them."""
+
+    total_bytes: int = 0
+    links: Counter[tuple[int, int]] = attrs.field(factory=Counter)
+    """How many links of a disk have gone."""
+
+    @classmethod
+    def by(cls, images: Iterable[Image]) -> "Freed":
+        """Add up what comes free with some images."""
+        freed = cls()
+        for image in images:
+            freed.add(image)
+        return freed
+
+    def add(self, image: Image) -> None:
+        """Let an image go."""
+        disk = image.shared_disk
+        if disk is None:
+            self.total_bytes += image.disk_bytes
+            return
+        self.links[disk.identity] += 1
+        if self.links[disk.identity] == disk.links:
+            self.total_bytes += image.disk_bytes
+
+
+@attrs.frozen
+class Braking:
+    """More has expired at once than the brake lets go."""
+
+    expired: int
+    eligible: int
+    """Images that may go at all, now or later."""
+    is_released: bool
+    """Whether they go all the same."""
+
+
+@attrs.frozen
+class Pressure:
+    """A limit of the disk is exceeded."""
+
+    wanted_bytes: int
+    """What must come free to get down to the low mark and to `max_used`."""
+    asked_bytes: int
+    """What is asked of the cache and its quarantine: less where somebody else fills the disk."""
+    quarantined_bytes: int
+    """What of that the quarantine has."""
+    projected_bytes: int
+    """What comes free with the images that go, beside the quarantine."""
+    is_watermark: bool
+    """Whether it is the file system that is too full."""
+    is_limited: bool
+    """Whether hours, a suspension or the limits of one sweep hold back what else could go."""
+
+    @property
+    def falls_short(self) -> bool:
+        """Whether the limit stays exceeded although all is done that may be."""
+        return not self.is_limited and self.quarantined_bytes + self.projected_bytes < self.wanted_bytes
+
+    @property
+    def frees_at_once(self) -> bool:
+        """Whether the bytes of what goes are needed now, so that it gets no quarantine."""
+        return self.asked_bytes > self.quarantined_bytes
+
+
+@attrs.define(eq=False)
+class Selection:
+    """What is chosen so far."""
+
+    now_ns: int
+    going: list[Choice]
+    """What has expired, longest unused first; later also what goes for want of space."""
+    eligible: int
+    """Images that may go at all, now or later."""
+    cache_bytes: Callable[[], int]
+    """Tells the blocks of all disks of the cache, those with several links once."""
+    spare: Callable[[], Iterable[Choice]]
+    """Lists what only its window keeps."""
+    held: dict[Choice, Reason] = attrs.field(factory=dict)
+    """What has expired and stays for now, and why."""
+    pressed: set[Choice] = attrs.field(factory=set)
+    """What goes for want of space."""
+    is_closed: bool = False
+    """Whether nothing may go at this hour."""
+    braking: Braking | None = None
+    pressure: Pressure | None = None
+
+    def hold_all(self, reason: Reason) -> None:
+        """Hold back whatever was going."""
+        self.held.update(dict.fromkeys(self.going, reason))
+        self.going = []
+
+    def press(self, choices: Iterable[Choice]) -> None:
+        """Let images go for want of space."""
+        for choice in choices:
+            self.held.pop(choice, None)
+            self.pressed.add(choice)
+            self.going.append(choice)
+
+    def final_reasons(self) -> Mapping[str, Mapping[str, Reason]]:
+        """Say what was decided here, by repository and digest."""
+        finals: defaultdict[str, dict[str, Reason]] = defaultdict(dict)
+        for choice, reason in self.held.items():
+            finals[choice.repository][choice.digest] = reason
+        for choice in self.pressed:
+            finals[choice.repository][choice.digest] = Reason.DISK_PRESSURE
+        return finals
+
+
+class Step(Protocol):
+    """One of the things that decide on what goes."""
+
+    def apply(self, selection: Selection) -> None:
+        """Hold something back, or add something."""
+        ...
+
+
+@attrs.frozen
+class Braked:
+    """Holds all that has expired where it is too much at once."""
+
+    brake: Brake
+    is_released: bool
+
+    def apply(self, selection: Selection) -> None:
+        expired = len(selection.going)
+        if self.brake.holds(expired, selection.eligible):
+            selection.braking = Braking(expired, selection.eligible, self.is_released)
+            if not self.is_released:
+                selection.hold_all(Reason.BRAKE)
+
+
+@attrs.frozen
+class AtHours:
+    """Holds everything back outside the hours in which images may go."""
+
+    window: DeletionWindow
+    now: datetime
+
+    def apply(self, selection: Selection) -> None:
+        if not self.window.is_open(self.now):
+            selection.is_closed = True
+            selection.hold_all(Reason.OUTSIDE_WINDOW)
+
+
+@attrs.frozen
+class Limited:
+    """Puts off what is too much for one sweep; those unused the longest go first, and one always goes."""
+
+    max_deletes: int
+    max_bytes: int
+
+    def apply(self, selection: Selection) -> None:
+        going = sorted(selection.going)
+        count = self._fitting([choice.image for choice in going])
+        selection.going, rest = going[:count], going[count:]
+        if not rest:
+            return
+        selection.held.update((choice, Reason.DEFERRED) for choice in rest if choice not in selection.pressed)
+        selection.pressed.difference_update(rest)
+        if selection.pressure is not None:
+            projected = Freed.by(choice.image for choice in selection.going).total_bytes
+            selection.pressure = attrs.evolve(selection.pressure, projected_bytes=projected, is_limited=True)
+
+    def _fitting(self, images: list[Image]) -> int:
+        """Tell how many of the first images fit into one sweep."""
+        count = min(len(images), self.max_deletes or len(images))
+        if not self.max_bytes:
+            return count
+        freed = Freed()
+        for place, image in enumerate(images[:count]):
+            freed.add(image)
+            if place and freed.total_bytes > self.max_bytes:
+                return place
+        return count
