@@ -76,6 +76,15 @@ class FileStat(NamedTuple):
     st_ctime_ns: int
 
 
+class FileSpace(NamedTuple):
+    """What `fstatvfs` answers."""
+
+    f_frsize: int
+    f_blocks: int
+    f_bfree: int
+    f_bavail: int
+
+
 @attrs.define(eq=False, kw_only=True)
 class _Inode:
     ino: int
@@ -340,6 +349,10 @@ class MemoryFilesystem:
         """Given how many bytes a read or a write is about, tells how many it may do; None: all."""
         self.lease_error: int | None = None
         """The errno of every `take_lease`, of a file system that offers none; None: leases work."""
+        self.capacity_bytes = 1 << 40
+        """What `fstatvfs` takes for the size of the file system; each mount has it."""
+        self.foreign_bytes = 0
+        """What others occupy on it."""
         self.calls = 0
         """How many calls were made."""
         self._order = order
@@ -481,6 +494,14 @@ class MemoryFilesystem:
         return self._stat(self._existing(path, dir_fd, follow=follow_symlinks))
 
     @_call
+    def fstatvfs(self, fd: int, /) -> FileSpace:
+        self._description(fd, path_suffices=True)
+        found = {id(inode): inode.sectors for inode in self._inodes(self._root)}
+        used = (sum(found.values()) * _SECTOR_BYTES + self.foreign_bytes) // _BLOCK_BYTES
+        blocks = self.capacity_bytes // _BLOCK_BYTES
+        return FileSpace(_BLOCK_BYTES, blocks, max(blocks - used, 0), max(blocks - used, 0))
+
+    @_call
     def scandir(self, fd: int) -> AbstractContextManager[Iterator[Entry]]:
         description = self._description(fd, path_suffices=True)
         folder = description.inode
@@ -612,6 +633,15 @@ class MemoryFilesystem:
         return Lease.HELD if held else fcntl.F_UNLCK
 
     # A path's way to its inode.
+
+    def _inodes(self, folder: _Folder) -> Iterator[_Inode]:
+        """List a folder and all that is in it; what has several links comes several times."""
+        yield folder
+        for inode in folder.entries.values():
+            if isinstance(inode, _Folder):
+                yield from self._inodes(inode)
+            else:
+                yield inode
 
     def _description(
         self, fd: int, *, forbidden: int | None = None, path_suffices: bool = False

@@ -138,7 +138,7 @@ async def test_deletions_are_counted_by_what_came_of_them(
     counters = retention.counters
     assert [image.digest for image in report.deleted] == [gone[1]]
     assert counters.deletes == {"success": 1, "error": 1, "not_found": 0}
-    assert counters.deleted == {"expired": 1, "recovered": 0}
+    assert counters.deleted == {"expired": 1, "disk_pressure": 0, "recovered": 0}
     assert counters.deleted_bytes == report.deleted_bytes == 4096
 
 
@@ -184,7 +184,7 @@ async def test_bytes_that_could_not_be_freed_wait_in_the_trash_and_count_once_th
     assert (counters.deleted["expired"], counters.deleted_bytes) == (1, 0)
     assert counters.trash_bytes >= 4096
     await retention.sweep()
-    assert counters.deleted == {"expired": 1, "recovered": 0}
+    assert counters.deleted == {"expired": 1, "disk_pressure": 0, "recovered": 0}
     assert (counters.deleted_bytes, counters.trash_bytes) == (4096, 0)
 
 
@@ -203,7 +203,7 @@ async def test_what_the_start_recovers_is_counted(
         await retention.sweep()
     filesystem.before = None
     async with open_engine(config, surroundings, scheduled=False) as retention:
-        assert retention.counters.deleted == {"expired": 0, "recovered": 1}
+        assert retention.counters.deleted == {"expired": 0, "disk_pressure": 0, "recovered": 1}
         assert retention.counters.deleted_bytes == 4096
 
 

@@ -10,6 +10,7 @@ from builders import digest
 from hmret.model.forecast import DAYS, HORIZONS, Due, Holding, Outlook, summarize
 from hmret.model.images import Cause, Inventory, Key, SharedDisk, Suspension
 from hmret.model.planning import plan
+from hmret.model.policy import NEVER
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Action, Reason
 from model.inventories import (
@@ -26,6 +27,7 @@ from model.inventories import (
     make_inventory,
     make_policy,
     make_repository,
+    make_rule,
 )
 
 DAY_NS = 86_400 * SECOND
@@ -145,11 +147,44 @@ def test_what_has_been_deleted_is_no_longer_foreseen() -> None:
         make_image(A, disk_bytes=1), make_image(B, disk_bytes=10), make_image(C, disk_bytes=100)
     )
     states = {(ALPINE, A): DUE_NS, (ALPINE, B): DUE_NS, (ALPINE, C): due_in(3 * DAY_NS)}
-    outlook = foresee(make_inventory(repository, states=states)).after_deleting(1, 10)
+    made = plan(make_inventory(repository, states=states), make_policy(), NOW)
+    outlook = summarize(made, gone=[(ALPINE, B)])
     assert outlook.holdings[Action.DELETE, Reason.EXPIRED] == Holding(1, 1)
     assert (outlook.images, outlook.tracked, outlook.overdue) == (2, 2, 1)
     assert outlook.days[0] == Due(NOW.date(), 1, 1)
     assert outlook.within == {"24h": 1, "7d": 101, "30d": 101}
+
+
+def test_what_has_gone_is_still_counted_as_none() -> None:
+    made = plan(make_inventory(make_repository(make_image(A))), make_policy(), NOW)
+    outlook = summarize(made, gone=[(ALPINE, A)])
+    assert outlook.holdings == {(Action.DELETE, Reason.EXPIRED): Holding(0, 0)}
+    assert (outlook.images, outlook.tracked, outlook.overdue) == (0, 0, 0)
+
+
+def test_a_forecast_goes_as_far_as_it_is_asked_to() -> None:
+    inventory = make_inventory(make_repository(make_image(A)), states={(ALPINE, A): NOW_NS})
+    outlook = summarize(plan(inventory, make_policy(rules=(make_rule(window_ns=40 * DAY_NS),)), NOW), days=50)
+    assert [number for number, due in enumerate(outlook.days) if due.images] == [40]
+
+
+def test_what_stays_for_good_never_falls_due() -> None:
+    policy = make_policy(keep_latest=1, rules=(make_rule(tags=("lts",), window_ns=NEVER),))
+    images = [make_image(digest, created_ns=age) for digest, age in ((A, 1), (B, 2), (C, 3))]
+    inventory = make_inventory(
+        make_repository(*images, tags={"lts": A}),
+        states={(ALPINE, image.digest): due_in(DAY_NS) for image in images},
+    )
+    outlook = summarize(plan(inventory, policy, NOW))
+    assert [due.images for due in outlook.days if due.images] == [1]
+
+
+def test_windows_of_rules_and_ages_are_foreseen() -> None:
+    policy = make_policy(min_age_ns=5 * DAY_NS, rules=(make_rule(tags=("dev",), window_ns=2 * DAY_NS),))
+    images = [make_image(A, created_ns=NOW_NS), make_image(B, created_ns=NOW_NS - 9 * DAY_NS)]
+    inventory = make_inventory(make_repository(*images, tags={"dev": B, "dev-2": A}), states={})
+    outlook = summarize(plan(inventory, policy, NOW))
+    assert [number for number, due in enumerate(outlook.days) if due.images] == [2, 30]
 
 
 def at_random(chance: random.Random) -> Inventory:

@@ -2,11 +2,10 @@
 
 import pytest
 
+from hmret.model.brake import Brake, Braking
 from hmret.model.hours import DeletionWindow
 from hmret.model.images import Inventory, Repository
 from hmret.model.planning import Plan, plan
-from hmret.model.policy import Brake
-from hmret.model.selection import Braking
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Action, Reason
 from model.inventories import (

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-__all__ = ["POSIX", "Entry", "Filesystem", "Lease", "Stat"]
+__all__ = ["POSIX", "Entry", "Filesystem", "Lease", "Space", "Stat"]
 
 
 class Stat(Protocol):
@@ -34,6 +34,19 @@ class Stat(Protocol):
     def st_mtime_ns(self) -> int: ...
     @property
     def st_ctime_ns(self) -> int: ...
+
+
+class Space(Protocol):
+    """The fields of `os.statvfs_result` that are used; numbers of units of `f_frsize` bytes."""
+
+    @property
+    def f_frsize(self) -> int: ...
+    @property
+    def f_blocks(self) -> int: ...
+    @property
+    def f_bfree(self) -> int: ...
+    @property
+    def f_bavail(self) -> int: ...
 
 
 class Entry(Protocol):
@@ -68,6 +81,7 @@ class Filesystem(Protocol):
     def fsync(self, fd: int) -> None: ...
     def fstat(self, fd: int) -> Stat: ...
     def stat(self, path: str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> Stat: ...
+    def fstatvfs(self, fd: int, /) -> Space: ...
     def scandir(self, fd: int) -> "AbstractContextManager[Iterator[Entry]]":
         """List an open folder; closing it leaves the descriptor open."""
         ...
@@ -126,6 +140,7 @@ class _Posix:
     fsync = staticmethod(os.fsync)
     fstat = staticmethod(os.fstat)
     stat: Callable[..., os.stat_result] = staticmethod(os.stat)
+    fstatvfs = staticmethod(os.fstatvfs)
     scandir: Callable[[int], "AbstractContextManager[Iterator[os.DirEntry[str]]]"] = staticmethod(os.scandir)  # type: ignore[assignment]  # the stub of scandir puts the path-less overload first
     readlink: Callable[..., str] = staticmethod(os.readlink)
     symlink: Callable[..., None] = staticmethod(os.symlink)

@@ -18,6 +18,8 @@ class Candidate:
     repository: str
     digest: str
     unused_since_ns: int
+    tags: tuple[str, ...] | None = None
+    """Those that it must still have, and no other, sorted; None: whatever it has."""
 
     @property
     def key(self) -> Key:
@@ -32,6 +34,7 @@ class LastLook:
     protected: AbstractSet[Key]
     """Referenced, as found after the locks were got."""
     unused_for_ns: int
+    """The shortest time for which any image must have been unused."""
     now_ns: int
 
 

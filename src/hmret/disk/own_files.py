@@ -13,6 +13,7 @@ from hmret.disk.documents import UnreadableError
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import make_folders, opened, read_file, write_file
 from hmret.disk.layout import OWN
+from hmret.model.brake import BrakeRecord
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.errors import DataDirLockedError
 from hmret.model.images import Remembered
@@ -21,15 +22,18 @@ __all__ = [
     "LEASES",
     "REMEMBERED",
     "LeaseRecord",
+    "load_brake_record",
     "load_clock_record",
     "load_leases",
     "load_remembered",
     "lock_data_dir",
+    "save_brake_record",
     "save_clock_record",
     "save_leases",
     "save_remembered",
 ]
 
+_BRAKE = "brake.json"
 _CLOCK = "clock.json"
 REMEMBERED = "references.json"
 LEASES = "leases.json"
@@ -62,6 +66,12 @@ class LeaseRecord:
     """How long it was last granted for, in nanoseconds."""
     expires_at_ns: int
     """Wall clock, nanoseconds since the epoch."""
+
+
+class _Brake(msgspec.Struct, gc=False):
+    boot_id: str
+    announced_boot_ns: int
+    is_released: bool = False
 
 
 class _Clock(msgspec.Struct, gc=False):
@@ -148,6 +158,29 @@ def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord)
     """
     document = _Clock(record.boot_id, record.boot_ns, record.wall_ns, record.suspended_until_boot_ns)
     _save(filesystem, data_fd, _CLOCK, msgspec.json.encode(document))
+
+
+def load_brake_record(filesystem: Filesystem, data_fd: int) -> BrakeRecord | None:
+    """Read since when the brake holds; None where it does not, or nobody knows: then it begins to."""
+    try:
+        record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_BRAKE}", data_fd), type=_Brake)
+    except _FAULTS:
+        return None
+    return BrakeRecord(record.boot_id, record.announced_boot_ns, record.is_released)
+
+
+def save_brake_record(filesystem: Filesystem, data_fd: int, record: BrakeRecord | None) -> None:
+    """Write since when the brake holds; None: it does not.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    if record is not None:
+        document = _Brake(record.boot_id, record.announced_boot_ns, record.is_released)
+        _save(filesystem, data_fd, _BRAKE, msgspec.json.encode(document))
+        return
+    with suppress(FileNotFoundError):
+        filesystem.unlink(f"{OWN}/{_BRAKE}", dir_fd=data_fd)
 
 
 def load_leases(filesystem: Filesystem, data_fd: int) -> list[LeaseRecord]:

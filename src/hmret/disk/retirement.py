@@ -136,6 +136,8 @@ class _Batch:
     _retired_from: set[str] = attrs.field(factory=set)
     _unread: dict[str, OSError] = attrs.field(factory=dict)
     """Repositories whose tags could not be read: their images stay."""
+    _retagged: set[Key] = attrs.field(factory=set)
+    """Images that have other tags than they were chosen with: they stay."""
 
     def announce(self, token: str, candidates: Iterable[Candidate]) -> list[Intent]:
         """Write the intents of the batch; what is not here any more, or will stay, has one without tags."""
@@ -146,6 +148,12 @@ class _Batch:
             for one in chosen:
                 name = f"{token}.{len(intents)}"
                 pointing = tags.get(hex_of(one.digest), [])
+                if (
+                    one.tags is not None
+                    and repository not in self._unread
+                    and sorted(pointing) != [*one.tags]
+                ):
+                    self._retagged.add(one.key)
                 intents.append(Intent(repository, one.digest, pointing, one.unused_since_ns, name))
         write_intents(self.filesystem, self.data_fd, token, intents)
         self._open_trash()
@@ -176,7 +184,11 @@ class _Batch:
             if state is None:
                 return Kept(key, Reason.NEWLY_UNUSED)
             since_ns = state.unused_since_ns
-            if since_ns != intent.unused_since_ns or since_ns + self.look.unused_for_ns > self.look.now_ns:
+            if (
+                since_ns != intent.unused_since_ns
+                or since_ns + self.look.unused_for_ns > self.look.now_ns
+                or key in self._retagged
+            ):
                 return Kept(key, Reason.RETENTION_WINDOW)
             if intent.repository in self._unread:
                 raise self._unread[intent.repository]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import attrs
 
 from hmret.model.forecast import Outlook, summarize
-from hmret.model.images import Cause
+from hmret.model.images import Cause, Key
 from hmret.model.planning import Plan
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import SECOND, nanoseconds_of
@@ -68,7 +68,8 @@ class Counters:
     )
     """Deletions tried, by what came of them; `not_found`: somebody else had deleted it before."""
     deleted: Counter[str] = attrs.field(
-        factory=lambda: Counter({Reason.EXPIRED.value: 0, "recovered": 0}), init=False
+        factory=lambda: Counter({Reason.EXPIRED.value: 0, Reason.DISK_PRESSURE.value: 0, "recovered": 0}),
+        init=False,
     )
     """Images that left the cache, by why; `recovered`: an earlier engine was cut off while it deleted them."""
     deleted_bytes: int = attrs.field(default=0, init=False)
@@ -84,8 +85,8 @@ class Counters:
     trash_bytes: int = attrs.field(default=0, init=False)
     """Blocks that lay in the trash when the last sweep had ended."""
     _planned: tuple[Plan, Callable[[], None]] | None = attrs.field(default=None, init=False)
-    _gone: tuple[int, int] = attrs.field(default=(0, 0), init=False)
-    """How many images of that plan, and bytes, its sweep has deleted."""
+    _gone: tuple[Key, ...] = attrs.field(default=(), init=False)
+    """The images of that plan that its sweep has deleted."""
     _outlook: Outlook | None = attrs.field(default=None, init=False)
 
     @property
@@ -96,12 +97,12 @@ class Counters:
         event loop.
         """
         if self._outlook is None and self._planned is not None:
-            self._outlook = summarize(*self._planned).after_deleting(*self._gone)
+            self._outlook = summarize(*self._planned, self._gone)
         return self._outlook
 
     def note_plan(self, plan: Plan, pause: Callable[[], None]) -> None:
         """Note what a sweep goes by; `pause` is called by whoever asks for its outlook, in small steps."""
-        self._planned, self._gone, self._outlook = (plan, pause), (0, 0), None
+        self._planned, self._gone, self._outlook = (plan, pause), (), None
 
     def note_deleted(self, reason: str, disk_bytes: int) -> None:
         """Count an image that left the cache in a sweep."""
@@ -123,4 +124,5 @@ class Counters:
         self.last_success_ns = nanoseconds_of(report.started_at) + round(report.duration_seconds * SECOND)
         self.stale_references += report.stale_references
         self.suspended = frozenset(suspension.cause for suspension in report.suspended)
-        self._gone, self._outlook = (report.deleted_images, report.deleted_bytes), None
+        self._gone = tuple((image.repository, image.digest) for image in report.deleted)
+        self._outlook = None

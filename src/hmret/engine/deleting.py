@@ -89,9 +89,15 @@ class Deleting:
 
     async def delete(self, deletions: Sequence[Verdict], boot_ns: int, tally: Tally) -> None:
         """Delete what is due; the bytes of one batch are freed while the next is looked at."""
+        tally.reasons = {(verdict.repository, verdict.digest): verdict.reason for verdict in deletions}
         # By repository, so that one batch has its images in few folders; the plan has already chosen the oldest.
         candidates = sorted(
-            Candidate(verdict.repository, verdict.digest, verdict.unused_since_ns)
+            Candidate(
+                verdict.repository,
+                verdict.digest,
+                verdict.unused_since_ns,
+                verdict.tags if self.overlook.policy.asks_tags else None,
+            )
             for verdict in deletions
             if verdict.unused_since_ns is not None
         )
@@ -139,7 +145,7 @@ class Deleting:
             tally.suspended.extend(self.overlook.reference_suspensions(again.unreadable))
             if tally.suspended:
                 return _Turn(is_last=True)
-            look = LastLook(again.keys, self.overlook.policy.unused_for_ns, tally.now_ns)
+            look = LastLook(again.keys, self.overlook.policy.shortest_window_ns, tally.now_ns)
             chosen = [candidate for key, candidate in by_key.items() if key in given.keys]
             within_ns = min(max(4 * (looked_ns - begin_ns), _SHORTEST_NS), _LONGEST_NS)
             # The claim must last until the thread has ended, whatever becomes of this sweep.

@@ -9,11 +9,14 @@ from hmret.actors.scanner import Scanner
 from hmret.actors.threads import Threads
 from hmret.disk.clock import Clock
 from hmret.disk.layout import DIGEST_HEX, digest_of
+from hmret.engine.overlook import Survey
 from hmret.engine.sweeping import Sweeping
 from hmret.model.clock_watch import watch_clock
+from hmret.model.config import RetentionConfig
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Key, Suspension
 from hmret.model.planning import Plan
+from hmret.model.policy import Policy
 from hmret.model.references import ImageReference, parse_reference
 from hmret.model.times import datetime_of
 from hmret.model.verdicts import Verdict
@@ -50,17 +53,34 @@ class Inspection:
             EngineClosedError: the engine has stopped.
             ValueError: `at` has no time zone.
         """
+        survey, now = await self._survey()
+        return await self.sweeping.overlook.decide(survey, at or now, self.sweeping.last_plan)
+
+    async def compare(self, config: RetentionConfig, at: datetime | None = None) -> tuple[Plan, Plan]:
+        """Make the plan by the policy in force, and that by another, of the same inventory.
+
+        Raises:
+            EngineClosedError: the engine has stopped.
+            ValueError: `at` has no time zone.
+        """
+        overlook = self.sweeping.overlook
+        survey, now = await self._survey(config)
+        in_force = await overlook.decide(survey, at or now, self.sweeping.last_plan)
+        return in_force, await overlook.decide(survey, at or now, policy=Policy.of(config))
+
+    async def _survey(self, candidate: RetentionConfig | None = None) -> tuple[Survey, datetime]:
+        """Look at everything, and at the time."""
         reading = self.clock.read()
         _, clock_fault = watch_clock(self.sweeping.clock_record, reading)
-        overlook = self.sweeping.overlook
-        survey = await overlook.survey(
+        survey = await self.sweeping.overlook.survey(
             leases=await self.locks.leases(),
             lease_fault=self.sweeping.leases.fault,
             clock_fault=clock_fault,
             backing_off=self.sweeping.deleting.backoff.waiting(reading.boot_ns),
+            disk=await self.sweeping.disk.glance(reading.boot_ns, anyway=candidate is not None),
+            is_brake_released=self.sweeping.brake.is_released(reading),
         )
-        moment = datetime_of(reading.wall_ns) if at is None else at
-        return await overlook.decide(survey, moment, self.sweeping.last_plan)
+        return survey, datetime_of(reading.wall_ns)
 
     async def explain(self, image: str, digest: str | None = None) -> Verdict:
         """Tell what a sweep would do now with one image, and everything that holds against its deletion.

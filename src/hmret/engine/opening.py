@@ -24,10 +24,13 @@ from hmret.actors.readers import Readers
 from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
 from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
+from hmret.disk.disk_usage import look_at_usage
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.own_files import lock_data_dir
+from hmret.disk.own_files import load_brake_record, lock_data_dir, save_brake_record
 from hmret.disk.trash_size import trash_bytes
+from hmret.engine.brake_watch import BrakeWatch
 from hmret.engine.deleting import Deleting
+from hmret.engine.disk_watch import DiskWatch
 from hmret.engine.groups import sole_error
 from hmret.engine.inspection import Inspection
 from hmret.engine.lease_book import LeaseBook
@@ -37,6 +40,7 @@ from hmret.engine.retention import HasMailbox, Retention
 from hmret.engine.schedule import Schedule
 from hmret.engine.surroundings import Surroundings
 from hmret.engine.sweeping import Sweeping
+from hmret.model.brake import BrakeRecord
 from hmret.model.clock_watch import watch_clock
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
@@ -233,6 +237,10 @@ def _make_actors(
     read_files: bool,
 ) -> _Actors:
     filesystem, threads = surroundings.filesystem, surroundings.threads
+
+    async def save_brake(record: BrakeRecord | None) -> None:
+        await threads.run(save_brake_record, filesystem, data_fd, record)
+
     readers = Readers(threads, data_fd, surroundings.readers)
     return _Actors(
         locks=Locks(_tell_expiry),
@@ -278,6 +286,11 @@ async def _inspect(
     read_only: bool,
 ) -> Inspection:
     """Put together what looks at a data directory; returns once the leases on record are held."""
+    filesystem, threads = surroundings.filesystem, surroundings.threads
+
+    async def save_brake(record: BrakeRecord | None) -> None:
+        await threads.run(save_brake_record, filesystem, data_fd, record)
+
     leases = LeaseBook(actors.locks, surroundings, data_fd, _tell_expiry)
     record = await actors.states.load_clock()
     _, clock_fault = watch_clock(record, surroundings.clock.read())
@@ -293,6 +306,12 @@ async def _inspect(
         actors.journal,
         surroundings.clock,
         record,
-        partial(surroundings.threads.run, trash_bytes, surroundings.filesystem, config.data_dir),
+        DiskWatch(partial(threads.run, look_at_usage, filesystem, data_fd), config.disk),
+        BrakeWatch(
+            config.brake_for,
+            save_brake,
+            await threads.run(load_brake_record, filesystem, data_fd),
+        ),
+        partial(threads.run, trash_bytes, filesystem, config.data_dir),
     )
     return Inspection(sweeping, actors.scanner)

@@ -17,7 +17,7 @@ from hmret.disk.layout import IMAGES
 from hmret.engine.groups import first_error
 from hmret.engine.lease_book import REMEDY
 from hmret.model.config import RetentionConfig
-from hmret.model.images import Cause, Inventory, Key, Suspension
+from hmret.model.images import Cause, DiskUsage, Inventory, Key, Suspension
 from hmret.model.planning import Plan, plan
 from hmret.model.policy import Policy
 
@@ -67,6 +67,8 @@ class Overlook:
         lease_fault: tuple[str, str] | None = None,
         clock_fault: str | None = None,
         backing_off: AbstractSet[Key] = frozenset(),
+        disk: DiskUsage | None = None,
+        is_brake_released: bool = False,
     ) -> Survey:
         """Take the inventory of everything."""
         scans: list[ScanResult] = []
@@ -100,6 +102,8 @@ class Overlook:
                 unlisted=("",) if scan.is_absent else tuple(path for path, _ in scan.unlisted),
                 unread_sources=collected.unread_sources,
                 backing_off=backing_off,
+                disk=disk,
+                is_brake_released=is_brake_released,
             ),
             newer_layout=scan.newer_layout,
             corrupt_states=states.corrupt,
@@ -108,10 +112,15 @@ class Overlook:
             ignored_references=collected.unreadable if ignoring else (),
         )
 
-    async def decide(self, survey: Survey, now: datetime, previous: Plan | None = None) -> Plan:
-        """Make the plan, in a thread: at 100,000 images it takes too long for an event loop."""
+    async def decide(
+        self, survey: Survey, now: datetime, previous: Plan | None = None, policy: Policy | None = None
+    ) -> Plan:
+        """Make the plan, in a thread: at 100,000 images it takes too long for an event loop.
+
+        `policy`: another one than that in force.
+        """
         return await self.threads.run_alone(
-            plan, survey.inventory, self.policy, now, previous, self.threads.pause
+            plan, survey.inventory, policy or self.policy, now, previous, self.threads.pause
         )
 
     async def doubt(self, repositories: AbstractSet[str]) -> None:

@@ -14,8 +14,10 @@ from hmret.disk.clock import Clock
 from hmret.disk.layout import OWN
 from hmret.disk.own_files import REMEMBERED
 from hmret.engine.batches import batches
+from hmret.engine.brake_watch import BrakeWatch
 from hmret.engine.counters import Counters
 from hmret.engine.deleting import Deleting
+from hmret.engine.disk_watch import DiskWatch
 from hmret.engine.events import EventHub
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
@@ -60,6 +62,8 @@ class Sweeping:
     journal: JournalKeeper
     clock: Clock
     clock_record: ClockRecord | None
+    disk: DiskWatch
+    brake: BrakeWatch
     measure_trash: Callable[[], Awaitable[int]]
     """Adds up what lies in the trash, in bytes; OSError where nobody can tell."""
     events: EventHub = attrs.field(factory=EventHub)
@@ -78,9 +82,11 @@ class Sweeping:
         """Go by other settings from now on; not while a sweep runs, which goes by one policy from its start to its end."""
         self.overlook.reconfigure(config)
         self.journal.enabled = config.journal
+        self.disk.limits = config.disk
+        self.brake.hold_for = config.brake_for
 
-    async def sweep(self) -> SweepReport:
-        """Carry out one sweep."""
+    async def sweep(self, *, releases_brake: bool = False) -> SweepReport:
+        """Carry out one sweep; one that releases the brake lets go what it holds, until that has gone."""
         leases = await self.deleting.locks.begin_sweep()
         reading = self.clock.read()
         now = datetime_of(reading.wall_ns)
@@ -96,12 +102,15 @@ class Sweeping:
             lease_fault=self.leases.fault,
             clock_fault=clock_fault,
             backing_off=self.deleting.backoff.waiting(reading.boot_ns),
+            disk=await self.disk.look(reading.boot_ns),
+            is_brake_released=releases_brake or self.brake.is_released(reading),
         )
         plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
         self.counters.note_plan(plan, self.overlook.threads.pause)
         tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters)
         try:
             await self._keep_states(survey, plan, tally)
+            await self._watch_limits(plan, reading, releases_brake=releases_brake)
             if not tally.suspended:
                 await self.deleting.delete(plan.deletions, reading.boot_ns, tally)
                 await self.overlook.doubt(tally.doubtful)
@@ -154,6 +163,12 @@ class Sweeping:
         except OSError as error:
             log_event(logging.WARNING, "clock_not_recorded", error=error.strerror)
         return fault
+
+    async def _watch_limits(self, plan: Plan, reading: ClockReading, *, releases_brake: bool) -> None:
+        """Note what the brake and the disk have come to; while deletion is suspended nobody knows what would go."""
+        if not plan.suspended:
+            await self.brake.note(plan.braking, reading, release=releases_brake)
+            self.disk.note(plan.pressure, reading.boot_ns)
 
     async def _keep_states(self, survey: Survey, plan: Plan, tally: Tally) -> None:
         """Clear, prune and mark, and remember what tags point to."""

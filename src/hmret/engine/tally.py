@@ -34,6 +34,8 @@ class Tally:
     publish: Callable[[Sequence[Mapping[str, object]]], None] = lambda _entries: None
     """Is told each entry as it is made."""
     counters: Counters = attrs.field(factory=Counters)
+    reasons: Mapping[Key, Reason] = attrs.field(factory=dict)
+    """Why each image goes."""
     marked: int = 0
     cleared: int = 0
     pruned: int = 0
@@ -78,7 +80,8 @@ class Tally:
         intent = retired.place.intent
         repository, digest = retired.key
         since = format_time(intent.unused_since_ns)
-        self.counters.note_deleted(Reason.EXPIRED, disk_bytes)
+        reason = self.reasons.get(retired.key, Reason.EXPIRED)
+        self.counters.note_deleted(reason, disk_bytes)
         self.deleted.append(
             DeletedImage(
                 repository=repository,
@@ -93,7 +96,7 @@ class Tally:
                 self.now_ns,
                 "delete",
                 retired.key,
-                reason=Reason.EXPIRED,
+                reason=reason,
                 bytes=disk_bytes,
                 unused_since=since,
                 tags=list(retired.tags),
@@ -104,6 +107,7 @@ class Tally:
             "image_deleted",
             repository=repository,
             digest=digest,
+            reason=reason,
             unused_since=since,
             bytes=disk_bytes,
         )

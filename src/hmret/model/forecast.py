@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 import attrs
 
 from hmret.model.due_times import DAY_NS, DueTimes
-from hmret.model.images import Image, SharedDisk
+from hmret.model.images import Image, Key, SharedDisk
 from hmret.model.planning import Plan
 from hmret.model.times import nanoseconds_of
 from hmret.model.verdicts import ACTIONS, Action, Reason
@@ -57,7 +57,7 @@ class Outlook:
     within: Mapping[str, int]
     """Bytes that fall due within each of `HORIZONS`, what is overdue included."""
     days: tuple[Due, ...]
-    """`DAYS` UTC days from that of `at` on; what is overdue counts on the first."""
+    """UTC days from that of `at` on; what is overdue counts on the first."""
 
     @property
     def images(self) -> int:
@@ -68,26 +68,6 @@ class Outlook:
     def disk_bytes(self) -> int:
         """The blocks of all disks of the cache."""
         return sum(holding.disk_bytes for holding in self.holdings.values())
-
-    def after_deleting(self, images: int, disk_bytes: int) -> "Outlook":
-        """Say what is left once so much of what this plan wanted gone has gone."""
-        going = Action.DELETE, Reason.EXPIRED
-        held = self.holdings.get(going, Holding(0, 0))
-        first = self.days[0]
-        return attrs.evolve(
-            self,
-            holdings={
-                **self.holdings,
-                going: Holding(max(held.images - images, 0), max(held.disk_bytes - disk_bytes, 0)),
-            },
-            tracked=max(self.tracked - images, 0),
-            overdue=max(self.overdue - images, 0),
-            within={name: max(due_bytes - disk_bytes, 0) for name, due_bytes in self.within.items()},
-            days=(
-                Due(first.day, max(first.images - images, 0), max(first.disk_bytes - disk_bytes, 0)),
-                *self.days[1:],
-            ),
-        )
 
 
 @attrs.define
@@ -173,16 +153,20 @@ def _add(total: list[int], images: int, disk_bytes: int) -> None:
     total[1] += disk_bytes
 
 
-def summarize(plan: Plan, pause: Callable[[], None] = lambda: None) -> Outlook:
-    """Add up what a plan has found and foresees.
+def summarize(
+    plan: Plan, pause: Callable[[], None] = lambda: None, gone: Iterable[Key] = (), days: int = DAYS
+) -> Outlook:
+    """Add up what a plan has found and foresees, but for what has `gone` since, over so many UTC days.
 
     Takes a tenth of a second at 100,000 images, a tenth of that where most of the plan stands from the one before: not
-    for an event loop. `pause` is called after each repository, for a
-    thread that gives way to others.
+    for an event loop. `pause` is called after each repository, for a thread that gives way to others.
     """
     now_ns = nanoseconds_of(plan.at)
     account = _Account(now_ns, tuple(nanoseconds_of(plan.at + span) for span in HORIZONS.values()))
-    for timers in plan.timers():
+    left_out: defaultdict[str, set[str]] = defaultdict(set)
+    for name, digest in gone:
+        left_out[name].add(digest)
+    for timers in plan.timers(left_out):
         if isinstance(timers, DueTimes):
             account.add_up(timers)
         else:
@@ -193,14 +177,14 @@ def summarize(plan: Plan, pause: Callable[[], None] = lambda: None) -> Outlook:
         at=plan.at,
         holdings={
             (ACTIONS[reason], reason): Holding(*account.held[reason])
-            for reason in Reason
-            if reason in account.held
+            for reason, count in plan.reasons.items()
+            if count or reason in account.held
         },
         tracked=account.tracked,
         overdue=account.overdue,
         within=dict(zip(HORIZONS, account.within, strict=True)),
         days=tuple(
             Due(date.fromordinal(_EPOCH + day), *account.days.get(day, _NOTHING))
-            for day in range(first, first + DAYS)
+            for day in range(first, first + days)
         ),
     )

@@ -11,6 +11,7 @@ from itertools import chain
 
 import attrs
 
+from hmret.model.brake import Braking
 from hmret.model.due_times import DueTimes
 from hmret.model.images import DiskUsage, Image, Inventory, Key, Remembered, Suspension
 from hmret.model.judging import Circumstances
@@ -21,7 +22,6 @@ from hmret.model.repository_plan import RepositoryPlan, inputs_of, plan_reposito
 from hmret.model.selection import (
     AtHours,
     Braked,
-    Braking,
     Choice,
     Freed,
     Limited,
@@ -35,6 +35,7 @@ from hmret.model.verdicts import ACTIONS, Action, Reason, Summary, Verdict
 __all__ = ["Action", "Plan", "Reason", "Summary", "Verdict", "plan"]
 
 _NO_FINALS: Mapping[str, Reason] = {}
+_NONE_GONE: Mapping[str, AbstractSet[str]] = {}
 
 
 @attrs.frozen(eq=False)
@@ -87,16 +88,24 @@ class Plan:
         """The images that go, longest unused first."""
         return tuple(verdict for choice in self._going if (verdict := self.verdict(*choice.key)))
 
-    def timers(self) -> Iterator[DueTimes | Iterator[tuple[Image, Reason, int | None]]]:
+    def timers(
+        self, gone: Mapping[str, AbstractSet[str]] = _NONE_GONE
+    ) -> Iterator[DueTimes | Iterator[tuple[Image, Reason, int | None]]]:
         """Tell, one repository after the other, when its images fall due: added up, or each with its reason.
 
-        One image's time is in nanoseconds since the epoch; None: it has no timer, or loses it. One whose timer starts
-        now falls due after the whole window. Costs much less than `verdicts`.
+        One image's time is in nanoseconds since the epoch; None: it has no timer, loses it, or stays for good. One
+        whose timer starts now falls due after the whole window. Costs much less than `verdicts`. Images that are
+        `gone`, by repository and digest, are left out.
         """
         for name, part in self._parts.items():
-            finals = self._finals.get(name, _NO_FINALS)
-            due_times = None if finals else part.due_times
-            yield part.timers(self._at_ns, finals) if due_times is None else due_times
+            finals, left = self._finals.get(name, _NO_FINALS), gone.get(name)
+            due_times = None if finals or left else part.due_times
+            if due_times is not None:
+                yield due_times
+            elif left is None:
+                yield part.timers(self._at_ns, finals)
+            else:
+                yield (one for one in part.timers(self._at_ns, finals) if one[0].digest not in left)
 
     @property
     def summary(self) -> Summary:

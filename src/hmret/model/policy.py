@@ -4,6 +4,7 @@ from typing import Self
 
 import attrs
 
+from hmret.model.brake import Brake
 from hmret.model.config import RetentionConfig
 from hmret.model.hours import DeletionWindow
 from hmret.model.limits import DiskLimits
@@ -11,7 +12,7 @@ from hmret.model.patterns import Patterns, compile_patterns
 from hmret.model.rules import Rule
 from hmret.model.times import timedelta_nanoseconds
 
-__all__ = ["NEVER", "Brake", "Policy", "Terms", "TermsRule"]
+__all__ = ["NEVER", "Policy", "Terms", "TermsRule"]
 
 NEVER = 1 << 64
 """Later than any time in nanoseconds, and longer than any window."""
@@ -56,19 +57,6 @@ class TermsRule:
 
 
 @attrs.frozen
-class Brake:
-    """Holds everything that has expired where that is too much at once."""
-
-    share: float
-    """Of the images that may go at all, from 0 to 1."""
-    min_images: int
-
-    def holds(self, expired: int, eligible: int) -> bool:
-        """Tell whether so many expired images are too many."""
-        return expired >= max(self.min_images, 1) and expired > self.share * eligible
-
-
-@attrs.frozen
 class Policy:
     """The rules that choose among the images which nothing needs."""
 
@@ -90,6 +78,19 @@ class Policy:
     """None: no brake."""
     keeps_unpullable: bool = True
     """Whether images stay that cannot be pulled again."""
+
+    @property
+    def shortest_window_ns(self) -> int:
+        """How long every image stays that has been marked used, in nanoseconds."""
+        windows = [self.unused_for_ns, *(rule.window_ns for rule in self.rules if rule.window_ns is not None)]
+        if self.disk is not None:
+            windows.append(timedelta_nanoseconds(self.disk.min_unused_for))
+        return min(windows)
+
+    @property
+    def asks_tags(self) -> bool:
+        """Whether the tags of an image can change what holds for it."""
+        return any(rule.tags is not None for rule in self.rules)
 
     @classmethod
     def of(cls, config: RetentionConfig) -> Self:

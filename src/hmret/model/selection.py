@@ -11,12 +11,12 @@ from typing import Protocol
 
 import attrs
 
+from hmret.model.brake import Brake, Braking
 from hmret.model.hours import DeletionWindow
 from hmret.model.images import Image, Key
-from hmret.model.policy import Brake
 from hmret.model.verdicts import Reason
 
-__all__ = ["AtHours", "Braked", "Braking", "Choice", "Freed", "Limited", "Pressure", "Selection", "Step"]
+__all__ = ["AtHours", "Braked", "Choice", "Freed", "Limited", "Pressure", "Selection", "Step"]
 
 
 @attrs.frozen(order=True)
@@ -60,17 +60,6 @@ class Freed:
         self.links[disk.identity] += 1
         if self.links[disk.identity] == disk.links:
             self.total_bytes += image.disk_bytes
-
-
-@attrs.frozen
-class Braking:
-    """More has expired at once than the brake lets go."""
-
-    expired: int
-    eligible: int
-    """Images that may go at all, now or later."""
-    is_released: bool
-    """Whether they go all the same."""
 
 
 @attrs.frozen

@@ -1,0 +1,26 @@
+"""How full the file system of the images is."""
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import opened, step_into
+from hmret.disk.layout import IMAGES
+from hmret.model.images import DiskUsage
+
+__all__ = ["look_at_usage"]
+
+
+def look_at_usage(filesystem: Filesystem, data_fd: int) -> DiskUsage | None:
+    """Look how full the file system of `images/` is, as `df` shows it; None where there is no such folder.
+
+    In use is what is not free; available is what is free to those who are not root, so that their sum leaves out what a
+    file system keeps for root.
+
+    Raises:
+        OSError: it is there and cannot be looked at.
+    """
+    try:
+        fd = step_into(filesystem, data_fd, IMAGES)
+    except FileNotFoundError:
+        return None
+    with opened(filesystem, fd):
+        space = filesystem.fstatvfs(fd)
+    return DiskUsage((space.f_blocks - space.f_bfree) * space.f_frsize, space.f_bavail * space.f_frsize)

@@ -1,0 +1,39 @@
+"""The brake: what has expired stays where it is too much at once, until that was announced for long enough."""
+
+import attrs
+
+__all__ = ["Brake", "BrakeRecord", "Braking"]
+
+
+@attrs.frozen
+class Brake:
+    """Holds everything that has expired where that is too much at once."""
+
+    share: float
+    """Of the images that may go at all, from 0 to 1."""
+    min_images: int
+
+    def holds(self, expired: int, eligible: int) -> bool:
+        """Tell whether so many expired images are too many."""
+        return expired >= max(self.min_images, 1) and expired > self.share * eligible
+
+
+@attrs.frozen
+class Braking:
+    """More has expired at once than the brake lets go."""
+
+    expired: int
+    eligible: int
+    """Images that may go at all, now or later."""
+    is_released: bool
+    """Whether they go all the same."""
+
+
+@attrs.frozen
+class BrakeRecord:
+    """Since when the brake holds, by the boot-time clock of one boot: a wrong wall clock must not let it go."""
+
+    boot_id: str
+    announced_boot_ns: int
+    is_released: bool = False
+    """Whether somebody has let it go."""
