@@ -98,6 +98,25 @@ def test_the_guide_for_operators_tells_the_default_and_what_0_or_empty_does(key:
         assert not found or found == default
 
 
+def test_the_change_from_hypemans_controller_and_back_leaves_one_that_deletes(tmp_path: Path) -> None:
+    section = OPERATING.partition("## From hypeman's own controller, and back")[2].partition("\n## ")[0]
+    there, back = section.partition("\nBack: ")[::2]
+    assert "`images.auto_delete.enabled: false`" in there
+    assert "`hmret.enabled: true`" in there
+    assert "`images.auto_delete.enabled: true`, remove the section `hmret`" in back
+    config = tmp_path / "config.yaml"
+    images = "server: {port: 8080}\nimages: {auto_delete: {enabled: %s, allowed: ['*']}}\n"
+
+    def who_deletes() -> tuple[bool, bool]:
+        found = load_settings(config_file=str(config), environment={}, flags={}).config
+        return found.auto_delete.enabled, found.active
+
+    config.write_text(images % "false" + "hmret: {enabled: true}\n")
+    assert who_deletes() == (False, True)
+    config.write_text(images % "true")
+    assert who_deletes()[0]
+
+
 @pytest.mark.parametrize("cause", hmret.Cause)
 def test_the_guide_for_operators_says_what_to_do_about_every_suspension(cause: hmret.Cause) -> None:
     assert re.search(rf"^\| `{cause}` \| .+ \| .+ \|$", OPERATING, re.MULTILINE)

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -59,6 +60,12 @@ def test_each_command_has_its_help(call: Call, command: str) -> None:
     code, output, _ = call(command, "--help")
     assert code == 0
     assert output.startswith(f"Usage: hmret {command} ")
+    # It says what the command does, and what each of its arguments and options means.
+    told = " ".join(output.split())
+    assert " ".join(app.make_app()[command].help.split()) in told
+    named = re.findall(r"^  (--[a-z-]+|[A-Z]{2,})([^:\n]*: \w)?", output, re.MULTILINE)
+    assert named
+    assert [name for name, meaning in named if not meaning] == []
     assert ("--json" in output) is (command != "completion")
     if command not in ("demo", "completion"):
         assert all(option in output for option in (*app.WITH_VALUE, *app.WITHOUT_VALUE))
