@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx2
 
-__all__ = ["Service", "client_of", "running_service"]
+__all__ = ["Service", "client_of", "free_port", "running_service"]
 
 _SECONDS = 30
 
@@ -103,6 +103,13 @@ def running_service(
             yield service
         finally:
             service.end()
+
+
+def free_port() -> int:
+    """Find a port of the loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextmanager

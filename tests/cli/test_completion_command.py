@@ -5,7 +5,6 @@ import pty
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -150,14 +149,3 @@ def test_fish_proposes_what_may_be_meant(typed: str, proposed: set[str], folder:
         cwd=folder,
     )
     assert {line.partition("\t")[0] for line in found.stdout.splitlines()} >= proposed
-
-
-def test_help_does_not_wait_for_completion() -> None:
-    program = (
-        "import sys; from hmret.__main__ import main; main(['--help']);"
-        "print(sorted({'hmret.cli.completion', 'cyclopts.completion'} & set(sys.modules)))"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", program], text=True, capture_output=True, check=True, timeout=60
-    )
-    assert found.stdout.splitlines()[-1] == "[]"

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from cli.caches import Cache
-from cli.services import client_of, running_service
+from cli.services import client_of, free_port, running_service
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -50,12 +50,6 @@ def own_socket(cache: Cache) -> Path:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_the_socket_is_its_owners_and_goes_with_the_service(cache: Cache, backend: str) -> None:
@@ -320,10 +314,11 @@ def test_curl_is_a_client(cache: Cache) -> None:
     assert found.stdout == '{"status":"ok"}'
 
 
-def test_help_does_not_wait_for_what_serves() -> None:
+def test_help_does_not_wait_for_what_serves_or_completes() -> None:
     program = (
         "import sys; from hmret.__main__ import main; main(['--help']); main(['check-config']);"
-        "print(sorted({'starlette', 'anycorn', 'httpx2', 'structlog', 'prometheus_client', 'anyio'} & set(sys.modules)))"
+        "print(sorted({'starlette', 'anycorn', 'httpx2', 'structlog', 'prometheus_client', 'anyio',"
+        " 'cyclopts.completion', 'hmret.cli.completion'} & set(sys.modules)))"
     )
     found = subprocess.run(
         [sys.executable, "-c", program], text=True, capture_output=True, check=True, timeout=60

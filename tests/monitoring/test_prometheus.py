@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import pytest
 import yaml
 
 from cli.caches import Cache
-from cli.services import running_service
+from cli.services import free_port, running_service
 
 ROOT = Path(__file__).parent.parent.parent
 RULES = ROOT / "packaging" / "alerts.yaml"
@@ -25,12 +24,6 @@ PROMETHEUS = shutil.which("prometheus")
 _SECONDS = 60
 
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
