@@ -113,7 +113,7 @@ def test_what_is_begun_is_completed(shell: str, typed: str, called: str, folder:
 
 
 def test_options_before_the_command_do_not_hide_it(folder: Path) -> None:
-    assert type_into("bash", "hmret --enable --data-dir data sweep --log-f\t", folder).endswith(
+    assert type_into("bash", "hmret --data-dir data --enable sweep --log-f\t", folder).endswith(
         "--log-format"
     )
 
