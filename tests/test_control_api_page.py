@@ -1,17 +1,23 @@
-"""The page on the control API: its shell runs against a real engine, and it names what there is."""
+"""The page on the control API: its code runs against a real engine, and it names what there is."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 from datetime import timedelta
 from pathlib import Path
 
+import httpx2
 import pytest
+from starlette.applications import Starlette
 
+import hmret
 from cli.caches import Cache
 from cli.services import running_service
+from hmret.api.bodies import BODY_SECONDS, LARGEST_BODY
 from hmret.api.openapi import openapi_document
+from hmret.api.server import Limits
 
 PAGE = (Path(__file__).parent.parent / "docs" / "CONTROL_API.md").read_text(encoding="utf-8")
 SHELL = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
@@ -68,3 +74,77 @@ def test_the_page_names_every_problem() -> None:
     assert {"image-not-found", "slow-body", "busy"} <= words
     missing = {word for word in words - {"disconnected", "no-answer", "no-page"} if f"`{word}`" not in PAGE}
     assert missing == set()
+
+
+async def test_the_python_of_the_page_runs(tmp_path: Path, anyio_backend: str) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "images").mkdir()
+    app = Starlette()
+    async with hmret.open_retention(hmret.RetentionConfig(data_dir=tmp_path)) as retention:
+        exec(code, {"app": app, "retention": retention})
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://x") as client:
+            assert (await client.get("/retention/healthz")).status_code == 200
+
+
+# What stands around the code of the page in a program; it ends with 4 where the image is to be pulled again.
+GO = """
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+)
+
+var ErrNotFound = errors.New("not found")
+
+func markUsed() error {
+%s
+}
+
+func main() {
+	err := markUsed()
+	if errors.Is(err, ErrNotFound) {
+		os.Exit(4)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="needs go")
+def test_the_go_of_the_page_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```go\n(.*?)```", PAGE, re.DOTALL)
+    cache = Cache(tmp_path / "data")
+    cache.image("docker.io/library/alpine", "a", "3.20", unused=timedelta(hours=1))
+    code = code.replace("/var/lib/hypeman", str(cache.root))
+    environment = {**os.environ, "GOCACHE": str(tmp_path / "cache"), "CGO_ENABLED": "0"}
+    for name, image in (("here", "alpine:3.20"), ("gone", "alpine:3.19")):
+        (tmp_path / f"{name}.go").write_text(GO % code.replace("alpine:3.20", image))
+        command = ["go", "build", "-o", str(tmp_path / name), str(tmp_path / f"{name}.go")]
+        built = subprocess.run(
+            command, env=environment, text=True, capture_output=True, check=False, timeout=100
+        )
+        assert (built.returncode, built.stdout, built.stderr) == (0, "", "")
+    with running_service(cache.root, "--enable"):
+        ended = [subprocess.run([tmp_path / name], check=False, timeout=30) for name in ("here", "gone")]
+    assert [process.returncode for process in ended] == [0, 4]
+    assert not cache.state_path("docker.io/library/alpine", "a").exists()
+
+
+def test_the_page_tells_the_limits_that_there_are() -> None:
+    limits = Limits()
+    assert f"Requests have {limits.request_seconds:g} s for their head" in PAGE
+    assert f"{limits.send_seconds:g} s to take each piece of an answer" in PAGE
+    assert limits.clients == 400
+    assert "Four hundred clients are served at once" in PAGE
+    assert f"bodies must come within {BODY_SECONDS:g} s" in PAGE
+    assert f"more than {LARGEST_BODY // 1024} KiB" in PAGE

@@ -1,5 +1,6 @@
 """The guides for embedders and operators are true: their code runs, and they leave out no setting, cause or alert."""
 
+import json
 import re
 import textwrap
 from datetime import timedelta
@@ -15,6 +16,8 @@ from builders import make_image
 from hmret.api.metrics import render_metrics
 from hmret.disk.settings import load_settings
 from hmret.model import errors
+from hmret.model.durations import parse_duration
+from hmret.model.times import SECOND
 
 ROOT = Path(__file__).parent.parent
 EMBEDDING = (ROOT / "docs" / "EMBEDDING.md").read_text(encoding="utf-8")
@@ -51,12 +54,67 @@ def test_the_guide_for_embedders_names_every_error(error: str) -> None:
     assert f"`{error}`" in EMBEDDING
 
 
-@pytest.mark.parametrize(
-    "key", load_settings(config_file=None, environment={}, flags={}, default_files=()).values
-)
-def test_the_guide_for_operators_has_a_row_for_every_setting(key: str) -> None:
+SETTINGS = load_settings(config_file=None, environment={}, flags={}, default_files=()).values
+
+
+def row_of(key: str) -> list[str]:
+    """Return the cells of a setting's row: key, variable, meaning, default, what 0 or empty does."""
     (row,) = re.findall(rf"^\| `{re.escape(key)}` \|.*$", OPERATING, re.MULTILINE)
-    assert f"`{key.upper().replace('.', '__')}`" in row
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_the_guide_for_operators_has_a_row_for_every_setting(key: str) -> None:
+    assert f"`{key.upper().replace('.', '__')}`" in row_of(key)[1]
+
+
+# What a key holds that is 0 or empty, by what it is by default; of a truth, and of what is not set, nothing at all.
+EMPTY = {float: "0s", int: "0", list: "[]", str: '""', bool: "", type(None): ""}
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_the_guide_for_operators_tells_the_default_and_what_0_or_empty_does(key: str, tmp_path: Path) -> None:
+    _, _, meaning, told_default, told_empty = row_of(key)
+    default = SETTINGS[key].value
+    assert meaning
+    if isinstance(default, float):
+        assert "duration" in meaning
+        assert parse_duration(told_default.strip("`")) == default * SECOND
+    elif default is not None and default != "":
+        assert told_default == f"`{json.dumps(default).strip(chr(34))}`"
+    else:
+        assert told_default in ("unset", "empty")
+
+    *sections, field = key.split(".")
+    config = tmp_path / "config.yaml"
+    lines = [f"{'  ' * depth}{name}:" for depth, name in enumerate([*sections, field])]
+    config.write_text("\n".join(lines) + f" {EMPTY[type(default)]}\n")
+    if told_empty.startswith("an error"):
+        with pytest.raises(hmret.ConfigError):
+            load_settings(config_file=str(config), environment={}, flags={})
+    else:
+        assert told_empty
+        found = load_settings(config_file=str(config), environment={}, flags={}).values[key].value
+        assert not found or found == default
+
+
+def test_the_change_from_hypemans_controller_and_back_leaves_one_that_deletes(tmp_path: Path) -> None:
+    section = OPERATING.partition("## From hypeman's own controller, and back")[2].partition("\n## ")[0]
+    there, back = section.partition("\nBack: ")[::2]
+    assert "`images.auto_delete.enabled: false`" in there
+    assert "`hmret.enabled: true`" in there
+    assert "`images.auto_delete.enabled: true`, remove the section `hmret`" in back
+    config = tmp_path / "config.yaml"
+    images = "server: {port: 8080}\nimages: {auto_delete: {enabled: %s, allowed: ['*']}}\n"
+
+    def who_deletes() -> tuple[bool, bool]:
+        found = load_settings(config_file=str(config), environment={}, flags={}).config
+        return found.auto_delete.enabled, found.active
+
+    config.write_text(images % "false" + "hmret: {enabled: true}\n")
+    assert who_deletes() == (False, True)
+    config.write_text(images % "true")
+    assert who_deletes()[0]
 
 
 @pytest.mark.parametrize("cause", hmret.Cause)

@@ -69,6 +69,8 @@ def test_it_has_the_few_rights_that_it_needs_and_gets_no_more() -> None:
     assert settings("NoNewPrivileges") == ["yes"]
     (rights,) = settings("CapabilityBoundingSet")
     assert set(rights.split()) == {"CAP_LEASE", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"}
+    guide = UNIT.parent.parent / "docs" / "OPERATING.md"
+    assert set(re.findall(r"CAP_\w+", guide.read_text(encoding="utf-8"))) == set(rights.split())
 
 
 def test_the_guard_of_the_clock_can_ask_the_kernel() -> None:

@@ -24,6 +24,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 PAGE, HEADERS = load_page()
 TEXT = PAGE.decode()
 KERNEL = "ghcr.io/kernel/only-one"
+_SECONDS = 60  # until something that does not come is given up; other tests run beside these
 
 
 # What needs no browser.
@@ -123,7 +124,7 @@ def look_at(browser: Any, host: PretendHost) -> Iterator[Opener]:
     """Open the page of a host; whatever the browser complains of fails the test."""
     complaints: list[str] = []
     context = browser.new_context(viewport={"width": 1360, "height": 900})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(_SECONDS * 1000)
 
     with serving(host) as url:
 
@@ -146,7 +147,7 @@ def look_at(browser: Any, host: PretendHost) -> Iterator[Opener]:
 
 def wait_until(page: Any, is_so: Callable[[], bool]) -> None:
     """Wait for something that the page or the host comes to."""
-    ends = time.monotonic() + 15
+    ends = time.monotonic() + _SECONDS
     while not is_so():
         assert time.monotonic() < ends, "this did not come to be"
         page.wait_for_timeout(20)
@@ -423,11 +424,11 @@ def test_it_works_with_the_real_thing(browser: Any, tmp_path: Path, backend: str
         assert kept[1] in page.locator("tr.facts").inner_text()
         # What happens on the host is there without being asked for.
         path = tmp_path / make_guest(tmp_path, "vm-2", "No Reference")
-        httpx2.post(f"{address}/v1/sweeps", timeout=20).raise_for_status()
+        httpx2.post(f"{address}/v1/sweeps", timeout=_SECONDS).raise_for_status()
         page.wait_for_selector("#suspended")
         assert str(path) in page.locator("#suspended").inner_text()
         path.unlink()
-        httpx2.post(f"{address}/v1/sweeps", timeout=20).raise_for_status()
+        httpx2.post(f"{address}/v1/sweeps", timeout=_SECONDS).raise_for_status()
         page.wait_for_selector("#suspended", state="detached")
         wait_until(page, lambda: "deletion is suspended" in page.locator("#log").inner_text())
         page.close()

@@ -8,14 +8,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-__all__ = ["Service", "client_of", "running_service"]
+__all__ = ["Service", "client_of", "free_port", "running_service"]
 
 _SECONDS = 30
 
@@ -83,12 +83,13 @@ def running_service(
     root: Path,
     *flags: str,
     environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "hmret"),
     ready: bool = True,
 ) -> Iterator[Service]:
     """Run the service while the block lasts; yields when it is ready."""
     place = root.parent / "notify"
     place.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "hmret", "run", "--log-format", "json", "--log-level", "debug"]
+    command = [sys.executable, *program, "run", "--log-format", "json", "--log-level", "debug"]
     everything = {**os.environ, "NOTIFY_SOCKET": str(place), **(environment or {})}
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(place))
@@ -102,6 +103,13 @@ def running_service(
             yield service
         finally:
             service.end()
+
+
+def free_port() -> int:
+    """Find a port of the loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ COMMANDS = [
     "events",
     "check-config",
     "demo",
+    "completion",
 ]
 
 
@@ -58,8 +60,14 @@ def test_each_command_has_its_help(call: Call, command: str) -> None:
     code, output, _ = call(command, "--help")
     assert code == 0
     assert output.startswith(f"Usage: hmret {command} ")
-    assert "--json" in output
-    if command != "demo":
+    # It says what the command does, and what each of its arguments and options means.
+    told = " ".join(output.split())
+    assert " ".join(app.make_app()[command].help.split()) in told
+    named = re.findall(r"^  (--[a-z-]+|[A-Z]{2,})([^:\n]*: \w)?", output, re.MULTILINE)
+    assert named
+    assert [name for name, meaning in named if not meaning] == []
+    assert ("--json" in output) is (command != "completion")
+    if command not in ("demo", "completion"):
         assert all(option in output for option in (*app.WITH_VALUE, *app.WITHOUT_VALUE))
 
 
@@ -210,4 +218,4 @@ def test_the_demonstration_is_called_with_its_option(monkeypatch: pytest.MonkeyP
 
 def test_the_errors_of_cyclopts_are_not_printed_by_it() -> None:
     with pytest.raises(cyclopts.CycloptsError):
-        app._app()(["sweep", "--nothing"], exit_on_error=False, print_error=False)
+        app.make_app()(["sweep", "--nothing"], exit_on_error=False, print_error=False)

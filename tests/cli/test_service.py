@@ -15,12 +15,33 @@ import httpx2
 import pytest
 
 from cli.caches import Cache
-from cli.services import client_of, running_service
+from cli.services import client_of, free_port, running_service
 
 Call = Callable[..., tuple[int, str, str]]
 
 DUE = timedelta(days=31)
 ALL = ("--enable", "--allow", "*")
+
+# The program, on a file system that takes to erase a disk until whoever opened the gate has closed it; `told` has a
+# reader once the deleter knows that it is to stop.
+SLOW_ERASE = """
+import os, sys
+from hmret.__main__ import main
+from hmret.actors.deleter import Deleter
+from hmret.disk.filesystem import POSIX
+gate, told = sys.argv.pop(1), sys.argv.pop(1)
+unlink, stop_early = os.unlink, Deleter.stop_early
+def slow(path, *, dir_fd=None):
+    if path == "rootfs.ext4" and "/system/hmret/trash/" in os.readlink(f"/proc/self/fd/{dir_fd}"):
+        with open(gate, "rb") as opened:
+            opened.read()
+    unlink(path, dir_fd=dir_fd)
+def tell(deleter):
+    stop_early(deleter)
+    open(told, "wb").close()
+POSIX.unlink, Deleter.stop_early = slow, tell
+sys.exit(main())
+"""
 
 
 def own_socket(cache: Cache) -> Path:
@@ -29,12 +50,6 @@ def own_socket(cache: Cache) -> Path:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_the_socket_is_its_owners_and_goes_with_the_service(cache: Cache, backend: str) -> None:
@@ -260,6 +275,29 @@ def test_it_stops_while_many_images_go_and_the_next_start_goes_on(cache: Cache, 
     assert not any(cache.has(f"ghcr.io/many/{number}", "a") for number in range(150))
 
 
+def test_it_stops_during_a_long_erase_and_the_next_start_goes_on(
+    cache: Cache, tmp_path: Path, backend: str
+) -> None:
+    for letter in "abc":
+        cache.image("ghcr.io/kernel/x", letter, unused=DUE)
+    gate, told, trash = tmp_path / "gate", tmp_path / "told", cache.root / "system/hmret/trash"
+    os.mkfifo(gate)
+    os.mkfifo(told)
+    program = ("-c", SLOW_ERASE, str(gate), str(told))
+    with running_service(cache.root, *ALL, "--backend", backend, program=program) as service:
+        with gate.open("wb"):  # waits until the first disk is being erased
+            service.signal(signal.SIGTERM)
+            told.read_bytes()
+        # Nobody opens the gate again: the other disks are not begun. Ten seconds are what is promised.
+        assert service.process.wait(10) == 0
+    assert not any(cache.has("ghcr.io/kernel/x", letter) for letter in "abc")
+    assert len(list(trash.rglob("rootfs.ext4"))) == 2
+    with running_service(cache.root, *ALL, "--backend", backend) as service:
+        service.wait_event("sweep_ended")
+        assert list(trash.iterdir()) == []
+        assert service.stop() == 0
+
+
 def test_a_second_engine_says_who_has_it_and_leaves_the_socket_alone(cache: Cache, call: Call) -> None:
     with running_service(cache.root, *ALL) as service:
         code, output, complaints = call("run", *ALL, "--data-dir", cache.root)
@@ -276,10 +314,11 @@ def test_curl_is_a_client(cache: Cache) -> None:
     assert found.stdout == '{"status":"ok"}'
 
 
-def test_help_does_not_wait_for_what_serves() -> None:
+def test_help_does_not_wait_for_what_serves_or_completes() -> None:
     program = (
         "import sys; from hmret.__main__ import main; main(['--help']); main(['check-config']);"
-        "print(sorted({'starlette', 'anycorn', 'httpx2', 'structlog', 'prometheus_client', 'anyio'} & set(sys.modules)))"
+        "print(sorted({'starlette', 'anycorn', 'httpx2', 'structlog', 'prometheus_client', 'anyio',"
+        " 'cyclopts.completion', 'hmret.cli.completion'} & set(sys.modules)))"
     )
     found = subprocess.run(
         [sys.executable, "-c", program], text=True, capture_output=True, check=True, timeout=60

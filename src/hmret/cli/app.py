@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 from hmret.cli.output import complain, escape_unprintable, is_terminal
 from hmret.model.errors import ConfigError, DataDirLockedError, HmretError, InvalidReferenceError
 
-__all__ = ["WITHOUT_VALUE", "WITH_VALUE", "carry_out"]
+__all__ = ["WITHOUT_VALUE", "WITH_VALUE", "carry_out", "make_app"]
 
 _FAILED = 1
 _USAGE = 2
@@ -92,6 +92,13 @@ _COMMANDS = {
         "hmret.cli.demo_command:demo",
         """Show images come, go and be protected, on a small cache of its own.""",
     ),
+    "completion": (
+        "hmret.cli.completion:completion",
+        """Print the script that lets a shell complete commands, options and their values.
+
+        bash: put it into /etc/bash_completion.d/hmret. fish: into /etc/fish/completions/hmret.fish.
+        zsh: into _cyclopts_hmret, a name that it needs, in a folder of $fpath.""",
+    ),
 }
 _HELP = """Delete images that nothing has used for long, and never what something needs.
 
@@ -130,7 +137,7 @@ def carry_out(tokens: Sequence[str]) -> int:
 
 
 def _call(tokens: Sequence[str]) -> int:
-    code = _app()(_command_first(tokens), exit_on_error=False, print_error=False)
+    code = make_app()(_command_first(tokens), exit_on_error=False, print_error=False)
     return code if isinstance(code, int) else 0
 
 
@@ -153,7 +160,8 @@ def _command_first(tokens: Sequence[str]) -> list[str]:
     return [tokens[position], *tokens[:position], *tokens[position + 1 :]]
 
 
-def _app() -> App:
+def make_app() -> App:
+    """Put the commands together; none is imported."""
     app = App(
         name="hmret",
         help=_HELP,

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Annotated, Literal
 
 import attrs
@@ -11,13 +12,16 @@ from cyclopts import Parameter
 from hmret.cli.logs import LogFormat, LogLevel, logging_to_stderr
 from hmret.disk.settings import Settings, load_settings
 
-__all__ = ["DEFAULTS", "Backend", "Common", "Named"]
+__all__ = ["DEFAULTS", "Backend", "Common", "Named", "Place"]
 
 Backend = Literal["asyncio", "trio"]
 """What runs the engine."""
 
 Named = Annotated[str, Parameter(name="IMAGE", help="A reference by tag or digest: alpine:3.20.")]
 """The image that a command is about."""
+
+Place = str | Path
+"""A path, always as the text that was given; that it may be a `Path` lets shells complete it."""
 
 
 @Parameter(name="*", negative=())
@@ -26,13 +30,14 @@ class Common:
     """What stands behind a command; None: not given."""
 
     config: Annotated[
-        str | None,
+        Place | None,
         Parameter(
-            help="hypeman's config file; default: $HMRET_CONFIG, else /etc/hypeman/config.yaml if there."
+            metavar="FILE",
+            help="hypeman's config file; default: $HMRET_CONFIG, else /etc/hypeman/config.yaml if there.",
         ),
     ] = None
-    data_dir: Annotated[str | None, Parameter(help="hypeman's data directory.")] = None
-    enable: Annotated[bool | None, Parameter(help="Sweep, whatever the config file says.")] = None
+    data_dir: Annotated[Place | None, Parameter(metavar="FOLDER", help="hypeman's data directory.")] = None
+    enable: Annotated[bool | None, Parameter(n_tokens=0, help="Sweep, whatever the config file says.")] = None
     unused_for: Annotated[
         str | None, Parameter(help="How long an image must have been unused, as a Go duration: 720h.")
     ] = None
@@ -63,7 +68,8 @@ class Common:
             "images.auto_delete.allowed": self.allow,
             "hmret.enabled": self.enable,
         }
-        return load_settings(config_file=self.config, environment=os.environ, flags=flags)
+        config_file = None if self.config is None else str(self.config)
+        return load_settings(config_file=config_file, environment=os.environ, flags=flags)
 
     @property
     def names_policy(self) -> bool:

@@ -1,0 +1,94 @@
+"""A real Prometheus: it scrapes the service, takes the alerts, and finds what the dashboard asks for."""
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from cli.caches import Cache
+from cli.services import free_port, running_service
+
+ROOT = Path(__file__).parent.parent.parent
+RULES = ROOT / "packaging" / "alerts.yaml"
+ALERTS = [rule["alert"] for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]]
+PROMETHEUS = shutil.which("prometheus")
+_SECONDS = 60
+
+pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed")
+
+
+@contextmanager
+def prometheus(folder: Path, target: str) -> Iterator[httpx2.Client]:
+    """Run it while the block lasts; yields a client of it."""
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(RULES)],
+        "scrape_configs": [{"job_name": "hmret", "static_configs": [{"targets": [target]}]}],
+    }
+    (folder / "prometheus.yml").write_text(json.dumps(config))  # which is YAML, too
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        str(PROMETHEUS),
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address={address}",
+        "--log.level=error",
+    ]
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process,
+        httpx2.Client(base_url=f"http://{address}/api/v1", timeout=_SECONDS) as client,
+    ):
+        try:
+            yield client
+        finally:
+            process.kill()
+
+
+def wait_result(client: httpx2.Client, query: str) -> list[dict[str, Any]]:
+    """Wait until a query finds something."""
+    ends = time.monotonic() + _SECONDS
+    while True:
+        try:
+            answer = client.get("/query", params={"query": query})
+            found: list[dict[str, Any]] = answer.json()["data"]["result"] if answer.is_success else []
+        except httpx2.TransportError:  # it has not begun to listen
+            found = []
+        if found:
+            return found
+        assert time.monotonic() < ends, f"nothing was found: {query}"
+        time.sleep(0.05)  # nothing else tells
+
+
+def test_prometheus_scrapes_the_service_and_takes_the_alerts(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "data")
+    cache.image("ghcr.io/kernel/x", "a", unused=timedelta(days=31))
+    cache.image("docker.io/library/alpine", "b", "3.20", unused=timedelta(days=1))
+    target = f"127.0.0.1:{free_port()}"
+    with running_service(
+        cache.root, "--enable", "--allow", "*", environment={"HMRET__METRICS_LISTEN": target}
+    ) as service:
+        service.wait_event("sweep_ended")
+        with prometheus(tmp_path, target) as client:
+            (sweeps,) = wait_result(client, 'hypeman_image_retention_sweeps_total{status="success"}')
+            assert sweeps["metric"]["instance"] == target
+            assert float(sweeps["value"][1]) >= 1
+            (up,) = wait_result(client, 'up{job="hmret"}')
+            assert up["value"][1] == "1"
+            (deleted,) = wait_result(client, 'hmret_deletes_total{reason="expired"}')
+            assert deleted["value"][1] == "1"
+            (kept,) = wait_result(client, 'hmret_images{reason="retention_window"} == 1')
+            assert kept["metric"]["action"] == "none"
+            (group,) = client.get("/rules").json()["data"]["groups"]
+            assert {rule["health"] for rule in group["rules"]} <= {"ok", "unknown"}
+            assert [rule["name"] for rule in group["rules"]] == ALERTS
+            assert client.get("/alerts").json()["data"]["alerts"] == []
+        assert service.stop() == 0
