@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hmret.engine.events import Event, Listener
     from hmret.engine.opening import open_retention
     from hmret.engine.retention import Leased, Retention, Statistics
+    from hmret.model.brake import Braking
     from hmret.model.config import AutoDelete, RetentionConfig
     from hmret.model.errors import (
         ConfigError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from hmret.model.hours import DeletionWindow
     from hmret.model.images import (
         Cause,
+        DiskUsage,
         Image,
         Inventory,
         Reference,
@@ -39,16 +41,19 @@ if TYPE_CHECKING:
     from hmret.model.references import ImageReference, parse_reference
     from hmret.model.report import DeletedImage, MarkedUsed, SweepError, SweepReport, SweepStatus
     from hmret.model.rules import Rule
+    from hmret.model.selection import Pressure
 
 __all__ = [
     "Action",
     "AutoDelete",
+    "Braking",
     "Cause",
     "ConfigError",
     "DataDirLockedError",
     "DeletedImage",
     "DeletionWindow",
     "DiskLimits",
+    "DiskUsage",
     "EngineClosedError",
     "Event",
     "HmretError",
@@ -63,6 +68,7 @@ __all__ = [
     "Patterns",
     "Plan",
     "Policy",
+    "Pressure",
     "Reason",
     "Reference",
     "ReferenceSource",
@@ -94,6 +100,7 @@ _HOMES = {
     "Leased": "hmret.engine.retention",
     "Retention": "hmret.engine.retention",
     "Statistics": "hmret.engine.retention",
+    "Braking": "hmret.model.brake",
     "AutoDelete": "hmret.model.config",
     "RetentionConfig": "hmret.model.config",
     "ConfigError": "hmret.model.errors",
@@ -104,6 +111,7 @@ _HOMES = {
     "InvalidReferenceError": "hmret.model.errors",
     "DeletionWindow": "hmret.model.hours",
     "Cause": "hmret.model.images",
+    "DiskUsage": "hmret.model.images",
     "Image": "hmret.model.images",
     "Inventory": "hmret.model.images",
     "Reference": "hmret.model.images",
@@ -130,6 +138,7 @@ _HOMES = {
     "SweepReport": "hmret.model.report",
     "SweepStatus": "hmret.model.report",
     "Rule": "hmret.model.rules",
+    "Pressure": "hmret.model.selection",
 }
 
 

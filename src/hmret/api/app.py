@@ -46,7 +46,7 @@ from hmret.api.page import load_page
 from hmret.api.problems import Problem, problem_of, problem_response
 from hmret.api.streams import EventStream, PlanStream, read_event_id
 from hmret.engine.retention import Retention
-from hmret.model.forecast import summarize
+from hmret.model.forecast import DAYS, Outlook, summarize
 from hmret.model.planning import Action, Reason
 from hmret.model.times import format_time, nanoseconds_of
 
@@ -60,6 +60,7 @@ _PLANS = 2
 _PLANS_WAITING = 16
 
 _DEFAULT_PAGE = 100
+_MOST_DAYS = 366
 _ANSWER_SECONDS = 5.0
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -199,13 +200,17 @@ class _Calls:
             plan = await self._retention.plan(at)
         return PlanStream(plan, self._retention.config, self._threads)
 
-    async def forecast(self, _request: Request) -> Response:
-        outlook = await self._threads.run(attrgetter("outlook"), self._retention.counters)
-        if outlook is None or not self._retention.config.active:
+    async def forecast(self, request: Request) -> Response:
+        days = read_count(request, "days", DAYS, _MOST_DAYS)
+        outlook: Outlook | None = None
+        if days <= DAYS and self._retention.config.active:
+            outlook = await self._threads.run(attrgetter("outlook"), self._retention.counters)
+        if outlook is None:
             # No sweep has come that far yet, or none happens any more: then of the plan whose images are listed.
             page = await self._catalog.page(Query(), 1, None)
-            outlook = await self._threads.run(summarize, page.plan, self._threads.pause)
-        return _json(forecast_document(outlook))
+            outlook = await self._threads.run(partial(summarize, page.plan, self._threads.pause, days=days))
+        assert outlook is not None
+        return _json(forecast_document(attrs.evolve(outlook, days=outlook.days[:days])))
 
     async def images(self, request: Request) -> Response:
         limit = read_count(request, "limit", _DEFAULT_PAGE, LARGEST_PAGE)
@@ -239,8 +244,9 @@ class _Calls:
         body = await read_body(request, MarkUsed)
         return _json(mark_used_document(await self._retention.mark_used(body.image, body.digest)))
 
-    async def sweep(self, _request: Request) -> Response:
-        document = sweep_document(await self._retention.sweep())
+    async def sweep(self, request: Request) -> Response:
+        releases = _read_choice(request, "release_brake", ("false", "true")) == "true"
+        document = sweep_document(await self._retention.sweep(release_brake=releases))
         return Response(await self._threads.run(encode_document, document), media_type="application/json")
 
     async def leases(self, _request: Request) -> Response:

@@ -78,7 +78,34 @@ def status_document(
             "failed_deletes": statistics.failed_deletes,
         },
         "trash_bytes": trash_bytes,
+        "disk": _disk(statistics),
+        "brake": _brake(statistics),
         "waiting": dict(statistics.waiting),
         "listeners": listeners,
         "last_sweep": last_sweep,
+    }
+
+
+def _disk(statistics: Statistics) -> Document | None:
+    disk = statistics.disk
+    if disk is None:
+        return None
+    return {
+        "used_bytes": disk.used_bytes,
+        "available_bytes": disk.available_bytes,
+        "pressed": disk.is_pressed,
+        "backing_off": disk.is_backing_off,
+        "shortfall_bytes": statistics.disk_shortfall_bytes,
+    }
+
+
+def _brake(statistics: Statistics) -> Document | None:
+    braking = statistics.braking
+    if braking is None:
+        return None
+    return {
+        "expired": braking.expired,
+        "eligible": braking.eligible,
+        "released": braking.is_released,
+        "seconds": statistics.brake_seconds,
     }

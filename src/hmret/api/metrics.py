@@ -20,7 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 
 from hmret.engine.counters import Counters, Histogram
-from hmret.engine.retention import Retention
+from hmret.engine.retention import Retention, Statistics
 from hmret.model.forecast import HORIZONS, Holding, Outlook
 from hmret.model.images import Cause
 from hmret.model.times import SECOND
@@ -64,13 +64,15 @@ class _EngineCollector(Collector):
             "Blocks, in bytes, that had left the cache and were not freed yet when the last sweep had ended.",
             value=counters.trash_bytes,
         )
+        statistics = self.retention.statistics()
+        yield from _limits(statistics)
         yield from _liveness(counters)
         yield _by_label(
             GaugeMetricFamily,
             "hmret_mailbox_messages",
             "Messages that wait in the mailbox of each actor.",
             "actor",
-            self.retention.statistics().waiting,
+            statistics.waiting,
         )
         yield _build()
 
@@ -147,6 +149,32 @@ def _outlook(outlook: Outlook | None) -> Iterator[Metric]:
         "Blocks, in bytes, that fall due within this time, if nothing is used meanwhile; what is overdue included.",
         "within",
         {name: outlook.within[name] for name in HORIZONS},
+    )
+
+
+def _limits(statistics: Statistics) -> Iterator[Metric]:
+    """Make what the disk and the brake hold to; how full the disk is only where a limit is set."""
+    disk, braking = statistics.disk, statistics.braking
+    if disk is not None:
+        yield GaugeMetricFamily(
+            "hmret_disk_used_ratio",
+            "Share of the file system of the images that is in use, as the last look found it.",
+            value=disk.used_bytes / disk.total_bytes if disk.total_bytes else 0.0,
+        )
+    yield GaugeMetricFamily(
+        "hmret_disk_pressure",
+        "Whether images go early because the disk is too full (0 or 1).",
+        value=float(disk is not None and disk.is_pressed),
+    )
+    yield GaugeMetricFamily(
+        "hmret_disk_shortfall_bytes",
+        "By how much the low mark is out of reach, whatever goes; 0: it is not.",
+        value=statistics.disk_shortfall_bytes,
+    )
+    yield GaugeMetricFamily(
+        "hmret_brake_images",
+        "Expired images that the brake holds, because they are too many at once.",
+        value=0 if braking is None or braking.is_released else braking.expired,
     )
 
 

@@ -14,9 +14,11 @@ from hmret.model.report import DeletedImage, MarkedUsed, SweepError, SweepReport
 from hmret.model.times import datetime_of, parse_time
 
 __all__ = [
+    "DueReading",
     "ExplainReading",
     "PlanReading",
     "read_explain",
+    "read_forecast",
     "read_mark_used",
     "read_plan",
     "read_report",
@@ -102,6 +104,20 @@ def read_report(document: Read) -> SweepReport:
         errors=tuple(SweepError(**error) for error in document["errors"]),
         **plain,
     )
+
+
+@attrs.frozen
+class DueReading:
+    """What falls due on one UTC day."""
+
+    date: str
+    images: int
+    disk_bytes: int
+
+
+def read_forecast(document: Read) -> list[DueReading]:
+    """Read what falls due on each day."""
+    return [DueReading(day["date"], day["images"], day["bytes"]) for day in document["days"]]
 
 
 def read_mark_used(document: Read) -> MarkedUsed:

@@ -39,7 +39,7 @@ _COMMANDS = {
         "hmret.cli.sweep:sweep",
         """Sweep once, and tell what was deleted.
 
-        The bytes are free when this ends. Where retention is disabled nothing is touched.
+        The bytes are free when this ends, but for what goes into quarantine. Where retention is disabled nothing is touched.
         Exit code 1: something failed, or deletion is suspended.""",
     ),
     "plan": (
@@ -47,6 +47,10 @@ _COMMANDS = {
         """Tell what a sweep would do, now or at another time; change nothing.
 
         Works where retention is disabled, too. Exit code 1: deletion is suspended.""",
+    ),
+    "forecast": (
+        "hmret.cli.forecast:forecast",
+        """Tell what falls due on each of the next days, if nothing is used or pulled meanwhile; change nothing.""",
     ),
     "explain": (
         "hmret.cli.explain:explain",

@@ -13,10 +13,10 @@ __all__ = ["sweep_in_sight"]
 _PAUSE = 0.1  # seconds between two looks: often enough for the eye
 
 
-async def sweep_in_sight(retention: Retention, *, shown: bool) -> SweepReport:
+async def sweep_in_sight(retention: Retention, *, shown: bool, release_brake: bool = False) -> SweepReport:
     """Sweep once; `shown` and a terminal: with the number of images seen so far."""
     if not shown or not is_terminal(sys.stderr):
-        return await retention.sweep()
+        return await retention.sweep(release_brake=release_brake)
     from rich.console import Console  # noqa: PLC0415 - programs that call us do not wait for it
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
@@ -32,6 +32,6 @@ async def sweep_in_sight(retention: Retention, *, shown: bool) -> SweepReport:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(follow)
-            report = await retention.sweep()
+            report = await retention.sweep(release_brake=release_brake)
             tasks.cancel_scope.cancel()
     return report

@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from hmret.api.documents import sweep_document
 from hmret.api.readings import read_report
@@ -23,16 +26,23 @@ __all__ = ["sweep"]
 _DONE = (SweepStatus.SUCCESS, SweepStatus.DISABLED)
 
 
-def sweep(*, common: Common = DEFAULTS) -> int:
+def sweep(
+    *,
+    release_brake: Annotated[
+        bool, Parameter(help="Let go what the brake holds.", negative=(), show_default=False)
+    ] = False,
+    common: Common = DEFAULTS,
+) -> int:
     """Sweep once, and tell what was deleted."""
     settings = common.settings()
     engine = None if common.names_policy else find_engine(settings.config)
     if engine is not None:
         say_who_answers(engine)
-        document = engine.ask("POST", "/v1/sweeps", seconds=None)
+        parameters = {"release_brake": "true"} if release_brake else {}
+        document = engine.ask("POST", "/v1/sweeps", parameters=parameters, seconds=None)
         report = engine.read(read_report, document)
     else:
-        report = _sweep_here(settings, common)
+        report = _sweep_here(settings, common, release_brake=release_brake)
         document = sweep_document(report)
     if common.json:
         write_json(document)
@@ -41,18 +51,18 @@ def sweep(*, common: Common = DEFAULTS) -> int:
     return 0 if report.status in _DONE else 1
 
 
-def _sweep_here(settings: Settings, common: Common) -> SweepReport:
+def _sweep_here(settings: Settings, common: Common, *, release_brake: bool) -> SweepReport:
     if not settings.config.active:
         return SweepReport(status=SweepStatus.DISABLED, started_at=datetime.now(UTC), duration_seconds=0.0)
     with common.logging():
-        work = partial(_sweep, settings, shown=not common.json)
+        work = partial(_sweep, settings, shown=not common.json, release_brake=release_brake)
         return run_on(common.backend, settings.config.data_dir, partial(until_interrupted, work))
 
 
-async def _sweep(settings: Settings, *, shown: bool) -> SweepReport:
+async def _sweep(settings: Settings, *, shown: bool, release_brake: bool) -> SweepReport:
     async with open_engine(settings.config, Surroundings(), scheduled=False) as retention:
         log_warnings(settings)
-        return await sweep_in_sight(retention, shown=shown)
+        return await sweep_in_sight(retention, shown=shown, release_brake=release_brake)
 
 
 def _tell(report: SweepReport) -> Iterator[str]:

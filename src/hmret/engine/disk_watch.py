@@ -83,19 +83,17 @@ class DiskWatch:
 
     @property
     def is_near(self) -> bool:
-        """Whether the disk should be looked at between sweeps."""
+        """Whether the disk should be looked at between sweeps: it may soon be too full, and was not yet."""
         usage, high = self.usage, self.limits.high_watermark
-        if usage is None or not high or usage.is_backing_off:
+        if usage is None or not high or self.is_pressed:
             return False
         return usage.used_bytes > (high - _NEAR) * usage.total_bytes
 
-    @property
-    def is_too_full(self) -> bool:
-        """Whether images should go now, by the last look."""
-        usage, high = self.usage, self.limits.high_watermark
-        if usage is None or not high or usage.is_backing_off:
-            return False
-        return usage.used_bytes > high * usage.total_bytes
+    async def has_become_too_full(self, boot_ns: int) -> bool:
+        """Look at the disk between sweeps; tells whether the high mark is exceeded now and was not before."""
+        was_pressed = self.is_pressed
+        await self.look(boot_ns)
+        return self.is_pressed and not was_pressed
 
     def note(self, pressure: Pressure | None, boot_ns: int) -> None:
         """Note what a sweep could do about it."""

@@ -20,9 +20,10 @@ from hmret.engine.inspection import Inspection, named_image
 from hmret.engine.schedule import Schedule
 from hmret.engine.surroundings import Surroundings
 from hmret.engine.tally import journal_entry
+from hmret.model.brake import Braking
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError, ImageNotFoundError
-from hmret.model.images import Key, Suspension
+from hmret.model.images import DiskUsage, Key, Suspension
 from hmret.model.planning import Plan, Verdict
 from hmret.model.references import ImageReference
 from hmret.model.report import MarkedUsed, SweepReport
@@ -72,6 +73,14 @@ class Statistics:
     """Whether the kernel's file leases work here; None: not tried yet."""
     waiting: dict[str, int]
     """Messages that wait in each actor's mailbox."""
+    disk: DiskUsage | None = None
+    """How full the disk was at the last look; None: no limit is set, or nobody can tell."""
+    disk_shortfall_bytes: int = 0
+    """By how much the low mark was out of reach for the last sweep that tried; 0: it was not."""
+    braking: Braking | None = None
+    """What the brake saw in the last sweep; None: not too much has expired at once."""
+    brake_seconds: float = 0.0
+    """How long the brake still holds that; 0: not at all."""
 
 
 @attrs.define(eq=False)
@@ -149,13 +158,15 @@ class Retention:
                 yield Leased(lease.id, *key, expires_at, owner, reason)
                 return
 
-    async def sweep(self) -> SweepReport:
+    async def sweep(self, *, release_brake: bool = False) -> SweepReport:
         """Carry out one sweep; if one runs already, waits for that and then has its own.
+
+        With `release_brake`, what the brake holds goes, in this sweep and in those that it takes.
 
         Raises:
             EngineClosedError: the engine has stopped.
         """
-        return await self._schedule.sweep()
+        return await self._schedule.sweep(releases_brake=release_brake)
 
     async def plan(self, at: datetime | None = None) -> Plan:
         """Make the plan that a sweep would follow now, or at another time; changes nothing.
@@ -165,6 +176,15 @@ class Retention:
             ValueError: `at` has no time zone.
         """
         return await self._inspection.plan(at)
+
+    async def compare(self, config: RetentionConfig, at: datetime | None = None) -> tuple[Plan, Plan]:
+        """Make the plan by the settings in force, and that by others, of the same images and references; changes nothing.
+
+        Raises:
+            EngineClosedError: the engine has stopped.
+            ValueError: `at` has no time zone.
+        """
+        return await self._inspection.compare(config, at)
 
     async def explain(self, image: str, digest: str | None = None) -> Verdict:
         """Tell what a sweep would do now with one image, and everything that holds against its deletion.
@@ -248,7 +268,7 @@ class Retention:
 
     def statistics(self) -> Statistics:
         """Tell the engine in numbers; never waits."""
-        schedule = self._schedule
+        schedule, sweeping = self._schedule, self._inspection.sweeping
         return Statistics(
             sweeping=schedule.is_sweeping,
             images_seen=self._inspection.scanner.images_seen,
@@ -257,7 +277,11 @@ class Retention:
             deleted_bytes=schedule.deleted_bytes,
             failed_deletes=schedule.failed_deletes,
             last_report=schedule.last_report,
-            leases_offered=self._inspection.sweeping.deleting.leases_offered,
+            leases_offered=sweeping.deleting.leases_offered,
+            disk=sweeping.disk.usage,
+            disk_shortfall_bytes=sweeping.disk.shortfall_bytes,
+            braking=sweeping.brake.braking,
+            brake_seconds=sweeping.brake.remaining_seconds(self._inspection.clock.read()),
             waiting={name: mailbox.waiting for name, mailbox in self._mailboxes.items()},
         )
 

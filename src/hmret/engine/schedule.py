@@ -18,10 +18,16 @@ from hmret.model.times import SECOND, datetime_of
 
 __all__ = ["Schedule", "SweepRequest"]
 
+_LOOK_EVERY_SECONDS = 10.0
+"""How often the disk is looked at between sweeps while it is nearly too full."""
+
 
 @attrs.frozen(eq=False, kw_only=True)
 class SweepRequest(Request[SweepReport]):
     """Asks for a sweep of its own."""
+
+    releases_brake: bool = False
+    """Whether what the brake holds may go."""
 
 
 class Schedule:
@@ -96,9 +102,9 @@ class Schedule:
         """How many requests wait in the mailbox."""
         return self._mailbox.waiting
 
-    async def sweep(self) -> SweepReport:
+    async def sweep(self, *, releases_brake: bool = False) -> SweepReport:
         """Carry out one sweep; if one runs already, wait for that and then have an own one."""
-        return await self._mailbox.ask(SweepRequest())
+        return await self._mailbox.ask(SweepRequest(releases_brake=releases_brake))
 
     async def _ask_periodically(self) -> None:
         begin = anyio.current_time()
@@ -112,12 +118,22 @@ class Schedule:
                 missed = math.floor((anyio.current_time() - begin) / interval) + 1
                 begin += missed * interval
                 due = begin
-            # Other settings are looked at by a sweep of their own, at once.
+            # Other settings, and a disk that has become too full, have a sweep of their own at once.
             with anyio.move_on_at(due):
-                await self._changed.wait()
+                await self._wait_need()
                 begin = anyio.current_time()
 
-    async def _sweep(self, _request: SweepRequest) -> SweepReport:
+    async def _wait_need(self) -> None:
+        """Wait until the settings have changed or the disk has become too full; that is looked at where it is near."""
+        disk, clock = self._sweeping.disk, self._sweeping.clock
+        while not self._changed.is_set():
+            with anyio.move_on_after(_LOOK_EVERY_SECONDS if disk.is_near else math.inf):
+                await self._changed.wait()
+                return
+            if await disk.has_become_too_full(clock.read().boot_ns):
+                return
+
+    async def _sweep(self, request: SweepRequest) -> SweepReport:
         started_ns = self._sweeping.clock.now_ns()
         if not self._config.active:
             return SweepReport(
@@ -125,7 +141,7 @@ class Schedule:
             )
         self.is_sweeping = True
         try:
-            report = await self._sweeping.sweep()
+            report = await self._sweeping.sweep(releases_brake=request.releases_brake)
         except Exception as error:  # noqa: BLE001 - the boundary: one sweep's failure must not end the engine
             # What nobody foresaw becomes a report, and the next sweep tries again.
             cause = sole_error(error)
