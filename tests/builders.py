@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, closing, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar, TypeVarTuple
+from typing import Any, Literal, Protocol, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.from_thread
@@ -199,13 +199,15 @@ def make_config(
     allowed: tuple[str, ...] = ("*",),
     sweep_interval: timedelta = timedelta(minutes=1),
     unreadable_references: Literal["suspend", "ignore"] = "suspend",
+    **fields: Any,
 ) -> RetentionConfig:
-    """Make settings under which everything may go, when its time has come."""
+    """Make settings under which everything may go, when its time has come; `fields` are those of the configuration."""
     return RetentionConfig(
         data_dir=DATA if isinstance(place, MemoryFilesystem) else place,
         auto_delete=AutoDelete(enabled=enabled, unused_for=unused_for, allowed=allowed),
         sweep_interval=sweep_interval,
         unreadable_references=unreadable_references,
+        **fields,
     )
 
 

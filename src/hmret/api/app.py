@@ -38,7 +38,7 @@ from hmret.api.documents import (
     sweep_document,
 )
 from hmret.api.engine_documents import lease_document, leases_document, status_document
-from hmret.api.forecast import forecast_document
+from hmret.api.forecast import MOST_DAYS, forecast_document
 from hmret.api.hosts import HostGuard
 from hmret.api.metrics import render_metrics
 from hmret.api.openapi import LARGEST_PAGE, openapi_document
@@ -60,7 +60,6 @@ _PLANS = 2
 _PLANS_WAITING = 16
 
 _DEFAULT_PAGE = 100
-_MOST_DAYS = 366
 _ANSWER_SECONDS = 5.0
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -201,7 +200,7 @@ class _Calls:
         return PlanStream(plan, self._retention.config, self._threads)
 
     async def forecast(self, request: Request) -> Response:
-        days = read_count(request, "days", DAYS, _MOST_DAYS)
+        days = read_count(request, "days", DAYS, MOST_DAYS)
         outlook: Outlook | None = None
         if days <= DAYS and self._retention.config.active:
             outlook = await self._threads.run(attrgetter("outlook"), self._retention.counters)

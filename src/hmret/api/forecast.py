@@ -4,7 +4,10 @@ from hmret.api.documents import Document
 from hmret.model.forecast import Outlook
 from hmret.model.times import format_time, nanoseconds_of
 
-__all__ = ["forecast_document"]
+__all__ = ["MOST_DAYS", "forecast_document"]
+
+MOST_DAYS = 366
+"""Of a forecast that somebody asks for."""
 
 
 def forecast_document(outlook: Outlook) -> Document:

@@ -9,6 +9,7 @@ from importlib import metadata
 
 from hmret.api.catalog import SORTS
 from hmret.api.documents import Document
+from hmret.api.forecast import MOST_DAYS
 from hmret.model.forecast import DAYS, HORIZONS
 from hmret.model.images import Cause
 from hmret.model.planning import Action, Reason
@@ -83,7 +84,16 @@ def _reads() -> Document:
         },
         "/v1/forecast": {
             "get": _call(
-                "forecast", "What the cache holds and what falls due when", _answers("Forecast", 503)
+                "forecast",
+                "What the cache holds and what falls due when",
+                _answers("Forecast", 422, 503),
+                parameters=[
+                    _query(
+                        "days",
+                        {"type": "integer", "minimum": 1, "maximum": MOST_DAYS},
+                        f"How many UTC days; default: {DAYS}.",
+                    )
+                ],
             )
         },
         "/v1/images": {
@@ -144,7 +154,18 @@ def _writes() -> Document:
             )
         },
         "/v1/sweeps": {
-            "post": _call("sweep", "Sweep once, and wait for it", _answers("SweepReport", 503)),
+            "post": _call(
+                "sweep",
+                "Sweep once, and wait for it",
+                _answers("SweepReport", 422, 503),
+                parameters=[
+                    _query(
+                        "release_brake",
+                        _one_of(("false", "true")),
+                        "true: let go what the brake holds. Default: false.",
+                    )
+                ],
+            ),
         },
         "/v1/leases": {
             "get": _call("leases", "The leases that were granted", _answers("Leases")),
@@ -265,8 +286,8 @@ def _forecast() -> Document:
         "days": {
             "type": "array",
             "items": _object({"date": {"type": "string", "format": "date"}, **amount}),
-            "minItems": DAYS,
-            "maxItems": DAYS,
+            "minItems": 1,
+            "maxItems": MOST_DAYS,
             "description": "UTC days from that of `at` on; what is overdue counts on the first.",
         },
         "within": _object(
@@ -328,10 +349,26 @@ def _status(suspended: Document) -> Document:
         "granted_leases": _COUNT,
         "totals": _object(dict.fromkeys(totals, _COUNT)),
         "trash_bytes": {"type": ["integer", "null"], "minimum": 0},
+        "disk": {"oneOf": [_object(_disk()), {"type": "null"}]},
+        "brake": {"oneOf": [_object(_brake()), {"type": "null"}]},
         "waiting": {"type": "object", "additionalProperties": _COUNT},
         "listeners": _COUNT,
         "last_sweep": {"oneOf": [_ref("SweepReport"), {"type": "null"}]},
     }
+
+
+def _disk() -> Document:
+    return {
+        "used_bytes": _COUNT,
+        "available_bytes": _COUNT,
+        "pressed": _FLAG,
+        "backing_off": _FLAG,
+        "shortfall_bytes": _COUNT,
+    }
+
+
+def _brake() -> Document:
+    return {"expired": _COUNT, "eligible": _COUNT, "released": _FLAG, "seconds": _SECONDS}
 
 
 def _call(

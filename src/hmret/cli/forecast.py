@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from hmret.api.forecast import forecast_document
+from hmret.api.forecast import MOST_DAYS, forecast_document
 from hmret.api.readings import DueReading, read_forecast
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
@@ -22,19 +22,18 @@ from hmret.model.forecast import Outlook, summarize
 
 __all__ = ["forecast"]
 
-_MOST_DAYS = 366
 _WIDTH = 40
 """Characters of the longest bar."""
 
 
 def forecast(
     *,
-    days: Annotated[int, Parameter(help=f"How many UTC days, today the first; up to {_MOST_DAYS}.")] = 30,
+    days: Annotated[int, Parameter(help=f"How many UTC days, today the first; up to {MOST_DAYS}.")] = 30,
     common: Common = DEFAULTS,
 ) -> int:
     """Tell what falls due on each day."""
-    if not 1 <= days <= _MOST_DAYS:
-        raise ConfigError(f"--days: expected a number from 1 to {_MOST_DAYS}, got {days}")
+    if not 1 <= days <= MOST_DAYS:
+        raise ConfigError(f"--days: expected a number from 1 to {MOST_DAYS}, got {days}")
     settings = common.settings()
     engine = None if common.names_policy else find_engine(settings.config)
     if engine is not None:

@@ -1,0 +1,453 @@
+"""What the engine makes of limits of the disk, the brake, the hours and the rules, sweep after sweep."""
+
+import json
+import logging
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+import hmret
+from builders import (
+    DATA,
+    START_NS,
+    FakeClock,
+    has_image,
+    loop_clock,
+    make_config,
+    make_image,
+    make_state,
+    set_tag,
+    told,
+)
+from hmret.actors.threads import InlineThreads
+from hmret.engine.opening import open_engine, open_inspection
+from hmret.engine.surroundings import Surroundings
+from hmret.model.config import RetentionConfig
+from hmret.model.hours import DeletionWindow
+from hmret.model.images import Key
+from hmret.model.limits import DiskLimits
+from hmret.model.rules import Rule
+from hmret.model.times import SECOND
+from hmret.model.verdicts import Reason
+from memory_filesystem import Call, MemoryFilesystem
+
+ALPINE = "docker.io/library/alpine"
+MIB = 1 << 20
+HOUR = timedelta(hours=1)
+LIMITS = DiskLimits(high_watermark=0.8, low_watermark=0.6)
+LETTERS = "abcdef0123456789"
+
+
+@pytest.fixture(autouse=True)
+def log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="hmret")
+
+
+def make_idle(
+    filesystem: MemoryFilesystem, count: int, *, hours: int = 48, size_bytes: int = MIB
+) -> list[Key]:
+    """Make images, each an hour longer unused than the one after it, the last for so many hours."""
+    keys = []
+    for number, letter in enumerate(LETTERS[:count]):
+        key = make_image(filesystem, ALPINE, letter, tags=(f"v{letter}",), size_bytes=size_bytes)
+        make_state(filesystem, key, START_NS - (hours + count - number) * 3600 * SECOND)
+        keys.append(key)
+    return keys
+
+
+def present(filesystem: MemoryFilesystem, keys: list[Key]) -> int:
+    """Tell how many of some images are here; those that are must be the last."""
+    here = [has_image(filesystem, key) for key in keys]
+    assert here == sorted(here)
+    return sum(here)
+
+
+# The disk.
+
+
+async def test_a_disk_that_is_too_full_is_brought_down_to_the_low_mark(
+    filesystem: MemoryFilesystem, surroundings: Surroundings, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = make_idle(filesystem, 9)
+    filesystem.capacity_bytes = 10 * MIB
+    async with open_engine(make_config(filesystem, disk=LIMITS), surroundings, scheduled=False) as retention:
+        report = await retention.sweep()
+        assert present(filesystem, keys) == 5
+        assert (report.deleted_images, report.deleted_bytes) == (4, 4 * MIB)
+        disk = retention.statistics().disk
+        assert disk is not None
+        assert disk.is_pressed
+        assert retention.counters.deleted == {"expired": 0, "disk_pressure": 4, "recovered": 0}
+        assert {fact["reason"] for fact in told(caplog, "image_deleted")} == {Reason.DISK_PRESSURE}
+        # Down at the low mark, it goes no further.
+        await retention.sweep()
+        assert present(filesystem, keys) == 5
+        disk = retention.statistics().disk
+        assert disk is not None
+        assert not disk.is_pressed
+
+
+async def test_between_the_marks_it_goes_on_once_it_has_begun(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    keys = make_idle(filesystem, 9)
+    filesystem.capacity_bytes = 10 * MIB
+    config = make_config(filesystem, disk=LIMITS, max_deletes_per_sweep=2)
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        left = []
+        for _ in range(4):
+            await retention.sweep()
+            left.append(present(filesystem, keys))
+        assert left == [7, 5, 5, 5]
+
+
+async def test_below_the_high_mark_nothing_begins(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    keys = make_idle(filesystem, 7)
+    filesystem.capacity_bytes = 10 * MIB
+    async with open_engine(make_config(filesystem, disk=LIMITS), surroundings, scheduled=False) as retention:
+        await retention.sweep()
+        assert present(filesystem, keys) == 7
+
+
+async def test_somebody_else_who_fills_the_disk_does_not_empty_the_cache(
+    filesystem: MemoryFilesystem,
+    surroundings: Surroundings,
+    clock: FakeClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keys = make_idle(filesystem, 10, size_bytes=8 * MIB // 10)
+    filesystem.capacity_bytes, filesystem.foreign_bytes = 100 * MIB, 88 * MIB
+    async with open_engine(make_config(filesystem, disk=LIMITS), surroundings, scheduled=False) as retention:
+        await retention.sweep()
+        after_first = present(filesystem, keys)
+        # Of 96 in use 36 are too many, and 8 the cache's: its share of that is 3, which is four images.
+        assert after_first == 6
+        assert retention.statistics().disk_shortfall_bytes > 30 * MIB
+        for _ in range(9):
+            clock.advance(timedelta(minutes=1))
+            await retention.sweep()
+        assert present(filesystem, keys) == after_first
+        assert len(told(caplog, "disk_still_too_full")) == 1
+        # It is tried again after ten minutes, then after twenty, and still told once.
+        clock.advance(timedelta(minutes=1))
+        await retention.sweep()
+        after_second = present(filesystem, keys)
+        assert after_second < after_first
+        clock.advance(timedelta(minutes=19))
+        await retention.sweep()
+        assert present(filesystem, keys) == after_second
+        clock.advance(timedelta(minutes=1))
+        await retention.sweep()
+        assert present(filesystem, keys) < after_second
+        assert len(told(caplog, "disk_still_too_full")) == 1
+        # Once the other has gone, all is forgotten.
+        filesystem.foreign_bytes = 0
+        await retention.sweep()
+        assert retention.statistics().disk_shortfall_bytes == 0
+        filesystem.foreign_bytes = 95 * MIB
+        await retention.sweep()
+        assert len(told(caplog, "disk_still_too_full")) == 2
+
+
+async def test_the_cap_of_the_cache_is_kept(filesystem: MemoryFilesystem, surroundings: Surroundings) -> None:
+    keys = make_idle(filesystem, 6)
+    config = make_config(filesystem, disk=DiskLimits(max_used=4 * MIB))
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        report = await retention.sweep()
+        assert present(filesystem, keys) == 4
+        assert report.deleted_bytes == 2 * MIB
+
+
+async def test_what_was_marked_used_is_safe_from_pressure_for_its_time(
+    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+) -> None:
+    (key,) = make_idle(filesystem, 1)
+    config = make_config(filesystem, disk=DiskLimits(max_used=1, min_unused_for=HOUR))
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        await retention.mark_used(f"{ALPINE}:va")
+        for minutes in (0, 1, 58):
+            clock.advance(timedelta(minutes=minutes))
+            assert (await retention.sweep()).deleted_images == 0
+        clock.advance(timedelta(minutes=1))
+        assert (await retention.sweep()).deleted_images == 1
+        assert not has_image(filesystem, key)
+
+
+async def test_a_disk_that_cannot_be_measured_is_told_once_and_presses_nothing(
+    filesystem: MemoryFilesystem, surroundings: Surroundings, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = make_idle(filesystem, 9)
+    filesystem.capacity_bytes = 100 * MIB
+    async with open_engine(make_config(filesystem, disk=LIMITS), surroundings, scheduled=False) as retention:
+        await retention.sweep()
+        filesystem.capacity_bytes = 10 * MIB
+
+        def fail(call: Call) -> None:
+            if call.name == "fstatvfs":
+                raise OSError(5, "Input/output error")
+
+        filesystem.before = fail
+        for _ in range(3):
+            report = await retention.sweep()
+            assert report.status is hmret.SweepStatus.SUCCESS
+        filesystem.before = None
+        assert present(filesystem, keys) == 9
+        assert len(told(caplog, "disk_not_measured")) == 1
+        assert retention.statistics().disk is None
+
+
+async def test_a_plan_looks_at_the_disk_and_notes_nothing(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    make_idle(filesystem, 9)
+    filesystem.capacity_bytes = 10 * MIB
+    async with open_inspection(make_config(filesystem, disk=LIMITS), surroundings) as inspection:
+        made = await inspection.plan()
+        assert [verdict.reason for verdict in made.deletions] == [Reason.DISK_PRESSURE] * 4
+        assert not inspection.sweeping.disk.is_pressed
+
+
+def test_a_disk_that_fills_up_between_sweeps_is_noticed_within_ten_seconds() -> None:
+    async def run() -> None:
+        clock = loop_clock()
+        filesystem = MemoryFilesystem(clock.now_ns)
+        filesystem.make_folder(f"{DATA}/images")
+        keys = make_idle(filesystem, 9)
+        filesystem.capacity_bytes = 12 * MIB  # three quarters are in use: within 5 points of the mark
+        surroundings = Surroundings(
+            filesystem=filesystem, clock=clock, threads=InlineThreads(), monotonic_ns=lambda: 0
+        )
+        config = make_config(filesystem, disk=LIMITS, sweep_interval=timedelta(minutes=10))
+        async with open_engine(config, surroundings, scheduled=True) as retention:
+            await trio.sleep(125)
+            assert retention.statistics().sweeps == 1
+            assert present(filesystem, keys) == 9
+            filesystem.foreign_bytes = MIB
+            await trio.sleep(6)
+            assert retention.statistics().sweeps == 2
+            assert present(filesystem, keys) == 6
+            # It is not asked for again and again, and the interval counts from then.
+            await trio.sleep(500)
+            assert retention.statistics().sweeps == 2
+            await trio.sleep(110)
+            assert retention.statistics().sweeps == 3
+
+    trio.run(run, clock=MockClock(autojump_threshold=0))
+
+
+def test_a_disk_that_is_far_from_full_is_not_looked_at_between_sweeps() -> None:
+    async def run() -> None:
+        clock = loop_clock()
+        filesystem = MemoryFilesystem(clock.now_ns)
+        filesystem.make_folder(f"{DATA}/images")
+        make_idle(filesystem, 2)
+        filesystem.capacity_bytes = 12 * MIB
+        looks: list[int] = []
+
+        def count(call: Call) -> None:
+            if call.name == "fstatvfs":
+                looks.append(call.number)
+
+        surroundings = Surroundings(
+            filesystem=filesystem, clock=clock, threads=InlineThreads(), monotonic_ns=lambda: 0
+        )
+        config = make_config(filesystem, disk=LIMITS, sweep_interval=timedelta(minutes=10))
+        async with open_engine(config, surroundings, scheduled=True):
+            filesystem.before = count
+            await trio.sleep(599)
+            filesystem.before = None
+        assert len(looks) <= 1
+
+    trio.run(run, clock=MockClock(autojump_threshold=0))
+
+
+# The brake.
+
+
+def braked(filesystem: MemoryFilesystem, **fields: Any) -> RetentionConfig:
+    return make_config(
+        filesystem,
+        **{"brake": 0.5, "brake_min_images": 3, "brake_for": 2 * HOUR, **fields},
+    )
+
+
+async def test_the_brake_holds_until_it_was_announced_for_long_enough(
+    filesystem: MemoryFilesystem,
+    surroundings: Surroundings,
+    clock: FakeClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keys = make_idle(filesystem, 4, hours=24 * 40)
+    async with open_engine(braked(filesystem), surroundings, scheduled=False) as retention:
+        for minutes in (0, 60, 59):
+            clock.advance(timedelta(minutes=minutes))
+            report = await retention.sweep()
+            assert (report.status, report.deleted_images) == (hmret.SweepStatus.SUCCESS, 0)
+        assert len(told(caplog, "brake_holds")) == 1
+        numbers = retention.statistics()
+        assert numbers.braking == hmret.Braking(4, 4, is_released=False)
+        assert numbers.brake_seconds == 60
+        clock.advance(timedelta(minutes=1))
+        assert (await retention.sweep()).deleted_images == 4
+        assert present(filesystem, keys) == 0
+        assert (await retention.sweep()).deleted_images == 0
+        assert retention.statistics().braking is None
+        assert len(told(caplog, "brake_off")) == 1
+
+
+async def test_the_time_for_which_it_was_announced_survives_a_restart_but_no_reboot(
+    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+) -> None:
+    make_idle(filesystem, 4, hours=24 * 40)
+    config = braked(filesystem)
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        await retention.sweep()
+    clock.advance(timedelta(minutes=119))
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        assert (await retention.sweep()).deleted_images == 0
+    clock.boot_id, clock.boot_ns = "second-boot", 10**12
+    clock.advance(timedelta(minutes=1))
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        assert (await retention.sweep()).deleted_images == 0
+        clock.advance(2 * HOUR)
+        assert (await retention.sweep()).deleted_images == 4
+
+
+async def test_a_sweep_can_release_the_brake(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    keys = make_idle(filesystem, 8, hours=24 * 40)
+    config = braked(filesystem, max_deletes_per_sweep=3)
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        assert (await retention.sweep()).deleted_images == 0
+        assert (await retention.sweep(release_brake=True)).deleted_images == 3
+    # What it takes several sweeps to do stays released, over a restart too.
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        assert (await retention.sweep()).deleted_images == 3
+        assert (await retention.sweep()).deleted_images == 2
+        assert present(filesystem, keys) == 0
+
+
+async def test_a_clock_that_jumps_does_not_release_the_brake(
+    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+) -> None:
+    keys = make_idle(filesystem, 4, hours=24 * 40)
+    async with open_engine(braked(filesystem), surroundings, scheduled=False) as retention:
+        await retention.sweep()
+        clock.wall_ns += 30 * 86_400 * SECOND
+        await retention.sweep()
+        clock.advance(timedelta(minutes=61))
+        assert (await retention.sweep()).deleted_images == 0
+        assert present(filesystem, keys) == 4
+
+
+async def test_a_record_of_the_brake_that_is_torn_holds_it_anew(
+    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+) -> None:
+    make_idle(filesystem, 4, hours=24 * 40)
+    async with open_engine(braked(filesystem), surroundings, scheduled=False) as retention:
+        await retention.sweep()
+    path = f"{DATA}/system/hmret/brake.json"
+    assert json.loads(filesystem.read_file(path))["boot_id"] == "first-boot"
+    filesystem.write_file(path, b'{"boot_id": ')
+    clock.advance(3 * HOUR)
+    async with open_engine(braked(filesystem), surroundings, scheduled=False) as retention:
+        assert (await retention.sweep()).deleted_images == 0
+        clock.advance(2 * HOUR)
+        assert (await retention.sweep()).deleted_images == 4
+        await retention.sweep()
+    assert not filesystem.exists(path)
+
+
+async def test_without_a_time_there_is_no_brake(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    make_idle(filesystem, 4, hours=24 * 40)
+    config = braked(filesystem, brake_for=timedelta(0))
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        assert (await retention.sweep()).deleted_images == 4
+
+
+# The hours and the rules.
+
+
+async def test_images_go_within_the_hours_only(
+    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+) -> None:
+    make_idle(filesystem, 2, hours=24 * 40)
+    window = DeletionWindow(hours=["02:00-05:00"], time_zone="Europe/Berlin")
+    async with open_engine(
+        make_config(filesystem, window=window), surroundings, scheduled=False
+    ) as retention:
+        local = clock.now().astimezone(window._zone)
+        assert (await retention.sweep()).deleted_images == 0
+        opens = (local + timedelta(days=1)).replace(hour=2, minute=0, second=0, microsecond=0)
+        clock.advance(opens - local - timedelta(seconds=1))
+        assert (await retention.sweep()).deleted_images == 0
+        clock.advance(timedelta(seconds=1))
+        assert (await retention.sweep()).deleted_images == 2
+
+
+async def test_a_tag_that_comes_between_the_plan_and_the_deletion_counts(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    first, second = make_idle(filesystem, 2, hours=24 * 40)
+    rules = (Rule(match=["*"], tags=["keep-*"], unused_for="never"),)
+    async with open_engine(make_config(filesystem, rules=rules), surroundings, scheduled=False) as retention:
+        looks: list[int] = []
+
+        def tag(call: Call) -> None:
+            if call.path.endswith("/guests"):
+                looks.append(call.number)
+                if len(looks) == 2:  # the look right before the deletions
+                    filesystem.before = None
+                    set_tag(filesystem, ALPINE, "keep-1", "a")
+
+        filesystem.before = tag
+        report = await retention.sweep()
+        assert filesystem.before is None
+        assert has_image(filesystem, first)
+        assert not has_image(filesystem, second)
+        assert (report.deleted_images, report.failed_deletes) == (1, 0)
+        verdict = await retention.explain(f"{ALPINE}:keep-1")
+        assert (verdict.reason, verdict.rule) == (Reason.KEPT_BY_RULE, 1)
+
+
+async def test_a_candidate_policy_is_compared_with_the_one_in_force(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    keys = make_idle(filesystem, 3, hours=24 * 10)
+    config = make_config(filesystem)
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        async with retention.lease(f"{ALPINE}:va"):
+            shorter = attrs.evolve(
+                config, auto_delete=attrs.evolve(config.auto_delete, unused_for=timedelta(days=5))
+            )
+            in_force, candidate = await retention.compare(shorter)
+        assert not in_force.deletions
+        assert {verdict.digest for verdict in candidate.deletions} == {digest for _, digest in keys[1:]}
+        assert retention.config == config
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_settings_that_change_while_it_runs_count_for_the_disk_and_the_brake(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    keys = make_idle(filesystem, 9)
+    filesystem.capacity_bytes = 10 * MIB
+    config = make_config(filesystem)
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        await retention.sweep()
+        assert present(filesystem, keys) == 9
+        retention.reconfigure(attrs.evolve(config, disk=LIMITS))
+        await retention.sweep()
+        assert present(filesystem, keys) == 5
+        retention.reconfigure(config)
+        await retention.sweep()
+        assert retention.statistics().disk is None
