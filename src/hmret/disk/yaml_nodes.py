@@ -14,12 +14,24 @@ import yaml
 
 from hmret.model.errors import ConfigError
 
-__all__ = ["COUNT", "COUNT_EXPECTED", "NodeValue", "Place", "compose", "find_values", "name_unknown", "show"]
+__all__ = [
+    "COUNT",
+    "COUNT_EXPECTED",
+    "MAPPINGS_EXPECTED",
+    "NodeValue",
+    "Place",
+    "compose",
+    "find_values",
+    "name_unknown",
+    "show",
+]
 
 COUNT = re.compile(r"0|[1-9][0-9]{0,17}")
 """A whole number as every source of settings writes it."""
 COUNT_EXPECTED = "a whole number, 0 or more, of at most 18 digits"
 """What messages call it."""
+MAPPINGS_EXPECTED = "a list, each element a mapping of keys to values"
+"""What messages call a list of mappings."""
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -37,6 +49,10 @@ class Place:
     """Where a value was read: a line of a file and its key, an environment variable or a flag."""
 
     text: str
+
+    def within(self, name: str) -> "Place":
+        """Name a part of the value that stands here."""
+        return Place(f"{self.text}, {name}")
 
     def error(self, problem: str) -> ConfigError:
         """Tell a problem with the value as an error of exactly one line."""
@@ -201,11 +217,45 @@ class NodeValue:
                 return text
         raise self._unexpected(expected)
 
+    def number(self, expected: str) -> str:
+        """Give a text that holds a number and a unit, or the digits of a plain whole number."""
+        match self.node:
+            case _Scalar(tag=tag, text=text, plain=True) if tag == _INTEGER and COUNT.fullmatch(text):
+                return text
+        return self.text(expected)
+
+    def duration(self, expected: str) -> str:
+        """Give a text, or a plain 0, which needs no unit."""
+        match self.node:
+            case _Scalar(tag=tag, text="0", plain=True) if tag == _INTEGER:
+                return "0"
+        return self.text(expected)
+
     def texts(self, expected: str) -> list[tuple[Place, str]]:
         if not isinstance(self.node, _Sequence):
             raise self._unexpected(f"a list, each element {expected}")
         elements = [NodeValue(self.file, self.key, node) for node in self.node.children]
         return [(element.place, element.text(expected)) for element in elements]
+
+    def mappings(self, each: str, names: Collection[str]) -> list[tuple[Place, dict[str, "NodeValue"]]]:
+        """Give the mappings of a list, each with its place, the values by name; those that are null are left out.
+
+        Args:
+            each: what an element is, which its place says with its number, from 1.
+            names: the names that there may be.
+        """
+        if not isinstance(self.node, _Sequence):
+            raise self._unexpected(MAPPINGS_EXPECTED)
+        elements = [
+            NodeValue(self.file, f"{self.key}, {each} {number}", node)
+            for number, node in enumerate(self.node.children, start=1)
+        ]
+        return [(element.place, element._fields(names)) for element in elements]
+
+    def _fields(self, names: Collection[str]) -> dict[str, "NodeValue"]:
+        prefix = f"{self.key}, "
+        picked = _pick(self, prefix, names, strict=True)
+        return {name: NodeValue(self.file, f"{prefix}{name}", node) for name, node in picked}
 
     def pairs(self) -> Iterable[tuple[_Node, _Node]]:
         if not isinstance(self.node, _Mapping):
@@ -242,7 +292,9 @@ def find_values(root: NodeValue, keys: Collection[str], sections: Collection[str
     return found
 
 
-def _pick(mapping: NodeValue, prefix: str, names: list[str], *, strict: bool) -> Iterator[tuple[str, _Node]]:
+def _pick(
+    mapping: NodeValue, prefix: str, names: Collection[str], *, strict: bool
+) -> Iterator[tuple[str, _Node]]:
     lines: dict[str, int] = {}
     for key, value in mapping.pairs():
         name = key.text if isinstance(key, _Scalar) else _describe(key)

@@ -17,7 +17,7 @@ def _match(value: Iterable[str]) -> tuple[str, ...]:
 
 
 def _tags(value: Iterable[str]) -> tuple[str, ...]:
-    return read_patterns("tags", value)
+    return read_patterns("tags", value, of="tag")
 
 
 def _check_window(owner: object, field: "attrs.Attribute[timedelta]", value: object) -> None:
