@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 
+from hmret.disk.places import Place
 from hmret.disk.setting_kinds import (
     BOOLEAN,
     COUNT,
@@ -20,7 +21,6 @@ from hmret.disk.setting_kinds import (
     text_of,
 )
 from hmret.disk.setting_values import Value
-from hmret.disk.yaml_nodes import Place
 from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError
 from hmret.model.hours import DeletionWindow

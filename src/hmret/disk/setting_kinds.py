@@ -6,8 +6,8 @@ from typing import Any
 
 import attrs
 
+from hmret.disk.places import Place, show
 from hmret.disk.setting_values import Value, check_unicode
-from hmret.disk.yaml_nodes import Place, show
 from hmret.model.durations import parse_duration
 from hmret.model.errors import ConfigError
 from hmret.model.patterns import compile_patterns

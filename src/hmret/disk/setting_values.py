@@ -1,6 +1,6 @@
 """The values of settings as their sources have them, not yet of any kind: environment variables, and what is typed.
 
-A value of the config file is a `yaml_nodes.NodeValue`.
+A value of the config file is a `yaml_values.NodeValue`.
 """
 
 import math
@@ -10,16 +10,8 @@ from typing import Protocol
 
 import attrs
 
-from hmret.disk.yaml_nodes import (
-    COUNT,
-    COUNT_EXPECTED,
-    MAPPINGS_EXPECTED,
-    NodeValue,
-    Place,
-    compose,
-    name_unknown,
-    show,
-)
+from hmret.disk.places import Place, name_unknown, show
+from hmret.disk.yaml_values import COUNT, COUNT_EXPECTED, MAPPINGS_EXPECTED, NodeValue, read_yaml
 from hmret.model.durations import format_duration
 from hmret.model.errors import ConfigError
 
@@ -96,10 +88,10 @@ class VariableValue:
         """Read the list as YAML; an empty variable is an empty list."""
         if not self.content:
             return []
-        root = compose(self.place.text, check_unicode(self.place, self.content))
+        root = read_yaml(self.place.text, check_unicode(self.place, self.content), f"{each}s")
         if root is None:
             raise self.place.error(f"expected {MAPPINGS_EXPECTED}, got {show(self.content)!r}")
-        return attrs.evolve(root, key=f"{each}s").mappings(each, names)
+        return root.mappings(each, names)
 
 
 @attrs.frozen

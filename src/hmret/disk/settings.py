@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from hmret.disk.places import Place, name_unknown
 from hmret.disk.setting_keys import KEYS, SECTIONS, ReadSetting, change_config
 from hmret.disk.setting_values import TypedValue, Value, VariableValue
 from hmret.disk.setting_warnings import Setting, Source, reason_of, warnings_about
-from hmret.disk.yaml_nodes import NodeValue, Place, compose, find_values, name_unknown
+from hmret.disk.yaml_values import NodeValue, find_values, read_yaml
 from hmret.model.config import RetentionConfig
 
 __all__ = ["Settings", "load_settings"]
@@ -94,7 +95,7 @@ class _ConfigFile:
             line = error.object.count(b"\n", 0, error.start) + 1
             byte = error.object[error.start]
             raise Place(f"{self.path}:{line}").error(f"expected UTF-8, got the byte 0x{byte:02x}") from None
-        root = compose(self.path, text)
+        root = read_yaml(self.path, text, "the file")
         return {} if root is None else find_values(root, [key.name for key in KEYS], SECTIONS)
 
 
