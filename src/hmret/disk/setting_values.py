@@ -3,7 +3,6 @@
 A value of the config file is a `yaml_values.NodeValue`.
 """
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import Protocol
@@ -132,7 +131,7 @@ class TypedValue:
         return self.text(expected)
 
     def texts(self, expected: str) -> list[tuple[Place, str]]:
-        if isinstance(self.content, str) or not isinstance(self.content, Sequence):
+        if not isinstance(self.content, list | tuple):
             raise self._unexpected(f"a list, each element {expected}")
         elements = [TypedValue(self.place, element) for element in self.content]
         return [(self.place, element.text(expected)) for element in elements]
@@ -140,7 +139,7 @@ class TypedValue:
     def mappings(
         self, each: str, names: Collection[str]
     ) -> Sequence[tuple[Place, Mapping[str, "TypedValue"]]]:
-        if isinstance(self.content, str) or not isinstance(self.content, Sequence):
+        if not isinstance(self.content, list | tuple):
             raise self._unexpected(MAPPINGS_EXPECTED)
         elements = [
             TypedValue(self.place.within(f"{each} {number}"), element)
@@ -178,4 +177,4 @@ def _describe(content: object) -> str:
 
 
 def _is_shown(number: float) -> bool:
-    return math.isfinite(number) and abs(number) < _COUNT_END
+    return abs(number) < _COUNT_END  # of NaN nothing is true
