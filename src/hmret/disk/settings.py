@@ -133,6 +133,9 @@ def _variable_values(environment: Mapping[str, str]) -> Mapping[str, VariableVal
         if variable in keys:
             values[keys[variable]] = VariableValue(place, environment[variable])
         elif prefix is not None:
+            inside = [known for known in keys if known.startswith(f"{variable}__")]
+            if inside:
+                raise place.error(f"expected a variable for each of its keys, which are {', '.join(inside)}")
             raise place.error(name_unknown(variable, [known for known in keys if known.startswith(prefix)]))
     return values
 
