@@ -57,7 +57,9 @@ def rules_of(value: object) -> tuple[Rule, ...]:
     Raises:
         ConfigError: it is none.
     """
-    rules = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigError(f"rules: expected a list of rules, got {value!r}")
+    rules = tuple(value)
     for rule in rules:
         if not isinstance(rule, Rule):
             raise ConfigError(f"rules: expected a list of rules, got {rule!r}")
