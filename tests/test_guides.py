@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import anyio
+import attrs
 import pytest
 import yaml
 
@@ -115,6 +116,31 @@ def test_the_change_from_hypemans_controller_and_back_leaves_one_that_deletes(tm
     assert who_deletes() == (False, True)
     config.write_text(images % "true")
     assert who_deletes()[0]
+
+
+def test_the_policy_that_the_guide_for_operators_shows_is_one(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", OPERATING, re.DOTALL)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "config.yaml").write_text(f"data_dir: {tmp_path}\n{example}")
+    settings = load_settings(
+        config_file=str(tmp_path / "config.yaml"), environment={}, flags={}, default_files=()
+    )
+    assert settings.warnings == ()
+    left_out = {key for key, setting in settings.values.items() if setting.source == "default"}
+    assert left_out == {
+        "hmret.enabled",
+        "hmret.sweep_interval",
+        "hmret.pinned",
+        "hmret.unreadable_references",
+        "hmret.control_socket",
+        "hmret.metrics_listen",
+        "hmret.journal",
+    }
+
+
+@pytest.mark.parametrize("field", [field.name for field in attrs.fields(hmret.Rule)])
+def test_the_guide_for_operators_tells_every_key_of_a_rule(field: str) -> None:
+    assert re.search(rf"^\| `{field}` \| .+ \| .+ \|$", OPERATING, re.MULTILINE)
 
 
 @pytest.mark.parametrize("cause", hmret.Cause)

@@ -1,6 +1,7 @@
 """`check-config`: every setting and its source."""
 
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,23 @@ KEYS = [
     "hmret.enabled",
     "hmret.sweep_interval",
     "hmret.pinned",
+    "hmret.rules",
+    "hmret.keep_latest",
+    "hmret.min_age",
+    "hmret.delete_unpullable",
     "hmret.max_deletes_per_sweep",
+    "hmret.max_bytes_per_sweep",
+    "hmret.disk.high_watermark",
+    "hmret.disk.low_watermark",
+    "hmret.disk.max_used",
+    "hmret.disk.min_unused_for",
+    "hmret.quarantine",
+    "hmret.window.hours",
+    "hmret.window.time_zone",
+    "hmret.window.yields_to_pressure",
+    "hmret.brake",
+    "hmret.brake_min_images",
+    "hmret.brake_for",
     "hmret.unreadable_references",
     "hmret.control_socket",
     "hmret.metrics_listen",
@@ -98,9 +115,121 @@ def test_people_see_the_settings_as_they_would_write_them(cache: Any, call: Call
     assert output.splitlines()[-1] == "retention is enabled"
 
 
+POLICY = """\
+hmret:
+  rules:
+    - match: [ghcr.io/ci/*, "*/scratch"]
+      tags: ["pr-*"]
+      unused_for: 24h
+    - {match: ["*/base"], unused_for: never}
+    - {match: ["*"], keep_latest: 0}
+  min_age: 0
+  max_bytes_per_sweep: 1500
+  disk: {high_watermark: 85.50%, max_used: 500GiB}
+  window: {hours: [22:00-05:00, 12:00-13:00], time_zone: Europe/Berlin}
+  brake_for: 12h
+"""
+
+
+def test_people_see_sizes_shares_hours_and_rules_as_they_would_write_them(
+    call: Call, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(POLICY)
+    code, output, _ = call("check-config", "--config", tmp_path / "config.yaml")
+    assert code == 0
+    rows = [re.split(r"  +", line.strip()) for line in output.splitlines()]
+    begin = rows.index(["hmret.rules", "3 rules", "file"])
+    assert rows[begin + 1 : begin + 4] == [
+        ["rule 1", "match [ghcr.io/ci/*, */scratch], tags [pr-*], unused_for 24h0m0s"],
+        ["rule 2", "match [*/base], unused_for never"],
+        ["rule 3", "match [*], keep_latest 0"],
+    ]
+    for row in (
+        ["hmret.min_age", "0s", "file"],
+        ["hmret.max_bytes_per_sweep", "1500", "file"],
+        ["hmret.disk.high_watermark", "85.5%", "file"],
+        ["hmret.disk.low_watermark", "80.5%", "default"],
+        ["hmret.disk.max_used", "500GiB", "file"],
+        ["hmret.disk.min_unused_for", "1h0m0s", "default"],
+        ["hmret.window.hours", "[22:00-05:00, 12:00-13:00]", "file"],
+        ["hmret.window.time_zone", "Europe/Berlin", "file"],
+        ["hmret.brake", "50%", "default"],
+        ["hmret.brake_for", "12h0m0s", "file"],
+    ):
+        assert row in rows
+
+
+def test_a_lone_rule_and_no_rule_are_told(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.search(r"^hmret\.rules +\[\] +default$", call("check-config")[1], re.MULTILINE)
+    monkeypatch.setenv("HMRET__RULES", "[{match: ['*'], keep_latest: 1}]")
+    assert re.search(
+        r"^hmret\.rules +1 rule +environment\n  rule 1 +match \[\*\], keep_latest 1$",
+        call("check-config")[1],
+        re.MULTILINE,
+    )
+
+
+def test_programs_see_seconds_bytes_percentages_and_rules_as_objects(
+    call_json: CallJson, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(POLICY)
+    _, document = call_json("check-config", "--config", tmp_path / "config.yaml")
+    values = {key: setting["value"] for key, setting in document["settings"].items()}
+    assert values["hmret.rules"] == [
+        {
+            "match": ["ghcr.io/ci/*", "*/scratch"],
+            "tags": ["pr-*"],
+            "unused_for": 86400.0,
+            "keep_latest": None,
+        },
+        {"match": ["*/base"], "tags": None, "unused_for": "never", "keep_latest": None},
+        {"match": ["*"], "tags": None, "unused_for": None, "keep_latest": 0},
+    ]
+    assert values["hmret.min_age"] == 0.0
+    assert values["hmret.disk.high_watermark"] == "85.5%"
+    assert values["hmret.disk.low_watermark"] == "80.5%"
+    assert values["hmret.disk.max_used"] == 500 * 2**30
+    assert values["hmret.window.hours"] == ["22:00-05:00", "12:00-13:00"]
+    assert document["settings"]["hmret.disk.low_watermark"]["source"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            "hmret:\n  disk:\n    high_watermark: 80%\n    low_watermark: 85%\n",
+            "4: hmret.disk.low_watermark: must not be above high_watermark (80%), got 85%",
+        ),
+        (
+            "hmret: {disk: {high_watermark: 101%}}\n",
+            "1: hmret.disk.high_watermark: expected a percentage from 0% to 100%, such as 85%, got '101%'",
+        ),
+        (
+            "hmret:\n  window: {time_zone: Europe/Berln}\n",
+            "2: hmret.window.time_zone: expected a time zone that this host knows, such as Europe/Berlin, got 'Europe/Berln'",
+        ),
+        (
+            "hmret:\n  disk:\n    high_water: 85%\n",
+            "3: hmret.disk.high_water: unknown, did you mean high_watermark? known are high_watermark, low_watermark, max_used, min_unused_for",
+        ),
+        (
+            "hmret:\n  rules:\n    - match: ['*']\n",
+            "3: hmret.rules, rule 1: expected unused_for or keep_latest, got neither",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["check-config", "plan"])
+def test_a_policy_that_is_none_is_one_line_and_exit_code_2(
+    call: Call, tmp_path: pathlib.Path, command: str, content: str, told: str
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(content)
+    assert call(command, "--config", config) == (2, "", f"hmret: error: {config}:{told}\n")
+
+
 def test_what_is_unset_and_no_file_are_said_so(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     _, output, _ = call("check-config")
-    assert "hmret.enabled                  unset" in output
+    assert re.search(r"^hmret\.enabled +unset +default$", output, re.MULTILINE)
     assert "no-settings.yaml" in output
     assert "retention is disabled" in output
 

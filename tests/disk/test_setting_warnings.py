@@ -1,4 +1,4 @@
-"""Warnings that need a look at the disk."""
+"""What is allowed but probably not meant: warnings that need a look at the disk, and those of a policy."""
 
 import errno
 import os
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from builders import make_image
+from disk.loading import Load
 from hmret.disk.filesystem import POSIX
 from hmret.disk.setting_warnings import warnings_about
 from hmret.disk.settings import load_settings
@@ -58,3 +59,91 @@ def test_trying_a_lease_changes_nothing(tmp_path: Path) -> None:
     before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
     warnings_of(tmp_path)
     assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+NEVER = "can never match: repositories are written in full and without a tag or digest, like docker.io/library/alpine"
+EARLY = (
+    "hmret.disk.min_unused_for: longer than images.auto_delete.unused_for and every rule's window, "
+    "so no image goes before its window ends, however full the disk is"
+)
+HOURS = (
+    "hmret.window.yields_to_pressure: false, so a disk that is too full stays so until the hours "
+    "of hmret.window.hours (02:00-05:00)"
+)
+
+
+@pytest.mark.parametrize(
+    ("policy", "warned"),
+    [
+        ("rules: [{match: ['*'], unused_for: 1h}]", []),
+        (
+            "rules: [{match: ['*/a'], keep_latest: 1}, {match: [a.b/*, alpine], unused_for: 1h}]",
+            [f"hmret.rules, rule 2: pattern 'alpine' {NEVER}; perhaps 'docker.io/library/alpine' is meant"],
+        ),
+        (
+            "rules: [{match: [a.b/c, '**'], keep_latest: 1}, {match: [a.b/*], unused_for: 1h}]",
+            ["hmret.rules, rule 2: never applies, since rule 1 matches whatever it does"],
+        ),
+        (
+            """\
+rules:
+    - {match: [a.b/c], keep_latest: 1}
+    - {match: [a.b/d], tags: [x], keep_latest: 1}
+    - {match: [a.b/d, a.b/c], keep_latest: 1}
+    - {match: [a.b/c], tags: [x], unused_for: 1h}""",
+            ["hmret.rules, rule 4: never applies, since rule 1 matches whatever it does"],
+        ),
+        ("rules: [{match: ['*'], tags: ['*'], keep_latest: 1}, {match: [a.b/*], unused_for: 1h}]", []),
+        ("rules: [{match: [a.b/c], keep_latest: 1}, {match: ['*'], unused_for: never}]", []),
+        (
+            "rules: [{match: ['*'], unused_for: never}]",
+            ["hmret.rules, rule 1: keeps every image, so nothing is eligible for deletion"],
+        ),
+        ("rules: [{match: ['*'], tags: [x], unused_for: never}]", []),
+        ("disk: {high_watermark: 85%, min_unused_for: 720h}", []),
+        ("disk: {high_watermark: 85%, min_unused_for: 721h}", [EARLY]),
+        ("disk: {max_used: 5GB, min_unused_for: 721h}", [EARLY]),
+        ("disk: {min_unused_for: 721h}", []),
+        (
+            """\
+rules: [{match: [a.b/c], unused_for: 1000h}, {match: ['*'], unused_for: never}]
+  disk: {max_used: 5GB, min_unused_for: 721h}""",
+            [],
+        ),
+        (
+            """\
+rules: [{match: [a.b/c], unused_for: 700h}, {match: ['*'], unused_for: never}]
+  disk: {max_used: 5GB, min_unused_for: 721h}""",
+            [EARLY],
+        ),
+        ("window: {hours: [02:00-05:00]}", []),
+        ("window: {hours: [02:00-05:00]}\n  disk: {max_used: 5GB}", [HOURS]),
+        ("window: {hours: [02:00-05:00], yields_to_pressure: true}\n  disk: {max_used: 5GB}", []),
+        ("window: {hours: []}\n  disk: {max_used: 5GB}", []),
+        (
+            "delete_unpullable: true",
+            ["hmret.delete_unpullable: images that cannot be pulled again may be deleted for good"],
+        ),
+        (
+            "brake: 50%",
+            ["hmret.brake: has no effect while hmret.brake_for is 0, which switches the brake off"],
+        ),
+        (
+            "brake_min_images: 5\n  brake_for: 0",
+            [
+                "hmret.brake_min_images: has no effect while hmret.brake_for is 0, which switches the brake off"
+            ],
+        ),
+        ("brake: 50%\n  brake_for: 1h", []),
+        ("brake_for: 0", []),
+        ("quarantine: 24h", []),
+    ],
+)
+def test_what_is_probably_not_meant_in_a_policy_is_warned_of(
+    load: Load, tmp_path: Path, policy: str, warned: list[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+
+    loaded = load(f"hmret:\n  {policy}\n", flags={"data_dir": str(tmp_path)})
+
+    assert list(loaded.warnings) == warned

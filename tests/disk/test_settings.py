@@ -2,19 +2,22 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, example, given, settings as hypothesis_settings, strategies
 
-from hmret.disk import yaml_nodes
+from disk.loading import Load, changed, complaint
 from hmret.disk.setting_warnings import Setting, warnings_about
 from hmret.disk.settings import Settings, load_settings
 from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError
+from hmret.model.hours import DeletionWindow
+from hmret.model.limits import DiskLimits
+from hmret.model.rules import Rule
+
+pytestmark = pytest.mark.usefixtures("each_yaml_loader")
 
 KEYS = [
     "data_dir",
@@ -24,7 +27,23 @@ KEYS = [
     "hmret.enabled",
     "hmret.sweep_interval",
     "hmret.pinned",
+    "hmret.rules",
+    "hmret.keep_latest",
+    "hmret.min_age",
+    "hmret.delete_unpullable",
     "hmret.max_deletes_per_sweep",
+    "hmret.max_bytes_per_sweep",
+    "hmret.disk.high_watermark",
+    "hmret.disk.low_watermark",
+    "hmret.disk.max_used",
+    "hmret.disk.min_unused_for",
+    "hmret.quarantine",
+    "hmret.window.hours",
+    "hmret.window.time_zone",
+    "hmret.window.yields_to_pressure",
+    "hmret.brake",
+    "hmret.brake_min_images",
+    "hmret.brake_for",
     "hmret.unreadable_references",
     "hmret.control_socket",
     "hmret.metrics_listen",
@@ -53,72 +72,49 @@ hmret:
   control_socket: /run/hmret.sock
   metrics_listen: 127.0.0.1:9100
   journal: false
+  rules:
+    - match: [ghcr.io/ci/*]
+      tags: ["pr-*", nightly]
+      unused_for: 24h
+    - match: ["*/base", a.b/c]
+      unused_for: never
+    - {match: ["*"], keep_latest: 3}
+  keep_latest: 2
+  min_age: 6h
+  delete_unpullable: true
+  max_bytes_per_sweep: 100GiB
+  disk:
+    high_watermark: 85.5%
+    low_watermark: 70%
+    max_used: 500GB
+    min_unused_for: 2h
+  quarantine: 24h
+  window:
+    hours: [22:00-05:00, "12:00-13:00"]
+    time_zone: Europe/Berlin
+    yields_to_pressure: true
+  brake: 25%
+  brake_min_images: 5
+  brake_for: 12h
 """
 
 DURATION = "a Go duration of at most 2562047h, such as 720h or 1h30m (days are not a unit)"
 AUTO_DELETE_KNOWN = "known are enabled, unused_for, allowed"
 HMRET_KNOWN = (
-    "known are enabled, sweep_interval, pinned, max_deletes_per_sweep, unreadable_references, control_socket, "
-    "metrics_listen, journal"
+    "known are enabled, sweep_interval, pinned, rules, keep_latest, min_age, delete_unpullable, "
+    "max_deletes_per_sweep, max_bytes_per_sweep, disk, quarantine, window, brake, brake_min_images, brake_for, "
+    "unreadable_references, control_socket, metrics_listen, journal"
+)
+HMRET_VARIABLES = "known are " + ", ".join(
+    key.upper().replace(".", "__") for key in KEYS if key.startswith("hmret.")
 )
 COUNT = "a whole number, 0 or more, of at most 18 digits"
-
-Load = Callable[..., Settings]
 
 
 def variables(known: str, prefix: str) -> str:
     """The known keys as the variables that set them."""
     names = known.removeprefix("known are ").split(", ")
     return f"known are {', '.join(prefix + name.upper() for name in names)}"
-
-
-@pytest.fixture(params=["CSafeLoader", "SafeLoader"], autouse=True)
-def _loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yaml_nodes, "LOADER", getattr(yaml, request.param))
-
-
-@pytest.fixture
-def config_file(tmp_path: pathlib.Path) -> pathlib.Path:
-    return tmp_path / "config.yaml"
-
-
-@pytest.fixture
-def load(config_file: pathlib.Path) -> Load:
-    def load(
-        content: str | bytes | None = None,
-        *,
-        environment: Mapping[str, str] | None = None,
-        flags: Mapping[str, object] | None = None,
-    ) -> Settings:
-        if content is not None:
-            config_file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return load_settings(
-            config_file=None if content is None else str(config_file),
-            environment=environment or {},
-            flags=flags or {},
-            default_files=(),
-        )
-
-    return load
-
-
-def complaint(load: Load, *args: Any, **keywords: Any) -> str:
-    """What loading complains of, with the folder of the config file left out."""
-    with pytest.raises(ConfigError) as caught:
-        load(*args, **keywords)
-    message = str(caught.value)
-    assert message.isprintable()
-    before, name, after = message.partition("config.yaml")
-    return name + after if name else before
-
-
-def changed(loaded: Settings) -> dict[str, tuple[object, str]]:
-    """The settings that are not defaults."""
-    return {
-        key: (setting.value, setting.source)
-        for key, setting in loaded.values.items()
-        if setting.source != "default"
-    }
 
 
 # What is read, and what wins
@@ -137,7 +133,23 @@ def test_without_any_source_everything_is_a_default(load: Load) -> None:
         "hmret.enabled": None,
         "hmret.sweep_interval": 60.0,
         "hmret.pinned": [],
+        "hmret.rules": [],
+        "hmret.keep_latest": 0,
+        "hmret.min_age": 0.0,
+        "hmret.delete_unpullable": False,
         "hmret.max_deletes_per_sweep": 0,
+        "hmret.max_bytes_per_sweep": 0,
+        "hmret.disk.high_watermark": "0%",
+        "hmret.disk.low_watermark": "0%",
+        "hmret.disk.max_used": 0,
+        "hmret.disk.min_unused_for": 3600.0,
+        "hmret.quarantine": 0.0,
+        "hmret.window.hours": [],
+        "hmret.window.time_zone": "UTC",
+        "hmret.window.yields_to_pressure": False,
+        "hmret.brake": "50%",
+        "hmret.brake_min_images": 20,
+        "hmret.brake_for": 0.0,
         "hmret.unreadable_references": "suspend",
         "hmret.control_socket": "",
         "hmret.metrics_listen": "",
@@ -160,6 +172,28 @@ def test_the_file_sets_every_key(load: Load, config_file: pathlib.Path) -> None:
         sweep_interval=timedelta(seconds=90),
         pinned=("docker.io/library/*",),
         max_deletes_per_sweep=10,
+        max_bytes_per_sweep=100 * 2**30,
+        rules=(
+            Rule(match=("ghcr.io/ci/*",), tags=("pr-*", "nightly"), unused_for=timedelta(hours=24)),
+            Rule(match=("*/base", "a.b/c"), unused_for="never"),
+            Rule(match=("*",), keep_latest=3),
+        ),
+        keep_latest=2,
+        min_age=timedelta(hours=6),
+        disk=DiskLimits(
+            high_watermark=0.855,
+            low_watermark=0.7,
+            max_used=500 * 10**9,
+            min_unused_for=timedelta(hours=2),
+        ),
+        quarantine=timedelta(hours=24),
+        window=DeletionWindow(
+            hours=("22:00-05:00", "12:00-13:00"), time_zone="Europe/Berlin", yields_to_pressure=True
+        ),
+        brake=0.25,
+        brake_min_images=5,
+        brake_for=timedelta(hours=12),
+        delete_unpullable=True,
         unreadable_references="ignore",
         control_socket="/run/hmret.sock",
         metrics_listen="127.0.0.1:9100",
@@ -592,7 +626,7 @@ def test_a_wrong_value_is_told_even_where_a_flag_wins_over_it(load: Load) -> Non
         ("HMRET__MAX_DELETES_PER_SWEEP", "1\n", rf"expected {COUNT}, got '1\n'"),
         ("HMRET__UNREADABLE_REFERENCES", "", "expected suspend or ignore, got ''"),
         ("HMRET__METRICS_LISTEN", "x", "expected host:port, got 'x'"),
-        ("HMRET__SWEEP", "1m", f"unknown, did you mean HMRET__SWEEP_INTERVAL? {variables(HMRET_KNOWN, 'HMRET__')}"),
+        ("HMRET__SWEEP", "1m", f"unknown, did you mean HMRET__SWEEP_INTERVAL? {HMRET_VARIABLES}"),
         ("IMAGES__AUTO_DELETE__ALLOW", "*", f"unknown, did you mean IMAGES__AUTO_DELETE__ALLOWED? {variables(AUTO_DELETE_KNOWN, 'IMAGES__AUTO_DELETE__')}"),
     ],
 )  # fmt: skip
@@ -624,7 +658,7 @@ def test_a_boolean_variable_has_the_spellings_of_go(load: Load, spelling: str) -
         ("images.auto_delete.allowed", ["a", ""], "--allow: a repository pattern must not be empty, got ''"),
         ("images.auto_delete.allowed", [5], "--allow: expected a repository pattern, got 5"),
         ("hmret.pinned", [""], "--pin: a repository pattern must not be empty, got ''"),
-        ("hmret.max_deletes_per_sweep", True, f"--max-deletes-per-sweep: expected {COUNT}, got True"),
+        ("hmret.max_deletes_per_sweep", True, f"--max-deletes-per-sweep: expected {COUNT}, got true"),
         ("hmret.max_deletes_per_sweep", "1", f"--max-deletes-per-sweep: expected {COUNT}, got '1'"),
         ("hmret.max_deletes_per_sweep", -1, f"--max-deletes-per-sweep: expected {COUNT}, got one out of range"),
         ("hmret.max_deletes_per_sweep", 10**18, f"--max-deletes-per-sweep: expected {COUNT}, got one out of range"),

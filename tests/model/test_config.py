@@ -231,3 +231,43 @@ def test_a_data_directory_that_is_no_path_is_refused(value: Any) -> None:
 @pytest.mark.parametrize("value", [None, True, {"enabled": True}])
 def test_auto_delete_settings_of_another_type_are_refused(value: Any) -> None:
     assert refusal(auto_delete=value) == f"auto_delete: expected an AutoDelete, got {value!r}"
+
+
+@pytest.mark.parametrize("value", [timedelta(0), timedelta(microseconds=1), timedelta.max])
+@pytest.mark.parametrize("key", ["min_age", "quarantine", "brake_for"])
+def test_a_duration_that_may_be_zero_is_taken(key: str, value: timedelta) -> None:
+    assert getattr(RetentionConfig(**{key: value}), key) == value  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["min_age", "quarantine", "brake_for"])
+def test_a_duration_of_less_than_zero_is_refused(key: str) -> None:
+    value = timedelta(microseconds=-1)
+    assert refusal(**{key: value}) == f"{key}: must be zero or more, got {value}"
+    assert refusal(**{key: 0}) == f"{key}: expected a timedelta, got 0"
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 0.5, 1, 1.0])
+def test_a_share_from_0_to_1_is_taken(value: float) -> None:
+    assert RetentionConfig(brake=value).brake == value
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, 50, math.nan, math.inf, True, None, "50%"])
+def test_a_share_that_is_none_is_refused(value: Any) -> None:
+    assert refusal(brake=value) == f"brake: expected a share from 0 to 1, got {value!r}"
+
+
+@pytest.mark.parametrize("value", [-1, 1.0, True, None, "3"])
+@pytest.mark.parametrize("key", ["max_bytes_per_sweep", "keep_latest", "brake_min_images"])
+def test_each_count_is_a_whole_number_from_0(key: str, value: Any) -> None:
+    assert refusal(**{key: value}) == f"{key}: expected a whole number, 0 or more, got {value!r}"
+
+
+@pytest.mark.parametrize("value", [0, 1, "true", None])
+def test_whether_unpullable_images_may_go_is_true_or_false(value: Any) -> None:
+    assert refusal(delete_unpullable=value) == f"delete_unpullable: expected true or false, got {value!r}"
+
+
+@pytest.mark.parametrize(("key", "kind"), [("disk", "DiskLimits"), ("window", "DeletionWindow")])
+@pytest.mark.parametrize("value", [None, {}, 0.85])
+def test_parts_of_another_type_are_refused(key: str, kind: str, value: Any) -> None:
+    assert refusal(**{key: value}) == f"{key}: expected a {kind}, got {value!r}"

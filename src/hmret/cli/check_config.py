@@ -1,16 +1,20 @@
 """`check-config`: every setting, where it came from, and what is probably not meant."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from hmret.api.documents import check_config_document
 from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.tables import format_table
+from hmret.disk.setting_keys import SIZE_KEYS
 from hmret.disk.settings import Settings
 from hmret.model.durations import format_duration
+from hmret.model.sizes import format_exact_size
 from hmret.model.times import SECOND
 
 __all__ = ["check_config"]
+
+_WORDS: Mapping[object, str] = {None: "unset", True: "true", False: "false", "": '""'}
 
 
 def check_config(*, common: Common = DEFAULTS) -> int:
@@ -24,7 +28,15 @@ def check_config(*, common: Common = DEFAULTS) -> int:
 
 
 def _tell(settings: Settings) -> Iterator[str]:
-    rows = [[key, _put(setting.value), setting.source] for key, setting in settings.values.items()]
+    rows = []
+    for key, setting in settings.values.items():
+        value = setting.value
+        rows.append([key, _put(key, value), setting.source])
+        if isinstance(value, list):
+            rules = [element for element in value if isinstance(element, Mapping)]
+            rows.extend(
+                [f"  rule {number}", _put_rule(rule), ""] for number, rule in enumerate(rules, start=1)
+            )
     yield format_table(rows, titles=("setting", "value", "source")).rstrip("\n")
     yield f"config file: {printable(settings.config_file or 'none')}"
     yield f"retention is {'enabled' if settings.config.active else 'disabled'}"
@@ -32,16 +44,20 @@ def _tell(settings: Settings) -> Iterator[str]:
         yield f"warning: {printable(warning)}"
 
 
-def _put(value: object) -> str:
+def _put(key: str, value: object) -> str:
     match value:
-        case None:
-            return "unset"
-        case bool():
-            return "true" if value else "false"
+        case None | bool() | "":
+            return _WORDS[value]
+        case int() if key in SIZE_KEYS:
+            return format_exact_size(value)
         case float():  # only durations are: seconds
             return format_duration(round(value * SECOND))
+        case [Mapping(), *others]:  # a line follows for each
+            return f"{1 + len(others)} rule{'s' if others else ''}"
         case list():
             return f"[{', '.join(map(str, value))}]"
-        case "":
-            return '""'
     return str(value)
+
+
+def _put_rule(rule: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {_put(name, value)}" for name, value in rule.items() if value is not None)

@@ -4,7 +4,8 @@ import itertools
 import os
 import pathlib
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Literal
 
 import attrs
@@ -14,6 +15,7 @@ from hmret.disk.folders import opened
 from hmret.disk.layout import METADATA
 from hmret.model.config import RetentionConfig
 from hmret.model.patterns import why_never
+from hmret.model.rules import Rule
 
 __all__ = ["Setting", "Source", "reason_of", "warnings_about"]
 
@@ -29,7 +31,7 @@ class Setting:
     """One effective value and where it came from."""
 
     value: object
-    """Ready for JSON: durations are seconds, as a float, and patterns a list; None: unset."""
+    """Ready for JSON: durations are seconds, as a float, sizes bytes, shares percentages as text; None: unset."""
     source: Source
 
 
@@ -68,7 +70,55 @@ def warnings_about(config: RetentionConfig, values: Mapping[str, Setting]) -> tu
         warnings.append(
             f"hmret.metrics_listen: {config.metrics_listen} is open to every network of this host"
         )
-    return (*_look_at_data_dir(pathlib.Path(config.data_dir)), *warnings)
+    return (
+        *_look_at_data_dir(pathlib.Path(config.data_dir)),
+        *warnings,
+        *_doubt_rules(config.rules),
+        *_doubt_limits(config),
+        *_doubt_brake(values),
+    )
+
+
+def _doubt_rules(rules: Sequence[Rule]) -> Iterator[str]:
+    for number, rule in enumerate(rules, start=1):
+        told = f"hmret.rules, rule {number}"
+        yield from (f"{told}: {reason}" for reason in map(why_never, rule.match) if reason is not None)
+        before = next(
+            (at for at, other in enumerate(rules[: number - 1], start=1) if _covers(other, rule)), None
+        )
+        if before is not None:
+            yield f"{told}: never applies, since rule {before} matches whatever it does"
+    if rules and _covers(rules[0]) and rules[0].unused_for == "never":
+        yield "hmret.rules, rule 1: keeps every image, so nothing is eligible for deletion"
+
+
+def _covers(rule: Rule, other: Rule | None = None) -> bool:
+    """Tell whether a rule surely matches every image, or every one that another rule does."""
+    everything = any(not pattern.strip("*") for pattern in rule.match)
+    return not rule.tags and (everything or (other is not None and set(other.match) <= set(rule.match)))
+
+
+def _doubt_limits(config: RetentionConfig) -> Iterator[str]:
+    windows = [config.auto_delete.unused_for, *(rule.unused_for for rule in config.rules)]
+    longest = max(window for window in windows if isinstance(window, timedelta))
+    if config.disk.is_set and config.disk.min_unused_for > longest:
+        yield (
+            f"hmret.disk.min_unused_for: longer than {AUTO_DELETE}.unused_for and every rule's window, "
+            "so no image goes before its window ends, however full the disk is"
+        )
+    if config.disk.is_set and config.window.hours and not config.window.yields_to_pressure:
+        yield (
+            "hmret.window.yields_to_pressure: false, so a disk that is too full stays so until the hours "
+            f"of hmret.window.hours ({', '.join(config.window.hours)})"
+        )
+    if config.delete_unpullable:
+        yield "hmret.delete_unpullable: images that cannot be pulled again may be deleted for good"
+
+
+def _doubt_brake(values: Mapping[str, Setting]) -> Iterator[str]:
+    given = [key for key in ("hmret.brake", "hmret.brake_min_images") if values[key].source != "default"]
+    if given and values["hmret.brake_for"].value == 0:
+        yield f"{given[0]}: has no effect while hmret.brake_for is 0, which switches the brake off"
 
 
 def _look_at_data_dir(data_dir: pathlib.Path) -> list[str]:

@@ -19,16 +19,14 @@ _DAY = 24 * 60
 def _hours(value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigError(f"hours: expected a list of spans such as 02:00-05:00, got {value!r}")
-    return tuple(value)
-
-
-def _check_hours(_owner: object, _field: "attrs.Attribute[tuple[str, ...]]", value: tuple[str, ...]) -> None:
-    for text in value:
+    texts = tuple(value)
+    for text in texts:
         span = _span(text)
         if span is None:
             raise ConfigError(f"hours: expected a span of a day such as 02:00-05:00, got {text!r}")
         if span[0] == span[1]:
             raise ConfigError(f"hours: expected a span that lasts, got {text!r}")
+    return texts
 
 
 def _span(text: object) -> tuple[int, int] | None:
@@ -40,7 +38,7 @@ def _span(text: object) -> tuple[int, int] | None:
     return begin, _DAY if match[3] is None else 60 * int(match[3]) + int(match[4])
 
 
-def _check_zone(_owner: object, _field: "attrs.Attribute[str]", value: object) -> None:
+def _time_zone(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError(f"time_zone: expected a time zone such as Europe/Berlin, got {value!r}")
     try:
@@ -49,6 +47,7 @@ def _check_zone(_owner: object, _field: "attrs.Attribute[str]", value: object) -
         raise ConfigError(
             f"time_zone: expected a time zone that this host knows, such as Europe/Berlin, got {value!r}"
         ) from None
+    return value
 
 
 def _zone(name: str) -> tzinfo:
@@ -63,9 +62,9 @@ class DeletionWindow:
         ConfigError: a value is not usable.
     """
 
-    hours: tuple[str, ...] = attrs.field(default=(), converter=_hours, validator=_check_hours)
+    hours: tuple[str, ...] = attrs.field(default=(), converter=_hours)
     """Spans as `02:00-05:00`, the end not included, over midnight too; empty: always. Default: empty."""
-    time_zone: str = attrs.field(default="UTC", validator=_check_zone)
+    time_zone: str = attrs.field(default="UTC", converter=_time_zone)
     """Whose clocks show these hours, by its name in the time zone database. Default: UTC."""
     yields_to_pressure: bool = attrs.field(default=False, validator=check_bool)
     """Whether images go at any hour where a limit of the disk is exceeded. Default: false."""

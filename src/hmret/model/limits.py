@@ -6,10 +6,12 @@ import attrs
 
 from hmret.model.errors import ConfigError
 from hmret.model.setting_checks import check_count, check_positive, check_share
+from hmret.model.sizes import format_share
 
 __all__ = ["DiskLimits"]
 
 _GAP = 0.05
+_DIGITS = 12  # 85 % less 5 is 80, which the difference of two floats is not
 
 
 @attrs.frozen(kw_only=True)
@@ -30,22 +32,21 @@ class DiskLimits:
     """How long an image must have been unused before it goes early; more than zero. Default: one hour."""
 
     def __attrs_post_init__(self) -> None:
-        if self.low_watermark is None:
+        if self.low_watermark is None or self.low_watermark <= self.high_watermark:
             return
         if not self.high_watermark:
             raise ConfigError("low_watermark: expected a high_watermark beside it, got none")
-        if self.low_watermark > self.high_watermark:
-            raise ConfigError(
-                f"low_watermark: must not be above high_watermark ({self.high_watermark:g}), "
-                f"got {self.low_watermark:g}"
-            )
+        raise ConfigError(
+            f"low_watermark: must not be above high_watermark ({format_share(self.high_watermark)}), "
+            f"got {format_share(self.low_watermark)}"
+        )
 
     @property
     def low(self) -> float:
         """The low mark in force."""
         if self.low_watermark is not None:
             return self.low_watermark
-        return max(self.high_watermark - _GAP, 0.0)
+        return max(round(self.high_watermark - _GAP, _DIGITS), 0.0)
 
     @property
     def is_set(self) -> bool:

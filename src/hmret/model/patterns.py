@@ -49,21 +49,25 @@ class Patterns:
         return self._globs is not None and self._globs.match(repository) is not None
 
 
-def compile_patterns(patterns: Iterable[str]) -> Patterns:
+def compile_patterns(patterns: Iterable[str], *, of: str = "repository") -> Patterns:
     """Compile patterns, trimmed first; no patterns match nothing.
+
+    Args:
+        patterns: the patterns.
+        of: what they are matched against, which errors name.
 
     Raises:
         ConfigError: a pattern is empty or no text, or a lone text stands where a list of them is expected.
     """
     if isinstance(patterns, str | Mapping) or not isinstance(patterns, Iterable):
-        raise ConfigError(f"expected a list of repository patterns, got {_shortened.repr(patterns)}")
+        raise ConfigError(f"expected a list of {of} patterns, got {_shortened.repr(patterns)}")
     texts: list[str] = []
     for pattern in patterns:
         if not isinstance(pattern, str):
-            raise ConfigError(f"expected a repository pattern, got {_shortened.repr(pattern)}")
+            raise ConfigError(f"expected a {of} pattern, got {_shortened.repr(pattern)}")
         texts.append(pattern.strip())
         if not texts[-1]:
-            raise ConfigError(f"a repository pattern must not be empty, got {_shortened.repr(pattern)}")
+            raise ConfigError(f"a {of} pattern must not be empty, got {_shortened.repr(pattern)}")
     return Patterns(tuple(texts))
 
 

@@ -17,7 +17,7 @@ def _match(value: Iterable[str]) -> tuple[str, ...]:
 
 
 def _tags(value: Iterable[str]) -> tuple[str, ...]:
-    return read_patterns("tags", value)
+    return read_patterns("tags", value, of="tag")
 
 
 def _check_window(owner: object, field: "attrs.Attribute[timedelta]", value: object) -> None:
@@ -57,7 +57,9 @@ def rules_of(value: object) -> tuple[Rule, ...]:
     Raises:
         ConfigError: it is none.
     """
-    rules = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigError(f"rules: expected a list of rules, got {value!r}")
+    rules = tuple(value)
     for rule in rules:
         if not isinstance(rule, Rule):
             raise ConfigError(f"rules: expected a list of rules, got {rule!r}")

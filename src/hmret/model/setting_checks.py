@@ -85,9 +85,9 @@ def check_listen(_owner: object, field: "attrs.Attribute[str]", value: str) -> N
         raise ConfigError(f"{field.name}: expected host:port, got {value!r}")
 
 
-def read_patterns(key: str, value: Iterable[str]) -> tuple[str, ...]:
+def read_patterns(key: str, value: Iterable[str], *, of: str = "repository") -> tuple[str, ...]:
     """Trim the patterns of a key, and refuse what are none."""
     try:
-        return compile_patterns(value).texts
+        return compile_patterns(value, of=of).texts
     except ConfigError as error:
         raise ConfigError(f"{key}: {error}") from None

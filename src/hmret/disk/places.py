@@ -1,0 +1,38 @@
+"""Where a setting was read, and how a problem with it is told: in one line."""
+
+import difflib
+from collections.abc import Collection
+
+import attrs
+
+from hmret.model.errors import ConfigError
+
+__all__ = ["Place", "name_unknown", "show"]
+
+
+@attrs.frozen
+class Place:
+    """Where a value was read: a line of a file and its key, an environment variable or a flag."""
+
+    text: str
+
+    def within(self, name: str) -> "Place":
+        """Name a part of the value that stands here."""
+        return Place(f"{self.text}, {name}")
+
+    def error(self, problem: str) -> ConfigError:
+        """Tell a problem with the value as an error of exactly one line."""
+        told = f"{self.text}: {problem}"
+        return ConfigError("".join(char if char.isprintable() else ascii(char)[1:-1] for char in told))
+
+
+def show(text: str, limit: int = 60) -> str:
+    """Shorten a text that a message repeats to a number of characters."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def name_unknown(name: str, known: Collection[str]) -> str:
+    """Tell that a name is unknown, which one it is most like, and which there are."""
+    nearest = difflib.get_close_matches(show(name), known, n=1)
+    suggestion = f"did you mean {nearest[0]}? " if nearest else ""
+    return f"unknown, {suggestion}known are {', '.join(known)}"

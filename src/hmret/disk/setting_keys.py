@@ -1,0 +1,174 @@
+"""The keys of all settings: of what kind each is, and which part of the configuration it is a field of."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import attrs
+
+from hmret.disk.places import Place
+from hmret.disk.setting_kinds import (
+    BOOLEAN,
+    COUNT,
+    DURATION,
+    PATTERNS,
+    RULES,
+    SHARE,
+    SIZE,
+    SPANS,
+    ZERO_DURATION,
+    Kind,
+    tell,
+    text_of,
+)
+from hmret.disk.setting_values import Value
+from hmret.model.config import AutoDelete, RetentionConfig
+from hmret.model.errors import ConfigError
+from hmret.model.hours import DeletionWindow
+from hmret.model.limits import DiskLimits
+
+__all__ = ["KEYS", "SECTIONS", "SIZE_KEYS", "Key", "ReadSetting", "change_config"]
+
+_PARTS: Mapping[str, tuple[str, type]] = {
+    "images.auto_delete": ("auto_delete", AutoDelete),
+    "hmret.disk": ("disk", DiskLimits),
+    "hmret.window": ("window", DeletionWindow),
+}
+"""The sections whose keys are fields of a part of the configuration: that part, and its class."""
+
+SECTIONS = (*_PARTS, "hmret")
+"""The sections that hold no keys but ours; hypeman's own keys are everywhere else."""
+
+_FLAGS = {
+    "images.auto_delete.enabled": "--enable",
+    "images.auto_delete.allowed": "--allow",
+    "hmret.enabled": "--enable",
+    "hmret.pinned": "--pin",
+}
+
+
+@attrs.frozen
+class Key:
+    """A setting."""
+
+    name: str
+    """Dotted."""
+    kind: Kind
+    policy: bool = attrs.field(default=True, kw_only=True)
+    """Whether it says what is deleted, and not how the engine goes about it."""
+    in_force: str = attrs.field(default="", kw_only=True)
+    """The property of the part that has the value in force where none is given; empty: the field itself."""
+
+    @property
+    def section(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
+    def field(self) -> str:
+        return self.name.rpartition(".")[2]
+
+    @property
+    def variable(self) -> str:
+        return self.name.upper().replace(".", "__")
+
+    @property
+    def flag(self) -> str:
+        return _FLAGS.get(self.name, f"--{self.field.replace('_', '-')}")
+
+    @property
+    def owner(self) -> type:
+        """The class whose field this is."""
+        return _PARTS[self.section][1] if self.section in _PARTS else RetentionConfig
+
+    @property
+    def may_be_unset(self) -> bool:
+        """Whether None is a value, and the default."""
+        return attrs.fields_dict(self.owner)[self.field].default is None
+
+    def read(self, value: Value) -> Any:
+        """Read a value of this setting; raises ConfigError with the value's place."""
+        return self.kind.read(value, self._check)
+
+    def value_in(self, config: RetentionConfig) -> object:
+        """Give the value in force, ready for JSON."""
+        return self._shown(getattr(self._part_of(config), self.in_force or self.field))
+
+    def given_in(self, config: RetentionConfig) -> object:
+        """Give the value as it was given, ready for JSON; None: unset."""
+        return self._shown(getattr(self._part_of(config), self.field))
+
+    def _shown(self, value: object) -> object:
+        return None if value is None else self.kind.show(value)
+
+    def _part_of(self, config: RetentionConfig) -> object:
+        return getattr(config, _PARTS[self.section][0]) if self.section in _PARTS else config
+
+    def _check(self, place: Place, value: object) -> Any:
+        try:
+            return getattr(self.owner(**{self.field: value}), self.field)
+        except ConfigError as error:
+            raise tell(place, error, self.field) from None
+
+
+KEYS = (
+    Key("data_dir", text_of("a path"), policy=False),
+    Key("images.auto_delete.enabled", BOOLEAN),
+    Key("images.auto_delete.unused_for", DURATION),
+    Key("images.auto_delete.allowed", PATTERNS),
+    Key("hmret.enabled", BOOLEAN),
+    Key("hmret.sweep_interval", DURATION, policy=False),
+    Key("hmret.pinned", PATTERNS),
+    Key("hmret.rules", RULES),
+    Key("hmret.keep_latest", COUNT),
+    Key("hmret.min_age", ZERO_DURATION),
+    Key("hmret.delete_unpullable", BOOLEAN),
+    Key("hmret.max_deletes_per_sweep", COUNT),
+    Key("hmret.max_bytes_per_sweep", SIZE),
+    Key("hmret.disk.high_watermark", SHARE),
+    Key("hmret.disk.low_watermark", SHARE, in_force="low"),
+    Key("hmret.disk.max_used", SIZE),
+    Key("hmret.disk.min_unused_for", DURATION),
+    Key("hmret.quarantine", ZERO_DURATION),
+    Key("hmret.window.hours", SPANS),
+    Key("hmret.window.time_zone", text_of("a time zone such as Europe/Berlin")),
+    Key("hmret.window.yields_to_pressure", BOOLEAN),
+    Key("hmret.brake", SHARE),
+    Key("hmret.brake_min_images", COUNT),
+    Key("hmret.brake_for", ZERO_DURATION),
+    Key("hmret.unreadable_references", text_of("suspend or ignore"), policy=False),
+    Key("hmret.control_socket", text_of("a path"), policy=False),
+    Key("hmret.metrics_listen", text_of("host:port"), policy=False),
+    Key("hmret.journal", BOOLEAN, policy=False),
+)
+
+SIZE_KEYS: Collection[str] = frozenset(key.name for key in KEYS if key.kind is SIZE)
+"""The settings whose values are bytes."""
+
+
+@attrs.frozen
+class ReadSetting:
+    """A value that was read, and where."""
+
+    place: Place
+    value: Any
+
+
+def change_config(base: RetentionConfig, settings: Mapping[str, ReadSetting]) -> RetentionConfig:
+    """Put settings, by dotted key, in the place of those that a configuration has.
+
+    Raises:
+        ConfigError: two settings contradict each other.
+    """
+    changes: dict[str, dict[str, Any]] = {section: {} for section in ("", *SECTIONS)}
+    for key in KEYS:
+        if key.name in settings:
+            changes[key.section][key.field] = settings[key.name].value
+    parts: dict[str, Any] = {}
+    for section, (attribute, _) in _PARTS.items():
+        try:
+            parts[attribute] = attrs.evolve(getattr(base, attribute), **changes[section])
+        except ConfigError as error:
+            field, _, problem = str(error).partition(": ")
+            name = f"{section}.{field}"
+            place = settings[name].place if name in settings else Place(name)
+            raise place.error(problem) from None
+    return attrs.evolve(base, **changes[""], **changes["hmret"], **parts)

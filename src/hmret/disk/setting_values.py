@@ -1,0 +1,180 @@
+"""The values of settings as their sources have them, not yet of any kind: environment variables, and what is typed.
+
+A value of the config file is a `yaml_values.NodeValue`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from fractions import Fraction
+from typing import Protocol
+
+import attrs
+
+from hmret.disk.places import Place, name_unknown, show
+from hmret.disk.yaml_values import COUNT, COUNT_EXPECTED, MAPPINGS_EXPECTED, NodeValue, read_yaml
+from hmret.model.durations import format_duration
+from hmret.model.errors import ConfigError
+
+__all__ = ["TypedValue", "Value", "VariableValue", "check_unicode"]
+
+_COUNT_END = 10**18
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_FALSE = ("0", "f", "F", "FALSE", "false", "False")
+
+
+class Value(Protocol):
+    """A value as its source has it; each call raises ConfigError where it is something else."""
+
+    @property
+    def place(self) -> Place: ...
+    def boolean(self) -> bool: ...
+    def count(self) -> int: ...
+    def text(self, expected: str) -> str: ...
+    def number(self, expected: str) -> str:
+        """Give a text that holds a number and a unit, or the digits of a whole number without one."""
+        ...
+
+    def duration(self, expected: str) -> str:
+        """Give the text of a Go duration."""
+        ...
+
+    def texts(self, expected: str) -> list[tuple[Place, str]]: ...
+    def mappings(self, each: str, names: Collection[str]) -> Sequence[tuple[Place, Mapping[str, "Value"]]]:
+        """Give the mappings of a list, each with its place, the values by name; those that are null are left out.
+
+        Args:
+            each: what an element is, which its place says with its number, from 1.
+            names: the names that there may be.
+        """
+        ...
+
+
+def check_unicode(place: Place, text: str) -> str:
+    """Refuse bytes of the environment that are no UTF-8: they arrive as lone surrogates, which no report could print."""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise place.error(f"expected UTF-8, got {show(text)!r}")
+    return text
+
+
+@attrs.frozen
+class VariableValue:
+    """The text of an environment variable."""
+
+    place: Place
+    content: str
+
+    def boolean(self) -> bool:
+        if self.content not in _TRUE + _FALSE:  # the spellings of Go's strconv.ParseBool
+            raise self.place.error(f"expected true or false, got {show(self.content)!r}")
+        return self.content in _TRUE
+
+    def count(self) -> int:
+        if COUNT.fullmatch(self.content) is None:
+            raise self.place.error(f"expected {COUNT_EXPECTED}, got {show(self.content)!r}")
+        return int(self.content)
+
+    def text(self, expected: str) -> str:  # noqa: ARG002 - a variable is always a text
+        return self.content
+
+    number = duration = text
+
+    def texts(self, expected: str) -> list[tuple[Place, str]]:
+        elements = self.content.split(",") if self.content else []
+        if not all(element.strip() for element in elements):
+            raise self.place.error(f"expected {expected} between commas, got {show(self.content)!r}")
+        return [(self.place, element) for element in elements]
+
+    def mappings(self, each: str, names: Collection[str]) -> Sequence[tuple[Place, Mapping[str, NodeValue]]]:
+        """Read the list as YAML; an empty variable is an empty list."""
+        if not self.content:
+            return []
+        root = read_yaml(self.place.text, check_unicode(self.place, self.content), f"{each}s")
+        if root is None:
+            raise self.place.error(f"expected {MAPPINGS_EXPECTED}, got {show(self.content)!r}")
+        return root.mappings(each, names)
+
+
+@attrs.frozen
+class TypedValue:
+    """A value that has a type already, as the command line and JSON have them."""
+
+    place: Place
+    content: object
+
+    def boolean(self) -> bool:
+        if not isinstance(self.content, bool):
+            raise self._unexpected("true or false")
+        return self.content
+
+    def count(self) -> int:
+        if isinstance(self.content, bool) or not isinstance(self.content, int):
+            raise self._unexpected(COUNT_EXPECTED)
+        if not 0 <= self.content < _COUNT_END:
+            raise self.place.error(f"expected {COUNT_EXPECTED}, got one out of range")
+        return self.content
+
+    def text(self, expected: str) -> str:
+        if not isinstance(self.content, str):
+            raise self._unexpected(expected)
+        return self.content
+
+    def number(self, expected: str) -> str:
+        match self.content:
+            case int() if not isinstance(self.content, bool) and 0 <= self.content < _COUNT_END:
+                return str(self.content)
+        return self.text(expected)
+
+    def duration(self, expected: str) -> str:
+        """Take a text, or a number of seconds, rounded to a microsecond."""
+        match self.content:
+            case int() | float() if not isinstance(self.content, bool) and _is_shown(self.content):
+                return format_duration(round(Fraction(self.content) * 1_000_000) * 1000)
+        return self.text(expected)
+
+    def texts(self, expected: str) -> list[tuple[Place, str]]:
+        if not isinstance(self.content, list | tuple):
+            raise self._unexpected(f"a list, each element {expected}")
+        elements = [TypedValue(self.place, element) for element in self.content]
+        return [(self.place, element.text(expected)) for element in elements]
+
+    def mappings(
+        self, each: str, names: Collection[str]
+    ) -> Sequence[tuple[Place, Mapping[str, "TypedValue"]]]:
+        if not isinstance(self.content, list | tuple):
+            raise self._unexpected(MAPPINGS_EXPECTED)
+        elements = [
+            TypedValue(self.place.within(f"{each} {number}"), element)
+            for number, element in enumerate(self.content, start=1)
+        ]
+        return [(element.place, element._fields(names)) for element in elements]
+
+    def _fields(self, names: Collection[str]) -> Mapping[str, "TypedValue"]:
+        if not isinstance(self.content, Mapping):
+            raise self._unexpected("a mapping of keys to values")
+        fields = {}
+        for name, content in self.content.items():
+            place = self.place.within(show(str(name)))
+            if name not in names:
+                raise place.error(name_unknown(str(name), names))
+            if content is not None:
+                fields[name] = TypedValue(place, content)
+        return fields
+
+    def _unexpected(self, expected: str) -> ConfigError:
+        return self.place.error(f"expected {expected}, got {_describe(self.content)}")
+
+
+def _describe(content: object) -> str:
+    match content:
+        case None | bool():
+            return {None: "null", True: "true", False: "false"}[content]
+        case int() | float():
+            return str(content) if _is_shown(content) else "a number out of range"
+        case Mapping():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+    return show(repr(content))
+
+
+def _is_shown(number: float) -> bool:
+    return abs(number) < _COUNT_END  # of NaN nothing is true
