@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from hmret.actors.threads import WorkerThreads
 from hmret.api.bodies import (
+    Candidate,
     GrantLease,
     MarkUsed,
     RenewLease,
@@ -45,7 +46,9 @@ from hmret.api.openapi import LARGEST_PAGE, openapi_document
 from hmret.api.page import load_page
 from hmret.api.problems import Problem, problem_of, problem_response
 from hmret.api.streams import EventStream, PlanStream, read_event_id
+from hmret.disk.policy_settings import config_from_policy
 from hmret.engine.retention import Retention
+from hmret.model.errors import ConfigError
 from hmret.model.forecast import DAYS, Outlook, summarize
 from hmret.model.planning import Action, Reason
 from hmret.model.times import format_time, nanoseconds_of
@@ -97,6 +100,7 @@ def make_app(
         "/v1/events": {"GET": calls.events},
     }
     writes: dict[str, Mapping[str, Answer]] = {
+        "/v1/plan": {"GET": calls.plan, "POST": calls.candidate},
         "/v1/mark-used": {"POST": calls.mark_used},
         "/v1/sweeps": {"POST": calls.sweep},
         "/v1/leases": {"GET": calls.leases, "POST": calls.grant},
@@ -236,6 +240,20 @@ class _Calls:
         follow = _read_choice(request, "follow", ("true", "false")) == "true"
         after = read_event_id(hub, last)
         return EventStream(hub, after, heartbeat_seconds=self._heartbeat_seconds, follow=follow)
+
+    async def candidate(self, request: Request) -> Response:
+        at = read_moment(request, "at")
+        body = await read_body(request, Candidate)
+        retention = self._retention
+        try:
+            config = config_from_policy(retention.config, body.settings)
+        except ConfigError as error:
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-setting", str(error)) from None
+        async with self._place_to_plan():
+            if config == retention.config:
+                return PlanStream(await retention.plan(at), config, self._threads)
+            in_force, candidate = await retention.compare(config, at)
+        return PlanStream(candidate, config, self._threads, in_force)
 
     # Doing.
 

@@ -15,6 +15,7 @@ from hmret.model.times import SECOND, datetime_of, parse_time
 
 __all__ = [
     "LARGEST_BODY",
+    "Candidate",
     "GrantLease",
     "MarkUsed",
     "RenewLease",
@@ -45,6 +46,13 @@ class MarkUsed(msgspec.Struct, forbid_unknown_fields=True):
 
     image: str
     digest: str | None = None
+
+
+class Candidate(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /v1/plan`."""
+
+    settings: dict[str, object]
+    """Of the policy, by dotted key; what is not given is as it is in force."""
 
 
 class GrantLease(msgspec.Struct, forbid_unknown_fields=True):

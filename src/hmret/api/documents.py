@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from hmret.disk.settings import Settings
+from hmret.model.comparing import Difference, compare
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Suspension
-from hmret.model.planning import Plan, Reason, Verdict
+from hmret.model.planning import Plan, Reason, Summary, Verdict
 from hmret.model.protection import StaleReference
 from hmret.model.report import DeletedImage, MarkedUsed, SweepError, SweepReport
 from hmret.model.times import format_time, nanoseconds_of
@@ -19,6 +20,7 @@ from hmret.model.times import format_time, nanoseconds_of
 __all__ = [
     "Document",
     "check_config_document",
+    "comparison_document",
     "encode_document",
     "explain_document",
     "image_document",
@@ -47,22 +49,23 @@ def plan_document(plan: Plan, config: RetentionConfig) -> Document:
 
 def plan_head(plan: Plan, config: RetentionConfig) -> Document:
     """Write a plan without its images, which may be very many."""
-    summary = plan.summary
     return {
         "at": format_time(nanoseconds_of(plan.at)),
         "data_dir": config.data_dir,
         "enabled": config.active,
         "suspended": _suspended(plan.suspended),
         "stale_references": [_stale_reference(stale) for stale in plan.stale_references],
-        "summary": {
-            "images": summary.images,
-            "delete": summary.delete,
-            "delete_bytes": summary.delete_bytes,
-            "mark": summary.mark,
-            "clear": summary.clear,
-            "keep": summary.keep,
-            "prune": summary.prune,
-        },
+        "summary": _summary(plan.summary),
+    }
+
+
+def comparison_document(in_force: Plan, candidate: Plan) -> Document:
+    """Write what a candidate policy would change; `reason` is the candidate's."""
+    compared = compare(in_force, candidate)
+    return {
+        "in_force": _summary(in_force.summary),
+        "newly_go": [_difference(one) for one in compared.newly_go],
+        "newly_stay": [_difference(one) for one in compared.newly_stay],
     }
 
 
@@ -136,6 +139,22 @@ def image_document(verdict: Verdict) -> Document:
         "unused_since": _time(verdict.unused_since_ns),
         "expires_at": _time(verdict.expires_at_ns),
     }
+
+
+def _summary(summary: Summary) -> Document:
+    return {
+        "images": summary.images,
+        "delete": summary.delete,
+        "delete_bytes": summary.delete_bytes,
+        "mark": summary.mark,
+        "clear": summary.clear,
+        "keep": summary.keep,
+        "prune": summary.prune,
+    }
+
+
+def _difference(one: Difference) -> Document:
+    return {**image_document(one.candidate), "reason_in_force": one.in_force.reason.value}
 
 
 def _suspended(suspensions: Sequence[Suspension]) -> list[Document]:

@@ -4,6 +4,7 @@ Five metrics have the names, labels and buckets of hypeman's own controller, so 
 label ever names a repository or a digest: there may be 100,000 of them.
 """
 
+import math
 import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -153,14 +154,13 @@ def _outlook(outlook: Outlook | None) -> Iterator[Metric]:
 
 
 def _limits(statistics: Statistics) -> Iterator[Metric]:
-    """Make what the disk and the brake hold to; how full the disk is only where a limit is set."""
+    """Make what the disk and the brake hold to."""
     disk, braking = statistics.disk, statistics.braking
-    if disk is not None:
-        yield GaugeMetricFamily(
-            "hmret_disk_used_ratio",
-            "Share of the file system of the images that is in use, as the last look found it.",
-            value=disk.used_bytes / disk.total_bytes if disk.total_bytes else 0.0,
-        )
+    yield GaugeMetricFamily(
+        "hmret_disk_used_ratio",
+        "Share of the file system of the images that is in use; NaN where no limit is set or it is not known.",
+        value=disk.used_bytes / disk.total_bytes if disk is not None and disk.total_bytes else math.nan,
+    )
     yield GaugeMetricFamily(
         "hmret_disk_pressure",
         "Whether images go early because the disk is too full (0 or 1).",

@@ -74,14 +74,6 @@ def _reads() -> Document:
             "get": _call("openapi", "This document", {"200": _json({"type": "object"}, "OpenAPI 3.1")})
         },
         "/v1/status": {"get": _call("status", "The state of the engine", _answers("Status"))},
-        "/v1/plan": {
-            "get": _call(
-                "plan",
-                "What a sweep would do, now or at another time; changes nothing",
-                _answers("Plan", 422, 503),
-                parameters=[_query("at", _TIME, "What would be due then; default: now.")],
-            )
-        },
         "/v1/forecast": {
             "get": _call(
                 "forecast",
@@ -145,6 +137,21 @@ def _writes() -> Document:
     granted = _json(_ref("Lease"), "Granted, and recorded")
     granted["headers"] = {"Location": {"schema": _TEXT, "description": "Where the lease is."}}
     return {
+        "/v1/plan": {
+            "get": _call(
+                "plan",
+                "What a sweep would do, now or at another time; changes nothing",
+                _answers("Plan", 422, 503),
+                parameters=[_query("at", _TIME, "What would be due then; default: now.")],
+            ),
+            "post": _call(
+                "candidatePlan",
+                "What a sweep would do by other settings, compared with those in force; changes nothing",
+                _answers("CandidatePlan", *body_problems, 503),
+                parameters=[_query("at", _TIME, "What would be due then; default: now.")],
+                body="Candidate",
+            ),
+        },
         "/v1/mark-used": {
             "post": _call(
                 "markUsed",
@@ -239,24 +246,13 @@ def _schemas() -> Document:
             }
         ),
         "Forecast": _object(_forecast(), "Sizes are blocks on the disk, in bytes."),
-        "Plan": _object(
-            {
-                "at": _TIME,
-                "data_dir": _TEXT,
-                "enabled": _FLAG,
-                "suspended": suspended,
-                "stale_references": {
-                    "type": "array",
-                    "items": _object({"source": _TEXT, "image": _TEXT}),
-                },
-                "summary": _object(
-                    dict.fromkeys(
-                        ("images", "delete", "delete_bytes", "mark", "clear", "keep", "prune"), _COUNT
-                    )
-                ),
-                "images": {"type": "array", "items": _ref("Image")},
-            }
-        ),
+        "Plan": _object(_plan(suspended)),
+        "CandidatePlan": {
+            **_object({**_plan(suspended), "comparison": _object(_comparison(image))}),
+            "required": list(_plan(suspended)),
+            "description": "Compared where the settings are other than those in force.",
+        },
+        "Candidate": _body({"settings": {"type": "object", "description": _SETTINGS}}, ["settings"]),
         "SweepReport": _object(_report(suspended)),
         "Status": _object(_status(suspended)),
         "MarkUsed": _body({"image": _IMAGE, "digest": _GIVEN_DIGEST}, ["image"]),
@@ -274,6 +270,34 @@ def _schemas() -> Document:
         "RenewLease": _body({"ttl": _TTL}, ["ttl"]),
         "Lease": _object({"id": _TEXT, **lease, "expires_at": _TIME_OR_NONE}),
         "Leases": _object({"leases": {"type": "array", "items": _ref("Lease")}}),
+    }
+
+
+_SETTINGS = "Settings of the policy by dotted key, as check-config shows them; what is not given is as it is in force."
+_SUMMARY = ("images", "delete", "delete_bytes", "mark", "clear", "keep", "prune")
+
+
+def _plan(suspended: Document) -> Document:
+    return {
+        "at": _TIME,
+        "data_dir": _TEXT,
+        "enabled": _FLAG,
+        "suspended": suspended,
+        "stale_references": {"type": "array", "items": _object({"source": _TEXT, "image": _TEXT})},
+        "summary": _object(dict.fromkeys(_SUMMARY, _COUNT)),
+        "images": {"type": "array", "items": _ref("Image")},
+    }
+
+
+def _comparison(image: Document) -> Document:
+    differences = {
+        "type": "array",
+        "items": _object({**image, "reason_in_force": _one_of(Reason)}),
+    }
+    return {
+        "in_force": _object(dict.fromkeys(_SUMMARY, _COUNT)),
+        "newly_go": differences,
+        "newly_stay": differences,
     }
 
 

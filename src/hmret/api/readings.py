@@ -14,6 +14,8 @@ from hmret.model.report import DeletedImage, MarkedUsed, SweepError, SweepReport
 from hmret.model.times import datetime_of, parse_time
 
 __all__ = [
+    "ComparisonReading",
+    "DifferenceReading",
     "DueReading",
     "ExplainReading",
     "PlanReading",
@@ -30,6 +32,24 @@ Read = Mapping[str, Any]
 
 
 @attrs.frozen(eq=False)
+class DifferenceReading:
+    """An image on which other settings than those in force decide otherwise."""
+
+    verdict: Verdict
+    """By the other settings."""
+    reason_in_force: Reason
+
+
+@attrs.frozen(eq=False)
+class ComparisonReading:
+    """What other settings than those in force would change."""
+
+    in_force: Summary
+    newly_go: Sequence[DifferenceReading]
+    newly_stay: Sequence[DifferenceReading]
+
+
+@attrs.frozen(eq=False)
 class PlanReading:
     """What there is to tell of a plan, wherever it was made."""
 
@@ -40,6 +60,8 @@ class PlanReading:
     stale_references: Sequence[StaleReference]
     summary: Summary
     verdicts: Sequence[Verdict]
+    comparison: ComparisonReading | None = None
+    """Set where it is by other settings than those in force."""
 
     @classmethod
     def of(cls, plan: Plan, config: RetentionConfig) -> "PlanReading":
@@ -76,6 +98,7 @@ def read_plan(document: Read) -> PlanReading:
         [StaleReference(one["source"], one["image"]) for one in document["stale_references"]],
         Summary(**document["summary"]),
         [_verdict(image) for image in document["images"]],
+        _comparison(document["comparison"]) if "comparison" in document else None,
     )
 
 
@@ -128,6 +151,17 @@ def read_mark_used(document: Read) -> MarkedUsed:
 def read_suspensions(documents: Sequence[Read]) -> list[Suspension]:
     """Read why nothing is deleted."""
     return [Suspension(Cause(one["cause"]), one["path"], one["detail"]) for one in documents]
+
+
+def _comparison(document: Read) -> ComparisonReading:
+    def differences(images: Sequence[Read]) -> list[DifferenceReading]:
+        return [DifferenceReading(_verdict(image), Reason(image["reason_in_force"])) for image in images]
+
+    return ComparisonReading(
+        Summary(**document["in_force"]),
+        differences(document["newly_go"]),
+        differences(document["newly_stay"]),
+    )
 
 
 def _verdict(document: Read) -> Verdict:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hmret.actors.threads import Threads
-from hmret.api.documents import encode_document, image_document, plan_head
+from hmret.api.documents import comparison_document, encode_document, image_document, plan_head
 from hmret.api.engine_documents import event_document
 from hmret.engine.batches import batches
 from hmret.engine.events import Event, EventHub, Listener
@@ -70,11 +70,13 @@ class _Stream(Response):
 
 
 class PlanStream(_Stream):
-    """The document of a plan, written in threads while it is sent."""
+    """The document of a plan, written in threads while it is sent; compared with that in force, if it is another's."""
 
-    def __init__(self, plan: Plan, config: RetentionConfig, threads: Threads) -> None:
+    def __init__(
+        self, plan: Plan, config: RetentionConfig, threads: Threads, in_force: Plan | None = None
+    ) -> None:
         super().__init__("application/json")
-        self._pieces = _pieces(plan, config, threads.pause)
+        self._pieces = _pieces(plan, config, threads.pause, in_force)
         self._threads = threads
 
     async def send_body(self, send: Callable[[bytes], Awaitable[None]]) -> None:
@@ -82,7 +84,9 @@ class PlanStream(_Stream):
             await send(piece)
 
 
-def _pieces(plan: Plan, config: RetentionConfig, pause: Callable[[], None]) -> Iterator[bytes]:
+def _pieces(
+    plan: Plan, config: RetentionConfig, pause: Callable[[], None], in_force: Plan | None
+) -> Iterator[bytes]:
     yield encode_document(plan_head(plan, config)).removesuffix(b"}") + b',"images":['
     comma = b""
     verdicts = plan.iterate()
@@ -96,7 +100,10 @@ def _pieces(plan: Plan, config: RetentionConfig, pause: Callable[[], None]) -> I
             break
         yield comma + b",".join(images)
         comma = b","
-    yield b"]}"
+    if in_force is not None:
+        yield b'],"comparison":' + encode_document(comparison_document(in_force, plan)) + b"}"
+    else:
+        yield b"]}"
 
 
 class EventStream(_Stream):

@@ -46,6 +46,7 @@ _COMMANDS = {
         "hmret.cli.plan:plan",
         """Tell what a sweep would do, now or at another time; change nothing.
 
+        Given --config, a running engine tells what that would change of what its own settings would do.
         Works where retention is disabled, too. Exit code 1: deletion is suspended.""",
     ),
     "forecast": (
@@ -108,7 +109,7 @@ _HELP = """Delete images that nothing has used for long, and never what somethin
 
 Options of a command may also stand before it.
 
-Where an engine runs on the data directory, sweep, plan, explain and mark-used ask it. Given --enable, --unused-for or
+Where an engine runs on the data directory, sweep, plan, forecast, explain and mark-used ask it. Given --enable, --unused-for or
 --allow, all but mark-used work by themselves.
 
 Exit codes: 0 done; 1 something failed or is suspended; 2 bad usage or config; 3 another engine has the data directory.

@@ -16,7 +16,13 @@ import attrs
 from hmret.api.control_socket import connectable, control_socket_path, own_path
 from hmret.cli.output import printable
 from hmret.model.config import RetentionConfig
-from hmret.model.errors import EngineClosedError, HmretError, ImageNotFoundError, InvalidReferenceError
+from hmret.model.errors import (
+    ConfigError,
+    EngineClosedError,
+    HmretError,
+    ImageNotFoundError,
+    InvalidReferenceError,
+)
 
 if TYPE_CHECKING:
     import httpx2
@@ -33,6 +39,7 @@ _PATIENT_SECONDS = 600.0
 _PROBLEM = "urn:hmret:problem:"
 _ERRORS: Mapping[str, type[HmretError]] = {
     "image-not-found": ImageNotFoundError,
+    "invalid-setting": ConfigError,
     "invalid-reference": InvalidReferenceError,
     "engine-stopped": EngineClosedError,
 }
@@ -68,6 +75,17 @@ class Engine:
         """Ask for a plan."""
         parameters = {} if at is None else {"at": at}
         return self.ask("GET", "/v1/plan", parameters=parameters, seconds=_PATIENT_SECONDS)
+
+    def compare(self, settings: Mapping[str, object], at: str | None) -> Any:
+        """Ask for the plan by other settings, compared with that in force."""
+        parameters = {} if at is None else {"at": at}
+        return self.ask(
+            "POST",
+            "/v1/plan",
+            body={"settings": settings},
+            parameters=parameters,
+            seconds=_PATIENT_SECONDS,
+        )
 
     def explain(self, image: str) -> Any:
         """Ask for the verdict on one image."""

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hmret.api.documents import plan_document
-from hmret.api.readings import PlanReading, read_plan
+from hmret.api.readings import ComparisonReading, PlanReading, read_plan
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.logs import log_warnings
@@ -23,6 +23,7 @@ from hmret.cli.tables import (
     shorten_digest,
     shorten_time,
 )
+from hmret.disk.policy_settings import policy_settings
 from hmret.disk.settings import Settings
 from hmret.engine.opening import open_inspection
 from hmret.engine.surroundings import Surroundings
@@ -53,7 +54,9 @@ def plan(
     engine = None if common.names_policy else find_engine(settings.config)
     if engine is not None:
         say_who_answers(engine)
-        document = engine.plan(at)
+        document = (
+            engine.plan(at) if common.config is None else engine.compare(policy_settings(settings.config), at)
+        )
         reading = engine.read(read_plan, document)
     else:
         with common.logging():
@@ -92,10 +95,32 @@ def _tell(made: PlanReading) -> Iterator[str]:
         yield f"{len(verdicts) - len(shown)} more images are not shown; through a pipe all are"
     for stale in made.stale_references:
         yield printable(f"stale reference: {stale.source} refers to {stale.image}, which is not here")
+    if made.comparison is not None:
+        yield from _tell_comparison(made.comparison)
     yield f"at {format_time(nanoseconds_of(made.at))} in {printable(made.data_dir)}: {_sum_up(made.summary)}"
     yield from map(format_suspension, made.suspended)
     if not made.enabled:
         yield "disabled: a sweep would do nothing of this; set images.auto_delete.enabled, or give --enable"
+
+
+def _tell_comparison(comparison: ComparisonReading) -> Iterator[str]:
+    """Tell what the settings that were given would change."""
+    for title, differences in (
+        ("would newly go", comparison.newly_go),
+        ("would newly stay", comparison.newly_stay),
+    ):
+        for one in differences[:_MOST_ON_TERMINAL]:
+            yield printable(
+                f"{title}: {one.verdict.repository}@{shorten_digest(one.verdict.digest)} "
+                f"({', '.join(one.verdict.tags) or '-'}), {format_size(one.verdict.disk_bytes)}, "
+                f"{one.reason_in_force.value} by the settings in force, {one.verdict.reason.value} by these"
+            )
+        if len(differences) > _MOST_ON_TERMINAL:
+            yield f"{title}: {len(differences) - _MOST_ON_TERMINAL} more"
+    yield (
+        f"compared with the settings in force, {len(comparison.newly_go)} images would newly go and "
+        f"{len(comparison.newly_stay)} newly stay; by those it is {_sum_up(comparison.in_force)}"
+    )
 
 
 def _choose(verdicts: Sequence[Verdict]) -> Sequence[Verdict]:

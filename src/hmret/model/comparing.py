@@ -1,0 +1,44 @@
+"""Two policies compared: what would go by one and not by the other."""
+
+import attrs
+
+from hmret.model.planning import Plan
+from hmret.model.verdicts import Verdict
+
+__all__ = ["Comparison", "Difference", "compare"]
+
+
+@attrs.frozen
+class Difference:
+    """An image that only one of two plans deletes."""
+
+    in_force: Verdict
+    candidate: Verdict
+
+
+@attrs.frozen
+class Comparison:
+    """What a candidate policy would change."""
+
+    newly_go: tuple[Difference, ...]
+    """What only the candidate deletes, by repository and digest."""
+    newly_stay: tuple[Difference, ...]
+    """What only the policy in force deletes, by repository and digest."""
+
+
+def compare(in_force: Plan, candidate: Plan) -> Comparison:
+    """Compare two plans of one inventory at one time."""
+    goes, would_go = (
+        {(verdict.repository, verdict.digest) for verdict in made.deletions} for made in (in_force, candidate)
+    )
+    return Comparison(
+        tuple(_difference(in_force, candidate, key) for key in sorted(would_go - goes)),
+        tuple(_difference(in_force, candidate, key) for key in sorted(goes - would_go)),
+    )
+
+
+def _difference(in_force: Plan, candidate: Plan, key: tuple[str, str]) -> Difference:
+    first, second = in_force.verdict(*key), candidate.verdict(*key)
+    assert first is not None  # both plans are of the same images
+    assert second is not None
+    return Difference(first, second)
