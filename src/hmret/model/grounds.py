@@ -1,4 +1,4 @@
-"""The grounds on which an image stays: values with one method each, made for one repository at one time."""
+"""The grounds on which an image stays: values with one method each, asked of one repository at one time."""
 
 from collections.abc import Set as AbstractSet
 from typing import Protocol
@@ -7,21 +7,43 @@ import attrs
 
 from hmret.model.images import Image
 from hmret.model.policy import NEVER
+from hmret.model.protection import RepositoryProtection
 from hmret.model.timetable import Timetable
 from hmret.model.verdicts import Reason
 
 __all__ = [
     "Always",
-    "Among",
+    "BackingOff",
     "Broken",
     "Ground",
+    "Here",
     "KeptByRule",
+    "Latest",
+    "Leased",
     "NewlyUnused",
     "NotPullable",
     "NotReady",
+    "Referenced",
     "TooYoung",
     "Waiting",
 ]
+
+
+class Here(Protocol):
+    """What is known of the repository whose images are asked about."""
+
+    @property
+    def timetable(self) -> Timetable: ...
+    @property
+    def protection(self) -> RepositoryProtection: ...
+    @property
+    def leased(self) -> AbstractSet[str]: ...
+    @property
+    def backing_off(self) -> AbstractSet[str]: ...
+    @property
+    def latest(self) -> AbstractSet[str]: ...
+    @property
+    def is_local(self) -> bool: ...
 
 
 class Ground(Protocol):
@@ -32,7 +54,7 @@ class Ground(Protocol):
         """What a verdict calls it."""
         ...
 
-    def holds(self, image: Image) -> bool:
+    def holds(self, image: Image, here: Here) -> bool:
         """Tell whether it does."""
         ...
 
@@ -43,7 +65,7 @@ class NotReady:
 
     reason = Reason.NOT_READY
 
-    def holds(self, image: Image) -> bool:
+    def holds(self, image: Image, _here: Here) -> bool:
         return image.status != "ready" and not (image.status == "unknown" and image.broken is not None)
 
 
@@ -53,19 +75,28 @@ class Broken:
 
     reason = Reason.BROKEN
 
-    def holds(self, image: Image) -> bool:
+    def holds(self, image: Image, _here: Here) -> bool:
         return image.broken is not None
 
 
 @attrs.frozen
-class Among:
-    """It is one of those that something else has chosen."""
+class Referenced:
+    """An instance or a snapshot refers to it."""
 
-    reason: Reason
-    digests: AbstractSet[str]
+    reason = Reason.REFERENCED
 
-    def holds(self, image: Image) -> bool:
-        return image.digest in self.digests
+    def holds(self, image: Image, here: Here) -> bool:
+        return image.digest in here.protection.sources
+
+
+@attrs.frozen
+class Leased:
+    """A live lease covers it."""
+
+    reason = Reason.LEASED
+
+    def holds(self, image: Image, here: Here) -> bool:
+        return image.digest in here.leased
 
 
 @attrs.frozen
@@ -74,7 +105,7 @@ class Always:
 
     reason: Reason
 
-    def holds(self, _image: Image) -> bool:
+    def holds(self, _image: Image, _here: Here) -> bool:
         return True
 
 
@@ -82,54 +113,70 @@ class Always:
 class NotPullable:
     """It cannot be pulled again: its metadata says so, or says nothing, and its registry is this very host."""
 
-    from_local_registry: bool
     reason = Reason.NOT_PULLABLE
 
-    def holds(self, image: Image) -> bool:
-        return self.from_local_registry if image.pullable is None else not image.pullable
+    def holds(self, image: Image, here: Here) -> bool:
+        return here.is_local if image.pullable is None else not image.pullable
 
 
 @attrs.frozen
 class NewlyUnused:
     """Its timer starts now."""
 
-    timetable: Timetable
     reason = Reason.NEWLY_UNUSED
 
-    def holds(self, image: Image) -> bool:
-        return self.timetable.unused_since(image.digest) is None
+    def holds(self, image: Image, here: Here) -> bool:
+        return here.timetable.unused_since(image.digest) is None
 
 
 @attrs.frozen
 class KeptByRule:
     """A rule says that it stays."""
 
-    timetable: Timetable
     reason = Reason.KEPT_BY_RULE
 
-    def holds(self, image: Image) -> bool:
-        return self.timetable.terms.of(image.digest).window_ns == NEVER
+    def holds(self, image: Image, here: Here) -> bool:
+        return here.timetable.terms.of(image.digest).window_ns == NEVER
 
 
 @attrs.frozen
 class Waiting:
     """It has not been unused for long enough."""
 
-    timetable: Timetable
     reason = Reason.RETENTION_WINDOW
 
-    def holds(self, image: Image) -> bool:
-        since_ns = self.timetable.unused_since(image.digest)
-        window_ns = self.timetable.terms.of(image.digest).window_ns
-        return since_ns is not None and window_ns != NEVER and since_ns + window_ns > self.timetable.now_ns
+    def holds(self, image: Image, here: Here) -> bool:
+        timetable = here.timetable
+        since_ns = timetable.unused_since(image.digest)
+        window_ns = timetable.terms.of(image.digest).window_ns
+        return since_ns is not None and window_ns != NEVER and since_ns + window_ns > timetable.now_ns
+
+
+@attrs.frozen
+class Latest:
+    """It is one of the newest of its repository."""
+
+    reason = Reason.LATEST
+
+    def holds(self, image: Image, here: Here) -> bool:
+        return image.digest in here.latest
 
 
 @attrs.frozen
 class TooYoung:
     """It was made too short a time ago, or nobody knows when."""
 
-    timetable: Timetable
     reason = Reason.TOO_YOUNG
 
-    def holds(self, image: Image) -> bool:
-        return self.timetable.grown_at(image) > self.timetable.now_ns
+    def holds(self, image: Image, here: Here) -> bool:
+        return here.timetable.grown_at(image) > here.timetable.now_ns
+
+
+@attrs.frozen
+class BackingOff:
+    """Its deletion failed lately."""
+
+    reason = Reason.BACKOFF
+
+    def holds(self, image: Image, here: Here) -> bool:
+        return image.digest in here.backing_off

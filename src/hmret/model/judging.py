@@ -1,18 +1,22 @@
 """The images of one repository, judged at one time."""
 
 from collections.abc import Iterator, Mapping, Set as AbstractSet
+from functools import cached_property
 
 import attrs
 
 from hmret.model.grounds import (
     Always,
-    Among,
+    BackingOff,
     Broken,
     Ground,
     KeptByRule,
+    Latest,
+    Leased,
     NewlyUnused,
     NotPullable,
     NotReady,
+    Referenced,
     TooYoung,
     Waiting,
 )
@@ -26,6 +30,10 @@ from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
 __all__ = ["Circumstances", "Judge"]
 
+_OF_ANY: tuple[Ground, ...] = (NotReady(), Broken())
+"""What is asked of images that may not be ready or whole; nothing else is wrong with those that are."""
+_PINNED, _NOT_ALLOWED = Always(Reason.PINNED), Always(Reason.NOT_ALLOWED)
+
 
 @attrs.frozen
 class Circumstances:
@@ -34,12 +42,52 @@ class Circumstances:
     policy: Policy
     is_suspended: bool
     clock_jumped: bool
+    _grounds: Mapping[tuple[bool, bool], tuple[Ground, ...]] = attrs.field(init=False, eq=False)
+    """By whether a repository is pinned, and allowed: made once, as there may be very many repositories."""
+
+    @_grounds.default
+    def _combine_grounds(self) -> Mapping[tuple[bool, bool], tuple[Ground, ...]]:
+        against_deletion = tuple(self._against_deletion())
+        return {
+            (pinned, allowed): (
+                Referenced(),
+                Leased(),
+                *((_PINNED,) if pinned else ()),
+                *(() if allowed else (_NOT_ALLOWED,)),
+                *against_deletion,
+            )
+            for pinned in (False, True)
+            for allowed in (False, True)
+        }
+
+    def _against_deletion(self) -> Iterator[Ground]:
+        """List what can hold beside users and what the operator has chosen for a repository."""
+        policy = self.policy
+        if policy.keeps_unpullable:
+            yield NotPullable()
+        if not self.clock_jumped:
+            yield NewlyUnused()
+        if policy.rules:
+            yield KeptByRule()
+        yield Waiting()
+        if policy.keeps_latest:
+            yield Latest()
+        if policy.min_age_ns:
+            yield TooYoung()
+        if self.is_suspended:
+            yield Always(Reason.SUSPENDED)
+        yield BackingOff()
 
     @classmethod
     def of(cls, inventory: Inventory, policy: Policy) -> "Circumstances":
         """Say under which circumstances an inventory is judged."""
         causes = {suspension.cause for suspension in inventory.suspensions}
         return cls(policy, bool(causes), Cause.CLOCK_JUMP in causes)
+
+    def grounds(self, repository: str) -> tuple[Ground, ...]:
+        """List the grounds on which a whole image of a repository can stay, in the order of the table."""
+        policy = self.policy
+        return self._grounds[policy.pinned.matches(repository), policy.allowed.matches(repository)]
 
 
 @attrs.frozen(eq=False)
@@ -56,10 +104,8 @@ class Judge:
     leased: AbstractSet[str]
     backing_off: AbstractSet[str]
     timetable: Timetable = attrs.field(init=False)
-    latest: AbstractSet[str] = attrs.field(init=False)
-    """Digests that stay for being among the newest."""
     _grounds: tuple[Ground, ...] = attrs.field(init=False)
-    """Those that can hold here, in the order of the table."""
+    """Those that can hold for an image that is ready and whole, in the order of the table."""
 
     @timetable.default
     def _make_timetable(self) -> Timetable:
@@ -67,52 +113,29 @@ class Judge:
         terms = terms_of(policy, self.name, self.repository)
         return Timetable(self.timers, terms, policy.min_age_ns, self.now_ns)
 
-    @latest.default
-    def _find_latest(self) -> AbstractSet[str]:
+    @_grounds.default
+    def _list_grounds(self) -> tuple[Ground, ...]:
+        return self.circumstances.grounds(self.name)
+
+    @cached_property
+    def latest(self) -> AbstractSet[str]:
+        """Digests that stay for being among the newest."""
         return latest_of(self.circumstances.policy, self.repository, self.timetable.terms)
 
-    @_grounds.default
-    def _choose_grounds(self) -> tuple[Ground, ...]:
-        return (*self._against_touching(), *self._against_deletion())
-
-    def _against_touching(self) -> Iterator[Ground]:
-        """List why an image may not even have a timer."""
-        policy = self.circumstances.policy
-        yield NotReady()
-        yield Broken()
-        yield Among(Reason.REFERENCED, self.protection.sources.keys())
-        yield Among(Reason.LEASED, self.leased)
-        if policy.pinned.matches(self.name):
-            yield Always(Reason.PINNED)
-        if not policy.allowed.matches(self.name):
-            yield Always(Reason.NOT_ALLOWED)
-        if policy.keeps_unpullable:
-            yield NotPullable(is_local(self.name))
-
-    def _against_deletion(self) -> Iterator[Ground]:
-        """List why its time has not come, and why nothing is deleted now."""
-        if not self.circumstances.clock_jumped:
-            yield NewlyUnused(self.timetable)
-        if self.circumstances.policy.rules:
-            yield KeptByRule(self.timetable)
-        yield Waiting(self.timetable)
-        if self.latest:
-            yield Among(Reason.LATEST, self.latest)
-        if self.timetable.min_age_ns:
-            yield TooYoung(self.timetable)
-        if self.circumstances.is_suspended:
-            yield Always(Reason.SUSPENDED)
-        if self.backing_off:
-            yield Among(Reason.BACKOFF, self.backing_off)
+    @property
+    def is_local(self) -> bool:
+        """Whether the registry of this repository is this very host."""
+        return is_local(self.name)
 
     def reasons(self, image: Image) -> Iterator[Reason]:
         """List every reason against a deletion of this image now, in the order of the table."""
-        return (ground.reason for ground in self._grounds if ground.holds(image))
+        return (ground.reason for ground in (*_OF_ANY, *self._grounds) if ground.holds(image, self))
 
     def first_reason(self, image: Image) -> Reason:
         """Tell the reason that decides."""
-        for ground in self._grounds:
-            if ground.holds(image):
+        is_whole = image.status == "ready" and image.broken is None
+        for ground in self._grounds if is_whole else (*_OF_ANY, *self._grounds):
+            if ground.holds(image, self):
                 return ground.reason
         return Reason.EXPIRED
 
@@ -124,13 +147,14 @@ class Judge:
         the time changes more than that.
         """
         terms = self.timetable.terms
-        for ground in self._grounds:
-            match ground:
-                case Always(reason=reason) if ACTIONS[reason] is Action.CLEAR:
-                    return NEVER, NEVER
-                case NotPullable(from_local_registry=True):
-                    return NEVER, NEVER
-        if terms.by_digest or terms.usual.window_ns == NEVER or self.timetable.min_age_ns:
+        if (
+            terms.by_digest
+            or terms.usual.window_ns == NEVER
+            or self.timetable.min_age_ns
+            or _PINNED in self._grounds
+            or _NOT_ALLOWED in self._grounds
+            or (self.circumstances.policy.keeps_unpullable and self.is_local)
+        ):
             return NEVER, NEVER
         return self.now_ns - terms.usual.window_ns, self.now_ns
 

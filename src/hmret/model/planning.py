@@ -254,7 +254,7 @@ def _gather(
         parts=parts,
         circumstances=circumstances,
         at_ns=selection.now_ns,
-        going=tuple(sorted(selection.going)),
+        going=tuple(selection.going),
         finals=finals,
         shifts=_shifts(finals, {choice.key for choice in expired}),
         everywhere=(Reason.OUTSIDE_WINDOW,) if selection.is_closed else (),

@@ -78,6 +78,17 @@ class Policy:
     """None: no brake."""
     keeps_unpullable: bool = True
     """Whether images stay that cannot be pulled again."""
+    terms: Terms = attrs.field(init=False, eq=False)
+    """What holds where no rule says otherwise."""
+
+    @terms.default
+    def _usual_terms(self) -> Terms:
+        return Terms(self.unused_for_ns, self.keep_latest)
+
+    @property
+    def keeps_latest(self) -> bool:
+        """Whether any image can stay for being among the newest."""
+        return bool(self.keep_latest or any(rule.keep_latest for rule in self.rules))
 
     @property
     def shortest_window_ns(self) -> int:

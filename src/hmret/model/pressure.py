@@ -51,6 +51,7 @@ class Pressed:
                 break
             projected += unit.freed_bytes
             selection.press(unit.choices)
+        selection.going.sort()
         selection.pressure = Pressure(
             wanted, asked, min(quarantined, asked), projected, excess > 0, is_limited
         )

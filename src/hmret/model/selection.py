@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 import attrs
+import msgspec
 
 from hmret.model.brake import Brake, Braking
 from hmret.model.hours import DeletionWindow
@@ -19,15 +20,17 @@ from hmret.model.verdicts import Reason
 __all__ = ["AtHours", "Braked", "Choice", "Freed", "Limited", "Pressure", "Selection", "Step"]
 
 
-@attrs.frozen(order=True)
-class Choice:
-    """An image that may go."""
+class Choice(msgspec.Struct, frozen=True, order=True, gc=False):
+    """An image that may go; sorted by how long it has been unused.
+
+    No attrs class: there may be very many at once, and these stay out of the garbage collector's rounds.
+    """
 
     since_ns: int
     """Since when it has been unused."""
     repository: str
     digest: str
-    image: Image = attrs.field(eq=False, order=False)
+    image: Image
 
     @property
     def key(self) -> Key:
@@ -96,7 +99,7 @@ class Selection:
 
     now_ns: int
     going: list[Choice]
-    """What has expired, longest unused first; later also what goes for want of space."""
+    """What has expired, later also what goes for want of space; longest unused first."""
     eligible: int
     """Images that may go at all, now or later."""
     cache_bytes: Callable[[], int]
@@ -178,7 +181,7 @@ class Limited:
     max_bytes: int
 
     def apply(self, selection: Selection) -> None:
-        going = sorted(selection.going)
+        going = selection.going
         count = self._fitting([choice.image for choice in going])
         selection.going, rest = going[:count], going[count:]
         if not rest:

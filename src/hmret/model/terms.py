@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
+from functools import lru_cache
 
 import attrs
 
@@ -9,6 +10,8 @@ from hmret.model.images import Image, Repository
 from hmret.model.policy import Policy, Terms, TermsRule
 
 __all__ = ["RepositoryTerms", "latest_of", "tags_by_digest", "terms_of"]
+
+_NONE: AbstractSet[str] = frozenset()
 
 
 @attrs.frozen(eq=False)
@@ -25,13 +28,21 @@ class RepositoryTerms:
         return self.by_digest.get(digest, self.usual)
 
 
+@lru_cache(maxsize=64)
+def _alike(terms: Terms) -> RepositoryTerms:
+    """Say that the same holds for all images; one value for all repositories of which that is so."""
+    return RepositoryTerms(terms, {})
+
+
 def terms_of(policy: Policy, name: str, repository: Repository | None) -> RepositoryTerms:
     """Tell what holds for the images of a repository: of the rules that match an image the first."""
-    general = Terms(policy.unused_for_ns, policy.keep_latest)
+    general = policy.terms
+    if not policy.rules:
+        return _alike(general)
     rules = list(_candidates(policy.rules, name, general))
     usual = rules.pop()[1] if rules and rules[-1][0].tags is None else general
     if not rules or repository is None:
-        return RepositoryTerms(usual, {})
+        return _alike(usual)
     by_digest: dict[str, Terms] = {}
     for digest, tags in tags_by_digest(repository).items():
         for rule, terms in rules:
@@ -64,8 +75,8 @@ def latest_of(policy: Policy, repository: Repository | None, terms: RepositoryTe
     beside the newest, as they may be. A number that a rule states is counted among the images for which that rule
     holds, the general one among all.
     """
-    if repository is None or not (policy.keep_latest or any(rule.keep_latest for rule in policy.rules)):
-        return frozenset()
+    if repository is None or not policy.keeps_latest:
+        return _NONE
     whole = [
         image for image in repository.images.values() if image.status == "ready" and image.broken is None
     ]

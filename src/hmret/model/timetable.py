@@ -48,6 +48,8 @@ class Timetable:
     def next_turn(self, image: Image) -> int:
         """Tell when the time alone next changes what is to be said of an image; `NEVER`: it does not."""
         since_ns = self.timers.get(image.digest)
+        if since_ns is None and not self.min_age_ns:
+            return NEVER
         turns = [self.grown_at(image)]
         if since_ns is not None:
             turns += [since_ns - _FUTURE_TOLERANCE_NS, since_ns + self.terms.of(image.digest).window_ns]
