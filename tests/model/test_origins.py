@@ -5,7 +5,17 @@ import pytest
 from hmret.model.origins import is_local
 from hmret.model.planning import plan
 from hmret.model.verdicts import Action, Reason
-from model.inventories import NOW, A, make_image, make_inventory, make_policy, make_repository
+from model.inventories import (
+    ALPINE,
+    NOW,
+    NOW_NS,
+    A,
+    B,
+    make_image,
+    make_inventory,
+    make_policy,
+    make_repository,
+)
 
 LOCAL = [
     "localhost/dev",
@@ -53,3 +63,11 @@ def test_the_metadata_counts_before_the_registry(name: str, pullable: bool | Non
     assert (verdict.action, verdict.reason) == (
         (Action.CLEAR, Reason.NOT_PULLABLE) if stays else (Action.DELETE, Reason.EXPIRED)
     )
+
+
+def test_what_cannot_be_pulled_again_says_so_in_its_window_too() -> None:
+    images = make_image(A, pullable=False), make_image(B)
+    states = {(ALPINE, image.digest): NOW_NS for image in images}
+    found = plan(make_inventory(make_repository(*images), states=states), make_policy(), NOW)
+    assert found.clears == (((ALPINE, A), Reason.NOT_PULLABLE),)
+    assert found.reasons[Reason.NOT_PULLABLE] == found.reasons[Reason.RETENTION_WINDOW] == 1

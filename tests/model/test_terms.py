@@ -58,6 +58,12 @@ def test_a_rule_for_tags_holds_where_one_of_the_tags_matches() -> None:
     assert [window_of(policy, repository, digest) for digest in (A, B, C)] == [1, 2, 2]
 
 
+def test_of_two_rules_for_tags_that_both_match_the_first_holds() -> None:
+    rules = (make_rule(tags=("lts-*",), window_ns=1), make_rule(tags=("v*",), window_ns=2))
+    repository = make_repository(make_image(), tags={"v1": A, "lts-1": A})
+    assert window_of(make_policy(rules=rules), repository) == 1
+
+
 def test_a_rule_for_tags_behind_one_for_all_never_holds() -> None:
     policy = make_policy(rules=(make_rule(window_ns=2), make_rule(tags=("*",), window_ns=1)))
     assert window_of(policy, make_repository(make_image(), tags={"v1": A})) == 2

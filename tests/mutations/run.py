@@ -27,6 +27,11 @@ AT_A_TIME = 2
 LONGEST_SECONDS = 400
 
 MODEL = ("tests/model/test_planning.py", "tests/model/test_judging.py", "tests/model/test_protection.py")
+POLICY = (
+    *("tests/model/test_terms.py", "tests/model/test_selection.py", "tests/model/test_pressure.py"),
+    *("tests/model/test_judging.py", "tests/model/test_origins.py", "tests/model/test_policy_properties.py"),
+)
+LIMITS = ("tests/engine/test_limits.py",)
 CLOCK = ("tests/model/test_clock_watch.py", "tests/engine/test_clock_guard.py")
 STATEFUL = ("tests/proofs/test_stateful.py",)
 RETIREMENT = ("tests/disk/test_retirement.py", "tests/disk/test_trash.py", "tests/actors/test_deleter.py")
@@ -200,7 +205,7 @@ MUTATIONS = (
     Mutation(
         "drop the suspension",
         (
-            ("model/judging.py", "if self.circumstances.is_suspended:", "if False:"),
+            ("model/judging.py", "if self.is_suspended:", "if False:"),
             ("engine/sweeping.py", "if not tally.suspended:", "if True:"),
         ),
         (*MODEL, *ENGINE, *STATEFUL),
@@ -257,15 +262,15 @@ MUTATIONS = (
     edit(
         "ignore what is pinned",
         "model/judging.py",
-        "if policy.pinned.matches(self.name) else ()",
-        "if False else ()",
+        "self._grounds[policy.pinned.matches(repository), ",
+        "self._grounds[False, ",
         MODEL,
     ),
     edit(
         "delete what is not allowed",
         "model/judging.py",
-        "return pinned if policy.allowed.matches(self.name) else",
-        "return pinned if True else",
+        "policy.allowed.matches(repository)]",
+        "True]",
         MODEL,
     ),
     # What is not read again.
@@ -332,25 +337,25 @@ MUTATIONS = (
     edit(
         "mark while the clock is distrusted",
         "model/judging.py",
-        "if not self.circumstances.clock_jumped:",
+        "if not self.clock_jumped:",
         "if True:",
         MODEL,
         CLOCK,
     ),
     edit(
         "call an image due one nanosecond late",
-        "model/judging.py",
-        "elif since_ns + self.circumstances.policy.unused_for_ns > self.now_ns:",
-        "elif since_ns + self.circumstances.policy.unused_for_ns >= self.now_ns:",
+        "model/grounds.py",
+        "since_ns + window_ns > timetable.now_ns",
+        "since_ns + window_ns >= timetable.now_ns",
         MODEL,
     ),
     Mutation(
         "ignore the window",
         (
             (
-                "model/judging.py",
-                "elif since_ns + self.circumstances.policy.unused_for_ns > self.now_ns:",
-                "elif since_ns > self.now_ns:",
+                "model/grounds.py",
+                "since_ns + window_ns > timetable.now_ns",
+                "since_ns > timetable.now_ns",
             ),
             ("model/repository_plan.py", "and after_ns < since_ns <= now_ns", "and False"),
         ),
@@ -358,10 +363,135 @@ MUTATIONS = (
     ),
     edit(
         "trust a timer in the future",
-        "model/judging.py",
+        "model/timetable.py",
         "if since_ns is None or since_ns > self.now_ns + _FUTURE_TOLERANCE_NS:",
         "if since_ns is None:",
         MODEL,
+    ),
+    # Rules and limits.
+    edit(
+        "delete what a rule keeps",
+        "model/grounds.py",
+        "return here.timetable.terms.of(image.digest).window_ns == NEVER",
+        "return False",
+        POLICY,
+    ),
+    edit(
+        "let any rule count, not the first",
+        "model/terms.py",
+        "by_digest[digest] = terms\n                break",
+        "by_digest[digest] = terms",
+        POLICY,
+    ),
+    edit(
+        "delete one of the newest",
+        "model/grounds.py",
+        "return image.digest in here.latest",
+        "return False",
+        POLICY,
+    ),
+    edit(
+        "count what is not whole among the newest",
+        "model/terms.py",
+        'if image.status == "ready" and image.broken is None',
+        "if True",
+        POLICY,
+    ),
+    edit(
+        "take what states no age for old",
+        "model/terms.py",
+        "yield from (image.digest for image in images if image.created_ns is None)",
+        "yield from ()",
+        POLICY,
+    ),
+    edit(
+        "delete what is too young",
+        "model/grounds.py",
+        "return here.timetable.grown_at(image) > here.timetable.now_ns",
+        "return False",
+        POLICY,
+    ),
+    edit(
+        "delete what cannot be pulled again",
+        "model/judging.py",
+        "if policy.keeps_unpullable:\n            yield NotPullable()",
+        "if False:\n            yield NotPullable()",
+        POLICY,
+        ("tests/model/test_judging.py",),
+    ),
+    edit(
+        "pass by what cannot be pulled again where nothing else is to tell",
+        "model/repository_plan.py",
+        "and image.pullable is not False",
+        "and True",
+        POLICY,
+    ),
+    edit("never brake", "model/selection.py", "if not self.is_released:", "if False:", POLICY, LIMITS),
+    edit(
+        "release the brake at once",
+        "engine/brake_watch.py",
+        "return record.is_released or held_ns >= timedelta_nanoseconds(self.hold_for)",
+        "return True",
+        LIMITS,
+    ),
+    edit(
+        "count another boot's time for the brake",
+        "engine/brake_watch.py",
+        "if record is None or record.boot_id != reading.boot_id:\n            return",
+        "if record is None:\n            return",
+        LIMITS,
+    ),
+    edit(
+        "delete at any hour",
+        "model/selection.py",
+        "if not self.window.is_open(self.now):",
+        "if False:",
+        POLICY,
+        LIMITS,
+    ),
+    edit(
+        "press what was in use lately",
+        "model/pressure.py",
+        "if choice.since_ns <= since_ns)",
+        "if True)",
+        POLICY,
+        LIMITS,
+    ),
+    edit(
+        "press what else holds against",
+        "model/repository_plan.py",
+        "if reason is Reason.RETENTION_WINDOW and tuple(judge.reasons(image)) == (reason,):",
+        "if reason is Reason.RETENTION_WINDOW:",
+        POLICY,
+    ),
+    edit(
+        "empty the cache for somebody else",
+        "model/pressure.py",
+        "if reach >= excess:",
+        "if True:",
+        POLICY,
+        LIMITS,
+    ),
+    edit(
+        "never back off from a disk that others fill",
+        "engine/disk_watch.py",
+        "is_backing_off=boot_ns < self._again_ns",
+        "is_backing_off=False",
+        LIMITS,
+    ),
+    edit(
+        "press disks whose bytes would not come free",
+        "model/pressure.py",
+        "if disk is not None and len(group) + going.links[identity] == disk.links:",
+        "if disk is not None:",
+        POLICY,
+    ),
+    edit(
+        "delete what has other tags than it was chosen with",
+        "disk/retirement.py",
+        "or key in self._retagged",
+        "or False",
+        LIMITS,
     ),
     # Locks.
     edit(
