@@ -99,6 +99,8 @@ class PretendHost:
     images: list[Document]
     suspended: list[Document] = attrs.field(factory=list)
     enabled: bool = True
+    disk: Document | None = None
+    brake: Document | None = None
     asked: list[str] = attrs.field(factory=list)
     """The paths that were asked for, with their queries."""
     listeners: list["queue.Queue[bytes | None]"] = attrs.field(factory=list)
@@ -126,6 +128,8 @@ class PretendHost:
             "sweeping": False,
             "images_seen": len(self.images),
             "suspended": self.suspended,
+            "disk": self.disk,
+            "brake": self.brake,
             "totals": {"sweeps": 12, "deleted_images": 318, "deleted_bytes": 412 << 30, "failed_deletes": 1},
             "last_sweep": {
                 "status": "suspended" if self.suspended else "success",

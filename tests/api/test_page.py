@@ -19,6 +19,7 @@ from api.pretend_host import HOSTILE, PretendHost, make_images, serving
 from api.serving import served
 from builders import make_guest, make_image
 from hmret.api.page import load_page
+from hmret.model.verdicts import Reason
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 PAGE, HEADERS = load_page()
@@ -233,6 +234,36 @@ def test_a_suspension_is_told_with_its_remedy_and_goes_by_itself(look_at: Opener
     host.suspended = []
     host.tell("sweep", status="success")
     page.wait_for_selector("#suspended", state="detached")
+
+
+def test_what_the_brake_holds_is_told_and_goes_by_itself(look_at: Opener, host: PretendHost) -> None:
+    host.brake = {"expired": 1200, "eligible": 2000, "released": False, "seconds": 86000.0}
+    page = look_at()
+    banner = page.locator("#brake").inner_text()
+    for part in ("The brake holds", "1,200 of 2,000 images", "in 24 hours", "--release-brake"):
+        assert part in banner
+    host.brake = {**host.brake, "released": True}
+    host.tell("sweep", status="success")
+    page.wait_for_selector("#brake", state="detached")
+
+
+def test_a_disk_that_others_fill_is_told(look_at: Opener, host: PretendHost) -> None:
+    host.disk = {
+        "used_bytes": 95 << 30,
+        "available_bytes": 5 << 30,
+        "pressed": True,
+        "backing_off": True,
+        "shortfall_bytes": 10 << 30,
+    }
+    banner = look_at().locator("#shortfall").inner_text()
+    assert "The disk stays too full" in banner
+    assert "10.0 GiB are missing to the low mark" in banner
+
+
+def test_every_reason_has_words(look_at: Opener, host: PretendHost) -> None:
+    page = look_at()
+    known = page.locator("#reason option").evaluate_all("options => options.map((one) => one.value)")
+    assert set(known) == {"", *Reason}
 
 
 def test_retention_that_is_switched_off_is_told(look_at: Opener, host: PretendHost) -> None:

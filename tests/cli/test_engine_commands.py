@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -145,6 +146,27 @@ def test_the_status_is_told(service: Service, cache: Cache, call: Call) -> None:
     assert "last sweep" in output
     document = json.loads(call("status", "--data-dir", cache.root, "--json")[1])
     assert (document["process"], document["totals"]["sweeps"]) == (service.process.pid, 1)
+
+
+def test_the_status_tells_what_the_disk_and_the_brake_hold_to(cache: Cache, call: Call) -> None:
+    cache.image(ALPINE, "a", "3.20", unused=DUE)
+    config = cache.root.parent / "config.yaml"
+    config.write_text(
+        "images: {auto_delete: {enabled: true, allowed: ['*']}}\n"
+        "hmret: {brake_for: 2h, brake_min_images: 1, disk: {high_watermark: 100%}}\n"
+    )
+    with running_service(cache.root, "--config", str(config)) as service:
+        service.wait_event("sweep_ended")
+        arguments = ("--config", config, "--data-dir", cache.root)
+        _, output, _ = call("status", *arguments)
+        assert re.search(r"^disk +[0-9.]+ .iB of [0-9.]+ .iB in use$", output, re.MULTILINE)
+        assert "holds: 1 of 1 images have expired at once; they go in " in output
+        document = json.loads(call("status", *arguments, "--json")[1])
+        assert document["brake"]["released"] is False
+        assert 0 < document["brake"]["seconds"] <= 7200
+        assert document["disk"]["shortfall_bytes"] == 0
+        assert call("sweep", "--release-brake", *arguments)[0] == 0
+        assert not cache.has(ALPINE, "a")
 
 
 def test_events_are_told_and_followed_until_the_engine_stops(

@@ -44,12 +44,34 @@ def _facts(document: Any) -> list[list[str]]:
             "trash",
             "not readable" if document["trash_bytes"] is None else format_size(document["trash_bytes"]),
         ],
+        *_limits(document["disk"], document["brake"]),
         ["leases", str(document["granted_leases"])],
         [
             "file leases",
             {True: "offered", False: "not offered", None: "not tried yet"}[document["leases_offered"]],
         ],
     ]
+
+
+def _limits(disk: Any, brake: Any) -> Iterator[list[str]]:
+    """Tell how full the disk is, where a limit is set, and what the brake holds, where it does."""
+    if disk is not None:
+        used, total = disk["used_bytes"], disk["used_bytes"] + disk["available_bytes"]
+        told = f"{format_size(used)} of {format_size(total)} in use"
+        if disk["pressed"]:
+            told += ", too full: images go early"
+        if disk["shortfall_bytes"]:
+            told += f"; {format_size(disk['shortfall_bytes'])} are missing to the low mark whatever goes"
+        yield ["disk", told]
+    if brake is not None:
+        told = f"{brake['expired']} of {brake['eligible']} images have expired at once"
+        if brake["released"]:
+            yield ["brake", f"released: {told}"]
+        else:
+            yield [
+                "brake",
+                f"holds: {told}; they go in {_seconds(brake['seconds'])}, or with: hmret sweep --release-brake",
+            ]
 
 
 def _sum_up(last: Any) -> Iterator[str]:
