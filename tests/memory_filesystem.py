@@ -496,8 +496,7 @@ class MemoryFilesystem:
     @_call
     def fstatvfs(self, fd: int, /) -> FileSpace:
         self._description(fd, path_suffices=True)
-        found = {id(inode): inode.sectors for inode in self._inodes(self._root)}
-        used = (sum(found.values()) * _SECTOR_BYTES + self.foreign_bytes) // _BLOCK_BYTES
+        used = (self.used_bytes() + self.foreign_bytes) // _BLOCK_BYTES
         blocks = self.capacity_bytes // _BLOCK_BYTES
         return FileSpace(_BLOCK_BYTES, blocks, max(blocks - used, 0), max(blocks - used, 0))
 
@@ -633,6 +632,11 @@ class MemoryFilesystem:
         return Lease.HELD if held else fcntl.F_UNLCK
 
     # A path's way to its inode.
+
+    def used_bytes(self) -> int:
+        """Add up the blocks of everything; what has several links counts once."""
+        found = {id(inode): inode.sectors for inode in self._inodes(self._root)}
+        return sum(found.values()) * _SECTOR_BYTES
 
     def _inodes(self, folder: _Folder) -> Iterator[_Inode]:
         """List a folder and all that is in it; what has several links comes several times."""

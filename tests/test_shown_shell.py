@@ -113,7 +113,7 @@ def test_what_is_to_be_installed_is_there() -> None:
 
 def test_the_readme_on_ones_own_data_directory(host: Host) -> None:
     said = {line: host.run(line) for line in lines_below(README, "On your own data directory")}
-    assert len(said) == 8
+    assert len(said) == 9
     swept = next(text for line, text in said.items() if line.startswith("hmret sweep"))
     assert "ghcr.io/kernel/x" in swept
     assert not host.cache.has("ghcr.io/kernel/x", "b")

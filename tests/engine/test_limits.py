@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ from builders import (
     told,
 )
 from hmret.actors.threads import InlineThreads
+from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine, open_inspection
 from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
@@ -211,6 +213,33 @@ async def test_a_plan_looks_at_the_disk_and_notes_nothing(
         made = await inspection.plan()
         assert [verdict.reason for verdict in made.deletions] == [Reason.DISK_PRESSURE] * 4
         assert not inspection.sweeping.disk.is_pressed
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_what_was_projected_comes_free(
+    filesystem: MemoryFilesystem, surroundings: Surroundings, seed: int
+) -> None:
+    chance = random.Random(seed)
+    disks: list[str] = []
+    for letter in LETTERS:
+        key = make_image(filesystem, ALPINE, letter, tags=(), size_bytes=chance.randrange(1, 40) * 4096)
+        days = chance.choice((0, 1, 20, 40))
+        make_state(filesystem, key, START_NS - (24 * days + 2) * 3600 * SECOND)
+        disk = f"{DATA}/images/{ALPINE}/{hex_of(key[1])}/rootfs.ext4"
+        if disks and chance.random() < 0.4:
+            filesystem.remove(disk)
+            filesystem.link(chance.choice(disks), disk)
+        disks.append(disk)
+    limits = DiskLimits(max_used=chance.choice((0, 100, 1000)) * 1024, min_unused_for=HOUR)
+    config = make_config(filesystem, disk=limits)
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        projected = await retention.plan()
+        used = filesystem.used_bytes()
+        report = await retention.sweep()
+        assert {image.digest for image in report.deleted} == {one.digest for one in projected.deletions}
+        assert report.deleted_bytes == projected.summary.delete_bytes
+        # The rest of each folder, its metadata, comes free beside it.
+        assert used - filesystem.used_bytes() >= report.deleted_bytes
 
 
 def test_a_disk_that_fills_up_between_sweeps_is_noticed_within_ten_seconds() -> None:
