@@ -43,8 +43,19 @@ class BrakeWatch:
             begun_ns = reading.boot_ns
         return max(self.hold_for.total_seconds() - (reading.boot_ns - begun_ns) / SECOND, 0.0)
 
+    @property
+    def announcement(self) -> str:
+        """What people are told while it holds; empty: it does not."""
+        braking = self.braking
+        if braking is None or braking.is_released:
+            return ""
+        return (
+            f"{braking.expired} of {braking.eligible} images have expired at once; they go in "
+            f"{self.hold_for}, or with: hmret sweep --release-brake"
+        )
+
     async def note(self, braking: Braking | None, reading: ClockReading, *, release: bool) -> None:
-        """Note what a sweep saw; announces what is new, and forgets what is over."""
+        """Note what a sweep saw: what is new is on record from now on, and what is over is forgotten."""
         self.braking = braking
         record = self.record
         if braking is None:
@@ -55,19 +66,7 @@ class BrakeWatch:
             record = attrs.evolve(record, is_released=True)
         if record == self.record:
             return
-        is_new = self.record is None or (record is not None and record.boot_id != self.record.boot_id)
         self.record = record
-        if braking is not None and is_new and not release:
-            log_event(
-                logging.WARNING,
-                "brake_holds",
-                expired=braking.expired,
-                eligible=braking.eligible,
-                seconds=self.hold_for.total_seconds(),
-                detail="too much has expired at once; it goes after that time, or with: hmret sweep --release-brake",
-            )
-        elif braking is None:
-            log_event(logging.INFO, "brake_off")
         try:
             await self.save(record)
         except OSError as error:

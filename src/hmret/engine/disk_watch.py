@@ -40,7 +40,6 @@ class DiskWatch:
     _failures: int = attrs.field(default=0, init=False)
     _again_ns: int = attrs.field(default=0, init=False)
     """From when on, by the boot-time clock, the low mark is tried again."""
-    _is_told: bool = attrs.field(default=False, init=False)
 
     async def look(self, boot_ns: int, quarantined_bytes: int = 0) -> DiskUsage | None:
         """Look at the disk, where there is a limit; None: there is none, or nobody can tell how full it is."""
@@ -89,6 +88,16 @@ class DiskWatch:
             return False
         return usage.used_bytes > (high - _NEAR) * usage.total_bytes
 
+    @property
+    def announcement(self) -> str:
+        """What people are told while the low mark is out of reach; empty: it is not."""
+        if not self.shortfall_bytes:
+            return ""
+        return (
+            f"{self.shortfall_bytes} bytes are missing to the low mark although all went that may go; "
+            "something else fills the disk"
+        )
+
     async def has_become_too_full(self, boot_ns: int) -> bool:
         """Look at the disk between sweeps; tells whether the high mark is exceeded now and was not before."""
         was_pressed = self.is_pressed
@@ -102,19 +111,10 @@ class DiskWatch:
         if not pressure.falls_short:
             self._settle()
             return
-        missing = pressure.wanted_bytes - pressure.quarantined_bytes - pressure.projected_bytes
-        self.shortfall_bytes = missing
+        self.shortfall_bytes = pressure.wanted_bytes - pressure.quarantined_bytes - pressure.projected_bytes
         wait_ns = min(_FIRST_WAIT_NS << min(self._failures, 10), _LONGEST_WAIT_NS)
         self._failures += 1
         self._again_ns = boot_ns + wait_ns
-        if not self._is_told:
-            self._is_told = True
-            log_event(
-                logging.WARNING,
-                "disk_still_too_full",
-                missing_bytes=missing,
-                detail="what may go does not reach the low mark; something else fills the disk",
-            )
 
     def _note_level(self, usage: DiskUsage) -> None:
         used, total = usage.used_bytes, usage.total_bytes
@@ -130,7 +130,7 @@ class DiskWatch:
 
     def _settle(self) -> None:
         """Forget that the low mark was out of reach."""
-        self._failures, self._again_ns, self.shortfall_bytes, self._is_told = 0, 0, 0, False
+        self._failures, self._again_ns, self.shortfall_bytes = 0, 0, 0
 
     def _calm_down(self) -> None:
         self._settle()

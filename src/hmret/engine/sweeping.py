@@ -204,6 +204,14 @@ class Sweeping:
             *(_Oddity("reference_ignored", path, problem) for path, problem in survey.ignored_references),
             *(_Oddity("newer_layout_left_alone", f"images/{name}") for name in survey.newer_layout),
             *(_Oddity("deletion_suspended", one.path, one.detail, one.cause) for one in tally.suspended),
+            *(
+                _Oddity(event, "", told)
+                for event, told in (
+                    ("brake_holds", self.brake.announcement),
+                    ("disk_stays_full", self.disk.announcement),
+                )
+                if told
+            ),
         }
         for oddity in sorted(lasting - self._told, key=str):
             log_event(logging.WARNING, oddity.event, **oddity.facts())
