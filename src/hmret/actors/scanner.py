@@ -3,16 +3,14 @@
 from collections.abc import Iterable, Mapping, Set as AbstractSet
 from typing import assert_never
 
-import anyio
 import attrs
 
+from hmret.actors.known_tree import KnownTree
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
-from hmret.actors.walking import Walk
 from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folder_cache import FolderCache
 from hmret.disk.folders import opened, step_into
 from hmret.disk.image_scan import (
     FolderScan,
@@ -96,13 +94,19 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
-        self._readers = readers
-        self._cache: FolderCache[FolderScan] = FolderCache(filesystem)
-        self._scanning = anyio.Lock()
-        self._last: ScanResult | None = None
-        self._kept: ScanResult | None = None
-        """What stands in the record."""
-        self._is_fresh = True
+        self._tree = KnownTree(
+            filesystem,
+            data_fd,
+            threads,
+            readers,
+            Kind.IMAGES,
+            _RECORD,
+            self._look,
+            understand_images,
+            weigh,
+            _put_together,
+            tell=self._count,
+        )
         self.images_seen = 0
         """How many images the scan that runs, or the last one, has come to."""
 
@@ -136,7 +140,8 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
 
     def guess(self, repository: str, tag: str) -> str | None:
         """Tell which digest a tag pointed to at the last scan, without a look; None where that is not known."""
-        known = None if self._last is None else self._last.repositories.get(repository)
+        last = self._tree.last
+        known = None if last is None else last.repositories.get(repository)
         return None if known is None else known.tags.get(tag)
 
     async def link_times(self, tags: Iterable[Tag]) -> Mapping[Tag, int]:
@@ -149,10 +154,9 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
             case Scan():
                 return await self._scan()
             case KeepScan():
-                await self._keep()
+                await self._tree.keep()
             case DoubtScan():
-                async with self._scanning:
-                    self._cache.doubt(request.repositories)
+                await self._tree.doubt(request.repositories)
             case LookAt():
                 return await self._threads.run(self._look_at, request.key)
             case ResolveTag():
@@ -164,33 +168,9 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         return None
 
     async def _scan(self) -> ScanResult:
-        # One look at a time goes through the cache.
-        async with self._scanning:
-            self.images_seen = 0
-            await self._recall()
-            walk = Walk(
-                self._cache,
-                self._threads,
-                self._readers,
-                Kind.IMAGES,
-                self._look,
-                understand_images,
-                weigh,
-                self._count,
-            )
-            folders, is_new = await walk.run()
-            if is_new or self._last is None:
-                self._last = await self._threads.run_alone(_put_together, folders)
-            self.images_seen = self._last.images
-            return self._last
-
-    async def _recall(self) -> None:
-        """Begin with what an earlier engine knew."""
-        if self._is_fresh:
-            self._is_fresh = False
-            await self._threads.run_alone(
-                _RECORD.load, self._filesystem, self._data_fd, self._cache, self._threads.pause
-            )
+        result = await self._tree.look_through(self._count_anew)
+        self.images_seen = result.images
+        return result
 
     def write_record(self) -> None:
         """Write down what is known, for the next start; while this actor runs, nobody else calls this.
@@ -198,26 +178,23 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         Raises:
             OSError: it could not be written.
         """
-        if self._last is not self._kept:
-            _RECORD.save(self._filesystem, self._data_fd, self._cache, self._threads.pause)
-            self._kept = self._last
-
-    async def _keep(self) -> None:
-        async with self._scanning:
-            await self._threads.run_alone(self.write_record)
+        self._tree.write_record()
 
     def _look(self, paths: list[str]) -> tuple[list[FolderScan], list[str]]:
         return read_images(self._filesystem, self._data_fd, paths, self._look_at_folder)
+
+    def _count_anew(self) -> None:
+        self.images_seen = 0
 
     def _count(self, images: int) -> None:
         self.images_seen += images
 
     def _look_at_folder(self, images_fd: int, path: str) -> tuple[FolderScan, int]:
         self._threads.pause()
-        known = self._cache.still(images_fd, path)
+        known = self._tree.cache.still(images_fd, path)
         if known is not None:
             return look_again(self._filesystem, images_fd, known), len(known.unsettled)
-        before = self._cache.known_in_part(path)
+        before = self._tree.cache.known_in_part(path)
         folder = scan_folder(self._filesystem, images_fd, path, before, self._threads.pause)
         return folder, 1 + weigh(folder)
 

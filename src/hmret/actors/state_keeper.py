@@ -3,16 +3,14 @@
 from collections.abc import Iterable, Mapping, Set as AbstractSet
 from typing import assert_never
 
-import anyio
 import attrs
 
+from hmret.actors.known_tree import KnownTree
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
-from hmret.actors.walking import Walk
 from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folder_cache import FolderCache
 from hmret.disk.folders import opened, step_into
 from hmret.disk.grip import FIRM, Grip
 from hmret.disk.image_scan import look_at_image, resolve_tag
@@ -158,14 +156,20 @@ class StateKeeper(Actor[_Requests]):
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
-        self._readers = readers
-        self._cache: FolderCache[StateFolder] = FolderCache(filesystem)
-        self._loading = anyio.Lock()
         self._repositories: Mapping[str, Repository] = {}
-        self._last: StatesLoaded | None = None
-        self._kept: StatesLoaded | None = None
-        """What stands in the record."""
-        self._is_fresh = True
+        self._tree = KnownTree(
+            filesystem,
+            data_fd,
+            threads,
+            readers,
+            Kind.STATES,
+            _RECORD,
+            self._look,
+            self._understand,
+            weigh,
+            _put_together,
+            share=self._share,
+        )
 
     async def run(self) -> None:
         """Serve until closed."""
@@ -245,10 +249,9 @@ class StateKeeper(Actor[_Requests]):
     async def _do(self, request: KeepStates | DoubtStates | RemoveStrays | SaveClock) -> None:
         match request:
             case KeepStates():
-                await self._keep()
+                await self._tree.keep()
             case DoubtStates():
-                async with self._loading:
-                    self._cache.doubt(request.repositories)
+                await self._tree.doubt(request.repositories)
             case RemoveStrays():
                 await self._threads.run(remove_strays, self._filesystem, self._data_fd, request.strays)
             case SaveClock():
@@ -257,33 +260,10 @@ class StateKeeper(Actor[_Requests]):
                 assert_never(request)
 
     async def _load(self, repositories: Mapping[str, Repository]) -> StatesLoaded:
-        # One look at a time goes through the cache.
-        async with self._loading:
+        def begin() -> None:
             self._repositories = repositories
-            await self._recall()
-            walk = Walk(
-                self._cache,
-                self._threads,
-                self._readers,
-                Kind.STATES,
-                self._look,
-                self._understand,
-                weigh,
-            )
-            folders, is_new = await walk.run()
-            if is_new or self._last is None:
-                self._last = await self._threads.run_alone(_put_together, folders)
-            return self._last
 
-    async def _recall(self) -> None:
-        """Begin with what an earlier engine knew."""
-        if self._is_fresh:
-            self._is_fresh = False
-            await self._threads.run_alone(self._read_record)
-
-    def _read_record(self) -> None:
-        _RECORD.load(self._filesystem, self._data_fd, self._cache, self._threads.pause)
-        self._cache.restore([(self._share(folder), until_ns) for folder, until_ns in self._cache.export()])
+        return await self._tree.look_through(begin)
 
     def write_record(self) -> None:
         """Write down what is known, for the next start; while this actor runs, nobody else calls this.
@@ -291,20 +271,14 @@ class StateKeeper(Actor[_Requests]):
         Raises:
             OSError: it could not be written.
         """
-        if self._last is not self._kept:
-            _RECORD.save(self._filesystem, self._data_fd, self._cache, self._threads.pause)
-            self._kept = self._last
-
-    async def _keep(self) -> None:
-        async with self._loading:
-            await self._threads.run_alone(self.write_record)
+        self._tree.write_record()
 
     def _look(self, paths: list[str]) -> tuple[list[StateFolder], list[str]]:
         return read_states(self._filesystem, self._data_fd, paths, self._look_at_folder)
 
     def _look_at_folder(self, retention_fd: int, path: str) -> tuple[StateFolder, int]:
         self._threads.pause()
-        known = self._cache.still(retention_fd, path)
+        known = self._tree.cache.still(retention_fd, path)
         if known is not None:
             return known, 0
         folder = self._share(scan_states(self._filesystem, retention_fd, path, self._threads.pause))

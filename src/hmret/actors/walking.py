@@ -12,7 +12,7 @@ from hmret.actors.threads import Threads
 from hmret.disk.folder_cache import Folder, FolderCache
 from hmret.disk.reading import Kind
 
-__all__ = ["Walk"]
+__all__ = ["Found", "Walk"]
 
 F = TypeVar("F", bound=Folder)
 Found = tuple[Sequence[F], Sequence[str]]

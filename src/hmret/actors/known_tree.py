@@ -1,0 +1,106 @@
+"""A tree of folders that is looked through again and again, and what is known of it from one look to the next."""
+
+from collections.abc import Callable, Mapping, Set as AbstractSet
+from typing import Generic, TypeVar
+
+import anyio
+import attrs
+
+from hmret.actors.readers import Readers
+from hmret.actors.threads import Threads
+from hmret.actors.walking import Found, Walk
+from hmret.disk.cache_records import CacheRecord
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folder_cache import Folder, FolderCache
+from hmret.disk.reading import Kind
+
+__all__ = ["KnownTree"]
+
+F = TypeVar("F", bound=Folder)
+R = TypeVar("R")
+
+
+@attrs.define(eq=False)
+class KnownTree(Generic[F, R]):
+    """Looks through a tree, one look at a time; begins with what an earlier engine has written down."""
+
+    filesystem: Filesystem
+    data_fd: int
+    threads: Threads
+    readers: Readers
+    kind: Kind
+    record: CacheRecord[F]
+    look: Callable[[list[str]], Found[F]]
+    """Looks at some folders, in a thread."""
+    understand: Callable[[bytes], Found[F]]
+    """Reads a reader process's answer."""
+    weigh: Callable[[F], int]
+    """Tells how much had to be read for a folder."""
+    put_together: Callable[[Mapping[str, F]], R]
+    """Makes one value of all folders; called where anything is not what it was."""
+    share: Callable[[F], F] | None = None
+    """Is handed each folder of the record, and hands on what is to be known of it; None: that is the same."""
+    tell: Callable[[int], None] = lambda _: None
+    """Is told how much more was found."""
+    cache: FolderCache[F] = attrs.field(init=False)
+    last: R | None = attrs.field(default=None, init=False)
+    """What the last look has come to; the same object where nothing was new."""
+    _kept: R | None = attrs.field(default=None, init=False)
+    """What stands in the record."""
+    _is_fresh: bool = attrs.field(default=True, init=False)
+    _looking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
+
+    @cache.default
+    def _new_cache(self) -> FolderCache[F]:
+        return FolderCache(self.filesystem)
+
+    async def look_through(self, begin: Callable[[], None] = lambda: None) -> R:
+        """Look through the tree; `begin` is called when this look has its turn."""
+        async with self._looking:
+            begin()
+            if self._is_fresh:
+                self._is_fresh = False
+                await self.threads.run_alone(self._read_record)
+            walk = Walk(
+                self.cache,
+                self.threads,
+                self.readers,
+                self.kind,
+                self.look,
+                self.understand,
+                self.weigh,
+                self.tell,
+            )
+            folders, is_new = await walk.run()
+            if is_new or self.last is None:
+                self.last = await self.threads.run_alone(self.put_together, folders)
+            return self.last
+
+    async def doubt(self, paths: AbstractSet[str]) -> None:
+        """Read some folders afresh the next time: what is known of them is not so."""
+        async with self._looking:
+            self.cache.doubt(paths)
+
+    async def keep(self) -> None:
+        """Write down what is known, for the next start.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        async with self._looking:
+            await self.threads.run_alone(self.write_record)
+
+    def write_record(self) -> None:
+        """Write down what is known; nobody looks through the tree meanwhile.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self.last is not self._kept:
+            self.record.save(self.filesystem, self.data_fd, self.cache, self.threads.pause)
+            self._kept = self.last
+
+    def _read_record(self) -> None:
+        self.record.load(self.filesystem, self.data_fd, self.cache, self.threads.pause)
+        if self.share is not None:
+            self.cache.restore([(self.share(folder), until_ns) for folder, until_ns in self.cache.export()])
