@@ -152,7 +152,9 @@ class Retention:
             seconds = math.inf if ttl is None else ttl.total_seconds()
             async with self._inspection.locks.leasing(lease, seconds):
                 # The lease may be over before this is done; the image is in use until then all the same.
-                if await self._use(named, key, image) is None:
+                with self._inspection.threads.hurry():
+                    used = await self._use(named, key, image)
+                if used is None:
                     continue
                 expires_at = None if expires_ns is None else datetime_of(expires_ns)
                 yield Leased(lease.id, *key, expires_at, owner, reason)
@@ -332,7 +334,9 @@ class Retention:
         return tuple(_leased(record) for record in self._inspection.sweeping.leases.list())
 
     async def _confirm_named(self, named: ImageReference, key: Key, text: str) -> None:
-        if await self._use(named, key, text) is None:
+        with self._inspection.threads.hurry():
+            used = await self._use(named, key, text)
+        if used is None:
             raise _TagMovedError
 
     async def _use(self, named: ImageReference, key: Key, text: str) -> MarkedUsed | None:
