@@ -578,7 +578,7 @@ MUTATIONS = (
     ),
     edit(
         "never recover",
-        "actors/deleter.py",
+        "disk/recovery.py",
         "for intent in intents:\n            for place",
         "for intent in ():\n            for place",
         KILLS,
@@ -626,7 +626,7 @@ MUTATIONS = (
     edit(
         "trust the intents on record",
         "disk/trash.py",
-        "return [intent for intent in intents if _is_ours(intent, token)]",
+        "return [intent for intent in intents if is_ours(intent, token)]",
         "return intents",
         FUZZ,
     ),
