@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         DataDirLockedError,
         EngineClosedError,
         HmretError,
+        ImageExistsError,
         ImageNotFoundError,
         InvalidReferenceError,
     )
@@ -37,7 +38,15 @@ if TYPE_CHECKING:
     from hmret.model.policy import Policy
     from hmret.model.protection import StaleReference
     from hmret.model.references import ImageReference, parse_reference
-    from hmret.model.report import DeletedImage, MarkedUsed, SweepError, SweepReport, SweepStatus
+    from hmret.model.report import (
+        DeletedImage,
+        MarkedUsed,
+        Quarantined,
+        Restored,
+        SweepError,
+        SweepReport,
+        SweepStatus,
+    )
     from hmret.model.rules import Rule
 
 __all__ = [
@@ -53,6 +62,7 @@ __all__ = [
     "Event",
     "HmretError",
     "Image",
+    "ImageExistsError",
     "ImageNotFoundError",
     "ImageReference",
     "InvalidReferenceError",
@@ -63,11 +73,13 @@ __all__ = [
     "Patterns",
     "Plan",
     "Policy",
+    "Quarantined",
     "Reason",
     "Reference",
     "ReferenceSource",
     "Remembered",
     "Repository",
+    "Restored",
     "Retention",
     "RetentionConfig",
     "Rule",
@@ -100,6 +112,7 @@ _HOMES = {
     "DataDirLockedError": "hmret.model.errors",
     "EngineClosedError": "hmret.model.errors",
     "HmretError": "hmret.model.errors",
+    "ImageExistsError": "hmret.model.errors",
     "ImageNotFoundError": "hmret.model.errors",
     "InvalidReferenceError": "hmret.model.errors",
     "DeletionWindow": "hmret.model.hours",
@@ -126,6 +139,8 @@ _HOMES = {
     "parse_reference": "hmret.model.references",
     "DeletedImage": "hmret.model.report",
     "MarkedUsed": "hmret.model.report",
+    "Quarantined": "hmret.model.report",
+    "Restored": "hmret.model.report",
     "SweepError": "hmret.model.report",
     "SweepReport": "hmret.model.report",
     "SweepStatus": "hmret.model.report",

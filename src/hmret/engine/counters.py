@@ -83,6 +83,10 @@ class Counters:
     """The causes for which the last sweep deleted nothing."""
     trash_bytes: int = attrs.field(default=0, init=False)
     """Blocks that lay in the trash when the last sweep had ended."""
+    quarantined_images: int = attrs.field(default=0, init=False)
+    """Images in quarantine."""
+    quarantined_bytes: int = attrs.field(default=0, init=False)
+    """Blocks that come free when they leave it."""
     _planned: tuple[Plan, Callable[[], None]] | None = attrs.field(default=None, init=False)
     _gone: tuple[int, int] = attrs.field(default=(0, 0), init=False)
     """How many images of that plan, and bytes, its sweep has deleted."""
@@ -114,6 +118,14 @@ class Counters:
         self.deleted["recovered"] += images
         self.deleted_bytes += freed_bytes
 
+    def note_quarantine(self, images: int, disk_bytes: int) -> None:
+        """Note what is in quarantine."""
+        self.quarantined_images, self.quarantined_bytes = images, disk_bytes
+
+    def note_released(self, disk_bytes: int) -> None:
+        """Count an image that left the quarantine for good."""
+        self.deleted_bytes += disk_bytes
+
     def note_sweep(self, report: SweepReport) -> None:
         """Count a sweep that has ended."""
         if report.status is SweepStatus.ERROR:
@@ -123,4 +135,5 @@ class Counters:
         self.last_success_ns = nanoseconds_of(report.started_at) + round(report.duration_seconds * SECOND)
         self.stale_references += report.stale_references
         self.suspended = frozenset(suspension.cause for suspension in report.suspended)
-        self._gone, self._outlook = (report.deleted_images, report.deleted_bytes), None
+        gone_bytes = report.deleted_bytes + report.quarantined_bytes
+        self._gone, self._outlook = (report.deleted_images, gone_bytes), None

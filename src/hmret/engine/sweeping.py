@@ -25,7 +25,7 @@ from hmret.model.clock_watch import ClockReading, ClockRecord, watch_clock
 from hmret.model.config import RetentionConfig
 from hmret.model.planning import Plan
 from hmret.model.report import SweepReport
-from hmret.model.times import SECOND, datetime_of, nanoseconds_of
+from hmret.model.times import SECOND, datetime_of, format_time, nanoseconds_of, timedelta_nanoseconds
 
 __all__ = ["Sweeping"]
 
@@ -77,6 +77,7 @@ class Sweeping:
     def reconfigure(self, config: RetentionConfig) -> None:
         """Go by other settings from now on; not while a sweep runs, which goes by one policy from its start to its end."""
         self.overlook.reconfigure(config)
+        self.deleting.quarantine.period_ns = timedelta_nanoseconds(config.quarantine)
         self.journal.enabled = config.journal
 
     async def sweep(self) -> SweepReport:
@@ -104,6 +105,9 @@ class Sweeping:
             await self._keep_states(survey, plan, tally)
             if not tally.suspended:
                 await self.deleting.delete(plan.deletions, reading.boot_ns, tally)
+                # Those deletions may have found a reason to delete nothing more.
+                if not tally.suspended:
+                    await self.deleting.quarantine.expire(tally)
                 await self.overlook.doubt(tally.doubtful)
             # A sweep that was stopped in the midst of its deletions must not pass for one that was carried out.
             await anyio.lowlevel.checkpoint_if_cancelled()
@@ -113,7 +117,8 @@ class Sweeping:
             with anyio.CancelScope(shield=True):
                 await self.journal.append(tally.take_entries())
         self.deleting.backoff.forget_all_but(survey.inventory.holds)
-        if tally.deleted or self.counters.trash_bytes or self.deleting.deleter.has_unfinished:
+        waits = self.deleting.deleter.has_unfinished or self.deleting.quarantine.has_going
+        if tally.deleted or self.counters.trash_bytes or waits:
             await self.look_into_trash()
         report = tally.report(plan, (self.clock.read().boot_ns - reading.boot_ns) / SECOND)
         if reading.boot_ns >= self._keep_at_ns:
@@ -129,10 +134,13 @@ class Sweeping:
     async def tell_recovery(self, recovery: Recovery, now_ns: int) -> None:
         """Tell what was found in the trash and finished, or put back."""
         entries = []
+        until = {held.key: format_time(self.deleting.quarantine.until(held)) for held in recovery.held}
         for retired in recovery.finished:
             repository, digest = retired.key
-            disk_bytes = recovery.disk_bytes.get(retired.key, 0)
-            entries.append(journal_entry(now_ns, "recover", retired.key, reason="finished", bytes=disk_bytes))
+            facts: dict[str, object] = {"bytes": recovery.disk_bytes.get(retired.key, 0)}
+            if retired.key in until:
+                facts["quarantined_until"] = until[retired.key]
+            entries.append(journal_entry(now_ns, "recover", retired.key, reason="finished", **facts))
             log_event(
                 logging.INFO, "deletion_recovered", repository=repository, digest=digest, reason="finished"
             )
