@@ -23,6 +23,7 @@ from hmret.api.bodies import (
     GrantLease,
     MarkUsed,
     RenewLease,
+    Restore,
     read_body,
     read_count,
     read_moment,
@@ -35,6 +36,8 @@ from hmret.api.documents import (
     explain_document,
     image_document,
     mark_used_document,
+    quarantine_document,
+    restored_document,
     sweep_document,
 )
 from hmret.api.engine_documents import lease_document, leases_document, status_document
@@ -94,10 +97,12 @@ def make_app(
         "/v1/forecast": {"GET": calls.forecast},
         "/v1/images": {"GET": calls.images},
         "/v1/images/{image:path}": {"GET": calls.explain},
+        "/v1/quarantine": {"GET": calls.quarantine},
         "/v1/events": {"GET": calls.events},
     }
     writes: dict[str, Mapping[str, Answer]] = {
         "/v1/mark-used": {"POST": calls.mark_used},
+        "/v1/restore": {"POST": calls.restore},
         "/v1/sweeps": {"POST": calls.sweep},
         "/v1/leases": {"GET": calls.leases, "POST": calls.grant},
         "/v1/leases/{id}": {"GET": calls.lease, "PUT": calls.renew, "DELETE": calls.end},
@@ -226,6 +231,10 @@ class _Calls:
             verdict, suspended = await self._retention.explain_fully(image)
         return _json(explain_document(verdict, suspended))
 
+    async def quarantine(self, _request: Request) -> Response:
+        document = quarantine_document(self._retention.quarantined())
+        return Response(await self._threads.run(encode_document, document), media_type="application/json")
+
     async def events(self, request: Request) -> Response:
         hub = self._retention.event_hub
         last = request.headers.get("last-event-id") or request.query_params.get("after")
@@ -238,6 +247,10 @@ class _Calls:
     async def mark_used(self, request: Request) -> Response:
         body = await read_body(request, MarkUsed)
         return _json(mark_used_document(await self._retention.mark_used(body.image, body.digest)))
+
+    async def restore(self, request: Request) -> Response:
+        body = await read_body(request, Restore)
+        return _json(restored_document(await self._retention.restore(body.image, body.digest)))
 
     async def sweep(self, _request: Request) -> Response:
         document = sweep_document(await self._retention.sweep())

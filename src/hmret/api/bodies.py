@@ -18,6 +18,7 @@ __all__ = [
     "GrantLease",
     "MarkUsed",
     "RenewLease",
+    "Restore",
     "read_body",
     "read_count",
     "read_moment",
@@ -42,6 +43,13 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 class MarkUsed(msgspec.Struct, forbid_unknown_fields=True):
     """`POST /v1/mark-used`."""
+
+    image: str
+    digest: str | None = None
+
+
+class Restore(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /v1/restore`."""
 
     image: str
     digest: str | None = None

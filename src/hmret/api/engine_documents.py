@@ -78,6 +78,10 @@ def status_document(
             "failed_deletes": statistics.failed_deletes,
         },
         "trash_bytes": trash_bytes,
+        "quarantine": {
+            "images": statistics.quarantined_images,
+            "bytes": statistics.quarantined_bytes,
+        },
         "waiting": dict(statistics.waiting),
         "listeners": listeners,
         "last_sweep": last_sweep,

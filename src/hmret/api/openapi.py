@@ -113,6 +113,13 @@ def _reads() -> Document:
                 parameters=[_in_path("image", _IMAGE)],
             )
         },
+        "/v1/quarantine": {
+            "get": _call(
+                "quarantine",
+                "The deleted images that can be brought back, by when they were deleted",
+                _answers("Quarantine"),
+            )
+        },
         "/v1/events": {
             "get": _call(
                 "events",
@@ -141,6 +148,14 @@ def _writes() -> Document:
                 "Say that an image is about to be used: it is here, and stays for at least its window from now",
                 _answers("MarkedUsed", 404, *body_problems, 500, 503),
                 body="MarkUsed",
+            )
+        },
+        "/v1/restore": {
+            "post": _call(
+                "restore",
+                "Bring an image back from quarantine, with those of its tags that are free, for a full window",
+                _answers("Restored", 404, 409, *body_problems, 500, 503),
+                body="Restore",
             )
         },
         "/v1/sweeps": {
@@ -239,6 +254,18 @@ def _schemas() -> Document:
         "Status": _object(_status(suspended)),
         "MarkUsed": _body({"image": _IMAGE, "digest": _GIVEN_DIGEST}, ["image"]),
         "MarkedUsed": _object({"repository": _TEXT, "digest": _DIGEST, "cleared": _FLAG}),
+        "Restore": _body({"image": _IMAGE, "digest": _GIVEN_DIGEST}, ["image"]),
+        "Restored": _object(
+            {
+                "repository": _TEXT,
+                "digest": _DIGEST,
+                "tags": _TEXTS,
+                "unused_since": _TIME,
+                "taken_tags": _TEXTS,
+            },
+            "`taken_tags` went with the image too, and point elsewhere by now.",
+        ),
+        "Quarantine": _object({"images": {"type": "array", "items": _object(_quarantined())}}),
         "GrantLease": _body(
             {
                 "image": _IMAGE,
@@ -252,6 +279,17 @@ def _schemas() -> Document:
         "RenewLease": _body({"ttl": _TTL}, ["ttl"]),
         "Lease": _object({"id": _TEXT, **lease, "expires_at": _TIME_OR_NONE}),
         "Leases": _object({"leases": {"type": "array", "items": _ref("Lease")}}),
+    }
+
+
+def _quarantined() -> Document:
+    return {
+        "repository": _TEXT,
+        "digest": _DIGEST,
+        "tags": _TEXTS,
+        "disk_bytes": _COUNT,
+        "retired_at": _TIME,
+        "until": _TIME,
     }
 
 
@@ -306,6 +344,9 @@ def _report(suspended: Document) -> Document:
             "type": "array",
             "items": _object(dict.fromkeys(("repository", "digest", "path", "error"), _TEXT)),
         },
+        **dict.fromkeys(
+            ("quarantined_images", "quarantined_bytes", "released_images", "released_bytes"), _COUNT
+        ),
     }
 
 
@@ -327,6 +368,7 @@ def _status(suspended: Document) -> Document:
         "granted_leases": _COUNT,
         "totals": _object(dict.fromkeys(totals, _COUNT)),
         "trash_bytes": {"type": ["integer", "null"], "minimum": 0},
+        "quarantine": _object({"images": _COUNT, "bytes": _COUNT}),
         "waiting": {"type": "object", "additionalProperties": _COUNT},
         "listeners": _COUNT,
         "last_sweep": {"oneOf": [_ref("SweepReport"), {"type": "null"}]},

@@ -16,7 +16,13 @@ import attrs
 from hmret.api.control_socket import connectable, control_socket_path, own_path
 from hmret.cli.output import printable
 from hmret.model.config import RetentionConfig
-from hmret.model.errors import EngineClosedError, HmretError, ImageNotFoundError, InvalidReferenceError
+from hmret.model.errors import (
+    EngineClosedError,
+    HmretError,
+    ImageExistsError,
+    ImageNotFoundError,
+    InvalidReferenceError,
+)
 
 if TYPE_CHECKING:
     import httpx2
@@ -33,6 +39,7 @@ _PATIENT_SECONDS = 600.0
 _PROBLEM = "urn:hmret:problem:"
 _ERRORS: Mapping[str, type[HmretError]] = {
     "image-not-found": ImageNotFoundError,
+    "image-exists": ImageExistsError,
     "invalid-reference": InvalidReferenceError,
     "engine-stopped": EngineClosedError,
 }

@@ -44,12 +44,17 @@ def _facts(document: Any) -> list[list[str]]:
             "trash",
             "not readable" if document["trash_bytes"] is None else format_size(document["trash_bytes"]),
         ],
+        ["quarantine", _put_quarantine(document["quarantine"])],
         ["leases", str(document["granted_leases"])],
         [
             "file leases",
             {True: "offered", False: "not offered", None: "not tried yet"}[document["leases_offered"]],
         ],
     ]
+
+
+def _put_quarantine(quarantine: Any) -> str:
+    return f"{quarantine['images']} images, {format_size(quarantine['bytes'])}"
 
 
 def _sum_up(last: Any) -> Iterator[str]:
