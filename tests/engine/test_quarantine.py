@@ -35,7 +35,7 @@ from hmret.engine.surroundings import Surroundings
 from hmret.engine.tally import Tally
 from hmret.model.images import Key
 from hmret.model.times import SECOND, format_time
-from memory_filesystem import MemoryFilesystem
+from memory_filesystem import Call, MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 EDGE = "docker.io/library/edge"
@@ -182,6 +182,30 @@ async def test_a_suspension_keeps_what_is_held(
     assert (await retention.sweep()).released_images == 0
     filesystem.remove(f"{DATA}/{path}")
     assert (await retention.sweep()).released_images == 1
+
+
+async def test_a_suspension_that_comes_before_the_deletions_keeps_what_is_held(
+    retention: Retention, filesystem: MemoryFilesystem, clock: FakeClock
+) -> None:
+    make_due(filesystem, "a", tags=())
+    await retention.sweep()
+    clock.advance(DAY)
+    make_due(filesystem, "b", tags=())
+    path = make_guest(filesystem, "one", "busybox")
+    listed: list[Call] = []
+
+    def tear(call: Call) -> None:
+        if call.name == "scandir" and call.path == f"{DATA}/guests":
+            listed.append(call)
+            if len(listed) == 2:  # under the images' locks
+                filesystem.write_file(f"{DATA}/{path}", b"{")
+
+    filesystem.before = tear
+    report = await retention.sweep()
+    filesystem.before = None
+    assert len(listed) >= 2
+    assert (report.status, report.released_images) == (hmret.SweepStatus.SUSPENDED, 0)
+    assert len(retention.quarantined()) == 1
 
 
 async def test_a_clock_that_jumped_does_not_empty_it(
