@@ -33,7 +33,7 @@ RETIREMENT = ("tests/disk/test_retirement.py", "tests/disk/test_trash.py", "test
 QUARANTINE = (
     "tests/disk/test_quarantine.py",
     "tests/actors/test_deleter.py",
-    "tests/engine/test_quarantine.py",
+    "tests/engine/test_quarantined_images.py",
 )
 KILLS = ("tests/proofs/test_kills.py",)
 RACES = ("tests/proofs/test_races.py",)
