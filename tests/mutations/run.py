@@ -658,8 +658,8 @@ MUTATIONS = (
     edit(
         "leave what a restore that was cut off has made",
         "disk/restoring.py",
-        "            _undo_restore(filesystem, data_fd, held)\n        except",
-        "            pass\n        except",
+        "                _undo_restore(filesystem, data_fd, held)\n        except",
+        "                pass\n        except",
         QUARANTINE,
         KILLS,
     ),
@@ -674,8 +674,8 @@ MUTATIONS = (
     edit(
         "release what is being restored",
         "engine/quarantine.py",
-        "if self._held.pop(held.name, None) is not None:",
-        "if held.name in self._held:",
+        "if self._take(held):\n                    return",
+        "if held.name in self._held:\n                    return",
         QUARANTINE,
     ),
     edit(

@@ -232,8 +232,8 @@ class _Calls:
         return _json(explain_document(verdict, suspended))
 
     async def quarantine(self, _request: Request) -> Response:
-        document = quarantine_document(self._retention.quarantined())
-        return Response(await self._threads.run(encode_document, document), media_type="application/json")
+        body = await self._threads.run(_encode_quarantine, self._retention)
+        return Response(body, media_type="application/json")
 
     async def events(self, request: Request) -> Response:
         hub = self._retention.event_hub
@@ -300,6 +300,10 @@ class _Calls:
                 yield
         finally:
             self._planners -= 1
+
+
+def _encode_quarantine(retention: Retention) -> bytes:
+    return encode_document(quarantine_document(retention.quarantined()))
 
 
 def _no_lease(request: Request) -> Problem:

@@ -78,7 +78,8 @@ def settle_quarantine(
     errors = list(found.errors)
     for held in found.held:
         try:
-            _undo_restore(filesystem, data_fd, held)
+            if _may_be_cut_off(filesystem, data_fd, held):
+                _undo_restore(filesystem, data_fd, held)
         except OSError as error:
             errors.append((f"{IMAGES}/{held.repository}", error.strerror or str(error)))
         pause()
@@ -240,6 +241,18 @@ def _undo_restore(
     if removed or _has_state(filesystem, data_fd, held):
         _remove_empty_folders(filesystem, data_fd, held.repository)
         clear_state(filesystem, data_fd, held.key)
+
+
+def _may_be_cut_off(filesystem: Filesystem, data_fd: int, held: Held) -> bool:
+    """Tell whether a restore may have left something: a quick look at what is there in nearly no case."""
+    if _has_state(filesystem, data_fd, held):
+        return True
+    for tag in held.tags:
+        with suppress(OSError):
+            target = filesystem.readlink(f"{IMAGES}/{held.repository}/{tag}", dir_fd=data_fd)
+            if target == hex_of(held.digest):
+                return True
+    return any(place.is_beside for place in find_places(filesystem, data_fd, held.intent))
 
 
 def _has_state(filesystem: Filesystem, data_fd: int, held: Held) -> bool:

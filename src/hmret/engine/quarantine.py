@@ -1,7 +1,9 @@
 """The quarantine as the engine knows it: what is held, when it goes, and what comes back."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
+from itertools import takewhile
 
 import anyio
 import attrs
@@ -40,7 +42,8 @@ class Quarantine:
     period_ns: int
     """How long an image is held; 0: no image is put into quarantine any more, and what is there goes."""
     _held: dict[str, Held] = attrs.field(factory=dict, init=False)
-    """By the name of its folder."""
+    """By the name of its folder; what was retired first comes first."""
+    _held_bytes: int = attrs.field(default=0, init=False)
     _going: dict[str, Held] = attrs.field(factory=dict, init=False)
     """Those whose erasing has begun: they cannot come back."""
 
@@ -68,7 +71,6 @@ class Quarantine:
         """Find out what is held, where an engine begins; returns the bytes of what a stop had left half erased."""
         settled = await self.deleter.settle()
         self._going = {held.name: held for held in settled.going}
-        self._held.clear()
         self.add(settled.held)
         for path, error in settled.errors:
             log_event(logging.ERROR, "quarantine_unreadable", path=path, error=error)
@@ -87,12 +89,13 @@ class Quarantine:
 
     def add(self, images: Iterable[Held]) -> None:
         """Take note of images that are held now."""
-        self._held.update((held.name, held) for held in images)
+        for held in images:
+            self._put(held)
         self._count()
 
     def images(self) -> tuple[Quarantined, ...]:
-        """List what is held, by when it was retired."""
-        return tuple(map(self._quarantined, self._oldest()))
+        """List what is held, by when it was retired; may be asked from any thread."""
+        return tuple(map(self._quarantined, tuple(self._held.values())))
 
     def until(self, held: Held) -> int:
         """Tell when an image goes, by the setting in force, in nanoseconds since the epoch."""
@@ -119,19 +122,19 @@ class Quarantine:
     async def expire(self, tally: Tally) -> None:
         """Erase what has been held for long enough; only where nothing suspends deletion."""
         await self._redate(tally)
-        due = [held for held in self._oldest() if not self.is_on or self.until(held) <= tally.now_ns]
+        due = takewhile(lambda held: not self.is_on or self.until(held) <= tally.now_ns, self._held.values())
         for batch in batches([*self._going.values(), *due], _BATCH):
             await self._release(batch, tally)
 
     async def free_oldest(self, wanted_bytes: int, tally: Tally) -> int:
         """Erase what was retired first, until so many bytes have come free or nothing is left; returns how many have."""
         freed_bytes = 0
-        waiting = [*self._going.values(), *self._oldest()]
+        waiting = deque([*self._going.values(), *self._held.values()])
         while waiting and freed_bytes < wanted_bytes:
             batch: list[Held] = []
             hoped_bytes = freed_bytes
             while waiting and hoped_bytes < wanted_bytes and len(batch) < _BATCH:
-                batch.append(waiting.pop(0))
+                batch.append(waiting.popleft())
                 hoped_bytes += batch[-1].disk_bytes
             freed_bytes += await self._release(batch, tally)
         return freed_bytes
@@ -150,7 +153,7 @@ class Quarantine:
                 raise ImageNotFoundError(f"{text}: not in quarantine")
             async with self.locks.using(held.key):
                 # From here on nobody else erases it or brings it back.
-                if self._held.pop(held.name, None) is not None:
+                if self._take(held):
                     return await self._restore(held, text)
 
     async def _restore(self, held: Held, text: str) -> Restored:
@@ -167,7 +170,7 @@ class Quarantine:
             raise ImageNotFoundError(f"{text}: not in quarantine any more") from None
         finally:
             if not is_back:
-                self._held[held.name] = held
+                self._put(held)
             self._count()
         return Restored(
             *held.key, tags=put_back.tags, taken_tags=put_back.taken_tags, unused_since=datetime_of(now_ns)
@@ -179,7 +182,7 @@ class Quarantine:
         if not chosen:
             return 0
         for held in chosen:
-            self._held.pop(held.name, None)
+            self._take(held)
             self._going[held.name] = held
         self._count()
         # Whatever becomes of this sweep, what was done is written down.
@@ -196,25 +199,40 @@ class Quarantine:
     async def _redate(self, tally: Tally) -> None:
         """Let what was retired in the future have been retired now: a clock was wrong then."""
         latest_ns = tally.now_ns + _LEEWAY_NS
-        for token in sorted({held.token for held in self._held.values() if held.retired_at_ns > latest_ns}):
+        future = takewhile(lambda held: held.retired_at_ns > latest_ns, reversed(self._held.values()))
+        for token in sorted({held.token for held in future}):
             try:
                 for held in await self.deleter.redate(token, tally.now_ns):
-                    if held.name in self._held:
-                        self._held[held.name] = held
+                    if self._take(held):
+                        self._put(held)
             except OSError as error:
                 tally.note_record_error(f"{OWN}/{TRASH}/{token}{RECORD}", error)
 
     def _find(self, named: ImageReference) -> Held | None:
         """Find what a reference names, the last that was retired; None: it is not held."""
-        for held in reversed(self._oldest()):
+        for held in reversed(self._held.values()):
             if held.repository == named.repository and (
                 held.digest == named.digest if named.digest is not None else named.tag in held.tags
             ):
                 return held
         return None
 
-    def _oldest(self) -> list[Held]:
-        return sorted(self._held.values(), key=lambda held: (held.retired_at_ns, held.name))
+    def _put(self, held: Held) -> None:
+        """Note that an image is held; those that were retired later come after it."""
+        is_last = not self._held or next(reversed(self._held.values())).retired_at_ns <= held.retired_at_ns
+        self._held[held.name] = held
+        self._held_bytes += held.disk_bytes
+        if not is_last:
+            ordered = sorted(self._held.items(), key=lambda item: item[1].retired_at_ns)
+            self._held.clear()
+            self._held.update(ordered)
+
+    def _take(self, held: Held) -> bool:
+        """Note that an image is not held any more; False where it was not."""
+        if self._held.pop(held.name, None) is None:
+            return False
+        self._held_bytes -= held.disk_bytes
+        return True
 
     def _quarantined(self, held: Held) -> Quarantined:
         return Quarantined(
@@ -227,4 +245,4 @@ class Quarantine:
         )
 
     def _count(self) -> None:
-        self.counters.note_quarantine(len(self._held), sum(held.disk_bytes for held in self._held.values()))
+        self.counters.note_quarantine(len(self._held), self._held_bytes)
