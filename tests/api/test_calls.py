@@ -77,6 +77,9 @@ async def test_a_deleted_image_is_listed_and_restored(
         }
         status = await api.get("/v1/status")
         assert (status["quarantine"], status["trash_bytes"]) == ({"images": 1, "bytes": 4096}, 0)
+        metrics = (await api.client.get("/metrics")).text.splitlines()
+        assert {"hmret_quarantined_images 1.0", "hmret_quarantined_bytes 4096.0"} <= set(metrics)
+        assert "hmret_deleted_bytes_total 0.0" in metrics
         make_image(filesystem, ALPINE, "b", tags=("latest",))
         assert await api.post("/v1/restore", {"image": "alpine:3.20"}) == {
             "repository": ALPINE,
