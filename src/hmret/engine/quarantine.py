@@ -189,8 +189,7 @@ class Quarantine:
         with anyio.CancelScope(shield=True):
             released = await self.deleter.release(chosen)
         for held, done, disk_bytes in zip(chosen, released.done, released.disk_bytes, strict=True):
-            if done:
-                del self._going[held.name]
+            if done and self._going.pop(held.name, None) is not None:
                 tally.note_released(held, disk_bytes)
         for place, error in released.errors:
             tally.note_not_erased(place, error)
