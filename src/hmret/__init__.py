@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         DataDirLockedError,
         EngineClosedError,
         HmretError,
+        ImageExistsError,
         ImageNotFoundError,
         InvalidReferenceError,
     )
@@ -39,7 +40,15 @@ if TYPE_CHECKING:
     from hmret.model.policy import Policy
     from hmret.model.protection import StaleReference
     from hmret.model.references import ImageReference, parse_reference
-    from hmret.model.report import DeletedImage, MarkedUsed, SweepError, SweepReport, SweepStatus
+    from hmret.model.report import (
+        DeletedImage,
+        MarkedUsed,
+        Quarantined,
+        Restored,
+        SweepError,
+        SweepReport,
+        SweepStatus,
+    )
     from hmret.model.rules import Rule
     from hmret.model.selection import Pressure
 
@@ -58,6 +67,7 @@ __all__ = [
     "Event",
     "HmretError",
     "Image",
+    "ImageExistsError",
     "ImageNotFoundError",
     "ImageReference",
     "InvalidReferenceError",
@@ -69,11 +79,13 @@ __all__ = [
     "Plan",
     "Policy",
     "Pressure",
+    "Quarantined",
     "Reason",
     "Reference",
     "ReferenceSource",
     "Remembered",
     "Repository",
+    "Restored",
     "Retention",
     "RetentionConfig",
     "Rule",
@@ -107,6 +119,7 @@ _HOMES = {
     "DataDirLockedError": "hmret.model.errors",
     "EngineClosedError": "hmret.model.errors",
     "HmretError": "hmret.model.errors",
+    "ImageExistsError": "hmret.model.errors",
     "ImageNotFoundError": "hmret.model.errors",
     "InvalidReferenceError": "hmret.model.errors",
     "DeletionWindow": "hmret.model.hours",
@@ -134,6 +147,8 @@ _HOMES = {
     "parse_reference": "hmret.model.references",
     "DeletedImage": "hmret.model.report",
     "MarkedUsed": "hmret.model.report",
+    "Quarantined": "hmret.model.report",
+    "Restored": "hmret.model.report",
     "SweepError": "hmret.model.report",
     "SweepReport": "hmret.model.report",
     "SweepStatus": "hmret.model.report",

@@ -3,6 +3,7 @@
 import errno
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 
 from builders import (
@@ -18,10 +19,12 @@ from builders import (
     make_image,
     make_state,
     running,
+    settle,
     state_of,
 )
 from hmret.actors.deleter import BatchRetired, Deleter
 from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Retired
+from hmret.disk.quarantine import Held
 from hmret.disk.trash import Place
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
@@ -248,6 +251,113 @@ async def test_recovery_tells_a_trash_that_cannot_be_listed(
     filesystem.deny(TRASH, errno.EACCES)
     recovery = await deleter.recover()
     assert recovery.errors == (("system/hmret/trash", "Permission denied"),)
+
+
+# Quarantine.
+
+
+async def hold_all(deleter: Deleter, *candidates: Candidate) -> tuple[Held, ...]:
+    batch = await deleter.retire(candidates, LOOK)
+    retired = [outcome for outcome in batch.outcomes if isinstance(outcome, Retired)]
+    return await deleter.hold(batch.token, retired, START_NS)
+
+
+async def test_what_is_held_outlasts_a_recovery_and_is_settled_at_the_start(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    held = await hold_all(deleter, make_due(filesystem, "a"), make_due(filesystem, "b"))
+    assert (await deleter.recover()).freed_bytes == 0
+    settled = await deleter.settle()
+    assert (settled.held, settled.going, settled.freed_bytes, settled.errors) == (held, (), 0, ())
+    assert (await deleter.look_held()).held == held
+    assert await deleter.unfinished() == frozenset()
+
+
+async def test_what_is_held_is_released_and_its_record_goes_with_the_last(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    one, other = await hold_all(deleter, make_due(filesystem, "a"), make_due(filesystem, "b"))
+    released = await deleter.release([one])
+    assert (released.disk_bytes, released.done, released.errors) == ((8192,), (True,), ())
+    assert (await deleter.look_held()).held == (other,)
+    await deleter.release([other])
+    assert trash_of(filesystem) == []
+
+
+async def test_what_is_restored_is_not_held_any_more(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
+    (held,) = await hold_all(deleter, make_due(filesystem, "a", tags=("latest",)))
+    assert (await deleter.restore(held, START_NS)).tags == ("latest",)
+    assert has_image(filesystem, held.key)
+    with pytest.raises(LookupError):
+        await deleter.restore(held, START_NS)
+    assert (await deleter.release([held])).disk_bytes == (0,)
+    assert has_image(filesystem, held.key)
+
+
+async def test_a_batch_that_cannot_be_held_is_held_by_the_next_recovery(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    batch = await deleter.retire([make_due(filesystem, "a")], LOOK)
+    retired = [outcome for outcome in batch.outcomes if isinstance(outcome, Retired)]
+    filesystem.deny(f"{TRASH}/{batch.token}.held.tmp", errno.ENOSPC)
+    with pytest.raises(OSError, match="No space left"):
+        await deleter.hold(batch.token, retired, START_NS)
+    assert deleter.has_unfinished
+    assert await deleter.unfinished() == {(ALPINE, digest("a"))}
+    filesystem.allow(f"{TRASH}/{batch.token}.held.tmp")
+    recovery = await deleter.recover(hold_at_ns=START_NS)
+    assert (await deleter.look_held()).held == recovery.held
+    assert len(recovery.held) == 1
+    assert not deleter.has_unfinished
+
+
+async def test_what_is_unfinished_of_a_batch_joins_what_is_held_of_it(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    stuck = make_due(filesystem, "b", tags=("b",))
+    filesystem.deny(f"{DATA}/images/{ALPINE}/b", errno.EIO, call="rename")
+    held = await hold_all(deleter, make_due(filesystem, "a"), stuck)
+    assert [one.digest for one in held] == [digest("a")]
+    assert await deleter.unfinished() == {stuck.key}
+    filesystem.allow(f"{DATA}/images/{ALPINE}/b")
+    recovery = await deleter.recover(hold_at_ns=START_NS + 5)
+    assert [(one.digest, one.tags) for one in recovery.held] == [(digest("b"), ["b"])]
+    assert [one.digest for one in (await deleter.look_held()).held] == [digest("a"), digest("b")]
+
+
+async def test_a_restore_waits_until_no_other_record_is_written(
+    deleter: Deleter, filesystem: MemoryFilesystem, threads: GatedThreads
+) -> None:
+    (held,) = await hold_all(deleter, make_due(filesystem, "a"))
+    gate = threads.hold("_recover")
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(deleter.recover)
+            await gate.arrived.wait()
+            tasks.start_soon(deleter.restore, held, START_NS)
+            await settle()
+            assert not has_image(filesystem, held.key)
+            gate.opened.set()
+    assert has_image(filesystem, held.key)
+
+
+async def test_what_was_retired_later_than_a_moment_is_dated_back_to_it(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    (held,) = await hold_all(deleter, make_due(filesystem, "a"))
+    (dated,) = await deleter.redate(held.token, START_NS - 7)
+    assert dated.retired_at_ns == START_NS - 7
+    assert (await deleter.redate(held.token, START_NS)) == (dated,)
+    assert (await deleter.look_held()).held == (dated,)
+
+
+async def test_a_trash_that_cannot_be_listed_settles_nothing_and_is_told(
+    deleter: Deleter, filesystem: MemoryFilesystem
+) -> None:
+    filesystem.make_folder(TRASH)
+    filesystem.deny(TRASH, errno.EACCES)
+    settled = await deleter.settle()
+    assert (settled.held, settled.errors) == ((), (("system/hmret/trash", "Permission denied"),))
 
 
 @pytest.mark.parametrize("ending", ["closed", "cancelled"])

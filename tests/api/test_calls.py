@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 
 import anyio
+import attrs
 import httpx2
 import pytest
 from starlette.applications import Starlette
@@ -15,6 +16,7 @@ from builders import (
     START_NS,
     FakeClock,
     GatedThreads,
+    digest,
     has_image,
     make_config,
     make_guest,
@@ -44,6 +46,85 @@ async def test_mark_used_clears_the_timer_and_says_so(
         again = await api.post("/v1/mark-used", {"image": "alpine", "digest": key[1]})
         assert again == {"repository": ALPINE, "digest": key[1], "cleared": False}
     assert state_of(filesystem, key) is None
+
+
+async def test_a_deleted_image_is_listed_and_restored(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    key = make_image(filesystem, ALPINE, "a", tags=("3.20", "latest"))
+    make_state(filesystem, key, DUE_NS)
+    config = attrs.evolve(make_config(filesystem), quarantine=timedelta(days=1))
+    async with asking(surroundings, config) as api:
+        assert await api.get("/v1/quarantine") == {"images": []}
+        report = (await api.client.post("/v1/sweeps")).json()
+        assert (report["deleted_bytes"], report["quarantined_images"], report["quarantined_bytes"]) == (
+            0,
+            1,
+            4096,
+        )
+        now = format_time(START_NS)
+        assert await api.get("/v1/quarantine") == {
+            "images": [
+                {
+                    "repository": ALPINE,
+                    "digest": key[1],
+                    "tags": ["3.20", "latest"],
+                    "disk_bytes": 4096,
+                    "retired_at": now,
+                    "until": format_time(START_NS + 86_400 * SECOND),
+                }
+            ]
+        }
+        status = await api.get("/v1/status")
+        assert (status["quarantine"], status["trash_bytes"]) == ({"images": 1, "bytes": 4096}, 0)
+        metrics = (await api.client.get("/metrics")).text.splitlines()
+        assert {"hmret_quarantined_images 1.0", "hmret_quarantined_bytes 4096.0"} <= set(metrics)
+        assert "hmret_deleted_bytes_total 0.0" in metrics
+        make_image(filesystem, ALPINE, "b", tags=("latest",))
+        assert await api.post("/v1/restore", {"image": "alpine:3.20"}) == {
+            "repository": ALPINE,
+            "digest": key[1],
+            "tags": ["3.20"],
+            "unused_since": now,
+            "taken_tags": ["latest"],
+        }
+        assert await api.get("/v1/quarantine") == {"images": []}
+    assert has_image(filesystem, key)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({"image": "alpine"}, 409, "image-exists"),
+        ({"image": "alpine", "digest": digest("a")}, 409, "image-exists"),
+        ({"image": "alpine:gone"}, 404, "image-not-found"),
+        ({"image": "no reference"}, 422, "invalid-reference"),
+        ({"image": "alpine", "digest": "12"}, 422, "invalid-reference"),
+        ({}, 422, "invalid-body"),
+        ({"image": "alpine", "force": True}, 422, "invalid-body"),
+    ],
+)
+async def test_what_cannot_be_restored_is_a_problem(
+    surroundings: Surroundings,
+    filesystem: MemoryFilesystem,
+    body: dict[str, object],
+    status: int,
+    kind: str,
+) -> None:
+    make_state(filesystem, make_image(filesystem, ALPINE, "a"), DUE_NS)
+    config = attrs.evolve(make_config(filesystem), quarantine=timedelta(days=1))
+    async with asking(surroundings, config) as api:
+        await api.client.post("/v1/sweeps")
+        make_image(filesystem, ALPINE, "a")
+        told_problem(await api.client.post("/v1/restore", json=body), status, kind)
+
+
+async def test_who_may_only_look_restores_nothing(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    async with asking(surroundings, make_config(filesystem), read_only=True) as api:
+        assert await api.get("/v1/quarantine") == {"images": []}
+        assert (await api.client.post("/v1/restore", json={"image": "alpine"})).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,10 @@ FIELDS = [
     "failed_deletes",
     "deleted",
     "errors",
+    "quarantined_images",
+    "quarantined_bytes",
+    "released_images",
+    "released_bytes",
 ]
 FIXTURE = json.loads((pathlib.Path(__file__).parents[1] / "fixtures/hypeman-data.json").read_text())
 

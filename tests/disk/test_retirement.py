@@ -890,7 +890,7 @@ def test_an_image_that_is_back_in_its_place_is_not_called_unfinished(memory: Hos
 def test_metadata_that_cannot_be_hidden_waits_for_the_next_recovery(memory: Host) -> None:
     candidate = make_due(memory)
     memory.memory.mount(f"{DATA}/{IMAGES}")
-    memory.memory.before = fail_once("unlink", "metadata.json")
+    memory.memory.before = fail_once("rename", ".hmret-hidden")
     outcome = retire_one(memory, candidate)
     memory.memory.before = None
     assert isinstance(outcome, Failed)

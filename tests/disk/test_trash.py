@@ -8,12 +8,12 @@ import pytest
 
 from builders import DATA, digest, free
 from disk.hosts import Host
+from hmret.disk.erasing import erase
 from hmret.disk.layout import METADATA, OWN, TRASH
 from hmret.disk.trash import (
     Intent,
     Place,
     drop_intents,
-    erase,
     list_trash,
     new_token,
     open_trash,

@@ -166,6 +166,46 @@ async def test_the_cap_of_the_cache_is_kept(filesystem: MemoryFilesystem, surrou
         assert report.deleted_bytes == 2 * MIB
 
 
+async def test_the_oldest_in_quarantine_go_before_any_image_does(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    keys = make_idle(filesystem, 6)
+    config = make_config(filesystem, quarantine=timedelta(days=1), unused_for=timedelta(hours=51))
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        report = await retention.sweep()
+        assert (report.quarantined_images, present(filesystem, keys)) == (4, 2)
+        filesystem.capacity_bytes = 7 * MIB
+        retention.reconfigure(attrs.evolve(config, disk=LIMITS))
+        report = await retention.sweep()
+        assert (report.released_images, report.deleted_images) == (2, 0)
+        assert len(retention.quarantined()) == 2
+        assert present(filesystem, keys) == 2
+        # Where that is not enough, images go, and straight away.
+        filesystem.foreign_bytes = 3 * MIB
+        report = await retention.sweep()
+        assert (report.released_images, report.deleted_images, report.quarantined_images) == (2, 1, 0)
+        assert report.deleted_bytes == MIB
+        assert retention.quarantined() == ()
+
+
+async def test_what_is_in_quarantine_counts_towards_the_cap(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    keys = make_idle(filesystem, 6)
+    config = make_config(
+        filesystem,
+        quarantine=timedelta(days=1),
+        unused_for=timedelta(hours=51),
+        disk=DiskLimits(max_used=6 * MIB),
+    )
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        assert (await retention.sweep()).quarantined_images == 4
+        retention.reconfigure(attrs.evolve(config, disk=DiskLimits(max_used=5 * MIB)))
+        report = await retention.sweep()
+        assert (report.released_images, report.deleted_images) == (1, 0)
+        assert present(filesystem, keys) == 2
+
+
 async def test_what_was_marked_used_is_safe_from_pressure_for_its_time(
     filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
 ) -> None:

@@ -35,6 +35,11 @@ LIMITS = ("tests/engine/test_limits.py",)
 CLOCK = ("tests/model/test_clock_watch.py", "tests/engine/test_clock_guard.py")
 STATEFUL = ("tests/proofs/test_stateful.py",)
 RETIREMENT = ("tests/disk/test_retirement.py", "tests/disk/test_trash.py", "tests/actors/test_deleter.py")
+QUARANTINE = (
+    "tests/disk/test_quarantine.py",
+    "tests/actors/test_deleter.py",
+    "tests/engine/test_quarantined_images.py",
+)
 KILLS = ("tests/proofs/test_kills.py",)
 RACES = ("tests/proofs/test_races.py",)
 FUZZ = ("tests/proofs/test_fuzz.py",)
@@ -708,11 +713,121 @@ MUTATIONS = (
     ),
     edit(
         "never recover",
-        "actors/deleter.py",
+        "disk/recovery.py",
         "for intent in intents:\n            for place",
         "for intent in ():\n            for place",
         KILLS,
         RETIREMENT,
+    ),
+    # Quarantine.
+    edit(
+        "do not force the record of what is held to the disk",
+        "disk/quarantine.py",
+        "msgspec.json.encode(record), fd, durable=True)",
+        "msgspec.json.encode(record), fd, durable=False)",
+        QUARANTINE,
+    ),
+    edit(
+        "trust the records of what is held",
+        "disk/quarantine.py",
+        "if not names or len(names) != len(record) or not all(",
+        "if False and not all(",
+        QUARANTINE,
+    ),
+    edit(
+        "erase what is held as if no record named it",
+        "disk/recovery.py",
+        "and not records.covers(name)",
+        "",
+        QUARANTINE,
+        KILLS,
+    ),
+    edit(
+        "take a record that cannot be listed for none",
+        "disk/recovery.py",
+        "self._note_trash(error)\n            return None",
+        "self._note_trash(error)\n            return HeldRecords({}, ())",
+        QUARANTINE,
+    ),
+    edit(
+        "finish what is held already",
+        "disk/recovery.py",
+        "if intent.name in held_names:",
+        "if False:",
+        QUARANTINE,
+        KILLS,
+    ),
+    edit(
+        "hold what was being erased",
+        "disk/recovery.py",
+        "if is_whole(self.filesystem, self.data_fd, place)",
+        "if True",
+        QUARANTINE,
+    ),
+    edit(
+        "forget what is held before it is back for good",
+        "disk/restoring.py",
+        "filesystem.fsync(repository_fd)\n                filesystem.fsync(place_fd)",
+        "pass",
+        QUARANTINE,
+    ),
+    edit(
+        "restore whatever stands in its place",
+        "disk/restoring.py",
+        "if folder.judge(held.repository, hex_of(held.digest), metadata) is None:",
+        "if True:",
+        QUARANTINE,
+    ),
+    edit(
+        "restore without a timer",
+        "disk/restoring.py",
+        "        self._write_state()\n        with",
+        "        with",
+        QUARANTINE,
+    ),
+    edit(
+        "leave what a restore that was cut off has made",
+        "disk/restoring.py",
+        "                _undo_restore(filesystem, data_fd, held)\n        except",
+        "                pass\n        except",
+        QUARANTINE,
+        KILLS,
+    ),
+    edit(
+        "take the timer that is made first away first",
+        "disk/restoring.py",
+        "        _remove_empty_folders(filesystem, data_fd, held.repository)\n        clear_state(",
+        "        clear_state(filesystem, data_fd, held.key)\n"
+        "        _remove_empty_folders(filesystem, data_fd, held.repository)\n        clear_state(",
+        QUARANTINE,
+    ),
+    edit(
+        "release what is being restored",
+        "engine/quarantine.py",
+        "if self._take(held):\n                    return",
+        "if held.name in self._held:\n                    return",
+        QUARANTINE,
+    ),
+    edit(
+        "let a restore and a recovery write records at once",
+        "actors/deleter.py",
+        "async with self._records:\n                    return",
+        "if True:\n                    return",
+        QUARANTINE,
+    ),
+    edit(
+        "empty the quarantine though the deletions found a reason to stop",
+        "engine/sweeping.py",
+        "if not tally.suspended:\n                    await self.deleting.quarantine",
+        "if True:\n                    await self.deleting.quarantine",
+        QUARANTINE,
+    ),
+    edit(
+        "hold what was retired in the future until then",
+        "engine/quarantine.py",
+        "await self._redate(tally)\n        due",
+        "due",
+        QUARANTINE,
     ),
     # Containment.
     edit(
@@ -756,7 +871,7 @@ MUTATIONS = (
     edit(
         "trust the intents on record",
         "disk/trash.py",
-        "return [intent for intent in intents if _is_ours(intent, token)]",
+        "return [intent for intent in intents if is_ours(intent, token)]",
         "return intents",
         FUZZ,
     ),

@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self, cast
@@ -21,6 +23,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+import hmret
 from builders import FakeClock, make_config, make_image
 from hmret.actors.threads import InlineThreads, WorkerThreads
 from hmret.disk.filesystem import POSIX, Filesystem
@@ -57,6 +60,13 @@ class Life:
     backend: str = "asyncio"
     uses: tuple[str, ...] = ()
     """References that it marks used before it sweeps."""
+    quarantine_hours: int = 0
+    """How long what it deletes can be brought back."""
+    hours_later: int = 0
+    """How much later than the first process it lives."""
+    restores: tuple[str, ...] = ()
+    """References that it brings back before it sweeps, as far as they are in quarantine."""
+    sweeps: bool = True
 
 
 @attrs.frozen
@@ -147,19 +157,27 @@ async def _live(life: Life, begun: int) -> dict[str, object]:
             make_image(place, repository, letters, tags=(tag,), size_bytes=1000)
             pulled.append(True)
 
+    clock = FakeClock()
+    clock.advance(timedelta(hours=life.hours_later))
     surroundings = Surroundings(
         filesystem=mortal(life, calls, pull),
-        clock=FakeClock(),
+        clock=clock,
         threads=InlineThreads() if life.kill_after is None else WorkerThreads(),
         # One batch at a time, so that each life makes the same calls.
         monotonic_ns=lambda: 0,
     )
-    async with open_engine(make_config(place), surroundings, scheduled=False) as retention:
+    config = attrs.evolve(make_config(place), quarantine=timedelta(hours=life.quarantine_hours))
+    status = ""
+    async with open_engine(config, surroundings, scheduled=False) as retention:
         os.write(begun, b"\n")
         for use in life.uses:
             await retention.mark_used(use)
-        report = await retention.sweep()
-    return {"calls": calls, "status": report.status, "pulled": bool(pulled)}
+        for image in life.restores:
+            with suppress(hmret.ImageNotFoundError, hmret.ImageExistsError):
+                await retention.restore(image)
+        if life.sweeps:
+            status = (await retention.sweep()).status
+    return {"calls": calls, "status": status, "pulled": bool(pulled)}
 
 
 def _child(life: Life, begun: int, answers: int) -> None:
@@ -201,7 +219,8 @@ def main() -> None:
     gc.freeze()
     for line in sys.stdin:
         fields = json.loads(line)
-        fields["pull"], fields["uses"] = tuple(fields["pull"]), tuple(fields["uses"])
+        for name in ("pull", "uses", "restores"):
+            fields[name] = tuple(fields[name])
         print(json.dumps(_fork(Life(**fields))), flush=True)  # noqa: T201 - the answer
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +18,7 @@ from builders import (
     DATA,
     START_NS,
     FakeClock,
+    data_fd_of,
     digest,
     has_image,
     make_config,
@@ -28,6 +30,8 @@ from builders import (
 from hmret import HmretError, ImageNotFoundError, SweepReport, SweepStatus
 from hmret.actors.threads import InlineThreads
 from hmret.disk.layout import hex_of
+from hmret.disk.quarantine import load_held
+from hmret.disk.restoring import restore
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key
@@ -221,12 +225,14 @@ INTENT = {
     "unused_since_ns": OLD_NS,
     "name": "0123456789abcdef.0",
 }
+HELD = INTENT | {"disk_bytes": 4096, "retired_at_ns": 5}
 FILES: dict[str, tuple[str, object]] = {
     "guest": (f"{DATA}/guests/fuzzed/metadata.json", GUEST),
     "snapshot": (f"{DATA}/snapshots/fuzzed/snapshot.json", {"snapshot": {}, "stored_metadata": GUEST}),
     "metadata": (f"{DATA}/images/{BUSYBOX}/{'b' * 64}/metadata.json", METADATA),
     "state": (f"{RETENTION}/{BUSYBOX}/{'b' * 64}.json", STATE),
     "intents": (f"{TRASH}/0123456789abcdef.json", [INTENT]),
+    "held": (f"{TRASH}/0123456789abcdef.held", [HELD]),
     "clock": (
         f"{OWN}/clock.json",
         {"boot_id": "first-boot", "boot_ns": 10**15, "wall_ns": START_NS, "suspended_until_boot_ns": 0},
@@ -251,7 +257,7 @@ def test_a_file_of_any_content_stops_nothing_and_harms_nothing(name: str, anyio_
     def check(content: bytes) -> None:
         host = make_host()
         host.filesystem.write_file(path, content)
-        if name == "intents":
+        if name in ("intents", "held"):
             host.filesystem.write_file(f"{TRASH}/{INTENT['name']}/rootfs.ext4", bytes(4096))
         reports = host.sweep(anyio_backend_name)
         assert len(reports) == 2
@@ -345,6 +351,47 @@ def test_hostile_intents_are_refused(intents: list[dict[str, object]], is_open: 
     host.check_kept()
     if opener is not None:
         opener.close()
+
+
+hostile_records = st.builds(
+    lambda intent, more: {**intent, **more},
+    hostile_intents,
+    st.fixed_dictionaries(
+        {
+            "disk_bytes": st.sampled_from([0, 4096, -1, 10**25]),
+            "retired_at_ns": st.sampled_from([0, OLD_NS, -1, 10**25]),
+        }
+    ),
+)
+
+
+@many
+@given(records=st.lists(hostile_records, min_size=1, max_size=3), is_here=st.booleans())
+@example([HELD | {"name": "../../../guests"}], True)
+@example([HELD | {"name": ".."}], True)
+@example([HELD | {"repository": "../guests", "digest": "sha256:vm"}], True)
+@example([HELD | {"digest": "sha256:../../../../../canary/new"}], True)
+@example([HELD | {"tags": ["../../../../../canary/tag"]}], True)
+@example([HELD | {"repository": ALPINE, "digest": digest("a")}], True)
+@example([HELD | {"repository": ALPINE, "digest": digest("f")}], True)
+def test_hostile_records_of_what_is_held_are_refused(records: list[dict[str, object]], is_here: bool) -> None:
+    host = make_host()
+    if is_here:
+        for name in ("metadata.json", "rootfs.ext4"):
+            host.filesystem.write_file(f"{FOLDER}/{name}", b"{}")
+        for folder in (f"{DATA}/.hmret-0123456789abcdef.0", f"{DATA}/guests/.hmret-0123456789abcdef.0"):
+            host.filesystem.write_file(f"{folder}/rootfs.ext4", b"{}")
+    host.filesystem.write_file(f"{TRASH}/0123456789abcdef.held", json.dumps(records).encode())
+    before = host.around()
+    fd = data_fd_of(host.filesystem)
+    for held in load_held(host.filesystem, fd).held:
+        with suppress(LookupError, OSError):
+            restore(host.filesystem, fd, held, START_NS)
+    host.filesystem.close(fd)
+    assert host.around() == before
+    # Without quarantine, whatever is held goes.
+    host.sweep()
+    host.check_kept()
 
 
 # Names.

@@ -289,3 +289,145 @@ def test_killed_at_any_moment_every_image_is_whole_or_gone_and_a_restart_finishe
         return ended.signal != 0
 
     assert yard.each(range(20), check)
+
+
+# With quarantine on.
+
+
+HELD = Life(data_dir="", quarantine_hours=24)
+"""How a process lives that holds what it deletes for a day."""
+
+
+def check_held(cache: Cache, *, here: tuple[Key, ...] = (), gone: bool = False) -> None:
+    """Check that each image is here whole, in quarantine whole, or, where that may be, gone; and nothing else is."""
+    records = [
+        held
+        for path in (cache.root / "system/hmret/trash").glob("*.held")
+        for held in json.loads(path.read_bytes())
+    ]
+    folders = {path.name for path in (cache.root / "system/hmret/trash").iterdir() if path.is_dir()}
+    for key in cache.due:
+        names = {held["name"] for held in records if (held["repository"], held["digest"]) == key} & folders
+        if has_image(cache.root, key):
+            assert not names, f"here and held: {key}"
+            assert contents_of(cache.root, key) == cache.contents[key], f"half an image is left: {key}"
+            continue
+        assert key not in here, f"was to be here: {key}"
+        assert names or gone, f"lost: {key}"
+        for name in names:
+            folder = cache.root / "system/hmret/trash" / name
+            found = {path.name: path.read_bytes() for path in folder.iterdir()}
+            assert found == cache.contents[key], f"held by half: {key}"
+            folders.remove(name)
+    assert not folders, f"left in the trash: {folders}"
+    assert not list((cache.root / "system/hmret/trash").glob("*.json"))
+    assert dangling_tags(cache.root) == []
+    for key in cache.stays:
+        assert contents_of(cache.root, key) == cache.contents[key], f"an image was damaged: {key}"
+
+
+def calls_of(yard: Yard, *lives: Life) -> tuple[str, ...]:
+    """List the calls of the last of some lives that nobody disturbs."""
+    cache = rebuild(yard.root / "undisturbed")
+    for life in lives:
+        ended = yard.mortals[0].live(attrs.evolve(life, data_dir=str(cache.root)))
+        assert ended.signal == 0
+    return ended.calls
+
+
+def test_killed_at_any_call_each_image_is_here_whole_or_held_whole(yard: Yard) -> None:
+    calls = calls_of(yard, HELD)
+
+    def check(mortals: Mortals, folder: Path, number: int) -> bool:
+        cache = rebuild(folder)
+        life = attrs.evolve(HELD, data_dir=str(folder))
+        assert mortals.live(attrs.evolve(life, kill_at=number)).signal == signal.SIGKILL
+        cache.check_cut_off()
+        # A start alone puts it in order, and takes nothing further.
+        assert mortals.live(attrs.evolve(life, sweeps=False, backend=backend_of(number))).signal == 0
+        (folder / "system/hmret/trash").mkdir(exist_ok=True)
+        check_held(cache)
+        assert mortals.live(life).status == "success"
+        check_held(cache)
+        assert not any(has_image(folder, key) for key in cache.due)
+        # The time of all of them comes.
+        assert mortals.live(attrs.evolve(life, hours_later=24)).status == "success"
+        cache.check_recovered()
+        return True
+
+    assert yard.each(range(1, len(calls) + 1), check) == len(calls) > 50
+
+
+def test_killed_at_any_call_of_a_restore_each_image_is_here_whole_or_held_whole(yard: Yard) -> None:
+    restoring = attrs.evolve(HELD, restores=("alpine:3.20", f"{ONE}:v1"), sweeps=False, hours_later=1)
+    calls = calls_of(yard, HELD, restoring)
+
+    def check(mortals: Mortals, folder: Path, number: int) -> bool:
+        cache = rebuild(folder)
+        assert mortals.live(attrs.evolve(HELD, data_dir=str(folder))).status == "success"
+        life = attrs.evolve(restoring, data_dir=str(folder))
+        assert mortals.live(attrs.evolve(life, kill_at=number)).signal == signal.SIGKILL
+        cache.check_cut_off()
+        assert mortals.live(attrs.evolve(life, restores=(), backend=backend_of(number))).signal == 0
+        check_held(cache)
+        # Asked for again, it comes back, for a full window and with its tags.
+        assert mortals.live(attrs.evolve(life, sweeps=True)).status == "success"
+        back = cache.due[0], cache.due[2]
+        check_held(cache, here=back)
+        assert (folder / "images" / ALPINE / "latest").exists()
+        assert [state_of(folder, key) for key in back] == [format_time(later_ns(1))] * 2
+        return True
+
+    assert yard.each(range(1, len(calls) + 1), check) == len(calls) > 15
+
+
+def later_ns(hours: int) -> int:
+    return START_NS + timedelta_nanoseconds(timedelta(hours=hours))
+
+
+def test_killed_at_any_call_of_a_release_each_image_is_held_whole_or_gone(yard: Yard) -> None:
+    releasing = attrs.evolve(HELD, hours_later=24)
+    calls = calls_of(yard, HELD, releasing)
+
+    def check(mortals: Mortals, folder: Path, number: int) -> bool:
+        cache = rebuild(folder)
+        assert mortals.live(attrs.evolve(HELD, data_dir=str(folder))).status == "success"
+        life = attrs.evolve(releasing, data_dir=str(folder))
+        assert mortals.live(attrs.evolve(life, kill_at=number)).signal == signal.SIGKILL
+        cache.check_cut_off()
+        assert mortals.live(attrs.evolve(life, sweeps=False, backend=backend_of(number))).signal == 0
+        check_held(cache, gone=True)
+        assert mortals.live(life).status == "success"
+        cache.check_recovered()
+        return True
+
+    assert yard.each(range(1, len(calls) + 1), check) == len(calls) > 15
+
+
+def test_pulled_again_in_the_midst_of_its_restore_the_fresh_image_stays_and_so_does_the_held_one(
+    yard: Yard,
+) -> None:
+    restoring = attrs.evolve(HELD, restores=("alpine:3.20",), sweeps=False, hours_later=1)
+    calls = calls_of(yard, HELD, restoring)
+
+    def check(mortals: Mortals, folder: Path, number: int) -> bool:
+        cache = rebuild(folder)
+        assert mortals.live(attrs.evolve(HELD, data_dir=str(folder))).status == "success"
+        life = attrs.evolve(restoring, data_dir=str(folder))
+        pulled = mortals.live(
+            attrs.evolve(
+                life, pull_at=number, kill_at=number if number % 2 else 0, pull=(ALPINE, "a", "latest")
+            )
+        )
+        mortals.live(attrs.evolve(life, restores=(), backend=backend_of(number)))
+        fresh = len(contents_of(folder, cache.due[0])["rootfs.ext4"]) == FRESH_BYTES
+        held = list((folder / "system/hmret/trash").glob("*.0/rootfs.ext4"))
+        assert fresh == bool(held)
+        assert (folder / "images" / ALPINE / "latest").readlink() == Path(hex_of(cache.due[0][1]))
+        assert dangling_tags(folder) == []
+        return pulled.pulled or pulled.signal != 0
+
+    back_at = next(
+        number for number, call in enumerate(calls, 1) if call.startswith("rename") and ".0" in call
+    )
+    assert yard.each(range(1, back_at + 1), check) > 5

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 import attrs
 import trio
 
-from hmret.disk.layout import IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
+from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.disk.outcomes import Candidate
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.config import RetentionConfig
@@ -282,11 +282,21 @@ class Truth:
         elif comes:
             retired = self.retired.get(source)
             self._check(source, retired is not None and retired.path, "put back what is not whole,")
+        elif self._is_hiding(source, target):
+            self._judge_erasing(_folder_of(source))
+            self._pending = source, ""
+            return
         elif not self._is_setting_aside(source, target):
             inside = _INSIDE_IMAGE.fullmatch(source) or source.startswith(f"{DATA}/{IMAGES}/")
             self._check(source, not inside, "renamed")
         if goes or comes:
             self._pending = source, target
+
+    def _is_hiding(self, source: str, target: str) -> bool:
+        """Tell whether the metadata of what was retired beside itself is hidden: then it cannot come back by itself."""
+        folder = _folder_of(source)
+        is_retired = _RETIRED_PATH.fullmatch(source) is not None
+        return is_retired and (source, target) == (f"{folder}/{METADATA}", f"{folder}/{HIDDEN_METADATA}")
 
     def _is_setting_aside(self, source: str, target: str) -> bool:
         """Tell whether a tag is set aside to be looked at, or comes back: whether it is lost is seen at rest."""

@@ -1,32 +1,56 @@
-"""The deleter: it renames images out of the cache, and frees their bytes."""
+"""The deleter: it renames images out of the cache, frees their bytes, or holds them in quarantine for a while."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import assert_never
 
+import anyio
 import attrs
+import msgspec
 
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
+from hmret.disk import erasing
+from hmret.disk.erasing import free_places
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.grip import FIRM, Grip
 from hmret.disk.layout import OWN, TRASH
 from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
-from hmret.disk.retirement import finish, retire
-from hmret.disk.tags import KnownTags
-from hmret.disk.trash import (
-    Freeing,
-    Place,
-    drop_intents,
-    erase,
-    list_trash,
-    new_token,
-    places_of,
-    read_intents,
+from hmret.disk.quarantine import (
+    Held,
+    HeldImages,
+    change_record,
+    drop_records,
+    hold,
+    load_held,
+    read_records,
+    release,
 )
+from hmret.disk.recovery import Recovering, Recovery
+from hmret.disk.restoring import PutBack, restore, settle_quarantine
+from hmret.disk.retirement import retire
+from hmret.disk.tags import KnownTags
+from hmret.disk.trash import Place, drop_intents, list_trash, new_token, read_intents
 from hmret.model.images import Key
 
-__all__ = ["BatchRetired", "Deleter", "Free", "Freed", "ListUnfinished", "Recover", "Recovery", "Retire"]
+__all__ = [
+    "BatchRetired",
+    "Deleter",
+    "Free",
+    "Freed",
+    "Hold",
+    "ListUnfinished",
+    "LookHeld",
+    "Recover",
+    "Recovery",
+    "Redate",
+    "Release",
+    "Released",
+    "Restore",
+    "Retire",
+    "Settle",
+    "Settled",
+]
 
 
 @attrs.frozen
@@ -50,14 +74,24 @@ class Freed:
 
 
 @attrs.frozen
-class Recovery:
-    """What was found in the trash."""
+class Released:
+    """What came of releasing images from quarantine, in their order."""
 
-    finished: tuple[Retired, ...]
-    disk_bytes: Mapping[Key, int]
-    """The bytes that came free with each of those."""
-    restored: tuple[Key, ...]
-    """Images that were put back, because somebody had begun to open them."""
+    disk_bytes: tuple[int, ...]
+    """The bytes that came free with each."""
+    done: tuple[bool, ...]
+    """Whether each has gone; what has not is no longer whole, and waits for the next time."""
+    errors: tuple[tuple[Place, str], ...]
+
+
+@attrs.frozen
+class Settled:
+    """What is in quarantine when an engine begins."""
+
+    held: tuple[Held, ...]
+    """By when they were retired."""
+    going: tuple[Held, ...]
+    """Those whose erasing was cut off, and could not be finished."""
     freed_bytes: int
     errors: tuple[tuple[str, str], ...]
 
@@ -84,6 +118,48 @@ class Free(Request[Freed]):
 
 
 @attrs.frozen(eq=False, kw_only=True)
+class Hold(Request[tuple[Held, ...]]):
+    """Asks to put a retired batch into quarantine."""
+
+    token: str
+    retired: tuple[Retired, ...]
+    retired_at_ns: int
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Release(Request[Released]):
+    """Asks to erase images in quarantine, which nobody restores any more."""
+
+    images: tuple[Held, ...]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Restore(Request[PutBack]):
+    """Asks to bring an image back from quarantine, which the asker uses and nobody releases."""
+
+    held: Held
+    unused_since_ns: int
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Redate(Request[tuple[Held, ...]]):
+    """Asks to write down, for those images of a batch that were retired after a moment, that it was then."""
+
+    token: str
+    latest_ns: int
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Settle(Request[Settled]):
+    """Asks what is in quarantine, with what a stop cut off there finished or undone; nobody else works on it."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class LookHeld(Request[HeldImages]):
+    """Asks what is in quarantine; changes nothing."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
 class ListUnfinished(Request[frozenset[Key]]):
     """Asks which images have a deletion on record that is not finished."""
 
@@ -92,19 +168,15 @@ class ListUnfinished(Request[frozenset[Key]]):
 class Recover(Request[Recovery]):
     """Asks to finish or undo what was cut off; nobody else works on these images meanwhile."""
 
-
-@attrs.define(eq=False)
-class _Account:
-    """What a recovery has come to so far."""
-
-    finished: list[Retired] = attrs.field(factory=list)
-    restored: list[Key] = attrs.field(factory=list)
-    errors: list[tuple[str, str]] = attrs.field(factory=list)
-    disk_bytes: dict[Key, int] = attrs.field(factory=dict)
-    freed_bytes: int = 0
+    hold_at_ns: int | None = None
+    """When what is finished went into quarantine; None: its bytes are freed."""
 
 
-class Deleter(Actor[Retire | Free | ListUnfinished | Recover]):
+_WritesRecords = Hold | Restore | Redate | Settle | Recover
+_Asked = Retire | Free | Release | LookHeld | ListUnfinished | _WritesRecords
+
+
+class Deleter(Actor[_Asked]):
     """The deleter actor."""
 
     def __init__(
@@ -122,6 +194,8 @@ class Deleter(Actor[Retire | Free | ListUnfinished | Recover]):
         self._threads = threads
         self._is_stopping = False
         self._kept_intents: set[str] = set()
+        self._records = anyio.Lock()
+        """Held by whoever writes a record of what is in quarantine, or forgets one."""
         self.has_unfinished = False
         """Whether something waits in the trash for the next recovery."""
 
@@ -164,20 +238,84 @@ class Deleter(Actor[Retire | Free | ListUnfinished | Recover]):
         """List the images whose deletion is on record and not finished."""
         return await self._mailbox.ask(ListUnfinished())
 
-    async def recover(self) -> Recovery:
-        """Finish or undo what was cut off; the caller lets nobody else work on these images."""
-        return await self._mailbox.ask(Recover())
+    async def recover(self, *, hold_at_ns: int | None = None) -> Recovery:
+        """Finish or undo what was cut off; the caller lets nobody else work on these images.
 
-    async def _answer(self, request: Retire | Free | ListUnfinished | Recover) -> object:
+        `hold_at_ns`: when what is finished went into quarantine; None: its bytes are freed.
+        """
+        return await self._mailbox.ask(Recover(hold_at_ns=hold_at_ns))
+
+    async def hold(self, token: str, retired: Iterable[Retired], retired_at_ns: int) -> tuple[Held, ...]:
+        """Put a retired batch into quarantine instead of freeing it.
+
+        Raises:
+            OSError: it could not be written down; the next recovery tries again.
+        """
+        return await self._mailbox.ask(Hold(token=token, retired=tuple(retired), retired_at_ns=retired_at_ns))
+
+    async def release(self, images: Iterable[Held]) -> Released:
+        """Free the bytes of images in quarantine; the caller lets nobody restore them."""
+        return await self._mailbox.ask(Release(images=tuple(images)))
+
+    async def restore(self, held: Held, unused_since_ns: int) -> PutBack:
+        """Bring an image back from quarantine; the caller uses it, and lets nobody release it.
+
+        Raises:
+            LookupError: it is not in quarantine any more, or not whole.
+            FileExistsError: it is in the cache already.
+            OSError: it could not be brought back.
+        """
+        return await self._mailbox.ask(Restore(held=held, unused_since_ns=unused_since_ns))
+
+    async def redate(self, token: str, latest_ns: int) -> tuple[Held, ...]:
+        """Write down of a batch in quarantine that it was retired at a moment at the latest; returns its record.
+
+        Raises:
+            OSError: it could not be written down.
+        """
+        return await self._mailbox.ask(Redate(token=token, latest_ns=latest_ns))
+
+    async def settle(self) -> Settled:
+        """List what is in quarantine, after finishing or undoing what a stop cut off there."""
+        return await self._mailbox.ask(Settle())
+
+    async def look_held(self) -> HeldImages:
+        """List what is in quarantine; changes nothing.
+
+        Raises:
+            OSError: the trash cannot be listed.
+        """
+        return await self._mailbox.ask(LookHeld())
+
+    async def _answer(self, request: _Asked) -> object:
         match request:
             case Retire():
                 return await self._retire(request)
             case Free():
                 return await self._threads.run(self._free, request.token, request.places)
+            case Release():
+                return await self._release(request)
+            case LookHeld():
+                return await self._threads.run(load_held, self._filesystem, self._data_fd)
             case ListUnfinished():
                 return await self._threads.run(self._list_unfinished)
+            case _:
+                # Records of what is held are written by one at a time.
+                async with self._records:
+                    return await self._answer_alone(request)
+
+    async def _answer_alone(self, request: _WritesRecords) -> object:
+        match request:
+            case Hold():
+                return await self._threads.run(self._hold, request)
+            case Restore():
+                return await self._threads.run(self._restore, request)
+            case Redate():
+                return await self._threads.run(self._redate, request)
+            case Settle():
+                return await self._threads.run(self._settle)
             case Recover():
-                return await self._threads.run(self._recover)
+                return await self._threads.run(self._recover, request.hold_at_ns)
             case _:
                 assert_never(request)
 
@@ -218,30 +356,61 @@ class Deleter(Actor[Retire | Free | ListUnfinished | Recover]):
             pause=self._threads.pause,
         )
 
-    def _free(
-        self, token: str, places: tuple[Place, ...], repositories: frozenset[str] = frozenset()
-    ) -> Freed:
-        freed: list[int] = []
-        errors: list[tuple[Place, str]] = []
-        is_done = token not in self._kept_intents
-        freeing = Freeing(self._filesystem, self._data_fd, self._stopping)
-        try:
-            for place in places:
-                try:
-                    came_free = freeing.free(place)
-                except OSError as error:
-                    errors.append((place, error.strerror or str(error)))
-                    came_free = None
-                is_done = is_done and came_free is not None
-                freed.append(came_free or 0)
-                self._threads.pause()
-        finally:
-            freeing.close()
-        if is_done:
-            self._forget(token, repositories or {place.intent.repository for place in places})
+    def _free(self, token: str, places: tuple[Place, ...]) -> Freed:
+        freed = free_places(
+            self._filesystem, self._data_fd, places, stopping=self._stopping, pause=self._threads.pause
+        )
+        if token not in self._kept_intents and all(freed.done):
+            self._forget(token, {place.intent.repository for place in places})
         else:
             self.has_unfinished = True
-        return Freed(tuple(freed), tuple(errors))
+        return Freed(freed.disk_bytes, freed.errors)
+
+    def _hold(self, request: Hold) -> tuple[Held, ...]:
+        token = request.token
+        # One whose tags or state are still there is finished by the next recovery, and held then.
+        chosen = [(one.place, one.tags) for one in request.retired if not one.faults]
+        held: list[Held] = []
+        if chosen:
+            try:
+                held = hold(self._filesystem, self._data_fd, token, chosen, request.retired_at_ns)
+            except OSError:
+                self.has_unfinished = True
+                raise
+        if token not in self._kept_intents:
+            self._forget(token, {place.intent.repository for place, _ in chosen})
+        return tuple(held)
+
+    async def _release(self, request: Release) -> Released:
+        freed = await self._threads.run(self._release_batch, request.images)
+        async with self._records:
+            tokens = {held.token for held, done in zip(request.images, freed.done, strict=True) if done}
+            await self._threads.run(drop_records, self._filesystem, self._data_fd, tokens)
+        return Released(freed.disk_bytes, freed.done, freed.errors)
+
+    def _release_batch(self, images: tuple[Held, ...]) -> erasing.Freed:
+        return release(
+            self._filesystem, self._data_fd, images, stopping=self._stopping, pause=self._threads.pause
+        )
+
+    def _restore(self, request: Restore) -> PutBack:
+        return restore(self._filesystem, self._data_fd, request.held, request.unused_since_ns)
+
+    def _redate(self, request: Redate) -> tuple[Held, ...]:
+        def change(held: Held) -> Held:
+            return msgspec.structs.replace(held, retired_at_ns=min(held.retired_at_ns, request.latest_ns))
+
+        return tuple(change_record(self._filesystem, self._data_fd, request.token, change))
+
+    def _settle(self) -> Settled:
+        try:
+            found, freed = settle_quarantine(
+                self._filesystem, self._data_fd, stopping=self._stopping, pause=self._threads.pause
+            )
+        except OSError as error:
+            return Settled((), (), 0, ((f"{OWN}/{TRASH}", error.strerror or str(error)),))
+        errors = (*found.errors, *((f"{place.folder}/{place.name}", error) for place, error in freed.errors))
+        return Settled(found.held, found.going, sum(freed.disk_bytes), errors)
 
     def _forget(self, token: str, repositories: Iterable[str]) -> None:
         """Drop intents that are carried out; those that stay on record are found done by the next recovery."""
@@ -250,94 +419,23 @@ class Deleter(Actor[Retire | Free | ListUnfinished | Recover]):
 
     def _list_unfinished(self) -> frozenset[Key]:
         tokens, _ = list_trash(self._filesystem, self._data_fd)
+        records = read_records(self._filesystem, self._data_fd)
         return frozenset(
             (intent.repository, intent.digest)
             for token in tokens
             for intent in read_intents(self._filesystem, self._data_fd, token)
+            if intent.name not in records.names_of(token)
         )
 
-    def _recover(self) -> Recovery:
+    def _recover(self, hold_at_ns: int | None = None) -> Recovery:
         self._kept_intents.clear()
-        self.has_unfinished = False
-        account = _Account()
-        tokens, _ = self._list_trash(account.errors)
-        for token in tokens:
-            try:
-                self._recover_batch(token, account)
-            except OSError as error:
-                self.has_unfinished = True
-                account.errors.append((f"{OWN}/{TRASH}/{token}.json", error.strerror or str(error)))
-        account.freed_bytes += self._erase_strays(account.errors)
-        return Recovery(
-            tuple(account.finished),
-            account.disk_bytes,
-            tuple(account.restored),
-            account.freed_bytes,
-            tuple(account.errors),
+        recovering = Recovering(
+            self._filesystem, self._data_fd, self._stopping, self._threads.pause, hold_at_ns
         )
-
-    def _recover_batch(self, token: str, account: _Account) -> None:
-        """Finish or undo what one file of intents says, and forget it once all of that is done."""
-        places: list[Place] = []
-        is_whole = True
-        intents = read_intents(self._filesystem, self._data_fd, token)
-        for intent in intents:
-            for place in filter(self._exists, places_of(intent)):
-                match finish(self._filesystem, self._data_fd, place):
-                    case Retired() as retired:
-                        account.errors.extend(retired.faults)
-                        if retired.faults:
-                            is_whole = False
-                        else:
-                            account.finished.append(retired)
-                            places.append(place)
-                    case Kept() as kept:
-                        account.restored.append(kept.key)
-                    case Failed() as failed:
-                        account.errors.append((failed.path, failed.error.strerror or str(failed.error)))
-                        is_whole = False
-                    case _ as never:
-                        assert_never(never)
-        if is_whole:
-            # A crash may have left folders empty of images whose bytes are free already.
-            freed = self._free(token, tuple(places), frozenset(intent.repository for intent in intents))
-            account.freed_bytes += sum(freed.disk_bytes)
-            for place, disk_bytes in zip(places, freed.disk_bytes, strict=True):
-                account.disk_bytes[place.intent.repository, place.intent.digest] = disk_bytes
-            account.errors.extend((f"{place.folder}/{place.name}", error) for place, error in freed.errors)
-        else:
-            self.has_unfinished = True
-
-    def _erase_strays(self, errors: list[tuple[str, str]]) -> int:
-        """Erase what lies in the trash without an intent on record."""
-        freed_bytes = 0
-        tokens, names = self._list_trash(errors)
-        for name in names:
-            if name.partition(".")[0] not in tokens:
-                try:
-                    freed_bytes += (
-                        erase(self._filesystem, self._data_fd, f"{OWN}/{TRASH}", name, self._stopping) or 0
-                    )
-                except OSError as error:
-                    errors.append((f"{OWN}/{TRASH}/{name}", error.strerror or str(error)))
-        return freed_bytes
-
-    def _list_trash(self, errors: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
-        """List the trash; what cannot be listed waits for another time, which is noted once."""
-        try:
-            return list_trash(self._filesystem, self._data_fd)
-        except OSError as error:
-            fault = f"{OWN}/{TRASH}", error.strerror or str(error)
-            if fault not in errors:
-                errors.append(fault)
-            return [], []
-
-    def _exists(self, place: Place) -> bool:
-        try:
-            self._filesystem.stat(f"{place.folder}/{place.name}", dir_fd=self._data_fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
+        self.has_unfinished = False
+        recovery = recovering.recover()
+        self.has_unfinished = recovering.has_unfinished
+        return recovery
 
 
 def _is_unfinished(outcome: Outcome) -> bool:

@@ -24,6 +24,7 @@ from hmret.api.bodies import (
     GrantLease,
     MarkUsed,
     RenewLease,
+    Restore,
     read_body,
     read_count,
     read_moment,
@@ -36,6 +37,8 @@ from hmret.api.documents import (
     explain_document,
     image_document,
     mark_used_document,
+    quarantine_document,
+    restored_document,
     sweep_document,
 )
 from hmret.api.engine_documents import lease_document, leases_document, status_document
@@ -97,11 +100,13 @@ def make_app(
         "/v1/forecast": {"GET": calls.forecast},
         "/v1/images": {"GET": calls.images},
         "/v1/images/{image:path}": {"GET": calls.explain},
+        "/v1/quarantine": {"GET": calls.quarantine},
         "/v1/events": {"GET": calls.events},
     }
     writes: dict[str, Mapping[str, Answer]] = {
         "/v1/plan": {"GET": calls.plan, "POST": calls.candidate},
         "/v1/mark-used": {"POST": calls.mark_used},
+        "/v1/restore": {"POST": calls.restore},
         "/v1/sweeps": {"POST": calls.sweep},
         "/v1/leases": {"GET": calls.leases, "POST": calls.grant},
         "/v1/leases/{id}": {"GET": calls.lease, "PUT": calls.renew, "DELETE": calls.end},
@@ -234,6 +239,10 @@ class _Calls:
             verdict, suspended = await self._retention.explain_fully(image)
         return _json(explain_document(verdict, suspended))
 
+    async def quarantine(self, _request: Request) -> Response:
+        body = await self._threads.run(_encode_quarantine, self._retention)
+        return Response(body, media_type="application/json")
+
     async def events(self, request: Request) -> Response:
         hub = self._retention.event_hub
         last = request.headers.get("last-event-id") or request.query_params.get("after")
@@ -260,6 +269,10 @@ class _Calls:
     async def mark_used(self, request: Request) -> Response:
         body = await read_body(request, MarkUsed)
         return _json(mark_used_document(await self._retention.mark_used(body.image, body.digest)))
+
+    async def restore(self, request: Request) -> Response:
+        body = await read_body(request, Restore)
+        return _json(restored_document(await self._retention.restore(body.image, body.digest)))
 
     async def sweep(self, request: Request) -> Response:
         releases = _read_choice(request, "release_brake", ("false", "true")) == "true"
@@ -310,6 +323,10 @@ class _Calls:
                 yield
         finally:
             self._planners -= 1
+
+
+def _encode_quarantine(retention: Retention) -> bytes:
+    return encode_document(quarantine_document(retention.quarantined()))
 
 
 def _no_lease(request: Request) -> Problem:

@@ -19,6 +19,7 @@ __all__ = [
     "GrantLease",
     "MarkUsed",
     "RenewLease",
+    "Restore",
     "read_body",
     "read_count",
     "read_moment",
@@ -53,6 +54,13 @@ class Candidate(msgspec.Struct, forbid_unknown_fields=True):
 
     settings: dict[str, object]
     """Of the policy, by dotted key; what is not given is as it is in force."""
+
+
+class Restore(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /v1/restore`."""
+
+    image: str
+    digest: str | None = None
 
 
 class GrantLease(msgspec.Struct, forbid_unknown_fields=True):

@@ -4,7 +4,7 @@ Every field is always there; times are RFC 3339 in UTC to the nanosecond, or nul
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -14,7 +14,14 @@ from hmret.model.config import RetentionConfig
 from hmret.model.images import Suspension
 from hmret.model.planning import Plan, Reason, Summary, Verdict
 from hmret.model.protection import StaleReference
-from hmret.model.report import DeletedImage, MarkedUsed, SweepError, SweepReport
+from hmret.model.report import (
+    DeletedImage,
+    MarkedUsed,
+    Quarantined,
+    Restored,
+    SweepError,
+    SweepReport,
+)
 from hmret.model.times import format_time, nanoseconds_of
 
 __all__ = [
@@ -27,6 +34,8 @@ __all__ = [
     "mark_used_document",
     "plan_document",
     "plan_head",
+    "quarantine_document",
+    "restored_document",
     "sweep_document",
 ]
 
@@ -105,6 +114,10 @@ def sweep_document(report: SweepReport) -> Document:
         "failed_deletes": report.failed_deletes,
         "deleted": [_deleted_image(image) for image in report.deleted],
         "errors": [_sweep_error(error) for error in report.errors],
+        "quarantined_images": report.quarantined_images,
+        "quarantined_bytes": report.quarantined_bytes,
+        "released_images": report.released_images,
+        "released_bytes": report.released_bytes,
     }
 
 
@@ -122,6 +135,34 @@ def check_config_document(settings: Settings) -> Document:
 def mark_used_document(used: MarkedUsed) -> Document:
     """Write what a use of an image came to."""
     return {"repository": used.repository, "digest": used.digest, "cleared": used.cleared}
+
+
+def restored_document(restored: Restored) -> Document:
+    """Write what came back from quarantine."""
+    return {
+        "repository": restored.repository,
+        "digest": restored.digest,
+        "tags": list(restored.tags),
+        "unused_since": format_time(nanoseconds_of(restored.unused_since)),
+        "taken_tags": list(restored.taken_tags),
+    }
+
+
+def quarantine_document(images: Iterable[Quarantined]) -> Document:
+    """Write what is in quarantine, by when it was deleted."""
+    return {
+        "images": [
+            {
+                "repository": image.repository,
+                "digest": image.digest,
+                "tags": list(image.tags),
+                "disk_bytes": image.disk_bytes,
+                "retired_at": format_time(nanoseconds_of(image.retired_at)),
+                "until": format_time(nanoseconds_of(image.until)),
+            }
+            for image in images
+        ]
+    }
 
 
 def image_document(verdict: Verdict) -> Document:

@@ -78,6 +78,10 @@ def status_document(
             "failed_deletes": statistics.failed_deletes,
         },
         "trash_bytes": trash_bytes,
+        "quarantine": {
+            "images": statistics.quarantined_images,
+            "bytes": statistics.quarantined_bytes,
+        },
         "disk": _disk(statistics),
         "brake": _brake(statistics),
         "waiting": dict(statistics.waiting),

@@ -65,6 +65,16 @@ class _EngineCollector(Collector):
             "Blocks, in bytes, that had left the cache and were not freed yet when the last sweep had ended.",
             value=counters.trash_bytes,
         )
+        yield GaugeMetricFamily(
+            "hmret_quarantined_images",
+            "Deleted images that can be brought back.",
+            value=counters.quarantined_images,
+        )
+        yield GaugeMetricFamily(
+            "hmret_quarantined_bytes",
+            "Blocks, in bytes, that come free when those go for good.",
+            value=counters.quarantined_bytes,
+        )
         statistics = self.retention.statistics()
         yield from _limits(statistics)
         yield from _liveness(counters)

@@ -115,6 +115,13 @@ def _reads() -> Document:
                 parameters=[_in_path("image", _IMAGE)],
             )
         },
+        "/v1/quarantine": {
+            "get": _call(
+                "quarantine",
+                "The deleted images that can be brought back, by when they were deleted",
+                _answers("Quarantine"),
+            )
+        },
         "/v1/events": {
             "get": _call(
                 "events",
@@ -158,6 +165,14 @@ def _writes() -> Document:
                 "Say that an image is about to be used: it is here, and stays for at least its window from now",
                 _answers("MarkedUsed", 404, *body_problems, 500, 503),
                 body="MarkUsed",
+            )
+        },
+        "/v1/restore": {
+            "post": _call(
+                "restore",
+                "Bring an image back from quarantine, with those of its tags that are free, for a full window",
+                _answers("Restored", 404, 409, *body_problems, 500, 503),
+                body="Restore",
             )
         },
         "/v1/sweeps": {
@@ -257,6 +272,18 @@ def _schemas() -> Document:
         "Status": _object(_status(suspended)),
         "MarkUsed": _body({"image": _IMAGE, "digest": _GIVEN_DIGEST}, ["image"]),
         "MarkedUsed": _object({"repository": _TEXT, "digest": _DIGEST, "cleared": _FLAG}),
+        "Restore": _body({"image": _IMAGE, "digest": _GIVEN_DIGEST}, ["image"]),
+        "Restored": _object(
+            {
+                "repository": _TEXT,
+                "digest": _DIGEST,
+                "tags": _TEXTS,
+                "unused_since": _TIME,
+                "taken_tags": _TEXTS,
+            },
+            "`taken_tags` went with the image too, and point elsewhere by now.",
+        ),
+        "Quarantine": _object({"images": {"type": "array", "items": _object(_quarantined())}}),
         "GrantLease": _body(
             {
                 "image": _IMAGE,
@@ -298,6 +325,17 @@ def _comparison(image: Document) -> Document:
         "in_force": _object(dict.fromkeys(_SUMMARY, _COUNT)),
         "newly_go": differences,
         "newly_stay": differences,
+    }
+
+
+def _quarantined() -> Document:
+    return {
+        "repository": _TEXT,
+        "digest": _DIGEST,
+        "tags": _TEXTS,
+        "disk_bytes": _COUNT,
+        "retired_at": _TIME,
+        "until": _TIME,
     }
 
 
@@ -352,6 +390,9 @@ def _report(suspended: Document) -> Document:
             "type": "array",
             "items": _object(dict.fromkeys(("repository", "digest", "path", "error"), _TEXT)),
         },
+        **dict.fromkeys(
+            ("quarantined_images", "quarantined_bytes", "released_images", "released_bytes"), _COUNT
+        ),
     }
 
 
@@ -373,6 +414,7 @@ def _status(suspended: Document) -> Document:
         "granted_leases": _COUNT,
         "totals": _object(dict.fromkeys(totals, _COUNT)),
         "trash_bytes": {"type": ["integer", "null"], "minimum": 0},
+        "quarantine": _object({"images": _COUNT, "bytes": _COUNT}),
         "disk": {"oneOf": [_object(_disk()), {"type": "null"}]},
         "brake": {"oneOf": [_object(_brake()), {"type": "null"}]},
         "waiting": {"type": "object", "additionalProperties": _COUNT},

@@ -12,7 +12,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hmret.api.documents import encode_document
-from hmret.model.errors import EngineClosedError, ImageNotFoundError, InvalidReferenceError
+from hmret.model.errors import (
+    EngineClosedError,
+    ImageExistsError,
+    ImageNotFoundError,
+    InvalidReferenceError,
+)
 
 __all__ = ["PROBLEM_TYPE", "Problem", "problem_of", "problem_response"]
 
@@ -50,6 +55,7 @@ def problem_response(error: HTTPException) -> Response:
 _KINDS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (InvalidReferenceError, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-reference"),
     (ImageNotFoundError, HTTPStatus.NOT_FOUND, "image-not-found"),
+    (ImageExistsError, HTTPStatus.CONFLICT, "image-exists"),
     (EngineClosedError, HTTPStatus.SERVICE_UNAVAILABLE, "engine-stopped"),
     (ClientDisconnect, HTTPStatus.BAD_REQUEST, "disconnected"),
 )

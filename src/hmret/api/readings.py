@@ -10,7 +10,15 @@ from hmret.model.config import RetentionConfig
 from hmret.model.images import Cause, Suspension
 from hmret.model.planning import Action, Plan, Reason, Summary, Verdict
 from hmret.model.protection import StaleReference
-from hmret.model.report import DeletedImage, MarkedUsed, SweepError, SweepReport, SweepStatus
+from hmret.model.report import (
+    DeletedImage,
+    MarkedUsed,
+    Quarantined,
+    Restored,
+    SweepError,
+    SweepReport,
+    SweepStatus,
+)
 from hmret.model.times import datetime_of, parse_time
 
 __all__ = [
@@ -23,7 +31,9 @@ __all__ = [
     "read_forecast",
     "read_mark_used",
     "read_plan",
+    "read_quarantine",
     "read_report",
+    "read_restored",
     "read_suspensions",
 ]
 
@@ -146,6 +156,32 @@ def read_forecast(document: Read) -> list[DueReading]:
 def read_mark_used(document: Read) -> MarkedUsed:
     """Read what a use of an image came to."""
     return MarkedUsed(document["repository"], document["digest"], document["cleared"])
+
+
+def read_restored(document: Read) -> Restored:
+    """Read what came back from quarantine."""
+    return Restored(
+        document["repository"],
+        document["digest"],
+        tags=tuple(document["tags"]),
+        taken_tags=tuple(document["taken_tags"]),
+        unused_since=datetime_of(parse_time(document["unused_since"])),
+    )
+
+
+def read_quarantine(document: Read) -> list[Quarantined]:
+    """Read what is in quarantine."""
+    return [
+        Quarantined(
+            repository=image["repository"],
+            digest=image["digest"],
+            tags=tuple(image["tags"]),
+            disk_bytes=image["disk_bytes"],
+            retired_at=datetime_of(parse_time(image["retired_at"])),
+            until=datetime_of(parse_time(image["until"])),
+        )
+        for image in document["images"]
+    ]
 
 
 def read_suspensions(documents: Sequence[Read]) -> list[Suspension]:

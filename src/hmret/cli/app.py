@@ -65,6 +65,16 @@ _COMMANDS = {
 
         Works where retention is disabled, too. Exit code 1: the image is not here, not ready or broken.""",
     ),
+    "restore": (
+        "hmret.cli.quarantine:restore",
+        """Bring a deleted image back from quarantine, with those of its tags that are free, for a full window.
+
+        Works where retention is disabled, too. Exit code 1: the image is not in quarantine, or here already.""",
+    ),
+    "quarantine": (
+        "hmret.cli.quarantine:quarantine",
+        """Tell the deleted images that can be brought back, and until when; change nothing.""",
+    ),
     "lease": (
         "hmret.cli.leases:lease",
         """Keep an image from deletion for a while, over restarts too.
@@ -109,8 +119,8 @@ _HELP = """Delete images that nothing has used for long, and never what somethin
 
 Options of a command may also stand before it.
 
-Where an engine runs on the data directory, sweep, plan, forecast, explain and mark-used ask it. Given --enable, --unused-for or
---allow, all but mark-used work by themselves.
+Where an engine runs on the data directory, sweep, plan, forecast, explain, mark-used, restore and quarantine ask it. Given
+--enable, --unused-for or --allow, sweep, plan, forecast and explain work by themselves.
 
 Exit codes: 0 done; 1 something failed or is suspended; 2 bad usage or config; 3 another engine has the data directory.
 """

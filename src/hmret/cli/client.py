@@ -20,6 +20,7 @@ from hmret.model.errors import (
     ConfigError,
     EngineClosedError,
     HmretError,
+    ImageExistsError,
     ImageNotFoundError,
     InvalidReferenceError,
 )
@@ -40,6 +41,7 @@ _PROBLEM = "urn:hmret:problem:"
 _ERRORS: Mapping[str, type[HmretError]] = {
     "image-not-found": ImageNotFoundError,
     "invalid-setting": ConfigError,
+    "image-exists": ImageExistsError,
     "invalid-reference": InvalidReferenceError,
     "engine-stopped": EngineClosedError,
 }

@@ -44,6 +44,7 @@ def _facts(document: Any) -> list[list[str]]:
             "trash",
             "not readable" if document["trash_bytes"] is None else format_size(document["trash_bytes"]),
         ],
+        ["quarantine", _put_quarantine(document["quarantine"])],
         *_limits(document["disk"], document["brake"]),
         ["leases", str(document["granted_leases"])],
         [
@@ -72,6 +73,10 @@ def _limits(disk: Any, brake: Any) -> Iterator[list[str]]:
                 "brake",
                 f"holds: {told}; they go in {_seconds(brake['seconds'])}, or with: hmret sweep --release-brake",
             ]
+
+
+def _put_quarantine(quarantine: Any) -> str:
+    return f"{quarantine['images']} images, {format_size(quarantine['bytes'])}"
 
 
 def _sum_up(last: Any) -> Iterator[str]:

@@ -82,7 +82,8 @@ def _tell(report: SweepReport) -> Iterator[str]:
             ["kept because open", str(report.open_images)],
             ["failed deletions", str(report.failed_deletes)],
             ["deleted images", str(report.deleted_images)],
-            ["freed", format_size(report.deleted_bytes)],
+            ["freed", format_size(report.deleted_bytes + report.released_bytes)],
+            *_tell_quarantine(report),
         ],
         right=[1],
     ).rstrip("\n")
@@ -90,6 +91,13 @@ def _tell(report: SweepReport) -> Iterator[str]:
     for error in report.errors:
         image = f"{error.repository}@{shorten_digest(error.digest)}" if error.repository else ""
         yield "error: " + printable(": ".join(filter(None, (image, error.path, error.error))))
+
+
+def _tell_quarantine(report: SweepReport) -> Iterator[list[str]]:
+    if report.quarantined_images:
+        yield ["put into quarantine", f"{report.quarantined_images}, {format_size(report.quarantined_bytes)}"]
+    if report.released_images:
+        yield ["released from quarantine", str(report.released_images)]
 
 
 def _tell_deleted(image: DeletedImage) -> str:

@@ -65,13 +65,13 @@ class DigestFolder:
                 self.leased.add(name)
         return True
 
-    def judge(self, repository: str, hexadecimal: str) -> Reason | None:
-        """Say why this folder is not one that may be deleted; None: it may be."""
-        metadata_fd = self.descriptors.get(METADATA)
+    def judge(self, repository: str, hexadecimal: str, metadata_name: str = METADATA) -> Reason | None:
+        """Say why this folder is not a whole image that is ready; None: it is, and may be deleted."""
+        metadata_fd = self.descriptors.get(metadata_name)
         disks = [self.found[name] for name in ROOTFS_NAMES if name in self.found]
         if metadata_fd is None or not disks:
             return Reason.BROKEN
-        content = read_sized_file(self.filesystem, metadata_fd, self.found[METADATA].st_size)
+        content = read_sized_file(self.filesystem, metadata_fd, self.found[metadata_name].st_size)
         image = image_of(content, disks[0], "", repository, hexadecimal)
         if image.broken is not None:
             return Reason.BROKEN

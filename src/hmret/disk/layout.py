@@ -9,6 +9,7 @@ __all__ = [
     "DIGEST_HEX",
     "FOLDER_NAME",
     "HEX_DIGITS",
+    "HIDDEN_METADATA",
     "IMAGES",
     "METADATA",
     "NEWER_LAYOUT",
@@ -30,6 +31,8 @@ TRASH = "trash"
 """Below `OWN`: what has been renamed out of the cache and waits for its bytes to be freed."""
 
 METADATA = "metadata.json"
+HIDDEN_METADATA = ".hmret-hidden"
+"""The metadata of a retired folder that had to stay below `images/`: by that name nobody takes it for an image."""
 ROOTFS_NAMES = ("rootfs.ext4", "rootfs.erofs")
 
 NEWER_LAYOUT = frozenset({"content", "repositories", "layers"})

@@ -17,7 +17,7 @@ from hmret.disk.digest_folder import DigestFolder, open_digest_folder
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import let_go, make_folders, open_folder, opened, remove_empty_folders, step_into
 from hmret.disk.grip import FIRM, Grip
-from hmret.disk.layout import DIGEST_HEX, IMAGES, METADATA, RETENTION, hex_of
+from hmret.disk.layout import DIGEST_HEX, HIDDEN_METADATA, IMAGES, METADATA, RETENTION, hex_of
 from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
 from hmret.disk.state_files import (
     HeldState,
@@ -309,12 +309,12 @@ class _Batch:
         return True
 
     def _hide(self, repository_fd: int, name: str) -> None:
-        """Remove the metadata of a folder that had to stay below `images/`: nobody then takes it for an image."""
+        """Hide the metadata of a folder that had to stay below `images/`: nobody then takes it for an image."""
         with (
             suppress(FileNotFoundError),
             opened(self.filesystem, open_folder(self.filesystem, name, repository_fd)) as fd,
         ):
-            self.filesystem.unlink(METADATA, dir_fd=fd)
+            self.filesystem.rename(METADATA, HIDDEN_METADATA, src_dir_fd=fd, dst_dir_fd=fd)
 
     def _clean_up(self, place: Place, held: HeldState | None) -> Retired:
         """Remove the tags and the state of an image that is out of the cache; without `held`, in a recovery."""

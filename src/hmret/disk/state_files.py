@@ -247,10 +247,11 @@ def write_states(
     *,
     grip: Grip = FIRM,
     pause: Callable[[], None] = lambda: None,
+    durable: bool = False,
 ) -> list[tuple[Key, OSError]]:
     """Start the timers of those images that the grip leaves to us; returns those that could not be written, and why.
 
-    Not forced to the disk: what a power loss takes with it is a timer, which then starts again later.
+    Not forced to the disk by default: what a power loss takes with it is a timer, which then starts again later.
     """
     failed: list[tuple[Key, OSError]] = []
     for key in keys:
@@ -258,10 +259,10 @@ def write_states(
             continue
         try:
             try:
-                _write_state(filesystem, data_fd, key, unused_since_ns)
+                _write_state(filesystem, data_fd, key, unused_since_ns, durable)
             except FileNotFoundError:
                 # Whoever cleared another state at this moment has removed the folder that was empty then.
-                _write_state(filesystem, data_fd, key, unused_since_ns)
+                _write_state(filesystem, data_fd, key, unused_since_ns, durable)
         except OSError as error:
             failed.append((key, error))
         finally:
@@ -270,11 +271,11 @@ def write_states(
     return failed
 
 
-def _write_state(filesystem: Filesystem, data_fd: int, key: Key, unused_since_ns: int) -> None:
+def _write_state(filesystem: Filesystem, data_fd: int, key: Key, unused_since_ns: int, durable: bool) -> None:
     repository, digest = key
     with opened(filesystem, make_folders(filesystem, data_fd, f"{RETENTION}/{repository}")) as fd:
         content = encode_state(repository, digest, unused_since_ns)
-        write_file(filesystem, f"{hex_of(digest)}.json", content, fd, durable=False)
+        write_file(filesystem, f"{hex_of(digest)}.json", content, fd, durable=durable)
 
 
 def clear_state(filesystem: Filesystem, data_fd: int, key: Key, *, durable: bool = False) -> bool:

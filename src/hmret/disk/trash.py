@@ -1,14 +1,12 @@
-"""hmret's trash: intents, what they promise, and freeing the bytes.
+"""hmret's trash: intents, what they promise, and where retired folders stand.
 
 Before a batch of images is renamed out of the cache, one file of intents is written durably beside the place that
 they go to. Whatever cuts the work off, the intents say what is left to do: an image that stands in the trash has been
 deleted, and its tags and its state go too; one that does not has either not been touched or is gone for good.
 """
 
-import errno
 import os
-import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 
 import attrs
@@ -16,35 +14,22 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import (
-    let_go,
     make_folders,
-    open_folder,
     opened,
     read_file,
     remove_empty_folders,
     step_into,
     write_file,
 )
-from hmret.disk.image_scan import BLOCK
-from hmret.disk.layout import (
-    DIGEST_HEX,
-    IMAGES,
-    METADATA,
-    OWN,
-    ROOTFS_NAMES,
-    TAG_NAME,
-    TRASH,
-    digest_of,
-    hex_of,
-)
+from hmret.disk.layout import DIGEST_HEX, IMAGES, OWN, TAG_NAME, TRASH, digest_of, hex_of
 from hmret.model.references import is_repository
 
 __all__ = [
-    "Freeing",
     "Intent",
     "Place",
     "drop_intents",
-    "erase",
+    "find_places",
+    "is_ours",
     "list_trash",
     "new_token",
     "open_trash",
@@ -59,12 +44,6 @@ _TRASH = f"{OWN}/{TRASH}"
 _SUFFIX = ".json"
 _BESIDE = ".hmret-"
 """Begins the name of a retired folder that had to stay on its own file system; no scan looks at such names."""
-
-
-# What comes of erasing a folder by the names of its files where others are in it, or it is no folder.
-_NOT_AS_KNOWN = frozenset(
-    (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EPERM)
-)
 
 
 class Intent(msgspec.Struct, frozen=True, gc=False):
@@ -115,6 +94,23 @@ def places_of(intent: Intent) -> tuple[Place, Place]:
     return place_in_trash(intent), place_beside(intent)
 
 
+def find_places(filesystem: Filesystem, data_fd: int, intent: Intent) -> list[Place]:
+    """Find where the folder of an intent stands; empty: it has gone.
+
+    Raises:
+        OSError: it could not be told.
+    """
+    return [place for place in places_of(intent) if _exists(filesystem, data_fd, place)]
+
+
+def _exists(filesystem: Filesystem, data_fd: int, place: Place) -> bool:
+    try:
+        filesystem.stat(f"{place.folder}/{place.name}", dir_fd=data_fd, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def write_intents(filesystem: Filesystem, data_fd: int, token: str, intents: Iterable[Intent]) -> None:
     """Write down, durably, what is about to be done."""
     with opened(filesystem, open_trash(filesystem, data_fd)) as fd:
@@ -134,10 +130,11 @@ def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Inten
         intents = msgspec.json.decode(read_file(filesystem, path, data_fd), type=list[Intent])
     except (FileNotFoundError, msgspec.MsgspecError, ValueError, RecursionError):
         return []
-    return [intent for intent in intents if _is_ours(intent, token)]
+    return [intent for intent in intents if is_ours(intent, token)]
 
 
-def _is_ours(intent: Intent, token: str) -> bool:
+def is_ours(intent: Intent, token: str) -> bool:
+    """Tell whether an intent is one that we could have written under a token: only then it is trusted."""
     head, _, number = intent.name.partition(".")
     return (
         head == token
@@ -179,130 +176,6 @@ def list_trash(filesystem: Filesystem, data_fd: int) -> tuple[list[str], list[st
         names = sorted(entry.name for entry in entries)
     tokens = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
     return tokens, [name for name in names if not name.endswith(_SUFFIX)]
-
-
-@attrs.define(eq=False)
-class Freeing:
-    """Erases retired folders, one after the other, with the folder that holds them open."""
-
-    filesystem: Filesystem
-    data_fd: int
-    stopping: Callable[[], bool] = lambda: False
-    _folder: str = ""
-    _fd: int = -1
-
-    def free(self, place: Place) -> int | None:
-        """Erase a retired folder, and remove the folders left empty by that; as `erase`."""
-        try:
-            fd = self._open(place.folder)
-        except FileNotFoundError:
-            return 0
-        freed = _erase_known(self.filesystem, fd, place.name, place.files, self.stopping)
-        if freed is not None and place.is_beside:
-            with (
-                suppress(OSError),
-                opened(self.filesystem, step_into(self.filesystem, self.data_fd, IMAGES)) as fd,
-            ):
-                remove_empty_folders(self.filesystem, fd, place.intent.repository)
-        return freed
-
-    def close(self) -> None:
-        """Close what is open."""
-        if self._fd >= 0:
-            let_go(self.filesystem, self._fd)
-        self._fd = -1
-
-    def _open(self, folder: str) -> int:
-        if self._fd < 0 or folder != self._folder:
-            self.close()
-            self._fd = step_into(self.filesystem, self.data_fd, folder)
-            self._folder = folder
-        return self._fd
-
-
-def erase(
-    filesystem: Filesystem, data_fd: int, folder: str, name: str, stopping: Callable[[], bool] = lambda: False
-) -> int | None:
-    """Free the bytes of what has been retired; returns the blocks of disks that came free, in bytes.
-
-    None where it was told to stop first; the rest is left for the next time. Nothing there is nothing to do.
-
-    Raises:
-        OSError: something could not be removed.
-    """
-    try:
-        fd = step_into(filesystem, data_fd, folder)
-    except FileNotFoundError:
-        return 0
-    with opened(filesystem, fd):
-        return _erase(filesystem, fd, name, stopping)
-
-
-def _erase_known(
-    filesystem: Filesystem, parent_fd: int, name: str, files: tuple[str, ...], stopping: Callable[[], bool]
-) -> int | None:
-    """Erase a folder of which all files are known without listing it; one that is not like that, as any other."""
-    if not files or stopping():
-        return _erase(filesystem, parent_fd, name, stopping)
-    freed = 0
-    try:
-        fd = open_folder(filesystem, name, parent_fd)
-        try:
-            for file_name in sorted(files, key=_metadata_first):
-                freed += _unlink(filesystem, fd, file_name)
-        finally:
-            let_go(filesystem, fd)
-        filesystem.rmdir(name, dir_fd=parent_fd)
-    except OSError as error:
-        if error.errno not in _NOT_AS_KNOWN:
-            raise
-        rest = _erase(filesystem, parent_fd, name, stopping)
-        return None if rest is None else freed + rest
-    return freed
-
-
-def _metadata_first(name: str) -> tuple[bool, str]:
-    """Order the files of a folder: what is left of an image without metadata no longer looks like one."""
-    return name != METADATA, name
-
-
-def _erase(filesystem: Filesystem, parent_fd: int, name: str, stopping: Callable[[], bool]) -> int | None:
-    try:
-        fd = open_folder(filesystem, name, parent_fd)
-    except FileNotFoundError:
-        return 0
-    except OSError as error:
-        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-            raise
-        filesystem.unlink(name, dir_fd=parent_fd)
-        return 0
-    freed = 0
-    with opened(filesystem, fd):
-        with filesystem.scandir(fd) as entries:
-            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for entry_name, is_folder in sorted(found, key=lambda item: _metadata_first(item[0])):
-            if stopping():
-                return None
-            if is_folder:
-                below = _erase(filesystem, fd, entry_name, stopping)
-                if below is None:
-                    return None
-                freed += below
-            else:
-                freed += _unlink(filesystem, fd, entry_name)
-    filesystem.rmdir(name, dir_fd=parent_fd)
-    return freed
-
-
-def _unlink(filesystem: Filesystem, fd: int, name: str) -> int:
-    """Remove one file; returns the bytes that this frees of a disk, 0 while it has other links."""
-    freed = 0
-    if name in ROOTFS_NAMES:
-        found = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
-        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-            freed = found.st_blocks * BLOCK
-    filesystem.unlink(name, dir_fd=fd)
-    return freed
 
 
 def new_token() -> str:

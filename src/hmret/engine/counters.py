@@ -84,6 +84,10 @@ class Counters:
     """The causes for which the last sweep deleted nothing."""
     trash_bytes: int = attrs.field(default=0, init=False)
     """Blocks that lay in the trash when the last sweep had ended."""
+    quarantined_images: int = attrs.field(default=0, init=False)
+    """Images in quarantine."""
+    quarantined_bytes: int = attrs.field(default=0, init=False)
+    """Blocks that come free when they leave it."""
     _planned: tuple[Plan, Callable[[], None]] | None = attrs.field(default=None, init=False)
     _gone: tuple[Key, ...] = attrs.field(default=(), init=False)
     """The images of that plan that its sweep has deleted."""
@@ -114,6 +118,14 @@ class Counters:
         """Count what a recovery has finished; images only where they were not counted when they left the cache."""
         self.deleted["recovered"] += images
         self.deleted_bytes += freed_bytes
+
+    def note_quarantine(self, images: int, disk_bytes: int) -> None:
+        """Note what is in quarantine."""
+        self.quarantined_images, self.quarantined_bytes = images, disk_bytes
+
+    def note_released(self, disk_bytes: int) -> None:
+        """Count an image that left the quarantine for good."""
+        self.deleted_bytes += disk_bytes
 
     def note_sweep(self, report: SweepReport) -> None:
         """Count a sweep that has ended."""

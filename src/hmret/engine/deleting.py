@@ -14,6 +14,7 @@ from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Retired
 from hmret.disk.tags import KnownTags
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook
+from hmret.engine.quarantine import Quarantine
 from hmret.engine.tally import Tally
 from hmret.model.images import Key
 from hmret.model.times import SECOND
@@ -81,14 +82,25 @@ class Deleting:
     locks: Locks
     deleter: Deleter
     monotonic_ns: Callable[[], int]
+    quarantine: Quarantine
     backoff: Backoff = attrs.field(factory=Backoff)
     leases_offered: bool | None = None
     """Whether the kernel's file leases work here; None: not tried yet."""
     _batch: int = attrs.field(default=_FEWEST, init=False)
     """How many images are likely to be come to with one look."""
 
-    async def delete(self, deletions: Sequence[Verdict], boot_ns: int, tally: Tally) -> None:
-        """Delete what is due; the bytes of one batch are freed while the next is looked at."""
+    async def delete(
+        self,
+        deletions: Sequence[Verdict],
+        boot_ns: int,
+        tally: Tally,
+        *,
+        holds: bool = True,
+    ) -> None:
+        """Delete what is due; the bytes of one batch are freed, or held, while the next is looked at.
+
+        `holds`: whether what goes is put into quarantine, where that is on.
+        """
         tally.reasons = {(verdict.repository, verdict.digest): verdict.reason for verdict in deletions}
         # By repository, so that one batch has its images in few folders; the plan has already chosen the oldest.
         candidates = sorted(
@@ -104,12 +116,13 @@ class Deleting:
         known = KnownTags()
         for candidate in candidates:
             known.expect(candidate.repository, hex_of(candidate.digest))
+        settle = self.quarantine.hold if holds and self.quarantine.is_on else self._free
         async with anyio.create_task_group() as tasks:
             while candidates:
                 batch, candidates = candidates[: self._batch], candidates[self._batch :]
                 turn = await self._retire(batch, known, boot_ns, tally)
                 if turn.token:
-                    tasks.start_soon(self._free, turn.token, turn.retired, tally)
+                    tasks.start_soon(settle, turn.token, turn.retired, tally)
                 if turn.is_last:
                     break
                 candidates = turn.left + candidates
@@ -127,7 +140,8 @@ class Deleting:
         async with self.locks.claiming(keys) as given:
             if given.keys == keys and given.begin_all():
                 with anyio.CancelScope(shield=True):
-                    recovery = await self.deleter.recover()
+                    recovery = await self.deleter.recover(hold_at_ns=self.quarantine.hold_at_ns)
+                    self.quarantine.add(recovery.held)
         return recovery
 
     async def _retire(

@@ -77,7 +77,9 @@ class Inspection:
             lease_fault=self.sweeping.leases.fault,
             clock_fault=clock_fault,
             backing_off=self.sweeping.deleting.backoff.waiting(reading.boot_ns),
-            disk=await self.sweeping.disk.glance(reading.boot_ns, anyway=candidate is not None),
+            disk=await self.sweeping.disk.glance(
+                reading.boot_ns, self.sweeping.counters.quarantined_bytes, anyway=candidate is not None
+            ),
             is_brake_released=self.sweeping.brake.is_released(reading),
         )
         return survey, datetime_of(reading.wall_ns)

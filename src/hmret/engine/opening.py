@@ -29,6 +29,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.own_files import load_brake_record, lock_data_dir, save_brake_record
 from hmret.disk.trash_size import trash_bytes
 from hmret.engine.brake_watch import BrakeWatch
+from hmret.engine.counters import Counters
 from hmret.engine.deleting import Deleting
 from hmret.engine.disk_watch import DiskWatch
 from hmret.engine.groups import sole_error
@@ -36,6 +37,7 @@ from hmret.engine.inspection import Inspection
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook
+from hmret.engine.quarantine import Quarantine
 from hmret.engine.retention import HasMailbox, Retention
 from hmret.engine.schedule import Schedule
 from hmret.engine.surroundings import Surroundings
@@ -44,6 +46,7 @@ from hmret.model.brake import BrakeRecord
 from hmret.model.clock_watch import watch_clock
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
+from hmret.model.times import timedelta_nanoseconds
 
 __all__ = ["open_engine", "open_inspection", "open_retention"]
 
@@ -154,13 +157,15 @@ async def open_engine(
 
 async def _recover(inspection: Inspection, deleter: Deleter) -> None:
     """Finish or undo what an earlier engine left; told to stop meanwhile, it leaves the rest for the next start."""
+    quarantine = inspection.sweeping.deleting.quarantine
     try:
-        recovery = await deleter.recover()
+        recovery = await deleter.recover(hold_at_ns=quarantine.hold_at_ns)
+        released_bytes = await quarantine.settle()
     except BaseException:
         deleter.stop_early()
         raise
     await inspection.sweeping.tell_recovery(recovery, inspection.clock.now_ns())
-    inspection.sweeping.counters.note_recovered(len(recovery.finished), recovery.freed_bytes)
+    inspection.sweeping.counters.note_recovered(len(recovery.finished), recovery.freed_bytes + released_bytes)
     await inspection.sweeping.look_into_trash()
 
 
@@ -298,7 +303,15 @@ async def _inspect(
     overlook = Overlook(
         config, actors.scanner, actors.references, actors.states, surroundings.threads, actors.readers
     )
-    deleting = Deleting(overlook, actors.locks, actors.deleter, surroundings.monotonic_ns)
+    counters = Counters()
+    quarantine = Quarantine(
+        actors.deleter,
+        actors.locks,
+        counters,
+        surroundings.clock.now_ns,
+        timedelta_nanoseconds(config.quarantine),
+    )
+    deleting = Deleting(overlook, actors.locks, actors.deleter, surroundings.monotonic_ns, quarantine)
     sweeping = Sweeping(
         overlook,
         deleting,
@@ -312,6 +325,7 @@ async def _inspect(
             save_brake,
             await threads.run(load_brake_record, filesystem, data_fd),
         ),
-        partial(threads.run, trash_bytes, filesystem, config.data_dir),
+        partial(threads.run, trash_bytes, filesystem, config.data_dir, quarantine.names),
+        counters=counters,
     )
     return Inspection(sweeping, actors.scanner)

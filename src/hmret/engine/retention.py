@@ -1,5 +1,6 @@
 """What an embedder holds: the open engine."""
 
+import logging
 import math
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -17,6 +18,8 @@ from hmret.disk.own_files import LeaseRecord
 from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub, Listener
 from hmret.engine.inspection import Inspection, named_image
+from hmret.engine.log import log_event
+from hmret.engine.quarantine import Quarantine
 from hmret.engine.schedule import Schedule
 from hmret.engine.surroundings import Surroundings
 from hmret.engine.tally import journal_entry
@@ -26,8 +29,8 @@ from hmret.model.errors import ConfigError, ImageNotFoundError
 from hmret.model.images import DiskUsage, Key, Suspension
 from hmret.model.planning import Plan, Verdict
 from hmret.model.references import ImageReference
-from hmret.model.report import MarkedUsed, SweepReport
-from hmret.model.times import SECOND, datetime_of, timedelta_nanoseconds
+from hmret.model.report import MarkedUsed, Quarantined, Restored, SweepReport
+from hmret.model.times import SECOND, datetime_of, nanoseconds_of, timedelta_nanoseconds
 
 __all__ = ["HasMailbox", "Leased", "Retention", "Statistics"]
 
@@ -67,6 +70,10 @@ class Statistics:
     deleted_images: int
     deleted_bytes: int
     failed_deletes: int
+    quarantined_images: int = 0
+    """Deleted images that can be brought back."""
+    quarantined_bytes: int = 0
+    """Blocks that come free when those go for good."""
     last_report: SweepReport | None
     """What the last sweep did; None: none has ended yet."""
     leases_offered: bool | None
@@ -159,6 +166,32 @@ class Retention:
                 expires_at = None if expires_ns is None else datetime_of(expires_ns)
                 yield Leased(lease.id, *key, expires_at, owner, reason)
                 return
+
+    async def restore(self, image: str, digest: str | None = None) -> Restored:
+        """Bring an image back from quarantine whole, with those of its tags that are free, for a full window.
+
+        Takes a reference by tag or digest; a digest given beside it counts instead. Of several images that went with
+        that tag, the one that was deleted last comes back. A tag that points elsewhere by now goes on to do so.
+
+        Raises:
+            InvalidReferenceError: the text is no reference.
+            ImageNotFoundError: the image is not in quarantine.
+            ImageExistsError: it is in the cache already.
+            EngineClosedError: the engine has stopped.
+            OSError: it could not be brought back, and is in quarantine as before.
+        """
+        restored = await self._quarantine.restore(named_image(image, digest), image)
+        now_ns = nanoseconds_of(restored.unused_since)
+        facts = {"tags": list(restored.tags), "taken_tags": list(restored.taken_tags)}
+        log_event(
+            logging.INFO, "image_restored", repository=restored.repository, digest=restored.digest, **facts
+        )
+        await self._note(journal_entry(now_ns, "restore", (restored.repository, restored.digest), **facts))
+        return restored
+
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """List the deleted images that can be brought back, by when they were deleted; never waits."""
+        return self._quarantine.images()
 
     async def sweep(self, *, release_brake: bool = False) -> SweepReport:
         """Carry out one sweep; if one runs already, waits for that and then has its own.
@@ -263,6 +296,8 @@ class Retention:
     async def trash_bytes(self) -> int:
         """Add up what lies in the trash and waits for its bytes to be freed: blocks, whoever else shares them.
 
+        What is in quarantine does not count.
+
         Raises:
             OSError: the trash cannot be read.
         """
@@ -278,6 +313,8 @@ class Retention:
             deleted_images=schedule.deleted_images,
             deleted_bytes=schedule.deleted_bytes,
             failed_deletes=schedule.failed_deletes,
+            quarantined_images=self.counters.quarantined_images,
+            quarantined_bytes=self.counters.quarantined_bytes,
             last_report=schedule.last_report,
             leases_offered=sweeping.deleting.leases_offered,
             disk=sweeping.disk.usage,
@@ -364,10 +401,15 @@ class Retention:
         """Write a cleared timer into the journal."""
         if used.cleared:
             now_ns = self._inspection.clock.now_ns()
-            key = used.repository, used.digest
-            entries = [journal_entry(now_ns, "clear", key, reason="used")]
-            self.event_hub.publish(entries)
-            await self._inspection.sweeping.journal.note(entries)
+            await self._note(journal_entry(now_ns, "clear", (used.repository, used.digest), reason="used"))
+
+    async def _note(self, *entries: Mapping[str, object]) -> None:
+        self.event_hub.publish(entries)
+        await self._inspection.sweeping.journal.note(entries)
+
+    @property
+    def _quarantine(self) -> Quarantine:
+        return self._inspection.sweeping.deleting.quarantine
 
 
 class _TagMovedError(Exception):

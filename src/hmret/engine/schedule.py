@@ -159,7 +159,7 @@ class Schedule:
         self._sweeping.counters.note_sweep(report)
         self.reports += 1
         self.deleted_images += report.deleted_images
-        self.deleted_bytes += report.deleted_bytes
+        self.deleted_bytes += report.deleted_bytes + report.released_bytes
         self.failed_deletes += report.failed_deletes
         self.last_report = report
         self._tell(report)
@@ -175,10 +175,14 @@ class Schedule:
             "cleared": report.cleared_states,
             "pruned": report.pruned_states,
             "deleted": report.deleted_images,
-            "bytes": report.deleted_bytes,
+            "bytes": report.deleted_bytes + report.released_bytes,
+            "quarantined": report.quarantined_images,
+            "released": report.released_images,
             "errors": len(report.errors),
         }
-        happened = any(facts[name] for name in ("marked", "cleared", "pruned", "deleted", "errors"))
+        happened = any(
+            facts[name] for name in ("marked", "cleared", "pruned", "deleted", "released", "errors")
+        )
         log_event(logging.INFO if happened else logging.DEBUG, "sweep_ended", **facts)
         now_ns = self._sweeping.clock.now_ns()
         self._sweeping.events.publish([journal_entry(now_ns, "sweep", None, **facts)])

@@ -27,7 +27,7 @@ from hmret.model.clock_watch import ClockReading, ClockRecord, watch_clock
 from hmret.model.config import RetentionConfig
 from hmret.model.planning import Plan
 from hmret.model.report import SweepReport
-from hmret.model.times import SECOND, datetime_of, nanoseconds_of
+from hmret.model.times import SECOND, datetime_of, format_time, nanoseconds_of, timedelta_nanoseconds
 
 __all__ = ["Sweeping"]
 
@@ -81,6 +81,7 @@ class Sweeping:
     def reconfigure(self, config: RetentionConfig) -> None:
         """Go by other settings from now on; not while a sweep runs, which goes by one policy from its start to its end."""
         self.overlook.reconfigure(config)
+        self.deleting.quarantine.period_ns = timedelta_nanoseconds(config.quarantine)
         self.journal.enabled = config.journal
         self.disk.limits = config.disk
         self.brake.hold_for = config.brake_for
@@ -102,7 +103,7 @@ class Sweeping:
             lease_fault=self.leases.fault,
             clock_fault=clock_fault,
             backing_off=self.deleting.backoff.waiting(reading.boot_ns),
-            disk=await self.disk.look(reading.boot_ns),
+            disk=await self.disk.look(reading.boot_ns, self.counters.quarantined_bytes),
             is_brake_released=releases_brake or self.brake.is_released(reading),
         )
         plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
@@ -112,7 +113,12 @@ class Sweeping:
             await self._keep_states(survey, plan, tally)
             await self._watch_limits(plan, reading, releases_brake=releases_brake)
             if not tally.suspended:
-                await self.deleting.delete(plan.deletions, reading.boot_ns, tally)
+                await self._free_quarantine(plan, tally)
+                frees_at_once = plan.pressure is not None and plan.pressure.frees_at_once
+                await self.deleting.delete(plan.deletions, reading.boot_ns, tally, holds=not frees_at_once)
+                # Those deletions may have found a reason to delete nothing more.
+                if not tally.suspended:
+                    await self.deleting.quarantine.expire(tally)
                 await self.overlook.doubt(tally.doubtful)
             # A sweep that was stopped in the midst of its deletions must not pass for one that was carried out.
             await anyio.lowlevel.checkpoint_if_cancelled()
@@ -122,7 +128,8 @@ class Sweeping:
             with anyio.CancelScope(shield=True):
                 await self.journal.append(tally.take_entries())
         self.deleting.backoff.forget_all_but(survey.inventory.holds)
-        if tally.deleted or self.counters.trash_bytes or self.deleting.deleter.has_unfinished:
+        waits = self.deleting.deleter.has_unfinished or self.deleting.quarantine.has_going
+        if tally.deleted or self.counters.trash_bytes or waits:
             await self.look_into_trash()
         report = tally.report(plan, (self.clock.read().boot_ns - reading.boot_ns) / SECOND)
         if reading.boot_ns >= self._keep_at_ns:
@@ -138,10 +145,13 @@ class Sweeping:
     async def tell_recovery(self, recovery: Recovery, now_ns: int) -> None:
         """Tell what was found in the trash and finished, or put back."""
         entries = []
+        until = {held.key: format_time(self.deleting.quarantine.until(held)) for held in recovery.held}
         for retired in recovery.finished:
             repository, digest = retired.key
-            disk_bytes = recovery.disk_bytes.get(retired.key, 0)
-            entries.append(journal_entry(now_ns, "recover", retired.key, reason="finished", bytes=disk_bytes))
+            facts: dict[str, object] = {"bytes": recovery.disk_bytes.get(retired.key, 0)}
+            if retired.key in until:
+                facts["quarantined_until"] = until[retired.key]
+            entries.append(journal_entry(now_ns, "recover", retired.key, reason="finished", **facts))
             log_event(
                 logging.INFO, "deletion_recovered", repository=repository, digest=digest, reason="finished"
             )
@@ -169,6 +179,11 @@ class Sweeping:
         if not plan.suspended:
             await self.brake.note(plan.braking, reading, release=releases_brake)
             self.disk.note(plan.pressure, reading.boot_ns)
+
+    async def _free_quarantine(self, plan: Plan, tally: Tally) -> None:
+        """Under pressure, free what has been in quarantine the longest before anything else goes."""
+        if plan.pressure is not None and plan.pressure.quarantined_bytes:
+            await self.deleting.quarantine.free_oldest(plan.pressure.quarantined_bytes, tally)
 
     async def _keep_states(self, survey: Survey, plan: Plan, tally: Tally) -> None:
         """Clear, prune and mark, and remember what tags point to."""

@@ -7,6 +7,7 @@ import attrs
 
 from hmret.actors.state_keeper import StateFault
 from hmret.disk.outcomes import Failed, Kept, Retired
+from hmret.disk.quarantine import Held
 from hmret.disk.trash import Place
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
@@ -41,6 +42,10 @@ class Tally:
     pruned: int = 0
     open: int = 0
     failed: int = 0
+    quarantined: int = 0
+    quarantined_bytes: int = 0
+    released: int = 0
+    released_bytes: int = 0
     deleted: list[DeletedImage] = attrs.field(factory=list)
     doubtful: set[str] = attrs.field(factory=set)
     """Repositories in which the last look found something else than the plan had rested on."""
@@ -75,8 +80,18 @@ class Tally:
         self.errors.append(SweepError(path=path, error=detail))
         log_event(logging.ERROR, "record_not_written", path=path, error=detail)
 
-    def note_deleted(self, retired: Retired, disk_bytes: int) -> None:
-        """Note an image that has gone."""
+    def note_deleted(
+        self,
+        retired: Retired,
+        disk_bytes: int,
+        *,
+        quarantined_until: str | None = None,
+        quarantined_bytes: int = 0,
+    ) -> None:
+        """Note an image that has gone from the cache, for good or into quarantine."""
+        held = {} if quarantined_until is None else {"quarantined_until": quarantined_until}
+        self.quarantined += quarantined_until is not None
+        self.quarantined_bytes += quarantined_bytes
         intent = retired.place.intent
         repository, digest = retired.key
         since = format_time(intent.unused_since_ns)
@@ -100,6 +115,7 @@ class Tally:
                 bytes=disk_bytes,
                 unused_since=since,
                 tags=list(retired.tags),
+                **held,
             )
         )
         log_event(
@@ -110,9 +126,24 @@ class Tally:
             reason=reason,
             unused_since=since,
             bytes=disk_bytes,
+            **held,
         )
         for path, error in retired.faults:
             self._note_error(retired.key, "deletion_unfinished", path, error)
+
+    def note_released(self, held: Held, disk_bytes: int) -> None:
+        """Note an image that has left the quarantine for good."""
+        self.released += 1
+        self.released_bytes += disk_bytes
+        self.counters.note_released(disk_bytes)
+        self.note(journal_entry(self.now_ns, "release", held.key, bytes=disk_bytes))
+        log_event(
+            logging.INFO,
+            "image_released",
+            repository=held.repository,
+            digest=held.digest,
+            bytes=disk_bytes,
+        )
 
     def note_not_erased(self, place: Place, error: str) -> None:
         """Note a folder whose bytes could not be freed."""
@@ -169,4 +200,8 @@ class Tally:
             failed_deletes=self.failed,
             deleted=tuple(deleted),
             errors=tuple(self.errors),
+            quarantined_images=self.quarantined,
+            quarantined_bytes=self.quarantined_bytes,
+            released_images=self.released,
+            released_bytes=self.released_bytes,
         )

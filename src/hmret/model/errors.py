@@ -5,6 +5,7 @@ HmretError
 ├── ConfigError            a setting is missing, mistyped or contradicts itself: the operator's to mend
 ├── InvalidReferenceError  a text is no image reference: the caller's to mend
 ├── ImageNotFoundError     the image is not here, not ready or not whole: the caller pulls it again
+├── ImageExistsError       the image that is to be restored is in the cache already: nothing is to be done
 ├── DataDirLockedError     another engine has this data directory
 └── EngineClosedError      the engine has stopped, or stopped while this call was waiting
 ```
@@ -15,6 +16,7 @@ __all__ = [
     "DataDirLockedError",
     "EngineClosedError",
     "HmretError",
+    "ImageExistsError",
     "ImageNotFoundError",
     "InvalidReferenceError",
 ]
@@ -34,6 +36,10 @@ class InvalidReferenceError(HmretError, ValueError):
 
 class ImageNotFoundError(HmretError, LookupError):
     """An image is not in the cache, or is there but not ready or not whole."""
+
+
+class ImageExistsError(HmretError):
+    """An image is in the cache already, so that the one in quarantine is not restored."""
 
 
 class DataDirLockedError(HmretError):

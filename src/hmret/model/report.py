@@ -7,7 +7,15 @@ import attrs
 
 from hmret.model.images import Suspension
 
-__all__ = ["DeletedImage", "MarkedUsed", "SweepError", "SweepReport", "SweepStatus"]
+__all__ = [
+    "DeletedImage",
+    "MarkedUsed",
+    "Quarantined",
+    "Restored",
+    "SweepError",
+    "SweepReport",
+    "SweepStatus",
+]
 
 
 class SweepStatus(enum.StrEnum):
@@ -33,7 +41,7 @@ class DeletedImage:
     tags: tuple[str, ...]
     """The tags that went with it."""
     disk_bytes: int
-    """Blocks that came free; 0 while the disk has other hard links."""
+    """Blocks that came free; 0 while the disk has other hard links, and while the image is in quarantine."""
     unused_since_ns: int
 
 
@@ -71,6 +79,14 @@ class SweepReport:
     failed_deletes: int = 0
     deleted: tuple[DeletedImage, ...] = ()
     errors: tuple[SweepError, ...] = ()
+    quarantined_images: int = 0
+    """Those of the deleted images that went into quarantine."""
+    quarantined_bytes: int = 0
+    """Blocks that come free when they leave it."""
+    released_images: int = 0
+    """Images that left the quarantine for good."""
+    released_bytes: int = 0
+    """Blocks that came free with them."""
 
 
 @attrs.frozen
@@ -81,3 +97,33 @@ class MarkedUsed:
     digest: str
     cleared: bool
     """Whether it had a timer that was cleared."""
+
+
+@attrs.frozen(kw_only=True)
+class Quarantined:
+    """A deleted image that can be brought back."""
+
+    repository: str
+    digest: str
+    tags: tuple[str, ...]
+    """The tags that went with it."""
+    disk_bytes: int
+    """Blocks that come free when it goes for good; 0 where its disk had other hard links when it was deleted."""
+    retired_at: datetime
+    """When it was deleted."""
+    until: datetime
+    """When it goes for good, as the setting is now: in the next sweep after that."""
+
+
+@attrs.frozen
+class Restored:
+    """An image that is back in the cache, and stays for a full window from then."""
+
+    repository: str
+    digest: str
+    tags: tuple[str, ...] = attrs.field(kw_only=True)
+    """Those that went with it and point to it again."""
+    taken_tags: tuple[str, ...] = attrs.field(kw_only=True)
+    """Those that went with it and point elsewhere by now, as they go on to do."""
+    unused_since: datetime = attrs.field(kw_only=True)
+    """From when on its window counts."""

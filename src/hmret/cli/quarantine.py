@@ -1,0 +1,100 @@
+"""`quarantine` and `restore`: deleted images that can be brought back."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hmret.api.documents import quarantine_document, restored_document
+from hmret.api.readings import read_quarantine, read_restored
+from hmret.cli.backend import run_on, until_interrupted
+from hmret.cli.client import find_engine, say_who_answers
+from hmret.cli.options import DEFAULTS, Common, Named
+from hmret.cli.output import printable, write_json, write_result
+from hmret.cli.tables import format_size, format_table, format_when, shorten_digest
+from hmret.engine.opening import open_engine, open_inspection
+from hmret.engine.surroundings import Surroundings
+from hmret.model.config import RetentionConfig
+from hmret.model.report import Quarantined, Restored
+from hmret.model.times import nanoseconds_of
+
+__all__ = ["quarantine", "restore"]
+
+_TITLES = ("repository", "digest", "tags", "on disk", "deleted", "until")
+_ON_DISK = 3
+
+
+def restore(
+    image: Named,
+    /,
+    *,
+    digest: Annotated[str | None, Parameter(help="Counts instead of what the reference says.")] = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Bring a deleted image back from quarantine."""
+    config = common.settings().config
+    engine = find_engine(config)
+    if engine is not None:
+        say_who_answers(engine)
+        answer = engine.ask("POST", "/v1/restore", body={"image": image, "digest": digest})
+        restored = engine.read(read_restored, answer)
+    else:
+        with common.logging():
+            work = partial(until_interrupted, partial(_restore, config, image, digest))
+            restored = run_on(common.backend, config.data_dir, work)
+    if common.json:
+        write_json(restored_document(restored))
+    else:
+        write_result(printable(_tell(restored)))
+    return 0
+
+
+def quarantine(*, common: Common = DEFAULTS) -> int:
+    """Tell the deleted images that can be brought back."""
+    config = common.settings().config
+    engine = find_engine(config)
+    images: Sequence[Quarantined]
+    if engine is not None:
+        say_who_answers(engine)
+        images = engine.read(read_quarantine, engine.ask("GET", "/v1/quarantine"))
+    else:
+        with common.logging():
+            work = partial(until_interrupted, partial(_look, config))
+            images = run_on(common.backend, config.data_dir, work)
+    if common.json:
+        write_json(quarantine_document(images))
+    elif images:
+        write_result(format_table(map(_row, images), titles=_TITLES, right=[_ON_DISK]))
+    else:
+        write_result("nothing is in quarantine")
+    return 0
+
+
+async def _restore(config: RetentionConfig, image: str, digest: str | None) -> Restored:
+    async with open_engine(config, Surroundings(), scheduled=False) as retention:
+        return await retention.restore(image, digest)
+
+
+async def _look(config: RetentionConfig) -> tuple[Quarantined, ...]:
+    async with open_inspection(config, Surroundings()) as inspection:
+        held = inspection.sweeping.deleting.quarantine
+        await held.look()
+        return held.images()
+
+
+def _tell(restored: Restored) -> str:
+    tags = f" ({', '.join(restored.tags)})" if restored.tags else ""
+    taken = f", without {', '.join(restored.taken_tags)}, taken meanwhile" if restored.taken_tags else ""
+    return f"{restored.repository}@{restored.digest}{tags} restored{taken}"
+
+
+def _row(image: Quarantined) -> list[str]:
+    return [
+        image.repository,
+        shorten_digest(image.digest),
+        ", ".join(image.tags) or "-",
+        format_size(image.disk_bytes),
+        format_when(nanoseconds_of(image.retired_at)),
+        format_when(nanoseconds_of(image.until)),
+    ]

@@ -1,0 +1,247 @@
+"""The quarantine as the engine knows it: what is held, when it goes, and what comes back."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Sequence
+from itertools import takewhile
+
+import anyio
+import attrs
+
+from hmret.actors.deleter import Deleter
+from hmret.actors.locks import Locks
+from hmret.disk.layout import OWN, TRASH
+from hmret.disk.outcomes import Retired
+from hmret.disk.quarantine import RECORD, Held
+from hmret.engine.batches import batches
+from hmret.engine.counters import Counters
+from hmret.engine.log import log_event
+from hmret.engine.tally import Tally
+from hmret.model.errors import ImageExistsError, ImageNotFoundError
+from hmret.model.references import ImageReference
+from hmret.model.report import Quarantined, Restored
+from hmret.model.times import SECOND, datetime_of, format_time
+
+__all__ = ["Quarantine"]
+
+# Images whose bytes are freed in one go: whoever stops meanwhile waits for one of them at most.
+_BATCH = 64
+
+# What was retired later than this from now was retired by a clock that was wrong.
+_LEEWAY_NS = 300 * SECOND
+
+
+@attrs.define(eq=False)
+class Quarantine:
+    """What is held; all of it on the event loop, so that an image is either brought back or erased."""
+
+    deleter: Deleter
+    locks: Locks
+    counters: Counters
+    now_ns: Callable[[], int]
+    period_ns: int
+    """How long an image is held; 0: no image is put into quarantine any more, and what is there goes."""
+    _held: dict[str, Held] = attrs.field(factory=dict, init=False)
+    """By the name of its folder; what was retired first comes first."""
+    _held_bytes: int = attrs.field(default=0, init=False)
+    _going: dict[str, Held] = attrs.field(factory=dict, init=False)
+    """Those whose erasing has begun: they cannot come back."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether deleted images are held."""
+        return self.period_ns > 0
+
+    @property
+    def hold_at_ns(self) -> int | None:
+        """The time at which what a recovery finishes goes into quarantine; None: its bytes are freed."""
+        return self.now_ns() if self.is_on else None
+
+    @property
+    def names(self) -> Container[str]:
+        """The names of the folders of what is held; may be asked from any thread."""
+        return self._held.keys()
+
+    @property
+    def has_going(self) -> bool:
+        """Whether something could not be erased, and waits for the next time."""
+        return bool(self._going)
+
+    async def settle(self) -> int:
+        """Find out what is held, where an engine begins; returns the bytes of what a stop had left half erased."""
+        settled = await self.deleter.settle()
+        self._going = {held.name: held for held in settled.going}
+        self.add(settled.held)
+        for path, error in settled.errors:
+            log_event(logging.ERROR, "quarantine_unreadable", path=path, error=error)
+        return settled.freed_bytes
+
+    async def look(self) -> None:
+        """Find out what is held, and change nothing.
+
+        Raises:
+            OSError: the trash cannot be listed.
+        """
+        found = await self.deleter.look_held()
+        for path, error in found.errors:
+            log_event(logging.WARNING, "quarantine_unreadable", path=path, error=error)
+        self.add(found.held)
+
+    def add(self, images: Iterable[Held]) -> None:
+        """Take note of images that are held now."""
+        for held in images:
+            self._put(held)
+        self._count()
+
+    def images(self) -> tuple[Quarantined, ...]:
+        """List what is held, by when it was retired; may be asked from any thread."""
+        return tuple(map(self._quarantined, tuple(self._held.values())))
+
+    def until(self, held: Held) -> int:
+        """Tell when an image goes, by the setting in force, in nanoseconds since the epoch."""
+        return held.retired_at_ns + self.period_ns
+
+    async def hold(self, token: str, retired: Sequence[Retired], tally: Tally) -> None:
+        """Put a retired batch into quarantine; what could not be is held by the next recovery."""
+        images: tuple[Held, ...] = ()
+        try:
+            with anyio.CancelScope(shield=True):
+                images = await self.deleter.hold(token, retired, tally.now_ns)
+        except OSError as error:
+            tally.note_record_error(f"{OWN}/{TRASH}/{token}{RECORD}", error)
+        self.add(images)
+        held_bytes = {held.name: held.disk_bytes for held in images}
+        until = format_time(tally.now_ns + self.period_ns)
+        for one in retired:
+            name = one.place.intent.name
+            if name in held_bytes:
+                tally.note_deleted(one, 0, quarantined_until=until, quarantined_bytes=held_bytes[name])
+            else:
+                tally.note_deleted(one, 0)
+
+    async def expire(self, tally: Tally) -> None:
+        """Erase what has been held for long enough; only where nothing suspends deletion."""
+        await self._redate(tally)
+        due = takewhile(lambda held: not self.is_on or self.until(held) <= tally.now_ns, self._held.values())
+        for batch in batches([*self._going.values(), *due], _BATCH):
+            await self._release(batch, tally)
+
+    async def free_oldest(self, wanted_bytes: int, tally: Tally) -> int:
+        """Erase what was retired first, until so many bytes have come free or nothing is left; returns how many have."""
+        freed_bytes = 0
+        waiting = deque([*self._going.values(), *self._held.values()])
+        while waiting and freed_bytes < wanted_bytes:
+            batch: list[Held] = []
+            hoped_bytes = freed_bytes
+            while waiting and hoped_bytes < wanted_bytes and len(batch) < _BATCH:
+                batch.append(waiting.popleft())
+                hoped_bytes += batch[-1].disk_bytes
+            freed_bytes += await self._release(batch, tally)
+        return freed_bytes
+
+    async def restore(self, named: ImageReference, text: str) -> Restored:
+        """Bring an image back, the one that was retired last of those that the reference names.
+
+        Raises:
+            ImageNotFoundError: it is not held.
+            ImageExistsError: it is in the cache already.
+            OSError: it could not be brought back.
+        """
+        while True:
+            held = self._find(named)
+            if held is None:
+                raise ImageNotFoundError(f"{text}: not in quarantine")
+            async with self.locks.using(held.key):
+                # From here on nobody else erases it or brings it back.
+                if self._take(held):
+                    return await self._restore(held, text)
+
+    async def _restore(self, held: Held, text: str) -> Restored:
+        now_ns = self.now_ns()
+        is_back = False
+        try:
+            # The lock must last until the thread has ended, also when the caller is cancelled.
+            with anyio.CancelScope(shield=True):
+                put_back = await self.deleter.restore(held, now_ns)
+            is_back = True
+        except FileExistsError:
+            raise ImageExistsError(f"{text}: in the cache already: {'@'.join(held.key)}") from None
+        except LookupError:
+            raise ImageNotFoundError(f"{text}: not in quarantine any more") from None
+        finally:
+            if not is_back:
+                self._put(held)
+            self._count()
+        return Restored(
+            *held.key, tags=put_back.tags, taken_tags=put_back.taken_tags, unused_since=datetime_of(now_ns)
+        )
+
+    async def _release(self, batch: Sequence[Held], tally: Tally) -> int:
+        """Erase images, those that are still held; returns the bytes that came free."""
+        chosen = [held for held in batch if held.name in self._held or held.name in self._going]
+        if not chosen:
+            return 0
+        for held in chosen:
+            self._take(held)
+            self._going[held.name] = held
+        self._count()
+        # Whatever becomes of this sweep, what was done is written down.
+        with anyio.CancelScope(shield=True):
+            released = await self.deleter.release(chosen)
+        for held, done, disk_bytes in zip(chosen, released.done, released.disk_bytes, strict=True):
+            if done and self._going.pop(held.name, None) is not None:
+                tally.note_released(held, disk_bytes)
+        for place, error in released.errors:
+            tally.note_not_erased(place, error)
+        return sum(released.disk_bytes)
+
+    async def _redate(self, tally: Tally) -> None:
+        """Let what was retired in the future have been retired now: a clock was wrong then."""
+        latest_ns = tally.now_ns + _LEEWAY_NS
+        future = takewhile(lambda held: held.retired_at_ns > latest_ns, reversed(self._held.values()))
+        for token in sorted({held.token for held in future}):
+            try:
+                for held in await self.deleter.redate(token, tally.now_ns):
+                    if self._take(held):
+                        self._put(held)
+            except OSError as error:
+                tally.note_record_error(f"{OWN}/{TRASH}/{token}{RECORD}", error)
+
+    def _find(self, named: ImageReference) -> Held | None:
+        """Find what a reference names, the last that was retired; None: it is not held."""
+        for held in reversed(self._held.values()):
+            if held.repository == named.repository and (
+                held.digest == named.digest if named.digest is not None else named.tag in held.tags
+            ):
+                return held
+        return None
+
+    def _put(self, held: Held) -> None:
+        """Note that an image is held; those that were retired later come after it."""
+        is_last = not self._held or next(reversed(self._held.values())).retired_at_ns <= held.retired_at_ns
+        self._held[held.name] = held
+        self._held_bytes += held.disk_bytes
+        if not is_last:
+            ordered = sorted(self._held.items(), key=lambda item: item[1].retired_at_ns)
+            self._held.clear()
+            self._held.update(ordered)
+
+    def _take(self, held: Held) -> bool:
+        """Note that an image is not held any more; False where it was not."""
+        if self._held.pop(held.name, None) is None:
+            return False
+        self._held_bytes -= held.disk_bytes
+        return True
+
+    def _quarantined(self, held: Held) -> Quarantined:
+        return Quarantined(
+            repository=held.repository,
+            digest=held.digest,
+            tags=tuple(held.tags),
+            disk_bytes=held.disk_bytes,
+            retired_at=datetime_of(held.retired_at_ns),
+            until=datetime_of(self.until(held)),
+        )
+
+    def _count(self) -> None:
+        self.counters.note_quarantine(len(self._held), self._held_bytes)
