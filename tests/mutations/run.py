@@ -211,7 +211,11 @@ MUTATIONS = (
         "drop the suspension",
         (
             ("model/judging.py", "if self.is_suspended:", "if False:"),
-            ("engine/sweeping.py", "if not tally.suspended:", "if True:"),
+            (
+                "engine/sweeping.py",
+                "if not tally.suspended:\n                await self._free",
+                "if True:\n                await self._free",
+            ),
         ),
         (*MODEL, *ENGINE, *STATEFUL),
     ),
