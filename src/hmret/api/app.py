@@ -45,7 +45,8 @@ from hmret.api.engine_documents import lease_document, leases_document, status_d
 from hmret.api.forecast import MOST_DAYS, forecast_document
 from hmret.api.hosts import HostGuard
 from hmret.api.metrics import render_metrics
-from hmret.api.openapi import LARGEST_PAGE, openapi_document
+from hmret.api.openapi import openapi_document
+from hmret.api.openapi_schemas import LARGEST_PAGE
 from hmret.api.page import load_page
 from hmret.api.problems import Problem, problem_of, problem_response
 from hmret.api.streams import EventStream, PlanStream, read_event_id

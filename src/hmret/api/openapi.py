@@ -1,52 +1,21 @@
-"""The control API described for programs.
+"""The control API described for programs: its calls.
 
 Source of the format: OpenAPI 3.1.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 
 from hmret.api.catalog import SORTS
 from hmret.api.documents import Document
 from hmret.api.forecast import MOST_DAYS
-from hmret.model.forecast import DAYS, HORIZONS
-from hmret.model.images import Cause
+from hmret.api.openapi_parts import IMAGE, TEXT, TIME, one_of, ref
+from hmret.api.openapi_schemas import LARGEST_PAGE, schemas
+from hmret.model.forecast import DAYS
 from hmret.model.planning import Action, Reason
-from hmret.model.report import SweepStatus
 
-__all__ = ["LARGEST_PAGE", "openapi_document"]
-
-LARGEST_PAGE = 1000
-"""The most images of one page."""
-
-_TEXT: Document = {"type": "string"}
-_FLAG: Document = {"type": "boolean"}
-_COUNT: Document = {"type": "integer", "minimum": 0}
-_SECONDS: Document = {"type": "number", "minimum": 0}
-_TIME: Document = {"type": "string", "format": "date-time"}
-_TIME_OR_NONE: Document = {"type": ["string", "null"], "format": "date-time"}
-_TEXTS: Document = {"type": "array", "items": _TEXT}
-_DIGEST: Document = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
-_IMAGE: Document = {
-    "type": "string",
-    "minLength": 1,
-    "description": "A reference by tag or digest, as people type it: `alpine:3.20`.",
-    "examples": ["alpine:3.20"],
-}
-_GIVEN_DIGEST: Document = {
-    "type": ["string", "null"],
-    "pattern": "^(sha256:)?[0-9a-f]{64}$",
-    "description": "Counts instead of what the reference says.",
-}
-_TTL: Document = {
-    "description": "How long the lease lasts from now: seconds as a number, or a Go duration as text.",
-    "oneOf": [
-        {"type": "number", "minimum": 0.001, "maximum": 9_000_000_000},
-        {"type": "string", "pattern": r"^[1-9][0-9]{0,5}(s|m|h)$"},
-    ],
-    "examples": ["10m", 600],
-}
+__all__ = ["openapi_document"]
 
 
 def openapi_document(version: str) -> Document:
@@ -60,7 +29,7 @@ def openapi_document(version: str) -> Document:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": {**_reads(), **_writes()},
-        "components": {"schemas": _schemas()},
+        "components": {"schemas": schemas()},
     }
 
 
@@ -97,13 +66,13 @@ def _reads() -> Document:
                     _query(
                         "limit", {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE}, "Default: 100."
                     ),
-                    _query("after", _TEXT, "What `next` of the page before was."),
-                    _query("q", _TEXT, "Part of the repository, digest, a tag or who refers to it."),
-                    _query("action", _one_of(("", *Action)), "Only these; empty: all."),
-                    _query("reason", _one_of(("", *Reason)), "Only these; empty: all."),
-                    _query("status", _TEXT, "Only these."),
-                    _query("sort", _one_of(SORTS), "Default: repository."),
-                    _query("order", _one_of(("asc", "desc")), "Default: asc."),
+                    _query("after", TEXT, "What `next` of the page before was."),
+                    _query("q", TEXT, "Part of the repository, digest, a tag or who refers to it."),
+                    _query("action", one_of(("", *Action)), "Only these; empty: all."),
+                    _query("reason", one_of(("", *Reason)), "Only these; empty: all."),
+                    _query("status", TEXT, "Only these."),
+                    _query("sort", one_of(SORTS), "Default: repository."),
+                    _query("order", one_of(("asc", "desc")), "Default: asc."),
                 ],
             )
         },
@@ -112,7 +81,7 @@ def _reads() -> Document:
                 "explain",
                 "Why one image goes or stays",
                 _answers("Explained", 404, 422, 503),
-                parameters=[_in_path("image", _IMAGE)],
+                parameters=[_in_path("image", IMAGE)],
             )
         },
         "/v1/quarantine": {
@@ -128,9 +97,9 @@ def _reads() -> Document:
                 "What happens, as server-sent events, until the client goes",
                 {"200": _typed("text/event-stream"), **_problems(422)},
                 parameters=[
-                    _query("after", _TEXT, "The id of the last event seen; as the header Last-Event-ID."),
+                    _query("after", TEXT, "The id of the last event seen; as the header Last-Event-ID."),
                     _query(
-                        "follow", _one_of(("true", "false")), "false: only what has passed. Default: true."
+                        "follow", one_of(("true", "false")), "false: only what has passed. Default: true."
                     ),
                 ],
             )
@@ -139,23 +108,23 @@ def _reads() -> Document:
 
 
 def _writes() -> Document:
-    lease_id = _in_path("id", _TEXT)
+    lease_id = _in_path("id", TEXT)
     body_problems = (400, 408, 413, 415, 422)
-    granted = _json(_ref("Lease"), "Granted, and recorded")
-    granted["headers"] = {"Location": {"schema": _TEXT, "description": "Where the lease is."}}
+    granted = _json(ref("Lease"), "Granted, and recorded")
+    granted["headers"] = {"Location": {"schema": TEXT, "description": "Where the lease is."}}
     return {
         "/v1/plan": {
             "get": _call(
                 "plan",
                 "What a sweep would do, now or at another time; changes nothing",
                 _answers("Plan", 422, 503),
-                parameters=[_query("at", _TIME, "What would be due then; default: now.")],
+                parameters=[_query("at", TIME, "What would be due then; default: now.")],
             ),
             "post": _call(
                 "candidatePlan",
                 "What a sweep would do by other settings, compared with those in force; changes nothing",
                 _answers("CandidatePlan", *body_problems, 503),
-                parameters=[_query("at", _TIME, "What would be due then; default: now.")],
+                parameters=[_query("at", TIME, "What would be due then; default: now.")],
                 body="Candidate",
             ),
         },
@@ -183,7 +152,7 @@ def _writes() -> Document:
                 parameters=[
                     _query(
                         "release_brake",
-                        _one_of(("false", "true")),
+                        one_of(("false", "true")),
                         "true: let go what the brake holds. Default: false.",
                     )
                 ],
@@ -217,226 +186,6 @@ def _writes() -> Document:
     }
 
 
-def _schemas() -> Document:
-    image = {
-        "repository": _TEXT,
-        "digest": _DIGEST,
-        "tags": _TEXTS,
-        "status": _TEXT,
-        "size_bytes": {"type": "integer"},
-        "disk_bytes": _COUNT,
-        "action": _one_of(Action),
-        "reason": _one_of(Reason),
-        "referenced_by": _TEXTS,
-        "unused_since": _TIME_OR_NONE,
-        "expires_at": _TIME_OR_NONE,
-    }
-    lease = {"repository": _TEXT, "digest": _DIGEST, "owner": _TEXT, "reason": _TEXT}
-    suspended: Document = {"type": "array", "items": _ref("Suspension")}
-    return {
-        "Problem": _object(
-            {"type": _TEXT, "title": _TEXT, "status": _COUNT, "detail": _TEXT}, "As RFC 9457 has it."
-        ),
-        "Health": _object({"status": {"const": "ok"}}),
-        "Suspension": _object(
-            {"cause": _one_of(Cause), "path": _TEXT, "detail": _TEXT},
-            "Why nothing is deleted; `detail` tells the remedy.",
-        ),
-        "Image": _object(image),
-        "Explained": _object(
-            {
-                **image,
-                "blockers": {"type": "array", "items": _one_of(Reason)},
-                "detail": {"type": ["string", "null"]},
-                "rule": {"type": ["integer", "null"]},
-            }
-        ),
-        "Images": _object(
-            {
-                "at": _TIME,
-                "total": _COUNT,
-                "matched": _COUNT,
-                "images": {"type": "array", "items": _ref("Image"), "maxItems": LARGEST_PAGE},
-                "next": {"type": ["string", "null"]},
-            }
-        ),
-        "Forecast": _object(_forecast(), "Sizes are blocks on the disk, in bytes."),
-        "Plan": _object(_plan(suspended)),
-        "CandidatePlan": {
-            **_object({**_plan(suspended), "comparison": _object(_comparison(image))}),
-            "required": list(_plan(suspended)),
-            "description": "Compared where the settings are other than those in force.",
-        },
-        "Candidate": _body({"settings": {"type": "object", "description": _SETTINGS}}, ["settings"]),
-        "SweepReport": _object(_report(suspended)),
-        "Status": _object(_status(suspended)),
-        "MarkUsed": _body({"image": _IMAGE, "digest": _GIVEN_DIGEST}, ["image"]),
-        "MarkedUsed": _object({"repository": _TEXT, "digest": _DIGEST, "cleared": _FLAG}),
-        "Restore": _body({"image": _IMAGE, "digest": _GIVEN_DIGEST}, ["image"]),
-        "Restored": _object(
-            {
-                "repository": _TEXT,
-                "digest": _DIGEST,
-                "tags": _TEXTS,
-                "unused_since": _TIME,
-                "taken_tags": _TEXTS,
-            },
-            "`taken_tags` went with the image too, and point elsewhere by now.",
-        ),
-        "Quarantine": _object({"images": {"type": "array", "items": _object(_quarantined())}}),
-        "GrantLease": _body(
-            {
-                "image": _IMAGE,
-                "digest": _GIVEN_DIGEST,
-                "ttl": _TTL,
-                "owner": {"type": "string", "maxLength": 1024, "default": ""},
-                "reason": {"type": "string", "maxLength": 1024, "default": ""},
-            },
-            ["image", "ttl"],
-        ),
-        "RenewLease": _body({"ttl": _TTL}, ["ttl"]),
-        "Lease": _object({"id": _TEXT, **lease, "expires_at": _TIME_OR_NONE}),
-        "Leases": _object({"leases": {"type": "array", "items": _ref("Lease")}}),
-    }
-
-
-_SETTINGS = "Settings of the policy by dotted key, as check-config shows them; what is not given is as it is in force."
-_SUMMARY = ("images", "delete", "delete_bytes", "mark", "clear", "keep", "prune")
-
-
-def _plan(suspended: Document) -> Document:
-    return {
-        "at": _TIME,
-        "data_dir": _TEXT,
-        "enabled": _FLAG,
-        "suspended": suspended,
-        "stale_references": {"type": "array", "items": _object({"source": _TEXT, "image": _TEXT})},
-        "summary": _object(dict.fromkeys(_SUMMARY, _COUNT)),
-        "images": {"type": "array", "items": _ref("Image")},
-    }
-
-
-def _comparison(image: Document) -> Document:
-    differences = {
-        "type": "array",
-        "items": _object({**image, "reason_in_force": _one_of(Reason)}),
-    }
-    return {
-        "in_force": _object(dict.fromkeys(_SUMMARY, _COUNT)),
-        "newly_go": differences,
-        "newly_stay": differences,
-    }
-
-
-def _quarantined() -> Document:
-    return {
-        "repository": _TEXT,
-        "digest": _DIGEST,
-        "tags": _TEXTS,
-        "disk_bytes": _COUNT,
-        "retired_at": _TIME,
-        "until": _TIME,
-    }
-
-
-def _forecast() -> Document:
-    amount = {"images": _COUNT, "bytes": _COUNT}
-    held = _object({"action": _one_of(Action), "reason": _one_of(Reason), **amount})
-    return {
-        "at": _TIME,
-        **amount,
-        "days": {
-            "type": "array",
-            "items": _object({"date": {"type": "string", "format": "date"}, **amount}),
-            "minItems": 1,
-            "maxItems": MOST_DAYS,
-            "description": "UTC days from that of `at` on; what is overdue counts on the first.",
-        },
-        "within": _object(
-            dict.fromkeys(HORIZONS, _COUNT), "What falls due within this time, overdue included."
-        ),
-        "holdings": {"type": "array", "items": held},
-    }
-
-
-def _report(suspended: Document) -> Document:
-    counts = (
-        "ready_images",
-        "protected_images",
-        "marked_unused",
-        "cleared_states",
-        "deleted_images",
-        "deleted_bytes",
-        "pruned_states",
-        "stale_references",
-        "open_images",
-        "failed_deletes",
-    )
-    deleted = {
-        "repository": _TEXT,
-        "digest": _DIGEST,
-        "tags": _TEXTS,
-        "disk_bytes": _COUNT,
-        "unused_since": _TIME,
-    }
-    return {
-        "status": _one_of(SweepStatus),
-        "started_at": _TIME,
-        "duration_seconds": {"type": "number"},
-        "suspended": suspended,
-        **dict.fromkeys(counts, _COUNT),
-        "deleted": {"type": "array", "items": _object(deleted)},
-        "errors": {
-            "type": "array",
-            "items": _object(dict.fromkeys(("repository", "digest", "path", "error"), _TEXT)),
-        },
-        **dict.fromkeys(
-            ("quarantined_images", "quarantined_bytes", "released_images", "released_bytes"), _COUNT
-        ),
-    }
-
-
-def _status(suspended: Document) -> Document:
-    totals = ("sweeps", "deleted_images", "deleted_bytes", "failed_deletes")
-    return {
-        "version": _TEXT,
-        "process": _COUNT,
-        "backend": _one_of(("asyncio", "trio")),
-        "uptime_seconds": _SECONDS,
-        "data_dir": _TEXT,
-        "enabled": _FLAG,
-        "unused_for_seconds": _SECONDS,
-        "sweep_interval_seconds": _SECONDS,
-        "sweeping": _FLAG,
-        "images_seen": _COUNT,
-        "suspended": suspended,
-        "leases_offered": {"type": ["boolean", "null"]},
-        "granted_leases": _COUNT,
-        "totals": _object(dict.fromkeys(totals, _COUNT)),
-        "trash_bytes": {"type": ["integer", "null"], "minimum": 0},
-        "quarantine": _object({"images": _COUNT, "bytes": _COUNT}),
-        "disk": {"oneOf": [_object(_disk()), {"type": "null"}]},
-        "brake": {"oneOf": [_object(_brake()), {"type": "null"}]},
-        "waiting": {"type": "object", "additionalProperties": _COUNT},
-        "listeners": _COUNT,
-        "last_sweep": {"oneOf": [_ref("SweepReport"), {"type": "null"}]},
-    }
-
-
-def _disk() -> Document:
-    return {
-        "used_bytes": _COUNT,
-        "available_bytes": _COUNT,
-        "pressed": _FLAG,
-        "backing_off": _FLAG,
-        "shortfall_bytes": _COUNT,
-    }
-
-
-def _brake() -> Document:
-    return {"expired": _COUNT, "eligible": _COUNT, "released": _FLAG, "seconds": _SECONDS}
-
-
 def _call(
     name: str,
     summary: str,
@@ -449,19 +198,19 @@ def _call(
     if parameters:
         call["parameters"] = list(parameters)
     if body:
-        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
+        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": ref(body)}}}
     return call
 
 
 def _answers(schema: str, *problems: int) -> Document:
-    return {"200": _json(_ref(schema), "Done"), **_problems(*problems)}
+    return {"200": _json(ref(schema), "Done"), **_problems(*problems)}
 
 
 def _problems(*statuses: int) -> Document:
     return {
         str(status): {
             "description": "What is wrong",
-            "content": {"application/problem+json": {"schema": _ref("Problem")}},
+            "content": {"application/problem+json": {"schema": ref("Problem")}},
         }
         for status in sorted(statuses)
     }
@@ -472,7 +221,7 @@ def _json(schema: Document, description: str) -> Document:
 
 
 def _typed(media_type: str) -> Document:
-    return {"description": "Done", "content": {media_type: {"schema": _TEXT}}}
+    return {"description": "Done", "content": {media_type: {"schema": TEXT}}}
 
 
 def _query(name: str, schema: Document, description: str) -> Document:
@@ -481,34 +230,6 @@ def _query(name: str, schema: Document, description: str) -> Document:
 
 def _in_path(name: str, schema: Document) -> Document:
     return {"name": name, "in": "path", "required": True, "schema": schema}
-
-
-def _object(properties: Mapping[str, object], description: str = "") -> Document:
-    document: Document = {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-    }
-    return {**document, "description": description} if description else document
-
-
-def _body(properties: Mapping[str, object], required: Sequence[str]) -> Document:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(required),
-        "additionalProperties": False,
-    }
-
-
-def _one_of(
-    words: "Mapping[str, object] | Sequence[str] | type[Action | Reason | Cause | SweepStatus]",
-) -> Document:
-    return {"type": "string", "enum": [str(word) for word in words]}
-
-
-def _ref(schema: str) -> Document:
-    return {"$ref": f"#/components/schemas/{schema}"}
 
 
 if __name__ == "__main__":
