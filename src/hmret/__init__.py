@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from hmret.actors.reference_collector import ReferenceSource
     from hmret.engine.events import Event, Listener
     from hmret.engine.opening import open_retention
-    from hmret.engine.retention import Leased, Retention, Statistics
+    from hmret.engine.retention import Retention
+    from hmret.engine.statistics import Statistics
     from hmret.model.brake import Braking
     from hmret.model.config import AutoDelete, RetentionConfig
     from hmret.model.errors import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from hmret.model.references import ImageReference, parse_reference
     from hmret.model.report import (
         DeletedImage,
+        Leased,
         MarkedUsed,
         Quarantined,
         Restored,
@@ -109,9 +111,9 @@ _HOMES = {
     "Event": "hmret.engine.events",
     "Listener": "hmret.engine.events",
     "open_retention": "hmret.engine.opening",
-    "Leased": "hmret.engine.retention",
+    "Leased": "hmret.model.report",
     "Retention": "hmret.engine.retention",
-    "Statistics": "hmret.engine.retention",
+    "Statistics": "hmret.engine.statistics",
     "Braking": "hmret.model.brake",
     "AutoDelete": "hmret.model.config",
     "RetentionConfig": "hmret.model.config",

@@ -14,7 +14,8 @@ import pytest
 
 from cli.caches import Cache
 from hmret.cli import progress, tables
-from hmret.engine.retention import Retention, Statistics
+from hmret.engine.retention import Retention
+from hmret.engine.statistics import Statistics
 from hmret.model.images import Cause, Suspension
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import datetime_of

@@ -34,9 +34,10 @@ from builders import (
 )
 from hmret.actors.threads import InlineThreads
 from hmret.engine.opening import open_engine, open_inspection
-from hmret.engine.retention import Leased, Retention
+from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Cause, Key
+from hmret.model.report import Leased
 from hmret.model.times import SECOND
 from memory_filesystem import Call, MemoryFilesystem
 

@@ -6,8 +6,9 @@ import attrs
 
 from hmret.api.documents import Document, sweep_document
 from hmret.engine.events import Event
-from hmret.engine.retention import Leased, Statistics
+from hmret.engine.statistics import Statistics
 from hmret.model.config import RetentionConfig
+from hmret.model.report import Leased
 from hmret.model.times import format_time, nanoseconds_of
 
 __all__ = ["event_document", "lease_document", "leases_document", "status_document"]

@@ -21,7 +21,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 
 from hmret.engine.counters import Counters, Histogram
-from hmret.engine.retention import Retention, Statistics
+from hmret.engine.retention import Retention
+from hmret.engine.statistics import Statistics
 from hmret.model.forecast import HORIZONS, Holding, Outlook
 from hmret.model.images import Cause
 from hmret.model.times import SECOND

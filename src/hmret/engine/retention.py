@@ -21,18 +21,18 @@ from hmret.engine.inspection import Inspection, named_image
 from hmret.engine.log import log_event
 from hmret.engine.quarantine import Quarantine
 from hmret.engine.schedule import Schedule
+from hmret.engine.statistics import Statistics
 from hmret.engine.surroundings import Surroundings
 from hmret.engine.tally import journal_entry
-from hmret.model.brake import Braking
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError, ImageNotFoundError
-from hmret.model.images import DiskUsage, Key, Suspension
+from hmret.model.images import Key, Suspension
 from hmret.model.planning import Plan, Verdict
 from hmret.model.references import ImageReference
-from hmret.model.report import MarkedUsed, Quarantined, Restored, SweepReport
+from hmret.model.report import Leased, MarkedUsed, Quarantined, Restored, SweepReport
 from hmret.model.times import SECOND, datetime_of, nanoseconds_of, timedelta_nanoseconds
 
-__all__ = ["HasMailbox", "Leased", "Retention", "Statistics"]
+__all__ = ["HasMailbox", "Retention"]
 
 
 class HasMailbox(Protocol):
@@ -42,52 +42,6 @@ class HasMailbox(Protocol):
     def waiting(self) -> int:
         """How many requests wait in it."""
         ...
-
-
-@attrs.frozen
-class Leased:
-    """An image that a lease covers."""
-
-    id: str
-    repository: str
-    digest: str
-    expires_at: datetime | None
-    """None: the lease ends with its block."""
-    owner: str = ""
-    reason: str = ""
-
-
-@attrs.frozen(kw_only=True)
-class Statistics:
-    """The engine in numbers, since it was opened."""
-
-    sweeping: bool
-    """Whether a sweep runs now."""
-    images_seen: int
-    """Images that the sweep that runs, or the last one, has come to."""
-    sweeps: int
-    """Sweeps that have ended."""
-    deleted_images: int
-    deleted_bytes: int
-    failed_deletes: int
-    quarantined_images: int = 0
-    """Deleted images that can be brought back."""
-    quarantined_bytes: int = 0
-    """Blocks that come free when those go for good."""
-    last_report: SweepReport | None
-    """What the last sweep did; None: none has ended yet."""
-    leases_offered: bool | None
-    """Whether the kernel's file leases work here; None: not tried yet."""
-    waiting: dict[str, int]
-    """Messages that wait in each actor's mailbox."""
-    disk: DiskUsage | None = None
-    """How full the disk was at the last look; None: no limit is set, or nobody can tell."""
-    disk_shortfall_bytes: int = 0
-    """By how much the low mark was out of reach for the last sweep that tried; 0: it was not."""
-    braking: Braking | None = None
-    """What the brake saw in the last sweep; None: not too much has expired at once."""
-    brake_seconds: float = 0.0
-    """How long the brake still holds that; 0: not at all."""
 
 
 @attrs.define(eq=False)

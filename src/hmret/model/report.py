@@ -9,6 +9,7 @@ from hmret.model.images import Suspension
 
 __all__ = [
     "DeletedImage",
+    "Leased",
     "MarkedUsed",
     "Quarantined",
     "Restored",
@@ -127,3 +128,16 @@ class Restored:
     """Those that went with it and point elsewhere by now, as they go on to do."""
     unused_since: datetime = attrs.field(kw_only=True)
     """From when on its window counts."""
+
+
+@attrs.frozen
+class Leased:
+    """An image that a lease covers."""
+
+    id: str
+    repository: str
+    digest: str
+    expires_at: datetime | None
+    """None: the lease ends with its block."""
+    owner: str = ""
+    reason: str = ""

@@ -1,0 +1,42 @@
+"""The engine in numbers."""
+
+import attrs
+
+from hmret.model.brake import Braking
+from hmret.model.images import DiskUsage
+from hmret.model.report import SweepReport
+
+__all__ = ["Statistics"]
+
+
+@attrs.frozen(kw_only=True)
+class Statistics:
+    """The engine in numbers, since it was opened."""
+
+    sweeping: bool
+    """Whether a sweep runs now."""
+    images_seen: int
+    """Images that the sweep that runs, or the last one, has come to."""
+    sweeps: int
+    """Sweeps that have ended."""
+    deleted_images: int
+    deleted_bytes: int
+    failed_deletes: int
+    quarantined_images: int = 0
+    """Deleted images that can be brought back."""
+    quarantined_bytes: int = 0
+    """Blocks that come free when those go for good."""
+    last_report: SweepReport | None
+    """What the last sweep did; None: none has ended yet."""
+    leases_offered: bool | None
+    """Whether the kernel's file leases work here; None: not tried yet."""
+    waiting: dict[str, int]
+    """Messages that wait in each actor's mailbox."""
+    disk: DiskUsage | None = None
+    """How full the disk was at the last look; None: no limit is set, or nobody can tell."""
+    disk_shortfall_bytes: int = 0
+    """By how much the low mark was out of reach for the last sweep that tried; 0: it was not."""
+    braking: Braking | None = None
+    """What the brake saw in the last sweep; None: not too much has expired at once."""
+    brake_seconds: float = 0.0
+    """How long the brake still holds that; 0: not at all."""
