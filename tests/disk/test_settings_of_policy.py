@@ -159,7 +159,7 @@ hmret:
     - match:
         - a.b/c
       "unused_for": never
-      tags:
+      keep_latest:
     - *last
 """
     )
@@ -319,6 +319,8 @@ def test_a_wrong_variable_is_told_by_its_name(load: Load, variable: str, text: s
         ("match:\n        - a\n        - 5", "6: hmret.rules, rule 2, match: expected a repository pattern, got 5"),
         ("match:\n        - a\n        - ' '", "6: hmret.rules, rule 2, match: a repository pattern must not be empty, got ' '"),
         ("match: [a]\n      tags: []", "5: hmret.rules, rule 2, tags: expected at least one tag pattern, or no such key, got an empty list"),
+        ("match: [a]\n      tags:\n      # - dev-*\n      unused_for: 1h", "5: hmret.rules, rule 2, tags: expected a value, or no such key, got nothing"),
+        ("match: [a]\n      tags: ~", "5: hmret.rules, rule 2, tags: expected a value, or no such key, got nothing"),
         ("match: [a]\n      tags: latest", "5: hmret.rules, rule 2, tags: expected a list, each element a tag pattern (a number needs quotes), got latest"),
         ("match: [a]\n      tags: [1.10]", "5: hmret.rules, rule 2, tags: expected a tag pattern (a number needs quotes), got 1.10"),
         ("match: [a]\n      tags: ['']", "5: hmret.rules, rule 2, tags: a tag pattern must not be empty, got ''"),

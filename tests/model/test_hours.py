@@ -237,3 +237,11 @@ def test_a_time_zone_that_is_no_name_is_refused(value: Any) -> None:
 
 def test_whether_it_yields_is_true_or_false() -> None:
     assert refusal(yields_to_pressure=1) == "yields_to_pressure: expected true or false, got 1"
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_the_ends_of_time_are_no_fault(zone: str) -> None:
+    window = DeletionWindow(hours=["02:00-05:00"], time_zone=zone)
+    for year in (1, 9999):
+        for moment in (datetime(year, 1, 1, tzinfo=UTC), datetime(year, 12, 31, 23, 59, tzinfo=UTC)):
+            assert isinstance(window.is_open(moment), bool)

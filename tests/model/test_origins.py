@@ -28,6 +28,11 @@ LOCAL = [
     "[::1]:5000/app",
     "[::]/app",
     "[0:0:0:0:0:0:0:1]/app",
+    "localhost.localdomain:5000/app",
+    "ip6-localhost/app",
+    "[::ffff:127.0.0.1]:5000/app",
+    "[::ffff:7f00:1]/app",
+    "0:5000/app",
 ]
 ELSEWHERE = [
     "docker.io/library/alpine",
@@ -39,6 +44,9 @@ ELSEWHERE = [
     "10.0.0.1:5000/app",
     "1127.0.0.1/app",
     "[fd00::1]:5000/app",
+    "[::ffff:10.0.0.1]/app",
+    "0.example/app",
+    "localhost.localdomain.example/app",
 ]
 
 

@@ -218,6 +218,8 @@ def test_a_verdict_tells_all_about_its_image() -> None:
         "expires_at_ns": NOW_NS + 1001,
         "broken": "no rootfs",
         "rule": None,
+        "created_ns": None,
+        "pullable": None,
     }
     assert verdict.unused_since == datetime_of(DUE_NS + 1000)
     assert verdict.expires_at == datetime_of(NOW_NS + 1000)

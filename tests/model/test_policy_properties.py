@@ -122,9 +122,10 @@ def inventories(draw: st.DrawFn) -> Inventory:
                 quarantined_bytes=st.sampled_from((0, 50)),
                 is_pressed=st.booleans(),
                 is_backing_off=st.booleans(),
+                is_futile=st.booleans(),
             )
         ),
-        is_brake_released=draw(st.booleans()),
+        brake_released_images=draw(st.sampled_from((0, 2, 99))),
     )
 
 

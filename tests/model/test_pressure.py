@@ -60,7 +60,7 @@ def test_above_the_high_mark_the_longest_unused_go_down_to_the_low_one() -> None
     assert going(found) == {A: Reason.DISK_PRESSURE, B: Reason.DISK_PRESSURE}
     assert found.pressure is not None
     assert (found.pressure.wanted_bytes, found.pressure.projected_bytes) == (60, 60)
-    assert not found.pressure.falls_short
+    assert not found.pressure.is_out_of_reach
     verdict = found.verdict(ALPINE, A)
     assert verdict is not None
     assert (verdict.action, verdict.blockers) == (Action.DELETE, ())
@@ -103,7 +103,7 @@ def test_nothing_goes_while_deletion_is_suspended() -> None:
     found = decide(cache(900, suspensions=(torn,), disk=usage(900)))
     assert going(found) == {}
     assert found.pressure is not None
-    assert not found.pressure.falls_short
+    assert not found.pressure.is_out_of_reach
 
 
 def test_what_has_expired_counts_first() -> None:
@@ -189,14 +189,14 @@ def test_somebody_elses_growth_takes_only_the_caches_share() -> None:
     assert list(going(found)) == [A]  # 100 of 950 in use: of the 150 above the mark that is 15
     assert found.pressure is not None
     assert (found.pressure.wanted_bytes, found.pressure.asked_bytes) == (150, 15)
-    assert found.pressure.falls_short
+    assert found.pressure.is_out_of_reach
 
 
 def test_what_is_in_reach_is_asked_for_in_full() -> None:
     found = decide(cache(25, 25, 25, 25, disk=usage(890)))
     assert len(going(found)) == 4
     assert found.pressure is not None
-    assert not found.pressure.falls_short
+    assert not found.pressure.is_out_of_reach
 
 
 def test_a_cache_that_fills_the_disk_itself_gives_all_that_it_may() -> None:
@@ -204,12 +204,24 @@ def test_a_cache_that_fills_the_disk_itself_gives_all_that_it_may() -> None:
     found = decide(cache(50, 900, states=states, disk=usage(950)))
     assert list(going(found)) == [A]
     assert found.pressure is not None
-    assert found.pressure.falls_short
+    assert found.pressure.is_out_of_reach
 
 
-def test_after_it_fell_short_the_mark_waits_and_the_cap_does_not() -> None:
+def test_after_it_fell_short_the_mark_waits_while_it_is_out_of_reach() -> None:
     backing_off = usage(950, is_backing_off=True)
     assert decide(cache(25, 25, disk=backing_off)).pressure is None
+    found = decide(cache(25, 25, 25, 25, disk=usage(890, is_backing_off=True)))
+    assert len(going(found)) == 4
+    assert found.pressure is not None
+    assert not found.pressure.is_out_of_reach
+
+
+def test_where_nothing_came_free_the_mark_waits_in_any_case() -> None:
+    assert decide(cache(400, 400, disk=usage(900, is_futile=True))).pressure is None
+
+
+def test_the_cap_waits_for_nothing() -> None:
+    backing_off = usage(950, is_backing_off=True, is_futile=True)
     limits = DiskLimits(high_watermark=0.85, max_used=25)
     assert list(going(decide(cache(25, 25, disk=backing_off), limits))) == [A]
 
@@ -226,7 +238,7 @@ def test_pressure_waits_for_the_hours_unless_told_otherwise() -> None:
     found = decide(cache(100, disk=usage(900)), window=closed)
     assert going(found) == {}
     assert found.pressure is not None
-    assert not found.pressure.falls_short
+    assert not found.pressure.is_out_of_reach
     yielding = DeletionWindow(hours=["02:00-05:00"], yields_to_pressure=True)
     assert going(decide(cache(100, disk=usage(900)), window=yielding)) == {A: Reason.DISK_PRESSURE}
 
@@ -257,8 +269,21 @@ def test_the_limits_of_a_sweep_hold_under_pressure_too() -> None:
     assert second is not None
     assert second.reason is Reason.RETENTION_WINDOW
     assert found.pressure is not None
-    assert (found.pressure.projected_bytes, found.pressure.falls_short) == (30, False)
+    assert (found.pressure.projected_bytes, found.pressure.is_out_of_reach) == (30, False)
     assert sum(found.reasons.values()) == 3
+
+
+def test_what_the_brake_held_and_does_not_fit_is_held_by_the_brake_again() -> None:
+    states = {(ALPINE, digest): DUE_NS - number for number, digest in enumerate((A, B, C))}
+    inventory = cache(60, 60, 60, states=states, disk=usage(950))
+    found = decide(inventory, brake=Brake(0.5, 1), max_deletes=1)
+    assert going(found) == {C: Reason.DISK_PRESSURE}
+    assert [verdict.reason for verdict in found.iterate()] == [
+        Reason.BRAKE,
+        Reason.BRAKE,
+        Reason.DISK_PRESSURE,
+    ]
+    assert (found.summary.delete, found.summary.keep) == (1, 2)
 
 
 def test_an_image_that_has_just_been_found_unused_stays() -> None:

@@ -54,9 +54,22 @@ def test_the_brake_holds_all_that_has_expired_where_it_is_too_much() -> None:
 
 
 def test_the_brake_that_is_released_lets_go_and_still_says_what_it_sees() -> None:
-    found = plan(four(is_brake_released=True), make_policy(brake=Brake(0.5, 1)), NOW)
+    found = plan(four(brake_released_images=4), make_policy(brake=Brake(0.5, 1)), NOW)
     assert reasons(found) == [Reason.EXPIRED] * 4
     assert found.braking == Braking(expired=4, eligible=4, is_released=True)
+
+
+def test_the_brake_holds_what_is_more_than_was_released() -> None:
+    found = plan(four(brake_released_images=3), make_policy(brake=Brake(0.5, 1)), NOW)
+    assert reasons(found) == [Reason.BRAKE] * 4
+
+
+def test_the_newest_do_not_count_against_the_brake_in_their_window_either() -> None:
+    images = [make_image(digest, created_ns=age) for age, digest in enumerate((A, B, C), 1)]
+    states = {(ALPINE, A): DUE_NS, (ALPINE, B): NOW_NS, (ALPINE, C): NOW_NS}
+    policy = make_policy(brake=Brake(0.5, 1), keep_latest=2)
+    found = plan(make_inventory(make_repository(*images), states=states), policy, NOW)
+    assert found.braking == Braking(expired=1, eligible=1, is_released=False)
 
 
 @pytest.mark.parametrize(

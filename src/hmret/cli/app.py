@@ -51,7 +51,9 @@ _COMMANDS = {
     ),
     "forecast": (
         "hmret.cli.forecast:forecast",
-        """Tell what falls due on each of the next days, if nothing is used or pulled meanwhile; change nothing.""",
+        """Tell what falls due on each of the next days, if nothing is used or pulled meanwhile; change nothing.
+
+        Given --config, it works by itself, by those settings.""",
     ),
     "explain": (
         "hmret.cli.explain:explain",

@@ -35,7 +35,9 @@ def forecast(
     if not 1 <= days <= MOST_DAYS:
         raise ConfigError(f"--days: expected a number from 1 to {MOST_DAYS}, got {days}")
     settings = common.settings()
-    engine = None if common.names_policy else find_engine(settings.config)
+    # The running engine foresees by its own settings only.
+    works_alone = common.names_policy or common.config is not None
+    engine = None if works_alone else find_engine(settings.config)
     if engine is not None:
         say_who_answers(engine)
         document = engine.ask("GET", "/v1/forecast", parameters={"days": str(days)}, seconds=None)

@@ -10,6 +10,7 @@ from hmret.disk.filesystem import Filesystem, Lease, Stat
 from hmret.disk.folders import let_go, open_folder, read_sized_file
 from hmret.disk.image_scan import image_of
 from hmret.disk.layout import METADATA, ROOTFS_NAMES
+from hmret.model.images import Image
 from hmret.model.verdicts import Reason
 
 __all__ = ["DigestFolder", "open_digest_folder"]
@@ -37,6 +38,9 @@ class DigestFolder:
     leased: set[str] = attrs.field(factory=set)
     refusals: list[OSError] = attrs.field(factory=list)
     """Why leases are not offered here, by the file system or for want of permission; empty: they are."""
+
+    image: Image | None = None
+    """What its metadata says, once it was judged."""
 
     @property
     def is_complete(self) -> bool:
@@ -75,6 +79,7 @@ class DigestFolder:
         image = image_of(content, disks[0], "", repository, hexadecimal)
         if image.broken is not None:
             return Reason.BROKEN
+        self.image = image
         return None if image.status == "ready" else Reason.NOT_READY
 
     def is_still(self, parent_fd: int, name: str) -> bool:

@@ -5,10 +5,24 @@ from collections.abc import Set as AbstractSet
 import attrs
 
 from hmret.disk.trash import Place
-from hmret.model.images import Key
+from hmret.model.images import Image, Key
 from hmret.model.verdicts import Reason
 
-__all__ = ["Candidate", "Failed", "Kept", "LastLook", "Outcome", "Retired"]
+__all__ = ["Candidate", "Chosen", "Failed", "Kept", "LastLook", "Outcome", "Retired"]
+
+
+@attrs.frozen
+class Chosen:
+    """What a policy has gone by: where the last look finds another, the next sweep is to decide anew."""
+
+    tags: tuple[str, ...] | None
+    """All tags, sorted; None: whatever they are."""
+    created_ns: int | None
+    pullable: bool | None
+
+    def is_still(self, image: Image) -> bool:
+        """Tell whether an image says the same of itself."""
+        return (image.created_ns, image.pullable) == (self.created_ns, self.pullable)
 
 
 @attrs.frozen(order=True)
@@ -18,8 +32,8 @@ class Candidate:
     repository: str
     digest: str
     unused_since_ns: int
-    tags: tuple[str, ...] | None = None
-    """Those that it must still have, and no other, sorted; None: whatever it has."""
+    chosen: Chosen | None = attrs.field(default=None, order=False)
+    """What it was chosen with; None: that does not matter."""
 
     @property
     def key(self) -> Key:

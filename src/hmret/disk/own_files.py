@@ -15,6 +15,7 @@ from hmret.disk.folders import make_folders, opened, read_file, write_file
 from hmret.disk.layout import OWN
 from hmret.model.brake import BrakeRecord
 from hmret.model.clock_watch import ClockRecord
+from hmret.model.disk_record import DiskRecord
 from hmret.model.errors import DataDirLockedError
 from hmret.model.images import Remembered
 
@@ -24,17 +25,20 @@ __all__ = [
     "LeaseRecord",
     "load_brake_record",
     "load_clock_record",
+    "load_disk_record",
     "load_leases",
     "load_remembered",
     "lock_data_dir",
     "save_brake_record",
     "save_clock_record",
+    "save_disk_record",
     "save_leases",
     "save_remembered",
 ]
 
 _BRAKE = "brake.json"
 _CLOCK = "clock.json"
+_DISK = "disk.json"
 REMEMBERED = "references.json"
 LEASES = "leases.json"
 _LOCK = "lock"
@@ -71,7 +75,17 @@ class LeaseRecord:
 class _Brake(msgspec.Struct, gc=False):
     boot_id: str
     announced_boot_ns: int
+    announced_images: int
     is_released: bool = False
+
+
+class _Disk(msgspec.Struct, gc=False):
+    is_pressed: bool
+    failures: int
+    in_vain: int
+    boot_id: str
+    again_boot_ns: int
+    shortfall_bytes: int
 
 
 class _Clock(msgspec.Struct, gc=False):
@@ -166,7 +180,7 @@ def load_brake_record(filesystem: Filesystem, data_fd: int) -> BrakeRecord | Non
         record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_BRAKE}", data_fd), type=_Brake)
     except _FAULTS:
         return None
-    return BrakeRecord(record.boot_id, record.announced_boot_ns, record.is_released)
+    return BrakeRecord(record.boot_id, record.announced_boot_ns, record.announced_images, record.is_released)
 
 
 def save_brake_record(filesystem: Filesystem, data_fd: int, record: BrakeRecord | None) -> None:
@@ -176,11 +190,29 @@ def save_brake_record(filesystem: Filesystem, data_fd: int, record: BrakeRecord 
         OSError: it could not be written.
     """
     if record is not None:
-        document = _Brake(record.boot_id, record.announced_boot_ns, record.is_released)
+        document = _Brake(**attrs.asdict(record))
         _save(filesystem, data_fd, _BRAKE, msgspec.json.encode(document))
         return
     with suppress(FileNotFoundError):
         filesystem.unlink(f"{OWN}/{_BRAKE}", dir_fd=data_fd)
+
+
+def load_disk_record(filesystem: Filesystem, data_fd: int) -> DiskRecord:
+    """Read what came of earlier pressure; where nobody knows, nothing did."""
+    try:
+        record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_DISK}", data_fd), type=_Disk)
+    except _FAULTS:
+        return DiskRecord()
+    return DiskRecord(**msgspec.structs.asdict(record))
+
+
+def save_disk_record(filesystem: Filesystem, data_fd: int, record: DiskRecord) -> None:
+    """Write what came of earlier pressure.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    _save(filesystem, data_fd, _DISK, msgspec.json.encode(_Disk(**attrs.asdict(record))))
 
 
 def load_leases(filesystem: Filesystem, data_fd: int) -> list[LeaseRecord]:

@@ -18,7 +18,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import let_go, make_folders, open_folder, opened, remove_empty_folders, step_into
 from hmret.disk.grip import FIRM, Grip
 from hmret.disk.layout import DIGEST_HEX, HIDDEN_METADATA, IMAGES, METADATA, RETENTION, hex_of
-from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
+from hmret.disk.outcomes import Candidate, Chosen, Failed, Kept, LastLook, Outcome, Retired
 from hmret.disk.state_files import (
     HeldState,
     clear_state,
@@ -136,6 +136,8 @@ class _Batch:
     _retired_from: set[str] = attrs.field(factory=set)
     _unread: dict[str, OSError] = attrs.field(factory=dict)
     """Repositories whose tags could not be read: their images stay."""
+    _chosen: dict[Key, Chosen] = attrs.field(factory=dict)
+    """What each was chosen with, where that matters."""
     _retagged: set[Key] = attrs.field(factory=set)
     """Images that have other tags than they were chosen with: they stay."""
 
@@ -144,16 +146,17 @@ class _Batch:
         intents: list[Intent] = []
         for repository, group in groupby(candidates, key=lambda candidate: candidate.repository):
             chosen = list(group)
-            tags = self._tags_of(repository, {hex_of(candidate.digest) for candidate in chosen})
+            hexadecimals = {hex_of(candidate.digest) for candidate in chosen}
+            tags = self._tags_of(repository, hexadecimals)
+            if any(one.chosen is not None and one.chosen.tags is not None for one in chosen):
+                tags = self._tags_now(repository, hexadecimals)
             for one in chosen:
                 name = f"{token}.{len(intents)}"
                 pointing = tags.get(hex_of(one.digest), [])
-                if (
-                    one.tags is not None
-                    and repository not in self._unread
-                    and sorted(pointing) != [*one.tags]
-                ):
-                    self._retagged.add(one.key)
+                if one.chosen is not None:
+                    self._chosen[one.key] = one.chosen
+                    if one.chosen.tags is not None and sorted(pointing) != [*one.chosen.tags]:
+                        self._retagged.add(one.key)
                 intents.append(Intent(repository, one.digest, pointing, one.unused_since_ns, name))
         write_intents(self.filesystem, self.data_fd, token, intents)
         self._open_trash()
@@ -184,14 +187,14 @@ class _Batch:
             if state is None:
                 return Kept(key, Reason.NEWLY_UNUSED)
             since_ns = state.unused_since_ns
+            if intent.repository in self._unread:
+                raise self._unread[intent.repository]
             if (
                 since_ns != intent.unused_since_ns
                 or since_ns + self.look.unused_for_ns > self.look.now_ns
                 or key in self._retagged
             ):
                 return Kept(key, Reason.RETENTION_WINDOW)
-            if intent.repository in self._unread:
-                raise self._unread[intent.repository]
             return self._rename_out(intent, key, state)
         except (FileNotFoundError, NotADirectoryError):
             return Kept(key, None)
@@ -230,7 +233,7 @@ class _Batch:
         try:
             if not self._lease(folder):
                 return self._keep_open(key)
-            reason = folder.judge(intent.repository, hexadecimal)
+            reason = self._judge(folder, key)
             if reason is not None:
                 return Kept(key, reason)
             place, place_fd = self._move(intent, repository_fd, tuple(folder.descriptors))
@@ -247,6 +250,14 @@ class _Batch:
         if is_back:
             return self._keep_open(key)
         return self._clean_up(place, held=state)
+
+    def _judge(self, folder: DigestFolder, key: Key) -> Reason | None:
+        """Say why an image may not be deleted, by what its folder holds and what it says of itself; None: it may."""
+        reason = folder.judge(key[0], hex_of(key[1]))
+        chosen = self._chosen.get(key)
+        if reason is None and chosen is not None and folder.image is not None:
+            return None if chosen.is_still(folder.image) else Reason.RETENTION_WINDOW
+        return reason
 
     def _came_between(self, folder: DigestFolder, place: Place, place_fd: int) -> bool:
         """Tell whether anybody opened or changed the folder between the last look and the rename, or might have."""
@@ -391,6 +402,14 @@ class _Batch:
     def _tags_of(self, repository: str, hexadecimals: set[str]) -> Mapping[str, list[str]]:
         try:
             return self.tags.find(self.filesystem, self._repository(repository), repository, hexadecimals)
+        except OSError as error:
+            self._unread[repository] = error
+            return {}
+
+    def _tags_now(self, repository: str, hexadecimals: set[str]) -> Mapping[str, list[str]]:
+        """Read tags afresh, whatever an earlier batch has learned of them: here they decide."""
+        try:
+            return find_tags(self.filesystem, self._repository(repository), hexadecimals)
         except OSError as error:
             self._unread[repository] = error
             return {}

@@ -127,7 +127,7 @@ def _read_spans(value: Value, check: Check) -> tuple[str, ...]:
 
 
 def _read_rules(value: Value, _check: Check) -> tuple[Rule, ...]:
-    return tuple(_rule(place, fields) for place, fields in value.mappings("rule", [*_RULE_FIELDS]))
+    return tuple(_rule(place, fields) for place, fields in value.mappings("rule", [*_RULE_FIELDS], ["tags"]))
 
 
 def _rule(place: Place, fields: Mapping[str, Value]) -> Rule:

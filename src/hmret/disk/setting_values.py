@@ -38,12 +38,15 @@ class Value(Protocol):
         ...
 
     def texts(self, expected: str) -> list[tuple[Place, str]]: ...
-    def mappings(self, each: str, names: Collection[str]) -> Sequence[tuple[Place, Mapping[str, "Value"]]]:
+    def mappings(
+        self, each: str, names: Collection[str], narrowing: Collection[str] = ()
+    ) -> Sequence[tuple[Place, Mapping[str, "Value"]]]:
         """Give the mappings of a list, each with its place, the values by name; those that are null are left out.
 
         Args:
             each: what an element is, which its place says with its number, from 1.
             names: the names that there may be.
+            narrowing: those that may not be null where a person wrote them, as that would widen what the others say.
         """
         ...
 
@@ -83,14 +86,16 @@ class VariableValue:
             raise self.place.error(f"expected {expected} between commas, got {show(self.content)!r}")
         return [(self.place, element) for element in elements]
 
-    def mappings(self, each: str, names: Collection[str]) -> Sequence[tuple[Place, Mapping[str, NodeValue]]]:
+    def mappings(
+        self, each: str, names: Collection[str], narrowing: Collection[str] = ()
+    ) -> Sequence[tuple[Place, Mapping[str, NodeValue]]]:
         """Read the list as YAML; an empty variable is an empty list."""
         if not self.content:
             return []
         root = read_yaml(self.place.text, check_unicode(self.place, self.content), f"{each}s")
         if root is None:
             raise self.place.error(f"expected {MAPPINGS_EXPECTED}, got {show(self.content)!r}")
-        return root.mappings(each, names)
+        return root.mappings(each, names, narrowing)
 
 
 @attrs.frozen
@@ -137,7 +142,10 @@ class TypedValue:
         return [(self.place, element.text(expected)) for element in elements]
 
     def mappings(
-        self, each: str, names: Collection[str]
+        self,
+        each: str,
+        names: Collection[str],
+        narrowing: Collection[str] = (),  # noqa: ARG002 - programs say null where people leave a key out
     ) -> Sequence[tuple[Place, Mapping[str, "TypedValue"]]]:
         if not isinstance(self.content, list | tuple):
             raise self._unexpected(MAPPINGS_EXPECTED)

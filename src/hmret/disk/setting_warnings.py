@@ -23,6 +23,7 @@ Source = Literal["default", "file", "environment", "flag"]
 
 AUTO_DELETE = "images.auto_delete"
 _MAX_SOCKET_BYTES = 107  # sun_path of a Linux socket address, without its NUL
+_MOST_RULES = 300  # that are compared with each other
 _MOST_FOLDERS = 200  # that are looked into for a file to try a lease on
 
 
@@ -80,7 +81,8 @@ def warnings_about(config: RetentionConfig, values: Mapping[str, Setting]) -> tu
 
 
 def _doubt_rules(rules: Sequence[Rule]) -> Iterator[str]:
-    for number, rule in enumerate(rules, start=1):
+    # Each is compared with all before it.
+    for number, rule in enumerate(rules[:_MOST_RULES], start=1):
         told = f"hmret.rules, rule {number}"
         yield from (f"{told}: {reason}" for reason in map(why_never, rule.match) if reason is not None)
         before = next(

@@ -96,12 +96,15 @@ class NodeValue:
         elements = [NodeValue(self.file, self.key, node) for node in self.node.children]
         return [(element.place, element.text(expected)) for element in elements]
 
-    def mappings(self, each: str, names: Collection[str]) -> list[tuple[Place, dict[str, "NodeValue"]]]:
+    def mappings(
+        self, each: str, names: Collection[str], narrowing: Collection[str] = ()
+    ) -> list[tuple[Place, dict[str, "NodeValue"]]]:
         """Give the mappings of a list, each with its place, the values by name; those that are null are left out.
 
         Args:
             each: what an element is, which its place says with its number, from 1.
             names: the names that there may be.
+            narrowing: those that may not be null, as that would widen what the others say.
         """
         if not isinstance(self.node, Sequence):
             raise self._unexpected(MAPPINGS_EXPECTED)
@@ -109,10 +112,14 @@ class NodeValue:
             NodeValue(self.file, f"{self.key}, {each} {number}", node)
             for number, node in enumerate(self.node.children, start=1)
         ]
-        return [(element.place, element._fields(names)) for element in elements]
+        return [(element.place, element._fields(names, narrowing)) for element in elements]
 
-    def _fields(self, names: Collection[str]) -> dict[str, "NodeValue"]:
+    def _fields(self, names: Collection[str], narrowing: Collection[str]) -> dict[str, "NodeValue"]:
         prefix = f"{self.key}, "
+        for key, value in self.pairs():
+            if isinstance(key, Scalar) and key.text in narrowing and has_tag(value, NULL):
+                place = Place(f"{self.file}:{key.line}: {prefix}{key.text}")
+                raise place.error("expected a value, or no such key, got nothing")
         picked = _pick(self, prefix, names, strict=True)
         return {name: NodeValue(self.file, f"{prefix}{name}", node) for name, node in picked}
 

@@ -13,6 +13,9 @@ from hmret.model.times import SECOND, timedelta_nanoseconds
 
 __all__ = ["BrakeWatch"]
 
+_ALL = 1 << 62
+"""More images than there are."""
+
 
 @attrs.define(eq=False)
 class BrakeWatch:
@@ -26,22 +29,20 @@ class BrakeWatch:
     braking: Braking | None = attrs.field(default=None, init=False)
     """What the last sweep saw."""
 
-    def is_released(self, reading: ClockReading) -> bool:
-        """Tell whether it has been announced for long enough, or was released."""
+    def released_images(self, reading: ClockReading) -> int:
+        """Tell up to how many expired images may go: half as many again as were announced, once that was for long enough."""
         record = self.record
-        if record is None or record.boot_id != reading.boot_id:
-            return record is not None and record.is_released
-        held_ns = reading.boot_ns - record.announced_boot_ns
-        return record.is_released or held_ns >= timedelta_nanoseconds(self.hold_for)
+        if record is None:
+            return 0
+        if record.is_released:
+            return _ALL
+        return _reach(record) if self._remaining_ns(record, reading) <= 0 else 0
 
     def remaining_seconds(self, reading: ClockReading) -> float:
         """Tell how long what it holds will stay."""
-        if self.record is None or self.is_released(reading):
+        if self.record is None or self.record.is_released:
             return 0.0
-        begun_ns = self.record.announced_boot_ns
-        if self.record.boot_id != reading.boot_id:
-            begun_ns = reading.boot_ns
-        return max(self.hold_for.total_seconds() - (reading.boot_ns - begun_ns) / SECOND, 0.0)
+        return max(self._remaining_ns(self.record, reading), 0) / SECOND
 
     @property
     def announcement(self) -> str:
@@ -54,16 +55,34 @@ class BrakeWatch:
             f"{self.hold_for}, or with: hmret sweep --release-brake"
         )
 
-    async def note(self, braking: Braking | None, reading: ClockReading, *, release: bool) -> None:
+    async def note(self, braking: Braking | None, reading: ClockReading) -> None:
         """Note what a sweep saw: what is new is on record from now on, and what is over is forgotten."""
         self.braking = braking
+        await self._keep(self._record_of(braking, reading))
+
+    async def release(self, reading: ClockReading) -> None:
+        """Let go what it holds, until that has gone."""
+        record = self.record or BrakeRecord(reading.boot_id, reading.boot_ns, 0)
+        await self._keep(attrs.evolve(record, is_released=True))
+
+    def _record_of(self, braking: Braking | None, reading: ClockReading) -> BrakeRecord | None:
         record = self.record
         if braking is None:
-            record = None
-        elif record is None or (record.boot_id != reading.boot_id and not record.is_released):
-            record = BrakeRecord(reading.boot_id, reading.boot_ns, release)
-        elif release:
-            record = attrs.evolve(record, is_released=True)
+            return None
+        if record is not None and (
+            record.is_released or (record.boot_id == reading.boot_id and braking.expired <= _reach(record))
+        ):
+            return record
+        # New, or so many more than were announced that it is something else.
+        return BrakeRecord(reading.boot_id, reading.boot_ns, braking.expired)
+
+    def _remaining_ns(self, record: BrakeRecord, reading: ClockReading) -> int:
+        hold_ns = timedelta_nanoseconds(self.hold_for)
+        if record.boot_id != reading.boot_id:
+            return hold_ns
+        return hold_ns - (reading.boot_ns - record.announced_boot_ns)
+
+    async def _keep(self, record: BrakeRecord | None) -> None:
         if record == self.record:
             return
         self.record = record
@@ -71,3 +90,8 @@ class BrakeWatch:
             await self.save(record)
         except OSError as error:
             log_event(logging.WARNING, "brake_not_recorded", error=error.strerror)
+
+
+def _reach(record: BrakeRecord) -> int:
+    """Tell how many images count as those that were announced."""
+    return record.announced_images * 3 // 2

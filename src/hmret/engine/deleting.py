@@ -10,7 +10,7 @@ import attrs
 from hmret.actors.deleter import BatchRetired, Deleter, Recovery
 from hmret.actors.locks import Locks
 from hmret.disk.layout import hex_of
-from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Retired
+from hmret.disk.outcomes import Candidate, Chosen, Failed, Kept, LastLook, Retired
 from hmret.disk.tags import KnownTags
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook
@@ -96,10 +96,16 @@ class Deleting:
         tally: Tally,
         *,
         holds: bool = True,
+        may_go_on: Callable[[], bool] = lambda: True,
     ) -> None:
         """Delete what is due; the bytes of one batch are freed, or held, while the next is looked at.
 
-        `holds`: whether what goes is put into quarantine, where that is on.
+        Args:
+            deletions: what is due.
+            boot_ns: the boot-time clock, from which failures wait.
+            tally: the account of the sweep.
+            holds: whether what goes is put into quarantine, where that is on.
+            may_go_on: asked before each batch; what is left then waits for another sweep.
         """
         tally.reasons = {(verdict.repository, verdict.digest): verdict.reason for verdict in deletions}
         # By repository, so that one batch has its images in few folders; the plan has already chosen the oldest.
@@ -108,7 +114,11 @@ class Deleting:
                 verdict.repository,
                 verdict.digest,
                 verdict.unused_since_ns,
-                verdict.tags if self.overlook.policy.asks_tags else None,
+                Chosen(
+                    verdict.tags if self.overlook.policy.asks_tags else None,
+                    verdict.created_ns,
+                    verdict.pullable,
+                ),
             )
             for verdict in deletions
             if verdict.unused_since_ns is not None
@@ -118,7 +128,7 @@ class Deleting:
             known.expect(candidate.repository, hex_of(candidate.digest))
         settle = self.quarantine.hold if holds and self.quarantine.is_on else self._free
         async with anyio.create_task_group() as tasks:
-            while candidates:
+            while candidates and may_go_on():
                 batch, candidates = candidates[: self._batch], candidates[self._batch :]
                 turn = await self._retire(batch, known, boot_ns, tally)
                 if turn.token:

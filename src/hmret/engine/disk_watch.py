@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 from hmret.engine.log import log_event
+from hmret.model.clock_watch import ClockReading
+from hmret.model.disk_record import DiskRecord
 from hmret.model.images import DiskUsage
 from hmret.model.limits import DiskLimits
 from hmret.model.selection import Pressure
@@ -19,33 +21,62 @@ _NEAR = 0.05
 _FIRST_WAIT_NS = 600 * SECOND
 _LONGEST_WAIT_NS = 6 * 3600 * SECOND
 
+_IN_VAIN = 2
+"""So many sweeps in a row after which little has come free of what went are taken for futile; one may be chance."""
+
+
+@attrs.frozen
+class _Promise:
+    """What should have come free since a sweep."""
+
+    used_bytes: int
+    """Before it."""
+    freed_bytes: int
+
 
 @attrs.define(eq=False)
 class DiskWatch:
     """What is known of the disk, and what came of earlier pressure.
 
-    Above the high mark images go until the low one is reached. Where it could not be reached although all was done that
-    may be, it is not tried again for ten minutes, then for twice as long each time, up to six hours, unless the disk
-    gets below the high mark in between: somebody else fills it, and would empty the cache.
+    Above the high mark images go until the low one is reached. Where that is out of reach although all went that may, or
+    what went does not come free, somebody else fills the disk and would empty the cache: then it is not tried again for
+    ten minutes, then for twice as long each time, up to six hours, until the low mark is in reach or reached.
     """
 
     measure: Callable[[], Awaitable[DiskUsage | None]]
+    save: Callable[[DiskRecord], Awaitable[None]]
     limits: DiskLimits
+    record: DiskRecord = attrs.field(factory=DiskRecord)
     usage: DiskUsage | None = attrs.field(default=None, init=False)
     """As it was found by the last look; None: not looked at, or it could not be."""
-    shortfall_bytes: int = attrs.field(default=0, init=False)
-    """By how much the last sweep that tried could not reach the low mark; 0: it could, or need not."""
-    is_pressed: bool = attrs.field(default=False, init=False)
-    """Whether the high mark was exceeded and the low one has not been reached since."""
-    _failures: int = attrs.field(default=0, init=False)
-    _again_ns: int = attrs.field(default=0, init=False)
-    """From when on, by the boot-time clock, the low mark is tried again."""
+    _saved: DiskRecord = attrs.field(init=False)
+    _promise: _Promise | None = attrs.field(default=None, init=False)
 
-    async def look(self, boot_ns: int, quarantined_bytes: int = 0) -> DiskUsage | None:
+    @_saved.default
+    def _as_loaded(self) -> DiskRecord:
+        return self.record
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether the high mark was exceeded and the low one has not been reached since."""
+        return self.record.is_pressed
+
+    @property
+    def shortfall_bytes(self) -> int:
+        """By how much the last sweep that tried could not reach the low mark; 0: it could, or need not."""
+        return self.record.shortfall_bytes
+
+    def change_limits(self, limits: DiskLimits) -> None:
+        """Go by other limits; by them, what was before counts no more."""
+        if limits != self.limits:
+            self.limits = limits
+            self.record = DiskRecord()
+            self._promise = None
+
+    async def look(self, reading: ClockReading, quarantined_bytes: int = 0) -> DiskUsage | None:
         """Look at the disk, where there is a limit; None: there is none, or nobody can tell how full it is."""
         if not self.limits.is_set:
-            self._calm_down()
-            self.usage = None
+            self.usage, self.record = None, DiskRecord()
             return None
         try:
             usage = await self.measure()
@@ -53,15 +84,32 @@ class DiskWatch:
             usage = None
             if self.usage is not None:
                 log_event(logging.WARNING, "disk_not_measured", error=error.strerror)
-        if usage is None:
-            self.usage = None
-            return None
-        self._note_level(usage)
-        self.usage = self._in_context(usage, boot_ns, quarantined_bytes)
+        if usage is not None:
+            self._note_level(usage)
+            usage = self._in_context(usage, reading, quarantined_bytes)
+        self.usage = usage
+        return usage
+
+    async def look_before_sweep(self, reading: ClockReading, quarantined_bytes: int) -> DiskUsage | None:
+        """Look at the disk, and whether what went in the last sweep has come free."""
+        usage = await self.look(reading, quarantined_bytes)
+        promise, self._promise = self._promise, None
+        if usage is None or promise is None:
+            return usage
+        came_free = promise.used_bytes - usage.used_bytes
+        if 2 * came_free >= promise.freed_bytes:
+            self.record = attrs.evolve(self.record, in_vain=0)
+            return usage
+        in_vain = self.record.in_vain + 1
+        self.record = attrs.evolve(self.record, in_vain=in_vain)
+        if in_vain >= _IN_VAIN and self.is_pressed:
+            missing = usage.used_bytes - int(self.limits.low * usage.total_bytes)
+            self._back_off(reading, missing)
+        self.usage = self._in_context(usage, reading, quarantined_bytes)
         return self.usage
 
     async def glance(
-        self, boot_ns: int, quarantined_bytes: int = 0, *, anyway: bool = False
+        self, reading: ClockReading, quarantined_bytes: int = 0, *, anyway: bool = False
     ) -> DiskUsage | None:
         """Look at the disk without noting what is found, where there is a limit, or anyway."""
         if not (anyway or self.limits.is_set):
@@ -70,15 +118,7 @@ class DiskWatch:
             usage = await self.measure()
         except OSError:
             return None
-        return None if usage is None else self._in_context(usage, boot_ns, quarantined_bytes)
-
-    def _in_context(self, usage: DiskUsage, boot_ns: int, quarantined_bytes: int) -> DiskUsage:
-        return attrs.evolve(
-            usage,
-            quarantined_bytes=quarantined_bytes,
-            is_pressed=self.is_pressed,
-            is_backing_off=boot_ns < self._again_ns,
-        )
+        return None if usage is None else self._in_context(usage, reading, quarantined_bytes)
 
     @property
     def is_near(self) -> bool:
@@ -94,44 +134,65 @@ class DiskWatch:
         if not self.shortfall_bytes:
             return ""
         return (
-            f"{self.shortfall_bytes} bytes are missing to the low mark although all went that may go; "
+            f"{self.shortfall_bytes} bytes are missing to the low mark although all went that may; "
             "something else fills the disk"
         )
 
-    async def has_become_too_full(self, boot_ns: int) -> bool:
+    async def has_become_too_full(self, reading: ClockReading, quarantined_bytes: int) -> bool:
         """Look at the disk between sweeps; tells whether the high mark is exceeded now and was not before."""
         was_pressed = self.is_pressed
-        await self.look(boot_ns)
+        await self.look(reading, quarantined_bytes)
         return self.is_pressed and not was_pressed
 
-    def note(self, pressure: Pressure | None, boot_ns: int) -> None:
-        """Note what a sweep could do about it."""
-        if pressure is None or not pressure.is_watermark or pressure.is_limited:
-            return
-        if not pressure.falls_short:
-            self._settle()
-            return
-        self.shortfall_bytes = pressure.wanted_bytes - pressure.quarantined_bytes - pressure.projected_bytes
-        wait_ns = min(_FIRST_WAIT_NS << min(self._failures, 10), _LONGEST_WAIT_NS)
-        self._failures += 1
-        self._again_ns = boot_ns + wait_ns
+    async def note(
+        self, pressure: Pressure | None, freed_bytes: int, reading: ClockReading, quarantined_bytes: int
+    ) -> None:
+        """Note what a sweep could do about it, and look how full the disk is now."""
+        if pressure is not None and pressure.is_watermark and self.usage is not None:
+            if freed_bytes:
+                self._promise = _Promise(self.usage.used_bytes, freed_bytes)
+            if pressure.is_out_of_reach:
+                missing = pressure.wanted_bytes - pressure.quarantined_bytes - pressure.projected_bytes
+                self._back_off(reading, missing)
+            elif not self.record.in_vain:
+                self._settle()
+            await self.look(reading, quarantined_bytes)
+        if self.record != self._saved:
+            self._saved = self.record
+            try:
+                await self.save(self.record)
+            except OSError as error:
+                log_event(logging.WARNING, "disk_record_not_written", error=error.strerror)
+
+    def _back_off(self, reading: ClockReading, missing_bytes: int) -> None:
+        wait_ns = min(_FIRST_WAIT_NS << min(self.record.failures, 10), _LONGEST_WAIT_NS)
+        self.record = attrs.evolve(
+            self.record,
+            failures=self.record.failures + 1,
+            boot_id=reading.boot_id,
+            again_boot_ns=reading.boot_ns + wait_ns,
+            shortfall_bytes=max(missing_bytes, 1),
+        )
+
+    def _in_context(self, usage: DiskUsage, reading: ClockReading, quarantined_bytes: int) -> DiskUsage:
+        record = self.record
+        # By the clock of another boot nobody knows how long ago that was: it is tried again.
+        waits = record.boot_id == reading.boot_id and reading.boot_ns < record.again_boot_ns
+        return attrs.evolve(
+            usage,
+            quarantined_bytes=quarantined_bytes,
+            is_pressed=record.is_pressed,
+            is_backing_off=waits,
+            is_futile=waits and record.in_vain >= _IN_VAIN,
+        )
 
     def _note_level(self, usage: DiskUsage) -> None:
-        used, total = usage.used_bytes, usage.total_bytes
-        if not self.limits.high_watermark:
-            self._calm_down()
-        elif used > self.limits.high_watermark * total:
-            self.is_pressed = True
-        else:
-            if self._failures:
-                self._settle()
-            if used <= self.limits.low * total:
-                self._calm_down()
+        used, total, high = usage.used_bytes, usage.total_bytes, self.limits.high_watermark
+        if not high or used <= self.limits.low * total:
+            self.record = DiskRecord()
+        elif used > high * total:
+            self.record = attrs.evolve(self.record, is_pressed=True)
 
     def _settle(self) -> None:
         """Forget that the low mark was out of reach."""
-        self._failures, self._again_ns, self.shortfall_bytes = 0, 0, 0
-
-    def _calm_down(self) -> None:
-        self._settle()
-        self.is_pressed = False
+        self.record = DiskRecord(is_pressed=self.record.is_pressed)

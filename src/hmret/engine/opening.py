@@ -26,7 +26,13 @@ from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
 from hmret.disk.disk_usage import look_at_usage
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.own_files import load_brake_record, lock_data_dir, save_brake_record
+from hmret.disk.own_files import (
+    load_brake_record,
+    load_disk_record,
+    lock_data_dir,
+    save_brake_record,
+    save_disk_record,
+)
 from hmret.disk.trash_size import trash_bytes
 from hmret.engine.brake_watch import BrakeWatch
 from hmret.engine.counters import Counters
@@ -45,6 +51,7 @@ from hmret.engine.sweeping import Sweeping
 from hmret.model.brake import BrakeRecord
 from hmret.model.clock_watch import watch_clock
 from hmret.model.config import RetentionConfig
+from hmret.model.disk_record import DiskRecord
 from hmret.model.errors import ConfigError
 from hmret.model.times import timedelta_nanoseconds
 
@@ -243,6 +250,9 @@ def _make_actors(
 ) -> _Actors:
     filesystem, threads = surroundings.filesystem, surroundings.threads
 
+    async def save_disk(record: DiskRecord) -> None:
+        await threads.run(save_disk_record, filesystem, data_fd, record)
+
     async def save_brake(record: BrakeRecord | None) -> None:
         await threads.run(save_brake_record, filesystem, data_fd, record)
 
@@ -293,6 +303,9 @@ async def _inspect(
     """Put together what looks at a data directory; returns once the leases on record are held."""
     filesystem, threads = surroundings.filesystem, surroundings.threads
 
+    async def save_disk(record: DiskRecord) -> None:
+        await threads.run(save_disk_record, filesystem, data_fd, record)
+
     async def save_brake(record: BrakeRecord | None) -> None:
         await threads.run(save_brake_record, filesystem, data_fd, record)
 
@@ -319,7 +332,12 @@ async def _inspect(
         actors.journal,
         surroundings.clock,
         record,
-        DiskWatch(partial(threads.run, look_at_usage, filesystem, data_fd), config.disk),
+        DiskWatch(
+            partial(threads.run, look_at_usage, filesystem, data_fd),
+            save_disk,
+            config.disk,
+            await threads.run(load_disk_record, filesystem, data_fd),
+        ),
         BrakeWatch(
             config.brake_for,
             save_brake,

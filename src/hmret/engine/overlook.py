@@ -17,9 +17,10 @@ from hmret.disk.layout import IMAGES
 from hmret.engine.groups import first_error
 from hmret.engine.lease_book import REMEDY
 from hmret.model.config import RetentionConfig
-from hmret.model.images import Cause, DiskUsage, Inventory, Key, Suspension
+from hmret.model.images import Cause, DiskUsage, Image, Inventory, Key, Suspension
 from hmret.model.planning import Plan, plan
 from hmret.model.policy import Policy
+from hmret.model.verdicts import Verdict
 
 __all__ = ["Overlook", "Survey"]
 
@@ -68,7 +69,7 @@ class Overlook:
         clock_fault: str | None = None,
         backing_off: AbstractSet[Key] = frozenset(),
         disk: DiskUsage | None = None,
-        is_brake_released: bool = False,
+        brake_released_images: int = 0,
     ) -> Survey:
         """Take the inventory of everything."""
         scans: list[ScanResult] = []
@@ -103,7 +104,7 @@ class Overlook:
                 unread_sources=collected.unread_sources,
                 backing_off=backing_off,
                 disk=disk,
-                is_brake_released=is_brake_released,
+                brake_released_images=brake_released_images,
             ),
             newer_layout=scan.newer_layout,
             corrupt_states=states.corrupt,
@@ -122,6 +123,23 @@ class Overlook:
         return await self.threads.run_alone(
             plan, survey.inventory, policy or self.policy, now, previous, self.threads.pause
         )
+
+    async def confirm_newest(self, made: Plan) -> tuple[list[Verdict], set[str]]:
+        """Look afresh at the newest images, for which older ones may go; returns what may go, and where it is otherwise.
+
+        An image that has become unusable without its folder's having changed would be seen hours later.
+        """
+        deletions = list(made.deletions)
+        if not self.policy.keeps_latest:
+            return deletions, set()
+        otherwise: set[str] = set()
+        for name in sorted({verdict.repository for verdict in deletions}):
+            for image in made.newest(name):
+                found = await self.scanner.look_at((name, image.digest))
+                if found is None or _rank(found) != _rank(image):
+                    otherwise.add(name)
+                    break
+        return [verdict for verdict in deletions if verdict.repository not in otherwise], otherwise
 
     async def doubt(self, repositories: AbstractSet[str]) -> None:
         """Have some repositories read afresh by the next survey: the last look found them otherwise."""
@@ -172,3 +190,8 @@ class Overlook:
 
 
 _FOLDERS = frozenset((IMAGES, "guests", "snapshots"))
+
+
+def _rank(image: Image) -> tuple[object, ...]:
+    """Tell what makes an image one of the newest."""
+    return image.status, image.broken, image.created_ns

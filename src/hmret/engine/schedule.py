@@ -125,12 +125,12 @@ class Schedule:
 
     async def _wait_need(self) -> None:
         """Wait until the settings have changed or the disk has become too full; that is looked at where it is near."""
-        disk, clock = self._sweeping.disk, self._sweeping.clock
+        disk, clock, counters = self._sweeping.disk, self._sweeping.clock, self._sweeping.counters
         while not self._changed.is_set():
             with anyio.move_on_after(_LOOK_EVERY_SECONDS if disk.is_near else math.inf):
                 await self._changed.wait()
                 return
-            if await disk.has_become_too_full(clock.read().boot_ns):
+            if await disk.has_become_too_full(clock.read(), counters.quarantined_bytes):
                 return
 
     async def _sweep(self, request: SweepRequest) -> SweepReport:

@@ -83,13 +83,15 @@ class Sweeping:
         self.overlook.reconfigure(config)
         self.deleting.quarantine.period_ns = timedelta_nanoseconds(config.quarantine)
         self.journal.enabled = config.journal
-        self.disk.limits = config.disk
+        self.disk.change_limits(config.disk)
         self.brake.hold_for = config.brake_for
 
     async def sweep(self, *, releases_brake: bool = False) -> SweepReport:
         """Carry out one sweep; one that releases the brake lets go what it holds, until that has gone."""
         leases = await self.deleting.locks.begin_sweep()
         reading = self.clock.read()
+        if releases_brake:
+            await self.brake.release(reading)
         now = datetime_of(reading.wall_ns)
         now_ns = nanoseconds_of(now)
         clock_fault = await self._watch_clock(reading)
@@ -103,23 +105,26 @@ class Sweeping:
             lease_fault=self.leases.fault,
             clock_fault=clock_fault,
             backing_off=self.deleting.backoff.waiting(reading.boot_ns),
-            disk=await self.disk.look(reading.boot_ns, self.counters.quarantined_bytes),
-            is_brake_released=releases_brake or self.brake.is_released(reading),
+            disk=await self.disk.look_before_sweep(reading, self.counters.quarantined_bytes),
+            brake_released_images=self.brake.released_images(reading),
         )
         plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
         self.counters.note_plan(plan, self.overlook.threads.pause)
         tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters)
         try:
             await self._keep_states(survey, plan, tally)
-            await self._watch_limits(plan, reading, releases_brake=releases_brake)
+            if not plan.suspended:
+                # While deletion is suspended nobody knows what would go.
+                await self.brake.note(plan.braking, reading)
             if not tally.suspended:
                 await self._free_quarantine(plan, tally)
-                frees_at_once = plan.pressure is not None and plan.pressure.frees_at_once
-                await self.deleting.delete(plan.deletions, reading.boot_ns, tally, holds=not frees_at_once)
+                await self._delete(plan, reading, tally)
                 # Those deletions may have found a reason to delete nothing more.
                 if not tally.suspended:
                     await self.deleting.quarantine.expire(tally)
                 await self.overlook.doubt(tally.doubtful)
+            freed_bytes = tally.released_bytes + sum(image.disk_bytes for image in tally.deleted)
+            await self.disk.note(plan.pressure, freed_bytes, reading, self.counters.quarantined_bytes)
             # A sweep that was stopped in the midst of its deletions must not pass for one that was carried out.
             await anyio.lowlevel.checkpoint_if_cancelled()
             self._tell_oddities(survey, tally)
@@ -174,11 +179,19 @@ class Sweeping:
             log_event(logging.WARNING, "clock_not_recorded", error=error.strerror)
         return fault
 
-    async def _watch_limits(self, plan: Plan, reading: ClockReading, *, releases_brake: bool) -> None:
-        """Note what the brake and the disk have come to; while deletion is suspended nobody knows what would go."""
-        if not plan.suspended:
-            await self.brake.note(plan.braking, reading, release=releases_brake)
-            self.disk.note(plan.pressure, reading.boot_ns)
+    async def _delete(self, plan: Plan, reading: ClockReading, tally: Tally) -> None:
+        """Delete what the plan wants gone, as long as the hours last in which that may be."""
+        deletions, otherwise = await self.overlook.confirm_newest(plan)
+        tally.doubtful |= otherwise
+        window = self.overlook.policy.window
+        frees_at_once = plan.pressure is not None and plan.pressure.frees_at_once
+
+        def may_go_on() -> bool:
+            return plan.is_closed or window.is_open(datetime_of(self.clock.now_ns()))
+
+        await self.deleting.delete(
+            deletions, reading.boot_ns, tally, holds=not frees_at_once, may_go_on=may_go_on
+        )
 
     async def _free_quarantine(self, plan: Plan, tally: Tally) -> None:
         """Under pressure, free what has been in quarantine the longest before anything else goes."""

@@ -31,9 +31,11 @@ class Braking:
 
 @attrs.frozen
 class BrakeRecord:
-    """Since when the brake holds, by the boot-time clock of one boot: a wrong wall clock must not let it go."""
+    """What the brake has announced, by the boot-time clock of one boot: a wrong wall clock must not let it go."""
 
     boot_id: str
     announced_boot_ns: int
+    announced_images: int
+    """How many expired images it held then."""
     is_released: bool = False
     """Whether somebody has let it go."""

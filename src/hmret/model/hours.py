@@ -87,7 +87,11 @@ class DeletionWindow:
         """
         if not self._spans:
             return True
-        local = moment.astimezone(self._zone)
+        try:
+            local = moment.astimezone(self._zone)
+        except OverflowError:
+            # At the very ends of time: what the clocks would show there cannot be told.
+            local = moment
         minute = 60 * local.hour + local.minute
         return any(
             begin <= minute < end if begin < end else minute >= begin or minute < end

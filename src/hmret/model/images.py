@@ -119,7 +119,9 @@ class DiskUsage:
     is_pressed: bool = False
     """Whether the high mark was exceeded and the low one has not been reached since."""
     is_backing_off: bool = False
-    """Whether the low mark was out of reach lately, so that it is not tried again yet."""
+    """Whether the low mark was out of reach lately, so that it is not tried again yet unless it is in reach."""
+    is_futile: bool = False
+    """Whether what went lately has not come free on the disk, so that no more goes for that yet."""
 
     @property
     def total_bytes(self) -> int:
@@ -174,8 +176,8 @@ class Inventory:
     """Images whose deletion failed lately."""
     disk: DiskUsage | None = None
     """None: not known, and then no watermark counts."""
-    is_brake_released: bool = False
-    """Whether what the brake holds has been announced for long enough, or somebody has let it go."""
+    brake_released_images: int = 0
+    """Up to how many expired images the brake lets go: so many were announced for long enough, or somebody lets them go."""
 
     def holds(self, key: Key) -> bool:
         """Tell whether an image is here."""

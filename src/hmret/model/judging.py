@@ -193,4 +193,6 @@ class Judge:
             expires_at_ns=self.timetable.due_at(image, since_ns),
             broken=image.broken,
             rule=self.timetable.terms.of(image.digest).rule,
+            created_ns=image.created_ns,
+            pullable=image.pullable,
         )

@@ -8,7 +8,8 @@ LABEL = "io.hmret.pullable"
 """The label of an image that tells, `true` or `false`, whatever else tells otherwise."""
 
 _LOCAL = re.compile(
-    r"(?:(?:[^/]*\.)?localhost|127\.[0-9.]+|0\.0\.0\.0|\[::1?\]|\[0*(?::0*){1,7}:0*1\])(?::[0-9]+)?/.*",
+    r"(?:(?:[^/]*\.)?localhost(?:\.localdomain)?|ip6-(?:localhost|loopback)|127\.[0-9.]+|0(?:\.0\.0\.0)?"
+    r"|\[(?:::1?|0*(?::0*){1,7}:0*1|::ffff:127\.[0-9.]+|::ffff:7f[0-9a-f]{2}:[0-9a-f]{1,4})\])(?::[0-9]+)?/.*",
     re.IGNORECASE | re.DOTALL,
 )
 

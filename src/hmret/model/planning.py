@@ -141,6 +141,16 @@ class Plan:
             return None
         return part.verdict(digest, self._finals.get(repository, _NO_FINALS).get(digest), self._everywhere)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing goes at this hour, but for want of space where that is allowed."""
+        return Reason.OUTSIDE_WINDOW in self._everywhere
+
+    def newest(self, repository: str) -> tuple[Image, ...]:
+        """List the images of a repository that stay for being among its newest."""
+        part = self._parts.get(repository)
+        return () if part is None else tuple(part.image(digest) for digest in sorted(part.judge.latest))
+
     def parts_for(
         self, inventory: Inventory, circumstances: Circumstances, now_ns: int
     ) -> Mapping[str, RepositoryPlan]:
@@ -266,7 +276,7 @@ def _gather(
 def _steps(policy: Policy, inventory: Inventory, now: datetime) -> Iterator[Step]:
     """List what decides, in this order, on what goes."""
     if policy.brake is not None:
-        yield Braked(policy.brake, inventory.is_brake_released)
+        yield Braked(policy.brake, inventory.brake_released_images)
     yield AtHours(policy.window, now)
     if policy.disk is not None:
         usage = inventory.disk or DiskUsage(0, 0)

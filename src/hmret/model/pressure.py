@@ -37,15 +37,21 @@ class Pressed:
         cache_bytes = selection.cache_bytes() + self.usage.quarantined_bytes
         excess = self._excess()
         over_cap = max(cache_bytes - self.limits.max_used, 0) if self.limits.max_used else 0
-        wanted = max(excess, over_cap)
-        if not wanted:
+        if not (excess or over_cap):
             return
-        is_limited = self.is_suspended or (selection.is_closed and not self.yields)
-        units = [] if is_limited else self._units(selection)
-        quarantined = 0 if self.is_suspended else min(self.usage.quarantined_bytes, wanted)
-        projected = Freed.by(choice.image for choice in selection.going).total_bytes
-        reach = quarantined + projected + sum(unit.freed_bytes for unit in units)
-        asked = max(over_cap, self._share_of(excess, cache_bytes, reach))
+        is_held_up = self.is_suspended or (selection.is_closed and not self.yields)
+        units = [] if is_held_up else self._units(selection)
+        quarantined = 0 if self.is_suspended else self.usage.quarantined_bytes
+        going = Freed.by(choice.image for choice in selection.going).total_bytes
+        is_out_of_reach = (
+            not is_held_up and quarantined + going + sum(unit.freed_bytes for unit in units) < excess
+        )
+        if is_out_of_reach and self.usage.is_backing_off:
+            excess = 0
+        asked = max(over_cap, self._share_of(excess, cache_bytes) if is_out_of_reach else excess)
+        if not asked:
+            return
+        projected = going
         for unit in units:
             if quarantined + projected >= asked:
                 break
@@ -53,27 +59,30 @@ class Pressed:
             selection.press(unit.choices)
         selection.going.sort()
         selection.pressure = Pressure(
-            wanted, asked, min(quarantined, asked), projected, excess > 0, is_limited
+            wanted_bytes=max(excess, over_cap),
+            asked_bytes=asked,
+            quarantined_bytes=min(quarantined, asked),
+            projected_bytes=projected,
+            is_watermark=excess > 0,
+            is_out_of_reach=is_out_of_reach and excess > 0,
         )
 
     def _excess(self) -> int:
         """Tell how much is in use above the low mark, where that matters now."""
         high, total, used = self.limits.high_watermark, self.usage.total_bytes, self.usage.used_bytes
-        if not high or self.usage.is_backing_off:
+        if not high or self.usage.is_futile:
             return 0
         if used > high * total or self.usage.is_pressed:
             return max(used - int(self.limits.low * total), 0)
         return 0
 
-    def _share_of(self, excess: int, cache_bytes: int, reach: int) -> int:
-        """Tell what of it is asked of the cache: all, where that is in reach.
+    def _share_of(self, excess: int, cache_bytes: int) -> int:
+        """Tell what of it is asked of the cache where somebody else fills the disk.
 
-        Otherwise somebody else fills the disk, and the cache gives up what it holds above its share of the low mark,
-        which is the part that it has of what is in use. One who fills the disk again and again must not empty it.
+        It gives up what it holds above its share of the low mark, which is the part that it has of what is in use. One who
+        fills the disk again and again must not empty it.
         """
-        if reach >= excess:
-            return excess
-        return excess * min(cache_bytes, self.usage.used_bytes) // self.usage.used_bytes
+        return excess * min(cache_bytes, self.usage.used_bytes) // self.usage.used_bytes if excess else 0
 
     def _units(self, selection: Selection) -> list[_Unit]:
         """List what may go for want of space, longest unused first.

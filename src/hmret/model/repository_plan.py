@@ -98,7 +98,14 @@ class RepositoryPlan:
 
     @property
     def eligible(self) -> int:
-        """How many images may go at all, now or later."""
+        """How many images may go at all, now or later, as far as anybody can tell."""
+        if self.judge.circumstances.policy.keeps_latest and self.judge.latest:
+            latest = self.judge.latest
+            return sum(
+                _NUMBERS[reason] in _ELIGIBLE
+                for image, reason in self.decisions
+                if image.digest not in latest
+            )
         return sum(map(self._numbers.count, _ELIGIBLE))
 
     def image(self, digest: str) -> Image:

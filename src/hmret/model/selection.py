@@ -79,13 +79,8 @@ class Pressure:
     """What comes free with the images that go, beside the quarantine."""
     is_watermark: bool
     """Whether it is the file system that is too full."""
-    is_limited: bool
-    """Whether hours, a suspension or the limits of one sweep hold back what else could go."""
-
-    @property
-    def falls_short(self) -> bool:
-        """Whether the limit stays exceeded although all is done that may be."""
-        return not self.is_limited and self.quarantined_bytes + self.projected_bytes < self.wanted_bytes
+    is_out_of_reach: bool = False
+    """Whether the low mark could not be reached if all went that may."""
 
     @property
     def frees_at_once(self) -> bool:
@@ -108,8 +103,8 @@ class Selection:
     """Lists what only its window keeps."""
     held: dict[Choice, Reason] = attrs.field(factory=dict)
     """What has expired and stays for now, and why."""
-    pressed: set[Choice] = attrs.field(factory=set)
-    """What goes for want of space."""
+    pressed: dict[Choice, Reason | None] = attrs.field(factory=dict)
+    """What goes for want of space, and why it was held before; None: it was not, it had not expired."""
     is_closed: bool = False
     """Whether nothing may go at this hour."""
     braking: Braking | None = None
@@ -123,9 +118,16 @@ class Selection:
     def press(self, choices: Iterable[Choice]) -> None:
         """Let images go for want of space."""
         for choice in choices:
-            self.held.pop(choice, None)
-            self.pressed.add(choice)
+            self.pressed[choice] = self.held.pop(choice, None)
             self.going.append(choice)
+
+    def put_off(self, choices: Iterable[Choice]) -> None:
+        """Leave for a later sweep what was going; what went for want of space is again what it was before."""
+        for choice in choices:
+            if choice not in self.pressed:
+                self.held[choice] = Reason.DEFERRED
+            elif (earlier := self.pressed.pop(choice)) is not None:
+                self.held[choice] = earlier
 
     def final_reasons(self) -> Mapping[str, Mapping[str, Reason]]:
         """Say what was decided here, by repository and digest."""
@@ -150,13 +152,15 @@ class Braked:
     """Holds all that has expired where it is too much at once."""
 
     brake: Brake
-    is_released: bool
+    released_images: int
+    """Up to how many expired images it lets go."""
 
     def apply(self, selection: Selection) -> None:
         expired = len(selection.going)
         if self.brake.holds(expired, selection.eligible):
-            selection.braking = Braking(expired, selection.eligible, self.is_released)
-            if not self.is_released:
+            is_released = expired <= self.released_images
+            selection.braking = Braking(expired, selection.eligible, is_released)
+            if not is_released:
                 selection.hold_all(Reason.BRAKE)
 
 
@@ -186,11 +190,10 @@ class Limited:
         selection.going, rest = going[:count], going[count:]
         if not rest:
             return
-        selection.held.update((choice, Reason.DEFERRED) for choice in rest if choice not in selection.pressed)
-        selection.pressed.difference_update(rest)
+        selection.put_off(rest)
         if selection.pressure is not None:
             projected = Freed.by(choice.image for choice in selection.going).total_bytes
-            selection.pressure = attrs.evolve(selection.pressure, projected_bytes=projected, is_limited=True)
+            selection.pressure = attrs.evolve(selection.pressure, projected_bytes=projected)
 
     def _fitting(self, images: list[Image]) -> int:
         """Tell how many of the first images fit into one sweep."""

@@ -96,6 +96,10 @@ class Verdict:
     """What is wrong with the folder; None: nothing."""
     rule: int | None = None
     """The place among the rules, from 1, of the one that holds for it; None: none does."""
+    created_ns: int | None = None
+    """When it was made, in nanoseconds since the epoch; None: not known."""
+    pullable: bool | None = None
+    """Whether its metadata says that it can be pulled again; None: it does not."""
 
     @property
     def unused_since(self) -> datetime | None:
