@@ -21,6 +21,7 @@ from builders import (
     make_state,
     state_of,
 )
+from crashes import cut_at
 from disk.hosts import Host, open_host
 from hmret.actors.deleter import Deleter, Recovery, Settled
 from hmret.disk.folders import let_go
@@ -32,7 +33,7 @@ from hmret.disk.restoring import PutBack, restore, settle_quarantine
 from hmret.disk.retirement import retire
 from hmret.disk.trash import drop_intents
 from hmret.model.times import format_time
-from memory_filesystem import Call, Crash, MemoryFilesystem, Tree
+from memory_filesystem import Call, MemoryFilesystem, Tree
 
 ALPINE = "docker.io/library/alpine"
 OTHER = "quay.io/other/thing"
@@ -622,22 +623,6 @@ def cut_copies(cache: MemoryFilesystem, name: str) -> Iterator[tuple[int, Memory
             return
         yield number, filesystem
     pytest.fail("it never ended")
-
-
-def cut_at(filesystem: MemoryFilesystem, number: int, work: Work) -> bool:
-    """Crash at a call of some work; False where it had ended before."""
-    last = filesystem.calls + number
-
-    def crash(call: Call) -> None:
-        if call.number == last:
-            raise Crash
-
-    filesystem.before = crash
-    try:
-        work(filesystem)
-    except Crash:
-        return True
-    return False
 
 
 @pytest.mark.parametrize("name", WORK)

@@ -30,6 +30,7 @@ from builders import (
     set_tag,
     state_of,
 )
+from crashes import cut_at
 from disk.hosts import Host
 from hmret.actors.deleter import Deleter, Recovery
 from hmret.disk.filesystem import POSIX, Filesystem, Lease
@@ -48,7 +49,7 @@ from hmret.disk.trash import (
 )
 from hmret.model.images import Key
 from hmret.model.verdicts import Reason
-from memory_filesystem import Call, Crash, ForeignOpen, MemoryFilesystem, Tree
+from memory_filesystem import Call, ForeignOpen, MemoryFilesystem, Tree
 
 ALPINE = "docker.io/library/alpine"
 OTHER = "quay.io/other/thing"
@@ -1078,22 +1079,6 @@ def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
         return outcomes
     finally:
         let_go(filesystem, fd)
-
-
-def cut_at(filesystem: MemoryFilesystem, number: int, work: Callable[[MemoryFilesystem], object]) -> bool:
-    """Crash at a call of some work; False where it had ended before."""
-    last = filesystem.calls + number
-
-    def crash(call: Call) -> None:
-        if call.number == last:
-            raise Crash
-
-    filesystem.before = crash
-    try:
-        work(filesystem)
-    except Crash:
-        return True
-    return False
 
 
 def images_in(filesystem: MemoryFilesystem) -> Tree:

@@ -7,8 +7,7 @@ from cyclopts import Parameter
 
 from hmret.api.documents import mark_used_document
 from hmret.api.readings import read_mark_used
-from hmret.cli.backend import run_on, until_interrupted
-from hmret.cli.client import find_engine, say_who_answers
+from hmret.cli.either import Asked, ask_or_do
 from hmret.cli.options import DEFAULTS, Common, Named
 from hmret.cli.output import printable, write_json, write_result
 from hmret.engine.opening import open_engine
@@ -27,16 +26,8 @@ def mark_used(
     common: Common = DEFAULTS,
 ) -> int:
     """Say that an image is about to be used."""
-    config = common.settings().config
-    engine = find_engine(config)
-    if engine is not None:
-        say_who_answers(engine)
-        answer = engine.ask("POST", "/v1/mark-used", body={"image": image, "digest": digest})
-        used = engine.read(read_mark_used, answer)
-    else:
-        with common.logging():
-            work = partial(until_interrupted, partial(_mark_used, config, image, digest))
-            used = run_on(common.backend, config.data_dir, work)
+    asked = Asked("POST", "/v1/mark-used", {"image": image, "digest": digest})
+    used = ask_or_do(common, asked, read_mark_used, partial(_mark_used, image, digest))
     if common.json:
         write_json(mark_used_document(used))
     else:
@@ -45,6 +36,6 @@ def mark_used(
     return 0
 
 
-async def _mark_used(config: RetentionConfig, image: str, digest: str | None) -> MarkedUsed:
+async def _mark_used(image: str, digest: str | None, config: RetentionConfig) -> MarkedUsed:
     async with open_engine(config, Surroundings(), scheduled=False) as retention:
         return await retention.mark_used(image, digest)

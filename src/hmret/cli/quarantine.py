@@ -8,8 +8,7 @@ from cyclopts import Parameter
 
 from hmret.api.documents import quarantine_document, restored_document
 from hmret.api.readings import read_quarantine, read_restored
-from hmret.cli.backend import run_on, until_interrupted
-from hmret.cli.client import find_engine, say_who_answers
+from hmret.cli.either import Asked, ask_or_do
 from hmret.cli.options import DEFAULTS, Common, Named
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.tables import format_size, format_table, format_when, shorten_digest
@@ -33,16 +32,8 @@ def restore(
     common: Common = DEFAULTS,
 ) -> int:
     """Bring a deleted image back from quarantine."""
-    config = common.settings().config
-    engine = find_engine(config)
-    if engine is not None:
-        say_who_answers(engine)
-        answer = engine.ask("POST", "/v1/restore", body={"image": image, "digest": digest})
-        restored = engine.read(read_restored, answer)
-    else:
-        with common.logging():
-            work = partial(until_interrupted, partial(_restore, config, image, digest))
-            restored = run_on(common.backend, config.data_dir, work)
+    asked = Asked("POST", "/v1/restore", {"image": image, "digest": digest})
+    restored = ask_or_do(common, asked, read_restored, partial(_restore, image, digest))
     if common.json:
         write_json(restored_document(restored))
     else:
@@ -52,16 +43,7 @@ def restore(
 
 def quarantine(*, common: Common = DEFAULTS) -> int:
     """Tell the deleted images that can be brought back."""
-    config = common.settings().config
-    engine = find_engine(config)
-    images: Sequence[Quarantined]
-    if engine is not None:
-        say_who_answers(engine)
-        images = engine.read(read_quarantine, engine.ask("GET", "/v1/quarantine"))
-    else:
-        with common.logging():
-            work = partial(until_interrupted, partial(_look, config))
-            images = run_on(common.backend, config.data_dir, work)
+    images: Sequence[Quarantined] = ask_or_do(common, Asked("GET", "/v1/quarantine"), read_quarantine, _look)
     if common.json:
         write_json(quarantine_document(images))
     elif images:
@@ -71,7 +53,7 @@ def quarantine(*, common: Common = DEFAULTS) -> int:
     return 0
 
 
-async def _restore(config: RetentionConfig, image: str, digest: str | None) -> Restored:
+async def _restore(image: str, digest: str | None, config: RetentionConfig) -> Restored:
     async with open_engine(config, Surroundings(), scheduled=False) as retention:
         return await retention.restore(image, digest)
 

@@ -1,0 +1,45 @@
+"""What the running engine does where there is one, and the command itself where there is none."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import attrs
+
+from hmret.cli.backend import run_on, until_interrupted
+from hmret.cli.client import find_engine, say_who_answers
+from hmret.cli.options import Common
+from hmret.model.config import RetentionConfig
+
+__all__ = ["Asked", "ask_or_do"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Asked:
+    """What a running engine is asked."""
+
+    method: str
+    path: str
+    body: Mapping[str, object] | None = None
+
+
+def ask_or_do(
+    common: Common,
+    asked: Asked,
+    read: Callable[[Any], T],
+    work: Callable[[RetentionConfig], Awaitable[T]],
+) -> T:
+    """Have the running engine do something, and say so; where none runs, do it here.
+
+    Raises:
+        HmretError: as the engine says, or as the work does.
+    """
+    config = common.settings().config
+    engine = find_engine(config)
+    if engine is not None:
+        say_who_answers(engine)
+        return engine.read(read, engine.ask(asked.method, asked.path, body=asked.body))
+    with common.logging():
+        return run_on(common.backend, config.data_dir, partial(until_interrupted, partial(work, config)))
