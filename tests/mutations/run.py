@@ -31,7 +31,7 @@ POLICY = (
     *("tests/model/test_terms.py", "tests/model/test_selection.py", "tests/model/test_pressure.py"),
     *("tests/model/test_judging.py", "tests/model/test_origins.py", "tests/model/test_policy_properties.py"),
 )
-LIMITS = ("tests/engine/test_limits.py",)
+LIMITS = ("tests/engine/test_disk_and_brake.py",)
 CLOCK = ("tests/model/test_clock_watch.py", "tests/engine/test_clock_guard.py")
 STATEFUL = ("tests/proofs/test_stateful.py",)
 RETIREMENT = ("tests/disk/test_retirement.py", "tests/disk/test_trash.py", "tests/actors/test_deleter.py")
