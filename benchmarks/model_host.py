@@ -80,25 +80,25 @@ class Host:
     sweep_every: int
     mark: float
     """The share of the disk above which time is counted, whatever the policy."""
-    now: int = 0
-    ledger: Ledger = attrs.field(factory=Ledger)
-    departures: list[Departure] = attrs.field(factory=list)
-    cache_bytes: int = 0
-    vm_bytes: int = 0
+    now: int = attrs.field(default=0, init=False)
+    ledger: Ledger = attrs.field(factory=Ledger, init=False)
+    departures: list[Departure] = attrs.field(factory=list, init=False)
+    cache_bytes: int = attrs.field(default=0, init=False)
+    vm_bytes: int = attrs.field(default=0, init=False)
     watch: DiskWatch = attrs.field(init=False)
     _policy: Policy = attrs.field(init=False)
-    _next_sweep: int = 0
-    _last: Plan | None = None
-    _repositories: dict[str, Repository] = attrs.field(factory=dict)
-    _timers: dict[str, dict[str, int | None]] = attrs.field(factory=dict)
-    _guests: dict[int, tuple[Creation, Reference]] = attrs.field(factory=dict)
-    _ends: list[tuple[int, int]] = attrs.field(factory=list)
+    _next_sweep: int = attrs.field(default=0, init=False)
+    _last: Plan | None = attrs.field(default=None, init=False)
+    _repositories: dict[str, Repository] = attrs.field(factory=dict, init=False)
+    _timers: dict[str, dict[str, int | None]] = attrs.field(factory=dict, init=False)
+    _guests: dict[int, tuple[Creation, Reference]] = attrs.field(factory=dict, init=False)
+    _ends: list[tuple[int, int]] = attrs.field(factory=list, init=False)
     """When each guest ends, as a heap."""
-    _references: ReferenceIndex = attrs.field(factory=lambda: ReferenceIndex((), {}))
-    _come: dict[int, Reference] = attrs.field(factory=dict)
+    _references: ReferenceIndex = attrs.field(factory=lambda: ReferenceIndex((), {}), init=False)
+    _come: dict[int, Reference] = attrs.field(factory=dict, init=False)
     """References since the last sweep."""
-    _gone: list[Reference] = attrs.field(factory=list)
-    _ever: set[Key] = attrs.field(factory=set)
+    _gone: list[Reference] = attrs.field(factory=list, init=False)
+    _ever: set[Key] = attrs.field(factory=set, init=False)
 
     @watch.default
     def _make_watch(self) -> DiskWatch:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.candidates import CANDIDATES, Candidate
 from benchmarks.model_host import Host, Ledger
 from benchmarks.timelapse_plot import draw
-from benchmarks.timelapse_table import put_into_page, tabulate
+from benchmarks.timelapse_table import put_into_page, show
 from benchmarks.vm_stream import GIB, HOUR, Creation, Shape, creations
 
 __all__ = ["Hardware", "compare", "main", "run"]
@@ -40,7 +40,8 @@ class Hardware:
     disk_gib: int = 3072
     base_gib: int = 100
     """Of something else on that disk, which stays."""
-    sweep_minutes: int = 10
+    sweep_minutes: int = 30
+    """Windows are days long: more frequent sweeps tell much the same, and take longer here."""
 
 
 @attrs.frozen
@@ -92,10 +93,16 @@ def _carry_out(runs: Sequence[_Run], jobs: int) -> Iterator[Ledger]:
     if jobs == 1:
         yield from map(_one, runs)
         return
-    with multiprocessing.Pool(jobs) as pool:
+    # No fork: whoever calls this may have threads.
+    with multiprocessing.get_context("spawn").Pool(jobs, _be_quiet) as pool:
         for number, ledger in enumerate(pool.imap(_one, runs), 1):
             print(f"{number} of {len(runs)} runs", end="\r", file=sys.stderr)
             yield ledger
+
+
+def _be_quiet() -> None:
+    # The engine warns when the disk stays too full, which is one of the figures here.
+    logging.getLogger("hmret").addHandler(logging.NullHandler())
 
 
 def _one(one: _Run) -> Ledger:
@@ -126,6 +133,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--repositories", type=int, default=shape.repositories)
     parser.add_argument("--disk-gib", type=int, default=hardware.disk_gib, help="size of the file system")
+    parser.add_argument("--sweep-minutes", type=int, default=hardware.sweep_minutes, help="between sweeps")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--only", choices=CANDIDATES, action="append", metavar="POLICY", help="these only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run")
@@ -138,8 +146,7 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     """Compare what the command line asks for, and show it."""
     options = _parse()
-    # The engine warns when the disk stays too full, which is one of the figures here.
-    logging.getLogger("hmret").addHandler(logging.NullHandler())
+    _be_quiet()
     begin = time.perf_counter()
     if options.stored is not None:
         document = json.loads(options.stored.read_text(encoding="utf-8"))
@@ -153,11 +160,11 @@ def main() -> None:
                 repositories=options.repositories,
                 creations_a_day=options.creations,
             ),
-            Hardware(disk_gib=options.disk_gib),
+            Hardware(disk_gib=options.disk_gib, sweep_minutes=options.sweep_minutes),
             options.jobs,
         )
         print(f"{time.perf_counter() - begin:.0f} s           ", file=sys.stderr)
-    print(tabulate(document), end="")
+    print(show(document), end="")
     if options.json is not None:
         options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if options.markdown is not None:

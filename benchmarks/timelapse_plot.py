@@ -14,25 +14,32 @@ from benchmarks.vm_stream import GIB
 
 __all__ = ["draw"]
 
-_WIDTH, _HEIGHT = 940, 600
+_WIDTH, _HEIGHT = 940, 720
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 64, 56
 _FONT = 13
-_LETTER = 6.9
+_LETTER = 7.3
 """About how wide a letter of that size is."""
+_LINE = _FONT + 3
+_NEAR = 6
+"""Marks that are so close share one list of names."""
 _FACE = f'role="img" font-family="system-ui, sans-serif" font-size="{_FONT}"'
+_BEST = "nothing ever deleted, on a disk without end"
 _FAINT = ' opacity="0.4"'
 
 # Each kind has its own form as well as its color; the card has its own ground, so that it is legible on any page.
-_STYLE = """
-  .card { fill: #ffffff; } .line { stroke: #d0d7de; } .text { fill: #1f2328; } .soft { fill: #59636e; }
-  .best { stroke: #59636e; } .window { fill: #0969da; stroke: #0969da; } .disk { fill: #bc4c00; stroke: #bc4c00; }
-  .both { fill: #1a7f37; stroke: #1a7f37; } .rules { fill: #8250df; stroke: #8250df; }
-  @media (prefers-color-scheme: dark) {
-    .card { fill: #0d1117; } .line { stroke: #30363d; } .text { fill: #e6edf3; } .soft { fill: #9198a1; }
-    .best { stroke: #9198a1; } .window { fill: #58a6ff; stroke: #58a6ff; } .disk { fill: #f0883e; stroke: #f0883e; }
-    .both { fill: #3fb950; stroke: #3fb950; } .rules { fill: #bc8cff; stroke: #bc8cff; }
-  }
-"""
+_COLORS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "card": ("#ffffff", "#0d1117"),
+        "line": ("#d0d7de", "#30363d"),
+        "text": ("#1f2328", "#e6edf3"),
+        "soft": ("#59636e", "#9198a1"),
+        "window": ("#0969da", "#58a6ff"),
+        "disk": ("#bc4c00", "#f0883e"),
+        "both": ("#1a7f37", "#3fb950"),
+        "rules": ("#8250df", "#bc8cff"),
+    }
+)
+"""On light pages and on dark ones."""
 _FORMS: Mapping[Kind, str] = MappingProxyType(
     {
         "window": '<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>',
@@ -100,15 +107,26 @@ def draw(document: Mapping[str, Any]) -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" {_FACE}>',
         "<title>Hits of VM creations against what the cache holds, for each policy</title>",
-        f"<style>{_STYLE}</style>",
+        f"<style>{_style()}</style>",
         f'<rect class="card" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>',
         *_grid(held, hits),
         *_legend(),
         *_best(best, held, hits),
-        *_marks(points, held, hits),
+        *_marks(points, best, held, hits),
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _style() -> str:
+    """Give everything its color; names have a rim of the card's, so that lines do not cross them out."""
+
+    def rules(scheme: int) -> str:
+        colors = {name: both[scheme] for name, both in _COLORS.items()}
+        marks = " ".join(f".{name} {{ fill: {color}; stroke: {color}; }}" for name, color in colors.items())
+        return f"{marks} text[class] {{ stroke: {colors['card']}; stroke-width: 3px; paint-order: stroke; }}"
+
+    return f"{rules(0)} @media (prefers-color-scheme: dark) {{ {rules(1)} }}"
 
 
 def _point(policy: Mapping[str, Any]) -> _Point:
@@ -160,8 +178,8 @@ def _legend() -> Iterator[str]:
 def _best(best: Sequence[float], held: _Axis, hits: _Axis) -> Iterator[str]:
     for value in best:
         y = hits.place(value)
-        yield _line("best", (held.begin, y), (held.end, y), ' stroke-dasharray="6 5"')
-        yield _text(held.begin + 6, y - 6, "nothing ever deleted, on a disk without end", "soft")
+        yield _line("soft", (held.begin, y), (held.end, y), ' stroke-dasharray="6 5"')
+        yield _text(held.end - 6, y - 7, _BEST, "soft", "end")
 
 
 def _mark(kind: Kind, x: float, y: float) -> str:
@@ -169,30 +187,43 @@ def _mark(kind: Kind, x: float, y: float) -> str:
     return f'<g class="{kind}">{form}</g>'
 
 
-def _marks(points: Sequence[_Point], held: _Axis, hits: _Axis) -> Iterator[str]:
-    places = [(held.place(point.held[1]), hits.place(point.hits[1])) for point in points]
-    taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in places]
-    for point, (x, y) in zip(points, places, strict=True):
+def _marks(points: Sequence[_Point], best: Sequence[float], held: _Axis, hits: _Axis) -> Iterator[str]:
+    groups: list[tuple[Spot, list[_Point]]] = []
+    for point in points:
+        x, y = held.place(point.held[1]), hits.place(point.hits[1])
         yield _line(point.kind, (held.place(point.held[0]), y), (held.place(point.held[2]), y), _FAINT)
         yield _line(point.kind, (x, hits.place(point.hits[0])), (x, hits.place(point.hits[2])), _FAINT)
         yield _mark(point.kind, x, y)
-    for point, (x, y) in zip(points, places, strict=True):
-        box = _free_box(x, y, _LETTER * len(point.name), taken, held.end)
+        near = (group for spot, group in groups if max(abs(spot[0] - x), abs(spot[1] - y)) < _NEAR)
+        group = next(near, None)
+        if group is None:
+            groups.append(((x, y), [point]))
+        else:
+            group.append(point)
+    taken: list[Box] = [(x - 8, y - 8, x + 8, y + 8) for (x, y), _ in groups]
+    width = _LETTER * len(_BEST) + 12
+    taken += [(held.end - width, hits.place(hit) - 22, held.end, hits.place(hit)) for hit in best]
+    taken += [(held.begin, hits.place(hit) - 2, held.end, hits.place(hit) + 2) for hit in best]
+    # Where there is much to write it is written first.
+    for (x, y), group in sorted(groups, key=lambda one: -len(one[1])):
+        width = _LETTER * max(len(point.name) for point in group)
+        box = _free_box(x, y, (width, _LINE * len(group)), taken, held.end)
         taken.append(box)
         yield from _leader(x, y, box)
-        yield _text(box[0], box[3] - 4, point.name)
+        for number, point in enumerate(group):
+            yield _text(box[0], box[1] + _LINE * (number + 1) - 4, point.name, point.kind)
 
 
 def _leader(x: float, y: float, box: Box) -> Iterator[str]:
     """Lead from a mark to its name where that stands further off."""
     near = min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3])
     if math.dist((x, y), near) > 14:
-        yield _line("best", (x, y), near, ' stroke-width="0.7"')
+        yield _line("soft", (x, y), near, ' stroke-width="0.7"')
 
 
-def _free_box(x: float, y: float, width: float, taken: Sequence[Box], end: float) -> Box:
+def _free_box(x: float, y: float, size: tuple[float, float], taken: Sequence[Box], end: float) -> Box:
     """Find a place for a name near a mark where it covers no other, and nothing else that is named or marked."""
-    height = _FONT + 3
+    width, height = size
     boxes = []
     for away in range(10, 80, 6):
         for left, top in (

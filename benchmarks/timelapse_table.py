@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.candidates import KINDS
 from benchmarks.vm_stream import GIB
 
-__all__ = ["hit_rate", "put_into_page", "tabulate"]
+__all__ = ["describe", "hit_rate", "put_into_page", "show", "tabulate"]
 
 _BEGIN, _END = "<!-- timelapse: begin -->\n", "<!-- timelapse: end -->\n"
 _TIB = 1024 * GIB
@@ -33,6 +33,23 @@ _COLUMNS: Sequence[tuple[str, Callable[[Figures], float], int]] = (
 )
 
 
+def show(document: Mapping[str, Any]) -> str:
+    """Show the document that the time-lapse writes: what it was made of, and the table."""
+    return f"{describe(document)}\n{tabulate(document)}"
+
+
+def describe(document: Mapping[str, Any]) -> str:
+    """Say what was run."""
+    seeds, shape, host = document["seeds"], document["shape"], document["host"]
+    return (
+        f"Seeds {', '.join(map(str, seeds))}; {shape['days']} days, after {shape['warm_up_days']} that are not counted; "
+        f"{shape['repositories']} repositories;\n"
+        f"{shape['creations_a_day']:g} creations a day; a disk of {host['disk_gib']} GiB, of which "
+        f"{host['base_gib']} belong to something else; a sweep every\n{host['sweep_minutes']} minutes; "
+        f"the mark is at {100 * document['mark']:g} %.\n"
+    )
+
+
 def tabulate(document: Mapping[str, Any]) -> str:
     """Make a table of the document that the time-lapse writes: the mean of all seeds, lowest and highest beside it."""
     lines = [["what decides", "policy", *(title for title, _, _ in _COLUMNS)]]
@@ -51,7 +68,7 @@ def put_into_page(page: str, document: Mapping[str, Any]) -> str:
     _, end, after = rest.partition(_END)
     if not begin or not end:
         raise SystemExit(f"the page has no place for the table: {_BEGIN.strip()} … {_END.strip()}")
-    return f"{before}{begin}{tabulate(document)}{end}{after}"
+    return f"{before}{begin}{show(document)}{end}{after}"
 
 
 def _row(policy: Mapping[str, Any]) -> Iterator[str]:
