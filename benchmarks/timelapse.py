@@ -6,7 +6,6 @@ as docs/POLICY.md tells. The same arguments give the same numbers, to the last b
 
 import argparse
 import json
-import logging
 import multiprocessing
 import os
 import sys
@@ -94,15 +93,10 @@ def _carry_out(runs: Sequence[_Run], jobs: int) -> Iterator[Ledger]:
         yield from map(_one, runs)
         return
     # No fork: whoever calls this may have threads.
-    with multiprocessing.get_context("spawn").Pool(jobs, _be_quiet) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         for number, ledger in enumerate(pool.imap(_one, runs), 1):
             print(f"{number} of {len(runs)} runs", end="\r", file=sys.stderr)
             yield ledger
-
-
-def _be_quiet() -> None:
-    # The engine warns when the disk stays too full, which is one of the figures here.
-    logging.getLogger("hmret").addHandler(logging.NullHandler())
 
 
 def _one(one: _Run) -> Ledger:
@@ -146,7 +140,6 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     """Compare what the command line asks for, and show it."""
     options = _parse()
-    _be_quiet()
     begin = time.perf_counter()
     if options.stored is not None:
         document = json.loads(options.stored.read_text(encoding="utf-8"))

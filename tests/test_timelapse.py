@@ -335,3 +335,14 @@ def test_what_the_page_links_to_is_there() -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", PAGE)
     assert links
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+def test_the_metrics_events_and_keys_of_the_page_are_those_of_the_engine() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    named = re.findall(r"(?:log|metric) `(\w+)`", PAGE)
+    assert len(named) == 2
+    assert [name for name in named if f'"{name}"' not in source] == []
+    keys = set(re.findall(r"`(hmret\.\w+(?:\.\w+)?|images\.auto_delete\.\w+)`", PAGE))
+    known = load_settings(config_file=None, environment={}, flags={}, default_files=()).values
+    sections = {key.rpartition(".")[0] for key in known}
+    assert keys - set(known) - sections == set()
