@@ -36,7 +36,7 @@ bench: $(READY)
 bench-full: $(READY)
 	$(BIN)/python benchmarks/run.py --images 100000 --full
 
-# Compares policies on a model of a host, and writes table and plot of docs/POLICY.md anew; a quarter of an hour.
+# Compares policies on a model of a host, and writes table and plot of docs/POLICY.md anew; some ten minutes.
 timelapse: $(READY)
 	$(BIN)/python benchmarks/timelapse.py --days 90 --seed 1 --runs 5 \
 		--json docs/timelapse.json --markdown docs/POLICY.md --plot docs/timelapse.svg
