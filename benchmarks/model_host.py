@@ -13,7 +13,9 @@ import attrs
 from benchmarks.vm_stream import Creation
 
 from hmret.engine.disk_watch import DiskWatch
+from hmret.model.clock_watch import ClockReading
 from hmret.model.config import RetentionConfig
+from hmret.model.disk_record import DiskRecord
 from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.images import DiskUsage, Image, Inventory, Key, Reference, Repository
 from hmret.model.planning import Plan, plan
@@ -102,11 +104,15 @@ class Host:
 
     @watch.default
     def _make_watch(self) -> DiskWatch:
-        return DiskWatch(self._measure, self.config.disk)
+        return DiskWatch(self._measure, self._forget_at_the_end, self.config.disk)
 
     @_policy.default
     def _policy_of_config(self) -> Policy:
         return Policy.of(self.config)
+
+    @property
+    def _reading(self) -> ClockReading:
+        return ClockReading("boot", self.now, _BEGIN_NS + self.now)
 
     @property
     def used_bytes(self) -> int:
@@ -178,7 +184,7 @@ class Host:
         # What `mark_used` does.
         self._clear_timer(key)
         self._start(creation)
-        if self.watch.is_near and run_at_once(self.watch.has_become_too_full(self.now)):
+        if self.watch.is_near and run_at_once(self.watch.has_become_too_full(self._reading, 0)):
             self._sweep()
 
     def _pull(self, creation: Creation) -> Image:
@@ -207,7 +213,7 @@ class Host:
 
     def _sweep(self) -> None:
         self.ledger.sweeps += 1
-        usage = run_at_once(self.watch.look(self.now))
+        usage = run_at_once(self.watch.look_before_sweep(self._reading, 0))
         self._references = self._references.changed(self._gone, self._come.values())
         self._gone, self._come = [], {}
         inventory = Inventory(
@@ -222,11 +228,12 @@ class Host:
             self._timers[name] = {**self._timers.get(name, {}), digest: _BEGIN_NS + self.now}
         for key in (*(key for key, _ in found.clears), *found.pruned):
             self._clear_timer(key)
-        self.watch.note(found.pressure, self.now)
-        if found.pressure is not None and found.pressure.is_watermark and found.pressure.falls_short:
-            self.ledger.fell_short += 1
         for verdict in found.deletions:
             self._delete((verdict.repository, verdict.digest), verdict.reason)
+        freed_bytes = found.summary.delete_bytes
+        run_at_once(self.watch.note(found.pressure, freed_bytes, self._reading, 0))
+        if found.pressure is not None and found.pressure.is_out_of_reach:
+            self.ledger.fell_short += 1
 
     def _delete(self, key: Key, reason: Reason) -> None:
         name, digest = key
@@ -252,6 +259,9 @@ class Host:
                 self._timers[name] = left
             else:
                 del self._timers[name]
+
+    async def _forget_at_the_end(self, record: DiskRecord) -> None:
+        """Write nothing down: this host is never started again."""
 
     async def _measure(self) -> DiskUsage | None:
         if not self.capacity:
