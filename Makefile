@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check check-fast coverage bench bench-full simulate mutations openapi format clean
+.PHONY: demo test check check-fast coverage bench bench-full timelapse simulate mutations openapi format clean
 
 demo: $(READY)
 	$(BIN)/python -m hmret demo
@@ -35,6 +35,11 @@ bench: $(READY)
 
 bench-full: $(READY)
 	$(BIN)/python benchmarks/run.py --images 100000 --full
+
+# Compares policies on a model of a host, and writes table and plot of docs/POLICY.md anew; some ten minutes.
+timelapse: $(READY)
+	$(BIN)/python benchmarks/timelapse.py --days 90 --seed 1 --runs 5 \
+		--json docs/timelapse.json --markdown docs/POLICY.md --plot docs/timelapse.svg
 
 # Writes the description of the control API anew.
 openapi: $(READY)
