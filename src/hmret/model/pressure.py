@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 
 import attrs
 
@@ -13,14 +14,19 @@ from hmret.model.times import timedelta_nanoseconds
 __all__ = ["Pressed"]
 
 
-@attrs.frozen(order=True)
+@attrs.frozen
 class _Unit:
     """Images that must go together for their bytes to come free: those whose disks are links of one."""
 
     since_ns: int
     """When the last of them was last in use."""
     choices: tuple[Choice, ...]
-    freed_bytes: int = attrs.field(eq=False, order=False)
+    freed_bytes: int
+
+    @property
+    def turn(self) -> tuple[int, tuple[Choice, ...]]:
+        """When it has its turn: longest unused first."""
+        return self.since_ns, self.choices
 
 
 @attrs.frozen
@@ -92,7 +98,7 @@ class Pressed:
         since_ns = selection.now_ns - timedelta_nanoseconds(self.limits.min_unused_for)
         going = Freed.by(choice.image for choice in selection.going)
         may_go = (choice for choice in (*selection.spare(), *selection.held) if choice.since_ns <= since_ns)
-        return sorted(_units_of(may_go, going))
+        return sorted(_units_of(may_go, going), key=attrgetter("turn"))
 
 
 def _units_of(choices: Iterable[Choice], going: Freed) -> Iterator[_Unit]:
