@@ -1,6 +1,6 @@
 """Anything that can happen to a host, in any order, against a simple model of what may go and what must."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
 from typing import ClassVar, TypeVar
@@ -31,7 +31,7 @@ from builders import (
     set_tag,
     state_of,
 )
-from hmret import ImageNotFoundError, Leased, Retention, SweepReport
+from hmret import ImageExistsError, ImageNotFoundError, Leased, Retention, SweepReport
 from hmret.actors import reference_collector
 from hmret.actors.threads import InlineThreads
 from hmret.disk.layout import hex_of
@@ -67,17 +67,21 @@ class Guest:
     """Empty: it names its digest."""
     digests: set[str] = attrs.field(factory=set)
     """What it surely needs."""
+    named_tag: str = ""
+    """The tag that its image is named by beside the digest that boots; what it points to now is needed too."""
     is_torn: bool = False
 
-    def may_need(self, key: Key) -> bool:
+    def may_need(self, key: Key, tags: Mapping[tuple[str, str], str]) -> bool:
         """Tell whether it can be said to need an image, by the most careful reading."""
-        return self.repository == key[0] and (bool(self.tag) or key[1] in self.digests)
+        named = tags.get((self.repository, self.named_tag))
+        return self.repository == key[0] and (bool(self.tag) or key[1] in self.digests or key[1] == named)
 
 
 class Host(RuleBasedStateMachine):
     """A host with an engine on it."""
 
     backend: ClassVar[str]
+    quarantine: ClassVar[timedelta]
     guests = Bundle("guests")
     leases = Bundle("leases")
 
@@ -92,6 +96,8 @@ class Host(RuleBasedStateMachine):
         self.alive: list[Guest] = []
         self.leases_held: list[tuple[Key, AbstractContextManager[Leased]]] = []
         self.needed: dict[Key, tuple[int, int]] = {}
+        self.deleted: dict[Key, tuple[int, int]] = {}
+        """When what has not come back since was deleted, by both clocks."""
         self.drift_ns = 0
         self.held_until_ns = 0
         self.has_swept = False
@@ -102,7 +108,7 @@ class Host(RuleBasedStateMachine):
         surroundings = Surroundings(
             filesystem=self.filesystem, clock=self.clock, threads=InlineThreads(), monotonic_ns=lambda: 0
         )
-        config = make_config(self.filesystem, unused_for=WINDOW)
+        config = make_config(self.filesystem, unused_for=WINDOW, quarantine=self.quarantine)
         self.engine: AbstractContextManager[Retention] = self.portal.wrap_async_context_manager(
             open_engine(config, surroundings, scheduled=False)
         )
@@ -154,7 +160,13 @@ class Host(RuleBasedStateMachine):
             return multiple()
         self.tick()
         self.count += 1
-        guest = Guest(f"vm-{self.count}", repository, tag if kind == "tag" else "", {found})
+        guest = Guest(
+            f"vm-{self.count}",
+            repository,
+            tag if kind == "tag" else "",
+            {found},
+            TAGS[0] if kind == "resolved" else "",
+        )
         self.alive.append(guest)
         self.write_guest(guest, kind)
         return guest
@@ -226,6 +238,34 @@ class Host(RuleBasedStateMachine):
         held[1].__exit__(None, None, None)
         self.need(held[0])
 
+    @precondition(lambda self: self.deleted)
+    @rule(place=st.integers(0, len(REPOSITORIES) * len(LETTERS) - 1))
+    def restore_any(self, place: int) -> None:
+        self.restore(sorted(self.deleted)[place % len(self.deleted)])
+
+    @precondition(lambda self: self.retention.quarantined())
+    @rule()
+    def restore_the_last(self) -> None:
+        last = self.retention.quarantined()[-1]
+        self.restore((last.repository, last.digest))
+
+    def restore(self, key: Key) -> None:
+        self.tick()
+        try:
+            restored = self.ask(self.retention.restore, *key)
+        except ImageExistsError:
+            assert self.is_here(key)
+        except ImageNotFoundError:
+            assert not self.is_held(key)
+            assert self.since_ns(self.deleted[key]) >= timedelta_nanoseconds(self.quarantine)
+        else:
+            assert self.is_here(key)
+            assert self.since(key) == self.clock.now_ns()
+            assert not {(key[0], tag) for tag in restored.tags} & self.tags.keys()
+            self.tags |= {(key[0], tag): key[1] for tag in restored.tags}
+            del self.deleted[key]
+            self.need(key)
+
     # What time does.
 
     @rule(hours=st.sampled_from([1, 12, 100, 239, 240, 500]))
@@ -266,15 +306,24 @@ class Host(RuleBasedStateMachine):
                 assert not is_needed, "deleted what is needed"
                 assert self.unneeded_ns(key) >= WINDOW_NS, "deleted before its time"
                 self.tags = {place: to for place, to in self.tags.items() if (place[0], to) != key}
+                self.deleted[key] = self.clock.now_ns(), self.clock.read().boot_ns
+                assert self.is_held(key) == (self.quarantine > timedelta(0))
                 continue
             is_due = since_ns is not None and since_ns + WINDOW_NS <= self.clock.now_ns()
-            may_be_needed = key in self.leased or any(guest.may_need(key) for guest in self.alive)
+            may_be_needed = key in self.leased or any(guest.may_need(key, self.tags) for guest in self.alive)
             assert is_held or is_torn or may_be_needed or not is_due, "kept what was to go"
             if key in self.leased or self.is_needed(key, readably=True):
                 self.need(key)
                 assert self.since(key) is None
             elif not may_be_needed and not is_held:
                 assert self.since(key) is not None, "nobody needs it, and it has no timer"
+
+    @rule(days=st.sampled_from([1, 2, 11]))
+    def live_on(self, days: int) -> None:
+        """Let days pass with a sweep on each: what nobody needs then comes to its time."""
+        for _ in range(days):
+            self.clock.advance(timedelta(days=1))
+            self.sweep()
 
     @property
     def leased(self) -> set[Key]:
@@ -297,8 +346,16 @@ class Host(RuleBasedStateMachine):
 
     def unneeded_ns(self, key: Key) -> int:
         """Tell for how long nobody has needed an image, by the clock that says more."""
-        wall_ns, boot_ns = self.needed[key]
+        return self.since_ns(self.needed[key])
+
+    def since_ns(self, moment: tuple[int, int]) -> int:
+        """Tell how long ago something was, by the clock that says more."""
+        wall_ns, boot_ns = moment
         return max(self.clock.now_ns() - wall_ns, self.clock.read().boot_ns - boot_ns)
+
+    def is_held(self, key: Key) -> bool:
+        """Tell whether a deleted image can be brought back."""
+        return any((held.repository, held.digest) == key for held in self.retention.quarantined())
 
     def watch_clock(self) -> bool:
         """Tell whether the clock is distrusted at a sweep now."""
@@ -308,6 +365,13 @@ class Host(RuleBasedStateMachine):
         self.drift_ns = 0
         self.has_swept = True
         return boot_ns < self.held_until_ns
+
+    @invariant()
+    def what_lies_in_the_trash_is_held(self) -> None:
+        trash = f"{DATA}/system/hmret/trash"
+        files = self.filesystem.tree(trash) if self.filesystem.exists(trash) else {}
+        disks = [path for path in files if path.endswith("/rootfs.ext4")]
+        assert len(disks) == len(self.retention.quarantined())
 
     @invariant()
     def every_image_is_whole_with_its_tags(self) -> None:
@@ -324,16 +388,17 @@ class Host(RuleBasedStateMachine):
         }
 
 
+@pytest.mark.parametrize("quarantine", [timedelta(0), timedelta(days=6)], ids=["erased", "held"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_whatever_happens_nothing_needed_goes_and_what_is_due_does(
-    backend: str, monkeypatch: pytest.MonkeyPatch
+    backend: str, quarantine: timedelta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reference_collector, "_TORN_PAUSE", 0.0)  # what is torn here stays torn
-    machine = type("HostOn" + backend.title(), (Host,), {"backend": backend})
+    machine = type("HostOn" + backend.title(), (Host,), {"backend": backend, "quarantine": quarantine})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40,
+            max_examples=60,
             phases=PHASES,
             stateful_step_count=40,
             deadline=None,
