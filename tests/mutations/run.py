@@ -648,21 +648,34 @@ MUTATIONS = (
         "for hexadecimal, tags in ():",
         ("tests/disk/test_tags.py",),
     ),
-    edit(
+    # What is not given is refused twice: by who asks, and by the grip of the thread that works.
+    Mutation(
         "mark without a claim",
-        "engine/sweeping.py",
-        "keys = [key for key in batch if key in given.keys]",
-        "keys = list(batch)",
-        ENGINE,
-        RACES,
+        (
+            (
+                "engine/sweeping.py",
+                "keys = [key for key in batch if key in given.keys]",
+                "keys = list(batch)",
+            ),
+            ("disk/state_files.py", "if not grip.begin(key):\n            continue", "grip.begin(key)"),
+        ),
+        (*ENGINE, *RACES),
     ),
-    edit(
+    Mutation(
         "delete without a claim",
-        "engine/deleting.py",
-        "chosen = [candidate for key, candidate in by_key.items() if key in given.keys]",
-        "chosen = list(by_key.values())",
-        ENGINE,
-        RACES,
+        (
+            (
+                "engine/deleting.py",
+                "chosen = [candidate for key, candidate in by_key.items() if key in given.keys]",
+                "chosen = list(by_key.values())",
+            ),
+            (
+                "disk/retirement.py",
+                "if not grip.begin(key):\n                        continue",
+                "grip.begin(key)",
+            ),
+        ),
+        (*ENGINE, *RACES),
     ),
     edit(
         "give up the claim before the thread has ended",
