@@ -519,8 +519,8 @@ MUTATIONS = (
     edit(
         "go by tags that an earlier batch has read",
         "disk/retirement.py",
-        "tags = self._tags_now(repository, hexadecimals)",
-        "pass",
+        "tags = self._tags_of(repository, hexadecimals, afresh=decide)",
+        "tags = self._tags_of(repository, hexadecimals, afresh=False)",
         LIMITS,
     ),
     edit(

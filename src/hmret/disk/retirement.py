@@ -147,9 +147,8 @@ class _Batch:
         for repository, group in groupby(candidates, key=lambda candidate: candidate.repository):
             chosen = list(group)
             hexadecimals = {hex_of(candidate.digest) for candidate in chosen}
-            tags = self._tags_of(repository, hexadecimals)
-            if any(one.chosen is not None and one.chosen.tags is not None for one in chosen):
-                tags = self._tags_now(repository, hexadecimals)
+            decide = any(one.chosen is not None and one.chosen.tags is not None for one in chosen)
+            tags = self._tags_of(repository, hexadecimals, afresh=decide)
             for one in chosen:
                 name = f"{token}.{len(intents)}"
                 pointing = tags.get(hex_of(one.digest), [])
@@ -399,17 +398,12 @@ class _Batch:
             raise self._states_error
         return None if self._states_fd < 0 else hold_state(self.filesystem, self._states_fd, key)
 
-    def _tags_of(self, repository: str, hexadecimals: set[str]) -> Mapping[str, list[str]]:
+    def _tags_of(self, repository: str, hexadecimals: set[str], *, afresh: bool) -> Mapping[str, list[str]]:
+        """Find the tags of some images; `afresh`: whatever an earlier batch has learned of them, as they decide."""
         try:
-            return self.tags.find(self.filesystem, self._repository(repository), repository, hexadecimals)
-        except OSError as error:
-            self._unread[repository] = error
-            return {}
-
-    def _tags_now(self, repository: str, hexadecimals: set[str]) -> Mapping[str, list[str]]:
-        """Read tags afresh, whatever an earlier batch has learned of them: here they decide."""
-        try:
-            return find_tags(self.filesystem, self._repository(repository), hexadecimals)
+            repository_fd = self._repository(repository)
+            tags = self.tags.find(self.filesystem, repository_fd, repository, hexadecimals)
+            return find_tags(self.filesystem, repository_fd, hexadecimals) if afresh else tags
         except OSError as error:
             self._unread[repository] = error
             return {}
