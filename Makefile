@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+LOCK := packaging/development.lock
 
-.PHONY: demo test check check-fast coverage bench bench-full timelapse simulate mutations openapi format clean
+.PHONY: demo test check check-fast coverage bench bench-full timelapse simulate mutations openapi format lock clean
 
 demo: $(READY)
 	$(BIN)/python -m hmret demo
@@ -49,10 +50,18 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(LOCK)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[dev]'
 	touch $@
+
+# Writes the versions that development installs anew: the newest that pyproject.toml admits.
+lock:
+	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	head -n 1 $(LOCK) > $(LOCK).new
+	.venv/lock/bin/python -m pip freeze --disable-pip-version-check --exclude-editable >> $(LOCK).new
+	mv $(LOCK).new $(LOCK)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage htmlcov

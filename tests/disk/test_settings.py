@@ -462,12 +462,19 @@ def test_an_alias_bomb_outside_our_keys_costs_nothing(load: Load) -> None:
         ("a: 1\n".encode("utf-16"), "1: expected UTF-8, got the byte 0xff"),
         ("a: ü\n\nb: \0\n", r"3: expected printable text, got '\x00'"),
         ("a: 1\nb: \x1b\n", r"2: expected printable text, got '\x1b'"),
-        ("a:\n  " + "[" * 2000, "2: expected at most 1000 levels of nesting, got more"),
-        ("a: " + "{b: " * 2000, "1: expected at most 1000 levels of nesting, got more"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_config_is_told_by_its_line(load: Load, content: str | bytes, told: str) -> None:
     assert complaint(load, content) == f"config.yaml:{told}"
+
+
+@pytest.mark.parametrize(("content", "line"), [("a:\n  " + "[" * 2000, 2), ("a: " + "{b: " * 2000, 1)])
+def test_nesting_that_is_too_deep_is_told_by_its_line(load: Load, content: str, line: int) -> None:
+    # Newer releases of libyaml have a limit of their own, which a document meets before ours.
+    assert complaint(load, content) in (
+        f"config.yaml:{line}: expected at most 1000 levels of nesting, got more",
+        f"config.yaml:{line}: not valid YAML, while increasing flow level, exceeded maximum nesting depth",
+    )
 
 
 @pytest.mark.parametrize(
