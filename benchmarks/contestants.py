@@ -25,8 +25,15 @@ from hmret.actors.scanner import Scanner
 from hmret.actors.threads import WorkerThreads
 from hmret.disk.filesystem import POSIX
 
-_BATCH_REPOSITORIES = 5
+_PART = 500
+"""Names of one folder that are read at a time."""
+_BATCH = 1000
+"""Names in a batch: images and tags."""
 _HEX_LENGTH = 64
+_DISKS = ("rootfs.erofs", "rootfs.ext4")
+
+_Part = tuple[str, list[str]]
+"""A folder, and names in it."""
 
 
 class _Metadata(msgspec.Struct, gc=False):
@@ -39,34 +46,33 @@ class _Metadata(msgspec.Struct, gc=False):
 _decoder = msgspec.json.Decoder(_Metadata)
 
 
-def _list_folders(images: str) -> list[str]:
-    """List the folders that hold images or tags."""
-    found = []
+def _list_folders(images: str) -> list[_Part]:
+    """List the folders that hold images or tags, large ones in parts."""
+    found: list[_Part] = []
     pending = [images]
     while pending:
         folder = pending.pop()
         with os.scandir(folder) as entries:
             below = [(entry.path, entry.name, entry.is_symlink(), entry.is_dir()) for entry in entries]
-        if any(is_link or len(name) == _HEX_LENGTH for _, name, is_link, _ in below):
-            found.append(folder)
+        names = [name for _, name, is_link, _ in below if is_link or len(name) == _HEX_LENGTH]
+        found += [(folder, names[start : start + _PART]) for start in range(0, len(names), _PART)]
         pending += [
             path for path, name, link, is_dir in below if is_dir and not link and len(name) != _HEX_LENGTH
         ]
     return found
 
 
-def _read_folders(folders: Sequence[str]) -> list[tuple[str, str, int]]:
-    """Read the images of some folders, with plain system calls."""
+def _read_folders(folders: Sequence[_Part]) -> list[tuple[str, str, int]]:
+    """Read the images and tags of some folders, with plain system calls."""
     images = []
-    for folder in folders:
+    for folder, names in folders:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    if entry.is_symlink():
-                        os.readlink(entry.name, dir_fd=fd)
-                    else:
-                        images.append(_read_image(fd, entry.name))
+            for name in names:
+                if len(name) == _HEX_LENGTH:
+                    images.append(_read_image(fd, name))
+                else:
+                    os.readlink(name, dir_fd=fd)
         finally:
             os.close(fd)
     return images
@@ -78,16 +84,23 @@ def _read_image(folder_fd: int, name: str) -> tuple[str, str, int]:
         metadata = _decoder.decode(os.read(fd, 65_536))
     finally:
         os.close(fd)
-    try:
-        found = os.stat(f"{name}/rootfs.ext4", dir_fd=folder_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return metadata.digest, metadata.status, 0
-    return metadata.digest, metadata.status, found.st_blocks
+    for disk in _DISKS:
+        with suppress(FileNotFoundError):
+            found = os.stat(f"{name}/{disk}", dir_fd=folder_fd, follow_symlinks=False)
+            return metadata.digest, metadata.status, found.st_blocks
+    return metadata.digest, metadata.status, 0
 
 
-def _batches(folders: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(folders), _BATCH_REPOSITORIES):
-        yield folders[start : start + _BATCH_REPOSITORIES]
+def _batches(folders: Sequence[_Part]) -> Iterator[Sequence[_Part]]:
+    """Cut them into batches of some 500 images."""
+    batch: list[_Part] = []
+    for folder in folders:
+        batch.append(folder)
+        if sum(len(names) for _, names in batch) >= _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 async def _with_hmret(data_dir: str) -> int:
@@ -122,16 +135,18 @@ def _read_in_processes(data_dir: str) -> int:
 async def _with_aiofiles(data_dir: str) -> int:
     """A file at a time with aiofiles, which knows asyncio only."""
     count = 0
-    for folder in await asyncio.to_thread(_list_folders, f"{data_dir}/images"):
-        for name in await aiofiles.os.listdir(folder):
+    for folder, names in await asyncio.to_thread(_list_folders, f"{data_dir}/images"):
+        for name in names:
             path = f"{folder}/{name}"
             if len(name) != _HEX_LENGTH:
                 await aiofiles.os.readlink(path)
                 continue
             async with aiofiles.open(f"{path}/metadata.json", "rb") as file:
                 _decoder.decode(await file.read())
-            with suppress(FileNotFoundError):
-                await aiofiles.os.stat(f"{path}/rootfs.ext4")
+            for disk in _DISKS:
+                with suppress(FileNotFoundError):
+                    await aiofiles.os.stat(f"{path}/{disk}")
+                    break
             count += 1
     return count
 
@@ -148,8 +163,10 @@ async def _with_anyio_path(data_dir: str) -> int:
                 pending.append(path)
             else:
                 _decoder.decode(await (path / "metadata.json").read_bytes())
-                with suppress(FileNotFoundError):
-                    await (path / "rootfs.ext4").lstat()
+                for disk in _DISKS:
+                    with suppress(FileNotFoundError):
+                        await (path / disk).lstat()
+                        break
                 count += 1
     return count
 

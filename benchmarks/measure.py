@@ -18,6 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+from benchmarks.trees import Layout
+
 __all__ = [
     "HERE",
     "Floor",
@@ -34,10 +36,13 @@ __all__ = [
 
 HERE = Path(__file__).resolve().parent
 
-# An image takes three pages and some five inodes of a tmpfs, which hold about a kilobyte of memory each.
-_BYTES_PER_IMAGE = 20_000
-_INODES_PER_IMAGE = 6.0
+# An image takes three pages and some five inodes of a tmpfs, with a manifest and tags of several repositories four and
+# seven; an inode holds about a kilobyte of memory.
+_BYTES_PER_IMAGE = {"legacy": 20_000, "content": 24_000}
+_INODES_PER_IMAGE = {"legacy": 6.0, "content": 8.0}
+_BLOCK_BYTES = 4096
 _SAMPLE_SECONDS = 0.01
+_SOURCES = ("yardsticks", "units", "looks", "safe_deletion")
 _PACKAGES = ("hmret", "anyio", "trio", "attrs", "msgspec", "aiofiles")
 
 
@@ -57,6 +62,7 @@ class Row:
     worst: bool = False
     """Whether the highest of the runs is judged instead of the median."""
     note: str = ""
+    layout: Layout = "legacy"
     failed: bool = False
     """Whether the work was not done as it should have been: then no time counts."""
 
@@ -101,6 +107,7 @@ class Row:
         """Show it as JSON, with every run."""
         return {
             "figure": self.figure,
+            "layout": self.layout,
             "unit": self.unit,
             "ours": [value * self.scale for value in self.ours],
             "floor": [value * self.scale for value in self.floor],
@@ -121,7 +128,8 @@ class Floor:
 
     def __init__(self, folder: Path) -> None:
         self._program = folder / "yardsticks"
-        subprocess.run(["cc", "-O2", "-o", self._program, HERE / "yardsticks.c"], check=True)
+        sources = [HERE / f"{name}.c" for name in _SOURCES]
+        subprocess.run(["cc", "-O2", "-o", self._program, *sources], check=True)
 
     def time(self, mode: str, data_dir: Path, *rest: Path) -> float:
         """Run it; returns the seconds of the work alone."""
@@ -234,10 +242,11 @@ def time_command(command: Sequence[str | Path]) -> float:
     return time.perf_counter() - begin
 
 
-def choose_folder(images: int) -> tuple[Path, str]:
+def choose_folder(images: int, layout: Layout, *, blocks: bool = True) -> tuple[Path, str]:
     """Choose where trees of so many images in all go: /dev/shm where it has room, else the temporary folder."""
     shm = Path("/dev/shm")
-    needed, inodes = images * _BYTES_PER_IMAGE, images * _INODES_PER_IMAGE
+    each = _BYTES_PER_IMAGE[layout] - (0 if blocks else _BLOCK_BYTES)
+    needed, inodes = images * each, images * _INODES_PER_IMAGE[layout]
     if not shm.is_dir():
         return Path(tempfile.gettempdir()), "no /dev/shm: trees in the temporary folder"
     found = os.statvfs(shm)

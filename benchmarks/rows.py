@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from benchmarks.changes import PER_ROUND, Changer
-from benchmarks.generate_tree import EXPIRED_FOR, Shape, Tree, generate_tree
+from benchmarks.changes import PER_ROUND, Changer, Expected, LegacyChanger
+from benchmarks.content_changes import ContentChanger
+from benchmarks.generate_tree import generate_tree
 from benchmarks.measure import HERE, Floor, Row, Subject, measure_peak, remove_tree, time_command
+from benchmarks.trees import EXPIRED_FOR, Layout, Shape, Tree
 
 __all__ = [
     "Bench",
@@ -25,6 +28,7 @@ __all__ = [
     "measure_holdup",
     "measure_marks",
     "measure_memory",
+    "measure_one_change",
     "measure_start",
     "measure_sweeps",
 ]
@@ -43,10 +47,15 @@ class Bench:
     images: int
     runs: int
     seed: int
+    layout: Layout = "legacy"
+
+    def shape(self, shape: Shape) -> Shape:
+        """Give a shape the seed and the layout of all."""
+        return replace(shape, seed=self.seed, layout=self.layout)
 
     def grow(self, name: str, shape: Shape, *, settle: bool = True) -> Tree:
         """Write a tree, have the C program read it once, and let it settle."""
-        tree = generate_tree(self.folder / name, replace(shape, seed=self.seed), datetime.now(UTC))
+        tree = generate_tree(self.folder / name, self.shape(shape), datetime.now(UTC))
         self.floor.time("read-all", tree.folder)
         if settle:
             time.sleep(_SETTLING_SECONDS)
@@ -57,44 +66,63 @@ def measure_sweeps(bench: Bench) -> list[Row]:
     """The first sweep ever, after a restart, with nothing changed, and after a hundred changes."""
     rounds = {name: count * bench.runs for name, count in PER_ROUND.items()}
     shape = Shape(images=bench.images, converting=rounds["converting"])
-    if bench.images // 10 - bench.images // 100 < rounds["guests"]:
-        raise SystemExit(f"too few images for {bench.runs} runs of changes: {bench.images}")
     tree = bench.grow("sweeps", shape)
+    changer = _changer(tree)
+    if not changer.has_enough(bench.runs):
+        raise SystemExit(f"too few images for {bench.runs} runs of changes: {bench.images}")
     first = Row("first sweep ever / C read-all", [], 1.3)
     restart = Row("first sweep after a restart / C read-all", [], 0.5)
     later = Row("later sweep, nothing changed / C stat-all", [], 0.25)
     changed = Row("later sweep after 100 changes / C stat-all", [], 0.35)
-    changer = Changer(tree, tree.now)
+    ready = tree.ready
     for _ in range(bench.runs):
         _forget(tree)
         first.floor.append(bench.floor.time("read-all", tree.folder))
         with Subject(tree.folder) as subject:
-            first.ours.append(subject.opened_seconds + subject.do("sweep")["seconds"])
+            first.ours.append(subject.opened_seconds + _sweep(subject, first, ready))
             later.floor.append(bench.floor.time("stat-all", tree.folder))
-            later.ours.append(subject.do("sweep")["seconds"])
+            later.ours.append(_sweep(subject, later, ready))
         restart.floor.append(bench.floor.time("read-all", tree.folder))
         with Subject(tree.folder) as subject:
             before = subject.do("sweep")
             restart.ours.append(subject.opened_seconds + before["seconds"])
             expected = changer.change()
+            ready += expected.ready
             changed.floor.append(bench.floor.time("stat-all", tree.folder))
             after = subject.do("sweep")
             changed.ours.append(after["seconds"])
-            seen = (after["marked"], after["cleared"], after["pruned"], after["ready"] - before["ready"])
-            wanted = (expected.marked, expected.cleared, expected.pruned, expected.ready)
-            if seen != wanted:
-                changed.failed = True
-                changed.note = f"marked, cleared, pruned, ready: {seen}, expected {wanted}"
+            _verify(changed, before, after, expected)
         time.sleep(_SETTLING_SECONDS)
     remove_tree(tree.folder)
     return [first, restart, later, changed]
 
 
+def measure_one_change(bench: Bench) -> list[Row]:
+    """A later sweep after one image came, and after one became ready in a folder that was there."""
+    tree = bench.grow("one", Shape(images=bench.images, converting=bench.runs))
+    changer = _changer(tree)
+    pulled = Row("later sweep after one pull / C stat-all", [])
+    finished = Row("later sweep after one image became ready / C stat-all", [])
+    with Subject(tree.folder) as subject:
+        subject.do("sweep")
+        for _ in range(bench.runs):
+            for row, change in ((pulled, changer.pull), (finished, changer.finish)):
+                time.sleep(_SETTLING_SECONDS)
+                before = subject.do("sweep")
+                expected = change()
+                row.floor.append(bench.floor.time("stat-all", tree.folder))
+                after = subject.do("sweep")
+                row.ours.append(after["seconds"])
+                _verify(row, before, after, expected)
+    remove_tree(tree.folder)
+    return [pulled, finished]
+
+
 def measure_marks(bench: Bench) -> list[Row]:
     """`mark_used` while sweeps run back to back; half of the images have a timer that it clears."""
     tree = bench.grow("marks", Shape(images=bench.images))
-    images = [f"{image.repository}:{image.tags[0]}" for image in tree.of("referenced")[:100]]
-    images += [f"{image.repository}:{image.tags[0]}" for image in tree.of("tracked")[:100]]
+    images = [image.name for image in tree.of("referenced")[:100]]
+    images += [image.name for image in tree.of("tracked")[:100]]
     rows = []
     for when in ("the first sweep included", "later sweeps"):
         goal = 2.0 if when == "later sweeps" else None
@@ -129,6 +157,27 @@ def measure_holdup(bench: Bench) -> list[Row]:
             p99.ours.append(watched["p99_seconds"])
         rows += [held, p99, idle]
     remove_tree(tree.folder)
+    return [*rows, *_measure_deleting_holdup(bench)]
+
+
+def _measure_deleting_holdup(bench: Bench) -> list[Row]:
+    """The same while a hundredth of the images is deleted."""
+    rows = []
+    for backend in ("asyncio", "trio"):
+        held = Row(
+            f"event loop held up, deleting 1 %, {backend}", [], 10.0, unit="ms", scale=1000, worst=True
+        )
+        for _ in range(min(bench.runs, 2)):
+            tree = bench.grow("deleting", Shape(images=bench.images, expired=0.01))
+            with Subject(tree.folder, backend=backend) as subject:
+                watched = subject.do("watch")
+            held.ours.append(watched["max_seconds"])
+            wanted = sum(image.rows for image in tree.of("expired"))
+            if watched["deleted"] != wanted:
+                held.failed = True
+                held.note = f"{watched['deleted']} deleted, expected {wanted}"
+            remove_tree(tree.folder)
+        rows.append(held)
     return rows
 
 
@@ -155,9 +204,9 @@ def measure_growth(bench: Bench, small: int, large: int, goal_mib: float | None)
         ):
             _forget(tree)
             with Subject(tree.folder) as subject:
-                seconds = subject.opened_seconds + subject.do("sweep")["seconds"]
+                seconds = subject.opened_seconds + _sweep(subject, first, tree.ready)
                 firsts.append(seconds / len(tree.images))
-                laters.append(subject.do("sweep")["seconds"] / len(tree.images))
+                laters.append(_sweep(subject, later, tree.ready) / len(tree.images))
     rows = [first, later, measure_memory(bench, trees[1], goal_mib)]
     for tree in trees:
         remove_tree(tree.folder)
@@ -169,26 +218,28 @@ def measure_deletion(bench: Bench, sweep_seconds: float) -> list[Row]:
     shape = Shape(images=bench.images, expired=0.1)
     count = bench.images // 10
     net = Row(f"{count} expired of {bench.images} deleted, less a later sweep / C unlink", [], 2.0)
+    safe = Row("the same / C with the same steps", [])
     whole = Row(f"the whole sweep that deletes {count} / C unlink", [])
+    listing = bench.folder / "expired"
     for _ in range(bench.runs):
         tree = bench.grow("ours", shape, settle=False)
-        look, swept = _delete_when_due(tree, count, sweep_seconds)
+        rows = tree.write_listing(listing, "expired")
+        look, swept = _delete_when_due(tree, rows, sweep_seconds)
         remove_tree(tree.folder)
-        tree = bench.grow("floor", shape, settle=False)
-        listing = bench.folder / "expired"
-        listing.write_text(
-            "".join(
-                f"{image.repository}\t{image.hexadecimal}\t{' '.join(image.tags)}\n"
-                for image in tree.of("expired")
-            )
-        )
-        seconds = bench.floor.time("unlink", tree.folder, listing)
-        remove_tree(tree.folder)
-        net.ours.append(swept - look)
-        whole.ours.append(swept)
-        net.floor.append(seconds)
-        whole.floor.append(seconds)
-    return [net, whole]
+        seconds = {}
+        for mode in ("unlink", "delete"):
+            tree = bench.grow("floor", shape, settle=False)
+            tree.write_listing(listing, "expired")
+            seconds[mode] = bench.floor.time(mode, tree.folder, listing)
+            remove_tree(tree.folder)
+        for row, ours, mode in (
+            (net, swept - look, "unlink"),
+            (safe, swept - look, "delete"),
+            (whole, swept, "unlink"),
+        ):
+            row.ours.append(ours)
+            row.floor.append(seconds[mode])
+    return [net, safe, whole]
 
 
 def measure_crowd(bench: Bench) -> list[Row]:
@@ -198,7 +249,7 @@ def measure_crowd(bench: Bench) -> list[Row]:
     )
     for _ in range(bench.runs):
         for repositories, taken in ((1, row.ours), (200, row.floor)):
-            shape = Shape(images=4000, repositories=repositories, tags=(1, 1), expired=0.5)
+            shape = Shape(images=4000, repositories=repositories, tags=(1, 1), expired=0.5, shared=0)
             tree = bench.grow("crowd", shape, settle=False)
             look, swept = _delete_when_due(tree, 2000, 0.5)
             taken.append(swept - look)
@@ -229,7 +280,8 @@ def measure_contestants(bench: Bench) -> list[Row]:
             command: list[str | Path] = [sys.executable, HERE / "contestants.py", way, folder]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             answer = json.loads(done.stdout)
-            row.failed = row.failed or answer["images"] != images
+            wanted = trees[images].rows if way == "hmret" else trees[images].folders
+            row.failed = row.failed or answer["images"] != wanted
             row.ours.append(answer["seconds"])
         rows.append(row)
     for tree in trees.values():
@@ -260,7 +312,7 @@ def measure_start(bench: Bench) -> list[Row]:
 def measure_cold(bench: Bench, disk: Path) -> list[Row]:
     """The first sweep ever with nothing in the page cache, on a real disk; needs root."""
     row = Row("first sweep ever, cold cache, real disk / C read-all", [], 0.5)
-    tree = generate_tree(disk / "cold", Shape(images=bench.images, seed=bench.seed), datetime.now(UTC))
+    tree = generate_tree(disk / "cold", bench.shape(Shape(images=bench.images)), datetime.now(UTC))
     for _ in range(min(bench.runs, 3)):
         _forget(tree)
         _drop_caches()
@@ -274,13 +326,35 @@ def measure_cold(bench: Bench, disk: Path) -> list[Row]:
     return [row]
 
 
+def _changer(tree: Tree) -> Changer:
+    changers = {"legacy": LegacyChanger, "content": ContentChanger}
+    return changers[tree.shape.layout](tree, tree.now)
+
+
+def _sweep(subject: Subject, row: Row, ready: int) -> float:
+    """Sweep once; returns the seconds, and fails the row unless the sweep has seen all that is ready."""
+    swept = subject.do("sweep")
+    if swept["ready"] != ready:
+        row.failed = True
+        row.note = f"{swept['ready']} ready, expected {ready}"
+    return float(swept["seconds"])
+
+
+def _verify(row: Row, before: dict[str, Any], after: dict[str, Any], expected: Expected) -> None:
+    """Fail a row unless the report of the sweep says what follows from the changes."""
+    seen = Expected(after["marked"], after["cleared"], after["pruned"], after["ready"] - before["ready"])
+    if seen != expected:
+        row.failed = True
+        row.note = f"{seen}, expected {expected}"
+
+
 def _drop_caches() -> None:
     subprocess.run(["sync"], check=True)
     _DROP_CACHES.write_text("3\n")
 
 
 def _delete_when_due(tree: Tree, count: int, sweep_seconds: float) -> tuple[float, float]:
-    """Sweep until all expired images have fallen due; returns the seconds of the sweep before, and of that one."""
+    """Sweep until all expired rows have fallen due; returns the seconds of the sweep before, and of that one."""
     lead = 4 * sweep_seconds + 3
     due = time.time() + lead
     unused_since = tree.now.timestamp() - EXPIRED_FOR.total_seconds()

@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import Floor, Row, choose_folder, describe_machine, temporary_folder
+from benchmarks.report import show, show_side_by_side
 from benchmarks.rows import (
     Bench,
     measure_cold,
@@ -30,12 +31,12 @@ from benchmarks.rows import (
     measure_growth,
     measure_holdup,
     measure_marks,
+    measure_one_change,
     measure_start,
     measure_sweeps,
 )
+from benchmarks.trees import LAYOUTS, Layout
 
-_HEADER = ["figure", "ours (min / median / max)", "floor (min / median / max)"]
-_HEADER += ["value", "spread", "goal", "verdict"]
 _MEMORY_GOALS_MIB = {100_000: 140.0, 1_000_000: 800.0}
 
 Part = Callable[[Bench, argparse.Namespace], list[Row]]
@@ -43,6 +44,10 @@ Part = Callable[[Bench, argparse.Namespace], list[Row]]
 
 def _sweeps(bench: Bench, _options: argparse.Namespace) -> list[Row]:
     return measure_sweeps(bench)
+
+
+def _one_change(bench: Bench, _options: argparse.Namespace) -> list[Row]:
+    return measure_one_change(replace(bench, runs=min(bench.runs, 3)))
 
 
 def _marks(bench: Bench, _options: argparse.Namespace) -> list[Row]:
@@ -70,7 +75,7 @@ def _growth(bench: Bench, options: argparse.Namespace) -> list[Row]:
     bench = replace(bench, runs=min(bench.runs, 3))
     rows = measure_growth(bench, bench.images // 10, bench.images, _MEMORY_GOALS_MIB.get(bench.images))
     if options.full:
-        parent, place = choose_folder(options.large)
+        parent, place = choose_folder(options.large, bench.layout, blocks=False)
         print(f"{options.large} images: {place}", file=sys.stderr)
         with temporary_folder(parent) as folder:
             goal = _MEMORY_GOALS_MIB.get(options.large)
@@ -95,6 +100,7 @@ def _cold(bench: Bench, options: argparse.Namespace) -> list[Row]:
 
 PARTS: dict[str, Part] = {
     "sweeps": _sweeps,
+    "one": _one_change,
     "marks": _marks,
     "holdup": _holdup,
     "deletion": _deletion,
@@ -106,23 +112,17 @@ PARTS: dict[str, Part] = {
 }
 
 
-def _show(rows: Sequence[Row]) -> None:
-    lines = [_HEADER, *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER))]
-    for number, line in enumerate(lines):
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-        if not number:
-            print("  ".join("-" * width for width in widths))
-    for row in rows:
-        if row.note:
-            print(f"{row.figure}: {row.note}")
-
-
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure hmret beside C on the same files.")
     parser.add_argument("--images", type=int, default=20_000, help="size of the trees")
     parser.add_argument("--runs", type=int, default=5, help="how often each figure is measured")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--layout",
+        choices=(*LAYOUTS, "both"),
+        default="legacy",
+        help="how the images lie; both: side by side",
+    )
     parser.add_argument(
         "--full", action="store_true", help="also the largest tree and, as root, a cold cache"
     )
@@ -139,24 +139,28 @@ def main() -> None:
     options = _parse()
     begin = time.perf_counter()
     machine = describe_machine()
-    parent, place = choose_folder(options.images * 2)
+    layouts: Sequence[Layout] = LAYOUTS if options.layout == "both" else (options.layout,)
+    parent, place = choose_folder(options.images * 2, layouts[-1])
     rows: list[Row] = []
     with temporary_folder(parent) as folder:
         bench = Bench(folder, Floor(folder), options.images, options.runs, options.seed)
         for name in options.only or PARTS:
-            part_begin = time.perf_counter()
-            rows += PARTS[name](bench, options)
-            print(f"{name}: {time.perf_counter() - part_begin:.0f} s", file=sys.stderr)
-    _show(rows)
+            for layout in layouts:
+                part_begin = time.perf_counter()
+                measured = PARTS[name](replace(bench, layout=layout), options)
+                rows += [replace(row, layout=layout) for row in measured]
+                print(f"{name}, {layout}: {time.perf_counter() - part_begin:.0f} s", file=sys.stderr)
+    (show_side_by_side if options.layout == "both" else show)(rows)
     print()
     for key, value in machine.items():
         print(f"{key}: {value}")
-    print(f"{options.images} images, {options.runs} runs, seed {options.seed}; {place}")
+    print(f"{options.images} images, {options.layout}, {options.runs} runs, seed {options.seed}; {place}")
     if options.json is not None:
         document: dict[str, Any] = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": time.perf_counter() - begin,
             "images": options.images,
+            "layout": options.layout,
             "runs": options.runs,
             "seed": options.seed,
             "place": place,

@@ -4,14 +4,18 @@
  *                                    disk, read every tag
  *   yardsticks read-images DIR       the part of it below images/
  *   yardsticks stat-all DIR          stat every digest folder, guest and snapshot
- *   yardsticks unlink DIR LIST       remove the images in LIST, with their tags, states and emptied folders;
- *                                    a line each: repository TAB hex TAB tags, separated by spaces
+ *   yardsticks unlink DIR LIST       remove the images in LIST, with their tags, states and emptied folders
+ *   yardsticks delete DIR LIST       the same, safely: safe_deletion.c
+ *
+ * Both layouts. A line of LIST is one image: "content" or "legacy", its hex digits, and each repository that owns it
+ * with the tags there, separated by spaces, after a + where it has a legacy copy too; TAB between all these.
  *
  * Prints {"seconds", "files", "bytes"}: the time of the work alone, by the monotonic clock.
  */
 #define _GNU_SOURCE
+#include "yardsticks.h"
+
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,11 +24,19 @@
 #include <time.h>
 #include <unistd.h>
 
-static unsigned long files, bytes;
+unsigned long files, bytes;
 
-static void fail(const char *what)
+static int content = -1;
+
+void fail(const char *what)
 {
     perror(what);
+    exit(1);
+}
+
+void stop(const char *what)
+{
+    fprintf(stderr, "%s\n", what);
     exit(1);
 }
 
@@ -35,12 +47,12 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static int open_folder(int parent, const char *name)
+int open_folder(int parent, const char *name)
 {
     return openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 }
 
-static int read_file(int parent, const char *name)
+int read_file(int parent, const char *name)
 {
     static char buffer[65536];
     int fd = openat(parent, name, O_RDONLY | O_NOFOLLOW);
@@ -54,15 +66,18 @@ static int read_file(int parent, const char *name)
     return 0;
 }
 
-static int is_hex(const char *name)
+int is_hex(const char *name)
 {
     return strlen(name) == 64 && strspn(name, "0123456789abcdef") == 64;
 }
 
-static int is_dots(const char *name)
+int is_dots(const char *name)
 {
     return !strcmp(name, ".") || !strcmp(name, "..");
 }
+
+/* The name that the last disk had: most have the same. */
+static const char *disk = "rootfs.ext4";
 
 static void look_at_image(int parent, const char *name, int reading)
 {
@@ -75,11 +90,13 @@ static void look_at_image(int parent, const char *name, int reading)
     }
     snprintf(path, sizeof path, "%s/metadata.json", name);
     read_file(parent, path);
-    snprintf(path, sizeof path, "%s/rootfs.ext4", name);
+    snprintf(path, sizeof path, "%s/%s", name, disk);
     if (fstatat(parent, path, &found, AT_SYMLINK_NOFOLLOW)) {
-        snprintf(path, sizeof path, "%s/rootfs.erofs", name);
+        const char *other = strcmp(disk, "rootfs.ext4") ? "rootfs.ext4" : "rootfs.erofs";
+        snprintf(path, sizeof path, "%s/%s", name, other);
         if (fstatat(parent, path, &found, AT_SYMLINK_NOFOLLOW))
             return;
+        disk = other;
     }
     bytes += (unsigned long)found.st_blocks;
 }
@@ -162,98 +179,81 @@ static void look(int reading, int images_only)
         walk_states(fd);
 }
 
-static char *read_list(const char *path)
-{
-    struct stat found;
-    int fd = open(path, O_RDONLY);
-    if (fd < 0 || fstat(fd, &found))
-        fail(path);
-    char *text = malloc((size_t)found.st_size + 1);
-    if (!text)
-        fail("malloc");
-    ssize_t got = 0, more;
-    while ((more = read(fd, text + got, (size_t)(found.st_size - got))) > 0)
-        got += more;
-    text[got] = 0;
-    close(fd);
-    return text;
-}
-
-static void remove_image(int images_fd, int states_fd, const char *name, char *tags)
+static void unlink_folder(int parent, const char *hex)
 {
     char path[128];
-    snprintf(path, sizeof path, "%s/metadata.json", name);
-    if (unlinkat(images_fd, path, 0))
+    snprintf(path, sizeof path, "%s/metadata.json", hex);
+    if (unlinkat(parent, path, 0))
         fail(path);
-    snprintf(path, sizeof path, "%s/rootfs.ext4", name);
-    if (unlinkat(images_fd, path, 0))
-        fail(path);
-    if (unlinkat(images_fd, name, AT_REMOVEDIR))
-        fail(name);
-    for (char *tag = strtok(tags, " "); tag; tag = strtok(NULL, " "))
-        if (unlinkat(images_fd, tag, 0))
-            fail(tag);
-    snprintf(path, sizeof path, "%s.json", name);
-    if (unlinkat(states_fd, path, 0))
-        fail(path);
-    files += 4;
-}
-
-static void leave(const char *repository, int images_fd, int states_fd)
-{
-    char path[512];
-    if (!repository)
-        return;
-    close(images_fd);
-    close(states_fd);
-    snprintf(path, sizeof path, "images/%s", repository);
-    rmdir(path);
-    snprintf(path, sizeof path, "system/image-retention/%s", repository);
-    rmdir(path);
-}
-
-static void remove_images(char *text)
-{
-    const char *current = NULL;
-    int images_fd = -1, states_fd = -1;
-    char path[512];
-    while (*text) {
-        char *end = strchr(text, '\n');
-        char *name = strchr(text, '\t');
-        char *tags = name ? strchr(name + 1, '\t') : NULL;
-        if (!end || !tags)
-            break;
-        *end = *name = *tags = 0;
-        if (!current || strcmp(current, text)) {
-            leave(current, images_fd, states_fd);
-            current = text;
-            snprintf(path, sizeof path, "images/%s", text);
-            images_fd = open_folder(AT_FDCWD, path);
-            snprintf(path, sizeof path, "system/image-retention/%s", text);
-            states_fd = open_folder(AT_FDCWD, path);
-            if (images_fd < 0 || states_fd < 0)
-                fail(text);
-        }
-        remove_image(images_fd, states_fd, name + 1, tags + 1);
-        text = end + 1;
+    snprintf(path, sizeof path, "%s/%s", hex, disk);
+    if (unlinkat(parent, path, 0)) {
+        disk = strcmp(disk, "rootfs.ext4") ? "rootfs.ext4" : "rootfs.erofs";
+        snprintf(path, sizeof path, "%s/%s", hex, disk);
+        if (unlinkat(parent, path, 0))
+            fail(path);
     }
-    leave(current, images_fd, states_fd);
+    if (parent == content) {
+        snprintf(path, sizeof path, "%s/manifest.json", hex);
+        if (!unlinkat(parent, path, 0))
+            files++;
+    }
+    if (unlinkat(parent, hex, AT_REMOVEDIR))
+        fail(hex);
+    files += 3;
+}
+
+static void unlink_owner(const struct unit *unit, const struct owner *owner, const struct place *place)
+{
+    char path[128];
+    if (owner->has_copy)
+        unlink_folder(place->copies, unit->hex);
+    for (int i = 0; i < owner->tag_count; i++) {
+        if (unlinkat(place->links, owner->tags[i], 0))
+            fail(owner->tags[i]);
+        if (owner->has_copy && unit->in_content && unlinkat(place->copies, owner->tags[i], 0))
+            fail(owner->tags[i]);
+    }
+    snprintf(path, sizeof path, "%s.json", unit->hex);
+    if (unlinkat(place->states, path, 0))
+        fail(path);
+    files++;
+}
+
+static void unlink_units(const struct unit *units, int count)
+{
+    struct place places[MOST_OWNERS] = {{NULL, -1, -1, -1}};
+    content = open_folder(AT_FDCWD, "images/content");
+    for (int i = 0; i < count; i++) {
+        const struct unit *unit = &units[i];
+        enter_all(unit, places);
+        for (int k = 0; k < unit->owner_count; k++)
+            unlink_owner(unit, &unit->owners[k], &places[k]);
+        if (unit->in_content)
+            unlink_folder(content, unit->hex);
+        leave_others(unit, places);
+    }
+    leave(&places[0]);
 }
 
 int main(int argc, char **argv)
 {
     const char *mode = argc > 2 ? argv[1] : "";
-    int unlinking = argc > 3 && !strcmp(mode, "unlink");
-    if (!unlinking && strcmp(mode, "read-all") && strcmp(mode, "read-images") && strcmp(mode, "stat-all")) {
-        fprintf(stderr, "usage: yardsticks read-all|read-images|stat-all DIR; yardsticks unlink DIR LIST\n");
+    int deleting = !strcmp(mode, "delete"), count = 0;
+    int removing = argc > 3 && (deleting || !strcmp(mode, "unlink"));
+    if (!removing && strcmp(mode, "read-all") && strcmp(mode, "read-images") && strcmp(mode, "stat-all")) {
+        fprintf(stderr, "usage: yardsticks read-all|read-images|stat-all DIR; yardsticks unlink|delete DIR LIST\n");
         return 2;
     }
-    char *list = unlinking ? read_list(argv[3]) : NULL;
+    struct unit *units = removing ? read_units(argv[3], &count) : NULL;
     if (chdir(argv[2]))
         fail(argv[2]);
+    if (deleting)
+        prepare_deletion();
     double begin = now();
-    if (unlinking)
-        remove_images(list);
+    if (deleting)
+        delete_units(units, count);
+    else if (removing)
+        unlink_units(units, count);
     else
         look(strcmp(mode, "stat-all") != 0, !strcmp(mode, "read-images"));
     printf("{\"seconds\": %.6f, \"files\": %lu, \"bytes\": %lu}\n", now() - begin, files, bytes);

@@ -275,6 +275,9 @@ class _Entry:
     def is_symlink(self) -> bool:
         return isinstance(self._inode, _Symlink)
 
+    def inode(self) -> int:
+        return self._inode.ino
+
 
 class _Listing:
     """What `scandir` returns: the entries as they were at the call."""

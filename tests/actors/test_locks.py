@@ -16,19 +16,18 @@ from builders import Asker, Ending, digest, end_while_queued, running, settle
 from hmret.actors.locks import Claimed, Lease, Locks
 from hmret.actors.mailbox import Mailbox, Reply
 from hmret.model.errors import EngineClosedError
-from hmret.model.images import Key
 
-A: Key = ("docker.io/library/a", digest("a"))
-B: Key = ("docker.io/library/b", digest("b"))
-C: Key = ("docker.io/library/c", digest("c"))
+A = digest("a")
+B = digest("b")
+C = digest("c")
 
 Scope = AbstractAsyncContextManager[object]
 Hold = Callable[[Locks], Scope]
 """Asks for a lock on A that lasts as long as the scope."""
 
 
-def lease_of(key: Key, name: str = "lease-1") -> Lease:
-    return Lease(id=name, repository=key[0], digest=key[1], owner="test", reason="a test")
+def lease_of(digest: str, name: str = "lease-1") -> Lease:
+    return Lease(id=name, repository="docker.io/library/a", digest=digest, owner="test", reason="a test")
 
 
 def use(locks: Locks) -> Scope:
@@ -97,10 +96,10 @@ async def held(locks: Locks, hold: Hold) -> AsyncIterator[Holder]:
         holder.let_go.set()
 
 
-async def given(locks: Locks, *keys: Key) -> frozenset[Key]:
+async def given(locks: Locks, *keys: str) -> frozenset[str]:
     """Tell which of these a sweep is given that is under way."""
     async with locks.claiming(keys) as claimed:
-        return claimed.keys
+        return claimed.digests
 
 
 async def is_free(locks: Locks) -> bool:
@@ -258,7 +257,7 @@ async def test_what_was_withdrawn_is_not_released_by_the_end_of_the_claim_that_h
             await locks.begin_sweep()
             again = locks.claiming([A])
             claimed = await again.__aenter__()
-            assert claimed.keys == {A}
+            assert claimed.digests == {A}
             assert claimed.begin(A)
         await settle()
         assert await given(locks, A) == frozenset()
@@ -317,13 +316,13 @@ async def test_a_user_who_was_cancelled_before_its_turn_withdraws_nothing(hold: 
 async def test_no_thread_works_on_an_image_while_somebody_uses_it(seed: int) -> None:
     rng = random.Random(seed)
     keys = [(f"docker.io/library/r{number}", digest("a")) for number in range(50)]
-    users: Counter[Key] = Counter()
-    in_hand: set[Key] = set()
-    faults: list[Key] = []
+    users: Counter[str] = Counter()
+    in_hand: set[str] = set()
+    faults: list[str] = []
     used = 0
 
     def work(claimed: Claimed) -> None:
-        for key in sorted(claimed.keys):
+        for key in sorted(claimed.digests):
             if claimed.begin(key):
                 in_hand.add(key)
                 faults.extend([key] if users[key] else [])
@@ -696,8 +695,8 @@ class Crowd:
 
     locks: Locks
     rng: random.Random
-    users: Counter[Key] = attrs.field(factory=Counter)
-    claimed: set[Key] = attrs.field(factory=set)
+    users: Counter[str] = attrs.field(factory=Counter)
+    claimed: set[str] = attrs.field(factory=set)
     refused: int = 0
 
     async def come(self, number: int) -> None:
@@ -721,7 +720,7 @@ class Crowd:
             case "claim":
                 async with self.locks.claiming(self.rng.sample([A, B, C], 2)) as claimed:
                     await self.linger(10)
-                    for key in claimed.keys:
+                    for key in claimed.digests:
                         if claimed.begin(key):
                             await self.work_on(key)
                             claimed.end(key)
@@ -743,7 +742,7 @@ class Crowd:
                     finally:
                         self.users[key] -= 1
 
-    async def work_on(self, key: Key) -> None:
+    async def work_on(self, digest: str) -> None:
         assert key not in self.claimed
         self.claimed.add(key)
         try:

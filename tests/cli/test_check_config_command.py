@@ -15,6 +15,8 @@ KEYS = [
     "images.auto_delete.enabled",
     "images.auto_delete.unused_for",
     "images.auto_delete.allowed",
+    "registry.url",
+    "build.builder_image",
     "hmret.enabled",
     "hmret.sweep_interval",
     "hmret.pinned",
@@ -69,7 +71,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
 
     def effective(*flags: str) -> list[tuple[object, str]]:
         _, document = call_json("check-config", *flags)
-        found = [document["settings"][key] for key in (KEYS[0], KEYS[2], KEYS[3], KEYS[5], KEYS[1])]
+        found = [document["settings"][key] for key in (KEYS[0], KEYS[2], KEYS[3], KEYS[7], KEYS[1])]
         return [(setting["value"], setting["source"]) for setting in found]
 
     assert effective() == [

@@ -22,6 +22,8 @@ KEYS = [
     "images.auto_delete.enabled",
     "images.auto_delete.unused_for",
     "images.auto_delete.allowed",
+    "registry.url",
+    "build.builder_image",
     "hmret.enabled",
     "hmret.pinned",
     "hmret.rules",

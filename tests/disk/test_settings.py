@@ -24,6 +24,8 @@ KEYS = [
     "images.auto_delete.enabled",
     "images.auto_delete.unused_for",
     "images.auto_delete.allowed",
+    "registry.url",
+    "build.builder_image",
     "hmret.enabled",
     "hmret.sweep_interval",
     "hmret.pinned",
@@ -56,6 +58,10 @@ data_dir: /srv/hypeman
 port: !port 8080
 defaults: &defaults {enabled: true}
 also: *defaults
+registry: {url: "https://reg.local:5000", insecure: true}
+build:
+  builder_image: reg.local:5000/tools/builder:2
+  timeout: 10m
 images:
   cache: &cache [&again a, &again b]
   auto_delete:
@@ -130,6 +136,8 @@ def test_without_any_source_everything_is_a_default(load: Load) -> None:
         "images.auto_delete.enabled": False,
         "images.auto_delete.unused_for": 2592000.0,
         "images.auto_delete.allowed": [],
+        "registry.url": "localhost:8080",
+        "build.builder_image": "",
         "hmret.enabled": None,
         "hmret.sweep_interval": 60.0,
         "hmret.pinned": [],
@@ -168,6 +176,8 @@ def test_the_file_sets_every_key(load: Load, config_file: pathlib.Path) -> None:
             unused_for=timedelta(minutes=90),
             allowed=("*", "ghcr.io/kernel/*"),
         ),
+        registry_url="https://reg.local:5000",
+        builder_image="reg.local:5000/tools/builder:2",
         enabled=False,
         sweep_interval=timedelta(seconds=90),
         pinned=("docker.io/library/*",),
@@ -222,6 +232,8 @@ def test_the_values_survive_json(load: Load) -> None:
         ("IMAGES__AUTO_DELETE__UNUSED_FOR", "1.5h", "images.auto_delete.unused_for", 5400.0),
         ("IMAGES__AUTO_DELETE__ALLOWED", "a.b/c, d.e/*", "images.auto_delete.allowed", ["a.b/c", "d.e/*"]),
         ("IMAGES__AUTO_DELETE__ALLOWED", "", "images.auto_delete.allowed", []),
+        ("REGISTRY__URL", "reg.local", "registry.url", "reg.local"),
+        ("BUILD__BUILDER_IMAGE", "reg.local/b:1", "build.builder_image", "reg.local/b:1"),
         ("HMRET__ENABLED", "F", "hmret.enabled", False),
         ("HMRET__SWEEP_INTERVAL", "90s", "hmret.sweep_interval", 90.0),
         ("HMRET__PINNED", "*/base", "hmret.pinned", ["*/base"]),

@@ -1,16 +1,20 @@
 """The deleter: it renames images out of the cache, frees their bytes, or holds them in quarantine for a while."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import assert_never
+from typing import Any, assert_never
 
 import anyio
 import attrs
 import msgspec
 
-from hmret.actors.mailbox import Actor, Request
+from hmret.actors.mailbox import Actor, Request, Work
 from hmret.actors.threads import Threads
 from hmret.disk import erasing
+from hmret.disk.deletion.ghosts import clear_ghosts
+from hmret.disk.deletion.tag_folders import remove_empty_tag_folders
+from hmret.disk.deletion.tag_view import TagView
+from hmret.disk.deletion.wanted import bring_back, find_wanted
 from hmret.disk.erasing import free_places
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.grip import FIRM, Grip
@@ -29,9 +33,16 @@ from hmret.disk.quarantine import (
 from hmret.disk.recovery import Recovering, Recovery
 from hmret.disk.restoring import PutBack, restore, settle_quarantine
 from hmret.disk.retirement import retire
-from hmret.disk.tags import KnownTags
-from hmret.disk.trash import Place, drop_intents, list_trash, new_token, read_intents
-from hmret.model.images import Key
+from hmret.disk.trash import (
+    Intent,
+    Place,
+    drop_intents,
+    find_places,
+    list_trash,
+    new_token,
+    read_intents,
+    repositories_of,
+)
 
 __all__ = [
     "BatchRetired",
@@ -103,8 +114,8 @@ class Retire(Request[BatchRetired]):
     candidates: tuple[Candidate, ...]
     look: LastLook
     grip: Grip = FIRM
-    tags: KnownTags = attrs.field(factory=KnownTags)
-    """What earlier batches of the same sweep have learned of tags."""
+    view: TagView | None = None
+    """Who links to what below `repositories/`, as the scan saw it; None: nothing is known."""
     within_ns: int | None = None
     """No image is begun longer than this after the first; None: that does not matter."""
 
@@ -160,8 +171,8 @@ class LookHeld(Request[HeldImages]):
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class ListUnfinished(Request[frozenset[Key]]):
-    """Asks which images have a deletion on record that is not finished."""
+class ListUnfinished(Request[frozenset[str]]):
+    """Asks which digests have a deletion on record that is not finished."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -173,7 +184,7 @@ class Recover(Request[Recovery]):
 
 
 _WritesRecords = Hold | Restore | Redate | Settle | Recover
-_Asked = Retire | Free | Release | LookHeld | ListUnfinished | _WritesRecords
+_Asked = Retire | Free | Release | LookHeld | ListUnfinished | Work[Any] | _WritesRecords
 
 
 class Deleter(Actor[_Asked]):
@@ -199,6 +210,16 @@ class Deleter(Actor[_Asked]):
         self.has_unfinished = False
         """Whether something waits in the trash for the next recovery."""
 
+    @property
+    def filesystem(self) -> Filesystem:
+        """The disk on which it works."""
+        return self._filesystem
+
+    def leave(self, token: str) -> None:
+        """Leave a retired batch in the trash for the next recovery."""
+        self._kept_intents.add(token)
+        self.has_unfinished = True
+
     async def run(self) -> None:
         """Serve until closed."""
         await self._mailbox.serve(self._answer)
@@ -213,19 +234,19 @@ class Deleter(Actor[_Asked]):
         look: LastLook,
         grip: Grip = FIRM,
         *,
-        tags: KnownTags | None = None,
+        view: TagView | None = None,
         within_ns: int | None = None,
     ) -> BatchRetired:
         """Rename images out of the cache, those that still may go and that the grip leaves to us.
 
-        No image is begun longer than `within_ns` after the first. `tags` is given with each batch of one sweep.
+        No image is begun longer than `within_ns` after the first. One `view` is given with all batches of a sweep.
         """
         return await self._mailbox.ask(
             Retire(
                 candidates=tuple(candidates),
                 look=look,
                 grip=grip,
-                tags=tags or KnownTags(),
+                view=view,
                 within_ns=within_ns,
             )
         )
@@ -234,8 +255,53 @@ class Deleter(Actor[_Asked]):
         """Free the bytes of a retired batch."""
         return await self._mailbox.ask(Free(token=token, places=tuple(places)))
 
-    async def unfinished(self) -> frozenset[Key]:
-        """List the images whose deletion is on record and not finished."""
+    async def find_wanted(self, images: Iterable[tuple[Intent, Sequence[Place]]], view: TagView) -> list[Intent]:
+        """List those of some retired images that somebody has come to want since.
+
+        Raises:
+            OSError: it could not be told: then none of them may be erased.
+        """
+        chosen = tuple(images)
+        pause = self._threads.pause
+        return await self._mailbox.ask(
+            Work(do=lambda: find_wanted(self._filesystem, self._data_fd, chosen, view, pause))
+        )
+
+    async def find_held_wanted(self, images: Iterable[Held]) -> list[Intent]:
+        """List the intents of those images in quarantine that somebody has come to want since they were deleted.
+
+        Raises:
+            OSError: it could not be told: then none of them may be erased.
+        """
+        chosen = tuple(images)
+        return await self._mailbox.ask(Work(do=lambda: self._find_held_wanted(chosen)))
+
+    async def bring_back(self, intent: Intent) -> bool:
+        """Put a retired image back whole; the caller uses it. Returns whether it is back.
+
+        Raises:
+            OSError: it could not be put back.
+        """
+        return await self._mailbox.ask(
+            Work(do=lambda: bring_back(self._filesystem, self._data_fd, intent))
+        )
+
+    async def clear_ghosts(self, ghosts: Mapping[str, int]) -> tuple[str, ...]:
+        """Take away the ghosts of digests that were deleted, each with when; the caller lets nobody else work on them."""
+        chosen = dict(ghosts)
+        return await self._mailbox.ask(
+            Work(do=lambda: clear_ghosts(self._filesystem, self._data_fd, chosen))
+        )
+
+    async def remove_empty_tag_folders(self, paths: Iterable[str]) -> None:
+        """Remove folders below `repositories/` that have been empty for long."""
+        chosen = tuple(paths)
+        await self._mailbox.ask(
+            Work(do=lambda: remove_empty_tag_folders(self._filesystem, self._data_fd, chosen))
+        )
+
+    async def unfinished(self) -> frozenset[str]:
+        """List the digests of the images whose deletion is on record and not finished."""
         return await self._mailbox.ask(ListUnfinished())
 
     async def recover(self, *, hold_at_ns: int | None = None) -> Recovery:
@@ -299,6 +365,8 @@ class Deleter(Actor[_Asked]):
                 return await self._threads.run(load_held, self._filesystem, self._data_fd)
             case ListUnfinished():
                 return await self._threads.run(self._list_unfinished)
+            case Work():
+                return await self._threads.run(request.do)
             case _:
                 # Records of what is held are written by one at a time.
                 async with self._records:
@@ -351,7 +419,7 @@ class Deleter(Actor[_Asked]):
             request.look,
             token=token,
             grip=request.grip,
-            tags=request.tags,
+            view=request.view,
             stopping=self._stopping if request.within_ns is None else self._stop_after(request.within_ns),
             pause=self._threads.pause,
         )
@@ -361,7 +429,7 @@ class Deleter(Actor[_Asked]):
             self._filesystem, self._data_fd, places, stopping=self._stopping, pause=self._threads.pause
         )
         if token not in self._kept_intents and all(freed.done):
-            self._forget(token, {place.intent.repository for place in places})
+            self._forget(token, _repositories(place.intent for place in places))
         else:
             self.has_unfinished = True
         return Freed(freed.disk_bytes, freed.errors)
@@ -378,7 +446,7 @@ class Deleter(Actor[_Asked]):
                 self.has_unfinished = True
                 raise
         if token not in self._kept_intents:
-            self._forget(token, {place.intent.repository for place, _ in chosen})
+            self._forget(token, _repositories(place.intent for place, _ in chosen))
         return tuple(held)
 
     async def _release(self, request: Release) -> Released:
@@ -417,11 +485,17 @@ class Deleter(Actor[_Asked]):
         with suppress(OSError):
             drop_intents(self._filesystem, self._data_fd, token, repositories)
 
-    def _list_unfinished(self) -> frozenset[Key]:
+    def _find_held_wanted(self, images: Sequence[Held]) -> list[Intent]:
+        found = [(held.intent, find_places(self._filesystem, self._data_fd, held.intent)) for held in images]
+        standing = [(intent, places) for intent, places in found if places]
+        view = TagView(self._filesystem, {})
+        return find_wanted(self._filesystem, self._data_fd, standing, view, self._threads.pause)
+
+    def _list_unfinished(self) -> frozenset[str]:
         tokens, _ = list_trash(self._filesystem, self._data_fd)
         records = read_records(self._filesystem, self._data_fd)
         return frozenset(
-            (intent.repository, intent.digest)
+            intent.digest
             for token in tokens
             for intent in read_intents(self._filesystem, self._data_fd, token)
             if intent.name not in records.names_of(token)
@@ -436,6 +510,10 @@ class Deleter(Actor[_Asked]):
         recovery = recovering.recover()
         self.has_unfinished = recovering.has_unfinished
         return recovery
+
+
+def _repositories(intents: Iterable[Intent]) -> set[str]:
+    return {name for intent in intents for name in repositories_of(intent)}
 
 
 def _is_unfinished(outcome: Outcome) -> bool:

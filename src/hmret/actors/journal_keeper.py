@@ -7,7 +7,7 @@ import attrs
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.journal import append_to_journal
+from hmret.disk.journal import append_to_journal, deletions_on_record
 
 __all__ = ["Append", "Entry", "JournalKeeper"]
 
@@ -55,6 +55,13 @@ class JournalKeeper(Actor[Append]):
         chosen = tuple(entries)
         if self.enabled and chosen:
             await self._mailbox.ask(Append(entries=chosen))
+
+    async def deletions(self, digests: Iterable[str], since_ns: int) -> Mapping[str, int]:
+        """Look when some digests were last deleted, since a moment; those that were not are left out."""
+        chosen = tuple(digests)
+        return await self._threads.run(
+            deletions_on_record, self._filesystem, self._data_fd, chosen, since_ns
+        )
 
     async def note(self, entries: Iterable[Entry]) -> None:
         """Have entries written, after those before them, without waiting until they are."""

@@ -1,6 +1,6 @@
 """The lock actor: it serialises the use of each image against its deletion.
 
-An image is either in *use* (by any number of `mark_used` calls and leases) or *claimed* by a sweep that writes its
+A lock is that of a digest, in whatever repositories and folders it is: they can all be one image. An image is either in *use* (by any number of `mark_used` calls and leases) or *claimed* by a sweep that writes its
 mark or deletes it. A sweep never waits: it is given the claim to those images that nobody uses, nor has used since
 that sweep began, and leaves the others alone. What it is given can be withdrawn: a user of a claimed image whose turn
 has not come takes it out of the claim at once; of one that is done with, likewise. A user waits for an image only
@@ -55,7 +55,7 @@ class Lease:
 class Use(Request[None]):
     """Asks for the use of one image until the asker's scope ends or, for a lease, its time is up."""
 
-    key: Key
+    digest: str
     ended: anyio.Event = attrs.field(factory=anyio.Event)
     lease: Lease | None = None
     seconds: float = math.inf
@@ -67,62 +67,62 @@ class Claimed:
     Each image waits for its turn, is being worked on, and is done with. While it waits, a user can withdraw it.
     """
 
-    def __init__(self, keys: Iterable[Key]) -> None:
-        self.keys = frozenset(keys)
+    def __init__(self, digests: Iterable[str]) -> None:
+        self.digests = frozenset(digests)
         """What was given, whatever has been withdrawn since."""
         self._lock = threading.Lock()
-        self._waiting = set(self.keys)
-        self._in_hand: set[Key] = set()
-        self._done: set[Key] = set()
+        self._waiting = set(self.digests)
+        self._in_hand: set[str] = set()
+        self._done: set[str] = set()
 
-    def begin(self, key: Key) -> bool:
+    def begin(self, digest: str) -> bool:
         """Begin to work on one image; False where a user has withdrawn it, or it is done with: leave it alone."""
         with self._lock:
-            if key not in self._waiting:
+            if digest not in self._waiting:
                 return False
-            self._waiting.remove(key)
-            self._in_hand.add(key)
+            self._waiting.remove(digest)
+            self._in_hand.add(digest)
             return True
 
     def begin_all(self) -> bool:
         """Begin to work on everything that was given; False, and nothing begun, where any of it was withdrawn."""
         with self._lock:
-            if self._waiting != self.keys:
+            if self._waiting != self.digests:
                 return False
             self._in_hand, self._waiting = self._waiting, set()
             return True
 
-    def end(self, key: Key) -> None:
+    def end(self, digest: str) -> None:
         """Be done with one image: nothing of it is touched any more."""
         with self._lock:
-            if key in self._in_hand:
-                self._in_hand.remove(key)
-                self._done.add(key)
+            if digest in self._in_hand:
+                self._in_hand.remove(digest)
+                self._done.add(digest)
 
     @property
-    def waiting(self) -> frozenset[Key]:
+    def waiting(self) -> frozenset[str]:
         """Those whose turn has not come, and that nobody has withdrawn."""
         with self._lock:
             return frozenset(self._waiting)
 
     @property
-    def done(self) -> frozenset[Key]:
+    def done(self) -> frozenset[str]:
         """Those that were worked on."""
         with self._lock:
             return frozenset(self._done)
 
-    def withdraw(self, key: Key) -> bool:
+    def withdraw(self, digest: str) -> bool:
         """Take an image out of the claim; False while it is being worked on."""
         with self._lock:
-            self._waiting.discard(key)
-            return key not in self._in_hand
+            self._waiting.discard(digest)
+            return digest not in self._in_hand
 
 
 @attrs.frozen(eq=False, kw_only=True)
 class Claim(Request[Claimed]):
     """Asks for the claim to those of some images that nobody uses, until the asker's scope ends."""
 
-    keys: frozenset[Key]
+    digests: frozenset[str]
     ended: anyio.Event = attrs.field(factory=anyio.Event)
 
 
@@ -142,10 +142,10 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
     def __init__(self, on_expiry: Callable[[Lease], None]) -> None:
         super().__init__()
         self._on_expiry = on_expiry
-        self._users: Counter[Key] = Counter()
-        self._claims: dict[Key, tuple[Claimed, anyio.Event]] = {}
+        self._users: Counter[str] = Counter()
+        self._claims: dict[str, tuple[Claimed, anyio.Event]] = {}
         """By image: the claim, and the event that says that it is over."""
-        self._used: set[Key] = set()
+        self._used: set[str] = set()
         self._leases: dict[Use, Lease] = {}
 
     async def run(self) -> None:
@@ -161,7 +161,7 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
         return await self._mailbox.ask(ListLeases())
 
     @asynccontextmanager
-    async def using(self, key: Key) -> AsyncIterator[None]:
+    async def using(self, digest: str) -> AsyncIterator[None]:
         """Use an image: while this scope lasts it is neither marked nor deleted.
 
         Waits for nothing but a sweep's work on this very image, while that is under way.
@@ -169,7 +169,7 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
         Raises:
             EngineClosedError: the engine has stopped.
         """
-        request = Use(key=key)
+        request = Use(digest=digest)
         try:
             await self._mailbox.ask(request)
             yield
@@ -179,7 +179,7 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
     @asynccontextmanager
     async def leasing(self, lease: Lease, seconds: float = math.inf) -> AsyncIterator[None]:
         """Use an image as `using` does, listed as a lease, for at most so many seconds."""
-        request = Use(key=lease.key, lease=lease, seconds=seconds)
+        request = Use(digest=lease.digest, lease=lease, seconds=seconds)
         try:
             await self._mailbox.ask(request)
             yield
@@ -187,7 +187,7 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
             request.ended.set()
 
     @asynccontextmanager
-    async def claiming(self, keys: Iterable[Key]) -> AsyncIterator[Claimed]:
+    async def claiming(self, digests: Iterable[str]) -> AsyncIterator[Claimed]:
         """Claim images for a sweep, without waiting; yields those that it was given.
 
         The scope outlasts the thread that works under the claim. Before that touches an image it calls `begin`, and
@@ -196,7 +196,7 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
         Raises:
             EngineClosedError: the engine has stopped.
         """
-        request = Claim(keys=frozenset(keys))
+        request = Claim(digests=frozenset(digests))
         try:
             yield await self._mailbox.ask(request)
         finally:
@@ -219,25 +219,25 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
         return None
 
     async def _use(self, request: Use) -> None:
-        while (claim := self._claims.get(request.key)) is not None and not request.ended.is_set():
+        while (claim := self._claims.get(request.digest)) is not None and not request.ended.is_set():
             claimed, over = claim
-            if claimed.withdraw(request.key):
-                del self._claims[request.key]
+            if claimed.withdraw(request.digest):
+                del self._claims[request.digest]
             else:
-                await _turn_over(claimed, request.key, over)
+                await _turn_over(claimed, request.digest, over)
         if request.ended.is_set():
             return
-        self._users[request.key] += 1
-        self._used.add(request.key)
+        self._users[request.digest] += 1
+        self._used.add(request.digest)
         if request.lease is not None:
             self._leases[request] = request.lease
         request.reply.give(None)
         with anyio.move_on_after(request.seconds):
             await request.ended.wait()
         # Not in a `finally`: where this actor is cancelled, the asker's scope goes on, and nobody may come between.
-        self._users[request.key] -= 1
-        if not self._users[request.key]:
-            del self._users[request.key]
+        self._users[request.digest] -= 1
+        if not self._users[request.digest]:
+            del self._users[request.digest]
         if request.lease is not None:
             del self._leases[request]
         if request.lease is not None and not request.ended.is_set():
@@ -246,24 +246,24 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
     async def _claim(self, request: Claim) -> None:
         if request.ended.is_set():
             return
-        given = Claimed(key for key in request.keys if key not in self._claims and key not in self._used)
+        given = Claimed(digest for digest in request.digests if digest not in self._claims and digest not in self._used)
         over = anyio.Event()
         claim = given, over
-        self._claims.update(dict.fromkeys(given.keys, claim))
+        self._claims.update(dict.fromkeys(given.digests, claim))
         request.reply.give(given)
         await request.ended.wait()
         # Not in a `finally`, as above.
-        for key in given.keys:
+        for digest in given.digests:
             # What was withdrawn may be in another claim by now.
-            if self._claims.get(key) is claim:
-                del self._claims[key]
+            if self._claims.get(digest) is claim:
+                del self._claims[digest]
         over.set()
 
 
-async def _turn_over(claimed: Claimed, key: Key, over: anyio.Event) -> None:
+async def _turn_over(claimed: Claimed, digest: str, over: anyio.Event) -> None:
     """Wait until an image is no longer worked on, or its claim is over."""
     wait = _FIRST_LOOK
-    while not over.is_set() and not claimed.withdraw(key):
+    while not over.is_set() and not claimed.withdraw(digest):
         with anyio.move_on_after(wait):
             await over.wait()
         wait = min(2 * wait, _LONGEST_LOOK)

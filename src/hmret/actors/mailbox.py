@@ -13,7 +13,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from hmret.model.errors import EngineClosedError
 
-__all__ = ["Actor", "Mailbox", "Reply", "Request"]
+__all__ = ["Actor", "Mailbox", "Reply", "Request", "Work"]
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Request[Any]")
@@ -56,6 +56,13 @@ class Request(Generic[T]):
     """What an actor is asked; subclasses say what, and T is what it answers."""
 
     reply: Reply[T] = attrs.field(factory=Reply, repr=False)
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Work(Request[T]):
+    """A call that an actor has made in a thread, under the promise of its mailbox; for what has no protocol of its own."""
+
+    do: Callable[[], T]
 
 
 class Mailbox(Generic[R]):

@@ -16,7 +16,7 @@ from hmret.actors.threads import Threads
 from hmret.disk.cache_records import load_references, save_references
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, step_into
-from hmret.disk.image_scan import resolve_tag
+from hmret.disk.image_scan import OddTagError, resolve_tag
 from hmret.disk.layout import IMAGES, REFERENCE_FILES
 from hmret.disk.own_files import load_remembered, save_remembered
 from hmret.disk.reading import Kind, understand_references
@@ -29,7 +29,15 @@ from hmret.disk.reference_files import (
 )
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.grouping import ReferenceIndex
-from hmret.model.images import Image, Inventory, Key, Reference, Remembered, Repository
+from hmret.model.images import (
+    ContentOwners,
+    Image,
+    Inventory,
+    Key,
+    Reference,
+    Remembered,
+    Repository,
+)
 from hmret.model.protection import named_tags, protect, unseen_tags
 from hmret.model.references import parsed
 
@@ -103,6 +111,8 @@ class LookAgain(Request[Protected]):
     """Asks which images of a batch are referenced now."""
 
     keys: frozenset[Key]
+    content: Mapping[str, str] = attrs.field(factory=dict)
+    bases: tuple[Reference, ...] = ()
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -162,9 +172,22 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         """Read all references."""
         return await self._mailbox.ask(Collect())
 
-    async def look_again(self, keys: Iterable[Key]) -> Protected:
-        """Tell which of some images are referenced now."""
-        return await self._mailbox.ask(LookAgain(keys=frozenset(keys)))
+    async def look_again(
+        self,
+        keys: Iterable[Key],
+        content: Mapping[str, str] | None = None,
+        bases: tuple[Reference, ...] = (),
+    ) -> Protected:
+        """Tell which of some images are referenced now.
+
+        Args:
+            keys: the rows.
+            content: of the digests that are content, which any repository's name can mean, the repository that its metadata
+                names.
+            bases: what images need of each other.
+        """
+        asked = LookAgain(keys=frozenset(keys), content=content or {}, bases=bases)
+        return await self._mailbox.ask(asked)
 
     async def keep(self) -> None:
         """Write down what is known, for the next start.
@@ -187,7 +210,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
             case Collect():
                 return await self._collect()
             case LookAgain():
-                return await self._look_again(request.keys)
+                return await self._look_again(request)
             case KeepReferences():
                 return await self._threads.run_alone(self.write_record)
             case Remember():
@@ -201,9 +224,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         references, unreadable, unread_sources = await self._gather()
         if unreadable and not unread_sources.isdisjoint(_UNLISTED):
             # Nobody knows the names of what was not listed, so whatever is missing counts as not read.
-            unread_sources |= {name for name, _ in remembered} - {
-                reference.source for reference in references
-            }
+            unread_sources |= {_SOME_SOURCE}
         return Collected(
             references=references,
             unreadable=unreadable,
@@ -319,53 +340,84 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
             save_references(self._filesystem, self._data_fd, self._boot_id, files, self._threads.pause)
             self._kept = files
 
-    async def _look_again(self, keys: frozenset[Key]) -> Protected:
+    async def _look_again(self, asked: LookAgain) -> Protected:
         remembered = await self._recall()
         references, unreadable, _ = await self._gather()
-        arguments = keys, references, remembered
+        if asked.bases:
+            references = references.changed((), asked.bases)
         try:
-            protected, is_complete = await self._threads.run(self._protected, *arguments)
+            protected, is_complete = await self._threads.run(self._protected, asked, references, remembered)
             if not is_complete:
                 await anyio.sleep(_TORN_PAUSE)
-                again, _ = await self._threads.run(self._protected, *arguments)
+                again, _ = await self._threads.run(self._protected, asked, references, remembered)
                 protected |= again
         except OSError as error:
             # Where a tag cannot be read, each image may be the one that it points to.
             fault = IMAGES, error.strerror or str(error)
-            return Protected(keys, (*unreadable, fault))
+            return Protected(asked.keys, (*unreadable, fault))
         return Protected(protected, unreadable)
 
     def _protected(
         self,
-        keys: frozenset[Key],
+        asked: LookAgain,
         references: ReferenceIndex,
         remembered: Mapping[tuple[str, str], Remembered],
     ) -> tuple[frozenset[Key], bool]:
         """Resolve the references against an inventory of nothing but these images, with their tags as they are now.
 
-        Also tells whether every tag that is named was there: hypeman moves a tag by removing and making its link,
-        so one that is absent is worth a second look.
+        Content is named by whatever repository, so of that every reference counts that names its digest, and all that tags
+        have pointed to. Also tells whether every tag that is named was there: hypeman moves a tag by removing and making
+        its link, so one that is absent is worth a second look.
         """
         digests: dict[str, dict[str, Image]] = {}
-        for name, digest in keys:
-            digests.setdefault(name, {})[digest] = Image(digest, "ready")
-        tags: dict[str, dict[str, str]] = {name: {} for name in digests}
-        groups = {name: references.by_repository.get(name, ()) for name in digests}
+        owners: dict[str, list[str]] = {}
+        for name, digest in asked.keys:
+            named = asked.content.get(digest)
+            digests.setdefault(name, {})[digest] = Image(digest, "ready", content_name=named)
+            if named is not None:
+                owners.setdefault(digest, []).append(name)
+        by_name: dict[str, dict[str, Image]] = {}
+        for digest, name in asked.content.items():
+            if name and name not in owners.get(digest, ()):
+                by_name.setdefault(name, {})[digest] = Image(digest, "ready", content_name=name)
+        names = {*digests, *by_name}
+        tags: dict[str, dict[str, str]] = {name: {} for name in names}
+        odd: dict[str, set[str]] = {name: set() for name in names}
+        groups = {name: references.by_repository.get(name, ()) for name in names}
+        named_here = {(name, tag) for group in groups.values() for name, tag in named_tags(group) if name in tags}
         with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
-            named = {
-                (name, tag) for group in groups.values() for name, tag in named_tags(group) if name in tags
-            }
-            for name, tag in named:
-                target = resolve_tag(self._filesystem, images_fd, name, tag)
+            for name, tag in named_here:
+                try:
+                    target = resolve_tag(self._filesystem, images_fd, name, tag)
+                except OddTagError:
+                    odd[name].add(tag)
+                    continue
                 if target is not None:
                     tags[name][tag] = target
         inventory = Inventory(
-            repositories={name: Repository(name, images, tags[name]) for name, images in digests.items()},
+            repositories={
+                name: Repository(
+                    name,
+                    digests.get(name, {}),
+                    tags[name],
+                    named=by_name.get(name, {}),
+                    odd_tags=frozenset(odd[name]),
+                )
+                for name in names
+            },
+            contents=ContentOwners({digest: tuple(sorted(names)) for digest, names in owners.items()}),
             references=ReferenceIndex((), groups),
             remembered=remembered,
         )
-        is_complete = sum(map(len, tags.values())) == len(named)
-        return frozenset(protect(inventory).sources), is_complete
+        is_complete = sum(len(tags[name]) + len(odd[name]) for name in names) == len(named_here)
+        ever = set().union(*(memory.digests for memory in remembered.values()), references.digests)
+        needed = ever.intersection(asked.content)
+        return (
+            frozenset(protect(inventory).sources).union(
+                (name, digest) for digest in needed for name in owners.get(digest, ())
+            ),
+            is_complete,
+        )
 
     async def _remember(self, remembered: Mapping[tuple[str, str], Remembered]) -> None:
         self._remembered = remembered

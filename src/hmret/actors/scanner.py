@@ -1,6 +1,7 @@
 """The scanner: it knows what lies in `images/`."""
 
-from collections.abc import Iterable, Mapping, Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
+from contextlib import suppress
 from typing import assert_never
 
 import attrs
@@ -12,23 +13,42 @@ from hmret.actors.threads import Threads
 from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, step_into
+from hmret.disk.hypeman.builds import NO_BUILDS, BuildsFound, look_at_builds
+from hmret.disk.hypeman.content import (
+    ContentNames,
+    is_part,
+    list_content,
+    names_in,
+    part_of,
+    part_signature,
+    scan_part,
+)
+from hmret.disk.hypeman.images import Oddity
+from hmret.disk.hypeman.repositories import repository_of
+from hmret.disk.hypeman.rows import Rows, RowsFound
+from hmret.disk.hypeman.unfinished import Unfinished, look_at_unfinished
 from hmret.disk.image_scan import (
     FolderScan,
+    OddTagError,
     link_time,
     look_again,
     look_at_image,
     resolve_tag,
     scan_folder,
 )
-from hmret.disk.layout import IMAGES
+from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
 from hmret.disk.reading import Kind, pack_images, read_images, understand_images, weigh
-from hmret.model.images import Image, Key, Repository
+from hmret.disk.signatures import Signature
+from hmret.model.images import ContentOwners, Image, Key, Reference, Repository
 
 __all__ = ["DoubtScan", "KeepScan", "LinkTimes", "LookAt", "ResolveTag", "Scan", "ScanResult", "Scanner"]
 
 _RECORD: CacheRecord[FolderScan] = CacheRecord(
     "images.snapshot", pack_images, lambda packed: understand_images(packed)[0]
 )
+
+_TODAYS = frozenset((CONTENT, REPOSITORIES))
+"""Of these a repository may be hidden in any part: where one cannot be listed, nothing is known to be gone."""
 
 Tag = tuple[str, str]
 """A repository and a tag in it."""
@@ -39,13 +59,49 @@ class ScanResult:
     """All of `images/`; what has not changed since the scan before is the very same object."""
 
     repositories: Mapping[str, Repository]
+    contents: ContentOwners
+    bases: tuple[Reference, ...]
+    """What images need of each other."""
+    builds: BuildsFound
     unlisted: tuple[tuple[str, str], ...]
     """Folders below `images/` that could not be listed, and why."""
     newer_layout: tuple[str, ...]
+    """Folders beside the hosts that hold no images."""
+    oddities: tuple[Oddity, ...]
+    details: Mapping[str, str]
+    """What else is to be said of some images, by digest."""
+    ghosts: tuple[str, ...]
+    """Digests of content that is ready by its metadata, and has no disk."""
+    tag_folders: Mapping[str, FolderScan]
+    """The folders below `repositories/`, by path."""
     is_absent: bool
     """Whether there is no `images/` at all, perhaps because its disk is not mounted."""
     images: int
-    """How many images there are."""
+    """How many rows there are: a digest counts in each repository that has it."""
+
+    @property
+    def unpruned(self) -> tuple[str, ...]:
+        """Where states may not be pruned: repositories, and what is below them; an empty one is everything."""
+        if self.is_absent:
+            return ("",)
+        return tuple(
+            "" if path in _TODAYS or is_part(path) else repository_of(path) or path for path, _ in self.unlisted
+        )
+
+
+@attrs.frozen(eq=False)
+class _Found:
+    """What the folders come to, until something in them changes."""
+
+    rows: RowsFound
+    unlisted: tuple[tuple[str, str], ...]
+    newer_layout: tuple[str, ...]
+    oddities: tuple[Oddity, ...]
+    tag_folders: Mapping[str, FolderScan]
+    unsettled: Mapping[str, FolderScan]
+    """Folders that hold what is not ready or not whole, and all parts of content."""
+    is_absent: bool
+    images: int
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -60,16 +116,17 @@ class KeepScan(Request[None]):
 
 @attrs.frozen(eq=False, kw_only=True)
 class DoubtScan(Request[None]):
-    """Says that what is known of some repositories is not so."""
+    """Says that what is known of some images is not so."""
 
-    repositories: frozenset[str]
+    keys: frozenset[Key]
 
 
 @attrs.frozen(eq=False, kw_only=True)
 class LookAt(Request[Image | None]):
-    """Asks for one image as it is now."""
+    """Asks for one image as it is now: content, or the folder that its repository has of its own."""
 
     key: Key
+    is_content: bool = False
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -102,11 +159,17 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
             Kind.IMAGES,
             _RECORD,
             self._look,
-            understand_images,
+            self._understand,
             weigh,
-            _put_together,
+            self._put_together,
             tell=self._count,
         )
+        self._rows = Rows()
+        self._builds = NO_BUILDS
+        self._prints: dict[str, Signature] = {}
+        """Of the parts of content, as it was last listed."""
+        self._names: ContentNames = {}
+        """Of those parts that have not been read since."""
         self.images_seen = 0
         """How many images the scan that runs, or the last one, has come to."""
 
@@ -126,13 +189,13 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         """
         await self._mailbox.ask(KeepScan())
 
-    async def doubt(self, repositories: AbstractSet[str]) -> None:
-        """Say that what is known of some repositories is not so: they are read afresh the next time."""
-        await self._mailbox.ask(DoubtScan(repositories=frozenset(repositories)))
+    async def doubt(self, keys: AbstractSet[Key]) -> None:
+        """Say that what is known of some images is not so: they are read afresh the next time."""
+        await self._mailbox.ask(DoubtScan(keys=frozenset(keys)))
 
-    async def look_at(self, key: Key) -> Image | None:
-        """Look at one image afresh."""
-        return await self._mailbox.ask(LookAt(key=key))
+    async def look_at(self, key: Key, *, is_content: bool) -> Image | None:
+        """Look at one image afresh: at content, or at the folder that its repository has of its own."""
+        return await self._mailbox.ask(LookAt(key=key, is_content=is_content))
 
     async def resolve_tag(self, repository: str, tag: str) -> str | None:
         """Read one tag afresh."""
@@ -141,8 +204,13 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
     def guess(self, repository: str, tag: str) -> str | None:
         """Tell which digest a tag pointed to at the last scan, without a look; None where that is not known."""
         last = self._tree.last
-        known = None if last is None else last.repositories.get(repository)
+        known = None if last is None else last.rows.repositories.get(repository)
         return None if known is None else known.tags.get(tag)
+
+    def owners(self, digest: str) -> tuple[str, ...] | None:
+        """Tell which repositories owned content at the last scan, without a look; None where that is not known."""
+        last = self._tree.last
+        return None if last is None else last.rows.owners.get(digest, ())
 
     async def link_times(self, tags: Iterable[Tag]) -> Mapping[Tag, int]:
         """Tell when the links of some tags were made; those that are absent are left out."""
@@ -156,9 +224,11 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
             case KeepScan():
                 await self._tree.keep()
             case DoubtScan():
-                await self._tree.doubt(request.repositories)
+                names = {name for name, _ in request.keys}
+                parts = {part_of(digest) for _, digest in request.keys}
+                await self._tree.doubt({*names, *(f"{REPOSITORIES}/{name}" for name in names), *parts})
             case LookAt():
-                return await self._threads.run(self._look_at, request.key)
+                return await self._threads.run(self._look_at, request.key, request.is_content)
             case ResolveTag():
                 return await self._threads.run(self._resolve_tag, request.tag)
             case LinkTimes():
@@ -168,7 +238,8 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         return None
 
     async def _scan(self) -> ScanResult:
-        result = await self._tree.look_through(self._count_anew)
+        found = await self._tree.look_through(self._count_anew)
+        result = await self._threads.run_alone(self._look_beside, found)
         self.images_seen = result.images
         return result
 
@@ -191,17 +262,97 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
 
     def _look_at_folder(self, images_fd: int, path: str) -> tuple[FolderScan, int]:
         self._threads.pause()
+        if is_part(path):
+            return self._look_at_part(images_fd, path)
         known = self._tree.cache.still(images_fd, path)
+        if path == CONTENT:
+            return self._look_at_content(images_fd, known), 1
         if known is not None:
             return look_again(self._filesystem, images_fd, known), len(known.unsettled)
         before = self._tree.cache.known_in_part(path)
         folder = scan_folder(self._filesystem, images_fd, path, before, self._threads.pause)
         return folder, 1 + weigh(folder)
 
-    def _look_at(self, key: Key) -> Image | None:
+    def _look_at_content(self, images_fd: int, known: FolderScan | None) -> FolderScan:
+        """List content, where it has changed, and take note of what tells its parts."""
+        self._names = {}
+        if known is None:
+            known, self._names = list_content(self._filesystem, images_fd)
+        self._note_prints(known)
+        return known
+
+    def _note_prints(self, listing: FolderScan) -> None:
+        self._prints = {part: part_signature(count, total) for part, count, total in listing.prints}
+
+    def _look_at_part(self, images_fd: int, path: str) -> tuple[FolderScan, int]:
+        cache, signature = self._tree.cache, self._prints.get(path)
+        known = None if signature is None else cache.still(images_fd, path, signature)
+        if known is not None:
+            self._names.pop(path, None)
+            return look_again(self._filesystem, images_fd, known), len(known.unsettled)
+        names = self._names.pop(path, None)
+        if names is None:
+            earlier = cache.known(path)
+            if earlier is not None and signature is not None and earlier.signature == signature:
+                # Not read for too long: all of it is read, by the names that it had and has.
+                names = names_in(earlier)
+            else:
+                listing, self._names = list_content(self._filesystem, images_fd)
+                self._note_prints(listing)
+                names, signature = self._names.pop(path, []), self._prints.get(path)
+        if signature is None:
+            return FolderScan(path), 1
+        before = cache.known_in_part(path)
+        folder = scan_part(
+            self._filesystem, images_fd, path, names, signature, before, self._threads.pause
+        )
+        return folder, 1 + weigh(folder)
+
+    def _understand(self, answer: bytes) -> tuple[list[FolderScan], list[str]]:
+        found, rest = understand_images(answer)
+        for folder in found:
+            if folder.path == CONTENT:
+                self._note_prints(folder)
+        return found, rest
+
+    def _look_beside(self, found: "_Found") -> ScanResult:
+        """Look at what changes without the folders of images: records of builds, and what is unfinished."""
+        self._names = {}
+        builds = look_at_builds(self._filesystem, self._data_fd, self._builds, self._threads.pause)
+        self._builds = builds
+        unfinished = Unfinished()
+        if found.unsettled:
+            with (
+                suppress(FileNotFoundError, NotADirectoryError),
+                opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd,
+            ):
+                unfinished = look_at_unfinished(
+                    self._filesystem, images_fd, found.unsettled, found.rows.repositories
+                )
+        rows = found.rows
+        ownerless = (("content_without_owner", path, "no repository has it") for path in rows.ownerless)
+        return ScanResult(
+            repositories=rows.repositories,
+            contents=rows.owners,
+            bases=rows.bases,
+            builds=builds,
+            unlisted=found.unlisted,
+            newer_layout=found.newer_layout,
+            oddities=(*found.oddities, *ownerless, *unfinished.oddities),
+            details=unfinished.details,
+            ghosts=tuple(_ghosts(found.unsettled)),
+            tag_folders=found.tag_folders,
+            is_absent=found.is_absent,
+            images=found.images,
+        )
+
+    def _look_at(self, key: Key, is_content: bool) -> Image | None:
+        repository, digest = key
         try:
             with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
-                return look_at_image(self._filesystem, images_fd, *key)
+                return look_at_image(
+                    self._filesystem, images_fd, None if is_content else repository, digest
+                )
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -209,8 +360,33 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         try:
             with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
                 return resolve_tag(self._filesystem, images_fd, *tag)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, OddTagError):
             return None
+
+    def _put_together(self, folders: Mapping[str, FolderScan]) -> "_Found":
+        """Make one value of all folders."""
+        rows = self._rows.put_together(folders)
+        unlisted: list[tuple[str, str]] = []
+        newer: list[str] = []
+        oddities: list[Oddity] = []
+        is_absent = False
+        for path, folder in folders.items():
+            newer.extend(folder.newer_layout)
+            oddities.extend(folder.oddities)
+            if isinstance(folder.error, FileNotFoundError):
+                is_absent = True
+            elif folder.error is not None:
+                unlisted.append((path, folder.error.strerror or str(folder.error)))
+        return _Found(
+            rows,
+            tuple(sorted(unlisted)),
+            tuple(newer),
+            tuple(sorted(oddities)),
+            {path: folder for path, folder in folders.items() if path.startswith(REPOSITORIES)},
+            {path: folder for path, folder in folders.items() if folder.unsettled or is_part(path)},
+            is_absent,
+            sum(len(repository.images) for repository in rows.repositories.values()),
+        )
 
     def _link_times(self, tags: frozenset[Tag]) -> Mapping[Tag, int]:
         try:
@@ -221,18 +397,11 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         return {tag: moment for tag, moment in times.items() if moment is not None}
 
 
-def _put_together(folders: Mapping[str, FolderScan]) -> ScanResult:
-    repositories: dict[str, Repository] = {}
-    unlisted: list[tuple[str, str]] = []
-    newer: list[str] = []
-    is_absent = False
+def _ghosts(folders: Mapping[str, FolderScan]) -> Iterator[str]:
+    """List the digests of content that is ready by its metadata, and has no disk."""
     for path, folder in folders.items():
-        newer.extend(folder.newer_layout)
-        if isinstance(folder.error, FileNotFoundError):
-            is_absent = True
-        elif folder.error is not None:
-            unlisted.append((path, folder.error.strerror or str(folder.error)))
-        if folder.repository is not None:
-            repositories[path] = folder.repository
-    images = sum(len(repository.images) for repository in repositories.values())
-    return ScanResult(repositories, tuple(sorted(unlisted)), tuple(newer), is_absent, images)
+        if is_part(path) and folder.repository is not None:
+            for digest in folder.unsettled:
+                image = folder.repository.images[digest]
+                if image.status == "ready" and digest not in folder.with_disk:
+                    yield digest

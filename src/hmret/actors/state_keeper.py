@@ -13,7 +13,8 @@ from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, step_into
 from hmret.disk.grip import FIRM, Grip
-from hmret.disk.image_scan import look_at_image, resolve_tag
+from hmret.disk.hypeman.lookup import find_image
+from hmret.disk.image_scan import OddTagError, resolve_tag
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.disk.own_files import load_clock_record, save_clock_record
 from hmret.disk.reading import Kind, pack_states, read_states, understand_states, weigh
@@ -85,6 +86,8 @@ class Confirmed:
     """Whether it had a timer, which is gone, durably."""
     fault: StateFault | None = None
     """Why its timer could not be cleared."""
+    needs_owners: bool = False
+    """Whether it is content that others may own: nothing was cleared, for want of knowing who they are."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -93,6 +96,7 @@ class Confirm(Request[Confirmed]):
 
     key: Key
     tag: str | None
+    owners: tuple[str, ...] | None = ()
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -191,12 +195,18 @@ class StateKeeper(Actor[_Requests]):
         """Say that what is known of some repositories is not so: they are read afresh the next time."""
         await self._mailbox.ask(DoubtStates(repositories=frozenset(repositories)))
 
-    async def confirm(self, key: Key, tag: str | None) -> Confirmed:
+    async def confirm(self, key: Key, tag: str | None, owners: tuple[str, ...] | None = ()) -> Confirmed:
         """Look at an image and, where it is ready and whole and a tag still points to it, clear its timer, durably.
 
         The caller has the use of the image. In one step, because somebody waits to start a machine.
+
+        Args:
+            key: the image: what hypeman would boot by that name, be it content of other repositories.
+            tag: the tag by which it was found; None: by its digest.
+            owners: the repositories that own its content, as far as is known: where that of `key` is none of them, their
+                timers are cleared too, as theirs are what the content goes by. None: nobody knows.
         """
-        return await self._mailbox.ask(Confirm(key=key, tag=tag))
+        return await self._mailbox.ask(Confirm(key=key, tag=tag, owners=owners))
 
     async def mark(
         self, keys: Iterable[Key], unused_since_ns: int, grip: Grip = FIRM
@@ -235,7 +245,7 @@ class StateKeeper(Actor[_Requests]):
             case LoadStates():
                 return await self._load(request.repositories)
             case Confirm():
-                return await self._threads.run(self._confirm, request.key, request.tag)
+                return await self._threads.run(self._confirm, request)
             case Mark():
                 return await self._mark(request)
             case Clear():
@@ -300,21 +310,37 @@ class StateKeeper(Actor[_Requests]):
         }
         return attrs.evolve(folder, timers=timers)
 
-    def _confirm(self, key: Key, tag: str | None) -> Confirmed:
+    def _confirm(self, request: Confirm) -> Confirmed:
+        key, tag = request.key, request.tag
+        repository, digest = key
         try:
             with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
-                if tag is not None and resolve_tag(self._filesystem, images_fd, key[0], tag) != key[1]:
+                if tag is not None and self._resolve(images_fd, repository, tag) != digest:
                     return Confirmed(is_named=False)
-                image = look_at_image(self._filesystem, images_fd, *key)
+                image = find_image(self._filesystem, images_fd, repository, digest)
         except (FileNotFoundError, NotADirectoryError):
             return Confirmed(is_named=tag is None)
         if image is None or image.broken is not None or image.status != "ready":
             return Confirmed(is_named=True, image=image)
-        try:
-            cleared = clear_state(self._filesystem, self._data_fd, key, durable=True)
-        except OSError as error:
-            return Confirmed(is_named=True, image=image, fault=_fault(key, error))
+        keys = [key]
+        if image.is_content:
+            if request.owners is None:
+                return Confirmed(is_named=True, image=image, needs_owners=True)
+            if repository not in request.owners:
+                keys += [(owner, digest) for owner in request.owners]
+        cleared = False
+        for one in keys:
+            try:
+                cleared |= clear_state(self._filesystem, self._data_fd, one, durable=True)
+            except OSError as error:
+                return Confirmed(is_named=True, image=image, fault=_fault(one, error))
         return Confirmed(is_named=True, image=image, cleared=cleared)
+
+    def _resolve(self, images_fd: int, repository: str, tag: str) -> str | None:
+        try:
+            return resolve_tag(self._filesystem, images_fd, repository, tag)
+        except OddTagError:
+            return None
 
     async def _mark(self, request: Mark) -> tuple[StateFault, ...]:
         return await self._threads.run(self._mark_batch, request)

@@ -42,6 +42,9 @@ def describe_reason(  # noqa: C901, PLR0912 - one case for each reason
             yield "one of the newest of its repository, as many as keep_latest says"
         case Reason.TOO_YOUNG:
             yield f"younger than hmret.min_age, {config.min_age}, or of unknown age"
+        case Reason.SHARED:
+            holders = ", ".join(f"{one.repository} ({one.reason})" for one in verdict.held_by)
+            yield f"its bytes are also those of {holders or ', '.join(verdict.shared_with)}"
         case Reason.SUSPENDED:
             yield from (f"deletion is suspended: {words}" for words in suspended)
         case Reason.BACKOFF:

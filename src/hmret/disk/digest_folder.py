@@ -3,19 +3,24 @@
 import errno
 import os
 import stat
+from collections.abc import Mapping
 
 import attrs
 
 from hmret.disk.filesystem import Filesystem, Lease, Stat
 from hmret.disk.folders import let_go, open_folder, read_sized_file
 from hmret.disk.image_scan import image_of
-from hmret.disk.layout import METADATA, ROOTFS_NAMES
+from hmret.disk.layout import INSTALLING, METADATA, ROOTFS_NAMES
 from hmret.model.images import Image
+from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
 
 __all__ = ["DigestFolder", "open_digest_folder"]
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+
+_INSTALLING_NS = 3600 * SECOND
+"""For so long hypeman may be at work in a folder in which it makes something."""
 
 _NO_FILE = frozenset((errno.ELOOP, errno.ENXIO))
 """A symbolic link, or a socket."""
@@ -41,22 +46,47 @@ class DigestFolder:
 
     image: Image | None = None
     """What its metadata says, once it was judged."""
+    elsewhere: dict[str, "DigestFolder"] = attrs.field(factory=dict)
+    """Files that another folder of the same image holds open, by another name of theirs."""
+    installing: set[str] = attrs.field(factory=set)
+    """Folders in it in which hypeman made something, long ago: they go along."""
+    fault: tuple[Reason, str] | None = None
+    """Why it must not be deleted: what is in it that is no file, or is being made."""
+
+    @property
+    def inode(self) -> int:
+        """Of the folder."""
+        return self.filesystem.fstat(self.folder_fd).st_ino
 
     @property
     def is_complete(self) -> bool:
         """Whether it has both metadata and a disk, which is not so any more once its erasing has begun."""
-        return METADATA in self.descriptors and not self.descriptors.keys().isdisjoint(ROOTFS_NAMES)
+        return METADATA in self.found and not self.found.keys().isdisjoint(ROOTFS_NAMES)
 
-    def lease(self) -> bool:
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all files in it; empty where there is more than files, so that it is to be listed to be erased."""
+        return () if self.installing else (*self.descriptors, *self.elsewhere)
+
+    def lease(self, held: set[tuple[int, int]] | None = None) -> bool:
         """Take the kernel's word that nobody else has any of the files open; False where somebody has.
 
         The word is kept, as leases, until the files are closed. Where leases are not offered, nobody is taken
         to have the file open.
 
+        Args:
+            held: device and inode of the files on which leases are held already, those of this folder being added. Opening a
+                file by its other name breaks one's own lease, and with two descriptors of one file none is given.
+
         Raises:
             OSError: a lease failed for another reason.
         """
+        held = set() if held is None else held
         for name, fd in self.descriptors.items():
+            identity = self.found[name].st_dev, self.found[name].st_ino
+            if identity in held:
+                continue
+            held.add(identity)
             try:
                 self.filesystem.take_lease(fd)
             except BlockingIOError:
@@ -69,8 +99,15 @@ class DigestFolder:
                 self.leased.add(name)
         return True
 
-    def judge(self, repository: str, hexadecimal: str, metadata_name: str = METADATA) -> Reason | None:
-        """Say why this folder is not a whole image that is ready; None: it is, and may be deleted."""
+    def judge(
+        self, repository: str | None, hexadecimal: str, metadata_name: str = METADATA
+    ) -> Reason | None:
+        """Say why this folder is not a whole image that is ready; None: it is, and may be deleted.
+
+        `repository`: whose own folder it is; None: it is content.
+        """
+        if self.fault is not None:
+            return self.fault[0]
         metadata_fd = self.descriptors.get(metadata_name)
         disks = [self.found[name] for name in ROOTFS_NAMES if name in self.found]
         if metadata_fd is None or not disks:
@@ -89,7 +126,7 @@ class DigestFolder:
             return False
         with self.filesystem.scandir(self.folder_fd) as entries:
             names = {entry.name for entry in entries}
-        return names == self.descriptors.keys() and all(
+        return names == {*self.descriptors, *self.installing, *self.elsewhere} and all(
             self._is_unchanged(file_name, fd) for file_name, fd in self.descriptors.items()
         )
 
@@ -106,36 +143,63 @@ class DigestFolder:
         return name not in self.leased or self.filesystem.ask_lease(fd) == Lease.HELD
 
 
-def open_digest_folder(filesystem: Filesystem, parent_fd: int, name: str) -> DigestFolder | None:
-    """Open a digest folder and each file in it, to be closed by the caller; None where it holds anything but files.
+def open_digest_folder(
+    filesystem: Filesystem,
+    parent_fd: int,
+    name: str,
+    others: Mapping[tuple[int, int], "DigestFolder"] | None = None,
+) -> DigestFolder:
+    """Open a digest folder and each file in it, to be closed by the caller.
+
+    Where it holds anything but files, and folders in which hypeman made something long ago, it has a `fault`.
+
+    Args:
+        filesystem: the disk.
+        parent_fd: the folder that it stands in.
+        name: its name there.
+        others: the folders that hold files open already, by device and inode: a file that is one of these is not opened.
 
     Raises:
         OSError: the folder or a file cannot be opened.
     """
     folder = DigestFolder(filesystem, open_folder(filesystem, name, parent_fd))
-    is_plain = False
     try:
-        is_plain = _open_files(folder)
-    finally:
-        if not is_plain:
-            folder.close()
-    return folder if is_plain else None
+        _open_files(folder, others or {})
+    except BaseException:
+        folder.close()
+        raise
+    return folder
 
 
-def _open_files(folder: DigestFolder) -> bool:
-    """Open each file; False where something is no file."""
+def _open_files(folder: DigestFolder, others: Mapping[tuple[int, int], DigestFolder]) -> None:
+    """Open each file; something that is none is a fault."""
     filesystem, folder_fd = folder.filesystem, folder.folder_fd
     with filesystem.scandir(folder_fd) as entries:
-        names = [entry.name for entry in entries]
-    for name in names:
+        names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in names:
+        if is_folder:
+            found = filesystem.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+            if not name.startswith(INSTALLING):
+                folder.fault = Reason.BROKEN, f"{name}: a folder"
+            elif max(found.st_mtime_ns, found.st_ctime_ns) > filesystem.now_ns() - _INSTALLING_NS:
+                folder.fault = Reason.NOT_READY, f"{name}: something is being made in it"
+            folder.installing.add(name)
+            continue
+        if others:
+            found = filesystem.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+            if (found.st_dev, found.st_ino) in others:
+                folder.found[name] = found
+                folder.elsewhere[name] = others[found.st_dev, found.st_ino]
+                continue
         try:
             fd = filesystem.open(name, _FILE, dir_fd=folder_fd)
         except OSError as error:
             if error.errno in _NO_FILE:
-                return False
+                folder.fault = Reason.BROKEN, f"{name}: no file"
+                folder.installing.add(name)
+                continue
             raise
         folder.descriptors[name] = fd
         found = folder.found[name] = filesystem.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
-            return False
-    return True
+            folder.fault = Reason.BROKEN, f"{name}: no file"

@@ -41,6 +41,12 @@ class _Labels(msgspec.Struct, gc=False):
     pullable: str | None = msgspec.field(name=LABEL, default=None)
 
 
+class _Machine(msgspec.Struct, gc=False):
+    """The one field that matters of what a machine image says of itself."""
+
+    base: str | None = None
+
+
 class ImageMetadata(msgspec.Struct, gc=False):
     """The fields of an image's metadata that matter."""
 
@@ -49,19 +55,26 @@ class ImageMetadata(msgspec.Struct, gc=False):
     status: str = ""
     size_bytes: _SizeBytes = 0
     created_at: str | None = None
-    build_id: str | None = None
     labels: _Labels | None = None
+    machine: _Machine | None = None
+
+    @property
+    def base(self) -> str:
+        """The image that this one needs, as a reference by digest; empty: none, or nothing that is a reference."""
+        text = "" if self.machine is None else self.machine.base or ""
+        try:
+            return text if text and parsed(text).digest is not None else ""
+        except InvalidReferenceError:
+            return ""
 
     @property
     def pullable(self) -> bool | None:
-        """Whether it can be pulled again, by its label, else by who made it; None: nothing here tells.
+        """Whether it can be pulled again, by its label; None: nothing here tells.
 
         A label that is neither `true` nor `false` counts as false: in doubt an image is kept.
         """
         told = None if self.labels is None else self.labels.pullable
-        if told is not None:
-            return told.lower() == "true"
-        return False if self.build_id else None
+        return None if told is None else told.lower() == "true"
 
     @property
     def created_ns(self) -> int | None:

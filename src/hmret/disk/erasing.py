@@ -38,12 +38,12 @@ class Freeing:
         except FileNotFoundError:
             return 0
         freed = _erase_known(self.filesystem, fd, place.name, place.files, self.stopping)
-        if freed is not None and place.is_beside:
+        if freed is not None and place.is_beside and place.copy.repository:
             with (
                 suppress(OSError),
                 opened(self.filesystem, step_into(self.filesystem, self.data_fd, IMAGES)) as fd,
             ):
-                remove_empty_folders(self.filesystem, fd, place.intent.repository)
+                remove_empty_folders(self.filesystem, fd, place.copy.repository)
         return freed
 
     def close(self) -> None:

@@ -62,6 +62,10 @@ class Entry(Protocol):
         """Tell whether this is a symbolic link."""
         ...
 
+    def inode(self) -> int:
+        """Return the inode number that the folder's listing states."""
+        ...
+
 
 class Lease:
     """The kernel's answers about a write lease on a file."""

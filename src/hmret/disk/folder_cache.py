@@ -108,14 +108,20 @@ class FolderCache(Generic[F]):
         self._built_upon.add(path)
         return known
 
-    def still(self, root_fd: int, path: str) -> F | None:
-        """Tell what is in a folder where that is known, has not changed, and was read not too long ago."""
+    def still(self, root_fd: int, path: str, signature: Signature | None = None) -> F | None:
+        """Tell what is in a folder where that is known, has not changed, and was read not too long ago.
+
+        `signature`: what it has now; None: what `stat` says of it.
+        """
         known = self._known.get(path)
         if known is None or known.signature is None:
             return None
         if not self._is_trusted(path, self._now_ns):
             return None
-        if not is_still(self._filesystem, path or ".", root_fd, known.signature):
+        if signature is None:
+            if not is_still(self._filesystem, path or ".", root_fd, known.signature):
+                return None
+        elif signature != known.signature:
             return None
         self._built_upon.add(path)
         return known

@@ -2,28 +2,26 @@
 
 from typing import Final, Protocol
 
-from hmret.model.images import Key
-
 __all__ = ["FIRM", "Grip"]
 
 
 class Grip(Protocol):
     """The hold that a batch has of its images, each of which may be taken from it until its turn comes."""
 
-    def begin(self, key: Key, /) -> bool:
+    def begin(self, digest: str, /) -> bool:
         """Begin to work on one image; False where it has been taken away: nothing of it may be touched."""
         ...
 
-    def end(self, key: Key, /) -> None:
+    def end(self, digest: str, /) -> None:
         """Be done with an image that was begun: nothing of it is touched any more."""
         ...
 
 
 class _FirmGrip:
-    def begin(self, _key: Key, /) -> bool:
+    def begin(self, _digest: str, /) -> bool:
         return True
 
-    def end(self, _key: Key, /) -> None:
+    def end(self, _digest: str, /) -> None:
         pass
 
 

@@ -1,35 +1,50 @@
 """Reading `images/`: one folder at a call, so that whoever calls decides how much is done in one go."""
 
 import errno
-import stat
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from sys import intern
+from collections.abc import Callable, Mapping
 
 import attrs
 
-from hmret.disk.documents import ImageMetadata, UnreadableError, read_image_metadata
-from hmret.disk.filesystem import Filesystem, Stat
-from hmret.disk.folders import CHUNK, READ, let_go, open_folder, opened, read_file
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import open_folder, opened
+from hmret.disk.hypeman.content import is_part, list_content, part_signature, scan_part
+from hmret.disk.hypeman.images import (
+    BLOCK,
+    INODE_BITS,
+    FolderScan,
+    image_of,
+    is_settled,
+    read_digest_folder,
+)
+from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
+from hmret.disk.hypeman.repositories import (
+    is_host,
+    list_entries,
+    read_tags,
+    repository_of,
+    scan_tag_folder,
+    stage_oddities,
+)
 from hmret.disk.layout import (
+    CONTENT,
     DIGEST_HEX,
     FOLDER_NAME,
     HEX_DIGITS,
+    IMAGES,
     METADATA,
-    NEWER_LAYOUT,
-    ROOTFS_NAMES,
-    TAG_NAME,
+    REPOSITORIES,
     digest_of,
     hex_of,
 )
-from hmret.disk.signatures import SETTLING_NS, Signature, settled
-from hmret.model.errors import InvalidReferenceError
-from hmret.model.images import Image, Repository, SharedDisk
-from hmret.model.references import is_repository, parse_reference
+from hmret.disk.signatures import SETTLING_NS, settled
+from hmret.model.images import Image, Repository
+from hmret.model.references import is_repository
 
 __all__ = [
     "BLOCK",
     "FolderScan",
+    "OddTagError",
     "image_of",
     "link_time",
     "look_again",
@@ -38,33 +53,6 @@ __all__ = [
     "resolve_tag",
     "scan_folder",
 ]
-
-BLOCK = 512
-"""Bytes in a block of `st_blocks`."""
-
-# As much of an inode number as a mark holds: some file systems use all 64 bits.
-_INODE_BITS = 2**63 - 1
-
-
-@attrs.frozen
-class FolderScan:
-    """What one folder below `images/` holds."""
-
-    path: str
-    repository: Repository | None = None
-    """Set where it holds images or tags and is named as a repository can be."""
-    subfolders: tuple[str, ...] = ()
-    """Paths of the folders in it that may hold repositories."""
-    error: OSError | None = None
-    """Why it could not be listed."""
-    newer_layout: tuple[str, ...] = ()
-    """Folders of hypeman's newer layout, which are left alone."""
-    signature: Signature | None = attrs.field(default=None, eq=False)
-    """While the folder has it, no image has come or gone in it, and no tag has moved; None: look again."""
-    marks: Sequence[int] = attrs.field(default=(), eq=False, repr=False)
-    """Inode and ctime (in nanoseconds) of each image's folder, in the order of the images; -1: read it again."""
-    unsettled: tuple[str, ...] = attrs.field(default=(), eq=False)
-    """Digests of the images that are not ready or not whole: they are looked at every time."""
 
 
 def scan_folder(
@@ -79,6 +67,16 @@ def scan_folder(
     A folder that has gone since it was listed is empty; any other error is reported, not raised. Images that stand in
     `known`, and whose folders have not changed since, are not read again.
     """
+    if path == CONTENT:
+        return list_content(filesystem, images_fd)[0]
+    if is_part(path):
+        listing, names = list_content(filesystem, images_fd)
+        signatures = {part: part_signature(count, total) for part, count, total in listing.prints}
+        if path not in names:
+            return FolderScan(path, error=listing.error)
+        return scan_part(filesystem, images_fd, path, names[path], signatures[path], known, pause)
+    if path == REPOSITORIES or repository_of(path) is not None:
+        return scan_tag_folder(filesystem, images_fd, path, pause)
     try:
         fd = open_folder(filesystem, path or ".", images_fd)
     except (FileNotFoundError, NotADirectoryError):
@@ -101,24 +99,37 @@ def look_again(filesystem: Filesystem, images_fd: int, known: FolderScan) -> Fol
     repository = known.repository
     if repository is None or not known.unsettled:
         return known
+    of_content = is_part(known.path)
     fresh: dict[str, Image] = {}
+    with_disk: list[str] = []
+    unreadable: list[str] = []
     try:
-        with opened(filesystem, open_folder(filesystem, known.path, images_fd)) as fd:
+        with opened(
+            filesystem, open_folder(filesystem, CONTENT if of_content else known.path, images_fd)
+        ) as fd:
             for digest in known.unsettled:
-                image = read_image(filesystem, fd, known.path, hex_of(digest))
-                if image is None:
+                found = read_digest_folder(
+                    filesystem, fd, None if of_content else known.path, hex_of(digest)
+                )
+                if found is None:
                     return scan_folder(filesystem, images_fd, known.path, known)
-                if image != repository.images[digest]:
-                    fresh[digest] = image
+                if found.has_disk:
+                    with_disk.append(digest)
+                if found.is_unreadable:
+                    unreadable.append(digest)
+                if found.image != repository.images[digest]:
+                    fresh[digest] = found.image
     except OSError:
         return scan_folder(filesystem, images_fd, known.path, known)
-    if not fresh:
+    if not fresh and (tuple(with_disk), tuple(unreadable)) == (known.with_disk, known.unreadable):
         return known
     images = {**repository.images, **fresh}
     return attrs.evolve(
         known,
-        repository=Repository(known.path, images, repository.tags),
-        unsettled=tuple(digest for digest in known.unsettled if not _is_settled(images[digest])),
+        repository=attrs.evolve(repository, images=images),
+        unsettled=tuple(digest for digest in known.unsettled if not is_settled(images[digest])),
+        with_disk=tuple(with_disk),
+        unreadable=tuple(unreadable),
     )
 
 
@@ -127,23 +138,19 @@ def _scan_open_folder(
 ) -> FolderScan:
     looked_ns = filesystem.now_ns()
     signature = settled(filesystem.fstat(fd), looked_ns)
-    links: list[str] = []
-    folders: list[str] = []
-    with filesystem.scandir(fd) as entries:
-        for entry in entries:
-            if entry.is_symlink():
-                links.append(entry.name)
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append(entry.name)
+    entries = list_entries(filesystem, fd)
     if not path:
-        folders = list(filter(FOLDER_NAME.fullmatch, folders))
-        newer = tuple(sorted(NEWER_LAYOUT.intersection(folders)))
-        below = tuple(name for name in folders if name not in NEWER_LAYOUT)
-        return FolderScan(path, subfolders=below, newer_layout=newer, signature=signature)
+        present = {*entries.links, *entries.folders, *entries.others}
+        folders = sorted(filter(FOLDER_NAME.fullmatch, entries.folders))
+        # What is no folder there is told by whoever reads it.
+        todays = [name for name in (CONTENT, REPOSITORIES) if name in present]
+        others = tuple(name for name in folders if name not in todays and not is_host(name))
+        hosts = [name for name in folders if name not in todays and name not in others]
+        return FolderScan(path, subfolders=(*todays, *hosts), newer_layout=others, signature=signature)
     named = is_repository(path)
     reader = _Images(filesystem, fd, path, looked_ns, known)
     subfolders: list[str] = []
-    for name in folders:
+    for name in entries.folders:
         if len(name) != HEX_DIGITS or not DIGEST_HEX.fullmatch(name):
             if FOLDER_NAME.fullmatch(name):
                 subfolders.append(f"{path}/{name}")
@@ -152,29 +159,25 @@ def _scan_open_folder(
             # A digest folder that is still empty: what comes into it does not change this folder.
             signature = None
         pause()
-    images = reader.images if named else {}
-    tags = _read_links(filesystem, fd, links, images) if named else {}
+    if not named:
+        return FolderScan(path, None, tuple(subfolders), signature=signature)
+    images = reader.images
+    found = read_tags(filesystem, fd, path, entries)
+    # Where their image is here, tags hold the very text that names it.
+    tags = {tag: images[digest].digest if digest in images else digest for tag, digest in found.tags.items()}
+    is_staging, left = stage_oddities(filesystem, fd, path, entries.folders)
     return FolderScan(
         path,
-        Repository(path, images, tags) if images or tags else None,
+        Repository(path, images, tags, odd_tags=found.odd_tags) if images or tags or found.odd_tags else None,
         tuple(subfolders),
-        signature=signature,
+        signature=None if is_staging else signature,
         marks=reader.marks,
-        unsettled=tuple(digest for digest, image in images.items() if not _is_settled(image)),
+        unsettled=tuple(digest for digest, image in images.items() if not is_settled(image)),
+        with_disk=tuple(reader.with_disk),
+        unreadable=tuple(reader.unreadable),
+        bases=tuple(reader.bases.items()),
+        oddities=(*found.oddities, *left),
     )
-
-
-def _read_links(
-    filesystem: Filesystem, fd: int, links: Iterable[str], images: Mapping[str, Image]
-) -> dict[str, str]:
-    """Read the tags among some links; where their image is here, they hold the very text that names it."""
-    tags: dict[str, str] = {}
-    for name in filter(TAG_NAME.fullmatch, links):
-        digest = _target(filesystem, fd, name)
-        if digest is not None:
-            image = images.get(digest)
-            tags[name] = digest if image is None else image.digest
-    return tags
 
 
 class _Images:
@@ -189,7 +192,11 @@ class _Images:
         self._settled_ns = looked_ns - SETTLING_NS
         self.images: dict[str, Image] = {}
         self.marks = array("q")
+        self.with_disk: list[str] = []
+        self.unreadable: list[str] = []
+        self.bases: dict[str, str] = {}
         self._known: Mapping[str, tuple[Image, int, int]] = {}
+        self._known_bases: Mapping[str, str] = {}
         if known is not None and known.repository is not None:
             pairs = iter(known.marks)
             images = known.repository.images
@@ -199,19 +206,27 @@ class _Images:
                     images, zip(images.values(), pairs, pairs, strict=False), strict=False
                 )
             }
+            self._known_bases = dict(known.bases)
 
     def look(self, name: str) -> bool:
         """Look at one digest folder; False where it holds neither metadata nor a disk, so is no image."""
         known = self._known.get(name)
         if known is not None and self._is_still(name, known[1], known[2]):
             image, inode, changed_ns = known
+            base = self._known_bases.get(image.digest, "")
         else:
-            found = _read_image(self._filesystem, self._fd, self._path, name)
+            found = read_digest_folder(self._filesystem, self._fd, self._path, name)
             if found is None:
                 return False
-            image, inode, changed_ns = found
-            if changed_ns > self._settled_ns or not _is_settled(image):
+            image, inode, changed_ns, base = found.image, found.inode, found.changed_ns, found.base
+            if changed_ns > self._settled_ns:
                 inode = -1
+            if not is_settled(image):
+                inode = -1
+                self.with_disk += [image.digest] if found.has_disk else []
+                self.unreadable += [image.digest] if found.is_unreadable else []
+        if base:
+            self.bases[image.digest] = base
         self.images[image.digest] = image
         self.marks.append(inode)
         self.marks.append(changed_ns)
@@ -225,90 +240,21 @@ class _Images:
             found = self._filesystem.stat(f"{name}/{METADATA}", dir_fd=self._fd, follow_symlinks=False)
         except OSError:
             return False
-        return found.st_ino & _INODE_BITS == inode and found.st_ctime_ns == changed_ns
+        return found.st_ino & INODE_BITS == inode and found.st_ctime_ns == changed_ns
 
 
-def _is_settled(image: Image) -> bool:
-    """Tell whether an image is as it will stay."""
-    return image.status == "ready" and image.broken is None
+def read_image(
+    filesystem: Filesystem, parent_fd: int, repository: str | None, hexadecimal: str
+) -> Image | None:
+    """Look at one digest's folder, as `read_digest_folder`; None where it is no image."""
+    found = read_digest_folder(filesystem, parent_fd, repository, hexadecimal)
+    return None if found is None else found.image
 
 
-def read_image(filesystem: Filesystem, repository_fd: int, repository: str, hexadecimal: str) -> Image | None:
-    """Look at one digest folder; None where it holds neither metadata nor a disk, so is no image."""
-    found = _read_image(filesystem, repository_fd, repository, hexadecimal)
-    return None if found is None else found[0]
-
-
-def _read_image(
-    filesystem: Filesystem, repository_fd: int, repository: str, hexadecimal: str
-) -> tuple[Image, int, int] | None:
-    """Look at one digest folder, as `read_image`; returns the inode and ctime of its metadata beside the image.
-
-    They are taken before the metadata is read: what changes after that has others.
-    """
-    path = f"{hexadecimal}/{METADATA}"
-    metadata, fault = None, ""
-    inode, changed_ns = -1, -1
+def look_at_image(filesystem: Filesystem, images_fd: int, repository: str | None, digest: str) -> Image | None:
+    """Look afresh at a digest's folder in a repository, or (None) in content; None where it is not here."""
     try:
-        fd = filesystem.open(path, READ, dir_fd=repository_fd)
-        try:
-            found = filesystem.fstat(fd)
-            inode, changed_ns = found.st_ino & _INODE_BITS, found.st_ctime_ns
-            content = filesystem.read(fd, CHUNK)
-        finally:
-            let_go(filesystem, fd)
-        try:
-            metadata = read_image_metadata(content)
-        except UnreadableError:
-            # The system may have cut that read short, and what is cut is no JSON object.
-            metadata = read_image_metadata(read_file(filesystem, path, repository_fd))
-    except (FileNotFoundError, NotADirectoryError):
-        fault = f"no {METADATA}"
-    except OSError as error:
-        fault = f"{METADATA} cannot be read: {error.strerror}"
-    except UnreadableError as error:
-        fault = f"{METADATA} cannot be read: {error}"
-    disk, disk_fault = _look_at_disk(filesystem, repository_fd, hexadecimal)
-    if metadata is not None:
-        return _judged(metadata, disk, disk_fault, repository, hexadecimal), inode, changed_ns
-    if disk is None and fault.startswith("no "):
-        return None
-    return Image(digest_of(hexadecimal), "unknown", None, 0, *_blocks(disk), fault), -1, -1
-
-
-def image_of(content: bytes, disk: Stat | None, disk_fault: str, repository: str, hexadecimal: str) -> Image:
-    """Judge a digest folder by its metadata and its disk; `disk_fault` says what is wrong with that, if anything."""
-    try:
-        metadata = read_image_metadata(content)
-    except UnreadableError as error:
-        fault = f"{METADATA} cannot be read: {error}"
-        return Image(digest_of(hexadecimal), "unknown", None, 0, *_blocks(disk), fault)
-    return _judged(metadata, disk, disk_fault, repository, hexadecimal)
-
-
-def _judged(
-    metadata: ImageMetadata, disk: Stat | None, disk_fault: str, repository: str, hexadecimal: str
-) -> Image:
-    fault = _misnamed(metadata.name, metadata.digest, repository, hexadecimal)
-    if not metadata.status:
-        fault = f"{METADATA} states no status"
-    elif not fault and metadata.status == "ready":
-        fault = disk_fault
-    return Image(
-        digest_of(hexadecimal),
-        intern(metadata.status or "unknown"),
-        metadata.created_ns,
-        metadata.size_bytes,
-        *_blocks(disk),
-        fault or None,
-        metadata.pullable,
-    )
-
-
-def look_at_image(filesystem: Filesystem, images_fd: int, repository: str, digest: str) -> Image | None:
-    """Look at one image afresh; None where it is not here."""
-    try:
-        fd = open_folder(filesystem, repository, images_fd)
+        fd = open_folder(filesystem, CONTENT if repository is None else repository, images_fd)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
@@ -317,72 +263,44 @@ def look_at_image(filesystem: Filesystem, images_fd: int, repository: str, diges
         filesystem.close(fd)
 
 
+class OddTagError(OSError):
+    """Something is where a tag should be, and nobody knows what that points to."""
+
+
 def resolve_tag(filesystem: Filesystem, images_fd: int, repository: str, tag: str) -> str | None:
-    """Read the digest that a tag points to now; None where there is no such tag.
+    """Read the digest that a tag points to now, as hypeman looks it up; None where there is no such tag.
+
+    Whatever lies below `repositories/` counts; only where nothing does, a link of the older layout.
 
     Raises:
+        OddTagError: what is there is no tag, or lies behind a link.
         OSError: it is there and cannot be read.
     """
-    return _target(filesystem, images_fd, f"{repository}/{tag}")
+    for layout in Layout:
+        folder = tag_folder(layout, repository)
+        path = f"{folder.removeprefix(f'{IMAGES}/')}/{tag}"
+        try:
+            target = filesystem.readlink(path, dir_fd=images_fd)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                continue
+            if error.errno == errno.EINVAL:
+                raise OddTagError(error.errno, "no tag", path) from None
+            raise
+        hexadecimal = pointed_to(folder, target)
+        if hexadecimal is None:
+            raise OddTagError(errno.EINVAL, "no tag", path)
+        return digest_of(hexadecimal)
+    return None
 
 
 def link_time(filesystem: Filesystem, images_fd: int, repository: str, tag: str) -> int | None:
     """Tell when a tag's link was made, in nanoseconds; None where there is none."""
-    try:
-        found = filesystem.stat(f"{repository}/{tag}", dir_fd=images_fd, follow_symlinks=False)
-    except OSError:
-        return None
-    return found.st_mtime_ns
-
-
-def _target(filesystem: Filesystem, fd: int, path: str) -> str | None:
-    """Read the digest that a tag points to; None where there is no such tag.
-
-    Raises:
-        OSError: it is there and cannot be read.
-    """
-    try:
-        target = filesystem.readlink(path, dir_fd=fd)
-    except OSError as error:
-        # EINVAL: it is there, and is no link.
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
-            return None
-        raise
-    return digest_of(target) if len(target) == HEX_DIGITS and DIGEST_HEX.fullmatch(target) else None
-
-
-def _misnamed(name: str, digest: str, repository: str, hexadecimal: str) -> str:
-    """Say how metadata contradicts its folder; empty where it does not."""
-    if digest != digest_of(hexadecimal):
-        return f"{METADATA} names another digest: {digest[:100]}"
-    rest = name.removeprefix(repository)
-    if rest != name and rest[:1] in (":", "@") and "/" not in rest:
-        return ""
-    try:
-        named = parse_reference(name).repository
-    except InvalidReferenceError:
-        return f"{METADATA} has a name that is no reference"
-    return "" if named == repository else f"{METADATA} names another repository: {named}"
-
-
-def _look_at_disk(filesystem: Filesystem, repository_fd: int, hexadecimal: str) -> tuple[Stat | None, str]:
-    """Find the disk of an image, and say what is wrong with it."""
-    for name in ROOTFS_NAMES:
+    for path in (f"{REPOSITORIES}/{repository}/{tag}", f"{repository}/{tag}"):
         try:
-            found = filesystem.stat(f"{hexadecimal}/{name}", dir_fd=repository_fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
+            return filesystem.stat(path, dir_fd=images_fd, follow_symlinks=False).st_mtime_ns
+        except FileNotFoundError:
             continue
-        except OSError as error:
-            return None, f"{name} cannot be looked at: {error.strerror}"
-        if not stat.S_ISREG(found.st_mode):
-            return found, f"{name} is no regular file"
-        return found, ""
-    return None, "no rootfs"
-
-
-def _blocks(disk: Stat | None) -> tuple[int, SharedDisk | None]:
-    """Tell how many bytes a disk occupies, and with whom it may share them."""
-    if disk is None or not stat.S_ISREG(disk.st_mode):
-        return 0, None
-    shared = SharedDisk(disk.st_dev, disk.st_ino, disk.st_nlink) if disk.st_nlink > 1 else None
-    return disk.st_blocks * BLOCK, shared
+        except OSError:
+            return None
+    return None

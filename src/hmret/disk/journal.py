@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import make_folders, opened
+from hmret.disk.folders import make_folders, opened, read_file
 from hmret.disk.layout import OWN
+from hmret.model.times import parse_time
 
-__all__ = ["JOURNAL", "KEPT_FILES", "LARGEST_JOURNAL", "append_to_journal"]
+__all__ = ["JOURNAL", "KEPT_FILES", "LARGEST_JOURNAL", "append_to_journal", "deletions_on_record"]
 
 JOURNAL = "journal.jsonl"
 LARGEST_JOURNAL = 10 * 1024 * 1024
@@ -52,6 +53,40 @@ def append_to_journal(
         finally:
             if fd >= 0:
                 filesystem.close(fd)
+
+
+class _Entry(msgspec.Struct, gc=False):
+    time: str = ""
+    event: str = ""
+    image: str = ""
+
+
+def deletions_on_record(
+    filesystem: Filesystem, data_fd: int, digests: Iterable[str], since_ns: int
+) -> dict[str, int]:
+    """Look when some digests were last deleted, as the journal has it, since a moment; those that were not are left out.
+
+    What cannot be read says nothing.
+    """
+    chosen = set(digests)
+    found: dict[str, int] = {}
+    for name in (JOURNAL, f"{JOURNAL}.1"):
+        try:
+            content = read_file(filesystem, f"{OWN}/{name}", data_fd)
+        except OSError:
+            continue
+        for line in content.splitlines():
+            if not any(digest.encode() in line for digest in chosen):
+                continue
+            try:
+                entry = msgspec.json.decode(line, type=_Entry)
+                moment_ns = parse_time(entry.time)
+            except (msgspec.MsgspecError, ValueError):
+                continue
+            digest = entry.image.rpartition("@")[2]
+            if entry.event == "delete" and digest in chosen and moment_ns >= since_ns:
+                found[digest] = max(moment_ns, found.get(digest, moment_ns))
+    return found
 
 
 def _line(entry: Mapping[str, object]) -> bytes:

@@ -6,18 +6,22 @@ Source: hypeman's layout, as its servers write it.
 import re
 
 __all__ = [
+    "BUILDS",
+    "CONTENT",
     "DIGEST_HEX",
     "FOLDER_NAME",
     "HEX_DIGITS",
     "HIDDEN_METADATA",
     "IMAGES",
+    "INSTALLING",
     "METADATA",
-    "NEWER_LAYOUT",
     "OWN",
     "REFERENCE_FILES",
+    "REPOSITORIES",
     "RETENTION",
     "ROOTFS_NAMES",
     "TAG_NAME",
+    "TAG_STAGE",
     "TRASH",
     "digest_of",
     "hex_of",
@@ -35,8 +39,16 @@ HIDDEN_METADATA = ".hmret-hidden"
 """The metadata of a retired folder that had to stay below `images/`: by that name nobody takes it for an image."""
 ROOTFS_NAMES = ("rootfs.ext4", "rootfs.erofs")
 
-NEWER_LAYOUT = frozenset({"content", "repositories", "layers"})
-"""Folders below `images/` of a layout that today's releases do not write: recognised and left alone."""
+CONTENT = "content"
+"""Below `IMAGES`: the digests, whatever repositories tag them."""
+REPOSITORIES = "repositories"
+"""Below `IMAGES`: the tags that lead there."""
+INSTALLING = ".install-"
+"""Begins the name of a folder in which hypeman makes a file or a link before it takes its place."""
+TAG_STAGE = ".tag-stage-"
+"""Begins the name of a folder in which hypeman makes a tag before it takes its place."""
+BUILDS = "builds"
+"""The folder of the records of builds, below the data directory."""
 
 REFERENCE_FILES = (("instance", "guests", "metadata.json"), ("snapshot", "snapshots", "snapshot.json"))
 """Kind of source, its folder below the data directory, and the file in each folder below that."""

@@ -4,7 +4,7 @@ from collections.abc import Set as AbstractSet
 
 import attrs
 
-from hmret.disk.trash import Place
+from hmret.disk.trash import Link, Place, Row
 from hmret.model.images import Image, Key
 from hmret.model.verdicts import Reason
 
@@ -27,18 +27,40 @@ class Chosen:
 
 @attrs.frozen(order=True)
 class Candidate:
-    """An image that a plan wants deleted."""
+    """An image that a plan wants deleted, with all its rows."""
 
     repository: str
+    """Of its first row."""
     digest: str
     unused_since_ns: int
+    """Of its first row."""
     chosen: Chosen | None = attrs.field(default=None, order=False)
-    """What it was chosen with; None: that does not matter."""
+    """What its first row was chosen with; None: that does not matter."""
+    is_content: bool = False
+    """Whether it is content; else it is the repository's own folder."""
+    others: tuple[tuple[Row, Chosen | None], ...] = attrs.field(default=(), order=False)
+    """The other rows of its content, and what each was chosen with."""
 
     @property
     def key(self) -> Key:
-        """The image."""
+        """Its first row."""
         return self.repository, self.digest
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All its rows."""
+        return (Row(self.repository, self.unused_since_ns), *(row for row, _ in self.others))
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The same as repository and digest."""
+        return tuple((row.repository, self.digest) for row in self.rows)
+
+    def chosen_with(self, repository: str) -> Chosen | None:
+        """Say what the row of a repository was chosen with."""
+        if repository == self.repository:
+            return self.chosen
+        return next((chosen for row, chosen in self.others if row.repository == repository), None)
 
 
 @attrs.frozen
@@ -57,15 +79,25 @@ class Retired:
     """An image that is out of the cache; its bytes wait in the trash."""
 
     place: Place
+    """Of its content, or of its one folder."""
     tags: tuple[str, ...]
-    """The tags that went with it."""
+    """The tags of its first row that went with it."""
     faults: tuple[tuple[str, str], ...] = ()
     """Paths of what should have gone with it and did not, and why."""
+    others: tuple[Place, ...] = ()
+    """Of the folders that repositories had of their own beside the content."""
+    links: tuple[Link, ...] = ()
+    """All tags that went with it."""
 
     @property
     def key(self) -> Key:
-        """The image."""
+        """Its first row."""
         return self.place.intent.repository, self.place.intent.digest
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where its folders stand."""
+        return (self.place, *self.others)
 
 
 @attrs.frozen
@@ -73,8 +105,12 @@ class Kept:
     """An image that stays after all."""
 
     key: Key
+    """Its first row."""
     reason: Reason | None
     """None: it has gone by itself."""
+    keys: tuple[Key, ...] = ()
+    """All its rows, where there are several."""
+    detail: str = ""
 
 
 @attrs.frozen
@@ -86,6 +122,8 @@ class Failed:
     error: OSError
     unfinished: bool = False
     """Whether it stands in the trash, where the next recovery finishes or undoes its deletion."""
+    keys: tuple[Key, ...] = ()
+    """All its rows, where there are several."""
 
 
 Outcome = Retired | Kept | Failed

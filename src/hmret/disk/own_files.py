@@ -1,7 +1,6 @@
 """hmret's own records in `system/hmret/`: what must be known after a restart."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -16,8 +15,9 @@ from hmret.disk.layout import OWN
 from hmret.model.brake import BrakeRecord
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.disk_record import DiskRecord
-from hmret.model.errors import DataDirLockedError
+from hmret.model.errors import DataDirLockedError, InvalidReferenceError
 from hmret.model.images import Remembered
+from hmret.model.references import parsed
 
 __all__ = [
     "LEASES",
@@ -44,17 +44,17 @@ LEASES = "leases.json"
 _LOCK = "lock"
 _MODE = 0o700
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Stands in a file's name for a byte that is no UTF-8."""
-
 _FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class _Memory(msgspec.Struct, gc=False):
-    source: str
-    image: str
+    """What a tag has pointed to; an older release kept it by the source of a reference and its text."""
+
     digests: list[str]
     created_at: datetime | None = None
+    repository: str = ""
+    tag: str = ""
+    image: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -121,20 +121,41 @@ def lock_data_dir(filesystem: Filesystem, data_fd: int, data_dir: str) -> int:
 
 
 def load_remembered(filesystem: Filesystem, data_fd: int) -> dict[tuple[str, str], Remembered]:
-    """Read what tags have pointed to; nothing where the record is absent or unreadable.
+    """Read what tags have pointed to, by repository and tag; nothing where it cannot be read.
 
-    Losing it is safe: references are then taken as seen for the first time, which protects more, not less.
+    Then references are as if seen for the first time, which protects more.
     """
     try:
-        memories = msgspec.json.decode(
-            read_file(filesystem, f"{OWN}/{REMEMBERED}", data_fd), type=list[_Memory]
-        )
-        return {
-            (memory.source, memory.image): Remembered(frozenset(memory.digests), memory.created_at)
-            for memory in memories
-        }
+        memories = msgspec.json.decode(read_file(filesystem, f"{OWN}/{REMEMBERED}", data_fd), type=list[_Memory])
     except _FAULTS:
         return {}
+    found: dict[tuple[str, str], Remembered] = {}
+    for memory in memories:
+        key = _tag_of(memory)
+        if key is None:
+            continue
+        known = found.get(key)
+        digests, created_at = frozenset(memory.digests), memory.created_at
+        if known is not None:
+            digests |= known.digests
+            created_at = None if None in (created_at, known.created_at) else _later(created_at, known.created_at)
+        found[key] = Remembered(digests, created_at)
+    return found
+
+
+def _tag_of(memory: _Memory) -> tuple[str, str] | None:
+    if memory.repository:
+        return memory.repository, memory.tag
+    try:
+        image = parsed(memory.image)
+    except InvalidReferenceError:
+        return None
+    return None if image.tag is None else (image.repository, image.tag)
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    """Choose the later of two times: what was made before that may not be covered by both."""
+    return max(moment for moment in (one, other) if moment is not None)
 
 
 def save_remembered(
@@ -148,9 +169,8 @@ def save_remembered(
         OSError: it could not be written.
     """
     memories = [
-        _Memory(source, image, sorted(memory.digests), memory.created_at)
-        for (source, image), memory in sorted(remembered.items())
-        if not _SURROGATE.search(source)
+        _Memory(sorted(memory.digests), memory.created_at, repository, tag)
+        for (repository, tag), memory in sorted(remembered.items())
     ]
     _save(filesystem, data_fd, REMEMBERED, msgspec.json.encode(memories))
 

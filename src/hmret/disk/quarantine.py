@@ -21,9 +21,14 @@ from hmret.disk.folders import opened, read_file, step_into, write_file
 from hmret.disk.image_scan import BLOCK
 from hmret.disk.layout import HIDDEN_METADATA, METADATA, OWN, ROOTFS_NAMES, TRASH
 from hmret.disk.trash import (
+    NO_CONTENT,
+    Copy,
     Intent,
+    Link,
     Place,
+    Row,
     find_places,
+    intent_name,
     is_ours,
     list_trash,
     open_trash,
@@ -41,6 +46,7 @@ __all__ = [
     "hold",
     "is_whole",
     "load_held",
+    "main_place",
     "read_records",
     "release",
 ]
@@ -66,10 +72,15 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     """Blocks that were to come free with it when it was retired; 0 while its disk had hard links elsewhere."""
     retired_at_ns: int
     """Wall clock, nanoseconds since the epoch."""
+    others: list[Row] = []
+    """Its other rows."""
+    copies: list[Copy] = []
+    links: list[Link] = []
+    beside: str = NO_CONTENT
 
     @property
     def key(self) -> Key:
-        """The image."""
+        """Its first row."""
         return self.repository, self.digest
 
     @property
@@ -80,7 +91,21 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     @property
     def intent(self) -> Intent:
         """The intent by which it was retired."""
-        return Intent(self.repository, self.digest, self.tags, self.unused_since_ns, self.name)
+        return Intent(
+            self.repository,
+            self.digest,
+            self.tags,
+            self.unused_since_ns,
+            self.name,
+            self.others,
+            self.copies,
+            self.links,
+            self.beside,
+        )
+
+    def tags_of(self, repository: str) -> tuple[str, ...]:
+        """List the tags of one of its repositories that went with it."""
+        return tuple(self.tags) if repository == self.repository else self.intent.tags_of(repository)
 
 
 @attrs.frozen
@@ -105,7 +130,9 @@ class HeldRecords:
         token = name.partition(".")[0]
         if token not in self.by_token:
             return False
-        return self.is_doubtful(token) or name == token + RECORD or name in self.names_of(token)
+        return (
+            self.is_doubtful(token) or name == token + RECORD or intent_name(name) in self.names_of(token)
+        )
 
 
 @attrs.frozen
@@ -137,7 +164,7 @@ def hold(
     earlier: list[Held] = []
     with suppress(FileNotFoundError):
         earlier = _read_record(filesystem, data_fd, token)
-    disk_bytes = _blocks_of(filesystem, data_fd, [place for place, _ in retired])
+    disk_bytes = _blocks_of(filesystem, data_fd, [place.intent for place, _ in retired])
     fresh = [
         Held(
             place.intent.repository,
@@ -147,6 +174,10 @@ def hold(
             place.intent.name,
             size,
             retired_at_ns,
+            place.intent.others,
+            place.intent.copies,
+            place.intent.links,
+            place.intent.beside,
         )
         for (place, tags), size in zip(retired, disk_bytes, strict=True)
     ]
@@ -194,7 +225,7 @@ def load_held(filesystem: Filesystem, data_fd: int) -> HeldImages:
                 places = find_places(filesystem, data_fd, held.intent)
                 if not places:
                     gone.append(held)
-                elif is_whole(filesystem, data_fd, places[0]):
+                elif is_whole(filesystem, data_fd, main_place(places)):
                     images.append(held)
                 else:
                     going.append(held)
@@ -202,6 +233,11 @@ def load_held(filesystem: Filesystem, data_fd: int) -> HeldImages:
                 errors.append((f"{_TRASH}/{held.name}", error.strerror or str(error)))
     images.sort(key=lambda held: (held.retired_at_ns, held.name))
     return HeldImages(tuple(images), tuple(going), tuple(gone), tuple(errors))
+
+
+def main_place(places: Sequence[Place]) -> Place:
+    """Choose of the folders of one image the one that is it: content, or a repository's own where that goes alone."""
+    return max(places, key=lambda place: place.number)
 
 
 def is_whole(filesystem: Filesystem, data_fd: int, place: Place) -> bool:
@@ -310,20 +346,31 @@ def _is_file(filesystem: Filesystem, folder_fd: int, path: str) -> bool:
     return stat.S_ISREG(found.st_mode)
 
 
-def _blocks_of(filesystem: Filesystem, data_fd: int, places: Iterable[Place]) -> list[int]:
-    """Tell the blocks that come free with each folder, if they are erased in this order; what cannot be told is 0."""
+def _blocks_of(filesystem: Filesystem, data_fd: int, intents: Iterable[Intent]) -> list[int]:
+    """Tell the blocks that come free with each image, if they are erased in this order; what cannot be told is 0."""
     links: Counter[tuple[int, int]] = Counter()
     sizes: list[int] = []
-    for place in places:
+    for intent in intents:
         size = 0
-        for name in ROOTFS_NAMES:
-            with suppress(OSError):
-                found = filesystem.stat(
-                    f"{place.folder}/{place.name}/{name}", dir_fd=data_fd, follow_symlinks=False
-                )
-                disk = found.st_dev, found.st_ino
-                links[disk] += 1
-                if stat.S_ISREG(found.st_mode) and links[disk] == found.st_nlink:
-                    size += found.st_blocks * BLOCK
+        with suppress(OSError):
+            for place in find_places(filesystem, data_fd, intent):
+                size += _blocks_in(filesystem, data_fd, place, links)
         sizes.append(size)
     return sizes
+
+
+def _blocks_in(
+    filesystem: Filesystem, data_fd: int, place: Place, links: Counter[tuple[int, int]]
+) -> int:
+    """Tell the blocks that come free with one folder, after those whose links have been counted."""
+    size = 0
+    for name in ROOTFS_NAMES:
+        with suppress(OSError):
+            found = filesystem.stat(
+                f"{place.folder}/{place.name}/{name}", dir_fd=data_fd, follow_symlinks=False
+            )
+            disk = found.st_dev, found.st_ino
+            links[disk] += 1
+            if stat.S_ISREG(found.st_mode) and links[disk] == found.st_nlink:
+                size += found.st_blocks * BLOCK
+    return size

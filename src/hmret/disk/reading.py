@@ -16,6 +16,7 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, step_into
+from hmret.disk.hypeman.content import ContentNames, is_part, list_content, part_signature, scan_part
 from hmret.disk.image_scan import FolderScan, scan_folder
 from hmret.disk.layout import IMAGES, RETENTION
 from hmret.disk.reference_files import ReferenceFile, read_reference_files
@@ -80,6 +81,14 @@ class _ImageFolder(msgspec.Struct, array_like=True):
     signature: Signature | None
     marks: bytes
     unsettled: tuple[str, ...]
+    odd_tags: tuple[str, ...]
+    with_disk: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    bases: tuple[tuple[str, str], ...]
+    prints: tuple[tuple[str, int, int], ...]
+    oddities: tuple[tuple[str, str, str], ...]
+    name: str
+    is_empty: bool
 
 
 class _ImageAnswer(msgspec.Struct, array_like=True):
@@ -177,9 +186,8 @@ def answer(filesystem: Filesystem, data_fd: int, question: bytes) -> bytes:
             except OSError as error:
                 return _encoder.encode(_ImageAnswer([_packed(FolderScan("", error=error))], []))
             with opened(filesystem, images_fd):
-                folders, rest = _spread(
-                    lambda path: scan_folder(filesystem, images_fd, path), asked.paths, _IMAGES_ASKED
-                )
+                look = _look_at_images(filesystem, images_fd, asked.paths)
+                folders, rest = _spread(look, asked.paths, _IMAGES_ASKED)
             return _encoder.encode(_ImageAnswer(list(map(_packed, folders)), rest))
         case Kind.STATES:
             try:
@@ -199,6 +207,24 @@ def answer(filesystem: Filesystem, data_fd: int, question: bytes) -> bytes:
             return _encoder.encode(
                 _ReferenceAnswer({source: file for files in read for source, file in files.items()})
             )
+
+
+def _look_at_images(
+    filesystem: Filesystem, images_fd: int, paths: Sequence[str]
+) -> Callable[[str], FolderScan]:
+    """Make what reads one folder below `images/`; content is listed once for all its parts."""
+    names: ContentNames = {}
+    signatures: dict[str, Signature] = {}
+    if any(map(is_part, paths)):
+        listing, names = list_content(filesystem, images_fd)
+        signatures = {part: part_signature(count, total) for part, count, total in listing.prints}
+
+    def look(path: str) -> FolderScan:
+        if path in names:
+            return scan_part(filesystem, images_fd, path, names[path], signatures[path])
+        return scan_folder(filesystem, images_fd, path)
+
+    return look
 
 
 def _spread(read: Callable[[P], R], waiting: Sequence[P], most: int) -> tuple[list[R], list[P]]:
@@ -298,6 +324,14 @@ def _packed(folder: FolderScan) -> _ImageFolder:
         folder.signature,
         array("q", folder.marks).tobytes(),
         folder.unsettled,
+        () if repository is None else tuple(repository.odd_tags),
+        folder.with_disk,
+        folder.unreadable,
+        folder.bases,
+        folder.prints,
+        folder.oddities,
+        "" if repository is None else repository.name,
+        folder.is_empty,
     )
 
 
@@ -309,7 +343,7 @@ def _unpacked(folder: _ImageFolder) -> FolderScan:
         for tag, digest in folder.tags.items():
             image = images.get(digest)
             tags[tag] = digest if image is None else image.digest
-        repository = Repository(folder.path, images, tags)
+        repository = Repository(folder.name, images, tags, odd_tags=frozenset(folder.odd_tags))
     marks = array("q")
     with suppress(ValueError):
         marks.frombytes(folder.marks)
@@ -322,4 +356,10 @@ def _unpacked(folder: _ImageFolder) -> FolderScan:
         folder.signature,
         marks,
         folder.unsettled,
+        folder.with_disk,
+        folder.unreadable,
+        folder.bases,
+        folder.prints,
+        folder.oddities,
+        folder.is_empty,
     )

@@ -1,18 +1,28 @@
 """Finishing what was cut off: what the intents on record say, and what lies in the trash by no record."""
 
-from collections.abc import Callable, Iterable, Set as AbstractSet
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import assert_never
 
 import attrs
 
+from hmret.disk.deletion.tag_view import TagView
+from hmret.disk.deletion.wanted import bring_back, find_wanted
 from hmret.disk.erasing import erase, free_places
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.layout import OWN, TRASH
+from hmret.disk.layout import OWN, TRASH, hex_of
 from hmret.disk.outcomes import Failed, Kept, Retired
 from hmret.disk.quarantine import Held, HeldRecords, hold, is_whole, read_records
-from hmret.disk.retirement import finish
-from hmret.disk.trash import Intent, Place, drop_intents, find_places, list_trash, read_intents
+from hmret.disk.retirement import finish, finish_gone, undo_copies
+from hmret.disk.trash import (
+    Intent,
+    Place,
+    drop_intents,
+    find_places,
+    list_trash,
+    read_intents,
+    repositories_of,
+)
 from hmret.model.images import Key
 
 __all__ = ["Recovering", "Recovery"]
@@ -84,58 +94,109 @@ class Recovering:
         is_done = True
         held_names = records.names_of(token)
         intents = read_intents(self.filesystem, self.data_fd, token)
+        retired: list[Retired] = []
         for intent in intents:
-            for place in self._unheld_places(intent, held_names):
-                match finish(self.filesystem, self.data_fd, place):
-                    case Retired() as retired:
-                        self._errors.extend(retired.faults)
-                        if retired.faults:
-                            is_done = False
-                        else:
-                            self._finished.append(retired)
-                            places.append(place)
-                    case Kept() as kept:
-                        self._restored.append(kept.key)
-                    case Failed() as failed:
-                        self._errors.append((failed.path, failed.error.strerror or str(failed.error)))
-                        is_done = False
-                    case _ as never:
-                        assert_never(never)
+            if intent.name not in held_names:
+                is_done &= self._finish(intent, retired)
         if is_done:
-            rest = self._hold(token, places)
+            retired = self._without_wanted(retired)
+            self._finished += retired
+            rest = self._hold(token, retired)
             # A crash may have left folders empty of images whose bytes are free already.
-            is_done = self._free(token, rest, {intent.repository for intent in intents})
+            names = {name for intent in intents for name in repositories_of(intent)}
+            is_done = self._free(token, rest, names)
+        else:
+            self._finished += retired
         if not is_done:
             self.has_unfinished = True
 
-    def _unheld_places(self, intent: Intent, held_names: AbstractSet[str]) -> list[Place]:
-        if intent.name in held_names:
-            return []
-        return find_places(self.filesystem, self.data_fd, intent)
+    def _finish(self, intent: Intent, retired: list[Retired]) -> bool:
+        """Finish or undo the deletion of one image; returns whether all of it is done."""
+        places = find_places(self.filesystem, self.data_fd, intent)
+        is_standing = intent.is_content and self._is_standing(intent)
+        if not places:
+            # Either nothing was renamed, or what was is erased.
+            if not intent.is_content or is_standing:
+                return True
+            faults = finish_gone(self.filesystem, self.data_fd, intent)
+            self._errors.extend(faults)
+            return not faults
+        if is_standing and all(place.copy.repository for place in places):
+            # Cut off before its content was renamed: all is whole, and the next sweep decides again.
+            undo_copies(self.filesystem, self.data_fd, places)
+            return True
+        ordered = sorted(places, key=lambda place: place.number)
+        match finish(self.filesystem, self.data_fd, ordered[-1], ordered[:-1]):
+            case Retired() as one:
+                self._errors.extend(one.faults)
+                if one.faults:
+                    return False
+                retired.append(one)
+            case Kept() as kept:
+                self._restored.append(kept.key)
+            case Failed() as failed:
+                self._errors.append((failed.path, failed.error.strerror or str(failed.error)))
+                return False
+            case _ as never:
+                assert_never(never)
+        return True
 
-    def _hold(self, token: str, places: list[Place]) -> list[Place]:
+    def _is_standing(self, intent: Intent) -> bool:
+        """Return whether the content of an intent is in its place, and is that which was recorded."""
+        content = intent.all_copies[-1]
+        try:
+            found = self.filesystem.stat(
+                f"{content.parent}/{hex_of(intent.digest)}", dir_fd=self.data_fd, follow_symlinks=False
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return found.st_ino == content.inode
+
+    def _without_wanted(self, retired: list[Retired]) -> list[Retired]:
+        """Put back what somebody has come to want; returns the others.
+
+        Raises:
+            OSError: nobody can tell, or it could not be put back; all of it waits.
+        """
+        if not retired:
+            return retired
+        wanted = find_wanted(
+            self.filesystem,
+            self.data_fd,
+            [(one.place.intent, one.places) for one in retired],
+            TagView(self.filesystem, {}),
+            self.pause,
+        )
+        names = set()
+        for intent in wanted:
+            if bring_back(self.filesystem, self.data_fd, intent):
+                names.add(intent.name)
+                self._restored.append(intent.keys[0])
+        return [one for one in retired if one.place.intent.name not in names]
+
+    def _hold(self, token: str, retired: list[Retired]) -> list[Place]:
         """Put what is whole into quarantine; returns what is to be freed.
 
         Raises:
             OSError: it could not be written down; all of it waits.
         """
+        places = [place for one in retired for place in one.places]
         if self.hold_at_ns is None:
             return places
-        whole = {place.name for place in places if is_whole(self.filesystem, self.data_fd, place)}
-        removed = {retired.place.name: retired.tags for retired in self._finished}
+        whole = [one for one in retired if is_whole(self.filesystem, self.data_fd, one.place)]
         # Which of its tags went before it was cut off is not known; those that have moved on are not free any more.
-        chosen = [
-            (place, {*place.intent.tags, *removed[place.name]}) for place in places if place.name in whole
-        ]
+        chosen = [(one.place, {*one.place.intent.tags, *one.tags}) for one in whole]
         if chosen:
             self._held += hold(self.filesystem, self.data_fd, token, chosen, self.hold_at_ns)
-        return [place for place in places if place.name not in whole]
+        held = {one.place.intent.name for one in whole}
+        return [place for place in places if place.intent.name not in held]
 
     def _free(self, token: str, places: Iterable[Place], repositories: set[str]) -> bool:
         chosen = tuple(places)
         freed = free_places(self.filesystem, self.data_fd, chosen, stopping=self.stopping, pause=self.pause)
         for place, disk_bytes in zip(chosen, freed.disk_bytes, strict=True):
-            self._disk_bytes[place.intent.repository, place.intent.digest] = disk_bytes
+            key = place.intent.keys[0]
+            self._disk_bytes[key] = self._disk_bytes.get(key, 0) + disk_bytes
         self._freed_bytes += sum(freed.disk_bytes)
         self._errors.extend((f"{place.folder}/{place.name}", error) for place, error in freed.errors)
         if not all(freed.done):

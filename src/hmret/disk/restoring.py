@@ -5,20 +5,26 @@ what was made for it (a timer, its tags) is undone, here or at the next start.
 """
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import attrs
 
-from hmret.disk.digest_folder import open_digest_folder
-from hmret.disk.erasing import Freed
+from hmret.disk.deletion.arrivals import exists
+from hmret.disk.deletion.links import free_links, make_links, remove_links
+from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.putting_back import hide_metadata, put_back, show_metadata
+from hmret.disk.digest_folder import DigestFolder, open_digest_folder
+from hmret.disk.erasing import Freed, erase
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import make_folders, open_folder, opened, remove_empty_folders, step_into
-from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, RETENTION, hex_of
+from hmret.disk.folders import opened, remove_empty_folders, step_into
+from hmret.disk.hypeman.manifests import layers_needed
+from hmret.disk.image_scan import resolve_tag
+from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, RETENTION, hex_of
 from hmret.disk.quarantine import Held, HeldImages, drop_records, load_held, release
 from hmret.disk.state_files import clear_state, look_at_state, write_states
-from hmret.disk.tags import exists, remove_tags
-from hmret.disk.trash import Place, find_places
+from hmret.disk.trash import Link, Place, find_places, repositories_of
+from hmret.model.images import Key
 
 __all__ = ["PutBack", "restore", "settle_quarantine"]
 
@@ -30,10 +36,10 @@ _NO_IMAGE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 class PutBack:
     """What came back with an image."""
 
-    tags: tuple[str, ...]
-    """Those that went with it and point to it now."""
-    taken_tags: tuple[str, ...]
-    """Those that went with it and point elsewhere now, which they still do."""
+    tags: Mapping[str, tuple[str, ...]]
+    """By repository: those that went with it and point to it now."""
+    taken_tags: Mapping[str, tuple[str, ...]]
+    """By repository: those that went with it and point elsewhere now, which they still do."""
 
 
 def restore(filesystem: Filesystem, data_fd: int, held: Held, unused_since_ns: int) -> PutBack:
@@ -48,7 +54,8 @@ def restore(filesystem: Filesystem, data_fd: int, held: Held, unused_since_ns: i
         OSError: it could not be brought back, and is in quarantine as before.
     """
     place = _find_whole(filesystem, data_fd, held)
-    restoring = _Restoring(filesystem, data_fd, held, place, unused_since_ns)
+    folders = OpenFolders(filesystem, data_fd)
+    restoring = _Restoring(folders, held, place, unused_since_ns)
     try:
         try:
             return restoring.put_back()
@@ -58,6 +65,8 @@ def restore(filesystem: Filesystem, data_fd: int, held: Held, unused_since_ns: i
     except OSError:
         restoring.undo()
         raise
+    finally:
+        folders.close()
 
 
 def settle_quarantine(
@@ -76,20 +85,46 @@ def settle_quarantine(
     """
     found = load_held(filesystem, data_fd)
     errors = list(found.errors)
+    going = list(found.going)
+    folders = OpenFolders(filesystem, data_fd)
+    for held in found.going:
+        try:
+            if _is_back(folders, held):
+                # Its content is back; what was cut off is that its owners' own folders follow.
+                follow_back(folders, held)
+                going.remove(held)
+        except OSError as error:
+            errors.append((f"{IMAGES}/{held.repository}", error.strerror or str(error)))
     for held in found.held:
         try:
             if _may_be_cut_off(filesystem, data_fd, held):
-                _undo_restore(filesystem, data_fd, held)
+                _undo_restore(folders, held)
         except OSError as error:
             errors.append((f"{IMAGES}/{held.repository}", error.strerror or str(error)))
         pause()
-    freed = release(filesystem, data_fd, found.going, stopping=stopping, pause=pause)
-    going = tuple(held for held, done in zip(found.going, freed.done, strict=True) if not done)
+    folders.close()
+    freed = release(filesystem, data_fd, going, stopping=stopping, pause=pause)
+    left = tuple(held for held, done in zip(going, freed.done, strict=True) if not done)
     # What was erased beside itself may have left folders empty.
     for repository in {held.repository for held in found.gone}:
         _remove_empty_folders(filesystem, data_fd, repository)
     drop_records(filesystem, data_fd, {held.token for held in (*found.gone, *found.going)})
-    return HeldImages(found.held, going, (), tuple(errors)), freed
+    return HeldImages(found.held, left, (), tuple(errors)), freed
+
+
+def _is_back(folders: OpenFolders, held: Held) -> bool:
+    """Return whether the content of an image in quarantine stands in its place, and is that which was recorded."""
+    if not held.intent.is_content:
+        return False
+    content = held.intent.all_copies[-1]
+    parent_fd = folders.find(content.parent)
+    if parent_fd is None:
+        return False
+    try:
+        found = folders.filesystem.stat(hex_of(held.digest), dir_fd=parent_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return found.st_ino == content.inode
 
 
 def _find_whole(filesystem: Filesystem, data_fd: int, held: Held) -> Place:
@@ -97,9 +132,13 @@ def _find_whole(filesystem: Filesystem, data_fd: int, held: Held) -> Place:
 
     Raises:
         LookupError: it is not there, or something else is.
-        OSError: it could not be told.
+        OSError: it could not be told, or its data lies in layers that are not all here.
     """
-    for place in find_places(filesystem, data_fd, held.intent):
+    places = find_places(filesystem, data_fd, held.intent)
+    last = max((place.number for place in places), default=0)
+    for place in places:
+        if place.number != last:
+            continue
         try:
             with opened(filesystem, step_into(filesystem, data_fd, place.folder)) as fd:
                 folder = open_digest_folder(filesystem, fd, place.name)
@@ -107,27 +146,41 @@ def _find_whole(filesystem: Filesystem, data_fd: int, held: Held) -> Place:
             if error.errno not in _NO_IMAGE:
                 raise
             continue
-        if folder is not None:
-            try:
-                metadata = METADATA if METADATA in folder.descriptors else HIDDEN_METADATA
-                if folder.judge(held.repository, hex_of(held.digest), metadata) is None:
-                    return place
-            finally:
-                folder.close()
+        try:
+            metadata = METADATA if METADATA in folder.descriptors else HIDDEN_METADATA
+            whose = place.copy.repository or None
+            if folder.judge(whose, hex_of(held.digest), metadata) is None:
+                _check_layers(filesystem, data_fd, folder)
+                return place
+        finally:
+            folder.close()
     raise LookupError(f"{held.repository}@{held.digest}: not in quarantine any more")
+
+
+def _check_layers(filesystem: Filesystem, data_fd: int, folder: DigestFolder) -> None:
+    """Refuse an image whose disk is but an index of layers, where one of those has gone.
+
+    Raises:
+        OSError: one has.
+    """
+    for layer in layers_needed(filesystem, folder.folder_fd):
+        path = f"{IMAGES}/layers/{layer}"
+        try:
+            filesystem.stat(path, dir_fd=data_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            raise OSError(errno.ENOENT, f"its layer {layer} has gone, so it cannot be brought back", path) from None
 
 
 @attrs.define(eq=False)
 class _Restoring:
     """One image on its way back."""
 
-    filesystem: Filesystem
-    data_fd: int
+    folders: OpenFolders
     held: Held
     place: Place
     unused_since_ns: int
-    _made_tags: list[str] = attrs.field(factory=list)
-    _wrote_state: bool = False
+    _made_links: tuple[Link, ...] = ()
+    _wrote_states: list[Key] = attrs.field(factory=list)
 
     def put_back(self) -> PutBack:
         """Bring it back.
@@ -136,143 +189,148 @@ class _Restoring:
             FileExistsError: it is in the cache already.
             OSError: it could not be brought back.
         """
-        filesystem, held, hexadecimal = self.filesystem, self.held, hex_of(self.held.digest)
+        folders, held, hexadecimal = self.folders, self.held, hex_of(self.held.digest)
+        filesystem, data_fd = folders.filesystem, folders.data_fd
+        copy = self.place.copy
         if self._is_here():
             raise _here_already()
         # First of all, so that whatever else a crash leaves is known by it.
-        self._write_state()
-        with (
-            opened(filesystem, step_into(filesystem, self.data_fd, self.place.folder)) as place_fd,
-            opened(filesystem, make_folders(filesystem, self.data_fd, self._repository)) as repository_fd,
-        ):
-            self._link_tags(repository_fd, hexadecimal)
-            if self.place.is_beside:
-                _rename_metadata(filesystem, place_fd, self.place.name, HIDDEN_METADATA, METADATA)
-            # hypeman may pull it at any moment, and a rename would take the place of an empty folder.
-            if exists(filesystem, repository_fd, hexadecimal):
-                raise _here_already()
-            try:
-                filesystem.rename(self.place.name, hexadecimal, src_dir_fd=place_fd, dst_dir_fd=repository_fd)
-            except OSError as error:
-                if error.errno in _TAKEN:
-                    raise _here_already() from None
-                raise
-            with suppress(OSError):
-                # Only then its record may go.
-                filesystem.fsync(repository_fd)
-                filesystem.fsync(place_fd)
-                drop_records(filesystem, self.data_fd, (held.token,))
-            return self._tags_now(repository_fd, hexadecimal)
+        self._write_states()
+        parent_fd = folders.make(copy.parent)
+        place_fd = parent_fd if self.place.folder == copy.parent else folders.get(self.place.folder)
+        self._made_links += make_links(folders, free_links(filesystem, data_fd, held.intent.all_links))
+        parent_fd = folders.make(copy.parent)
+        # hypeman may pull it at any moment, and a rename would take the place of an empty folder.
+        if exists(filesystem, parent_fd, hexadecimal):
+            raise _here_already()
+        try:
+            filesystem.rename(self.place.name, hexadecimal, src_dir_fd=place_fd, dst_dir_fd=parent_fd)
+        except OSError as error:
+            if error.errno in _TAKEN:
+                raise _here_already() from None
+            raise
+        if self.place.is_beside:
+            # Only in its place: a folder with metadata and disk is listed wherever it lies below `images/`.
+            show_metadata(folders, parent_fd, hexadecimal)
+        with suppress(OSError):
+            # Only then its record may go.
+            filesystem.fsync(parent_fd)
+            filesystem.fsync(folders.get(self.place.folder))
+            follow_back(folders, held)
+            drop_records(filesystem, data_fd, (held.token,))
+        return self._tags_now()
 
     def undo(self) -> None:
         """Take away what was made for it, as far as it is not back; what cannot be is so at the next start."""
-        filesystem, key = self.filesystem, self.held.key
+        filesystem, data_fd = self.folders.filesystem, self.folders.data_fd
         with suppress(OSError):
-            _undo_restore(filesystem, self.data_fd, self.held, self._made_tags)
-        with suppress(OSError):
-            # A fresh pull that has come meanwhile does not inherit this timer.
-            if self._wrote_state and look_at_state(filesystem, self.data_fd, key) == self.unused_since_ns:
-                clear_state(filesystem, self.data_fd, key)
-
-    @property
-    def _repository(self) -> str:
-        return f"{IMAGES}/{self.held.repository}"
+            _undo_restore(self.folders, self.held, self._made_links)
+        for key in self._wrote_states:
+            with suppress(OSError):
+                # A fresh pull that has come meanwhile does not inherit this timer.
+                if look_at_state(filesystem, data_fd, key) == self.unused_since_ns:
+                    clear_state(filesystem, data_fd, key)
 
     def _is_here(self) -> bool:
-        try:
-            with opened(
-                self.filesystem, step_into(self.filesystem, self.data_fd, self._repository)
-            ) as repository_fd:
-                return exists(self.filesystem, repository_fd, hex_of(self.held.digest))
-        except FileNotFoundError:
-            return False
+        """Return whether its place has been taken."""
+        fd = self.folders.find(self.place.copy.parent)
+        return fd is not None and exists(self.folders.filesystem, fd, hex_of(self.held.digest))
 
-    def _write_state(self) -> None:
-        """Start its timer, durably: an older one must not come back with it."""
-        self._wrote_state = True
+    def _write_states(self) -> None:
+        """Start its timers, durably: an older one must not come back with it."""
+        self._wrote_states = list(self.held.intent.keys)
         for _, error in write_states(
-            self.filesystem, self.data_fd, (self.held.key,), self.unused_since_ns, durable=True
+            self.folders.filesystem,
+            self.folders.data_fd,
+            self._wrote_states,
+            self.unused_since_ns,
+            durable=True,
         ):
             raise error
 
-    def _link_tags(self, repository_fd: int, hexadecimal: str) -> None:
-        for tag in self.held.tags:
-            with suppress(FileExistsError):
-                self.filesystem.symlink(hexadecimal, tag, dir_fd=repository_fd)
-                self._made_tags.append(tag)
-
-    def _tags_now(self, repository_fd: int, hexadecimal: str) -> PutBack:
-        back: list[str] = []
-        taken: list[str] = []
-        for tag in self.held.tags:
-            target = ""
-            with suppress(OSError):
-                target = self.filesystem.readlink(tag, dir_fd=repository_fd)
-            (back if target == hexadecimal else taken).append(tag)
-        return PutBack(tuple(back), tuple(taken))
+    def _tags_now(self) -> PutBack:
+        back: dict[str, list[str]] = {}
+        taken: dict[str, list[str]] = {}
+        filesystem, data_fd = self.folders.filesystem, self.folders.data_fd
+        for repository, _ in self.held.intent.keys:
+            for tag in self.held.tags_of(repository):
+                target = None
+                with (
+                    suppress(OSError),
+                    opened(filesystem, step_into(filesystem, data_fd, IMAGES)) as images_fd,
+                ):
+                    target = resolve_tag(filesystem, images_fd, repository, tag)
+                (back if target == self.held.digest else taken).setdefault(repository, []).append(tag)
+        return PutBack(
+            {name: tuple(tags) for name, tags in back.items()},
+            {name: tuple(tags) for name, tags in taken.items()},
+        )
 
 
 def _here_already() -> FileExistsError:
     return FileExistsError(errno.EEXIST, "in the cache already")
 
 
-def _undo_restore(
-    filesystem: Filesystem, data_fd: int, held: Held, made_tags: Iterable[str] | None = None
-) -> None:
+def follow_back(folders: OpenFolders, held: Held) -> None:
+    """Put the owners' own folders back after their content; one whose place is taken is erased.
+
+    Raises:
+        OSError: one could not be.
+    """
+    filesystem, data_fd = folders.filesystem, folders.data_fd
+    for place in find_places(filesystem, data_fd, held.intent):
+        if not put_back(folders, held.intent, (place,)):
+            erase(filesystem, data_fd, place.folder, place.name)
+
+
+def _undo_restore(folders: OpenFolders, held: Held, made_links: Iterable[Link] | None = None) -> None:
     """Undo what a restore that was cut off has left: metadata in sight, tags, a timer, and empty folders.
 
-    `made_tags`: those that it made; None: any that it could have made. What belongs to an image that is here stays.
+    `made_links`: those that it made; None: any that it could have made. What belongs to an image that is here stays.
     """
-    hexadecimal = hex_of(held.digest)
+    filesystem, data_fd = folders.filesystem, folders.data_fd
     for place in find_places(filesystem, data_fd, held.intent):
         if place.is_beside:
-            with opened(filesystem, step_into(filesystem, data_fd, place.folder)) as fd:
-                _rename_metadata(filesystem, fd, place.name, METADATA, HIDDEN_METADATA)
-    tags = held.tags if made_tags is None else made_tags
-    removed: list[str] = []
-    with (
-        suppress(FileNotFoundError, NotADirectoryError),
-        opened(filesystem, step_into(filesystem, data_fd, f"{IMAGES}/{held.repository}")) as fd,
-    ):
-        if exists(filesystem, fd, hexadecimal):
+            hide_metadata(folders, folders.get(place.folder), place.name)
+    hexadecimal = hex_of(held.digest)
+    parents = {f"{IMAGES}/{CONTENT}", *(f"{IMAGES}/{name}" for name, _ in held.intent.keys)}
+    for parent in parents:
+        fd = folders.find(parent)
+        if fd is not None and exists(filesystem, fd, hexadecimal):
             return
-        removed, _ = remove_tags(filesystem, fd, hexadecimal, tags)
-    # The timer is made first and goes last: without one, there is nothing else.
+    links = held.intent.all_links if made_links is None else tuple(made_links)
+    removed = remove_links(folders, links)
+    # The timers are made first and go last: without one, there is nothing else.
     if removed or _has_state(filesystem, data_fd, held):
-        _remove_empty_folders(filesystem, data_fd, held.repository)
-        clear_state(filesystem, data_fd, held.key)
+        folders.close()
+        for name in repositories_of(held.intent):
+            _remove_empty_folders(filesystem, data_fd, name)
+        for key in held.intent.keys:
+            clear_state(filesystem, data_fd, key)
 
 
 def _may_be_cut_off(filesystem: Filesystem, data_fd: int, held: Held) -> bool:
     """Tell whether a restore may have left something: a quick look at what is there in nearly no case."""
     if _has_state(filesystem, data_fd, held):
         return True
-    for tag in held.tags:
+    for link in held.intent.all_links:
         with suppress(OSError):
-            target = filesystem.readlink(f"{IMAGES}/{held.repository}/{tag}", dir_fd=data_fd)
-            if target == hex_of(held.digest):
+            if filesystem.readlink(f"{link.parent}/{link.tag}", dir_fd=data_fd) == link.target:
                 return True
     return any(place.is_beside for place in find_places(filesystem, data_fd, held.intent))
 
 
 def _has_state(filesystem: Filesystem, data_fd: int, held: Held) -> bool:
-    path = f"{RETENTION}/{held.repository}/{hex_of(held.digest)}.json"
-    try:
-        filesystem.stat(path, dir_fd=data_fd, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
+    for repository, digest in held.intent.keys:
+        path = f"{RETENTION}/{repository}/{hex_of(digest)}.json"
+        try:
+            filesystem.stat(path, dir_fd=data_fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        return True
+    return False
 
 
 def _remove_empty_folders(filesystem: Filesystem, data_fd: int, repository: str) -> None:
     with suppress(OSError), opened(filesystem, step_into(filesystem, data_fd, IMAGES)) as fd:
         remove_empty_folders(filesystem, fd, repository)
-
-
-def _rename_metadata(filesystem: Filesystem, parent_fd: int, name: str, source: str, target: str) -> None:
-    """Hide the metadata of a folder, or show it; done already, it does nothing."""
-    with (
-        suppress(FileNotFoundError),
-        opened(filesystem, open_folder(filesystem, name, parent_fd)) as fd,
-    ):
-        filesystem.rename(source, target, src_dir_fd=fd, dst_dir_fd=fd)

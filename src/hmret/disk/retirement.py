@@ -1,24 +1,50 @@
-"""Deleting images: the last look at each, the rename out of the cache, and what must follow it.
+"""Deleting images: the last look at each, the renames out of the cache, and what must follow them.
 
 Every removal below `images/` begins here, a step at a time from its own descriptor, following no symbolic link, and
 only of a folder that is a digest folder by its name, its metadata and its contents. Callers have a grip on the images
 of a batch, and have looked at the references after they got it.
+
+An image is content with the folders that its owners have of their own, or one such folder alone. Its steps, in this order:
+
+1. All is looked at again: owners, tags, timers, metadata, files. What is not as the plan had it keeps the image.
+2. The intent is on the disk: all folders, tags and timers. A crash before the first rename leaves the image as it was.
+3. Write leases are held on each file, one for each inode, from before the renames until after them.
+4. The repositories' own folders are renamed first, content last. While content stands every lookup has the answer it had;
+   its rename is the one moment at which the image is gone, for all repositories at once. A crash in between renames back
+   what was renamed.
+5. What has come meanwhile is looked at: an opener, a pull, a ghost. Each is a reason to put back, or to leave alone. A crash
+   from here on is finished at the next start: the same look, then the rest.
+6. Tags go, each set aside by a rename and looked at there; then the timers, each only with the time that was recorded.
+
+The bytes are freed later, after one more look (`hmret.disk.deletion.wanted`).
 """
 
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import groupby
 
 import attrs
 
+from hmret.disk.deletion.announcing import Announced, Announcing
+from hmret.disk.deletion.arrivals import (
+    Arrival,
+    content_status,
+    exists,
+    heal,
+    look_at_folder,
+)
+from hmret.disk.deletion.links import TakenLinks, settle_aside, take_links
+from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.putting_back import hide_metadata, put_back, show_metadata
+from hmret.disk.deletion.tag_view import TagView
 from hmret.disk.digest_folder import DigestFolder, open_digest_folder
+from hmret.disk.erasing import erase
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import let_go, make_folders, open_folder, opened, remove_empty_folders, step_into
+from hmret.disk.folders import let_go, remove_empty_folders, step_into
 from hmret.disk.grip import FIRM, Grip
-from hmret.disk.layout import DIGEST_HEX, HIDDEN_METADATA, IMAGES, METADATA, RETENTION, hex_of
-from hmret.disk.outcomes import Candidate, Chosen, Failed, Kept, LastLook, Outcome, Retired
+from hmret.disk.layout import CONTENT, DIGEST_HEX, HIDDEN_METADATA, IMAGES, METADATA, RETENTION, hex_of
+from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
 from hmret.disk.state_files import (
     HeldState,
     clear_state,
@@ -26,21 +52,24 @@ from hmret.disk.state_files import (
     look_at_state,
     remove_empty_state_folders,
 )
-from hmret.disk.tags import KnownTags, exists, find_tags, link_tags, remove_tags, settle_tags_aside
-from hmret.disk.trash import Intent, Place, open_trash, place_beside, place_in_trash, write_intents
+from hmret.disk.trash import (
+    Copy,
+    Intent,
+    Place,
+    find_places,
+    open_trash,
+    place_beside,
+    place_in_trash,
+    repositories_of,
+    write_intents,
+)
 from hmret.model.images import Key
 from hmret.model.verdicts import Reason
 
-__all__ = ["finish", "retire"]
+__all__ = ["finish", "finish_gone", "retire", "undo_copies"]
 
-_TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY))
-
-# There is no folder of states, or a link in its place, which is not followed.
-_NO_FOLDER = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
-
-# Repositories of a batch that are held open between the look at their tags and their turn; an embedding server may
-# have few descriptors to spare.
-_HELD_OPEN = 64
+_ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
+"""There is no folder, or a link in its place, which is not followed."""
 
 
 def retire(
@@ -51,7 +80,7 @@ def retire(
     *,
     token: str,
     grip: Grip = FIRM,
-    tags: KnownTags | None = None,
+    view: TagView | None = None,
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
 ) -> tuple[list[Outcome], OSError | None]:
@@ -67,52 +96,92 @@ def retire(
         look: what they are judged by.
         token: names the intents; no batch before had it.
         grip: the hold that the caller has of the images.
-        tags: what earlier batches of the same sweep have learned; None: this is the only one.
+        view: who links to what below `repositories/`, as the scan saw it; None: nothing is known.
         stopping: asked before each image.
         pause: called after each image, so that other threads have their turn.
     """
     with ExitStack() as stack:
-        batch = _Batch(filesystem, data_fd, look, stack, tags or KnownTags())
-        try:
-            intents = batch.announce(token, candidates)
-        except OSError as error:
-            return [Failed(candidate.key, IMAGES, error) for candidate in candidates], None
-        outcomes: list[Outcome] = []
-        for repository, group in groupby(intents, key=lambda intent: intent.repository):
-            first = len(outcomes)
-            done: set[str] = set()
-            with batch.states_of(repository):
-                for intent in group:
-                    if stopping():
-                        break
-                    done.add(hex_of(intent.digest))
-                    key = intent.repository, intent.digest
-                    if not grip.begin(key):
-                        continue
-                    try:
-                        outcomes.append(batch.retire(intent))
-                    finally:
-                        grip.end(key)
-                    pause()
-            outcomes[first:] = batch.settle_tags(repository, done, outcomes[first:])
-            batch.leave(repository)
-        return outcomes, batch.lease_error
-
-
-def finish(filesystem: Filesystem, data_fd: int, place: Place) -> Outcome:
-    """Finish a deletion that was cut off, or undo it where somebody has the disk open.
-
-    The caller lets nobody else work on this image meanwhile.
-    """
-    intent = place.intent
-    look = LastLook(frozenset(), 0, 0)
-    with ExitStack() as stack:
         batch = _Batch(filesystem, data_fd, look, stack)
         try:
-            return batch.finish(place)
+            announced = batch.announce(token, candidates, view or TagView(filesystem, {}), pause)
         except OSError as error:
-            key = intent.repository, intent.digest
-            return Failed(key, f"{place.folder}/{place.name}", error, unfinished=True)
+            return [Failed(candidate.key, IMAGES, error) for candidate in candidates], None
+        outcomes: dict[int, Outcome] = {}
+        for digest, group in _by_digest(announced):
+            if stopping():
+                break
+            if not grip.begin(digest):
+                continue
+            try:
+                for number, one in group:
+                    outcomes[number] = batch.retire(one)
+            finally:
+                grip.end(digest)
+            pause()
+        batch.remove_empty_folders()
+        return [outcomes[number] for number in sorted(outcomes)], batch.lease_error
+
+
+def finish(filesystem: Filesystem, data_fd: int, place: Place, others: Sequence[Place] = ()) -> Outcome:
+    """Finish a deletion that was cut off, or undo it where somebody has a disk open or the image is wanted.
+
+    The caller lets nobody else work on this image meanwhile. `place` and `others` are where its folders stand, one of them
+    where its content does if that stands anywhere.
+    """
+    intent = place.intent
+    with ExitStack() as stack:
+        batch = _Batch(filesystem, data_fd, LastLook(frozenset(), 0, 0), stack)
+        try:
+            return batch.finish(intent, (place, *others))
+        except OSError as error:
+            return Failed(intent.keys[0], f"{place.folder}/{place.name}", error, unfinished=True)
+
+
+def undo_copies(filesystem: Filesystem, data_fd: int, places: Sequence[Place]) -> None:
+    """Rename the owners' own folders back where their content still stands; one whose place is taken is erased.
+
+    Raises:
+        OSError: one could not be.
+    """
+    folders = OpenFolders(filesystem, data_fd)
+    try:
+        for place in places:
+            if not put_back(folders, place.intent, (place,)):
+                erase(filesystem, data_fd, place.folder, place.name)
+    finally:
+        folders.close()
+
+
+def finish_gone(filesystem: Filesystem, data_fd: int, intent: Intent) -> tuple[tuple[str, str], ...]:
+    """Take the tags and the timers of an image whose folders stand nowhere any more; returns what could not be, and why."""
+    with ExitStack() as stack:
+        batch = _Batch(filesystem, data_fd, LastLook(frozenset(), 0, 0), stack)
+        batch.open_trash()
+        return batch.clean_up(intent, (), None).faults
+
+
+def _by_digest(announced: Sequence[Announced]) -> Iterator[tuple[str, list[tuple[int, Announced]]]]:
+    """Group the images of a batch by digest, content first: the links of what goes after it then lead nowhere."""
+    groups: dict[str, list[tuple[int, Announced]]] = {}
+    for number, one in enumerate(announced):
+        groups.setdefault(one.intent.digest, []).append((number, one))
+    for digest, group in groups.items():
+        yield digest, sorted(group, key=lambda item: not item[1].candidate.is_content)
+
+
+@attrs.define(eq=False)
+class _Opened:
+    """The folders of one image, open and leased."""
+
+    folders: list[tuple[Copy, DigestFolder]] = attrs.field(factory=list)
+    places: list[Place] = attrs.field(factory=list)
+    """Where those that were renamed stand."""
+
+    def close(self) -> None:
+        """Close them, which releases the leases."""
+        for _, folder in self.folders:
+            folder.close()
+        self.folders = []
 
 
 @attrs.define(eq=False)
@@ -123,312 +192,439 @@ class _Batch:
     data_fd: int
     look: LastLook
     stack: ExitStack
-    tags: KnownTags = attrs.field(factory=KnownTags)
     lease_error: OSError | None = None
-    _images_fd: int = -1
+    folders: OpenFolders = attrs.field(init=False)
     _trash_fd: int = -1
-    _states_fd: int = -1
-    """The folder of states of the repository that has its turn; -1: there is none."""
-    _states_error: OSError | None = None
-    """Why that folder could not be opened: then its images stay."""
-    _open: dict[str, int] = attrs.field(factory=dict)
-    """Repositories that are held open."""
-    _retired_from: set[str] = attrs.field(factory=set)
-    _unread: dict[str, OSError] = attrs.field(factory=dict)
-    """Repositories whose tags could not be read: their images stay."""
-    _chosen: dict[Key, Chosen] = attrs.field(factory=dict)
-    """What each was chosen with, where that matters."""
-    _retagged: set[Key] = attrs.field(factory=set)
-    """Images that have other tags than they were chosen with: they stay."""
+    _touched: set[str] = attrs.field(factory=set)
+    """Repositories from which something has gone."""
 
-    def announce(self, token: str, candidates: Iterable[Candidate]) -> list[Intent]:
-        """Write the intents of the batch; what is not here any more, or will stay, has one without tags."""
-        intents: list[Intent] = []
-        for repository, group in groupby(candidates, key=lambda candidate: candidate.repository):
-            chosen = list(group)
-            hexadecimals = {hex_of(candidate.digest) for candidate in chosen}
-            decide = any(one.chosen is not None and one.chosen.tags is not None for one in chosen)
-            tags = self._tags_of(repository, hexadecimals, afresh=decide)
-            for one in chosen:
-                name = f"{token}.{len(intents)}"
-                pointing = tags.get(hex_of(one.digest), [])
-                if one.chosen is not None:
-                    self._chosen[one.key] = one.chosen
-                    if one.chosen.tags is not None and sorted(pointing) != [*one.chosen.tags]:
-                        self._retagged.add(one.key)
-                intents.append(Intent(repository, one.digest, pointing, one.unused_since_ns, name))
-        write_intents(self.filesystem, self.data_fd, token, intents)
-        self._open_trash()
-        return intents
+    @folders.default
+    def _open_folders(self) -> OpenFolders:
+        folders = OpenFolders(self.filesystem, self.data_fd)
+        self.stack.callback(folders.close)
+        return folders
 
-    @contextmanager
-    def states_of(self, repository: str) -> Iterator[None]:
-        """Hold the folder of a repository's states open."""
-        try:
-            self._states_fd = step_into(self.filesystem, self.data_fd, f"{RETENTION}/{repository}")
-        except OSError as error:
-            self._states_error = None if error.errno in _NO_FOLDER else error
-        try:
-            yield
-        finally:
-            if self._states_fd >= 0:
-                let_go(self.filesystem, self._states_fd)
-            self._states_fd, self._states_error = -1, None
+    def announce(
+        self, token: str, candidates: Iterable[Candidate], view: TagView, pause: Callable[[], None]
+    ) -> list[Announced]:
+        """Look at the images of the batch, and write their intents; what will stay has one without folders."""
+        chosen = list(candidates)
+        linkers = None
+        if any(candidate.is_content for candidate in chosen):
+            linkers = view.look(self.folders.get(IMAGES), pause)
+        announcing = Announcing(self.folders, linkers)
+        announced = [
+            announcing.announce(candidate, f"{token}.{number}") for number, candidate in enumerate(chosen)
+        ]
+        write_intents(self.filesystem, self.data_fd, token, [one.intent for one in announced])
+        self.open_trash()
+        return announced
 
-    def retire(self, intent: Intent) -> Outcome:
+    def open_trash(self) -> None:
+        """Open the trash."""
+        self._trash_fd = open_trash(self.filesystem, self.data_fd)
+        self.stack.callback(let_go, self.filesystem, self._trash_fd)
+
+    def retire(self, one: Announced) -> Outcome:
         """Take the last look at one image, and rename it out of the cache if it may go."""
-        key = intent.repository, intent.digest
-        state = None
+        candidate, intent = one.candidate, one.intent
+        key = candidate.key
+        states: dict[str, HeldState] = {}
         try:
-            if key in self.look.protected:
-                return Kept(key, Reason.REFERENCED)
-            state = self._hold_state(key)
-            if state is None:
-                return Kept(key, Reason.NEWLY_UNUSED)
-            since_ns = state.unused_since_ns
-            if intent.repository in self._unread:
-                raise self._unread[intent.repository]
-            if (
-                since_ns != intent.unused_since_ns
-                or since_ns + self.look.unused_for_ns > self.look.now_ns
-                or key in self._retagged
-            ):
-                return Kept(key, Reason.RETENTION_WINDOW)
-            return self._rename_out(intent, key, state)
+            if any(row_key in self.look.protected for row_key in candidate.keys):
+                return self._kept(one, Reason.REFERENCED)
+            for row in candidate.rows:
+                state = self._hold_state((row.repository, candidate.digest))
+                if state is None:
+                    return self._kept(one, Reason.NEWLY_UNUSED)
+                states[row.repository] = state
+                if (
+                    state.unused_since_ns != row.unused_since_ns
+                    or state.unused_since_ns + self.look.unused_for_ns > self.look.now_ns
+                ):
+                    return self._kept(one, Reason.RETENTION_WINDOW)
+            if one.error is not None:
+                raise one.error
+            if one.is_gone:
+                return self._kept(one, None)
+            if one.reason is not None:
+                return self._kept(one, one.reason, one.detail)
+            return self._rename_out(one, states)
         except (FileNotFoundError, NotADirectoryError):
-            return Kept(key, None)
+            return self._kept(one, None)
         except OSError as error:
-            return Failed(key, f"{IMAGES}/{intent.repository}/{hex_of(intent.digest)}", error)
+            parent = intent.all_copies[-1].parent
+            keys = candidate.keys if candidate.others else ()
+            return Failed(key, f"{parent}/{hex_of(intent.digest)}", error, keys=keys)
         finally:
-            if state is not None:
+            for state in states.values():
                 state.close()
 
-    def finish(self, place: Place) -> Outcome:
-        """Finish a deletion, or put the image back where its disk is open and its place is free."""
-        intent = place.intent
-        with opened(self.filesystem, step_into(self.filesystem, self.data_fd, place.folder)) as fd:
-            folder = open_digest_folder(self.filesystem, fd, place.name)
-            is_open = False
-            if folder is not None:
-                try:
-                    # What is not complete is being erased already: that disk is open through another hard link.
-                    is_open = folder.is_complete and not self._lease(folder)
-                finally:
-                    folder.close()
-            if is_open and self._put_back(intent, fd, place.name, restored_tags=intent.tags):
-                return self._keep_open((intent.repository, intent.digest))
-            if place.is_beside:
-                self._hide(fd, place.name)
-        retired = self._clean_up(place, held=None)
-        self.leave(intent.repository)
-        return retired
+    def _kept(self, one: Announced, reason: Reason | None, detail: str = "") -> Kept:
+        return Kept(one.candidate.key, reason, one.candidate.keys if one.candidate.others else (), detail)
 
-    def _rename_out(self, intent: Intent, key: Key, state: HeldState) -> Outcome:
-        hexadecimal = hex_of(intent.digest)
-        repository_fd = self._repository(intent.repository)
-        folder = open_digest_folder(self.filesystem, repository_fd, hexadecimal)
-        if folder is None:
-            return Kept(key, Reason.BROKEN)
+    def _rename_out(self, one: Announced, states: Mapping[str, HeldState]) -> Outcome:
+        intent = one.intent
+        opened = _Opened()
         try:
-            if not self._lease(folder):
-                return self._keep_open(key)
-            reason = self._judge(folder, key)
-            if reason is not None:
-                return Kept(key, reason)
-            place, place_fd = self._move(intent, repository_fd, tuple(folder.descriptors))
+            for copy in intent.all_copies:
+                self._open_copy(opened, copy, intent.digest)
+            kept = self._judge(one, opened)
+            if kept is not None:
+                return kept
+            if not self._lease(opened):
+                return self._keep_open(intent)
             try:
-                is_back = self._came_between(folder, place, place_fd) and self._put_back(
-                    intent, place_fd, place.name
-                )
-                if not is_back and place.is_beside:
-                    self._hide(repository_fd, place.name)
+                self._move(intent, opened)
+            except OSError:
+                self._undo(opened, hex_of(intent.digest))
+                raise
+            try:
+                back = self._settle(intent, opened)
             except OSError as error:
-                return Failed(key, f"{place.folder}/{place.name}", error, unfinished=True)
+                place = opened.places[-1]
+                keys = one.candidate.keys if one.candidate.others else ()
+                return Failed(
+                    one.candidate.key, f"{place.folder}/{place.name}", error, unfinished=True, keys=keys
+                )
         finally:
-            folder.close()
-        if is_back:
-            return self._keep_open(key)
-        return self._clean_up(place, held=state)
+            opened.close()
+        if back:
+            self._erase_rest(intent)
+            return self._keep_open(intent)
+        return self.clean_up(intent, opened.places, states)
 
-    def _judge(self, folder: DigestFolder, key: Key) -> Reason | None:
-        """Say why an image may not be deleted, by what its folder holds and what it says of itself; None: it may."""
-        reason = folder.judge(key[0], hex_of(key[1]))
-        chosen = self._chosen.get(key)
-        if reason is None and chosen is not None and folder.image is not None:
-            return None if chosen.is_still(folder.image) else Reason.RETENTION_WINDOW
-        return reason
+    def _open_copy(self, opened: _Opened, copy: Copy, digest: str) -> None:
+        """Open one folder; a file that another of the image's folders has open is not opened by its other name."""
+        others = {
+            (found.st_dev, found.st_ino): folder
+            for _, folder in opened.folders
+            for name, found in folder.found.items()
+            if name in folder.descriptors
+        }
+        parent_fd = self.folders.get(copy.parent)
+        opened.folders.append((copy, open_digest_folder(self.filesystem, parent_fd, hex_of(digest), others)))
 
-    def _came_between(self, folder: DigestFolder, place: Place, place_fd: int) -> bool:
-        """Tell whether anybody opened or changed the folder between the last look and the rename, or might have."""
-        try:
-            return not folder.is_still(place_fd, place.name)
-        except OSError:
-            return True
+    def _judge(self, one: Announced, opened: _Opened) -> Kept | None:
+        """Say why an image may not be deleted, by what its folders hold and what they say of themselves; None: it may."""
+        hexadecimal = hex_of(one.intent.digest)
+        for copy, folder in opened.folders:
+            if copy.inode and folder.inode != copy.inode:
+                return self._kept(one, None)
+            reason = folder.judge(copy.repository or None, hexadecimal)
+            if reason is not None:
+                detail = "" if folder.fault is None else f"{copy.parent}/{hexadecimal}/{folder.fault[1]}"
+                return self._kept(one, reason, detail)
+        image = opened.folders[-1][1].image
+        assert image is not None  # a folder that was judged well has one
+        if one.is_by_name and image.content_name != one.candidate.repository:
+            return self._kept(one, Reason.SHARED, "its metadata names another repository by now")
+        for row in one.candidate.rows:
+            chosen = one.candidate.chosen_with(row.repository)
+            if chosen is not None and not chosen.is_still(image):
+                return self._kept(one, Reason.RETENTION_WINDOW)
+        return None
 
-    def _keep_open(self, key: Key) -> Kept:
-        """Keep an image that somebody has open; its time starts again when it is next found unused."""
-        clear_state(self.filesystem, self.data_fd, key)
-        return Kept(key, Reason.OPEN)
-
-    def _lease(self, folder: DigestFolder) -> bool:
+    def _lease(self, opened: _Opened) -> bool:
         """Take the kernel's word that nobody has any of the files open; False where somebody has."""
-        is_free = folder.lease()
-        if folder.refusals:
-            self.lease_error = folder.refusals[0]
-        return is_free
+        held: set[tuple[int, int]] = set()
+        for _, folder in opened.folders:
+            is_free = folder.lease(held)
+            if folder.refusals:
+                self.lease_error = folder.refusals[0]
+            if not is_free:
+                return False
+        return True
 
-    def _move(self, intent: Intent, repository_fd: int, files: tuple[str, ...]) -> tuple[Place, int]:
-        """Rename a digest folder into the trash, or beside itself where that is another file system."""
-        in_trash = place_in_trash(intent, files)
+    def _move(self, intent: Intent, opened: _Opened) -> None:
+        """Rename the folders of an image out of the cache, content last.
+
+        One that is gone, or is another, has been deleted by somebody, and perhaps pulled again: it stays as it is.
+        """
         hexadecimal = hex_of(intent.digest)
         if not DIGEST_HEX.fullmatch(hexadecimal):
             raise OSError(errno.EINVAL, "not the name of a digest folder")
+        for number, (copy, folder) in enumerate(opened.folders):
+            parent_fd = self.folders.get(copy.parent)
+            if intent.is_content and not self._is_inode(parent_fd, hexadecimal, folder.inode):
+                continue
+            place = self._rename(intent, number, parent_fd, hexadecimal, folder.files)
+            place_fd = self._fd_of(place, parent_fd)
+            if intent.is_content and not self._is_inode(place_fd, place.name, folder.inode):
+                # Another has come to its place in that very moment.
+                put_back(self.folders, intent, (place,))
+                continue
+            opened.places.append(place)
+        if intent.is_content:
+            for copy, _ in opened.folders:
+                self.filesystem.fsync(self.folders.get(copy.parent))
+            self.filesystem.fsync(self._trash_fd)
+
+    def _rename(
+        self, intent: Intent, number: int, parent_fd: int, hexadecimal: str, files: tuple[str, ...]
+    ) -> Place:
+        """Rename a folder into the trash, or, where that is another file system, out of the sight of hypeman."""
+        in_trash = place_in_trash(intent, files, number)
         try:
             self.filesystem.rename(
-                hexadecimal, in_trash.name, src_dir_fd=repository_fd, dst_dir_fd=self._trash_fd
+                hexadecimal, in_trash.name, src_dir_fd=parent_fd, dst_dir_fd=self._trash_fd
             )
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            beside = place_beside(intent, files)
-            self.filesystem.rename(
-                hexadecimal, beside.name, src_dir_fd=repository_fd, dst_dir_fd=repository_fd
-            )
-            return beside, repository_fd
-        return in_trash, self._trash_fd
-
-    def _put_back(self, intent: Intent, place_fd: int, name: str, restored_tags: Sequence[str] = ()) -> bool:
-        """Rename an image back to where it was; False where a fresh one has come there meanwhile.
-
-        Its tags are made first, where nothing has taken their names: cut off in between, all this is done again.
-        """
-        path = f"{IMAGES}/{intent.repository}"
-        hexadecimal = hex_of(intent.digest)
-        with opened(self.filesystem, make_folders(self.filesystem, self.data_fd, path)) as repository_fd:
-            if restored_tags and exists(self.filesystem, repository_fd, hexadecimal):
-                return False
-            if restored_tags:
-                link_tags(self.filesystem, repository_fd, hexadecimal, restored_tags)
-                settle_tags_aside(self.filesystem, repository_fd, hexadecimal)
+        else:
+            return in_trash
+        # From here on it is gone for hypeman: a folder with metadata and disk is listed wherever it lies below `images/`.
+        hide_metadata(self.folders, parent_fd, hexadecimal)
+        if not intent.all_copies[number].repository:
+            aside = place_beside(intent, number=number, within=IMAGES)
             try:
-                self.filesystem.rename(name, hexadecimal, src_dir_fd=place_fd, dst_dir_fd=repository_fd)
+                images_fd = self.folders.get(IMAGES)
+                self.filesystem.rename(hexadecimal, aside.name, src_dir_fd=parent_fd, dst_dir_fd=images_fd)
             except OSError as error:
-                if error.errno in _TAKEN:
-                    return False
-                raise
+                if error.errno != errno.EXDEV:
+                    raise
+            else:
+                return self._without_pull(aside, images_fd, parent_fd, hexadecimal)
+        beside = place_beside(intent, number=number)
+        self.filesystem.rename(hexadecimal, beside.name, src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
+        return self._without_pull(beside, parent_fd, parent_fd, hexadecimal)
+
+    def _without_pull(self, place: Place, place_fd: int, parent_fd: int, hexadecimal: str) -> Place:
+        """Put a folder back in which a pull had begun before it was renamed: it is the pull's by now."""
+        if exists(self.filesystem, place_fd, f"{place.name}/{METADATA}"):
+            self.filesystem.rename(place.name, hexadecimal, src_dir_fd=place_fd, dst_dir_fd=parent_fd)
+            raise OSError(errno.EBUSY, "a pull has begun in it")
+        return place
+
+    def _undo(self, opened: _Opened, digest_name: str) -> None:
+        """Rename back what was renamed, in reverse, and show metadata that was hidden before a rename that failed."""
+        for place in reversed(opened.places):
+            put_back(self.folders, place.intent, (place,))
+        for copy, folder in opened.folders:
+            parent_fd = self.folders.find(copy.parent)
+            if parent_fd is not None and HIDDEN_METADATA not in folder.descriptors:
+                with suppress(OSError):
+                    show_metadata(self.folders, parent_fd, digest_name)
+
+    def _settle(self, intent: Intent, opened: _Opened) -> bool:
+        """Look what has come while the image was renamed; returns whether it has been put back, or made whole again."""
+        if not opened.places:
+            return False
+        if self._came_between(opened):
+            return put_back(self.folders, intent, opened.places) or self._settle_arrivals(intent, opened.places)
+        return self._settle_arrivals(intent, opened.places)
+
+    def _settle_arrivals(self, intent: Intent, places: Sequence[Place]) -> bool:
+        """Put an image back, or make it whole again, where something has come that needs it; as `_settle`."""
+        digest = intent.digest
+        content_fd = self.folders.find(f"{IMAGES}/{CONTENT}")
+        main = places[-1]
+        if intent.is_content:
+            if main.copy.repository:
+                # Somebody has deleted the content: its owners' folders go as well.
+                return False
+            arrival = Arrival.NOTHING if content_fd is None else look_at_folder(self.filesystem, content_fd, None, digest)
+            if arrival is Arrival.GHOST and content_fd is not None:
+                return self._heal(main, content_fd, digest, places[:-1])
+            if arrival is Arrival.OTHER:
+                return False
+            if any(self._has_own_folder(repository, digest) for repository in repositories_of(intent)):
+                return put_back(self.folders, intent, places)
+            return False
+        if self._has_own_folder(intent.repository, digest):
+            own_fd = self.folders.get(main.copy.parent)
+            if look_at_folder(self.filesystem, own_fd, intent.repository, digest) is Arrival.GHOST:
+                return self._heal(main, own_fd, digest, ())
+            return False
+        if content_status(self.filesystem, content_fd, digest) == intent.beside:
+            return False
+        if content_fd is not None and look_at_folder(self.filesystem, content_fd, None, digest) is Arrival.GHOST:
+            return self._heal(main, content_fd, digest, ())
+        return put_back(self.folders, intent, places)
+
+    def _heal(self, main: Place, parent_fd: int, digest: str, others: Sequence[Place]) -> bool:
+        """Make the ghost in the place of an image whole again."""
+        place_fd = self._fd_of(main, parent_fd)
+        if not heal(self.filesystem, place_fd, main, parent_fd, digest):
+            return False
+        for place in others:
+            put_back(self.folders, place.intent, (place,))
         return True
 
-    def _hide(self, repository_fd: int, name: str) -> None:
-        """Hide the metadata of a folder that had to stay below `images/`: nobody then takes it for an image."""
-        with (
-            suppress(FileNotFoundError),
-            opened(self.filesystem, open_folder(self.filesystem, name, repository_fd)) as fd,
-        ):
-            self.filesystem.rename(METADATA, HIDDEN_METADATA, src_dir_fd=fd, dst_dir_fd=fd)
+    def _erase_rest(self, intent: Intent) -> None:
+        """Erase what is left in the trash of an image that is back; what cannot be is erased at the next start."""
+        with suppress(OSError):
+            for place in find_places(self.filesystem, self.data_fd, intent):
+                erase(self.filesystem, self.data_fd, place.folder, place.name)
 
-    def _clean_up(self, place: Place, held: HeldState | None) -> Retired:
-        """Remove the tags and the state of an image that is out of the cache; without `held`, in a recovery."""
-        intent = place.intent
-        path = f"{IMAGES}/{intent.repository}"
-        hexadecimal = hex_of(intent.digest)
+    def _has_own_folder(self, repository: str, digest: str) -> bool:
+        own_fd = self.folders.find(f"{IMAGES}/{repository}")
+        return own_fd is not None and exists(self.filesystem, own_fd, hex_of(digest))
+
+    def _came_between(self, opened: _Opened) -> bool:
+        """Tell whether anybody opened or changed a folder between the last look and the rename, or might have."""
+        by_number = {place.number: place for place in opened.places}
+        for number, (copy, folder) in enumerate(opened.folders):
+            place = by_number.get(number)
+            if place is None:
+                continue
+            try:
+                place_fd = self._fd_of(place, self.folders.get(copy.parent))
+                if not folder.is_still(place_fd, place.name):
+                    return True
+            except OSError:
+                return True
+        return False
+
+    def finish(self, intent: Intent, places: Sequence[Place]) -> Outcome:
+        """Finish a deletion, or put the image back where its disk is open and its place is free."""
+        self.open_trash()
+        opened = _Opened(places=sorted(places, key=lambda place: place.number))
+        is_open = False
+        try:
+            held: set[tuple[int, int]] = set()
+            for place in opened.places:
+                folder = open_digest_folder(self.filesystem, self.folders.get(place.folder), place.name)
+                opened.folders.append((place.copy, folder))
+                # What is not complete is being erased already: that disk is open through another hard link.
+                if folder.fault is None and folder.is_complete and not folder.lease(held):
+                    is_open = True
+        finally:
+            opened.close()
+        if is_open and put_back(self.folders, intent, opened.places, intent.all_links):
+            settle_aside(self.folders, self._trash_fd, intent, self._is_here(intent))
+            self._erase_rest(intent)
+            return self._keep_open(intent)
+        self._follow(intent, opened)
+        for place in opened.places:
+            if place.is_beside:
+                hide_metadata(self.folders, self.folders.get(place.folder), place.name)
+        if opened.places and self._settle_arrivals(intent, opened.places):
+            settle_aside(self.folders, self._trash_fd, intent, self._is_here(intent))
+            self._erase_rest(intent)
+            return self._keep_open(intent)
+        return self.clean_up(intent, opened.places, None)
+
+    def _follow(self, intent: Intent, opened: _Opened) -> None:
+        """Rename the owners' own folders that are still in place after their content."""
+        standing = {place.number for place in opened.places}
+        for number, copy in enumerate(intent.all_copies):
+            if number in standing or not copy.repository or not copy.inode or not intent.is_content:
+                continue
+            parent_fd = self.folders.find(copy.parent)
+            if parent_fd is not None and self._is_inode(parent_fd, hex_of(intent.digest), copy.inode):
+                opened.places.append(self._rename(intent, number, parent_fd, hex_of(intent.digest), ()))
+        opened.places.sort(key=lambda place: place.number)
+
+    def _keep_open(self, intent: Intent) -> Kept:
+        """Keep an image that somebody has open; its time starts again when it is next found unused."""
+        for key in intent.keys:
+            clear_state(self.filesystem, self.data_fd, key)
+        return Kept(intent.keys[0], Reason.OPEN, intent.keys if intent.others else ())
+
+    def clean_up(
+        self, intent: Intent, places: Sequence[Place], held: Mapping[str, HeldState] | None
+    ) -> Retired:
+        """Remove the tags and the timers of an image that is out of the cache; without `held`, in a recovery."""
         faults: list[tuple[str, str]] = []
-        tags: list[str] = []
+        is_here = self._is_here(intent)
+        settled: tuple[object, ...] = ()
+        found = TakenLinks((), ())
         try:
-            repository_fd = self._repository(intent.repository)
-            names: Iterable[str] = intent.tags
             if held is None:
-                names = find_tags(self.filesystem, repository_fd, (hexadecimal,)).get(hexadecimal, ())
-                settle_tags_aside(self.filesystem, repository_fd, hexadecimal)
-            tags, unremoved = remove_tags(self.filesystem, repository_fd, hexadecimal, names)
-            faults.extend((f"{path}/{tag}", error) for tag, error in unremoved)
-        except FileNotFoundError:
-            pass
+                settled = settle_aside(self.folders, self._trash_fd, intent, is_here)
+            found = take_links(self.folders, self._trash_fd, intent, is_here)
+            faults.extend(found.faults)
         except OSError as error:
-            faults.append((path, os.strerror(error.errno or 0)))
-        try:
-            self._remove_state(intent, held)
-        except OSError as error:
-            faults.append((f"state of {intent.repository}@{intent.digest}", os.strerror(error.errno or 0)))
-        self._retired_from.add(intent.repository)
-        return Retired(place, tuple(tags), tuple(faults))
+            faults.append((IMAGES, os.strerror(error.errno or 0)))
+        links = (*found.taken, *(link for link in intent.all_links if link in settled))
+        for row in intent.rows:
+            if self._lives_on(intent, row.repository):
+                continue
+            try:
+                self._remove_state(intent, row.repository, row.unused_since_ns, held)
+            except OSError as error:
+                state = f"state of {row.repository}@{intent.digest}"
+                faults.append((state, os.strerror(error.errno or 0)))
+        self._touched |= repositories_of(intent)
+        ordered = sorted(places, key=lambda place: place.copy.repository != "")
+        if not ordered:
+            ordered = [place_in_trash(intent, number=len(intent.all_copies) - 1)]
+        return Retired(
+            ordered[0],
+            intent.tags_of(intent.repository, links),
+            tuple(faults),
+            tuple(ordered[1:]),
+            links,
+        )
 
-    def _remove_state(self, intent: Intent, held: HeldState | None) -> None:
+    def _lives_on(self, intent: Intent, repository: str) -> bool:
+        """Return whether a row goes on as one of the content that stands beside its own folder, with its timer."""
+        if intent.is_content or intent.beside != "ready":
+            return False
+        content_fd = self.folders.find(f"{IMAGES}/{CONTENT}")
+        return (
+            bool(intent.tags_of(repository))
+            and content_fd is not None
+            and exists(self.filesystem, content_fd, hex_of(intent.digest))
+        )
+
+    def _is_here(self, intent: Intent) -> Callable[[str], bool]:
+        """Make what tells whether a repository's tags to this digest lead to something now."""
+        hexadecimal = hex_of(intent.digest)
+
+        def is_here(repository: str) -> bool:
+            for parent in (f"{IMAGES}/{CONTENT}", f"{IMAGES}/{repository}"):
+                try:
+                    self.filesystem.stat(f"{parent}/{hexadecimal}", dir_fd=self.data_fd, follow_symlinks=False)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                return True
+            return False
+
+        return is_here
+
+    def _remove_state(
+        self, intent: Intent, repository: str, since_ns: int, held: Mapping[str, HeldState] | None
+    ) -> None:
         """Remove the state that the intent names; what has come in its place since is another's."""
-        key = intent.repository, intent.digest
-        if held is not None and held.is_still():
-            held.remove()
-        elif look_at_state(self.filesystem, self.data_fd, key) == intent.unused_since_ns:
+        key: Key = repository, intent.digest
+        state = None if held is None else held.get(repository)
+        if state is not None and state.is_still():
+            state.remove()
+        elif look_at_state(self.filesystem, self.data_fd, key) == since_ns:
             clear_state(self.filesystem, self.data_fd, key)
 
-    def settle_tags(self, repository: str, done: set[str], outcomes: list[Outcome]) -> list[Outcome]:
-        """Remove what has come to point to the images of a repository since its tags were read for many batches.
+    def remove_empty_folders(self) -> None:
+        """Remove the folders that were left empty by what has gone.
 
-        Returns the outcomes, the last that has gone with the faults of this.
+        Not those below `repositories/`: hypeman makes such a folder before it makes the tag in it, and a client that finds
+        an image gone pulls it again in that very second.
         """
-        gone = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Retired)]
-        hexadecimals = {hex_of(outcomes[number].key[1]) for number in gone}
-        path = f"{IMAGES}/{repository}"
-        try:
-            faults = self.tags.leave(
-                self.filesystem, lambda: self._repository(repository), repository, done, hexadecimals
-            )
-        except FileNotFoundError:
-            return outcomes
-        except OSError as error:
-            faults = [("", os.strerror(error.errno or 0))]
-        if faults and gone:
-            last = outcomes[gone[-1]]
-            assert isinstance(last, Retired)
-            told = tuple((f"{path}/{tag}".rstrip("/"), error) for tag, error in faults)
-            outcomes[gone[-1]] = attrs.evolve(last, faults=last.faults + told)
-        return outcomes
-
-    def leave(self, repository: str) -> None:
-        """Let go of a repository, and remove the folders that were left empty by what has gone from it."""
-        if repository in self._open:
-            let_go(self.filesystem, self._open.pop(repository))
-        if repository in self._retired_from:
+        self.folders.close()
+        for repository in sorted(self._touched):
             with suppress(OSError):
-                remove_empty_folders(self.filesystem, self._open_images(), repository)
+                remove_empty_folders(self.filesystem, self.folders.get(IMAGES), repository)
             with suppress(OSError):
                 remove_empty_state_folders(self.filesystem, self.data_fd, repository)
 
     def _hold_state(self, key: Key) -> HeldState | None:
-        if self._states_error is not None:
-            raise self._states_error
-        return None if self._states_fd < 0 else hold_state(self.filesystem, self._states_fd, key)
-
-    def _tags_of(self, repository: str, hexadecimals: set[str], *, afresh: bool) -> Mapping[str, list[str]]:
-        """Find the tags of some images; `afresh`: whatever an earlier batch has learned of them, as they decide."""
         try:
-            repository_fd = self._repository(repository)
-            tags = self.tags.find(self.filesystem, repository_fd, repository, hexadecimals)
-            return find_tags(self.filesystem, repository_fd, hexadecimals) if afresh else tags
+            states_fd = self.folders.get(f"{RETENTION}/{key[0]}")
         except OSError as error:
-            self._unread[repository] = error
-            return {}
+            if error.errno in _ABSENT:
+                return None
+            raise
+        return hold_state(self.filesystem, states_fd, key)
 
-    def _repository(self, name: str) -> int:
-        """Open a repository, or hand out the descriptor that is open; it lasts until another is asked for."""
-        fd = self._open.get(name)
-        if fd is None:
-            if len(self._open) >= _HELD_OPEN:
-                # Those that were opened first have their turn first.
-                let_go(self.filesystem, self._open.popitem()[1])
-            fd = self._open[name] = step_into(self.filesystem, self._open_images(), name)
-        return fd
+    def _fd_of(self, place: Place, parent_fd: int) -> int:
+        if not place.is_beside:
+            return self._trash_fd
+        return parent_fd if place.folder == place.copy.parent else self.folders.get(place.folder)
 
-    def _open_images(self) -> int:
-        if self._images_fd < 0:
-            self._images_fd = step_into(self.filesystem, self.data_fd, IMAGES)
-            self.stack.callback(let_go, self.filesystem, self._images_fd)
-            self.stack.callback(self._let_go_repositories)
-        return self._images_fd
-
-    def _let_go_repositories(self) -> None:
-        while self._open:
-            let_go(self.filesystem, self._open.popitem()[1])
-
-    def _open_trash(self) -> None:
-        self._trash_fd = open_trash(self.filesystem, self.data_fd)
-        self.stack.callback(let_go, self.filesystem, self._trash_fd)
+    def _is_inode(self, parent_fd: int, name: str, inode: int) -> bool:
+        try:
+            return self.filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_ino == inode
+        except FileNotFoundError:
+            return False

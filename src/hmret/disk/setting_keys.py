@@ -57,6 +57,8 @@ class Key:
     """Whether it says what is deleted, and not how the engine goes about it."""
     in_force: str = attrs.field(default="", kw_only=True)
     """The property of the part that has the value in force where none is given; empty: the field itself."""
+    attribute: str = attrs.field(default="", kw_only=True)
+    """The field that has it, where that is not named as the last part of the key is."""
 
     @property
     def section(self) -> str:
@@ -64,7 +66,7 @@ class Key:
 
     @property
     def field(self) -> str:
-        return self.name.rpartition(".")[2]
+        return self.attribute or self.name.rpartition(".")[2]
 
     @property
     def variable(self) -> str:
@@ -114,6 +116,8 @@ KEYS = (
     Key("images.auto_delete.enabled", BOOLEAN),
     Key("images.auto_delete.unused_for", DURATION),
     Key("images.auto_delete.allowed", PATTERNS),
+    Key("registry.url", text_of("host:port"), attribute="registry_url"),
+    Key("build.builder_image", text_of("an image"), attribute="builder_image"),
     Key("hmret.enabled", BOOLEAN),
     Key("hmret.sweep_interval", DURATION, policy=False),
     Key("hmret.pinned", PATTERNS),
@@ -161,7 +165,7 @@ def change_config(base: RetentionConfig, settings: Mapping[str, ReadSetting]) ->
     changes: dict[str, dict[str, Any]] = {section: {} for section in ("", *SECTIONS)}
     for key in KEYS:
         if key.name in settings:
-            changes[key.section][key.field] = settings[key.name].value
+            changes[key.section if key.section in changes else ""][key.field] = settings[key.name].value
     parts: dict[str, Any] = {}
     for section, (attribute, _) in _PARTS.items():
         try:

@@ -254,21 +254,30 @@ def write_states(
     Not forced to the disk by default: what a power loss takes with it is a timer, which then starts again later.
     """
     failed: list[tuple[Key, OSError]] = []
+    by_digest: dict[str, list[Key]] = {}
     for key in keys:
-        if not grip.begin(key):
+        by_digest.setdefault(key[1], []).append(key)
+    for digest, same in by_digest.items():
+        if not grip.begin(digest):
             continue
         try:
-            try:
-                _write_state(filesystem, data_fd, key, unused_since_ns, durable)
-            except FileNotFoundError:
-                # Whoever cleared another state at this moment has removed the folder that was empty then.
-                _write_state(filesystem, data_fd, key, unused_since_ns, durable)
-        except OSError as error:
-            failed.append((key, error))
+            for key in same:
+                try:
+                    _write_again(filesystem, data_fd, key, unused_since_ns, durable)
+                except OSError as error:
+                    failed.append((key, error))
         finally:
-            grip.end(key)
+            grip.end(digest)
         pause()
     return failed
+
+
+def _write_again(filesystem: Filesystem, data_fd: int, key: Key, unused_since_ns: int, durable: bool) -> None:
+    try:
+        _write_state(filesystem, data_fd, key, unused_since_ns, durable)
+    except FileNotFoundError:
+        # Whoever cleared another state at this moment has removed the folder that was empty then.
+        _write_state(filesystem, data_fd, key, unused_since_ns, durable)
 
 
 def _write_state(filesystem: Filesystem, data_fd: int, key: Key, unused_since_ns: int, durable: bool) -> None:

@@ -21,14 +21,21 @@ from hmret.disk.folders import (
     step_into,
     write_file,
 )
-from hmret.disk.layout import DIGEST_HEX, IMAGES, OWN, TAG_NAME, TRASH, digest_of, hex_of
+from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
+from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, OWN, TAG_NAME, TRASH, digest_of, hex_of
+from hmret.model.images import Key
 from hmret.model.references import is_repository
 
 __all__ = [
+    "NO_CONTENT",
+    "Copy",
     "Intent",
+    "Link",
     "Place",
+    "Row",
     "drop_intents",
     "find_places",
+    "intent_name",
     "is_ours",
     "list_trash",
     "new_token",
@@ -37,6 +44,7 @@ __all__ = [
     "place_in_trash",
     "places_of",
     "read_intents",
+    "repositories_of",
     "write_intents",
 ]
 
@@ -46,15 +54,112 @@ _BESIDE = ".hmret-"
 """Begins the name of a retired folder that had to stay on its own file system; no scan looks at such names."""
 
 
-class Intent(msgspec.Struct, frozen=True, gc=False):
-    """One image that is about to be renamed out of the cache."""
+NO_CONTENT = "none"
+"""There is no content of that digest."""
+
+
+class Row(msgspec.Struct, frozen=True, gc=False, order=True):
+    """One repository that has the image, and its timer."""
 
     repository: str
+    unused_since_ns: int
+
+
+class Copy(msgspec.Struct, frozen=True, gc=False):
+    """One folder that goes with an image."""
+
+    repository: str
+    """Empty: it is content; else the repository whose own folder it is."""
+    inode: int
+    """Of the folder; 0: not known."""
+    name: str
+    """In the trash; no other copy ever has it."""
+
+    @property
+    def parent(self) -> str:
+        """The folder in which it stands in the cache, below the data directory."""
+        return f"{IMAGES}/{self.repository or CONTENT}"
+
+
+class Link(msgspec.Struct, frozen=True, gc=False):
+    """One tag that goes with an image, exactly as it was."""
+
+    layout: Layout
+    repository: str
+    tag: str
+    target: str
+    inode: int
+    """0: not known."""
+
+    @property
+    def parent(self) -> str:
+        """The folder in which it stands, below the data directory."""
+        return tag_folder(self.layout, self.repository)
+
+
+class Intent(msgspec.Struct, frozen=True, gc=False):
+    """One image that is about to be renamed out of the cache: all that goes together.
+
+    Of an older release there are the first five fields alone: one repository, and its own folder.
+    """
+
+    repository: str
+    """Of its first row."""
     digest: str
     tags: list[str]
+    """Of the first row, to be shown."""
     unused_since_ns: int
+    """Of the first row."""
     name: str
-    """Of the folder in the trash; no other intent ever has it."""
+    """Begins the names of its folders in the trash; no other intent ever has it."""
+    others: list[Row] = []
+    """Its other rows."""
+    copies: list[Copy] = []
+    """Its folders: content last, as its rename is what makes the image go for all at once."""
+    links: list[Link] = []
+    """Its tags in both layouts; one that another shadows stands before that."""
+    beside: str = NO_CONTENT
+    """Of a repository's own folder: the status of the content that stood beside it."""
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All its rows."""
+        return (Row(self.repository, self.unused_since_ns), *self.others)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The same as repository and digest."""
+        return tuple((row.repository, self.digest) for row in self.rows)
+
+    @property
+    def all_copies(self) -> tuple[Copy, ...]:
+        """Its folders, in the order in which they are renamed."""
+        return tuple(self.copies) or (Copy(self.repository, 0, self.name),)
+
+    @property
+    def all_links(self) -> tuple[Link, ...]:
+        """Its tags."""
+        if self.links or self.copies:
+            return tuple(self.links)
+        hexadecimal = hex_of(self.digest)
+        return tuple(Link(Layout.LEGACY, self.repository, tag, hexadecimal, 0) for tag in self.tags)
+
+    @property
+    def is_content(self) -> bool:
+        """Whether content goes, and not a repository's own folder alone."""
+        return any(not copy.repository for copy in self.copies)
+
+    def tags_of(self, repository: str, links: Iterable[Link] | None = None) -> tuple[str, ...]:
+        """List the tags of a repository among its links, or among some of them, that lead to this image; sorted."""
+        return tuple(
+            sorted(
+                {
+                    link.tag
+                    for link in (self.all_links if links is None else links)
+                    if link.repository == repository and pointed_to(link.parent, link.target) == hex_of(self.digest)
+                }
+            )
+        )
 
 
 @attrs.frozen
@@ -67,6 +172,13 @@ class Place:
     name: str
     files: tuple[str, ...] = attrs.field(default=(), eq=False)
     """The names of all files in it, as far as they are known: then it need not be listed to be freed."""
+    number: int = attrs.field(default=0)
+    """Which of the intent's folders it is."""
+
+    @property
+    def copy(self) -> Copy:
+        """The folder as it was in the cache."""
+        return self.intent.all_copies[self.number]
 
     @property
     def is_beside(self) -> bool:
@@ -79,23 +191,30 @@ def open_trash(filesystem: Filesystem, data_fd: int) -> int:
     return make_folders(filesystem, data_fd, _TRASH, 0o700)
 
 
-def place_in_trash(intent: Intent, files: tuple[str, ...] = ()) -> Place:
-    """Say where the folder of an intent goes."""
-    return Place(intent, _TRASH, intent.name, files)
+def place_in_trash(intent: Intent, files: tuple[str, ...] = (), number: int = 0) -> Place:
+    """Say where a folder of an intent goes."""
+    return Place(intent, _TRASH, intent.all_copies[number].name, files, number)
 
 
-def place_beside(intent: Intent, files: tuple[str, ...] = ()) -> Place:
-    """Say where it goes if the trash is on another file system: beside itself."""
-    return Place(intent, f"{IMAGES}/{intent.repository}", _BESIDE + intent.name, files)
+def place_beside(intent: Intent, files: tuple[str, ...] = (), number: int = 0, *, within: str = "") -> Place:
+    """Say where it goes if the trash is on another file system: beside itself, or (`within`) elsewhere on that one."""
+    copy = intent.all_copies[number]
+    return Place(intent, within or copy.parent, _BESIDE + copy.name, files, number)
 
 
-def places_of(intent: Intent) -> tuple[Place, Place]:
-    """Say where the folder of an intent may stand."""
-    return place_in_trash(intent), place_beside(intent)
+def places_of(intent: Intent) -> tuple[Place, ...]:
+    """Say where the folders of an intent may stand; content last."""
+    places: list[Place] = []
+    for number, copy in enumerate(intent.all_copies):
+        places.append(place_in_trash(intent, number=number))
+        if not copy.repository:
+            places.append(place_beside(intent, number=number, within=IMAGES))
+        places.append(place_beside(intent, number=number))
+    return tuple(places)
 
 
 def find_places(filesystem: Filesystem, data_fd: int, intent: Intent) -> list[Place]:
-    """Find where the folder of an intent stands; empty: it has gone.
+    """Find where the folders of an intent stand; empty: they have gone, or are in the cache.
 
     Raises:
         OSError: it could not be told.
@@ -143,7 +262,23 @@ def is_ours(intent: Intent, token: str) -> bool:
         and intent.digest == digest_of(hex_of(intent.digest))
         and DIGEST_HEX.fullmatch(hex_of(intent.digest)) is not None
         and all(TAG_NAME.fullmatch(tag) for tag in intent.tags)
+        and all(is_repository(row.repository) for row in intent.others)
+        and all(_is_own_copy(copy, intent) for copy in intent.copies)
+        and all(map(_is_own_link, intent.links))
     )
+
+
+def _is_own_copy(copy: Copy, intent: Intent) -> bool:
+    """Return whether a folder is one that we could have named."""
+    head, _, number = copy.name.removeprefix(intent.name).rpartition(".")
+    is_named = copy.name == intent.name or (
+        copy.name.startswith(f"{intent.name}.") and not head and number.isdecimal()
+    )
+    return is_named and (not copy.repository or is_repository(copy.repository))
+
+
+def _is_own_link(link: Link) -> bool:
+    return TAG_NAME.fullmatch(link.tag) is not None and is_repository(link.repository)
 
 
 def drop_intents(
@@ -155,7 +290,9 @@ def drop_intents(
     """
     if repositories is None:
         with suppress(OSError):
-            repositories = {intent.repository for intent in read_intents(filesystem, data_fd, token)}
+            repositories = {
+                name for intent in read_intents(filesystem, data_fd, token) for name in repositories_of(intent)
+            }
     with suppress(OSError), opened(filesystem, step_into(filesystem, data_fd, IMAGES)) as fd:
         for repository in repositories or ():
             remove_empty_folders(filesystem, fd, repository)
@@ -164,6 +301,16 @@ def drop_intents(
         opened(filesystem, step_into(filesystem, data_fd, _TRASH)) as fd,
     ):
         filesystem.unlink(token + _SUFFIX, dir_fd=fd)
+
+
+def intent_name(name: str) -> str:
+    """Return the name of the intent to which something in the trash belongs, by its own name there."""
+    return ".".join(name.split(".")[:2])
+
+
+def repositories_of(intent: Intent) -> set[str]:
+    """List the repositories whose own folders and tags an intent is about."""
+    return {row.repository for row in intent.rows}
 
 
 def list_trash(filesystem: Filesystem, data_fd: int) -> tuple[list[str], list[str]]:

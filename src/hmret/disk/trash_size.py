@@ -9,6 +9,7 @@ from hmret.disk.folders import open_folder, opened, step_into
 from hmret.disk.image_scan import BLOCK
 from hmret.disk.layout import OWN, TRASH
 from hmret.disk.quarantine import RECORD
+from hmret.disk.trash import intent_name
 
 __all__ = ["trash_bytes"]
 
@@ -27,7 +28,7 @@ def trash_bytes(filesystem: Filesystem, data_dir: str, held: Container[str] = ()
         except FileNotFoundError:
             return 0
         with opened(filesystem, trash_fd):
-            return _size(filesystem, trash_fd, lambda name: name in held or name.endswith(RECORD))
+            return _size(filesystem, trash_fd, lambda name: intent_name(name) in held or name.endswith(RECORD))
 
 
 def _size(

@@ -1,7 +1,8 @@
 """Deleting what a plan wants gone: claimed, looked at once more, renamed out of the cache, and its bytes freed."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from typing import assert_never
 
 import anyio
@@ -9,9 +10,11 @@ import attrs
 
 from hmret.actors.deleter import BatchRetired, Deleter, Recovery
 from hmret.actors.locks import Locks
-from hmret.disk.layout import hex_of
+from hmret.actors.scanner import ScanResult
+from hmret.disk.deletion.tag_view import TagView
+from hmret.disk.layout import OWN, TRASH
 from hmret.disk.outcomes import Candidate, Chosen, Failed, Kept, LastLook, Retired
-from hmret.disk.tags import KnownTags
+from hmret.disk.trash import Intent, Row
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook
 from hmret.engine.quarantine import Quarantine
@@ -91,7 +94,8 @@ class Deleting:
 
     async def delete(
         self,
-        deletions: Sequence[Verdict],
+        units: Sequence[Sequence[Verdict]],
+        scan: ScanResult,
         boot_ns: int,
         tally: Tally,
         *,
@@ -101,41 +105,86 @@ class Deleting:
         """Delete what is due; the bytes of one batch are freed, or held, while the next is looked at.
 
         Args:
-            deletions: what is due.
+            units: what is due: of each image all its rows.
+            scan: what the plan rests on.
             boot_ns: the boot-time clock, from which failures wait.
             tally: the account of the sweep.
             holds: whether what goes is put into quarantine, where that is on.
             may_go_on: asked before each batch; what is left then waits for another sweep.
         """
-        tally.reasons = {(verdict.repository, verdict.digest): verdict.reason for verdict in deletions}
+        tally.reasons = {(row.repository, row.digest): row.reason for rows in units for row in rows}
         # By repository, so that one batch has its images in few folders; the plan has already chosen the oldest.
         candidates = sorted(
-            Candidate(
-                verdict.repository,
-                verdict.digest,
-                verdict.unused_since_ns,
-                Chosen(
-                    verdict.tags if self.overlook.policy.asks_tags else None,
-                    verdict.created_ns,
-                    verdict.pullable,
-                ),
-            )
-            for verdict in deletions
-            if verdict.unused_since_ns is not None
+            self._candidate(rows, scan)
+            for rows in units
+            if all(row.unused_since_ns is not None for row in rows)
         )
-        known = KnownTags()
-        for candidate in candidates:
-            known.expect(candidate.repository, hex_of(candidate.digest))
+        view = TagView(self.deleter.filesystem, scan.tag_folders)
         settle = self.quarantine.hold if holds and self.quarantine.is_on else self._free
         async with anyio.create_task_group() as tasks:
             while candidates and may_go_on():
                 batch, candidates = candidates[: self._batch], candidates[self._batch :]
-                turn = await self._retire(batch, known, boot_ns, tally)
+                turn = await self._retire(batch, view, boot_ns, tally)
                 if turn.token:
-                    tasks.start_soon(settle, turn.token, turn.retired, tally)
+                    tasks.start_soon(self._settle, settle, turn, view, tally)
                 if turn.is_last:
                     break
                 candidates = turn.left + candidates
+
+    def _candidate(self, rows: Sequence[Verdict], scan: ScanResult) -> Candidate:
+        first, *others = rows
+        image = scan.repositories[first.repository].images[first.digest]
+        return Candidate(
+            first.repository,
+            first.digest,
+            first.unused_since_ns or 0,
+            self._chosen(first),
+            is_content=image.is_content,
+            others=tuple((Row(row.repository, row.unused_since_ns or 0), self._chosen(row)) for row in others),
+        )
+
+    def _chosen(self, row: Verdict) -> Chosen:
+        tags = row.tags if self.overlook.policy.asks_tags else None
+        return Chosen(tags, row.created_ns, row.pullable)
+
+    async def _settle(
+        self,
+        settle: Callable[[str, Sequence[Retired], Tally], Awaitable[None]],
+        turn: "_Turn",
+        view: TagView,
+        tally: Tally,
+    ) -> None:
+        """Free the bytes of a batch, or hold it, after one more look who has come to want an image of it."""
+        retired = [one for one in turn.retired if not one.faults]
+        faulty = [one for one in turn.retired if one.faults]
+        with anyio.CancelScope(shield=True):
+            try:
+                images = [(one.place.intent, one.places) for one in retired]
+                wanted = await self.deleter.find_wanted(images, view) if images else []
+                back = await self.bring_back(wanted, tally)
+            except OSError as error:
+                # Nobody knows what is wanted, so all of it waits for the next recovery.
+                tally.note_record_error(f"{OWN}/{TRASH}/{turn.token}.json", error)
+                self.deleter.leave(turn.token)
+                for one in turn.retired:
+                    tally.note_deleted(one, 0)
+                return
+        gone = [one for one in retired if one.place.intent.name not in back]
+        await settle(turn.token, [*gone, *faulty], tally)
+
+    async def bring_back(self, wanted: Sequence[Intent], tally: Tally) -> set[str]:
+        """Put images back that somebody has come to want; returns the names of those that are back.
+
+        Raises:
+            OSError: one could not be put back.
+        """
+        back: set[str] = set()
+        for intent in wanted:
+            async with self.locks.using(intent.digest):
+                if await self.deleter.bring_back(intent):
+                    back.add(intent.name)
+                    tally.note_brought_back(intent)
+        return back
 
     async def finish_leftovers(self) -> Recovery | None:
         """Finish or undo what an earlier sweep could not; nothing while one of those images is in use."""
@@ -143,38 +192,36 @@ class Deleting:
             return None
         recovery = None
         try:
-            keys = await self.deleter.unfinished()
+            digests = await self.deleter.unfinished()
         except OSError as error:
             log_event(logging.ERROR, "recovery_failed", error=error.strerror)
             return None
-        async with self.locks.claiming(keys) as given:
-            if given.keys == keys and given.begin_all():
+        async with self.locks.claiming(digests) as given:
+            if given.digests == digests and given.begin_all():
                 with anyio.CancelScope(shield=True):
                     recovery = await self.deleter.recover(hold_at_ns=self.quarantine.hold_at_ns)
                     self.quarantine.add(recovery.held)
         return recovery
 
     async def _retire(
-        self, batch: Sequence[Candidate], known: KnownTags, boot_ns: int, tally: Tally
+        self, batch: Sequence[Candidate], view: TagView, boot_ns: int, tally: Tally
     ) -> _Turn:
-        by_key = {candidate.key: candidate for candidate in batch}
-        async with self.locks.claiming(by_key) as given:
-            for repository, digest in by_key.keys() - given.keys:
-                known.forget(repository, hex_of(digest))
-            if not given.keys:
+        async with self.locks.claiming({candidate.digest for candidate in batch}) as given:
+            chosen = [candidate for candidate in batch if candidate.digest in given.digests]
+            if not chosen:
                 return _Turn()
             begin_ns = self.monotonic_ns()
-            again = await self.overlook.references.look_again(given.keys)
+            keys = [key for candidate in chosen for key in candidate.keys]
+            again = await self.overlook.look_again(keys)
             looked_ns = self.monotonic_ns()
             tally.suspended.extend(self.overlook.reference_suspensions(again.unreadable))
             if tally.suspended:
                 return _Turn(is_last=True)
             look = LastLook(again.keys, self.overlook.policy.shortest_window_ns, tally.now_ns)
-            chosen = [candidate for key, candidate in by_key.items() if key in given.keys]
             within_ns = min(max(4 * (looked_ns - begin_ns), _SHORTEST_NS), _LONGEST_NS)
             # The claim must last until the thread has ended, whatever becomes of this sweep.
             with anyio.CancelScope(shield=True):
-                retired = await self.deleter.retire(chosen, look, given, tags=known, within_ns=within_ns)
+                retired = await self.deleter.retire(chosen, look, given, view=view, within_ns=within_ns)
             waiting = given.waiting
         if given.done:
             taken_ns = max(self.monotonic_ns() - looked_ns, 1)
@@ -184,8 +231,8 @@ class Deleting:
         return _Turn(
             retired.token,
             gone,
-            left=[candidate for candidate in chosen if candidate.key in waiting],
-            is_last=waiting == given.keys,
+            left=[candidate for candidate in chosen if candidate.digest in waiting],
+            is_last=waiting == given.digests,
         )
 
     def _note(self, retired: BatchRetired, boot_ns: int, tally: Tally) -> list[Retired]:
@@ -197,12 +244,14 @@ class Deleting:
         for outcome in retired.outcomes:
             match outcome:
                 case Retired():
-                    self.backoff.succeed(outcome.key)
+                    for key in outcome.place.intent.keys:
+                        self.backoff.succeed(key)
                     gone.append(outcome)
                 case Kept():
                     tally.note_kept(outcome)
                 case Failed():
-                    self.backoff.fail(outcome.key, boot_ns)
+                    for key in outcome.keys or (outcome.key,):
+                        self.backoff.fail(key, boot_ns)
                     tally.note_failed(outcome)
                 case _:
                     assert_never(outcome)
@@ -210,14 +259,14 @@ class Deleting:
 
     async def _free(self, token: str, retired: Sequence[Retired], tally: Tally) -> None:
         # One whose tags or state are still there stays in the trash: what is in it is what the next recovery finishes.
-        places = [one.place for one in retired if not one.faults]
+        places = [place for one in retired if not one.faults for place in one.places]
         with anyio.CancelScope(shield=True):
             freed = await self.deleter.free(token, places)
-        disk_bytes = {
-            place.name: freed_bytes for place, freed_bytes in zip(places, freed.disk_bytes, strict=True)
-        }
+        disk_bytes: Counter[str] = Counter()
+        for place, freed_bytes in zip(places, freed.disk_bytes, strict=True):
+            disk_bytes[place.intent.name] += freed_bytes
         for one in retired:
-            tally.note_deleted(one, disk_bytes.get(one.place.name, 0))
+            tally.note_deleted(one, disk_bytes[one.place.intent.name])
         for place, error in freed.errors:
             tally.note_not_erased(place, error)
 

@@ -1,6 +1,6 @@
 """Taking the inventory: everything that a plan decides on, asked of the actors."""
 
-from collections.abc import Sequence, Set as AbstractSet
+from collections.abc import Iterable, Sequence, Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 
@@ -9,15 +9,25 @@ import attrs
 
 from hmret.actors.locks import Lease
 from hmret.actors.readers import Readers
-from hmret.actors.reference_collector import Collected, ReferenceCollector
+from hmret.actors.reference_collector import Collected, Protected, ReferenceCollector
 from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper, StatesLoaded
 from hmret.actors.threads import Threads
-from hmret.disk.layout import IMAGES
+from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
 from hmret.engine.groups import first_error
 from hmret.engine.lease_book import REMEDY
 from hmret.model.config import RetentionConfig
-from hmret.model.images import Cause, DiskUsage, Image, Inventory, Key, Suspension
+from hmret.model.grouping import ReferenceIndex
+from hmret.model.images import (
+    Cause,
+    ContentOwners,
+    DiskUsage,
+    Image,
+    Inventory,
+    Key,
+    Reference,
+    Suspension,
+)
 from hmret.model.planning import Plan, plan
 from hmret.model.policy import Policy
 from hmret.model.verdicts import Verdict
@@ -32,7 +42,7 @@ class Survey:
     inventory: Inventory
     is_remembered: bool
     """Whether what the inventory says of tags is on record."""
-    newer_layout: tuple[str, ...]
+    scan: ScanResult
     corrupt_states: tuple[tuple[str, str], ...]
     stray_states: tuple[str, ...]
     """What a crash left behind where the states are."""
@@ -51,6 +61,11 @@ class Overlook:
     threads: Threads
     readers: Readers
     policy: Policy = attrs.field(init=False)
+    _scan: ScanResult | None = attrs.field(default=None, init=False)
+    """What the last survey saw."""
+    _joined: tuple[ReferenceIndex, tuple[Reference, ...], ReferenceIndex] | None = attrs.field(
+        default=None, init=False
+    )
 
     @policy.default
     def _policy_of_config(self) -> Policy:
@@ -65,13 +80,18 @@ class Overlook:
         self,
         *,
         leases: Sequence[Lease] = (),
+        uses: Iterable[Key] = (),
         lease_fault: tuple[str, str] | None = None,
         clock_fault: str | None = None,
         backing_off: AbstractSet[Key] = frozenset(),
         disk: DiskUsage | None = None,
         brake_released_images: int = 0,
     ) -> Survey:
-        """Take the inventory of everything."""
+        """Take the inventory of everything.
+
+        `uses`: what was used since the last one. Content is that of all its owners, so where one of them was no owner
+        when its use was confirmed, or is none any more, it is as if a lease covered it.
+        """
         scans: list[ScanResult] = []
         loads: list[StatesLoaded] = []
 
@@ -89,29 +109,43 @@ class Overlook:
             with anyio.CancelScope(shield=True):
                 await self.readers.dismiss()
         scan, states = scans[0], loads[0]
+        self._scan = scan
         link_times = await self.scanner.link_times(collected.unseen_tags)
         ignoring = self.config.unreadable_references == "ignore"
         return Survey(
             inventory=Inventory(
                 repositories=scan.repositories,
                 states=states.states,
-                references=collected.references,
+                references=self._with_bases(collected.references, scan.bases),
+                contents=scan.contents,
+                details=scan.details,
+                builds=scan.builds.builds,
                 remembered=collected.remembered,
                 link_times=link_times,
-                leased=frozenset(lease.key for lease in leases),
+                leased=frozenset(
+                    (*(lease.key for lease in leases), *(key for key in uses if _is_foreign(key, scan.contents)))
+                ),
                 suspensions=tuple(self._suspensions(scan, collected, lease_fault, clock_fault)),
-                unlisted=("",) if scan.is_absent else tuple(path for path, _ in scan.unlisted),
+                unlisted=scan.unpruned,
                 unread_sources=collected.unread_sources,
                 backing_off=backing_off,
                 disk=disk,
                 brake_released_images=brake_released_images,
             ),
-            newer_layout=scan.newer_layout,
+            scan=scan,
             corrupt_states=states.corrupt,
             stray_states=states.strays,
             is_remembered=collected.is_remembered,
             ignored_references=collected.unreadable if ignoring else (),
         )
+
+    def _with_bases(self, references: ReferenceIndex, bases: tuple[Reference, ...]) -> ReferenceIndex:
+        """Add what images need of each other; the same object where nothing of that is new."""
+        if not bases:
+            return references
+        if self._joined is None or self._joined[0] is not references or self._joined[1] is not bases:
+            self._joined = references, bases, references.changed((), bases)
+        return self._joined[2]
 
     async def decide(
         self, survey: Survey, now: datetime, previous: Plan | None = None, policy: Policy | None = None
@@ -124,28 +158,40 @@ class Overlook:
             plan, survey.inventory, policy or self.policy, now, previous, self.threads.pause
         )
 
-    async def confirm_newest(self, made: Plan) -> tuple[list[Verdict], set[str]]:
-        """Look afresh at the newest images, for which older ones may go; returns what may go, and where it is otherwise.
+    async def confirm_newest(self, made: Plan) -> tuple[list[tuple[Verdict, ...]], set[Key]]:
+        """Look afresh at the newest images, for which older ones may go; returns what may go, and what is otherwise.
 
         An image that has become unusable without its folder's having changed would be seen hours later.
         """
-        deletions = list(made.deletions)
+        units = list(made.units)
         if not self.policy.keeps_latest:
-            return deletions, set()
-        otherwise: set[str] = set()
-        for name in sorted({verdict.repository for verdict in deletions}):
+            return units, set()
+        otherwise: set[Key] = set()
+        for name in sorted({verdict.repository for rows in units for verdict in rows}):
             for image in made.newest(name):
-                found = await self.scanner.look_at((name, image.digest))
+                found = await self.scanner.look_at((name, image.digest), is_content=image.is_content)
                 if found is None or _rank(found) != _rank(image):
-                    otherwise.add(name)
+                    otherwise.add((name, image.digest))
                     break
-        return [verdict for verdict in deletions if verdict.repository not in otherwise], otherwise
+        changed = {name for name, _ in otherwise}
+        return [rows for rows in units if not any(row.repository in changed for row in rows)], otherwise
 
-    async def doubt(self, repositories: AbstractSet[str]) -> None:
-        """Have some repositories read afresh by the next survey: the last look found them otherwise."""
-        if repositories:
-            await self.scanner.doubt(repositories)
-            await self.states.doubt(repositories)
+    async def look_again(self, keys: Sequence[Key]) -> Protected:
+        """Look which of some rows are referenced now; content is needed by whatever name means it."""
+        content: dict[str, str] = {}
+        for name, digest in keys:
+            repository = self._scan.repositories.get(name) if self._scan is not None else None
+            image = None if repository is None else repository.images.get(digest)
+            if image is not None and image.content_name is not None:
+                content[digest] = image.content_name
+        bases = () if self._scan is None else self._scan.bases
+        return await self.references.look_again(keys, content, bases)
+
+    async def doubt(self, keys: AbstractSet[Key]) -> None:
+        """Have some images read afresh by the next survey: the last look found them otherwise."""
+        if keys:
+            await self.scanner.doubt(keys)
+            await self.states.doubt({repository for repository, _ in keys})
 
     async def keep(self) -> None:
         """Write down what is known of the cache, for the next start; where that fails, that start takes longer."""
@@ -181,7 +227,7 @@ class Overlook:
             causes.append(Suspension(Cause.CLOCK_JUMP, "", f"{clock_fault}; {remedy}"))
         for path, problem in scan.unlisted:
             where = self._absolute(f"{IMAGES}/{path}".rstrip("/"))
-            remedy = "give hmret the right to list it, or repair the file system"
+            remedy = _remedy(path)
             causes.append(Suspension(Cause.UNREADABLE_CACHE, where, f"{problem}; {remedy}"))
         return causes
 
@@ -190,6 +236,17 @@ class Overlook:
 
 
 _FOLDERS = frozenset((IMAGES, "guests", "snapshots"))
+
+
+def _is_foreign(key: Key, contents: ContentOwners) -> bool:
+    """Return whether a row names content by a repository that does not own it."""
+    return key[1] in contents and key[0] not in contents[key[1]]
+
+
+def _remedy(path: str) -> str:
+    if path in (CONTENT, REPOSITORIES):
+        return "it must be a folder that hmret may list: to have it on another disk, use a bind mount and no link"
+    return "give hmret the right to list it, or repair the file system"
 
 
 def _rank(image: Image) -> tuple[object, ...]:

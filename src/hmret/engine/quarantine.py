@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import takewhile
 
 import anyio
@@ -95,7 +95,7 @@ class Quarantine:
 
     def images(self) -> tuple[Quarantined, ...]:
         """List what is held, by when it was retired; may be asked from any thread."""
-        return tuple(map(self._quarantined, tuple(self._held.values())))
+        return tuple(row for held in tuple(self._held.values()) for row in self._rows(held))
 
     def until(self, held: Held) -> int:
         """Tell when an image goes, by the setting in force, in nanoseconds since the epoch."""
@@ -151,12 +151,12 @@ class Quarantine:
             held = self._find(named)
             if held is None:
                 raise ImageNotFoundError(f"{text}: not in quarantine")
-            async with self.locks.using(held.key):
+            async with self.locks.using(held.digest):
                 # From here on nobody else erases it or brings it back.
                 if self._take(held):
-                    return await self._restore(held, text)
+                    return await self._restore(held, named.repository, text)
 
-    async def _restore(self, held: Held, text: str) -> Restored:
+    async def _restore(self, held: Held, repository: str, text: str) -> Restored:
         now_ns = self.now_ns()
         is_back = False
         try:
@@ -165,7 +165,8 @@ class Quarantine:
                 put_back = await self.deleter.restore(held, now_ns)
             is_back = True
         except FileExistsError:
-            raise ImageExistsError(f"{text}: in the cache already: {'@'.join(held.key)}") from None
+            here = f"{repository}@{held.digest}"
+            raise ImageExistsError(f"{text}: in the cache already: {here}") from None
         except LookupError:
             raise ImageNotFoundError(f"{text}: not in quarantine any more") from None
         finally:
@@ -173,12 +174,17 @@ class Quarantine:
                 self._put(held)
             self._count()
         return Restored(
-            *held.key, tags=put_back.tags, taken_tags=put_back.taken_tags, unused_since=datetime_of(now_ns)
+            repository,
+            held.digest,
+            tags=put_back.tags.get(repository, ()),
+            taken_tags=put_back.taken_tags.get(repository, ()),
+            unused_since=datetime_of(now_ns),
         )
 
     async def _release(self, batch: Sequence[Held], tally: Tally) -> int:
         """Erase images, those that are still held; returns the bytes that came free."""
         chosen = [held for held in batch if held.name in self._held or held.name in self._going]
+        chosen = await self._without_wanted(chosen, tally)
         if not chosen:
             return 0
         for held in chosen:
@@ -195,6 +201,28 @@ class Quarantine:
             tally.note_not_erased(place, error)
         return sum(released.disk_bytes)
 
+    async def _without_wanted(self, batch: Sequence[Held], tally: Tally) -> list[Held]:
+        """Put back what somebody has come to want; returns the others. Where nobody can tell, all of it stays held."""
+        whole = [held for held in batch if held.name in self._held and held.copies]
+        if not whole:
+            return list(batch)
+        by_name = {held.name: held for held in whole}
+        back: set[str] = set()
+        try:
+            with anyio.CancelScope(shield=True):
+                for intent in await self.deleter.find_held_wanted(whole):
+                    async with self.locks.using(intent.digest):
+                        if await self.deleter.bring_back(intent):
+                            back.add(intent.name)
+                            tally.note_brought_back(intent)
+        except OSError as error:
+            tally.note_record_error(f"{OWN}/{TRASH}", error)
+            return [held for held in batch if held.name not in by_name]
+        for name in back:
+            self._take(by_name[name])
+        self._count()
+        return [held for held in batch if held.name not in back]
+
     async def _redate(self, tally: Tally) -> None:
         """Let what was retired in the future have been retired now: a clock was wrong then."""
         latest_ns = tally.now_ns + _LEEWAY_NS
@@ -210,8 +238,10 @@ class Quarantine:
     def _find(self, named: ImageReference) -> Held | None:
         """Find what a reference names, the last that was retired; None: it is not held."""
         for held in reversed(self._held.values()):
-            if held.repository == named.repository and (
-                held.digest == named.digest if named.digest is not None else named.tag in held.tags
+            if (named.repository, held.digest) in held.intent.keys and (
+                held.digest == named.digest
+                if named.digest is not None
+                else named.tag in held.tags_of(named.repository)
             ):
                 return held
         return None
@@ -233,15 +263,20 @@ class Quarantine:
         self._held_bytes -= held.disk_bytes
         return True
 
-    def _quarantined(self, held: Held) -> Quarantined:
-        return Quarantined(
-            repository=held.repository,
-            digest=held.digest,
-            tags=tuple(held.tags),
-            disk_bytes=held.disk_bytes,
-            retired_at=datetime_of(held.retired_at_ns),
-            until=datetime_of(self.until(held)),
-        )
+    def _rows(self, held: Held) -> Iterator[Quarantined]:
+        """List the rows of an image that is held; its bytes count with the first."""
+        disk_bytes = held.disk_bytes
+        for repository, digest in held.intent.keys:
+            yield Quarantined(
+                repository=repository,
+                digest=digest,
+                tags=held.tags_of(repository),
+                disk_bytes=disk_bytes,
+                retired_at=datetime_of(held.retired_at_ns),
+                until=datetime_of(self.until(held)),
+            )
+            disk_bytes = 0
 
     def _count(self) -> None:
-        self.counters.note_quarantine(len(self._held), self._held_bytes)
+        rows = sum(1 + len(held.others) for held in self._held.values())
+        self.counters.note_quarantine(rows, self._held_bytes)

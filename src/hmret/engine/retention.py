@@ -332,10 +332,16 @@ class Retention:
 
     async def _use(self, named: ImageReference, key: Key, text: str) -> MarkedUsed | None:
         """Confirm an image and clear its timer; None where the tag has moved on meanwhile."""
-        async with self._inspection.locks.using(key):
+        digest = key[1]
+        async with self._inspection.locks.using(digest):
             # The lock must last until the thread has ended, also when the caller is cancelled.
             with anyio.CancelScope(shield=True):
-                found = await self._states.confirm(key, named.tag)
+                owners = self._inspection.scanner.owners(digest)
+                found = await self._states.confirm(key, named.tag, owners)
+                if found.needs_owners:
+                    # Nothing has been scanned yet, and whose timers count for this content is not known without.
+                    scan = await self._inspection.scanner.scan()
+                    found = await self._states.confirm(key, named.tag, scan.contents.get(digest, ()))
         if not found.is_named:
             return None
         if found.fault is not None:
@@ -348,6 +354,7 @@ class Retention:
         if image.status != "ready":
             raise ImageNotFoundError(f"{text}: not ready: {image.status}")
         used = MarkedUsed(*key, cleared=found.cleared)
+        self._inspection.sweeping.uses.add(key)
         await self._note_use(used)
         return used
 

@@ -10,8 +10,9 @@ import attrs
 
 from hmret.actors.deleter import Recovery
 from hmret.actors.journal_keeper import JournalKeeper
+from hmret.actors.scanner import ScanResult
 from hmret.disk.clock import Clock
-from hmret.disk.layout import OWN
+from hmret.disk.layout import IMAGES, OWN
 from hmret.disk.own_files import REMEMBERED
 from hmret.engine.batches import batches
 from hmret.engine.brake_watch import BrakeWatch
@@ -25,6 +26,7 @@ from hmret.engine.overlook import Overlook, Survey
 from hmret.engine.tally import Tally, journal_entry
 from hmret.model.clock_watch import ClockReading, ClockRecord, watch_clock
 from hmret.model.config import RetentionConfig
+from hmret.model.images import Key
 from hmret.model.planning import Plan
 from hmret.model.report import SweepReport
 from hmret.model.times import SECOND, datetime_of, format_time, nanoseconds_of, timedelta_nanoseconds
@@ -35,6 +37,7 @@ __all__ = ["Sweeping"]
 _MARKS = 512
 # What is known of the cache is written down at the end, and this often, for an end that comes without a warning.
 _KEEP_EVERY_NS = 30 * 60 * SECOND
+_DAY_NS = 24 * 3600 * SECOND
 
 
 @attrs.frozen
@@ -70,6 +73,8 @@ class Sweeping:
     last_plan: Plan | None = attrs.field(default=None, init=False)
     """The plan of the last sweep; most of it stands in the next one."""
     counters: Counters = attrs.field(factory=Counters)
+    uses: set[Key] = attrs.field(factory=set, init=False)
+    """What has been used since the last sweep looked; by the names that it was used by."""
     _keep_at_ns: int = attrs.field(init=False)
     """When what is known is next written down, by the boot-time clock."""
     _told: set[_Oddity] = attrs.field(factory=set, init=False)
@@ -89,6 +94,7 @@ class Sweeping:
     async def sweep(self, *, releases_brake: bool = False) -> SweepReport:
         """Carry out one sweep; one that releases the brake lets go what it holds, until that has gone."""
         leases = await self.deleting.locks.begin_sweep()
+        uses, self.uses = self.uses, set()
         reading = self.clock.read()
         if releases_brake:
             await self.brake.release(reading)
@@ -102,6 +108,7 @@ class Sweeping:
             self.counters.note_recovered(0, recovery.freed_bytes)
         survey = await self.overlook.survey(
             leases=leases,
+            uses=uses,
             lease_fault=self.leases.fault,
             clock_fault=clock_fault,
             backing_off=self.deleting.backoff.waiting(reading.boot_ns),
@@ -118,10 +125,11 @@ class Sweeping:
                 await self.brake.note(plan.braking, reading)
             if not tally.suspended:
                 await self._free_quarantine(plan, tally)
-                await self._delete(plan, reading, tally)
+                await self._delete(plan, survey.scan, reading, tally)
                 # Those deletions may have found a reason to delete nothing more.
                 if not tally.suspended:
                     await self.deleting.quarantine.expire(tally)
+                    await self._clear_leavings(survey.scan, tally)
                 await self.overlook.doubt(tally.doubtful)
             freed_bytes = tally.released_bytes + sum(image.disk_bytes for image in tally.deleted)
             await self.disk.note(plan.pressure, freed_bytes, reading, self.counters.quarantined_bytes)
@@ -179,9 +187,26 @@ class Sweeping:
             log_event(logging.WARNING, "clock_not_recorded", error=error.strerror)
         return fault
 
-    async def _delete(self, plan: Plan, reading: ClockReading, tally: Tally) -> None:
+    async def _clear_leavings(self, scan: ScanResult, tally: Tally) -> None:
+        """Take away what earlier deletions have left: late ghosts, and empty folders of tags."""
+        await self.deleting.deleter.remove_empty_tag_folders(
+            path for path, folder in scan.tag_folders.items() if folder.is_empty
+        )
+        if not scan.ghosts:
+            return
+        deleted = await self.journal.deletions(scan.ghosts, tally.now_ns - _DAY_NS)
+        async with self.deleting.locks.claiming(deleted) as given:
+            chosen = {digest: deleted[digest] for digest in sorted(given.digests) if given.begin(digest)}
+            if chosen:
+                with anyio.CancelScope(shield=True):
+                    gone = await self.deleting.deleter.clear_ghosts(chosen)
+                for digest in chosen:
+                    given.end(digest)
+                tally.note_ghosts(gone)
+
+    async def _delete(self, plan: Plan, scan: ScanResult, reading: ClockReading, tally: Tally) -> None:
         """Delete what the plan wants gone, as long as the hours last in which that may be."""
-        deletions, otherwise = await self.overlook.confirm_newest(plan)
+        units, otherwise = await self.overlook.confirm_newest(plan)
         tally.doubtful |= otherwise
         window = self.overlook.policy.window
         frees_at_once = plan.pressure is not None and plan.pressure.frees_at_once
@@ -190,7 +215,7 @@ class Sweeping:
             return plan.is_closed or window.is_open(datetime_of(self.clock.now_ns()))
 
         await self.deleting.delete(
-            deletions, reading.boot_ns, tally, holds=not frees_at_once, may_go_on=may_go_on
+            units, scan, reading.boot_ns, tally, holds=not frees_at_once, may_go_on=may_go_on
         )
 
     async def _free_quarantine(self, plan: Plan, tally: Tally) -> None:
@@ -215,12 +240,12 @@ class Sweeping:
         tally.note_states("clear", plan.pruned, faults, reason="gone")
         await states.remove_strays(survey.stray_states)
         for batch in batches(plan.marks, _MARKS):
-            async with self.deleting.locks.claiming(batch) as given:
-                keys = [key for key in batch if key in given.keys]
+            async with self.deleting.locks.claiming(digest for _, digest in batch) as given:
+                keys = [key for key in batch if key[1] in given.digests]
                 # The claim must last until the thread has ended, whatever becomes of this sweep.
                 with anyio.CancelScope(shield=True):
                     faults = await states.mark(keys, tally.now_ns, given)
-                keys = [key for key in keys if key in given.done]
+                keys = [key for key in keys if key[1] in given.done]
                 tally.marked += tally.note_states("mark", keys, faults, reason="newly_unused")
             await self.journal.append(tally.take_entries())
 
@@ -230,7 +255,8 @@ class Sweeping:
             log_event(logging.WARNING, "state_unreadable", path=path, detail=problem)
         lasting = {
             *(_Oddity("reference_ignored", path, problem) for path, problem in survey.ignored_references),
-            *(_Oddity("newer_layout_left_alone", f"images/{name}") for name in survey.newer_layout),
+            *(_Oddity(event, path, detail) for event, path, detail in survey.scan.oddities),
+            *(_Oddity("build_unreadable", path, problem) for path, problem in survey.scan.builds.problems),
             *(_Oddity("deletion_suspended", one.path, one.detail, one.cause) for one in tally.suspended),
             *(
                 _Oddity(event, "", told)
@@ -241,6 +267,9 @@ class Sweeping:
                 if told
             ),
         }
+        if survey.scan.newer_layout:
+            names = ", ".join(f"{IMAGES}/{name}" for name in sorted(survey.scan.newer_layout))
+            lasting.add(_Oddity("newer_layout_left_alone", names))
         for oddity in sorted(lasting - self._told, key=str):
             log_event(logging.WARNING, oddity.event, **oddity.facts())
             tally.note(journal_entry(tally.now_ns, oddity.event, None, **oddity.facts()))

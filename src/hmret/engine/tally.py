@@ -8,7 +8,7 @@ import attrs
 from hmret.actors.state_keeper import StateFault
 from hmret.disk.outcomes import Failed, Kept, Retired
 from hmret.disk.quarantine import Held
-from hmret.disk.trash import Place
+from hmret.disk.trash import Intent, Place
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
 from hmret.model.images import Key, Suspension
@@ -47,8 +47,8 @@ class Tally:
     released: int = 0
     released_bytes: int = 0
     deleted: list[DeletedImage] = attrs.field(factory=list)
-    doubtful: set[str] = attrs.field(factory=set)
-    """Repositories in which the last look found something else than the plan had rested on."""
+    doubtful: set[Key] = attrs.field(factory=set)
+    """Images of which the last look found something else than the plan had rested on."""
     errors: list[SweepError] = attrs.field(factory=list)
     entries: list[Mapping[str, object]] = attrs.field(factory=list)
     """Lines for the journal that are not written yet."""
@@ -90,31 +90,49 @@ class Tally:
     ) -> None:
         """Note an image that has gone from the cache, for good or into quarantine."""
         held = {} if quarantined_until is None else {"quarantined_until": quarantined_until}
-        self.quarantined += quarantined_until is not None
-        self.quarantined_bytes += quarantined_bytes
         intent = retired.place.intent
-        repository, digest = retired.key
-        since = format_time(intent.unused_since_ns)
-        reason = self.reasons.get(retired.key, Reason.EXPIRED)
+        self.quarantined_bytes += quarantined_bytes
+        for row in intent.rows:
+            key = row.repository, intent.digest
+            tags = retired.tags if key == retired.key else intent.tags_of(row.repository, retired.links)
+            self._note_row(key, tags, row.unused_since_ns, disk_bytes, held)
+            # Bytes count once, with the first row.
+            disk_bytes = 0
+        for path, error in retired.faults:
+            self._note_error(retired.key, "deletion_unfinished", path, error)
+
+    def _note_row(
+        self,
+        key: Key,
+        tags: tuple[str, ...],
+        unused_since_ns: int,
+        disk_bytes: int,
+        held: Mapping[str, str],
+    ) -> None:
+        """Note one row of an image that has gone."""
+        repository, digest = key
+        since = format_time(unused_since_ns)
+        reason = self.reasons.get(key, Reason.EXPIRED)
+        self.quarantined += bool(held)
         self.counters.note_deleted(reason, disk_bytes)
         self.deleted.append(
             DeletedImage(
                 repository=repository,
                 digest=digest,
-                tags=retired.tags,
+                tags=tags,
                 disk_bytes=disk_bytes,
-                unused_since_ns=intent.unused_since_ns,
+                unused_since_ns=unused_since_ns,
             )
         )
         self.note(
             journal_entry(
                 self.now_ns,
                 "delete",
-                retired.key,
+                key,
                 reason=reason,
                 bytes=disk_bytes,
                 unused_since=since,
-                tags=list(retired.tags),
+                tags=list(tags),
                 **held,
             )
         )
@@ -128,43 +146,58 @@ class Tally:
             bytes=disk_bytes,
             **held,
         )
-        for path, error in retired.faults:
-            self._note_error(retired.key, "deletion_unfinished", path, error)
+
+    def note_brought_back(self, intent: Intent) -> None:
+        """Note an image that was put back before its bytes were freed, since somebody has come to want it."""
+        for key in intent.keys:
+            repository, digest = key
+            self.doubtful.add(key)
+            self.note(journal_entry(self.now_ns, "recover", key, reason="wanted"))
+            log_event(
+                logging.INFO, "deletion_recovered", repository=repository, digest=digest, reason="wanted"
+            )
 
     def note_released(self, held: Held, disk_bytes: int) -> None:
         """Note an image that has left the quarantine for good."""
-        self.released += 1
         self.released_bytes += disk_bytes
         self.counters.note_released(disk_bytes)
-        self.note(journal_entry(self.now_ns, "release", held.key, bytes=disk_bytes))
-        log_event(
-            logging.INFO,
-            "image_released",
-            repository=held.repository,
-            digest=held.digest,
-            bytes=disk_bytes,
-        )
+        for repository, digest in held.intent.keys:
+            self.released += 1
+            self.note(journal_entry(self.now_ns, "release", (repository, digest), bytes=disk_bytes))
+            log_event(
+                logging.INFO, "image_released", repository=repository, digest=digest, bytes=disk_bytes
+            )
+            # Bytes count once, with the first row.
+            disk_bytes = 0
 
     def note_not_erased(self, place: Place, error: str) -> None:
         """Note a folder whose bytes could not be freed."""
-        key = place.intent.repository, place.intent.digest
+        key = place.intent.keys[0]
         self._note_error(key, "deletion_unfinished", f"{place.folder}/{place.name}", error)
+
+    def note_ghosts(self, digests: Iterable[str]) -> None:
+        """Note metadata without a disk that was left by a call which had begun before its image was deleted."""
+        for digest in digests:
+            self.note(journal_entry(self.now_ns, "ghost", None, digest=digest))
+            log_event(logging.INFO, "ghost_removed", digest=digest)
 
     def note_kept(self, kept: Kept) -> None:
         """Note an image that was due and stays."""
         repository, digest = kept.key
         reason = kept.reason or "gone"
-        self.doubtful.add(repository)
+        keys = kept.keys or (kept.key,)
+        self.doubtful.update(keys)
         self.counters.deletes["not_found"] += kept.reason is None
         if kept.reason is Reason.OPEN:
-            self.open += 1
-            self.note(journal_entry(self.now_ns, "clear", kept.key, reason=reason))
-        log_event(logging.INFO, "image_kept", repository=repository, digest=digest, reason=reason)
+            self.open += len(keys)
+            self.note(*(journal_entry(self.now_ns, "clear", key, reason=reason) for key in keys))
+        detail = {"detail": kept.detail} if kept.detail else {}
+        log_event(logging.INFO, "image_kept", repository=repository, digest=digest, reason=reason, **detail)
 
     def note_failed(self, failed: Failed) -> None:
         """Note a deletion that failed."""
         self.failed += 1
-        self.doubtful.add(failed.key[0])
+        self.doubtful.update(failed.keys or (failed.key,))
         self.counters.deletes["error"] += 1
         error = failed.error.strerror or str(failed.error)
         self._note_error(failed.key, "deletion_failed", failed.path, error, errno=failed.error.errno)

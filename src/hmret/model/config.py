@@ -86,6 +86,10 @@ class RetentionConfig:
     """hypeman's data directory. Default: `/var/lib/hypeman`."""
     auto_delete: AutoDelete = attrs.field(factory=AutoDelete, validator=_check_made(AutoDelete))
     """hypeman's own settings. Default: off, as hypeman's are."""
+    registry_url: str = attrs.field(default="localhost:8080", validator=check_text)
+    """Host and port of hypeman's own registry, perhaps with a scheme. Default: `localhost:8080`, as hypeman's is."""
+    builder_image: str = attrs.field(default="", validator=check_text)
+    """The image in which hypeman builds; empty: `internal/builder` of its registry. Default: empty."""
     enabled: bool | None = attrs.field(default=None, validator=attrs.validators.optional(check_bool))
     """Whether hmret sweeps. None: as `auto_delete.enabled`. Default: None."""
     sweep_interval: timedelta = attrs.field(default=timedelta(minutes=1), validator=check_positive)

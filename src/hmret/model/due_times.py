@@ -4,6 +4,7 @@ from array import array
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import attrs
 
@@ -11,9 +12,21 @@ from hmret.model.images import Image
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
 
-__all__ = ["DAY_NS", "DueTimes", "add_up"]
+__all__ = ["DAY_NS", "DueTimes", "Timed", "add_up"]
 
 DAY_NS = 86_400 * SECOND
+
+
+class Timed(NamedTuple):
+    """One row with what a plan says of it."""
+
+    image: Image
+    reason: Reason
+    due_ns: int | None
+    """When it falls due, in nanoseconds since the epoch; None: it has no timer, loses it, or stays for good. One whose timer
+    starts now falls due after the whole window."""
+    owners: int
+    """How many repositories share its content; 1: it is its own."""
 
 
 @attrs.frozen(eq=False)

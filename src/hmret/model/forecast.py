@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 
 import attrs
 
-from hmret.model.due_times import DAY_NS, DueTimes
+from hmret.model.due_times import DAY_NS, DueTimes, Timed
 from hmret.model.images import Image, Key, SharedDisk
 from hmret.model.planning import Plan
 from hmret.model.times import nanoseconds_of
@@ -78,6 +78,15 @@ class _Links:
     due_ns: int = 0
 
 
+@attrs.define
+class _Rows:
+    """The rows of shared content that have been met so far, the latest time at which one falls due, and their folders."""
+
+    met: int = 0
+    due_ns: int = 0
+    folders: list[Image] = attrs.field(factory=list)
+
+
 @attrs.define(eq=False)
 class _Account:
     """What has been added up so far."""
@@ -93,7 +102,10 @@ class _Account:
     tracked: int = 0
     overdue: int = 0
     links: defaultdict[SharedDisk, _Links] = attrs.field(factory=lambda: defaultdict(_Links))
-    seen: set[SharedDisk] = attrs.field(factory=set)
+    rows: defaultdict[str, _Rows] = attrs.field(factory=lambda: defaultdict(_Rows))
+    """Of shared content, by digest."""
+    seen: set[object] = attrs.field(factory=set)
+    """What identifies the disks that have been counted."""
 
     def add_up(self, due_times: DueTimes) -> None:
         """Add the images of a repository that are added up already."""
@@ -107,12 +119,11 @@ class _Account:
         for place, end_ns in enumerate(self.ends_ns):
             self.within[place] += due_times.until(end_ns)[1]
 
-    def add(self, timers: Iterable[tuple[Image, Reason, int | None]]) -> None:
+    def add(self, timers: Iterable[Timed]) -> None:
         """Add up images."""
         held, days, now_ns = self.held, self.days, self.now_ns
-        for image, reason, due_ns in timers:
-            disk_bytes = image.disk_bytes if image.shared_disk is None else self._unseen_bytes(image)
-            _add(held[reason], 1, disk_bytes)
+        for image, reason, due_ns, owners in timers:
+            _add(held[reason], 1, self._unseen_bytes(image, owners))
             if due_ns is None:
                 continue
             self.tracked += 1
@@ -120,10 +131,18 @@ class _Account:
                 self.overdue += 1
                 due_ns = now_ns
             days[due_ns // DAY_NS][0] += 1
-            if image.shared_disk is None:
-                self._free(due_ns, disk_bytes)
-            else:
-                self._free_link(image.shared_disk, due_ns, image.disk_bytes)
+            folders: Iterable[Image] = image.folders
+            if owners > 1:
+                rows = self.rows[image.digest]
+                rows.met += 1
+                rows.due_ns = max(rows.due_ns, due_ns)
+                rows.folders += image.folders if rows.met == 1 else image.folders[1:]
+                folders, due_ns = (rows.folders if rows.met == owners else ()), rows.due_ns
+            for folder in folders:
+                if folder.shared_disk is None:
+                    self._free(due_ns, folder.disk_bytes)
+                else:
+                    self._free_link(folder.shared_disk, due_ns, folder.disk_bytes)
 
     def _free(self, due_ns: int, disk_bytes: int) -> None:
         self.days[due_ns // DAY_NS][1] += disk_bytes
@@ -139,13 +158,19 @@ class _Account:
         if links.met == disk.links:
             self._free(links.due_ns, disk_bytes)
 
-    def _unseen_bytes(self, image: Image) -> int:
-        """Tell the blocks of a disk, or 0 where another link of it has been counted."""
-        disk = image.shared_disk
-        if disk is None or disk in self.seen:
-            return 0
-        self.seen.add(disk)
-        return image.disk_bytes
+    def _unseen_bytes(self, image: Image, owners: int) -> int:
+        """Tell the blocks of the disks of a row, but for those of which another link or row has been counted."""
+        total = 0
+        for folder in image.folders:
+            identity: object = folder.shared_disk
+            if identity is None and owners > 1 and folder.is_content:
+                identity = image.digest
+            if identity is None:
+                total += folder.disk_bytes
+            elif identity not in self.seen:
+                self.seen.add(identity)
+                total += folder.disk_bytes
+        return total
 
 
 def _add(total: list[int], images: int, disk_bytes: int) -> None:

@@ -1,13 +1,12 @@
 """The grounds on which an image stays: values with one method each, asked of one repository at one time."""
 
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Set as AbstractSet
 from typing import Protocol
 
 import attrs
 
-from hmret.model.images import Image
+from hmret.model.images import Image, Repository
 from hmret.model.policy import NEVER
-from hmret.model.protection import RepositoryProtection
 from hmret.model.timetable import Timetable
 from hmret.model.verdicts import Reason
 
@@ -35,7 +34,11 @@ class Here(Protocol):
     @property
     def timetable(self) -> Timetable: ...
     @property
-    def protection(self) -> RepositoryProtection: ...
+    def repository(self) -> Repository | None: ...
+    @property
+    def sources(self) -> Mapping[str, tuple[str, ...]]: ...
+    @property
+    def built(self) -> AbstractSet[str]: ...
     @property
     def leased(self) -> AbstractSet[str]: ...
     @property
@@ -61,11 +64,13 @@ class Ground(Protocol):
 
 @attrs.frozen
 class NotReady:
-    """It is not ready; where no metadata could be read, that is what is wrong, and all that is told."""
+    """It is not ready, or another folder of its digest is not; where no metadata could be read, that is what is wrong."""
 
     reason = Reason.NOT_READY
 
-    def holds(self, image: Image, _here: Here) -> bool:
+    def holds(self, image: Image, here: Here) -> bool:
+        if here.repository is not None and image.digest in here.repository.unready:
+            return True
         return image.status != "ready" and not (image.status == "unknown" and image.broken is not None)
 
 
@@ -86,7 +91,7 @@ class Referenced:
     reason = Reason.REFERENCED
 
     def holds(self, image: Image, here: Here) -> bool:
-        return image.digest in here.protection.sources
+        return image.digest in here.sources
 
 
 @attrs.frozen
@@ -111,12 +116,14 @@ class Always:
 
 @attrs.frozen
 class NotPullable:
-    """It cannot be pulled again: its metadata says so, or says nothing, and its registry is this very host."""
+    """It cannot be pulled again: its label says so, or says nothing, and it was built here, or is kept where such are."""
 
     reason = Reason.NOT_PULLABLE
 
     def holds(self, image: Image, here: Here) -> bool:
-        return here.is_local if image.pullable is None else not image.pullable
+        if image.pullable is not None:
+            return not image.pullable
+        return here.is_local or image.digest in here.built
 
 
 @attrs.frozen

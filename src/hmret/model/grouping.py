@@ -50,7 +50,7 @@ class Timers(Mapping["Key", int | None]):
 class ReferenceIndex(Sequence["Reference"]):
     """References, and those that name each repository."""
 
-    __slots__ = ("_all", "by_repository")
+    __slots__ = ("_all", "_digests", "by_repository")
 
     def __init__(
         self, references: Sequence["Reference"], by_repository: Mapping[str, tuple["Reference", ...]]
@@ -58,6 +58,20 @@ class ReferenceIndex(Sequence["Reference"]):
         self._all = references
         self.by_repository = by_repository
         """A reference stands under each repository that it names: one or two."""
+        self._digests: frozenset[str] | None = None
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """The digests that references name, by whatever repository; found when it is first asked for."""
+        if self._digests is None:
+            images = (
+                parsed(text)
+                for reference in self._all
+                for text in (reference.image, reference.resolved_image)
+                if text
+            )
+            self._digests = frozenset(image.digest for image in images if image.digest is not None)
+        return self._digests
 
     @classmethod
     def of(cls, references: Iterable["Reference"]) -> "ReferenceIndex":

@@ -1,16 +1,18 @@
 """What is known of a cache at one moment: images, tags, states and references."""
 
 import enum
-from collections.abc import Iterable, Mapping, Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from datetime import datetime
 
 import attrs
 import msgspec
 
 from hmret.model.grouping import ReferenceIndex, Timers
+from hmret.model.origins import Builds
 
 __all__ = [
     "Cause",
+    "ContentOwners",
     "DiskUsage",
     "Image",
     "Inventory",
@@ -61,17 +63,88 @@ class Image(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Why this folder is no whole image; None where it is one, or is not ready yet."""
     pullable: bool | None = None
     """Whether its metadata says that it can be pulled again; None: it does not, so its registry decides."""
+    content_name: str | None = None
+    """None: a folder of its repository alone. Else content, which any repository can tag: the repository of the name in its
+    metadata, of whoever pulled it first; empty where that is no reference."""
+    copy: "Image | None" = None
+    """The folder that the repository has of this digest beside the content."""
+
+    @property
+    def is_content(self) -> bool:
+        """Whether other repositories can have the same folder for theirs."""
+        return self.content_name is not None
+
+    @property
+    def folders(self) -> "tuple[Image, ...]":
+        """The folders that go with it."""
+        return (self,) if self.copy is None else (self, self.copy)
+
+    @property
+    def total_bytes(self) -> int:
+        """The blocks of its disks, those of one disk with two names once."""
+        copy = self.copy
+        if copy is None or (
+            self.shared_disk is not None
+            and copy.shared_disk is not None
+            and self.shared_disk.identity == copy.shared_disk.identity
+        ):
+            return self.disk_bytes
+        return self.disk_bytes + copy.disk_bytes
+
+
+_NO_SHARES: Mapping[str, tuple[str, ...]] = {}
+_NO_NOTES: Mapping[str, str] = {}
+_NO_IMAGES: Mapping[str, Image] = {}
 
 
 @attrs.frozen
 class Repository:
-    """One repository folder."""
+    """One repository, with a row for each digest that it has, in whatever layout."""
 
     name: str
     images: Mapping[str, Image]
     """By digest."""
     tags: Mapping[str, str]
-    """Tag to digest; the digest need not be there."""
+    """Tag to digest, as lookups go; the digest need not be there."""
+    shared: Mapping[str, tuple[str, ...]] = _NO_SHARES
+    """Of those whose content other repositories own too: all its owners, sorted."""
+    unready: Mapping[str, str] = _NO_NOTES
+    """Digests that are not ready for the sake of another folder of theirs, and why."""
+    named: Mapping[str, Image] = _NO_IMAGES
+    """Content whose metadata names this repository, though it is no row of it; by digest."""
+    odd_tags: AbstractSet[str] = frozenset()
+    """Names of tags at which a link or a file is that is no valid tag: nobody knows what they point to."""
+    folder_tags: AbstractSet[str] = frozenset()
+    """The same where a folder is."""
+    notes: Mapping[str, str] = _NO_NOTES
+    """What else is to be said of some images, by digest."""
+
+
+class ContentOwners(Mapping[str, tuple[str, ...]]):
+    """The owners of each content folder, by digest: the repositories with a row for it. Some have none."""
+
+    __slots__ = ("_owners",)
+
+    def __init__(self, owners: Mapping[str, str | tuple[str, ...]]) -> None:
+        """Take owners; of nearly all there is one, which then stands there alone."""
+        self._owners = owners
+
+    def __getitem__(self, digest: str) -> tuple[str, ...]:
+        owners = self._owners[digest]
+        return (owners,) if isinstance(owners, str) else owners
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._owners
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._owners)
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    def are_only(self, digest: str, repository: str) -> bool:
+        """Return whether a repository owns a content folder alone."""
+        return self._owners.get(digest) == repository
 
 
 class Reference(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -92,11 +165,11 @@ class Reference(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 @attrs.frozen
 class Remembered:
-    """The digests that one reference by tag has pointed to since it was first seen."""
+    """The digests that one tag has pointed to since something that runs from it was first seen."""
 
     digests: frozenset[str]
     created_at: datetime | None = None
-    """`created_at` of the reference when it was first seen; another one means that it is another thing."""
+    """Things that were made since then ran from one of these; None: so did all others."""
 
 
 class Cause(enum.StrEnum):
@@ -163,7 +236,7 @@ class Inventory:
     """`unused_since` of each state file, in nanoseconds; None: unset or unreadable."""
     references: ReferenceIndex = attrs.field(factory=lambda: ReferenceIndex((), {}), converter=_index)
     remembered: Mapping[tuple[str, str], Remembered] = attrs.field(factory=dict)
-    """By source and reference text: what the last plan returned as `remembered`."""
+    """By repository and tag: what the last plan returned as `remembered`."""
     link_times: Mapping[tuple[str, str], int] = attrs.field(factory=dict)
     """By repository and tag: when the link was made, in nanoseconds; needed where `unseen_tags` asks for it."""
     leased: AbstractSet[Key] = frozenset()
@@ -176,6 +249,12 @@ class Inventory:
     """Images whose deletion failed lately."""
     disk: DiskUsage | None = None
     """None: not known, and then no watermark counts."""
+    contents: ContentOwners = attrs.field(factory=lambda: ContentOwners({}))
+    """The owners of each content folder."""
+    details: Mapping[str, str] = attrs.field(factory=dict)
+    """What else is to be said of some images, by digest."""
+    builds: Builds = attrs.field(factory=Builds)
+    """What the records of this host's builds name."""
     brake_released_images: int = 0
     """Up to how many expired images the brake lets go: so many were announced for long enough, or somebody lets them go."""
 

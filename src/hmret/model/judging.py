@@ -21,9 +21,7 @@ from hmret.model.grounds import (
     Waiting,
 )
 from hmret.model.images import Cause, Image, Inventory, Repository
-from hmret.model.origins import is_local
 from hmret.model.policy import NEVER, Policy
-from hmret.model.protection import RepositoryProtection
 from hmret.model.terms import latest_of, terms_of
 from hmret.model.timetable import Timetable
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
@@ -32,6 +30,7 @@ __all__ = ["Circumstances", "Judge"]
 
 _OF_ANY: tuple[Ground, ...] = (NotReady(), Broken())
 """What is asked of images that may not be ready or whole; nothing else is wrong with those that are."""
+_ORDER = {reason: number for number, reason in enumerate(Reason)}
 _PINNED, _NOT_ALLOWED = Always(Reason.PINNED), Always(Reason.NOT_ALLOWED)
 
 
@@ -100,9 +99,12 @@ class Judge:
     repository: Repository | None
     timers: Mapping[str, int | None]
     """Those of this repository, by digest."""
-    protection: RepositoryProtection
+    sources: Mapping[str, tuple[str, ...]]
+    """Who needs each digest, sorted."""
     leased: AbstractSet[str]
     backing_off: AbstractSet[str]
+    built: AbstractSet[str] = frozenset()
+    """Digests that were built on this host."""
     timetable: Timetable = attrs.field(init=False)
     _grounds: tuple[Ground, ...] = attrs.field(init=False)
     """Those that can hold for an image that is ready and whole, in the order of the table."""
@@ -122,10 +124,10 @@ class Judge:
         """Digests that stay for being among the newest."""
         return latest_of(self.circumstances.policy, self.repository, self.timetable.terms)
 
-    @property
+    @cached_property
     def is_local(self) -> bool:
-        """Whether the registry of this repository is this very host."""
-        return is_local(self.name)
+        """Whether the images of this repository were made on this host."""
+        return self.circumstances.policy.origins.are_here(self.name)
 
     def reasons(self, image: Image) -> Iterator[Reason]:
         """List every reason against a deletion of this image now, in the order of the table."""
@@ -133,11 +135,15 @@ class Judge:
 
     def first_reason(self, image: Image) -> Reason:
         """Tell the reason that decides."""
-        is_whole = image.status == "ready" and image.broken is None
+        is_whole = image.status == "ready" and image.broken is None and not self.is_unready(image.digest)
         for ground in self._grounds if is_whole else (*_OF_ANY, *self._grounds):
             if ground.holds(image, self):
                 return ground.reason
         return Reason.EXPIRED
+
+    def is_unready(self, digest: str) -> bool:
+        """Return whether a row is not ready for the sake of another folder of its digest."""
+        return self.repository is not None and digest in self.repository.unready
 
     def waiting_span(self) -> tuple[int, int]:
         """Tell between which times, in nanoseconds, a timer has begun that has not run out.
@@ -176,7 +182,7 @@ class Judge:
             blockers = ()
         else:
             also = () if final is None or final in everywhere else (final,)
-            blockers += also + everywhere
+            blockers = tuple(sorted({*blockers, *also, *everywhere}, key=_ORDER.__getitem__))
         since_ns = self.timetable.unused_since(image.digest)
         return Verdict(
             repository=self.name,
@@ -184,15 +190,24 @@ class Judge:
             tags=tags,
             status=image.status,
             size_bytes=image.size_bytes,
-            disk_bytes=image.disk_bytes,
+            disk_bytes=image.total_bytes,
             action=ACTIONS[reason],
             reason=reason,
             blockers=blockers,
-            referenced_by=self.protection.sources.get(image.digest, ()),
+            referenced_by=self.sources.get(image.digest, ()),
             unused_since_ns=since_ns,
             expires_at_ns=self.timetable.due_at(image, since_ns),
             broken=image.broken,
             rule=self.timetable.terms.of(image.digest).rule,
             created_ns=image.created_ns,
             pullable=image.pullable,
+            shared_with=self._shared_with(image.digest),
+            detail=self._detail(image.digest),
         )
+
+    def _shared_with(self, digest: str) -> tuple[str, ...]:
+        owners = () if self.repository is None else self.repository.shared.get(digest, ())
+        return tuple(owner for owner in owners if owner != self.name)
+
+    def _detail(self, digest: str) -> str | None:
+        return None if self.repository is None else self.repository.unready.get(digest)

@@ -1,8 +1,19 @@
-"""Whether an image can be pulled again."""
+"""Whether an image can be pulled again.
+
+Nothing in an image's own metadata tells an image that was built or pushed here from one that was pulled: what tells is a
+label, the records of builds, and the repository under which it is kept.
+"""
 
 import re
+from collections.abc import Collection, Iterable, Mapping, Set as AbstractSet
+from typing import Protocol, Self
 
-__all__ = ["LABEL", "is_local"]
+import attrs
+
+from hmret.model.errors import InvalidReferenceError
+from hmret.model.references import parsed
+
+__all__ = ["LABEL", "Builds", "Origins", "is_local"]
 
 LABEL = "io.hmret.pullable"
 """The label of an image that tells, `true` or `false`, whatever else tells otherwise."""
@@ -13,6 +24,11 @@ _LOCAL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+_BUILD = re.compile(r"[^/]+/builds/[^/]+")
+"""Where hypeman keeps what it has built, under whatever host its registry had then."""
+_BUILDER = "/internal/builder"
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
 
 def is_local(repository: str) -> bool:
     """Tell whether the registry of a repository is this very host, from which nothing can be pulled again.
@@ -21,3 +37,90 @@ def is_local(repository: str) -> bool:
     other host counts as a registry elsewhere: a name alone does not tell what it resolves to.
     """
     return _LOCAL.fullmatch(repository) is not None
+
+
+@attrs.frozen
+class Origins:
+    """The repositories whose images were made on this host."""
+
+    registry: str = ""
+    """Host and port of hypeman's own registry; empty: not known."""
+    builder: str = ""
+    """The repository of the image in which hypeman builds; empty: the usual one."""
+
+    @classmethod
+    def of(cls, registry_url: str, builder_image: str) -> Self:
+        """Read hypeman's settings `registry.url` (with a scheme or without) and `build.builder_image`."""
+        host = registry_url[match.end() :] if (match := _SCHEME.match(registry_url)) else registry_url
+        builder = ""
+        if builder_image:
+            try:
+                builder = parsed(builder_image).repository
+            except InvalidReferenceError:
+                builder = builder_image
+        return cls(host.partition("/")[0], builder)
+
+    def are_here(self, repository: str) -> bool:
+        """Return whether the images of a repository were built or pushed here, so cannot be pulled again."""
+        return (
+            repository.endswith(_BUILDER)
+            or _BUILD.fullmatch(repository) is not None
+            or repository == self.builder
+            or repository.partition("/")[0] == self.registry
+            or is_local(repository)
+        )
+
+
+class _Tagged(Protocol):
+    """A repository, as far as it matters here."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def images(self) -> Mapping[str, object]: ...
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+
+
+@attrs.frozen
+class Builds:
+    """What the records of this host's builds name."""
+
+    digests: AbstractSet[str] = frozenset()
+    """Of what was built, under whatever repository it is kept."""
+    tags: Mapping[str, AbstractSet[str]] = attrs.field(factory=dict)
+    """The tags that builds were asked to give, by repository."""
+    named: Mapping[str, AbstractSet[str]] = attrs.field(factory=dict)
+    """Digests that builds name in a reference, by repository."""
+
+    @classmethod
+    def of(cls, digests: Iterable[str], references: Iterable[str]) -> Self:
+        """Gather what records name: digests, and references as they stand there; what is no reference names nothing."""
+        tags: dict[str, set[str]] = {}
+        named: dict[str, set[str]] = {}
+        for text in references:
+            try:
+                reference = parsed(text)
+            except InvalidReferenceError:
+                continue
+            if reference.digest is not None:
+                named.setdefault(reference.repository, set()).add(reference.digest)
+            elif reference.tag is not None:
+                tags.setdefault(reference.repository, set()).add(reference.tag)
+        return cls(frozenset(digests), tags, named)
+
+    def in_repository(self, repository: _Tagged) -> AbstractSet[str]:
+        """List the digests of a repository's images that were built here."""
+        images = repository.images
+        found = _common(self.digests, images.keys())
+        if repository.name in self.named:
+            found |= _common(self.named[repository.name], images.keys())
+        if repository.name in self.tags:
+            targets = (repository.tags.get(tag) for tag in self.tags[repository.name])
+            found |= {target for target in targets if target is not None and target in images}
+        return found
+
+
+def _common(one: AbstractSet[str], other: Collection[str]) -> set[str]:
+    few, many = (one, other) if len(one) <= len(other) else (other, one)
+    return {digest for digest in few if digest in many}

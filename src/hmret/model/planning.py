@@ -8,17 +8,37 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
 from datetime import datetime
 from itertools import chain
+from operator import is_
 
 import attrs
 
 from hmret.model.brake import Braking
-from hmret.model.due_times import DueTimes
-from hmret.model.images import DiskUsage, Image, Inventory, Key, Remembered, Suspension
+from hmret.model.due_times import DueTimes, Timed
+from hmret.model.images import (
+    DiskUsage,
+    Image,
+    Inventory,
+    Key,
+    Reference,
+    Remembered,
+    Repository,
+    Suspension,
+)
 from hmret.model.judging import Circumstances
 from hmret.model.policy import Policy
 from hmret.model.pressure import Pressed
-from hmret.model.protection import Memory, StaleReference, kept_in_mind
-from hmret.model.repository_plan import RepositoryPlan, inputs_of, plan_repository
+from hmret.model.protection import (
+    NO_PROTECTION,
+    Memory,
+    RepositoryProtection,
+    StaleReference,
+    above_of,
+    foreign_owners,
+    kept_in_mind,
+    protect_repository,
+    stale_references,
+)
+from hmret.model.repository_plan import RIPE, RepositoryPlan, inputs_of, plan_repository
 from hmret.model.selection import (
     AtHours,
     Braked,
@@ -30,7 +50,8 @@ from hmret.model.selection import (
     Step,
 )
 from hmret.model.times import nanoseconds_of
-from hmret.model.verdicts import ACTIONS, Action, Reason, Summary, Verdict
+from hmret.model.units import Ripe, spare_units
+from hmret.model.verdicts import ACTIONS, Action, Holder, Reason, Summary, Verdict
 
 __all__ = ["Action", "Plan", "Reason", "Summary", "Verdict", "plan"]
 
@@ -68,6 +89,9 @@ class Plan:
     """By how much that changes how many images there are for each reason."""
     _everywhere: tuple[Reason, ...]
     """What holds against every deletion at this hour."""
+    _protections: Mapping[str, "_Protected"]
+    _details: Mapping[str, str]
+    """What else is to be said of some images, by digest."""
     braking: Braking | None
     """Set where more has expired at once than the brake lets go."""
     pressure: Pressure | None
@@ -81,31 +105,39 @@ class Plan:
     def iterate(self) -> Iterator[Verdict]:
         """Make the verdicts one after the other: there may be very many."""
         for name in sorted(self._parts):
-            yield from self._parts[name].verdicts(self._finals.get(name, _NO_FINALS), self._everywhere)
+            part = self._parts[name]
+            for verdict in part.verdicts(self._finals.get(name, _NO_FINALS), self._everywhere):
+                yield self._completed(verdict)
 
     @property
     def deletions(self) -> tuple[Verdict, ...]:
-        """The images that go, longest unused first."""
-        return tuple(verdict for choice in self._going if (verdict := self.verdict(*choice.key)))
+        """The rows that go, longest unused first; those of one content one after the other."""
+        return tuple(verdict for rows in self.units for verdict in rows)
+
+    @property
+    def units(self) -> tuple[tuple[Verdict, ...], ...]:
+        """What goes, longest unused first: each time the rows that go together, as they are one image."""
+        units = (tuple(self.verdict(*key) for key in choice.keys) for choice in self._going)
+        return tuple(tuple(verdict for verdict in rows if verdict is not None) for rows in units)
 
     def timers(
         self, gone: Mapping[str, AbstractSet[str]] = _NONE_GONE
-    ) -> Iterator[DueTimes | Iterator[tuple[Image, Reason, int | None]]]:
+    ) -> Iterator[DueTimes | Iterator[Timed]]:
         """Tell, one repository after the other, when its images fall due: added up, or each with its reason.
 
-        One image's time is in nanoseconds since the epoch; None: it has no timer, loses it, or stays for good. One
-        whose timer starts now falls due after the whole window. Costs much less than `verdicts`. Images that are
-        `gone`, by repository and digest, are left out.
+        Images that are `gone`, by repository and digest, are left out. Costs much less than `verdicts`.
         """
         for name, part in self._parts.items():
             finals, left = self._finals.get(name, _NO_FINALS), gone.get(name)
             due_times = None if finals or left else part.due_times
             if due_times is not None:
                 yield due_times
-            elif left is None:
-                yield part.timers(self._at_ns, finals)
             else:
-                yield (one for one in part.timers(self._at_ns, finals) if one[0].digest not in left)
+                yield (
+                    Timed(image, reason, due_ns, part.owners(image.digest))
+                    for image, reason, due_ns in part.timers(self._at_ns, finals)
+                    if left is None or image.digest not in left
+                )
 
     @property
     def summary(self) -> Summary:
@@ -117,7 +149,7 @@ class Plan:
         return Summary(
             images=sum(reasons.values()),
             delete=counts[Action.DELETE],
-            delete_bytes=Freed.by(choice.image for choice in self._going).total_bytes,
+            delete_bytes=Freed.by(self._going).total_bytes,
             mark=counts[Action.MARK],
             clear=counts[Action.CLEAR],
             keep=counts[Action.NONE],
@@ -139,7 +171,24 @@ class Plan:
         part = self._parts.get(repository)
         if part is None:
             return None
-        return part.verdict(digest, self._finals.get(repository, _NO_FINALS).get(digest), self._everywhere)
+        final = self._finals.get(repository, _NO_FINALS).get(digest)
+        verdict = part.verdict(digest, final, self._everywhere)
+        return None if verdict is None else self._completed(verdict)
+
+    def _completed(self, verdict: Verdict) -> Verdict:
+        """Add what other repositories say of a row, and what else is to be said of it."""
+        digest = verdict.digest
+        if verdict.shared_with:
+            rows = (verdict.repository, *verdict.shared_with)
+            images = [self._parts[name].image(digest) for name in rows if self._parts[name].has(digest)]
+            verdict = attrs.evolve(verdict, disk_bytes=_unit_bytes(images))
+        if verdict.reason is Reason.SHARED:
+            holders = ((name, self._parts[name].reason(digest)) for name in verdict.shared_with)
+            held_by = tuple(Holder(name, reason) for name, reason in holders if reason not in RIPE)
+            verdict = attrs.evolve(verdict, held_by=held_by)
+        if digest in self._details:
+            verdict = attrs.evolve(verdict, detail=self._details[digest])
+        return verdict
 
     @property
     def is_closed(self) -> bool:
@@ -153,10 +202,20 @@ class Plan:
 
     def parts_for(
         self, inventory: Inventory, circumstances: Circumstances, now_ns: int
-    ) -> Mapping[str, RepositoryPlan]:
+    ) -> tuple[Mapping[str, RepositoryPlan], Mapping[str, "_Protected"]]:
         """Hand over the parts that may stand in a later plan as well, where nothing new is in them."""
         is_alike = circumstances == self._circumstances and inventory.remembered == self.remembered
-        return self._parts if is_alike and now_ns >= self._at_ns else {}
+        return (self._parts, self._protections) if is_alike and now_ns >= self._at_ns else ({}, {})
+
+
+@attrs.frozen(eq=False)
+class _Protected:
+    """What the references to one repository come to, and what that depends on."""
+
+    references: tuple[Reference, ...]
+    repository: Repository | None
+    above: tuple[Repository | None, ...]
+    found: RepositoryProtection
 
 
 def plan(
@@ -185,26 +244,84 @@ def plan(
     """
     now_ns = nanoseconds_of(now)
     circumstances = Circumstances.of(inventory, policy)
-    known = {} if previous is None else previous.parts_for(inventory, circumstances, now_ns)
-    leased, backing_off = _by_repository(inventory.leased), _by_repository(inventory.backing_off)
+    known: Mapping[str, RepositoryPlan] = {}
+    known_protections: Mapping[str, _Protected] = {}
+    if previous is not None:
+        known, known_protections = previous.parts_for(inventory, circumstances, now_ns)
+    protections = _protections(inventory, known_protections, pause)
+    foreign = _foreign(inventory, protections)
+    leased = _by_repository(chain(inventory.leased, _leased_by_others(inventory)))
+    backing_off = _by_repository(inventory.backing_off)
     parts: dict[str, RepositoryPlan] = {}
-    apart = leased.keys() | backing_off.keys()
+    apart = leased.keys() | backing_off.keys() | foreign.keys()
     for name in _names(inventory):
         part = known.get(name)
+        protection = protections[name].found if name in protections else NO_PROTECTION
         is_due = part is None or part.until_ns <= now_ns
         if (
             part is None
             or is_due
             or inventory.unlisted
             or name in apart
-            or not part.inputs.stand_in(inventory, name)
+            or not part.inputs.stand_in(inventory, name, protection)
         ):
-            inputs = inputs_of(inventory, name, leased.get(name), backing_off.get(name))
+            inputs = inputs_of(
+                inventory, name, protection, foreign.get(name), leased.get(name), backing_off.get(name)
+            )
             if part is None or is_due or not part.inputs.are(inputs):
-                part = plan_repository(inventory, name, inputs, circumstances, now_ns)
+                part = plan_repository(name, inputs, circumstances, now_ns)
         parts[name] = part
         pause()
-    return _gather(inventory, policy, now, parts, circumstances)
+    return _gather(inventory, policy, now, parts, protections, circumstances)
+
+
+def _protections(
+    inventory: Inventory, known: Mapping[str, _Protected], pause: Callable[[], None]
+) -> Mapping[str, _Protected]:
+    """Resolve the references to each repository; what rests on the very same objects stands."""
+    found: dict[str, _Protected] = {}
+    for name, references in inventory.references.by_repository.items():
+        before = known.get(name)
+        repository = inventory.repositories.get(name)
+        above = tuple(repository for repository, _ in above_of(inventory, name))
+        if (
+            before is not None
+            and before.references is references
+            and before.repository is repository
+            and all(map(is_, before.above, above))
+        ):
+            found[name] = before
+        else:
+            found[name] = _Protected(references, repository, above, protect_repository(inventory, name))
+        pause()
+    return found
+
+
+def _foreign(
+    inventory: Inventory, protections: Mapping[str, _Protected]
+) -> Mapping[str, Mapping[str, frozenset[str]]]:
+    """Say who needs content by the name of a repository that does not own it; by owner and digest."""
+    found: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    contents = inventory.contents
+    for name, protected in protections.items():
+        for digest, sources in protected.found.sources.items():
+            if digest in contents and not contents.are_only(digest, name):
+                for owner in foreign_owners(inventory, name, digest):
+                    found[owner][digest].update(sources)
+    return {
+        owner: {digest: frozenset(sources) for digest, sources in by_digest.items()}
+        for owner, by_digest in found.items()
+    }
+
+
+def _leased_by_others(inventory: Inventory) -> Iterator[Key]:
+    """List the rows of content that a lease covers by the name of a repository that does not own it."""
+    for name, digest in inventory.leased:
+        for owner in foreign_owners(inventory, name, digest):
+            repository = inventory.repositories.get(owner)
+            image = None if repository is None else repository.images.get(digest)
+            if image is not None and image.is_content:
+                yield owner, digest
 
 
 def _names(inventory: Inventory) -> Iterable[str]:
@@ -228,45 +345,54 @@ def _gather(
     policy: Policy,
     now: datetime,
     parts: Mapping[str, RepositoryPlan],
+    protections: Mapping[str, _Protected],
     circumstances: Circumstances,
 ) -> Plan:
     """Put the parts together, and choose what goes in one sweep."""
     busy = sorted((name, part) for name, part in parts.items() if not part.is_quiet)
+    ripe = Ripe.of(busy, inventory.contents)
     expired = sorted(
-        Choice(since_ns, name, digest, part.image(digest))
-        for name, part in busy
-        for since_ns, digest in part.due
+        chain(
+            (
+                Choice(since_ns, name, digest, part.image(digest))
+                for name, part in busy
+                for since_ns, digest in part.due
+            ),
+            ripe.units(parts),
+        )
     )
     selection = Selection(
         now_ns=nanoseconds_of(now),
         going=list(expired),
-        eligible=sum(part.eligible for part in parts.values()) if policy.brake else 0,
+        eligible=_eligible(inventory, parts.values()) if policy.brake else 0,
         cache_bytes=lambda: _cache_bytes(parts.values()),
-        spare=lambda: (
-            Choice(since_ns, name, image.digest, image)
-            for name, part in parts.items()
-            for since_ns, image in part.spare
-        ),
+        spare=lambda: spare_units(parts, inventory.contents, ripe),
     )
     for step in _steps(policy, inventory, now):
         step.apply(selection)
-    finals = selection.final_reasons()
+    finals: dict[str, dict[str, Reason]] = {}
+    for reasons in (ripe.finals, selection.final_reasons()):
+        for name, by_digest in reasons.items():
+            finals.setdefault(name, {}).update(by_digest)
+    found = {name: protected.found for name, protected in protections.items()}
     return Plan(
         at=now,
         suspended=inventory.suspensions,
-        stale_references=tuple(sorted(chain.from_iterable(part.protection.stale for _, part in busy))),
-        remembered=_remembered(inventory, parts.values()),
+        stale_references=stale_references(inventory, found),
+        remembered=_remembered(inventory, found.values()),
         marks=tuple((name, digest) for name, part in busy for digest in part.marks),
         clears=tuple(((name, digest), reason) for name, part in busy for digest, reason in part.clears),
         pruned=tuple((name, digest) for name, part in busy for digest in part.pruned),
         ready_images=sum(part.ready_images for part in parts.values()),
-        protected_images=sum(len(part.protection.sources) for part in parts.values()),
+        protected_images=_count_protected(parts.values()),
         parts=parts,
         circumstances=circumstances,
         at_ns=selection.now_ns,
         going=tuple(selection.going),
         finals=finals,
-        shifts=_shifts(finals, {choice.key for choice in expired}),
+        shifts=_shifts(finals, parts),
+        protections=protections,
+        details=inventory.details,
         everywhere=(Reason.OUTSIDE_WINDOW,) if selection.is_closed else (),
         braking=selection.braking,
         pressure=selection.pressure,
@@ -285,20 +411,51 @@ def _steps(policy: Policy, inventory: Inventory, now: datetime) -> Iterator[Step
         yield Limited(policy.max_deletes, policy.max_bytes)
 
 
-def _shifts(finals: Mapping[str, Mapping[str, Reason]], expired: AbstractSet[Key]) -> Mapping[Reason, int]:
-    """Count what the steps have made of what each repository had said."""
+def _shifts(
+    finals: Mapping[str, Mapping[str, Reason]], parts: Mapping[str, RepositoryPlan]
+) -> Mapping[Reason, int]:
+    """Count what has been made beyond the repositories of what each repository had said."""
     shifts: Counter[Reason] = Counter()
     for name, reasons in finals.items():
         for digest, reason in reasons.items():
             shifts[reason] += 1
-            shifts[Reason.EXPIRED if (name, digest) in expired else Reason.RETENTION_WINDOW] -= 1
+            shifts[parts[name].reason(digest)] -= 1
     return shifts
+
+
+def _unit_bytes(images: Iterable[Image]) -> int:
+    """Add up the blocks of all folders of shared content, those of one disk with several names once."""
+    total = 0
+    seen: set[object] = set()
+    for image in images:
+        for folder in image.folders:
+            disk = folder.shared_disk
+            identity: object = disk.identity if disk is not None else folder.digest if folder.is_content else None
+            if identity is None or identity not in seen:
+                total += folder.disk_bytes
+                seen.add(identity)
+    return total
+
+
+def _eligible(inventory: Inventory, parts: Iterable[RepositoryPlan]) -> int:
+    """Count the images that may go at all; one that several repositories share counts once, where all let it go."""
+    alone = 0
+    shared: Counter[str] = Counter()
+    for part in parts:
+        alone += part.eligible
+        shared.update(part.eligible_shared)
+    return alone + sum(count == len(inventory.contents.get(digest, ())) for digest, count in shared.items())
+
+
+def _count_protected(parts: Iterable[RepositoryPlan]) -> int:
+    """Count the distinct digests here that something refers to."""
+    return len(set().union(*(part.judge.sources for part in parts if part.judge.sources)))
 
 
 def _cache_bytes(parts: Iterable[RepositoryPlan]) -> int:
     """Add up the blocks of all disks, those with several links once."""
     total = 0
-    shared: dict[tuple[int, int], int] = {}
+    shared: dict[object, int] = {}
     for part in parts:
         own_bytes, linked = part.blocks
         total += own_bytes
@@ -306,11 +463,13 @@ def _cache_bytes(parts: Iterable[RepositoryPlan]) -> int:
     return total + sum(shared.values())
 
 
-def _remembered(inventory: Inventory, parts: Iterable[RepositoryPlan]) -> Mapping[Memory, Remembered]:
-    """Add up what tags have pointed to; of sources that could not be read, what was known stays known."""
+def _remembered(
+    inventory: Inventory, protections: Iterable[RepositoryProtection]
+) -> Mapping[Memory, Remembered]:
+    """Add up what tags have pointed to; where a source could not be read, what was known stays known."""
     remembered = kept_in_mind(inventory)
-    for part in parts:
-        if part.protection.remembered:
-            remembered.update(part.protection.remembered)
+    for protection in protections:
+        if protection.remembered:
+            remembered.update(protection.remembered)
     # The same object where nothing is new: what rests on it then stands.
     return inventory.remembered if remembered == inventory.remembered else remembered

@@ -8,6 +8,7 @@ from hmret.model.brake import Brake
 from hmret.model.config import RetentionConfig
 from hmret.model.hours import DeletionWindow
 from hmret.model.limits import DiskLimits
+from hmret.model.origins import Origins
 from hmret.model.patterns import Patterns, compile_patterns
 from hmret.model.rules import Rule
 from hmret.model.times import timedelta_nanoseconds
@@ -78,6 +79,8 @@ class Policy:
     """None: no brake."""
     keeps_unpullable: bool = True
     """Whether images stay that cannot be pulled again."""
+    origins: Origins = attrs.field(factory=Origins)
+    """Which repositories hold what cannot be."""
     terms: Terms = attrs.field(init=False, eq=False)
     """What holds where no rule says otherwise."""
 
@@ -119,4 +122,5 @@ class Policy:
             window=config.window,
             brake=Brake(config.brake, config.brake_min_images) if config.brake_for else None,
             keeps_unpullable=not config.delete_unpullable,
+            origins=Origins.of(config.registry_url, config.builder_image),
         )

@@ -1,6 +1,5 @@
 """What goes before its window ends because a limit of the disk is exceeded."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
@@ -13,9 +12,12 @@ from hmret.model.times import timedelta_nanoseconds
 
 __all__ = ["Pressed"]
 
+Disk = tuple[int, int]
+"""What the links of one disk have in common."""
+
 
 @attrs.frozen
-class _Unit:
+class _Group:
     """Images that must go together for their bytes to come free: those whose disks are links of one."""
 
     since_ns: int
@@ -46,11 +48,11 @@ class Pressed:
         if not (excess or over_cap):
             return
         is_held_up = self.is_suspended or (selection.is_closed and not self.yields)
-        units = [] if is_held_up else self._units(selection)
+        groups = [] if is_held_up else self._groups(selection)
         quarantined = 0 if self.is_suspended else self.usage.quarantined_bytes
-        going = Freed.by(choice.image for choice in selection.going).total_bytes
+        going = Freed.by(selection.going).total_bytes
         is_out_of_reach = (
-            not is_held_up and quarantined + going + sum(unit.freed_bytes for unit in units) < excess
+            not is_held_up and quarantined + going + sum(group.freed_bytes for group in groups) < excess
         )
         if is_out_of_reach and self.usage.is_backing_off:
             excess = 0
@@ -58,11 +60,11 @@ class Pressed:
         if not asked:
             return
         projected = going
-        for unit in units:
+        for group in groups:
             if quarantined + projected >= asked:
                 break
-            projected += unit.freed_bytes
-            selection.press(unit.choices)
+            projected += group.freed_bytes
+            selection.press(group.choices)
         selection.going.sort()
         selection.pressure = Pressure(
             wanted_bytes=max(excess, over_cap),
@@ -90,27 +92,50 @@ class Pressed:
         """
         return excess * min(cache_bytes, self.usage.used_bytes) // self.usage.used_bytes if excess else 0
 
-    def _units(self, selection: Selection) -> list[_Unit]:
+    def _groups(self, selection: Selection) -> list[_Group]:
         """List what may go for want of space, longest unused first.
 
         Disks with links that stay are left out: their bytes would not come free.
         """
         since_ns = selection.now_ns - timedelta_nanoseconds(self.limits.min_unused_for)
-        going = Freed.by(choice.image for choice in selection.going)
+        going = Freed.by(selection.going)
         may_go = (choice for choice in (*selection.spare(), *selection.held) if choice.since_ns <= since_ns)
-        return sorted(_units_of(may_go, going), key=attrgetter("turn"))
+        return sorted(_groups_of(may_go, going), key=attrgetter("turn"))
 
 
-def _units_of(choices: Iterable[Choice], going: Freed) -> Iterator[_Unit]:
-    linked: defaultdict[tuple[int, int], list[Choice]] = defaultdict(list)
+def _groups_of(choices: Iterable[Choice], going: Freed) -> Iterator[_Group]:
+    """Group images by the disks that they have in common; those with links elsewhere, that stay, are left out."""
+    grouped: dict[Disk, list[Choice]] = {}
     for choice in choices:
-        if choice.image.shared_disk is None:
-            yield _Unit(choice.since_ns, (choice,), choice.image.disk_bytes)
-        else:
-            linked[choice.image.shared_disk.identity].append(choice)
-    for identity, group in linked.items():
-        disk = group[0].image.shared_disk
-        if disk is not None and len(group) + going.links[identity] == disk.links:
-            yield _Unit(
-                max(choice.since_ns for choice in group), tuple(sorted(group)), group[0].image.disk_bytes
+        disks = {folder.shared_disk.identity for folder in choice.folders if folder.shared_disk is not None}
+        if not disks:
+            yield _Group(choice.since_ns, (choice,), choice.image.total_bytes + _copies_bytes(choice))
+            continue
+        together = [choice]
+        for disk in disks:
+            for other in grouped.get(disk, ()):
+                if other not in together:
+                    together.append(other)
+        for other in together:
+            for folder in other.folders:
+                if folder.shared_disk is not None:
+                    grouped[folder.shared_disk.identity] = together
+    for group in {id(group): group for group in grouped.values()}.values():
+        freed = Freed(links=going.links.copy())
+        for choice in group:
+            freed.add(choice)
+        links_of = {
+            folder.shared_disk.identity: folder.shared_disk.links
+            for choice in group
+            for folder in choice.folders
+            if folder.shared_disk is not None
+        }
+        if all(freed.links[disk] == links for disk, links in links_of.items()):
+            yield _Group(
+                max(choice.since_ns for choice in group), tuple(sorted(group)), freed.total_bytes
             )
+
+
+def _copies_bytes(choice: Choice) -> int:
+    """Add up the blocks of the folders that the other repositories have of their own."""
+    return sum(image.copy.disk_bytes for _, image in choice.others if image.copy is not None)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 from operator import attrgetter
 
 import attrs
@@ -12,22 +13,29 @@ from hmret.model.references import ImageReference, parsed
 from hmret.model.times import nanoseconds_of
 
 __all__ = [
+    "NO_PROTECTION",
     "Memory",
     "Protection",
     "RepositoryProtection",
     "StaleReference",
+    "above_of",
+    "foreign_owners",
     "kept_in_mind",
     "named_tags",
     "protect",
     "protect_repository",
+    "stale_references",
     "unseen_tags",
 ]
 
 Memory = tuple[str, str]
-"""What a tag has pointed to is remembered by the source of a reference and its text."""
+"""What a tag has pointed to is remembered by its repository and its name."""
 
 
 _by_source = attrgetter("source", "image")
+_HEX_DIGITS = 64
+_OF_IMAGE = "image/"
+"""Begins the source of what one image needs of another: that is told by no guest and no snapshot."""
 
 
 @attrs.frozen(order=True)
@@ -55,76 +63,121 @@ class RepositoryProtection:
     """What the references to one repository come to."""
 
     sources: Mapping[str, tuple[str, ...]]
-    """Who needs each protected image, sorted; by digest."""
-    stale: tuple[StaleReference, ...]
-    """References to what is not here, sorted."""
+    """Who needs each digest, sorted; whether or not it is here."""
+    texts: Mapping[StaleReference, frozenset[str]]
+    """Of each text of a reference: the digests that it can mean. Where none of them is here, it is stale."""
     remembered: Mapping[Memory, Remembered]
     """What to give to the next plan, so that the past targets of a tag stay protected."""
 
 
-_NOTHING = RepositoryProtection({}, (), {})
+NO_PROTECTION = RepositoryProtection({}, {}, {})
 
 
 def protect(inventory: Inventory) -> Protection:
     """Resolve all references against the repositories; as `protect_repository`, for each that one of them names."""
-    sources: dict[Key, tuple[str, ...]] = {}
-    stale: list[StaleReference] = []
+    found = {name: protect_repository(inventory, name) for name in inventory.references.by_repository}
+    sources: defaultdict[Key, set[str]] = defaultdict(set)
     remembered = kept_in_mind(inventory)
-    for name in inventory.references.by_repository:
-        found = protect_repository(inventory, name)
-        sources.update(((name, digest), names) for digest, names in found.sources.items())
-        stale.extend(found.stale)
-        remembered.update(found.remembered)
-    return Protection(sources, tuple(sorted(stale, key=_by_source)), remembered)
+    for name, protection in found.items():
+        repository = inventory.repositories.get(name)
+        for digest, names in protection.sources.items():
+            if repository is not None and digest in repository.images:
+                sources[name, digest].update(names)
+            for owner in foreign_owners(inventory, name, digest):
+                sources[owner, digest].update(names)
+        remembered.update(protection.remembered)
+    return Protection(
+        {key: tuple(sorted(names)) for key, names in sources.items()},
+        stale_references(inventory, found),
+        remembered,
+    )
+
+
+def foreign_owners(inventory: Inventory, name: str, digest: str) -> tuple[str, ...]:
+    """List the repositories that own the content of a digest, where one that is none of them names it."""
+    owners = inventory.contents.get(digest, ())
+    return () if name in owners else owners
+
+
+def stale_references(
+    inventory: Inventory, found: Mapping[str, RepositoryProtection]
+) -> tuple[StaleReference, ...]:
+    """List the references to what is not here, sorted.
+
+    A reference is not stale as long as content of a digest that it means is here, whatever repository it names.
+    """
+    contents = inventory.contents
+    stale: set[StaleReference] = set()
+    for name, protection in found.items():
+        repository = inventory.repositories.get(name)
+        images: Mapping[str, object] = {} if repository is None else repository.images
+        for text, digests in protection.texts.items():
+            if not text.source.startswith(_OF_IMAGE) and not any(digest in images or digest in contents for digest in digests):
+                stale.add(text)
+    return tuple(sorted(stale, key=_by_source))
 
 
 def kept_in_mind(inventory: Inventory) -> dict[Memory, Remembered]:
-    """List what stays remembered of sources that exist and could not be read."""
-    if not inventory.unread_sources:
-        return {}
-    return {key: memory for key, memory in inventory.remembered.items() if key[0] in inventory.unread_sources}
+    """List what stays remembered while there are sources that could not be read: they may name any tag."""
+    return dict(inventory.remembered) if inventory.unread_sources else {}
 
 
 def protect_repository(inventory: Inventory, name: str) -> RepositoryProtection:
     """Resolve the references to one repository.
 
     A reference by digest protects that digest. One by tag protects the digest that the tag points to now and,
-    where the source does not say what it really boots, each digest that the tag has pointed to since the source
-    was first seen. At the first sight of a source that is older than the tag's link (or of unknown age), each
-    digest that was there before the source is protected: one of them is what it runs from.
+    where the source does not say what it really boots, each digest that the tag has pointed to since something with that
+    tag was first seen. At the first sight of a source that is older than the tag's link (or of unknown age), each
+    digest that was there before the source is protected: one of them is what it runs from. Where something is that is no
+    valid tag, nobody knows what it points to, and each digest of the repository is protected.
     """
     references = inventory.references.by_repository.get(name, ())
     if not references:
-        return _NOTHING
+        return NO_PROTECTION
     repository = inventory.repositories.get(name)
+    is_hidden = is_behind_link(inventory, name)
     sources: defaultdict[str, set[str]] = defaultdict(set)
-    stale: set[StaleReference] = set()
-    remembered: dict[Memory, Remembered] = {}
+    texts: dict[StaleReference, frozenset[str]] = {}
+    remembered = _recall_all(inventory, name, references, is_hidden=is_hidden)
     for reference in references:
         for text, image, open_ended in _named_images(reference):
             if image.repository != name:
                 continue
             if image.digest is not None:
                 digests = frozenset((image.digest,))
+            elif is_hidden or _is_odd(repository, image.tag):
+                digests = _made_before(repository, None)
+                if open_ended and (memory := remembered.get((name, image.tag or ""))) is not None:
+                    digests |= memory.digests
             elif open_ended:
-                memory = _recall(inventory, reference, text, image, repository)
-                digests = memory.digests
-                # A tag that is absent at the first sight, if only while it is moved, is not seen yet.
-                if digests:
-                    others = remembered.get((reference.source, text), memory)
-                    remembered[reference.source, text] = _both(memory, others)
+                memory = remembered.get((name, image.tag or ""))
+                digests = frozenset() if memory is None else memory.digests
             else:
                 digests = _current(repository, image)
-            present = [digest for digest in digests if repository is not None and digest in repository.images]
-            if not present:
-                stale.add(StaleReference(reference.source, text))
-            for digest in present:
+            said = StaleReference(reference.source, text)
+            texts[said] = texts.get(said, frozenset()) | digests
+            for digest in digests:
                 sources[digest].add(reference.source)
     return RepositoryProtection(
         sources={digest: tuple(sorted(names)) for digest, names in sources.items()},
-        stale=tuple(sorted(stale, key=_by_source)),
+        texts=texts,
         remembered=remembered,
     )
+
+
+def is_behind_link(inventory: Inventory, name: str) -> bool:
+    """Return whether a lookup in a repository goes by the tag of another: one that has the name of a folder above it."""
+    return any(
+        above is not None and (folder in above.tags or folder in above.odd_tags)
+        for above, folder in above_of(inventory, name)
+    )
+
+
+def above_of(inventory: Inventory, name: str) -> Iterator[tuple[Repository | None, str]]:
+    """List the repositories above one, each with the name of the folder in it that leads there."""
+    parts = name.split("/")
+    for count in range(1, len(parts)):
+        yield inventory.repositories.get("/".join(parts[:count])), parts[count]
 
 
 def named_tags(references: Iterable[Reference], *, open_ended: bool = False) -> Iterator[tuple[str, str]]:
@@ -143,14 +196,14 @@ def unseen_tags(
 ) -> Iterator[tuple[str, str]]:
     """List the tags, as repository and tag, of whose links a plan needs to know when they were made.
 
-    They are those that a reference names whose past targets count too, and of which nothing is remembered yet, or
-    perhaps of another thing with the same name.
+    They are those that a reference names whose past targets count too, and of which nothing is remembered yet that goes
+    back as far as it.
     """
     for reference in references:
-        for text, image, open_ended in _named_images(reference):
+        for _text, image, open_ended in _named_images(reference):
             if image.tag is not None and open_ended:
-                memory = remembered.get((reference.source, text))
-                if memory is None or not _may_be_same(memory.created_at, reference.created_at):
+                memory = remembered.get((image.repository, image.tag))
+                if memory is None or not _is_covered(memory, reference):
                     yield image.repository, image.tag
 
 
@@ -162,46 +215,78 @@ def _named_images(reference: Reference) -> Iterator[tuple[str, ImageReference, b
         yield reference.resolved_image, parsed(reference.resolved_image), True
 
 
+def _is_odd(repository: Repository | None, tag: str | None) -> bool:
+    """Return whether what is there in the place of a tag is none; one that is named as a digest's folder is that."""
+    if repository is None or tag is None:
+        return False
+    return tag in repository.odd_tags or tag in repository.folder_tags or (
+        tag not in repository.tags and len(tag) == _HEX_DIGITS and f"sha256:{tag}" in repository.images
+    )
+
+
+def _recall_all(
+    inventory: Inventory, name: str, references: Iterable[Reference], *, is_hidden: bool
+) -> dict[Memory, Remembered]:
+    """Say what the tags of a repository have pointed to since something with each was first seen, up to now.
+
+    A tag that is absent at the first sight, if only while it is moved, is not seen yet.
+    """
+    repository = inventory.repositories.get(name)
+    found: dict[Memory, Remembered] = {}
+    for reference in references:
+        for _text, image, open_ended in _named_images(reference):
+            if image.repository != name or image.tag is None or not open_ended:
+                continue
+            key = name, image.tag
+            before = inventory.remembered.get(key)
+            if is_hidden or _is_odd(repository, image.tag):
+                # Nobody knows what it points to now; what it did point to stays known.
+                if before is not None:
+                    found[key] = before
+                continue
+            current = _current(repository, image)
+            so_far = found.get(key, before)
+            if before is not None and _is_covered(before, reference):
+                known = before if so_far is None else so_far
+                found[key] = Remembered(known.digests | current, known.created_at)
+            elif current and repository is not None:
+                linked_ns = inventory.link_times.get(key)
+                created_ns = None if reference.created_at is None else nanoseconds_of(reference.created_at)
+                if linked_ns is None or created_ns is None or linked_ns > created_ns:
+                    current |= _made_before(repository, created_ns)
+                if so_far is None:
+                    found[key] = Remembered(current, reference.created_at)
+                else:
+                    since = _earlier(so_far.created_at, reference.created_at)
+                    found[key] = Remembered(current | so_far.digests, since)
+            elif so_far is not None:
+                found[key] = so_far
+    return found
+
+
+def _is_covered(memory: Remembered, reference: Reference) -> bool:
+    """Return whether what is remembered of a tag goes back to when something was made."""
+    if memory.created_at is None:
+        return True
+    return reference.created_at is not None and reference.created_at >= memory.created_at
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return None if one is None or other is None else min(one, other)
+
+
+def _made_before(repository: Repository | None, moment_ns: int | None) -> frozenset[str]:
+    """List the digests that a repository has, and the content that its metadata says is of it, made before a moment."""
+    if repository is None:
+        return frozenset()
+    return frozenset(
+        image.digest
+        for image in chain(repository.images.values(), repository.named.values())
+        if moment_ns is None
+        or any(folder.created_ns is None or folder.created_ns < moment_ns for folder in image.folders)
+    )
+
+
 def _current(repository: Repository | None, image: ImageReference) -> frozenset[str]:
     target = repository.tags.get(image.tag) if repository is not None and image.tag is not None else None
     return frozenset() if target is None else frozenset((target,))
-
-
-def _recall(
-    inventory: Inventory,
-    reference: Reference,
-    text: str,
-    image: ImageReference,
-    repository: Repository | None,
-) -> Remembered:
-    """Say what a tag has pointed to since its source was first seen, up to now."""
-    current = _current(repository, image)
-    memory = inventory.remembered.get((reference.source, text))
-    if memory is not None and _may_be_same(memory.created_at, reference.created_at):
-        return Remembered(memory.digests | current, memory.created_at or reference.created_at)
-    if current and repository is not None and image.tag is not None:
-        linked_ns = inventory.link_times.get((image.repository, image.tag))
-        created_ns = None if reference.created_at is None else nanoseconds_of(reference.created_at)
-        if linked_ns is None or created_ns is None or linked_ns > created_ns:
-            current |= _made_before(repository, created_ns)
-    return Remembered(current, reference.created_at)
-
-
-def _both(one: Remembered, other: Remembered) -> Remembered:
-    """Remember for two things of one name what either has run from."""
-    if one == other:
-        return one
-    created_at = one.created_at if one.created_at == other.created_at else None
-    return Remembered(one.digests | other.digests, created_at)
-
-
-def _may_be_same(one: datetime | None, other: datetime | None) -> bool:
-    return one is None or other is None or one == other
-
-
-def _made_before(repository: Repository, moment_ns: int | None) -> frozenset[str]:
-    return frozenset(
-        image.digest
-        for image in repository.images.values()
-        if moment_ns is None or image.created_ns is None or image.created_ns < moment_ns
-    )

@@ -10,14 +10,15 @@ from functools import cached_property
 import attrs
 
 from hmret.model.due_times import DueTimes, add_up
-from hmret.model.images import Image, Inventory, Reference, Repository
+from hmret.model.images import Image, Inventory, Repository
 from hmret.model.judging import Circumstances, Judge
 from hmret.model.policy import NEVER
-from hmret.model.protection import RepositoryProtection, protect_repository
+from hmret.model.origins import Builds
+from hmret.model.protection import RepositoryProtection
 from hmret.model.terms import tags_by_digest
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
-__all__ = ["RepositoryInputs", "RepositoryPlan", "inputs_of", "plan_repository"]
+__all__ = ["RIPE", "RepositoryInputs", "RepositoryPlan", "inputs_of", "plan_repository"]
 
 _REASONS = tuple(Reason)
 _NUMBERS = {reason: number for number, reason in enumerate(_REASONS)}
@@ -35,6 +36,11 @@ _ELIGIBLE = tuple(
 _NO_TIMERS: Mapping[str, int | None] = {}
 _NO_DIGESTS: AbstractSet[str] = frozenset()
 _NO_FINALS: Mapping[str, Reason] = {}
+_NO_FOREIGN: Mapping[str, frozenset[str]] = {}
+_ALONE = ("",)
+
+RIPE = frozenset((Reason.SUSPENDED, Reason.BACKOFF, Reason.EXPIRED))
+"""What can be said of a row whose own time has come: it goes, unless the host or an attempt says otherwise."""
 
 
 @attrs.frozen(eq=False)
@@ -43,19 +49,28 @@ class RepositoryInputs:
 
     repository: Repository | None
     timers: Mapping[str, int | None]
-    references: tuple[Reference, ...]
+    protection: RepositoryProtection
+    """What the references to this repository come to."""
+    foreign: Mapping[str, frozenset[str]]
+    """Who needs its content by the name of a repository that does not own it; by digest."""
     leased: AbstractSet[str]
     backing_off: AbstractSet[str]
     is_unlisted: bool
     """Whether what is in it may not all have been seen."""
+    builds: Builds
+    built: AbstractSet[str]
+    """Digests that were built on this host."""
 
-    def stand_in(self, inventory: Inventory, name: str) -> bool:
-        """Tell whether an inventory in which nothing is leased, backing off or unlisted holds the very same."""
+    def stand_in(self, inventory: Inventory, name: str, protection: RepositoryProtection) -> bool:
+        """Tell whether an inventory in which nothing is leased, backing off, unlisted or needed by a foreign name holds the
+        very same.
+        """
         return (
             self.repository is inventory.repositories.get(name)
             and self.timers is inventory.states.by_repository.get(name, _NO_TIMERS)
-            and self.references is inventory.references.by_repository.get(name, ())
-            and not (self.leased or self.backing_off or self.is_unlisted)
+            and self.protection is protection
+            and self.builds is inventory.builds
+            and not (self.leased or self.backing_off or self.is_unlisted or self.foreign)
         )
 
     def are(self, other: "RepositoryInputs") -> bool:
@@ -63,7 +78,9 @@ class RepositoryInputs:
         return (
             self.repository is other.repository
             and self.timers is other.timers
-            and self.references is other.references
+            and self.protection is other.protection
+            and self.foreign == other.foreign
+            and self.built == other.built
             and self.leased == other.leased
             and self.backing_off == other.backing_off
             and self.is_unlisted == other.is_unlisted
@@ -85,38 +102,56 @@ class RepositoryPlan:
     clears: tuple[tuple[str, Reason], ...]
     """Digests that have a state and should have none, and why, sorted."""
     due: tuple[tuple[int, str], ...]
-    """Since when each image that is to go has been unused, and its digest."""
+    """Since when each image that is to go has been unused, and its digest; those apart whose content others share."""
+    ripe: tuple[tuple[int, str, Reason], ...]
+    """Of those whose content others share and that would go if the others let them: since when each has been unused, its
+    digest, and what else keeps it; `EXPIRED`: nothing."""
     pruned: tuple[str, ...]
     """Digests of images that are gone and have a state, sorted."""
     _numbers: bytes
     """Of the reasons, in the order of the repository's images: one byte for each of very many."""
 
     @property
-    def protection(self) -> RepositoryProtection:
-        """What the references to this repository come to."""
-        return self.judge.protection
-
-    @property
     def eligible(self) -> int:
-        """How many images may go at all, now or later, as far as anybody can tell."""
-        if self.judge.circumstances.policy.keeps_latest and self.judge.latest:
-            latest = self.judge.latest
+        """How many images may go at all, now or later, as far as anybody can tell; not those whose content others share."""
+        latest = self.judge.latest if self.judge.circumstances.policy.keeps_latest else _NO_DIGESTS
+        if latest or self._shared:
             return sum(
                 _NUMBERS[reason] in _ELIGIBLE
                 for image, reason in self.decisions
-                if image.digest not in latest
+                if image.digest not in latest and image.digest not in self._shared
             )
         return sum(map(self._numbers.count, _ELIGIBLE))
+
+    @property
+    def eligible_shared(self) -> Iterator[str]:
+        """List the digests of those whose content others share that may go for all that this repository says."""
+        for digest in self._shared:
+            reason = self.reason(digest)
+            if _NUMBERS[reason] in _ELIGIBLE and digest not in self.judge.latest:
+                yield digest
+
+    @property
+    def _shared(self) -> Mapping[str, tuple[str, ...]]:
+        return {} if self.inputs.repository is None else self.inputs.repository.shared
+
+    def reason(self, digest: str) -> Reason:
+        """Tell what this repository says of an image that is here."""
+        return self.judge.first_reason(self.image(digest))
 
     def image(self, digest: str) -> Image:
         """Find an image that is here."""
         assert self.inputs.repository is not None  # an image that is due stands in its repository
         return self.inputs.repository.images[digest]
 
+    def has(self, digest: str) -> bool:
+        """Return whether an image is here."""
+        return self.inputs.repository is not None and digest in self.inputs.repository.images
+
     @property
     def is_quiet(self) -> bool:
         """Tell whether there is nothing to do and nothing to tell."""
-        return not (self.marks or self.clears or self.due or self.pruned or self.protection.stale)
+        return not (self.marks or self.clears or self.due or self.ripe or self.pruned)
 
     @property
     def decisions(self) -> Iterator[tuple[Image, Reason]]:
@@ -135,7 +170,7 @@ class RepositoryPlan:
         """
         repository = self.inputs.repository
         images = () if repository is None else repository.images.values()
-        if self.marks or any(image.shared_disk is not None for image in images):
+        if self.marks or self._shared or any(map(_has_links, images)):
             return None
         return add_up(self.timers(0, _NO_FINALS))
 
@@ -150,12 +185,24 @@ class RepositoryPlan:
         return tuple(found)
 
     @cached_property
-    def blocks(self) -> tuple[int, Mapping[tuple[int, int], int]]:
-        """The bytes of the disks with one link each, and those of every other by its device and inode."""
+    def blocks(self) -> tuple[int, Mapping[object, int]]:
+        """The bytes of the disks that nothing else has, and those of every other by what identifies it."""
         repository = self.inputs.repository
-        images = () if repository is None else repository.images.values()
-        shared = {image.shared_disk.identity: image.disk_bytes for image in images if image.shared_disk}
-        return sum(image.disk_bytes for image in images if image.shared_disk is None), shared
+        own_bytes = 0
+        shared: dict[object, int] = {}
+        for image in () if repository is None else repository.images.values():
+            for folder in image.folders:
+                if folder.shared_disk is not None:
+                    shared[folder.shared_disk.identity] = folder.disk_bytes
+                elif folder.is_content and image.digest in self._shared:
+                    shared[image.digest] = folder.disk_bytes
+                else:
+                    own_bytes += folder.disk_bytes
+        return own_bytes, shared
+
+    def owners(self, digest: str) -> int:
+        """Count the repositories that share the content of an image; 1: it is this one's alone."""
+        return len(self._shared.get(digest, _ALONE))
 
     def timers(self, now_ns: int, finals: Mapping[str, Reason]) -> Iterator[tuple[Image, Reason, int | None]]:
         """Tell of each image why it stays or goes, and when it falls due; in no particular order.
@@ -199,21 +246,30 @@ class RepositoryPlan:
 
 
 def inputs_of(
-    inventory: Inventory, name: str, leased: AbstractSet[str] | None, backing_off: AbstractSet[str] | None
+    inventory: Inventory,
+    name: str,
+    protection: RepositoryProtection,
+    foreign: Mapping[str, frozenset[str]] | None,
+    leased: AbstractSet[str] | None,
+    backing_off: AbstractSet[str] | None,
 ) -> RepositoryInputs:
     """Gather what the part of a plan about one repository depends on."""
+    repository = inventory.repositories.get(name)
     return RepositoryInputs(
-        repository=inventory.repositories.get(name),
+        repository=repository,
         timers=inventory.states.by_repository.get(name, _NO_TIMERS),
-        references=inventory.references.by_repository.get(name, ()),
+        protection=protection,
+        foreign=foreign or _NO_FOREIGN,
         leased=leased or _NO_DIGESTS,
         backing_off=backing_off or _NO_DIGESTS,
         is_unlisted=bool(inventory.unlisted) and _lies_below(name, inventory.unlisted),
+        builds=inventory.builds,
+        built=_NO_DIGESTS if repository is None else inventory.builds.in_repository(repository),
     )
 
 
 def plan_repository(
-    inventory: Inventory, name: str, inputs: RepositoryInputs, circumstances: Circumstances, now_ns: int
+    name: str, inputs: RepositoryInputs, circumstances: Circumstances, now_ns: int
 ) -> RepositoryPlan:
     """Decide on every image of one repository."""
     judge = Judge(
@@ -222,19 +278,23 @@ def plan_repository(
         name,
         inputs.repository,
         inputs.timers,
-        protect_repository(inventory, name),
+        _sources(inputs),
         inputs.leased,
         inputs.backing_off,
+        inputs.built,
     )
     images: Mapping[str, Image] = {} if inputs.repository is None else inputs.repository.images
     timers = inputs.timers
-    sources, leased = judge.protection.sources, inputs.leased
+    sources, leased, built = judge.sources, inputs.leased, inputs.built
+    unready: Mapping[str, str] = {} if inputs.repository is None else inputs.repository.unready
+    shared: Mapping[str, tuple[str, ...]] = {} if inputs.repository is None else inputs.repository.shared
     after_ns, now_ns = judge.waiting_span()
     earliest_ns = until_ns = NEVER
     numbers = bytearray()
     marks: list[str] = []
     clears: list[tuple[str, Reason]] = []
     due: list[tuple[int, str]] = []
+    ripe: list[tuple[int, str, Reason]] = []
     ready = 0
     for digest, image in images.items():
         since_ns = timers.get(digest)
@@ -246,6 +306,8 @@ def plan_repository(
             and image.pullable is not False
             and digest not in sources
             and digest not in leased
+            and digest not in unready
+            and digest not in built
         ):
             # By far the most; what is found here stays, whatever the rules would say of it.
             numbers.append(_WAITING)
@@ -258,6 +320,8 @@ def plan_repository(
         ready += image.status == "ready" and image.broken is None
         if reason is Reason.NEWLY_UNUSED:
             marks.append(digest)
+        elif digest in shared and reason in RIPE:
+            ripe.append((judge.timetable.unused_since(digest) or 0, digest, reason))
         elif reason is Reason.EXPIRED:
             due.append((judge.timetable.unused_since(digest) or 0, digest))
         elif digest in timers and ACTIONS[reason] is Action.CLEAR:
@@ -271,9 +335,28 @@ def plan_repository(
         marks=tuple(sorted(marks)),
         clears=tuple(sorted(clears)),
         due=tuple(sorted(due)),
+        ripe=tuple(sorted(ripe)),
         pruned=tuple(sorted(gone)),
         numbers=bytes(numbers),
     )
+
+
+def _sources(inputs: RepositoryInputs) -> Mapping[str, tuple[str, ...]]:
+    """Say who needs each image of a repository, by its own name or by that of another."""
+    repository = inputs.repository
+    if repository is None:
+        return {}
+    images = repository.images
+    found = {digest: names for digest, names in inputs.protection.sources.items() if digest in images}
+    for digest, names in inputs.foreign.items():
+        # Where the row stands for the repository's own folder, that is not what was named.
+        if digest in images and images[digest].is_content:
+            found[digest] = tuple(sorted(names.union(found.get(digest, ()))))
+    return found
+
+
+def _has_links(image: Image) -> bool:
+    return image.shared_disk is not None or image.copy is not None
 
 
 def _lies_below(name: str, folders: tuple[str, ...]) -> bool:

@@ -5,8 +5,9 @@ add what the disk needs, and put off what is too much for one sweep.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import chain, repeat
 from typing import Protocol
 
 import attrs
@@ -21,21 +22,33 @@ __all__ = ["AtHours", "Braked", "Choice", "Freed", "Limited", "Pressure", "Selec
 
 
 class Choice(msgspec.Struct, frozen=True, order=True, gc=False):
-    """An image that may go; sorted by how long it has been unused.
+    """An image that may go, whole, with all its rows; sorted by how long it has been unused.
 
     No attrs class: there may be very many at once, and these stay out of the garbage collector's rounds.
     """
 
     since_ns: int
-    """Since when it has been unused."""
+    """Since when its last row has been unused."""
     repository: str
+    """Of its first row."""
     digest: str
     image: Image
+    others: tuple[tuple[str, Image], ...] = ()
+    """The other rows of the same content: repository and image, sorted."""
 
     @property
-    def key(self) -> Key:
-        """The image."""
-        return self.repository, self.digest
+    def keys(self) -> tuple[Key, ...]:
+        """Its rows."""
+        first = self.repository, self.digest
+        return (first,) if not self.others else (first, *((name, self.digest) for name, _ in self.others))
+
+    @property
+    def folders(self) -> Iterator[Image]:
+        """The folders that go with it: content once, whoever has it, and each that a repository has of its own."""
+        yield from self.image.folders
+        for _, image in self.others:
+            if image.copy is not None:
+                yield image.copy
 
 
 @attrs.define(eq=False)
@@ -47,22 +60,23 @@ class Freed:
     """How many links of a disk have gone."""
 
     @classmethod
-    def by(cls, images: Iterable[Image]) -> "Freed":
+    def by(cls, choices: Iterable[Choice]) -> "Freed":
         """Add up what comes free with some images."""
         freed = cls()
-        for image in images:
-            freed.add(image)
+        for choice in choices:
+            freed.add(choice)
         return freed
 
-    def add(self, image: Image) -> None:
+    def add(self, choice: Choice) -> None:
         """Let an image go."""
-        disk = image.shared_disk
-        if disk is None:
-            self.total_bytes += image.disk_bytes
-            return
-        self.links[disk.identity] += 1
-        if self.links[disk.identity] == disk.links:
-            self.total_bytes += image.disk_bytes
+        for folder in choice.folders:
+            disk = folder.shared_disk
+            if disk is None:
+                self.total_bytes += folder.disk_bytes
+                continue
+            self.links[disk.identity] += 1
+            if self.links[disk.identity] == disk.links:
+                self.total_bytes += folder.disk_bytes
 
 
 @attrs.frozen
@@ -96,7 +110,7 @@ class Selection:
     going: list[Choice]
     """What has expired, later also what goes for want of space; longest unused first."""
     eligible: int
-    """Images that may go at all, now or later."""
+    """Images that may go at all, now or later; one that several repositories share counts once."""
     cache_bytes: Callable[[], int]
     """Tells the blocks of all disks of the cache, those with several links once."""
     spare: Callable[[], Iterable[Choice]]
@@ -132,10 +146,9 @@ class Selection:
     def final_reasons(self) -> Mapping[str, Mapping[str, Reason]]:
         """Say what was decided here, by repository and digest."""
         finals: defaultdict[str, dict[str, Reason]] = defaultdict(dict)
-        for choice, reason in self.held.items():
-            finals[choice.repository][choice.digest] = reason
-        for choice in self.pressed:
-            finals[choice.repository][choice.digest] = Reason.DISK_PRESSURE
+        for choice, reason in chain(self.held.items(), zip(self.pressed, repeat(Reason.DISK_PRESSURE))):
+            for repository, digest in choice.keys:
+                finals[repository][digest] = reason
         return finals
 
 
@@ -186,23 +199,23 @@ class Limited:
 
     def apply(self, selection: Selection) -> None:
         going = selection.going
-        count = self._fitting([choice.image for choice in going])
+        count = self._fitting(going)
         selection.going, rest = going[:count], going[count:]
         if not rest:
             return
         selection.put_off(rest)
         if selection.pressure is not None:
-            projected = Freed.by(choice.image for choice in selection.going).total_bytes
+            projected = Freed.by(selection.going).total_bytes
             selection.pressure = attrs.evolve(selection.pressure, projected_bytes=projected)
 
-    def _fitting(self, images: list[Image]) -> int:
+    def _fitting(self, choices: list[Choice]) -> int:
         """Tell how many of the first images fit into one sweep."""
-        count = min(len(images), self.max_deletes or len(images))
+        count = min(len(choices), self.max_deletes or len(choices))
         if not self.max_bytes:
             return count
         freed = Freed()
-        for place, image in enumerate(images[:count]):
-            freed.add(image)
+        for place, choice in enumerate(choices[:count]):
+            freed.add(choice)
             if place and freed.total_bytes > self.max_bytes:
                 return place
         return count

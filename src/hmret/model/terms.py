@@ -78,7 +78,9 @@ def latest_of(policy: Policy, repository: Repository | None, terms: RepositoryTe
     if repository is None or not policy.keeps_latest:
         return _NONE
     whole = [
-        image for image in repository.images.values() if image.status == "ready" and image.broken is None
+        image
+        for image in repository.images.values()
+        if image.status == "ready" and image.broken is None and image.digest not in repository.unready
     ]
     whole.sort(key=_age)
     own: defaultdict[int, list[Image]] = defaultdict(list)

@@ -7,7 +7,7 @@ import attrs
 
 from hmret.model.times import datetime_of
 
-__all__ = ["ACTIONS", "Action", "Reason", "Summary", "Verdict"]
+__all__ = ["ACTIONS", "Action", "Holder", "Reason", "Summary", "Verdict"]
 
 
 class Action(enum.StrEnum):
@@ -34,6 +34,7 @@ class Reason(enum.StrEnum):
     RETENTION_WINDOW = "retention_window"
     LATEST = "latest"
     TOO_YOUNG = "too_young"
+    SHARED = "shared"
     SUSPENDED = "suspended"
     BACKOFF = "backoff"
     BRAKE = "brake"
@@ -58,6 +59,7 @@ ACTIONS = {
     Reason.RETENTION_WINDOW: Action.NONE,
     Reason.LATEST: Action.NONE,
     Reason.TOO_YOUNG: Action.NONE,
+    Reason.SHARED: Action.NONE,
     Reason.SUSPENDED: Action.NONE,
     Reason.BACKOFF: Action.NONE,
     Reason.BRAKE: Action.NONE,
@@ -67,6 +69,14 @@ ACTIONS = {
     Reason.DISK_PRESSURE: Action.DELETE,
 }
 """What each reason comes to."""
+
+
+@attrs.frozen
+class Holder:
+    """A repository whose row keeps the content that it shares."""
+
+    repository: str
+    reason: Reason
 
 
 @attrs.frozen
@@ -100,6 +110,12 @@ class Verdict:
     """When it was made, in nanoseconds since the epoch; None: not known."""
     pullable: bool | None = None
     """Whether its metadata says that it can be pulled again; None: it does not."""
+    shared_with: tuple[str, ...] = ()
+    """The other repositories whose rows hold the same content, sorted."""
+    held_by: tuple["Holder", ...] = ()
+    """Those of them that keep it though it is due here, and why; set where the reason is `shared`."""
+    detail: str | None = None
+    """What else is to be said of it; None: nothing."""
 
     @property
     def unused_since(self) -> datetime | None:

@@ -1,0 +1,1 @@
+"""Out of the cache, back into it, or erased."""

@@ -1,0 +1,1 @@
+"""hypeman's files as they are, in both of its layouts."""

@@ -1,0 +1,146 @@
+"""Reading the records of this host's builds: what was built here cannot be pulled again.
+
+A record names what was built by `image_digest`, and by the references `image_ref` and `request.image_name`. It is no
+reference: it holds nothing against a deletion by itself, and one that cannot be read is reported and suspends nothing.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+
+import attrs
+import msgspec
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import opened, read_file
+from hmret.disk.layout import BUILDS, METADATA
+from hmret.disk.signatures import Signature, is_still, settled
+from hmret.model.origins import Builds
+
+__all__ = ["NO_BUILDS", "BuildsFound", "look_at_builds"]
+
+_LIST = os.O_RDONLY | os.O_DIRECTORY
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST_MEMBER = re.compile(rb'"image_digest"\s*:\s*"(sha256:[0-9a-f]{64})"')
+_FAULTS = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+class _Request(msgspec.Struct, gc=False):
+    image_name: str | None = None
+
+
+class _Record(msgspec.Struct, gc=False):
+    image_digest: str | None = None
+    image_ref: str | None = None
+    request: _Request | None = None
+
+
+@attrs.frozen
+class _BuildFile:
+    digest: str = ""
+    references: tuple[str, ...] = ()
+    problem: str = ""
+    signature: Signature | None = attrs.field(default=None, eq=False)
+
+
+@attrs.frozen
+class BuildsFound:
+    """What the records were found to name; a look that finds nothing new returns the one before it."""
+
+    builds: Builds
+    problems: tuple[tuple[str, str], ...] = ()
+    """Paths of records that could not be read, and why."""
+    _files: Mapping[str, _BuildFile] = attrs.field(factory=dict, repr=False)
+    _signature: Signature | None = attrs.field(default=None, eq=False)
+
+
+NO_BUILDS = BuildsFound(Builds())
+
+
+def look_at_builds(
+    filesystem: Filesystem, data_fd: int, known: BuildsFound = NO_BUILDS, pause: Callable[[], None] = lambda: None
+) -> BuildsFound:
+    """Look at the records; those whose files have not changed are not read again.
+
+    Where the folder cannot be listed, what was known stays known.
+    """
+    try:
+        fd = filesystem.open(BUILDS, _LIST, dir_fd=data_fd)
+    except FileNotFoundError:
+        return NO_BUILDS if known is not NO_BUILDS else known
+    except OSError as error:
+        return attrs.evolve(known, problems=((BUILDS, error.strerror or str(error)),))
+    with opened(filesystem, fd):
+        looked_ns = filesystem.now_ns()
+        try:
+            signature = settled(filesystem.fstat(fd), looked_ns)
+            if signature is not None and signature == known._signature:
+                names = list(known._files)
+            else:
+                with filesystem.scandir(fd) as entries:
+                    names = sorted(entry.name for entry in entries)
+        except OSError as error:
+            return attrs.evolve(known, problems=((BUILDS, error.strerror or str(error)),))
+        files: dict[str, _BuildFile] = {}
+        for name in names:
+            files[name] = _look(filesystem, fd, name, known._files.get(name))
+            pause()
+    if files == known._files:
+        # The same objects, for what rests on them; but what they are told by may have settled.
+        return known if signature == known._signature else attrs.evolve(known, files=files, signature=signature)
+    return BuildsFound(
+        Builds.of(
+            (file.digest for file in files.values() if file.digest),
+            (text for file in files.values() for text in file.references),
+        ),
+        tuple((f"{BUILDS}/{name}/{METADATA}", file.problem) for name, file in files.items() if file.problem),
+        files,
+        signature,
+    )
+
+
+def _look(filesystem: Filesystem, fd: int, name: str, known: _BuildFile | None) -> _BuildFile:
+    path = f"{name}/{METADATA}"
+    if known is not None and known.signature is not None and is_still(filesystem, path, fd, known.signature):
+        return known
+    try:
+        signature = settled(filesystem.stat(path, dir_fd=fd, follow_symlinks=False), filesystem.now_ns())
+        content = read_file(filesystem, path, fd)
+    except (FileNotFoundError, NotADirectoryError):
+        # A build that begins.
+        return _BuildFile()
+    except OSError as error:
+        return _BuildFile(problem=error.strerror or str(error))
+    return attrs.evolve(_read(content), signature=signature)
+
+
+def _read(content: bytes) -> _BuildFile:
+    """Read a record as far as it can be read."""
+    match = _DIGEST_MEMBER.search(content)
+    digest = "" if match is None else match[1].decode()
+    try:
+        record = msgspec.json.decode(content, type=_Record)
+    except msgspec.ValidationError:
+        return _read_odd(content, digest)
+    except _FAULTS as error:
+        return _BuildFile(digest, problem=" ".join(str(error).split()) or type(error).__name__)
+    asked = None if record.request is None else record.request.image_name
+    named = tuple(text for text in (record.image_ref, asked) if text)
+    stated = record.image_digest or ""
+    return _BuildFile(stated if _DIGEST.fullmatch(stated) else digest, named)
+
+
+def _read_odd(content: bytes, digest: str) -> _BuildFile:
+    """Read a record in which a field has an unexpected type: what does not have it still counts."""
+    try:
+        members = msgspec.json.decode(content)
+    except _FAULTS as error:
+        return _BuildFile(digest, problem=" ".join(str(error).split()))
+    if not isinstance(members, dict):
+        return _BuildFile(digest, problem="it is no JSON object")
+    request = members.get("request")
+    asked = request.get("image_name") if isinstance(request, dict) else None
+    named = tuple(text for text in (members.get("image_ref"), asked) if isinstance(text, str) and text)
+    stated = members.get("image_digest")
+    found = stated if isinstance(stated, str) and _DIGEST.fullmatch(stated) else digest
+    return _BuildFile(found, named)

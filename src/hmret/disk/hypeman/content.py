@@ -1,0 +1,164 @@
+"""Reading `images/content/`: one folder with a folder for each digest, of which there may be very many.
+
+A host's whole cache is one folder here, which changes with every image that comes or goes. So it is looked at in parts,
+by the first digits of the digests. Where the folder has changed, it is listed, and each part's names and inodes are added
+up: a part with the same sum has not changed, and of one that has, what has the same name and inode is not read again.
+Between the listings one `stat` of the folder tells that nothing has come or gone.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import open_folder, opened
+from hmret.disk.hypeman.images import INODE_BITS, FolderScan, Oddity, is_settled, read_digest_folder
+from hmret.disk.layout import CONTENT, DIGEST_HEX, HEX_DIGITS, IMAGES, hex_of
+from hmret.disk.signatures import Signature, settled
+from hmret.model.images import Image, Repository
+
+__all__ = ["ContentNames", "is_part", "list_content", "names_in", "part_of", "part_signature", "scan_part"]
+
+PART_DIGITS = 2
+
+ContentNames = dict[str, list[tuple[str, int]]]
+"""By part: the names of the folders in it, and their inodes."""
+
+_PREFIX = f"{CONTENT}/"
+
+
+def is_part(path: str) -> bool:
+    """Return whether a path is that of a part of content."""
+    return path.startswith(_PREFIX)
+
+
+def part_of(digest: str) -> str:
+    """Return the path of the part of content to which a digest belongs."""
+    return f"{_PREFIX}{hex_of(digest)[:PART_DIGITS]}"
+
+
+def part_signature(count: int, total: int) -> Signature:
+    """Make of a part's print what tells it from another, as a folder's time stamps do."""
+    return 0, 0, count, 0, total
+
+
+def list_content(filesystem: Filesystem, images_fd: int) -> tuple[FolderScan, ContentNames]:
+    """List `images/content/`, without looking at what is in the folders; also returns their names.
+
+    Where it is a link, or no folder, that is an error: what it hides would pass for gone.
+    """
+    try:
+        fd = open_folder(filesystem, CONTENT, images_fd)
+    except FileNotFoundError:
+        return FolderScan(CONTENT), {}
+    except OSError as error:
+        return FolderScan(CONTENT, error=error), {}
+    with opened(filesystem, fd):
+        try:
+            return _list(filesystem, fd)
+        except OSError as error:
+            return FolderScan(CONTENT, error=error), {}
+
+
+def _list(filesystem: Filesystem, fd: int) -> tuple[FolderScan, ContentNames]:
+    signature = settled(filesystem.fstat(fd), filesystem.now_ns())
+    names: ContentNames = {}
+    oddities: list[Oddity] = []
+    with filesystem.scandir(fd) as entries:
+        for entry in entries:
+            name = entry.name
+            if (
+                len(name) == HEX_DIGITS
+                and DIGEST_HEX.fullmatch(name)
+                and entry.is_dir(follow_symlinks=False)
+            ):
+                found = name, entry.inode() & INODE_BITS
+                part = f"{_PREFIX}{name[:PART_DIGITS]}"
+                if part in names:
+                    names[part].append(found)
+                else:
+                    names[part] = [found]
+            elif not name.startswith("."):
+                oddities.append(("not_an_image", f"{IMAGES}/{CONTENT}/{name}", "no folder named with 64 hex digits"))
+    prints = tuple(sorted((part, len(found), _sum(found)) for part, found in names.items()))
+    subfolders = tuple(part for part, _, _ in prints)
+    scan = FolderScan(
+        CONTENT, subfolders=subfolders, signature=signature, prints=prints, oddities=tuple(sorted(oddities))
+    )
+    return scan, names
+
+
+_SUM_DIGITS = 15
+_SUM_BITS = 2**63 - 1
+
+
+def _sum(found: Iterable[tuple[str, int]]) -> int:
+    """Add up names and inodes, in whatever order: names are random digits, and no two sums are alike by chance."""
+    return sum(int(name[:_SUM_DIGITS], 16) * (2 * inode + 1) for name, inode in found) & _SUM_BITS
+
+
+def names_in(known: FolderScan) -> list[tuple[str, int]]:
+    """Return the names and inodes in a part that has not changed; an inode that is not known is -1."""
+    images = {} if known.repository is None else known.repository.images
+    inodes = list(known.marks[::2]) if len(known.marks) == 2 * len(images) else [-1] * len(images)
+    return [(hex_of(digest), inode) for digest, inode in zip(images, inodes, strict=True)]
+
+
+def scan_part(
+    filesystem: Filesystem,
+    images_fd: int,
+    path: str,
+    names: Sequence[tuple[str, int]],
+    signature: Signature,
+    known: FolderScan | None = None,
+    pause: Callable[[], None] = lambda: None,
+) -> FolderScan:
+    """Read the images in a part of content; those that stand in `known`, settled and with their inode, are not read again."""
+    held: dict[str, tuple[Image, int]] = {}
+    bases: dict[str, str] = {}
+    if known is not None and known.repository is not None:
+        held = {
+            name: (image, inode)
+            for image, (name, inode) in zip(known.repository.images.values(), names_in(known), strict=True)
+        }
+        bases = dict(known.bases)
+    images: dict[str, Image] = {}
+    marks = array("q")
+    with_disk: list[str] = []
+    unreadable: list[str] = []
+    found_bases: list[tuple[str, str]] = []
+    try:
+        with opened(filesystem, open_folder(filesystem, CONTENT, images_fd)) as fd:
+            for name, inode in names:
+                before = held.get(name)
+                if before is not None and inode == before[1] >= 0:
+                    image, base = before[0], bases.get(before[0].digest, "")
+                else:
+                    found = read_digest_folder(filesystem, fd, None, name)
+                    pause()
+                    if found is None:
+                        continue
+                    image, base = found.image, found.base
+                    if not is_settled(image):
+                        inode = -1
+                        with_disk += [image.digest] if found.has_disk else []
+                        unreadable += [image.digest] if found.is_unreadable else []
+                images[image.digest] = image
+                marks.append(inode)
+                marks.append(0)
+                if base:
+                    found_bases.append((image.digest, base))
+    except FileNotFoundError:
+        return FolderScan(path)
+    except OSError as error:
+        return FolderScan(path, error=error)
+    return FolderScan(
+        path,
+        Repository("", images, {}),
+        signature=signature,
+        marks=marks,
+        unsettled=tuple(digest for digest, image in images.items() if not is_settled(image)),
+        with_disk=tuple(with_disk),
+        unreadable=tuple(unreadable),
+        bases=tuple(found_bases),
+    )
+

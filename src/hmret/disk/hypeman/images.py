@@ -1,0 +1,247 @@
+"""Reading the folder of one digest: what it holds, and whether that is a whole image."""
+
+import stat
+from collections.abc import Sequence
+from functools import lru_cache
+from sys import intern
+
+import attrs
+
+from hmret.disk.documents import ImageMetadata, UnreadableError, read_image_metadata
+from hmret.disk.filesystem import Filesystem, Stat
+from hmret.disk.folders import CHUNK, READ, let_go, read_file
+from hmret.disk.layout import METADATA, ROOTFS_NAMES, digest_of
+from hmret.disk.signatures import Signature
+from hmret.model.errors import InvalidReferenceError
+from hmret.model.images import Image, Repository, SharedDisk
+from hmret.model.references import parse_reference
+from hmret.model.times import SECOND
+
+__all__ = [
+    "BLOCK",
+    "FolderScan",
+    "ImageFound",
+    "Oddity",
+    "image_of",
+    "is_settled",
+    "read_digest_folder",
+]
+
+BLOCK = 512
+"""Bytes in a block of `st_blocks`."""
+
+INODE_BITS = 2**63 - 1
+"""As much of an inode number as a mark holds: some file systems use all 64 bits."""
+
+_PENDING_NS = 3600 * SECOND
+"""For so long content without metadata is a pull that begins."""
+
+Oddity = tuple[str, str, str]
+"""Something that is reported: the event's name, the path below the data directory, and what is wrong."""
+
+
+@attrs.frozen
+class FolderScan:
+    """What one folder below `images/` holds."""
+
+    path: str
+    """Below `images/`; of content, the folder and the first digits of some digests (`content/3f`)."""
+    repository: Repository | None = None
+    """Set where it holds images or tags and is named as a repository can be; of content without a name."""
+    subfolders: tuple[str, ...] = ()
+    """Paths of what is to be read below it."""
+    error: OSError | None = None
+    """Why it could not be listed."""
+    newer_layout: tuple[str, ...] = ()
+    """Folders beside the hosts that hold no images: they are left alone."""
+    signature: Signature | None = attrs.field(default=None, eq=False)
+    """While the folder has it, no image has come or gone in it, and no tag has moved; None: look again."""
+    marks: Sequence[int] = attrs.field(default=(), eq=False, repr=False)
+    """Of each image, in their order: inode and ctime (in nanoseconds) of the metadata; of content, the folder's inode and
+    0. -1: read it again."""
+    unsettled: tuple[str, ...] = attrs.field(default=(), eq=False)
+    """Digests of the images that are not ready or not whole: they are looked at every time."""
+    with_disk: tuple[str, ...] = attrs.field(default=(), eq=False)
+    """Those of them that have metadata and a disk."""
+    unreadable: tuple[str, ...] = attrs.field(default=(), eq=False)
+    """Those of them whose metadata could not be read, for want of permission or by an I/O error."""
+    bases: tuple[tuple[str, str], ...] = attrs.field(default=(), eq=False)
+    """Digests of images that need another image, and that one as a reference."""
+    prints: tuple[tuple[str, int, int], ...] = attrs.field(default=(), eq=False)
+    """Of the listing of content: what stands below each of its parts, told from another by count and sum."""
+    oddities: tuple[Oddity, ...] = attrs.field(default=(), eq=False)
+    is_empty: bool = attrs.field(default=False, eq=False)
+    """Whether nothing at all is in it; told of folders of tags."""
+
+
+@attrs.frozen
+class ImageFound:
+    """What one digest's folder was found to hold."""
+
+    image: Image
+    inode: int = -1
+    """Of the metadata, taken before it was read; -1: there is none."""
+    changed_ns: int = -1
+    has_disk: bool = False
+    is_unreadable: bool = False
+    base: str = ""
+
+
+def is_settled(image: Image) -> bool:
+    """Return whether an image is as it will stay."""
+    return image.status == "ready" and image.broken is None
+
+
+def read_digest_folder(
+    filesystem: Filesystem, parent_fd: int, repository: str | None, hexadecimal: str
+) -> ImageFound | None:
+    """Look at one digest's folder, of a repository or (None) of content.
+
+    Returns None where it is no image: of a repository, where it holds neither metadata nor a disk; of content, where it
+    has gone. What changes after the look has another inode or ctime than is returned.
+    """
+    path = f"{hexadecimal}/{METADATA}"
+    metadata, fault, is_unreadable = None, "", False
+    inode, changed_ns = -1, -1
+    try:
+        fd = filesystem.open(path, READ, dir_fd=parent_fd)
+        try:
+            found = filesystem.fstat(fd)
+            inode, changed_ns = found.st_ino & INODE_BITS, found.st_ctime_ns
+            content = filesystem.read(fd, CHUNK)
+        finally:
+            let_go(filesystem, fd)
+        try:
+            metadata = read_image_metadata(content)
+        except UnreadableError:
+            # The system may have cut that read short, and what is cut is no JSON object.
+            metadata = read_image_metadata(read_file(filesystem, path, parent_fd))
+    except (FileNotFoundError, NotADirectoryError):
+        fault = f"no {METADATA}"
+    except OSError as error:
+        fault = f"{METADATA} cannot be read: {error.strerror}"
+        is_unreadable = True
+    except UnreadableError as error:
+        fault = f"{METADATA} cannot be read: {error}"
+    disk, disk_fault = _look_at_disk(filesystem, parent_fd, hexadecimal)
+    has_disk = disk is not None and not disk_fault
+    if metadata is not None:
+        image = _judged(metadata, disk, disk_fault, repository, hexadecimal)
+        return ImageFound(image, inode, changed_ns, has_disk, base=metadata.base)
+    is_absent = fault.startswith("no ")
+    name = None if repository is not None else ""
+    if is_absent and repository is not None and disk is None:
+        return None
+    if is_absent and repository is None:
+        age_ns = _age_of(filesystem, parent_fd, hexadecimal)
+        if age_ns is None:
+            return None
+        if age_ns < _PENDING_NS:
+            pending = Image(digest_of(hexadecimal), "pending", None, 0, *_blocks(disk), content_name=name)
+            return ImageFound(pending, has_disk=has_disk)
+    broken = Image(digest_of(hexadecimal), "unknown", None, 0, *_blocks(disk), fault, content_name=name)
+    return ImageFound(broken, has_disk=has_disk, is_unreadable=is_unreadable)
+
+
+def image_of(
+    content: bytes, disk: Stat | None, disk_fault: str, repository: str | None, hexadecimal: str
+) -> Image:
+    """Judge a digest's folder by its metadata and its disk; `disk_fault` says what is wrong with that, if anything."""
+    try:
+        metadata = read_image_metadata(content)
+    except UnreadableError as error:
+        fault = f"{METADATA} cannot be read: {error}"
+        name = None if repository is not None else ""
+        return Image(digest_of(hexadecimal), "unknown", None, 0, *_blocks(disk), fault, content_name=name)
+    return _judged(metadata, disk, disk_fault, repository, hexadecimal)
+
+
+def _judged(
+    metadata: ImageMetadata, disk: Stat | None, disk_fault: str, repository: str | None, hexadecimal: str
+) -> Image:
+    digest = digest_of(hexadecimal)
+    fault = ""
+    if metadata.digest != digest:
+        fault = f"{METADATA} names another digest: {metadata.digest[:100]}"
+    elif repository is not None:
+        fault = _misnamed(metadata.name, repository)
+    if not metadata.status:
+        fault = f"{METADATA} states no status"
+    elif not fault and metadata.status == "ready":
+        fault = disk_fault
+    return Image(
+        digest,
+        intern(metadata.status or "unknown"),
+        metadata.created_ns,
+        metadata.size_bytes,
+        *_blocks(disk),
+        fault or None,
+        metadata.pullable,
+        None if repository is not None else _repository_in(metadata.name),
+    )
+
+
+def _misnamed(name: str, repository: str) -> str:
+    """Say how a name contradicts the repository in whose folder it stands; empty where it does not."""
+    rest = name.removeprefix(repository)
+    if rest != name and rest[:1] in (":", "@") and "/" not in rest:
+        return ""
+    try:
+        named = parse_reference(name).repository
+    except InvalidReferenceError:
+        return f"{METADATA} has a name that is no reference"
+    return "" if named == repository else f"{METADATA} names another repository: {named}"
+
+
+def _repository_in(name: str) -> str:
+    """Return the repository of a name; empty where it is no reference."""
+    text, _, digest = name.partition("@")
+    head, slash, last = text.rpartition("/")
+    plain = _plain_repository(f"{head}{slash}{last.partition(':')[0]}")
+    if plain is not None and (digest or ":" in last):
+        return plain
+    try:
+        return intern(parse_reference(name).repository)
+    except InvalidReferenceError:
+        return ""
+
+
+@lru_cache(maxsize=16_384)
+def _plain_repository(text: str) -> str | None:
+    """Pass a repository that is written in full, as hypeman writes it; None: it is another text."""
+    try:
+        return intern(text) if parse_reference(text).repository == text else None
+    except InvalidReferenceError:
+        return None
+
+
+def _age_of(filesystem: Filesystem, parent_fd: int, name: str) -> int | None:
+    """Return for how long a folder has not changed, in nanoseconds; None: it has gone."""
+    try:
+        found = filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+    except OSError:
+        return None
+    return filesystem.now_ns() - max(found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _look_at_disk(filesystem: Filesystem, parent_fd: int, hexadecimal: str) -> tuple[Stat | None, str]:
+    """Find the disk of an image, and say what is wrong with it."""
+    for name in ROOTFS_NAMES:
+        try:
+            found = filesystem.stat(f"{hexadecimal}/{name}", dir_fd=parent_fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            return None, f"{name} cannot be looked at: {error.strerror}"
+        if not stat.S_ISREG(found.st_mode):
+            return found, f"{name} is no regular file"
+        return found, ""
+    return None, "no rootfs"
+
+
+def _blocks(disk: Stat | None) -> tuple[int, SharedDisk | None]:
+    """Tell how many bytes a disk occupies, and with whom it may share them."""
+    if disk is None or not stat.S_ISREG(disk.st_mode):
+        return 0, None
+    shared = SharedDisk(disk.st_dev, disk.st_ino, disk.st_nlink) if disk.st_nlink > 1 else None
+    return disk.st_blocks * BLOCK, shared

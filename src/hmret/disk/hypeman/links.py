@@ -1,0 +1,52 @@
+"""Tags: links to the folder of a digest, in either layout.
+
+Source: hypeman's own reading of them. A link is valid when its target is not absolute, its last component is 64 hex
+digits, and the target is either that component alone or a path that, joined to the link's folder and cleaned as a text,
+is `images/content/<hex>`. Both forms are valid in both layouts, whether or not anything is where they lead.
+"""
+
+import enum
+import posixpath
+
+from hmret.disk.layout import CONTENT, DIGEST_HEX, HEX_DIGITS, IMAGES, REPOSITORIES
+
+__all__ = ["Layout", "link_target", "pointed_to", "tag_folder"]
+
+_CONTENT = f"{IMAGES}/{CONTENT}"
+
+
+class Layout(enum.StrEnum):
+    """Where a tag or a digest's folder lies."""
+
+    CONTENT = "content"
+    """`images/content/<hex>` and `images/repositories/<repository>/<tag>`."""
+    LEGACY = "legacy"
+    """`images/<repository>/<hex>` and `images/<repository>/<tag>`."""
+
+
+def tag_folder(layout: Layout, repository: str) -> str:
+    """Name the folder of a repository's tags, below the data directory."""
+    if layout is Layout.CONTENT:
+        return f"{IMAGES}/{REPOSITORIES}/{repository}"
+    return f"{IMAGES}/{repository}"
+
+
+def link_target(layout: Layout, repository: str, hexadecimal: str) -> str:
+    """Write the target of a tag as hypeman writes it."""
+    if layout is Layout.LEGACY:
+        return hexadecimal
+    return f"{'../' * (repository.count('/') + 2)}{CONTENT}/{hexadecimal}"
+
+
+def pointed_to(folder: str, target: str) -> str | None:
+    """Return the hex digits that a link in a folder (below the data directory) points to; None: it is no valid tag."""
+    if len(target) == HEX_DIGITS:
+        return target if DIGEST_HEX.fullmatch(target) else None
+    hexadecimal = target[-HEX_DIGITS:]
+    if target[-HEX_DIGITS - 1 : -HEX_DIGITS] != "/" or target[0] == "/" or not DIGEST_HEX.fullmatch(hexadecimal):
+        return None
+    # What hypeman writes needs no cleaning.
+    if target == f"{'../' * folder.count('/')}{CONTENT}/{hexadecimal}":
+        return hexadecimal
+    cleaned = posixpath.normpath(f"{folder}/{target}")
+    return hexadecimal if cleaned == f"{_CONTENT}/{hexadecimal}" else None

@@ -1,0 +1,23 @@
+"""Looking one image up as hypeman does: from a repository and a digest to the folder that it would boot."""
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.image_scan import look_at_image
+from hmret.model.images import Image
+
+__all__ = ["find_image"]
+
+
+def find_image(filesystem: Filesystem, images_fd: int, repository: str, digest: str) -> Image | None:
+    """Find the folder that a digest in a repository leads to now; None: there is none.
+
+    Content that is ready is found under every repository. Where it is not, a whole folder that the repository has of its
+    own is, and a content that is ready and broken hides that. What is returned need not be ready or whole: then nothing
+    that is can be found.
+    """
+    content = look_at_image(filesystem, images_fd, None, digest)
+    if content is not None and content.status == "ready":
+        return content
+    own = look_at_image(filesystem, images_fd, repository, digest)
+    if content is None or (own is not None and own.status == "ready" and own.broken is None):
+        return own
+    return content

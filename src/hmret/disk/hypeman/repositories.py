@@ -1,0 +1,177 @@
+"""Reading the tags of one repository, in either layout."""
+
+import errno
+from collections.abc import Callable, Iterable, Mapping
+from sys import intern
+
+import attrs
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import open_folder, opened
+from hmret.disk.hypeman.images import FolderScan, Oddity
+from hmret.disk.hypeman.links import pointed_to
+from hmret.disk.layout import FOLDER_NAME, IMAGES, REPOSITORIES, TAG_NAME, TAG_STAGE, digest_of
+from hmret.disk.signatures import settled
+from hmret.model.images import Repository
+from hmret.model.references import is_repository
+from hmret.model.times import SECOND
+
+__all__ = [
+    "Entries",
+    "TagsFound",
+    "is_host",
+    "list_entries",
+    "read_tags",
+    "repository_of",
+    "scan_tag_folder",
+    "stage_oddities",
+]
+
+_PREFIX = f"{REPOSITORIES}/"
+_STAGE_NS = 60 * SECOND
+"""A folder in which a tag is made for longer than this was left behind."""
+
+_GONE = frozenset((errno.ENOENT, errno.ENOTDIR))
+
+
+@attrs.frozen
+class Entries:
+    """What stands in a folder, by kind."""
+
+    links: tuple[str, ...]
+    folders: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+@attrs.frozen
+class TagsFound:
+    """The tags in a folder."""
+
+    tags: Mapping[str, str]
+    """Tag to digest."""
+    odd_tags: frozenset[str]
+    """Names of tags at which something is that is no valid tag, folders apart."""
+    oddities: tuple[Oddity, ...]
+
+
+def repository_of(path: str) -> str | None:
+    """Return the repository whose tags lie at a path below `images/`; None: no repository's tags of today's layout do."""
+    return path[len(_PREFIX) :] if path.startswith(_PREFIX) else None
+
+
+def list_entries(filesystem: Filesystem, fd: int) -> Entries:
+    """List an open folder."""
+    links: list[str] = []
+    folders: list[str] = []
+    others: list[str] = []
+    with filesystem.scandir(fd) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                links.append(entry.name)
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            else:
+                others.append(entry.name)
+    return Entries(tuple(links), tuple(folders), tuple(others))
+
+
+def read_tags(filesystem: Filesystem, fd: int, path: str, entries: Entries) -> TagsFound:
+    """Read the tags among what stands in an open folder, whose path below `images/` is given.
+
+    Raises:
+        OSError: one could not be read.
+    """
+    tags: dict[str, str] = {}
+    odd: set[str] = set(filter(TAG_NAME.fullmatch, entries.others))
+    oddities: list[Oddity] = []
+    folder = f"{IMAGES}/{path}"
+    for name in filter(TAG_NAME.fullmatch, entries.links):
+        try:
+            target = filesystem.readlink(name, dir_fd=fd)
+        except OSError as error:
+            if error.errno in _GONE:
+                continue
+            if error.errno != errno.EINVAL:
+                raise
+            # Something else has taken its place.
+            odd.add(name)
+            continue
+        hexadecimal = pointed_to(folder, target)
+        if hexadecimal is None:
+            odd.add(name)
+            oddities.append(("invalid_link", f"{folder}/{name}", f"leads to {target[:200]!r}, which no tag does"))
+        else:
+            tags[name] = intern(digest_of(hexadecimal))
+    return TagsFound(tags, frozenset(odd), tuple(oddities))
+
+
+def stage_oddities(
+    filesystem: Filesystem, fd: int, path: str, folders: Iterable[str]
+) -> tuple[bool, list[Oddity]]:
+    """Look for folders in which a tag is made; also returns those that were left behind."""
+    left: list[Oddity] = []
+    is_staging = False
+    for name in folders:
+        if name.startswith(TAG_STAGE):
+            is_staging = True
+            try:
+                found = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
+            except OSError:
+                continue
+            if found.st_mtime_ns < filesystem.now_ns() - _STAGE_NS:
+                detail = (
+                    "left behind by a server that was stopped while it set a tag; with the server stopped, remove it"
+                )
+                left.append(("tag_stage_left", f"{IMAGES}/{path}/{name}", detail))
+    return is_staging, left
+
+
+def scan_tag_folder(
+    filesystem: Filesystem, images_fd: int, path: str, pause: Callable[[], None] = lambda: None
+) -> FolderScan:
+    """Read one folder below `images/repositories/`, or that itself; where that is a link or no folder, it is an error."""
+    try:
+        fd = open_folder(filesystem, path, images_fd)
+    except FileNotFoundError:
+        return FolderScan(path)
+    except OSError as error:
+        if path != REPOSITORIES and error.errno == errno.ENOTDIR:
+            return FolderScan(path)
+        return FolderScan(path, error=error)
+    with opened(filesystem, fd):
+        try:
+            return _scan(filesystem, fd, path)
+        except OSError as error:
+            return FolderScan(path, error=error)
+        finally:
+            pause()
+
+
+def _scan(filesystem: Filesystem, fd: int, path: str) -> FolderScan:
+    signature = settled(filesystem.fstat(fd), filesystem.now_ns())
+    entries = list_entries(filesystem, fd)
+    name = repository_of(path)
+    below = filter(FOLDER_NAME.fullmatch, entries.folders)
+    if name is None:
+        hosts = tuple(f"{path}/{host}" for host in below if is_host(host))
+        return FolderScan(path, subfolders=hosts, signature=signature)
+    subfolders = tuple(f"{path}/{folder}" for folder in below)
+    is_empty = not (entries.links or entries.folders or entries.others)
+    if not is_repository(name):
+        return FolderScan(path, subfolders=subfolders, signature=signature, is_empty=is_empty)
+    found = read_tags(filesystem, fd, path, entries)
+    is_staging, left = stage_oddities(filesystem, fd, path, entries.folders)
+    repository = Repository(name, {}, found.tags, odd_tags=found.odd_tags)
+    return FolderScan(
+        path,
+        repository if found.tags or found.odd_tags else None,
+        subfolders,
+        signature=None if is_staging else signature,
+        oddities=(*found.oddities, *left),
+        is_empty=is_empty,
+    )
+
+
+def is_host(name: str) -> bool:
+    """Return whether a folder's name can be that of a registry's host: the first part of every repository is one."""
+    return "." in name or ":" in name or name == "localhost" or name.lower() != name

@@ -1,0 +1,346 @@
+"""From the folders of both layouts to rows: which repositories have which digests, and which folder each row stands for.
+
+Source: hypeman's own rules of lookup. A digest whose content is ready is that content, under every repository. A folder
+that a repository has of its own counts while the content is unfinished or has failed. A content that is ready and has no
+disk hides both.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
+
+import attrs
+import msgspec
+
+from hmret.disk.hypeman.content import is_part, part_of
+from hmret.disk.hypeman.images import FolderScan
+from hmret.disk.hypeman.repositories import repository_of
+from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, TAG_NAME, hex_of
+from hmret.model.images import ContentOwners, Image, Reference, Repository
+
+__all__ = ["Rows", "RowsFound"]
+
+_AT_REST = frozenset(("ready", "failed", "unknown"))
+"""Whatever else a status says, hypeman may be at work."""
+Names = str | tuple[str, ...]
+"""Repositories, sorted; nearly always one, which then stands there alone: there may be very many."""
+
+_NOTHING = FolderScan("")
+_NO_TAGS: Mapping[str, str] = {}
+_NO_NAMES: AbstractSet[str] = frozenset()
+_NO_IMAGES: Mapping[str, Image] = {}
+
+
+@attrs.frozen
+class RowsFound:
+    """What the folders come to."""
+
+    repositories: Mapping[str, Repository]
+    owners: ContentOwners
+    bases: tuple[Reference, ...]
+    """What images need of each other; the very same object where nothing of that is new."""
+    ownerless: tuple[str, ...]
+    """Paths of content that no repository has."""
+
+
+@attrs.define(eq=False)
+class Rows:
+    """Makes rows of folders, again and again; of what has not changed, the rows are the very same objects."""
+
+    _folders: Mapping[str, FolderScan] = attrs.field(factory=dict)
+    _repositories: dict[str, Repository] = attrs.field(factory=dict)
+    _owners: dict[str, Names] = attrs.field(factory=dict)
+    _ownerless: set[str] = attrs.field(factory=set)
+    _claims: dict[str, Names] = attrs.field(factory=dict)
+    """Of digests: the repositories with a link to it, or a folder of it; kept only where there is content."""
+    _strays: dict[str, set[str]] = attrs.field(factory=dict)
+    """By repository: the content that its metadata says is of it, and that no link says so."""
+    _stray_in: dict[str, str] = attrs.field(factory=dict)
+    """The same by digest."""
+    _has_content: bool = False
+    _bases: tuple[Reference, ...] = ()
+
+    def put_together(self, folders: Mapping[str, FolderScan]) -> RowsFound:
+        """Make the rows of all folders."""
+        before, self._folders = self._folders, folders
+        paths = [path for path, folder in folders.items() if before.get(path) is not folder]
+        paths += [path for path in before if path not in folders]
+        repositories = {name for path in paths if (name := _named_by(path)) is not None}
+        digests = {digest for path in paths if is_part(path) for digest in _changed(before, folders, path)}
+        if not self._has_content and any(map(is_part, folders)):
+            # From now on it matters who links to what.
+            self._has_content = True
+            repositories |= {name for path in folders if (name := _named_by(path)) is not None}
+            before = {}
+        if self._has_content:
+            repositories |= self._renew_owners(before, repositories, digests)
+        for name in repositories:
+            self._renew(name)
+        return RowsFound(
+            dict(self._repositories),
+            ContentOwners(dict(self._owners)),
+            self._renew_bases(),
+            tuple(sorted(f"{IMAGES}/{CONTENT}/{hex_of(digest)}" for digest in self._ownerless)),
+        )
+
+    def _renew_owners(
+        self, before: Mapping[str, FolderScan], repositories: AbstractSet[str], digests: AbstractSet[str]
+    ) -> set[str]:
+        """Find the owners of content anew where they may have changed; returns the repositories that this touches."""
+        affected = set(digests)
+        for name in repositories:
+            earlier = _claimed(before.get(name, _NOTHING), before.get(_tags_of(name), _NOTHING))
+            now = _claimed(self._legacy(name), self._tagged(name))
+            for digest in earlier - now:
+                self._unclaim(digest, name)
+            for digest in now:
+                self._claim(digest, name)
+            affected |= earlier
+            affected |= now
+        touched: set[str] = set()
+        owned: dict[str, AbstractSet[str]] = {}
+        for digest in affected:
+            self._touch(digest, touched)
+            self._renew_owners_of(digest, owned)
+            self._touch(digest, touched)
+        return touched
+
+    def _touch(self, digest: str, touched: set[str]) -> None:
+        """Note the repositories whose rows depend on the owners of a digest."""
+        for names in (self._owners.get(digest, ()), self._claims.get(digest, ())):
+            if isinstance(names, str):
+                touched.add(names)
+            else:
+                touched.update(names)
+        if digest in self._stray_in:
+            touched.add(self._stray_in[digest])
+
+    def _renew_owners_of(self, digest: str, owned: dict[str, AbstractSet[str]]) -> None:
+        stray = self._stray_in.pop(digest, None)
+        if stray is not None:
+            self._strays[stray].discard(digest)
+            if not self._strays[stray]:
+                del self._strays[stray]
+        self._ownerless.discard(digest)
+        content = self._content(digest)
+        if content is None:
+            self._owners.pop(digest, None)
+            return
+        owners = []
+        for name in _each(self._claims.get(digest, ())):
+            if name not in owned:
+                owned[name] = self._linked_content(name)
+            if digest in owned[name]:
+                owners.append(name)
+        name = content.content_name or ""
+        if name and name not in owners:
+            self._strays.setdefault(name, set()).add(digest)
+            self._stray_in[digest] = name
+        if not owners:
+            if name:
+                owners.append(name)
+            else:
+                self._ownerless.add(digest)
+        self._owners[digest] = owners[0] if len(owners) == 1 else tuple(owners)
+
+    def _claim(self, digest: str, name: str) -> None:
+        names = self._claims.get(digest)
+        if names is None:
+            self._claims[digest] = name
+        elif name not in _each(names):
+            self._claims[digest] = tuple(sorted((*_each(names), name)))
+
+    def _unclaim(self, digest: str, name: str) -> None:
+        names = tuple(one for one in _each(self._claims.get(digest, ())) if one != name)
+        if names:
+            self._claims[digest] = names[0] if len(names) == 1 else names
+        else:
+            self._claims.pop(digest, None)
+
+    def _linked_content(self, name: str) -> AbstractSet[str]:
+        """List the digests that a repository's links lead to in content: below `repositories/`, or of the older layout
+        where nothing shadows them and the repository has no whole folder of its own."""
+        legacy, tagged = self._legacy(name), self._tagged(name)
+        found = set(_tags(tagged).values())
+        if _tags(legacy):
+            shadowed = _names_at(tagged)
+            images = _images(legacy)
+            for tag, digest in _tags(legacy).items():
+                if tag not in shadowed and not _is_whole(images.get(digest), legacy):
+                    found.add(digest)
+        return found
+
+    def _renew(self, name: str) -> None:
+        """Make a repository anew."""
+        legacy, tagged = self._legacy(name), self._tagged(name)
+        images: dict[str, Image] = {}
+        shared: dict[str, tuple[str, ...]] = {}
+        unready: dict[str, str] = {}
+        named: dict[str, Image] = {}
+        folders = _images(legacy)
+        if not self._has_content:
+            images.update(folders)
+        else:
+            linked, strays = self._linked_content(name), self._strays.get(name, _NO_NAMES)
+            for digest in dict.fromkeys((*folders, *linked, *strays)):
+                content = self._content(digest)
+                own = folders.get(digest)
+                owners = self._owners.get(digest, ())
+                is_owner = name in _each(owners)
+                if content is None:
+                    if own is not None:
+                        images[digest] = own
+                    continue
+                row, note = _row(
+                    content,
+                    own,
+                    is_owner=is_owner,
+                    own_is_whole=_is_whole(own, legacy),
+                    is_unreadable=digest in self._folders[part_of(digest)].unreadable,
+                )
+                if row is not None:
+                    images[digest] = row
+                    if note:
+                        unready[digest] = note
+                    if is_owner and not isinstance(owners, str) and row.is_content:
+                        shared[digest] = owners
+                if not is_owner and content.content_name == name:
+                    named[digest] = content
+        tags = _effective_tags(legacy, tagged)
+        odd_tags = frozenset(_odd(legacy) | _odd(tagged)).difference(_tags(tagged))
+        if not (images or tags or odd_tags or named):
+            self._repositories.pop(name, None)
+            return
+        folder_tags = frozenset(_folder_names(legacy)).union(_folder_names(tagged)).difference(tags)
+        made = Repository(name, images, tags, shared, unready, named, odd_tags, folder_tags)
+        if self._repositories.get(name) != made:
+            self._repositories[name] = made
+
+    def _renew_bases(self) -> tuple[Reference, ...]:
+        found = tuple(
+            sorted(
+                (
+                    Reference(f"image/{digest}", resolved_image=base)
+                    for folder in self._folders.values()
+                    if folder.bases
+                    for digest, base in folder.bases
+                ),
+                key=lambda reference: (reference.source, reference.resolved_image),
+            )
+        )
+        if found != self._bases:
+            self._bases = found
+        return self._bases
+
+    def _content(self, digest: str) -> Image | None:
+        part = self._folders.get(part_of(digest))
+        return None if part is None or part.repository is None else part.repository.images.get(digest)
+
+    def _legacy(self, name: str) -> FolderScan:
+        return self._folders.get(name, _NOTHING)
+
+    def _tagged(self, name: str) -> FolderScan:
+        return self._folders.get(_tags_of(name), _NOTHING)
+
+
+def _row(
+    content: Image, own: Image | None, *, is_owner: bool, own_is_whole: bool, is_unreadable: bool
+) -> tuple[Image | None, str]:
+    """Choose what a row of a repository stands for, of the content of its digest and of the repository's own folder.
+
+    Also returns why it is not ready, where that is for the sake of the other folder; empty: it is not so. No row: the
+    repository has no folder of its own, and is no owner of the content.
+    """
+    if is_unreadable or (content.status == "ready" and content.broken is not None):
+        # Nobody knows, or hypeman does not see past it.
+        if own is None or (is_owner and not own_is_whole):
+            return (content if is_owner else None), ""
+        return msgspec.structs.replace(own, broken=own.broken or f"its content: {content.broken}"), ""
+    if content.status == "ready":
+        if own is None:
+            return (content if is_owner else None), ""
+        if own.status not in _AT_REST:
+            note = f"the repository's own folder of this digest is {own.status}: an older server may be pulling into it"
+            return (content if is_owner else own), note
+        if not is_owner:
+            return own, ""
+        is_copy = own.status == "ready" and own.broken is None
+        return (msgspec.structs.replace(content, copy=own) if is_copy else content), ""
+    if content.status == "failed" or (content.status == "unknown" and content.broken is not None):
+        at_work = own is not None and own.status not in _AT_REST
+        return (own if own_is_whole or at_work or not is_owner else content), ""
+    note = f"the content of this digest is {content.status}"
+    if own is None:
+        return (content if is_owner else None), ""
+    return (own if own_is_whole or not is_owner else content), note
+
+
+def _is_whole(own: Image | None, legacy: FolderScan) -> bool:
+    """Return whether a repository's own folder has metadata of this digest and repository, and a disk."""
+    if own is None or own.broken is not None:
+        return False
+    return own.status == "ready" or own.digest in legacy.with_disk
+
+
+def _each(names: Names) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
+def _named_by(path: str) -> str | None:
+    """Return the repository to which a folder belongs; None: it is none's."""
+    if is_part(path) or not path:
+        return None
+    if path == REPOSITORIES or path.startswith(f"{REPOSITORIES}/"):
+        return repository_of(path)
+    return path
+
+
+def _tags_of(name: str) -> str:
+    return f"{REPOSITORIES}/{name}"
+
+
+def _tags(folder: FolderScan) -> Mapping[str, str]:
+    return _NO_TAGS if folder.repository is None else folder.repository.tags
+
+
+def _images(folder: FolderScan) -> Mapping[str, Image]:
+    return _NO_IMAGES if folder.repository is None else folder.repository.images
+
+
+def _odd(folder: FolderScan) -> AbstractSet[str]:
+    return _NO_NAMES if folder.repository is None else folder.repository.odd_tags
+
+
+def _folder_names(folder: FolderScan) -> Iterator[str]:
+    """List the names of the folders in a folder that a tag could have."""
+    return filter(TAG_NAME.fullmatch, (path.rpartition("/")[2] for path in folder.subfolders))
+
+
+def _names_at(tagged: FolderScan) -> AbstractSet[str]:
+    """List the names at which something stands below `repositories/`, so that no link of the older layout is seen."""
+    return {*_tags(tagged), *_odd(tagged), *_folder_names(tagged)}
+
+
+def _effective_tags(legacy: FolderScan, tagged: FolderScan) -> Mapping[str, str]:
+    """Say what the tags of a repository point to, as lookups go."""
+    if not _tags(legacy):
+        return _tags(tagged)
+    shadowed = _names_at(tagged)
+    if not shadowed:
+        return _tags(legacy)
+    seen = {tag: digest for tag, digest in _tags(legacy).items() if tag not in shadowed}
+    return {**seen, **_tags(tagged)}
+
+
+def _claimed(legacy: FolderScan, tagged: FolderScan) -> set[str]:
+    """List the digests to which a repository has a link, or of which it has a folder."""
+    return {*_images(legacy), *_tags(legacy).values(), *_tags(tagged).values()}
+
+
+def _changed(
+    before: Mapping[str, FolderScan], after: Mapping[str, FolderScan], path: str
+) -> Iterable[str]:
+    """List the digests of a part of content whose folder is not what it was."""
+    one, other = before.get(path, _NOTHING), after.get(path, _NOTHING)
+    earlier, now = _images(one), _images(other)
+    yield from (digest for digest, image in now.items() if earlier.get(digest) is not image)
+    yield from (digest for digest in earlier if digest not in now)
+    yield from {*one.unreadable} ^ {*other.unreadable}

@@ -1,0 +1,151 @@
+"""Images that hypeman has left unfinished, and may never take up again: what each is, and the remedy.
+
+None of them is touched. What is told here says only why an image stays, and what an operator can do about it.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+
+import attrs
+import msgspec
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import read_file
+from hmret.disk.hypeman.content import is_part
+from hmret.disk.hypeman.images import FolderScan, Oddity
+from hmret.disk.layout import CONTENT, IMAGES, METADATA, ROOTFS_NAMES, hex_of
+from hmret.model.images import Image, Repository
+from hmret.model.times import SECOND
+
+__all__ = ["Unfinished", "look_at_unfinished"]
+
+_HOUR_NS = 3600 * SECOND
+_DAY_NS = 24 * _HOUR_NS
+_AT_WORK = frozenset(("pending", "pulling", "converting"))
+_TEMPORARY = ".tmp-"
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+@attrs.frozen
+class Unfinished:
+    """What was found of images that are not ready, or not whole."""
+
+    oddities: tuple[Oddity, ...] = ()
+    details: Mapping[str, str] = attrs.field(factory=dict)
+    """What is to be said of them, by digest."""
+
+
+def look_at_unfinished(
+    filesystem: Filesystem,
+    images_fd: int,
+    folders: Mapping[str, FolderScan],
+    repositories: Mapping[str, Repository],
+) -> Unfinished:
+    """Look at what is not ready or not whole, and may stay so for ever."""
+    found = list(_look(filesystem, images_fd, folders, repositories))
+    return Unfinished(
+        tuple((event, path, detail) for event, path, detail, _ in found),
+        {digest: detail for _, _, detail, digest in found},
+    )
+
+
+def _look(
+    filesystem: Filesystem,
+    images_fd: int,
+    folders: Mapping[str, FolderScan],
+    repositories: Mapping[str, Repository],
+) -> Iterator[tuple[str, str, str, str]]:
+    for path, folder in folders.items():
+        if folder.repository is None or not folder.unsettled:
+            continue
+        for digest in folder.unsettled:
+            image = folder.repository.images[digest]
+            if is_part(path):
+                where = f"{CONTENT}/{hex_of(digest)}"
+                if image.broken is not None and image.status == "ready":
+                    remedy = f"{image.broken}: a lookup finds this and nothing else of the digest; pull it again"
+                    yield "content_broken", f"{IMAGES}/{where}", remedy, digest
+                elif image.broken is not None:
+                    yield "content_broken", f"{IMAGES}/{where}", image.broken, digest
+                elif image.status in _AT_WORK:
+                    yield from _look_at_content(filesystem, images_fd, image, where, repositories)
+            elif image.status in _AT_WORK and _is_beside_ready_content(folders, digest):
+                where = f"{path}/{hex_of(digest)}"
+                if _age(filesystem, images_fd, f"{where}/{METADATA}") > _DAY_NS:
+                    yield "unfinished_image", f"{IMAGES}/{where}", _for_a_day(image.status), digest
+
+
+def _look_at_content(
+    filesystem: Filesystem,
+    images_fd: int,
+    image: Image,
+    where: str,
+    repositories: Mapping[str, Repository],
+) -> Iterator[tuple[str, str, str, str]]:
+    age_ns = _age(filesystem, images_fd, f"{where}/{METADATA}")
+    if age_ns > _HOUR_NS and image.status == "converting":
+        for name, repository in repositories.items():
+            own = repository.images.get(image.digest)
+            if own is not None and own.content_name is None and own.broken is None:
+                if _is_cut_off(filesystem, images_fd, where, f"{name}/{hex_of(image.digest)}"):
+                    remedy = (
+                        f"a server was stopped while it moved {name}'s image here, and does not take that up again; "
+                        "with the server stopped, remove this folder"
+                    )
+                    yield "promotion_cut_off", f"{IMAGES}/{where}", remedy, image.digest
+                    return
+    if age_ns > _DAY_NS:
+        yield "unfinished_image", f"{IMAGES}/{where}", _for_a_day(image.status), image.digest
+
+
+def _for_a_day(status: str) -> str:
+    return f"{status}, and unchanged for a day: the server may never take it up again; pull it again, or delete it there"
+
+
+def _is_beside_ready_content(folders: Mapping[str, FolderScan], digest: str) -> bool:
+    part = folders.get(f"{CONTENT}/{hex_of(digest)[:2]}")
+    content = None if part is None or part.repository is None else part.repository.images.get(digest)
+    return content is not None and content.status == "ready"
+
+
+def _is_cut_off(filesystem: Filesystem, images_fd: int, content: str, own: str) -> bool:
+    """Return whether content is what a promotion of a repository's own folder leaves where it is cut off."""
+    try:
+        fd = filesystem.open(content, _LIST, dir_fd=images_fd)
+        try:
+            with filesystem.scandir(fd) as entries:
+                names = {entry.name for entry in entries}
+        finally:
+            filesystem.close(fd)
+        if any(_TEMPORARY in name for name in names):
+            return False
+        for name in names.intersection(ROOTFS_NAMES):
+            one = filesystem.stat(f"{content}/{name}", dir_fd=images_fd, follow_symlinks=False)
+            other = filesystem.stat(f"{own}/{name}", dir_fd=images_fd, follow_symlinks=False)
+            if (one.st_dev, one.st_ino) != (other.st_dev, other.st_ino):
+                return False
+        return _facts(filesystem, images_fd, content) == _facts(filesystem, images_fd, own)
+    except (OSError, ValueError, msgspec.MsgspecError, RecursionError):
+        return False
+
+
+def _facts(filesystem: Filesystem, images_fd: int, where: str) -> object:
+    """Read metadata but for the status.
+
+    Raises:
+        OSError, ValueError, msgspec.MsgspecError: it cannot be read, or is no object.
+    """
+    facts = msgspec.json.decode(read_file(filesystem, f"{where}/{METADATA}", images_fd))
+    if not isinstance(facts, dict):
+        raise ValueError("no object")
+    facts.pop("status", None)
+    return facts
+
+
+def _age(filesystem: Filesystem, images_fd: int, path: str) -> int:
+    """Return for how long a file has not changed, in nanoseconds; 0: it is not here."""
+    try:
+        found = filesystem.stat(path, dir_fd=images_fd, follow_symlinks=False)
+    except OSError:
+        return 0
+    return filesystem.now_ns() - found.st_mtime_ns

@@ -1,0 +1,91 @@
+"""Content that several repositories share: it goes with all its rows, or not at all."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+import attrs
+
+from hmret.model.images import ContentOwners
+from hmret.model.repository_plan import RepositoryPlan
+from hmret.model.selection import Choice
+from hmret.model.verdicts import Reason
+
+__all__ = ["Ripe", "spare_units"]
+
+_ORDER = {reason: number for number, reason in enumerate(Reason)}
+
+Rows = Mapping[str, tuple[int, Reason]]
+"""By repository: since when a row has been unused, and what else keeps it; `EXPIRED`: nothing."""
+
+
+@attrs.frozen
+class Ripe:
+    """The rows of shared content whose own time has come."""
+
+    by_digest: Mapping[str, Rows]
+    finals: Mapping[str, Mapping[str, Reason]]
+    """What becomes of those that do not go, by repository and digest."""
+    _whole: tuple[str, ...]
+    """Digests of which every row goes."""
+
+    @classmethod
+    def of(cls, parts: Iterable[tuple[str, RepositoryPlan]], contents: ContentOwners) -> "Ripe":
+        """Decide on shared content: where a row holds it, the others stay as `shared`.
+
+        What stops one row for the sake of the whole host, or of an attempt that failed, stops all.
+        """
+        by_digest: defaultdict[str, dict[str, tuple[int, Reason]]] = defaultdict(dict)
+        for name, part in parts:
+            for since_ns, digest, reason in part.ripe:
+                by_digest[digest][name] = since_ns, reason
+        finals: defaultdict[str, dict[str, Reason]] = defaultdict(dict)
+        whole: list[str] = []
+        for digest, rows in by_digest.items():
+            if all(owner in rows for owner in contents.get(digest, ())):
+                first = min((reason for _, reason in rows.values()), key=_ORDER.__getitem__)
+                if first is Reason.EXPIRED:
+                    whole.append(digest)
+                    continue
+            else:
+                first = Reason.SHARED
+            for name, (_, reason) in rows.items():
+                if reason is not first:
+                    finals[name][digest] = first
+        return cls(by_digest, finals, tuple(whole))
+
+    def units(self, parts: Mapping[str, RepositoryPlan]) -> Iterator[Choice]:
+        """List the content that goes, with all its rows."""
+        for digest in self._whole:
+            yield _choice(parts, digest, {name: since_ns for name, (since_ns, _) in self.by_digest[digest].items()})
+
+
+def spare_units(
+    parts: Mapping[str, RepositoryPlan], contents: ContentOwners, ripe: Ripe
+) -> Iterator[Choice]:
+    """List what only its window keeps; shared content where that is so of each row whose time has not come."""
+    shared: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for name, part in parts.items():
+        for since_ns, image in part.spare:
+            if part.owners(image.digest) == 1:
+                yield Choice(since_ns, name, image.digest, image)
+            else:
+                shared[image.digest][name] = since_ns
+    for digest, rows in shared.items():
+        rows.update(
+            (name, since_ns)
+            for name, (since_ns, reason) in ripe.by_digest.get(digest, {}).items()
+            if reason is Reason.EXPIRED
+        )
+        if all(owner in rows for owner in contents.get(digest, ())):
+            yield _choice(parts, digest, rows)
+
+
+def _choice(parts: Mapping[str, RepositoryPlan], digest: str, rows: Mapping[str, int]) -> Choice:
+    names = sorted(rows)
+    return Choice(
+        max(rows.values()),
+        names[0],
+        digest,
+        parts[names[0]].image(digest),
+        tuple((name, parts[name].image(digest)) for name in names[1:]),
+    )

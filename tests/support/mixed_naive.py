@@ -1,0 +1,354 @@
+"""A second, slow and plain implementation of one sweep over a directory of both layouts; it shares nothing with the first.
+
+`decide` reads a whole data directory and returns what a sweep over it has to do, and what it leaves. It changes
+nothing. Nothing is leased or open, no deletion has failed lately, and the clock has not jumped. What tags have
+pointed to is the only thing that one sweep hands to the next.
+
+Written sentence by sentence from the rules, with loops where hmret has indexes. Times are whole nanoseconds.
+"""
+
+import pathlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+import naive
+from naive import Key, State
+from support.mixed_origins import is_pullable
+from support.mixed_reading import Folder, Tree, hex_of, look_up, read_tree, staged_links
+from support.mixed_references import Memory, Protection, protect
+from support.mixed_rows import Row, Rows, make_rows
+from support.mixed_values import Outcome, Rule, Settings, Verdict
+
+__all__ = ["decide", "rows_in_use"]
+
+FUTURE = 5 * 60 * 10**9
+BLOCK = 512
+CLEARING = ("not_ready", "broken", "referenced", "pinned", "not_allowed", "not_pullable")
+UnitName = tuple[str, ...]
+"""`content` and a digest, or `legacy`, a repository and a digest."""
+
+
+def decide(root: pathlib.Path, settings: Settings, now: datetime, memory: Memory | None = None) -> Outcome:
+    """Tell what a sweep has to do, with the memory that the sweep before it left."""
+    moment = naive.nanoseconds_since_epoch(now)
+    tree = read_tree(root, moment)
+    return _Sweep(tree, make_rows(tree), settings, moment, memory or {}).decide()
+
+
+def rows_in_use(root: pathlib.Path, settings: Settings, text: str, now: datetime) -> set[Key] | None:
+    """Tell which rows a use of an image by some text is a use of; None where hypeman would not boot it."""
+    moment = naive.nanoseconds_since_epoch(now)
+    tree = read_tree(root, moment)
+    sweep = _Sweep(tree, make_rows(tree), settings, moment, {})
+    repository, tag, digest = naive.parse(text) or ("", None, None)
+    if tag is not None:
+        digest, _ = look_up(root / "images", repository, tag)
+    key = repository, digest or ""
+    content = tree.contents.get(key[1])
+    used: set[Key] = set()
+    if key in sweep.rows.by_key and sweep.condition(sweep.rows.by_key[key]) is None:
+        used.add(key)
+    is_lent = content is not None and content.is_ready and sweep.trouble(content, "") is None
+    if content is not None and is_lent and repository not in sweep.rows.owners(content.digest):
+        return used | {row.key for row in sweep.rows.of_content(content.digest)}
+    return used or None
+
+
+def nanoseconds(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1) * 1000
+
+
+class _Sweep:
+    def __init__(self, tree: Tree, rows: Rows, settings: Settings, now: int, memory: Memory) -> None:
+        self.tree = tree
+        self.rows = rows
+        self.settings = settings
+        self.now = now
+        self.protection: Protection = protect(tree, rows, memory)
+        self.states: dict[Key, State] = naive.read_states(tree.root / "system" / "image-retention")
+        self.suspended: set[str] = set()
+        if tree.hidden:
+            self.suspended.add("unreadable_cache")
+        if self.protection.unreadable and settings.unreadable == "suspend":
+            self.suspended.add("unreadable_reference")
+
+    # Each row by itself.
+
+    def timer(self, key: Key) -> int | None:
+        since = self.states[key].unused_since if key in self.states else None
+        return None if since is None or since > self.now + FUTURE else since
+
+    def condition(self, row: Row) -> str | None:
+        """Tell whether a row is `not_ready` or `broken`; None where it is ready and whole."""
+        content = self.tree.contents.get(row.digest)
+        if row.legacy is not None:
+            if content is not None and content.is_unfinished:
+                return "not_ready"
+            if row.legacy.is_unfinished:
+                return "not_ready"
+        found = {self.trouble(row.standing, row.repository)}
+        if row.is_of_content and row.copy is not None:
+            found.add(self.trouble(row.copy, row.repository))
+        if content is not None and content.hides_all:
+            found.add("broken")
+        for reason in ("not_ready", "broken"):
+            if reason in found:
+                return reason
+        return None
+
+    def trouble(self, folder: Folder, repository: str) -> str | None:
+        is_content = folder.digest in self.tree.contents and self.tree.contents[folder.digest] is folder
+        looks = self.settings.looks_inside
+        if folder.status not in ("ready", "unknown") or (looks and folder.is_busy):
+            return "not_ready"
+        if folder.status == "unknown" or not folder.is_named or folder.disk is None:
+            return "broken"
+        if looks and folder.holds_more:
+            return "broken"
+        return None if is_content or folder.repository == repository else "broken"
+
+    def rule(self, row: Row) -> Rule | None:
+        for rule in self.settings.rules:
+            named = any(naive.matches(pattern, row.repository) for pattern in rule.match)
+            tagged = any(naive.matches(pattern, tag) for pattern in rule.tags for tag in row.tags)
+            if named and (tagged or not rule.tags):
+                return rule
+        return None
+
+    def window(self, row: Row) -> int | None:
+        """Tell for how long a row must have been unused; None: it never goes."""
+        rule = self.rule(row)
+        window = (
+            rule.unused_for if rule is not None and rule.unused_for is not None else self.settings.unused_for
+        )
+        return None if window == "never" else nanoseconds(window)
+
+    def is_latest(self, row: Row) -> bool:
+        """Tell whether a row is among those of its repository that stay for being the newest."""
+        rule = self.rule(row)
+        peers = [
+            one
+            for one in self.rows.by_key.values()
+            if one.repository == row.repository and self.condition(one) is None
+        ]
+        count = self.settings.keep_latest
+        if rule is not None and rule.keep_latest is not None:
+            count = rule.keep_latest
+            peers = [one for one in peers if self.rule(one) is rule]
+        if not count:
+            return False
+        created = row.standing.created
+        if created is None:
+            return True
+        newer = 0
+        for one in peers:
+            other = one.standing.created
+            newer += other is not None and (other, one.digest) > (created, row.digest)
+        return newer < count
+
+    def reasons(self, row: Row) -> Iterator[str]:
+        """Go down the table, for a row alone."""
+        settings = self.settings
+        since = self.timer(row.key)
+        window = self.window(row)
+        created = row.standing.created
+        min_age = nanoseconds(settings.min_age)
+        condition = self.condition(row)
+        if condition is not None:
+            yield condition
+        if self.protection.sources[row.key]:
+            yield "referenced"
+        if any(naive.matches(pattern, row.repository) for pattern in settings.pinned):
+            yield "pinned"
+        if not any(naive.matches(pattern, row.repository) for pattern in settings.allowed):
+            yield "not_allowed"
+        if not settings.delete_unpullable and not is_pullable(self.tree, row):
+            yield "not_pullable"
+        if since is None:
+            yield "newly_unused"
+        if window is None:
+            yield "kept_by_rule"
+        elif (since or 0) + window > self.now:
+            yield "retention_window"
+        if self.is_latest(row):
+            yield "latest"
+        if min_age and (created is None or created + min_age > self.now):
+            yield "too_young"
+        yield "due"
+
+    # What goes together.
+
+    def unit(self, row: Row) -> UnitName:
+        content = row.content
+        if content is not None and content.is_ready:
+            return "content", row.digest
+        return "legacy", row.repository, row.digest
+
+    def members(self, unit: UnitName) -> list[Row]:
+        return [row for row in self.rows.by_key.values() if self.unit(row) == unit]
+
+    def folders_of(self, unit: UnitName) -> list[Folder]:
+        """List what is deleted with a unit: content and the copies of its owners, or one copy alone."""
+        members = self.members(unit)
+        contents = [row.content for row in members[:1] if row.content is not None and unit[0] == "content"]
+        return contents + [row.copy for row in members if row.copy is not None]
+
+    def disk_bytes(self, row: Row) -> int:
+        unit = self.unit(row)
+        folders = self.folders_of(unit) if unit[0] == "content" else [row.standing]
+        disks = {}
+        for folder in folders:
+            if folder.disk is not None:
+                found = folder.disk.lstat()
+                disks[found.st_dev, found.st_ino] = found.st_blocks * BLOCK
+        return sum(disks.values())
+
+    def freed_bytes(self, units: Iterable[UnitName]) -> int:
+        """Add up the blocks of the disks of which the last link goes."""
+        links: Counter[tuple[int, int]] = Counter()
+        total = 0
+        for unit in units:
+            for folder in self.folders_of(unit):
+                if folder.disk is not None:
+                    found = folder.disk.lstat()
+                    links[found.st_dev, found.st_ino] += 1
+                    if links[found.st_dev, found.st_ino] == found.st_nlink:
+                        total += found.st_blocks * BLOCK
+        return total
+
+    # The decision.
+
+    def decide(self) -> Outcome:
+        rows = self.rows.by_key
+        own = {key: next(self.reasons(row)) for key, row in rows.items()}
+        reasons = dict(own)
+        held: dict[Key, tuple[tuple[str, str], ...]] = {}
+        due: list[tuple[int, list[Key], UnitName]] = []
+        for unit in sorted({self.unit(row) for row in rows.values()}):
+            members = sorted(row.key for row in self.members(unit))
+            holders = tuple((key[0], own[key]) for key in members if own[key] != "due")
+            for key in members:
+                if own[key] == "due" and holders:
+                    reasons[key] = "shared"
+                    held[key] = holders
+            if not holders:
+                youngest = max(self.timer(key) or 0 for key in members)
+                due.append((youngest, members, unit))
+        for place, (_, members, _unit) in enumerate(sorted(due)):
+            for key in members:
+                if self.suspended:
+                    reasons[key] = "suspended"
+                elif self.settings.max_deletes and place >= self.settings.max_deletes:
+                    reasons[key] = "deferred"
+                else:
+                    reasons[key] = "expired"
+        queue = [unit for _, _, unit in sorted(due)]
+        going = [unit for unit in queue if reasons[self.members(unit)[0].key] == "expired"]
+        outcome = Outcome(
+            verdicts={
+                key: self.verdict(row, reasons[key], held.get(key, ())) for key, row in sorted(rows.items())
+            },
+            suspended=self.suspended,
+            unreadable=self.protection.unreadable,
+            stale=self.protection.stale,
+            pruned=set() if self.tree.hidden else set(self.states) - set(rows),
+            marked={key for key, reason in reasons.items() if reason == "newly_unused"},
+            cleared={key for key, reason in reasons.items() if reason in CLEARING and key in self.states},
+            delete_bytes=self.freed_bytes(going),
+            ready_images=sum(self.condition(row) is None for row in rows.values()),
+            protected_images=sum(map(bool, self.protection.sources.values())),
+            memory=self.protection.memory,
+        )
+        self.sweep(outcome, [] if self.suspended else queue)
+        return outcome
+
+    def verdict(self, row: Row, reason: str, held_by: tuple[tuple[str, str], ...]) -> Verdict:
+        action = {"newly_unused": "mark", "expired": "delete"}.get(reason, "none")
+        sharing = self.rows.owners(row.digest) if row.is_of_content else set()
+        return Verdict(
+            action="clear" if reason in CLEARING else action,
+            reason=reason,
+            status=row.standing.status,
+            tags=tuple(sorted(row.tags)),
+            size_bytes=row.standing.size_bytes,
+            disk_bytes=self.disk_bytes(row),
+            referenced_by=tuple(sorted(self.protection.sources[row.key])),
+            shared_with=tuple(sorted(sharing - {row.repository})),
+            held_by=held_by,
+            unused_since=self.timer(row.key),
+        )
+
+    # What is left.
+
+    def sweep(self, outcome: Outcome, queue: list[UnitName]) -> None:
+        """Say what the sweep deletes: the first units of the queue, but for those that hypeman is about to tag."""
+        staged = [
+            (repository, digest)
+            for repository, tag, digest in staged_links(self.tree.root, self.now)
+            if not any(
+                (link.repository, link.tag, link.digest) == (repository, tag, digest)
+                for link in self.tree.links
+            )
+        ]
+        limit = self.settings.max_deletes or len(queue)
+        units = [
+            unit
+            for unit in queue
+            if not any(
+                digest == unit[-1] and (unit[0] == "content" or repository == unit[1])
+                for repository, digest in staged
+            )
+            and not any(folder.is_busy or folder.holds_more for folder in self.folders_of(unit))
+        ][:limit]
+        images = self.tree.root / "images"
+        spared: set[Key] = set()
+        for unit in sorted(units):  # content before what the older layout has of the same digest
+            outcome.removed |= {folder.path for folder in self.folders_of(unit)}
+            members = self.members(unit)
+            for row in members:
+                if not self.stands(outcome, row):
+                    outcome.removed |= self.links_of(row)
+                elif unit[0] == "legacy" and self.lives_on(outcome, row):
+                    spared.add(row.key)
+            outcome.deleted |= {row.key for row in members}
+        outcome.deleted_bytes = self.freed_bytes(units)
+        outcome.removed |= {
+            images / folder
+            for folder in naive.removed_folders(
+                images, {path for path in outcome.removed if self.is_in_older_layout(path)}
+            )
+        }
+        going = (outcome.deleted - spared) | outcome.cleared | outcome.pruned
+        outcome.states = {key: state.text for key, state in self.states.items() if key not in going}
+        outcome.states |= dict.fromkeys(outcome.marked, "now")
+
+    def stands(self, outcome: Outcome, row: Row) -> bool:
+        """Tell whether any folder of a row's digest is left to which its repository's links lead."""
+        images = self.tree.root / "images"
+        places = (images / "content" / hex_of(row.digest), images / row.repository / hex_of(row.digest))
+        return any(naive.kind(place) != "nothing" and place not in outcome.removed for place in places)
+
+    def lives_on(self, outcome: Outcome, row: Row) -> bool:
+        """Tell whether a legacy folder that goes leaves its repository an owner of ready content."""
+        content = self.tree.contents.get(row.digest)
+        return (
+            content is not None
+            and content.is_ready
+            and content.path not in outcome.removed
+            and bool(row.tags)
+        )
+
+    def links_of(self, row: Row) -> set[pathlib.Path]:
+        """List the links of a repository to a digest, and the links that those of today's layout shadow."""
+        own = [link for link in self.tree.links if (link.repository, link.digest) == row.key]
+        names = {link.tag for link in own if not link.is_legacy}
+        return {
+            link.path
+            for link in self.tree.links
+            if link in own or (link.is_legacy and link.repository == row.repository and link.tag in names)
+        }
+
+    def is_in_older_layout(self, path: pathlib.Path) -> bool:
+        top = path.relative_to(self.tree.root / "images").parts[0]
+        return top not in ("content", "repositories")

@@ -1,0 +1,298 @@
+"""What lies in a data directory of both layouts, read straight from the disk, one thing at a time.
+
+Nothing is remembered and nothing is clever: each question is answered by looking. Times are whole nanoseconds.
+"""
+
+import os
+import pathlib
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import naive
+from naive import Key
+
+__all__ = [
+    "ABSENT",
+    "ODD",
+    "UNFINISHED",
+    "Build",
+    "Folder",
+    "Link",
+    "Tree",
+    "hex_of",
+    "lies_behind_a_link",
+    "look_up",
+    "read_tree",
+    "staged_links",
+    "target_of",
+]
+
+HOUR = 3600 * 10**9
+MINUTE = 60 * 10**9
+ROOTFS = ("rootfs.ext4", "rootfs.erofs")
+UNFINISHED = ("pending", "pulling", "converting")
+"""What hypeman, or an older hypeman, is still at work on."""
+ABSENT: Literal["absent"] = "absent"
+ODD: Literal["odd"] = "odd"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A digest's folder, in either layout."""
+
+    path: pathlib.Path
+    digest: str
+    status: str
+    """What the metadata states; `unknown` where none can be read, `pending` where content has only just begun."""
+    fields: dict[str, Any]
+    """The metadata; empty where there is none, or it cannot be read."""
+    disk: pathlib.Path | None
+    holds_more: bool
+    """There is something in it that is no plain file; `.install-*` folders aside."""
+    is_busy: bool
+    """hypeman began to install something in it within the hour."""
+
+    @property
+    def repository(self) -> str | None:
+        """The repository of the name that the metadata states."""
+        name = self.fields.get("name")
+        parsed = naive.parse(name) if isinstance(name, str) else None
+        return None if parsed is None else parsed[0]
+
+    @property
+    def created(self) -> int | None:
+        return naive.instant(self.fields.get("created_at"))
+
+    @property
+    def size_bytes(self) -> int:
+        size = self.fields.get("size_bytes")
+        return size if isinstance(size, int) else 0
+
+    @property
+    def is_named(self) -> bool:
+        """The metadata names this digest."""
+        return self.fields.get("digest") == self.digest
+
+    @property
+    def is_ready(self) -> bool:
+        """Ready, and with a disk."""
+        return self.status == "ready" and self.disk is not None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """hypeman is at work on it, in one way or another, or was when it was cut off."""
+        return self.status not in ("ready", "failed", "unknown")
+
+    @property
+    def hides_all(self) -> bool:
+        """It is content that lookups end at, and that does not boot: ready without a disk, or of another digest."""
+        return self.status == "ready" and (self.disk is None or not self.is_named)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link where a tag can be."""
+
+    path: pathlib.Path
+    repository: str
+    tag: str
+    digest: str | None
+    """None: a link of another form, which is no tag."""
+    is_legacy: bool
+    is_shadowed: bool
+    """Something of that name lies in the repository's folder below `repositories/`."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """The record of a build: what it names as its result."""
+
+    digest: str | None
+    texts: list[str]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """All that a decision rests on, but for who refers to what."""
+
+    root: pathlib.Path
+    contents: dict[str, Folder] = field(default_factory=dict)
+    """By digest."""
+    legacy: dict[Key, Folder] = field(default_factory=dict)
+    links: list[Link] = field(default_factory=list)
+    builds: list[Build] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    """Folders, relative to the data directory, that could not be listed."""
+
+    @property
+    def folders(self) -> list[Folder]:
+        return [*self.contents.values(), *self.legacy.values()]
+
+
+def hex_of(digest: str) -> str:
+    return digest.removeprefix("sha256:")
+
+
+# Folders.
+
+
+def read_tree(root: pathlib.Path, now: int) -> Tree:
+    """Read `images/` and `builds/`."""
+    images = root / "images"
+    tree = Tree(root)
+    for name in ("content", "repositories"):
+        if naive.kind(images / name) not in ("folder", "nothing"):
+            tree.hidden.append(f"images/{name}")
+    if naive.kind(images / "content") == "folder":
+        for folder in naive.entries(images / "content"):
+            if naive.is_hex(folder.name) and naive.kind(folder) == "folder":
+                content = read_folder(folder, now, is_content=True)
+                tree.contents[content.digest] = content
+    for level, repository in levels(images):
+        for entry in naive.entries(level):
+            if naive.kind(entry) == "folder" and naive.is_image(entry):
+                found = read_folder(entry, now, is_content=False)
+                tree.legacy[repository, found.digest] = found
+        tree.links.extend(links_in(images, level, repository, is_legacy=True))
+    if naive.kind(images / "repositories") == "folder":
+        for level, repository in levels(images / "repositories"):
+            tree.links.extend(links_in(images, level, repository, is_legacy=False))
+    tree.builds.extend(read_builds(root / "builds"))
+    return tree
+
+
+def levels(top: pathlib.Path) -> Iterator[tuple[pathlib.Path, str]]:
+    """Give each folder that is a repository's, with its name; image folders and dotted ones are not entered."""
+    waiting = [top]
+    while waiting:
+        level = waiting.pop()
+        name = level.relative_to(top).as_posix()
+        if naive.is_repository(name):
+            yield level, name
+        for entry in naive.entries(level):
+            if level == top and entry.name in ("content", "repositories", "layers", "bases"):
+                continue
+            if naive.kind(entry) == "folder" and entry.name[0] != "." and not naive.is_image(entry):
+                waiting.append(entry)
+
+
+def read_folder(path: pathlib.Path, now: int, *, is_content: bool) -> Folder:
+    metadata = path / "metadata.json"
+    fields = naive.read_fields(metadata) or {}
+    status = fields.get("status")
+    if not isinstance(status, str) or not status:
+        status = "unknown"
+    begun = is_content and naive.kind(metadata) == "nothing" and path.lstat().st_mtime_ns > now - HOUR
+    installing = [
+        entry
+        for entry in naive.entries(path)
+        if naive.kind(entry) == "folder" and entry.name.startswith(".install-")
+    ]
+    disks = [path / name for name in ROOTFS if naive.kind(path / name) == "file"]
+    return Folder(
+        path=path,
+        digest=f"sha256:{path.name}",
+        status="pending" if begun else status,
+        fields=fields,
+        disk=disks[0] if disks else None,
+        holds_more=any(
+            naive.kind(entry) != "file" and entry not in installing for entry in naive.entries(path)
+        ),
+        is_busy=any(entry.lstat().st_mtime_ns > now - HOUR for entry in installing),
+    )
+
+
+# Tags.
+
+
+def target_of(images: pathlib.Path, place: pathlib.Path, target: str) -> str | None:
+    """Tell the digest that a link at a place leads to; None where it is a link of another form."""
+    digits = target.rpartition("/")[2]
+    if target.startswith("/") or not naive.is_hex(digits):
+        return None
+    cleaned = posixpath.normpath(posixpath.join(place.parent.as_posix(), target))
+    if target == digits or cleaned == (images / "content" / digits).as_posix():
+        return f"sha256:{digits}"
+    return None
+
+
+def read_link(place: pathlib.Path) -> str:
+    return os.readlink(place)  # noqa: PTH115 - a path would tidy the target up
+
+
+def links_in(
+    images: pathlib.Path, level: pathlib.Path, repository: str, *, is_legacy: bool
+) -> Iterator[Link]:
+    can_shadow = is_legacy and naive.kind(images / "repositories") == "folder"
+    for entry in naive.entries(level):
+        if naive.kind(entry) == "link" and naive.is_tag(entry.name):
+            above = images / "repositories" / repository / entry.name
+            yield Link(
+                path=entry,
+                repository=repository,
+                tag=entry.name,
+                digest=target_of(images, entry, read_link(entry)),
+                is_legacy=is_legacy,
+                is_shadowed=can_shadow and naive.kind(above) != "nothing",
+            )
+
+
+def lies_behind_a_link(top: pathlib.Path, repository: str) -> bool:
+    place = top
+    for component in repository.split("/"):
+        place /= component
+        if naive.kind(place) == "link":
+            return True
+    return False
+
+
+def look_up(images: pathlib.Path, repository: str, tag: str) -> tuple[str, int]:
+    """Look a tag up as hypeman does: the digest and when its link was made, or `absent`, or `odd`."""
+    tops = [images / "repositories", images]
+    if naive.kind(tops[0]) == "link":
+        tops = tops[1:]  # it is not followed, and nothing is deleted
+    if any(lies_behind_a_link(top, repository) for top in tops):
+        return ODD, 0
+    for top in tops:
+        place = top / repository / tag
+        if naive.kind(place) == "nothing":
+            continue
+        digest = target_of(images, place, read_link(place)) if naive.kind(place) == "link" else None
+        return (ODD, 0) if digest is None else (digest, place.lstat().st_mtime_ns)
+    return ABSENT, 0
+
+
+def staged_links(root: pathlib.Path, now: int) -> Iterator[tuple[str, str, str]]:
+    """Give the tags that hypeman is about to set: repository, tag and digest of what it staged within the minute."""
+    images = root / "images"
+    for top in (images / "repositories", images):
+        if naive.kind(top) != "folder":
+            continue
+        for level, repository in levels(top):
+            for stage in naive.entries(level):
+                if naive.kind(stage) != "folder" or not stage.name.startswith(".tag-stage-"):
+                    continue
+                for link in naive.entries(stage):
+                    if naive.kind(link) == "link" and link.lstat().st_mtime_ns > now - MINUTE:
+                        digest = target_of(images, level / link.name, read_link(link))
+                        if digest is not None:
+                            yield repository, link.name, digest
+
+
+# Builds.
+
+
+def read_builds(folder: pathlib.Path) -> Iterator[Build]:
+    for record in naive.entries(folder):
+        fields = naive.read_fields(record / "metadata.json")
+        if fields is None:
+            continue
+        request = dict(fields["request"]) if isinstance(fields.get("request"), naive.Pairs) else {}
+        digest = fields.get("image_digest")
+        texts = [fields.get("image_ref"), request.get("image_name")]
+        yield Build(
+            digest=digest if isinstance(digest, str) else None,
+            texts=[text for text in texts if isinstance(text, str) and text],
+        )

@@ -1,0 +1,334 @@
+"""The engine against the second, naive implementation, on random directories in which both layouts are mixed."""
+
+import pathlib
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+import hmret
+import naive
+from builders import FakeClock, GatedThreads
+from hmret.disk.filesystem import POSIX, Filesystem
+from hmret.engine.opening import open_engine
+from hmret.engine.retention import Retention
+from hmret.engine.surroundings import Surroundings
+from support.mixed_naive import decide, rows_in_use
+from support.mixed_trees import build_mixed_tree, change_tree
+from support.mixed_values import Outcome, Rule, Settings
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2031, 5, 1, tzinfo=UTC)
+"""Long after any real clock, so that what is written now has been left alone for long."""
+WINDOW = timedelta(days=30)
+TREES, PER_GROUP = 300, 10
+HISTORIES, HISTORIES_PER_GROUP, STEPS = 40, 4, 6
+BACKENDS = ("asyncio", "trio")
+
+RULES: tuple[tuple[Rule, ...], ...] = (
+    (),
+    (),
+    (Rule(match=("ghcr.io/*", "quay.io/*"), unused_for=timedelta(days=45)),),
+    (
+        Rule(match=("docker.io/*",), tags=("v*", "web"), unused_for="never"),
+        Rule(match=("*",), tags=("latest", "2*"), keep_latest=1),
+    ),
+)
+
+
+class DatedFilesystem:
+    """The real file system, with the time of a clock of one's own."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.now_ns = clock.now_ns
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(POSIX, name)
+
+
+def surroundings_of(clock: FakeClock) -> Surroundings:
+    return Surroundings(
+        filesystem=cast(Filesystem, DatedFilesystem(clock)),
+        clock=clock,
+        threads=GatedThreads(),
+        monotonic_ns=lambda: 0,
+    )
+
+
+def clock_at(moment: datetime) -> FakeClock:
+    return FakeClock(wall_ns=naive.nanoseconds_since_epoch(moment))
+
+
+def settings_for(seed: int) -> Settings:
+    chance = random.Random(f"settings {seed}")
+    return Settings(
+        unused_for=WINDOW,
+        allowed=chance.choice((("*",), ("*",), ("*",), ("docker.io/*", "ghcr.io/*"))),
+        pinned=chance.choice(((), (), ("*/web", "quay.io/*"))),
+        rules=chance.choice(RULES),
+        keep_latest=chance.choice((0, 0, 0, 1, 2)),
+        min_age=chance.choice((timedelta(0), timedelta(0), timedelta(days=20))),
+        max_deletes=chance.choice((0, 0, 1, 2)),
+        delete_unpullable=chance.random() < 0.5,
+        unreadable=chance.choice(("suspend", "suspend", "ignore")),
+        looks_inside=False,
+    )
+
+
+def config_of(root: pathlib.Path, settings: Settings) -> hmret.RetentionConfig:
+    return hmret.RetentionConfig(
+        data_dir=root,
+        auto_delete=hmret.AutoDelete(enabled=True, unused_for=settings.unused_for, allowed=settings.allowed),
+        pinned=settings.pinned,
+        rules=[
+            hmret.Rule(
+                match=rule.match, tags=rule.tags, unused_for=rule.unused_for, keep_latest=rule.keep_latest
+            )
+            for rule in settings.rules
+        ],
+        keep_latest=settings.keep_latest,
+        min_age=settings.min_age,
+        max_deletes_per_sweep=settings.max_deletes,
+        delete_unpullable=settings.delete_unpullable,
+        unreadable_references=settings.unreadable,
+    )
+
+
+# What is compared.
+
+
+def assert_alike(what: str, found: Mapping[Any, object], expected: Mapping[Any, object]) -> None:
+    """Compare entry by entry, so that a failure shows those that differ and no others."""
+    keys = sorted(found.keys() | expected.keys(), key=str)
+    differing = {
+        key: (found.get(key), expected.get(key)) for key in keys if found.get(key) != expected.get(key)
+    }
+    assert not differing, f"{what}: " + "\n".join(
+        f"{key}\n  hmret: {one}\n  naive: {other}" for key, (one, other) in differing.items()
+    )
+
+
+def sources_of(names: tuple[str, ...]) -> list[str]:
+    """Name who needs an image; an image that needs another is one whatever it is called."""
+    return sorted({"image" if name.startswith("image/") else name for name in names})
+
+
+def assert_planned(plan: hmret.Plan, expected: Outcome) -> None:
+    found = {
+        (one.repository, one.digest): {
+            "action": str(one.action),
+            "reason": str(one.reason),
+            "status": one.status,
+            "tags": one.tags,
+            "size_bytes": one.size_bytes,
+            "disk_bytes": one.disk_bytes,
+            "referenced_by": sources_of(one.referenced_by),
+            "shared_with": one.shared_with,
+            "held_by": tuple((holder.repository, str(holder.reason)) for holder in one.held_by),
+            "unused_since": one.unused_since_ns,
+        }
+        for one in plan.verdicts
+    }
+    told = {
+        key: vars(one) | {"referenced_by": sources_of(one.referenced_by)}
+        for key, one in expected.verdicts.items()
+    }
+    assert_alike("verdicts", found, told)
+    actions = [one.action for one in expected.verdicts.values()]
+    assert {str(one.cause) for one in plan.suspended} == expected.suspended
+    unread = {one.path for one in plan.suspended if one.cause == "unreadable_reference"}
+    assert unread == ({*expected.unreadable} if "unreadable_reference" in expected.suspended else set())
+    if "unreadable_cache" not in expected.suspended:  # nobody can tell what is behind it
+        stale = {(one.source, one.image) for one in plan.stale_references}
+        assert {one for one in stale if not one[0].startswith("image/")} == expected.stale
+    assert {**vars_of(plan.summary)} == {
+        "images": len(expected.verdicts),
+        "delete": actions.count("delete"),
+        "delete_bytes": expected.delete_bytes,
+        "mark": actions.count("mark"),
+        "clear": actions.count("clear"),
+        "keep": actions.count("none"),
+        "prune": len(expected.pruned),
+    }
+
+
+def vars_of(summary: hmret.Summary) -> dict[str, int]:
+    names = ("images", "delete", "delete_bytes", "mark", "clear", "keep", "prune")
+    return {name: getattr(summary, name) for name in names}
+
+
+def assert_swept(report: hmret.SweepReport, expected: Outcome) -> None:
+    found = {
+        "ready_images": report.ready_images,
+        "protected_images": report.protected_images,
+        "marked_unused": report.marked_unused,
+        "cleared_states": report.cleared_states,
+        "deleted_images": report.deleted_images,
+        "deleted_bytes": report.deleted_bytes,
+        "deleted": {(one.repository, one.digest) for one in report.deleted},
+        "pruned_states": report.pruned_states,
+        "open_images": report.open_images,
+        "failed_deletes": report.failed_deletes,
+        "suspended": bool(report.suspended),
+    }
+    told = {
+        "ready_images": expected.ready_images,
+        "protected_images": expected.protected_images,
+        "marked_unused": len(expected.marked),
+        "cleared_states": len(expected.cleared),
+        "deleted_images": len(expected.deleted),
+        "deleted_bytes": expected.deleted_bytes,
+        "deleted": expected.deleted,
+        "pruned_states": len(expected.pruned),
+        "open_images": 0,
+        "failed_deletes": 0,
+        "suspended": bool(expected.suspended),
+    }
+    assert_alike("report", found, told)
+    if "unreadable_cache" not in expected.suspended:
+        assert report.stale_references == len({image for _, image in expected.stale})
+
+
+def survey(root: pathlib.Path) -> dict[pathlib.Path, object]:
+    """Say what there is below a data directory, but for timers and what is hmret's own."""
+    apart = (root / "system/hmret", root / "system/image-retention")
+    found: dict[pathlib.Path, object] = {}
+    for path in root.rglob("*"):
+        if any(path.is_relative_to(folder) for folder in apart):
+            continue
+        stat = path.lstat()
+        if path.is_symlink():
+            found[path] = "link", str(path.readlink()), stat.st_mtime_ns
+        elif path.is_dir():
+            found[path] = "folder", stat.st_ino
+        else:
+            found[path] = "file", stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return found
+
+
+def is_folder(found: object) -> bool:
+    return isinstance(found, tuple) and found[0] == "folder"
+
+
+def assert_left(
+    root: pathlib.Path, before: dict[pathlib.Path, object], expected: Outcome, now: datetime
+) -> None:
+    """Check that what was to go has gone, and that nothing else was touched.
+
+    Folders below `repositories/` that were empty already may go; those that this sweep has emptied stay.
+    """
+    after = survey(root)
+    tags = root / "images/repositories"
+    filled = {path.parent for path in before if not is_folder(before[path])}
+    may_go = {
+        path
+        for path in before
+        if path.is_relative_to(tags) and not any(folder.is_relative_to(path) for folder in filled)
+    }
+    left = {
+        path: found
+        for path, found in before.items()
+        if not any(path.is_relative_to(removed) for removed in expected.removed)
+        and (path in after or path not in may_go)
+    }
+    assert_alike("tree", after, left)
+    states = naive.read_states(root / "system/image-retention")
+    marked = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert_alike(
+        "states",
+        {key: state.text for key, state in states.items()},
+        {key: marked if text == "now" else text for key, text in expected.states.items()},
+    )
+    assert not list((root / "system/hmret/trash").glob("*"))
+
+
+async def check(
+    retention: Retention, root: pathlib.Path, settings: Settings, now: datetime, memory: dict[Any, Any]
+) -> Outcome:
+    """Plan and sweep once, and compare with what the naive implementation says."""
+    expected = decide(root, settings, now, memory)
+    before = survey(root)
+    assert_planned(await retention.plan(), expected)
+    assert survey(root) == before
+    assert_swept(await retention.sweep(), expected)
+    assert_left(root, before, expected, now)
+    return expected
+
+
+async def use(
+    retention: Retention, root: pathlib.Path, settings: Settings, chance: random.Random, now: datetime
+) -> None:
+    """Mark some image used by a text that a guest has, and compare whose timers end."""
+    references, _ = naive.read_references(root)
+    texts = [text for reference in references for text in reference.images + reference.resolved]
+    if not texts:
+        return
+    text = chance.choice(sorted(texts))
+    expected = rows_in_use(root, settings, text, now)
+    before = naive.read_states(root / "system/image-retention")
+    used: set[naive.Key] | None = expected
+    try:
+        await retention.mark_used(text)
+    except hmret.ImageNotFoundError:
+        used = None
+    assert used == expected, text
+    after = naive.read_states(root / "system/image-retention")
+    assert before.keys() - after.keys() == before.keys() & (expected or set()), text
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read what is torn, or absent, again at once: it stays so."""
+    monkeypatch.setattr("hmret.actors.reference_collector._TORN_PAUSE", 0)
+
+
+# The comparison.
+
+
+@pytest.mark.parametrize(
+    ("first", "anyio_backend"),
+    [(first, BACKENDS[first // PER_GROUP % 2]) for first in range(0, TREES, PER_GROUP)],
+)
+async def test_a_sweep_over_a_mixed_tree_does_what_the_naive_implementation_says(
+    tmp_path: pathlib.Path, first: int
+) -> None:
+    for seed in range(first, first + PER_GROUP):
+        root = tmp_path / f"seed-{seed}"
+        settings = settings_for(seed)
+        build_mixed_tree(root, seed, NOW, unused_for=WINDOW, is_readable=seed % 5 != 0)
+        async with open_engine(
+            config_of(root, settings), surroundings_of(clock_at(NOW)), scheduled=False
+        ) as retention:
+            await check(retention, root, settings, NOW, {})
+
+
+@pytest.mark.parametrize(
+    ("first", "anyio_backend"),
+    [
+        (first, BACKENDS[first // HISTORIES_PER_GROUP % 2])
+        for first in range(0, HISTORIES, HISTORIES_PER_GROUP)
+    ],
+)
+async def test_sweep_after_sweep_agrees_while_hypeman_changes_the_tree(
+    tmp_path: pathlib.Path, first: int
+) -> None:
+    for seed in range(first, first + HISTORIES_PER_GROUP):
+        root = tmp_path / f"seed-{seed}"
+        settings = settings_for(seed)
+        chance = random.Random(f"history {seed}")
+        clock = clock_at(NOW)
+        memory: dict[Any, Any] = {}
+        build_mixed_tree(root, seed, NOW, unused_for=WINDOW)
+        for _ in range(2):  # what one engine has learnt, the next one finds on record
+            async with open_engine(
+                config_of(root, settings), surroundings_of(clock), scheduled=False
+            ) as retention:
+                for _ in range(STEPS // 2):
+                    expected = await check(retention, root, settings, clock.now(), memory)
+                    memory = expected.memory
+                    clock.advance(timedelta(hours=chance.choice((2, 30, 200, 400))))
+                    change_tree(root, chance, clock.now())
+                    await use(retention, root, settings, chance, clock.now())
