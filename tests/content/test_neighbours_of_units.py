@@ -118,7 +118,7 @@ async def test_links_of_any_other_form_are_no_tags_and_stay(host: Host, target: 
 
 async def test_a_folder_where_a_tag_should_be_shadows_the_older_tag_and_stays(host: Host) -> None:
     gone = host.content("d", name=f"{B}@{D}"), host.state(B, "d")
-    host.folder(f"{link_path(A, '1')}/within")
+    host.write(f"{link_path(A, '1')}/within", b"")
     host.legacy_link(A, "1", "d")
     before = host.files()
     swept = await host.sweep()

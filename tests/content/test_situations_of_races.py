@@ -154,7 +154,8 @@ async def test_a_pull_of_the_digest_that_begins_after_the_content_has_gone_is_no
         # They lead to the new image by now.
         expected.append(link_path(B, "1"))
         assert {path: after[path] for path in expected[1:]} == {path: before[path] for path in expected[1:]}
-    assert sorted(after) == sorted(expected)
+    # A tag that went before the pull began may be back, as there is something again that it leads to.
+    assert {*expected} <= {*after} <= {*expected, link_path(B, "1")}
     assert host.trash() == []
     assert (await host.sweep()).reasons[A, D] is Reason.NOT_READY
     assert host.files() == after

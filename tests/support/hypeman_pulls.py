@@ -132,7 +132,7 @@ class Puller(Server):
         link = link_of(repository, tag, in_content=False)
         if self.disk.exists(link):
             yield f"unlink {link}"
-            self._unlink(link)
+            self.remove(link)
         yield f"link {link}"
         self.disk.symlink(hexadecimal, link)
         return Outcome("done")

@@ -35,7 +35,7 @@ def sweep_as_hypeman(
         if (repository, hexadecimal) in protected or not is_allowed(repository):
             if since is not None:
                 yield f"unlink {path}"
-                hypeman.disk.unlink(path)
+                hypeman.remove(path)
         elif since is None:
             state = {
                 "repository": repository,
@@ -51,13 +51,13 @@ def sweep_as_hypeman(
             yield from hypeman.delete(repository, hexadecimal)
             if hypeman.disk.exists(path):
                 yield f"unlink {path}"
-                hypeman.disk.unlink(path)
+                hypeman.remove(path)
     for path in hypeman.disk.tree(_STATES):
         repository, _, name = path.removeprefix(f"{_STATES}/").rpartition("/")
         is_state = name.endswith(".json") and hypeman.disk.exists(path)
         if is_state and (repository, name.removesuffix(".json")) not in keys:
             yield f"unlink {path}"
-            hypeman.disk.unlink(path)
+            hypeman.remove(path)
     return Outcome("done")
 
 

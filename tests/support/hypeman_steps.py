@@ -156,7 +156,7 @@ class Server:
         other = link_of(repository, tag, in_content=not in_content)
         if self.disk.exists(other):
             yield f"unlink {other}"
-            self._unlink(other)
+            self.remove(other)
 
     @staticmethod
     def _target(repository: str, hexadecimal: str, *, in_content: bool) -> str:
@@ -181,7 +181,7 @@ class Server:
                 yield from self._remove_folder(path)
                 continue
             yield f"unlink {path}"
-            self._unlink(path)
+            self.remove(path)
         if self.disk.exists(folder):
             yield f"remove {folder}"
             try:
@@ -189,7 +189,8 @@ class Server:
             except FileNotFoundError:
                 return
 
-    def _unlink(self, path: str) -> None:
+    def remove(self, path: str) -> None:
+        """Remove a file, a link or an empty folder; what has gone already is no error."""
         try:
             self.disk.unlink(path)
         except FileNotFoundError:

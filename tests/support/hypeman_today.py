@@ -5,7 +5,7 @@ It keeps calls for one image apart by locks in its memory; here, whoever has it 
 """
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -183,7 +183,7 @@ class Hypeman(Puller):
             link = link_of(repository, tag, in_content=in_content)
             if self.disk.exists(link):
                 yield f"unlink {link}"
-                self._unlink(link)
+                self.remove(link)
 
     # Instances.
 

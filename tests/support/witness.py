@@ -23,6 +23,7 @@ __all__ = ["TRASH", "Witness"]
 TRASH = f"{DATA}/system/hmret/trash"
 _CHANGES = frozenset({"rename", "unlink", "rmdir", "symlink", "mkdir"})
 _RETIRED = re.compile(rf"{TRASH}/[^/]+|{DATA}/{IMAGES}/(.*/)?\.hmret-[^/]+")
+_IN_TRASH = re.compile(rf"{TRASH}|{DATA}/{IMAGES}/(.*/)?\.hmret-")
 _PROPER = re.compile(rf"{IMAGES}/(content|[^/]*[.:].*|localhost/.*)/[0-9a-f]{{64}}")
 
 
@@ -66,7 +67,7 @@ class Witness:
         """See that hmret is about to make a call; what it did before has been done."""
         if self._has_changed:
             self._see_change()
-        self._has_changed = call.name in _CHANGES and not call.path.startswith(TRASH)
+        self._has_changed = call.name in _CHANGES and not _IN_TRASH.match(call.path)
         if call.name == "rename":
             self._see_rename(call.path.partition(" -> ")[0].removeprefix(f"{DATA}/"))
         if call.name == "unlink" and self._is_last_disk(call.path.rpartition("/")[0]):
@@ -83,7 +84,9 @@ class Witness:
     def _see_change(self) -> None:
         reading = self._world.reading()
         for row in reading.rows():
-            if not _PROPER.fullmatch(row.folder):
+            # A pull that began in a folder whose metadata hmret had just hidden goes along with it, and comes back.
+            is_pulled = self._world.disk.exists(f"{row.folder}/.hmret-hidden")
+            if not _PROPER.fullmatch(row.folder) and not is_pulled:
                 self.faults.append(f"hypeman lists {row.folder}")
         self._doubtful = self._doubts(reading)
         if not any(reading.boots(repository, self._digest) for repository in self._scene.owners):

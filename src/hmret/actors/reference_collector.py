@@ -244,8 +244,9 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
 
     async def _gather(self) -> tuple[ReferenceIndex, tuple[tuple[str, str], ...], frozenset[str]]:
         """Ask everybody; also tells what could not be read and why, and the names of such sources."""
-        files = await self._look() if self._read_files else self._files
+        # The files last: what comes while a source is asked is seen in them.
         own, faults = await self._ask_sources()
+        files = await self._look() if self._read_files else self._files
         # The same objects where nothing is new: what rests on them then stands.
         if files is not self._files or own != self._own:
             self._files, self._own = files, own

@@ -10,7 +10,7 @@ import attrs
 from hmret.disk.filesystem import Filesystem, Lease, Stat
 from hmret.disk.folders import let_go, open_folder, read_sized_file
 from hmret.disk.image_scan import image_of
-from hmret.disk.layout import INSTALLING, METADATA, ROOTFS_NAMES
+from hmret.disk.layout import HIDDEN_METADATA, INSTALLING, METADATA, ROOTFS_NAMES
 from hmret.model.images import Image
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
@@ -52,6 +52,9 @@ class DigestFolder:
     """Folders in it in which hypeman made something, long ago: they go along."""
     fault: tuple[Reason, str] | None = None
     """Why it must not be deleted: what is in it that is no file, or is being made."""
+
+    _names: dict[str, str] = attrs.field(factory=dict)
+    """What files are called by now, where that is another name."""
 
     @property
     def inode(self) -> int:
@@ -119,14 +122,19 @@ class DigestFolder:
         self.image = image
         return None if image.status == "ready" else Reason.NOT_READY
 
-    def is_still(self, parent_fd: int, name: str) -> bool:
-        """Tell whether this folder now has that name, with the files that were looked at, none being opened."""
+    def is_still(self, parent_fd: int, name: str, *, is_hidden: bool = False) -> bool:
+        """Tell whether this folder now has that name, with the files that were looked at, none being opened.
+
+        `is_hidden`: whether its metadata has been hidden since.
+        """
+        self._names = {METADATA: HIDDEN_METADATA} if is_hidden else {}
         moved = self.filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         if moved.st_ino != self.filesystem.fstat(self.folder_fd).st_ino:
             return False
         with self.filesystem.scandir(self.folder_fd) as entries:
             names = {entry.name for entry in entries}
-        return names == {*self.descriptors, *self.installing, *self.elsewhere} and all(
+        known = {*self.descriptors, *self.installing, *self.elsewhere}
+        return names == {self._names.get(known_name, known_name) for known_name in known} and all(
             self._is_unchanged(file_name, fd) for file_name, fd in self.descriptors.items()
         )
 
@@ -137,7 +145,8 @@ class DigestFolder:
         let_go(self.filesystem, self.folder_fd)
 
     def _is_unchanged(self, name: str, fd: int) -> bool:
-        found = self.filesystem.stat(name, dir_fd=self.folder_fd, follow_symlinks=False)
+        now = self._names.get(name, name)
+        found = self.filesystem.stat(now, dir_fd=self.folder_fd, follow_symlinks=False)
         if found.st_ino != self.found[name].st_ino:
             return False
         return name not in self.leased or self.filesystem.ask_lease(fd) == Lease.HELD
@@ -181,7 +190,7 @@ def _open_files(folder: DigestFolder, others: Mapping[tuple[int, int], DigestFol
             found = filesystem.stat(name, dir_fd=folder_fd, follow_symlinks=False)
             if not name.startswith(INSTALLING):
                 folder.fault = Reason.BROKEN, f"{name}: a folder"
-            elif max(found.st_mtime_ns, found.st_ctime_ns) > filesystem.now_ns() - _INSTALLING_NS:
+            elif found.st_mtime_ns > filesystem.now_ns() - _INSTALLING_NS:
                 folder.fault = Reason.NOT_READY, f"{name}: something is being made in it"
             folder.installing.add(name)
             continue

@@ -13,7 +13,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import OWN, TRASH, hex_of
 from hmret.disk.outcomes import Failed, Kept, Retired
 from hmret.disk.quarantine import Held, HeldRecords, hold, is_whole, read_records
-from hmret.disk.retirement import finish, finish_gone, undo_copies
+from hmret.disk.retirement import finish, finish_gone, finish_hidden, undo_copies
 from hmret.disk.trash import (
     Intent,
     Place,
@@ -112,6 +112,7 @@ class Recovering:
 
     def _finish(self, intent: Intent, retired: list[Retired]) -> bool:
         """Finish or undo the deletion of one image; returns whether all of it is done."""
+        finish_hidden(self.filesystem, self.data_fd, intent)
         places = find_places(self.filesystem, self.data_fd, intent)
         is_standing = intent.is_content and self._is_standing(intent)
         if not places:

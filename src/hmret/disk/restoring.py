@@ -196,10 +196,9 @@ class _Restoring:
             raise _here_already()
         # First of all, so that whatever else a crash leaves is known by it.
         self._write_states()
-        parent_fd = folders.make(copy.parent)
-        place_fd = parent_fd if self.place.folder == copy.parent else folders.get(self.place.folder)
         self._made_links += make_links(folders, free_links(filesystem, data_fd, held.intent.all_links))
         parent_fd = folders.make(copy.parent)
+        place_fd = parent_fd if self.place.folder == copy.parent else folders.get(self.place.folder)
         # hypeman may pull it at any moment, and a rename would take the place of an empty folder.
         if exists(filesystem, parent_fd, hexadecimal):
             raise _here_already()

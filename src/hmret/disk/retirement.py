@@ -53,6 +53,7 @@ from hmret.disk.state_files import (
     remove_empty_state_folders,
 )
 from hmret.disk.trash import (
+    NO_CONTENT,
     Copy,
     Intent,
     Place,
@@ -66,7 +67,7 @@ from hmret.disk.trash import (
 from hmret.model.images import Key
 from hmret.model.verdicts import Reason
 
-__all__ = ["finish", "finish_gone", "retire", "undo_copies"]
+__all__ = ["finish", "finish_gone", "finish_hidden", "retire", "undo_copies"]
 
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 """There is no folder, or a link in its place, which is not followed."""
@@ -135,6 +136,19 @@ def finish(filesystem: Filesystem, data_fd: int, place: Place, others: Sequence[
             return batch.finish(intent, (place, *others))
         except OSError as error:
             return Failed(intent.keys[0], f"{place.folder}/{place.name}", error, unfinished=True)
+
+
+def finish_hidden(filesystem: Filesystem, data_fd: int, intent: Intent) -> None:
+    """Rename the folders of an image out of sight whose metadata was hidden right before a crash; hidden counts as renamed.
+
+    Metadata beside it is that of a pull, which has begun in the folder since: the folder is the pull's then.
+
+    Raises:
+        OSError: one could not be.
+    """
+    with ExitStack() as stack:
+        batch = _Batch(filesystem, data_fd, LastLook(frozenset(), 0, 0), stack)
+        batch.finish_hidden(intent)
 
 
 def undo_copies(filesystem: Filesystem, data_fd: int, places: Sequence[Place]) -> None:
@@ -261,6 +275,11 @@ class _Batch:
                 state.close()
 
     def _kept(self, one: Announced, reason: Reason | None, detail: str = "") -> Kept:
+        if reason is Reason.BROKEN:
+            # As a plan has it for what it sees to be broken.
+            for key in one.candidate.keys:
+                with suppress(OSError):
+                    clear_state(self.filesystem, self.data_fd, key)
         return Kept(one.candidate.key, reason, one.candidate.keys if one.candidate.others else (), detail)
 
     def _rename_out(self, one: Announced, states: Mapping[str, HeldState]) -> Outcome:
@@ -268,7 +287,7 @@ class _Batch:
         opened = _Opened()
         try:
             for copy in intent.all_copies:
-                self._open_copy(opened, copy, intent.digest)
+                self._open_folder(opened, copy, self.folders.get(copy.parent), hex_of(intent.digest))
             kept = self._judge(one, opened)
             if kept is not None:
                 return kept
@@ -294,7 +313,7 @@ class _Batch:
             return self._keep_open(intent)
         return self.clean_up(intent, opened.places, states)
 
-    def _open_copy(self, opened: _Opened, copy: Copy, digest: str) -> None:
+    def _open_folder(self, opened: _Opened, copy: Copy, parent_fd: int, name: str) -> None:
         """Open one folder; a file that another of the image's folders has open is not opened by its other name."""
         others = {
             (found.st_dev, found.st_ino): folder
@@ -302,8 +321,7 @@ class _Batch:
             for name, found in folder.found.items()
             if name in folder.descriptors
         }
-        parent_fd = self.folders.get(copy.parent)
-        opened.folders.append((copy, open_digest_folder(self.filesystem, parent_fd, hex_of(digest), others)))
+        opened.folders.append((copy, open_digest_folder(self.filesystem, parent_fd, name, others)))
 
     def _judge(self, one: Announced, opened: _Opened) -> Kept | None:
         """Say why an image may not be deleted, by what its folders hold and what they say of themselves; None: it may."""
@@ -374,6 +392,10 @@ class _Batch:
                 raise
         else:
             return in_trash
+        return self._rename_aside(intent, number, parent_fd, hexadecimal)
+
+    def _rename_aside(self, intent: Intent, number: int, parent_fd: int, hexadecimal: str) -> Place:
+        """Rename a folder to where it is no image for hypeman, on its own file system."""
         # From here on it is gone for hypeman: a folder with metadata and disk is listed wherever it lies below `images/`.
         hide_metadata(self.folders, parent_fd, hexadecimal)
         if not intent.all_copies[number].repository:
@@ -437,7 +459,8 @@ class _Batch:
             if look_at_folder(self.filesystem, own_fd, intent.repository, digest) is Arrival.GHOST:
                 return self._heal(main, own_fd, digest, ())
             return False
-        if content_status(self.filesystem, content_fd, digest) == intent.beside:
+        # What stood there and is gone has not come: content goes before the folders of others.
+        if content_status(self.filesystem, content_fd, digest) in (NO_CONTENT, intent.beside):
             return False
         if content_fd is not None and look_at_folder(self.filesystem, content_fd, None, digest) is Arrival.GHOST:
             return self._heal(main, content_fd, digest, ())
@@ -471,7 +494,7 @@ class _Batch:
                 continue
             try:
                 place_fd = self._fd_of(place, self.folders.get(copy.parent))
-                if not folder.is_still(place_fd, place.name):
+                if not folder.is_still(place_fd, place.name, is_hidden=place.is_beside):
                     return True
             except OSError:
                 return True
@@ -483,10 +506,10 @@ class _Batch:
         opened = _Opened(places=sorted(places, key=lambda place: place.number))
         is_open = False
         try:
-            held: set[tuple[int, int]] = set()
             for place in opened.places:
-                folder = open_digest_folder(self.filesystem, self.folders.get(place.folder), place.name)
-                opened.folders.append((place.copy, folder))
+                self._open_folder(opened, place.copy, self.folders.get(place.folder), place.name)
+            held: set[tuple[int, int]] = set()
+            for _, folder in opened.folders:
                 # What is not complete is being erased already: that disk is open through another hard link.
                 if folder.fault is None and folder.is_complete and not folder.lease(held):
                     is_open = True
@@ -505,6 +528,24 @@ class _Batch:
             self._erase_rest(intent)
             return self._keep_open(intent)
         return self.clean_up(intent, opened.places, None)
+
+    def finish_hidden(self, intent: Intent) -> None:
+        """Rename the folders out of sight whose metadata is hidden."""
+        hexadecimal = hex_of(intent.digest)
+        for number, copy in enumerate(intent.all_copies):
+            parent_fd = self.folders.find(copy.parent)
+            if parent_fd is None:
+                continue
+            try:
+                self.filesystem.stat(
+                    f"{hexadecimal}/{HIDDEN_METADATA}", dir_fd=parent_fd, follow_symlinks=False
+                )
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if exists(self.filesystem, parent_fd, f"{hexadecimal}/{METADATA}"):
+                show_metadata(self.folders, parent_fd, hexadecimal)
+            else:
+                self._rename_aside(intent, number, parent_fd, hexadecimal)
 
     def _follow(self, intent: Intent, opened: _Opened) -> None:
         """Rename the owners' own folders that are still in place after their content."""

@@ -138,13 +138,17 @@ class Deleting:
             first.repository,
             first.digest,
             first.unused_since_ns or 0,
-            self._chosen(first),
+            self._chosen(first, image.is_content),
             is_content=image.is_content,
-            others=tuple((Row(row.repository, row.unused_since_ns or 0), self._chosen(row)) for row in others),
+            others=tuple(
+                (Row(row.repository, row.unused_since_ns or 0), self._chosen(row, image.is_content))
+                for row in others
+            ),
         )
 
-    def _chosen(self, row: Verdict) -> Chosen:
-        tags = row.tags if self.overlook.policy.asks_tags else None
+    def _chosen(self, row: Verdict, is_content: bool) -> Chosen:
+        # Whoever tags content comes to own it, so its tags always matter.
+        tags = row.tags if is_content or self.overlook.policy.asks_tags else None
         return Chosen(tags, row.created_ns, row.pullable)
 
     async def _settle(

@@ -1,6 +1,6 @@
 """Taking the inventory: everything that a plan decides on, asked of the actors."""
 
-from collections.abc import Iterable, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Iterator, Sequence, Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
 from hmret.engine.groups import first_error
 from hmret.engine.lease_book import REMEDY
 from hmret.model.config import RetentionConfig
-from hmret.model.grouping import ReferenceIndex
+from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.images import (
     Cause,
     ContentOwners,
@@ -123,7 +123,7 @@ class Overlook:
                 remembered=collected.remembered,
                 link_times=link_times,
                 leased=frozenset(
-                    (*(lease.key for lease in leases), *(key for key in uses if _is_foreign(key, scan.contents)))
+                    (*(lease.key for lease in leases), *_used_by_others(uses, scan.contents, states.states))
                 ),
                 suspensions=tuple(self._suspensions(scan, collected, lease_fault, clock_fault)),
                 unlisted=scan.unpruned,
@@ -238,9 +238,12 @@ class Overlook:
 _FOLDERS = frozenset((IMAGES, "guests", "snapshots"))
 
 
-def _is_foreign(key: Key, contents: ContentOwners) -> bool:
-    """Return whether a row names content by a repository that does not own it."""
-    return key[1] in contents and key[0] not in contents[key[1]]
+def _used_by_others(uses: Iterable[Key], contents: ContentOwners, states: Timers) -> Iterator[Key]:
+    """List the rows of content that was used by the name of a repository that does not own it, where they have timers."""
+    for name, digest in uses:
+        owners = contents.get(digest, ())
+        if name not in owners:
+            yield from ((owner, digest) for owner in owners if (owner, digest) in states)
 
 
 def _remedy(path: str) -> str:

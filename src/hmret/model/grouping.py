@@ -38,6 +38,9 @@ class Timers(Mapping["Key", int | None]):
     def __getitem__(self, key: "Key") -> int | None:
         return self.by_repository[key[0]][key[1]]
 
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, tuple) and key[1] in self.by_repository.get(key[0], ())
+
     def __iter__(self) -> Iterator["Key"]:
         for repository, timers in self.by_repository.items():
             for digest in timers:

@@ -1,6 +1,6 @@
 """Which images the references protect: those they name, and those a moved tag may have named."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import chain
@@ -64,8 +64,8 @@ class RepositoryProtection:
 
     sources: Mapping[str, tuple[str, ...]]
     """Who needs each digest, sorted; whether or not it is here."""
-    texts: Mapping[StaleReference, frozenset[str]]
-    """Of each text of a reference: the digests that it can mean. Where none of them is here, it is stale."""
+    meant: Mapping[tuple[Reference, str], frozenset[str]]
+    """Of each reference and each of its texts: the digests that it can mean."""
     remembered: Mapping[Memory, Remembered]
     """What to give to the next plan, so that the past targets of a tag stay protected."""
 
@@ -104,17 +104,27 @@ def stale_references(
 ) -> tuple[StaleReference, ...]:
     """List the references to what is not here, sorted.
 
-    A reference is not stale as long as content of a digest that it means is here, whatever repository it names.
+    A text is not stale as long as content of a digest that it means is here, whatever repository it names; and none is
+    where the other text of the same reference leads to an image.
     """
     contents = inventory.contents
-    stale: set[StaleReference] = set()
+    stale: list[tuple[Reference, str]] = []
     for name, protection in found.items():
         repository = inventory.repositories.get(name)
         images: Mapping[str, object] = {} if repository is None else repository.images
-        for text, digests in protection.texts.items():
-            if not text.source.startswith(_OF_IMAGE) and not any(digest in images or digest in contents for digest in digests):
-                stale.add(text)
-    return tuple(sorted(stale, key=_by_source))
+        stale.extend(
+            said
+            for said, digests in protection.meant.items()
+            if not any(digest in images or digest in contents for digest in digests)
+        )
+    texts: Counter[Reference] = Counter(reference for reference, _ in stale)
+    told = {
+        StaleReference(reference.source, text)
+        for reference, text in stale
+        if texts[reference] == len({*filter(None, (reference.image, reference.resolved_image))})
+        and not reference.source.startswith(_OF_IMAGE)
+    }
+    return tuple(sorted(told, key=_by_source))
 
 
 def kept_in_mind(inventory: Inventory) -> dict[Memory, Remembered]:
@@ -137,7 +147,7 @@ def protect_repository(inventory: Inventory, name: str) -> RepositoryProtection:
     repository = inventory.repositories.get(name)
     is_hidden = is_behind_link(inventory, name)
     sources: defaultdict[str, set[str]] = defaultdict(set)
-    texts: dict[StaleReference, frozenset[str]] = {}
+    meant: dict[tuple[Reference, str], frozenset[str]] = {}
     remembered = _recall_all(inventory, name, references, is_hidden=is_hidden)
     for reference in references:
         for text, image, open_ended in _named_images(reference):
@@ -154,13 +164,12 @@ def protect_repository(inventory: Inventory, name: str) -> RepositoryProtection:
                 digests = frozenset() if memory is None else memory.digests
             else:
                 digests = _current(repository, image)
-            said = StaleReference(reference.source, text)
-            texts[said] = texts.get(said, frozenset()) | digests
+            meant[reference, text] = digests
             for digest in digests:
                 sources[digest].add(reference.source)
     return RepositoryProtection(
         sources={digest: tuple(sorted(names)) for digest, names in sources.items()},
-        texts=texts,
+        meant=meant,
         remembered=remembered,
     )
 

@@ -70,7 +70,7 @@ def _ghost_inode(
         metadata = filesystem.stat(f"{hexadecimal}/{METADATA}", dir_fd=content_fd, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    changed_ns = max(found.st_mtime_ns, found.st_ctime_ns, metadata.st_mtime_ns, metadata.st_ctime_ns)
+    changed_ns = max(found.st_mtime_ns, metadata.st_mtime_ns)
     if changed_ns > filesystem.now_ns() - _SETTLED_NS or changed_ns < deleted_at_ns:
         return None
     image = read_digest_folder(filesystem, content_fd, None, hexadecimal)

@@ -26,5 +26,5 @@ def remove_empty_tag_folders(filesystem: Filesystem, data_fd: int, paths: Iterab
             opened(filesystem, step_into(filesystem, data_fd, f"{IMAGES}/{above}")) as fd,
         ):
             found = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
-            if max(found.st_mtime_ns, found.st_ctime_ns) <= filesystem.now_ns() - _EMPTY_NS:
+            if found.st_mtime_ns <= filesystem.now_ns() - _EMPTY_NS:
                 filesystem.rmdir(name, dir_fd=fd)

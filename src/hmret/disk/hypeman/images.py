@@ -221,7 +221,7 @@ def _age_of(filesystem: Filesystem, parent_fd: int, name: str) -> int | None:
         found = filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False)
     except OSError:
         return None
-    return filesystem.now_ns() - max(found.st_mtime_ns, found.st_ctime_ns)
+    return filesystem.now_ns() - found.st_mtime_ns
 
 
 def _look_at_disk(filesystem: Filesystem, parent_fd: int, hexadecimal: str) -> tuple[Stat | None, str]:

@@ -89,8 +89,8 @@ def _look_at_content(
             if own is not None and own.content_name is None and own.broken is None:
                 if _is_cut_off(filesystem, images_fd, where, f"{name}/{hex_of(image.digest)}"):
                     remedy = (
-                        f"a server was stopped while it moved {name}'s image here, and does not take that up again; "
-                        "with the server stopped, remove this folder"
+                        f"a server was stopped while it moved the image of {name} to {IMAGES}/{where}, and does not take "
+                        "that up again; with the server stopped, remove that folder, and no other"
                     )
                     yield "promotion_cut_off", f"{IMAGES}/{where}", remedy, image.digest
                     return
