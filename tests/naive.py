@@ -321,15 +321,18 @@ def read_image(repository: str, folder: pathlib.Path) -> Image:
     )
 
 
+def is_registry(name: str) -> bool:
+    """Tell whether a folder's name can be the first component of a repository; `content` and its like cannot."""
+    return name == "localhost" or any(one in ".:" or one.isupper() for one in name)
+
+
 def read_cache(images: pathlib.Path) -> tuple[dict[Key, Image], dict[tuple[str, str], Tag]]:
     found: dict[Key, Image] = {}
     tags: dict[tuple[str, str], Tag] = {}
     levels = [
         entry
         for entry in entries(images)
-        if kind(entry) == "folder"
-        and not entry.name.startswith(".")
-        and entry.name not in ("content", "repositories", "layers")
+        if kind(entry) == "folder" and not entry.name.startswith(".") and is_registry(entry.name)
     ]
     while levels:
         level = levels.pop()
@@ -526,7 +529,7 @@ def decide(
         ready_images=sum(
             image.status == "ready" and image.named and image.whole for image in images.values()
         ),
-        protected_images=sum(bool(found) for found in sources.values()),
+        protected_images=len({digest for (_, digest), found in sources.items() if found}),
         marked_unused=len(marked),
         cleared_states=len(cleared),
         deleted_images=len(deleted),

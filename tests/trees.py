@@ -46,7 +46,8 @@ class Shape:
     unreadable: int = 0
     """Guests and snapshots that cannot be read: torn, mistyped, or with a text that is no reference."""
     oddities: bool = True
-    """The newer layout, staging folders, nested and 64-hex repositories, and what is no repository at all."""
+    """What no repository has of today's layout, staging folders, nested and 64-hex repositories, and what is no
+    repository at all."""
     unused_for: timedelta = timedelta(hours=720)
     """The window that states lie within, at the edge of and beyond."""
 
@@ -417,12 +418,13 @@ class _Builder:
         (images / "docker.io/library/void").mkdir(exist_ok=True)
         (images / "docker.io/library/note.txt").write_text("not an image\n")
         (images / "docker.io/library/.hidden").mkdir(exist_ok=True)
-        newer = self.hex()
-        _write(images / "content" / newer / "metadata.json", {"digest": f"sha256:{newer}", "status": "ready"})
-        (images / "content" / newer / ROOTFS[1]).write_bytes(b"newer")
-        link = images / "repositories/docker.io/library/newer/latest"
+        # Of today's layout: content that no repository has, and a tag that leads nowhere. Neither is a row.
+        today = self.hex()
+        _write(images / "content" / today / "metadata.json", {"digest": f"sha256:{today}", "status": "ready"})
+        (images / "content" / today / ROOTFS[1]).write_bytes(b"today")
+        link = images / "repositories/docker.io/library/today/latest"
         link.parent.mkdir(parents=True)
-        link.symlink_to(f"../../../../content/{newer}")
+        link.symlink_to(f"../../../../../content/{self.hex()}")
         (images / "layers" / self.hex()).mkdir(parents=True)
         self.apart("content/docker.io/library/app")
         for staging in (".unpack-x", ".install-x", ".tag-stage-x"):

@@ -537,7 +537,8 @@ async def test_leases_are_listed_while_they_last() -> None:
 
 
 async def test_a_lease_names_the_image_that_it_covers() -> None:
-    assert lease_of(A).key == A
+    assert lease_of(A).digest == A
+    assert lease_of(A).key == (lease_of(A).repository, A)
 
 
 async def test_a_lease_whose_time_is_up_releases_and_tells() -> None:
@@ -742,7 +743,7 @@ class Crowd:
                     finally:
                         self.users[key] -= 1
 
-    async def work_on(self, digest: str) -> None:
+    async def work_on(self, key: str) -> None:
         assert key not in self.claimed
         self.claimed.add(key)
         try:

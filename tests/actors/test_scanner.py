@@ -108,9 +108,9 @@ async def test_the_newer_layout_is_told(scanner: Scanner, filesystem: MemoryFile
 
 async def test_an_image_is_looked_at_afresh(scanner: Scanner, filesystem: MemoryFilesystem) -> None:
     key = make_image(filesystem, ALPINE, "a", status="pulling", has_disk=False)
-    before = await scanner.look_at(key)
+    before = await scanner.look_at(key, is_content=False)
     make_image(filesystem, ALPINE, "a")
-    after = await scanner.look_at(key)
+    after = await scanner.look_at(key, is_content=False)
     assert before is not None
     assert after is not None
     assert (before.status, after.status) == ("pulling", "ready")
@@ -121,14 +121,15 @@ async def test_an_image_that_is_not_here_is_none(
     scanner: Scanner, filesystem: MemoryFilesystem, repository: str
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    assert await scanner.look_at((repository, digest("b"))) is None
+    assert await scanner.look_at((repository, digest("b")), is_content=False) is None
 
 
 async def test_without_an_images_folder_nothing_is_here(
     scanner: Scanner, filesystem: MemoryFilesystem
 ) -> None:
     filesystem.remove(f"{DATA}/images")
-    assert await scanner.look_at((ALPINE, digest("a"))) is None
+    for is_content in (False, True):
+        assert await scanner.look_at((ALPINE, digest("a")), is_content=is_content) is None
     assert await scanner.resolve_tag(ALPINE, "latest") is None
     assert await scanner.link_times([(ALPINE, "latest")]) == {}
 
@@ -139,7 +140,7 @@ async def test_an_image_that_cannot_be_looked_at_is_an_error(
     key = make_image(filesystem, ALPINE, "a")
     filesystem.deny(f"{DATA}/images/docker.io", errno.EACCES)
     with pytest.raises(PermissionError):
-        await scanner.look_at(key)
+        await scanner.look_at(key, is_content=False)
 
 
 async def test_a_tag_is_resolved_afresh(scanner: Scanner, filesystem: MemoryFilesystem) -> None:
@@ -165,7 +166,7 @@ async def test_a_look_passes_a_long_scan(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(asker.ask, scanner.scan)
         await gate.arrived.wait()
-        assert await scanner.look_at(key) is not None
+        assert await scanner.look_at(key, is_content=False) is not None
         assert not asker.is_answered
         gate.opened.set()
 
@@ -201,4 +202,4 @@ async def test_calls_after_the_end_are_refused(actor: Scanner) -> None:
     with pytest.raises(EngineClosedError):
         await actor.scan()
     with pytest.raises(EngineClosedError):
-        await actor.look_at((ALPINE, digest("a")))
+        await actor.look_at((ALPINE, digest("a")), is_content=False)

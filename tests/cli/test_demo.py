@@ -17,16 +17,18 @@ import pytest
 
 from hmret.cli.demo.chronicle import Chronicle, bytes_text
 from hmret.cli.demo.clock import DAY, DemoClock
-from hmret.cli.demo.host import Host, hash_disk, offers_leases
+from hmret.cli.demo.host import Host, offers_leases
+from hmret.cli.demo.image_store import StoredImage, hash_disk
 from hmret.cli.demo.outcome import find_faults, outcomes
 from hmret.disk.documents import UnreadableError, read_guest, read_snapshot
 from hmret.engine.retention import Retention
 from hmret.model.clock_watch import ClockRecord, watch_clock
 from hmret.model.images import Inventory
 from hmret.model.patterns import compile_patterns
-from hmret.model.planning import Plan, Reason, plan
+from hmret.model.planning import Action, Plan, Reason, Verdict, plan
 from hmret.model.policy import Policy
 from hmret.model.times import datetime_of
+from hmret.model.verdicts import Holder
 
 SECOND = 1_000_000_000
 FAST_DAY_SECONDS = 0.08
@@ -133,24 +135,94 @@ async def pull_twice(host: Host) -> None:
     await host.pull("ghcr.io/kernel/agent:latest")
 
 
+def targets_in(host: Host, folder: str) -> dict[str, str]:
+    """Return what the links below a folder of `images/` lead to, by path; nothing else may be among them."""
+    root = host.data_dir / "images" / folder
+    paths = [path for path in root.rglob("*") if path.is_symlink() or not path.is_dir()]
+    assert all(path.is_symlink() for path in paths)
+    return {str(path.relative_to(root)): str(path.readlink()) for path in paths}
+
+
+def hex_of(image: StoredImage) -> str:
+    return image.digest.removeprefix("sha256:")
+
+
 def test_a_pulled_image_is_ready_sparse_and_named_by_its_tag(host: Host) -> None:
     image = asyncio.run(host.pull("alpine:3.20"))
-    metadata = json.loads((image.folder / "metadata.json").read_text())
+    content = host.data_dir / "images/content" / hex_of(image)
+    metadata = json.loads((content / "metadata.json").read_text())
     assert (metadata["status"], metadata["digest"]) == ("ready", image.digest)
+    assert metadata["name"] == "docker.io/library/alpine:3.20"
+    assert sorted(os.listdir(content)) == ["manifest.json", "metadata.json", "rootfs.erofs"]
+    assert image.disk == content / "rootfs.erofs"
     assert image.disk.stat().st_blocks * 512 == image.disk_bytes < image.disk.stat().st_size
-    assert hash_disk(image.disk) == image.content_hash
-    link = host.data_dir / "images/docker.io/library/alpine/3.20"
-    assert str(link.readlink()) == image.digest.removeprefix("sha256:")
+    assert hash_disk(image.disk) == image.disk_hash
+    target = f"../../../../content/{hex_of(image)}"
+    assert targets_in(host, "repositories") == {"docker.io/library/alpine/3.20": target}
+    link = host.data_dir / "images/repositories/docker.io/library/alpine/3.20"
+    assert link.resolve() == content
     assert link.lstat().st_mtime_ns == host.clock.now_ns()
 
 
 def test_a_tag_moves_to_what_was_pulled_last_and_the_old_image_keeps_a_name_of_its_own(host: Host) -> None:
     asyncio.run(pull_twice(host))
-    old, new = host.pulled.values()
-    link = host.data_dir / "images/ghcr.io/kernel/agent/latest"
-    assert str(link.readlink()) == new.digest.removeprefix("sha256:")
+    old, new = host.images.values()
+    target = f"../../../../content/{hex_of(new)}"
+    assert targets_in(host, "repositories") == {"ghcr.io/kernel/agent/latest": target}
+    assert old.disk.exists()
     assert host.chronicle.names[old.key] == "ghcr.io/kernel/agent:latest (before day 2)"
     assert host.chronicle.names[new.key] == "ghcr.io/kernel/agent:latest"
+
+
+def test_a_tag_in_another_repository_leads_to_the_same_disk(host: Host) -> None:
+    async def act() -> StoredImage:
+        await host.pull("docker.io/library/node:22")
+        return await host.tag("docker.io/library/node:22", "registry.local:5000/mirror/node:22")
+
+    other = asyncio.run(act())
+    assert len(list((host.data_dir / "images/content").iterdir())) == 1
+    assert {path: Path(target).name for path, target in targets_in(host, "repositories").items()} == {
+        "docker.io/library/node/22": hex_of(other),
+        "registry.local:5000/mirror/node/22": hex_of(other),
+    }
+    assert {image.disk for image in host.images.values()} == {other.disk}
+
+
+def test_an_older_server_writes_into_a_folder_of_the_repository(host: Host) -> None:
+    image = asyncio.run(host.pull("ghcr.io/kernel/base:1", is_older_server=True))
+    own = host.data_dir / "images/ghcr.io/kernel/base"
+    assert image.folders == (own / hex_of(image),)
+    assert str((own / "1").readlink()) == hex_of(image)
+    assert not (host.data_dir / "images/content").exists()
+
+
+def test_an_image_of_the_older_layout_is_promoted_by_a_tag_in_another_repository(host: Host) -> None:
+    async def act() -> tuple[StoredImage, StoredImage]:
+        older = await host.pull("ghcr.io/kernel/base:1", is_older_server=True)
+        return older, await host.tag("ghcr.io/kernel/base:1", "ghcr.io/kernel/release:7")
+
+    older, other = asyncio.run(act())
+    content = host.data_dir / "images/content" / hex_of(other)
+    assert host.images[older.key].folders == (content, *older.folders)
+    assert (content / "rootfs.erofs").samefile(older.disk)
+    assert json.loads((content / "metadata.json").read_text())["status"] == "ready"
+    assert sorted(targets_in(host, "repositories")) == ["ghcr.io/kernel/base/1", "ghcr.io/kernel/release/7"]
+    assert not os.path.lexists(host.data_dir / "images/ghcr.io/kernel/base/1")
+
+
+def test_an_image_that_is_deleted_by_hand_leaves_its_disk_to_the_other_repository(host: Host) -> None:
+    async def act() -> StoredImage:
+        await host.pull("docker.io/library/node:22")
+        other = await host.tag("docker.io/library/node:22", "registry.local:5000/mirror/node:22")
+        await host.delete_image("registry.local:5000/mirror/node:22")
+        return other
+
+    image = asyncio.run(act())
+    assert list(targets_in(host, "repositories")) == ["docker.io/library/node/22"]
+    assert list(host.images) == [("docker.io/library/node", image.digest)]
+    assert image.disk.exists()
+    asyncio.run(host.delete_image("docker.io/library/node:22"))
+    assert not image.disk.parent.exists()
 
 
 def test_a_vm_is_created_under_a_lease_and_names_the_digest_that_it_boots(
@@ -205,8 +277,9 @@ def empty_plan(host: Host) -> Plan:
     return plan(Inventory(repositories={}), policy, datetime_of(host.clock.now_ns()))
 
 
-def hear_deletion(host: Host, freed_bytes: int) -> None:
-    (image,) = host.pulled.values()
+def hear_deletion(host: Host, freed_bytes: int, image: StoredImage | None = None) -> None:
+    if image is None:
+        (image,) = host.images.values()
     keys: Mapping[str, object] = {
         "repository": image.repository,
         "digest": image.digest,
@@ -230,8 +303,8 @@ def test_an_image_that_is_said_to_be_deleted_but_is_not_is_a_fault(host: Host) -
 def test_a_wrong_count_of_freed_bytes_is_a_fault(host: Host) -> None:
     image = asyncio.run(host.pull("ghcr.io/kernel/agent:v1"))
     hear_deletion(host, image.disk_bytes + 512)
-    (image.folder.parent / "v1").unlink()
-    image.folder.rename(host.data_dir / "away")
+    (host.data_dir / "images/repositories/ghcr.io/kernel/agent/v1").unlink()
+    image.disk.parent.rename(host.data_dir / "away")
     found = outcomes(host, host.chronicle, empty_plan(host))
     (fault,) = find_faults(host, found, {image.key: Reason.EXPIRED})
     assert f"but occupied {image.disk_bytes}" in fault
@@ -246,6 +319,77 @@ def test_an_image_that_is_kept_with_a_changed_disk_is_a_fault(host: Host) -> Non
         "ghcr.io/kernel/agent:v1: broken, but the story says pinned",
         "ghcr.io/kernel/agent:v1: said to be kept, but it is not here whole",
     ]
+
+
+def test_of_a_disk_that_two_repositories_had_all_bytes_count_for_one_of_them(host: Host) -> None:
+    async def act() -> None:
+        await host.pull("ghcr.io/kernel/base:1", is_older_server=True)
+        await host.tag("ghcr.io/kernel/base:1", "ghcr.io/kernel/release:7")
+
+    asyncio.run(act())
+    base, release = host.images.values()
+    hear_deletion(host, base.disk_bytes, base)
+    hear_deletion(host, 0, release)
+    for image in (base, release):
+        asyncio.run(host.delete_image(image.reference))
+        host.images[image.key] = image
+    found = outcomes(host, host.chronicle, empty_plan(host))
+    fates = {image.key: Reason.EXPIRED for image in (base, release)}
+    assert find_faults(host, found, fates) == []
+    assert [outcome.freed_bytes for outcome in found] == [base.disk_bytes, 0]
+    last = host.chronicle.events[-3].text
+    assert last.endswith("unused since day 0, freed with the other that shared its disk")
+
+
+def shared_plan(host: Host, *holders: str) -> Plan:
+    """Make a plan in which the only image of a host is due and held by other repositories."""
+    (image,) = host.images.values()
+    verdict = Verdict(
+        repository=image.repository,
+        digest=image.digest,
+        tags=(image.tag,),
+        status="ready",
+        size_bytes=0,
+        disk_bytes=0,
+        action=Action.NONE,
+        reason=Reason.SHARED,
+        blockers=(Reason.SHARED,),
+        referenced_by=(),
+        unused_since_ns=host.clock.now_ns(),
+        expires_at_ns=host.clock.now_ns(),
+        shared_with=holders,
+        held_by=tuple(Holder(holder, Reason.PINNED) for holder in holders),
+    )
+    return cast("Plan", PlanOfOne(verdict))
+
+
+@attrs.define
+class PlanOfOne:
+    """As much of a plan as the demonstration asks of it."""
+
+    one: Verdict
+    suspended: tuple[str, ...] = ()
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        return (self.one,)
+
+    def verdict(self, repository: str, digest: str) -> Verdict | None:
+        return self.one if (self.one.repository, self.one.digest) == (repository, digest) else None
+
+
+def test_who_keeps_an_image_that_is_due_is_told_once(host: Host) -> None:
+    image = asyncio.run(host.pull("ghcr.io/kernel/agent:v1"))
+    known = len(host.chronicle.events)
+    host.chronicle.note_plan(shared_plan(host, "example.com/one", "example.com/two"))
+    host.chronicle.note_plan(shared_plan(host, "example.com/one"))
+    told = [event.text for event in host.chronicle.events[known:] if event.name == "image_shared"]
+    assert told == [
+        "ghcr.io/kernel/agent:v1 is due and stays: example.com/one and example.com/two keep the same disk"
+    ]
+    (found,) = outcomes(host, host.chronicle, shared_plan(host, "example.com/one"))
+    assert (found.image, found.reason) == (image, Reason.SHARED)
+    assert found.why == "example.com/one keeps the same disk"
 
 
 def test_a_suspension_is_told_once_and_its_end_too(host: Host) -> None:
@@ -289,7 +433,7 @@ def test_the_whole_demonstration_goes_as_told_in_a_pipe(room: Path) -> None:
     assert output.rstrip().endswith("the directory agrees")
     lines = output.splitlines()
     deleted = [line for line in lines if line.startswith("deleted ")]
-    assert len(deleted) == 5
+    assert len(deleted) == 8
     assert all(", unused since day " in line and ", freed " in line for line in deleted)
     for image, why in (
         ("docker.io/library/alpine:3.20", "instance/vm-2 refers to it"),
@@ -299,13 +443,27 @@ def test_the_whole_demonstration_goes_as_told_in_a_pipe(room: Path) -> None:
         ("ghcr.io/kernel/archive:v1", "a lease covers it"),
         ("ghcr.io/kernel/golden:2026.1", "its repository is pinned"),
         ("ghcr.io/kernel/runner:stable", "it is unused only since day 2"),
+        ("ghcr.io/kernel/worker:latest (before day 7)", "instance/vm-8 refers to it"),
         ("quay.io/vendor/appliance:7", "its repository is not among those allowed"),
         *([("ghcr.io/kernel/toolbox:v2", "a process had its disk open")] if has_leases else []),
     ):
         assert any(line.startswith(f"kept {image} because {why}") for line in lines), image
-    order = ["is torn", "deletion is suspended", "is repaired", "deletion goes on"]
-    told = [next(number for number, line in enumerate(lines) if text in line) for text in order]
-    assert told == sorted(told)
+    for order in (
+        ["is torn", "deletion is suspended", "is repaired", "deletion goes on"],
+        [
+            "node:22 is due and stays: registry.local:5000/mirror/node keeps the same disk",
+            "mirror/node:22 is deleted by hand, the disk stays",
+            "deleted docker.io/library/node:22, unused since day 0",
+        ],
+        [
+            "base:2025.12 is tagged ghcr.io/kernel/release:1 too, which moves it out of the older layout",
+            "base:2025.12 is due and stays: ghcr.io/kernel/release keeps the same disk",
+            "deleted ghcr.io/kernel/base:2025.12, unused since day 0, freed 256 KiB",
+            "deleted ghcr.io/kernel/release:1, unused since day 2, freed with the other",
+        ],
+    ):
+        told = [next(number for number, line in enumerate(lines) if text in line) for text in order]
+        assert told == sorted(told), order
     assert list(room.iterdir()) == []
 
 
@@ -316,7 +474,7 @@ def test_with_json_it_prints_one_document_and_nothing_else(room: Path) -> None:
     document = json.loads(output)
     assert document["faults"] == []
     gone = [image for image in document["images"] if image["outcome"] == "deleted"]
-    assert document["deleted_images"] == len(gone) == 5
+    assert document["deleted_images"] == len(gone) == 8
     assert document["freed_bytes"] == sum(image["freed_bytes"] for image in gone) > 0
     assert {image["reason"] for image in gone} == {"expired"}
     assert "deletion_suspended" in {event["event"] for event in document["events"]}

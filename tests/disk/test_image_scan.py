@@ -12,12 +12,13 @@ from disk.hosts import Host
 from hmret.disk.folders import opened
 from hmret.disk.image_scan import (
     FolderScan,
+    OddTagError,
     link_time,
     look_at_image,
     resolve_tag,
     scan_folder,
 )
-from hmret.model.images import Image, SharedDisk
+from hmret.model.images import Image, Repository, SharedDisk
 from hmret.model.times import timedelta_nanoseconds
 
 ALPINE = "docker.io/library/alpine"
@@ -215,25 +216,45 @@ def test_a_digest_folder_with_neither_metadata_nor_disk_is_a_level(host: Host) -
     assert scan(host, f"{ALPINE}/{A}").repository is not None
 
 
-def test_folders_that_can_be_part_of_a_repository_are_levels(host: Host) -> None:
-    names = ["a", "docker.io", "registry.local:5000", "[::1]:5000", "a_b-c"]
-    for name in names:
+def test_folders_that_can_be_a_registry_are_levels_and_others_are_told(host: Host) -> None:
+    hosts = ["docker.io", "registry.local:5000", "[::1]:5000", "localhost", "Registry", "x.y"]
+    others = ["a", "a_b-c", "layers"]
+    for name in (*hosts, *others):
         host.folder(f"images/{name}")
     for name in (".unpack-1", ".install-2", ".tag-stage-3", "_x", "-x", "ä", "a b"):
         host.folder(f"images/{name}")
     host.write("images/file")
     host.link("images/link", "a")
-    assert sorted(scan(host, "").subfolders) == sorted(names)
+    found = scan(host, "")
+    assert sorted(found.subfolders) == sorted(hosts)
+    assert list(found.newer_layout) == sorted(others)
 
 
-def test_folders_of_the_newer_layout_are_told_and_left_alone(host: Host) -> None:
-    for name in ("content", "repositories", "layers"):
+def test_below_a_registry_every_folder_is_a_level(host: Host) -> None:
+    for name in ("a", "content", "repositories", "x.y", ".tag-stage-3", "_x"):
+        host.folder(f"images/quay.io/{name}")
+    found = scan(host, "quay.io")
+    assert sorted(found.subfolders) == ["quay.io/a", "quay.io/content", "quay.io/repositories", "quay.io/x.y"]
+
+
+def test_the_folders_of_todays_layout_are_read_first(host: Host) -> None:
+    for name in ("content", "repositories", "layers", "quay.io"):
         host.folder(f"images/{name}/{A}")
-    host.folder("images/quay.io/content")
     assert scan(host, "") == FolderScan(
-        "", subfolders=("quay.io",), newer_layout=("content", "layers", "repositories")
+        "", subfolders=("content", "repositories", "quay.io"), newer_layout=("layers",)
     )
-    assert scan(host, "quay.io").subfolders == ("quay.io/content",)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_hides_a_folder_of_todays_layout_is_told_by_whoever_reads_it(host: Host, kind: str) -> None:
+    for name in ("content", "repositories"):
+        if kind == "file":
+            host.write(f"images/{name}")
+        else:
+            host.link(f"images/{name}", "elsewhere")
+    assert scan(host, "").subfolders == ("content", "repositories")
+    for name in ("content", "repositories"):
+        assert scan(host, name).error is not None
 
 
 @pytest.mark.parametrize("path", ["", "a b", "docker.io/library/Upper", f"{'x/' * 200}x"])
@@ -244,9 +265,9 @@ def test_what_is_not_named_as_a_repository_has_no_images(host: Host, path: str) 
     assert scan(host, path).repository is None
 
 
-def test_a_digest_folder_at_the_top_is_a_level(host: Host) -> None:
+def test_a_digest_folder_at_the_top_is_no_registry(host: Host) -> None:
     host.write(f"images/{A}/rootfs.ext4")
-    assert scan(host, "").subfolders == (A,)
+    assert scan(host, "") == FolderScan("", newer_layout=(A,))
 
 
 @pytest.mark.parametrize("name", ["A" * 64, "a" * 63, "a" * 65, f"sha256:{A}"])
@@ -256,20 +277,42 @@ def test_what_only_resembles_a_digest_is_no_image(host: Host, name: str) -> None
     assert (found.repository, found.subfolders) == (None, (f"{ALPINE}/{name}",))
 
 
+@pytest.mark.parametrize("name", [".hidden", "-x", "a" * 129])
+def test_a_link_that_cannot_be_a_tag_by_its_name_is_ignored(host: Host, name: str) -> None:
+    host.link(f"{IMAGES}/{name}", A)
+    assert scan(host) == FolderScan(ALPINE)
+
+
 @pytest.mark.parametrize(
-    ("name", "target"),
+    "target",
     [
-        ("latest", f"../alpine/{A}"),
-        ("latest", A[:-1]),
-        ("latest", "A" * 64),
-        (".hidden", A),
-        ("-x", A),
-        ("a" * 129, A),
+        f"../alpine/{A}",
+        A[:-1],
+        "A" * 64,
+        f"./{A}",
+        f"../../../../content/{A}",
+        f"../../content/{A}",
+        f"/data/images/content/{A}",
+        f"../../../content/{A}/",
+        "latest",
     ],
 )
-def test_a_link_that_is_no_tag_is_ignored(host: Host, name: str, target: str) -> None:
-    host.link(f"{IMAGES}/{name}", target)
-    assert scan(host) == FolderScan(ALPINE)
+def test_a_link_of_another_form_is_no_tag_and_told(host: Host, target: str) -> None:
+    host.link(f"{IMAGES}/latest", target)
+    found = scan(host)
+    assert found.repository == Repository(ALPINE, {}, {}, odd_tags=frozenset({"latest"}))
+    assert [(event, path) for event, path, _ in found.oddities] == [("invalid_link", f"{IMAGES}/latest")]
+
+
+@pytest.mark.parametrize("target", [A, f"../../../content/{A}", f"../.././../content/../content/{A}"])
+def test_a_link_of_either_form_is_a_tag(host: Host, target: str) -> None:
+    host.link(f"{IMAGES}/latest", target)
+    assert scan(host).repository == Repository(ALPINE, {}, {"latest": digest("a")})
+
+
+def test_a_file_with_the_name_of_a_tag_is_an_odd_tag(host: Host) -> None:
+    host.write(f"{IMAGES}/latest")
+    assert scan(host).repository == Repository(ALPINE, {}, {}, odd_tags=frozenset({"latest"}))
 
 
 def test_a_link_named_as_a_digest_is_a_tag_and_never_an_image(host: Host) -> None:
@@ -324,11 +367,46 @@ def test_one_image_is_looked_at_afresh(host: Host) -> None:
 
 def test_one_tag_is_resolved_afresh(host: Host) -> None:
     make_image(host.place, ALPINE, "a")
-    host.link(f"{IMAGES}/wrong", "../wrong")
     with opened(host.filesystem, host.open("images")) as fd:
         assert resolve_tag(host.filesystem, fd, ALPINE, "latest") == digest("a")
-        assert resolve_tag(host.filesystem, fd, ALPINE, "wrong") is None
         assert resolve_tag(host.filesystem, fd, ALPINE, "gone") is None
+        assert resolve_tag(host.filesystem, fd, "quay.io/gone", "latest") is None
+
+
+def test_a_tag_of_todays_layout_counts_before_one_of_the_older(host: Host) -> None:
+    make_image(host.place, ALPINE, "a")
+    host.link(f"images/repositories/{ALPINE}/latest", f"../../../../content/{B}")
+    with opened(host.filesystem, host.open("images")) as fd:
+        assert resolve_tag(host.filesystem, fd, ALPINE, "latest") == digest("b")
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "file"])
+@pytest.mark.parametrize("folder", [IMAGES, f"images/repositories/{ALPINE}"])
+def test_what_is_in_the_place_of_a_tag_is_an_error_and_not_absent(host: Host, kind: str, folder: str) -> None:
+    match kind:
+        case "link":
+            host.link(f"{folder}/wrong", "../wrong")
+        case "folder":
+            host.folder(f"{folder}/wrong")
+        case _:
+            host.write(f"{folder}/wrong")
+    with opened(host.filesystem, host.open("images")) as fd, pytest.raises(OddTagError):
+        resolve_tag(host.filesystem, fd, ALPINE, "wrong")
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "file"])
+def test_what_shadows_a_tag_of_the_older_layout_is_an_error(host: Host, kind: str) -> None:
+    make_image(host.place, ALPINE, "a")
+    where = f"images/repositories/{ALPINE}/latest"
+    match kind:
+        case "link":
+            host.link(where, "../wrong")
+        case "folder":
+            host.folder(where)
+        case _:
+            host.write(where)
+    with opened(host.filesystem, host.open("images")) as fd, pytest.raises(OddTagError):
+        resolve_tag(host.filesystem, fd, ALPINE, "latest")
 
 
 def test_the_time_of_a_link_is_its_own(memory: Host) -> None:

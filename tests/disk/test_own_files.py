@@ -1,11 +1,12 @@
 """hmret's own records: the lock, what tags have pointed to, the clocks and the leases."""
 
 import errno
+import json
 import os
 import random
 import subprocess
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -27,6 +28,7 @@ from hmret.model.clock_watch import ClockRecord
 from hmret.model.errors import DataDirLockedError
 from hmret.model.images import Remembered
 
+ALPINE = "docker.io/library/alpine"
 CORRUPT = [b"", b"{", b"5", b'[{"source": 5}]', b"\xff", b"[" * 100_000]
 CLOCK = ClockRecord("boot", 12, START_NS, 34)
 LEASE = LeaseRecord(
@@ -119,8 +121,8 @@ def test_a_link_in_the_place_of_the_lock_is_refused(host: Host) -> None:
 
 def test_what_is_remembered_is_read_again(host: Host) -> None:
     remembered = {
-        ("instance/b", "alpine"): Remembered(frozenset({digest("a"), digest("b")}), START),
-        ("instance/a", "alpine"): Remembered(frozenset()),
+        (ALPINE, "latest"): Remembered(frozenset({digest("a"), digest("b")}), START),
+        (ALPINE, "3.20"): Remembered(frozenset()),
     }
     save(host, remembered)
     assert load(host) == remembered
@@ -135,7 +137,7 @@ def test_what_is_remembered_is_read_again(host: Host) -> None:
     ],
 )
 def test_a_time_far_away_is_read_again(host: Host, created_at: datetime) -> None:
-    remembered = {("instance/a", "alpine"): Remembered(frozenset({digest("a")}), created_at)}
+    remembered = {(ALPINE, "latest"): Remembered(frozenset({digest("a")}), created_at)}
     save(host, remembered)
     assert load(host) == remembered
 
@@ -150,15 +152,46 @@ def test_a_corrupt_memory_is_none(host: Host, content: bytes) -> None:
     assert load(host) == {}
 
 
-def test_a_guest_whose_name_is_no_utf8_does_not_cost_the_others_their_memory(host: Host) -> None:
-    kept = {("instance/ä", "alpine"): Remembered(frozenset({digest("a")}))}
-    save(host, {**kept, ("instance/\udcff", "alpine"): Remembered(frozenset({digest("b")}))})
-    assert load(host) == kept
+def older(source: str, image: str, *letters: str, created_at: str | None = None) -> dict[str, object]:
+    """Return an entry as an older release wrote it: by what refers to an image, and by that text."""
+    return {
+        "source": source,
+        "image": image,
+        "digests": [digest(one) for one in letters],
+        "created_at": created_at,
+    }
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("2026-05-01T00:00:00Z", "2026-05-03T00:00:00Z", datetime(2026, 5, 3, tzinfo=UTC)),
+        ("2026-05-03T00:00:00Z", "2026-05-01T00:00:00Z", datetime(2026, 5, 3, tzinfo=UTC)),
+        ("2026-05-01T00:00:00Z", None, None),
+        (None, "2026-05-01T00:00:00Z", None),
+        (None, None, None),
+    ],
+)
+def test_what_an_older_release_remembered_by_guest_counts_for_the_tag(
+    host: Host, first: str | None, second: str | None, expected: datetime | None
+) -> None:
+    entries = [
+        older("instance/a", "alpine", "a", "b", created_at=first),
+        older("instance/b", f"{ALPINE}:latest", "b", "c", created_at=second),
+        older("instance/b", "alpine:3.20", "d"),
+        older("instance/c", f"{ALPINE}@{digest('e')}", "e"),
+        older("instance/d", "Not A Reference", "f"),
+    ]
+    host.write(f"{OWN}/references.json", json.dumps(entries).encode())
+    assert load(host) == {
+        (ALPINE, "latest"): Remembered(frozenset(map(digest, "abc")), expected),
+        (ALPINE, "3.20"): Remembered(frozenset({digest("d")}), None),
+    }
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_remembered_survives_a_power_loss(memory: Host, seed: int) -> None:
-    remembered = {("instance/a", "alpine"): Remembered(frozenset({digest("a")}))}
+    remembered = {(ALPINE, "latest"): Remembered(frozenset({digest("a")}))}
     save(memory, remembered)
     after = memory.memory.after_power_loss(random.Random(seed))
     fd = after.open(DATA, os.O_RDONLY)

@@ -395,14 +395,35 @@ async def test_the_images_of_a_guest_that_is_gone_expire(
     assert json.loads(filesystem.read_file(RECORD)) == []
 
 
-async def test_another_guest_of_the_same_name_has_a_memory_of_its_own(
+async def test_the_memory_of_a_tag_is_one_for_all_guests_that_name_it(
     retention: Retention, filesystem: MemoryFilesystem
 ) -> None:
     make_guest(filesystem, "one", "alpine", created_at=BORN)
     await retention.sweep()
     make_due(filesystem, "b", created_at=START - DAY)
     point(filesystem, "b", START - DAY)
-    make_guest(filesystem, "one", "alpine", created_at=START)
+    make_guest(filesystem, "two", "alpine", created_at=START)
+    filesystem.remove(f"{DATA}/guests/one")
+    make_all_due(filesystem)
+    await retention.sweep()
+    assert here(filesystem) == "ab"
+
+
+async def test_the_memory_of_a_tag_ends_with_the_last_guest_that_names_it(
+    retention: Retention, filesystem: MemoryFilesystem
+) -> None:
+    make_guest(filesystem, "one", "alpine", created_at=BORN)
+    await retention.sweep()
+    make_due(filesystem, "b", created_at=START - DAY)
+    point(filesystem, "b", START - DAY)
+    filesystem.remove(f"{DATA}/guests/one")
+    for letter in "ab":
+        make_guest(filesystem, f"holds-{letter}", f"{ALPINE}@{digest(letter)}")
+    await retention.sweep()
+    assert here(filesystem) == "ab"
+    for letter in "ab":
+        filesystem.remove(f"{DATA}/guests/holds-{letter}")
+    make_guest(filesystem, "two", "alpine", created_at=START)
     make_all_due(filesystem)
     await retention.sweep()
     assert here(filesystem) == "b"

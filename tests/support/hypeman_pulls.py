@@ -25,11 +25,11 @@ class Puller(Server):
             hexadecimal: what the registry says that the tag is.
             tags: keys that the caller gives the image, for which hypeman writes the metadata again.
         """
-        return self._attempt(self._pull(repository, tag, hexadecimal, tags))
+        return self.attempt(self._pull(repository, tag, hexadecimal, tags))
 
     def _pull(self, repository: str, tag: str | None, hexadecimal: str, tags: Collection[str]) -> Call:
         here = yield from self._look(repository, hexadecimal)
-        yield f"go by what is here of {repository}@{hexadecimal[:4]}"
+        yield f"act on what is here of {repository}@{hexadecimal[:4]}"
         if here is not None and here[0].status == "ready":
             found, metadata = here
             if tags:
@@ -95,7 +95,7 @@ class Puller(Server):
 
     def resume(self, folder: str) -> Call:
         """Go on with a pull that a stop of the server has cut off."""
-        return self._attempt(self._resume(folder))
+        return self.attempt(self._resume(folder))
 
     def _resume(self, folder: str) -> Call:
         yield from self._read(f"{folder}/{METADATA}")
@@ -115,12 +115,12 @@ class Puller(Server):
 
     def pull_as_older_server(self, repository: str, tag: str, hexadecimal: str) -> Call:
         """Pull a digest as a server does that the host was rolled back to."""
-        return self._attempt(self._pull_as_older_server(repository, tag, hexadecimal))
+        return self.attempt(self._pull_as_older_server(repository, tag, hexadecimal))
 
     def _pull_as_older_server(self, repository: str, tag: str, hexadecimal: str) -> Call:
         folder = f"{IMAGES}/{repository}/{hexadecimal}"
         metadata = self.reading().metadata(folder)
-        yield f"go by what is in {folder}"
+        yield f"act on what is in {folder}"
         if metadata is None or metadata.get("status") != "ready" or not self._has_disk(folder):
             metadata = self._new_metadata(repository, tag, hexadecimal)
             for status in ("pending", "pulling", "converting"):

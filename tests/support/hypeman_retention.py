@@ -25,10 +25,14 @@ def sweep_as_hypeman(
         unused_for: the window.
         is_allowed: whether the images of a repository may go.
     """
+    return hypeman.attempt(_sweep(hypeman, now, unused_for, is_allowed))
+
+
+def _sweep(hypeman: Hypeman, now: datetime, unused_for: timedelta, is_allowed: Callable[[str], bool]) -> Call:
     reading = hypeman.reading()
     keys = {(_repository(row.name), row.hexadecimal) for row in reading.rows() if row.status == "ready"}
     protected = _protected(hypeman)
-    yield "go by rows, references and timers"
+    yield "act on rows, references and timers"
     for repository, hexadecimal in sorted(keys):
         path = f"{_STATES}/{repository}/{hexadecimal}.json"
         since = _since(hypeman, path)

@@ -51,7 +51,7 @@ class Hypeman(Puller):
             target: the repository of the new tag.
             tag: the new tag.
         """
-        return self._attempt(self._tag(repository, reference, target, tag))
+        return self.attempt(self._tag(repository, reference, target, tag))
 
     def _tag(self, repository: str, reference: str, target: str, tag: str) -> Call:
         here = yield from self._get(repository, reference)
@@ -63,7 +63,7 @@ class Hypeman(Puller):
         previous = self.reading().hex_of_tag(target, tag)
         in_content = found.is_content
         if target != repository:
-            yield f"go by what is in {found.folder}"
+            yield f"act on what is in {found.folder}"
             if in_content and not self._has_disk(found.folder):
                 return Outcome("failed", "no such file")
             if not in_content:
@@ -103,7 +103,7 @@ class Hypeman(Puller):
             hexadecimal: its digest.
             is_august: whether a server of August 2026 does it, which leaves the older links where they are.
         """
-        return self._attempt(self._promote_and_end(repository, hexadecimal, is_august=is_august))
+        return self.attempt(self._promote_and_end(repository, hexadecimal, is_august=is_august))
 
     def _promote_and_end(self, repository: str, hexadecimal: str, *, is_august: bool) -> Call:
         yield from self._promote(repository, hexadecimal, is_august=is_august)
@@ -163,13 +163,13 @@ class Hypeman(Puller):
 
     def delete(self, repository: str, hexadecimal: str) -> Call:
         """Delete a digest of a repository: its tags, its own folder, and content that no tag leads to any more."""
-        return self._attempt(self._delete(repository, hexadecimal))
+        return self.attempt(self._delete(repository, hexadecimal))
 
     def _delete(self, repository: str, hexadecimal: str) -> Call:
         here = yield from self._look(repository, hexadecimal)
         if here is None:
             return Outcome("not found")
-        yield f"go by what is in {here[0].folder}"
+        yield f"act on what is in {here[0].folder}"
         for one, tag in self.reading().tags_to(hexadecimal):
             if one == repository:
                 yield from self._remove_tag(repository, tag)
@@ -196,7 +196,7 @@ class Hypeman(Puller):
             reference: a tag, or a digest.
             has_resolved: whether the server notes the digest that really boots, as those of today do.
         """
-        return self._attempt(self._create(identity, repository, reference, has_resolved=has_resolved))
+        return self.attempt(self._create(identity, repository, reference, has_resolved=has_resolved))
 
     def _create(self, identity: str, repository: str, reference: str, *, has_resolved: bool) -> Call:
         here = yield from self._get(repository, reference)
@@ -222,7 +222,7 @@ class Hypeman(Puller):
 
     def destroy(self, identity: str) -> Call:
         """Delete an instance."""
-        return self._attempt(self._destroy(identity))
+        return self.attempt(self._destroy(identity))
 
     def _destroy(self, identity: str) -> Call:
         running = self.running.pop(identity, None)

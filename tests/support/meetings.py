@@ -1,7 +1,7 @@
 """hmret's deletion and one of hypeman's calls on a small host, so that each step of one can meet each of the other.
 
-A `Meeting` says when hypeman's steps come: some early, right after hmret's scan or before it, and the rest right
-before one of hmret's calls to the file system, where hmret may die. `play` plays it.
+A `Meeting` says before which of hmret's calls to the file system hypeman's steps come: some early, and the rest at
+another one, where hmret may die. `play` plays it.
 """
 
 import random
@@ -17,12 +17,14 @@ from hmret.actors.threads import InlineThreads
 from hmret.engine import opening
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
+from hmret.model.report import SweepReport
 from memory_filesystem import Call as DiskCall, Crash
+from support.hypeman_lookup import Reading
 from support.hypeman_today import Call, Outcome, is_waiting
 from support.small_hosts import Scene, World
 from support.witness import TRASH, Witness
 
-__all__ = ["Meeting", "Played", "Span", "play", "span_of"]
+__all__ = ["End", "Meeting", "Played", "Span", "play", "span_of"]
 
 _BEFORE_THE_TRASH = 40
 """How many calls before the first one on the trash hmret's last look at an image may begin."""
@@ -30,16 +32,19 @@ _LATER = (timedelta(minutes=2), timedelta(minutes=12))
 """When hmret sweeps again: what it leaves alone for a minute, or for ten, has gone by then."""
 
 
+End = Literal["none", "killed", "power lost"]
+"""What becomes of hmret."""
+
+
 @attrs.frozen(kw_only=True)
 class Meeting:
     """When hypeman's steps come."""
 
-    first: int = 0
-    """How many come early: right after hmret's scan, or with `before_scan` before it."""
+    early: tuple[tuple[int, int], ...] = ()
+    """A call of hmret's in the sweep (1: the first), and how many steps hypeman has taken before it; in order."""
     at: int = 0
-    """Before which of hmret's calls in the sweep the others come; 0: after all of them."""
-    before_scan: bool = False
-    end: Literal["none", "killed", "power lost"] = "none"
+    """Before which call the others come; 0: after all of them."""
+    end: End = "none"
     """What becomes of hmret there."""
     rest: Literal["there", "before the start", "after the sweep"] = "there"
     """When the others come if hmret is killed."""
@@ -53,8 +58,6 @@ class Played:
 
     scene: Scene
     meeting: Meeting
-    begin: int = 0
-    """Before which of hmret's calls the steps come that come right after its scan."""
     world: World = attrs.field(init=False)
     witness: Witness = attrs.field(init=False)
     call: Call = attrs.field(init=False)
@@ -65,6 +68,10 @@ class Played:
     taken: int = 0
     calls: list[str] = attrs.field(factory=list)
     """What hmret has called in the sweep."""
+    report: SweepReport | None = None
+    """Of the sweep, where it came to its end."""
+    left: Reading = attrs.field(init=False)
+    """What was there when both had ended; hmret sweeps again after that."""
     _is_watched: bool = False
     _have_met: bool = False
 
@@ -119,8 +126,7 @@ class Played:
 
     def _meet(self, number: int) -> None:
         meeting = self.meeting
-        if number == (1 if meeting.before_scan else self.begin) or is_waiting(self.step):
-            self._advance(meeting.first)
+        self._advance(max((steps for call, steps in meeting.early if call <= number), default=0))
         if number == meeting.at:
             self._have_met = True
             if meeting.end == "none" or meeting.rest == "there":
@@ -139,6 +145,7 @@ class Played:
             await self._serve(self._sweep)
         self._finish()
         assert self.outcome is not None, f"hypeman hangs: {self.step}"
+        self.left = self.world.reading()
         self.witness.check()
         if self.outcome.kind == "failed" and self.scene.must_succeed and self.meeting.end != "power lost":
             self.faults.append(f"hypeman's call fails: {self.outcome}")
@@ -158,7 +165,7 @@ class Played:
 
     async def _sweep(self, retention: Retention) -> None:
         self._is_watched = True
-        await retention.sweep()
+        self.report = await retention.sweep()
 
     async def _sweep_later(self, retention: Retention) -> None:
         for pause in _LATER:
@@ -179,9 +186,9 @@ class Played:
             self._finish()
 
 
-def play(scene: Scene, meeting: Meeting, begin: int) -> Played:
+def play(scene: Scene, meeting: Meeting) -> Played:
     """Play a meeting; what was broken stands in `faults`."""
-    played = Played(scene, meeting, begin)
+    played = Played(scene, meeting)
     anyio.run(played.live)
     return played
 
@@ -210,17 +217,25 @@ class Span:
         return next(number for number, call in enumerate(self.calls, 1) if text in call)
 
     def steps_before(self, text: str) -> int:
-        """Count hypeman's steps up to the first that has this in it, which is not taken any more."""
+        """Count the steps after which hypeman is about to do what has this in it."""
         return next(number for number, step in enumerate(self.steps, 1) if text in step)
 
     def meetings(self, count: int, rng: random.Random) -> list[Meeting]:
-        """Draw meetings of each step with each call: all of them if there are not more than `count`."""
+        """Draw meetings of each step with each call: all of them if there are not more than `count`.
+
+        Other steps come before the scan, right after it, or between it and the others.
+        """
         firsts, calls = range(len(self.steps) + 1), range(self.begin, self.end + 1)
         if count >= len(firsts) * len(calls):
             every = [(first, at) for first in firsts for at in calls]
         else:
             every = [(rng.choice(firsts), rng.choice(calls)) for _ in range(count)]
-        return [Meeting(first=first, at=at, before_scan=(first + at) % 2 == 1) for first, at in every]
+        return [Meeting(early=self._early(first, at, rng), at=at) for first, at in every]
+
+    def _early(self, first: int, at: int, rng: random.Random) -> tuple[tuple[int, int], ...]:
+        early = rng.choice((1, self.begin, rng.randint(self.begin, at)))
+        begun = 1 if early == 1 else rng.randint(self.begin, early)
+        return (begun, rng.randint(0, first)), (early, first)
 
 
 def span_of(scene: Scene) -> Span:

@@ -257,7 +257,7 @@ class _Sweep:
             cleared={key for key, reason in reasons.items() if reason in CLEARING and key in self.states},
             delete_bytes=self.freed_bytes(going),
             ready_images=sum(self.condition(row) is None for row in rows.values()),
-            protected_images=sum(map(bool, self.protection.sources.values())),
+            protected_images=len({digest for (_, digest), names in self.protection.sources.items() if names}),
             memory=self.protection.memory,
         )
         self.sweep(outcome, [] if self.suspended else queue)
@@ -282,25 +282,21 @@ class _Sweep:
     # What is left.
 
     def sweep(self, outcome: Outcome, queue: list[UnitName]) -> None:
-        """Say what the sweep deletes: the first units of the queue, but for those that hypeman is about to tag."""
-        staged = [
-            (repository, digest)
-            for repository, tag, digest in staged_links(self.tree.root, self.now)
-            if not any(
-                (link.repository, link.tag, link.digest) == (repository, tag, digest)
-                for link in self.tree.links
-            )
-        ]
+        """Say what the sweep deletes: the first units of the queue, but for those that turn out not to go."""
         limit = self.settings.max_deletes or len(queue)
-        units = [
-            unit
-            for unit in queue
-            if not any(
-                digest == unit[-1] and (unit[0] == "content" or repository == unit[1])
-                for repository, digest in staged
-            )
-            and not any(folder.is_busy or folder.holds_more for folder in self.folders_of(unit))
-        ][:limit]
+        units: list[UnitName] = []
+        broken: set[Key] = set()
+        for place, unit in enumerate(queue):
+            if (len(units) if self.settings.makes_room else place) >= limit:
+                break
+            folders = self.folders_of(unit)
+            if self.is_being_tagged(unit):
+                continue
+            # What holds more than files is found to be broken at the last look, and is cleared as that.
+            if any(folder.holds_more for folder in folders):
+                broken |= {row.key for row in self.members(unit)}
+            elif not any(folder.is_busy for folder in folders):
+                units.append(unit)
         images = self.tree.root / "images"
         spared: set[Key] = set()
         for unit in sorted(units):  # content before what the older layout has of the same digest
@@ -319,9 +315,21 @@ class _Sweep:
                 images, {path for path in outcome.removed if self.is_in_older_layout(path)}
             )
         }
-        going = (outcome.deleted - spared) | outcome.cleared | outcome.pruned
+        going = (outcome.deleted - spared) | outcome.cleared | outcome.pruned | broken
         outcome.states = {key: state.text for key, state in self.states.items() if key not in going}
         outcome.states |= dict.fromkeys(outcome.marked, "now")
+
+    def is_being_tagged(self, unit: UnitName) -> bool:
+        """Tell whether hypeman has staged a tag to a unit within the minute: content by anybody, else by its owners."""
+        owners = {row.repository for row in self.members(unit)}
+        return any(
+            digest == unit[-1] and (repository in owners or (unit[0] == "content" and not is_legacy))
+            for repository, tag, digest, is_legacy in staged_links(self.tree.root, self.now)
+            if not any(
+                (link.repository, link.tag, link.digest) == (repository, tag, digest)
+                for link in self.tree.links
+            )
+        )
 
     def stands(self, outcome: Outcome, row: Row) -> bool:
         """Tell whether any folder of a row's digest is left to which its repository's links lead."""

@@ -264,8 +264,8 @@ def look_up(images: pathlib.Path, repository: str, tag: str) -> tuple[str, int]:
     return ABSENT, 0
 
 
-def staged_links(root: pathlib.Path, now: int) -> Iterator[tuple[str, str, str]]:
-    """Give the tags that hypeman is about to set: repository, tag and digest of what it staged within the minute."""
+def staged_links(root: pathlib.Path, now: int) -> Iterator[tuple[str, str, str, bool]]:
+    """Give the tags that hypeman has staged within the minute: repository, tag, digest, and whether in the older layout."""
     images = root / "images"
     for top in (images / "repositories", images):
         if naive.kind(top) != "folder":
@@ -278,7 +278,7 @@ def staged_links(root: pathlib.Path, now: int) -> Iterator[tuple[str, str, str]]
                     if naive.kind(link) == "link" and link.lstat().st_mtime_ns > now - MINUTE:
                         digest = target_of(images, level / link.name, read_link(link))
                         if digest is not None:
-                            yield repository, link.name, digest
+                            yield repository, link.name, digest, top == images
 
 
 # Builds.

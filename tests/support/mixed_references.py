@@ -58,9 +58,9 @@ def protect(tree: Tree, rows: Rows, before: Memory) -> Protection:
         for key in set().union(*leads.values()):
             for row in rows.needed_for(key):
                 found.sources[row].add(reference.source)
-        for text, keys in leads.items():
-            if not any(map(rows.is_here, keys)):
-                found.stale.add((reference.source, text))
+        # One text that leads to an image is enough for a healthy guest.
+        if not any(rows.is_here(key) for keys in leads.values() for key in keys):
+            found.stale.update((reference.source, text) for text in leads)
     for folder in tree.folders:
         machine = folder.fields.get("machine")
         base = dict(machine).get("base") if isinstance(machine, naive.Pairs) else None

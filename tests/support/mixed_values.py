@@ -37,6 +37,8 @@ class Settings:
     unreadable: Literal["suspend", "ignore"] = "suspend"
     looks_inside: bool = True
     """Whether a plan knows what else lies in the folder of an image; else only the deletion comes upon it."""
+    makes_room: bool = True
+    """Whether what turns out not to go makes room for the next in the same sweep."""
 
 
 @dataclass(frozen=True)

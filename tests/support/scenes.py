@@ -18,6 +18,7 @@ __all__ = [
     "NEW",
     "OTHER",
     "SCENES",
+    "Host",
     "older",
     "promoted",
     "promoted_and_shared",
@@ -226,9 +227,7 @@ SCENES = tuple(_scene(request, host) for request in _REQUESTS for host in reques
 
 
 def scene_of(name: str, host: Host) -> Scene:
-    """Find a scene by the first words of what hypeman is asked for, and by its host."""
-    found = [
-        scene for scene in SCENES if scene.name.startswith(name) and scene.name.endswith(f": {host.__name__}")
-    ]
-    assert len(found) == 1, f"{name}: {[scene.name for scene in found]}"
-    return found[0]
+    """Make the scene of what hypeman is asked for, by its first words, on one of the hosts."""
+    found = [request for request in _REQUESTS if request.name.startswith(name)]
+    assert len(found) == 1, f"{name}: {[request.name for request in found]}"
+    return _scene(found[0], host)

@@ -46,6 +46,7 @@ class Witness:
         self._doubtful: set[str] = set()
         """What was not as it should be right after hmret's last change outside of its trash."""
         self._has_changed = False
+        self._has_ghost = False
         self._wrongly_taken: set[str] = set()
         """Links that hmret has taken from their places though what they led to was there."""
         self.has_gone = False
@@ -70,7 +71,7 @@ class Witness:
         self._has_changed = call.name in _CHANGES and not _IN_TRASH.match(call.path)
         if call.name == "rename":
             self._see_rename(call.path.partition(" -> ")[0].removeprefix(f"{DATA}/"))
-        if call.name == "unlink" and self._is_last_disk(call.path.rpartition("/")[0]):
+        if call.name == "unlink" and not self.has_erased and self._is_whole(call.path.rpartition("/")[0]):
             self.has_erased = True
             still = self._doubts(self._world.reading())
             self.faults += [f"hmret erases, and {one}" for one in sorted(self._doubtful & still)]
@@ -82,6 +83,7 @@ class Witness:
         self._counts_staged = not is_hypeman_dead
 
     def _see_change(self) -> None:
+        """See what hmret's last change has done."""
         reading = self._world.reading()
         for row in reading.rows():
             # A pull that began in a folder whose metadata hmret had just hidden goes along with it, and comes back.
@@ -101,12 +103,9 @@ class Witness:
             if hexadecimal is not None and reading.find(repository, hexadecimal) is not None:
                 self._wrongly_taken.add(path)
 
-    def _is_last_disk(self, folder: str) -> bool:
-        """Return whether a retired folder has the last disk of the digest; a ghost that hmret clears away has none."""
-        if not _RETIRED.fullmatch(folder):
-            return False
-        found = (path.rpartition("/") for path in self._world.filesystem.tree(DATA))
-        return [above for above, _, name in found if name == DISK and _RETIRED.fullmatch(above)] == [folder]
+    def _is_whole(self, folder: str) -> bool:
+        """Return whether this is a retired folder that nothing has been erased of; a ghost that goes is none."""
+        return _RETIRED.fullmatch(folder) is not None and self._world.filesystem.exists(f"{folder}/{DISK}")
 
     def _doubts(self, reading: Reading) -> set[str]:
         lost = {f"{ghost[:4]} has lost its disk" for ghost in reading.ghosts()}
@@ -133,8 +132,10 @@ class Witness:
     def check(self) -> None:
         """Check the tree when hypeman's call and hmret's sweep have ended."""
         reading = self._world.reading()
-        # One that came too late for hmret to see hides whatever else there is of the digest, for a minute.
-        if self._scene.due not in reading.ghosts():
+        # Metadata without a disk that came too late for hmret to see hides whatever else there is of the digest,
+        # and keeps the links that hmret has not taken yet; it goes a minute later.
+        self._has_ghost = self._scene.due in reading.ghosts()
+        if not self._has_ghost:
             self._check_references(reading)
         self._check_timers()
         if not self.has_erased:
@@ -157,16 +158,22 @@ class Witness:
                     self.faults.append(f"{name} does not boot any more")
                 continue
             is_left = reference != self._digest and reading.hex_of_tag(repository, reference) is not None
-            if is_left and not boots and not self._is_begun(repository):
+            if is_left and not boots and not self._is_begun(repository) and not self._has_ghost:
                 self.faults.append(f"{name} is left, and leads nowhere")
             # What was pulled again after the tag had gone does not bring it back.
             if boots != alive[repository] and (boots or not self._is_other(repository)):
                 self.faults.append(f"{name} {'boots' if boots else 'does not boot'}")
 
     def _check_timers(self) -> None:
+        """Check that what was pulled again has no timer from before; a tag that leads to another's pull keeps its own."""
+        name = str((self._world.reading().metadata(f"{CONTENT}/{self._scene.due}") or {}).get("name", ""))
         for repository in self._scene.owners:
             since = state_of(self._world.filesystem, (repository, self._digest))
-            is_new = self.has_gone and self._is_other(repository)
+            is_new = (
+                self.has_gone
+                and self._is_other(repository)
+                and name.startswith((f"{repository}:", f"{repository}@"))
+            )
             if is_new and since == OLD_TIMER and (repository, self._digest) not in self._scene.touches:
                 self.faults.append(f"the old timer of {repository} is left")
 

@@ -31,6 +31,7 @@ from hmret.disk.deletion.arrivals import (
     Arrival,
     content_status,
     exists,
+    has_new_folder,
     heal,
     look_at_folder,
 )
@@ -43,6 +44,7 @@ from hmret.disk.erasing import erase
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import let_go, remove_empty_folders, step_into
 from hmret.disk.grip import FIRM, Grip
+from hmret.disk.hypeman.links import Layout, tag_folder
 from hmret.disk.layout import CONTENT, DIGEST_HEX, HIDDEN_METADATA, IMAGES, METADATA, RETENTION, hex_of
 from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
 from hmret.disk.state_files import (
@@ -56,6 +58,7 @@ from hmret.disk.trash import (
     NO_CONTENT,
     Copy,
     Intent,
+    Link,
     Place,
     find_places,
     open_trash,
@@ -451,7 +454,7 @@ class _Batch:
                 return self._heal(main, content_fd, digest, places[:-1])
             if arrival is Arrival.OTHER:
                 return False
-            if any(self._has_own_folder(repository, digest) for repository in repositories_of(intent)):
+            if any(has_new_folder(self.folders, intent, name) for name in repositories_of(intent)):
                 return put_back(self.folders, intent, places)
             return False
         if self._has_own_folder(intent.repository, digest):
@@ -606,10 +609,20 @@ class _Batch:
             return False
         content_fd = self.folders.find(f"{IMAGES}/{CONTENT}")
         return (
-            bool(intent.tags_of(repository))
-            and content_fd is not None
+            content_fd is not None
             and exists(self.filesystem, content_fd, hex_of(intent.digest))
+            and any(
+                self._is_seen(link) for link in intent.all_links if link.tag in intent.tags_of(repository)
+            )
         )
+
+    def _is_seen(self, link: Link) -> bool:
+        """Return whether nothing shadows a tag of the older layout."""
+        path = f"{tag_folder(Layout.CONTENT, link.repository)}/{link.tag}"
+        try:
+            return link.layout is Layout.LEGACY and not exists(self.filesystem, self.data_fd, path)
+        except NotADirectoryError:
+            return True
 
     def _is_here(self, intent: Intent) -> Callable[[str], bool]:
         """Make what tells whether a repository's tags to this digest lead to something now."""

@@ -120,6 +120,8 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
     """Its tags in both layouts; one that another shadows stands before that."""
     beside: str = NO_CONTENT
     """Of a repository's own folder: the status of the content that stood beside it."""
+    staying: list[Copy] = []
+    """Folders that its owners have of their own and that are no whole images: they are left alone."""
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -265,6 +267,7 @@ def is_ours(intent: Intent, token: str) -> bool:
         and all(is_repository(row.repository) for row in intent.others)
         and all(_is_own_copy(copy, intent) for copy in intent.copies)
         and all(map(_is_own_link, intent.links))
+        and all(not copy.name and is_repository(copy.repository) for copy in intent.staying)
     )
 
 

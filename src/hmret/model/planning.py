@@ -180,8 +180,10 @@ class Plan:
         digest = verdict.digest
         if verdict.shared_with:
             rows = (verdict.repository, *verdict.shared_with)
-            images = [self._parts[name].image(digest) for name in rows if self._parts[name].has(digest)]
-            verdict = attrs.evolve(verdict, disk_bytes=_unit_bytes(images))
+            images = (self._parts[name].image(digest) for name in rows if self._parts[name].has(digest))
+            # A row can stand for its repository's own folder while the content is unfinished.
+            disk_bytes = _unit_bytes(image for image in images if image.is_content)
+            verdict = attrs.evolve(verdict, disk_bytes=disk_bytes)
         if verdict.reason is Reason.SHARED:
             holders = ((name, self._parts[name].reason(digest)) for name in verdict.shared_with)
             held_by = tuple(Holder(name, reason) for name, reason in holders if reason not in RIPE)

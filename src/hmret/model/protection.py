@@ -1,6 +1,6 @@
 """Which images the references protect: those they name, and those a moved tag may have named."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import chain
@@ -34,6 +34,7 @@ Memory = tuple[str, str]
 
 _by_source = attrgetter("source", "image")
 _HEX_DIGITS = 64
+_OF_FILES = ("instance/", "snapshot/")
 _OF_IMAGE = "image/"
 """Begins the source of what one image needs of another: that is told by no guest and no snapshot."""
 
@@ -64,8 +65,8 @@ class RepositoryProtection:
 
     sources: Mapping[str, tuple[str, ...]]
     """Who needs each digest, sorted; whether or not it is here."""
-    meant: Mapping[tuple[Reference, str], frozenset[str]]
-    """Of each reference and each of its texts: the digests that it can mean."""
+    meant: Mapping[Reference, frozenset[str]]
+    """Of each reference: the digests in this repository that it can mean."""
     remembered: Mapping[Memory, Remembered]
     """What to give to the next plan, so that the past targets of a tag stay protected."""
 
@@ -108,23 +109,29 @@ def stale_references(
     where the other text of the same reference leads to an image.
     """
     contents = inventory.contents
-    stale: list[tuple[Reference, str]] = []
+    leads: set[object] = set()
+    nowhere: list[Reference] = []
     for name, protection in found.items():
         repository = inventory.repositories.get(name)
         images: Mapping[str, object] = {} if repository is None else repository.images
-        stale.extend(
-            said
-            for said, digests in protection.meant.items()
-            if not any(digest in images or digest in contents for digest in digests)
-        )
-    texts: Counter[Reference] = Counter(reference for reference, _ in stale)
+        for reference, digests in protection.meant.items():
+            if any(digest in images or digest in contents for digest in digests):
+                leads.add(_thing(reference))
+            elif not reference.source.startswith(_OF_IMAGE):
+                nowhere.append(reference)
     told = {
         StaleReference(reference.source, text)
-        for reference, text in stale
-        if texts[reference] == len({*filter(None, (reference.image, reference.resolved_image))})
-        and not reference.source.startswith(_OF_IMAGE)
+        for reference in nowhere
+        if _thing(reference) not in leads
+        for text in (reference.image, reference.resolved_image)
+        if text
     }
     return tuple(sorted(told, key=_by_source))
+
+
+def _thing(reference: Reference) -> object:
+    """Tell what a reference is of: a guest's or a snapshot's file can hold several, an embedder's name many."""
+    return reference.source if reference.source.startswith(_OF_FILES) else reference
 
 
 def kept_in_mind(inventory: Inventory) -> dict[Memory, Remembered]:
@@ -147,10 +154,10 @@ def protect_repository(inventory: Inventory, name: str) -> RepositoryProtection:
     repository = inventory.repositories.get(name)
     is_hidden = is_behind_link(inventory, name)
     sources: defaultdict[str, set[str]] = defaultdict(set)
-    meant: dict[tuple[Reference, str], frozenset[str]] = {}
+    meant: dict[Reference, frozenset[str]] = {}
     remembered = _recall_all(inventory, name, references, is_hidden=is_hidden)
     for reference in references:
-        for text, image, open_ended in _named_images(reference):
+        for _text, image, open_ended in _named_images(reference):
             if image.repository != name:
                 continue
             if image.digest is not None:
@@ -164,7 +171,7 @@ def protect_repository(inventory: Inventory, name: str) -> RepositoryProtection:
                 digests = frozenset() if memory is None else memory.digests
             else:
                 digests = _current(repository, image)
-            meant[reference, text] = digests
+            meant[reference] = meant.get(reference, frozenset()) | digests
             for digest in digests:
                 sources[digest].add(reference.source)
     return RepositoryProtection(

@@ -12,7 +12,7 @@ from hmret.model.images import Key
 from hmret.model.planning import Action, Plan, Reason, Verdict
 from hmret.model.times import parse_time
 
-__all__ = ["Chronicle", "Deletion", "Event", "bytes_text", "day_of", "days_of"]
+__all__ = ["Chronicle", "Deletion", "Event", "bytes_text", "day_of", "days_of", "freed_text", "held_text"]
 
 _MIB = 1024 * 1024
 
@@ -82,7 +82,7 @@ class Chronicle:
                 self.tell(
                     "engine",
                     event,
-                    f"deleted {name}, unused since day {day_of(since)}, freed {bytes_text(freed_bytes)}",
+                    f"deleted {name}, unused since day {day_of(since)}, {freed_text(freed_bytes)}",
                 )
             case "image_kept":
                 why = str(keys["reason"])
@@ -107,7 +107,7 @@ class Chronicle:
         verdicts = {(verdict.repository, verdict.digest): verdict for verdict in plan.verdicts}
         for key, verdict in verdicts.items():
             known = self.verdicts.get(key)
-            self._tell_change(self.names.get(key, key[0]), verdict, None if known is None else _timer(known))
+            self._tell_change(self.names.get(key, key[0]), verdict, known)
         self.verdicts = verdicts
 
     def unused_since(self, key: Key) -> timedelta | None:
@@ -136,8 +136,9 @@ class Chronicle:
         if not self.hear(event, keys) and record.levelno >= logging.WARNING:
             self.tell("engine", event, record.getMessage())
 
-    def _tell_change(self, name: str, verdict: Verdict, known_ns: int | None) -> None:
+    def _tell_change(self, name: str, verdict: Verdict, known: Verdict | None) -> None:
         timer_ns = _timer(verdict)
+        known_ns = None if known is None else _timer(known)
         if timer_ns is not None and timer_ns != known_ns and verdict.expires_at_ns is not None:
             ends = day_of(self.clock.moment_of(verdict.expires_at_ns))
             self.tell(
@@ -145,6 +146,8 @@ class Chronicle:
             )
         elif timer_ns is None and known_ns is not None and verdict.reason is Reason.REFERENCED:
             self.tell("engine", "image_referenced", f"{name} is in use again")
+        if verdict.reason is Reason.SHARED and (known is None or known.reason is not Reason.SHARED):
+            self.tell("engine", "image_shared", f"{name} is due and stays: {held_text(verdict)}")
 
 
 class _Ear(logging.Handler):
@@ -176,6 +179,17 @@ def bytes_text(size_bytes: int) -> str:
     if size_bytes < _MIB:
         return f"{size_bytes / 1024:.0f} KiB"
     return f"{size_bytes / _MIB:.1f} MiB"
+
+
+def freed_text(freed_bytes: int) -> str:
+    """Say what a deletion has freed; of a disk that several repositories had, all bytes count for one of them."""
+    return f"freed {bytes_text(freed_bytes)}" if freed_bytes else "freed with the other that shared its disk"
+
+
+def held_text(verdict: Verdict) -> str:
+    """Say who keeps an image that is due, to follow "because"."""
+    holders = [holder.repository for holder in verdict.held_by]
+    return f"{' and '.join(holders)} {'keeps' if len(holders) == 1 else 'keep'} the same disk"
 
 
 def _timer(verdict: Verdict) -> int | None:

@@ -1,7 +1,6 @@
-"""A pretend hypervisor host: it pulls images, moves tags, and creates and deletes VMs, as hypeman does on the disk."""
+"""A pretend hypervisor host: it pulls and tags images, and creates and deletes VMs, as hypeman does on the disk."""
 
 import asyncio
-import hashlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,48 +13,15 @@ import msgspec
 
 from hmret.cli.demo.chronicle import Chronicle, bytes_text, day_of
 from hmret.cli.demo.clock import DemoClock
+from hmret.cli.demo.image_store import ImageStore, StoredImage
 from hmret.disk.filesystem import POSIX
-from hmret.disk.image_scan import BLOCK
-from hmret.disk.layout import IMAGES, METADATA, digest_of, hex_of
+from hmret.disk.layout import METADATA
 from hmret.engine.retention import Retention
 from hmret.model.images import Key
 from hmret.model.references import parse_reference
 from hmret.model.times import format_time
 
-__all__ = ["Host", "PulledImage", "hash_disk", "offers_leases"]
-
-_APPARENT_BYTES = 8 * 1024 * 1024
-_EXTENT_BYTES = 64 * 1024
-_ROOTFS = "rootfs.ext4"
-
-
-@attrs.frozen
-class PulledImage:
-    """An image as the host pulled it."""
-
-    repository: str
-    tag: str
-    digest: str
-    folder: Path
-    disk_bytes: int
-    """The blocks of its disk."""
-    content_hash: str
-    """SHA-256 of its disk, in hex."""
-
-    @property
-    def key(self) -> Key:
-        """The engine's name for it."""
-        return self.repository, self.digest
-
-    @property
-    def reference(self) -> str:
-        """What it was pulled as."""
-        return f"{self.repository}:{self.tag}"
-
-    @property
-    def disk(self) -> Path:
-        """Its disk."""
-        return self.folder / _ROOTFS
+__all__ = ["Host", "offers_leases"]
 
 
 @attrs.define(eq=False)
@@ -66,28 +32,49 @@ class Host:
     clock: DemoClock
     retention: Retention
     chronicle: Chronicle
-    pulled: dict[Key, PulledImage] = attrs.field(factory=dict, init=False)
-    """Every image that was ever pulled."""
+    store: ImageStore = attrs.field(init=False)
+    images: dict[Key, StoredImage] = attrs.field(factory=dict, init=False)
+    """Every image that the host has had, but for those that it has deleted itself; one for each repository that has it."""
     tags: dict[str, Key] = attrs.field(factory=dict, init=False)
     """What each reference by tag has last been pointed to."""
     _vms: dict[str, dict[str, object]] = attrs.field(factory=dict, init=False)
 
-    async def pull(self, reference: str, *, disk_kib: int = 256) -> PulledImage:
-        """Pull an image that was not here before; its tag moves to it when it is ready."""
-        named = parse_reference(reference)
-        tag = named.tag or "latest"
-        hexadecimal = hashlib.sha256(f"{named} {self.clock.elapsed}".encode()).hexdigest()
-        folder = self.data_dir / IMAGES / named.repository / hexadecimal
-        image = await asyncio.to_thread(
-            self._write_image,
-            PulledImage(named.repository, tag, digest_of(hexadecimal), folder, 0, ""),
-            disk_kib,
+    @store.default
+    def _store_of_images(self) -> ImageStore:
+        return ImageStore(self.data_dir, self.clock)
+
+    async def pull(
+        self, reference: str, *, disk_kib: int = 256, is_older_server: bool = False
+    ) -> StoredImage:
+        """Pull an image that was not here before; its tag moves to it when it is ready.
+
+        With `is_older_server` it lies in a folder of its repository, as before there was content.
+        """
+        write = self.store.pull_as_older_server if is_older_server else self.store.pull
+        image = await asyncio.to_thread(write, parse_reference(reference), disk_kib * 1024)
+        how = " by an older server" if is_older_server else ""
+        self._note_tag(
+            image,
+            "image_pulled",
+            f"pulled {image.reference}{how}, {bytes_text(image.disk_bytes)} on the disk",
         )
-        self.pulled[image.key] = image
-        self.chronicle.names[image.key] = image.reference
-        self._tell("image_pulled", f"pulled {image.reference}, {bytes_text(image.disk_bytes)} on the disk")
-        await self._move_tag(image)
         return image
+
+    async def tag(self, reference: str, target: str) -> StoredImage:
+        """Give an image a tag in another repository, which has the same bytes from then on."""
+        before = self.images[self.tags[reference]]
+        image, other = await asyncio.to_thread(self.store.tag, before, parse_reference(target))
+        self.images[image.key] = image
+        how = ", which moves it out of the older layout" if image != before else ""
+        self._note_tag(other, "image_tagged", f"{reference} is tagged {target} too{how}: one disk for both")
+        return other
+
+    async def delete_image(self, reference: str) -> None:
+        """Delete an image of one repository, as an operator does; content that another one tags stays."""
+        image = self.images.pop(self.tags.pop(reference))
+        stays = await asyncio.to_thread(self.store.delete, image)
+        rest = ", the disk stays: another repository has it too" if stays else ""
+        self._tell("image_untied", f"{reference} is deleted by hand{rest}")
 
     async def start_vm(self, vm: str, reference: str, *, resolves: bool = True) -> None:
         """Create a VM and start it; a lease covers the image until the metadata that names it is written.
@@ -158,7 +145,7 @@ class Host:
             yield
 
     @asynccontextmanager
-    async def backing_up(self, image: PulledImage) -> AsyncIterator[None]:
+    async def backing_up(self, image: StoredImage) -> AsyncIterator[None]:
         """Have the disk of an image open, as a backup that knows nothing of retention has."""
         async with aiofiles.open(image.disk, "rb"):
             self._tell("disk_opened", f"a backup opens the disk of {image.reference}")
@@ -167,10 +154,13 @@ class Host:
     async def _write_vm(self, vm: str) -> None:
         await _write_in_place(self.data_dir / "guests" / vm / METADATA, msgspec.json.encode(self._vms[vm]))
 
-    async def _move_tag(self, image: PulledImage) -> None:
+    def _note_tag(self, image: StoredImage, event: str, text: str) -> None:
+        """Note an image that a tag leads to now, and what that means for the image it led to before."""
         before = self.tags.get(image.reference)
-        await asyncio.to_thread(_link, image, self.clock.now_ns())
+        self.images[image.key] = image
         self.tags[image.reference] = image.key
+        self.chronicle.names[image.key] = image.reference
+        self._tell(event, text)
         if before is not None:
             known = self.chronicle.names[before]
             self.chronicle.names[before] = f"{known} (before day {day_of(self.clock.elapsed)})"
@@ -178,34 +168,8 @@ class Host:
             rest = f"; {' and '.join(users)} still runs from what it was" if users else ""
             self._tell("tag_moved", f"{image.reference} now points to what was pulled just now{rest}")
 
-    def _write_image(self, image: PulledImage, disk_kib: int) -> PulledImage:
-        image.folder.mkdir(parents=True)
-        self._write_metadata(image, "pulling")
-        content_hash = _write_disk(image.disk, disk_kib * 1024)
-        self._write_metadata(image, "ready")
-        return attrs.evolve(image, disk_bytes=image.disk.stat().st_blocks * BLOCK, content_hash=content_hash)
-
-    def _write_metadata(self, image: PulledImage, status: str) -> None:
-        """Write an image's metadata, by a temporary file and a rename."""
-        metadata = {
-            "name": image.reference,
-            "digest": image.digest,
-            "status": status,
-            "size_bytes": _APPARENT_BYTES,
-            "created_at": format_time(self.clock.now_ns()),
-        }
-        temporary = image.folder / f"{METADATA}.tmp"
-        temporary.write_bytes(msgspec.json.encode(metadata))
-        temporary.rename(image.folder / METADATA)
-
     def _tell(self, name: str, text: str) -> None:
         self.chronicle.tell("host", name, text)
-
-
-def hash_disk(path: Path) -> str:
-    """Read a disk; returns its SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def offers_leases(folder: Path) -> bool:
@@ -232,24 +196,3 @@ async def _write_in_place(path: Path, content: bytes) -> None:
     """Write a file as hypeman writes its guests' metadata: whoever reads it meanwhile can meet it torn."""
     async with aiofiles.open(path, "wb") as file:
         await file.write(content)
-
-
-def _write_disk(path: Path, real_bytes: int) -> str:
-    """Write a sparse disk with so many real bytes, spread over it; returns its SHA-256 in hex."""
-    with path.open("wb") as file:
-        for start in range(0, _APPARENT_BYTES, _APPARENT_BYTES * _EXTENT_BYTES // real_bytes):
-            file.seek(start)
-            file.write(os.urandom(_EXTENT_BYTES))
-        file.truncate(_APPARENT_BYTES)
-        file.flush()
-        # Blocks are counted for certain only once they are written.
-        os.fsync(file.fileno())
-    return hash_disk(path)
-
-
-def _link(image: PulledImage, now_ns: int) -> None:
-    """Point a tag to an image: remove the link and make it anew, at the host's time and not the real one."""
-    link = image.folder.parent / image.tag
-    link.unlink(missing_ok=True)
-    link.symlink_to(hex_of(image.digest))
-    os.utime(link, ns=(now_ns, now_ns), follow_symlinks=False)

@@ -1,5 +1,6 @@
 """What became of each image, why, and whether the disk agrees."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import attrs
 import msgspec
 
-from hmret.cli.demo.chronicle import Chronicle, bytes_text, day_of, days_of
-from hmret.cli.demo.host import Host, PulledImage, hash_disk
+from hmret.cli.demo.chronicle import Chronicle, bytes_text, day_of, days_of, freed_text, held_text
+from hmret.cli.demo.host import Host
+from hmret.cli.demo.image_store import DISK, StoredImage, hash_disk
 from hmret.disk.layout import METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.model.images import Key
 from hmret.model.planning import Plan, Reason, Verdict
@@ -27,7 +29,7 @@ class Outcome:
     """What became of one image."""
 
     name: str
-    image: PulledImage
+    image: StoredImage
     is_deleted: bool
     reason: Reason
     why: str
@@ -35,11 +37,12 @@ class Outcome:
     unused_since: timedelta | None
     """On the demonstration's clock; None: it is in use."""
     freed_bytes: int
+    """Of bytes that several repositories shared, all count for one of them."""
 
 
 def outcomes(host: Host, chronicle: Chronicle, plan: Plan) -> list[Outcome]:
-    """Put together what the engine said of each image that was ever pulled; sorted by name."""
-    found = [_outcome(image, chronicle, plan) for image in host.pulled.values()]
+    """Put together what the engine said of each image that the host has had; sorted by name."""
+    found = [_outcome(image, chronicle, plan) for image in host.images.values()]
     return sorted(found, key=lambda outcome: outcome.name)
 
 
@@ -50,8 +53,14 @@ def find_faults(host: Host, found: Sequence[Outcome], fates: Mapping[Key, Reason
         for outcome in found
         if outcome.reason is not fates[outcome.image.key]
     ]
+    freed_bytes: Counter[str] = Counter()
     for outcome in found:
-        faults.extend(f"{outcome.name}: {fault}" for fault in _disk_faults(host, outcome))
+        freed_bytes[outcome.image.digest] += outcome.freed_bytes
+    for outcome in found:
+        faults.extend(
+            f"{outcome.name}: {fault}"
+            for fault in _disk_faults(host, outcome, freed_bytes[outcome.image.digest])
+        )
     trash = host.data_dir / OWN / TRASH
     if trash.exists() and any(trash.iterdir()):
         faults.append("the trash is not empty")
@@ -94,7 +103,7 @@ def print_outcomes(found: Sequence[Outcome], *, on_terminal: bool) -> None:
             outcome.name,
             _word(outcome),
             outcome.why,
-            bytes_text(outcome.freed_bytes) if outcome.is_deleted else "",
+            bytes_text(outcome.freed_bytes) if outcome.freed_bytes else "",
         )
         for outcome in found
     ]
@@ -126,11 +135,11 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def _line(outcome: Outcome) -> str:
     if outcome.is_deleted and outcome.unused_since is not None:
         since = day_of(outcome.unused_since)
-        return f"deleted {outcome.name}, unused since day {since}, freed {bytes_text(outcome.freed_bytes)}"
+        return f"deleted {outcome.name}, unused since day {since}, {freed_text(outcome.freed_bytes)}"
     return f"kept {outcome.name} because {outcome.why}"
 
 
-def _outcome(image: PulledImage, chronicle: Chronicle, plan: Plan) -> Outcome:
+def _outcome(image: StoredImage, chronicle: Chronicle, plan: Plan) -> Outcome:
     name = chronicle.names[image.key]
     deletion = chronicle.deleted.get(image.key)
     if deletion is not None:
@@ -164,6 +173,8 @@ def _reason(verdict: Verdict, chronicle: Chronicle) -> tuple[Reason, str]:
                 day = day_of(chronicle.marked_used[key])
                 return verdict.reason, f"it was marked used on day {day}; {ends}"
             return verdict.reason, f"it is unused only since day {since}; {ends}"
+        case Reason.SHARED:
+            return verdict.reason, held_text(verdict)
         case _:
             return verdict.reason, _WHY.get(verdict.reason, verdict.reason.replace("_", " "))
 
@@ -172,37 +183,32 @@ def _word(outcome: Outcome) -> str:
     return "deleted" if outcome.is_deleted else "kept"
 
 
-def _disk_faults(host: Host, outcome: Outcome) -> Iterator[str]:
-    """Compare what the engine said of an image with what lies on the disk."""
+def _disk_faults(host: Host, outcome: Outcome, freed_bytes: int) -> Iterator[str]:
+    """Compare what the engine said of an image with what lies on the disk.
+
+    `freed_bytes` are those of all repositories that had it.
+    """
     image = outcome.image
-    links = _links_to(image)
+    tags = [link.name for link in host.store.links_to(*image.key)]
     if outcome.is_deleted:
-        if image.folder.exists():
+        if any(folder.exists() for folder in image.folders):
             yield "said to be deleted, but its folder is there"
-        if links:
-            yield f"deleted, but {', '.join(links)} still points to it"
+        if tags:
+            yield f"deleted, but {', '.join(tags)} still points to it"
         if (host.data_dir / RETENTION / image.repository / f"{hex_of(image.digest)}.json").exists():
             yield "deleted, but its state is there"
-        if outcome.freed_bytes != image.disk_bytes:
-            yield f"said to have freed {outcome.freed_bytes} bytes, but occupied {image.disk_bytes}"
+        if freed_bytes != image.disk_bytes:
+            yield f"said to have freed {freed_bytes} bytes, but occupied {image.disk_bytes}"
         return
-    try:
-        is_ready = msgspec.json.decode((image.folder / METADATA).read_bytes())["status"] == "ready"
-        is_whole = is_ready and hash_disk(image.disk) == image.content_hash
-    except FileNotFoundError:
-        is_whole = False
-    if not is_whole:
+    if not all(_is_whole(folder, image) for folder in image.folders):
         yield "said to be kept, but it is not here whole"
-    if host.tags[image.reference] == image.key and image.tag not in links:
+    if host.tags[image.reference] == image.key and image.tag not in tags:
         yield "kept, but its tag is gone"
 
 
-def _links_to(image: PulledImage) -> list[str]:
-    """List the tags that point to an image, or to where it was."""
-    repository = image.folder.parent
-    if not repository.is_dir():
-        return []
-    target = Path(hex_of(image.digest))
-    return sorted(
-        path.name for path in repository.iterdir() if path.is_symlink() and path.readlink() == target
-    )
+def _is_whole(folder: Path, image: StoredImage) -> bool:
+    try:
+        is_ready = msgspec.json.decode((folder / METADATA).read_bytes())["status"] == "ready"
+        return is_ready and hash_disk(folder / DISK) == image.disk_hash
+    except FileNotFoundError:
+        return False

@@ -13,7 +13,8 @@ import attrs
 
 from hmret.cli.demo.chronicle import Chronicle
 from hmret.cli.demo.clock import DAY, DemoClock
-from hmret.cli.demo.host import Host, PulledImage
+from hmret.cli.demo.host import Host
+from hmret.cli.demo.image_store import StoredImage
 from hmret.engine.retention import Retention
 from hmret.model.images import Key
 from hmret.model.planning import Plan, Reason
@@ -29,11 +30,16 @@ _PATIENCE_SECONDS = 45.0
 _AGENT = "ghcr.io/kernel/agent:latest"
 _ALPINE = "docker.io/library/alpine:3.19"
 _ARCHIVE = "ghcr.io/kernel/archive:v1"
+_BASE = "ghcr.io/kernel/base:2025.12"
 _BROWSER = "ghcr.io/kernel/browser:latest"
 _BUILD = "registry.local:5000/ci/build"
 _DEBIAN = "docker.io/library/debian:13"
+_MIRROR = "registry.local:5000/mirror/node:22"
+_NODE = "docker.io/library/node:22"
+_RELEASE = "ghcr.io/kernel/release:1"
 _RUNNER = "ghcr.io/kernel/runner:stable"
 _TOOLBOX = "ghcr.io/kernel/toolbox:v2"
+_WORKER = "ghcr.io/kernel/worker:latest"
 
 
 class StoryError(Exception):
@@ -87,23 +93,31 @@ class Story:
             self._pull("ghcr.io/kernel/golden:2026.1", Reason.PINNED),
             self._pull("quay.io/vendor/appliance:7", Reason.NOT_ALLOWED),
             self._pull(f"{_BUILD}:101", Reason.EXPIRED),
+            self._pull(_WORKER, Reason.REFERENCED),
+            self._pull(_NODE, Reason.EXPIRED, disk_kib=512),
+            self._pull(_BASE, Reason.EXPIRED, is_older_server=True),
         )
+        await self.host.tag(_NODE, _MIRROR)
         if self.has_leases:
             await self._pull(_TOOLBOX, Reason.OPEN)
-        for reference in (f"{_BUILD}:101", _DEBIAN):
+        for reference in (f"{_BUILD}:101", _DEBIAN, _NODE, _BASE):
             await self._until_unused(self.host.tags[reference], by=DAY / 4)
 
     async def _begin_of_use(self) -> None:
-        """Days 1 to 6: VMs start; one goes, and another leaves a snapshot behind."""
+        """Days 1 to 6: VMs start; one goes, and another leaves a snapshot behind. Two repositories come to share a disk."""
         await self._reach(1)
         await self.host.start_vm("vm-1", _ALPINE)
         await self.host.start_vm("vm-2", "alpine:3.20")
+        await self.host.start_vm("vm-7", _MIRROR)
         await self._reach(2)
         await self.host.start_vm("vm-3", "debian:12")
         await self.host.start_vm("vm-4", _AGENT, resolves=False)
         await self.host.start_vm("vm-5", _BROWSER)
+        await self.host.start_vm("vm-8", _WORKER)
         await self._pull(f"{_BUILD}:102", Reason.EXPIRED)
-        await self._until_unused(self.host.tags[f"{_BUILD}:102"], by=2.9 * DAY)
+        self.fates[(await self.host.tag(_BASE, _RELEASE)).key] = Reason.EXPIRED
+        for reference in (f"{_BUILD}:102", _RELEASE):
+            await self._until_unused(self.host.tags[reference], by=2.9 * DAY)
         await self._reach(3)
         await self._pull(_AGENT, Reason.REFERENCED)
         await self.host.delete_vm("vm-1")
@@ -116,22 +130,27 @@ class Story:
         await self._until_unused(self.host.tags[f"{_BUILD}:103"], by=6.9 * DAY)
 
     async def _tags_move(self) -> Key:
-        """Days 7 to 10: `latest` moves, and what it stood for is left without a user; returns that."""
+        """Days 7 to 10: `latest` moves twice. What one stood for is left without a user, and is returned; the other's runs on."""
         old = self.host.tags[_BROWSER]
         await self._reach(7)
         await self._pull(_BROWSER, Reason.REFERENCED, disk_kib=1024)
+        await self._pull(_WORKER, Reason.REFERENCED)
         await self._reach(8)
         await self.host.delete_vm("vm-5")
         await self._until_unused(old, by=8.9 * DAY)
+        await self._reach(9)
+        await self.host.delete_vm("vm-7")
+        await self._until_unused(self.host.tags[_MIRROR], by=9.9 * DAY)
         await self._reach(10)
         await self.host.start_vm("vm-6", _BROWSER)
+        await self.host.start_vm("vm-9", _WORKER)
         return old
 
     async def _long_work(self, until_the_end: AsyncExitStack) -> None:
         """Days 12 to 27: a backup and an export that last, and short jobs that come and go."""
         await self._reach(12)
         if self.has_leases:
-            toolbox = self.host.pulled[self.host.tags[_TOOLBOX]]
+            toolbox = self.host.images[self.host.tags[_TOOLBOX]]
             await until_the_end.enter_async_context(self.host.backing_up(toolbox))
         await self._reach(13)
         await until_the_end.enter_async_context(self.host.exporting(_ARCHIVE))
@@ -143,12 +162,19 @@ class Story:
             await self._until_unused(self.host.tags[_RUNNER], by=(day + 1.9) * DAY)
 
     async def _windows_end(self) -> None:
-        """Days 29 to 34: one image is marked used half a day before it is due, others go, one is found open."""
-        saved = self.chronicle.verdicts[self.host.tags[_DEBIAN]]
-        if saved.expires_at_ns is None:
-            raise StoryError(f"{_DEBIAN} has no timer on its last day")
-        await self._reach_moment(self.clock.moment_of(saved.expires_at_ns) - DAY / 2)
-        await self.host.mark_used(_DEBIAN)
+        """Days 29 to 34: one image is marked used half a day before it is due, others go, one is found open.
+
+        Two are due whose disk another repository has too: one stays until that is deleted there, the other until its time has
+        come there as well.
+        """
+        await self._reach_moment(self._due_at(_DEBIAN) - DAY / 2)
+        # By whatever name a caller knows it.
+        await self.host.mark_used("debian:13")
+        await self._reach_moment(max(self._due_at(_NODE), self._due_at(_BASE)) + DAY / 100)
+        for reference in (_NODE, _BASE):
+            await self._until_shared(self.host.tags[reference], by=self.clock.elapsed)
+        await self.host.delete_image(_MIRROR)
+        await self._until_gone(self.host.tags[_NODE], by=34 * DAY)
         await self._until_gone(self.host.tags[f"{_BUILD}:101"], by=34 * DAY)
         if self.has_leases:
             toolbox = self.host.tags[_TOOLBOX]
@@ -156,6 +182,8 @@ class Story:
                 "the open disk to be found", lambda: toolbox in self.chronicle.found_open, by=34 * DAY
             )
         await self._until_gone(self.host.tags[f"{_BUILD}:102"], by=34 * DAY)
+        for reference in (_BASE, _RELEASE):
+            await self._until_gone(self.host.tags[reference], by=34 * DAY)
         await self._until_gone(self.host.tags[_ALPINE], by=34 * DAY)
 
     async def _torn_metadata(self) -> None:
@@ -167,10 +195,27 @@ class Story:
         await self.host.repair_metadata("vm-2")
         await self._until_gone(key, by=38 * DAY)
 
-    async def _pull(self, reference: str, fate: Reason, *, disk_kib: int = 256) -> PulledImage:
-        image = await self.host.pull(reference, disk_kib=disk_kib)
+    async def _pull(
+        self, reference: str, fate: Reason, *, disk_kib: int = 256, is_older_server: bool = False
+    ) -> StoredImage:
+        image = await self.host.pull(reference, disk_kib=disk_kib, is_older_server=is_older_server)
         self.fates[image.key] = fate
         return image
+
+    def _due_at(self, reference: str) -> timedelta:
+        """Return when an image is due, by its timer as it is now.
+
+        Raises:
+            StoryError: it has none.
+        """
+        verdict = self.chronicle.verdicts[self.host.tags[reference]]
+        if verdict.expires_at_ns is None:
+            raise StoryError(f"{reference} has no timer on its last day")
+        return self.clock.moment_of(verdict.expires_at_ns)
+
+    def _is_shared(self, key: Key) -> bool:
+        verdict = self.chronicle.verdicts.get(key)
+        return verdict is not None and verdict.reason is Reason.SHARED
 
     def _is_held_back(self, key: Key) -> bool:
         verdict = self.chronicle.verdicts.get(key)
@@ -206,6 +251,10 @@ class Story:
     async def _until_gone(self, key: Key, *, by: timedelta) -> None:
         name = self.chronicle.names[key]
         await self._until(f"{name} to go", lambda: key in self.chronicle.deleted, by=by)
+
+    async def _until_shared(self, key: Key, *, by: timedelta) -> None:
+        name = self.chronicle.names[key]
+        await self._until(f"{name} to be due and shared", lambda: self._is_shared(key), by=by)
 
     async def _until_unused(self, key: Key, *, by: timedelta) -> None:
         name = self.chronicle.names[key]

@@ -5,7 +5,7 @@ is not as the plan had it keeps the image, and the next sweep decides again.
 """
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -13,7 +13,7 @@ import attrs
 from hmret.disk.deletion.arrivals import exists
 from hmret.disk.deletion.links import read_link
 from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.deletion.tag_view import Linkers
+from hmret.disk.deletion.tag_view import Linkers, staged_in
 from hmret.disk.hypeman.images import ImageFound, read_digest_folder
 from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
 from hmret.disk.layout import CONTENT, IMAGES, TAG_NAME, digest_of, hex_of
@@ -52,6 +52,7 @@ class Announcing:
     folders: OpenFolders
     linkers: Linkers | None
     """Who links to which digest below `repositories/`; needed where the batch has content."""
+    _staged: dict[tuple[Layout, str], Sequence[tuple[str, str]]] = attrs.field(factory=dict)
     _tags: dict[tuple[Layout, str], Mapping[str, list[str]]] = attrs.field(factory=dict)
     """Of each folder of tags: those that lead to each digest, sorted."""
 
@@ -90,18 +91,25 @@ class Announcing:
         if owners and names - owners:
             detail = f"{', '.join(sorted(names - owners))} does not have it any more"
             return Announced(candidate, bare, Reason.SHARED, detail)
+        being_made = [*self.linkers.staged(digest), *self._staged_legacy(names, digest)]
+        if being_made:
+            name, tag = being_made[0]
+            return Announced(candidate, bare, Reason.SHARED, f"{name}:{tag} is being made")
         copies: list[Copy] = []
+        staying: list[Copy] = []
         for name, found in own.items():
             if found is not None and found.image.status in ("pending", "pulling", "converting"):
                 return Announced(candidate, bare, Reason.NOT_READY)
             if found is not None and found.image.status == "ready" and found.image.broken is None:
                 inode = self._inode(f"{IMAGES}/{name}", digest)
                 copies.append(Copy(name, inode, f"{bare.name}.{len(copies)}"))
+            elif self._is_taken(f"{IMAGES}/{name}/{hex_of(digest)}"):
+                staying.append(Copy(name, self._inode(f"{IMAGES}/{name}", digest), ""))
         copies.append(Copy("", self._inode(f"{IMAGES}/{CONTENT}", digest), f"{bare.name}.{len(copies)}"))
         links: list[Link] = []
         for name in sorted(names):
             links += self._links(name, digest)
-        intent = _completed(bare, copies, links, NO_CONTENT)
+        intent = _completed(bare, copies, links, NO_CONTENT, staying)
         if not self._has_tags(candidate):
             return Announced(candidate, intent, Reason.RETENTION_WINDOW, "its tags are others")
         return Announced(candidate, intent, is_by_name=not owners)
@@ -119,11 +127,42 @@ class Announcing:
             return Announced(candidate, bare, Reason.NOT_READY, f"its content is {beside}")
         if beside == "ready" and self._todays_tags(repository, digest):
             return Announced(candidate, bare, Reason.SHARED, "it is content by now")
+        if self.is_being_tagged(repository, digest):
+            return Announced(candidate, bare, Reason.RETENTION_WINDOW, "a tag to it is being made")
         copy = Copy(repository, self._inode(f"{IMAGES}/{repository}", digest), bare.name)
-        intent = _completed(bare, [copy], self._links(repository, digest), beside)
+        intent = _completed(bare, [copy], self._links(repository, digest), beside, [])
         if not self._has_tags(candidate):
             return Announced(candidate, intent, Reason.RETENTION_WINDOW, "its tags are others")
         return Announced(candidate, intent)
+
+    def is_being_tagged(self, repository: str, digest: str) -> bool:
+        """Return whether a tag to a digest is being made in a repository's folders, and is not there yet.
+
+        Raises:
+            OSError: that could not be told.
+        """
+        return any(
+            tag not in self.tags_in(layout, repository, digest)
+            for layout in Layout
+            for tag, target in self._staged_in(layout, repository)
+            if target == digest
+        )
+
+    def _staged_legacy(self, names: Iterable[str], digest: str) -> Iterator[tuple[str, str]]:
+        for name in sorted(names):
+            for tag, target in self._staged_in(Layout.LEGACY, name):
+                if target == digest and tag not in self._legacy_tags(name, digest):
+                    yield name, tag
+
+    def _staged_in(self, layout: Layout, repository: str) -> Sequence[tuple[str, str]]:
+        key = layout, repository
+        if key not in self._staged:
+            folder = tag_folder(layout, repository)
+            folder_fd = self.folders.find(folder)
+            self._staged[key] = (
+                () if folder_fd is None else tuple(staged_in(self.folders.filesystem, folder_fd, folder))
+            )
+        return self._staged[key]
 
     def _has_tags(self, candidate: Candidate) -> bool:
         """Return whether each row has the tags that it was judged by, where those matter."""
@@ -245,7 +284,9 @@ class Announcing:
         return stat(hex_of(digest)).st_ino
 
 
-def _completed(bare: Intent, copies: list[Copy], links: list[Link], beside: str) -> Intent:
+def _completed(
+    bare: Intent, copies: list[Copy], links: list[Link], beside: str, staying: list[Copy]
+) -> Intent:
     whole = Intent(
         bare.repository,
         bare.digest,
@@ -256,6 +297,7 @@ def _completed(bare: Intent, copies: list[Copy], links: list[Link], beside: str)
         copies,
         links,
         beside,
+        staying,
     )
     return Intent(
         bare.repository,
@@ -267,6 +309,7 @@ def _completed(bare: Intent, copies: list[Copy], links: list[Link], beside: str)
         copies,
         links,
         beside,
+        staying,
     )
 
 

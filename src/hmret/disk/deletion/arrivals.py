@@ -13,13 +13,14 @@ from contextlib import suppress
 
 import msgspec
 
+from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_folder, opened, read_file
 from hmret.disk.hypeman.images import ImageFound, read_digest_folder
-from hmret.disk.layout import HIDDEN_METADATA, METADATA, ROOTFS_NAMES, hex_of
-from hmret.disk.trash import NO_CONTENT, Place
+from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES, hex_of
+from hmret.disk.trash import NO_CONTENT, Intent, Place
 
-__all__ = ["Arrival", "content_status", "exists", "heal", "is_promotion_of", "look_at_folder"]
+__all__ = ["Arrival", "content_status", "exists", "has_new_folder", "heal", "is_promotion_of", "look_at_folder"]
 
 _MANIFEST = "manifest.json"
 _FAULTS = (OSError, ValueError, msgspec.MsgspecError, RecursionError)
@@ -63,6 +64,22 @@ def exists(filesystem: Filesystem, parent_fd: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def has_new_folder(folders: OpenFolders, intent: Intent, repository: str) -> bool:
+    """Return whether a repository has a folder of its own of a digest that has come since the intent was written.
+
+    Raises:
+        OSError: it could not be told.
+    """
+    own_fd = folders.find(f"{IMAGES}/{repository}")
+    if own_fd is None:
+        return False
+    try:
+        found = folders.filesystem.stat(hex_of(intent.digest), dir_fd=own_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return all((copy.repository, copy.inode) != (repository, found.st_ino) for copy in intent.staying)
 
 
 def heal(filesystem: Filesystem, place_fd: int, place: Place, parent_fd: int, digest: str) -> bool:

@@ -5,7 +5,8 @@ look, and only what has changed is listed.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
+from contextlib import suppress
 
 import attrs
 
@@ -19,7 +20,7 @@ from hmret.disk.signatures import is_still
 from hmret.model.terms import tags_by_digest
 from hmret.model.times import SECOND
 
-__all__ = ["Linkers", "TagView"]
+__all__ = ["Linkers", "TagView", "staged_in"]
 
 _FRESH_NS = 60 * SECOND
 """A tag that is being made counts as made for so long."""
@@ -32,8 +33,8 @@ class Linkers:
     _folders: Mapping[str, FolderScan]
     _changed: Mapping[str, FolderScan]
     """Those that are not what the scan saw."""
-    _staged: Mapping[str, AbstractSet[str]]
-    """By digest: the repositories in which a tag to it is being made."""
+    _staged: Mapping[str, AbstractSet[tuple[str, str]]]
+    """By digest: the tags to it that are being made, as repository and tag."""
     _tags: dict[str, Mapping[str, tuple[str, ...]]] = attrs.field(factory=dict, init=False)
 
     def tags(self, repository: str, digest: str) -> tuple[str, ...]:
@@ -50,7 +51,15 @@ class Linkers:
             name = repository_of(path)
             if name is not None and self._links(path, digest):
                 found.add(name)
-        return found | self._staged.get(digest, frozenset())
+        return found | {name for name, _ in self._staged.get(digest, ())}
+
+    def staged(self, digest: str) -> Iterator[tuple[str, str]]:
+        """List the tags to a digest that are being made and are not there yet, as repository and tag."""
+        return (
+            (name, tag)
+            for name, tag in self._staged.get(digest, ())
+            if tag not in self.tags(name, digest)
+        )
 
     def targets(self) -> set[str]:
         """List the digests that tags lead to in the folders that are not what the scan saw."""
@@ -95,7 +104,7 @@ class TagView:
     def _look(self, images_fd: int, pause: Callable[[], None]) -> Linkers:
         folders: dict[str, FolderScan] = {}
         changed: dict[str, FolderScan] = {}
-        staged: dict[str, set[str]] = {}
+        staged: dict[str, set[tuple[str, str]]] = {}
         waiting = [REPOSITORIES]
         while waiting:
             path = waiting.pop()
@@ -118,27 +127,36 @@ class TagView:
         self._latest = changed
         return Linkers(folders, changed, staged)
 
-    def _note_staged(self, images_fd: int, path: str, staged: dict[str, set[str]]) -> None:
+    def _note_staged(self, images_fd: int, path: str, staged: dict[str, set[tuple[str, str]]]) -> None:
         """Look at the tags that are being made in a folder."""
         name = repository_of(path)
         if name is None:
             return
-        filesystem = self.filesystem
-        try:
-            with opened(filesystem, open_folder(filesystem, path, images_fd)) as fd:
-                for stage in list_entries(filesystem, fd).folders:
-                    if not stage.startswith(TAG_STAGE):
-                        continue
-                    made = filesystem.stat(stage, dir_fd=fd, follow_symlinks=False)
-                    if made.st_mtime_ns < filesystem.now_ns() - _FRESH_NS:
-                        continue
-                    with opened(filesystem, open_folder(filesystem, stage, fd)) as stage_fd:
-                        for tag in filter(TAG_NAME.fullmatch, list_entries(filesystem, stage_fd).links):
-                            # It is written for the folder to which it will be moved.
-                            target = filesystem.readlink(tag, dir_fd=stage_fd)
-                            hexadecimal = pointed_to(f"{IMAGES}/{path}", target)
-                            if hexadecimal is not None:
-                                staged.setdefault(digest_of(hexadecimal), set()).add(name)
-        except FileNotFoundError:
-            # It has been moved to its place meanwhile, and the next look finds it there.
-            return
+        with (
+            suppress(FileNotFoundError),
+            opened(self.filesystem, open_folder(self.filesystem, path, images_fd)) as fd,
+        ):
+            for tag, digest in staged_in(self.filesystem, fd, f"{IMAGES}/{path}"):
+                staged.setdefault(digest, set()).add((name, tag))
+
+
+def staged_in(filesystem: Filesystem, folder_fd: int, folder: str) -> Iterator[tuple[str, str]]:
+    """List the tags that are being made in an open folder, whose path below the data directory is given, with their digests.
+
+    Raises:
+        OSError: one could not be read.
+    """
+    for stage in list_entries(filesystem, folder_fd).folders:
+        if not stage.startswith(TAG_STAGE):
+            continue
+        # One that has been moved to its place meanwhile is found there by the next look.
+        with suppress(FileNotFoundError):
+            made = filesystem.stat(stage, dir_fd=folder_fd, follow_symlinks=False)
+            if made.st_mtime_ns < filesystem.now_ns() - _FRESH_NS:
+                continue
+            with opened(filesystem, open_folder(filesystem, stage, folder_fd)) as stage_fd:
+                for tag in filter(TAG_NAME.fullmatch, list_entries(filesystem, stage_fd).links):
+                    # It is written for the folder to which it will be moved.
+                    hexadecimal = pointed_to(folder, filesystem.readlink(tag, dir_fd=stage_fd))
+                    if hexadecimal is not None:
+                        yield tag, digest_of(hexadecimal)

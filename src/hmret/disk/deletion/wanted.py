@@ -12,6 +12,7 @@ from hmret.disk.deletion.arrivals import (
     Arrival,
     content_status,
     exists,
+    has_new_folder,
     heal,
     is_promotion_of,
     look_at_folder,
@@ -72,12 +73,17 @@ def _is_wanted(
     if intent.is_content:
         if arrival is not Arrival.NOTHING or main is None or main.copy.repository:
             return arrival is Arrival.GHOST and main is not None
-        if any(_has_own_folder(folders, row.repository, digest) for row in intent.rows):
+        if any(has_new_folder(folders, intent, row.repository) for row in intent.rows):
             return True
-        return linkers is not None and bool(
-            linkers.repositories(digest, [row.repository for row in intent.rows])
-            or any(announcing.tags_in(Layout.LEGACY, row.repository, digest) for row in intent.rows)
+        names = [row.repository for row in intent.rows]
+        linking = set() if linkers is None else linkers.repositories(digest, names)
+        linking.update(
+            name
+            for name in names
+            if announcing.tags_in(Layout.LEGACY, name, digest) or announcing.is_being_tagged(name, digest)
         )
+        # The tags of one that has a folder of its own, however broken, were left to lead there.
+        return any(not _has_own_folder(folders, name, digest) for name in linking)
     own_fd = folders.find(f"{IMAGES}/{intent.repository}")
     if own_fd is not None and exists(filesystem, own_fd, hex_of(digest)):
         return look_at_folder(filesystem, own_fd, intent.repository, digest) is Arrival.GHOST
@@ -88,7 +94,9 @@ def _is_wanted(
             main is not None
             and is_promotion_of(filesystem, folders.get(main.folder), main, content_fd, digest)
         )
-    return any(announcing.tags_in(layout, intent.repository, digest) for layout in Layout)
+    return announcing.is_being_tagged(intent.repository, digest) or any(
+        announcing.tags_in(layout, intent.repository, digest) for layout in Layout
+    )
 
 
 def bring_back(filesystem: Filesystem, data_fd: int, intent: Intent) -> bool:

@@ -195,6 +195,7 @@ class Rows:
                     is_owner=is_owner,
                     own_is_whole=_is_whole(own, legacy),
                     is_unreadable=digest in self._folders[part_of(digest)].unreadable,
+                    has_disk=digest in self._folders[part_of(digest)].with_disk,
                 )
                 if row is not None:
                     images[digest] = row
@@ -242,7 +243,13 @@ class Rows:
 
 
 def _row(
-    content: Image, own: Image | None, *, is_owner: bool, own_is_whole: bool, is_unreadable: bool
+    content: Image,
+    own: Image | None,
+    *,
+    is_owner: bool,
+    own_is_whole: bool,
+    is_unreadable: bool,
+    has_disk: bool,
 ) -> tuple[Image | None, str]:
     """Choose what a row of a repository stands for, of the content of its digest and of the repository's own folder.
 
@@ -251,26 +258,37 @@ def _row(
     """
     if is_unreadable or (content.status == "ready" and content.broken is not None):
         # Nobody knows, or hypeman does not see past it.
-        if own is None or (is_owner and not own_is_whole):
-            return (content if is_owner else None), ""
-        return msgspec.structs.replace(own, broken=own.broken or f"its content: {content.broken}"), ""
+        note = _at_work(own)
+        if own is None or (is_owner and (has_disk or not own_is_whole)):
+            return (_with_copy(content, own) if is_owner else None), note
+        return msgspec.structs.replace(own, broken=own.broken or f"its content: {content.broken}"), note
     if content.status == "ready":
         if own is None:
             return (content if is_owner else None), ""
-        if own.status not in _AT_REST:
-            note = f"the repository's own folder of this digest is {own.status}: an older server may be pulling into it"
+        if note := _at_work(own):
             return (content if is_owner else own), note
         if not is_owner:
             return own, ""
-        is_copy = own.status == "ready" and own.broken is None
-        return (msgspec.structs.replace(content, copy=own) if is_copy else content), ""
+        return _with_copy(content, own), ""
     if content.status == "failed" or (content.status == "unknown" and content.broken is not None):
-        at_work = own is not None and own.status not in _AT_REST
-        return (own if own_is_whole or at_work or not is_owner else content), ""
+        return (own if own_is_whole or not is_owner else content), _at_work(own)
     note = f"the content of this digest is {content.status}"
     if own is None:
         return (content if is_owner else None), ""
     return (own if own_is_whole or not is_owner else content), note
+
+
+def _with_copy(content: Image, own: Image | None) -> Image:
+    """Add to content the whole image that its owner has in a folder of its own."""
+    is_copy = own is not None and own.status == "ready" and own.broken is None
+    return msgspec.structs.replace(content, copy=own) if is_copy else content
+
+
+def _at_work(own: Image | None) -> str:
+    """Say that hypeman may be at work in a repository's own folder; empty: it is not."""
+    if own is None or own.status in _AT_REST:
+        return ""
+    return f"the repository's own folder of this digest is {own.status}: an older server may be pulling into it"
 
 
 def _is_whole(own: Image | None, legacy: FolderScan) -> bool:
