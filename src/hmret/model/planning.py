@@ -306,10 +306,10 @@ def _foreign(
     found: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     contents = inventory.contents
     for name, protected in protections.items():
-        for digest, sources in protected.found.sources.items():
-            if digest in contents and not contents.are_only(digest, name):
+        for digest in protected.found.elsewhere:
+            if digest in contents:
                 for owner in foreign_owners(inventory, name, digest):
-                    found[owner][digest].update(sources)
+                    found[owner][digest].update(protected.found.sources[digest])
     return {
         owner: {digest: frozenset(sources) for digest, sources in by_digest.items()}
         for owner, by_digest in found.items()

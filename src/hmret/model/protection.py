@@ -3,12 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 
 import attrs
 
-from hmret.model.images import Inventory, Key, Reference, Remembered, Repository
+from hmret.model.images import Image, Inventory, Key, Reference, Remembered, Repository
 from hmret.model.references import ImageReference, parsed
 from hmret.model.times import nanoseconds_of
 
@@ -69,6 +70,10 @@ class RepositoryProtection:
     """Of each reference: the digests in this repository that it can mean."""
     remembered: Mapping[Memory, Remembered]
     """What to give to the next plan, so that the past targets of a tag stay protected."""
+    is_settled: bool = False
+    """Whether each reference leads to an image of this very repository, so that none is stale whatever else is here."""
+    elsewhere: tuple[str, ...] = ()
+    """Digests that are needed and are not content of this repository: others may own them."""
 
 
 NO_PROTECTION = RepositoryProtection({}, {}, {})
@@ -108,17 +113,22 @@ def stale_references(
     A text is not stale as long as content of a digest that it means is here, whatever repository it names; and none is
     where the other text of the same reference leads to an image.
     """
-    contents = inventory.contents
-    leads: set[object] = set()
-    nowhere: list[Reference] = []
-    for name, protection in found.items():
-        repository = inventory.repositories.get(name)
-        images: Mapping[str, object] = {} if repository is None else repository.images
-        for reference, digests in protection.meant.items():
-            if any(digest in images or digest in contents for digest in digests):
-                leads.add(_thing(reference))
-            elif not reference.source.startswith(_OF_IMAGE):
-                nowhere.append(reference)
+    nowhere = [
+        reference
+        for name, protection in found.items()
+        if not protection.is_settled
+        for reference, digests in protection.meant.items()
+        if not _is_here(inventory, name, digests) and not reference.source.startswith(_OF_IMAGE)
+    ]
+    if not nowhere:
+        return ()
+    things = {_thing(reference) for reference in nowhere}
+    leads = {
+        _thing(reference)
+        for name, protection in found.items()
+        for reference, digests in protection.meant.items()
+        if _thing(reference) in things and _is_here(inventory, name, digests)
+    }
     told = {
         StaleReference(reference.source, text)
         for reference in nowhere
@@ -127,6 +137,13 @@ def stale_references(
         if text
     }
     return tuple(sorted(told, key=_by_source))
+
+
+def _is_here(inventory: Inventory, name: str, digests: Iterable[str]) -> bool:
+    """Return whether any of some digests is here, in a repository or as content."""
+    repository = inventory.repositories.get(name)
+    images: Mapping[str, object] = {} if repository is None else repository.images
+    return any(digest in images or digest in inventory.contents for digest in digests)
 
 
 def _thing(reference: Reference) -> object:
@@ -152,6 +169,7 @@ def protect_repository(inventory: Inventory, name: str) -> RepositoryProtection:
     if not references:
         return NO_PROTECTION
     repository = inventory.repositories.get(name)
+    images: Mapping[str, Image] = {} if repository is None else repository.images
     is_hidden = is_behind_link(inventory, name)
     sources: defaultdict[str, set[str]] = defaultdict(set)
     meant: dict[Reference, frozenset[str]] = {}
@@ -178,6 +196,10 @@ def protect_repository(inventory: Inventory, name: str) -> RepositoryProtection:
         sources={digest: tuple(sorted(names)) for digest, names in sources.items()},
         meant=meant,
         remembered=remembered,
+        is_settled=all(not images.keys().isdisjoint(digests) for digests in meant.values()),
+        elsewhere=tuple(
+            digest for digest in sources if digest not in images or not images[digest].is_content
+        ),
     )
 
 
@@ -191,9 +213,14 @@ def is_behind_link(inventory: Inventory, name: str) -> bool:
 
 def above_of(inventory: Inventory, name: str) -> Iterator[tuple[Repository | None, str]]:
     """List the repositories above one, each with the name of the folder in it that leads there."""
+    for above, folder in _paths_above(name):
+        yield inventory.repositories.get(above), folder
+
+
+@lru_cache(maxsize=16_384)
+def _paths_above(name: str) -> tuple[tuple[str, str], ...]:
     parts = name.split("/")
-    for count in range(1, len(parts)):
-        yield inventory.repositories.get("/".join(parts[:count])), parts[count]
+    return tuple(("/".join(parts[:count]), parts[count]) for count in range(1, len(parts)))
 
 
 def named_tags(references: Iterable[Reference], *, open_ended: bool = False) -> Iterator[tuple[str, str]]:

@@ -6,32 +6,42 @@ import attrs
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import let_go, make_folders, step_into
+from hmret.disk.layout import IMAGES, RETENTION
 
 __all__ = ["OpenFolders"]
 
 # An embedding server may have few descriptors to spare.
 _MOST = 64
 
+_ROOTS = (IMAGES, RETENTION)
+"""Stay open while anything below them is asked for: hmret never removes these."""
+
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 
 
 @attrs.define(eq=False)
 class OpenFolders:
-    """Opens each folder once; a descriptor lasts until some others have been asked for."""
+    """Opens each folder once.
+
+    A descriptor is valid until many other folders have been asked for: it is for the work at hand, not to be kept.
+    """
 
     filesystem: Filesystem
     data_fd: int
     _open: dict[str, int] = attrs.field(factory=dict)
+    """The one that was asked for last comes last."""
 
     def get(self, path: str) -> int:
-        """Open a folder, a step at a time, following no link, or hand out the descriptor that is open.
+        """Open a folder, a step at a time, following no link, or return the descriptor that is open.
 
         Raises:
             OSError: it cannot be opened.
         """
-        fd = self._open.get(path)
+        fd = self._open.pop(path, None)
         if fd is None:
-            fd = self._keep(path, step_into(self.filesystem, self.data_fd, path))
+            fd = self._step_into(path)
+            self._make_room()
+        self._open[path] = fd
         return fd
 
     def find(self, path: str) -> int | None:
@@ -48,13 +58,16 @@ class OpenFolders:
             raise
 
     def make(self, path: str) -> int:
-        """Open a folder, making what is missing of it; one that is held may have been removed since.
+        """Open a folder, making what is missing of it; one that is held open may have been removed since.
 
         Raises:
             OSError: it cannot be made.
         """
         self.drop(path)
-        return self._keep(path, make_folders(self.filesystem, self.data_fd, path))
+        fd = make_folders(self.filesystem, self.data_fd, path)
+        self._make_room()
+        self._open[path] = fd
+        return fd
 
     def drop(self, path: str) -> None:
         """Close a folder."""
@@ -67,9 +80,12 @@ class OpenFolders:
         while self._open:
             let_go(self.filesystem, self._open.popitem()[1])
 
-    def _keep(self, path: str, fd: int) -> int:
+    def _step_into(self, path: str) -> int:
+        for root in _ROOTS:
+            if path.startswith(f"{root}/"):
+                return step_into(self.filesystem, self.get(root), path[len(root) + 1 :])
+        return step_into(self.filesystem, self.data_fd, path)
+
+    def _make_room(self) -> None:
         if len(self._open) >= _MOST:
-            # Those that were opened first have their turn first.
             self.drop(next(iter(self._open)))
-        self._open[path] = fd
-        return fd

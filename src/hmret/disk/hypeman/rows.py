@@ -56,24 +56,32 @@ class Rows:
     _stray_in: dict[str, str] = attrs.field(factory=dict)
     """The same by digest."""
     _has_content: bool = False
+    _contents: dict[str, Image] = attrs.field(factory=dict)
+    """All content by digest, while all rows are made; empty: it is looked for in its part."""
     _bases: tuple[Reference, ...] = ()
 
     def put_together(self, folders: Mapping[str, FolderScan]) -> RowsFound:
         """Make the rows of all folders."""
         before, self._folders = self._folders, folders
+        before = before if self._has_content or not any(map(is_part, folders)) else {}
         paths = [path for path, folder in folders.items() if before.get(path) is not folder]
         paths += [path for path in before if path not in folders]
         repositories = {name for path in paths if (name := _named_by(path)) is not None}
         digests = {digest for path in paths if is_part(path) for digest in _changed(before, folders, path)}
-        if not self._has_content and any(map(is_part, folders)):
-            # From now on it matters who links to what.
-            self._has_content = True
-            repositories |= {name for path in folders if (name := _named_by(path)) is not None}
-            before = {}
+        # Once there is content, it matters who links to what.
+        self._has_content = self._has_content or any(map(is_part, folders))
         if self._has_content:
+            if not before:
+                self._contents = {
+                    digest: image
+                    for path, folder in folders.items()
+                    if is_part(path)
+                    for digest, image in _images(folder).items()
+                }
             repositories |= self._renew_owners(before, repositories, digests)
         for name in repositories:
             self._renew(name)
+        self._contents = {}
         return RowsFound(
             dict(self._repositories),
             ContentOwners(dict(self._owners)),
@@ -85,6 +93,8 @@ class Rows:
         self, before: Mapping[str, FolderScan], repositories: AbstractSet[str], digests: AbstractSet[str]
     ) -> set[str]:
         """Find the owners of content anew where they may have changed; returns the repositories that this touches."""
+        if not before:
+            return self._find_all_owners(repositories)
         affected = set(digests)
         for name in repositories:
             earlier = _claimed(before.get(name, _NOTHING), before.get(_tags_of(name), _NOTHING))
@@ -102,6 +112,31 @@ class Rows:
             self._renew_owners_of(digest, owned)
             self._touch(digest, touched)
         return touched
+
+    def _find_all_owners(self, repositories: AbstractSet[str]) -> set[str]:
+        """Find the owners of all content at once; returns the repositories that have some by its name alone."""
+        claims, contents = self._claims, self._contents
+        owners: dict[str, Names] = {}
+        for name in sorted(repositories):
+            for digest in _claimed(self._legacy(name), self._tagged(name)):
+                if claims.setdefault(digest, name) is not name:
+                    self._claim(digest, name)
+            for digest in self._linked_content(name):
+                if digest in contents and owners.setdefault(digest, name) is not name:
+                    owners[digest] = (*_each(owners[digest]), name)
+        for digest, content in contents.items():
+            named, found = content.content_name, owners.get(digest)
+            if found == named and found:
+                continue
+            if named and (found is None or named not in _each(found)):
+                self._strays.setdefault(named, set()).add(digest)
+                self._stray_in[digest] = named
+            if found is None:
+                owners[digest] = named or ()
+                if not named:
+                    self._ownerless.add(digest)
+        self._owners = owners
+        return {*self._strays}
 
     def _touch(self, digest: str, touched: set[str]) -> None:
         """Note the repositories whose rows depend on the owners of a digest."""
@@ -126,9 +161,10 @@ class Rows:
             return
         owners = []
         for name in _each(self._claims.get(digest, ())):
-            if name not in owned:
-                owned[name] = self._linked_content(name)
-            if digest in owned[name]:
+            linked = owned.get(name)
+            if linked is None:
+                linked = owned[name] = self._linked_content(name)
+            if digest in linked:
                 owners.append(name)
         name = content.content_name or ""
         if name and name not in owners:
@@ -184,6 +220,10 @@ class Rows:
                 content = self._content(digest)
                 own = folders.get(digest)
                 owners = self._owners.get(digest, ())
+                if own is None and content is not None and content.status == "ready" and owners == name:
+                    # By far the most.
+                    images[digest] = content
+                    continue
                 is_owner = name in _each(owners)
                 if content is None:
                     if own is not None:
@@ -203,7 +243,7 @@ class Rows:
                         unready[digest] = note
                     if is_owner and not isinstance(owners, str) and row.is_content:
                         shared[digest] = owners
-                if not is_owner and content.content_name == name:
+                if content.content_name == name and not (is_owner and row is not None and row.is_content):
                     named[digest] = content
         tags = _effective_tags(legacy, tagged)
         odd_tags = frozenset(_odd(legacy) | _odd(tagged)).difference(_tags(tagged))
@@ -232,6 +272,8 @@ class Rows:
         return self._bases
 
     def _content(self, digest: str) -> Image | None:
+        if self._contents:
+            return self._contents.get(digest)
         part = self._folders.get(part_of(digest))
         return None if part is None or part.repository is None else part.repository.images.get(digest)
 

@@ -1,0 +1,122 @@
+"""The tags of repositories in both layouts, read anew for one batch: each folder once."""
+
+import errno
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from hmret.disk.deletion.arrivals import exists
+from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.tag_view import Linkers, staged_in
+from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
+from hmret.disk.hypeman.repositories import list_entries
+from hmret.disk.layout import TAG_NAME, TAG_STAGE, digest_of, hex_of
+from hmret.disk.trash import Link
+
+__all__ = ["RepositoryTags"]
+
+_NO_LINK = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
+_NO_TAGS: Mapping[str, Mapping[str, str]] = {}
+
+
+@attrs.frozen
+class _Folder:
+    """The tags in one folder."""
+
+    tags: Mapping[str, Mapping[str, str]] = _NO_TAGS
+    """By digest: each tag that leads to it, and the exact target of its link."""
+    staged: tuple[tuple[str, str], ...] = ()
+    """The tags that are being made in it, with their digests."""
+
+
+@attrs.define(eq=False)
+class RepositoryTags:
+    """Reads the folders of tags that a batch is about.
+
+    Every method raises OSError where a folder cannot be listed or a tag cannot be read.
+    """
+
+    folders: OpenFolders
+    linkers: Linkers | None
+    """What leads where below `repositories/`; None: nobody has looked, so those folders are read as well."""
+    _read: dict[tuple[Layout, str], _Folder] = attrs.field(factory=dict)
+
+    def tags(self, layout: Layout, repository: str, digest: str) -> tuple[str, ...]:
+        """List the tags of a repository in one layout that lead to a digest, sorted."""
+        if layout is Layout.CONTENT and self.linkers is not None:
+            return self.linkers.tags(repository, digest)
+        return tuple(self._folder(layout, repository).tags.get(digest, ()))
+
+    def unshadowed(self, repository: str, digest: str) -> tuple[str, ...]:
+        """List the tags of the older layout that lead to a digest and that lookups see."""
+        folder = tag_folder(Layout.CONTENT, repository)
+        return tuple(
+            tag
+            for tag in self.tags(Layout.LEGACY, repository, digest)
+            if not exists(self.folders.filesystem, self.folders.data_fd, f"{folder}/{tag}")
+        )
+
+    def staged(self, layout: Layout, repository: str, digest: str) -> Iterator[str]:
+        """List the tags to a digest that are being made in a repository's folder and are not there yet."""
+        for tag, target in self._folder(layout, repository).staged:
+            if target == digest and tag not in self.tags(layout, repository, digest):
+                yield tag
+
+    def is_being_made(self, repository: str, digest: str) -> bool:
+        """Return whether a tag to a digest is being made in either of a repository's folders, and is not there yet."""
+        return any(True for layout in Layout for _ in self.staged(layout, repository, digest))
+
+    def links(self, repository: str, digest: str) -> list[Link]:
+        """List the tags of a repository that lead to a digest, exactly as they are.
+
+        Each one below `repositories/` has the one before it that it shadows, whatever that leads to: left alone, an old tag
+        would come back to life, and lead to an old image.
+        """
+        todays = self.tags(Layout.CONTENT, repository, digest)
+        legacy = dict.fromkeys((*todays, *self.tags(Layout.LEGACY, repository, digest)))
+        found = [self._link(Layout.LEGACY, repository, tag, digest) for tag in legacy]
+        found += [self._link(Layout.CONTENT, repository, tag, digest) for tag in todays]
+        return [link for link in found if link is not None]
+
+    def _link(self, layout: Layout, repository: str, tag: str, digest: str) -> Link | None:
+        """Take down one tag; a target that has changed since it was read is not the recorded one, and stays."""
+        folder_fd = self.folders.find(tag_folder(layout, repository))
+        if folder_fd is None:
+            return None
+        filesystem = self.folders.filesystem
+        try:
+            inode = filesystem.stat(tag, dir_fd=folder_fd, follow_symlinks=False).st_ino
+            read = self._read.get((layout, repository), _Folder())
+            target = read.tags.get(digest, {}).get(tag) or filesystem.readlink(tag, dir_fd=folder_fd)
+        except OSError as error:
+            if error.errno in _NO_LINK:
+                return None
+            raise
+        return Link(layout, repository, tag, target, inode)
+
+    def _folder(self, layout: Layout, repository: str) -> _Folder:
+        key = layout, repository
+        if key not in self._read:
+            self._read[key] = self._read_folder(tag_folder(layout, repository))
+        return self._read[key]
+
+    def _read_folder(self, folder: str) -> _Folder:
+        filesystem = self.folders.filesystem
+        folder_fd = self.folders.find(folder)
+        if folder_fd is None:
+            return _Folder()
+        entries = list_entries(filesystem, folder_fd)
+        tags: dict[str, dict[str, str]] = {}
+        for name in sorted(filter(TAG_NAME.fullmatch, entries.links)):
+            try:
+                target = filesystem.readlink(name, dir_fd=folder_fd)
+            except OSError as error:
+                if error.errno in _NO_LINK:
+                    continue
+                raise
+            hexadecimal = pointed_to(folder, target)
+            if hexadecimal is not None:
+                tags.setdefault(digest_of(hexadecimal), {})[name] = target
+        is_staging = any(name.startswith(TAG_STAGE) for name in entries.folders)
+        staged = tuple(staged_in(filesystem, folder_fd, folder)) if is_staging else ()
+        return _Folder(tags, staged)
