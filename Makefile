@@ -29,7 +29,7 @@ simulate: $(READY)
 	cd tests && ../$(BIN)/python -m simulation --seeds $(SEEDS)
 
 mutations: $(READY)
-	$(BIN)/python tests/mutations/run.py
+	PYTHONPATH=tests $(BIN)/python -m mutations.run
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py --images 20000
