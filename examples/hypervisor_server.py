@@ -5,11 +5,15 @@
     curl --request DELETE http://127.0.0.1:8080/instances/<id>
 
 Its hypervisor and its registry are pretended: an instance is a metadata file, as hypeman writes it, and a pull makes a
-small disk up. What is real is how the two deal with retention:
+small disk up. Images lie as today's hypeman lays them: a folder for each digest in `images/content/`, and the tags of each
+repository as links in `images/repositories/`, so that repositories share what they have in common. What is real is how the
+server deals with retention:
 
-- from the moment a tag is resolved until the metadata that names the digest is written, a lease covers the image;
+- from the moment a reference is resolved until the metadata that names the digest is written, a lease covers the image,
+  asked for by whatever spelling the client used: a tag, or a digest under any repository;
 - an image that is not here, or has just gone, is pulled, and then everything begins again;
-- a pull puts an image in its place whole, by one rename, and may meet a deletion of the same digest at any moment.
+- a pull puts an image in its place whole, by one rename, and a tag by another, and may meet a deletion of the same digest
+  at any moment.
 
 It runs on asyncio: it writes its guests' metadata with aiofiles, which knows nothing else. The engine does not mind.
 """
@@ -79,53 +83,76 @@ class Instance:
 
 @attrs.define(eq=False)
 class Registry:
-    """A pretend registry and the pulls from it; it has every image that one asks for."""
+    """A pretend registry and the pulls from it.
 
-    images: Path
+    It has every image that one asks for. Repositories whose names end alike hold the same images, as mirrors do.
+    """
+
+    data_dir: Path
     pulls: int = 0
+    """Images that were written; those that were here and only got a tag do not count."""
     _pulling: defaultdict[str, asyncio.Lock] = attrs.field(factory=lambda: defaultdict(asyncio.Lock))
 
     async def pull(self, image: str) -> None:
         """Pull an image and point its tag to it; whoever asks for one that is being pulled waits for that."""
         named = hmret.parse_reference(image)
-        if named.digest is not None:
-            raise NoImageError(f"{image}: this registry has tags only")
         waits = self._pulling[str(named)].locked()
         async with self._pulling[str(named)]:
             if not waits:
-                await asyncio.to_thread(self._install, named.repository, named.tag or "latest")
-                self.pulls += 1
+                self.pulls += await asyncio.to_thread(self._pull, named)
 
-    def _install(self, repository: str, tag: str) -> None:
-        """Make an image under a name that no scan looks at, and rename it to its place, whole."""
-        hexadecimal = hashlib.sha256(f"{repository}:{tag}".encode()).hexdigest()
-        staging = self.images / f".install-{os.urandom(8).hex()}"
+    def _pull(self, named: hmret.ImageReference) -> bool:
+        """Pull an image; returns whether it was not here already."""
+        if named.digest is not None:
+            return self._install(f"{named.repository}@{named.digest}", named.digest)
+        name, tag = named.repository.rpartition("/")[2], named.tag or "latest"
+        digest = f"sha256:{hashlib.sha256(f'{name}:{tag}'.encode()).hexdigest()}"
+        is_new = self._install(f"{named.repository}:{tag}", digest)
+        self._set_tag(named.repository, tag, digest)
+        return is_new
+
+    def _install(self, name: str, digest: str) -> bool:
+        """Make an image where no scan looks, and rename it to its place, whole; returns whether it was not here already."""
+        content = self.data_dir / "images" / "content"
+        place = content / digest.removeprefix("sha256:")
+        if place.exists():
+            return False
+        staging = self.data_dir / "system" / "pulls" / os.urandom(8).hex()
         staging.mkdir(parents=True)
         metadata = {
-            "name": f"{repository}:{tag}",
-            "digest": f"sha256:{hexadecimal}",
+            "name": name,
+            "digest": digest,
             "status": "ready",
             "size_bytes": _DISK_BYTES,
             "created_at": datetime.now(UTC).isoformat(),
         }
-        (staging / "rootfs.ext4").write_bytes(os.urandom(_DISK_BYTES))
+        (staging / "rootfs.erofs").write_bytes(os.urandom(_DISK_BYTES))
         (staging / "metadata.json").write_text(json.dumps(metadata))
-        folder = self.images / repository
+        content.mkdir(parents=True, exist_ok=True)
+        try:
+            staging.rename(place)
+        except OSError as error:
+            # What is there by now is this very image, pulled by another name.
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            shutil.rmtree(staging)
+            return False
+        return True
+
+    def _set_tag(self, repository: str, tag: str, digest: str) -> None:
+        """Point a tag to an image, by a link that is made beside its place and renamed there."""
+        folder = self.data_dir / "images" / "repositories" / repository
+        up = "../" * (repository.count("/") + 2)
         while True:
-            # A deletion may remove the repository's folder, empty for a moment, under our hands.
+            # Folders that have long been empty are removed, and this may be one, right under our hands.
             folder.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):
-                try:
-                    staging.rename(folder / hexadecimal)
-                except OSError as error:
-                    # What is there already is this very image.
-                    if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                        raise
-                link = folder / f".tag-stage-{os.urandom(8).hex()}"
-                link.symlink_to(hexadecimal)
-                link.rename(folder / tag)
-                break
-        shutil.rmtree(staging, ignore_errors=True)
+                stage = folder / f".tag-stage-{os.urandom(8).hex()}"
+                stage.mkdir()
+                (stage / tag).symlink_to(f"{up}content/{digest.removeprefix('sha256:')}")
+                (stage / tag).rename(folder / tag)
+                stage.rmdir()
+                return
 
 
 @attrs.define(eq=False)
@@ -190,7 +217,7 @@ class Hypervisor:
 
 
 async def create_instance(request: Request) -> Response:
-    """`POST /instances`: create an instance of an image, by tag."""
+    """`POST /instances`: create an instance of an image, by tag or by digest."""
     try:
         wanted = msgspec.json.decode(await request.body(), type=CreateInstance)
         instance = await _hypervisor(request).create(wanted.image)
@@ -232,7 +259,7 @@ def make_server(config: hmret.RetentionConfig) -> Starlette:
         async with hmret.open_retention(config) as retention:
             app.mount("/retention", make_app(retention, read_only=True))
             data_dir = Path(config.data_dir)
-            yield {"hypervisor": Hypervisor(data_dir, retention, Registry(data_dir / "images"))}
+            yield {"hypervisor": Hypervisor(data_dir, retention, Registry(data_dir))}
 
     routes = [
         Route("/instances", create_instance, methods=["POST"]),

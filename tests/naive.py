@@ -410,11 +410,43 @@ def references_of(source: str, word: str, pairs: Pairs) -> list[Reference] | Non
     return references
 
 
+def open_tags(reference: Reference) -> Iterator[tuple[str, str]]:
+    """Give the tags that a reference names without saying what it boots: what they led to earlier counts too."""
+    for text in reference.resolved or reference.images:
+        repository, tag, _ = parse(text) or ("", None, None)
+        if tag is not None:
+            yield repository, tag
+
+
+def led_to(
+    references: list[Reference], images: dict[Key, Image], tags: dict[tuple[str, str], Tag]
+) -> dict[tuple[str, str], set[Key]]:
+    """Say what the tags that are named openly may have led to: one answer for all guests that name the same tag."""
+    found: dict[tuple[str, str], set[Key]] = {}
+    for reference in references:
+        for place in open_tags(reference):
+            if place not in tags:
+                continue
+            link = tags[place]
+            keys = found.setdefault(place, {(place[0], link.digest)})
+            if reference.created is not None and link.made <= reference.created:
+                continue
+            for key, image in images.items():
+                before = (
+                    reference.created is None or image.created is None or image.created < reference.created
+                )
+                if key[0] == place[0] and before:
+                    keys.add(key)
+    return found
+
+
 def protected_by(
-    reference: Reference, images: dict[Key, Image], tags: dict[tuple[str, str], Tag]
+    reference: Reference,
+    images: dict[Key, Image],
+    tags: dict[tuple[str, str], Tag],
+    past: dict[tuple[str, str], set[Key]],
 ) -> Iterator[tuple[str, set[Key]]]:
     """Give each text of a reference with the images here that it protects."""
-    pinned = [text for text in reference.resolved if (parse(text) or ("", None, None))[2] is not None]
     for text in reference.images + reference.resolved:
         parsed = parse(text)
         assert parsed is not None
@@ -423,17 +455,9 @@ def protected_by(
         if digest is not None:
             keys.add((repository, digest))
         elif tag is not None and (repository, tag) in tags:
-            link = tags[repository, tag]
-            keys.add((repository, link.digest))
-            if not pinned and (reference.created is None or link.made > reference.created):
-                for key, image in images.items():
-                    before = (
-                        reference.created is None
-                        or image.created is None
-                        or image.created < reference.created
-                    )
-                    if key[0] == repository and before:
-                        keys.add(key)
+            keys.add((repository, tags[repository, tag].digest))
+            if (repository, tag) in open_tags(reference):
+                keys |= past[repository, tag]
         yield text, {key for key in keys if key in images}
 
 
@@ -459,10 +483,14 @@ def decide(
     references, torn = read_references(root)
 
     sources: dict[Key, set[str]] = {key: set() for key in images}
-    here: dict[str, bool] = {}
+    past = led_to(references, images, tags)
+    texts: dict[str, set[str]] = {}
+    here: set[str] = set()
     for reference in references:
-        for text, keys in protected_by(reference, images, tags):
-            here[text] = here.get(text, False) or bool(keys)
+        for text, keys in protected_by(reference, images, tags, past):
+            texts.setdefault(reference.source, set()).add(text)
+            # One text that leads to an image is enough.
+            here |= {reference.source for _ in keys}
             for key in keys:
                 sources[key].add(reference.source)
 
@@ -500,7 +528,7 @@ def decide(
     marked = {key for key, (action, _) in decided.items() if action == "mark"}
     cleared = {key for key, (action, _) in decided.items() if action == "clear" and key in states}
     pruned = set(states) - set(images)
-    stale = {text for text, found in here.items() if not found}
+    stale = {text for source, named in texts.items() if source not in here for text in named}
     kept_states = {key: state.text for key, state in states.items() if key not in deleted | cleared | pruned}
     return Outcome(
         verdicts={

@@ -134,6 +134,8 @@ def test_the_policy_that_the_guide_for_operators_shows_is_one(tmp_path: Path) ->
     assert settings.warnings == ()
     left_out = {key for key, setting in settings.values.items() if setting.source == "default"}
     assert left_out == {
+        "registry.url",
+        "build.builder_image",
         "hmret.enabled",
         "hmret.sweep_interval",
         "hmret.pinned",

@@ -392,14 +392,22 @@ def test_a_reference_to_what_is_not_here_is_stale_and_blocks_nothing(cache: Cach
     assert (outcome.stale_references, outcome.protected_images, outcome.deleted_images) == (4, 0, 1)
 
 
-def test_a_text_that_protects_anything_for_anyone_is_not_stale(cache: Cache) -> None:
+def test_what_a_tag_protects_for_one_guest_it_protects_for_all_that_name_it(cache: Cache) -> None:
     cache.due(A)
     cache.tag("dangling", B, made=OLD)
     cache.guest("1", Image="alpine:dangling", created=None)
     cache.guest("2", Image="alpine:dangling")
     outcome = cache.decide()
     assert outcome.stale == set()
-    assert outcome.verdicts[key(A)].referenced_by == ["instance/1"]
+    assert outcome.verdicts[key(A)].referenced_by == ["instance/1", "instance/2"]
+
+
+def test_a_guest_with_one_text_that_leads_to_an_image_has_no_stale_one(cache: Cache) -> None:
+    cache.due(A)
+    cache.guest("1", Image="alpine:gone", ResolvedImage=f"alpine@sha256:{A}")
+    assert cache.decide().stale == set()
+    cache.guest("2", Image="alpine:gone")
+    assert cache.decide().stale == {"alpine:gone"}
 
 
 @pytest.mark.parametrize(

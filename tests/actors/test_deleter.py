@@ -213,7 +213,7 @@ async def test_a_deletion_that_failed_halfway_is_unfinished_until_it_is_recovere
     filesystem.deny(f"{DATA}/{place.folder}/{place.name}", errno.EIO)
     await deleter.free(batch.token, [place])
     assert deleter.has_unfinished
-    assert await deleter.unfinished() == {candidate.key}
+    assert await deleter.unfinished() == {candidate.digest}
     filesystem.allow(f"{DATA}/{place.folder}/{place.name}")
     await deleter.recover()
     assert not deleter.has_unfinished
@@ -239,7 +239,7 @@ async def test_what_failed_between_the_rename_and_the_clean_up_stays_on_record(
     assert isinstance(failed, Failed)
     assert failed.unfinished
     assert freed.errors == ()
-    assert await deleter.unfinished() == {candidate.key}
+    assert await deleter.unfinished() == {candidate.digest}
     recovery = await deleter.recover()
     assert [retired.key for retired in recovery.finished] == [candidate.key]
 
@@ -286,7 +286,7 @@ async def test_what_is_held_is_released_and_its_record_goes_with_the_last(
 
 async def test_what_is_restored_is_not_held_any_more(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
     (held,) = await hold_all(deleter, make_due(filesystem, "a", tags=("latest",)))
-    assert (await deleter.restore(held, START_NS)).tags == ("latest",)
+    assert (await deleter.restore(held, START_NS)).tags == {ALPINE: ("latest",)}
     assert has_image(filesystem, held.key)
     with pytest.raises(LookupError):
         await deleter.restore(held, START_NS)
@@ -303,7 +303,7 @@ async def test_a_batch_that_cannot_be_held_is_held_by_the_next_recovery(
     with pytest.raises(OSError, match="No space left"):
         await deleter.hold(batch.token, retired, START_NS)
     assert deleter.has_unfinished
-    assert await deleter.unfinished() == {(ALPINE, digest("a"))}
+    assert await deleter.unfinished() == {digest("a")}
     filesystem.allow(f"{TRASH}/{batch.token}.held.tmp")
     recovery = await deleter.recover(hold_at_ns=START_NS)
     assert (await deleter.look_held()).held == recovery.held
@@ -318,7 +318,7 @@ async def test_what_is_unfinished_of_a_batch_joins_what_is_held_of_it(
     filesystem.deny(f"{DATA}/images/{ALPINE}/b", errno.EIO, call="rename")
     held = await hold_all(deleter, make_due(filesystem, "a"), stuck)
     assert [one.digest for one in held] == [digest("a")]
-    assert await deleter.unfinished() == {stuck.key}
+    assert await deleter.unfinished() == {stuck.digest}
     filesystem.allow(f"{DATA}/images/{ALPINE}/b")
     recovery = await deleter.recover(hold_at_ns=START_NS + 5)
     assert [(one.digest, one.tags) for one in recovery.held] == [(digest("b"), ["b"])]

@@ -315,7 +315,7 @@ async def test_a_user_who_was_cancelled_before_its_turn_withdraws_nothing(hold: 
 @pytest.mark.parametrize("seed", range(4))
 async def test_no_thread_works_on_an_image_while_somebody_uses_it(seed: int) -> None:
     rng = random.Random(seed)
-    keys = [(f"docker.io/library/r{number}", digest("a")) for number in range(50)]
+    keys = [digest(f"{number:02}") for number in range(50)]
     users: Counter[str] = Counter()
     in_hand: set[str] = set()
     faults: list[str] = []

@@ -1,6 +1,7 @@
 """What the scanner finds in `images/`."""
 
 import errno
+import json
 from collections.abc import AsyncIterator
 
 import anyio
@@ -114,6 +115,49 @@ async def test_an_image_is_looked_at_afresh(scanner: Scanner, filesystem: Memory
     assert before is not None
     assert after is not None
     assert (before.status, after.status) == ("pulling", "ready")
+
+
+async def test_content_and_a_folder_of_the_repository_are_looked_at_apart(
+    scanner: Scanner, filesystem: MemoryFilesystem
+) -> None:
+    key = make_image(filesystem, ALPINE, "a")
+    assert await scanner.look_at(key, is_content=True) is None
+    where = f"{DATA}/images/content/{'a' * 64}"
+    metadata = {"name": f"{KERNEL}:1", "digest": key[1], "status": "pulling"}
+    filesystem.write_file(f"{where}/metadata.json", json.dumps(metadata).encode())
+    own, content = [await scanner.look_at(key, is_content=one) for one in (False, True)]
+    assert own is not None
+    assert content is not None
+    assert (own.status, own.content_name) == ("ready", None)
+    assert (content.status, content.content_name) == ("pulling", KERNEL)
+
+
+@pytest.mark.parametrize("folder", ["content", "repositories", "repositories/docker.io"])
+async def test_where_todays_layout_cannot_be_listed_no_state_is_pruned_that_it_may_hold(
+    scanner: Scanner, filesystem: MemoryFilesystem, folder: str
+) -> None:
+    filesystem.make_folder(f"{DATA}/images/repositories/docker.io")
+    filesystem.make_folder(f"{DATA}/images/content")
+    filesystem.deny(f"{DATA}/images/{folder}", errno.EACCES)
+    found = await scanner.scan()
+    assert found.unlisted == ((folder, "Permission denied"),)
+    assert found.unpruned == (("docker.io",) if folder.endswith("docker.io") else ("",))
+
+
+async def test_the_owners_of_content_are_known_without_a_look(
+    scanner: Scanner, filesystem: MemoryFilesystem
+) -> None:
+    assert scanner.owners(digest("a")) is None
+    metadata = {"name": f"{KERNEL}:1", "digest": digest("a"), "status": "ready"}
+    where = f"{DATA}/images/content/{'a' * 64}"
+    filesystem.write_file(f"{where}/metadata.json", json.dumps(metadata).encode())
+    for name in (KERNEL, ALPINE):
+        up = "../" * (name.count("/") + 2)
+        filesystem.make_link(f"{DATA}/images/repositories/{name}/1", f"{up}content/{'a' * 64}")
+    found = await scanner.scan()
+    assert scanner.owners(digest("a")) == found.contents[digest("a")] == (ALPINE, KERNEL)
+    assert scanner.owners(digest("b")) == ()
+    assert found.ghosts == (digest("a"),)
 
 
 @pytest.mark.parametrize("repository", [ALPINE, "docker.io/library/other"])

@@ -1,19 +1,24 @@
 """`explain`: the document, and every reason in words."""
 
+import json
 import pathlib
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import attrs
 import pytest
 
 from cli.caches import DISK_BYTES, Cache, sizes_and_times
-from hmret.api.documents import explain_document
-from hmret.api.readings import ExplainReading
+from hmret.api.documents import encode_document, explain_document
+from hmret.api.readings import ExplainReading, read_explain
 from hmret.cli import explain as explain_command
+from hmret.cli.tables import put_suspension
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Cause, Suspension
 from hmret.model.planning import Action, Reason, Verdict
+from hmret.model.verdicts import Holder
 
 Call = Callable[..., tuple[int, str, str]]
 CallJson = Callable[..., tuple[int, Any]]
@@ -33,6 +38,8 @@ FIELDS = [
     "referenced_by",
     "unused_since",
     "expires_at",
+    "shared_with",
+    "held_by",
     "blockers",
     "detail",
     "rule",
@@ -59,6 +66,8 @@ def test_the_document_is_one_image_with_every_reason(cache: Cache, call_json: Ca
         "referenced_by": ["instance/vm-1"],
         "unused_since": None,
         "expires_at": None,
+        "shared_with": [],
+        "held_by": [],
         "blockers": ["referenced", "not_allowed", "newly_unused"],
         "detail": None,
         "rule": None,
@@ -169,6 +178,89 @@ def test_a_suspension_does_not_become_the_detail_of_what_it_does_not_hold() -> N
     assert explain_document(verdict_with(Reason.OPEN), suspended)["detail"] == "broken: no rootfs"
     held = explain_document(verdict_with(Reason.SUSPENDED), suspended)
     assert held["detail"] == "broken: no rootfs; clock_jump: wait"
+
+
+STATUS = {"enabled": True}
+WAIT = Suspension(Cause.CLOCK_JUMP, "", "wait; then confirm it")
+LISTED = Suspension(Cause.UNREADABLE_CACHE, "/images/content", "input/output error")
+
+
+@pytest.mark.parametrize(
+    ("broken", "detail", "words"),
+    [
+        (None, None, None),
+        ("no rootfs", None, "broken: no rootfs"),
+        ("no rootfs", "no rootfs", "broken: no rootfs"),
+        ("no rootfs", "no rootfs: hidden; pull it again", "broken: no rootfs; hidden; pull it again"),
+        ("no rootfs", "no rootfs image", "broken: no rootfs; no rootfs image"),
+        (None, "converting for a day; pull it again", "converting for a day; pull it again"),
+    ],
+)
+def test_what_is_odd_about_an_image_is_told_once(
+    broken: str | None, detail: str | None, words: str | None
+) -> None:
+    blockers = [Reason.NOT_READY if broken is None else Reason.BROKEN, Reason.SUSPENDED]
+    verdict = attrs.evolve(verdict_with(*blockers), broken=broken, detail=detail)
+    assert explain_document(verdict)["detail"] == words
+    held = explain_document(verdict, [WAIT, LISTED])["detail"]
+    suspended = "clock_jump: wait; then confirm it; unreadable_cache: /images/content: input/output error"
+    assert held == (suspended if words is None else f"{words}; {suspended}")
+
+
+@pytest.mark.parametrize("broken", [None, "no rootfs"])
+@pytest.mark.parametrize("detail", [None, "converting for a day; pull it again", "lost: clock_jump"])
+@pytest.mark.parametrize("suspended", [[], [WAIT], [WAIT, LISTED], [Suspension(Cause.CLOCK_JUMP, "", "")]])
+def test_what_an_engine_tells_of_an_image_is_read_back(
+    broken: str | None, detail: str | None, suspended: list[Suspension]
+) -> None:
+    blockers = [Reason.SHARED, *([] if broken is None else [Reason.BROKEN])]
+    blockers += [Reason.SUSPENDED] if suspended else []
+    verdict = attrs.evolve(
+        verdict_with(*blockers),
+        broken=broken,
+        detail=detail,
+        shared_with=("ghcr.io/kernel/y", "ghcr.io/kernel/z"),
+        held_by=(Holder("ghcr.io/kernel/z", Reason.REFERENCED),),
+    )
+    document = json.loads(encode_document(explain_document(verdict, suspended)))
+    assert document["shared_with"] == ["ghcr.io/kernel/y", "ghcr.io/kernel/z"]
+    assert document["held_by"] == [{"repository": "ghcr.io/kernel/z", "reason": "referenced"}]
+    reading = read_explain(document, STATUS)
+    assert reading.verdict == verdict
+    assert "; ".join(reading.suspended) == "; ".join(map(put_suspension, suspended))
+
+
+def test_an_engine_from_before_contents_were_shared_is_read_too() -> None:
+    verdict = attrs.evolve(verdict_with(Reason.OPEN), broken=None)
+    document = explain_document(verdict)
+    del document["shared_with"], document["held_by"]
+    assert read_explain(document, STATUS).verdict == verdict
+
+
+def test_people_are_told_who_shares_an_image_and_who_holds_it() -> None:
+    verdict = attrs.evolve(
+        verdict_with(Reason.SHARED),
+        broken=None,
+        shared_with=("ghcr.io/kernel/y", "ghcr.io/kernel/z"),
+        held_by=(Holder("ghcr.io/kernel/z", Reason.REFERENCED),),
+        detail="a folder is in the way",
+    )
+    told = list(explain_command._tell(ExplainReading(verdict, (), enabled=True), RetentionConfig()))
+    lines = [re.split(" {2,}", line) for line in told[1].splitlines()]
+    assert lines[-3:] == [
+        ["shared with", "ghcr.io/kernel/y, ghcr.io/kernel/z"],
+        ["held by", "ghcr.io/kernel/z (referenced)"],
+        ["detail", "a folder is in the way"],
+    ]
+    assert "- its bytes are also those of ghcr.io/kernel/z (referenced)" in told
+    assert told[-1] == "it stays while any of this holds"
+
+
+def test_an_image_that_nobody_shares_has_no_rows_for_it() -> None:
+    told = list(
+        explain_command._tell(ExplainReading(verdict_with(Reason.OPEN), (), enabled=True), RetentionConfig())
+    )
+    assert not {"shared with", "held by", "detail"} & {line.split("  ")[0] for line in told[1].splitlines()}
 
 
 @pytest.mark.parametrize("image", ["alpine:gone", f"alpine@sha256:{'b' * 64}", "ghcr.io/other/x"])

@@ -29,6 +29,8 @@ IMAGE_FIELDS = [
     "referenced_by",
     "unused_since",
     "expires_at",
+    "shared_with",
+    "held_by",
 ]
 
 
@@ -70,6 +72,8 @@ def test_the_document_has_the_fields_of_the_contract(cache: Cache, call_json: Ca
         "referenced_by": ["instance/vm-1", "instance/vm-2"],
         "unused_since": None,
         "expires_at": None,
+        "shared_with": [],
+        "held_by": [],
     }
     assert plan["images"][1]["unused_since"] == "2026-01-02T03:04:05.123456789Z"
     assert plan["images"][1]["expires_at"] == "2026-02-01T03:04:05.123456789Z"

@@ -25,13 +25,14 @@ from crashes import cut_at
 from disk.hosts import Host, open_host
 from hmret.actors.deleter import Deleter, Recovery, Settled
 from hmret.disk.folders import let_go
+from hmret.disk.hypeman.links import Layout
 from hmret.disk.image_scan import scan_folder
 from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH
 from hmret.disk.outcomes import Candidate, Failed, LastLook, Retired
 from hmret.disk.quarantine import Held, change_record, drop_records, hold, load_held, read_records, release
 from hmret.disk.restoring import PutBack, restore, settle_quarantine
 from hmret.disk.retirement import retire
-from hmret.disk.trash import drop_intents
+from hmret.disk.trash import Copy, Link, drop_intents
 from hmret.model.times import format_time
 from memory_filesystem import Call, MemoryFilesystem, Tree
 
@@ -70,6 +71,10 @@ def hold_one(host: Host) -> Held:
     return held
 
 
+def inode_of(host: Host, path: str) -> int:
+    return host.filesystem.stat(path, dir_fd=host.data_fd, follow_symlinks=False).st_ino
+
+
 def bring_back(host: Host, held: Held) -> PutBack:
     return restore(host.filesystem, host.data_fd, held, RESTORED_NS)
 
@@ -87,8 +92,16 @@ def settle(host: Host) -> Settled:
 
 
 def test_what_is_held_stands_on_record_with_its_tags_and_its_bytes(host: Host) -> None:
-    held = hold_one(host)
-    assert held == Held(ALPINE, digest("a"), list(TAGS), START_NS, f"{TOKEN}.0", 4096, RETIRED_NS)
+    candidate = make_due(host)
+    name = f"{TOKEN}.0"
+    copies = [Copy(ALPINE, inode_of(host, f"{IMAGES}/{ALPINE}/{'a' * 64}"), name)]
+    links = [
+        Link(Layout.LEGACY, ALPINE, tag, "a" * 64, inode_of(host, f"{IMAGES}/{ALPINE}/{tag}")) for tag in TAGS
+    ]
+    (held,) = hold_all(host, candidate)
+    assert held == Held(
+        ALPINE, digest("a"), list(TAGS), START_NS, name, 4096, RETIRED_NS, copies=copies, links=links
+    )
     assert held.key == (ALPINE, digest("a"))
     assert held_now(host) == (held,)
     assert host.names(IMAGES) == []
@@ -365,7 +378,7 @@ def test_what_is_restored_is_whole_with_its_tags_and_a_timer_from_now(memory: Ho
     if mounted:
         memory.memory.mount(f"{DATA}/{IMAGES}")
     (held,) = hold_all(memory, candidate)
-    assert bring_back(memory, held) == PutBack(TAGS, ())
+    assert bring_back(memory, held) == PutBack({ALPINE: TAGS}, {})
     assert memory.memory.tree(f"{DATA}/{IMAGES}") == before
     assert state_of(memory.place, held.key) == format_time(RESTORED_NS)
     assert memory.names(FOLDER) == []
@@ -375,7 +388,7 @@ def test_a_real_disk_gives_an_image_back(real: Host) -> None:
     candidate = make_due(real)
     before = real.names(IMAGES)
     (held,) = hold_all(real, candidate)
-    assert bring_back(real, held).tags == TAGS
+    assert bring_back(real, held).tags == {ALPINE: TAGS}
     assert (real.names(IMAGES), real.names(FOLDER)) == (before, [])
 
 
@@ -388,7 +401,7 @@ def test_the_others_of_its_batch_stay_held(host: Host) -> None:
 def test_a_tag_that_was_taken_stays_where_it_is(host: Host) -> None:
     held = hold_one(host)
     make_image(host.place, ALPINE, "b", tags=("latest",))
-    assert bring_back(host, held) == PutBack(("3.20",), ("latest",))
+    assert bring_back(host, held) == PutBack({ALPINE: ("3.20",)}, {ALPINE: ("latest",)})
     assert host.filesystem.readlink(f"{IMAGES}/{ALPINE}/latest", dir_fd=host.data_fd) == "b" * 64
 
 
@@ -470,7 +483,7 @@ def test_a_repository_that_is_removed_while_an_image_is_restored_is_made_again(m
             memory.remove(f"{IMAGES}/{ALPINE}")
 
     memory.memory.before = remove
-    assert bring_back(memory, held) == PutBack((), ())
+    assert bring_back(memory, held) == PutBack({}, {})
     assert has_image(memory.place, held.key)
 
 
@@ -736,7 +749,7 @@ def test_a_restore_that_fails_leaves_what_it_found(memory: Host) -> None:
         bring_back(memory, held)
     memory.memory.before = None
     assert memory.names("") == before
-    assert bring_back(memory, held).tags == TAGS
+    assert bring_back(memory, held).tags == {ALPINE: TAGS}
 
 
 # Recovery with quarantine on and off.

@@ -31,6 +31,7 @@ from hmret.disk.reference_files import ReferenceFile, read_reference_files
 from hmret.disk.state_files import StateFolder, scan_states
 from hmret.model.images import Image, Reference, Repository, SharedDisk
 from hmret.model.times import SECOND
+from support.content_files import put_content, put_link
 
 ALPINE = "docker.io/library/alpine"
 A, B = digest("a"), digest("b")
@@ -56,7 +57,17 @@ def fields(folder: FolderScan) -> dict[str, object]:
         "signature": folder.signature,
         "marks": list(folder.marks),
         "unsettled": folder.unsettled,
+        "with_disk": folder.with_disk,
+        "unreadable": folder.unreadable,
+        "bases": folder.bases,
+        "prints": folder.prints,
+        "oddities": folder.oddities,
+        "is_empty": folder.is_empty,
     }
+
+
+def of_content(image: Image, name: str) -> Image:
+    return msgspec.structs.replace(image, content_name=name)
 
 
 def again(folder: FolderScan) -> FolderScan:
@@ -76,8 +87,31 @@ def again(folder: FolderScan) -> FolderScan:
         FolderScan(ALPINE, Repository(ALPINE, {}, {"latest": A})),
         FolderScan(ALPINE, error=PermissionError(errno.EACCES, "Permission denied")),
         FolderScan(ALPINE, error=FileNotFoundError(errno.ENOENT, "No such file or directory")),
+        FolderScan(
+            "content",
+            subfolders=("content/3f",),
+            signature=(1, 2, 3, 4, 5),
+            prints=(("content/3f", 2, 2**63 - 1),),
+            oddities=(("not_an_image", "images/content/x", "no folder named with 64 hex digits"),),
+        ),
+        FolderScan(
+            "content/3f",
+            Repository("", {A: of_content(IMAGE, ALPINE), B: of_content(BROKEN, "")}, {}),
+            signature=(0, 0, 2, 0, 2**63 - 1),
+            marks=(7, 0, -1, 0),
+            unsettled=(B,),
+            with_disk=(B,),
+            unreadable=(B,),
+            bases=((A, f"{ALPINE}@{B}"),),
+        ),
+        FolderScan(
+            f"repositories/{ALPINE}",
+            Repository(ALPINE, {}, {"latest": A}, odd_tags=frozenset({"odd"})),
+            subfolders=(f"repositories/{ALPINE}/deeper",),
+        ),
+        FolderScan(f"repositories/{ALPINE}", is_empty=True),
     ],
-    ids=["full", "empty", "top", "tags only", "denied", "absent"],
+    ids=["full", "empty", "top", "tags only", "denied", "absent", "content", "part", "tags", "no tags"],
 )
 def test_a_folder_of_images_keeps_every_field(folder: FolderScan) -> None:
     assert fields(again(folder)) == fields(folder)
@@ -221,11 +255,18 @@ def fill(host: Host) -> None:
     make_guest(host.place, "vm", "alpine", created_at=START)
     host.write("guests/torn/metadata.json", b'{"Image":')
     host.folder("guests/new")
+    put_content(host, "e", machine={"base": f"{ALPINE}@{A}"})
+    put_content(host, "f", status="pulling")
+    put_link(host, ALPINE, "latest", "e")
+    host.link(f"{IMAGES}/repositories/{ALPINE}/odd", "elsewhere")
+    host.folder(f"{IMAGES}/repositories/quay.io/empty")
 
 
 def test_an_answer_on_images_is_what_is_read_at_first_hand(host: Host, clock: FakeClock) -> None:
     fill(host)
     paths = ["", "docker.io", ALPINE, f"{ALPINE}/deeper", "gone", "docker.io/library"]
+    paths += ["content", "content/ee", "content/ff", "content/00", "repositories", f"repositories/{ALPINE}"]
+    paths += ["repositories/quay.io/empty", "repositories/gone"]
     found, rest = understand_images(answer(host.filesystem, host.data_fd, ask(Kind.IMAGES, paths)))
     assert rest == []
     with opened(host.filesystem, step_into(host.filesystem, host.data_fd, IMAGES)) as fd:

@@ -35,11 +35,14 @@ from disk.hosts import Host
 from hmret.actors.deleter import Deleter, Recovery
 from hmret.disk.filesystem import POSIX, Filesystem, Lease
 from hmret.disk.folders import let_go
+from hmret.disk.hypeman.links import Layout
 from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH
 from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
 from hmret.disk.retirement import finish, retire
 from hmret.disk.trash import (
+    Copy,
     Intent,
+    Link,
     Place,
     drop_intents,
     list_trash,
@@ -48,6 +51,7 @@ from hmret.disk.trash import (
     write_intents,
 )
 from hmret.model.images import Key
+from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
 from memory_filesystem import Call, ForeignOpen, MemoryFilesystem, Tree
 
@@ -86,6 +90,10 @@ def disk_of(letters: str = "a", name: str = ALPINE) -> str:
     return f"{folder_of(letters, name)}/rootfs.ext4"
 
 
+def inode_of(host: Host, path: str) -> int:
+    return host.filesystem.stat(path, dir_fd=host.data_fd, follow_symlinks=False).st_ino
+
+
 def retire_all(host: Host, *candidates: Candidate, look: LastLook = LOOK) -> list[Outcome]:
     return retire(host.filesystem, host.data_fd, candidates, look, token=TOKEN)[0]
 
@@ -105,27 +113,27 @@ def is_whole(host: Host, candidate: Candidate) -> bool:
 
 @attrs.frozen(eq=False)
 class Grip:
-    """A grip that has lost some images, and notes of which it is told."""
+    """A grip that has lost some digests, and notes of which it is told."""
 
-    lost: tuple[Key, ...]
-    calls: list[tuple[str, Key]] = attrs.field(factory=list)
+    lost: tuple[str, ...]
+    calls: list[tuple[str, str]] = attrs.field(factory=list)
 
-    def begin(self, key: Key) -> bool:
-        self.calls.append(("begin", key))
-        return key not in self.lost
+    def begin(self, digest: str) -> bool:
+        self.calls.append(("begin", digest))
+        return digest not in self.lost
 
-    def end(self, key: Key) -> None:
-        self.calls.append(("end", key))
+    def end(self, digest: str) -> None:
+        self.calls.append(("end", digest))
 
 
 def test_what_the_grip_has_lost_is_not_touched_and_the_rest_goes(host: Host) -> None:
     lost, goes = make_due(host, "a"), make_due(host, "b", name=OTHER)
-    grip = Grip((lost.key,))
+    grip = Grip((lost.digest,))
     outcomes, _ = retire(host.filesystem, host.data_fd, [lost, goes], LOOK, token=TOKEN, grip=grip)
     assert [outcome.key for outcome in outcomes] == [goes.key]
     assert is_whole(host, lost)
     assert state_of(host.place, lost.key) is not None
-    assert grip.calls == [("begin", lost.key), ("begin", goes.key), ("end", goes.key)]
+    assert grip.calls == [("begin", lost.digest), ("begin", goes.digest), ("end", goes.digest)]
 
 
 @attrs.frozen(eq=False)
@@ -149,9 +157,15 @@ class Watched:
 
 def test_an_image_that_is_due_is_retired_with_its_tags_and_its_state(host: Host) -> None:
     candidate = make_due(host)
+    copy = Copy(ALPINE, inode_of(host, folder_of()), f"{TOKEN}.0")
+    links = tuple(
+        Link(Layout.LEGACY, ALPINE, tag, "a" * 64, inode_of(host, f"{IMAGES}/{ALPINE}/{tag}")) for tag in TAGS
+    )
     outcome = retire_one(host, candidate)
-    intent = Intent(*candidate.key, list(TAGS), START_NS, f"{TOKEN}.0")
-    assert outcome == Retired(Place(intent, f"{OWN}/{TRASH}", f"{TOKEN}.0"), TAGS)
+    intent = Intent(
+        *candidate.key, list(TAGS), START_NS, f"{TOKEN}.0", copies=[copy], links=list(links)
+    )
+    assert outcome == Retired(Place(intent, f"{OWN}/{TRASH}", f"{TOKEN}.0"), TAGS, links=links)
     assert isinstance(outcome, Retired)
     assert outcome.key == candidate.key
     assert (host.names(IMAGES), host.names(RETENTION)) == ([], [])
@@ -285,32 +299,53 @@ def misdigest_metadata(host: Host) -> None:
 
 
 BREAKS = (
-    break_folder,
-    break_link,
-    break_dangling,
-    break_disk,
-    break_linked_disk,
-    break_metadata,
-    tear_metadata,
-    rename_metadata,
-    misdigest_metadata,
+    (break_folder, f"{folder_of()}/below: a folder"),
+    (break_link, f"{folder_of()}/link: no file"),
+    (break_dangling, f"{folder_of()}/link: no file"),
+    (break_disk, ""),
+    (break_linked_disk, f"{disk_of()}: no file"),
+    (break_metadata, ""),
+    (tear_metadata, ""),
+    (rename_metadata, ""),
+    (misdigest_metadata, ""),
 )
 
 
-@pytest.mark.parametrize("damage", BREAKS)
-def test_what_is_broken_is_kept(host: Host, damage: Callable[[Host], None]) -> None:
+@pytest.mark.parametrize(("damage", "detail"), BREAKS)
+def test_what_is_broken_is_kept_and_its_timer_cleared(
+    host: Host, damage: Callable[[Host], None], detail: str
+) -> None:
     candidate = make_due(host)
     damage(host)
-    before = host.names("")
-    assert retire_one(host, candidate) == Kept(candidate.key, Reason.BROKEN)
-    assert set(host.names("")) >= set(before)
+    before = host.names(IMAGES)
+    assert retire_one(host, candidate) == Kept(candidate.key, Reason.BROKEN, detail=detail)
+    assert host.names(IMAGES) == before
+    assert state_of(host.place, candidate.key) is None
+
+
+def test_a_folder_in_which_something_was_made_long_ago_goes_along(memory: Host) -> None:
+    candidate = make_due(memory)
+    memory.write(f"{folder_of()}/.install-7/rootfs.ext4")
+    memory.memory.set_mtime(f"{DATA}/{folder_of()}/.install-7", START_NS - 3600 * SECOND)
+    assert isinstance(retire_one(memory, candidate), Retired)
+    assert memory.exists(f"{IN_TRASH}/.install-7/rootfs.ext4")
+
+
+def test_a_folder_in_which_something_is_being_made_is_not_ready(memory: Host) -> None:
+    candidate = make_due(memory)
+    memory.write(f"{folder_of()}/.install-7/rootfs.ext4")
+    detail = f"{folder_of()}/.install-7: something is being made in it"
+    assert retire_one(memory, candidate) == Kept(candidate.key, Reason.NOT_READY, detail=detail)
+    assert memory.exists(f"{folder_of()}/.install-7/rootfs.ext4")
+    assert state_of(memory.place, candidate.key) is not None
 
 
 @pytest.mark.timeout(10)
 def test_what_has_a_pipe_in_it_is_broken_and_not_waited_for(real: Host) -> None:
     candidate = make_due(real)
     os.mkfifo(f"{folder_of()}/pipe", dir_fd=real.data_fd)
-    assert retire_one(real, candidate) == Kept(candidate.key, Reason.BROKEN)
+    detail = f"{folder_of()}/pipe: no file"
+    assert retire_one(real, candidate) == Kept(candidate.key, Reason.BROKEN, detail=detail)
     assert real.exists(f"{folder_of()}/pipe")
 
 
@@ -320,7 +355,8 @@ def test_what_has_a_socket_in_it_is_broken(real: Host, monkeypatch: pytest.Monke
     monkeypatch.chdir(real.place / folder_of())  # the path of a socket must be short
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket")
-        assert retire_one(real, candidate) == Kept(candidate.key, Reason.BROKEN)
+        detail = f"{folder_of()}/socket: no file"
+        assert retire_one(real, candidate) == Kept(candidate.key, Reason.BROKEN, detail=detail)
     assert real.exists(f"{folder_of()}/socket")
 
 
@@ -495,7 +531,9 @@ def test_who_opens_after_the_rename_gets_the_image_back(memory: Host, name: str,
     if mounted:
         memory.memory.mount(f"{DATA}/{IMAGES}")
         place = f"{IMAGES}/{ALPINE}/.hmret-{TOKEN}.0"
-    openers = []
+    if mounted and name == "metadata.json":
+        name = ".hmret-hidden"
+    openers: list[ForeignOpen] = []
     between(memory, "ask_lease", lambda: openers.append(memory.memory.begin_open(f"{DATA}/{place}/{name}")))
     assert retire_one(memory, candidate) == Kept(candidate.key, Reason.OPEN)
     assert openers[0].is_open
@@ -651,7 +689,7 @@ def test_a_folder_that_comes_after_the_last_tag_was_removed_gets_its_tags_again(
         if unlinked:
             memory.memory.before = None
             make_image(memory.place, ALPINE, "a", tags=())
-        if call.name == "unlink" and call.path.endswith("latest"):
+        if call.name == "unlink" and call.path.endswith(".tag0"):
             unlinked.append(call)
 
     memory.memory.before = pull_again
@@ -661,12 +699,21 @@ def test_a_folder_that_comes_after_the_last_tag_was_removed_gets_its_tags_again(
     assert memory.exists(f"{IMAGES}/{ALPINE}/latest")
 
 
-def test_a_tag_that_moves_between_the_look_and_its_removal_stays(memory: Host) -> None:
+def mount_images(memory: Host, *, mounted: bool) -> str:
+    """Mount the images or not; returns how the name ends under which a tag is set aside then."""
+    if mounted:
+        memory.memory.mount(f"{DATA}/{IMAGES}")
+    return ".hmret-tag-latest" if mounted else f"{TOKEN}.0.tag0"
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+def test_a_tag_that_moves_between_the_look_and_its_removal_stays(memory: Host, mounted: bool) -> None:
     candidate = make_due(memory, tags=("latest",))
+    aside = mount_images(memory, mounted=mounted)
     make_image(memory.place, ALPINE, "b", tags=())
 
     def move_tag(call: Call) -> None:
-        if call.name == "rename" and call.path.endswith(".hmret-tag-latest"):
+        if call.name == "rename" and call.path.endswith(aside):
             memory.memory.before = None
             set_tag(memory.place, ALPINE, "latest", "b")
 
@@ -675,15 +722,17 @@ def test_a_tag_that_moves_between_the_look_and_its_removal_stays(memory: Host) -
     assert isinstance(outcome, Retired)
     assert outcome.tags == ()
     assert memory.filesystem.readlink(f"{DATA}/{IMAGES}/{ALPINE}/latest") == "b" * 64
-    assert not memory.exists(f"{IMAGES}/{ALPINE}/.hmret-tag-latest")
+    assert not any(name.endswith(aside) for name in memory.names(""))
 
 
-def test_a_folder_that_takes_the_name_of_a_tag_before_its_removal_stays(memory: Host) -> None:
+@pytest.mark.parametrize("mounted", [False, True])
+def test_a_folder_that_takes_the_name_of_a_tag_before_its_removal_stays(memory: Host, mounted: bool) -> None:
     candidate = make_due(memory, tags=("latest",))
+    aside = mount_images(memory, mounted=mounted)
     path = f"{DATA}/{IMAGES}/{ALPINE}/latest"
 
     def make_folder(call: Call) -> None:
-        if call.name == "rename" and call.path.endswith(".hmret-tag-latest"):
+        if call.name == "rename" and call.path.endswith(aside):
             memory.memory.before = None
             memory.memory.remove(path)
             memory.memory.make_folder(path)
@@ -888,16 +937,40 @@ def test_an_image_that_is_back_in_its_place_is_not_called_unfinished(memory: Hos
     assert has_image(memory.place, candidate.key)
 
 
-def test_metadata_that_cannot_be_hidden_waits_for_the_next_recovery(memory: Host) -> None:
+def test_metadata_that_cannot_be_hidden_fails_the_deletion_and_stays(memory: Host) -> None:
     candidate = make_due(memory)
     memory.memory.mount(f"{DATA}/{IMAGES}")
+    before = memory.memory.tree(f"{DATA}/{IMAGES}")
     memory.memory.before = fail_once("rename", ".hmret-hidden")
     outcome = retire_one(memory, candidate)
     memory.memory.before = None
     assert isinstance(outcome, Failed)
-    assert outcome.unfinished
+    assert (outcome.unfinished, outcome.path) == (False, folder_of())
+    assert memory.memory.tree(f"{DATA}/{IMAGES}") == before
+    recover(memory.memory)
+    assert memory.memory.tree(f"{DATA}/{IMAGES}") == before
+
+
+def test_metadata_that_cannot_be_shown_again_waits_for_the_next_recovery(memory: Host) -> None:
+    """The folder could not be renamed after it was hidden, nor its metadata shown: hidden counts as renamed."""
+    candidate = make_due(memory)
+    memory.memory.mount(f"{DATA}/{IMAGES}")
+    hidden: list[Call] = []
+
+    def fail(call: Call) -> None:
+        if hidden and call.name == "rename":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if call.name == "rename" and call.path.endswith(".hmret-hidden"):
+            hidden.append(call)
+
+    memory.memory.before = fail
+    outcome = retire_one(memory, candidate)
+    memory.memory.before = None
+    assert isinstance(outcome, Failed)
+    assert (outcome.unfinished, outcome.path) == (True, folder_of())
     recover(memory.memory)
     assert memory.names(IMAGES) == []
+    assert state_of(memory.place, candidate.key) is None
 
 
 # Finishing what was cut off.
@@ -936,15 +1009,35 @@ def test_a_deletion_that_was_cut_off_is_finished(host: Host) -> None:
     outcome = finish(host.filesystem, host.data_fd, place_of(host))
     assert isinstance(outcome, Retired)
     assert outcome.tags == TAGS
-    assert (host.names(IMAGES), host.names(RETENTION)) == ([], [])
+    folders = ["docker.io", "docker.io/library", ALPINE]
+    assert (host.names(IMAGES), host.names(RETENTION)) == (folders, [])
+    # The folders go with the intent, when the bytes are free.
+    free(host.filesystem, host.data_fd, outcome.place)
+    drop_intents(host.filesystem, host.data_fd, TOKEN)
+    assert host.names(IMAGES) == []
 
 
-def test_a_deletion_that_was_cut_off_takes_tags_that_came_later(host: Host) -> None:
-    cut_off(host)
+def test_a_deletion_that_was_cut_off_leaves_a_tag_that_came_later(host: Host) -> None:
+    candidate = cut_off(host)
     set_tag(host.place, ALPINE, "newer", "a")
     outcome = finish(host.filesystem, host.data_fd, place_of(host))
     assert isinstance(outcome, Retired)
-    assert outcome.tags == ("3.20", "latest", "newer")
+    assert outcome.tags == TAGS
+    assert host.exists(f"{IMAGES}/{ALPINE}/newer")
+    assert state_of(host.place, candidate.key) is None
+
+
+def test_a_tag_that_came_after_a_deletion_was_cut_off_brings_the_image_back_with_all_its_tags(
+    memory: Host,
+) -> None:
+    candidate = cut_off(memory)
+    set_tag(memory.place, ALPINE, "newer", "a")
+    recovery = recover(memory.memory)
+    assert (recovery.restored, recovery.finished, recovery.freed_bytes) == ((candidate.key,), (), 0)
+    assert is_whole(memory, candidate)
+    assert memory.exists(f"{IMAGES}/{ALPINE}/newer")
+    assert state_of(memory.place, candidate.key) is None
+    assert list_trash(memory.filesystem, memory.data_fd) == ([], [])
 
 
 def test_a_deletion_whose_disk_is_open_is_undone_with_its_tags(real: Host) -> None:

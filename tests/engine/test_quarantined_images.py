@@ -304,8 +304,9 @@ async def test_what_is_to_be_freed_at_once_does_not_go_into_quarantine(
     keys = [make_due(filesystem, letters, tags=()) for letters in "abcd"]
     sweeping = retention._inspection.sweeping
     plan = await retention.plan()
+    scan = await sweeping.overlook.scanner.scan()
     tally = Tally(START_NS, [], counters=sweeping.counters)
-    await sweeping.deleting.delete(plan.deletions, 0, tally, holds=False)
+    await sweeping.deleting.delete(plan.units, scan, 0, tally, holds=False)
     report = tally.report(plan, 0.0)
     assert (report.deleted_images, report.deleted_bytes) == (len(keys), len(keys) * 4096)
     assert (report.quarantined_images, report.quarantined_bytes) == (0, 0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import httpx2
 import pytest
 from anycorn import Config, serve
@@ -22,7 +23,13 @@ import hmret
 from hypervisor_server import make_server
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "hypervisor_server.py"
-IMAGES = tuple(f"registry.local:5000/ci/app-{number}:{tag}" for number in range(5) for tag in "1234")
+IMAGES = tuple(
+    f"{registry}/ci/app-{number}:{tag}"
+    for number in range(5)
+    for tag in "1234"
+    for registry in ("registry.local:5000", "mirror.example.com")
+)
+"""Of each digest two names, since the second registry mirrors the first."""
 CLIENTS = 50
 ROUNDS = 5
 DELETIONS = len(IMAGES) + 10
@@ -57,25 +64,52 @@ async def serving(root: Path, **times: timedelta) -> AsyncIterator[httpx2.AsyncC
 
 def disk_of(root: Path, resolved_image: str) -> Path:
     """Tell where the disk of an image is."""
-    repository, _, digest = resolved_image.partition("@sha256:")
-    return root / "images" / repository / digest / "rootfs.ext4"
+    return root / "images/content" / resolved_image.partition("@sha256:")[2] / "rootfs.erofs"
 
 
 def images_in(root: Path) -> list[Path]:
-    return list((root / "images").rglob("rootfs.ext4"))
+    return list((root / "images").rglob("rootfs.erofs"))
+
+
+def tags_in(root: Path) -> dict[str, str]:
+    """Return the digests that tags lead to, in hex, by reference."""
+    folder = root / "images/repositories"
+    links = [path for path in folder.rglob("*") if path.is_symlink()]
+    assert all(link.resolve().parent == root / "images/content" for link in links)
+    return {f"{link.parent.relative_to(folder)}:{link.name}": link.readlink().name for link in links}
 
 
 async def status_of(client: httpx2.AsyncClient) -> Any:
     return (await client.get("/retention/v1/status")).raise_for_status().json()
 
 
-async def use_instances(client: httpx2.AsyncClient, root: Path, seed: int, enough: anyio.Event) -> None:
+def choose(chance: random.Random) -> str:
+    """Choose an image: some are in use nearly always, and some seldom."""
+    return IMAGES[int(len(IMAGES) * chance.random() ** 4)]
+
+
+@attrs.define
+class Progress:
+    """How far the engine has come, as its status says."""
+
+    sweeps: int = 0
+    is_enough: bool = False
+
+    async def wait_sweeps(self, number: int) -> None:
+        """Wait until so many sweeps have ended, however long they take, or until it is enough."""
+        until = self.sweeps + number
+        while self.sweeps < until and not self.is_enough:
+            await anyio.sleep(0.02)
+
+
+async def use_instances(client: httpx2.AsyncClient, root: Path, seed: int, progress: Progress) -> None:
     """Create instances, look at their disks for as long as they live, and delete them, until it is enough."""
     chance = random.Random(seed)
     rounds = 0
-    while rounds < ROUNDS or not enough.is_set():
+    image = choose(chance)
+    while rounds < ROUNDS or not progress.is_enough:
         rounds += 1
-        answer = await client.post("/instances", json={"image": chance.choice(IMAGES)})
+        answer = await client.post("/instances", json={"image": image})
         assert answer.status_code == 201, answer.text
         instance = answer.json()
         disk = disk_of(root, instance["resolved_image"])
@@ -85,7 +119,11 @@ async def use_instances(client: httpx2.AsyncClient, root: Path, seed: int, enoug
         assert disk.stat().st_size == 64 * 1024
         answer = await client.delete(f"/instances/{instance['id']}")
         assert answer.status_code == 204, answer.text
-        await anyio.sleep(chance.uniform(0, 0.8))
+        await progress.wait_sweeps(chance.randrange(4))
+        image = choose(chance)
+        if chance.random() < 0.1:
+            # The same once more, by its digest in a repository that has no tag of it.
+            image = f"example.com/any/name@{instance['resolved_image'].partition('@')[2]}"
 
 
 async def wait_empty(root: Path) -> None:
@@ -110,25 +148,26 @@ def check_guests(root: Path) -> int:
     return looked
 
 
-async def watch(client: httpx2.AsyncClient, root: Path, enough: anyio.Event) -> None:
+async def watch(client: httpx2.AsyncClient, root: Path, progress: Progress) -> None:
     """Check the guests again and again, and tell once enough images have been deleted."""
     looked = 0
-    while not (enough.is_set() and looked):
+    while not (progress.is_enough and looked):
         looked += await anyio.to_thread.run_sync(check_guests, root)
-        if (await status_of(client))["totals"]["deleted_images"] > DELETIONS:
-            enough.set()
+        totals = (await status_of(client))["totals"]
+        progress.sweeps = totals["sweeps"]
+        progress.is_enough = totals["deleted_images"] > DELETIONS
         await anyio.sleep(0.02)
 
 
 async def test_no_instance_ever_refers_to_an_image_that_is_not_there(tmp_path: Path) -> None:
     times = {"unused_for": timedelta(milliseconds=20), "sweep_interval": timedelta(milliseconds=50)}
-    enough = anyio.Event()
+    progress = Progress()
     with anyio.fail_after(90):
         async with serving(tmp_path, **times) as client:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(watch, client, tmp_path, enough)
+                tasks.start_soon(watch, client, tmp_path, progress)
                 for seed in range(CLIENTS):
-                    tasks.start_soon(use_instances, client, tmp_path, seed, enough)
+                    tasks.start_soon(use_instances, client, tmp_path, seed, progress)
             await wait_empty(tmp_path)
             status = await status_of(client)
             assert (await client.get("/instances")).json() == []
@@ -137,7 +176,9 @@ async def test_no_instance_ever_refers_to_an_image_that_is_not_there(tmp_path: P
     assert status["totals"]["deleted_images"] > DELETIONS
     assert status["totals"]["failed_deletes"] == 0
     assert status["suspended"] == []
+    assert tags_in(tmp_path) == {}
     assert list((tmp_path / "guests").iterdir()) == []
+    assert list((tmp_path / "system/pulls").iterdir()) == []
     assert [path for path in (tmp_path / "images").rglob("*") if path.name.startswith(".")] == []
 
 
@@ -151,6 +192,44 @@ async def test_an_image_that_is_used_again_in_time_is_not_pulled_again(tmp_path:
             await client.delete(f"/instances/{instance['id']}")
         assert len(disks) == 1
         assert [one["id"] for one in (await client.get("/instances")).json()] == []
+
+
+async def test_an_image_is_found_by_whatever_name_it_is_asked_for(tmp_path: Path) -> None:
+    async with serving(tmp_path, unused_for=timedelta(hours=1), sweep_interval=timedelta(hours=1)) as client:
+        first = (await client.post("/instances", json={"image": "registry.local:5000/ci/app:1"})).json()
+        digest = first["resolved_image"].partition("@")[2]
+        names = [
+            f"registry.local:5000/ci/app@{digest}",
+            f"registry.local:5000/ci/app:1@{digest}",
+            f"example.com/any/name@{digest}",
+            "mirror.example.com/ci/app:1",
+        ]
+        inode = disk_of(tmp_path, first["resolved_image"]).stat().st_ino
+        for name in names:
+            answer = await client.post("/instances", json={"image": name})
+            assert answer.json()["resolved_image"].endswith(digest)
+            (disk,) = images_in(tmp_path)
+            assert disk.stat().st_ino == inode
+        hexadecimal = digest.removeprefix("sha256:")
+        assert tags_in(tmp_path) == {
+            "registry.local:5000/ci/app:1": hexadecimal,
+            "mirror.example.com/ci/app:1": hexadecimal,
+        }
+        images = (await client.get("/retention/v1/images")).json()["images"]
+        assert [image["repository"] for image in images] == [
+            "mirror.example.com/ci/app",
+            "registry.local:5000/ci/app",
+        ]
+        assert {image["digest"] for image in images} == {digest}
+
+
+async def test_an_image_that_is_asked_for_by_digest_is_pulled_without_a_tag(tmp_path: Path) -> None:
+    async with serving(tmp_path, unused_for=timedelta(hours=1), sweep_interval=timedelta(hours=1)) as client:
+        image = f"registry.local:5000/ci/app@sha256:{'a' * 64}"
+        instance = (await client.post("/instances", json={"image": image})).json()
+        assert instance["resolved_image"] == image
+        assert images_in(tmp_path) == [disk_of(tmp_path, image)]
+        assert tags_in(tmp_path) == {}
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"image": "Not A Reference"}', b'{"image": 7}'])

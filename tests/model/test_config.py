@@ -45,6 +45,8 @@ def test_the_other_defaults_are_those_of_the_contract() -> None:
     assert attrs.asdict(RetentionConfig(), recurse=False) == {
         "data_dir": "/var/lib/hypeman",
         "auto_delete": AutoDelete(),
+        "registry_url": "localhost:8080",
+        "builder_image": "",
         "enabled": None,
         "sweep_interval": timedelta(minutes=1),
         "pinned": (),

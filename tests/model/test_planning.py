@@ -164,12 +164,12 @@ def test_the_summary_adds_up() -> None:
         ),
         make_repository(make_image(A), name=OTHER),
         states={(ALPINE, A): DUE_NS, (OTHER, A): NOW_NS, (OTHER, B): NOW_NS},
-        references=(guest(f"alpine@{C}"), guest("nothing/here")),
+        references=(guest(f"alpine@{C}"), guest("nothing/here", name="other")),
     )
     found = plan(inventory, make_policy(), NOW)
     assert found.summary == Summary(images=5, delete=1, delete_bytes=4096, mark=1, clear=2, keep=1, prune=1)
     assert (found.ready_images, found.protected_images) == (3, 1)
-    assert found.stale_references == (StaleReference("instance/vm", "nothing/here"),)
+    assert found.stale_references == (StaleReference("instance/other", "nothing/here"),)
     assert found.at == NOW
 
 
@@ -220,6 +220,9 @@ def test_a_verdict_tells_all_about_its_image() -> None:
         "rule": None,
         "created_ns": None,
         "pullable": None,
+        "shared_with": (),
+        "held_by": (),
+        "detail": None,
     }
     assert verdict.unused_since == datetime_of(DUE_NS + 1000)
     assert verdict.expires_at == datetime_of(NOW_NS + 1000)
@@ -552,7 +555,7 @@ def test_what_is_remembered_otherwise_is_judged_again() -> None:
     )
     first = plan(inventory, make_policy(), NOW)
     assert digests(first) == [B]
-    memory = {("instance/vm", "alpine"): Remembered(frozenset({B}), NOW)}
+    memory = {(ALPINE, "latest"): Remembered(frozenset({B}), NOW)}
     assert digests(plan(attrs.evolve(inventory, remembered=memory), make_policy(), NOW, first)) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from builders import digest
 from hmret.model.images import Image, Inventory, Reference, Remembered, Repository
-from hmret.model.protection import Protection, StaleReference, named_tags, protect
+from hmret.model.protection import Protection, StaleReference, named_tags, protect, unseen_tags
 from hmret.model.times import datetime_of
 from model.inventories import (
     ALPINE,
@@ -26,7 +26,7 @@ from model.inventories import (
 
 MADE = NOW - timedelta(days=2)
 MADE_NS = NOW_NS - 2 * 24 * 3600 * 10**9
-TAG = ("instance/vm", "alpine")
+TAG = (ALPINE, "latest")
 Memory = Mapping[tuple[str, str], Remembered]
 
 
@@ -130,9 +130,30 @@ def test_a_stale_reference_counts_once_for_each_who_makes_it() -> None:
     )
 
 
-def test_a_stale_image_beside_a_resolved_one_that_is_here_is_counted() -> None:
-    found = protect(cache(guest("alpine:gone", resolved=f"alpine@{A}")))
-    assert (protected(found), len(found.stale)) == ({A}, 1)
+@pytest.mark.parametrize(
+    ("image", "resolved"), [("alpine:gone", f"alpine@{A}"), (f"alpine@{A}", f"quay.io/gone/too@{D}")]
+)
+def test_a_guest_of_which_one_text_leads_to_an_image_is_not_stale(image: str, resolved: str) -> None:
+    found = protect(cache(guest(image, resolved=resolved)))
+    assert (protected(found), found.stale) == ({A}, ())
+
+
+def test_a_guest_of_which_no_text_leads_to_an_image_is_stale_with_both() -> None:
+    found = protect(cache(guest("alpine:gone", resolved=f"quay.io/gone/too@{D}")))
+    assert found.stale == (
+        StaleReference("instance/vm", "alpine:gone"),
+        StaleReference("instance/vm", f"quay.io/gone/too@{D}"),
+    )
+
+
+def test_two_files_of_one_guest_are_one_guest() -> None:
+    found = protect(cache(guest("alpine:gone"), guest(f"alpine@{A}")))
+    assert found.stale == ()
+
+
+def test_two_things_of_an_embedder_that_have_one_name_are_two() -> None:
+    found = protect(cache(Reference("job", "alpine:gone"), Reference("job", f"alpine@{A}")))
+    assert found.stale == (StaleReference("job", "alpine:gone"),)
 
 
 # The first sight of a tag.
@@ -207,18 +228,42 @@ def test_what_is_remembered_and_not_here_is_stale_and_not_forgotten() -> None:
     assert (found.sources, len(found.stale), found.remembered) == ({}, 1, memory)
 
 
-def test_each_text_has_a_memory_of_its_own() -> None:
+@pytest.mark.parametrize("text", ["alpine:latest", f"{ALPINE}", f"{ALPINE}:latest"])
+def test_all_texts_that_name_one_tag_share_its_memory(text: str) -> None:
     inventory = cache(guest("alpine", created_at=MADE), latest=A, link_ns=MADE_NS)
-    found = again(inventory, protect(inventory), guest("alpine:latest", created_at=MADE), latest=B)
-    assert found.remembered == {("instance/vm", "alpine:latest"): Remembered(frozenset({B}), MADE)}
+    found = again(inventory, protect(inventory), guest(text, created_at=MADE), latest=B)
+    assert protected(found) == {A, B}
+    assert found.remembered == {TAG: Remembered(frozenset({A, B}), MADE)}
 
 
-def test_another_guest_of_the_same_name_starts_anew() -> None:
+def test_another_tag_has_a_memory_of_its_own() -> None:
     inventory = cache(guest("alpine", created_at=MADE), latest=A, link_ns=MADE_NS)
-    later = guest("alpine", created_at=MADE + timedelta(microseconds=1))
+    found = again(inventory, protect(inventory), guest("alpine:3.20", created_at=MADE), latest=B)
+    assert (found.sources, found.remembered) == ({}, {})
+
+
+def test_a_younger_guest_shares_what_the_tag_has_pointed_to_since_an_older_one() -> None:
+    inventory = cache(guest("alpine", created_at=MADE), latest=A, link_ns=MADE_NS)
+    later = guest("alpine", name="other", created_at=MADE + timedelta(microseconds=1))
     second = again(inventory, protect(inventory), later, latest=B)
-    assert protected(second) == {B}
-    assert second.remembered[TAG].created_at == later.created_at
+    assert protected(second) == {A, B}
+    assert second.remembered[TAG].created_at == MADE
+
+
+def test_a_guest_that_is_older_than_the_memory_is_a_first_sight_again() -> None:
+    inventory = cache(guest("alpine", created_at=MADE), latest=A, link_ns=MADE_NS)
+    older = guest("alpine", name="other", created_at=MADE - timedelta(microseconds=1))
+    second = again(inventory, protect(inventory), older, latest=B)
+    # C is of unknown age, so may have been there before this guest; A was not.
+    assert protected(second) == {A, B, C}
+    assert second.remembered == {TAG: Remembered(frozenset({A, B, C}), older.created_at)}
+
+
+def test_the_oldest_guest_tells_how_far_the_memory_goes_back_whatever_their_order() -> None:
+    one, other = guest("alpine", created_at=NOW), guest("alpine", name="other", created_at=MADE)
+    for references in ((one, other), (other, one)):
+        found = protect(cache(*references, latest=A, link_ns=NOW_NS + 1))
+        assert found.remembered == {TAG: Remembered(frozenset({A, B, C}), MADE)}
 
 
 def test_the_same_time_in_another_zone_is_the_same_guest() -> None:
@@ -227,18 +272,19 @@ def test_the_same_time_in_another_zone_is_the_same_guest() -> None:
     assert protected(again(inventory, protect(inventory), local, latest=B)) == {A, B}
 
 
-def test_a_guest_that_no_longer_tells_its_age_is_taken_for_the_same() -> None:
+def test_a_guest_that_does_not_tell_its_age_is_a_first_sight_again() -> None:
     inventory = cache(guest("alpine", created_at=MADE), latest=A, link_ns=MADE_NS)
     second = again(inventory, protect(inventory), guest("alpine"), latest=B)
-    assert protected(second) == {A, B}
-    assert second.remembered[TAG].created_at == MADE
+    assert protected(second) == {A, B, C}
+    assert second.remembered[TAG].created_at is None
 
 
-def test_a_guest_that_tells_its_age_only_now_is_taken_for_the_same() -> None:
-    inventory = attrs.evolve(cache(guest("alpine")), remembered={TAG: Remembered(frozenset({A}))})
+def test_a_memory_that_goes_back_to_a_guest_of_unknown_age_is_good_for_every_other() -> None:
+    memory = {TAG: Remembered(frozenset({A}))}
+    inventory = attrs.evolve(cache(guest("alpine")), remembered=memory)
     found = again(inventory, protect(inventory), guest("alpine", created_at=MADE), latest=C)
     assert protected(found) == {A, B, C}
-    assert found.remembered[TAG].created_at == MADE
+    assert found.remembered[TAG].created_at is None
 
 
 def test_a_resolved_image_ends_the_memory() -> None:
@@ -248,20 +294,37 @@ def test_a_resolved_image_ends_the_memory() -> None:
     assert (protected(second), second.remembered) == ({A, B}, {})
 
 
-def test_a_guest_that_is_gone_is_forgotten() -> None:
+def test_one_guest_of_several_ends_the_memory_for_none_of_the_others() -> None:
+    inventory = cache(guest("alpine", created_at=MADE), latest=A, link_ns=MADE_NS)
+    resolved = guest("alpine", resolved=f"{ALPINE}@{A}", created_at=MADE)
+    other = guest("alpine", name="other", created_at=MADE)
+    second = again(inventory, protect(inventory), resolved, other, latest=B)
+    assert second.sources == {
+        (ALPINE, A): ("instance/other", "instance/vm"),
+        (ALPINE, B): ("instance/other", "instance/vm"),
+    }
+    assert second.remembered == {TAG: Remembered(frozenset({A, B}), MADE)}
+
+
+def test_the_memory_of_a_tag_goes_on_while_any_guest_names_it() -> None:
     inventory = cache(guest("alpine"), latest=A)
     found = again(inventory, protect(inventory), guest("alpine", name="other"), latest=A)
-    assert {source for source, _ in found.remembered} == {"instance/other"}
+    assert set(found.remembered) == {TAG}
 
 
-def test_a_guest_that_cannot_be_read_is_not_forgotten() -> None:
+def test_a_tag_that_no_guest_names_any_more_is_forgotten() -> None:
+    inventory = cache(guest("alpine"), latest=A)
+    assert again(inventory, protect(inventory), guest(f"alpine@{A}"), latest=A).remembered == {}
+
+
+def test_while_any_source_cannot_be_read_no_tag_is_forgotten() -> None:
     memory: Memory = {
         TAG: Remembered(frozenset({A})),
-        ("instance/gone", "alpine"): Remembered(frozenset({B})),
+        ("quay.io/x/y", "latest"): Remembered(frozenset({B})),
     }
     inventory = attrs.evolve(cache(), remembered=memory, unread_sources={"instance/vm"})
     found = protect(inventory)
-    assert found.remembered == {TAG: memory[TAG]}
+    assert found.remembered == memory
     assert found.sources == {}
 
 
@@ -292,3 +355,21 @@ def test_a_guest_made_before_the_calendar_of_the_images_protects_only_what_its_t
 ):
     reference = guest("alpine", created_at=datetime_of(0))
     assert protected(protect(cache(reference, latest=B, link_ns=1))) == {B, C}
+
+
+def test_the_tags_whose_links_age_matters_are_listed() -> None:
+    memory: Memory = {
+        TAG: Remembered(frozenset({A}), MADE),
+        (ALPINE, "old"): Remembered(frozenset({A}), MADE),
+        (ALPINE, "any"): Remembered(frozenset({A})),
+    }
+    references = (
+        guest("alpine", created_at=MADE),
+        guest("alpine:old", created_at=MADE - timedelta(microseconds=1)),
+        guest("alpine:ageless"),
+        guest("alpine:any"),
+        guest("alpine:new", created_at=NOW),
+        guest("alpine:v1", resolved=f"alpine@{A}"),
+        guest(f"alpine@{A}"),
+    )
+    assert list(unseen_tags(references, memory)) == [(ALPINE, "old"), (ALPINE, "ageless"), (ALPINE, "new")]

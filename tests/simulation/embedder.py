@@ -12,7 +12,7 @@ from hmret.engine.retention import Retention
 from hmret.model.errors import EngineClosedError, ImageNotFoundError
 from hmret.model.images import Key
 from simulation.hypeman import Hypeman
-from simulation.landmarks import Pulled, Tag, Work
+from simulation.landmarks import Pulled, Tag, Work, content_of, repository_of
 from simulation.truth import Truth
 
 __all__ = ["Embedder"]
@@ -27,6 +27,8 @@ class Expected:
     """What an answer must be about, as long as this stays as it is."""
 
     image: Pulled
+    key: Key
+    """The repository and the digest that were meant."""
     tag: Tag
     link: tuple[str, int] | None
     """What the tag was, where one was named."""
@@ -92,9 +94,10 @@ class Embedder:
         except ImageNotFoundError as error:
             self._check_refusal(expected, error)
             return
-        image = self._told_yes((used.repository, used.digest), began)
-        self._truth.mark(image)
-        self._use(text, image)
+        key = used.repository, used.digest
+        image = self._told_yes(key, began)
+        self._truth.mark(key, image)
+        self._use(text, key[0], image)
 
     async def _lease(self, retention: Retention) -> None:
         text, digest = self._name()
@@ -103,12 +106,13 @@ class Embedder:
         try:
             async with retention.lease(text, digest, reason="start", ttl=ttl) as leased:
                 expected = None
-                image = self._told_yes((leased.repository, leased.digest), began)
-                self._truth.mark(image)
+                key = leased.repository, leased.digest
+                image = self._told_yes(key, began)
+                self._truth.mark(key, image)
                 await self._hold(image, ttl)
                 if self._truth.filesystem.inode(image.path) != image.inode:
                     return  # the lease has run out
-                self._use(text, image)
+                self._use(text, key[0], image)
         except ImageNotFoundError as error:
             self._check_refusal(expected, error)
 
@@ -143,12 +147,15 @@ class Embedder:
             repository, digest = self._rng.choice(self._truth.claimed)
             return repository, digest
         if self._truth.tags and self._rng.random() < 0.5:
-            repository, tag = self._rng.choice(list(self._truth.tags))
-            return f"{repository}:{tag}", None
+            tag = self._rng.choice(list(self._truth.tags))
+            return f"{repository_of(tag)}:{tag[1]}", None
         keys = list(self._truth.images)
         if not keys:
             return "alpine", None
         repository, digest = self._rng.choice(keys)
+        if (repository, digest) == content_of(digest):
+            # Content is found under any repository.
+            repository = self._rng.choice(sorted(self._truth.owners_of(digest) | {"ghcr.io/kernel/x"}))
         return (f"{repository}@{digest}", None) if self._rng.random() < 0.5 else (repository, digest)
 
     def _expected(self, text: str, digest: str | None) -> Expected | None:
@@ -156,40 +163,38 @@ class Embedder:
         truth = self._truth
         if digest is None and "@" in text:
             text, _, digest = text.partition("@")
-        link = None
+        link, name = None, text
         if digest is None:
-            repository, _, tag = text.rpartition(":")
-            link = truth.tags.get((repository, tag))
-            text, digest = repository, "" if link is None else link[0]
-        image = truth.present((text, digest))
-        return (
-            None
-            if image is None
-            else Expected(image, (text, text if link is None else tag), link, truth.chronicle.now)
-        )
+            text, _, name = text.rpartition(":")
+            link = truth.resolve(text, name)
+            digest = "" if link is None else link[0]
+        image = truth.present(text, digest)
+        if image is None:
+            return None
+        return Expected(image, (text, digest), (text, name), link, truth.chronicle.now)
 
     def _check_refusal(self, expected: Expected | None, error: ImageNotFoundError) -> None:
         """Told not found, it is gone, or was not ready, or something stood in the way."""
         truth = self._truth
         if expected is None or truth.disturbed_at >= expected.began or truth.denied:
             return
-        image = truth.present(expected.image.key)
+        image = truth.present(*expected.key)
         is_same = image is expected.image and (image.ready_at or 0) < expected.began
-        if is_same and (expected.link is None or truth.tags.get(expected.tag) == expected.link):
-            raise truth.chronicle.fail(f"told not found, but {expected.image.key} is here: {error}")
+        if is_same and (expected.link is None or truth.resolve(*expected.tag) == expected.link):
+            raise truth.chronicle.fail(f"told not found, but {expected.key} is here: {error}")
 
     def _told_yes(self, key: Key, began: int) -> Pulled:
         """Told yes, it is here, whole, and ready unless hypeman has taken it back meanwhile."""
         self._truth.settle()
-        image = self._truth.images.get(key)
-        if image is None or not image.is_present or (image.ready_at is None and image.unready_at < began):
+        image = self._truth.find(*key)
+        if image is None or (image.ready_at is None and image.unready_at < began):
             raise self._truth.chronicle.fail(f"told yes, but {key} is not here")
         self._truth.chronicle.tell(f"embedder is told yes: {key[0]}@{key[1][7:11]}")
         return image
 
-    def _use(self, text: str, image: Pulled) -> None:
+    def _use(self, text: str, repository: str, image: Pulled) -> None:
         """Start a guest from an image that stays for its window."""
         if self._rng.random() < 0.5:
-            repository, tag = image.key[0], text.rpartition(":")[2]
+            tag = text.rpartition(":")[2]
             tag = tag if "/" not in tag and "@" not in text else "latest"
             self._begin(self._hypeman.start_guest((repository, tag), image))

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable
 
 from hmret.disk.layout import METADATA
-from simulation.landmarks import DATA, QUICK, Pulled, Tag, Work, short
+from simulation.landmarks import DATA, QUICK, Pulled, Tag, Work, repository_of, short
 from simulation.truth import Truth
 
 __all__ = ["Guests"]
@@ -14,10 +14,17 @@ _MOST_GUESTS = 4  # beside twelve images or more: most of them are for hmret to 
 
 
 class Guests:
-    """Whoever refers to an image."""
+    """Whoever refers to an image.
 
-    def __init__(self, truth: Truth, rng: random.Random) -> None:
+    Args:
+        truth: told of all that they do.
+        rng: decides what they do.
+        is_today: whether the server always notes the digest that boots.
+    """
+
+    def __init__(self, truth: Truth, rng: random.Random, *, is_today: bool = False) -> None:
         self._truth = truth
+        self._is_today = is_today
         self._rng = rng
         self._running: dict[str, Pulled] = {}
         """Guests, and what they run from."""
@@ -29,19 +36,19 @@ class Guests:
         """Create a guest; without asking hmret, unless `image` is what it said yes to."""
         if len(self._running) >= _MOST_GUESTS:
             return
-        digest = self._truth.tags.get(tag, ("", 0))[0]
-        image = image or self._truth.present((tag[0], digest))
+        repository = repository_of(tag)
+        digest = (self._truth.resolve(repository, tag[1]) or ("", 0))[0]
+        image = image or self._truth.present(repository, digest)
         if image is None or not image.is_present:
             return
-        by_tag = (
-            (tag[0], digest) == image.key and not self._truth.clock.is_behind and self._rng.random() < 0.7
-        )
-        text = f"{tag[0]}:{tag[1]}" if by_tag else f"{tag[0]}@{image.key[1]}"
+        leads = self._truth.find(repository, digest) is image
+        by_tag = leads and not self._truth.clock.is_behind and self._rng.random() < 0.7
+        text = f"{repository}:{tag[1]}" if by_tag else f"{repository}@{image.key[1]}"
         self._count += 1
         source = f"instance/vm-{self._count}"
         guest = {"Id": f"vm-{self._count}", "HypervisorPID": 0, "Image": text}
-        if by_tag and self._rng.random() < 0.5:
-            guest["ResolvedImage"] = f"{tag[0]}@{image.key[1]}"
+        if by_tag and (self._is_today or self._rng.random() < 0.5):
+            guest["ResolvedImage"] = f"{repository}@{image.key[1]}"
         # Go reads the clock after it has found the image, and keeps nine digits of it.
         guest["CreatedAt"] = self._truth.clock.now().isoformat()
         path = f"{DATA}/guests/vm-{self._count}"

@@ -72,7 +72,7 @@ class Hypeman:
         """Begin some work on an image that hmret has in hand."""
         tags = [tag for tag, (digest, _) in self._truth.tags.items() if (tag[0], digest) == key]
         tag = self._rng.choice(tags) if tags else (key[0], self._rng.choice(_TAGS))
-        image = self._truth.present(key)
+        image = self._truth.present(*key)
         if image is None:
             return self.pull(key, tag[1])
         works: tuple[Callable[[], Work], ...] = (
@@ -93,7 +93,7 @@ class Hypeman:
 
     def pull(self, key: Key, tag: str) -> Work:
         """Pull an image, or only tag it where it is here."""
-        if self._truth.present(key) is None:
+        if self._truth.present(*key) is None:
             if key in self._busy or self._truth.filesystem.exists(path_of(key)):
                 return
             self._busy.add(key)
@@ -138,7 +138,7 @@ class Hypeman:
     def _twin(self, key: Key) -> Pulled | None:
         """Find an image of the same digest in another repository: its disk can be shared."""
         for repository in _REPOSITORIES:
-            image = self._truth.present((repository, key[1]))
+            image = self._truth.present(repository, key[1])
             if image is not None:
                 return image
         return None
@@ -152,6 +152,7 @@ class Hypeman:
         self._truth.filesystem.write_file(f"{path}.tmp", json.dumps(metadata).encode())
         self._truth.filesystem.move(f"{path}.tmp", path)
         image.files.add(METADATA)
+        image.status = status
 
     def rebuild(self, image: Pulled | None = None) -> Work:
         """Have an image converted again: it is not ready meanwhile."""
@@ -187,7 +188,7 @@ class Hypeman:
 
     def retag(self, tag: Tag) -> Work:
         """Move a tag to another image of its repository."""
-        present = [digest for digest in _DIGESTS if self._truth.present((tag[0], digest))]
+        present = [digest for digest in _DIGESTS if self._truth.present(tag[0], digest)]
         if present:
             yield from self._link(tag, self._rng.choice(present))
 

@@ -1,22 +1,41 @@
 """What the simulated host consists of: where things are, and the values that stand for them."""
 
+import json
 from collections.abc import Iterator
 
 import attrs
 
-from hmret.disk.layout import IMAGES, hex_of
+from hmret.disk.layout import CONTENT, IMAGES, METADATA, REPOSITORIES, ROOTFS_NAMES, hex_of
 from hmret.model.images import Key
 from memory_filesystem import ForeignOpen
 
-__all__ = ["DATA", "DISK", "QUICK", "Hold", "Need", "Pulled", "Tag", "Window", "Work", "path_of", "short"]
+__all__ = [
+    "DATA",
+    "DISK",
+    "QUICK",
+    "Hold",
+    "Need",
+    "Pulled",
+    "Tag",
+    "Window",
+    "Work",
+    "content_of",
+    "is_in_content",
+    "path_of",
+    "repository_of",
+    "short",
+    "status_in",
+]
 
 DATA = "/data"
 DISK = "rootfs.ext4"
+"""The disk of an image that a server of the spring has pulled."""
 
 QUICK = 0.02
 """Seconds between two steps that hypeman makes in one go; hmret waits longer than that for a torn file."""
 
 Tag = tuple[str, str]
+"""The folder of a link below `images/`, and its name: in today's layout the folder is one below `repositories/`."""
 
 Work = Iterator[float]
 """Some work, a step at a time; what it yields is how many seconds there may be before the next step."""
@@ -27,9 +46,32 @@ def path_of(key: Key) -> str:
     return f"{DATA}/{IMAGES}/{key[0]}/{hex_of(key[1])}"
 
 
+def content_of(digest: str) -> Key:
+    """Name the folder of a digest that all repositories share, as if it were a repository's."""
+    return CONTENT, digest
+
+
+def repository_of(tag: Tag) -> str:
+    """Say which repository a tag is in."""
+    return tag[0].removeprefix(f"{REPOSITORIES}/")
+
+
+def is_in_content(tag: Tag) -> bool:
+    """Tell whether a tag is one of today's layout."""
+    return tag[0].startswith(f"{REPOSITORIES}/")
+
+
 def short(key: Key) -> str:
     """Name an image in few letters."""
     return f"{key[0]}@{hex_of(key[1])[:4]}"
+
+
+def status_in(metadata: bytes) -> str:
+    """Read what the metadata of an image says of it; empty where it is not whole."""
+    try:
+        return str(json.loads(metadata)["status"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 @attrs.define(eq=False)
@@ -37,10 +79,13 @@ class Pulled:
     """One image as hypeman pulled it; the same digest pulled again is another one."""
 
     key: Key
+    """Its repository and digest; `content_of` its digest where it belongs to no repository."""
     inode: int
     path: str
     """Where it is now; empty once any of it has been erased by us, or a power loss undid the pull."""
     files: set[str] = attrs.field(factory=set)
+    status: str = ""
+    """What its metadata says."""
     created_at: str = ""
     ready_at: int | None = None
     """The event with which it became ready; None: it is not."""
@@ -51,10 +96,28 @@ class Pulled:
     unleased_at: int = 0
     """The last event at which the kernel offered no lease on one of its files."""
 
+    is_hidden: bool = False
+    """Whether it stands in its place with its metadata hidden: hmret is about to rename it beside itself."""
+
     @property
     def is_present(self) -> bool:
         """Whether it stands in its place, ready or not."""
-        return self.path == path_of(self.key)
+        return self.path == path_of(self.key) and not self.is_hidden
+
+    @property
+    def disk(self) -> str:
+        """The name of its disk; empty where it has none."""
+        return next((name for name in ROOTFS_NAMES if name in self.files), "")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has metadata and a disk."""
+        return METADATA in self.files and self.disk != ""
+
+    @property
+    def is_ghost(self) -> bool:
+        """Whether it says that it is ready and has no disk: hypeman wrote the metadata back after it had gone."""
+        return self.status == "ready" and METADATA in self.files and not self.disk
 
 
 @attrs.frozen(eq=False)

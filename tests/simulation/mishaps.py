@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hmret.disk.layout import OWN, RETENTION
 from hmret.model.times import SECOND
-from simulation.landmarks import DATA, DISK, QUICK, Hold, Pulled, Work, short
+from simulation.landmarks import DATA, QUICK, Hold, Pulled, Work, short
 from simulation.truth import Truth
 
 __all__ = ["Mishaps"]
@@ -31,9 +31,9 @@ class Mishaps:
     def open_disk(self, image: Pulled | None = None) -> Work:
         """Open a disk as any process may, and close it again some time later."""
         image = image or self._truth.some_image(self._rng)
-        if image is None or not image.is_present or DISK not in image.files:
+        if image is None or not image.is_present or not image.disk:
             return
-        hold = Hold(image, DISK, self._truth.filesystem.begin_open(f"{image.path}/{DISK}"))
+        hold = Hold(image, image.disk, self._truth.filesystem.begin_open(f"{image.path}/{image.disk}"))
         self._truth.holds.append(hold)
         self._tell(f"{'opens' if hold.opened.is_open else 'waits to open'} {short(image.key)}")
         yield self._rng.choice((QUICK, self._slow, 3 * self._slow))

@@ -13,6 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from hmret.actors.deleter import Retire
+from hmret.actors.reference_collector import LookAgain
 from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH, hex_of
 from hmret.disk.own_files import save_clock_record
 from hmret.disk.reference_files import look_at_references
@@ -252,11 +253,12 @@ class _Run:
         truth = self._truth
         users = {need.image.key[0] for need in truth.needs.values()}
         for image in truth.images.values():
-            if image.is_present and image.key[0] not in users and truth.may_go(image):
+            is_due = image.is_present and image.ready_at is not None
+            if is_due and image.key[0] not in users and truth.may_go(image.key[0]):
                 raise self.chronicle.fail(f"{image.path} is due and has not gone")
         left = truth.dangling()
         tree = truth.filesystem.tree(DATA)
-        present = tuple(f"{key[0]}/{hex_of(key[1])}.json" for key in truth.images if truth.present(key))
+        present = tuple(f"{key[0]}/{hex_of(key[1])}.json" for key in truth.images if truth.present(*key))
         for path in tree:
             in_trash = path.startswith(f"{DATA}/{OWN}/{TRASH}/")
             beside = "/.hmret-" in path and not truth.disturbed_at
@@ -333,9 +335,9 @@ class _Run:
             self._truth.note_clocks(record)
             self._truth.check_images()
         elif name == "_protected":
-            keys = arguments[0]
-            assert isinstance(keys, frozenset)
-            self._truth.note_look(keys, self._looks[task])
+            asked = arguments[0]
+            assert isinstance(asked, LookAgain)
+            self._truth.note_look(asked.keys, self._looks[task])
         elif name == "_retire_batch":
             request = arguments[0]
             assert isinstance(request, Retire)

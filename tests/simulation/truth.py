@@ -6,7 +6,9 @@ Every rename and removal is judged right before it happens, by the numbers of th
   at which its metadata was whole. hypeman, which does not ask first, is promised this only where that moment lies
   before the *last look* of the deletion began: the look at all references that is made under the claim to the image.
   Where a deletion makes no last look at all, the moment at which its batch begins to go counts.
-- A live lease counts at once; so does a `mark_used` that has returned, for its window; so does a disk that is open.
+- A live lease counts at once; so does a `mark_used` that has returned, for its window, as long as its repository is
+  tied to the image; so does a disk that is open.
+- Content goes only where every repository that has been tied to it since before that look is allowed.
 - A window is over when either the true time or the wall clock says so: a wall clock that goes wrong is believed one
   hour later. Jumps of less than five minutes pass unnoticed, so they are taken off the window.
 - A reference that could not be read from before the last look until now, and a jump of the clock that a sweep has
@@ -15,12 +17,22 @@ Every rename and removal is judged right before it happens, by the numbers of th
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 import trio
 
-from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
+from hmret.disk.layout import (
+    CONTENT,
+    HIDDEN_METADATA,
+    IMAGES,
+    METADATA,
+    OWN,
+    REPOSITORIES,
+    RETENTION,
+    TRASH,
+    hex_of,
+)
 from hmret.disk.outcomes import Candidate
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.config import RetentionConfig
@@ -28,37 +40,39 @@ from hmret.model.images import Key
 from hmret.model.patterns import compile_patterns
 from hmret.model.times import SECOND, timedelta_nanoseconds
 from memory_filesystem import Call, MemoryFilesystem
+from simulation.cache import IMAGE_PATH, Cache
 from simulation.chronicle import Chronicle
 from simulation.clocks import VirtualClock
-from simulation.landmarks import DATA, Hold, Need, Pulled, Tag, Window, path_of, short
+from simulation.landmarks import (
+    DATA,
+    Hold,
+    Need,
+    Pulled,
+    Tag,
+    Window,
+    content_of,
+    path_of,
+    repository_of,
+    short,
+    status_in,
+)
 
 __all__ = ["Truth"]
 
 _FIVE_MINUTES_NS = 300 * SECOND
 _HOUR_NS = 3600 * SECOND
-_HEX = "[0-9a-f]{64}"
-_IMAGE_PATH = re.compile(rf"{DATA}/{IMAGES}/(.+)/({_HEX})")
-_INSIDE_IMAGE = re.compile(rf"{DATA}/{IMAGES}/.+/{_HEX}/.+")
-_RETIRED_PATH = re.compile(rf"({DATA}/{OWN}/{TRASH}/[^/]+|{DATA}/{IMAGES}/.+/\.hmret-[^/]+)/.+")
+_INSIDE_IMAGE = re.compile(rf"({DATA}/{IMAGES}/.+/[0-9a-f]{{64}})/(.+)")
+_RETIRED_PATH = re.compile(rf"({DATA}/{OWN}/{TRASH}/[^/]+|{DATA}/{IMAGES}/(?:.+/)?\.hmret-[^/]+)/(.+)")
 _ASIDE = ".hmret-tag-"
 _OURS = tuple(f"{DATA}/{folder}/" for folder in (IMAGES, RETENTION, OWN))
 
 
-class Truth:
+class Truth(Cache):
     """The checker."""
 
     def __init__(self, config: RetentionConfig, clock: VirtualClock, chronicle: Chronicle) -> None:
+        super().__init__(clock, chronicle)
         self.config = config
-        self.clock = clock
-        self.chronicle = chronicle
-        self.filesystem = MemoryFilesystem(clock.now_ns)
-        self.images: dict[Key, Pulled] = {}
-        self.retired: dict[str, Pulled] = {}
-        """By where they lie, until the engine has erased some of them."""
-        self.tags: dict[Tag, tuple[str, int]] = {}
-        """What hypeman has linked: the digest, and the event."""
-        self._orphans: dict[Tag, tuple[Pulled, int]] = {}
-        """Tags of images that have been retired."""
         self.needs: dict[str, Need] = {}
         self.unreadable: dict[str, int] = {}
         """Reference files that are not whole or not allowed to be read, each since its event."""
@@ -80,54 +94,65 @@ class Truth:
         self._allowed = compile_patterns(config.auto_delete.allowed)
         self._pinned = compile_patterns(config.pinned)
         self._windows: dict[Key, Window] = {}
+        """By what was asked for."""
         self._pulled: dict[Key, Window] = {}
+        """By the folder."""
+        self._ties: dict[Key, int] = {}
+        """Since when each repository is tied to a digest in content."""
         self._sweep = self._window("", None)
         """When the last sweep began."""
-        self._looks: dict[Key, int] = {}
-        self._last_looks: dict[Key, int] = {}
+        self._looks: dict[str, int] = {}
+        """By digest."""
+        self._last_looks: dict[str, int] = {}
         self._retire_began = 0
         self._last_clocks: ClockRecord | None = None
         self._held_until_ns = -1
         self._pending: tuple[str, str] | None = None
         """The last rename, from and to, or the path of the last erasing, of which the outcome is not known yet."""
         self._forgiven: set[Tag] = set()
-        self._unsure: set[Key] = set()
-        self._judged_at: dict[Key, int] = {}
+        self._judged_at: dict[str, int] = {}
 
     # What hypeman and the embedder tell.
-
-    def begin_pull(self, key: Key) -> Pulled:
-        """Note that the folder of an image was made."""
-        path = path_of(key)
-        inode = self.filesystem.inode(path)
-        assert inode is not None
-        before = self.images.get(key)
-        image = Pulled(key, inode, path, unready_at=self.chronicle.now)
-        image.follows_retired = before is not None and not before.is_present and before.follows_retired
-        self.images[key] = image
-        return image
-
-    def present(self, key: Key) -> Pulled | None:
-        """Find an image that is in its place and ready."""
-        self.settle()
-        image = self.images.get(key)
-        return image if image is not None and image.is_present and image.ready_at is not None else None
 
     def end_pull(self, image: Pulled) -> None:
         """Note that an image has become ready for the first time."""
         image.ready_at = self.chronicle.now
-        state = f"{DATA}/{RETENTION}/{image.key[0]}/{hex_of(image.key[1])}.json"
-        if image.key not in self._unsure and (image.follows_retired or not self.filesystem.exists(state)):
+        if image.key[1] not in self.unsure and (image.follows_retired or not self._has_timer(image.key)):
             # A timer starts with the sweep that writes it, which may have begun before the pull ended.
             self._pulled[image.key] = attrs.evolve(self._sweep, why="pulled afresh", image=image)
+
+    def _has_timer(self, key: Key) -> bool:
+        """Tell whether there is a timer of an image: of content, that of any repository."""
+        state = f"{DATA}/{RETENTION}/{key[0]}/{hex_of(key[1])}.json"
+        if key != content_of(key[1]):
+            return self.filesystem.exists(state)
+        top = f"{DATA}/{RETENTION}"
+        name = f"/{hex_of(key[1])}.json"
+        return self.filesystem.exists(top) and any(path.endswith(name) for path in self.filesystem.tree(top))
+
+    def note_tag(self, tag: Tag) -> None:
+        """Note that a tag is there: its repository is tied to the digest, unless it was already."""
+        self._forgiven.discard(tag)
+        self._ties.setdefault((repository_of(tag), self.tags[tag][0]), self.chronicle.now)
+
+    def unlink(self, tag: Tag) -> None:
+        """Note that hypeman has removed a tag; a repository that has no other is not promised the image any more."""
+        digest = self.tags.get(tag, ("", 0))[0]
+        super().unlink(tag)
+        key = repository_of(tag), digest
+        if digest and not any((repository_of(one), found) == key for one, (found, _) in self.tags.items()):
+            self._ties.pop(key, None)
+            window = self._windows.get(key)
+            if window is not None and window.image is not None and window.image.key == content_of(digest):
+                del self._windows[key]
 
     def need(self, source: str, image: Pulled) -> None:
         """Note that the metadata of a guest or a snapshot is whole."""
         self.needs[source] = Need(image, self.chronicle.now)
 
-    def mark(self, image: Pulled) -> None:
-        """Note that a `mark_used` has returned."""
-        self._windows[image.key] = self._window("marked used", image)
+    def mark(self, key: Key, image: Pulled) -> None:
+        """Note that a `mark_used` of a digest in a repository has returned."""
+        self._windows[key] = self._window("marked used", image)
 
     def _window(self, why: str, image: Pulled | None) -> Window:
         clock = self.clock
@@ -147,20 +172,19 @@ class Truth:
         self._held_until_ns = -1
         self._looks.clear()
 
-    def note_look(self, keys: frozenset[Key], began: int) -> None:
+    def note_look(self, keys: Iterable[Key], began: int) -> None:
         """Note a look at all references that began with an event, made for these images."""
         self.claimed = sorted(keys)
         self.stirred.set()
-        self._looks.update(dict.fromkeys(keys, began))
+        self._looks.update((digest, began) for _, digest in self.claimed)
 
     def note_retire(self, candidates: tuple[Candidate, ...]) -> None:
         """Note that a batch begins to go."""
         self._retire_began = self.chronicle.now
-        self.claimed = sorted(candidate.key for candidate in candidates)
+        self.claimed = sorted(key for candidate in candidates for key in candidate.keys)
         self.stirred.set()
-        self._last_looks = {
-            candidate.key: self._looks.pop(candidate.key, self._retire_began) for candidate in candidates
-        }
+        digests = {candidate.digest for candidate in candidates}
+        self._last_looks = {digest: self._looks.pop(digest, self._retire_began) for digest in digests}
 
     def note_clocks(self, record: ClockRecord) -> None:
         """Note what clocks a sweep has read."""
@@ -189,11 +213,13 @@ class Truth:
     def forgive(self, call: Call) -> None:
         """Note that a call was made to fail."""
         self.disturb()
-        if call.name == "symlink":
-            self._forgiven.add(_tag_of(call.path))
+        if call.name in ("symlink", "rename"):
+            self._forgiven.add(_tag_of(call.path.rpartition(" -> ")[2]))
         if call.name == "take_lease":
-            image = self._image_at(_folder_of(call.path))
+            image = self.image_at(_folder_of(call.path))
             if image is not None:
+                for one in self.folders_of(image.key[1]):
+                    one.unleased_at = self.chronicle.now
                 image.unleased_at = self.chronicle.now
 
     def disturb(self) -> None:
@@ -203,10 +229,10 @@ class Truth:
         dangles; a state is inherited by a fresh pull, until the next sweep.
         """
         self.disturbed_at = self.chronicle.now
-        recent = {key for key, event in self._judged_at.items() if event >= self._retire_began}
-        for key in recent | {image.key for image in self.retired.values()}:
-            self._unsure.add(key)
-            self._pulled.pop(key, None)
+        recent = {digest for digest, event in self._judged_at.items() if event >= self._retire_began}
+        self.unsure |= recent | {image.key[1] for image in self.retired.values()}
+        for key in [key for key in self._pulled if key[1] in self.unsure]:
+            del self._pulled[key]
 
     def settle(self) -> None:
         """See what has become of the last rename."""
@@ -218,48 +244,58 @@ class Truth:
             if retired is not None and not self.filesystem.exists(source):
                 retired.path = ""
             return
-        image = self._image_at(source)
+        inside = _INSIDE_IMAGE.fullmatch(target)
+        if inside is not None:
+            self._settle_inside(source, inside[1], inside[2])
+            return
+        image = self.image_at(source)
         if image is None or self.filesystem.inode(target) != image.inode:
             return
         image.path = target
-        if image.is_present:
-            del self.retired[source]
-            self.returned += 1
-            self.images[image.key] = image  # a fresh folder that was still empty is replaced
-            for tag in [tag for tag, (old, _) in self._orphans.items() if old is image]:
-                self.tags.setdefault(tag, (image.key[1], self._orphans.pop(tag)[1]))
-            self.chronicle.tell(f"hmret has put back {short(image.key)}")
+        if target == path_of(image.key):
+            self._settle_return(source, image)
         else:
-            self.retired[target] = image
-            image.follows_retired = True
-            self.retirements += 1
-            for tag in [tag for tag, (digest, _) in self.tags.items() if (tag[0], digest) == image.key]:
-                self._orphans[tag] = image, self.tags.pop(tag)[1]
-            self.chronicle.tell(f"hmret has retired {short(image.key)}")
-            if self.denied:
-                self._unsure.add(image.key)
+            self._settle_retired(target, image)
+
+    def _settle_inside(self, source: str, folder: str, name: str) -> None:
+        """See whether metadata has been hidden or shown, or a disk has come where hypeman left only metadata."""
+        image = self.image_at(folder)
+        if image is None or self.filesystem.exists(source):
+            return
+        if _folder_of(source) == folder:
+            image.is_hidden = name == HIDDEN_METADATA
+            if image.is_hidden:
+                self.leave_orphans(image)
+            else:
+                self.adopt_orphans(image)
+            return
+        retired = self.retired.get(_folder_of(source))
+        image.files.add(name)
+        if retired is not None:
+            retired.path = ""
+        if image.is_whole and image.status == "ready":
+            image.ready_at = self.chronicle.now
+            self.returned += 1
+            self.adopt_orphans(image)
+            self.tell("brought back the disk of", image)
+
+    def _settle_return(self, source: str, image: Pulled) -> None:
+        del self.retired[source]
+        self.returned += 1
+        self.images[image.key] = image  # a fresh folder that was still empty is replaced
+        self.adopt_orphans(image)
+        self.tell("put back", image)
+
+    def _settle_retired(self, target: str, image: Pulled) -> None:
+        self.retired[target] = image
+        image.follows_retired = True
+        self.retirements += not image.is_ghost
+        self.leave_orphans(image)
+        self.tell("retired", image)
+        if self.denied:
+            self.unsure.add(image.key[1])
+        if self.find(*image.key) is None:
             self.on_retired(image.key)
-
-    def link(self, tag: Tag, digest: str) -> None:
-        """Note that hypeman has made a tag; where its image has just gone, nobody is promised anything."""
-        self.unlink(tag)
-        self.settle()
-        image = self.images.get((tag[0], digest))
-        if image is not None and image.is_present:
-            self.tags[tag] = digest, self.chronicle.now
-            self._forgiven.discard(tag)
-
-    def unlink(self, tag: Tag) -> None:
-        """Note that hypeman has removed a tag."""
-        self._orphans.pop(tag, None)
-        self.tags.pop(tag, None)
-
-    def _image_at(self, path: str) -> Pulled | None:
-        match = _IMAGE_PATH.fullmatch(path)
-        if match is None:
-            return self.retired.get(path)
-        image = self.images.get((match[1], f"sha256:{match[2]}"))
-        return image if image is not None and image.is_present else None
 
     def _check(self, path: str, holds: object, what: str) -> None:
         if not holds:
@@ -267,18 +303,19 @@ class Truth:
 
     def _judge_rename(self, source: str, target: str) -> None:
         self._check(source, source.startswith(_OURS) and target.startswith(_OURS), "renamed")
-        goes, comes = _IMAGE_PATH.fullmatch(source), _IMAGE_PATH.fullmatch(target)
+        inside = _INSIDE_IMAGE.fullmatch(target)
+        if inside is not None and self._judge_inside(source, inside[1], inside[2]):
+            self._pending = source, target
+            return
+        goes, comes = IMAGE_PATH.fullmatch(source), IMAGE_PATH.fullmatch(target)
         if goes:
-            image = self._image_at(source)
+            image = self.image_at(source)
             if image is None and self.filesystem.inode(source) is None:
                 return
             if image is None:
                 raise self.chronicle.fail(f"hmret retires {source}, which is no image")
             self._check(target, _RETIRED_PATH.fullmatch(f"{target}/x"), "renamed an image to")
-            objection = self._objection(image)
-            if objection:
-                raise self.chronicle.fail(f"hmret retires {short(image.key)}: {objection}")
-            self._judged_at[image.key] = self._retire_began
+            self._judge_retirement(image)
         elif comes:
             retired = self.retired.get(source)
             self._check(source, retired is not None and retired.path, "put back what is not whole,")
@@ -287,10 +324,33 @@ class Truth:
             self._pending = source, ""
             return
         elif not self._is_setting_aside(source, target):
-            inside = _INSIDE_IMAGE.fullmatch(source) or source.startswith(f"{DATA}/{IMAGES}/")
-            self._check(source, not inside, "renamed")
+            is_inside = _INSIDE_IMAGE.fullmatch(source) or source.startswith(f"{DATA}/{IMAGES}/")
+            self._check(source, not is_inside, "renamed")
         if goes or comes:
             self._pending = source, target
+
+    def _judge_inside(self, source: str, folder: str, name: str) -> bool:
+        """Judge a rename of one file into the folder of an image; returns whether it is one of those that there are."""
+        image = self.image_at(folder)
+        if image is None:
+            return False
+        if _folder_of(source) == folder:
+            names = source.rpartition("/")[2], name
+            if names == (METADATA, HIDDEN_METADATA):
+                self._judge_retirement(image)
+            return names in ((METADATA, HIDDEN_METADATA), (HIDDEN_METADATA, METADATA))
+        retired = _RETIRED_PATH.fullmatch(source)
+        # A disk comes to metadata that says that there is one, and never over another.
+        is_missing = image.is_ghost or (name not in image.files and image.is_whole)
+        return retired is not None and retired[2] == name and is_missing
+
+    def _judge_retirement(self, image: Pulled) -> None:
+        if image.is_hidden or (image.is_ghost and image.follows_retired):
+            return
+        objection = next(self._objections(image, self._last_looks.get(image.key[1], self._retire_began)), "")
+        if objection:
+            raise self.chronicle.fail(f"hmret retires {short(image.key)}: {objection}")
+        self._judged_at[image.key[1]] = self._retire_began
 
     def _is_hiding(self, source: str, target: str) -> bool:
         """Tell whether the metadata of what was retired beside itself is hidden: then it cannot come back by itself."""
@@ -300,16 +360,23 @@ class Truth:
 
     def _is_setting_aside(self, source: str, target: str) -> bool:
         """Tell whether a tag is set aside to be looked at, or comes back: whether it is lost is seen at rest."""
+        trash = f"{DATA}/{OWN}/{TRASH}/"
+        if source.startswith(trash) or target.startswith(trash):
+            tag = target if source.startswith(trash) else source
+            is_link = self.filesystem.tree(_folder_of(source)).get(source, ("", None))[0] == "link"
+            return is_link and not IMAGE_PATH.fullmatch(tag)
         tag, aside = (target, source) if _ASIDE in source else (source, target)
-        return aside == _aside(tag) and not _IMAGE_PATH.fullmatch(tag)
-
-    def _objection(self, image: Pulled) -> str:
-        """Say why an image must not go now; empty where it may."""
-        return next(self._objections(image, self._last_looks[image.key]), "")
+        return aside == _aside(tag) and not IMAGE_PATH.fullmatch(tag)
 
     def _objections(self, image: Pulled, look: int) -> Iterator[str]:
-        if self._pinned.matches(image.key[0]) or not self._allowed.matches(image.key[0]):
-            yield "its repository is pinned or not allowed"
+        """Say why an image must not go now."""
+        if image.key == content_of(image.key[1]):
+            owners = {key[0] for key, since in self._ties.items() if key[1] == image.key[1] and since < look}
+        else:
+            owners = {image.key[0]}
+        for owner in sorted(owners):
+            if self._pinned.matches(owner) or not self._allowed.matches(owner):
+                yield f"{owner} is pinned or not allowed"
         if image.ready_at is None and image.unready_at < look:
             yield "it is not ready"
         for source, need in self.needs.items():
@@ -324,7 +391,7 @@ class Truth:
             yield "it is leased"
         if self.clock.boot_ns() < self._held_until_ns:
             yield "a sweep saw the clock jump less than an hour ago"
-        for window in (self._windows.get(image.key), self._pulled.get(image.key)):
+        for window in (*self._windows.values(), self._pulled.get(image.key)):
             if window is not None and window.image is image and not self._is_over(window):
                 yield f"it was {window.why} at {window.true_ns / SECOND:.4f}"
         for hold in self.holds:
@@ -332,12 +399,10 @@ class Truth:
                 yield f"its {hold.file_name} is open"
 
     def _shares_disk(self, hold: Hold, image: Pulled) -> bool:
-        inodes = (
-            self.filesystem.inode(f"{one.path}/{hold.file_name}") if one.path else None
-            for one in (hold.image, image)
-        )
-        one, other = inodes
-        return one is not None and one == other
+        if not image.path or not image.disk:
+            return False
+        inode = self.filesystem.inode(f"{hold.image.path}/{hold.file_name}") if hold.image.path else None
+        return inode is not None and inode == self.filesystem.inode(f"{image.path}/{image.disk}")
 
     def _is_unleased(self, image: Pulled) -> bool:
         return self.filesystem.lease_error is not None or image.unleased_at > self._retire_began
@@ -356,14 +421,15 @@ class Truth:
         self._check(path, path.startswith(_OURS), "removed")
         if not path.startswith(f"{DATA}/{IMAGES}/"):
             return
-        self._check(path, not _INSIDE_IMAGE.fullmatch(path), "removed a part of an image,")
+        inside = _INSIDE_IMAGE.fullmatch(path)
+        # The hidden metadata of an image that is shown again, beside a fresh one.
+        is_stale = path.endswith(f"/{HIDDEN_METADATA}") and self.filesystem.exists(f"{_folder_of(path)}/{METADATA}")
+        self._check(path, is_stale or not inside, "removed a part of an image,")
         if name == "unlink":
-            repository, _ = tag = _tag_of(path)
-            digest = self.tags.get(tag, ("", 0))[0]
-            image = self.images.get((repository, digest))
+            image = self.led_to(_tag_of(path))
             self._check(
                 path,
-                image is None or not image.is_present or image.ready_at is None or image.follows_retired,
+                image is None or image.ready_at is None or image.follows_retired,
                 "removed a tag of an image that is here,",
             )
 
@@ -381,32 +447,34 @@ class Truth:
     def check_images(self) -> None:
         """Check that every image is whole or gone, and that hypeman's tags are there."""
         self.check_folders()
+        trash = f"{DATA}/{OWN}/{TRASH}"
+        aside: set[str] = set()
+        if self.filesystem.exists(trash):
+            aside = {str(about) for kind, about in self.filesystem.tree(trash).values() if kind == "link"}
         for tag, (digest, _) in self.tags.items():
-            image = self.images.get((tag[0], digest))
-            if image is not None and image.is_present and tag not in self._forgiven:
+            if self.led_to(tag) is not None and tag not in self._forgiven:
                 path = f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}"
                 # A crash may have left it set aside, for the recovery.
                 is_there = self.filesystem.exists(path) or self.filesystem.exists(_aside(path))
-                self._check(path, is_there, "lost the tag")
+                self._check(path, is_there or any(target.endswith(hex_of(digest)) for target in aside), "lost the tag")
 
-    def may_go(self, image: Pulled) -> bool:
-        """Tell whether the settings and the image's own state let it go."""
-        allowed = self._allowed.matches(image.key[0]) and not self._pinned.matches(image.key[0])
-        return allowed and image.ready_at is not None
+    def may_go(self, repository: str) -> bool:
+        """Tell whether the settings let a repository's images go."""
+        return self._allowed.matches(repository) and not self._pinned.matches(repository)
 
     def check_folders(self) -> None:
         """Check that every image is whole or gone."""
         self.settle()
         for image in self.images.values():
-            if image.is_present:
+            if image.path == path_of(image.key):
                 present = self.filesystem.inode(image.path) == image.inode
-                whole = all(self.filesystem.exists(f"{image.path}/{name}") for name in image.files)
+                names = image.files - {METADATA} if image.is_hidden else image.files
+                whole = all(self.filesystem.exists(f"{image.path}/{name}") for name in names)
                 self._check(image.path, present and whole, "left half of")
         tree = self.filesystem.tree(f"{DATA}/{IMAGES}")
         for path, (kind, _) in tree.items():
-            match = _IMAGE_PATH.fullmatch(path)
-            if kind == "folder" and match is not None:
-                known = self._image_at(path) is not None
+            if kind == "folder" and IMAGE_PATH.fullmatch(path):
+                known = self.image_at(path) is not None
                 self._check(path, known or f"{path}/{METADATA}" not in tree, "made")
 
     def dangling(self) -> list[str]:
@@ -415,11 +483,11 @@ class Truth:
         Known, and not held against it: a tag that was moved to the image after its batch began to go stays behind.
         """
         found: list[str] = []
-        for (repository, name), (image, since) in self._orphans.items():
-            path = f"{DATA}/{IMAGES}/{repository}/{name}"
-            fresh = self.images[image.key].is_present
-            in_time = since < self._judged_at.get(image.key, 0) and image.key not in self._unsure
-            if in_time and not fresh and self.filesystem.exists(path):
+        for (folder, name), image, since in self.orphans():
+            path = f"{DATA}/{IMAGES}/{folder}/{name}"
+            digest = image.key[1]
+            in_time = since < self._judged_at.get(digest, 0) and digest not in self.unsure
+            if in_time and self.filesystem.exists(path):
                 found.append(path)
         return found
 
@@ -441,19 +509,25 @@ class Truth:
         places = {
             self.filesystem.inode(path): path
             for path, (kind, _) in tree.items()
-            if kind == "folder" and (_IMAGE_PATH.fullmatch(path) or _RETIRED_PATH.fullmatch(f"{path}/x"))
+            if kind == "folder" and (IMAGE_PATH.fullmatch(path) or _RETIRED_PATH.fullmatch(f"{path}/x"))
         }
         everything = {*self.images.values(), *self.retired.values()}
         self.retired.clear()
         for image in sorted(everything, key=lambda image: image.inode):
             path = places.get(image.inode, "")
             here = {name for name in image.files if f"{path}/{name}" in tree}
+            was_present = image.is_present
+            image.is_hidden = f"{path}/{HIDDEN_METADATA}" in tree
+            if image.is_hidden:
+                here.add(METADATA)
             if path == path_of(image.key):
-                self._check(path, image.is_present or here == image.files, "left half of")
-                metadata = self.filesystem.read_file(f"{path}/{METADATA}") if METADATA in here else b""
+                self._check(path, was_present or here == image.files, "left half of")
+                name = HIDDEN_METADATA if image.is_hidden else METADATA
+                metadata = self.filesystem.read_file(f"{path}/{name}") if METADATA in here else b""
                 # Of a pull, the end may be lost.
                 image.path, image.files = path, here
-                is_ready = b'"ready"' in metadata and len(here) > 1
+                image.status = status_in(metadata)
+                is_ready = image.status == "ready" and image.is_whole
                 image.ready_at = (image.ready_at or self.chronicle.now) if is_ready else None
                 self.images[image.key] = image
             elif path and here == image.files:

@@ -23,6 +23,7 @@ from hmret.disk.hypeman.content import (
     part_signature,
     scan_part,
 )
+from hmret.disk.hypeman.hard_links import HardLinks
 from hmret.disk.hypeman.images import Oddity
 from hmret.disk.hypeman.repositories import repository_of
 from hmret.disk.hypeman.rows import Rows, RowsFound
@@ -165,6 +166,7 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
             tell=self._count,
         )
         self._rows = Rows()
+        self._links = HardLinks(self._look_at_disk)
         self._builds = NO_BUILDS
         self._prints: dict[str, Signature] = {}
         """Of the parts of content, as it was last listed."""
@@ -356,6 +358,12 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def _look_at_disk(self, path: str, digest: str) -> Image | None:
+        try:
+            return self._look_at((path, digest), is_part(path))
+        except OSError:
+            return None
+
     def _resolve_tag(self, tag: Tag) -> str | None:
         try:
             with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
@@ -365,6 +373,7 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
 
     def _put_together(self, folders: Mapping[str, FolderScan]) -> "_Found":
         """Make one value of all folders."""
+        folders = self._links.amend(folders)
         rows = self._rows.put_together(folders)
         unlisted: list[tuple[str, str]] = []
         newer: list[str] = []

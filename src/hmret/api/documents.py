@@ -23,6 +23,7 @@ from hmret.model.report import (
     SweepReport,
 )
 from hmret.model.times import format_time, nanoseconds_of
+from hmret.model.verdicts import Holder
 
 __all__ = [
     "Document",
@@ -30,6 +31,7 @@ __all__ = [
     "comparison_document",
     "encode_document",
     "explain_document",
+    "explained_detail",
     "image_document",
     "mark_used_document",
     "plan_document",
@@ -81,10 +83,13 @@ def comparison_document(in_force: Plan, candidate: Plan) -> Document:
 def explain_document(verdict: Verdict, suspended: Sequence[Suspension] = ()) -> Document:
     """Write the verdict on one image with every reason that holds.
 
-    `detail` tells in words what is wrong with the image, and what suspends deletion with its remedy; null: nothing.
-    `rule` is the place among the rules, from 1, of the one that holds for it; null: none does.
+    `detail` tells in words what is wrong with the image or odd about it, and what suspends deletion with its remedy;
+    null: nothing. `rule` is the place among the rules, from 1, of the one that holds for it; null: none does.
     """
     details = [] if verdict.broken is None else [f"broken: {verdict.broken}"]
+    odd = explained_detail(verdict)
+    if odd is not None:
+        details.append(odd)
     if Reason.SUSPENDED in verdict.blockers:
         details += [": ".join(filter(None, (one.cause, one.path, one.detail))) for one in suspended]
     return {
@@ -93,6 +98,15 @@ def explain_document(verdict: Verdict, suspended: Sequence[Suspension] = ()) -> 
         "detail": "; ".join(details) or None,
         "rule": verdict.rule,
     }
+
+
+def explained_detail(verdict: Verdict) -> str | None:
+    """Return what is odd about an image, without what `broken` says of it already; None: nothing more."""
+    if verdict.detail is None or verdict.broken is None:
+        return verdict.detail
+    if verdict.detail == verdict.broken:
+        return None
+    return verdict.detail.removeprefix(f"{verdict.broken}: ")
 
 
 def sweep_document(report: SweepReport) -> Document:
@@ -179,6 +193,8 @@ def image_document(verdict: Verdict) -> Document:
         "referenced_by": list(verdict.referenced_by),
         "unused_since": _time(verdict.unused_since_ns),
         "expires_at": _time(verdict.expires_at_ns),
+        "shared_with": list(verdict.shared_with),
+        "held_by": [_holder(holder) for holder in verdict.held_by],
     }
 
 
@@ -196,6 +212,10 @@ def _summary(summary: Summary) -> Document:
 
 def _difference(one: Difference) -> Document:
     return {**image_document(one.candidate), "reason_in_force": one.in_force.reason.value}
+
+
+def _holder(holder: Holder) -> Document:
+    return {"repository": holder.repository, "reason": holder.reason.value}
 
 
 def _suspended(suspensions: Sequence[Suspension]) -> list[Document]:

@@ -44,6 +44,12 @@ def schemas() -> Document:
         "referenced_by": TEXTS,
         "unused_since": TIME_OR_NONE,
         "expires_at": TIME_OR_NONE,
+        "shared_with": {**TEXTS, "description": "Other repositories whose rows hold the same content."},
+        "held_by": {
+            "type": "array",
+            "items": object_of({"repository": TEXT, "reason": one_of(Reason)}),
+            "description": "Those of them that keep what is due here.",
+        },
     }
     lease = {"repository": TEXT, "digest": DIGEST, "owner": TEXT, "reason": TEXT}
     suspended: Document = {"type": "array", "items": ref("Suspension")}

@@ -1,5 +1,6 @@
 """The JSON documents read back, by those who asked an engine for them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,6 +21,7 @@ from hmret.model.report import (
     SweepStatus,
 )
 from hmret.model.times import datetime_of, parse_time
+from hmret.model.verdicts import Holder
 
 __all__ = [
     "ComparisonReading",
@@ -39,6 +41,10 @@ __all__ = [
 
 Read = Mapping[str, Any]
 """A document as a JSON decoder gives it; what is missing in it raises KeyError, what is wrong ValueError or TypeError."""
+
+
+_SUSPENSIONS = re.compile(rf"(?:\A|; )(?P<words>(?:{'|'.join(Cause)})(?::|;|\Z).*)", re.DOTALL)
+"""Where the detail of an image that is explained begins to tell what suspends deletion."""
 
 
 @attrs.frozen(eq=False)
@@ -115,11 +121,14 @@ def read_plan(document: Read) -> PlanReading:
 def read_explain(document: Read, status: Read) -> ExplainReading:
     """Read the verdict on one image, and what the engine's status says to it."""
     verdict = _verdict(document)
-    detail = document["detail"] or ""
+    detail, suspended = document["detail"] or "", ""
+    if Reason.SUSPENDED in verdict.blockers and (match := _SUSPENSIONS.search(detail)):
+        detail, suspended = detail[: match.start()], match["words"]
     broken = None
     if Reason.BROKEN in verdict.blockers:
         broken, _, detail = detail.removeprefix("broken: ").partition("; ")
-    return ExplainReading(attrs.evolve(verdict, broken=broken), [detail] if detail else [], status["enabled"])
+    verdict = attrs.evolve(verdict, broken=broken, detail=detail or None)
+    return ExplainReading(verdict, [suspended] if suspended else [], status["enabled"])
 
 
 def read_report(document: Read) -> SweepReport:
@@ -215,6 +224,11 @@ def _verdict(document: Read) -> Verdict:
         unused_since_ns=_nanoseconds(document["unused_since"]),
         expires_at_ns=_nanoseconds(document["expires_at"]),
         rule=document.get("rule"),
+        # An engine that was started before an upgrade does not give these.
+        shared_with=tuple(document.get("shared_with", ())),
+        held_by=tuple(
+            Holder(one["repository"], Reason(one["reason"])) for one in document.get("held_by", ())
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from hmret.api.documents import explain_document
+from hmret.api.documents import explain_document, explained_detail
 from hmret.api.readings import ExplainReading, read_explain
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
@@ -60,6 +60,7 @@ def _tell(reading: ExplainReading, config: RetentionConfig) -> Iterator[str]:
         ["expires", format_when(verdict.expires_at_ns)],
         ["verdict", f"{verdict.action.value}, {verdict.reason.value}"],
     ]
+    facts += (row for row in _tell_more(verdict) if row[1])
     yield format_table(facts).rstrip("\n")
     for blocker in verdict.blockers:
         for words in describe_reason(blocker, verdict, reading.suspended, config):
@@ -67,6 +68,13 @@ def _tell(reading: ExplainReading, config: RetentionConfig) -> Iterator[str]:
     yield _foretell(verdict)
     if not reading.enabled:
         yield "disabled: nothing is swept; set images.auto_delete.enabled, or give --enable"
+
+
+def _tell_more(verdict: Verdict) -> Iterator[list[str]]:
+    yield ["shared with", ", ".join(verdict.shared_with)]
+    holders = (f"{one.repository} ({one.reason.value})" for one in verdict.held_by)
+    yield ["held by", ", ".join(holders)]
+    yield ["detail", explained_detail(verdict) or ""]
 
 
 def _foretell(verdict: Verdict) -> str:

@@ -77,6 +77,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     copies: list[Copy] = []
     links: list[Link] = []
     beside: str = NO_CONTENT
+    staying: list[Copy] = []
 
     @property
     def key(self) -> Key:
@@ -101,6 +102,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
             self.copies,
             self.links,
             self.beside,
+            self.staying,
         )
 
     def tags_of(self, repository: str) -> tuple[str, ...]:
@@ -178,6 +180,7 @@ def hold(
             place.intent.copies,
             place.intent.links,
             place.intent.beside,
+            place.intent.staying,
         )
         for (place, tags), size in zip(retired, disk_bytes, strict=True)
     ]

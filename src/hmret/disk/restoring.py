@@ -85,31 +85,53 @@ def settle_quarantine(
     """
     found = load_held(filesystem, data_fd)
     errors = list(found.errors)
-    going = list(found.going)
+    going, kept, gone = list(found.going), list(found.held), list(found.gone)
     folders = OpenFolders(filesystem, data_fd)
-    for held in found.going:
+    for held in (*found.going, *found.held, *found.gone):
         try:
-            if _is_back(folders, held):
-                # Its content is back; what was cut off is that its owners' own folders follow.
-                follow_back(folders, held)
-                going.remove(held)
-        except OSError as error:
-            errors.append((f"{IMAGES}/{held.repository}", error.strerror or str(error)))
-    for held in found.held:
-        try:
-            if _may_be_cut_off(filesystem, data_fd, held):
+            if _finish_restore(folders, held):
+                for images in (going, kept):
+                    if held in images:
+                        images.remove(held)
+                        gone.append(held)
+            elif held in kept and _may_be_cut_off(filesystem, data_fd, held):
                 _undo_restore(folders, held)
         except OSError as error:
             errors.append((f"{IMAGES}/{held.repository}", error.strerror or str(error)))
+            if held in going:
+                # Whether it is back nobody can tell: it is not erased.
+                going.remove(held)
         pause()
     folders.close()
     freed = release(filesystem, data_fd, going, stopping=stopping, pause=pause)
     left = tuple(held for held, done in zip(going, freed.done, strict=True) if not done)
     # What was erased beside itself may have left folders empty.
-    for repository in {held.repository for held in found.gone}:
+    for repository in {name for held in gone for name in repositories_of(held.intent)}:
         _remove_empty_folders(filesystem, data_fd, repository)
-    drop_records(filesystem, data_fd, {held.token for held in (*found.gone, *found.going)})
-    return HeldImages(found.held, left, (), tuple(errors)), freed
+    drop_records(filesystem, data_fd, {held.token for held in (*gone, *found.going)})
+    return HeldImages(tuple(kept), left, (), tuple(errors)), freed
+
+
+def _finish_restore(folders: OpenFolders, held: Held) -> bool:
+    """Finish a restore that was cut off after its rename back; returns whether it was.
+
+    Raises:
+        OSError: it could not be finished, or nobody can tell.
+    """
+    hexadecimal = hex_of(held.digest)
+    for copy in held.intent.all_copies:
+        parent_fd = folders.find(copy.parent)
+        # Of a folder that is out of the cache nothing else leaves this in its place.
+        with suppress(NotADirectoryError):
+            if parent_fd is not None and exists(
+                folders.filesystem, parent_fd, f"{hexadecimal}/{HIDDEN_METADATA}"
+            ):
+                show_metadata(folders, parent_fd, hexadecimal)
+    if not _is_back(folders, held):
+        return False
+    # What else may have been cut off is that its owners' own folders follow.
+    follow_back(folders, held)
+    return True
 
 
 def _is_back(folders: OpenFolders, held: Held) -> bool:
@@ -210,7 +232,11 @@ class _Restoring:
             raise
         if self.place.is_beside:
             # Only in its place: a folder with metadata and disk is listed wherever it lies below `images/`.
-            show_metadata(folders, parent_fd, hexadecimal)
+            try:
+                show_metadata(folders, parent_fd, hexadecimal)
+            except OSError:
+                filesystem.rename(hexadecimal, self.place.name, src_dir_fd=parent_fd, dst_dir_fd=place_fd)
+                raise
         with suppress(OSError):
             # Only then its record may go.
             filesystem.fsync(parent_fd)

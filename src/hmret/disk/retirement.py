@@ -201,6 +201,16 @@ class _Opened:
         self.folders = []
 
 
+def _unfinished(one: Announced, opened: _Opened, error: OSError) -> Failed:
+    """Say that the next recovery finishes or undoes a deletion."""
+    intent = one.intent
+    path = f"{intent.all_copies[-1].parent}/{hex_of(intent.digest)}"
+    if opened.places:
+        path = f"{opened.places[-1].folder}/{opened.places[-1].name}"
+    keys = one.candidate.keys if one.candidate.others else ()
+    return Failed(one.candidate.key, path, error, unfinished=True, keys=keys)
+
+
 @attrs.define(eq=False)
 class _Batch:
     """The open folders of one batch."""
@@ -298,17 +308,14 @@ class _Batch:
                 return self._keep_open(intent)
             try:
                 self._move(intent, opened)
-            except OSError:
-                self._undo(opened, hex_of(intent.digest))
+            except OSError as error:
+                if not self._undo(opened, hex_of(intent.digest)):
+                    return _unfinished(one, opened, error)
                 raise
             try:
                 back = self._settle(intent, opened)
             except OSError as error:
-                place = opened.places[-1]
-                keys = one.candidate.keys if one.candidate.others else ()
-                return Failed(
-                    one.candidate.key, f"{place.folder}/{place.name}", error, unfinished=True, keys=keys
-                )
+                return _unfinished(one, opened, error)
         finally:
             opened.close()
         if back:
@@ -370,12 +377,14 @@ class _Batch:
             if intent.is_content and not self._is_inode(parent_fd, hexadecimal, folder.inode):
                 continue
             place = self._rename(intent, number, parent_fd, hexadecimal, folder.files)
+            opened.places.append(place)
             place_fd = self._fd_of(place, parent_fd)
+            if self._is_of_pull(place, place_fd):
+                raise OSError(errno.EBUSY, "a pull has begun in it")
             if intent.is_content and not self._is_inode(place_fd, place.name, folder.inode):
                 # Another has come to its place in that very moment.
                 put_back(self.folders, intent, (place,))
-                continue
-            opened.places.append(place)
+                opened.places.remove(place)
         if intent.is_content:
             for copy, _ in opened.folders:
                 self.filesystem.fsync(self.folders.get(copy.parent))
@@ -410,27 +419,38 @@ class _Batch:
                 if error.errno != errno.EXDEV:
                     raise
             else:
-                return self._without_pull(aside, images_fd, parent_fd, hexadecimal)
+                return aside
         beside = place_beside(intent, number=number)
         self.filesystem.rename(hexadecimal, beside.name, src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
-        return self._without_pull(beside, parent_fd, parent_fd, hexadecimal)
+        return beside
 
-    def _without_pull(self, place: Place, place_fd: int, parent_fd: int, hexadecimal: str) -> Place:
-        """Put a folder back in which a pull had begun before it was renamed: it is the pull's by now."""
-        if exists(self.filesystem, place_fd, f"{place.name}/{METADATA}"):
-            self.filesystem.rename(place.name, hexadecimal, src_dir_fd=place_fd, dst_dir_fd=parent_fd)
-            raise OSError(errno.EBUSY, "a pull has begun in it")
-        return place
+    def _is_of_pull(self, place: Place, place_fd: int) -> bool:
+        """Return whether a pull had begun in a folder after its metadata was hidden: then it is the pull's."""
+        return place.is_beside and all(
+            exists(self.filesystem, place_fd, f"{place.name}/{name}") for name in (METADATA, HIDDEN_METADATA)
+        )
 
-    def _undo(self, opened: _Opened, digest_name: str) -> None:
-        """Rename back what was renamed, in reverse, and show metadata that was hidden before a rename that failed."""
-        for place in reversed(opened.places):
-            put_back(self.folders, place.intent, (place,))
-        for copy, folder in opened.folders:
-            parent_fd = self.folders.find(copy.parent)
-            if parent_fd is not None and HIDDEN_METADATA not in folder.descriptors:
-                with suppress(OSError):
+    def _undo(self, opened: _Opened, digest_name: str) -> bool:
+        """Rename back what was renamed, in reverse, and show metadata that was hidden before a rename that failed.
+
+        Returns whether all is as it was; what is not is finished or undone by the next recovery.
+        """
+        try:
+            for place in reversed(opened.places):
+                put_back(self.folders, place.intent, (place,))
+            for copy, folder in opened.folders:
+                parent_fd = self.folders.find(copy.parent)
+                if (
+                    parent_fd is not None
+                    and HIDDEN_METADATA not in folder.descriptors
+                    and exists(self.filesystem, parent_fd, f"{digest_name}/{HIDDEN_METADATA}")
+                ):
                     show_metadata(self.folders, parent_fd, digest_name)
+        except NotADirectoryError:
+            return True
+        except OSError:
+            return False
+        return True
 
     def _settle(self, intent: Intent, opened: _Opened) -> bool:
         """Look what has come while the image was renamed; returns whether it has been put back, or made whole again."""
@@ -533,7 +553,7 @@ class _Batch:
         return self.clean_up(intent, opened.places, None)
 
     def finish_hidden(self, intent: Intent) -> None:
-        """Rename the folders out of sight whose metadata is hidden."""
+        """Rename the folders out of sight whose metadata is hidden; one in which a pull has begun is left to that."""
         hexadecimal = hex_of(intent.digest)
         for number, copy in enumerate(intent.all_copies):
             parent_fd = self.folders.find(copy.parent)
@@ -549,6 +569,9 @@ class _Batch:
                 show_metadata(self.folders, parent_fd, hexadecimal)
             else:
                 self._rename_aside(intent, number, parent_fd, hexadecimal)
+        for place in find_places(self.filesystem, self.data_fd, intent):
+            if place.is_beside and self._is_of_pull(place, self.folders.get(place.folder)):
+                put_back(self.folders, intent, (place,))
 
     def _follow(self, intent: Intent, opened: _Opened) -> None:
         """Rename the owners' own folders that are still in place after their content."""

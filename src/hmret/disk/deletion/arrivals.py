@@ -20,7 +20,15 @@ from hmret.disk.hypeman.images import ImageFound, read_digest_folder
 from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES, hex_of
 from hmret.disk.trash import NO_CONTENT, Intent, Place
 
-__all__ = ["Arrival", "content_status", "exists", "has_new_folder", "heal", "is_promotion_of", "look_at_folder"]
+__all__ = [
+    "Arrival",
+    "content_status",
+    "exists",
+    "has_new_folder",
+    "heal",
+    "is_promotion_of",
+    "look_at_folder",
+]
 
 _MANIFEST = "manifest.json"
 _FAULTS = (OSError, ValueError, msgspec.MsgspecError, RecursionError)
@@ -42,7 +50,11 @@ def look_at_folder(filesystem: Filesystem, parent_fd: int, repository: str | Non
     if not exists(filesystem, parent_fd, hexadecimal):
         return Arrival.NOTHING
     found = read_digest_folder(filesystem, parent_fd, repository, hexadecimal)
-    return Arrival.GHOST if found is not None and _is_ghost(filesystem, parent_fd, hexadecimal, found) else Arrival.OTHER
+    return (
+        Arrival.GHOST
+        if found is not None and _is_ghost(filesystem, parent_fd, hexadecimal, found)
+        else Arrival.OTHER
+    )
 
 
 def content_status(filesystem: Filesystem, content_fd: int | None, digest: str) -> str:
@@ -106,7 +118,9 @@ def heal(filesystem: Filesystem, place_fd: int, place: Place, parent_fd: int, di
     return True
 
 
-def is_promotion_of(filesystem: Filesystem, place_fd: int, place: Place, content_fd: int, digest: str) -> bool:
+def is_promotion_of(
+    filesystem: Filesystem, place_fd: int, place: Place, content_fd: int, digest: str
+) -> bool:
     """Return whether content is what a promotion of a retired folder has left: its metadata, but for the status, no disk."""
     hexadecimal = hex_of(digest)
     try:

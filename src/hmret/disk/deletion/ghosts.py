@@ -61,9 +61,7 @@ def _clear(
     return True
 
 
-def _ghost_inode(
-    filesystem: Filesystem, content_fd: int, hexadecimal: str, deleted_at_ns: int
-) -> int | None:
+def _ghost_inode(filesystem: Filesystem, content_fd: int, hexadecimal: str, deleted_at_ns: int) -> int | None:
     """Look whether a folder is a ghost that was made after a deletion, and has been left alone for long; None: no."""
     try:
         found = filesystem.stat(hexadecimal, dir_fd=content_fd, follow_symlinks=False)

@@ -17,7 +17,15 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout, tag_folder
 from hmret.disk.trash import Intent, Link
 
-__all__ = ["TakenLinks", "free_links", "make_links", "read_link", "remove_links", "settle_aside", "take_links"]
+__all__ = [
+    "TakenLinks",
+    "free_links",
+    "make_links",
+    "read_link",
+    "remove_links",
+    "settle_aside",
+    "take_links",
+]
 
 _ASIDE = ".hmret-tag-"
 """Begins the name of a tag that had to be set aside beside itself; no scan looks at such names."""
@@ -93,15 +101,20 @@ def settle_aside(
     """
     gone: list[Link] = []
     for number, link in enumerate(intent.all_links):
+        if _settle_one(folders, (trash_fd, _name(intent, number)), link, is_here):
+            gone.append(link)
+        # Only now, as what was put back may have opened the folder again.
         folder_fd = _folder_of(folders, link)
-        for fd, name in ((trash_fd, _name(intent, number)), (folder_fd, _ASIDE + link.tag)):
-            if (
-                fd is not None
-                and _is_link(folders.filesystem, fd, name)
-                and _settle(folders, (fd, name), link, is_here)
-            ):
-                gone.append(link)
+        if folder_fd is not None and _settle_one(folders, (folder_fd, _ASIDE + link.tag), link, is_here):
+            gone.append(link)
     return tuple(gone)
+
+
+def _settle_one(
+    folders: OpenFolders, aside: tuple[int, str], link: Link, is_here: Callable[[str], bool]
+) -> bool:
+    """Settle a tag that may have been left set aside; returns whether it was, and is gone for good."""
+    return _is_link(folders.filesystem, *aside) and _settle(folders, aside, link, is_here)
 
 
 def free_links(filesystem: Filesystem, data_fd: int, links: Iterable[Link]) -> tuple[Link, ...]:
@@ -184,9 +197,7 @@ def _set_aside(
     return folder_fd, _ASIDE + link.tag
 
 
-def _settle(
-    folders: OpenFolders, aside: tuple[int, str], link: Link, is_here: Callable[[str], bool]
-) -> bool:
+def _settle(folders: OpenFolders, aside: tuple[int, str], link: Link, is_here: Callable[[str], bool]) -> bool:
     """Remove a tag that was set aside, if it is the recorded one and its image is not here; else put it back.
 
     Returns whether it was removed.

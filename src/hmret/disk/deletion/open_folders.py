@@ -8,7 +8,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import let_go, make_folders, step_into
 from hmret.disk.layout import IMAGES, RETENTION
 
-__all__ = ["OpenFolders"]
+__all__ = ["OpenFolders", "exists", "inode_of"]
 
 # An embedding server may have few descriptors to spare.
 _MOST = 64
@@ -69,6 +69,14 @@ class OpenFolders:
         self._open[path] = fd
         return fd
 
+    def exists(self, path: str) -> bool:
+        """Return whether anything is at a path below the data directory, folders above it being followed as hypeman does.
+
+        Raises:
+            OSError: that could not be told.
+        """
+        return exists(self.filesystem, self.data_fd, path)
+
     def drop(self, path: str) -> None:
         """Close a folder."""
         fd = self._open.pop(path, None)
@@ -89,3 +97,24 @@ class OpenFolders:
     def _make_room(self) -> None:
         if len(self._open) >= _MOST:
             self.drop(next(iter(self._open)))
+
+
+def exists(filesystem: Filesystem, folder_fd: int, path: str) -> bool:
+    """Return whether anything is at a path below an open folder; its last component is not followed.
+
+    Raises:
+        OSError: that could not be told.
+    """
+    return inode_of(filesystem, folder_fd, path) is not None
+
+
+def inode_of(filesystem: Filesystem, folder_fd: int, path: str) -> int | None:
+    """Return the inode of what is at a path below an open folder, its last component not followed; None: nothing is.
+
+    Raises:
+        OSError: that could not be told.
+    """
+    try:
+        return filesystem.stat(path, dir_fd=folder_fd, follow_symlinks=False).st_ino
+    except (FileNotFoundError, NotADirectoryError):
+        return None

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from hmret.disk.deletion.arrivals import exists
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.tag_view import Linkers, staged_in
 from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
 from hmret.disk.hypeman.repositories import list_entries
-from hmret.disk.layout import TAG_NAME, TAG_STAGE, digest_of, hex_of
+from hmret.disk.layout import TAG_NAME, TAG_STAGE, digest_of
 from hmret.disk.trash import Link
 
 __all__ = ["RepositoryTags"]
@@ -53,7 +52,7 @@ class RepositoryTags:
         return tuple(
             tag
             for tag in self.tags(Layout.LEGACY, repository, digest)
-            if not exists(self.folders.filesystem, self.folders.data_fd, f"{folder}/{tag}")
+            if not self.folders.exists(f"{folder}/{tag}")
         )
 
     def staged(self, layout: Layout, repository: str, digest: str) -> Iterator[str]:

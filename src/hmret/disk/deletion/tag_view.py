@@ -56,9 +56,7 @@ class Linkers:
     def staged(self, digest: str) -> Iterator[tuple[str, str]]:
         """List the tags to a digest that are being made and are not there yet, as repository and tag."""
         return (
-            (name, tag)
-            for name, tag in self._staged.get(digest, ())
-            if tag not in self.tags(name, digest)
+            (name, tag) for name, tag in self._staged.get(digest, ()) if tag not in self.tags(name, digest)
         )
 
     def targets(self) -> set[str]:

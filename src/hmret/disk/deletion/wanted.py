@@ -7,7 +7,6 @@ image had count too: they were taken, so what is there was set since.
 
 from collections.abc import Callable, Iterable, Sequence
 
-from hmret.disk.deletion.announcing import Announcing
 from hmret.disk.deletion.arrivals import (
     Arrival,
     content_status,
@@ -20,7 +19,8 @@ from hmret.disk.deletion.arrivals import (
 from hmret.disk.deletion.links import free_links, make_links
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.putting_back import put_back
-from hmret.disk.deletion.tag_view import Linkers, TagView
+from hmret.disk.deletion.repository_tags import RepositoryTags
+from hmret.disk.deletion.tag_view import TagView
 from hmret.disk.erasing import erase
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout
@@ -48,10 +48,10 @@ def find_wanted(
         linkers = None
         if any(intent.is_content for intent, _ in chosen) and exists(filesystem, data_fd, IMAGES):
             linkers = view.look(folders.get(IMAGES), pause)
-        announcing = Announcing(folders, linkers)
+        tags = RepositoryTags(folders, linkers)
         wanted: list[Intent] = []
         for intent, places in chosen:
-            if _is_wanted(folders, announcing, linkers, intent, places):
+            if _is_wanted(folders, tags, intent, places):
                 wanted.append(intent)
             pause()
         return wanted
@@ -61,8 +61,7 @@ def find_wanted(
 
 def _is_wanted(
     folders: OpenFolders,
-    announcing: Announcing,
-    linkers: Linkers | None,
+    tags: RepositoryTags,
     intent: Intent,
     places: Sequence[Place],
 ) -> bool:
@@ -76,11 +75,11 @@ def _is_wanted(
         if any(has_new_folder(folders, intent, row.repository) for row in intent.rows):
             return True
         names = [row.repository for row in intent.rows]
-        linking = set() if linkers is None else linkers.repositories(digest, names)
+        linking = set() if tags.linkers is None else tags.linkers.repositories(digest, names)
         linking.update(
             name
             for name in names
-            if announcing.tags_in(Layout.LEGACY, name, digest) or announcing.is_being_tagged(name, digest)
+            if tags.tags(Layout.LEGACY, name, digest) or tags.is_being_made(name, digest)
         )
         # The tags of one that has a folder of its own, however broken, were left to lead there.
         return any(not _has_own_folder(folders, name, digest) for name in linking)
@@ -94,8 +93,8 @@ def _is_wanted(
             main is not None
             and is_promotion_of(filesystem, folders.get(main.folder), main, content_fd, digest)
         )
-    return announcing.is_being_tagged(intent.repository, digest) or any(
-        announcing.tags_in(layout, intent.repository, digest) for layout in Layout
+    return tags.is_being_made(intent.repository, digest) or any(
+        tags.tags(layout, intent.repository, digest) for layout in Layout
     )
 
 

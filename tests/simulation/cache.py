@@ -1,0 +1,156 @@
+"""The images and tags of the simulated host, as hypeman has made them and hmret has moved them, in both layouts."""
+
+import re
+from collections.abc import Iterator
+
+from hmret.disk.layout import IMAGES, METADATA, REPOSITORIES
+from hmret.model.images import Key
+from memory_filesystem import MemoryFilesystem
+from simulation.chronicle import Chronicle
+from simulation.clocks import VirtualClock
+from simulation.landmarks import (
+    DATA,
+    Pulled,
+    Tag,
+    content_of,
+    is_in_content,
+    path_of,
+    repository_of,
+    short,
+)
+
+__all__ = ["IMAGE_PATH", "Cache"]
+
+IMAGE_PATH = re.compile(rf"{DATA}/{IMAGES}/(.+)/([0-9a-f]{{64}})")
+"""Where an image is, or a folder that may become one."""
+
+
+class Cache:
+    """What lies below `images/`, and what is promised of it."""
+
+    def __init__(self, clock: VirtualClock, chronicle: Chronicle) -> None:
+        self.clock = clock
+        self.chronicle = chronicle
+        self.filesystem = MemoryFilesystem(clock.now_ns)
+        self.images: dict[Key, Pulled] = {}
+        """By repository, or `content`, and digest."""
+        self.retired: dict[str, Pulled] = {}
+        """By where they lie, until the engine has erased some of them."""
+        self.tags: dict[Tag, tuple[str, int]] = {}
+        """What hypeman has linked: the digest, and the event. A shadowed tag is not among them."""
+        self._orphans: dict[Tag, tuple[Pulled, str, int]] = {}
+        """Tags of images that have been retired: the image, the digest, the event of the link."""
+        self.unsure: set[str] = set()
+        """Digests whose deletion was disturbed."""
+
+    # What there is.
+
+    def find(self, repository: str, digest: str) -> Pulled | None:
+        """Find the folder that hypeman goes by for a digest of a repository."""
+        own, shared = self._here((repository, digest)), self._here(content_of(digest))
+        if own is not None and own.is_whole and (shared is None or shared.status != "ready"):
+            return own
+        if shared is not None and (METADATA in shared.files or shared.disk):
+            return shared
+        return own
+
+    def present(self, repository: str, digest: str) -> Pulled | None:
+        """Find an image that is in its place and ready, as hypeman does."""
+        self.settle()
+        image = self.find(repository, digest)
+        return image if image is not None and image.ready_at is not None else None
+
+    def resolve(self, repository: str, name: str) -> tuple[str, int] | None:
+        """Follow a tag: the link below `repositories/` counts before the other."""
+        return self.tags.get((f"{REPOSITORIES}/{repository}", name)) or self.tags.get((repository, name))
+
+    def led_to(self, tag: Tag) -> Pulled | None:
+        """Find what a tag leads to."""
+        return self.find(repository_of(tag), self.tags[tag][0]) if tag in self.tags else None
+
+    def folders_of(self, digest: str) -> list[Pulled]:
+        """List all folders of a digest that are in their places."""
+        return [image for image in self.images.values() if image.key[1] == digest and image.is_present]
+
+    def owners_of(self, digest: str) -> set[str]:
+        """List the repositories that have a row of a digest: by tag, by a folder, or by the metadata's name."""
+        owners = {repository_of(tag) for tag, (found, _) in self.tags.items() if found == digest}
+        owners |= {image.key[0] for image in self.folders_of(digest) if image.key != content_of(digest)}
+        return owners
+
+    def _here(self, key: Key) -> Pulled | None:
+        image = self.images.get(key)
+        return image if image is not None and image.is_present else None
+
+    def image_at(self, path: str) -> Pulled | None:
+        """Find the image that stands or lies at a path."""
+        match = IMAGE_PATH.fullmatch(path)
+        if match is None:
+            return self.retired.get(path)
+        image = self.images.get((match[1], f"sha256:{match[2]}"))
+        return image if image is not None and image.path == path else None
+
+    def settle(self) -> None:
+        """See what has become of the last rename."""
+
+    # What hypeman tells.
+
+    def begin_pull(self, key: Key) -> Pulled:
+        """Note that the folder of an image was made."""
+        path = path_of(key)
+        inode = self.filesystem.inode(path)
+        assert inode is not None
+        before = self.images.get(key)
+        image = Pulled(key, inode, path, unready_at=self.chronicle.now)
+        image.follows_retired = before is not None and not before.is_present and before.follows_retired
+        self.images[key] = image
+        return image
+
+    def link(self, tag: Tag, digest: str) -> None:
+        """Note that hypeman has made a tag; where its image has just gone, nobody is promised anything."""
+        self.unlink(tag)
+        self.settle()
+        other = (repository_of(tag), tag[1])
+        if is_in_content(tag):
+            # What is shadowed by it goes along with it one day.
+            self.unlink(other)
+        elif self.filesystem.exists(f"{DATA}/{IMAGES}/{REPOSITORIES}/{tag[0]}/{tag[1]}"):
+            return
+        image = self.find(repository_of(tag), digest)
+        if image is not None and image.is_present:
+            self.tags[tag] = digest, self.chronicle.now
+            self.note_tag(tag)
+
+    def unlink(self, tag: Tag) -> None:
+        """Note that hypeman has removed a tag."""
+        self._orphans.pop(tag, None)
+        self.tags.pop(tag, None)
+
+    def note_tag(self, tag: Tag) -> None:
+        """Note that a tag is there."""
+
+    # What hmret moves.
+
+    def leave_orphans(self, image: Pulled) -> None:
+        """Note which tags led to an image that has just been retired, and lead nowhere now."""
+        for tag, (digest, since) in list(self.tags.items()):
+            if digest == image.key[1] and self.find(repository_of(tag), digest) is None:
+                self._orphans[tag] = image, digest, since
+                del self.tags[tag]
+
+    def adopt_orphans(self, image: Pulled) -> None:
+        """Note which tags lead to an image again that is back."""
+        for tag, (_, digest, since) in list(self._orphans.items()):
+            if self.find(repository_of(tag), digest) is image:
+                self.tags.setdefault(tag, (digest, since))
+                del self._orphans[tag]
+
+    def orphans(self) -> Iterator[tuple[Tag, Pulled, int]]:
+        """List the tags that led to what has been retired and is not back: the tag, the image, the event of the link."""
+        for tag, (image, digest, since) in self._orphans.items():
+            if self.find(repository_of(tag), digest) is None:
+                yield tag, image, since
+
+    def tell(self, event: str, image: Pulled) -> None:
+        """Put something that hmret has done with an image among the events."""
+        self.chronicle.tell(f"hmret has {event} {short(image.key)}")
