@@ -23,6 +23,41 @@ def test_the_page_on_safety_names_tests() -> None:
     assert len(NAMED) > 40
 
 
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors that a page's headings have."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_section_that_a_page_links_to_exists(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:\s]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+    wrong = [
+        f"{target}#{anchor}"
+        for target, anchor in links
+        if anchor not in anchors_of(page.parent / target if target else page)
+    ]
+    assert wrong == []
+
+
+ODD = re.findall(
+    r"^  (\w+): \(one\) => odd\(",
+    (ROOT / "src/hmret/api/page.html").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("event", [*ODD, "newer_layout_left_alone", "ghost_removed", "image_kept"])
+def test_the_guide_for_operators_has_a_remedy_for_whatever_is_odd_in_a_cache(event: str) -> None:
+    assert len(ODD) >= 8
+    guide = (ROOT / "docs" / "OPERATING.md").read_text(encoding="utf-8")
+    section = guide.partition("### What hypeman leaves unfinished")[2].partition("\n### ")[0]
+    assert re.search(rf"^\| `{event}`[^|]* \| .+ \| .+ \|$", section, re.MULTILINE)
+
+
 def test_the_code_of_the_readme_runs(tmp_path: Path, anyio_backend: str) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)

@@ -89,6 +89,8 @@ def _image(place: int, chance: random.Random, reason: str, now: datetime) -> Doc
         else [],
         "unused_since": None if since is None else text_of(since),
         "expires_at": None if since is None else text_of(since + _WINDOW),
+        "shared_with": [],
+        "held_by": [],
     }
 
 

@@ -17,14 +17,26 @@ import pytest
 
 from api.pretend_host import HOSTILE, PretendHost, make_images, serving
 from api.serving import served
-from builders import make_guest, make_image
+from builders import FakeClock, make_guest, make_image
 from hmret.api.page import load_page
 from hmret.model.verdicts import Reason
+from support.content_trees import Host as MixedHost
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 PAGE, HEADERS = load_page()
 TEXT = PAGE.decode()
 KERNEL = "ghcr.io/kernel/only-one"
+EVENTS = ("delete", "mark", "clear", "failure", "sweep", "deletion_suspended", "no_longer", "ghost")
+ODD_EVENTS = (
+    "build_unreadable",
+    "content_broken",
+    "content_without_owner",
+    "invalid_link",
+    "not_an_image",
+    "promotion_cut_off",
+    "tag_stage_left",
+    "unfinished_image",
+)
 _SECONDS = 60  # until something that does not come is given up; other tests run beside these
 
 
@@ -202,14 +214,18 @@ def test_names_of_the_host_never_become_markup(look_at: Opener, host: PretendHos
             status=HOSTILE,
             reason=HOSTILE,
             action=HOSTILE,
+            shared_with=[HOSTILE],
+            held_by=[{"repository": HOSTILE, "reason": HOSTILE}],
         )
     host.suspended = [{"cause": HOSTILE, "path": HOSTILE, "detail": HOSTILE}]
     page = look_at()
     page.locator(".open-row").first.click()
-    for event in ("delete", "mark", "clear", "failure", "sweep", "deletion_suspended", "no_longer"):
+    for event in (*EVENTS, *ODD_EVENTS):
         host.tell(
             event,
             image=HOSTILE,
+            digest=HOSTILE,
+            detail=HOSTILE,
             reason=HOSTILE,
             path=HOSTILE,
             error=HOSTILE,
@@ -217,11 +233,55 @@ def test_names_of_the_host_never_become_markup(look_at: Opener, host: PretendHos
             what=HOSTILE,
             status=HOSTILE,
         )
-    wait_until(page, lambda: page.locator("#log li").count() == 7)
+    wait_until(page, lambda: page.locator("#log li").count() == len(EVENTS) + len(ODD_EVENTS))
     assert page.locator("img").count() == 0
     assert page.title() == "hmret: image retention"
     assert HOSTILE in page.locator("tr.row").first.inner_text()
     assert HOSTILE in page.locator("#banners").inner_text()
+
+
+def test_an_image_tells_with_whom_it_shares_its_bytes_and_who_holds_it(
+    look_at: Opener, host: PretendHost
+) -> None:
+    image = host.images[0]
+    image.update(
+        repository=KERNEL,
+        action="none",
+        reason="shared",
+        referenced_by=[],
+        disk_bytes=516 << 20,
+        shared_with=["example.com/one", "example.com/two", "example.com/three"],
+        held_by=[
+            {"repository": "example.com/one", "reason": "pinned"},
+            {"repository": "example.com/two", "reason": "retention_window"},
+        ],
+    )
+    page = look_at("?reason=shared")
+    assert repositories(page) == [KERNEL]
+    row = page.locator("tr.row").inner_text()
+    for part in (
+        "Due, held by another",
+        "example.com/one, example.com/two",
+        "516 MiB",
+        "shared with 3 others",
+    ):
+        assert part in row
+    page.locator(".open-row").click()
+    facts = page.locator("tr.facts").inner_text()
+    assert "example.com/one, example.com/two, example.com/three: they have the same bytes" in facts
+    assert "example.com/one (pinned), example.com/two (timer runs)" in facts
+
+
+def test_what_is_odd_on_the_host_is_told_with_its_place_and_the_remedy(
+    look_at: Opener, host: PretendHost
+) -> None:
+    page = look_at()
+    for event in ODD_EVENTS:
+        host.tell(event, path=f"images/{event}", detail=f"the remedy of {event}")
+    wait_until(page, lambda: page.locator("#log li").count() == len(ODD_EVENTS))
+    log = page.locator("#log").inner_text()
+    for event in ODD_EVENTS:
+        assert f": images/{event}: the remedy of {event}" in log
 
 
 def test_a_suspension_is_told_with_its_remedy_and_goes_by_itself(look_at: Opener, host: PretendHost) -> None:
@@ -464,3 +524,30 @@ def test_it_works_with_the_real_thing(browser: Any, tmp_path: Path, backend: str
         wait_until(page, lambda: "deletion is suspended" in page.locator("#log").inner_text())
         page.close()
     assert complaints == []
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_real_image_that_two_repositories_share_is_counted_once_and_names_its_holder(
+    browser: Any, tmp_path: Path, backend: str
+) -> None:
+    host = MixedHost(tmp_path, FakeClock())
+    host.content("d", size_bytes=1 << 20)
+    for repository in (KERNEL, "ghcr.io/kernel/other"):
+        host.link(repository, "1", "d")
+        host.state(repository, "d")
+    host.guest("ghcr.io/kernel/other:1")
+    with served(tmp_path, backend) as address:
+        page = browser.new_page()
+        page.goto(f"{address}/?reason=shared")
+        wait_until(page, lambda: repositories(page) == [KERNEL])
+        row = page.locator("tr.row").inner_text()
+        assert "shared with 1 other" in row
+        assert "ghcr.io/kernel/other" in row
+        page.locator(".open-row").click()
+        wait_until(page, lambda: "ghcr.io/kernel/other (in use)" in page.locator("tr.facts").inner_text())
+        images = httpx2.get(f"{address}/v1/images", timeout=_SECONDS).json()["images"]
+        once = {image["digest"]: image["disk_bytes"] for image in images}
+        assert len(images) == len(once) + 1
+        forecast = httpx2.get(f"{address}/v1/forecast", timeout=_SECONDS).json()
+        assert forecast["bytes"] == sum(once.values()) >= 1 << 20
+        page.close()

@@ -51,7 +51,9 @@ def parts(host: Host, known: dict[str, FolderScan] | None = None) -> dict[str, F
             if path in before and before[path].signature == signature:
                 after[path] = look_again(host.filesystem, fd, before[path])
             else:
-                after[path] = scan_part(host.filesystem, fd, path, names[path], signature, before.get(path))
+                after[path] = scan_part(
+                    host.filesystem, fd, path, names[path], signature, known=before.get(path)
+                )
     return after
 
 

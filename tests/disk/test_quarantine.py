@@ -24,6 +24,7 @@ from builders import (
 from crashes import cut_at
 from disk.hosts import Host, open_host
 from hmret.actors.deleter import Deleter, Recovery, Settled
+from hmret.disk.deletion.links import read_link
 from hmret.disk.folders import let_go
 from hmret.disk.hypeman.links import Layout
 from hmret.disk.image_scan import scan_folder
@@ -59,20 +60,25 @@ def make_due(
 def hold_all(host: Host, *candidates: Candidate) -> list[Held]:
     """Retire images, and hold them."""
     outcomes, _ = retire(host.filesystem, host.data_fd, candidates, LOOK, token=TOKEN)
-    retired = [(one.place, one.tags) for one in outcomes if isinstance(one, Retired)]
+    retired = [one for one in outcomes if isinstance(one, Retired)]
     assert len(retired) == len(candidates)
     held = hold(host.filesystem, host.data_fd, TOKEN, retired, RETIRED_NS)
     drop_intents(host.filesystem, host.data_fd, TOKEN)
     return held
 
 
+def read_tag(host: Host, tag: str) -> Link:
+    """Read a tag as a record has it."""
+    folder_fd = host.open(f"{IMAGES}/{ALPINE}")
+    link = read_link(host.filesystem, folder_fd, Layout.LEGACY, ALPINE, tag)
+    host.close(folder_fd)
+    assert link is not None
+    return link
+
+
 def hold_one(host: Host) -> Held:
     (held,) = hold_all(host, make_due(host))
     return held
-
-
-def inode_of(host: Host, path: str) -> int:
-    return host.filesystem.stat(path, dir_fd=host.data_fd, follow_symlinks=False).st_ino
 
 
 def bring_back(host: Host, held: Held) -> PutBack:
@@ -93,14 +99,17 @@ def settle(host: Host) -> Settled:
 
 def test_what_is_held_stands_on_record_with_its_tags_and_its_bytes(host: Host) -> None:
     candidate = make_due(host)
-    name = f"{TOKEN}.0"
-    copies = [Copy(ALPINE, inode_of(host, f"{IMAGES}/{ALPINE}/{'a' * 64}"), name)]
-    links = [
-        Link(Layout.LEGACY, ALPINE, tag, "a" * 64, inode_of(host, f"{IMAGES}/{ALPINE}/{tag}")) for tag in TAGS
-    ]
+    links = [read_tag(host, tag) for tag in TAGS]
     (held,) = hold_all(host, candidate)
     assert held == Held(
-        ALPINE, digest("a"), list(TAGS), START_NS, name, 4096, RETIRED_NS, copies=copies, links=links
+        *candidate.key,
+        list(TAGS),
+        START_NS,
+        f"{TOKEN}.0",
+        4096,
+        RETIRED_NS,
+        copies=[Copy(ALPINE, 0, f"{TOKEN}.0")],
+        links=links,
     )
     assert held.key == (ALPINE, digest("a"))
     assert held_now(host) == (held,)
@@ -147,7 +156,7 @@ def test_the_oldest_comes_first(host: Host) -> None:
 
 def test_a_record_that_cannot_be_written_holds_nothing(memory: Host) -> None:
     outcomes, _ = retire(memory.filesystem, memory.data_fd, [make_due(memory)], LOOK, token=TOKEN)
-    retired = [(one.place, one.tags) for one in outcomes if isinstance(one, Retired)]
+    retired = [one for one in outcomes if isinstance(one, Retired)]
     memory.memory.deny(f"{DATA}/{RECORD}.tmp", errno.ENOSPC)
     with pytest.raises(OSError, match="No space left"):
         hold(memory.filesystem, memory.data_fd, TOKEN, retired, RETIRED_NS)
@@ -165,7 +174,7 @@ def test_what_of_a_batch_is_held_later_joins_its_record(host: Host) -> None:
     )
     for outcome in outcomes:
         assert isinstance(outcome, Retired)
-        hold(host.filesystem, host.data_fd, TOKEN, [(outcome.place, outcome.tags)], RETIRED_NS)
+        hold(host.filesystem, host.data_fd, TOKEN, [outcome], RETIRED_NS)
     assert [held.key for held in held_now(host)] == [(ALPINE, digest("a")), (OTHER, digest("b"))]
 
 
@@ -527,7 +536,7 @@ def quarantine_all(filesystem: MemoryFilesystem) -> None:
     try:
         outcomes, _ = retire(filesystem, fd, DUE, LOOK, token=TOKEN)
         retired = [one for one in outcomes if isinstance(one, Retired) and not one.faults]
-        hold(filesystem, fd, TOKEN, [(one.place, one.tags) for one in retired], RETIRED_NS)
+        hold(filesystem, fd, TOKEN, retired, RETIRED_NS)
         if len(retired) == len(outcomes) and not any(isinstance(one, Failed) for one in outcomes):
             drop_intents(filesystem, fd, TOKEN)
     finally:
@@ -785,7 +794,7 @@ def test_what_is_held_is_not_finished_again_though_its_intents_are_there(memory:
     outcomes, _ = retire(memory.filesystem, memory.data_fd, [make_due(memory)], LOOK, token=TOKEN)
     (outcome,) = outcomes
     assert isinstance(outcome, Retired)
-    (held,) = hold(memory.filesystem, memory.data_fd, TOKEN, [(outcome.place, outcome.tags)], RETIRED_NS)
+    (held,) = hold(memory.filesystem, memory.data_fd, TOKEN, [outcome], RETIRED_NS)
     opener = memory.memory.hold_open(f"{DATA}/{FOLDER}/{TOKEN}.0/rootfs.ext4")
     recovery, settled = start_on(memory)
     opener.close()

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import attrs
@@ -33,12 +33,15 @@ from builders import (
 from crashes import cut_at
 from disk.hosts import Host
 from hmret.actors.deleter import Deleter, Recovery
+from hmret.disk.deletion.finishing import finish
+from hmret.disk.deletion.links import read_link
+from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.filesystem import POSIX, Filesystem, Lease
 from hmret.disk.folders import let_go
 from hmret.disk.hypeman.links import Layout
-from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH
+from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH
 from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
-from hmret.disk.retirement import finish, retire
+from hmret.disk.retirement import retire
 from hmret.disk.trash import (
     Copy,
     Intent,
@@ -53,7 +56,7 @@ from hmret.disk.trash import (
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
-from memory_filesystem import Call, ForeignOpen, MemoryFilesystem, Tree
+from memory_filesystem import Call, Crash, ForeignOpen, MemoryFilesystem, Tree
 
 ALPINE = "docker.io/library/alpine"
 OTHER = "quay.io/other/thing"
@@ -90,8 +93,12 @@ def disk_of(letters: str = "a", name: str = ALPINE) -> str:
     return f"{folder_of(letters, name)}/rootfs.ext4"
 
 
-def inode_of(host: Host, path: str) -> int:
-    return host.filesystem.stat(path, dir_fd=host.data_fd, follow_symlinks=False).st_ino
+def read_tag(host: Host, tag: str, name: str = ALPINE) -> Link:
+    """Read a tag as an intent has it."""
+    with closing(OpenFolders(host.filesystem, host.data_fd)) as folders:
+        link = read_link(host.filesystem, folders.get(f"{IMAGES}/{name}"), Layout.LEGACY, name, tag)
+    assert link is not None
+    return link
 
 
 def retire_all(host: Host, *candidates: Candidate, look: LastLook = LOOK) -> list[Outcome]:
@@ -136,6 +143,14 @@ def test_what_the_grip_has_lost_is_not_touched_and_the_rest_goes(host: Host) -> 
     assert grip.calls == [("begin", lost.digest), ("begin", goes.digest), ("end", goes.digest)]
 
 
+def test_all_images_of_a_digest_are_worked_on_under_one_grip(host: Host) -> None:
+    one, other = make_due(host, "a"), make_due(host, "a", name=OTHER)
+    grip = Grip(())
+    outcomes, _ = retire(host.filesystem, host.data_fd, [one, other], LOOK, token=TOKEN, grip=grip)
+    assert [outcome.key for outcome in outcomes] == [one.key, other.key]
+    assert grip.calls == [("begin", one.digest), ("end", one.digest)]
+
+
 @attrs.frozen(eq=False)
 class Watched:
     """A real disk on which something happens right before a call."""
@@ -157,15 +172,14 @@ class Watched:
 
 def test_an_image_that_is_due_is_retired_with_its_tags_and_its_state(host: Host) -> None:
     candidate = make_due(host)
-    copy = Copy(ALPINE, inode_of(host, folder_of()), f"{TOKEN}.0")
-    links = tuple(
-        Link(Layout.LEGACY, ALPINE, tag, "a" * 64, inode_of(host, f"{IMAGES}/{ALPINE}/{tag}")) for tag in TAGS
-    )
+    links = [read_tag(host, tag) for tag in TAGS]
     outcome = retire_one(host, candidate)
+    copies = [Copy(ALPINE, 0, f"{TOKEN}.0")]
     intent = Intent(
-        *candidate.key, list(TAGS), START_NS, f"{TOKEN}.0", copies=[copy], links=list(links)
+        *candidate.key, list(TAGS), START_NS, f"{TOKEN}.0", copies=copies, links=links, beside="none"
     )
-    assert outcome == Retired(Place(intent, f"{OWN}/{TRASH}", f"{TOKEN}.0"), TAGS, links=links)
+    place = Place(intent, f"{OWN}/{TRASH}", f"{TOKEN}.0")
+    assert outcome == Retired(place, TAGS, links=tuple(links))
     assert isinstance(outcome, Retired)
     assert outcome.key == candidate.key
     assert (host.names(IMAGES), host.names(RETENTION)) == ([], [])
@@ -298,46 +312,78 @@ def misdigest_metadata(host: Host) -> None:
     host.write(f"{folder_of()}/metadata.json", json.dumps({**document, "digest": digest("b")}).encode())
 
 
-BREAKS = (
-    (break_folder, f"{folder_of()}/below: a folder"),
-    (break_link, f"{folder_of()}/link: no file"),
-    (break_dangling, f"{folder_of()}/link: no file"),
-    (break_disk, ""),
-    (break_linked_disk, f"{disk_of()}: no file"),
-    (break_metadata, ""),
-    (tear_metadata, ""),
-    (rename_metadata, ""),
-    (misdigest_metadata, ""),
-)
+BREAKS = {
+    break_folder: "below: a folder",
+    break_link: "link: no file",
+    break_dangling: "link: no file",
+    break_disk: "",
+    break_linked_disk: "rootfs.ext4: no file",
+    break_metadata: "",
+    tear_metadata: "",
+    rename_metadata: "",
+    misdigest_metadata: "",
+}
+"""What a folder may hold that makes it no image, and what of it is named."""
 
 
-@pytest.mark.parametrize(("damage", "detail"), BREAKS)
+@pytest.mark.parametrize(("damage", "named"), BREAKS.items())
 def test_what_is_broken_is_kept_and_its_timer_cleared(
-    host: Host, damage: Callable[[Host], None], detail: str
+    host: Host, damage: Callable[[Host], None], named: str
 ) -> None:
     candidate = make_due(host)
     damage(host)
     before = host.names(IMAGES)
+    detail = f"{folder_of()}/{named}" if named else ""
     assert retire_one(host, candidate) == Kept(candidate.key, Reason.BROKEN, detail=detail)
     assert host.names(IMAGES) == before
-    assert state_of(host.place, candidate.key) is None
+    assert host.names(RETENTION) == []
 
 
-def test_a_folder_in_which_something_was_made_long_ago_goes_along(memory: Host) -> None:
+@pytest.mark.parametrize("age_ns", [3600 * SECOND - 1, 3600 * SECOND])
+def test_a_folder_in_which_something_was_made_long_ago_goes_along_and_a_young_one_keeps_the_image(
+    memory: Host, age_ns: int
+) -> None:
     candidate = make_due(memory)
-    memory.write(f"{folder_of()}/.install-7/rootfs.ext4")
-    memory.memory.set_mtime(f"{DATA}/{folder_of()}/.install-7", START_NS - 3600 * SECOND)
-    assert isinstance(retire_one(memory, candidate), Retired)
-    assert memory.exists(f"{IN_TRASH}/.install-7/rootfs.ext4")
+    memory.write(f"{folder_of()}/.install-7/manifest.json", b"x")
+    memory.memory.set_mtime(f"{DATA}/{folder_of()}/.install-7", memory.filesystem.now_ns() - age_ns)
+    memory.write(f"{folder_of()}/sbom.json", b"{}")
+    before = memory.names("")
+    outcome = retire_one(memory, candidate)
+    if age_ns < 3600 * SECOND:
+        assert outcome == Kept(
+            candidate.key,
+            Reason.NOT_READY,
+            detail=f"{folder_of()}/.install-7: something is being made in it",
+        )
+        assert set(memory.names("")) >= set(before)
+        return
+    assert isinstance(outcome, Retired)
+    assert memory.names(IN_TRASH) == [
+        ".install-7",
+        ".install-7/manifest.json",
+        "metadata.json",
+        "rootfs.ext4",
+        "sbom.json",
+    ]
+    assert free(memory.filesystem, memory.data_fd, outcome.place) == 4096
+    assert not memory.exists(IN_TRASH)
 
 
-def test_a_folder_in_which_something_is_being_made_is_not_ready(memory: Host) -> None:
-    candidate = make_due(memory)
-    memory.write(f"{folder_of()}/.install-7/rootfs.ext4")
-    detail = f"{folder_of()}/.install-7: something is being made in it"
-    assert retire_one(memory, candidate) == Kept(candidate.key, Reason.NOT_READY, detail=detail)
-    assert memory.exists(f"{folder_of()}/.install-7/rootfs.ext4")
-    assert state_of(memory.place, candidate.key) is not None
+def test_what_is_broken_and_being_made_is_called_broken(host: Host) -> None:
+    candidate = make_due(host)
+    host.folder(f"{folder_of()}/.install-1")
+    host.folder(f"{folder_of()}/.zz")
+    assert retire_one(host, candidate) == Kept(
+        candidate.key, Reason.BROKEN, detail=f"{folder_of()}/.zz: a folder"
+    )
+
+
+def test_a_disk_with_two_names_in_one_folder_is_not_taken_to_be_open(host: Host) -> None:
+    """With two descriptors of one file the kernel gives no lease."""
+    candidate = make_due(host)
+    host.hard_link(disk_of(), f"{folder_of()}/rootfs.erofs")
+    assert isinstance(retire_one(host, candidate), Retired)
+    assert host.names(IN_TRASH) == ["metadata.json", "rootfs.erofs", "rootfs.ext4"]
 
 
 @pytest.mark.timeout(10)
@@ -531,9 +577,9 @@ def test_who_opens_after_the_rename_gets_the_image_back(memory: Host, name: str,
     if mounted:
         memory.memory.mount(f"{DATA}/{IMAGES}")
         place = f"{IMAGES}/{ALPINE}/.hmret-{TOKEN}.0"
-    if mounted and name == "metadata.json":
-        name = ".hmret-hidden"
-    openers: list[ForeignOpen] = []
+        # hypeman would open it by the name that it had, and find it gone.
+        name = HIDDEN_METADATA if name == METADATA else name
+    openers = []
     between(memory, "ask_lease", lambda: openers.append(memory.memory.begin_open(f"{DATA}/{place}/{name}")))
     assert retire_one(memory, candidate) == Kept(candidate.key, Reason.OPEN)
     assert openers[0].is_open
@@ -681,67 +727,124 @@ def test_a_fresh_pull_after_the_rename_keeps_its_tags(memory: Host) -> None:
     assert is_whole(memory, candidate)
 
 
-def test_a_folder_that_comes_after_the_last_tag_was_removed_gets_its_tags_again(memory: Host) -> None:
-    candidate = make_due(memory, tags=("latest",))
-    unlinked: list[Call] = []
+ASIDE = pytest.mark.parametrize(
+    ("mounted", "aside"),
+    [(False, f"{TOKEN}.0.tag0"), (True, ".hmret-tag-latest")],
+    ids=["one disk", "two disks"],
+)
+"""Where a tag is set aside to be looked at: in the trash, or beside itself where that is on another disk."""
+
+
+def on_way_aside(memory: Host, aside: str, action: Callable[[], object]) -> None:
+    """Let something happen right before a tag is set aside, on whichever way that goes."""
+
+    def act(call: Call) -> None:
+        if call.name == "rename" and call.path.endswith((f"/{aside}", f"{TOKEN}.0.tag0")):
+            memory.memory.before = None
+            action()
+
+    memory.memory.before = act
+
+
+@ASIDE
+@pytest.mark.parametrize("in_content", [False, True])
+def test_a_folder_that_comes_after_the_last_tag_was_set_aside_gets_its_tags_again(
+    memory: Host, mounted: bool, aside: str, in_content: bool
+) -> None:
+    candidate = make_due(memory, tags=TAGS)
+    if mounted:
+        memory.memory.mount(f"{DATA}/{IMAGES}")
+    links = [read_tag(memory, tag) for tag in TAGS]
+    aside = aside.replace("tag0", "tag1")
+    set_aside: list[Call] = []
 
     def pull_again(call: Call) -> None:
-        if unlinked:
+        if set_aside:
             memory.memory.before = None
-            make_image(memory.place, ALPINE, "a", tags=())
-        if call.name == "unlink" and call.path.endswith(".tag0"):
-            unlinked.append(call)
+            if in_content:
+                memory.write(f"{IMAGES}/content/{'a' * 64}/metadata.json", b"{}")
+            else:
+                make_image(memory.place, ALPINE, "a", tags=())
+        if call.name == "rename" and call.path.endswith(f"/{aside}"):
+            set_aside.append(call)
 
     memory.memory.before = pull_again
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
-    assert outcome.tags == ()
-    assert memory.exists(f"{IMAGES}/{ALPINE}/latest")
+    assert (outcome.tags, outcome.links, outcome.faults) == ((), (), ())
+    assert [link.target for link in links] == [read_tag(memory, tag).target for tag in TAGS]
+    assert state_of(memory.place, candidate.key) is None
+    assert not any(".hmret-tag" in name or ".tag" in name for name in memory.names(""))
 
 
-def mount_images(memory: Host, *, mounted: bool) -> str:
-    """Mount the images or not; returns how the name ends under which a tag is set aside then."""
+@ASIDE
+@pytest.mark.parametrize("letters", ["a", "b"])
+def test_a_tag_that_is_set_between_the_look_and_its_removal_stays(
+    memory: Host, mounted: bool, aside: str, letters: str
+) -> None:
+    """To the same digest too: somebody wants the image."""
+    candidate = make_due(memory, tags=("latest",))
+    make_image(memory.place, ALPINE, "b", tags=())
     if mounted:
         memory.memory.mount(f"{DATA}/{IMAGES}")
-    return ".hmret-tag-latest" if mounted else f"{TOKEN}.0.tag0"
 
+    def set_again() -> None:
+        # Another link, as hypeman makes it: beside it first, then renamed over it.
+        memory.link(f"{IMAGES}/{ALPINE}/new", letters * 64)
+        memory.memory.move(f"{DATA}/{IMAGES}/{ALPINE}/new", f"{DATA}/{IMAGES}/{ALPINE}/latest")
 
-@pytest.mark.parametrize("mounted", [False, True])
-def test_a_tag_that_moves_between_the_look_and_its_removal_stays(memory: Host, mounted: bool) -> None:
-    candidate = make_due(memory, tags=("latest",))
-    aside = mount_images(memory, mounted=mounted)
-    make_image(memory.place, ALPINE, "b", tags=())
-
-    def move_tag(call: Call) -> None:
-        if call.name == "rename" and call.path.endswith(aside):
-            memory.memory.before = None
-            set_tag(memory.place, ALPINE, "latest", "b")
-
-    memory.memory.before = move_tag
+    on_way_aside(memory, aside, set_again)
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
-    assert outcome.tags == ()
-    assert memory.filesystem.readlink(f"{DATA}/{IMAGES}/{ALPINE}/latest") == "b" * 64
-    assert not any(name.endswith(aside) for name in memory.names(""))
+    assert (outcome.tags, outcome.links) == ((), ())
+    assert memory.filesystem.readlink(f"{DATA}/{IMAGES}/{ALPINE}/latest") == letters * 64
+    assert not any(".hmret-tag" in name or ".tag" in name for name in memory.names(""))
 
 
-@pytest.mark.parametrize("mounted", [False, True])
-def test_a_folder_that_takes_the_name_of_a_tag_before_its_removal_stays(memory: Host, mounted: bool) -> None:
+@ASIDE
+def test_a_folder_that_takes_the_name_of_a_tag_before_its_removal_stays(
+    memory: Host, mounted: bool, aside: str
+) -> None:
     candidate = make_due(memory, tags=("latest",))
-    aside = mount_images(memory, mounted=mounted)
+    if mounted:
+        memory.memory.mount(f"{DATA}/{IMAGES}")
     path = f"{DATA}/{IMAGES}/{ALPINE}/latest"
 
-    def make_folder(call: Call) -> None:
-        if call.name == "rename" and call.path.endswith(aside):
-            memory.memory.before = None
-            memory.memory.remove(path)
-            memory.memory.make_folder(path)
+    def make_folder() -> None:
+        memory.memory.remove(path)
+        memory.memory.write_file(f"{path}/file", b"theirs")
 
-    memory.memory.before = make_folder
+    on_way_aside(memory, aside, make_folder)
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
     assert outcome.tags == ()
-    assert memory.memory.tree()[path][0] == "folder"
+    assert memory.memory.tree(path) == {f"{path}/file": ("file", b"theirs")}
+
+
+@ASIDE
+def test_a_folder_that_was_set_aside_in_the_place_of_a_tag_when_all_ended_is_put_back(
+    mounted: bool, aside: str
+) -> None:
+    cache = make_cache(mounted=mounted, tags=("latest",))
+    path = f"{DATA}/{IMAGES}/{ALPINE}/latest"
+    made: list[Call] = []
+
+    def make_folder_and_end(call: Call) -> None:
+        if made:
+            raise Crash
+        if call.name == "rename" and call.path.endswith(f"/{aside}"):
+            made.append(call)
+            cache.remove(path)
+            cache.write_file(f"{path}/file", b"theirs")
+
+    cache.before = make_folder_and_end
+    with pytest.raises(Crash):
+        delete(cache)
+    after = cache.crashed_copy()
+    assert not after.exists(path)
+    recovery = recover(after)
+    assert ([one.key for one in recovery.finished], recovery.errors) == ([(ALPINE, digest("a"))], ())
+    assert after.tree(path) == {f"{path}/file": ("file", b"theirs")}
 
 
 def test_a_tag_that_has_moved_by_now_stays(memory: Host) -> None:
@@ -922,7 +1025,7 @@ def test_an_image_that_cannot_be_put_back_waits_whole_in_the_trash(memory: Host)
     assert isinstance(outcome, Failed)
     assert (outcome.unfinished, outcome.path) == (True, IN_TRASH)
     assert len(renames) == 1
-    assert finish(memory.filesystem, memory.data_fd, place_of(memory)) == Kept(candidate.key, Reason.OPEN)
+    assert finish(memory.filesystem, memory.data_fd, [place_of(memory)]) == Kept(candidate.key, Reason.OPEN)
     openers[0].close()
     assert is_whole(memory, candidate)
 
@@ -937,22 +1040,29 @@ def test_an_image_that_is_back_in_its_place_is_not_called_unfinished(memory: Hos
     assert has_image(memory.place, candidate.key)
 
 
-def test_metadata_that_cannot_be_hidden_fails_the_deletion_and_stays(memory: Host) -> None:
+def test_metadata_that_cannot_be_hidden_keeps_the_image_whole(memory: Host) -> None:
     candidate = make_due(memory)
     memory.memory.mount(f"{DATA}/{IMAGES}")
-    before = memory.memory.tree(f"{DATA}/{IMAGES}")
-    memory.memory.before = fail_once("rename", ".hmret-hidden")
+    memory.memory.before = fail_once("rename", HIDDEN_METADATA)
     outcome = retire_one(memory, candidate)
     memory.memory.before = None
     assert isinstance(outcome, Failed)
-    assert (outcome.unfinished, outcome.path) == (False, folder_of())
-    assert memory.memory.tree(f"{DATA}/{IMAGES}") == before
-    recover(memory.memory)
-    assert memory.memory.tree(f"{DATA}/{IMAGES}") == before
+    assert (outcome.path, outcome.unfinished) == (folder_of(), False)
+    assert is_whole(memory, candidate)
 
 
-def test_metadata_that_cannot_be_shown_again_waits_for_the_next_recovery(memory: Host) -> None:
-    """The folder could not be renamed after it was hidden, nor its metadata shown: hidden counts as renamed."""
+def test_metadata_is_shown_again_where_the_folder_cannot_be_renamed(memory: Host) -> None:
+    candidate = make_due(memory)
+    memory.memory.mount(f"{DATA}/{IMAGES}")
+    memory.memory.before = fail_once("rename", f"/.hmret-{TOKEN}.0")
+    outcome = retire_one(memory, candidate)
+    memory.memory.before = None
+    assert isinstance(outcome, Failed)
+    assert outcome.unfinished is False
+    assert is_whole(memory, candidate)
+
+
+def test_metadata_that_stays_hidden_waits_for_the_next_recovery(memory: Host) -> None:
     candidate = make_due(memory)
     memory.memory.mount(f"{DATA}/{IMAGES}")
     hidden: list[Call] = []
@@ -960,16 +1070,45 @@ def test_metadata_that_cannot_be_shown_again_waits_for_the_next_recovery(memory:
     def fail(call: Call) -> None:
         if hidden and call.name == "rename":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        if call.name == "rename" and call.path.endswith(".hmret-hidden"):
+        if call.name == "rename" and call.path.endswith(HIDDEN_METADATA):
             hidden.append(call)
 
     memory.memory.before = fail
     outcome = retire_one(memory, candidate)
     memory.memory.before = None
     assert isinstance(outcome, Failed)
-    assert (outcome.unfinished, outcome.path) == (True, folder_of())
-    recover(memory.memory)
+    assert outcome.unfinished
+    recovery = recover(memory.memory)
+    assert [one.key for one in recovery.finished] == [candidate.key]
     assert memory.names(IMAGES) == []
+
+
+@pytest.mark.parametrize("moment", ["before the folder is renamed", "before it is looked at there"])
+def test_a_pull_that_begins_in_a_folder_whose_metadata_is_hidden_gets_the_folder(
+    memory: Host, moment: str
+) -> None:
+    candidate = make_due(memory)
+    memory.memory.mount(f"{DATA}/{IMAGES}")
+    aside = f"{IMAGES}/{ALPINE}/.hmret-{TOKEN}.0"
+
+    def pull(call: Call) -> None:
+        if call.name == "rename" and call.path.endswith(f"/.hmret-{TOKEN}.0"):
+            memory.memory.before = None
+            memory.write(f"{folder_of()}/metadata.json", b"a pull's")
+
+    def pull_by_its_descriptor(call: Call) -> None:
+        if call.name == "stat" and call.path.endswith(f"{TOKEN}.0/metadata.json"):
+            memory.memory.before = None
+            memory.write(f"{aside}/metadata.json", b"a pull's")
+
+    memory.memory.before = pull if moment.endswith("renamed") else pull_by_its_descriptor
+    assert retire_one(memory, candidate) == Kept(
+        candidate.key, Reason.NOT_READY, detail="a pull has begun in it"
+    )
+    assert memory.names(folder_of()) == ["metadata.json", "rootfs.ext4"]
+    assert memory.read(f"{folder_of()}/metadata.json") == b"a pull's"
+    assert is_whole(memory, candidate)
+    # Its timer is not for the fresh image.
     assert state_of(memory.place, candidate.key) is None
 
 
@@ -1006,45 +1145,53 @@ def cut_off(host: Host, *, erased: bool = False) -> Candidate:
 
 def test_a_deletion_that_was_cut_off_is_finished(host: Host) -> None:
     cut_off(host)
-    outcome = finish(host.filesystem, host.data_fd, place_of(host))
+    outcome = finish(host.filesystem, host.data_fd, [place_of(host)])
     assert isinstance(outcome, Retired)
     assert outcome.tags == TAGS
-    folders = ["docker.io", "docker.io/library", ALPINE]
-    assert (host.names(IMAGES), host.names(RETENTION)) == (folders, [])
-    # The folders go with the intent, when the bytes are free.
-    free(host.filesystem, host.data_fd, outcome.place)
-    drop_intents(host.filesystem, host.data_fd, TOKEN)
-    assert host.names(IMAGES) == []
+    assert (host.names(IMAGES), host.names(RETENTION)) == ([], [])
 
 
-def test_a_deletion_that_was_cut_off_leaves_a_tag_that_came_later(host: Host) -> None:
-    candidate = cut_off(host)
-    set_tag(host.place, ALPINE, "newer", "a")
-    outcome = finish(host.filesystem, host.data_fd, place_of(host))
-    assert isinstance(outcome, Retired)
-    assert outcome.tags == TAGS
-    assert host.exists(f"{IMAGES}/{ALPINE}/newer")
-    assert state_of(host.place, candidate.key) is None
-
-
-def test_a_tag_that_came_after_a_deletion_was_cut_off_brings_the_image_back_with_all_its_tags(
-    memory: Host,
+@pytest.mark.parametrize("tag", ["newer", "latest"])
+def test_a_tag_that_came_later_is_left_and_brings_the_image_back_before_it_is_erased(
+    memory: Host, tag: str
 ) -> None:
+    candidate = make_due(memory)
+    outcome = retire_one(memory, candidate)
+    assert isinstance(outcome, Retired)
+    assert outcome.tags == TAGS
+    set_tag(memory.place, ALPINE, tag, "a")
+    recovery = recover(memory.memory)
+    assert (recovery.finished, recovery.restored, recovery.errors) == ((), (candidate.key,), ())
+    assert is_whole(memory, candidate)
+    assert memory.exists(f"{IMAGES}/{ALPINE}/{tag}")
+    assert state_of(memory.place, candidate.key) is None
+    assert list_trash(memory.filesystem, memory.data_fd) == ([], [])
+
+
+def test_by_an_intent_of_the_older_release_a_tag_that_came_later_brings_the_image_back(memory: Host) -> None:
+    """It says of a tag only where it leads, so one under another name is known to be new."""
     candidate = cut_off(memory)
     set_tag(memory.place, ALPINE, "newer", "a")
     recovery = recover(memory.memory)
-    assert (recovery.restored, recovery.finished, recovery.freed_bytes) == ((candidate.key,), (), 0)
+    assert (recovery.finished, recovery.restored, recovery.errors) == ((), (candidate.key,), ())
     assert is_whole(memory, candidate)
     assert memory.exists(f"{IMAGES}/{ALPINE}/newer")
-    assert state_of(memory.place, candidate.key) is None
-    assert list_trash(memory.filesystem, memory.data_fd) == ([], [])
+
+
+def test_a_tag_that_came_later_to_what_was_being_erased_is_left_dangling(memory: Host) -> None:
+    cut_off(memory, erased=True)
+    set_tag(memory.place, ALPINE, "newer", "a")
+    recovery = recover(memory.memory)
+    assert (len(recovery.finished), recovery.restored, recovery.errors) == (1, (), ())
+    assert not memory.exists(folder_of())
+    assert memory.exists(f"{IMAGES}/{ALPINE}/newer")
 
 
 def test_a_deletion_whose_disk_is_open_is_undone_with_its_tags(real: Host) -> None:
     candidate = cut_off(real)
     real.remove(f"{IMAGES}/{ALPINE}/latest")
     fd = os.open(f"{IN_TRASH}/rootfs.ext4", os.O_RDONLY, dir_fd=real.data_fd)
-    outcome = finish(real.filesystem, real.data_fd, place_of(real))
+    outcome = finish(real.filesystem, real.data_fd, [place_of(real)])
     os.close(fd)
     assert outcome == Kept(candidate.key, Reason.OPEN)
     assert is_whole(real, candidate)
@@ -1055,7 +1202,7 @@ def test_undoing_makes_the_folders_that_have_gone(memory: Host) -> None:
     candidate = cut_off(memory)
     memory.remove(f"{IMAGES}/docker.io")
     opener = memory.memory.hold_open(f"{DATA}/{IN_TRASH}/rootfs.ext4")
-    assert finish(memory.filesystem, memory.data_fd, place_of(memory)) == Kept(candidate.key, Reason.OPEN)
+    assert finish(memory.filesystem, memory.data_fd, [place_of(memory)]) == Kept(candidate.key, Reason.OPEN)
     opener.close()
     assert is_whole(memory, candidate)
 
@@ -1064,7 +1211,7 @@ def test_undoing_leaves_a_tag_that_has_been_taken(memory: Host) -> None:
     cut_off(memory)
     set_tag(memory.place, ALPINE, "latest", "b")
     opener = memory.memory.hold_open(f"{DATA}/{IN_TRASH}/rootfs.ext4")
-    finish(memory.filesystem, memory.data_fd, place_of(memory))
+    finish(memory.filesystem, memory.data_fd, [place_of(memory)])
     opener.close()
     with_b = memory.filesystem.readlink(f"{IMAGES}/{ALPINE}/latest", dir_fd=memory.data_fd)
     assert with_b == "b" * 64
@@ -1075,7 +1222,7 @@ def test_a_fresh_pull_is_not_undone_over(memory: Host) -> None:
     make_image(memory.place, ALPINE, "a", tags=("latest",), size_bytes=10)
     memory.remove(f"{IMAGES}/{ALPINE}/3.20")
     opener = memory.memory.hold_open(f"{DATA}/{IN_TRASH}/rootfs.ext4")
-    outcome = finish(memory.filesystem, memory.data_fd, place_of(memory))
+    outcome = finish(memory.filesystem, memory.data_fd, [place_of(memory)])
     opener.close()
     assert isinstance(outcome, Retired)
     assert (len(memory.read(disk_of())), memory.exists(f"{IMAGES}/{ALPINE}/latest")) == (10, True)
@@ -1087,7 +1234,7 @@ def test_a_fresh_pull_is_rid_of_the_old_timer_and_of_none_but_that(memory: Host)
     candidate = cut_off(memory)
     make_image(memory.place, ALPINE, "a", tags=TAGS)
     make_state(memory.place, candidate.key, START_NS + 1)
-    assert isinstance(finish(memory.filesystem, memory.data_fd, place_of(memory)), Retired)
+    assert isinstance(finish(memory.filesystem, memory.data_fd, [place_of(memory)]), Retired)
     assert is_whole(memory, candidate)
     assert state_of(memory.place, candidate.key) is not None
 
@@ -1110,7 +1257,7 @@ def test_what_cannot_be_finished_waits(memory: Host) -> None:
     outcome = finish(
         memory.filesystem,
         memory.data_fd,
-        places_of(read_intents(memory.filesystem, memory.data_fd, TOKEN)[0])[0],
+        [places_of(read_intents(memory.filesystem, memory.data_fd, TOKEN)[0])[0]],
     )
     assert isinstance(outcome, Failed)
     assert (outcome.key, outcome.path, outcome.unfinished) == (candidate.key, IN_TRASH, True)
@@ -1139,11 +1286,11 @@ def test_an_undoing_that_was_cut_off_after_any_call_is_undone_again(memory: Host
 # Faults, crashes and power losses at every call.
 
 
-def make_cache(*, mounted: bool) -> MemoryFilesystem:
+def make_cache(*, mounted: bool, tags: tuple[str, ...] = TAGS) -> MemoryFilesystem:
     """Make three images: two that are due, one of them without tags, and one that is not asked about."""
     filesystem = MemoryFilesystem(lambda: START_NS)
-    for name, letters, tags in ((ALPINE, "a", TAGS), (OTHER, "b", ()), (OTHER, "c", ("kept",))):
-        key = make_image(filesystem, name, letters, tags=tags)
+    for name, letters, pointing in ((ALPINE, "a", tags), (OTHER, "b", ()), (OTHER, "c", ("kept",))):
+        key = make_image(filesystem, name, letters, tags=pointing)
         make_state(filesystem, key, START_NS)
     if mounted:
         filesystem.mount(f"{DATA}/{IMAGES}")
@@ -1277,10 +1424,19 @@ def test_an_opener_who_is_there_after_a_crash_at_any_call_keeps_a_whole_image(
             path for path in after.tree(DATA) if path.endswith("/rootfs.ext4") and "c" * 64 not in path
         ]
         openers = [after.hold_open(path) for path in standing]
+        # Once its metadata has gone, its erasing has begun.
+        whole = [path for path in standing if is_complete(after, path)]
         recover(after)
         for opener in openers:
             opener.close()
         assert broken_promise(after, before) is None, number
+        assert len([one for one in DUE if has_image(after, one.key)]) == len(whole), number
+
+
+def is_complete(filesystem: MemoryFilesystem, disk: str) -> bool:
+    """Tell whether the folder of a disk has its metadata, in sight or hidden."""
+    folder = disk.rpartition("/")[0]
+    return any(filesystem.exists(f"{folder}/{name}") for name in (METADATA, HIDDEN_METADATA))
 
 
 def is_kept_or_on_record(filesystem: MemoryFilesystem, candidate: Candidate, before: Tree) -> bool:

@@ -63,19 +63,15 @@ def nowhere(_repository: str) -> bool:
 
 
 def take(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) -> TakenLinks:
-    with (
-        folders(host) as held,
-        opened(host.filesystem, open_trash(host.filesystem, host.data_fd)) as trash_fd,
-    ):
-        return take_links(held, trash_fd, intent_of(*links), is_here)
+    host.close(open_trash(host.filesystem, host.data_fd))
+    with folders(host) as held:
+        return take_links(held, intent_of(*links), is_here)
 
 
 def settle(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) -> tuple[Link, ...]:
-    with (
-        folders(host) as held,
-        opened(host.filesystem, open_trash(host.filesystem, host.data_fd)) as trash_fd,
-    ):
-        return settle_aside(held, trash_fd, intent_of(*links), is_here)
+    host.close(open_trash(host.filesystem, host.data_fd))
+    with folders(host) as held:
+        return settle_aside(held, intent_of(*links), is_here)
 
 
 def path_of(link: Link) -> str:
@@ -233,11 +229,36 @@ def test_where_the_digest_comes_while_its_tag_is_set_aside_that_is_put_back(memo
     assert left_aside(memory) == []
 
 
-def test_where_the_digest_comes_at_the_end_its_tags_are_made_again(memory: Host) -> None:
-    links = put(memory, ALPINE, "latest"), put(memory, ALPINE, "1")
-    answers = iter([False] * 4 + [True] * 2)
-    assert take(memory, *links, is_here=lambda _: next(answers)) == TakenLinks((), ())
-    assert [recorded(memory, ALPINE, link.tag).target for link in links] == [link.target for link in links]
+def test_where_the_digest_comes_while_all_are_set_aside_every_one_is_put_back(memory: Host) -> None:
+    """One look before for each repository, and one when its last tag is out of the way."""
+    links = put(memory, ALPINE, "latest"), put(memory, ALPINE, "1"), put(memory, MIRROR, "1")
+    asked: list[tuple[str, bool]] = []
+
+    def come(repository: str) -> bool:
+        is_out = not any(memory.exists(path_of(link)) for link in links)
+        asked.append((repository, is_out))
+        return is_out and repository == ALPINE
+
+    assert take(memory, *links, is_here=come) == TakenLinks((links[2],), ())
+    assert sorted(asked) == [(ALPINE, False), (ALPINE, True), (MIRROR, False), (MIRROR, True)]
+    assert [recorded(memory, ALPINE, link.tag).target for link in links[:2]] == [
+        link.target for link in links[:2]
+    ]
+    assert left_aside(memory) == []
+
+
+def test_of_a_repository_that_was_looked_at_just_now_only_the_second_look_is_taken(memory: Host) -> None:
+    link = put(memory, ALPINE, "latest")
+    asked: list[str] = []
+
+    def come(repository: str) -> bool:
+        asked.append(repository)
+        return False
+
+    memory.close(open_trash(memory.filesystem, memory.data_fd))
+    with folders(memory) as held:
+        assert take_links(held, intent_of(link), come, {ALPINE}).taken == (link,)
+    assert asked == [ALPINE]
 
 
 def test_a_tag_that_is_set_while_another_is_set_aside_is_not_replaced(memory: Host) -> None:
@@ -343,7 +364,8 @@ def test_tags_whose_names_are_taken_in_either_layout_are_not_free(host: Host) ->
     put_link(host, ALPINE, "taken", "b")
     put_link(host, ALPINE, "older", "b", OLDER)
     host.folder(f"images/{MIRROR}/folder")
-    assert free_links(host.filesystem, host.data_fd, links) == (links[0],)
+    with folders(host) as held:
+        assert free_links(held, links) == (links[0],)
 
 
 def test_tags_are_made_as_they_were_and_never_over_another(host: Host) -> None:

@@ -88,18 +88,26 @@ def choose(chance: random.Random) -> str:
     return IMAGES[int(len(IMAGES) * chance.random() ** 4)]
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Progress:
     """How far the engine has come, as its status says."""
 
     sweeps: int = 0
     is_enough: bool = False
+    _changed: anyio.Condition = attrs.field(factory=anyio.Condition, init=False)
+
+    async def note(self, sweeps: int, *, is_enough: bool) -> None:
+        async with self._changed:
+            self.sweeps = sweeps
+            self.is_enough = is_enough
+            self._changed.notify_all()
 
     async def wait_sweeps(self, number: int) -> None:
         """Wait until so many sweeps have ended, however long they take, or until it is enough."""
         until = self.sweeps + number
-        while self.sweeps < until and not self.is_enough:
-            await anyio.sleep(0.02)
+        async with self._changed:
+            while self.sweeps < until and not self.is_enough:
+                await self._changed.wait()
 
 
 async def use_instances(client: httpx2.AsyncClient, root: Path, seed: int, progress: Progress) -> None:
@@ -154,8 +162,7 @@ async def watch(client: httpx2.AsyncClient, root: Path, progress: Progress) -> N
     while not (progress.is_enough and looked):
         looked += await anyio.to_thread.run_sync(check_guests, root)
         totals = (await status_of(client))["totals"]
-        progress.sweeps = totals["sweeps"]
-        progress.is_enough = totals["deleted_images"] > DELETIONS
+        await progress.note(totals["sweeps"], is_enough=totals["deleted_images"] > DELETIONS)
         await anyio.sleep(0.02)
 
 
@@ -215,7 +222,7 @@ async def test_an_image_is_found_by_whatever_name_it_is_asked_for(tmp_path: Path
             "registry.local:5000/ci/app:1": hexadecimal,
             "mirror.example.com/ci/app:1": hexadecimal,
         }
-        images = (await client.get("/retention/v1/images")).json()["images"]
+        images = (await client.get("/retention/v1/plan")).json()["images"]
         assert [image["repository"] for image in images] == [
             "mirror.example.com/ci/app",
             "registry.local:5000/ci/app",

@@ -1,10 +1,15 @@
 """What was built or pushed on this host: by where hypeman keeps it, and by the records of its builds."""
 
+import random
+
 import attrs
 import pytest
 
+from builders import digest
+from hmret.model.config import RetentionConfig
 from hmret.model.origins import Builds, Origins
 from hmret.model.planning import plan
+from hmret.model.policy import Policy
 from hmret.model.verdicts import Action, Reason
 from model.inventories import (
     ALPINE,
@@ -85,6 +90,11 @@ def test_what_was_pushed_into_hypemans_own_registry_was_made_here(url: str) -> N
 )
 def test_another_host_or_port_is_another_registry(repository: str) -> None:
     assert not Origins.of(REGISTRY, "").are_here(repository)
+
+
+@pytest.mark.parametrize("repository", ["reg.example:5000/tool", "reg.example.com/tool", "reg.exampl/tool"])
+def test_a_host_that_only_begins_alike_is_another_registry(repository: str) -> None:
+    assert not Origins.of("reg.example", "").are_here(repository)
 
 
 def test_without_a_registry_no_repository_is_of_it() -> None:
@@ -224,3 +234,25 @@ def test_a_record_that_comes_or_goes_is_told_by_a_plan_that_builds_upon_another(
         Reason.NOT_PULLABLE,
         Reason.EXPIRED,
     ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_few_records_and_many_come_to_what_they_name_one_by_one(seed: int) -> None:
+    rng = random.Random(seed)
+    some = [digest(letter) for letter in "0123456789abcdef"]
+    images = map(make_image, rng.sample(some, rng.randrange(len(some))))
+    repository = make_repository(*images, tags={tag: rng.choice(some) for tag in "xyz"})
+    digests = rng.sample(some, rng.randrange(len(some)))
+    tags = [rng.choice("wxyz") for _ in range(rng.randrange(3))]
+    pinned = rng.sample(some, rng.randrange(5))
+    builds = Builds.of(digests, [*(f"alpine:{tag}" for tag in tags), *(f"alpine@{one}" for one in pinned)])
+    assert builds.in_repository(repository) == {
+        one
+        for one in repository.images
+        if one in digests or one in pinned or any(repository.tags.get(tag) == one for tag in tags)
+    }
+
+
+def test_a_policy_takes_registry_and_builder_from_its_settings() -> None:
+    config = RetentionConfig(registry_url=f"http://{REGISTRY}", builder_image=f"{OTHER}:v3")
+    assert Policy.of(config).origins == Origins(REGISTRY, OTHER)

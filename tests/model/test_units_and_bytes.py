@@ -117,6 +117,14 @@ def test_it_does_not_take_what_one_repository_used_lately() -> None:
     assert len(pressed({(ALPINE, A): WAITING, (BASE, A): NOW_NS - HOUR}).deletions) == 2
 
 
+def test_it_does_not_take_what_failed_to_go_lately() -> None:
+    states = {(ALPINE, A): DUE_NS, (BASE, A): WAITING}
+    for backing_off in ({(ALPINE, A)}, {(BASE, A)}):
+        inventory = host(states, disk=DiskUsage(900, 100), backing_off=backing_off)
+        found = plan(inventory, make_policy(disk=DiskLimits(high_watermark=0.85)), NOW)
+        assert found.deletions == ()
+
+
 def test_the_last_use_in_any_repository_decides_when_it_has_its_turn() -> None:
     states = {(ALPINE, A): DUE_NS + 1, (BASE, A): WAITING, (TOOL, B): WAITING - 1}
     images = {key: content(key[1], disk_bytes=100) for key in states}
@@ -148,32 +156,35 @@ def copy(*, links: int = 0, disk_bytes: int = 4096) -> Image:
     return make_image(A, disk_bytes=disk_bytes, shared_disk=disk)
 
 
-def with_copy(*, links: int = 0) -> Mapping[Key, Image]:
+def with_copy(*, links: int = 0, of: str = ALPINE) -> Mapping[Key, Image]:
     """Make content of two repositories, of which one has a copy: the same disk where there are links, else another."""
     disk = SharedDisk(1, 7, links) if links else None
     return {
-        (ALPINE, A): content(A, shared_disk=disk, copy=copy(links=links)),
-        (BASE, A): content(A, shared_disk=disk),
+        (name, A): content(A, shared_disk=disk, copy=copy(links=links) if name == of else None)
+        for name in (ALPINE, BASE)
     }
 
 
+@pytest.mark.parametrize("of", [ALPINE, BASE])
 @pytest.mark.parametrize(("links", "freed"), [(0, 8192), (2, 4096), (3, 0)])
-def test_a_copy_goes_with_the_content_and_one_disk_counts_once(links: int, freed: int) -> None:
-    found = plan(host(BOTH_DUE, with_copy(links=links)), make_policy(), NOW)
+def test_a_copy_goes_with_the_content_and_one_disk_counts_once(links: int, freed: int, of: str) -> None:
+    found = plan(host(BOTH_DUE, with_copy(links=links, of=of)), make_policy(), NOW)
     assert (found.summary.delete, found.summary.delete_bytes) == (2, freed)
 
 
+@pytest.mark.parametrize("of", [ALPINE, BASE])
 @pytest.mark.parametrize(("links", "shown"), [(0, 8192), (2, 4096)])
-def test_each_row_shows_what_the_disks_of_all_its_folders_occupy(links: int, shown: int) -> None:
-    found = plan(host(BOTH_DUE, with_copy(links=links)), make_policy(), NOW)
+def test_each_row_shows_what_the_disks_of_all_its_folders_occupy(links: int, shown: int, of: str) -> None:
+    found = plan(host(BOTH_DUE, with_copy(links=links, of=of)), make_policy(), NOW)
     assert {one.disk_bytes for one in found.verdicts} == {shown}
     assert found.deletions[0].disk_bytes == shown
 
 
-def test_the_cap_of_the_cache_counts_every_disk_once() -> None:
-    inventory = host(BOTH_WAIT, with_copy(links=2))
+@pytest.mark.parametrize("of", [ALPINE, BASE])
+def test_the_cap_of_the_cache_counts_every_disk_once(of: str) -> None:
+    inventory = host(BOTH_WAIT, with_copy(links=2, of=of))
     assert plan(inventory, make_policy(disk=DiskLimits(max_used=4096)), NOW).pressure is None
-    inventory = host(BOTH_WAIT, with_copy())
+    inventory = host(BOTH_WAIT, with_copy(of=of))
     assert plan(inventory, make_policy(disk=DiskLimits(max_used=8192)), NOW).pressure is None
     found = plan(inventory, make_policy(disk=DiskLimits(max_used=8191)), NOW)
     assert found.pressure is not None

@@ -5,8 +5,10 @@ from mutations.mutation import edit
 __all__ = ["CONTENT_MUTATIONS"]
 
 CONTENT = (
-    *("tests/disk/test_taken_links.py", "tests/disk/test_tag_view.py", "tests/disk/test_rows.py"),
-    *("tests/model/test_units.py", "tests/model/test_builds.py", "tests/model/test_origins.py"),
+    *("tests/disk/test_announcing.py", "tests/disk/test_taken_links.py"),
+    *("tests/disk/test_tag_view.py", "tests/disk/test_rows.py", "tests/disk/test_content.py"),
+    *("tests/disk/test_units.py", "tests/disk/test_units_in_quarantine.py"),
+    *("tests/model/test_shared_content.py", "tests/model/test_builds.py", "tests/model/test_origins.py"),
     *("tests/content/test_situations_of_units.py", "tests/content/test_situations_of_use.py"),
     *("tests/content/test_situations_of_races.py", "tests/content/test_situations_of_odd_trees.py"),
     *("tests/content/test_neighbours_of_units.py", "tests/content/test_neighbours_of_use.py"),

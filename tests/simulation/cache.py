@@ -14,6 +14,7 @@ from simulation.landmarks import (
     Tag,
     content_of,
     is_in_content,
+    name_in,
     path_of,
     repository_of,
     short,
@@ -40,6 +41,8 @@ class Cache:
         """What hypeman has linked: the digest, and the event. A shadowed tag is not among them."""
         self._orphans: dict[Tag, tuple[Pulled, str, int]] = {}
         """Tags of images that have been retired: the image, the digest, the event of the link."""
+        self.deleted_at: dict[str, int] = {}
+        """The last event with which hypeman has taken something of a digest away, by digest."""
         self.unsure: set[str] = set()
         """Digests whose deletion was disturbed."""
 
@@ -73,10 +76,13 @@ class Cache:
         return [image for image in self.images.values() if image.key[1] == digest and image.is_present]
 
     def owners_of(self, digest: str) -> set[str]:
-        """List the repositories that have a row of a digest: by tag, by a folder, or by the metadata's name."""
+        """List the repositories that have a row of a digest: by tag, by a folder, or else by the metadata's name."""
+        folders = self.folders_of(digest)
         owners = {repository_of(tag) for tag, (found, _) in self.tags.items() if found == digest}
-        owners |= {image.key[0] for image in self.folders_of(digest) if image.key != content_of(digest)}
-        return owners
+        owners |= {image.key[0] for image in folders if image.key != content_of(digest)}
+        if owners:
+            return owners
+        return {name_in(self.filesystem.read_file(f"{image.path}/{METADATA}")) for image in folders if image.is_whole}
 
     def _here(self, key: Key) -> Pulled | None:
         image = self.images.get(key)
@@ -108,18 +114,22 @@ class Cache:
 
     def link(self, tag: Tag, digest: str) -> None:
         """Note that hypeman has made a tag; where its image has just gone, nobody is promised anything."""
-        self.unlink(tag)
         self.settle()
-        other = (repository_of(tag), tag[1])
+        if self.tags.get(tag, ("", 0))[0] != digest:
+            self.unlink(tag)
+        self._orphans.pop(tag, None)
         if is_in_content(tag):
             # What is shadowed by it goes along with it one day.
-            self.unlink(other)
+            self.unlink((repository_of(tag), tag[1]))
         elif self.filesystem.exists(f"{DATA}/{IMAGES}/{REPOSITORIES}/{tag[0]}/{tag[1]}"):
+            self.unlink(tag)
             return
         image = self.find(repository_of(tag), digest)
         if image is not None and image.is_present:
             self.tags[tag] = digest, self.chronicle.now
             self.note_tag(tag)
+        else:
+            self.unlink(tag)
 
     def unlink(self, tag: Tag) -> None:
         """Note that hypeman has removed a tag."""
@@ -138,10 +148,11 @@ class Cache:
                 self._orphans[tag] = image, digest, since
                 del self.tags[tag]
 
-    def adopt_orphans(self, image: Pulled) -> None:
-        """Note which tags lead to an image again that is back."""
+    def adopt_orphans(self, image: Pulled, *, is_fresh: bool = False) -> None:
+        """Note which tags lead to an image again that is back; to a fresh one those do that nobody has removed yet."""
         for tag, (_, digest, since) in list(self._orphans.items()):
-            if self.find(repository_of(tag), digest) is image:
+            is_there = not is_fresh or self.filesystem.exists(f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}")
+            if is_there and self.find(repository_of(tag), digest) is image:
                 self.tags.setdefault(tag, (digest, since))
                 del self._orphans[tag]
 

@@ -13,6 +13,7 @@ from hmret.model.errors import EngineClosedError, ImageNotFoundError
 from hmret.model.images import Key
 from simulation.hypeman import Hypeman
 from simulation.landmarks import Pulled, Tag, Work, content_of, repository_of
+from simulation.today import TodayHypeman
 from simulation.truth import Truth
 
 __all__ = ["Embedder"]
@@ -46,7 +47,7 @@ class Embedder:
     def __init__(
         self,
         truth: Truth,
-        hypeman: Hypeman,
+        hypeman: Hypeman | TodayHypeman,
         rng: random.Random,
         begin: Callable[[Work], None],
         slow: float,
@@ -96,8 +97,9 @@ class Embedder:
             return
         key = used.repository, used.digest
         image = self._told_yes(key, began)
-        self._truth.mark(key, image)
-        self._use(text, key[0], image)
+        if image is not None:
+            self._truth.mark(key, image)
+            self._use(text, key[0], image)
 
     async def _lease(self, retention: Retention) -> None:
         text, digest = self._name()
@@ -108,6 +110,8 @@ class Embedder:
                 expected = None
                 key = leased.repository, leased.digest
                 image = self._told_yes(key, began)
+                if image is None:
+                    return
                 self._truth.mark(key, image)
                 await self._hold(image, ttl)
                 if self._truth.filesystem.inode(image.path) != image.inode:
@@ -183,12 +187,15 @@ class Embedder:
         if is_same and (expected.link is None or truth.resolve(*expected.tag) == expected.link):
             raise truth.chronicle.fail(f"told not found, but {expected.key} is here: {error}")
 
-    def _told_yes(self, key: Key, began: int) -> Pulled:
-        """Told yes, it is here, whole, and ready unless hypeman has taken it back meanwhile."""
+    def _told_yes(self, key: Key, began: int) -> Pulled | None:
+        """Told yes, it is here, whole, and ready, unless hypeman has taken it back or deleted it in the meantime."""
         self._truth.settle()
         image = self._truth.find(*key)
-        if image is None or (image.ready_at is None and image.unready_at < began):
-            raise self._truth.chronicle.fail(f"told yes, but {key} is not here")
+        is_ready = image is not None and (image.ready_at is not None or image.unready_at >= began)
+        if not is_ready and self._truth.deleted_at.get(key[1], 0) < began:
+            raise self._truth.chronicle.fail(f"told yes, but {key} is not here: {image}")
+        if image is None:
+            return None
         self._truth.chronicle.tell(f"embedder is told yes: {key[0]}@{key[1][7:11]}")
         return image
 

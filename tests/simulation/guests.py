@@ -39,8 +39,8 @@ class Guests:
         repository = repository_of(tag)
         digest = (self._truth.resolve(repository, tag[1]) or ("", 0))[0]
         image = image or self._truth.present(repository, digest)
-        if image is None or not image.is_present:
-            return
+        if image is None or self._truth.find(repository, image.key[1]) is not image:
+            return  # by this repository another folder would boot, or none
         leads = self._truth.find(repository, digest) is image
         by_tag = leads and not self._truth.clock.is_behind and self._rng.random() < 0.7
         text = f"{repository}:{tag[1]}" if by_tag else f"{repository}@{image.key[1]}"
@@ -107,6 +107,15 @@ class Guests:
         if source is not None and source in self._truth.needs:
             self._tell(f"deletes {source}")
             yield from self._remove(source)
+
+    def named(self) -> set[str]:
+        """List the repositories that any of them names."""
+        texts = set()
+        for _, content in self.documents.values():
+            document = json.loads(content)
+            guest = document.get("stored_metadata", document)
+            texts |= {guest[key] for key in ("Image", "ResolvedImage") if key in guest}
+        return {text.partition("@")[0] if "@" in text else text.rpartition(":")[0] for text in texts}
 
     def _write(self, source: str, path: str, content: bytes) -> Work:
         """Write in place: for a moment the file is empty, and then torn."""

@@ -208,8 +208,11 @@ class Hypeman:
 
     # Crashes.
 
-    def resume(self, *, lost_power: bool) -> None:
-        """Go on with the disk that a crash has left: everything that had a disk open still has, or all is new."""
+    def resume(self, *, lost_power: bool) -> list[Work]:
+        """Go on with the disk that a crash has left: everything that had a disk open still has, or all is new.
+
+        Returns what there is to do when it starts again: nothing.
+        """
         truth = self._truth
         holds, truth.holds[:] = list(truth.holds), []
         if not lost_power:
@@ -218,7 +221,7 @@ class Hypeman:
                 if hold.opened.is_open and hold.image.path and truth.filesystem.exists(path):
                     hold.opened = truth.filesystem.hold_open(path)
                     truth.holds.append(hold)
-            return
+            return []
         self._busy = {key for key, image in truth.images.items() if image.path and image.ready_at is None}
         self._finish_moves()
         self._guests.resume()
@@ -232,6 +235,7 @@ class Hypeman:
                 if truth.filesystem.exists(path):
                     truth.filesystem.remove(path)
         truth.filesystem.sync()
+        return []
 
     def _finish_moves(self) -> None:
         """Make the tags that a hypeman which was stopped had only removed yet, as it does when it starts."""
@@ -253,6 +257,10 @@ class Hypeman:
             hold.opened.close()
         self._truth.holds.clear()
         self._guests.leave(everything=everything)
+
+    def named(self) -> set[str]:
+        """List the repositories that a guest or a snapshot names."""
+        return self._guests.named()
 
     # Choices.
 

@@ -21,6 +21,7 @@ __all__ = [
     "Work",
     "content_of",
     "is_in_content",
+    "name_in",
     "path_of",
     "repository_of",
     "short",
@@ -72,6 +73,15 @@ def status_in(metadata: bytes) -> str:
         return str(json.loads(metadata)["status"])
     except (ValueError, KeyError, TypeError):
         return ""
+
+
+def name_in(metadata: bytes) -> str:
+    """Read which repository an image was pulled from; empty where its metadata is not whole."""
+    try:
+        name = str(json.loads(metadata)["name"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
 
 
 @attrs.define(eq=False)

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from hmret.actors.deleter import Retire
 from hmret.actors.reference_collector import LookAgain
-from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH, hex_of
+from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, OWN, RETENTION, TRASH, hex_of
 from hmret.disk.own_files import save_clock_record
 from hmret.disk.reference_files import look_at_references
 from hmret.engine.opening import open_engine
@@ -24,18 +24,20 @@ from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError
 from hmret.model.images import Key
 from hmret.model.report import SweepStatus
-from memory_filesystem import Crash
+from memory_filesystem import Crash, MemoryFilesystem, Tree
 from simulation.chronicle import Breach, Chronicle
 from simulation.clocks import VirtualClock
 from simulation.disturbance import Disturbance, Weather
 from simulation.embedder import Embedder
 from simulation.hypeman import Hypeman
-from simulation.landmarks import DATA, Work
+from simulation.landmarks import DATA, Pulled, Work
 from simulation.schedule import SteppedThreads, decided_by
+from simulation.today import REPOSITORIES, TodayHypeman
 from simulation.truth import Truth
 
 __all__ = ["Outcome", "run_seed"]
 
+_LAYOUTS = ("legacy", "legacy", "content", "mixed")
 _EMBEDDERS = 2
 _HOLD_SECONDS = 3700  # how long a jump of the clock suspends, and a bit
 
@@ -118,7 +120,9 @@ class _Run:
         self._clock = VirtualClock(mock)
         self.chronicle = Chronicle(seed, self._clock.true_ns)
         self._truth = Truth(self._config, self._clock, self.chronicle)
-        self._hypeman = Hypeman(self._truth, rng, slow=self._interval * rng.choice((0.1, 1.0)))
+        self._truth.filesystem = MemoryFilesystem(self._clock.now_ns, order=rng)
+        self._layout = random.Random(f"layout of {seed}").choice(_LAYOUTS)
+        self._hypeman = _hypeman(self._layout, self._truth, rng, slow=self._interval * rng.choice((0.1, 1.0)))
         self._threads = SteppedThreads(rng, self._observe, self._wake)
         self._weather = _weather(rng)
         self._disturbance = Disturbance(self._truth, self._threads, self._weather, rng, self._step)
@@ -146,7 +150,6 @@ class _Run:
 
     async def main(self) -> None:
         """Live through everything."""
-        self._truth.filesystem = type(self._truth.filesystem)(self._clock.now_ns, order=self._rng)
         for folder in (IMAGES, "guests", "snapshots", "system"):
             self._truth.filesystem.make_folder(f"{DATA}/{folder}")
         if self._rng.random() < 0.2:
@@ -224,9 +227,11 @@ class _Run:
             self._jobs.clear()
             self._clock.reboot(self._rng)
         self._truth.resume(new, lost_power=lost_power)
-        self._hypeman.resume(lost_power=lost_power)
+        works = self._hypeman.resume(lost_power=lost_power)
         self.chronicle.tell("power was lost" if lost_power else "the engine was killed")
         self._truth.check_folders()
+        for work in works:
+            self._begin(work)
         await trio.sleep(self._rng.choice((0, 1, self._interval)))
 
     async def _end_quietly(self) -> None:
@@ -251,14 +256,12 @@ class _Run:
         is forgotten; a half-written state with a time stamp in the future stays until its time has come.
         """
         truth = self._truth
-        users = {need.image.key[0] for need in truth.needs.values()}
+        tree = truth.filesystem.tree(DATA)
         for image in truth.images.values():
-            is_due = image.is_present and image.ready_at is not None
-            if is_due and image.key[0] not in users and truth.may_go(image.key[0]):
+            if image.is_present and self._is_due(image, tree):
                 raise self.chronicle.fail(f"{image.path} is due and has not gone")
         left = truth.dangling()
-        tree = truth.filesystem.tree(DATA)
-        present = tuple(f"{key[0]}/{hex_of(key[1])}.json" for key in truth.images if truth.present(*key))
+        present = tuple(_state_of(image) for image in truth.images.values() if image.is_present)
         for path in tree:
             in_trash = path.startswith(f"{DATA}/{OWN}/{TRASH}/")
             beside = "/.hmret-" in path and not truth.disturbed_at
@@ -273,6 +276,30 @@ class _Run:
                 left.append(path)
         if left:
             raise self.chronicle.fail(f"left behind: {left}")
+
+    def _is_due(self, image: Pulled, tree: Tree) -> bool:
+        """Tell whether an image must be gone in the end: nobody needs it, and nobody else shares it who may keep it.
+
+        Known, and not held against it: hypeman leaves a promotion or a staging folder behind, and what lies beside it
+        stays.
+        """
+        truth, digest = self._truth, image.key[1]
+        users = self._hypeman.named()
+        if image.key[0] != CONTENT and self._layout == "legacy":
+            return image.ready_at is not None and image.key[0] not in users and truth.may_go(image.key[0])
+        if self._config.max_deletes_per_sweep and any(f"/{INSTALLING}" in path for path in tree):
+            return False  # one that is kept at each last look takes the place of another
+        folders = truth.folders_of(digest)
+        owners = truth.owners_of(digest)
+        if not any(digest == found for found, _ in truth.tags.values()):
+            # It goes by its metadata's name, which may have been read before hypeman wrote another.
+            owners |= {name for name in (*REPOSITORIES, *owners) if not truth.may_go(name)}
+        return (
+            all(folder.ready_at is not None for folder in folders)
+            and not any(f"{folder.path}/{INSTALLING}" in path for folder in folders for path in tree)
+            and all(owner not in users and truth.may_go(owner) for owner in owners)
+            and not any(need.image.key[1] == digest for need in truth.needs.values())
+        )
 
     # The world beside it.
 
@@ -347,6 +374,19 @@ class _Run:
     def _wake(self) -> None:
         self._truth.settle()
         self._woken.set()
+
+
+def _hypeman(layout: str, truth: Truth, rng: random.Random, slow: float) -> Hypeman | TodayHypeman:
+    """Make the server that the host has."""
+    if layout == "legacy":
+        return Hypeman(truth, rng, slow)
+    return TodayHypeman(truth, rng, slow, is_mixed=layout == "mixed")
+
+
+def _state_of(image: Pulled) -> str:
+    """Say how the path of each timer of an image ends; content has one for each repository."""
+    repository = "" if image.key[0] == CONTENT else image.key[0]
+    return f"{repository}/{hex_of(image.key[1])}.json"
 
 
 def _config(rng: random.Random, interval: float) -> RetentionConfig:

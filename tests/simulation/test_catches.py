@@ -9,7 +9,9 @@ import pytest
 from hmret.actors.deleter import Deleter, Recovery
 from hmret.actors.locks import Claim, Claimed, Locks
 from hmret.actors.reference_collector import Protected, ReferenceCollector
-from hmret.disk import retirement, tags
+from hmret.disk.deletion import cleaning
+from hmret.disk.deletion.cleaning import Cleaning
+from hmret.disk.deletion.open_image import OpenImage
 from hmret.engine.overlook import Overlook
 from hmret.model.images import Key
 from simulation.chronicle import Breach
@@ -27,16 +29,16 @@ def nothing_is_looked_at_again() -> AbstractContextManager[object]:
 
 
 def no_lease_is_taken() -> AbstractContextManager[object]:
-    return mock.patch.object(retirement._Batch, "_lease", return_value=True)
+    return mock.patch.object(OpenImage, "lease", return_value=True)
 
 
 def a_broken_lease_is_not_noticed() -> AbstractContextManager[object]:
-    return mock.patch.object(retirement._Batch, "_came_between", return_value=False)
+    return mock.patch.object(OpenImage, "came_between", return_value=False)
 
 
 def images_in_use_are_claimed() -> AbstractContextManager[object]:
     async def claim(_self: Locks, request: Claim) -> None:
-        request.reply.give(Claimed(request.keys))
+        request.reply.give(Claimed(request.digests))
         await request.ended.wait()
 
     return mock.patch.object(Locks, "_claim", claim)
@@ -51,11 +53,11 @@ def nothing_suspends() -> Iterator[None]:
 
 
 def the_state_of_a_retired_image_is_kept() -> AbstractContextManager[object]:
-    return mock.patch.object(retirement._Batch, "_remove_state", return_value=None)
+    return mock.patch.object(Cleaning, "_remove_state", return_value=None)
 
 
 def a_fresh_pull_loses_its_tags() -> AbstractContextManager[object]:
-    return mock.patch.object(tags, "exists", return_value=False)
+    return mock.patch.object(cleaning, "is_here", return_value=lambda _repository: False)
 
 
 def what_was_cut_off_is_left_alone() -> AbstractContextManager[object]:

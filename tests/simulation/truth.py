@@ -23,12 +23,10 @@ import attrs
 import trio
 
 from hmret.disk.layout import (
-    CONTENT,
     HIDDEN_METADATA,
     IMAGES,
     METADATA,
     OWN,
-    REPOSITORIES,
     RETENTION,
     TRASH,
     hex_of,
@@ -51,6 +49,7 @@ from simulation.landmarks import (
     Tag,
     Window,
     content_of,
+    is_in_content,
     path_of,
     repository_of,
     short,
@@ -97,8 +96,6 @@ class Truth(Cache):
         """By what was asked for."""
         self._pulled: dict[Key, Window] = {}
         """By the folder."""
-        self._ties: dict[Key, int] = {}
-        """Since when each repository is tied to a digest in content."""
         self._sweep = self._window("", None)
         """When the last sweep began."""
         self._looks: dict[str, int] = {}
@@ -117,7 +114,10 @@ class Truth(Cache):
     def end_pull(self, image: Pulled) -> None:
         """Note that an image has become ready for the first time."""
         image.ready_at = self.chronicle.now
-        if image.key[1] not in self.unsure and (image.follows_retired or not self._has_timer(image.key)):
+        # What has another folder besides has rows that go on, with their timers.
+        is_alone = len(self.folders_of(image.key[1])) == 1 or image.key != content_of(image.key[1])
+        is_new = (image.follows_retired and is_alone) or not self._has_timer(image.key)
+        if is_new and image.key[1] not in self.unsure:
             # A timer starts with the sweep that writes it, which may have begun before the pull ended.
             self._pulled[image.key] = attrs.evolve(self._sweep, why="pulled afresh", image=image)
 
@@ -131,20 +131,19 @@ class Truth(Cache):
         return self.filesystem.exists(top) and any(path.endswith(name) for path in self.filesystem.tree(top))
 
     def note_tag(self, tag: Tag) -> None:
-        """Note that a tag is there: its repository is tied to the digest, unless it was already."""
+        """Note that a tag is there."""
         self._forgiven.discard(tag)
-        self._ties.setdefault((repository_of(tag), self.tags[tag][0]), self.chronicle.now)
 
     def unlink(self, tag: Tag) -> None:
         """Note that hypeman has removed a tag; a repository that has no other is not promised the image any more."""
         digest = self.tags.get(tag, ("", 0))[0]
         super().unlink(tag)
         key = repository_of(tag), digest
-        if digest and not any((repository_of(one), found) == key for one, (found, _) in self.tags.items()):
-            self._ties.pop(key, None)
-            window = self._windows.get(key)
-            if window is not None and window.image is not None and window.image.key == content_of(digest):
-                del self._windows[key]
+        window = self._windows.get(key)
+        is_tied = any((repository_of(one), found) == key for one, (found, _) in self.tags.items())
+        image = None if window is None else window.image
+        if image is not None and image.key == content_of(digest) and not is_tied:
+            del self._windows[key]
 
     def need(self, source: str, image: Pulled) -> None:
         """Note that the metadata of a guest or a snapshot is whole."""
@@ -260,7 +259,7 @@ class Truth(Cache):
     def _settle_inside(self, source: str, folder: str, name: str) -> None:
         """See whether metadata has been hidden or shown, or a disk has come where hypeman left only metadata."""
         image = self.image_at(folder)
-        if image is None or self.filesystem.exists(source):
+        if image is None or self.filesystem.exists(source) or not self.filesystem.exists(f"{folder}/{name}"):
             return
         if _folder_of(source) == folder:
             image.is_hidden = name == HIDDEN_METADATA
@@ -363,15 +362,21 @@ class Truth(Cache):
         trash = f"{DATA}/{OWN}/{TRASH}/"
         if source.startswith(trash) or target.startswith(trash):
             tag = target if source.startswith(trash) else source
-            is_link = self.filesystem.tree(_folder_of(source)).get(source, ("", None))[0] == "link"
-            return is_link and not IMAGE_PATH.fullmatch(tag)
+            if not self.filesystem.exists(source):
+                return True
+            kind, _ = self.filesystem.tree(_folder_of(source))[source]
+            return kind == "link" and not IMAGE_PATH.fullmatch(tag)
         tag, aside = (target, source) if _ASIDE in source else (source, target)
         return aside == _aside(tag) and not IMAGE_PATH.fullmatch(tag)
 
     def _objections(self, image: Pulled, look: int) -> Iterator[str]:
         """Say why an image must not go now."""
         if image.key == content_of(image.key[1]):
-            owners = {key[0] for key, since in self._ties.items() if key[1] == image.key[1] and since < look}
+            owners = {
+                repository_of(tag)
+                for tag, (digest, since) in self.tags.items()
+                if digest == image.key[1] and is_in_content(tag) and since < look
+            }
         else:
             owners = {image.key[0]}
         for owner in sorted(owners):
@@ -423,7 +428,9 @@ class Truth(Cache):
             return
         inside = _INSIDE_IMAGE.fullmatch(path)
         # The hidden metadata of an image that is shown again, beside a fresh one.
-        is_stale = path.endswith(f"/{HIDDEN_METADATA}") and self.filesystem.exists(f"{_folder_of(path)}/{METADATA}")
+        is_stale = path.endswith(f"/{HIDDEN_METADATA}") and self.filesystem.exists(
+            f"{_folder_of(path)}/{METADATA}"
+        )
         self._check(path, is_stale or not inside, "removed a part of an image,")
         if name == "unlink":
             image = self.led_to(_tag_of(path))
@@ -456,7 +463,9 @@ class Truth(Cache):
                 path = f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}"
                 # A crash may have left it set aside, for the recovery.
                 is_there = self.filesystem.exists(path) or self.filesystem.exists(_aside(path))
-                self._check(path, is_there or any(target.endswith(hex_of(digest)) for target in aside), "lost the tag")
+                self._check(
+                    path, is_there or any(target.endswith(hex_of(digest)) for target in aside), "lost the tag"
+                )
 
     def may_go(self, repository: str) -> bool:
         """Tell whether the settings let a repository's images go."""

@@ -1,5 +1,6 @@
 """hypeman's own retention controller, which must be switched off beside hmret, and is for a sweep left on."""
 
+import errno
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -70,7 +71,7 @@ def _protected(hypeman: Hypeman) -> set[_Key]:
     reading = hypeman.reading()
     for path, (kind, content) in hypeman.disk.tree("guests").items():
         guest = read_document(content) if kind == "file" and path.endswith(f"/{METADATA}") else None
-        if guest is None:
+        if guest is None or "Image" not in guest:
             continue
         repository, at, digest = str(guest["Image"]).partition("@")
         reference = digest
@@ -83,9 +84,14 @@ def _protected(hypeman: Hypeman) -> set[_Key]:
 
 
 def _since(hypeman: Hypeman, path: str) -> datetime | None:
-    content = hypeman.disk.tree(_STATES).get(path, ("", None))[1]
-    state = read_document(content)
-    return None if state is None else datetime.fromisoformat(str(state["unused_since"])).astimezone(UTC)
+    """Read a timer; one that does not parse fails the sweep."""
+    kind, content = hypeman.disk.tree(_STATES).get(path, ("", None))
+    if kind != "file":
+        return None
+    try:
+        return datetime.fromisoformat((read_document(content) or {})["unused_since"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError) as error:
+        raise OSError(errno.EINVAL, "a timer that does not parse", path) from error
 
 
 def _repository(name: str) -> str:

@@ -1,6 +1,17 @@
 """Of what the random trees are made, and how often each kind of thing comes."""
 
-__all__ = ["CONTENTS", "EXTRAS", "LEGACIES", "LINKS", "MADE_HERE", "ODD_STATUS", "ORDINARY", "STATES", "TAGS"]
+__all__ = [
+    "CONTENTS",
+    "EXTRAS",
+    "HIDDEN",
+    "LEGACIES",
+    "LINKS",
+    "MADE_HERE",
+    "ODD_STATUS",
+    "ORDINARY",
+    "STATES",
+    "TAGS",
+]
 
 ORDINARY = (
     "docker.io/library/alpine",
@@ -47,6 +58,10 @@ CONTENTS = {
     "torn, without a disk": 1,
     "odd status": 1,
     "persona": 2,
+    "both disks": 2,
+    "metadata is a link": 1,
+    "metadata is a folder": 1,
+    "a link": 1,
 }
 """Conditions of content, and how often each comes."""
 
@@ -64,6 +79,9 @@ LEGACIES = {
     "torn": 1,
     "without metadata": 1,
     "odd status": 1,
+    "both disks": 1,
+    "metadata is a link": 1,
+    "metadata is a folder": 1,
 }
 """Conditions of folders of the older layout."""
 
@@ -76,8 +94,36 @@ EXTRAS = {
     "link": 1,
     "folder": 1,
     "tags of another repository": 1,
+    "a name that is no text": 1,
 }
 """What else lies in the folder of a ready image."""
+
+HIDDEN = {
+    "unreadable guest": 4,
+    "content is a link": 2,
+    "content is a file": 1,
+    "content is nowhere": 1,
+    "repositories is a link": 2,
+    "repositories is a file": 1,
+    "repositories is nowhere": 1,
+    "locked level": 3,
+    "locked hosts": 2,
+    "locked content": 1,
+    "locked repositories": 1,
+    "locked images": 1,
+    "locked digest": 2,
+    "locked metadata": 3,
+    "locked disk": 1,
+    "locked guest": 1,
+    "locked guest's folder": 1,
+    "locked guests": 1,
+    "locked snapshots": 1,
+    "locked snapshot": 1,
+    "locked build": 1,
+    "locked builds": 1,
+    "locked state": 2,
+}
+"""What cannot be read, or hides behind a link."""
 
 LINKS = {
     "": 26,

@@ -15,7 +15,16 @@ from datetime import datetime, timedelta
 import naive
 from naive import Key, State
 from support.mixed_origins import is_pullable
-from support.mixed_reading import Folder, Tree, hex_of, look_up, read_tree, staged_links
+from support.mixed_reading import (
+    Folder,
+    Tree,
+    hex_of,
+    is_locked,
+    look_up,
+    read_folder,
+    read_tree,
+    staged_links,
+)
 from support.mixed_references import Memory, Protection, protect
 from support.mixed_rows import Row, Rows, make_rows
 from support.mixed_values import Outcome, Rule, Settings, Verdict
@@ -55,6 +64,15 @@ def rows_in_use(root: pathlib.Path, settings: Settings, text: str, now: datetime
     return used or None
 
 
+def read_states(folder: pathlib.Path) -> dict[Key, State]:
+    """Read the timers; one that nobody may read is unset."""
+    states = naive.read_states(folder)
+    for (repository, digest), state in states.items():
+        if is_locked(folder / repository / f"{hex_of(digest)}.json"):
+            states[repository, digest] = State(state.text, None)
+    return states
+
+
 def nanoseconds(duration: timedelta) -> int:
     return duration // timedelta(microseconds=1) * 1000
 
@@ -66,7 +84,7 @@ class _Sweep:
         self.settings = settings
         self.now = now
         self.protection: Protection = protect(tree, rows, memory)
-        self.states: dict[Key, State] = naive.read_states(tree.root / "system" / "image-retention")
+        self.states = read_states(tree.root / "system" / "image-retention")
         self.suspended: set[str] = set()
         if tree.hidden:
             self.suspended.add("unreadable_cache")
@@ -91,6 +109,8 @@ class _Sweep:
         if row.is_of_content and row.copy is not None:
             found.add(self.trouble(row.copy, row.repository))
         if content is not None and content.hides_all:
+            found.add("broken")
+        if row.legacy is not None and row.legacy.is_unreadable:
             found.add("broken")
         for reason in ("not_ready", "broken"):
             if reason in found:
@@ -204,14 +224,14 @@ class _Sweep:
                 disks[found.st_dev, found.st_ino] = found.st_blocks * BLOCK
         return sum(disks.values())
 
-    def freed_bytes(self, units: Iterable[UnitName]) -> int:
-        """Add up the blocks of the disks of which the last link goes."""
+    def freed_bytes(self, units: Iterable[UnitName], *, only_first: bool = False) -> int:
+        """Add up the blocks of the disks of which the last link goes; of two in one folder, a plan knows the first."""
         links: Counter[tuple[int, int]] = Counter()
         total = 0
         for unit in units:
             for folder in self.folders_of(unit):
-                if folder.disk is not None:
-                    found = folder.disk.lstat()
+                for disk in folder.disks[:1] if only_first else folder.disks:
+                    found = disk.lstat()
                     links[found.st_dev, found.st_ino] += 1
                     if links[found.st_dev, found.st_ino] == found.st_nlink:
                         total += found.st_blocks * BLOCK
@@ -252,16 +272,23 @@ class _Sweep:
             suspended=self.suspended,
             unreadable=self.protection.unreadable,
             stale=self.protection.stale,
-            pruned=set() if self.tree.hidden else set(self.states) - set(rows),
+            pruned={key for key in self.states if key not in rows and not self.may_be_hidden(key[0])},
             marked={key for key, reason in reasons.items() if reason == "newly_unused"},
             cleared={key for key, reason in reasons.items() if reason in CLEARING and key in self.states},
-            delete_bytes=self.freed_bytes(going),
+            delete_bytes=self.freed_bytes(going, only_first=True),
             ready_images=sum(self.condition(row) is None for row in rows.values()),
             protected_images=len({digest for (_, digest), names in self.protection.sources.items() if names}),
             memory=self.protection.memory,
         )
         self.sweep(outcome, [] if self.suspended else queue)
         return outcome
+
+    def may_be_hidden(self, repository: str) -> bool:
+        """Tell whether something of a repository may lie in what could not be listed."""
+        parts = [path.removeprefix("images").removeprefix("/repositories") for path in self.tree.hidden]
+        return any(
+            part in ("", "/content") or f"/{repository}/".startswith(f"{part}/") for part in parts
+        )
 
     def verdict(self, row: Row, reason: str, held_by: tuple[tuple[str, str], ...]) -> Verdict:
         action = {"newly_unused": "mark", "expired": "delete"}.get(reason, "none")
@@ -293,10 +320,17 @@ class _Sweep:
             if self.is_being_tagged(unit):
                 continue
             # What holds more than files is found to be broken at the last look, and is cleared as that.
-            if any(folder.holds_more for folder in folders):
+            if any(folder.is_busy for folder in folders):
+                continue
+            if any(folder.holds_more for folder in folders) or self.is_hidden(unit):
                 broken |= {row.key for row in self.members(unit)}
-            elif not any(folder.is_busy for folder in folders):
+            else:
                 units.append(unit)
+        # A tag that is being set anew where it is counts once it has gone: what it leads to is put back.
+        back = [unit for unit in units if self.is_being_tagged(unit, anew=True)]
+        units = [unit for unit in units if unit not in back]
+        members = [row for unit in back for row in self.members(unit)]
+        outcome.remade |= {path for row in members for path in self.links_of(row)}
         images = self.tree.root / "images"
         spared: set[Key] = set()
         for unit in sorted(units):  # content before what the older layout has of the same digest
@@ -316,19 +350,31 @@ class _Sweep:
             )
         }
         going = (outcome.deleted - spared) | outcome.cleared | outcome.pruned | broken
+        going |= {row.key for unit in back for row in self.members(unit)}
         outcome.states = {key: state.text for key, state in self.states.items() if key not in going}
         outcome.states |= dict.fromkeys(outcome.marked, "now")
 
-    def is_being_tagged(self, unit: UnitName) -> bool:
-        """Tell whether hypeman has staged a tag to a unit within the minute: content by anybody, else by its owners."""
+    def is_hidden(self, unit: UnitName) -> bool:
+        """Tell whether something that is no image lies behind a link in the place of content: hypeman looks there."""
+        place = self.tree.root / "images/content" / hex_of(unit[-1])
+        return naive.kind(place) == "link" and place.is_dir() and read_folder(place, self.now).hides_all
+
+    def is_being_tagged(self, unit: UnitName, *, anew: bool = False) -> bool:
+        """Tell whether hypeman has staged a tag to a unit within the minute: content by anybody, else by its owners.
+
+        With `anew`: one that is there already, and is being set to the same digest.
+        """
         owners = {row.repository for row in self.members(unit)}
         return any(
-            digest == unit[-1] and (repository in owners or (unit[0] == "content" and not is_legacy))
-            for repository, tag, digest, is_legacy in staged_links(self.tree.root, self.now)
-            if not any(
-                (link.repository, link.tag, link.digest) == (repository, tag, digest)
+            digest == unit[-1]
+            and (repository in owners or (unit[0] == "content" and not is_legacy))
+            and anew
+            == any(
+                (link.repository, link.tag, link.digest, link.is_legacy)
+                == (repository, tag, digest, is_legacy)
                 for link in self.tree.links
             )
+            for repository, tag, digest, is_legacy in staged_links(self.tree.root, self.now)
         )
 
     def stands(self, outcome: Outcome, row: Row) -> bool:

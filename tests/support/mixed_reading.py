@@ -22,8 +22,10 @@ __all__ = [
     "Link",
     "Tree",
     "hex_of",
+    "is_locked",
     "lies_behind_a_link",
     "look_up",
+    "read_folder",
     "read_tree",
     "staged_links",
     "target_of",
@@ -48,11 +50,18 @@ class Folder:
     """What the metadata states; `unknown` where none can be read, `pending` where content has only just begun."""
     fields: dict[str, Any]
     """The metadata; empty where there is none, or it cannot be read."""
-    disk: pathlib.Path | None
+    disks: list[pathlib.Path]
     holds_more: bool
     """There is something in it that is no plain file; `.install-*` folders aside."""
     is_busy: bool
     """hypeman began to install something in it within the hour."""
+    is_unreadable: bool
+    """There is something of its metadata's name that is no file, or that nobody may read."""
+
+    @property
+    def disk(self) -> pathlib.Path | None:
+        """The disk that counts, where there are two."""
+        return self.disks[0] if self.disks else None
 
     @property
     def repository(self) -> str | None:
@@ -87,8 +96,8 @@ class Folder:
 
     @property
     def hides_all(self) -> bool:
-        """It is content that lookups end at, and that does not boot: ready without a disk, or of another digest."""
-        return self.status == "ready" and (self.disk is None or not self.is_named)
+        """It is content that lookups end at, and that does not boot, or nobody knows whether it does."""
+        return self.is_unreadable or (self.status == "ready" and (self.disk is None or not self.is_named))
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,14 @@ def hex_of(digest: str) -> str:
     return digest.removeprefix("sha256:")
 
 
+def is_locked(path: pathlib.Path) -> bool:
+    """Tell whether something is there that nobody may read, or lies in a folder that nobody may enter."""
+    return any(
+        naive.kind(one) in ("file", "folder") and not one.lstat().st_mode & 0o777
+        for one in (path, *path.parents)
+    )
+
+
 # Folders.
 
 
@@ -145,42 +162,45 @@ def read_tree(root: pathlib.Path, now: int) -> Tree:
     for name in ("content", "repositories"):
         if naive.kind(images / name) not in ("folder", "nothing"):
             tree.hidden.append(f"images/{name}")
-    if naive.kind(images / "content") == "folder":
+    if is_locked(images / "content"):
+        tree.hidden.append("images/content")
+    elif naive.kind(images / "content") == "folder":
         for folder in naive.entries(images / "content"):
             if naive.is_hex(folder.name) and naive.kind(folder) == "folder":
                 content = read_folder(folder, now, is_content=True)
                 tree.contents[content.digest] = content
-    for level, repository in levels(images):
-        for entry in naive.entries(level):
-            if naive.kind(entry) == "folder" and naive.is_image(entry):
-                found = read_folder(entry, now, is_content=False)
-                tree.legacy[repository, found.digest] = found
-        tree.links.extend(links_in(images, level, repository, is_legacy=True))
-    if naive.kind(images / "repositories") == "folder":
-        for level, repository in levels(images / "repositories"):
-            tree.links.extend(links_in(images, level, repository, is_legacy=False))
+    for is_legacy, top in ((True, images), (False, images / "repositories")):
+        for level, repository in levels(top):
+            if is_locked(level):
+                tree.hidden.append(level.relative_to(root).as_posix())
+            elif naive.is_repository(repository):
+                tree.links.extend(links_in(images, level, repository, is_legacy=is_legacy))
+                for entry in naive.entries(level) if is_legacy else []:
+                    if naive.kind(entry) == "folder" and naive.is_image(entry):
+                        found = read_folder(entry, now, is_content=False)
+                        tree.legacy[repository, found.digest] = found
     tree.builds.extend(read_builds(root / "builds"))
     return tree
 
 
 def levels(top: pathlib.Path) -> Iterator[tuple[pathlib.Path, str]]:
-    """Give each folder that is a repository's, with its name; image folders and dotted ones are not entered."""
-    waiting = [top]
+    """Give each folder that is a repository's or leads to one, with its name; image folders and dotted ones are not entered."""
+    waiting = [top] if naive.kind(top) == "folder" else []
     while waiting:
         level = waiting.pop()
-        name = level.relative_to(top).as_posix()
-        if naive.is_repository(name):
-            yield level, name
-        for entry in naive.entries(level):
-            if level == top and entry.name in ("content", "repositories", "layers", "bases"):
+        yield level, level.relative_to(top).as_posix()
+        for entry in [] if is_locked(level) else naive.entries(level):
+            is_hosts = level == top and naive.is_registry(entry.name)
+            if naive.kind(entry) != "folder" or naive.is_image(entry) or entry.name[0] == ".":
                 continue
-            if naive.kind(entry) == "folder" and entry.name[0] != "." and not naive.is_image(entry):
+            if is_hosts or (level != top and entry.name.isascii()):
                 waiting.append(entry)
 
 
-def read_folder(path: pathlib.Path, now: int, *, is_content: bool) -> Folder:
+def read_folder(path: pathlib.Path, now: int, *, is_content: bool = True) -> Folder:
     metadata = path / "metadata.json"
-    fields = naive.read_fields(metadata) or {}
+    is_unreadable = is_locked(metadata) or naive.kind(metadata) not in ("file", "nothing")
+    fields = {} if is_unreadable else naive.read_fields(metadata) or {}
     status = fields.get("status")
     if not isinstance(status, str) or not status:
         status = "unknown"
@@ -190,17 +210,18 @@ def read_folder(path: pathlib.Path, now: int, *, is_content: bool) -> Folder:
         for entry in naive.entries(path)
         if naive.kind(entry) == "folder" and entry.name.startswith(".install-")
     ]
-    disks = [path / name for name in ROOTFS if naive.kind(path / name) == "file"]
+    disks = [path / name for name in ROOTFS if naive.kind(path / name) == "file" and not is_locked(path)]
     return Folder(
         path=path,
         digest=f"sha256:{path.name}",
         status="pending" if begun else status,
         fields=fields,
-        disk=disks[0] if disks else None,
+        disks=disks,
         holds_more=any(
             naive.kind(entry) != "file" and entry not in installing for entry in naive.entries(path)
         ),
         is_busy=any(entry.lstat().st_mtime_ns > now - HOUR for entry in installing),
+        is_unreadable=is_unreadable,
     )
 
 
@@ -268,9 +289,9 @@ def staged_links(root: pathlib.Path, now: int) -> Iterator[tuple[str, str, str, 
     """Give the tags that hypeman has staged within the minute: repository, tag, digest, and whether in the older layout."""
     images = root / "images"
     for top in (images / "repositories", images):
-        if naive.kind(top) != "folder":
-            continue
         for level, repository in levels(top):
+            if not naive.is_repository(repository):
+                continue
             for stage in naive.entries(level):
                 if naive.kind(stage) != "folder" or not stage.name.startswith(".tag-stage-"):
                     continue
@@ -287,7 +308,7 @@ def staged_links(root: pathlib.Path, now: int) -> Iterator[tuple[str, str, str, 
 def read_builds(folder: pathlib.Path) -> Iterator[Build]:
     for record in naive.entries(folder):
         fields = naive.read_fields(record / "metadata.json")
-        if fields is None:
+        if fields is None or is_locked(record / "metadata.json"):
             continue
         request = dict(fields["request"]) if isinstance(fields.get("request"), naive.Pairs) else {}
         digest = fields.get("image_digest")

@@ -4,13 +4,14 @@ A reference names a repository and a digest, by itself or by way of a tag. It pr
 content of that digest under whatever repository it is kept, since hypeman boots content by its digest alone.
 """
 
+import pathlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import naive
 from naive import Key, Reference
-from support.mixed_reading import ODD, Tree, look_up
+from support.mixed_reading import ODD, Tree, is_locked, look_up
 from support.mixed_rows import Rows
 
 __all__ = ["History", "Memory", "Protection", "protect"]
@@ -50,7 +51,7 @@ class Protection:
 
 def protect(tree: Tree, rows: Rows, before: Memory) -> Protection:
     """Follow every reference there is; `before` is the memory that the last sweep left."""
-    references, unreadable = naive.read_references(tree.root)
+    references, unreadable = read_references(tree.root)
     found = Protection(unreadable=unreadable)
     found.memory = remember(tree, rows, references, before, forgets=not unreadable)
     for reference in references:
@@ -69,6 +70,26 @@ def protect(tree: Tree, rows: Rows, before: Memory) -> Protection:
             for row in rows.needed_for((parsed[0], parsed[2])):
                 found.sources[row].add(f"image/{folder.digest}")
     return found
+
+
+def read_references(root: pathlib.Path) -> tuple[list[Reference], list[str]]:
+    """Read what guests and snapshots refer to; also gives the files that hold references nobody can read."""
+    references, unreadable = naive.read_references(root)
+    locked = {
+        path.relative_to(root).as_posix()
+        for pattern in ("guests/*/metadata.json", "snapshots/*/snapshot.json")
+        for path in root.glob(pattern)
+        if is_locked(path)
+    }
+    files = {"instance": "guests/{}/metadata.json", "snapshot": "snapshots/{}/snapshot.json"}
+    readable = []
+    for reference in references:
+        word, _, name = reference.source.partition("/")
+        if files[word].format(name) not in locked:
+            readable.append(reference)
+    whole = [name for name in ("guests", "snapshots") if is_locked(root / name)]
+    single = [path for path in {*unreadable, *locked} if path.partition("/")[0] not in whole]
+    return readable, sorted([*whole, *single])
 
 
 def texts_of(reference: Reference) -> list[str]:

@@ -5,8 +5,10 @@ directory meet in all ways: content with one, several and no owners, folders of 
 condition, links of all forms, and whatever hypeman leaves lying when it is cut off. All times are relative to `now`.
 """
 
+import os
 import pathlib
 import random
+import shutil
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +19,7 @@ from support.mixed_guests import add_guest, add_snapshot, add_unreadable
 from support.mixed_kinds import (
     CONTENTS,
     EXTRAS,
+    HIDDEN,
     LEGACIES,
     LINKS,
     MADE_HERE,
@@ -25,10 +28,13 @@ from support.mixed_kinds import (
     STATES,
     TAGS,
 )
-from support.mixed_reading import read_tree
+from support.mixed_reading import levels as levels_below, read_tree
 from support.mixed_rows import Rows, make_rows
 
 __all__ = ["build_mixed_tree", "change_tree"]
+
+NO_TEXT = os.fsdecode(b"caf\xe9")
+"""A name that is no UTF-8."""
 
 
 def build_mixed_tree(
@@ -84,6 +90,8 @@ class _Builder:
             add_snapshot(self.files, self.chance, self.now, f"snap{number}", self.repositories, TAGS)
         for number in range(self.chance.choice((0, 0, 1, 2))):
             self.build_record(f"b{number}")
+        if self.chance.random() < 0.15:
+            self.no_texts()
         if not is_readable:
             self.hide()
         self.files.settle()
@@ -132,6 +140,9 @@ class _Builder:
         fields = self.metadata(repository, digits, status if status in ("pending", "pulling") else "ready")
         if kind == "absent":
             return
+        if kind == "a link":
+            files.link(folder, chance.choice((self.digests[0], "0d" * 32, str(files.root))), self.past())
+            return
         folder.mkdir(parents=True)
         if kind in ("begun", "begun, with a file"):
             files.ages[folder] = self.young()
@@ -153,13 +164,18 @@ class _Builder:
             if kind == "persona" or chance.random() < 0.04:
                 base = f"{chance.choice(self.repositories)}@sha256:{chance.choice(self.digests)}"
                 fields["machine"] = {"kind": "persona", "base": base}
-            files.write(folder / "metadata.json", fields)
+            self.write_metadata(folder, fields, kind)
         if kind == "persona":
             files.disk(folder / chance.choice(("persona.qcow2", "base.raw")))
         if kind in ("pulling, nearly done", "begun, with a file"):
             files.disk(folder / "rootfs.erofs.tmp-5f0c")
+        if kind == "both disks":
+            files.disk(folder / "rootfs.ext4", size=9000)
+            files.disk(folder / "rootfs.erofs")
         if kind in (
             "ready",
+            "metadata is a link",
+            "metadata is a folder",
             "converting, linked",
             "failed, with a disk",
             "left with a disk only",
@@ -194,7 +210,9 @@ class _Builder:
         if kind == "torn":
             files.write(folder / "metadata.json", '{"name": "docker.io/library/app:1", "dig')
         elif kind != "without metadata":
-            files.write(folder / "metadata.json", fields)
+            self.write_metadata(folder, fields, kind)
+        if kind == "both disks":
+            files.disk(folder / "rootfs.ext4", size=9000)
         if kind == "with a link for a disk":
             files.link(folder / "rootfs.erofs", "/dev/null", self.past())
         elif kind not in ("without a disk", "pulling", "converting", "failed"):
@@ -203,6 +221,16 @@ class _Builder:
             files.disk(folder / "rootfs.erofs", source)
         if kind == "whole":
             self.extra(folder)
+
+    def write_metadata(self, folder: pathlib.Path, fields: dict[str, Any], kind: str) -> None:
+        place = folder / "metadata.json"
+        if kind == "metadata is a folder":
+            place.mkdir()
+        elif kind == "metadata is a link":
+            self.files.write(folder / "real.json", fields)
+            self.files.link(place, "real.json", self.past())
+        else:
+            self.files.write(place, fields)
 
     def extra(self, folder: pathlib.Path) -> None:
         files, kind = self.files, self.pick(EXTRAS)
@@ -219,8 +247,19 @@ class _Builder:
         elif kind == "folder":
             (folder / "layers").mkdir()
         elif kind == "tags of another repository":
-            other = self.chance.choice(self.digests)
-            files.link(folder / "nested", f"../../../../../content/{other}", self.past())
+            self.nested(folder)
+        elif kind == "a name that is no text":
+            files.write(folder / NO_TEXT, "")
+
+    def nested(self, folder: pathlib.Path) -> None:
+        """Lay into a digest's folder what hypeman writes for a repository that is named as a tag that leads there."""
+        files, chance = self.files, self.chance
+        other = chance.choice(self.digests)
+        files.link(folder / chance.choice(TAGS[:3]), f"../../../../../content/{other}", self.past())
+        if chance.random() < 0.5:
+            inner = folder / other
+            self.write_metadata(inner, self.metadata("ghcr.io/o/app/web", other, "ready"), "")
+            files.disk(inner / "rootfs.erofs")
 
     # Tags.
 
@@ -236,12 +275,9 @@ class _Builder:
     def tag(self, repository: str, tag: str, digits: str, kind: str, *, is_legacy: bool) -> None:
         files, chance = self.files, self.chance
         place = files.tag(repository, tag, is_legacy=is_legacy)
-        above = files.tag(repository, tag)
         if not kind or not files.is_free(place):
             return
         long = files.target(repository, digits, is_legacy=is_legacy)
-        if is_legacy and naive.kind(above) == "link" and kind not in ("short", "long", "dangling"):
-            return  # whether a shadowed link of another form goes with what shadows it is nobody's promise
         targets = {
             "long": long,
             "short": digits,
@@ -290,22 +326,84 @@ class _Builder:
             if files.is_free(place):
                 place.mkdir(parents=True)
 
+    def no_texts(self) -> None:
+        """Lay something whose name is no text into one folder or another."""
+        files, chance = self.files, self.chance
+        digits = chance.choice(self.digests)
+        place = chance.choice(
+            (
+                files.images,
+                files.images / "content",
+                files.images / "repositories",
+                files.images / "docker.io",
+                files.images / chance.choice(self.repositories),
+                files.images / "repositories" / chance.choice(self.repositories),
+                files.root / "guests",
+                files.root / "builds",
+                files.root / "system/image-retention",
+            )
+        )
+        if naive.kind(place) != "folder" or naive.is_image(place):
+            return
+        if place.name == "guests":
+            files.guest(NO_TEXT, Image=f"{chance.choice(self.repositories)}@sha256:{digits}")
+        elif chance.random() < 0.5:
+            files.link(place / NO_TEXT, digits, self.past())
+        else:
+            files.write(place / NO_TEXT / digits / "metadata.json", {"image_digest": f"sha256:{digits}"})
+        if chance.random() < 0.2:
+            repository = chance.choice(self.repositories)
+            odd = files.tag(repository, "odd")
+            if files.is_free(odd):
+                files.link(odd, f"{NO_TEXT}/{digits}", self.past())
+
     def hide(self) -> None:
         """Make part of it unreadable."""
         images = self.files.images
-        kind = self.chance.choice(
-            ("guest", "guest", "content", "content", "repositories", "content is a file")
-        )
-        if kind == "guest":
+        kind = self.pick(HIDDEN)
+        if kind == "unreadable guest":
             add_unreadable(self.files, self.chance, self.now, self.repositories, TAGS)
-        elif kind == "content is a file":
-            if naive.kind(images / "content") == "folder":
-                (images / "content").rename(self.files.root / "system/content")
-            (images / "content").write_text("a file\n")
+        elif kind.startswith("locked"):
+            self.lock(kind.removeprefix("locked "))
         else:
-            (images / kind).mkdir(exist_ok=True)
-            (images / kind).rename(self.files.root / "system" / kind)
-            self.files.link(images / kind, str(self.files.root / "system" / kind), self.now)
+            name, _, form = kind.partition(" is ")
+            (images / name).mkdir(exist_ok=True)
+            if form != "nowhere":
+                (images / name).rename(self.files.root / "system" / name)
+            else:
+                shutil.rmtree(images / name)
+            if form == "a file":
+                (images / name).write_text("a file\n")
+            else:
+                self.files.link(images / name, str(self.files.root / "system" / name), self.now)
+
+    def lock(self, kind: str) -> None:
+        """Take all permissions from something."""
+        images, root = self.files.images, self.files.root
+        folders = [path for path in images.rglob("*") if naive.kind(path) == "folder"]
+        tops = (images, images / "repositories")
+        levels = [path for top in tops for path, name in levels_below(top) if name != "."]
+        places = {
+            "level": levels,
+            "hosts": [path for path in levels if path.parent in tops],
+            "content": [images / "content"],
+            "repositories": [images / "repositories"],
+            "images": [images],
+            "digest": [path for path in folders if path.parent == images / "content"],
+            "metadata": sorted(images.rglob("metadata.json")),
+            "disk": sorted(images.rglob("rootfs.*")),
+            "guest": sorted((root / "guests").glob("*/metadata.json")),
+            "guest's folder": sorted((root / "guests").glob("*")),
+            "guests": [root / "guests"],
+            "snapshots": [root / "snapshots"],
+            "snapshot": sorted((root / "snapshots").glob("*/snapshot.json")),
+            "build": sorted((root / "builds").glob("*/metadata.json")),
+            "builds": [root / "builds"],
+            "state": sorted((root / "system/image-retention").rglob("*.json")),
+        }[kind]
+        places = [path for path in places if naive.kind(path) in ("file", "folder")]
+        if places:
+            self.chance.choice(sorted(places)).chmod(0)
 
     # States and builds.
 

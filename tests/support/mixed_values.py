@@ -79,5 +79,7 @@ class Outcome:
     deleted_bytes: int = 0
     removed: set[pathlib.Path] = field(default_factory=set)
     """Folders of digests, links, and the folders that this leaves empty in the older layout."""
+    remade: set[pathlib.Path] = field(default_factory=set)
+    """Links that are taken away and set again."""
     states: dict[Key, str] = field(default_factory=dict)
     """Left afterwards: `unused_since` as its file has it, or `now` where this sweep has written it."""

@@ -46,11 +46,11 @@ from hmret.disk.trash import (
 
 __all__ = [
     "BatchRetired",
+    "BringBack",
     "Deleter",
     "Free",
     "Freed",
     "Hold",
-    "ListUnfinished",
     "LookHeld",
     "Recover",
     "Recovery",
@@ -153,6 +153,13 @@ class Restore(Request[PutBack]):
 
 
 @attrs.frozen(eq=False, kw_only=True)
+class BringBack(Request[bool]):
+    """Asks to put a retired image back whole, which the asker uses and nobody erases."""
+
+    intent: Intent
+
+
+@attrs.frozen(eq=False, kw_only=True)
 class Redate(Request[tuple[Held, ...]]):
     """Asks to write down, for those images of a batch that were retired after a moment, that it was then."""
 
@@ -171,11 +178,6 @@ class LookHeld(Request[HeldImages]):
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class ListUnfinished(Request[frozenset[str]]):
-    """Asks which digests have a deletion on record that is not finished."""
-
-
-@attrs.frozen(eq=False, kw_only=True)
 class Recover(Request[Recovery]):
     """Asks to finish or undo what was cut off; nobody else works on these images meanwhile."""
 
@@ -183,8 +185,8 @@ class Recover(Request[Recovery]):
     """When what is finished went into quarantine; None: its bytes are freed."""
 
 
-_WritesRecords = Hold | Restore | Redate | Settle | Recover
-_Asked = Retire | Free | Release | LookHeld | ListUnfinished | Work[Any] | _WritesRecords
+_WritesRecords = Hold | Restore | BringBack | Redate | Settle | Recover
+_Asked = Retire | Free | Release | LookHeld | Work[Any] | _WritesRecords
 
 
 class Deleter(Actor[_Asked]):
@@ -255,7 +257,9 @@ class Deleter(Actor[_Asked]):
         """Free the bytes of a retired batch."""
         return await self._mailbox.ask(Free(token=token, places=tuple(places)))
 
-    async def find_wanted(self, images: Iterable[tuple[Intent, Sequence[Place]]], view: TagView) -> list[Intent]:
+    async def find_wanted(
+        self, images: Iterable[tuple[Intent, Sequence[Place]]], view: TagView
+    ) -> list[Intent]:
         """List those of some retired images that somebody has come to want since.
 
         Raises:
@@ -267,31 +271,30 @@ class Deleter(Actor[_Asked]):
             Work(do=lambda: find_wanted(self._filesystem, self._data_fd, chosen, view, pause))
         )
 
-    async def find_held_wanted(self, images: Iterable[Held]) -> list[Intent]:
-        """List the intents of those images in quarantine that somebody has come to want since they were deleted.
+    async def find_held_wanted(self, images: Iterable[Held], view: TagView) -> list[Held]:
+        """List those of some images in quarantine that somebody has come to want since they were deleted.
+
+        One `view` is given with all batches that are looked at in one go.
 
         Raises:
             OSError: it could not be told: then none of them may be erased.
         """
         chosen = tuple(images)
-        return await self._mailbox.ask(Work(do=lambda: self._find_held_wanted(chosen)))
+        return await self._mailbox.ask(Work(do=lambda: self._find_held_wanted(chosen, view)))
 
     async def bring_back(self, intent: Intent) -> bool:
-        """Put a retired image back whole; the caller uses it. Returns whether it is back.
+        """Put a retired image back whole, held or not; the caller uses it. Returns whether it is back.
 
         Raises:
+            LayersGoneError: its data has gone, so it stays where it is.
             OSError: it could not be put back.
         """
-        return await self._mailbox.ask(
-            Work(do=lambda: bring_back(self._filesystem, self._data_fd, intent))
-        )
+        return await self._mailbox.ask(BringBack(intent=intent))
 
     async def clear_ghosts(self, ghosts: Mapping[str, int]) -> tuple[str, ...]:
         """Take away the ghosts of digests that were deleted, each with when; the caller lets nobody else work on them."""
         chosen = dict(ghosts)
-        return await self._mailbox.ask(
-            Work(do=lambda: clear_ghosts(self._filesystem, self._data_fd, chosen))
-        )
+        return await self._mailbox.ask(Work(do=lambda: clear_ghosts(self._filesystem, self._data_fd, chosen)))
 
     async def remove_empty_tag_folders(self, paths: Iterable[str]) -> None:
         """Remove folders below `repositories/` that have been empty for long."""
@@ -302,7 +305,7 @@ class Deleter(Actor[_Asked]):
 
     async def unfinished(self) -> frozenset[str]:
         """List the digests of the images whose deletion is on record and not finished."""
-        return await self._mailbox.ask(ListUnfinished())
+        return await self._mailbox.ask(Work(do=self._list_unfinished))
 
     async def recover(self, *, hold_at_ns: int | None = None) -> Recovery:
         """Finish or undo what was cut off; the caller lets nobody else work on these images.
@@ -363,8 +366,6 @@ class Deleter(Actor[_Asked]):
                 return await self._release(request)
             case LookHeld():
                 return await self._threads.run(load_held, self._filesystem, self._data_fd)
-            case ListUnfinished():
-                return await self._threads.run(self._list_unfinished)
             case Work():
                 return await self._threads.run(request.do)
             case _:
@@ -378,6 +379,8 @@ class Deleter(Actor[_Asked]):
                 return await self._threads.run(self._hold, request)
             case Restore():
                 return await self._threads.run(self._restore, request)
+            case BringBack():
+                return await self._threads.run(self._bring_back, request.intent)
             case Redate():
                 return await self._threads.run(self._redate, request)
             case Settle():
@@ -437,7 +440,7 @@ class Deleter(Actor[_Asked]):
     def _hold(self, request: Hold) -> tuple[Held, ...]:
         token = request.token
         # One whose tags or state are still there is finished by the next recovery, and held then.
-        chosen = [(one.place, one.tags) for one in request.retired if not one.faults]
+        chosen = [one for one in request.retired if not one.faults]
         held: list[Held] = []
         if chosen:
             try:
@@ -446,7 +449,7 @@ class Deleter(Actor[_Asked]):
                 self.has_unfinished = True
                 raise
         if token not in self._kept_intents:
-            self._forget(token, _repositories(place.intent for place, _ in chosen))
+            self._forget(token, _repositories(one.place.intent for one in chosen))
         return tuple(held)
 
     async def _release(self, request: Release) -> Released:
@@ -463,6 +466,13 @@ class Deleter(Actor[_Asked]):
 
     def _restore(self, request: Restore) -> PutBack:
         return restore(self._filesystem, self._data_fd, request.held, request.unused_since_ns)
+
+    def _bring_back(self, intent: Intent) -> bool:
+        is_back = bring_back(self._filesystem, self._data_fd, intent)
+        if is_back:
+            # There is one where it was in quarantine.
+            drop_records(self._filesystem, self._data_fd, (intent.name.partition(".")[0],))
+        return is_back
 
     def _redate(self, request: Redate) -> tuple[Held, ...]:
         def change(held: Held) -> Held:
@@ -485,11 +495,13 @@ class Deleter(Actor[_Asked]):
         with suppress(OSError):
             drop_intents(self._filesystem, self._data_fd, token, repositories)
 
-    def _find_held_wanted(self, images: Sequence[Held]) -> list[Intent]:
-        found = [(held.intent, find_places(self._filesystem, self._data_fd, held.intent)) for held in images]
-        standing = [(intent, places) for intent, places in found if places]
-        view = TagView(self._filesystem, {})
-        return find_wanted(self._filesystem, self._data_fd, standing, view, self._threads.pause)
+    def _find_held_wanted(self, images: Sequence[Held], view: TagView) -> list[Held]:
+        retired = [
+            (held.intent, find_places(self._filesystem, self._data_fd, held.intent)) for held in images
+        ]
+        wanted = find_wanted(self._filesystem, self._data_fd, retired, view, self._threads.pause)
+        names = {intent.name for intent in wanted}
+        return [held for held in images if held.name in names]
 
     def _list_unfinished(self) -> frozenset[str]:
         tokens, _ = list_trash(self._filesystem, self._data_fd)

@@ -59,9 +59,7 @@ class JournalKeeper(Actor[Append]):
     async def deletions(self, digests: Iterable[str], since_ns: int) -> Mapping[str, int]:
         """Look when some digests were last deleted, since a moment; those that were not are left out."""
         chosen = tuple(digests)
-        return await self._threads.run(
-            deletions_on_record, self._filesystem, self._data_fd, chosen, since_ns
-        )
+        return await self._threads.run(deletions_on_record, self._filesystem, self._data_fd, chosen, since_ns)
 
     async def note(self, entries: Iterable[Entry]) -> None:
         """Have entries written, after those before them, without waiting until they are."""

@@ -246,7 +246,9 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
     async def _claim(self, request: Claim) -> None:
         if request.ended.is_set():
             return
-        given = Claimed(digest for digest in request.digests if digest not in self._claims and digest not in self._used)
+        given = Claimed(
+            digest for digest in request.digests if digest not in self._claims and digest not in self._used
+        )
         over = anyio.Event()
         claim = given, over
         self._claims.update(dict.fromkeys(given.digests, claim))

@@ -385,7 +385,9 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         tags: dict[str, dict[str, str]] = {name: {} for name in names}
         odd: dict[str, set[str]] = {name: set() for name in names}
         groups = {name: references.by_repository.get(name, ()) for name in names}
-        named_here = {(name, tag) for group in groups.values() for name, tag in named_tags(group) if name in tags}
+        named_here = {
+            (name, tag) for group in groups.values() for name, tag in named_tags(group) if name in tags
+        }
         with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
             for name, tag in named_here:
                 try:

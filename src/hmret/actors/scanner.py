@@ -86,7 +86,8 @@ class ScanResult:
         if self.is_absent:
             return ("",)
         return tuple(
-            "" if path in _TODAYS or is_part(path) else repository_of(path) or path for path, _ in self.unlisted
+            "" if path in _TODAYS or is_part(path) else repository_of(path) or path
+            for path, _ in self.unlisted
         )
 
 
@@ -306,7 +307,7 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
             return FolderScan(path), 1
         before = cache.known_in_part(path)
         folder = scan_part(
-            self._filesystem, images_fd, path, names, signature, before, self._threads.pause
+            self._filesystem, images_fd, path, names, signature, known=before, pause=self._threads.pause
         )
         return folder, 1 + weigh(folder)
 
@@ -352,9 +353,7 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         repository, digest = key
         try:
             with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
-                return look_at_image(
-                    self._filesystem, images_fd, None if is_content else repository, digest
-                )
+                return look_at_image(self._filesystem, images_fd, None if is_content else repository, digest)
         except (FileNotFoundError, NotADirectoryError):
             return None
 

@@ -30,7 +30,7 @@ def describe_reason(  # noqa: C901, PLR0912 - one case for each reason
         case Reason.NOT_ALLOWED:
             yield f"not allowed: no pattern of images.auto_delete.allowed matches {verdict.repository}"
         case Reason.NOT_PULLABLE:
-            yield "cannot be pulled again, as its metadata or its registry says; hmret.delete_unpullable is false"
+            yield "cannot be pulled again, as its label, a build's record or its repository says; hmret.delete_unpullable is false"
         case Reason.NEWLY_UNUSED:
             yield "no timer runs yet: the next sweep starts it"
         case Reason.KEPT_BY_RULE:

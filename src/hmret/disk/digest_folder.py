@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection
 
 import attrs
 
@@ -46,50 +46,51 @@ class DigestFolder:
 
     image: Image | None = None
     """What its metadata says, once it was judged."""
-    elsewhere: dict[str, "DigestFolder"] = attrs.field(factory=dict)
-    """Files that another folder of the same image holds open, by another name of theirs."""
-    installing: set[str] = attrs.field(factory=set)
-    """Folders in it in which hypeman made something, long ago: they go along."""
+    elsewhere: set[str] = attrs.field(factory=set)
+    """Files that are held open by another name of theirs, in this folder or in another of the same image."""
+    besides: set[str] = attrs.field(factory=set)
+    """What is in it that is no file: folders in which hypeman made something long ago go along."""
     fault: tuple[Reason, str] | None = None
     """Why it must not be deleted: what is in it that is no file, or is being made."""
+    inode: int = attrs.field(init=False)
+    """Of the folder."""
 
     _names: dict[str, str] = attrs.field(factory=dict)
     """What files are called by now, where that is another name."""
 
-    @property
-    def inode(self) -> int:
-        """Of the folder."""
+    @inode.default
+    def _inode_of_folder(self) -> int:
         return self.filesystem.fstat(self.folder_fd).st_ino
 
     @property
     def is_complete(self) -> bool:
         """Whether it has both metadata and a disk, which is not so any more once its erasing has begun."""
-        return METADATA in self.found and not self.found.keys().isdisjoint(ROOTFS_NAMES)
+        return all(
+            not self.found.keys().isdisjoint(names) for names in ((METADATA, HIDDEN_METADATA), ROOTFS_NAMES)
+        )
 
     @property
     def files(self) -> tuple[str, ...]:
         """The names of all files in it; empty where there is more than files, so that it is to be listed to be erased."""
-        return () if self.installing else (*self.descriptors, *self.elsewhere)
+        return () if self.besides else tuple(self.found)
 
-    def lease(self, held: set[tuple[int, int]] | None = None) -> bool:
+    @property
+    def open_files(self) -> list[tuple[int, int]]:
+        """Device and inode of each file that it holds open."""
+        return [
+            (found.st_dev, found.st_ino) for name, found in self.found.items() if name in self.descriptors
+        ]
+
+    def lease(self) -> bool:
         """Take the kernel's word that nobody else has any of the files open; False where somebody has.
 
         The word is kept, as leases, until the files are closed. Where leases are not offered, nobody is taken
         to have the file open.
 
-        Args:
-            held: device and inode of the files on which leases are held already, those of this folder being added. Opening a
-                file by its other name breaks one's own lease, and with two descriptors of one file none is given.
-
         Raises:
             OSError: a lease failed for another reason.
         """
-        held = set() if held is None else held
         for name, fd in self.descriptors.items():
-            identity = self.found[name].st_dev, self.found[name].st_ino
-            if identity in held:
-                continue
-            held.add(identity)
             try:
                 self.filesystem.take_lease(fd)
             except BlockingIOError:
@@ -102,9 +103,7 @@ class DigestFolder:
                 self.leased.add(name)
         return True
 
-    def judge(
-        self, repository: str | None, hexadecimal: str, metadata_name: str = METADATA
-    ) -> Reason | None:
+    def judge(self, repository: str | None, hexadecimal: str, metadata_name: str = METADATA) -> Reason | None:
         """Say why this folder is not a whole image that is ready; None: it is, and may be deleted.
 
         `repository`: whose own folder it is; None: it is content.
@@ -129,13 +128,13 @@ class DigestFolder:
         """
         self._names = {METADATA: HIDDEN_METADATA} if is_hidden else {}
         moved = self.filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False)
-        if moved.st_ino != self.filesystem.fstat(self.folder_fd).st_ino:
+        if moved.st_ino != self.inode:
             return False
         with self.filesystem.scandir(self.folder_fd) as entries:
             names = {entry.name for entry in entries}
-        known = {*self.descriptors, *self.installing, *self.elsewhere}
+        known = {*self.found, *self.besides}
         return names == {self._names.get(known_name, known_name) for known_name in known} and all(
-            self._is_unchanged(file_name, fd) for file_name, fd in self.descriptors.items()
+            map(self._is_unchanged, self.found)
         )
 
     def close(self) -> None:
@@ -144,19 +143,62 @@ class DigestFolder:
             let_go(self.filesystem, fd)
         let_go(self.filesystem, self.folder_fd)
 
-    def _is_unchanged(self, name: str, fd: int) -> bool:
+    def _is_unchanged(self, name: str) -> bool:
         now = self._names.get(name, name)
         found = self.filesystem.stat(now, dir_fd=self.folder_fd, follow_symlinks=False)
         if found.st_ino != self.found[name].st_ino:
             return False
-        return name not in self.leased or self.filesystem.ask_lease(fd) == Lease.HELD
+        return name not in self.leased or self.filesystem.ask_lease(self.descriptors[name]) == Lease.HELD
+
+    def open_files_in(self, opened: Collection[tuple[int, int]]) -> None:
+        """Open each file; what is none is a fault. As for `open_digest_folder`."""
+        with self.filesystem.scandir(self.folder_fd) as entries:
+            names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        for name, is_folder in names:
+            if is_folder:
+                self._note_folder(name)
+            else:
+                self._open_file(name, opened)
+
+    def _note_folder(self, name: str) -> None:
+        self.besides.add(name)
+        if not name.startswith(INSTALLING):
+            self._note_fault(Reason.BROKEN, f"{name}: a folder")
+            return
+        found = self.filesystem.stat(name, dir_fd=self.folder_fd, follow_symlinks=False)
+        if found.st_mtime_ns > self.filesystem.now_ns() - _INSTALLING_NS:
+            self._note_fault(Reason.NOT_READY, f"{name}: something is being made in it")
+
+    def _open_file(self, name: str, opened: Collection[tuple[int, int]]) -> None:
+        try:
+            fd = self.filesystem.open(name, _FILE, dir_fd=self.folder_fd)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            self.besides.add(name)
+            self._note_fault(Reason.BROKEN, f"{name}: no file")
+            return
+        self.descriptors[name] = fd
+        found = self.filesystem.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            self._note_fault(Reason.BROKEN, f"{name}: no file")
+        elif found.st_nlink > 1 and (found.st_dev, found.st_ino) in (*opened, *self.open_files):
+            # With two descriptors of one file no lease is given.
+            let_go(self.filesystem, self.descriptors.pop(name))
+            self.elsewhere.add(name)
+        self.found[name] = found
+
+    def _note_fault(self, reason: Reason, text: str) -> None:
+        """Note why it must not be deleted: what will pass is told where nothing else is wrong."""
+        if self.fault is None or (self.fault[0] is Reason.NOT_READY and reason is Reason.BROKEN):
+            self.fault = reason, text
 
 
 def open_digest_folder(
     filesystem: Filesystem,
     parent_fd: int,
     name: str,
-    others: Mapping[tuple[int, int], "DigestFolder"] | None = None,
+    opened: Collection[tuple[int, int]] = (),
 ) -> DigestFolder:
     """Open a digest folder and each file in it, to be closed by the caller.
 
@@ -166,49 +208,20 @@ def open_digest_folder(
         filesystem: the disk.
         parent_fd: the folder that it stands in.
         name: its name there.
-        others: the folders that hold files open already, by device and inode: a file that is one of these is not opened.
+        opened: device and inode of files that other folders of the image hold open: another name of one is not held open.
 
     Raises:
         OSError: the folder or a file cannot be opened.
     """
-    folder = DigestFolder(filesystem, open_folder(filesystem, name, parent_fd))
+    fd = open_folder(filesystem, name, parent_fd)
     try:
-        _open_files(folder, others or {})
+        folder = DigestFolder(filesystem, fd)
+    except BaseException:
+        let_go(filesystem, fd)
+        raise
+    try:
+        folder.open_files_in(opened)
     except BaseException:
         folder.close()
         raise
     return folder
-
-
-def _open_files(folder: DigestFolder, others: Mapping[tuple[int, int], DigestFolder]) -> None:
-    """Open each file; something that is none is a fault."""
-    filesystem, folder_fd = folder.filesystem, folder.folder_fd
-    with filesystem.scandir(folder_fd) as entries:
-        names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_folder in names:
-        if is_folder:
-            found = filesystem.stat(name, dir_fd=folder_fd, follow_symlinks=False)
-            if not name.startswith(INSTALLING):
-                folder.fault = Reason.BROKEN, f"{name}: a folder"
-            elif found.st_mtime_ns > filesystem.now_ns() - _INSTALLING_NS:
-                folder.fault = Reason.NOT_READY, f"{name}: something is being made in it"
-            folder.installing.add(name)
-            continue
-        if others:
-            found = filesystem.stat(name, dir_fd=folder_fd, follow_symlinks=False)
-            if (found.st_dev, found.st_ino) in others:
-                folder.found[name] = found
-                folder.elsewhere[name] = others[found.st_dev, found.st_ino]
-                continue
-        try:
-            fd = filesystem.open(name, _FILE, dir_fd=folder_fd)
-        except OSError as error:
-            if error.errno in _NO_FILE:
-                folder.fault = Reason.BROKEN, f"{name}: no file"
-                folder.installing.add(name)
-                continue
-            raise
-        folder.descriptors[name] = fd
-        found = folder.found[name] = filesystem.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            folder.fault = Reason.BROKEN, f"{name}: no file"

@@ -21,6 +21,7 @@ __all__ = [
     "encode_state",
     "read_guest",
     "read_image_metadata",
+    "read_object",
     "read_snapshot",
     "read_state",
 ]
@@ -144,6 +145,15 @@ def _read_odd_image_metadata(content: bytes) -> ImageMetadata:
             with suppress(msgspec.ValidationError):
                 setattr(metadata, field.name, msgspec.json.decode(fields[field.name], type=field.type))
     return metadata
+
+
+def read_object(content: bytes) -> dict[str, object]:
+    """Read any JSON object.
+
+    Raises:
+        msgspec.MsgspecError, ValueError, RecursionError: it is none.
+    """
+    return msgspec.json.decode(content, type=dict[str, object])
 
 
 def read_state(content: bytes, repository: str, digest: str) -> int | None:

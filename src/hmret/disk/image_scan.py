@@ -67,14 +67,8 @@ def scan_folder(
     A folder that has gone since it was listed is empty; any other error is reported, not raised. Images that stand in
     `known`, and whose folders have not changed since, are not read again.
     """
-    if path == CONTENT:
-        return list_content(filesystem, images_fd)[0]
-    if is_part(path):
-        listing, names = list_content(filesystem, images_fd)
-        signatures = {part: part_signature(count, total) for part, count, total in listing.prints}
-        if path not in names:
-            return FolderScan(path, error=listing.error)
-        return scan_part(filesystem, images_fd, path, names[path], signatures[path], known, pause)
+    if path == CONTENT or is_part(path):
+        return _scan_content(filesystem, images_fd, path, known, pause)
     if path == REPOSITORIES or repository_of(path) is not None:
         return scan_tag_folder(filesystem, images_fd, path, pause)
     try:
@@ -89,6 +83,19 @@ def scan_folder(
         return FolderScan(path, error=error)
     finally:
         filesystem.close(fd)
+
+
+def _scan_content(
+    filesystem: Filesystem, images_fd: int, path: str, known: FolderScan | None, pause: Callable[[], None]
+) -> FolderScan:
+    """List content, or read one part of it."""
+    listing, names = list_content(filesystem, images_fd)
+    if path == CONTENT:
+        return listing
+    if path not in names:
+        return FolderScan(path, error=listing.error)
+    signatures = {part: part_signature(count, total) for part, count, total in listing.prints}
+    return scan_part(filesystem, images_fd, path, names[path], signatures[path], known=known, pause=pause)
 
 
 def look_again(filesystem: Filesystem, images_fd: int, known: FolderScan) -> FolderScan:
@@ -108,9 +115,7 @@ def look_again(filesystem: Filesystem, images_fd: int, known: FolderScan) -> Fol
             filesystem, open_folder(filesystem, CONTENT if of_content else known.path, images_fd)
         ) as fd:
             for digest in known.unsettled:
-                found = read_digest_folder(
-                    filesystem, fd, None if of_content else known.path, hex_of(digest)
-                )
+                found = read_digest_folder(filesystem, fd, None if of_content else known.path, hex_of(digest))
                 if found is None:
                     return scan_folder(filesystem, images_fd, known.path, known)
                 if found.has_disk:
@@ -251,7 +256,9 @@ def read_image(
     return None if found is None else found.image
 
 
-def look_at_image(filesystem: Filesystem, images_fd: int, repository: str | None, digest: str) -> Image | None:
+def look_at_image(
+    filesystem: Filesystem, images_fd: int, repository: str | None, digest: str
+) -> Image | None:
     """Look afresh at a digest's folder in a repository, or (None) in content; None where it is not here."""
     try:
         fd = open_folder(filesystem, CONTENT if repository is None else repository, images_fd)

@@ -88,6 +88,8 @@ class Retired:
     """Of the folders that repositories had of their own beside the content."""
     links: tuple[Link, ...] = ()
     """All tags that went with it."""
+    refusal: str = ""
+    """Why it was not put back, though somebody has come to want it."""
 
     @property
     def key(self) -> Key:
@@ -96,8 +98,8 @@ class Retired:
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """Where its folders stand."""
-        return (self.place, *self.others)
+        """Where its folders stand, in the order in which they are erased: as long as content is left, it tells what it was."""
+        return (*self.others, self.place)
 
 
 @attrs.frozen
@@ -111,6 +113,8 @@ class Kept:
     keys: tuple[Key, ...] = ()
     """All its rows, where there are several."""
     detail: str = ""
+    cleared: bool = attrs.field(default=False, eq=False)
+    """Whether its timers were cleared."""
 
 
 @attrs.frozen

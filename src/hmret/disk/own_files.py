@@ -126,7 +126,9 @@ def load_remembered(filesystem: Filesystem, data_fd: int) -> dict[tuple[str, str
     Then references are as if seen for the first time, which protects more.
     """
     try:
-        memories = msgspec.json.decode(read_file(filesystem, f"{OWN}/{REMEMBERED}", data_fd), type=list[_Memory])
+        memories = msgspec.json.decode(
+            read_file(filesystem, f"{OWN}/{REMEMBERED}", data_fd), type=list[_Memory]
+        )
     except _FAULTS:
         return {}
     found: dict[tuple[str, str], Remembered] = {}
@@ -138,7 +140,9 @@ def load_remembered(filesystem: Filesystem, data_fd: int) -> dict[tuple[str, str
         digests, created_at = frozenset(memory.digests), memory.created_at
         if known is not None:
             digests |= known.digests
-            created_at = None if None in (created_at, known.created_at) else _later(created_at, known.created_at)
+            created_at = (
+                None if None in (created_at, known.created_at) else _later(created_at, known.created_at)
+            )
         found[key] = Remembered(digests, created_at)
     return found
 

@@ -10,16 +10,21 @@ touched.
 import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence, Set as AbstractSet
-from contextlib import suppress
+from contextlib import closing, suppress
+from typing import Literal
 
 import attrs
 import msgspec
 
+from hmret.disk.deletion import wholeness
+from hmret.disk.deletion.open_folders import OpenFolders, inode_of
+from hmret.disk.deletion.renaming import is_hidden_in_place
 from hmret.disk.erasing import Freed, free_places
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, read_file, step_into, write_file
 from hmret.disk.image_scan import BLOCK
-from hmret.disk.layout import HIDDEN_METADATA, METADATA, OWN, ROOTFS_NAMES, TRASH
+from hmret.disk.layout import OWN, ROOTFS_NAMES, TRASH, hex_of
+from hmret.disk.outcomes import Retired
 from hmret.disk.trash import (
     NO_CONTENT,
     Copy,
@@ -76,6 +81,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     """Its other rows."""
     copies: list[Copy] = []
     links: list[Link] = []
+    """All tags that went with it."""
     beside: str = NO_CONTENT
     staying: list[Copy] = []
 
@@ -132,9 +138,7 @@ class HeldRecords:
         token = name.partition(".")[0]
         if token not in self.by_token:
             return False
-        return (
-            self.is_doubtful(token) or name == token + RECORD or intent_name(name) in self.names_of(token)
-        )
+        return self.is_doubtful(token) or name == token + RECORD or intent_name(name) in self.names_of(token)
 
 
 @attrs.frozen
@@ -149,13 +153,15 @@ class HeldImages:
     """Those that stand nowhere any more, though a record still has them."""
     errors: tuple[tuple[str, str], ...]
     """Paths of what could not be read, and why."""
+    back: tuple[Held, ...] = ()
+    """Those whose content is back in the cache, where the folders that its owners have of their own are still to follow."""
 
 
 def hold(
     filesystem: Filesystem,
     data_fd: int,
     token: str,
-    retired: Sequence[tuple[Place, Iterable[str]]],
+    retired: Sequence[Retired],
     retired_at_ns: int,
 ) -> list[Held]:
     """Write down, durably, that retired images of a batch are held, each with the tags that went with it.
@@ -166,27 +172,29 @@ def hold(
     earlier: list[Held] = []
     with suppress(FileNotFoundError):
         earlier = _read_record(filesystem, data_fd, token)
-    disk_bytes = _blocks_of(filesystem, data_fd, [place.intent for place, _ in retired])
-    fresh = [
-        Held(
-            place.intent.repository,
-            place.intent.digest,
-            sorted(tags),
-            place.intent.unused_since_ns,
-            place.intent.name,
-            size,
-            retired_at_ns,
-            place.intent.others,
-            place.intent.copies,
-            place.intent.links,
-            place.intent.beside,
-            place.intent.staying,
-        )
-        for (place, tags), size in zip(retired, disk_bytes, strict=True)
-    ]
+    disk_bytes = _blocks_of(filesystem, data_fd, [one.place.intent for one in retired])
+    fresh = [_held(one, size, retired_at_ns) for one, size in zip(retired, disk_bytes, strict=True)]
     names = {held.name for held in fresh}
     _write_record(filesystem, data_fd, token, [*(one for one in earlier if one.name not in names), *fresh])
     return fresh
+
+
+def _held(one: Retired, disk_bytes: int, retired_at_ns: int) -> Held:
+    intent = one.place.intent
+    return Held(
+        intent.repository,
+        intent.digest,
+        sorted(one.tags),
+        intent.unused_since_ns,
+        intent.name,
+        disk_bytes,
+        retired_at_ns,
+        intent.others,
+        intent.copies,
+        [*one.links] if intent.copies else [],
+        intent.beside,
+        intent.staying,
+    )
 
 
 def read_records(filesystem: Filesystem, data_fd: int) -> HeldRecords:
@@ -219,41 +227,53 @@ def load_held(filesystem: Filesystem, data_fd: int) -> HeldImages:
     """
     records = read_records(filesystem, data_fd)
     errors = list(records.errors)
-    images: list[Held] = []
-    going: list[Held] = []
-    gone: list[Held] = []
+    found: dict[str, list[Held]] = {"held": [], "going": [], "gone": [], "back": []}
     for record in records.by_token.values():
         for held in (record or {}).values():
             try:
-                places = find_places(filesystem, data_fd, held.intent)
-                if not places:
-                    gone.append(held)
-                elif is_whole(filesystem, data_fd, main_place(places)):
-                    images.append(held)
-                else:
-                    going.append(held)
+                found[_state_of(filesystem, data_fd, held)].append(held)
             except OSError as error:
                 errors.append((f"{_TRASH}/{held.name}", error.strerror or str(error)))
-    images.sort(key=lambda held: (held.retired_at_ns, held.name))
-    return HeldImages(tuple(images), tuple(going), tuple(gone), tuple(errors))
+    found["held"].sort(key=lambda held: (held.retired_at_ns, held.name))
+    return HeldImages(
+        tuple(found["held"]),
+        tuple(found["going"]),
+        tuple(found["gone"]),
+        tuple(errors),
+        tuple(found["back"]),
+    )
 
 
-def main_place(places: Sequence[Place]) -> Place:
-    """Choose of the folders of one image the one that is it: content, or a repository's own where that goes alone."""
-    return max(places, key=lambda place: place.number)
+def _state_of(filesystem: Filesystem, data_fd: int, held: Held) -> Literal["held", "going", "gone", "back"]:
+    """Look where the folders of one image stand."""
+    places = find_places(filesystem, data_fd, held.intent)
+    if not places:
+        return "gone"
+    main = main_place(held.intent, places)
+    if main is not None and is_whole(filesystem, data_fd, main):
+        return "held"
+    content = held.intent.all_copies[-1]
+    is_back = (
+        main is None
+        and inode_of(filesystem, data_fd, f"{content.parent}/{hex_of(held.digest)}") == content.inode
+    )
+    return "back" if is_back else "going"
+
+
+def main_place(intent: Intent, places: Sequence[Place]) -> Place | None:
+    """Find the folder that is an image, content or a repository's own where that goes alone; None: it is not among these."""
+    last = len(intent.all_copies) - 1
+    return next((place for place in places if place.number == last), None)
 
 
 def is_whole(filesystem: Filesystem, data_fd: int, place: Place) -> bool:
-    """Tell whether a retired folder has both metadata and a disk: as long as its erasing has not begun.
+    """Return whether a retired folder has both metadata and a disk: as long as its erasing has not begun.
 
     Raises:
-        OSError: it could not be told.
+        OSError: that could not be told.
     """
     with opened(filesystem, step_into(filesystem, data_fd, place.folder)) as fd:
-        return all(
-            any(_is_file(filesystem, fd, f"{place.name}/{name}") for name in names)
-            for names in ((METADATA, HIDDEN_METADATA), ROOTFS_NAMES)
-        )
+        return wholeness.is_whole(filesystem, fd, place.name)
 
 
 def release(
@@ -291,9 +311,19 @@ def drop_records(filesystem: Filesystem, data_fd: int, tokens: Collection[str]) 
     for token in tokens:
         with suppress(OSError):
             record = _read_record(filesystem, data_fd, token)
-            if not any(find_places(filesystem, data_fd, held.intent) for held in record):
+            if not any(_is_left(filesystem, data_fd, held) for held in record):
                 with opened(filesystem, step_into(filesystem, data_fd, _TRASH)) as fd:
                     filesystem.unlink(token + RECORD, dir_fd=fd)
+
+
+def _is_left(filesystem: Filesystem, data_fd: int, held: Held) -> bool:
+    """Return whether anything of an image is still out of the cache, or in it with its metadata hidden."""
+    if find_places(filesystem, data_fd, held.intent):
+        return True
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
+        return any(
+            is_hidden_in_place(folders, held.intent, number) for number in range(len(held.intent.all_copies))
+        )
 
 
 def change_record(
@@ -341,14 +371,6 @@ def _could_be_ours(held: Held, token: str) -> bool:
     )
 
 
-def _is_file(filesystem: Filesystem, folder_fd: int, path: str) -> bool:
-    try:
-        found = filesystem.stat(path, dir_fd=folder_fd, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return stat.S_ISREG(found.st_mode)
-
-
 def _blocks_of(filesystem: Filesystem, data_fd: int, intents: Iterable[Intent]) -> list[int]:
     """Tell the blocks that come free with each image, if they are erased in this order; what cannot be told is 0."""
     links: Counter[tuple[int, int]] = Counter()
@@ -362,9 +384,7 @@ def _blocks_of(filesystem: Filesystem, data_fd: int, intents: Iterable[Intent]) 
     return sizes
 
 
-def _blocks_in(
-    filesystem: Filesystem, data_fd: int, place: Place, links: Counter[tuple[int, int]]
-) -> int:
+def _blocks_in(filesystem: Filesystem, data_fd: int, place: Place, links: Counter[tuple[int, int]]) -> int:
     """Tell the blocks that come free with one folder, after those whose links have been counted."""
     size = 0
     for name in ROOTFS_NAMES:

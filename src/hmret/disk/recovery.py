@@ -6,14 +6,15 @@ from typing import assert_never
 
 import attrs
 
+from hmret.disk.deletion.finishing import finish, finish_gone, finish_hidden, undo_copies
 from hmret.disk.deletion.tag_view import TagView
 from hmret.disk.deletion.wanted import bring_back, find_wanted
+from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.erasing import erase, free_places
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import OWN, TRASH, hex_of
 from hmret.disk.outcomes import Failed, Kept, Retired
 from hmret.disk.quarantine import Held, HeldRecords, hold, is_whole, read_records
-from hmret.disk.retirement import finish, finish_gone, finish_hidden, undo_copies
 from hmret.disk.trash import (
     Intent,
     Place,
@@ -90,7 +91,6 @@ class Recovering:
         if records.is_doubtful(token):
             # What of it is held, and what was still to be finished, nobody can tell.
             return
-        places: list[Place] = []
         is_done = True
         held_names = records.names_of(token)
         intents = read_intents(self.filesystem, self.data_fd, token)
@@ -126,10 +126,11 @@ class Recovering:
             # Cut off before its content was renamed: all is whole, and the next sweep decides again.
             undo_copies(self.filesystem, self.data_fd, places)
             return True
-        ordered = sorted(places, key=lambda place: place.number)
-        match finish(self.filesystem, self.data_fd, ordered[-1], ordered[:-1]):
+        match finish(self.filesystem, self.data_fd, places):
             case Retired() as one:
                 self._errors.extend(one.faults)
+                if one.refusal:
+                    self._errors.append((f"{one.place.folder}/{one.place.name}", one.refusal))
                 if one.faults:
                     return False
                 retired.append(one)
@@ -170,7 +171,12 @@ class Recovering:
         )
         names = set()
         for intent in wanted:
-            if bring_back(self.filesystem, self.data_fd, intent):
+            try:
+                is_back = bring_back(self.filesystem, self.data_fd, intent)
+            except LayersGoneError as error:
+                self._errors.append((f"{_TRASH}/{intent.name}", str(error.strerror)))
+                continue
+            if is_back:
                 names.add(intent.name)
                 self._restored.append(intent.keys[0])
         return [one for one in retired if one.place.intent.name not in names]
@@ -185,9 +191,12 @@ class Recovering:
         if self.hold_at_ns is None:
             return places
         whole = [one for one in retired if is_whole(self.filesystem, self.data_fd, one.place)]
-        # Which of its tags went before it was cut off is not known; those that have moved on are not free any more.
-        chosen = [(one.place, {*one.place.intent.tags, *one.tags}) for one in whole]
-        if chosen:
+        if whole:
+            # Which of its tags went before it was cut off is not known; those that have moved on are not free any more.
+            chosen = [
+                attrs.evolve(one, tags=tuple(one.place.intent.tags), links=one.place.intent.all_links)
+                for one in whole
+            ]
             self._held += hold(self.filesystem, self.data_fd, token, chosen, self.hold_at_ns)
         held = {one.place.intent.name for one in whole}
         return [place for place in places if place.intent.name not in held]

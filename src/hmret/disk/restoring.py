@@ -1,34 +1,38 @@
 """Bringing an image back from quarantine, and settling what a stop cut off there.
 
-The rename back is what brings it back, and it is the last step: cut off before, the image is in quarantine as it was, and
-what was made for it (a timer, its tags) is undone, here or at the next start.
+The rename back is what brings it back. Cut off before, the image is in quarantine as it was, and what was made for it (its
+timers, its tags) is undone, here or at the next start; cut off after it, the rest follows at the next start.
 """
 
 import errno
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import attrs
 
-from hmret.disk.deletion.arrivals import exists
 from hmret.disk.deletion.links import free_links, make_links, remove_links
 from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.deletion.putting_back import hide_metadata, put_back, show_metadata
-from hmret.disk.digest_folder import DigestFolder, open_digest_folder
+from hmret.disk.deletion.putting_back import follow
+from hmret.disk.deletion.renaming import (
+    hide_metadata,
+    is_hidden_in_place,
+    rename_back,
+    show_metadata,
+)
+from hmret.disk.deletion.wholeness import check_layers
+from hmret.disk.digest_folder import open_digest_folder
 from hmret.disk.erasing import Freed, erase
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, remove_empty_folders, step_into
-from hmret.disk.hypeman.manifests import layers_needed
 from hmret.disk.image_scan import resolve_tag
 from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, RETENTION, hex_of
-from hmret.disk.quarantine import Held, HeldImages, drop_records, load_held, release
+from hmret.disk.quarantine import Held, HeldImages, drop_records, load_held, main_place, release
 from hmret.disk.state_files import clear_state, look_at_state, write_states
 from hmret.disk.trash import Link, Place, find_places, repositories_of
 from hmret.model.images import Key
 
 __all__ = ["PutBack", "restore", "settle_quarantine"]
 
-_TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR))
 _NO_IMAGE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 
 
@@ -43,7 +47,7 @@ class PutBack:
 
 
 def restore(filesystem: Filesystem, data_fd: int, held: Held, unused_since_ns: int) -> PutBack:
-    """Bring an image back whole, with those of its tags that are free; its timer starts at `unused_since_ns`.
+    """Bring an image back whole, with those of its tags that are free; its timers start at `unused_since_ns`.
 
     The caller lets nobody else work on this image meanwhile, nor write its record. When this returns, no power loss
     takes the image away again.
@@ -51,22 +55,21 @@ def restore(filesystem: Filesystem, data_fd: int, held: Held, unused_since_ns: i
     Raises:
         LookupError: it is not in quarantine any more, or not whole.
         FileExistsError: it is in the cache already, which stays as it is.
+        LayersGoneError: its data has gone.
         OSError: it could not be brought back, and is in quarantine as before.
     """
-    place = _find_whole(filesystem, data_fd, held)
-    folders = OpenFolders(filesystem, data_fd)
-    restoring = _Restoring(folders, held, place, unused_since_ns)
-    try:
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
+        place = _find_whole(folders, held)
+        restoring = _Restoring(folders, held, place, unused_since_ns)
         try:
-            return restoring.put_back()
-        except FileNotFoundError:
-            # Whoever deleted the last other image of the repository at this moment has removed its folder.
-            return restoring.put_back()
-    except OSError:
-        restoring.undo()
-        raise
-    finally:
-        folders.close()
+            try:
+                return restoring.put_back()
+            except FileNotFoundError:
+                # Whoever deleted the last other image of the repository at this moment has removed its folder.
+                return restoring.put_back()
+        except OSError:
+            restoring.undo()
+            raise
 
 
 def settle_quarantine(
@@ -76,7 +79,7 @@ def settle_quarantine(
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
 ) -> tuple[HeldImages, Freed]:
-    """Look what is in quarantine, finish releases that were cut off, and undo restores that were.
+    """Look what is in quarantine, finish releases that were cut off, and undo or finish restores that were.
 
     Nobody else works on it meanwhile. Returns what is held and still to be erased, and what came free.
 
@@ -85,112 +88,63 @@ def settle_quarantine(
     """
     found = load_held(filesystem, data_fd)
     errors = list(found.errors)
-    going, kept, gone = list(found.going), list(found.held), list(found.gone)
-    folders = OpenFolders(filesystem, data_fd)
-    for held in (*found.going, *found.held, *found.gone):
-        try:
-            if _finish_restore(folders, held):
-                for images in (going, kept):
-                    if held in images:
-                        images.remove(held)
-                        gone.append(held)
-            elif held in kept and _may_be_cut_off(filesystem, data_fd, held):
-                _undo_restore(folders, held)
-        except OSError as error:
-            errors.append((f"{IMAGES}/{held.repository}", error.strerror or str(error)))
-            if held in going:
-                # Whether it is back nobody can tell: it is not erased.
-                going.remove(held)
-        pause()
-    folders.close()
-    freed = release(filesystem, data_fd, going, stopping=stopping, pause=pause)
-    left = tuple(held for held, done in zip(going, freed.done, strict=True) if not done)
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
+        for held in (*found.gone, *found.back, *found.held):
+            try:
+                _settle(folders, held, is_held=held in found.held)
+            except OSError as error:
+                errors.append((f"{IMAGES}/{held.repository}", error.strerror or str(error)))
+            pause()
+    freed = release(filesystem, data_fd, found.going, stopping=stopping, pause=pause)
+    left = tuple(held for held, done in zip(found.going, freed.done, strict=True) if not done)
     # What was erased beside itself may have left folders empty.
-    for repository in {name for held in gone for name in repositories_of(held.intent)}:
+    for repository in {held.repository for held in found.gone}:
         _remove_empty_folders(filesystem, data_fd, repository)
-    drop_records(filesystem, data_fd, {held.token for held in (*gone, *found.going)})
-    return HeldImages(tuple(kept), left, (), tuple(errors)), freed
+    done = (*found.gone, *found.back, *found.going)
+    drop_records(filesystem, data_fd, {held.token for held in done})
+    return HeldImages(found.held, left, (), tuple(errors)), freed
 
 
-def _finish_restore(folders: OpenFolders, held: Held) -> bool:
-    """Finish a restore that was cut off after its rename back; returns whether it was.
-
-    Raises:
-        OSError: it could not be finished, or nobody can tell.
-    """
-    hexadecimal = hex_of(held.digest)
-    for copy in held.intent.all_copies:
-        parent_fd = folders.find(copy.parent)
-        # Of a folder that is out of the cache nothing else leaves this in its place.
-        with suppress(NotADirectoryError):
-            if parent_fd is not None and exists(
-                folders.filesystem, parent_fd, f"{hexadecimal}/{HIDDEN_METADATA}"
-            ):
-                show_metadata(folders, parent_fd, hexadecimal)
-    if not _is_back(folders, held):
-        return False
-    # What else may have been cut off is that its owners' own folders follow.
-    follow_back(folders, held)
-    return True
+def _settle(folders: OpenFolders, held: Held, *, is_held: bool) -> None:
+    """Settle what a restore of one image has left that was cut off."""
+    for number, copy in enumerate(held.intent.all_copies):
+        # It was cut off right after the rename back.
+        if is_hidden_in_place(folders, held.intent, number):
+            show_metadata(folders, copy.parent, hex_of(held.digest))
+    if not is_held:
+        _follow_back(folders, held)
+    elif _may_be_cut_off(folders, held):
+        _undo_restore(folders, held)
 
 
-def _is_back(folders: OpenFolders, held: Held) -> bool:
-    """Return whether the content of an image in quarantine stands in its place, and is that which was recorded."""
-    if not held.intent.is_content:
-        return False
-    content = held.intent.all_copies[-1]
-    parent_fd = folders.find(content.parent)
-    if parent_fd is None:
-        return False
-    try:
-        found = folders.filesystem.stat(hex_of(held.digest), dir_fd=parent_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return found.st_ino == content.inode
-
-
-def _find_whole(filesystem: Filesystem, data_fd: int, held: Held) -> Place:
+def _find_whole(folders: OpenFolders, held: Held) -> Place:
     """Find the folder of an image in quarantine, which must be that image by its metadata and its files.
 
     Raises:
         LookupError: it is not there, or something else is.
-        OSError: it could not be told, or its data lies in layers that are not all here.
+        LayersGoneError: its data has gone.
+        OSError: it could not be told.
     """
-    places = find_places(filesystem, data_fd, held.intent)
-    last = max((place.number for place in places), default=0)
-    for place in places:
-        if place.number != last:
-            continue
-        try:
-            with opened(filesystem, step_into(filesystem, data_fd, place.folder)) as fd:
-                folder = open_digest_folder(filesystem, fd, place.name)
-        except OSError as error:
-            if error.errno not in _NO_IMAGE:
-                raise
-            continue
-        try:
-            metadata = METADATA if METADATA in folder.descriptors else HIDDEN_METADATA
-            whose = place.copy.repository or None
-            if folder.judge(whose, hex_of(held.digest), metadata) is None:
-                _check_layers(filesystem, data_fd, folder)
-                return place
-        finally:
-            folder.close()
-    raise LookupError(f"{held.repository}@{held.digest}: not in quarantine any more")
+    filesystem, data_fd = folders.filesystem, folders.data_fd
+    place = main_place(held.intent, find_places(filesystem, data_fd, held.intent))
+    if place is None or not _is_that_image(folders, held, place):
+        raise LookupError(f"{held.repository}@{held.digest}: not in quarantine any more")
+    check_layers(filesystem, data_fd, folders.get(place.folder), place.name)
+    return place
 
 
-def _check_layers(filesystem: Filesystem, data_fd: int, folder: DigestFolder) -> None:
-    """Refuse an image whose disk is but an index of layers, where one of those has gone.
-
-    Raises:
-        OSError: one has.
-    """
-    for layer in layers_needed(filesystem, folder.folder_fd):
-        path = f"{IMAGES}/layers/{layer}"
-        try:
-            filesystem.stat(path, dir_fd=data_fd, follow_symlinks=False)
-        except FileNotFoundError:
-            raise OSError(errno.ENOENT, f"its layer {layer} has gone, so it cannot be brought back", path) from None
+def _is_that_image(folders: OpenFolders, held: Held, place: Place) -> bool:
+    try:
+        folder = open_digest_folder(folders.filesystem, folders.get(place.folder), place.name)
+    except OSError as error:
+        if error.errno not in _NO_IMAGE:
+            raise
+        return False
+    try:
+        metadata = METADATA if METADATA in folder.descriptors else HIDDEN_METADATA
+        return folder.judge(place.copy.repository or None, hex_of(held.digest), metadata) is None
+    finally:
+        folder.close()
 
 
 @attrs.define(eq=False)
@@ -202,7 +156,8 @@ class _Restoring:
     place: Place
     unused_since_ns: int
     _made_links: tuple[Link, ...] = ()
-    _wrote_states: list[Key] = attrs.field(factory=list)
+    _earlier: dict[Key, int | None] = attrs.field(factory=dict)
+    """The timers that its rows had, where it has others by now."""
 
     def put_back(self) -> PutBack:
         """Bring it back.
@@ -211,92 +166,81 @@ class _Restoring:
             FileExistsError: it is in the cache already.
             OSError: it could not be brought back.
         """
-        folders, held, hexadecimal = self.folders, self.held, hex_of(self.held.digest)
-        filesystem, data_fd = folders.filesystem, folders.data_fd
-        copy = self.place.copy
-        if self._is_here():
+        folders, held = self.folders, self.held
+        if folders.exists(f"{self.place.copy.parent}/{hex_of(held.digest)}"):
             raise _here_already()
         # First of all, so that whatever else a crash leaves is known by it.
         self._write_states()
-        self._made_links += make_links(folders, free_links(filesystem, data_fd, held.intent.all_links))
-        parent_fd = folders.make(copy.parent)
-        place_fd = parent_fd if self.place.folder == copy.parent else folders.get(self.place.folder)
-        # hypeman may pull it at any moment, and a rename would take the place of an empty folder.
-        if exists(filesystem, parent_fd, hexadecimal):
+        self._made_links += make_links(folders, free_links(folders, held.intent.all_links))
+        # hypeman may pull it at any moment.
+        if not rename_back(folders, self.place):
             raise _here_already()
-        try:
-            filesystem.rename(self.place.name, hexadecimal, src_dir_fd=place_fd, dst_dir_fd=parent_fd)
-        except OSError as error:
-            if error.errno in _TAKEN:
-                raise _here_already() from None
-            raise
-        if self.place.is_beside:
-            # Only in its place: a folder with metadata and disk is listed wherever it lies below `images/`.
-            try:
-                show_metadata(folders, parent_fd, hexadecimal)
-            except OSError:
-                filesystem.rename(hexadecimal, self.place.name, src_dir_fd=parent_fd, dst_dir_fd=place_fd)
-                raise
         with suppress(OSError):
             # Only then its record may go.
-            filesystem.fsync(parent_fd)
-            filesystem.fsync(folders.get(self.place.folder))
-            follow_back(folders, held)
-            drop_records(filesystem, data_fd, (held.token,))
+            folders.filesystem.fsync(folders.get(self.place.copy.parent))
+            folders.filesystem.fsync(folders.get(self.place.folder))
+            _follow_back(folders, held)
+            drop_records(folders.filesystem, folders.data_fd, (held.token,))
         return self._tags_now()
 
     def undo(self) -> None:
         """Take away what was made for it, as far as it is not back; what cannot be is so at the next start."""
-        filesystem, data_fd = self.folders.filesystem, self.folders.data_fd
+        folders = self.folders
         with suppress(OSError):
-            _undo_restore(self.folders, self.held, self._made_links)
-        for key in self._wrote_states:
+            self._take_out_again()
+        with suppress(OSError):
+            _undo_restore(folders, self.held, self._made_links)
+        for key, since_ns in self._earlier.items():
             with suppress(OSError):
                 # A fresh pull that has come meanwhile does not inherit this timer.
-                if look_at_state(filesystem, data_fd, key) == self.unused_since_ns:
-                    clear_state(filesystem, data_fd, key)
+                if look_at_state(folders.filesystem, folders.data_fd, key) == self.unused_since_ns:
+                    clear_state(folders.filesystem, folders.data_fd, key)
+                if since_ns is not None:
+                    write_states(folders.filesystem, folders.data_fd, (key,), since_ns)
 
-    def _is_here(self) -> bool:
-        """Return whether its place has been taken."""
-        fd = self.folders.find(self.place.copy.parent)
-        return fd is not None and exists(self.folders.filesystem, fd, hex_of(self.held.digest))
+    def _take_out_again(self) -> None:
+        """Rename it aside again where its metadata could not be shown in its place."""
+        if is_hidden_in_place(self.folders, self.held.intent, self.place.number):
+            self.folders.filesystem.rename(
+                hex_of(self.held.digest),
+                self.place.name,
+                src_dir_fd=self.folders.get(self.place.copy.parent),
+                dst_dir_fd=self.folders.get(self.place.folder),
+            )
 
     def _write_states(self) -> None:
         """Start its timers, durably: an older one must not come back with it."""
-        self._wrote_states = list(self.held.intent.keys)
+        folders = self.folders
+        for key in self.held.intent.keys:
+            self._earlier.setdefault(key, look_at_state(folders.filesystem, folders.data_fd, key))
         for _, error in write_states(
-            self.folders.filesystem,
-            self.folders.data_fd,
-            self._wrote_states,
-            self.unused_since_ns,
-            durable=True,
+            folders.filesystem, folders.data_fd, self._earlier, self.unused_since_ns, durable=True
         ):
             raise error
 
     def _tags_now(self) -> PutBack:
-        back: dict[str, list[str]] = {}
-        taken: dict[str, list[str]] = {}
-        filesystem, data_fd = self.folders.filesystem, self.folders.data_fd
-        for repository, _ in self.held.intent.keys:
-            for tag in self.held.tags_of(repository):
-                target = None
-                with (
-                    suppress(OSError),
-                    opened(filesystem, step_into(filesystem, data_fd, IMAGES)) as images_fd,
-                ):
-                    target = resolve_tag(filesystem, images_fd, repository, tag)
-                (back if target == self.held.digest else taken).setdefault(repository, []).append(tag)
-        return PutBack(
-            {name: tuple(tags) for name, tags in back.items()},
-            {name: tuple(tags) for name, tags in taken.items()},
-        )
+        back: dict[str, tuple[str, ...]] = {}
+        taken: dict[str, tuple[str, ...]] = {}
+        for repository, digest in self.held.intent.keys:
+            tags = self.held.tags_of(repository)
+            here = tuple(tag for tag in tags if self._target(repository, tag) == digest)
+            elsewhere = tuple(tag for tag in tags if tag not in here)
+            back |= {repository: here} if here else {}
+            taken |= {repository: elsewhere} if elsewhere else {}
+        return PutBack(back, taken)
+
+    def _target(self, repository: str, tag: str) -> str | None:
+        try:
+            return resolve_tag(self.folders.filesystem, self.folders.get(IMAGES), repository, tag)
+        except OSError:
+            return None
 
 
 def _here_already() -> FileExistsError:
     return FileExistsError(errno.EEXIST, "in the cache already")
 
 
-def follow_back(folders: OpenFolders, held: Held) -> None:
+def _follow_back(folders: OpenFolders, held: Held) -> None:
     """Put the owners' own folders back after their content; one whose place is taken is erased.
 
     Raises:
@@ -304,56 +248,53 @@ def follow_back(folders: OpenFolders, held: Held) -> None:
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
     for place in find_places(filesystem, data_fd, held.intent):
-        if not put_back(folders, held.intent, (place,)):
+        if not follow(folders, place):
             erase(filesystem, data_fd, place.folder, place.name)
 
 
 def _undo_restore(folders: OpenFolders, held: Held, made_links: Iterable[Link] | None = None) -> None:
-    """Undo what a restore that was cut off has left: metadata in sight, tags, a timer, and empty folders.
+    """Undo what a restore that was cut off has left: metadata in sight, tags, timers, and empty folders.
 
     `made_links`: those that it made; None: any that it could have made. What belongs to an image that is here stays.
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
     for place in find_places(filesystem, data_fd, held.intent):
         if place.is_beside:
-            hide_metadata(folders, folders.get(place.folder), place.name)
-    hexadecimal = hex_of(held.digest)
-    parents = {f"{IMAGES}/{CONTENT}", *(f"{IMAGES}/{name}" for name, _ in held.intent.keys)}
-    for parent in parents:
-        fd = folders.find(parent)
-        if fd is not None and exists(filesystem, fd, hexadecimal):
-            return
-    links = held.intent.all_links if made_links is None else tuple(made_links)
-    removed = remove_links(folders, links)
+            hide_metadata(folders, place.folder, place.name)
+    parents = (CONTENT, *sorted(repositories_of(held.intent)))
+    if any(_is_new(folders, held, f"{IMAGES}/{parent}") for parent in parents):
+        return
     # The timers are made first and go last: without one, there is nothing else.
-    if removed or _has_state(filesystem, data_fd, held):
-        folders.close()
-        for name in repositories_of(held.intent):
-            _remove_empty_folders(filesystem, data_fd, name)
+    if made_links is None and not _has_state(folders, held):
+        return
+    remove_links(folders, held.intent.all_links if made_links is None else made_links)
+    folders.close()
+    for name in repositories_of(held.intent):
+        _remove_empty_folders(filesystem, data_fd, name)
+    if made_links is None:
         for key in held.intent.keys:
             clear_state(filesystem, data_fd, key)
 
 
-def _may_be_cut_off(filesystem: Filesystem, data_fd: int, held: Held) -> bool:
-    """Tell whether a restore may have left something: a quick look at what is there in nearly no case."""
-    if _has_state(filesystem, data_fd, held):
-        return True
-    for link in held.intent.all_links:
-        with suppress(OSError):
-            if filesystem.readlink(f"{link.parent}/{link.tag}", dir_fd=data_fd) == link.target:
-                return True
-    return any(place.is_beside for place in find_places(filesystem, data_fd, held.intent))
+def _is_new(folders: OpenFolders, held: Held, parent: str) -> bool:
+    """Return whether an image is in its place, or in that of a folder of it, and was not there when it was deleted."""
+    inode = folders.inode(f"{parent}/{hex_of(held.digest)}")
+    return inode is not None and all(
+        (copy.parent, copy.inode) != (parent, inode) for copy in held.intent.staying
+    )
 
 
-def _has_state(filesystem: Filesystem, data_fd: int, held: Held) -> bool:
-    for repository, digest in held.intent.keys:
-        path = f"{RETENTION}/{repository}/{hex_of(digest)}.json"
-        try:
-            filesystem.stat(path, dir_fd=data_fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        return True
-    return False
+def _may_be_cut_off(folders: OpenFolders, held: Held) -> bool:
+    """Return whether a restore may have left something: a quick look at what is there in nearly no case."""
+    places = find_places(folders.filesystem, folders.data_fd, held.intent)
+    return _has_state(folders, held) or any(place.is_beside for place in places)
+
+
+def _has_state(folders: OpenFolders, held: Held) -> bool:
+    return any(
+        folders.exists(f"{RETENTION}/{repository}/{hex_of(digest)}.json")
+        for repository, digest in held.intent.keys
+    )
 
 
 def _remove_empty_folders(filesystem: Filesystem, data_fd: int, repository: str) -> None:

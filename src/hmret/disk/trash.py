@@ -158,7 +158,8 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
                 {
                     link.tag
                     for link in (self.all_links if links is None else links)
-                    if link.repository == repository and pointed_to(link.parent, link.target) == hex_of(self.digest)
+                    if link.repository == repository
+                    and pointed_to(link.parent, link.target) == hex_of(self.digest)
                 }
             )
         )
@@ -294,7 +295,9 @@ def drop_intents(
     if repositories is None:
         with suppress(OSError):
             repositories = {
-                name for intent in read_intents(filesystem, data_fd, token) for name in repositories_of(intent)
+                name
+                for intent in read_intents(filesystem, data_fd, token)
+                for name in repositories_of(intent)
             }
     with suppress(OSError), opened(filesystem, step_into(filesystem, data_fd, IMAGES)) as fd:
         for repository in repositories or ():

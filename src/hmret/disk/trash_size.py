@@ -28,7 +28,9 @@ def trash_bytes(filesystem: Filesystem, data_dir: str, held: Container[str] = ()
         except FileNotFoundError:
             return 0
         with opened(filesystem, trash_fd):
-            return _size(filesystem, trash_fd, lambda name: intent_name(name) in held or name.endswith(RECORD))
+            return _size(
+                filesystem, trash_fd, lambda name: intent_name(name) in held or name.endswith(RECORD)
+            )
 
 
 def _size(

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import assert_never
 
 import anyio
@@ -12,6 +12,7 @@ from hmret.actors.deleter import BatchRetired, Deleter, Recovery
 from hmret.actors.locks import Locks
 from hmret.actors.scanner import ScanResult
 from hmret.disk.deletion.tag_view import TagView
+from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH
 from hmret.disk.outcomes import Candidate, Chosen, Failed, Kept, LastLook, Retired
 from hmret.disk.trash import Intent, Row
@@ -113,8 +114,7 @@ class Deleting:
             may_go_on: asked before each batch; what is left then waits for another sweep.
         """
         tally.reasons = {(row.repository, row.digest): row.reason for rows in units for row in rows}
-        # By repository, so that one batch has its images in few folders; the plan has already chosen the oldest.
-        candidates = sorted(
+        candidates = _ordered(
             self._candidate(rows, scan)
             for rows in units
             if all(row.unused_since_ns is not None for row in rows)
@@ -165,30 +165,35 @@ class Deleting:
             try:
                 images = [(one.place.intent, one.places) for one in retired]
                 wanted = await self.deleter.find_wanted(images, view) if images else []
-                back = await self.bring_back(wanted, tally)
             except OSError as error:
                 # Nobody knows what is wanted, so all of it waits for the next recovery.
-                tally.note_record_error(f"{OWN}/{TRASH}/{turn.token}.json", error)
-                self.deleter.leave(turn.token)
+                self._leave(turn.token, error, tally)
                 for one in turn.retired:
                     tally.note_deleted(one, 0)
                 return
+            back = {intent.name for intent in wanted if await self._bring_back(intent, turn.token, tally)}
         gone = [one for one in retired if one.place.intent.name not in back]
         await settle(turn.token, [*gone, *faulty], tally)
 
-    async def bring_back(self, wanted: Sequence[Intent], tally: Tally) -> set[str]:
-        """Put images back that somebody has come to want; returns the names of those that are back.
+    async def _bring_back(self, intent: Intent, token: str, tally: Tally) -> bool:
+        """Put an image back that somebody has come to want; returns whether it is back, or will be."""
+        async with self.locks.using(intent.digest):
+            try:
+                is_back = await self.deleter.bring_back(intent)
+            except LayersGoneError as error:
+                tally.note_not_put_back(intent, error)
+                return False
+            except OSError as error:
+                self._leave(token, error, tally)
+                return True
+        if is_back:
+            tally.note_brought_back(intent)
+        return is_back
 
-        Raises:
-            OSError: one could not be put back.
-        """
-        back: set[str] = set()
-        for intent in wanted:
-            async with self.locks.using(intent.digest):
-                if await self.deleter.bring_back(intent):
-                    back.add(intent.name)
-                    tally.note_brought_back(intent)
-        return back
+    def _leave(self, token: str, error: OSError, tally: Tally) -> None:
+        """Leave what has a batch's intents for the next recovery, and say why."""
+        tally.note_record_error(f"{OWN}/{TRASH}/{token}.json", error)
+        self.deleter.leave(token)
 
     async def finish_leftovers(self) -> Recovery | None:
         """Finish or undo what an earlier sweep could not; nothing while one of those images is in use."""
@@ -207,9 +212,7 @@ class Deleting:
                     self.quarantine.add(recovery.held)
         return recovery
 
-    async def _retire(
-        self, batch: Sequence[Candidate], view: TagView, boot_ns: int, tally: Tally
-    ) -> _Turn:
+    async def _retire(self, batch: Sequence[Candidate], view: TagView, boot_ns: int, tally: Tally) -> _Turn:
         async with self.locks.claiming({candidate.digest for candidate in batch}) as given:
             chosen = [candidate for candidate in batch if candidate.digest in given.digests]
             if not chosen:
@@ -278,3 +281,15 @@ class Deleting:
         if error is not None and self.leases_offered is not False:
             log_event(logging.WARNING, "no_file_leases", error=error.strerror)
         self.leases_offered = error is None
+
+
+def _ordered(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Order what goes by repository, so that one batch has its images in few folders; the plan has chosen the oldest.
+
+    Content goes before the folders that others have of its digest: while it stands, their tags lead to it.
+    """
+    chosen = sorted(candidates)
+    first = {one.digest: one.repository for one in chosen if one.is_content}
+    return sorted(
+        chosen, key=lambda one: (first.get(one.digest, one.repository), one.digest, not one.is_content)
+    )

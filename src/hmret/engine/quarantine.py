@@ -10,6 +10,8 @@ import attrs
 
 from hmret.actors.deleter import Deleter
 from hmret.actors.locks import Locks
+from hmret.disk.deletion.tag_view import TagView
+from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH
 from hmret.disk.outcomes import Retired
 from hmret.disk.quarantine import RECORD, Held
@@ -122,13 +124,15 @@ class Quarantine:
     async def expire(self, tally: Tally) -> None:
         """Erase what has been held for long enough; only where nothing suspends deletion."""
         await self._redate(tally)
+        view = self._look_at_tags()
         due = takewhile(lambda held: not self.is_on or self.until(held) <= tally.now_ns, self._held.values())
         for batch in batches([*self._going.values(), *due], _BATCH):
-            await self._release(batch, tally)
+            await self._release(batch, view, tally)
 
     async def free_oldest(self, wanted_bytes: int, tally: Tally) -> int:
         """Erase what was retired first, until so many bytes have come free or nothing is left; returns how many have."""
         freed_bytes = 0
+        view = self._look_at_tags()
         waiting = deque([*self._going.values(), *self._held.values()])
         while waiting and freed_bytes < wanted_bytes:
             batch: list[Held] = []
@@ -136,7 +140,7 @@ class Quarantine:
             while waiting and hoped_bytes < wanted_bytes and len(batch) < _BATCH:
                 batch.append(waiting.popleft())
                 hoped_bytes += batch[-1].disk_bytes
-            freed_bytes += await self._release(batch, tally)
+            freed_bytes += await self._release(batch, view, tally)
         return freed_bytes
 
     async def restore(self, named: ImageReference, text: str) -> Restored:
@@ -181,10 +185,15 @@ class Quarantine:
             unused_since=datetime_of(now_ns),
         )
 
-    async def _release(self, batch: Sequence[Held], tally: Tally) -> int:
-        """Erase images, those that are still held; returns the bytes that came free."""
-        chosen = [held for held in batch if held.name in self._held or held.name in self._going]
-        chosen = await self._without_wanted(chosen, tally)
+    async def _release(self, batch: Sequence[Held], view: TagView, tally: Tally) -> int:
+        """Erase images, those that are still held and that nobody wants; returns the bytes that came free."""
+        kept = await self._bring_back_wanted(batch, view, tally)
+        # Any of them may have been restored while that was looked at.
+        chosen = [
+            held
+            for held in batch
+            if held.name not in kept and (held.name in self._held or held.name in self._going)
+        ]
         if not chosen:
             return 0
         for held in chosen:
@@ -201,27 +210,51 @@ class Quarantine:
             tally.note_not_erased(place, error)
         return sum(released.disk_bytes)
 
-    async def _without_wanted(self, batch: Sequence[Held], tally: Tally) -> list[Held]:
-        """Put back what somebody has come to want; returns the others. Where nobody can tell, all of it stays held."""
-        whole = [held for held in batch if held.name in self._held and held.copies]
+    async def _bring_back_wanted(self, batch: Sequence[Held], view: TagView, tally: Tally) -> set[str]:
+        """Put back what somebody has come to want; returns the names of what is not to be erased now.
+
+        Where nobody can tell, that is all of it.
+        """
+        whole = [held for held in batch if held.name in self._held]
         if not whole:
-            return list(batch)
-        by_name = {held.name: held for held in whole}
-        back: set[str] = set()
+            return set()
         try:
-            with anyio.CancelScope(shield=True):
-                for intent in await self.deleter.find_held_wanted(whole):
-                    async with self.locks.using(intent.digest):
-                        if await self.deleter.bring_back(intent):
-                            back.add(intent.name)
-                            tally.note_brought_back(intent)
+            wanted = await self.deleter.find_held_wanted(whole, view)
         except OSError as error:
             tally.note_record_error(f"{OWN}/{TRASH}", error)
-            return [held for held in batch if held.name not in by_name]
-        for name in back:
-            self._take(by_name[name])
-        self._count()
-        return [held for held in batch if held.name not in back]
+            return {held.name for held in whole}
+        return {held.name for held in wanted if await self._bring_back(held, tally)}
+
+    async def _bring_back(self, held: Held, tally: Tally) -> bool:
+        """Put an image back that somebody has come to want; returns whether it is not to be erased now."""
+        async with self.locks.using(held.digest):
+            # From here on nobody else erases it or brings it back.
+            if not self._take(held):
+                return True
+            is_back = False
+            may_go = False
+            try:
+                # The lock must last until the thread has ended, also when the sweep is cancelled.
+                with anyio.CancelScope(shield=True):
+                    is_back = await self.deleter.bring_back(held.intent)
+                # Its place has been taken.
+                may_go = not is_back
+            except LayersGoneError as error:
+                tally.note_not_put_back(held.intent, error)
+                may_go = True
+            except OSError as error:
+                tally.note_record_error(f"{OWN}/{TRASH}/{held.name}", error)
+            finally:
+                if not is_back:
+                    self._put(held)
+                self._count()
+        if is_back:
+            tally.note_brought_back(held.intent)
+        return not may_go
+
+    def _look_at_tags(self) -> TagView:
+        """Begin to look at who links to what: the first batch lists every folder, the others what has changed."""
+        return TagView(self.deleter.filesystem, {})
 
     async def _redate(self, tally: Tally) -> None:
         """Let what was retired in the future have been retired now: a clock was wrong then."""

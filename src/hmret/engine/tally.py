@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import attrs
 
 from hmret.actors.state_keeper import StateFault
+from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.outcomes import Failed, Kept, Retired
 from hmret.disk.quarantine import Held
 from hmret.disk.trash import Intent, Place
@@ -26,6 +27,10 @@ def journal_entry(now_ns: int, event: str, key: Key | None = None, **facts: obje
     return {"time": format_time(now_ns), "event": event, **image, **facts}
 
 
+def _path_of(place: Place) -> str:
+    return f"{place.folder}/{place.name}"
+
+
 @attrs.define(eq=False)
 class Tally:
     """The running account of one sweep."""
@@ -41,6 +46,8 @@ class Tally:
     cleared: int = 0
     pruned: int = 0
     open: int = 0
+    cleared_late: int = 0
+    """Rows that the last look kept, and whose timers it cleared."""
     failed: int = 0
     quarantined: int = 0
     quarantined_bytes: int = 0
@@ -100,6 +107,8 @@ class Tally:
             disk_bytes = 0
         for path, error in retired.faults:
             self._note_error(retired.key, "deletion_unfinished", path, error)
+        if retired.refusal:
+            self._note_error(retired.key, "not_put_back", _path_of(retired.place), retired.refusal)
 
     def _note_row(
         self,
@@ -157,6 +166,11 @@ class Tally:
                 logging.INFO, "deletion_recovered", repository=repository, digest=digest, reason="wanted"
             )
 
+    def note_not_put_back(self, intent: Intent, error: LayersGoneError) -> None:
+        """Note an image that somebody has come to want and that cannot be put back: its data has gone."""
+        path = str(error.filename)
+        self._note_error(intent.keys[0], "not_put_back", path, error.strerror or str(error))
+
     def note_released(self, held: Held, disk_bytes: int) -> None:
         """Note an image that has left the quarantine for good."""
         self.released_bytes += disk_bytes
@@ -164,16 +178,14 @@ class Tally:
         for repository, digest in held.intent.keys:
             self.released += 1
             self.note(journal_entry(self.now_ns, "release", (repository, digest), bytes=disk_bytes))
-            log_event(
-                logging.INFO, "image_released", repository=repository, digest=digest, bytes=disk_bytes
-            )
+            log_event(logging.INFO, "image_released", repository=repository, digest=digest, bytes=disk_bytes)
             # Bytes count once, with the first row.
             disk_bytes = 0
 
     def note_not_erased(self, place: Place, error: str) -> None:
         """Note a folder whose bytes could not be freed."""
         key = place.intent.keys[0]
-        self._note_error(key, "deletion_unfinished", f"{place.folder}/{place.name}", error)
+        self._note_error(key, "deletion_unfinished", _path_of(place), error)
 
     def note_ghosts(self, digests: Iterable[str]) -> None:
         """Note metadata without a disk that was left by a call which had begun before its image was deleted."""
@@ -188,8 +200,9 @@ class Tally:
         keys = kept.keys or (kept.key,)
         self.doubtful.update(keys)
         self.counters.deletes["not_found"] += kept.reason is None
-        if kept.reason is Reason.OPEN:
-            self.open += len(keys)
+        self.open += len(keys) if kept.reason is Reason.OPEN else 0
+        if kept.cleared:
+            self.cleared_late += len(keys)
             self.note(*(journal_entry(self.now_ns, "clear", key, reason=reason) for key in keys))
         detail = {"detail": kept.detail} if kept.detail else {}
         log_event(logging.INFO, "image_kept", repository=repository, digest=digest, reason=reason, **detail)
@@ -224,7 +237,7 @@ class Tally:
             ready_images=plan.ready_images,
             protected_images=plan.protected_images,
             marked_unused=self.marked,
-            cleared_states=self.cleared + self.open,
+            cleared_states=self.cleared + self.cleared_late,
             deleted_images=len(deleted),
             deleted_bytes=sum(image.disk_bytes for image in deleted),
             pruned_states=self.pruned,

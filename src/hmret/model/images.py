@@ -116,8 +116,6 @@ class Repository:
     """Names of tags at which a link or a file is that is no valid tag: nobody knows what they point to."""
     folder_tags: AbstractSet[str] = frozenset()
     """The same where a folder is."""
-    notes: Mapping[str, str] = _NO_NOTES
-    """What else is to be said of some images, by digest."""
 
 
 class ContentOwners(Mapping[str, tuple[str, ...]]):

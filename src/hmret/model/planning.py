@@ -268,13 +268,18 @@ def plan(
             or not part.inputs.stand_in(inventory, name, protection)
         ):
             inputs = inputs_of(
-                inventory, name, protection, foreign.get(name), leased.get(name), backing_off.get(name)
+                inventory,
+                name,
+                protection,
+                foreign=foreign.get(name),
+                leased=leased.get(name),
+                backing_off=backing_off.get(name),
             )
             if part is None or is_due or not part.inputs.are(inputs):
                 part = plan_repository(name, inputs, circumstances, now_ns)
         parts[name] = part
         pause()
-    return _gather(inventory, policy, now, parts, protections, circumstances)
+    return _gather(inventory, policy, now, parts=parts, protections=protections, circumstances=circumstances)
 
 
 def _protections(
@@ -346,6 +351,7 @@ def _gather(
     inventory: Inventory,
     policy: Policy,
     now: datetime,
+    *,
     parts: Mapping[str, RepositoryPlan],
     protections: Mapping[str, _Protected],
     circumstances: Circumstances,
@@ -432,7 +438,9 @@ def _unit_bytes(images: Iterable[Image]) -> int:
     for image in images:
         for folder in image.folders:
             disk = folder.shared_disk
-            identity: object = disk.identity if disk is not None else folder.digest if folder.is_content else None
+            identity: object = (
+                disk.identity if disk is not None else folder.digest if folder.is_content else None
+            )
             if identity is None or identity not in seen:
                 total += folder.disk_bytes
                 seen.add(identity)

@@ -103,7 +103,9 @@ class Pressed:
         return sorted(_groups_of(may_go, going), key=attrgetter("turn"))
 
 
-def _groups_of(choices: Iterable[Choice], going: Freed) -> Iterator[_Group]:
+def _groups_of(  # noqa: C901 - two passes over all disks
+    choices: Iterable[Choice], going: Freed
+) -> Iterator[_Group]:
     """Group images by the disks that they have in common; those with links elsewhere, that stay, are left out."""
     grouped: dict[Disk, list[Choice]] = {}
     for choice in choices:
@@ -131,9 +133,7 @@ def _groups_of(choices: Iterable[Choice], going: Freed) -> Iterator[_Group]:
             if folder.shared_disk is not None
         }
         if all(freed.links[disk] == links for disk, links in links_of.items()):
-            yield _Group(
-                max(choice.since_ns for choice in group), tuple(sorted(group)), freed.total_bytes
-            )
+            yield _Group(max(choice.since_ns for choice in group), tuple(sorted(group)), freed.total_bytes)
 
 
 def _copies_bytes(choice: Choice) -> int:

@@ -262,8 +262,10 @@ def _is_odd(repository: Repository | None, tag: str | None) -> bool:
     """Return whether what is there in the place of a tag is none; one that is named as a digest's folder is that."""
     if repository is None or tag is None:
         return False
-    return tag in repository.odd_tags or tag in repository.folder_tags or (
-        tag not in repository.tags and len(tag) == _HEX_DIGITS and f"sha256:{tag}" in repository.images
+    return (
+        tag in repository.odd_tags
+        or tag in repository.folder_tags
+        or (tag not in repository.tags and len(tag) == _HEX_DIGITS and f"sha256:{tag}" in repository.images)
     )
 
 
@@ -293,10 +295,7 @@ def _recall_all(
                 known = before if so_far is None else so_far
                 found[key] = Remembered(known.digests | current, known.created_at)
             elif current and repository is not None:
-                linked_ns = inventory.link_times.get(key)
-                created_ns = None if reference.created_at is None else nanoseconds_of(reference.created_at)
-                if linked_ns is None or created_ns is None or linked_ns > created_ns:
-                    current |= _made_before(repository, created_ns)
+                current |= _before_link(repository, inventory.link_times.get(key), reference)
                 if so_far is None:
                     found[key] = Remembered(current, reference.created_at)
                 else:
@@ -305,6 +304,14 @@ def _recall_all(
             elif so_far is not None:
                 found[key] = so_far
     return found
+
+
+def _before_link(repository: Repository, linked_ns: int | None, reference: Reference) -> frozenset[str]:
+    """List what a tag may have pointed to before its link was made, for something that is older than that."""
+    created_ns = None if reference.created_at is None else nanoseconds_of(reference.created_at)
+    if linked_ns is None or created_ns is None or linked_ns > created_ns:
+        return _made_before(repository, created_ns)
+    return frozenset()
 
 
 def _is_covered(memory: Remembered, reference: Reference) -> bool:

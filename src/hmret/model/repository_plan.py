@@ -12,8 +12,8 @@ import attrs
 from hmret.model.due_times import DueTimes, add_up
 from hmret.model.images import Image, Inventory, Repository
 from hmret.model.judging import Circumstances, Judge
-from hmret.model.policy import NEVER
 from hmret.model.origins import Builds
+from hmret.model.policy import NEVER
 from hmret.model.protection import RepositoryProtection
 from hmret.model.terms import tags_by_digest
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
@@ -62,8 +62,9 @@ class RepositoryInputs:
     """Digests that were built on this host."""
 
     def stand_in(self, inventory: Inventory, name: str, protection: RepositoryProtection) -> bool:
-        """Tell whether an inventory in which nothing is leased, backing off, unlisted or needed by a foreign name holds the
-        very same.
+        """Tell whether an inventory holds the very same.
+
+        In that, nothing is leased, backing off, unlisted or needed by a foreign name.
         """
         return (
             self.repository is inventory.repositories.get(name)
@@ -249,6 +250,7 @@ def inputs_of(
     inventory: Inventory,
     name: str,
     protection: RepositoryProtection,
+    *,
     foreign: Mapping[str, frozenset[str]] | None,
     leased: AbstractSet[str] | None,
     backing_off: AbstractSet[str] | None,

@@ -56,12 +56,12 @@ class Ripe:
     def units(self, parts: Mapping[str, RepositoryPlan]) -> Iterator[Choice]:
         """List the content that goes, with all its rows."""
         for digest in self._whole:
-            yield _choice(parts, digest, {name: since_ns for name, (since_ns, _) in self.by_digest[digest].items()})
+            yield _choice(
+                parts, digest, {name: since_ns for name, (since_ns, _) in self.by_digest[digest].items()}
+            )
 
 
-def spare_units(
-    parts: Mapping[str, RepositoryPlan], contents: ContentOwners, ripe: Ripe
-) -> Iterator[Choice]:
+def spare_units(parts: Mapping[str, RepositoryPlan], contents: ContentOwners, ripe: Ripe) -> Iterator[Choice]:
     """List what only its window keeps; shared content where that is so of each row whose time has not come."""
     shared: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for name, part in parts.items():

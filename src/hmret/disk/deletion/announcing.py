@@ -4,7 +4,9 @@ The scan said what an image is; by now another repository may own it, a tag may 
 is not as the plan had it keeps the image, and the next sweep decides again.
 """
 
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
 import attrs
 import msgspec
@@ -14,7 +16,7 @@ from hmret.disk.deletion.repository_tags import RepositoryTags
 from hmret.disk.deletion.tag_view import Linkers
 from hmret.disk.hypeman.images import ImageFound, read_digest_folder
 from hmret.disk.hypeman.links import Layout
-from hmret.disk.layout import CONTENT, IMAGES, hex_of
+from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, hex_of
 from hmret.disk.outcomes import Candidate
 from hmret.disk.trash import NO_CONTENT, Copy, Intent, Link
 from hmret.model.verdicts import Reason
@@ -39,6 +41,15 @@ class Announced:
     is_gone: bool = False
     is_by_name: bool = False
     """Whether no link leads to its content, so that its one owner is the repository of the name in its metadata."""
+
+
+class _Keep(Exception):  # noqa: N818 - it says what is to be done
+    """Ends the look at an image: it stays."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
 
 
 @attrs.define(eq=False)
@@ -66,8 +77,10 @@ class Announcing:
             others=[row for row, _ in candidate.others],
         )
         try:
-            look = self._content if candidate.is_content else self._own_folder
-            return look(candidate, bare)
+            self._check_tags(candidate)
+            return (self._content if candidate.is_content else self._own_folder)(candidate, bare)
+        except _Keep as kept:
+            return Announced(candidate, bare, kept.reason, kept.detail)
         except FileNotFoundError:
             return Announced(candidate, bare, is_gone=True)
         except OSError as error:
@@ -75,30 +88,18 @@ class Announcing:
 
     def _content(self, candidate: Candidate, bare: Intent) -> Announced:
         """Look at content, and at all that goes with it."""
-        assert self.linkers is not None  # whoever announces content has looked who links to it
         digest = candidate.digest
-        names = {row.repository for row in candidate.rows}
-        linked = self.linkers.repositories(digest, names)
-        own = {name: self._look_at(name, name, digest) for name in sorted(names)}
-        owners = linked | {
-            name for name in names - linked if not _is_whole(own[name]) and self.tags.unshadowed(name, digest)
-        }
-        if owners - names:
-            detail = f"{', '.join(sorted(owners - names))} has it by now"
-            return Announced(candidate, bare, Reason.SHARED, detail)
-        # Without any link it has one owner, by its name.
-        if names - owners and (owners or len(names) > 1):
-            detail = f"{', '.join(sorted(names - owners))} does not have it any more"
-            return Announced(candidate, bare, Reason.SHARED, detail)
-        being_made = [*self.linkers.staged(digest), *self._staged_legacy(names, digest)]
-        if being_made:
-            name, tag = being_made[0]
-            return Announced(candidate, bare, Reason.SHARED, f"{name}:{tag} is being made")
+        names = sorted({row.repository for row in candidate.rows})
+        own = {name: self._look_at(name, name, digest) for name in names}
+        owners = self._check_owners(digest, own)
         copies: list[Copy] = []
         staying: list[Copy] = []
         for name, found in own.items():
             if found is not None and found.image.status not in _AT_REST:
-                return Announced(candidate, bare, Reason.NOT_READY, f"that of {name} is {found.image.status}")
+                raise _Keep(Reason.NOT_READY, f"that of {name} is {found.image.status}")
+            if found is not None and (found.is_unreadable or self._has_unseen_disk(name, digest, found)):
+                # It may be a copy, which must not outlive its content unseen.
+                raise _Keep(Reason.BROKEN, f"that of {name}: {found.image.broken}")
             inode = self._inode(name, digest)
             if inode is None:
                 continue
@@ -110,11 +111,46 @@ class Announcing:
         if inode is None:
             return Announced(candidate, bare, is_gone=True)
         copies.append(Copy("", inode, f"{bare.name}.{len(copies)}"))
-        links = [link for name in sorted(names) for link in self.tags.links(name, digest)]
-        intent = _completed(bare, copies, links, staying=staying)
-        if not self._has_tags(candidate):
-            return Announced(candidate, intent, Reason.RETENTION_WINDOW, "its tags are others")
-        return Announced(candidate, intent, is_by_name=not owners)
+        links = [link for name in names for link in self.tags.links(name, digest)]
+        return Announced(candidate, _completed(bare, copies, links, staying=staying), is_by_name=not owners)
+
+    def _has_unseen_disk(self, repository: str, digest: str, found: ImageFound) -> bool:
+        """Return whether a folder has a disk that could not be looked at, or that has come right after the look.
+
+        Raises:
+            OSError: that could not be told.
+        """
+        if found.has_disk or found.image.status != "ready":
+            return False
+        folder_fd = self.folders.get(f"{IMAGES}/{repository}")
+        for name in ROOTFS_NAMES:
+            path = f"{hex_of(digest)}/{name}"
+            with suppress(FileNotFoundError, NotADirectoryError):
+                disk = self.folders.filesystem.stat(path, dir_fd=folder_fd, follow_symlinks=False)
+                return stat.S_ISREG(disk.st_mode)
+        return False
+
+    def _check_owners(self, digest: str, own: Mapping[str, ImageFound | None]) -> set[str]:
+        """Check that the owners of content are those of the plan; returns those that have a tag to it.
+
+        `own`: of each owner of the plan, the folder that it has of its own.
+        """
+        assert self.linkers is not None  # whoever announces content has looked who links to it
+        names = own.keys()
+        linked = self.linkers.repositories(digest, names)
+        owners = linked | {
+            name
+            for name, found in own.items()
+            if name not in linked and not _is_whole(found) and self.tags.unshadowed(name, digest)
+        }
+        if owners - names:
+            raise _Keep(Reason.SHARED, f"{', '.join(sorted(owners - names))} has it by now")
+        # Without any link it has one owner, by its name.
+        if names - owners and (owners or len(names) > 1):
+            raise _Keep(Reason.SHARED, f"{', '.join(sorted(names - owners))} does not have it any more")
+        for name, tag in (*self.linkers.staged(digest), *self._staged_legacy(names, digest)):
+            raise _Keep(Reason.SHARED, f"{name}:{tag} is being made")
+        return owners
 
     def _own_folder(self, candidate: Candidate, bare: Intent) -> Announced:
         """Look at a repository's own folder, and at what goes with it."""
@@ -124,21 +160,18 @@ class Announcing:
         if content is not None and (
             content.is_unreadable or (beside == "ready" and content.image.broken is not None)
         ):
-            return Announced(candidate, bare, Reason.BROKEN, f"its content: {content.image.broken}")
+            raise _Keep(Reason.BROKEN, f"its content: {content.image.broken}")
         if beside not in _AT_REST:
-            return Announced(candidate, bare, Reason.NOT_READY, f"its content is {beside}")
+            raise _Keep(Reason.NOT_READY, f"its content is {beside}")
         if beside == "ready" and self.tags.tags(Layout.CONTENT, repository, digest):
-            return Announced(candidate, bare, Reason.SHARED, "it is content by now")
+            raise _Keep(Reason.SHARED, "it is content by now")
         if self.tags.is_being_made(repository, digest):
-            return Announced(candidate, bare, Reason.RETENTION_WINDOW, "a tag to it is being made")
-        inode = self._inode(repository, digest)
-        if inode is None:
-            return Announced(candidate, bare, is_gone=True)
-        copy = Copy(repository, inode, bare.name)
-        intent = _completed(bare, [copy], self.tags.links(repository, digest), beside=beside)
-        if not self._has_tags(candidate):
-            return Announced(candidate, intent, Reason.RETENTION_WINDOW, "its tags are others")
-        return Announced(candidate, intent)
+            raise _Keep(Reason.RETENTION_WINDOW, "a tag to it is being made")
+        # Of one folder alone the inode tells nothing that its look and its rename do not.
+        copy = Copy(repository, 0, bare.name)
+        return Announced(
+            candidate, _completed(bare, [copy], self.tags.links(repository, digest), beside=beside)
+        )
 
     def _staged_legacy(self, names: Iterable[str], digest: str) -> Iterator[tuple[str, str]]:
         """List the tags to a digest that are being made in the older layout, as repository and tag."""
@@ -146,8 +179,8 @@ class Announcing:
             for tag in self.tags.staged(Layout.LEGACY, name, digest):
                 yield name, tag
 
-    def _has_tags(self, candidate: Candidate) -> bool:
-        """Return whether each row has the tags that it was judged by, where those matter."""
+    def _check_tags(self, candidate: Candidate) -> None:
+        """Check that each row has the tags that it was judged by, where those matter."""
         for row in candidate.rows:
             chosen = candidate.chosen_with(row.repository)
             if chosen is not None and chosen.tags is not None:
@@ -156,8 +189,7 @@ class Announcing:
                     *self.tags.unshadowed(row.repository, candidate.digest),
                 }
                 if sorted(found) != [*chosen.tags]:
-                    return False
-        return True
+                    raise _Keep(Reason.RETENTION_WINDOW, "its tags are others")
 
     def _look_at(self, folder: str, repository: str | None, digest: str) -> ImageFound | None:
         """Look at a digest's folder below a folder of `images/`; None: there is none, or it is no image."""

@@ -8,128 +8,160 @@ that differs from the folder's in nothing but the status. Both are mended with w
 
 import enum
 import errno
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 
+import attrs
 import msgspec
 
-from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.open_folders import OpenFolders, exists
+from hmret.disk.deletion.wholeness import check_layers
+from hmret.disk.documents import read_object
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_folder, opened, read_file
-from hmret.disk.hypeman.images import ImageFound, read_digest_folder
-from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES, hex_of
-from hmret.disk.trash import NO_CONTENT, Intent, Place
+from hmret.disk.hypeman.images import read_digest_folder
+from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES, hex_of
+from hmret.disk.trash import Intent, Place, repositories_of
 
-__all__ = [
-    "Arrival",
-    "content_status",
-    "exists",
-    "has_new_folder",
-    "heal",
-    "is_promotion_of",
-    "look_at_folder",
-]
+__all__ = ["Arrival", "Found", "heal", "look_for_arrivals"]
 
-_MANIFEST = "manifest.json"
+_CONTENT = f"{IMAGES}/{CONTENT}"
 _FAULTS = (OSError, ValueError, msgspec.MsgspecError, RecursionError)
 
 
 class Arrival(enum.StrEnum):
-    """What is in a place."""
+    """What has come since an image was renamed out of the cache."""
 
     NOTHING = "nothing"
     GHOST = "ghost"
-    """A `ready` metadata, and no disk."""
-    OTHER = "other"
-    """Something else: a pull, say."""
+    """A `ready` metadata without a disk, in the image's place or in that of its content."""
+    PROMOTION = "promotion"
+    """Content that was to be made of a folder that is in the trash, and that stays unfinished without it."""
+    FOLDER = "folder"
+    """Where content has gone: a folder that one of its repositories has of its own."""
+    CONTENT = "content"
+    """Where a repository's own folder has gone: content."""
+    ITSELF = "itself"
+    """The image again, by a pull: its place is taken."""
 
 
-def look_at_folder(filesystem: Filesystem, parent_fd: int, repository: str | None, digest: str) -> Arrival:
-    """Look what is in the place of a digest's folder, of a repository or (None) of content."""
-    hexadecimal = hex_of(digest)
-    if not exists(filesystem, parent_fd, hexadecimal):
-        return Arrival.NOTHING
-    found = read_digest_folder(filesystem, parent_fd, repository, hexadecimal)
+@attrs.frozen
+class Found:
+    """What was found."""
+
+    arrival: Arrival
+    parent: str = ""
+    """Of a ghost: the folder in which it stands."""
+
+
+def look_for_arrivals(folders: OpenFolders, intent: Intent, places: Sequence[Place]) -> Found:
+    """Look for what has come since an image was renamed to some places.
+
+    Raises:
+        OSError: that could not be told.
+    """
     return (
-        Arrival.GHOST
-        if found is not None and _is_ghost(filesystem, parent_fd, hexadecimal, found)
-        else Arrival.OTHER
+        _look_for_content(folders, intent, places)
+        if intent.is_content
+        else _look_for_own(folders, intent, places)
     )
 
 
-def content_status(filesystem: Filesystem, content_fd: int | None, digest: str) -> str:
-    """Tell the status of the content of a digest; `NO_CONTENT`: there is none."""
-    if content_fd is None:
-        return NO_CONTENT
-    found = read_digest_folder(filesystem, content_fd, None, hex_of(digest))
-    return NO_CONTENT if found is None else found.image.status
+def _look_for_content(folders: OpenFolders, intent: Intent, places: Sequence[Place]) -> Found:
+    digest = intent.digest
+    if folders.exists(f"{_CONTENT}/{hex_of(digest)}"):
+        if _is_ghost(folders, _CONTENT, None, digest):
+            return Found(Arrival.GHOST, _CONTENT)
+        copies = [place for place in places if place.copy.repository]
+        is_promotion = any(_is_promotion_of(folders, place, digest) for place in copies)
+        return Found(Arrival.PROMOTION if is_promotion else Arrival.ITSELF)
+    if any(_has_new_folder(folders, intent, name) for name in repositories_of(intent)):
+        return Found(Arrival.FOLDER)
+    return Found(Arrival.NOTHING)
 
 
-def exists(filesystem: Filesystem, parent_fd: int, name: str) -> bool:
-    """Tell whether anything of a name is here.
-
-    Raises:
-        OSError: it could not be told.
-    """
-    try:
-        filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def has_new_folder(folders: OpenFolders, intent: Intent, repository: str) -> bool:
-    """Return whether a repository has a folder of its own of a digest that has come since the intent was written.
-
-    Raises:
-        OSError: it could not be told.
-    """
-    own_fd = folders.find(f"{IMAGES}/{repository}")
-    if own_fd is None:
-        return False
-    try:
-        found = folders.filesystem.stat(hex_of(intent.digest), dir_fd=own_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return all((copy.repository, copy.inode) != (repository, found.st_ino) for copy in intent.staying)
+def _look_for_own(folders: OpenFolders, intent: Intent, places: Sequence[Place]) -> Found:
+    repository, digest = intent.repository, intent.digest
+    own = f"{IMAGES}/{repository}"
+    if folders.exists(f"{own}/{hex_of(digest)}"):
+        is_ghost = _is_ghost(folders, own, repository, digest)
+        return Found(Arrival.GHOST, own) if is_ghost else Found(Arrival.ITSELF)
+    if not folders.exists(f"{_CONTENT}/{hex_of(digest)}"):
+        return Found(Arrival.NOTHING)
+    if _is_ghost(folders, _CONTENT, None, digest):
+        return Found(Arrival.GHOST, _CONTENT)
+    if _status(folders, digest) == intent.beside:
+        # It stood there before: the repository's tags lead to it now.
+        return Found(Arrival.ITSELF)
+    if any(_is_promotion_of(folders, place, digest) for place in places):
+        return Found(Arrival.PROMOTION)
+    return Found(Arrival.CONTENT)
 
 
-def heal(filesystem: Filesystem, place_fd: int, place: Place, parent_fd: int, digest: str) -> bool:
-    """Move the disk of a retired folder into the ghost in its place, and its manifest; never over another.
+def _has_new_folder(folders: OpenFolders, intent: Intent, repository: str) -> bool:
+    """Return whether a repository has a folder of its own of the digest that has come since the intent was written."""
+    inode = folders.inode(f"{IMAGES}/{repository}/{hex_of(intent.digest)}")
+    return inode is not None and all(
+        (copy.repository, copy.inode) != (repository, inode) for copy in intent.staying
+    )
+
+
+def heal(folders: OpenFolders, place: Place, parent: str) -> bool:
+    """Make a ghost whole with the files of a retired folder, its disk first: they are renamed into it, never over another.
 
     Returns whether the image is whole then.
+
+    Raises:
+        LayersGoneError: its data has gone.
+        OSError: it could not be made whole.
     """
-    hexadecimal = hex_of(digest)
+    filesystem, place_fd = folders.filesystem, folders.get(place.folder)
+    check_layers(filesystem, folders.data_fd, place_fd, place.name)
     with (
         opened(filesystem, open_folder(filesystem, place.name, place_fd)) as source_fd,
-        opened(filesystem, open_folder(filesystem, hexadecimal, parent_fd)) as target_fd,
+        opened(
+            filesystem, open_folder(filesystem, hex_of(place.intent.digest), folders.get(parent))
+        ) as target_fd,
     ):
         disks = [name for name in ROOTFS_NAMES if exists(filesystem, source_fd, name)]
         if not disks or any(exists(filesystem, target_fd, name) for name in ROOTFS_NAMES):
             return False
         for name in disks:
-            filesystem.rename(name, name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+            try:
+                filesystem.rename(name, name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                return False
         with suppress(OSError):
-            if not exists(filesystem, target_fd, _MANIFEST):
-                filesystem.rename(_MANIFEST, _MANIFEST, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+            _move_rest(filesystem, source_fd, target_fd)
         with suppress(OSError):
             filesystem.fsync(target_fd)
             filesystem.fsync(source_fd)
     return True
 
 
-def is_promotion_of(
-    filesystem: Filesystem, place_fd: int, place: Place, content_fd: int, digest: str
-) -> bool:
+def _move_rest(filesystem: Filesystem, source_fd: int, target_fd: int) -> None:
+    """Move the files of an image besides its metadata and its disk: its manifest, and what later releases add."""
+    with filesystem.scandir(source_fd) as entries:
+        names = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
+    for name in sorted(names):
+        if name not in (METADATA, HIDDEN_METADATA) and not exists(filesystem, target_fd, name):
+            filesystem.rename(name, name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+
+
+def _is_promotion_of(folders: OpenFolders, place: Place, digest: str) -> bool:
     """Return whether content is what a promotion of a retired folder has left: its metadata, but for the status, no disk."""
-    hexadecimal = hex_of(digest)
+    filesystem, hexadecimal = folders.filesystem, hex_of(digest)
     try:
-        if _has_disk(filesystem, content_fd, hexadecimal, ROOTFS_NAMES):
+        content_fd = folders.get(_CONTENT)
+        if _has_disk(filesystem, content_fd, hexadecimal):
             return False
-        content = _facts(read_file(filesystem, f"{hexadecimal}/{METADATA}", content_fd))
+        content = read_object(read_file(filesystem, f"{hexadecimal}/{METADATA}", content_fd))
+        place_fd = folders.get(place.folder)
         for name in (METADATA, HIDDEN_METADATA):
             with suppress(FileNotFoundError):
-                own = _facts(read_file(filesystem, f"{place.name}/{name}", place_fd))
+                own = read_object(read_file(filesystem, f"{place.name}/{name}", place_fd))
                 status = content.pop("status", None), own.pop("status", None)
                 return content == own and status[0] != status[1]
     except _FAULTS:
@@ -137,24 +169,24 @@ def is_promotion_of(
     return False
 
 
-def _facts(content: bytes) -> dict[str, object]:
-    facts = msgspec.json.decode(content)
-    if not isinstance(facts, dict):
-        raise ValueError("no object")
-    return facts
+def _status(folders: OpenFolders, digest: str) -> str:
+    """Return the status of the content of a digest; empty: there is none."""
+    content_fd = folders.find(_CONTENT)
+    if content_fd is None:
+        return ""
+    found = read_digest_folder(folders.filesystem, content_fd, None, hex_of(digest))
+    return "" if found is None else found.image.status
 
 
-def _is_ghost(filesystem: Filesystem, parent_fd: int, hexadecimal: str, found: ImageFound) -> bool:
-    return found.image.status == "ready" and not _has_disk(filesystem, parent_fd, hexadecimal, ROOTFS_NAMES)
+def _is_ghost(folders: OpenFolders, parent: str, repository: str | None, digest: str) -> bool:
+    """Return whether a digest's folder, of a repository or (None) of content, is ready and has no disk."""
+    parent_fd = folders.find(parent)
+    if parent_fd is None or _has_disk(folders.filesystem, parent_fd, hex_of(digest)):
+        return False
+    found = read_digest_folder(folders.filesystem, parent_fd, repository, hex_of(digest))
+    return found is not None and found.image.status == "ready"
 
 
-def _has_disk(filesystem: Filesystem, parent_fd: int, hexadecimal: str, names: Iterable[str]) -> bool:
+def _has_disk(filesystem: Filesystem, parent_fd: int, hexadecimal: str) -> bool:
     """Return whether anything is in the place of a disk."""
-    for name in names:
-        try:
-            filesystem.stat(f"{hexadecimal}/{name}", dir_fd=parent_fd, follow_symlinks=False)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                continue
-        return True
-    return False
+    return any(exists(filesystem, parent_fd, f"{hexadecimal}/{name}") for name in ROOTFS_NAMES)

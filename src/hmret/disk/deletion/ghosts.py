@@ -7,7 +7,7 @@ by itself. A ghost of a digest that hmret did not delete is somebody else's, and
 from collections.abc import Mapping
 from contextlib import suppress
 
-from hmret.disk.deletion.arrivals import exists
+from hmret.disk.deletion.open_folders import exists
 from hmret.disk.documents import UnreadableError, read_image_metadata
 from hmret.disk.erasing import erase
 from hmret.disk.filesystem import Filesystem

@@ -7,14 +7,15 @@ where the digest is here again. Nothing is ever put back over another.
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 
 import attrs
 
-from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.open_folders import OpenFolders, exists, inode_of
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout, tag_folder
+from hmret.disk.layout import OWN, TRASH
 from hmret.disk.trash import Intent, Link
 
 __all__ = [
@@ -32,6 +33,16 @@ _ASIDE = ".hmret-tag-"
 
 _NO_TAG = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
 """It has gone, or is no link any more: it is somebody else's."""
+
+_TRASH = f"{OWN}/{TRASH}"
+
+
+@attrs.frozen
+class _Aside:
+    """Where a tag stands that was set aside."""
+
+    folder: str
+    name: str
 
 
 @attrs.frozen
@@ -62,73 +73,84 @@ def read_link(
 
 
 def take_links(
-    folders: OpenFolders, trash_fd: int, intent: Intent, is_here: Callable[[str], bool]
+    folders: OpenFolders, intent: Intent, is_here: Callable[[str], bool], absent: Container[str] = ()
 ) -> TakenLinks:
     """Take the tags of an image that is out of the cache, where neither its content nor the repository's own folder is here.
 
-    `is_here` tells that of a repository.
+    All are set aside first, so that one look tells for all of them whether the digest has come in between.
+
+    Args:
+        folders: what is open.
+        intent: the image.
+        is_here: tells of a repository whether its tags to the digest lead to something now.
+        absent: repositories of which this has been looked at just now, and nothing was here.
     """
+    filesystem = folders.filesystem
+    aside: list[tuple[Link, _Aside]] = []
     taken: list[Link] = []
     faults: list[tuple[str, str]] = []
+    here: dict[str, bool] = {}
     for number, link in enumerate(intent.all_links):
         try:
-            if is_here(link.repository):
+            if link.repository not in here:
+                here[link.repository] = link.repository not in absent and is_here(link.repository)
+            if here[link.repository]:
                 continue
-            folder_fd = _folder_of(folders, link)
-            if folder_fd is None:
-                continue
-            aside = _set_aside(folders.filesystem, folder_fd, trash_fd, link, _name(intent, number))
-            if aside is not None and _settle(folders, aside, link, is_here):
-                taken.append(link)
+            found = _set_aside(folders, link, _name(intent, number))
+            if found is not None:
+                aside.append((link, found))
         except OSError as error:
-            faults.append((f"{link.parent}/{link.tag}", os.strerror(error.errno or 0)))
-    # The digest may have come between the look and the removal: then its tags are wanted.
-    for link in taken[:]:
-        with suppress(OSError):
-            if is_here(link.repository):
-                make_links(folders, (link,))
-                taken.remove(link)
-    return TakenLinks(tuple(taken), tuple(faults))
+            faults.append(_fault(link, error))
+    here.clear()
+    # One that shadows another goes back before that, so that no lookup sees what it hid.
+    for link, found in reversed(aside):
+        try:
+            if link.repository not in here:
+                here[link.repository] = is_here(link.repository)
+            if not here[link.repository] and _is_recorded(
+                filesystem, folders.get(found.folder), found.name, link
+            ):
+                filesystem.unlink(found.name, dir_fd=folders.get(found.folder))
+                taken.append(link)
+            else:
+                _put_back(folders, found, link)
+        except OSError as error:
+            faults.append(_fault(link, error))
+    return TakenLinks(tuple(reversed(taken)), tuple(faults))
 
 
-def settle_aside(
-    folders: OpenFolders, trash_fd: int, intent: Intent, is_here: Callable[[str], bool]
-) -> tuple[Link, ...]:
+def settle_aside(folders: OpenFolders, intent: Intent, is_here: Callable[[str], bool]) -> tuple[Link, ...]:
     """Settle the tags that a crash left set aside; returns those that are gone for good.
 
     Raises:
         OSError: one could not be settled.
     """
+    filesystem = folders.filesystem
     gone: list[Link] = []
-    for number, link in enumerate(intent.all_links):
-        if _settle_one(folders, (trash_fd, _name(intent, number)), link, is_here):
-            gone.append(link)
-        # Only now, as what was put back may have opened the folder again.
-        folder_fd = _folder_of(folders, link)
-        if folder_fd is not None and _settle_one(folders, (folder_fd, _ASIDE + link.tag), link, is_here):
-            gone.append(link)
+    for number, link in reversed(tuple(enumerate(intent.all_links))):
+        for found in (_Aside(_TRASH, _name(intent, number)), _Aside(link.parent, _ASIDE + link.tag)):
+            fd = folders.find(found.folder)
+            if fd is None or not exists(filesystem, fd, found.name):
+                continue
+            if _is_recorded(filesystem, fd, found.name, link) and not is_here(link.repository):
+                filesystem.unlink(found.name, dir_fd=folders.get(found.folder))
+                gone.append(link)
+            else:
+                _put_back(folders, found, link)
     return tuple(gone)
 
 
-def _settle_one(
-    folders: OpenFolders, aside: tuple[int, str], link: Link, is_here: Callable[[str], bool]
-) -> bool:
-    """Settle a tag that may have been left set aside; returns whether it was, and is gone for good."""
-    return _is_link(folders.filesystem, *aside) and _settle(folders, aside, link, is_here)
-
-
-def free_links(filesystem: Filesystem, data_fd: int, links: Iterable[Link]) -> tuple[Link, ...]:
+def free_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
     """List those of some tags whose names nothing has taken, in either layout.
 
     Raises:
         OSError: that could not be told.
     """
-    free: list[Link] = []
-    for link in links:
-        paths = (f"{tag_folder(layout, link.repository)}/{link.tag}" for layout in Layout)
-        if not any(_is_taken(filesystem, data_fd, path) for path in paths):
-            free.append(link)
-    return tuple(free)
+    return tuple(
+        link
+        for link in links
+        if not any(folders.exists(f"{tag_folder(layout, link.repository)}/{link.tag}") for layout in Layout)
+    )
 
 
 def make_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
@@ -150,7 +172,7 @@ def remove_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...
     """
     removed: list[Link] = []
     for link in links:
-        folder_fd = _folder_of(folders, link)
+        folder_fd = folders.find(link.parent)
         if folder_fd is None:
             continue
         found = read_link(folders.filesystem, folder_fd, link.layout, link.repository, link.tag)
@@ -160,86 +182,66 @@ def remove_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...
     return tuple(removed)
 
 
+def _fault(link: Link, error: OSError) -> tuple[str, str]:
+    return f"{link.parent}/{link.tag}", os.strerror(error.errno or 0)
+
+
 def _name(intent: Intent, number: int) -> str:
     """Name a tag of an intent in the trash."""
     return f"{intent.name}.tag{number}"
 
 
-def _folder_of(folders: OpenFolders, link: Link) -> int | None:
-    """Open the folder of a tag; None: it has gone, or is behind a link by now."""
-    try:
-        return folders.get(link.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return None
-        raise
-
-
-def _set_aside(
-    filesystem: Filesystem, folder_fd: int, trash_fd: int, link: Link, name: str
-) -> tuple[int, str] | None:
-    """Rename a tag out of its folder, if it is the one that was recorded; returns where it is then."""
-    if not _is_recorded(filesystem, folder_fd, link.tag, link):
-        return None
-    try:
-        filesystem.rename(link.tag, name, src_dir_fd=folder_fd, dst_dir_fd=trash_fd)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-    else:
-        return trash_fd, name
-    try:
-        filesystem.rename(link.tag, _ASIDE + link.tag, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-    except FileNotFoundError:
-        return None
-    return folder_fd, _ASIDE + link.tag
-
-
-def _settle(folders: OpenFolders, aside: tuple[int, str], link: Link, is_here: Callable[[str], bool]) -> bool:
-    """Remove a tag that was set aside, if it is the recorded one and its image is not here; else put it back.
-
-    Returns whether it was removed.
-    """
+def _set_aside(folders: OpenFolders, link: Link, name: str) -> "_Aside | None":
+    """Rename a tag out of its folder, if it seems to be the recorded one; None: it is another, or has gone."""
     filesystem = folders.filesystem
-    fd, name = aside
-    goes = _is_recorded(filesystem, fd, name, link) and not is_here(link.repository)
-    if not goes:
-        is_beside = name.startswith(_ASIDE)
-        folder_fd = fd if is_beside else folders.make(link.parent)
+    folder_fd = folders.find(link.parent)
+    if folder_fd is None:
+        return None
+    if link.inode:
+        # Where it leads is looked at when nobody can change it any more.
+        is_recorded = inode_of(filesystem, folder_fd, link.tag) == link.inode
+    else:
+        is_recorded = _is_recorded(filesystem, folder_fd, link.tag, link)
+    if not is_recorded:
+        return None
+    for found in (_Aside(_TRASH, name), _Aside(link.parent, _ASIDE + link.tag)):
         try:
-            target = filesystem.readlink(name, dir_fd=fd)
+            filesystem.rename(
+                link.tag,
+                found.name,
+                src_dir_fd=folders.get(link.parent),
+                dst_dir_fd=folders.get(found.folder),
+            )
+        except FileNotFoundError:
+            return None
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno != errno.EXDEV:
                 raise
-            # A folder had taken the tag's name: it is not ours.
-            filesystem.rename(name, link.tag, src_dir_fd=fd, dst_dir_fd=folder_fd)
-            return False
-        with suppress(FileExistsError):
-            filesystem.symlink(target, link.tag, dir_fd=folder_fd)
-    filesystem.unlink(name, dir_fd=fd)
-    return goes
+        else:
+            return found
+    return None
+
+
+def _put_back(folders: OpenFolders, found: "_Aside", link: Link) -> None:
+    """Put back what was set aside in the place of a tag; not over another."""
+    filesystem = folders.filesystem
+    folder = link.parent
+    folders.make(folder)
+    try:
+        target = filesystem.readlink(found.name, dir_fd=folders.get(found.folder))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # Something else had taken the tag's name: it is not ours.
+        filesystem.rename(
+            found.name, link.tag, src_dir_fd=folders.get(found.folder), dst_dir_fd=folders.get(folder)
+        )
+        return
+    with suppress(FileExistsError):
+        filesystem.symlink(target, link.tag, dir_fd=folders.get(folder))
+    filesystem.unlink(found.name, dir_fd=folders.get(found.folder))
 
 
 def _is_recorded(filesystem: Filesystem, fd: int, name: str, link: Link) -> bool:
     found = read_link(filesystem, fd, link.layout, link.repository, name)
     return found is not None and found.target == link.target and link.inode in (0, found.inode)
-
-
-def _is_link(filesystem: Filesystem, fd: int, name: str) -> bool:
-    try:
-        filesystem.readlink(name, dir_fd=fd)
-    except OSError as error:
-        if error.errno in _NO_TAG:
-            return False
-        raise
-    return True
-
-
-def _is_taken(filesystem: Filesystem, data_fd: int, path: str) -> bool:
-    try:
-        filesystem.stat(path, dir_fd=data_fd, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True

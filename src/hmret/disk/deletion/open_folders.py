@@ -75,7 +75,15 @@ class OpenFolders:
         Raises:
             OSError: that could not be told.
         """
-        return exists(self.filesystem, self.data_fd, path)
+        return self.inode(path) is not None
+
+    def inode(self, path: str) -> int | None:
+        """Return the inode of what is at a path, as `exists` looks; None: nothing is.
+
+        Raises:
+            OSError: that could not be told.
+        """
+        return inode_of(self.filesystem, self.data_fd, path)
 
     def drop(self, path: str) -> None:
         """Close a folder."""

@@ -1,19 +1,18 @@
 """Putting an image back that was renamed out of the cache: its folders, and those of its tags whose names are free."""
 
-import errno
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from hmret.disk.deletion.arrivals import exists
+from hmret.disk.deletion.arrivals import Arrival, Found, heal, look_for_arrivals
 from hmret.disk.deletion.links import free_links, make_links
 from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.folders import open_folder, opened
-from hmret.disk.layout import HIDDEN_METADATA, METADATA, hex_of
-from hmret.disk.trash import Intent, Link, Place
+from hmret.disk.deletion.renaming import rename_back
+from hmret.disk.deletion.wholeness import check_layers, is_whole
+from hmret.disk.erasing import erase
+from hmret.disk.layout import hex_of
+from hmret.disk.trash import Intent, Link, Place, find_places
 
-__all__ = ["hide_metadata", "put_back", "show_metadata"]
-
-_TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR))
+__all__ = ["bring_back", "erase_rest", "follow", "main_of", "mend", "put_back"]
 
 
 def put_back(
@@ -21,54 +20,89 @@ def put_back(
 ) -> bool:
     """Rename the folders of an image back to where they were, content first; returns whether the first of them is back.
 
-    Those of its tags whose names nothing has taken are made first: cut off in between, all this is done again. A folder
-    whose place has been taken stays where it is. No timer is written: it starts anew.
+    Those of `links` whose names nothing has taken are made first: cut off in between, all this is done again. A folder
+    whose place has been taken stays where it is, and so does all of it once its erasing has begun. No timer is written: it
+    starts anew.
 
     Raises:
+        LayersGoneError: its data has gone, so it stays where it is.
         OSError: something could not be put back; it is done again at the next start.
     """
-    filesystem = folders.filesystem
-    hexadecimal = hex_of(intent.digest)
     ordered = sorted(places, key=lambda place: place.copy.repository != "")
     first = ordered[0]
-    first_fd = folders.make(first.copy.parent)
-    if exists(filesystem, first_fd, hexadecimal):
+    if folders.exists(f"{first.copy.parent}/{hex_of(intent.digest)}"):
         return False
-    make_links(folders, free_links(filesystem, folders.data_fd, tuple(links)))
-    is_back = False
-    for place in ordered:
-        parent_fd = folders.make(place.copy.parent)
-        place_fd = parent_fd if place.folder == place.copy.parent else folders.get(place.folder)
-        try:
-            if not exists(filesystem, parent_fd, hexadecimal):
-                filesystem.rename(place.name, hexadecimal, src_dir_fd=place_fd, dst_dir_fd=parent_fd)
-                if place.is_beside:
-                    show_metadata(folders, parent_fd, hexadecimal)
-                is_back = is_back or place is first
-        except OSError as error:
-            if error.errno not in _TAKEN:
-                raise
-        if place is first and not is_back:
+    if not is_whole(folders.filesystem, folders.get(first.folder), first.name):
+        return False
+    check_layers(folders.filesystem, folders.data_fd, folders.get(first.folder), first.name)
+    make_links(folders, free_links(folders, tuple(links)))
+    if not rename_back(folders, first):
+        return False
+    for place in ordered[1:]:
+        follow(folders, place)
+    return True
+
+
+def follow(folders: OpenFolders, place: Place) -> bool:
+    """Rename one more folder of an image back that is back itself; False where its place is taken, or it is not whole.
+
+    Raises:
+        OSError: it could not be put back.
+    """
+    return is_whole(folders.filesystem, folders.get(place.folder), place.name) and rename_back(folders, place)
+
+
+def mend(
+    folders: OpenFolders, intent: Intent, places: Sequence[Place], found: Found, links: Iterable[Link] = ()
+) -> bool:
+    """Put an image back, or make a ghost in its place whole, by what has come since; returns whether it is here, whole.
+
+    Raises:
+        LayersGoneError: its data has gone, so it stays where it is.
+        OSError: something could not be put back; it is done again at the next start.
+    """
+    main = main_of(places)
+    if main is None or found.arrival is Arrival.ITSELF:
+        return False
+    if found.arrival is Arrival.GHOST:
+        if not heal(folders, main, found.parent):
             return False
+        make_links(folders, free_links(folders, tuple(links)))
+        for place in places:
+            if place is not main:
+                follow(folders, place)
+        return True
+    if found.arrival is Arrival.PROMOTION:
+        # What it needs are the folders that it was to be made of.
+        places = [place for place in places if place.copy.repository]
+    return put_back(folders, intent, places, links)
+
+
+def bring_back(folders: OpenFolders, intent: Intent) -> bool:
+    """Put an image back whole, with those of its tags that are free, wherever its folders stand.
+
+    The caller lets nobody else work on this image meanwhile. What is left of it in the trash is erased. Returns whether it
+    is back: its place may have been taken by something whole, or its erasing have begun.
+
+    Raises:
+        LayersGoneError: its data has gone, so it stays where it is.
+        OSError: it could not be put back.
+    """
+    places = find_places(folders.filesystem, folders.data_fd, intent)
+    found = look_for_arrivals(folders, intent, places)
+    is_back = mend(folders, intent, places, found, intent.all_links)
+    if is_back:
+        erase_rest(folders, intent)
     return is_back
 
 
-def hide_metadata(folders: OpenFolders, parent_fd: int, name: str) -> None:
-    """Hide the metadata of a folder below `images/`: from then on hypeman takes it for no image."""
-    _rename_metadata(folders, parent_fd, name, METADATA, HIDDEN_METADATA)
+def erase_rest(folders: OpenFolders, intent: Intent) -> None:
+    """Erase what is left in the trash of an image that is back; what cannot be is erased at the next start."""
+    with suppress(OSError):
+        for place in find_places(folders.filesystem, folders.data_fd, intent):
+            erase(folders.filesystem, folders.data_fd, place.folder, place.name)
 
 
-def show_metadata(folders: OpenFolders, parent_fd: int, name: str) -> None:
-    """Show the metadata of a folder that is back; one that has come meanwhile stays."""
-    filesystem = folders.filesystem
-    if not exists(filesystem, parent_fd, f"{name}/{METADATA}"):
-        _rename_metadata(folders, parent_fd, name, HIDDEN_METADATA, METADATA)
-        return
-    with suppress(FileNotFoundError), opened(filesystem, open_folder(filesystem, name, parent_fd)) as fd:
-        filesystem.unlink(HIDDEN_METADATA, dir_fd=fd)
-
-
-def _rename_metadata(folders: OpenFolders, parent_fd: int, name: str, source: str, target: str) -> None:
-    filesystem = folders.filesystem
-    with suppress(FileNotFoundError), opened(filesystem, open_folder(filesystem, name, parent_fd)) as fd:
-        filesystem.rename(source, target, src_dir_fd=fd, dst_dir_fd=fd)
+def main_of(places: Sequence[Place]) -> Place | None:
+    """Find of the folders of one image the one that is it: content, or a repository's own where that goes alone."""
+    return max(places, key=lambda place: place.number, default=None)

@@ -20,7 +20,7 @@ from hmret.disk.signatures import is_still
 from hmret.model.terms import tags_by_digest
 from hmret.model.times import SECOND
 
-__all__ = ["Linkers", "TagView", "staged_in"]
+__all__ = ["NO_LINKERS", "Linkers", "TagView", "staged_in"]
 
 _FRESH_NS = 60 * SECOND
 """A tag that is being made counts as made for so long."""
@@ -77,6 +77,10 @@ class Linkers:
                 {} if folder is None or folder.repository is None else tags_by_digest(folder.repository)
             )
         return self._tags[path]
+
+
+NO_LINKERS = Linkers({}, {}, {})
+"""Where there is no `images/`."""
 
 
 @attrs.define(eq=False)

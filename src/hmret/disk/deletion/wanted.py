@@ -6,28 +6,22 @@ image had count too: they were taken, so what is there was set since.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 
-from hmret.disk.deletion.arrivals import (
-    Arrival,
-    content_status,
-    exists,
-    has_new_folder,
-    heal,
-    is_promotion_of,
-    look_at_folder,
-)
-from hmret.disk.deletion.links import free_links, make_links
+from hmret.disk.deletion import putting_back
+from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
 from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.deletion.putting_back import put_back
 from hmret.disk.deletion.repository_tags import RepositoryTags
 from hmret.disk.deletion.tag_view import TagView
-from hmret.disk.erasing import erase
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout
-from hmret.disk.layout import CONTENT, IMAGES, hex_of
-from hmret.disk.trash import Intent, Place, find_places
+from hmret.disk.layout import IMAGES, hex_of
+from hmret.disk.trash import Intent, Place, repositories_of
 
 __all__ = ["bring_back", "find_wanted"]
+
+_WANTED = frozenset((Arrival.GHOST, Arrival.PROMOTION, Arrival.FOLDER))
+"""What has come and is nothing without the image."""
 
 
 def find_wanted(
@@ -42,60 +36,38 @@ def find_wanted(
     Raises:
         OSError: it could not be told.
     """
-    folders = OpenFolders(filesystem, data_fd)
-    try:
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
         chosen = list(images)
         linkers = None
-        if any(intent.is_content for intent, _ in chosen) and exists(filesystem, data_fd, IMAGES):
-            linkers = view.look(folders.get(IMAGES), pause)
+        images_fd = folders.find(IMAGES)
+        if images_fd is not None and any(intent.is_content for intent, _ in chosen):
+            linkers = view.look(images_fd, pause)
         tags = RepositoryTags(folders, linkers)
         wanted: list[Intent] = []
         for intent, places in chosen:
-            if _is_wanted(folders, tags, intent, places):
+            if places and _is_wanted(folders, tags, intent, places):
                 wanted.append(intent)
             pause()
         return wanted
-    finally:
-        folders.close()
 
 
-def _is_wanted(
-    folders: OpenFolders,
-    tags: RepositoryTags,
-    intent: Intent,
-    places: Sequence[Place],
-) -> bool:
-    filesystem, digest = folders.filesystem, intent.digest
-    content_fd = folders.find(f"{IMAGES}/{CONTENT}")
-    arrival = Arrival.NOTHING if content_fd is None else look_at_folder(filesystem, content_fd, None, digest)
-    main = _main(places)
-    if intent.is_content:
-        if arrival is not Arrival.NOTHING or main is None or main.copy.repository:
-            return arrival is Arrival.GHOST and main is not None
-        if any(has_new_folder(folders, intent, row.repository) for row in intent.rows):
-            return True
-        names = [row.repository for row in intent.rows]
-        linking = set() if tags.linkers is None else tags.linkers.repositories(digest, names)
-        linking.update(
-            name
-            for name in names
-            if tags.tags(Layout.LEGACY, name, digest) or tags.is_being_made(name, digest)
-        )
-        # The tags of one that has a folder of its own, however broken, were left to lead there.
-        return any(not _has_own_folder(folders, name, digest) for name in linking)
-    own_fd = folders.find(f"{IMAGES}/{intent.repository}")
-    if own_fd is not None and exists(filesystem, own_fd, hex_of(digest)):
-        return look_at_folder(filesystem, own_fd, intent.repository, digest) is Arrival.GHOST
-    if arrival is not Arrival.NOTHING and content_fd is not None:
-        if content_status(filesystem, content_fd, digest) == intent.beside:
-            return False
-        return arrival is Arrival.GHOST or (
-            main is not None
-            and is_promotion_of(filesystem, folders.get(main.folder), main, content_fd, digest)
-        )
-    return tags.is_being_made(intent.repository, digest) or any(
-        tags.tags(layout, intent.repository, digest) for layout in Layout
+def _is_wanted(folders: OpenFolders, tags: RepositoryTags, intent: Intent, places: Sequence[Place]) -> bool:
+    arrival = look_for_arrivals(folders, intent, places).arrival
+    if arrival is not Arrival.NOTHING:
+        return arrival in _WANTED
+    digest = intent.digest
+    linking = set()
+    if intent.is_content and tags.linkers is not None:
+        linking = tags.linkers.repositories(digest, repositories_of(intent))
+    # Of a folder that goes alone the tags of other repositories dangled before.
+    layouts = (Layout.LEGACY,) if intent.is_content else tuple(Layout)
+    linking.update(
+        name
+        for name in repositories_of(intent)
+        if any(tags.tags(layout, name, digest) for layout in layouts) or tags.is_being_made(name, digest)
     )
+    # The tags of one that has a folder of its own, however broken, were left to lead there.
+    return any(not folders.exists(f"{IMAGES}/{name}/{hex_of(digest)}") for name in linking)
 
 
 def bring_back(filesystem: Filesystem, data_fd: int, intent: Intent) -> bool:
@@ -105,49 +77,8 @@ def bring_back(filesystem: Filesystem, data_fd: int, intent: Intent) -> bool:
     is back: its place may have been taken by something whole.
 
     Raises:
+        LayersGoneError: its data has gone, so it stays where it is.
         OSError: it could not be put back.
     """
-    folders = OpenFolders(filesystem, data_fd)
-    try:
-        places = find_places(filesystem, data_fd, intent)
-        main = _main(places)
-        if main is None:
-            return False
-        is_back = _bring_back(folders, intent, places, main)
-        if is_back:
-            for place in find_places(filesystem, data_fd, intent):
-                erase(filesystem, data_fd, place.folder, place.name)
-        return is_back
-    finally:
-        folders.close()
-
-
-def _bring_back(folders: OpenFolders, intent: Intent, places: Sequence[Place], main: Place) -> bool:
-    digest = intent.digest
-    parents = [f"{IMAGES}/{CONTENT}"]
-    if not intent.is_content:
-        parents.insert(0, f"{IMAGES}/{intent.repository}")
-    for parent in parents:
-        parent_fd = folders.find(parent)
-        if parent_fd is None:
-            continue
-        repository = None if parent.endswith(f"/{CONTENT}") else intent.repository
-        if look_at_folder(folders.filesystem, parent_fd, repository, digest) is Arrival.GHOST and heal(
-            folders.filesystem, folders.get(main.folder), main, parent_fd, digest
-        ):
-            make_links(folders, free_links(folders.filesystem, folders.data_fd, intent.all_links))
-            for place in places:
-                if place is not main:
-                    put_back(folders, intent, (place,))
-            return True
-    return put_back(folders, intent, places, intent.all_links)
-
-
-def _main(places: Sequence[Place]) -> Place | None:
-    """Find the folder that is the image: content, or a repository's own where that goes alone."""
-    return max(places, key=lambda place: place.number, default=None)
-
-
-def _has_own_folder(folders: OpenFolders, repository: str, digest: str) -> bool:
-    own_fd = folders.find(f"{IMAGES}/{repository}")
-    return own_fd is not None and exists(folders.filesystem, own_fd, hex_of(digest))
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
+        return putting_back.bring_back(folders, intent)

@@ -50,15 +50,18 @@ class BuildsFound:
     builds: Builds
     problems: tuple[tuple[str, str], ...] = ()
     """Paths of records that could not be read, and why."""
-    _files: Mapping[str, _BuildFile] = attrs.field(factory=dict, repr=False)
-    _signature: Signature | None = attrs.field(default=None, eq=False)
+    files: Mapping[str, _BuildFile] = attrs.field(factory=dict, repr=False)
+    signature: Signature | None = attrs.field(default=None, eq=False)
 
 
 NO_BUILDS = BuildsFound(Builds())
 
 
 def look_at_builds(
-    filesystem: Filesystem, data_fd: int, known: BuildsFound = NO_BUILDS, pause: Callable[[], None] = lambda: None
+    filesystem: Filesystem,
+    data_fd: int,
+    known: BuildsFound = NO_BUILDS,
+    pause: Callable[[], None] = lambda: None,
 ) -> BuildsFound:
     """Look at the records; those whose files have not changed are not read again.
 
@@ -74,8 +77,8 @@ def look_at_builds(
         looked_ns = filesystem.now_ns()
         try:
             signature = settled(filesystem.fstat(fd), looked_ns)
-            if signature is not None and signature == known._signature:
-                names = list(known._files)
+            if signature is not None and signature == known.signature:
+                names = list(known.files)
             else:
                 with filesystem.scandir(fd) as entries:
                     names = sorted(entry.name for entry in entries)
@@ -83,11 +86,13 @@ def look_at_builds(
             return attrs.evolve(known, problems=((BUILDS, error.strerror or str(error)),))
         files: dict[str, _BuildFile] = {}
         for name in names:
-            files[name] = _look(filesystem, fd, name, known._files.get(name))
+            files[name] = _look(filesystem, fd, name, known.files.get(name))
             pause()
-    if files == known._files:
+    if files == known.files:
         # The same objects, for what rests on them; but what they are told by may have settled.
-        return known if signature == known._signature else attrs.evolve(known, files=files, signature=signature)
+        return (
+            known if signature == known.signature else attrs.evolve(known, files=files, signature=signature)
+        )
     return BuildsFound(
         Builds.of(
             (file.digest for file in files.values() if file.digest),

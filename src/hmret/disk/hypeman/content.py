@@ -66,11 +66,7 @@ def _list(filesystem: Filesystem, fd: int) -> tuple[FolderScan, ContentNames]:
     with filesystem.scandir(fd) as entries:
         for entry in entries:
             name = entry.name
-            if (
-                len(name) == HEX_DIGITS
-                and DIGEST_HEX.fullmatch(name)
-                and entry.is_dir(follow_symlinks=False)
-            ):
+            if len(name) == HEX_DIGITS and DIGEST_HEX.fullmatch(name) and entry.is_dir(follow_symlinks=False):
                 found = name, entry.inode() & INODE_BITS
                 part = f"{_PREFIX}{name[:PART_DIGITS]}"
                 if part in names:
@@ -78,7 +74,9 @@ def _list(filesystem: Filesystem, fd: int) -> tuple[FolderScan, ContentNames]:
                 else:
                     names[part] = [found]
             elif not name.startswith("."):
-                oddities.append(("not_an_image", f"{IMAGES}/{CONTENT}/{name}", "no folder named with 64 hex digits"))
+                oddities.append(
+                    ("not_an_image", f"{IMAGES}/{CONTENT}/{name}", "no folder named with 64 hex digits")
+                )
     prints = tuple(sorted((part, len(found), _sum(found)) for part, found in names.items()))
     subfolders = tuple(part for part, _, _ in prints)
     scan = FolderScan(
@@ -109,6 +107,7 @@ def scan_part(
     path: str,
     names: Sequence[tuple[str, int]],
     signature: Signature,
+    *,
     known: FolderScan | None = None,
     pause: Callable[[], None] = lambda: None,
 ) -> FolderScan:
@@ -161,4 +160,3 @@ def scan_part(
         unreadable=tuple(unreadable),
         bases=tuple(found_bases),
     )
-

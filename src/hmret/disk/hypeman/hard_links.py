@@ -103,9 +103,7 @@ def _linked(one: Mapping[str, Image], other: Mapping[str, Image]) -> Iterator[st
     )
 
 
-def _by_digest(
-    folders: Mapping[str, FolderScan], digests: set[str]
-) -> Mapping[str, list[tuple[str, Image]]]:
+def _by_digest(folders: Mapping[str, FolderScan], digests: set[str]) -> Mapping[str, list[tuple[str, Image]]]:
     """List what is known of each of some digests in all folders, with the folder's path."""
     found: defaultdict[str, list[tuple[str, Image]]] = defaultdict(list)
     for digest in digests:

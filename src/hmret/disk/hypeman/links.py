@@ -43,7 +43,11 @@ def pointed_to(folder: str, target: str) -> str | None:
     if len(target) == HEX_DIGITS:
         return target if DIGEST_HEX.fullmatch(target) else None
     hexadecimal = target[-HEX_DIGITS:]
-    if target[-HEX_DIGITS - 1 : -HEX_DIGITS] != "/" or target[0] == "/" or not DIGEST_HEX.fullmatch(hexadecimal):
+    if (
+        target[-HEX_DIGITS - 1 : -HEX_DIGITS] != "/"
+        or target[0] == "/"
+        or not DIGEST_HEX.fullmatch(hexadecimal)
+    ):
         return None
     # What hypeman writes needs no cleaning.
     if target == f"{'../' * folder.count('/')}{CONTENT}/{hexadecimal}":

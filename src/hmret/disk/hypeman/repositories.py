@@ -99,7 +99,9 @@ def read_tags(filesystem: Filesystem, fd: int, path: str, entries: Entries) -> T
         hexadecimal = pointed_to(folder, target)
         if hexadecimal is None:
             odd.add(name)
-            oddities.append(("invalid_link", f"{folder}/{name}", f"leads to {target[:200]!r}, which no tag does"))
+            oddities.append(
+                ("invalid_link", f"{folder}/{name}", f"leads to {target[:200]!r}, which no tag does")
+            )
         else:
             tags[name] = intern(digest_of(hexadecimal))
     return TagsFound(tags, frozenset(odd), tuple(oddities))
@@ -119,9 +121,7 @@ def stage_oddities(
             except OSError:
                 continue
             if found.st_mtime_ns < filesystem.now_ns() - _STAGE_NS:
-                detail = (
-                    "left behind by a server that was stopped while it set a tag; with the server stopped, remove it"
-                )
+                detail = "left behind by a server that was stopped while it set a tag; with the server stopped, remove it"
                 left.append(("tag_stage_left", f"{IMAGES}/{path}/{name}", detail))
     return is_staging, left
 

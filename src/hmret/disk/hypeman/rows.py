@@ -113,7 +113,9 @@ class Rows:
             self._touch(digest, touched)
         return touched
 
-    def _find_all_owners(self, repositories: AbstractSet[str]) -> set[str]:
+    def _find_all_owners(  # noqa: C901 - nothing is called for each of very many
+        self, repositories: AbstractSet[str]
+    ) -> set[str]:
         """Find the owners of all content at once; returns the repositories that have some by its name alone."""
         claims, contents = self._claims, self._contents
         owners: dict[str, Names] = {}
@@ -192,8 +194,11 @@ class Rows:
             self._claims.pop(digest, None)
 
     def _linked_content(self, name: str) -> AbstractSet[str]:
-        """List the digests that a repository's links lead to in content: below `repositories/`, or of the older layout
-        where nothing shadows them and the repository has no whole folder of its own."""
+        """List the digests that a repository's links lead to in content.
+
+        Those are links below `repositories/`, and those of the older layout where nothing shadows them and the repository
+        has no whole folder of its own.
+        """
         legacy, tagged = self._legacy(name), self._tagged(name)
         found = set(_tags(tagged).values())
         if _tags(legacy):
@@ -204,7 +209,7 @@ class Rows:
                     found.add(digest)
         return found
 
-    def _renew(self, name: str) -> None:
+    def _renew(self, name: str) -> None:  # noqa: C901 - nothing is called for each of very many
         """Make a repository anew."""
         legacy, tagged = self._legacy(name), self._tagged(name)
         images: dict[str, Image] = {}
@@ -234,6 +239,7 @@ class Rows:
                     own,
                     is_owner=is_owner,
                     own_is_whole=_is_whole(own, legacy),
+                    own_is_unreadable=digest in legacy.unreadable,
                     is_unreadable=digest in self._folders[part_of(digest)].unreadable,
                     has_disk=digest in self._folders[part_of(digest)].with_disk,
                 )
@@ -246,7 +252,9 @@ class Rows:
                 if content.content_name == name and not (is_owner and row is not None and row.is_content):
                     named[digest] = content
         tags = _effective_tags(legacy, tagged)
-        odd_tags = frozenset(_odd(legacy) | _odd(tagged)).difference(_tags(tagged))
+        # A folder hides a link of its name from the lookup of a tag, and not from that of a repository below it.
+        hidden = _tags(legacy).keys() & set(_folder_names(tagged))
+        odd_tags = frozenset(_odd(legacy) | _odd(tagged) | hidden).difference(_tags(tagged))
         if not (images or tags or odd_tags or named):
             self._repositories.pop(name, None)
             return
@@ -284,12 +292,13 @@ class Rows:
         return self._folders.get(_tags_of(name), _NOTHING)
 
 
-def _row(
+def _row(  # noqa: PLR0911 - one rule after the other
     content: Image,
     own: Image | None,
     *,
     is_owner: bool,
     own_is_whole: bool,
+    own_is_unreadable: bool,
     is_unreadable: bool,
     has_disk: bool,
 ) -> tuple[Image | None, str]:
@@ -301,7 +310,8 @@ def _row(
     if is_unreadable or (content.status == "ready" and content.broken is not None):
         # Nobody knows, or hypeman does not see past it.
         note = _at_work(own)
-        if own is None or (is_owner and (has_disk or not own_is_whole)):
+        is_hidden = content.status == "ready" and has_disk
+        if own is None or (is_owner and (is_hidden or not own_is_whole)):
             return (_with_copy(content, own) if is_owner else None), note
         return msgspec.structs.replace(own, broken=own.broken or f"its content: {content.broken}"), note
     if content.status == "ready":
@@ -311,6 +321,9 @@ def _row(
             return (content if is_owner else own), note
         if not is_owner:
             return own, ""
+        if own_is_unreadable:
+            # It may be one of the image's folders, or hypeman may be at work in it.
+            return msgspec.structs.replace(content, broken=f"the repository's own folder: {own.broken}"), ""
         return _with_copy(content, own), ""
     if content.status == "failed" or (content.status == "unknown" and content.broken is not None):
         return (own if own_is_whole or not is_owner else content), _at_work(own)
@@ -330,7 +343,9 @@ def _at_work(own: Image | None) -> str:
     """Say that hypeman may be at work in a repository's own folder; empty: it is not."""
     if own is None or own.status in _AT_REST:
         return ""
-    return f"the repository's own folder of this digest is {own.status}: an older server may be pulling into it"
+    return (
+        f"the repository's own folder of this digest is {own.status}: an older server may be pulling into it"
+    )
 
 
 def _is_whole(own: Image | None, legacy: FolderScan) -> bool:
@@ -395,9 +410,7 @@ def _claimed(legacy: FolderScan, tagged: FolderScan) -> set[str]:
     return {*_images(legacy), *_tags(legacy).values(), *_tags(tagged).values()}
 
 
-def _changed(
-    before: Mapping[str, FolderScan], after: Mapping[str, FolderScan], path: str
-) -> Iterable[str]:
+def _changed(before: Mapping[str, FolderScan], after: Mapping[str, FolderScan], path: str) -> Iterable[str]:
     """List the digests of a part of content whose folder is not what it was."""
     one, other = before.get(path, _NOTHING), after.get(path, _NOTHING)
     earlier, now = _images(one), _images(other)

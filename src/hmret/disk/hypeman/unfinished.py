@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import attrs
 import msgspec
 
+from hmret.disk.documents import read_object
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import read_file
 from hmret.disk.hypeman.content import is_part
@@ -63,7 +64,9 @@ def _look(
             if is_part(path):
                 where = f"{CONTENT}/{hex_of(digest)}"
                 if image.broken is not None and image.status == "ready":
-                    remedy = f"{image.broken}: a lookup finds this and nothing else of the digest; pull it again"
+                    remedy = (
+                        f"{image.broken}: a lookup finds this and nothing else of the digest; pull it again"
+                    )
                     yield "content_broken", f"{IMAGES}/{where}", remedy, digest
                 elif image.broken is not None:
                     yield "content_broken", f"{IMAGES}/{where}", image.broken, digest
@@ -86,14 +89,18 @@ def _look_at_content(
     if age_ns > _HOUR_NS and image.status == "converting":
         for name, repository in repositories.items():
             own = repository.images.get(image.digest)
-            if own is not None and own.content_name is None and own.broken is None:
-                if _is_cut_off(filesystem, images_fd, where, f"{name}/{hex_of(image.digest)}"):
-                    remedy = (
-                        f"a server was stopped while it moved the image of {name} to {IMAGES}/{where}, and does not take "
-                        "that up again; with the server stopped, remove that folder, and no other"
-                    )
-                    yield "promotion_cut_off", f"{IMAGES}/{where}", remedy, image.digest
-                    return
+            if (
+                own is not None
+                and own.content_name is None
+                and own.broken is None
+                and _is_cut_off(filesystem, images_fd, where, f"{name}/{hex_of(image.digest)}")
+            ):
+                remedy = (
+                    f"a server was stopped while it moved the image of {name} to {IMAGES}/{where}, and does not take "
+                    "that up again; with the server stopped, remove that folder, and no other"
+                )
+                yield "promotion_cut_off", f"{IMAGES}/{where}", remedy, image.digest
+                return
     if age_ns > _DAY_NS:
         yield "unfinished_image", f"{IMAGES}/{where}", _for_a_day(image.status), image.digest
 
@@ -135,9 +142,7 @@ def _facts(filesystem: Filesystem, images_fd: int, where: str) -> object:
     Raises:
         OSError, ValueError, msgspec.MsgspecError: it cannot be read, or is no object.
     """
-    facts = msgspec.json.decode(read_file(filesystem, f"{where}/{METADATA}", images_fd))
-    if not isinstance(facts, dict):
-        raise ValueError("no object")
+    facts = read_object(read_file(filesystem, f"{where}/{METADATA}", images_fd))
     facts.pop("status", None)
     return facts
 

@@ -117,6 +117,14 @@ def test_whatever_holds_it_in_one_repository_holds_it_in_all(reason: Reason) -> 
     assert found.reasons[Reason.EXPIRED] == 0
 
 
+def test_a_row_that_is_not_ready_for_another_folder_of_its_digest_is_so_in_its_window_too() -> None:
+    inventory = host({(ALPINE, A): NOW_NS, (BASE, A): NOW_NS}, unready={BASE: {A: "an older server pulls"}})
+    found = plan(inventory, make_policy(), NOW)
+    assert reasons(found) == {ALPINE: Reason.RETENTION_WINDOW, BASE: Reason.NOT_READY}
+    assert (found.clears, found.ready_images) == ((((BASE, A), Reason.NOT_READY),), 1)
+    assert verdict(found, BASE).detail == "an older server pulls"
+
+
 def test_what_is_broken_is_so_in_every_repository() -> None:
     broken = {key: content(A, broken="no rootfs") for key in BOTH_DUE}
     found = plan(host(BOTH_DUE, broken), make_policy(), NOW)
@@ -158,6 +166,19 @@ def test_a_name_of_another_repository_does_not_protect_what_a_third_has_of_its_o
     )
     found = plan(inventory, make_policy(), NOW)
     assert reasons(found) == {ALPINE: Reason.REFERENCED, BASE: Reason.EXPIRED}
+
+
+def test_nor_what_an_owner_has_of_its_own_while_the_content_is_no_image() -> None:
+    failed = host(
+        BOTH_DUE,
+        {(ALPINE, A): content(A, status="failed"), (BASE, A): make_image(A)},
+        references=[guest(f"{TOOL}@{A}")],
+        leased={("a.b/c", A)},
+    )
+    failed = attrs.evolve(failed, contents=ContentOwners({A: (ALPINE, BASE)}))
+    found = plan(failed, make_policy(), NOW)
+    assert reasons(found) == {ALPINE: Reason.NOT_READY, BASE: Reason.EXPIRED}
+    assert verdict(found, ALPINE).blockers == (Reason.NOT_READY, Reason.REFERENCED, Reason.LEASED)
 
 
 def test_a_digest_that_is_referenced_in_several_rows_counts_once() -> None:

@@ -1,0 +1,123 @@
+"""What must follow the renames of an image: its tags go, its timers, and the folders that are left empty by that."""
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+
+import attrs
+
+from hmret.disk.deletion.links import TakenLinks, settle_aside, take_links
+from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.folders import remove_empty_folders
+from hmret.disk.hypeman.links import Layout, tag_folder
+from hmret.disk.layout import CONTENT, IMAGES, RETENTION, hex_of
+from hmret.disk.outcomes import Retired
+from hmret.disk.state_files import HeldState, clear_state, look_at_state
+from hmret.disk.trash import Intent, Link, Place, place_in_trash, repositories_of
+
+__all__ = ["Cleaning", "is_here"]
+
+
+def is_here(folders: OpenFolders, intent: Intent) -> Callable[[str], bool]:
+    """Make what tells whether a repository's tags to an image's digest lead to something now."""
+    hexadecimal = hex_of(intent.digest)
+    return lambda repository: any(
+        folders.exists(f"{IMAGES}/{parent}/{hexadecimal}") for parent in (CONTENT, repository)
+    )
+
+
+@attrs.define(eq=False)
+class Cleaning:
+    """Cleans up after the images of one batch."""
+
+    folders: OpenFolders
+    _left: set[str] = attrs.field(factory=set)
+    """Repositories from whose folders in the older layout something may have gone."""
+    _untimed: set[str] = attrs.field(factory=set)
+    """Repositories of which a timer has gone."""
+
+    def clean_up(
+        self,
+        intent: Intent,
+        places: Sequence[Place],
+        held: Mapping[str, HeldState] | None,
+        absent: Collection[str] = (),
+    ) -> Retired:
+        """Remove the tags and the timers of an image that is out of the cache.
+
+        Args:
+            intent: what is on record of it.
+            places: where its folders stand, content last.
+            held: its timers, as they were when it was judged; None in a recovery.
+            absent: repositories for which nothing has come in its place: that was looked at just now.
+        """
+        faults: list[tuple[str, str]] = []
+        settled: tuple[Link, ...] = ()
+        taken = TakenLinks((), ())
+        try:
+            if held is None:
+                settled = settle_aside(self.folders, intent, is_here(self.folders, intent))
+            taken = take_links(self.folders, intent, is_here(self.folders, intent), absent)
+            faults.extend(taken.faults)
+        except OSError as error:
+            faults.append((IMAGES, os.strerror(error.errno or 0)))
+        gone = (*taken.taken, *settled)
+        links = tuple(link for link in intent.all_links if link in gone)
+        for row in intent.rows:
+            try:
+                if not self._lives_on(intent, row.repository):
+                    self._remove_state(intent, row.repository, row.unused_since_ns, held or {})
+            except OSError as error:
+                faults.append((f"state of {row.repository}@{intent.digest}", os.strerror(error.errno or 0)))
+        self._untimed |= repositories_of(intent)
+        self._left.update(copy.repository for copy in intent.all_copies if copy.repository)
+        self._left.update(link.repository for link in intent.all_links if link.layout is Layout.LEGACY)
+        first = places[-1] if places else place_in_trash(intent, number=len(intent.all_copies) - 1)
+        return Retired(
+            first, intent.tags_of(intent.repository, links), tuple(faults), tuple(places[:-1]), links
+        )
+
+    def remove_empty_folders(self) -> None:
+        """Remove the folders that were left empty by what has gone.
+
+        Not those below `repositories/`: hypeman makes such a folder before it makes the tag in it, and a client that finds
+        an image gone pulls it again in that very second.
+        """
+        self.folders.close()
+        for root, repositories in ((IMAGES, self._left), (RETENTION, self._untimed)):
+            for repository in sorted(repositories):
+                with suppress(OSError):
+                    remove_empty_folders(self.folders.filesystem, self.folders.get(root), repository)
+
+    def _lives_on(self, intent: Intent, repository: str) -> bool:
+        """Return whether a row goes on as one of the content that stands beside its own folder, with its timer."""
+        return (
+            not intent.is_content
+            and intent.beside == "ready"
+            and self.folders.exists(f"{IMAGES}/{CONTENT}/{hex_of(intent.digest)}")
+            and any(
+                self._is_seen(link) for link in intent.all_links if link.tag in intent.tags_of(repository)
+            )
+        )
+
+    def _is_seen(self, link: Link) -> bool:
+        """Return whether nothing shadows a tag of the older layout."""
+        path = f"{tag_folder(Layout.CONTENT, link.repository)}/{link.tag}"
+        return link.layout is Layout.LEGACY and not self.folders.exists(path)
+
+    def _remove_state(
+        self, intent: Intent, repository: str, since_ns: int, held: Mapping[str, HeldState]
+    ) -> None:
+        """Remove the state that the intent names; what has come in its place since is another's."""
+        key = repository, intent.digest
+        state = held.get(repository)
+        folder_fd = self.folders.find(f"{RETENTION}/{repository}")
+        if folder_fd is None:
+            return
+        if state is not None:
+            state.folder_fd = folder_fd
+            if state.is_still():
+                state.remove()
+                return
+        if look_at_state(self.folders.filesystem, self.folders.data_fd, key) == since_ns:
+            clear_state(self.folders.filesystem, self.folders.data_fd, key)

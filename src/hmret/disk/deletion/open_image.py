@@ -1,0 +1,151 @@
+"""The folders of one image, open and leased while it is renamed out of the cache."""
+
+from contextlib import suppress
+
+import attrs
+
+from hmret.disk.deletion.open_folders import OpenFolders, inode_of
+from hmret.disk.deletion.renaming import is_hidden_in_place, rename_back, rename_out, show_metadata
+from hmret.disk.digest_folder import DigestFolder, open_digest_folder
+from hmret.disk.layout import HIDDEN_METADATA, hex_of
+from hmret.disk.trash import Intent, Place, find_places
+
+__all__ = ["OpenImage"]
+
+
+@attrs.define(eq=False)
+class OpenImage:
+    """One image's folders; closing them releases the leases."""
+
+    folders: OpenFolders
+    intent: Intent
+    opened: dict[int, DigestFolder] = attrs.field(factory=dict)
+    """By their numbers in the intent, in the order in which they are renamed."""
+    places: list[Place] = attrs.field(factory=list)
+    """Where those that were renamed stand, content last."""
+    refusal: OSError | None = None
+    """Why leases are not offered here."""
+    has_begun: bool = False
+    """Whether something of it may have been renamed."""
+
+    def open_in_cache(self) -> None:
+        """Open all its folders where they stand in the cache.
+
+        Raises:
+            OSError: one cannot be opened.
+        """
+        for number, copy in enumerate(self.intent.all_copies):
+            self._open(number, copy.parent, hex_of(self.intent.digest))
+
+    def open_in_trash(self) -> None:
+        """Open its folders where those stand that were renamed.
+
+        Raises:
+            OSError: one cannot be opened.
+        """
+        for place in self.places:
+            self._open(place.number, place.folder, place.name)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every folder that is open has metadata and a disk: as long as none is being erased."""
+        return all(folder.is_complete for folder in self.opened.values())
+
+    def lease(self) -> bool:
+        """Take the kernel's word that nobody has any of the files open; False where somebody has.
+
+        Raises:
+            OSError: that could not be told.
+        """
+        for folder in self.opened.values():
+            is_free = folder.lease()
+            if folder.refusals and self.refusal is None:
+                self.refusal = folder.refusals[0]
+            if not is_free:
+                return False
+        return True
+
+    def move_out(self) -> bool:
+        """Rename its folders out of the cache, content last; False where a pull has begun in one of them.
+
+        One that is gone, or is another, has been deleted by somebody, and perhaps pulled again: it stays as it is. After
+        False, and after an error, `undo` puts back what was renamed.
+
+        Raises:
+            OSError: one could not be renamed.
+        """
+        filesystem, intent = self.folders.filesystem, self.intent
+        hexadecimal = hex_of(intent.digest)
+        for number, folder in self.opened.items():
+            parent = intent.all_copies[number].parent
+            if (
+                intent.is_content
+                and inode_of(filesystem, self.folders.get(parent), hexadecimal) != folder.inode
+            ):
+                continue
+            self.has_begun = True
+            place = rename_out(self.folders, intent, number, folder.files)
+            if place is None:
+                return False
+            if intent.is_content and (
+                inode_of(filesystem, self.folders.get(place.folder), place.name) != folder.inode
+            ):
+                # Another has come to its place in that very moment.
+                rename_back(self.folders, place)
+                continue
+            self.places.append(place)
+        if intent.is_content:
+            for number in self.opened:
+                filesystem.fsync(self.folders.get(intent.all_copies[number].parent))
+            for folder_path in dict.fromkeys(place.folder for place in self.places):
+                filesystem.fsync(self.folders.get(folder_path))
+        return True
+
+    def undo(self) -> None:
+        """Put back what was renamed, in reverse, as far as that can be done."""
+        for place in reversed(self.places):
+            with suppress(OSError):
+                rename_back(self.folders, place)
+        for number, folder in self.opened.items():
+            if HIDDEN_METADATA not in folder.found:
+                with suppress(OSError):
+                    self._show(number)
+
+    def is_left_out(self) -> bool:
+        """Return whether something of it is out of the cache, or may be; asked where renaming it has failed."""
+        if not self.has_begun:
+            return False
+        try:
+            return bool(find_places(self.folders.filesystem, self.folders.data_fd, self.intent)) or any(
+                is_hidden_in_place(self.folders, self.intent, number)
+                for number, folder in self.opened.items()
+                if HIDDEN_METADATA not in folder.found
+            )
+        except OSError:
+            return True
+
+    def came_between(self) -> bool:
+        """Return whether anybody has opened or changed a folder between the last look and its rename, or might have."""
+        for place in self.places:
+            try:
+                folder_fd = self.folders.get(place.folder)
+                if not self.opened[place.number].is_still(folder_fd, place.name, is_hidden=place.is_beside):
+                    return True
+            except OSError:
+                return True
+        return False
+
+    def close(self) -> None:
+        """Close the folders, which releases the leases."""
+        while self.opened:
+            self.opened.popitem()[1].close()
+
+    def _open(self, number: int, parent: str, name: str) -> None:
+        held = [identity for folder in self.opened.values() for identity in folder.open_files]
+        self.opened[number] = open_digest_folder(
+            self.folders.filesystem, self.folders.get(parent), name, held
+        )
+
+    def _show(self, number: int) -> None:
+        if is_hidden_in_place(self.folders, self.intent, number):
+            show_metadata(self.folders, self.intent.all_copies[number].parent, hex_of(self.intent.digest))

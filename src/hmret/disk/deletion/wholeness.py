@@ -1,0 +1,57 @@
+"""Whether a retired folder is still all of an image, so that it can be put back."""
+
+import errno
+import stat
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import open_folder, opened
+from hmret.disk.hypeman.manifests import layers_needed
+from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES
+
+__all__ = ["LayersGoneError", "check_layers", "is_whole"]
+
+_LAYERS = f"{IMAGES}/layers"
+
+
+class LayersGoneError(OSError):
+    """A retired image cannot be put back: a layer in which its data lay has gone."""
+
+
+def is_whole(filesystem: Filesystem, parent_fd: int, name: str) -> bool:
+    """Return whether a retired folder has both metadata and a disk: as long as its erasing has not begun.
+
+    Raises:
+        OSError: that could not be told.
+    """
+    return all(
+        any(_is_file(filesystem, parent_fd, f"{name}/{file_name}") for file_name in names)
+        for names in ((METADATA, HIDDEN_METADATA), ROOTFS_NAMES)
+    )
+
+
+def _is_file(filesystem: Filesystem, parent_fd: int, path: str) -> bool:
+    try:
+        found = filesystem.stat(path, dir_fd=parent_fd, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return stat.S_ISREG(found.st_mode)
+
+
+def check_layers(filesystem: Filesystem, data_fd: int, parent_fd: int, name: str) -> None:
+    """Check that the layers of the image in a retired folder are all here; mostly it needs none.
+
+    hypeman collects layers that no image in the cache names, those of a retired image among them.
+
+    Raises:
+        LayersGoneError: one has gone.
+        OSError: that could not be told.
+    """
+    with opened(filesystem, open_folder(filesystem, name, parent_fd)) as fd:
+        layers = layers_needed(filesystem, fd)
+    for layer in layers:
+        path = f"{_LAYERS}/{layer}"
+        try:
+            filesystem.stat(path, dir_fd=data_fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            fault = f"its layer {layer} has gone, so it cannot be brought back"
+            raise LayersGoneError(errno.ENOENT, fault, path) from None
