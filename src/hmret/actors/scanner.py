@@ -326,7 +326,7 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         unfinished = Unfinished()
         if found.unsettled:
             with (
-                suppress(FileNotFoundError, NotADirectoryError),
+                suppress(OSError),
                 opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd,
             ):
                 unfinished = look_at_unfinished(
@@ -400,7 +400,8 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         try:
             with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
                 times = {tag: link_time(self._filesystem, images_fd, *tag) for tag in tags}
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:
+            # A link of unknown age protects whatever it may have led to.
             return {}
         return {tag: moment for tag, moment in times.items() if moment is not None}
 
