@@ -178,7 +178,7 @@ def assert_swept(report: hmret.SweepReport, expected: Outcome) -> None:
         "deleted": expected.deleted,
         "pruned_states": len(expected.pruned),
         "open_images": 0,
-        "failed_deletes": 0,
+        "failed_deletes": expected.failed,
         "suspended": bool(expected.suspended),
     }
     assert_alike("report", found, told)

@@ -153,7 +153,11 @@ def test_a_pulled_image_is_ready_sparse_and_named_by_its_tag(host: Host) -> None
     metadata = json.loads((content / "metadata.json").read_text())
     assert (metadata["status"], metadata["digest"]) == ("ready", image.digest)
     assert metadata["name"] == "docker.io/library/alpine:3.20"
-    assert sorted(path.name for path in content.iterdir()) == ["manifest.json", "metadata.json", "rootfs.erofs"]
+    assert sorted(path.name for path in content.iterdir()) == [
+        "manifest.json",
+        "metadata.json",
+        "rootfs.erofs",
+    ]
     assert image.disk == content / "rootfs.erofs"
     assert image.disk.stat().st_blocks * 512 == image.disk_bytes < image.disk.stat().st_size
     assert hash_disk(image.disk) == image.disk_hash

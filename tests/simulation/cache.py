@@ -148,11 +148,16 @@ class Cache:
                 self._orphans[tag] = image, digest, since
                 del self.tags[tag]
 
-    def adopt_orphans(self, image: Pulled, *, is_fresh: bool = False) -> None:
-        """Note which tags lead to an image again that is back; to a fresh one those do that nobody has removed yet."""
-        for tag, (_, digest, since) in list(self._orphans.items()):
-            is_there = not is_fresh or self.filesystem.exists(f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}")
-            if is_there and self.find(repository_of(tag), digest) is image:
+    def adopt_orphans(self, image: Pulled, *, batch: int | None = None) -> None:
+        """Note which tags lead to an image again that is back from a batch.
+
+        Without a batch it is a fresh one, to which those lead that nobody has removed yet.
+        """
+        for tag, (retired, digest, since) in list(self._orphans.items()):
+            is_link = self.filesystem.exists(f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}")
+            if not (is_link if batch is None else retired.batch == batch):
+                continue
+            if self.find(repository_of(tag), digest) is image:
                 self.tags.setdefault(tag, (digest, since))
                 del self._orphans[tag]
 

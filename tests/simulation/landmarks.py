@@ -103,6 +103,8 @@ class Pulled:
     """The event with which it ceased to be ready, or was begun."""
     follows_retired: bool = False
     """Whether hmret has retired it, or the one before it: then no old timer and no old tag may be left."""
+    batch: int = 0
+    """The batch with which hmret has retired it."""
     unleased_at: int = 0
     """The last event at which the kernel offered no lease on one of its files."""
 

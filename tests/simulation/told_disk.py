@@ -94,7 +94,7 @@ class ToldDisk(MemoryDisk):
             image.status = status_in(self.filesystem.read_file(f"{DATA}/{path}"))
         self._judge(image)
         if image.is_whole:
-            self._truth.adopt_orphans(image, is_fresh=True)
+            self._truth.adopt_orphans(image)
 
     def _judge(self, image: Pulled) -> None:
         """See whether an image has become ready, or is no more."""

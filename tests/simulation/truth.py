@@ -264,9 +264,10 @@ class Truth(Cache):
         if _folder_of(source) == folder:
             image.is_hidden = name == HIDDEN_METADATA
             if image.is_hidden:
+                image.batch = self._retire_began
                 self.leave_orphans(image)
             else:
-                self.adopt_orphans(image)
+                self.adopt_orphans(image, batch=image.batch)
             return
         retired = self.retired.get(_folder_of(source))
         image.files.add(name)
@@ -275,19 +276,20 @@ class Truth(Cache):
         if image.is_whole and image.status == "ready":
             image.ready_at = self.chronicle.now
             self.returned += 1
-            self.adopt_orphans(image)
+            self.adopt_orphans(image, batch=None if retired is None else retired.batch)
             self.tell("brought back the disk of", image)
 
     def _settle_return(self, source: str, image: Pulled) -> None:
         del self.retired[source]
         self.returned += 1
         self.images[image.key] = image  # a fresh folder that was still empty is replaced
-        self.adopt_orphans(image)
+        self.adopt_orphans(image, batch=image.batch)
         self.tell("put back", image)
 
     def _settle_retired(self, target: str, image: Pulled) -> None:
         self.retired[target] = image
         image.follows_retired = True
+        image.batch = self._retire_began
         self.retirements += not image.is_ghost
         self.leave_orphans(image)
         self.tell("retired", image)

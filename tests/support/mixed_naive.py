@@ -322,6 +322,9 @@ class _Sweep:
             # What holds more than files is found to be broken at the last look, and is cleared as that.
             if any(folder.is_busy for folder in folders):
                 continue
+            if any(is_locked(disk) for folder in folders for disk in folder.disks):
+                outcome.failed += 1
+                continue
             if any(folder.holds_more for folder in folders) or self.is_hidden(unit):
                 broken |= {row.key for row in self.members(unit)}
             else:

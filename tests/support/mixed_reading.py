@@ -204,7 +204,7 @@ def read_folder(path: pathlib.Path, now: int, *, is_content: bool = True) -> Fol
     status = fields.get("status")
     if not isinstance(status, str) or not status:
         status = "unknown"
-    begun = is_content and naive.kind(metadata) == "nothing" and path.lstat().st_mtime_ns > now - HOUR
+    begun = is_content and not is_unreadable and naive.kind(metadata) == "nothing" and path.lstat().st_mtime_ns > now - HOUR
     installing = [
         entry
         for entry in naive.entries(path)
@@ -256,7 +256,7 @@ def links_in(
                 tag=entry.name,
                 digest=target_of(images, entry, read_link(entry)),
                 is_legacy=is_legacy,
-                is_shadowed=can_shadow and naive.kind(above) != "nothing",
+                is_shadowed=can_shadow and naive.kind(above) != "nothing" and not is_locked(above.parent),
             )
 
 
@@ -278,7 +278,7 @@ def look_up(images: pathlib.Path, repository: str, tag: str) -> tuple[str, int]:
         return ODD, 0
     for top in tops:
         place = top / repository / tag
-        if naive.kind(place) == "nothing":
+        if naive.kind(place) == "nothing" or is_locked(place.parent):
             continue
         digest = target_of(images, place, read_link(place)) if naive.kind(place) == "link" else None
         return (ODD, 0) if digest is None else (digest, place.lstat().st_mtime_ns)

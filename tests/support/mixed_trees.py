@@ -346,7 +346,7 @@ class _Builder:
         if naive.kind(place) != "folder" or naive.is_image(place):
             return
         if place.name == "guests":
-            files.guest(NO_TEXT, Image=f"{chance.choice(self.repositories)}@sha256:{digits}")
+            files.guest(NO_TEXT, Id="odd", Image=f"{chance.choice(self.repositories)}@sha256:{digits}")
         elif chance.random() < 0.5:
             files.link(place / NO_TEXT, digits, self.past())
         else:

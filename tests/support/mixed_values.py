@@ -77,6 +77,8 @@ class Outcome:
     memory: Memory
     deleted: set[Key] = field(default_factory=set)
     deleted_bytes: int = 0
+    failed: int = 0
+    """Units that nobody can tell to be unused."""
     removed: set[pathlib.Path] = field(default_factory=set)
     """Folders of digests, links, and the folders that this leaves empty in the older layout."""
     remade: set[pathlib.Path] = field(default_factory=set)

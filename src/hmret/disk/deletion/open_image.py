@@ -48,8 +48,10 @@ class OpenImage:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every folder that is open has metadata and a disk: as long as none is being erased."""
-        return all(folder.is_complete for folder in self.opened.values())
+        """Whether all its folders are open, each with metadata and a disk: as long as its erasing has not begun."""
+        return len(self.opened) == len(self.intent.all_copies) and all(
+            folder.is_complete for folder in self.opened.values()
+        )
 
     def lease(self) -> bool:
         """Take the kernel's word that nobody has any of the files open; False where somebody has.
