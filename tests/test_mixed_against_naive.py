@@ -207,9 +207,7 @@ def is_folder(found: object) -> bool:
     return isinstance(found, tuple) and found[0] == "folder"
 
 
-def without_ages(
-    found: dict[pathlib.Path, object], expected: Outcome
-) -> dict[pathlib.Path, object]:
+def without_ages(found: dict[pathlib.Path, object], expected: Outcome) -> dict[pathlib.Path, object]:
     """Leave out what tells a link from the one before it, and the folder in which it lies, where it was made again."""
     again = {folder for path in expected.remade for folder in path.parents}
     return {

@@ -121,10 +121,10 @@ def test_a_link_of_the_older_layout_that_is_shadowed_makes_no_owner(memory: Host
             memory.folder(where)
     found = rows(memory)
     assert dict(found.owners)[A] == (KERNEL,)
-    alpine = found.repositories.get(ALPINE)
-    assert (alpine is None) == (shadow == "folder")
-    tags = {} if alpine is None else alpine.tags
-    assert tags == ({"latest": B} if shadow in ("link", "dangling") else {})
+    alpine = found.repositories[ALPINE]
+    is_tag = shadow in ("link", "dangling")
+    assert alpine.tags == ({"latest": B} if is_tag else {})
+    assert alpine.odd_tags == (frozenset() if is_tag else {"latest"})
 
 
 def test_without_a_link_content_is_of_the_repository_in_its_metadata(memory: Host) -> None:

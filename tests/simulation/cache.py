@@ -82,7 +82,11 @@ class Cache:
         owners |= {image.key[0] for image in folders if image.key != content_of(digest)}
         if owners:
             return owners
-        return {name_in(self.filesystem.read_file(f"{image.path}/{METADATA}")) for image in folders if image.is_whole}
+        return {
+            name_in(self.filesystem.read_file(f"{image.path}/{METADATA}"))
+            for image in folders
+            if image.is_whole
+        }
 
     def _here(self, key: Key) -> Pulled | None:
         image = self.images.get(key)

@@ -70,6 +70,9 @@ class Hypeman:
 
     def around(self, key: Key) -> Work:
         """Begin some work on an image that hmret has in hand."""
+        if key[0] not in _REPOSITORIES:
+            # It looks for the digest in today's layout too.
+            key = self._rng.choice(_REPOSITORIES), key[1]
         tags = [tag for tag, (digest, _) in self._truth.tags.items() if (tag[0], digest) == key]
         tag = self._rng.choice(tags) if tags else (key[0], self._rng.choice(_TAGS))
         image = self._truth.present(*key)

@@ -87,7 +87,8 @@ class Puller(Server):
         return [
             folder
             for folder in sorted(folders)
-            if (metadata := reading.metadata(folder)) is not None
+            if "/." not in folder
+            and (metadata := reading.metadata(folder)) is not None
             and metadata.get("status") in IN_PROGRESS
             and "build_id" in metadata
             and not self._is_promotion(reading, folder, metadata)

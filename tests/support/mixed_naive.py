@@ -286,9 +286,7 @@ class _Sweep:
     def may_be_hidden(self, repository: str) -> bool:
         """Tell whether something of a repository may lie in what could not be listed."""
         parts = [path.removeprefix("images").removeprefix("/repositories") for path in self.tree.hidden]
-        return any(
-            part in ("", "/content") or f"/{repository}/".startswith(f"{part}/") for part in parts
-        )
+        return any(part in ("", "/content") or f"/{repository}/".startswith(f"{part}/") for part in parts)
 
     def verdict(self, row: Row, reason: str, held_by: tuple[tuple[str, str], ...]) -> Verdict:
         action = {"newly_unused": "mark", "expired": "delete"}.get(reason, "none")
@@ -352,7 +350,8 @@ class _Sweep:
                 images, {path for path in outcome.removed if self.is_in_older_layout(path)}
             )
         }
-        going = (outcome.deleted - spared) | outcome.cleared | outcome.pruned | broken
+        outcome.cleared |= broken & self.states.keys()
+        going = (outcome.deleted - spared) | outcome.cleared | outcome.pruned
         going |= {row.key for unit in back for row in self.members(unit)}
         outcome.states = {key: state.text for key, state in self.states.items() if key not in going}
         outcome.states |= dict.fromkeys(outcome.marked, "now")

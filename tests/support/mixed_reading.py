@@ -33,6 +33,7 @@ __all__ = [
 
 HOUR = 3600 * 10**9
 MINUTE = 60 * 10**9
+NEVER = 2**63
 ROOTFS = ("rootfs.ext4", "rootfs.erofs")
 UNFINISHED = ("pending", "pulling", "converting")
 """What hypeman, or an older hypeman, is still at work on."""
@@ -176,7 +177,7 @@ def read_tree(root: pathlib.Path, now: int) -> Tree:
             elif naive.is_repository(repository):
                 tree.links.extend(links_in(images, level, repository, is_legacy=is_legacy))
                 for entry in naive.entries(level) if is_legacy else []:
-                    if naive.kind(entry) == "folder" and naive.is_image(entry):
+                    if naive.kind(entry) == "folder" and can_be_image(entry):
                         found = read_folder(entry, now, is_content=False)
                         tree.legacy[repository, found.digest] = found
     tree.builds.extend(read_builds(root / "builds"))
@@ -191,10 +192,15 @@ def levels(top: pathlib.Path) -> Iterator[tuple[pathlib.Path, str]]:
         yield level, level.relative_to(top).as_posix()
         for entry in [] if is_locked(level) else naive.entries(level):
             is_hosts = level == top and naive.is_registry(entry.name)
-            if naive.kind(entry) != "folder" or naive.is_image(entry) or entry.name[0] == ".":
+            if naive.kind(entry) != "folder" or can_be_image(entry) or entry.name[0] == ".":
                 continue
             if is_hosts or (level != top and entry.name.isascii()):
                 waiting.append(entry)
+
+
+def can_be_image(folder: pathlib.Path) -> bool:
+    """Tell whether a folder of the older layout is an image's, or nobody can tell whether it is."""
+    return naive.is_image(folder) or (naive.is_hex(folder.name) and is_locked(folder))
 
 
 def read_folder(path: pathlib.Path, now: int, *, is_content: bool = True) -> Folder:
@@ -204,7 +210,12 @@ def read_folder(path: pathlib.Path, now: int, *, is_content: bool = True) -> Fol
     status = fields.get("status")
     if not isinstance(status, str) or not status:
         status = "unknown"
-    begun = is_content and not is_unreadable and naive.kind(metadata) == "nothing" and path.lstat().st_mtime_ns > now - HOUR
+    begun = (
+        is_content
+        and not is_unreadable
+        and naive.kind(metadata) == "nothing"
+        and path.lstat().st_mtime_ns > now - HOUR
+    )
     installing = [
         entry
         for entry in naive.entries(path)
@@ -281,8 +292,17 @@ def look_up(images: pathlib.Path, repository: str, tag: str) -> tuple[str, int]:
         if naive.kind(place) == "nothing" or is_locked(place.parent):
             continue
         digest = target_of(images, place, read_link(place)) if naive.kind(place) == "link" else None
-        return (ODD, 0) if digest is None else (digest, place.lstat().st_mtime_ns)
+        return (ODD, 0) if digest is None else (digest, made_at(images, repository, tag))
     return ABSENT, 0
+
+
+def made_at(images: pathlib.Path, repository: str, tag: str) -> int:
+    """Tell when the link of a tag was made, looked for by its path alone; a time to come where that cannot be told."""
+    above = images / "repositories" / repository
+    if naive.kind(images / "repositories") not in ("folder", "link", "nothing") or is_locked(above):
+        return NEVER
+    place = above / tag if naive.kind(above / tag) != "nothing" else images / repository / tag
+    return place.lstat().st_mtime_ns
 
 
 def staged_links(root: pathlib.Path, now: int) -> Iterator[tuple[str, str, str, bool]]:

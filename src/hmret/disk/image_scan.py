@@ -108,6 +108,7 @@ def look_again(filesystem: Filesystem, images_fd: int, known: FolderScan) -> Fol
         return known
     of_content = is_part(known.path)
     fresh: dict[str, Image] = {}
+    bases = dict(known.bases)
     with_disk: list[str] = []
     unreadable: list[str] = []
     try:
@@ -124,9 +125,17 @@ def look_again(filesystem: Filesystem, images_fd: int, known: FolderScan) -> Fol
                     unreadable.append(digest)
                 if found.image != repository.images[digest]:
                     fresh[digest] = found.image
+                if found.base:
+                    bases[digest] = found.base
+                else:
+                    bases.pop(digest, None)
     except OSError:
         return scan_folder(filesystem, images_fd, known.path, known)
-    if not fresh and (tuple(with_disk), tuple(unreadable)) == (known.with_disk, known.unreadable):
+    if not fresh and (tuple(with_disk), tuple(unreadable), tuple(bases.items())) == (
+        known.with_disk,
+        known.unreadable,
+        known.bases,
+    ):
         return known
     images = {**repository.images, **fresh}
     return attrs.evolve(
@@ -135,6 +144,7 @@ def look_again(filesystem: Filesystem, images_fd: int, known: FolderScan) -> Fol
         unsettled=tuple(digest for digest in known.unsettled if not is_settled(images[digest])),
         with_disk=tuple(with_disk),
         unreadable=tuple(unreadable),
+        bases=tuple(bases.items()),
     )
 
 
