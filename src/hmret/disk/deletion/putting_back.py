@@ -91,6 +91,10 @@ def bring_back(folders: OpenFolders, intent: Intent) -> bool:
     places = find_places(folders.filesystem, folders.data_fd, intent)
     found = look_for_arrivals(folders, intent, places)
     is_back = mend(folders, intent, places, found, intent.all_links)
+    if not is_back and found.arrival is not Arrival.GHOST:
+        # A ghost may have taken its place since that look.
+        found = look_for_arrivals(folders, intent, places)
+        is_back = found.arrival is Arrival.GHOST and mend(folders, intent, places, found, intent.all_links)
     if is_back:
         erase_rest(folders, intent)
     return is_back
