@@ -147,7 +147,7 @@ def test_the_random_trees_hold_all_that_can_be_said_of_a_row(tmp_path: pathlib.P
     holders: set[str] = set()
     statuses: set[str] = set()
     spared: set[Key] = set()
-    for seed in range(60):
+    for seed in range(90):
         root = tmp_path / str(seed)
         build_mixed_tree(root, seed, NOW, is_readable=seed % 4 != 0)
         rules = (Rule(match=("*",), tags=("v*",), unused_for="never"),)

@@ -138,12 +138,9 @@ def mortal(life: Life, calls: list[str], pull: Callable[[], None]) -> Filesystem
 
         return call
 
-    return cast(
-        "Filesystem",
-        SimpleNamespace(
-            **{name: changing(name) if name in CHANGING else getattr(POSIX, name) for name in _CALLS}
-        ),
-    )
+    calls_of_it = {name: changing(name) if name in CHANGING else getattr(POSIX, name) for name in _CALLS}
+    # Nothing ever settles by the mere passing of time, so that each life makes the same calls, however long it takes.
+    return cast("Filesystem", SimpleNamespace(**calls_of_it | {"now_ns": lambda: 0}))
 
 
 async def _live(life: Life, begun: int) -> dict[str, object]:

@@ -310,7 +310,9 @@ class Host(RuleBasedStateMachine):
                 assert self.is_held(key) == (self.quarantine > timedelta(0))
                 continue
             is_due = since_ns is not None and since_ns + WINDOW_NS <= self.clock.now_ns()
-            may_be_needed = key in self.leased or any(guest.may_need(key, self.tags) for guest in self.alive)
+            # A lease keeps sweeps from its digest, whatever repository has it.
+            is_locked = key[1] in {name for _, name in self.leased}
+            may_be_needed = is_locked or any(guest.may_need(key, self.tags) for guest in self.alive)
             assert is_held or is_torn or may_be_needed or not is_due, "kept what was to go"
             if key in self.leased or self.is_needed(key, readably=True):
                 self.need(key)

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from hmret.actors.deleter import Retire
 from hmret.actors.reference_collector import LookAgain
-from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, OWN, RETENTION, TRASH, hex_of
+from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, OWN, RETENTION, TAG_STAGE, TRASH, hex_of
 from hmret.disk.own_files import save_clock_record
 from hmret.disk.reference_files import look_at_references
 from hmret.engine.opening import open_engine
@@ -289,6 +289,11 @@ class _Run:
             return image.ready_at is not None and image.key[0] not in users and truth.may_go(image.key[0])
         if self._config.max_deletes_per_sweep and any(f"/{INSTALLING}" in path for path in tree):
             return False  # one that is kept at each last look takes the place of another
+        if any(
+            f"/{TAG_STAGE}" in path and str(target).endswith(hex_of(digest))
+            for path, (_, target) in tree.items()
+        ):
+            return False  # by a clock that was wrong, a tag that was never set may have been staged just now
         folders = truth.folders_of(digest)
         owners = truth.owners_of(digest)
         if not any(digest == found for found, _ in truth.tags.values()):

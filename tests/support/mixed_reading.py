@@ -192,7 +192,8 @@ def levels(top: pathlib.Path) -> Iterator[tuple[pathlib.Path, str]]:
         yield level, level.relative_to(top).as_posix()
         for entry in [] if is_locked(level) else naive.entries(level):
             is_hosts = level == top and naive.is_registry(entry.name)
-            if naive.kind(entry) != "folder" or can_be_image(entry) or entry.name[0] == ".":
+            is_image = top.name != "repositories" and can_be_image(entry)
+            if naive.kind(entry) != "folder" or is_image or entry.name[0] == ".":
                 continue
             if is_hosts or (level != top and entry.name.isascii()):
                 waiting.append(entry)

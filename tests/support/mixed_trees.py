@@ -5,21 +5,19 @@ directory meet in all ways: content with one, several and no owners, folders of 
 condition, links of all forms, and whatever hypeman leaves lying when it is cut off. All times are relative to `now`.
 """
 
-import os
 import pathlib
 import random
-import shutil
 from datetime import datetime, timedelta
 from typing import Any
 
 import naive
 from support.mixed_changes import change_tree
 from support.mixed_files import Files, text_of
-from support.mixed_guests import add_guest, add_snapshot, add_unreadable
+from support.mixed_guests import add_guest, add_snapshot
+from support.mixed_hiding import NO_TEXT, Hiding
 from support.mixed_kinds import (
     CONTENTS,
     EXTRAS,
-    HIDDEN,
     LEGACIES,
     LINKS,
     MADE_HERE,
@@ -28,13 +26,10 @@ from support.mixed_kinds import (
     STATES,
     TAGS,
 )
-from support.mixed_reading import levels as levels_below, read_tree
+from support.mixed_reading import read_tree
 from support.mixed_rows import Rows, make_rows
 
 __all__ = ["build_mixed_tree", "change_tree"]
-
-NO_TEXT = os.fsdecode(b"caf\xe9")
-"""A name that is no UTF-8."""
 
 
 def build_mixed_tree(
@@ -90,10 +85,11 @@ class _Builder:
             add_snapshot(self.files, self.chance, self.now, f"snap{number}", self.repositories, TAGS)
         for number in range(self.chance.choice((0, 0, 1, 2))):
             self.build_record(f"b{number}")
+        hiding = Hiding(self.files, self.chance, self.now, self.repositories, self.digests)
         if self.chance.random() < 0.15:
-            self.no_texts()
+            hiding.add_no_text()
         if not is_readable:
-            self.hide()
+            hiding.hide()
         self.files.settle()
 
     # What chance gives.
@@ -325,85 +321,6 @@ class _Builder:
             place = files.tag(chance.choice(self.repositories), "none") / "deeper"
             if files.is_free(place):
                 place.mkdir(parents=True)
-
-    def no_texts(self) -> None:
-        """Lay something whose name is no text into one folder or another."""
-        files, chance = self.files, self.chance
-        digits = chance.choice(self.digests)
-        place = chance.choice(
-            (
-                files.images,
-                files.images / "content",
-                files.images / "repositories",
-                files.images / "docker.io",
-                files.images / chance.choice(self.repositories),
-                files.images / "repositories" / chance.choice(self.repositories),
-                files.root / "guests",
-                files.root / "builds",
-                files.root / "system/image-retention",
-            )
-        )
-        if naive.kind(place) != "folder" or naive.is_image(place):
-            return
-        if place.name == "guests":
-            files.guest(NO_TEXT, Id="odd", Image=f"{chance.choice(self.repositories)}@sha256:{digits}")
-        elif chance.random() < 0.5:
-            files.link(place / NO_TEXT, digits, self.past())
-        else:
-            files.write(place / NO_TEXT / digits / "metadata.json", {"image_digest": f"sha256:{digits}"})
-        if chance.random() < 0.2:
-            repository = chance.choice(self.repositories)
-            odd = files.tag(repository, "odd")
-            if files.is_free(odd):
-                files.link(odd, f"{NO_TEXT}/{digits}", self.past())
-
-    def hide(self) -> None:
-        """Make part of it unreadable."""
-        images = self.files.images
-        kind = self.pick(HIDDEN)
-        if kind == "unreadable guest":
-            add_unreadable(self.files, self.chance, self.now, self.repositories, TAGS)
-        elif kind.startswith("locked"):
-            self.lock(kind.removeprefix("locked "))
-        else:
-            name, _, form = kind.partition(" is ")
-            (images / name).mkdir(exist_ok=True)
-            if form != "nowhere":
-                (images / name).rename(self.files.root / "system" / name)
-            else:
-                shutil.rmtree(images / name)
-            if form == "a file":
-                (images / name).write_text("a file\n")
-            else:
-                self.files.link(images / name, str(self.files.root / "system" / name), self.now)
-
-    def lock(self, kind: str) -> None:
-        """Take all permissions from something."""
-        images, root = self.files.images, self.files.root
-        folders = [path for path in images.rglob("*") if naive.kind(path) == "folder"]
-        tops = (images, images / "repositories")
-        levels = [path for top in tops for path, name in levels_below(top) if name != "."]
-        places = {
-            "level": levels,
-            "hosts": [path for path in levels if path.parent in tops],
-            "content": [images / "content"],
-            "repositories": [images / "repositories"],
-            "images": [images],
-            "digest": [path for path in folders if path.parent == images / "content"],
-            "metadata": sorted(images.rglob("metadata.json")),
-            "disk": sorted(images.rglob("rootfs.*")),
-            "guest": sorted((root / "guests").glob("*/metadata.json")),
-            "guest's folder": sorted((root / "guests").glob("*")),
-            "guests": [root / "guests"],
-            "snapshots": [root / "snapshots"],
-            "snapshot": sorted((root / "snapshots").glob("*/snapshot.json")),
-            "build": sorted((root / "builds").glob("*/metadata.json")),
-            "builds": [root / "builds"],
-            "state": sorted((root / "system/image-retention").rglob("*.json")),
-        }[kind]
-        places = [path for path in places if naive.kind(path) in ("file", "folder")]
-        if places:
-            self.chance.choice(sorted(places)).chmod(0)
 
     # States and builds.
 

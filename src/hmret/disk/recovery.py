@@ -7,6 +7,7 @@ from typing import assert_never
 import attrs
 
 from hmret.disk.deletion.finishing import finish, finish_gone, finish_hidden, undo_copies
+from hmret.disk.deletion.ghosts import is_ghost_aside, settle_ghosts
 from hmret.disk.deletion.tag_view import TagView
 from hmret.disk.deletion.wanted import bring_back, find_wanted
 from hmret.disk.deletion.wholeness import LayersGoneError
@@ -76,6 +77,7 @@ class Recovering:
                 except OSError as error:
                     self.has_unfinished = True
                     self._errors.append((f"{_TRASH}/{token}.json", error.strerror or str(error)))
+            self._errors.extend(settle_ghosts(self.filesystem, self.data_fd))
             self._erase_strays()
         return Recovery(
             tuple(self._finished),
@@ -134,8 +136,8 @@ class Recovering:
                 if one.faults:
                     return False
                 retired.append(one)
-            case Kept() as kept:
-                self._restored.append(kept.key)
+            case Kept():
+                self._restored.extend(intent.keys)
             case Failed() as failed:
                 self._errors.append((failed.path, failed.error.strerror or str(failed.error)))
                 return False
@@ -165,7 +167,7 @@ class Recovering:
         wanted = find_wanted(
             self.filesystem,
             self.data_fd,
-            [(one.place.intent, one.places) for one in retired],
+            [(one.place.intent, one.places) for one in retired if not one.refusal],
             TagView(self.filesystem, {}),
             self.pause,
         )
@@ -178,7 +180,7 @@ class Recovering:
                 continue
             if is_back:
                 names.add(intent.name)
-                self._restored.append(intent.keys[0])
+                self._restored.extend(intent.keys)
         return [one for one in retired if one.place.intent.name not in names]
 
     def _hold(self, token: str, retired: list[Retired]) -> list[Place]:
@@ -223,7 +225,8 @@ class Recovering:
         if records is None:
             return
         for name in names:
-            if name.partition(".")[0] not in tokens and not records.covers(name):
+            is_ours = name.partition(".")[0] in tokens or records.covers(name)
+            if not is_ours and not is_ghost_aside(name):
                 try:
                     self._freed_bytes += (
                         erase(self.filesystem, self.data_fd, _TRASH, name, self.stopping) or 0

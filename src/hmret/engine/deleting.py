@@ -163,7 +163,7 @@ class Deleting:
         faulty = [one for one in turn.retired if one.faults]
         with anyio.CancelScope(shield=True):
             try:
-                images = [(one.place.intent, one.places) for one in retired]
+                images = [(one.place.intent, one.places) for one in retired if not one.refusal]
                 wanted = await self.deleter.find_wanted(images, view) if images else []
             except OSError as error:
                 # Nobody knows what is wanted, so all of it waits for the next recovery.

@@ -205,7 +205,9 @@ class Tally:
             self.cleared_late += len(keys)
             self.note(*(journal_entry(self.now_ns, "clear", key, reason=reason) for key in keys))
         detail = {"detail": kept.detail} if kept.detail else {}
-        log_event(logging.INFO, "image_kept", repository=repository, digest=digest, reason=reason, **detail)
+        # No plan sees what is wrong with it, so this is where it is told.
+        level = logging.WARNING if kept.reason is Reason.BROKEN else logging.INFO
+        log_event(level, "image_kept", repository=repository, digest=digest, reason=reason, **detail)
 
     def note_failed(self, failed: Failed) -> None:
         """Note a deletion that failed."""

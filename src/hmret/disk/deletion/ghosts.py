@@ -4,23 +4,38 @@ Without that deletion it would not be there, so it is hmret's to clear away: its
 by itself. A ghost of a digest that hmret did not delete is somebody else's, and stays.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
 
-from hmret.disk.deletion.open_folders import exists
+from hmret.disk.deletion.open_folders import OpenFolders, exists, inode_of
 from hmret.disk.documents import UnreadableError, read_image_metadata
 from hmret.disk.erasing import erase
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import let_go, open_folder, opened, read_file, step_into
+from hmret.disk.folders import open_folder, opened, read_file
 from hmret.disk.hypeman.images import read_digest_folder
-from hmret.disk.layout import CONTENT, IMAGES, METADATA, OWN, ROOTFS_NAMES, TRASH, hex_of
-from hmret.disk.trash import new_token, open_trash
+from hmret.disk.layout import (
+    CONTENT,
+    DIGEST_HEX,
+    IMAGES,
+    METADATA,
+    OWN,
+    TRASH,
+    digest_of,
+    hex_of,
+)
+from hmret.disk.trash import open_trash
 from hmret.model.times import SECOND
 
-__all__ = ["clear_ghosts"]
+__all__ = ["clear_ghosts", "is_ghost_aside", "settle_ghosts"]
 
 _SETTLED_NS = 60 * SECOND
 """A ghost must not have changed for so long."""
+
+_CONTENT = f"{IMAGES}/{CONTENT}"
+_ASIDE = {f"{OWN}/{TRASH}": "ghost.", IMAGES: ".hmret-ghost."}
+"""Where a ghost is set aside to be looked at, and how its name begins there: in the trash, or, where that is on another
+file system, out of `content/`; with metadata alone it is no image for hypeman there either."""
 
 
 def clear_ghosts(filesystem: Filesystem, data_fd: int, deleted_at_ns: Mapping[str, int]) -> tuple[str, ...]:
@@ -29,35 +44,92 @@ def clear_ghosts(filesystem: Filesystem, data_fd: int, deleted_at_ns: Mapping[st
     The caller lets nobody else work on these digests meanwhile.
     """
     gone: list[str] = []
-    with (
-        suppress(OSError),
-        opened(filesystem, step_into(filesystem, data_fd, f"{IMAGES}/{CONTENT}")) as content_fd,
-        opened(filesystem, open_trash(filesystem, data_fd)) as trash_fd,
-    ):
+    with closing(OpenFolders(filesystem, data_fd)) as folders, suppress(OSError):
+        filesystem.close(open_trash(filesystem, data_fd))
         for digest, moment_ns in deleted_at_ns.items():
             with suppress(OSError):
-                if _clear(filesystem, data_fd, (content_fd, trash_fd), digest, moment_ns):
+                if _clear(folders, digest, moment_ns):
                     gone.append(digest)
     return tuple(gone)
 
 
-def _clear(
-    filesystem: Filesystem, data_fd: int, folders: tuple[int, int], digest: str, deleted_at_ns: int
-) -> bool:
-    content_fd, trash_fd = folders
-    hexadecimal = hex_of(digest)
+def settle_ghosts(filesystem: Filesystem, data_fd: int) -> tuple[tuple[str, str], ...]:
+    """Settle what was set aside as a ghost when all ended; returns what could not be, and why.
+
+    Nobody else works on it meanwhile.
+    """
+    errors: list[tuple[str, str]] = []
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
+        for folder in _ASIDE:
+            try:
+                for name in tuple(_names_aside(folders, folder)):
+                    _settle(folders, folder, digest_of(name.rpartition(".")[2]))
+            except OSError as error:
+                errors.append((folder, error.strerror or str(error)))
+    return tuple(errors)
+
+
+def is_ghost_aside(name: str) -> bool:
+    """Return whether a name in the trash is that of a ghost that was set aside."""
+    return _is_aside(f"{OWN}/{TRASH}", name)
+
+
+def _is_aside(folder: str, name: str) -> bool:
+    prefix = _ASIDE[folder]
+    return name.startswith(prefix) and DIGEST_HEX.fullmatch(name[len(prefix) :]) is not None
+
+
+def _names_aside(folders: OpenFolders, folder: str) -> Iterator[str]:
+    fd = folders.find(folder)
+    if fd is not None:
+        with folders.filesystem.scandir(fd) as entries:
+            yield from (entry.name for entry in entries if _is_aside(folder, entry.name))
+
+
+def _clear(folders: OpenFolders, digest: str, deleted_at_ns: int) -> bool:
+    filesystem, hexadecimal = folders.filesystem, hex_of(digest)
+    content_fd = folders.find(_CONTENT)
+    if content_fd is None:
+        return False
     inode = _ghost_inode(filesystem, content_fd, hexadecimal, deleted_at_ns)
     if inode is None:
         return False
-    # No intent has this name: cut off from here on, it is erased at the next start.
-    name = f"{new_token()}.0"
-    filesystem.rename(hexadecimal, name, src_dir_fd=content_fd, dst_dir_fd=trash_fd)
-    is_same = filesystem.stat(name, dir_fd=trash_fd, follow_symlinks=False).st_ino == inode
-    if not is_same or not _is_ghost(filesystem, trash_fd, name, digest):
+    folder = _set_aside(folders, hexadecimal)
+    return folder is not None and _settle(folders, folder, digest, inode)
+
+
+def _set_aside(folders: OpenFolders, hexadecimal: str) -> str | None:
+    """Rename a folder out of `content/`; returns to which folder. None: that cannot be done, so it stays."""
+    for folder, prefix in _ASIDE.items():
+        try:
+            folders.filesystem.rename(
+                hexadecimal,
+                prefix + hexadecimal,
+                src_dir_fd=folders.get(_CONTENT),
+                dst_dir_fd=folders.get(folder),
+            )
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        else:
+            return folder
+    return None
+
+
+def _settle(folders: OpenFolders, folder: str, digest: str, inode: int | None = None) -> bool:
+    """Erase what was set aside if it is a ghost, else put it back; returns whether it has gone.
+
+    `inode`: of the folder that was looked at; None: it is not known any more.
+    """
+    filesystem, hexadecimal = folders.filesystem, hex_of(digest)
+    fd, name = folders.get(folder), _ASIDE[folder] + hexadecimal
+    is_same = inode in (None, inode_of(filesystem, fd, name))
+    if not (is_same and _may_go(filesystem, fd, name, digest)):
+        content_fd = folders.make(_CONTENT)
         if not exists(filesystem, content_fd, hexadecimal):
-            filesystem.rename(name, hexadecimal, src_dir_fd=trash_fd, dst_dir_fd=content_fd)
-        return False
-    erase(filesystem, data_fd, f"{OWN}/{TRASH}", name)
+            filesystem.rename(name, hexadecimal, src_dir_fd=folders.get(folder), dst_dir_fd=content_fd)
+            return False
+    erase(filesystem, folders.data_fd, folder, name)
     return True
 
 
@@ -74,31 +146,26 @@ def _ghost_inode(filesystem: Filesystem, content_fd: int, hexadecimal: str, dele
     image = read_digest_folder(filesystem, content_fd, None, hexadecimal)
     if image is None or image.image.status != "ready" or image.has_disk:
         return None
-    return found.st_ino if _holds_only_metadata(filesystem, content_fd, hexadecimal) else None
+    return found.st_ino if _names_in(filesystem, content_fd, hexadecimal) == [METADATA] else None
 
 
-def _is_ghost(filesystem: Filesystem, trash_fd: int, name: str, digest: str) -> bool:
-    """Look at what was set aside: still ready, no disk, of that digest."""
-    fd = open_folder(filesystem, name, trash_fd)
+def _may_go(filesystem: Filesystem, parent_fd: int, name: str, digest: str) -> bool:
+    """Look at what was set aside: still ready, no disk, of that digest; or what is left of it where its erasing was cut off."""
+    names = _names_in(filesystem, parent_fd, name)
+    return not names or (names == [METADATA] and _is_ready(filesystem, parent_fd, name, digest))
+
+
+def _is_ready(filesystem: Filesystem, parent_fd: int, name: str, digest: str) -> bool:
     try:
-        if any(exists(filesystem, fd, disk) for disk in ROOTFS_NAMES):
-            return False
-    finally:
-        let_go(filesystem, fd)
-    return _holds_only_metadata(filesystem, trash_fd, name) and _is_ready(filesystem, trash_fd, name, digest)
-
-
-def _is_ready(filesystem: Filesystem, trash_fd: int, name: str, digest: str) -> bool:
-    try:
-        metadata = read_image_metadata(read_file(filesystem, f"{name}/{METADATA}", trash_fd))
+        metadata = read_image_metadata(read_file(filesystem, f"{name}/{METADATA}", parent_fd))
     except UnreadableError:
         return False
     return metadata.status == "ready" and metadata.digest == digest
 
 
-def _holds_only_metadata(filesystem: Filesystem, parent_fd: int, name: str) -> bool:
+def _names_in(filesystem: Filesystem, parent_fd: int, name: str) -> list[str]:
     with (
         opened(filesystem, open_folder(filesystem, name, parent_fd)) as fd,
         filesystem.scandir(fd) as entries,
     ):
-        return [entry.name for entry in entries] == [METADATA]
+        return [entry.name for entry in entries]

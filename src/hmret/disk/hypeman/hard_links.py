@@ -38,7 +38,7 @@ class HardLinks:
         doubtful = {*self._forget(folders), *_changed(before, folders)}
         if doubtful:
             for digest, found in _by_digest(folders, doubtful).items():
-                if not _is_consistent(image for _, image in found):
+                if not _is_consistent(self._known(path, image) for path, image in found):
                     for path, image in found:
                         self._look_again(path, digest, image)
         if not self._fresh:
@@ -56,6 +56,9 @@ class HardLinks:
                 self._fresh[path] = left
             if not left:
                 del self._fresh[path]
+
+    def _known(self, path: str, image: Image) -> Image:
+        return self._fresh.get(path, {}).get(image.digest, (image, image))[1]
 
     def _look_again(self, path: str, digest: str, image: Image) -> None:
         found = self.look(path, digest)
