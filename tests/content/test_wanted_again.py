@@ -12,7 +12,16 @@ import pytest
 from builders import DATA, FakeClock, GatedThreads, digest, told
 from hmret.engine.retention import Retention
 from memory_filesystem import Call, MemoryFilesystem
-from support.content_trees import TRASH, Host, content_path, hex_of, legacy_path, link_path, state_path
+from support.content_trees import (
+    TRASH,
+    Host,
+    content_path,
+    hex_of,
+    legacy_link_path,
+    legacy_path,
+    link_path,
+    state_path,
+)
 from support.interruptions import killed_when, when
 
 A = "docker.io/library/alpine"
@@ -291,3 +300,83 @@ async def test_a_ghost_gets_every_file_of_the_image_back(host: Host) -> None:
     assert {name: after[f"{CONTENT_D}/{name}"][1] for name in files} == files
     assert after[f"{CONTENT_D}/metadata.json"][1] == tagged
     assert [path for path in host.entries() if path.startswith(f"{TRASH}/")] == []
+
+
+# Folders that others have of the digest go after the content, and their tags with them.
+
+
+def make_twice(host: Host) -> None:
+    """Make content of one repository, and a folder that another has for itself, of one digest; both due."""
+    host.content("d", name=f"{B}:1")
+    host.link(B, "1", "d")
+    host.legacy(A, "d")
+    host.legacy_link(A, "1", "d")
+    for repository in (A, B):
+        host.state(repository, "d")
+
+
+@pytest.mark.parametrize(
+    "moment", ["before it is erased", "after a crash", "while it is erased, then a crash"]
+)
+@pytest.mark.parametrize("arrival", ["a tag", "a ghost"])
+async def test_content_that_is_back_has_the_tags_of_folders_that_went_after_it(
+    host: Host, moment: str, arrival: str
+) -> None:
+    make_twice(host)
+    metadata = host.files()[f"{CONTENT_D}/metadata.json"][1]
+    assert isinstance(metadata, bytes)
+
+    def come(host: Host) -> None:
+        host.hypeman.link(C, "mine", "d")
+        if arrival == "a ghost":
+            host.hypeman.write(f"{CONTENT_D}/metadata.json", metadata)
+
+    def is_untied() -> bool:
+        return not any(host.exists(path) for path in (CONTENT_D, link_path(B, "1"), legacy_link_path(A, "1")))
+
+    def is_being_erased() -> bool:
+        return is_untied() and not any(path.endswith(".0/metadata.json") for path in host.trash())
+
+    if moment == "before it is erased":
+        interruption = when(host, is_untied, lambda: come(host))
+        await host.sweep()
+        assert interruption.has_happened
+    else:
+        condition = is_untied if moment == "after a crash" else is_being_erased
+        host = await killed_when(host, condition)
+        come(host)
+        await host.recover()
+    is_erased = moment.startswith("while") and arrival == "a tag"
+    # What was being erased has no metadata any more, and a tag brings none.
+    assert host.exists(f"{CONTENT_D}/rootfs.erofs") == (not is_erased)
+    assert host.exists(legacy_link_path(A, "1")) == (not is_erased)
+    assert host.exists(link_path(B, "1")) == (not is_erased)
+    assert not host.exists(legacy_path(A, "d"))
+    assert host.trash() == []
+
+
+# A ghost that comes when nothing is left to heal it with.
+
+
+async def test_a_ghost_of_what_was_erased_when_all_ended_is_taken_away_by_a_later_sweep(
+    host: Host, clock: FakeClock
+) -> None:
+    """Its deletion is in the journal only since that start."""
+    make_unit(host)
+    metadata = host.files()[f"{CONTENT_D}/metadata.json"][1]
+    assert isinstance(metadata, bytes)
+    was_there: list[bool] = []
+
+    def is_erased() -> bool:
+        was_there.append(any(path.endswith("/rootfs.erofs") for path in host.trash()))
+        return any(was_there) and not any(path.count("/") > 3 for path in host.trash())
+
+    dead = await killed_when(host, is_erased)
+    dead.hypeman.link(A, "mine", "d")
+    dead.hypeman.write(f"{CONTENT_D}/metadata.json", metadata)
+    clock.advance(timedelta(minutes=5))
+    async with dead.opened() as retention:
+        await retention.sweep()
+        assert not dead.exists(CONTENT_D)
+        assert dead.exists(link_path(A, "mine"))
+        assert dead.trash() == []

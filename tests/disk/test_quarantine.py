@@ -19,6 +19,7 @@ from builders import (
     has_image,
     make_image,
     make_state,
+    set_tag,
     state_of,
 )
 from crashes import cut_at
@@ -759,6 +760,68 @@ def test_a_restore_that_fails_leaves_what_it_found(memory: Host) -> None:
     memory.memory.before = None
     assert memory.names("") == before
     assert bring_back(memory, held).tags == {ALPINE: TAGS}
+
+
+def fail_renames_to(memory: Host, *ends: str) -> None:
+    """Make every rename fail whose target ends so."""
+
+    def fail(call: Call) -> None:
+        if call.name == "rename" and call.path.endswith(ends):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    memory.memory.before = fail
+
+
+def test_a_restore_that_fails_leaves_the_timer_that_it_found(memory: Host) -> None:
+    """The row of one whose content is in the cache has one."""
+    held = hold_one(memory)
+    make_state(memory.place, held.key, START_NS + 7)
+    fail_renames_to(memory, "a" * 64)
+    with pytest.raises(OSError, match="Input/output error"):
+        bring_back(memory, held)
+    memory.memory.before = None
+    assert state_of(memory.place, held.key) == format_time(START_NS + 7)
+
+
+def test_a_tag_that_was_set_since_is_not_taken_for_one_of_a_restore(host: Host) -> None:
+    """A restore begins with a timer: without one, there was none."""
+    held = hold_one(host)
+    set_tag(host.place, ALPINE, "latest", "a")
+    assert settle(host).held == (held,)
+    assert host.exists(f"{IMAGES}/{ALPINE}/latest")
+
+
+def test_metadata_that_cannot_be_shown_again_takes_the_image_back_into_quarantine(memory: Host) -> None:
+    memory.memory.mount(f"{DATA}/{IMAGES}")
+    held = hold_one(memory)
+    before = memory.names("")
+    fail_renames_to(memory, METADATA)
+    with pytest.raises(OSError, match="Input/output error"):
+        bring_back(memory, held)
+    memory.memory.before = None
+    assert memory.names("") == before
+    assert bring_back(memory, held).tags == {ALPINE: TAGS}
+
+
+def test_an_image_that_stays_hidden_in_its_place_keeps_its_record_and_is_shown_at_the_next_start(
+    memory: Host,
+) -> None:
+    """Whatever is done with what is held in between: it is in the cache, though nobody sees it."""
+    memory.memory.mount(f"{DATA}/{IMAGES}")
+    held = hold_one(memory)
+    fail_renames_to(memory, METADATA, f".hmret-{TOKEN}.0")
+    with pytest.raises(OSError, match="Input/output error"):
+        bring_back(memory, held)
+    memory.memory.before = None
+    folder = f"{IMAGES}/{ALPINE}/{'a' * 64}"
+    assert memory.names(folder) == [HIDDEN_METADATA, "rootfs.ext4"]
+    assert release(memory.filesystem, memory.data_fd, [held]).done == (True,)
+    drop_records(memory.filesystem, memory.data_fd, {TOKEN})
+    assert memory.exists(RECORD)
+    settled = settle(memory)
+    assert (settled.held, settled.errors) == ((), ())
+    assert memory.names(folder) == [METADATA, "rootfs.ext4"]
+    assert not memory.exists(RECORD)
 
 
 # Recovery with quarantine on and off.

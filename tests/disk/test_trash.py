@@ -105,6 +105,61 @@ def test_an_intent_that_could_not_be_ours_is_not_trusted(host: Host, wrong: dict
     assert read(host) == [INTENT]
 
 
+UNIT = {
+    "repository": ALPINE,
+    "digest": digest("a"),
+    "tags": ["latest"],
+    "unused_since_ns": 5,
+    "name": f"{TOKEN}.0",
+    "others": [{"repository": "quay.io/o/x", "unused_since_ns": 7}],
+    "copies": [
+        {"repository": ALPINE, "inode": 3, "name": f"{TOKEN}.0.0"},
+        {"repository": "", "inode": 4, "name": f"{TOKEN}.0.1"},
+    ],
+    "links": [
+        {"layout": "content", "repository": ALPINE, "tag": "latest", "target": "a" * 64, "inode": 9},
+    ],
+    "beside": "none",
+    "staying": [{"repository": "quay.io/o/x", "inode": 5, "name": ""}],
+}
+
+
+def test_an_intent_of_shared_content_is_read_with_all_that_goes_with_it(host: Host) -> None:
+    host.write(f"{FOLDER}/{TOKEN}.json", json.dumps([UNIT]).encode())
+    (intent,) = read(host)
+    assert intent.keys == ((ALPINE, digest("a")), ("quay.io/o/x", digest("a")))
+    assert intent.is_content
+    assert [copy.parent for copy in intent.all_copies] == [f"images/{ALPINE}", "images/content"]
+    assert [(link.parent, link.tag) for link in intent.all_links] == [
+        (f"images/repositories/{ALPINE}", "latest")
+    ]
+    # Where content is out of the cache it tells that the image is, so it is looked for last.
+    assert [place.number for place in places_of(intent)] == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"others": [{"repository": "../..", "unused_since_ns": 7}]},
+        {"copies": [{"repository": "", "inode": 4, "name": ".."}]},
+        {"copies": [{"repository": "", "inode": 4, "name": f"{TOKEN}.1"}]},
+        {"copies": [{"repository": "", "inode": 4, "name": f"{TOKEN}.0.0/../.."}]},
+        {"copies": [{"repository": "../..", "inode": 4, "name": f"{TOKEN}.0.0"}]},
+        {"copies": [*reversed(UNIT["copies"])]},  # type: ignore[call-overload]  # it is a list
+        {"links": [{"layout": "content", "repository": "..", "tag": "a", "target": "", "inode": 9}]},
+        {"links": [{"layout": "content", "repository": ALPINE, "tag": "../a", "target": "", "inode": 9}]},
+        {"links": [{"layout": "other", "repository": ALPINE, "tag": "a", "target": "", "inode": 9}]},
+        {"staying": [{"repository": "", "inode": 5, "name": ""}]},
+        {"staying": [{"repository": ALPINE, "inode": 5, "name": f"{TOKEN}.0"}]},
+    ],
+)
+def test_an_intent_of_shared_content_that_could_not_be_ours_is_not_trusted(
+    host: Host, wrong: dict[str, object]
+) -> None:
+    host.write(f"{FOLDER}/{TOKEN}.json", json.dumps([{**UNIT, **wrong}]).encode())
+    assert read(host) == []
+
+
 def test_intents_that_the_disk_does_not_give_are_told(memory: Host) -> None:
     write_intents(memory.filesystem, memory.data_fd, TOKEN, [INTENT])
     memory.memory.deny(f"{DATA}/{FOLDER}/{TOKEN}.json", errno.EIO)

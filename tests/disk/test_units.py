@@ -13,9 +13,10 @@ from crashes import cut_at
 from hmret.actors.deleter import Deleter, Recovery
 from hmret.disk.folders import let_go
 from hmret.disk.layout import CONTENT
-from hmret.disk.outcomes import Failed, LastLook, Outcome, Retired
+from hmret.disk.outcomes import Kept, LastLook, Outcome, Retired
 from hmret.disk.retirement import retire
 from hmret.disk.trash import drop_intents
+from hmret.model.verdicts import Reason
 from memory_filesystem import Call, MemoryFilesystem, Tree
 from support.shared_unit import (
     ALPINE,
@@ -25,6 +26,7 @@ from support.shared_unit import (
     LINKS,
     OTHER,
     TOKEN,
+    TRASH_TOP,
     UNIT,
     images_in,
     is_gone,
@@ -49,10 +51,7 @@ def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
     fd = data_fd_of(filesystem)
     try:
         outcomes, _ = retire(filesystem, fd, [UNIT], LOOK, token=TOKEN)
-        is_done = not any(
-            (isinstance(one, Failed) and one.unfinished) or (isinstance(one, Retired) and one.faults)
-            for one in outcomes
-        )
+        is_done = not any(one.faults if isinstance(one, Retired) else one.unfinished for one in outcomes)
         for place in (place for one in outcomes if isinstance(one, Retired) for place in one.places):
             try:
                 free(filesystem, fd, place)
@@ -188,3 +187,37 @@ def test_a_fault_at_any_call_is_mended_by_the_next_start(cache: MemoryFilesystem
         recover(after)
         assert broken_promise(after, before) is None, (reached, outcomes)
     pytest.fail("it never ended")
+
+
+@pytest.mark.parametrize("disks", DISKS[:2])
+def test_what_cannot_be_erased_of_an_image_that_is_back_is_so_by_the_next_start(disks: str) -> None:
+    """A folder had come in the place of the one that its owner has; then somebody opened the disk."""
+    filesystem = make_shared(disks)
+    content = f"{IMAGES_TOP}/{CONTENT}/{HEX}"
+    own = f"{IMAGES_TOP}/{ALPINE}/{HEX}"
+    openers = []
+
+    def come(call: Call) -> None:
+        if not filesystem.exists(content) and not filesystem.exists(own):
+            filesystem.write_file(f"{own}/metadata.json", b"{}")
+            (disk,) = [
+                path
+                for path in filesystem.tree(DATA)
+                if f"{TOKEN}.0.1/rootfs.ext4" in path and path.startswith((TRASH_TOP, IMAGES_TOP))
+            ]
+            openers.append(filesystem.begin_open(disk))
+        if openers and call.name == "unlink" and call.path.endswith("rootfs.ext4"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    filesystem.before = come
+    (outcome,) = delete(filesystem)
+    filesystem.before = None
+    openers[0].close()
+    assert isinstance(outcome, Kept)
+    assert (outcome.reason, outcome.unfinished) == (Reason.OPEN, True)
+    assert filesystem.exists(f"{content}/rootfs.ext4")
+    assert list(left_over(filesystem)) != []
+    assert recover(filesystem).errors == ()
+    assert list(left_over(filesystem)) == []
+    assert filesystem.exists(f"{content}/rootfs.ext4")
+    assert filesystem.read_file(f"{own}/metadata.json") == b"{}"

@@ -256,9 +256,10 @@ class _Changes:
             )
 
     def forget_build(self) -> None:
-        names = sorted(names_in(self.files.root / "builds"))
-        if names:
-            shutil.rmtree(self.files.root / "builds" / self.chance.choice(names))
+        places = [self.files.root / "builds" / name for name in sorted(names_in(self.files.root / "builds"))]
+        places = [place for place in places if naive.kind(place) == "folder"]
+        if places:
+            shutil.rmtree(self.chance.choice(places))
 
     def take_states(self) -> None:
         """Set the timers of a repository as hypeman's own controller would."""

@@ -91,7 +91,13 @@ class Hiding:
         images, root = self.files.images, self.files.root
         folders = [path for path in images.rglob("*") if naive.kind(path) == "folder"]
         tops = (images, images / "repositories")
-        below = [path for top in tops for path, name in levels(top) if name != "."]
+        # In the older layout nobody can tell a locked folder with 64 hex digits from an image's.
+        below = [
+            path
+            for top in tops
+            for path, name in levels(top)
+            if name != "." and not (top == images and naive.is_hex(path.name))
+        ]
         places = {
             "level": below,
             "hosts": [path for path in below if path.parent in tops],

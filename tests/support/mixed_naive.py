@@ -208,11 +208,17 @@ class _Sweep:
     def members(self, unit: UnitName) -> list[Row]:
         return [row for row in self.rows.by_key.values() if self.unit(row) == unit]
 
+    def contents_of(self, unit: UnitName) -> list[Folder]:
+        return [self.tree.contents[unit[1]]] if unit[0] == "content" else []
+
+    def copies_of(self, unit: UnitName) -> list[Folder]:
+        return [
+            row.copy for row in sorted(self.members(unit), key=lambda row: row.key) if row.copy is not None
+        ]
+
     def folders_of(self, unit: UnitName) -> list[Folder]:
         """List what is deleted with a unit: content and the copies of its owners, or one copy alone."""
-        members = self.members(unit)
-        contents = [row.content for row in members[:1] if row.content is not None and unit[0] == "content"]
-        return contents + [row.copy for row in members if row.copy is not None]
+        return self.contents_of(unit) + self.copies_of(unit)
 
     def disk_bytes(self, row: Row) -> int:
         unit = self.unit(row)
@@ -279,6 +285,7 @@ class _Sweep:
             ready_images=sum(self.condition(row) is None for row in rows.values()),
             protected_images=len({digest for (_, digest), names in self.protection.sources.items() if names}),
             memory=self.protection.memory,
+            owners={key for key, row in rows.items() if row.is_of_content},
         )
         self.sweep(outcome, [] if self.suspended else queue)
         return outcome
@@ -314,18 +321,17 @@ class _Sweep:
         for place, unit in enumerate(queue):
             if (len(units) if self.settings.makes_room else place) >= limit:
                 break
-            folders = self.folders_of(unit)
-            if self.is_being_tagged(unit):
+            behind = self.behind_a_link(unit)
+            if self.is_being_tagged(unit) or (behind is not None and behind.is_unfinished):
                 continue
-            # What holds more than files is found to be broken at the last look, and is cleared as that.
-            if any(folder.is_busy for folder in folders):
-                continue
-            if any(is_locked(disk) for folder in folders for disk in folder.disks):
-                outcome.failed += 1
-                continue
-            if any(folder.holds_more for folder in folders) or self.is_hidden(unit):
+            faults = [self.fault(folder) for folder in [*self.copies_of(unit), *self.contents_of(unit)]]
+            fault = next(filter(None, faults), "broken" if behind is not None and behind.hides_all else None)
+            if fault == "broken":
+                # It is cleared as that, also where only the last look finds it so.
                 broken |= {row.key for row in self.members(unit)}
-            else:
+            elif fault == "locked":
+                outcome.failed += 1
+            elif fault is None:
                 units.append(unit)
         # A tag that is being set anew where it is counts once it has gone: what it leads to is put back.
         back = [unit for unit in units if self.is_being_tagged(unit, anew=True)]
@@ -356,10 +362,19 @@ class _Sweep:
         outcome.states = {key: state.text for key, state in self.states.items() if key not in going}
         outcome.states |= dict.fromkeys(outcome.marked, "now")
 
-    def is_hidden(self, unit: UnitName) -> bool:
-        """Tell whether something that is no image lies behind a link in the place of content: hypeman looks there."""
+    def fault(self, folder: Folder) -> str | None:
+        """Say why a folder stays at the last look, though it was to go."""
+        if folder.is_busy:
+            return "busy"
+        if folder.holds_more:
+            return "broken"
+        return "locked" if any(map(is_locked, folder.disks)) else None
+
+    def behind_a_link(self, unit: UnitName) -> Folder | None:
+        """Read what lies behind a link in the place of content, where hypeman looks."""
         place = self.tree.root / "images/content" / hex_of(unit[-1])
-        return naive.kind(place) == "link" and place.is_dir() and read_folder(place, self.now).hides_all
+        is_link = naive.kind(place) == "link" and place.is_dir()
+        return read_folder(place, self.now) if is_link else None
 
     def is_being_tagged(self, unit: UnitName, *, anew: bool = False) -> bool:
         """Tell whether hypeman has staged a tag to a unit within the minute: content by anybody, else by its owners.

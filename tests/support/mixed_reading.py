@@ -177,7 +177,7 @@ def read_tree(root: pathlib.Path, now: int) -> Tree:
             elif naive.is_repository(repository):
                 tree.links.extend(links_in(images, level, repository, is_legacy=is_legacy))
                 for entry in naive.entries(level) if is_legacy else []:
-                    if naive.kind(entry) == "folder" and can_be_image(entry):
+                    if naive.kind(entry) == "folder" and naive.is_image(entry):
                         found = read_folder(entry, now, is_content=False)
                         tree.legacy[repository, found.digest] = found
     tree.builds.extend(read_builds(root / "builds"))
@@ -192,16 +192,11 @@ def levels(top: pathlib.Path) -> Iterator[tuple[pathlib.Path, str]]:
         yield level, level.relative_to(top).as_posix()
         for entry in [] if is_locked(level) else naive.entries(level):
             is_hosts = level == top and naive.is_registry(entry.name)
-            is_image = top.name != "repositories" and can_be_image(entry)
+            is_image = top.name != "repositories" and naive.is_image(entry)
             if naive.kind(entry) != "folder" or is_image or entry.name[0] == ".":
                 continue
             if is_hosts or (level != top and entry.name.isascii()):
                 waiting.append(entry)
-
-
-def can_be_image(folder: pathlib.Path) -> bool:
-    """Tell whether a folder of the older layout is an image's, or nobody can tell whether it is."""
-    return naive.is_image(folder) or (naive.is_hex(folder.name) and is_locked(folder))
 
 
 def read_folder(path: pathlib.Path, now: int, *, is_content: bool = True) -> Folder:
@@ -258,10 +253,12 @@ def read_link(place: pathlib.Path) -> str:
 def links_in(
     images: pathlib.Path, level: pathlib.Path, repository: str, *, is_legacy: bool
 ) -> Iterator[Link]:
-    can_shadow = is_legacy and naive.kind(images / "repositories") == "folder"
+    tops = images / "repositories"
+    # What lies behind a link is not looked for.
+    can_shadow = is_legacy and naive.kind(tops) == "folder" and not lies_behind_a_link(tops, repository)
     for entry in naive.entries(level):
         if naive.kind(entry) == "link" and naive.is_tag(entry.name):
-            above = images / "repositories" / repository / entry.name
+            above = tops / repository / entry.name
             yield Link(
                 path=entry,
                 repository=repository,

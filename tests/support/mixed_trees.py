@@ -137,7 +137,8 @@ class _Builder:
         if kind == "absent":
             return
         if kind == "a link":
-            files.link(folder, chance.choice((self.digests[0], "0d" * 32, str(files.root))), self.past())
+            targets = ({*self.digests} - {digits}, {"0d" * 32}, {str(files.root)})
+            files.link(folder, chance.choice(sorted(chance.choice(targets))), self.past())
             return
         folder.mkdir(parents=True)
         if kind in ("begun", "begun, with a file"):

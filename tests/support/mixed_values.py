@@ -75,6 +75,8 @@ class Outcome:
     ready_images: int
     protected_images: int
     memory: Memory
+    owners: set[Key]
+    """Rows that stand for content."""
     deleted: set[Key] = field(default_factory=set)
     deleted_bytes: int = 0
     failed: int = 0

@@ -35,6 +35,7 @@ from hmret.disk.restoring import PutBack, restore, settle_quarantine
 from hmret.disk.retirement import retire
 from hmret.disk.trash import (
     Intent,
+    Link,
     Place,
     drop_intents,
     find_places,
@@ -157,6 +158,8 @@ class BringBack(Request[bool]):
     """Asks to put a retired image back whole, which the asker uses and nobody erases."""
 
     intent: Intent
+    beside: tuple[Link, ...] = ()
+    """Tags that went with the folders that others had of the digest of content."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -282,14 +285,16 @@ class Deleter(Actor[_Asked]):
         chosen = tuple(images)
         return await self._mailbox.ask(Work(do=lambda: self._find_held_wanted(chosen, view)))
 
-    async def bring_back(self, intent: Intent) -> bool:
+    async def bring_back(self, intent: Intent, beside: Iterable[Link] = ()) -> bool:
         """Put a retired image back whole, held or not; the caller uses it. Returns whether it is back.
+
+        `beside`: tags that went with the folders that others had of the digest of content; they lead to it again.
 
         Raises:
             LayersGoneError: its data has gone, so it stays where it is.
             OSError: it could not be put back.
         """
-        return await self._mailbox.ask(BringBack(intent=intent))
+        return await self._mailbox.ask(BringBack(intent=intent, beside=tuple(beside)))
 
     async def clear_ghosts(self, ghosts: Mapping[str, int]) -> tuple[str, ...]:
         """Take away the ghosts of digests that were deleted, each with when; the caller lets nobody else work on them."""
@@ -380,7 +385,7 @@ class Deleter(Actor[_Asked]):
             case Restore():
                 return await self._threads.run(self._restore, request)
             case BringBack():
-                return await self._threads.run(self._bring_back, request.intent)
+                return await self._threads.run(self._bring_back, request)
             case Redate():
                 return await self._threads.run(self._redate, request)
             case Settle():
@@ -467,8 +472,9 @@ class Deleter(Actor[_Asked]):
     def _restore(self, request: Restore) -> PutBack:
         return restore(self._filesystem, self._data_fd, request.held, request.unused_since_ns)
 
-    def _bring_back(self, intent: Intent) -> bool:
-        is_back = bring_back(self._filesystem, self._data_fd, intent)
+    def _bring_back(self, request: BringBack) -> bool:
+        intent = request.intent
+        is_back = bring_back(self._filesystem, self._data_fd, intent, request.beside)
         if is_back:
             # There is one where it was in quarantine.
             drop_records(self._filesystem, self._data_fd, (intent.name.partition(".")[0],))
@@ -533,9 +539,7 @@ def _is_unfinished(outcome: Outcome) -> bool:
     match outcome:
         case Retired():
             return bool(outcome.faults)
-        case Failed():
+        case Failed() | Kept():
             return outcome.unfinished
-        case Kept():
-            return False
         case _:
             assert_never(outcome)

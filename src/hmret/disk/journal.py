@@ -59,6 +59,7 @@ class _Entry(msgspec.Struct, gc=False):
     time: str = ""
     event: str = ""
     image: str = ""
+    reason: str = ""
 
 
 def deletions_on_record(
@@ -84,8 +85,13 @@ def deletions_on_record(
             except (msgspec.MsgspecError, ValueError):
                 continue
             digest = entry.image.rpartition("@")[2]
-            if entry.event == "delete" and digest in chosen and moment_ns >= since_ns:
+            if digest not in chosen or moment_ns < since_ns:
+                continue
+            if entry.event == "delete":
                 found[digest] = max(moment_ns, found.get(digest, moment_ns))
+            elif entry.event == "recover" and entry.reason == "finished":
+                # It was cut off some time before that was written.
+                found.setdefault(digest, since_ns)
     return found
 
 

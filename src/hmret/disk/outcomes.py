@@ -115,6 +115,8 @@ class Kept:
     detail: str = ""
     cleared: bool = attrs.field(default=False, eq=False)
     """Whether its timers were cleared."""
+    unfinished: bool = attrs.field(default=False, eq=False)
+    """Whether something of it could not be erased that was out of the cache; the next recovery does that."""
 
 
 @attrs.frozen

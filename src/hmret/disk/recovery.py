@@ -1,19 +1,21 @@
 """Finishing what was cut off: what the intents on record say, and what lies in the trash by no record."""
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import assert_never
 
 import attrs
 
 from hmret.disk.deletion.finishing import finish, finish_gone, finish_hidden, undo_copies
 from hmret.disk.deletion.ghosts import is_ghost_aside, settle_ghosts
+from hmret.disk.deletion.links import free_links, make_links
+from hmret.disk.deletion.open_folders import OpenFolders, inode_of
 from hmret.disk.deletion.tag_view import TagView
 from hmret.disk.deletion.wanted import bring_back, find_wanted
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.erasing import erase, free_places
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.layout import OWN, TRASH, hex_of
+from hmret.disk.layout import IMAGES, OWN, TRASH, hex_of
 from hmret.disk.outcomes import Failed, Kept, Retired
 from hmret.disk.quarantine import Held, HeldRecords, hold, is_whole, read_records
 from hmret.disk.trash import (
@@ -62,6 +64,9 @@ class Recovering:
     _finished: list[Retired] = attrs.field(factory=list)
     _restored: list[Key] = attrs.field(factory=list)
     _held: list[Held] = attrs.field(factory=list)
+    _seen: list[Intent] = attrs.field(factory=list)
+    _back: set[str] = attrs.field(factory=set)
+    """Digests of the content that is back."""
     _errors: list[tuple[str, str]] = attrs.field(factory=list)
     _disk_bytes: dict[Key, int] = attrs.field(factory=dict)
     _freed_bytes: int = 0
@@ -77,6 +82,8 @@ class Recovering:
                 except OSError as error:
                     self.has_unfinished = True
                     self._errors.append((f"{_TRASH}/{token}.json", error.strerror or str(error)))
+            if self._back:
+                self._make_links_beside()
             self._errors.extend(settle_ghosts(self.filesystem, self.data_fd))
             self._erase_strays()
         return Recovery(
@@ -99,6 +106,7 @@ class Recovering:
         retired: list[Retired] = []
         for intent in intents:
             if intent.name not in held_names:
+                self._seen.append(intent)
                 is_done &= self._finish(intent, retired)
         if is_done:
             retired = self._without_wanted(retired)
@@ -116,15 +124,11 @@ class Recovering:
         """Finish or undo the deletion of one image; returns whether all of it is done."""
         finish_hidden(self.filesystem, self.data_fd, intent)
         places = find_places(self.filesystem, self.data_fd, intent)
-        is_standing = intent.is_content and self._is_standing(intent)
+        is_standing = self._is_standing(intent)
         if not places:
             # Either nothing was renamed, or what was is erased.
-            if not intent.is_content or is_standing:
-                return True
-            faults = finish_gone(self.filesystem, self.data_fd, intent)
-            self._errors.extend(faults)
-            return not faults
-        if is_standing and all(place.copy.repository for place in places):
+            return is_standing or not intent.copies or self._finish_gone(intent)
+        if intent.is_content and is_standing and all(place.copy.repository for place in places):
             # Cut off before its content was renamed: all is whole, and the next sweep decides again.
             undo_copies(self.filesystem, self.data_fd, places)
             return True
@@ -137,7 +141,7 @@ class Recovering:
                     return False
                 retired.append(one)
             case Kept():
-                self._restored.extend(intent.keys)
+                self._note_restored(intent)
             case Failed() as failed:
                 self._errors.append((failed.path, failed.error.strerror or str(failed.error)))
                 return False
@@ -145,16 +149,38 @@ class Recovering:
                 assert_never(never)
         return True
 
+    def _finish_gone(self, intent: Intent) -> bool:
+        """Finish the deletion of an image of which nothing is left; returns whether all of it is done."""
+        gone = finish_gone(self.filesystem, self.data_fd, intent)
+        self._errors.extend(gone.faults)
+        if not gone.faults:
+            self._finished.append(gone)
+        return not gone.faults
+
     def _is_standing(self, intent: Intent) -> bool:
-        """Return whether the content of an intent is in its place, and is that which was recorded."""
-        content = intent.all_copies[-1]
-        try:
-            found = self.filesystem.stat(
-                f"{content.parent}/{hex_of(intent.digest)}", dir_fd=self.data_fd, follow_symlinks=False
-            )
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return found.st_ino == content.inode
+        """Return whether the image of an intent is in its place, and is that which was recorded, as far as that is known."""
+        main = intent.all_copies[-1]
+        inode = inode_of(self.filesystem, self.data_fd, f"{main.parent}/{hex_of(intent.digest)}")
+        return inode is not None and main.inode in (0, inode)
+
+    def _note_restored(self, intent: Intent) -> None:
+        """Note an image that is back; the tags that went with other folders of the digest of content lead to it again."""
+        self._restored.extend(intent.keys)
+        if intent.is_content:
+            self._back.add(intent.digest)
+
+    def _make_links_beside(self) -> None:
+        links = [
+            link
+            for intent in self._seen
+            if intent.digest in self._back and not intent.is_content
+            for link in intent.all_links
+        ]
+        with closing(OpenFolders(self.filesystem, self.data_fd)) as folders:
+            try:
+                make_links(folders, free_links(folders, links))
+            except OSError as error:
+                self._errors.append((IMAGES, error.strerror or str(error)))
 
     def _without_wanted(self, retired: list[Retired]) -> list[Retired]:
         """Put back what somebody has come to want; returns the others.
@@ -180,7 +206,7 @@ class Recovering:
                 continue
             if is_back:
                 names.add(intent.name)
-                self._restored.extend(intent.keys)
+                self._note_restored(intent)
         return [one for one in retired if one.place.intent.name not in names]
 
     def _hold(self, token: str, retired: list[Retired]) -> list[Place]:

@@ -221,8 +221,7 @@ class _Batch:
         finally:
             image.close()
         if arrival is None:
-            erase_rest(self.folders, intent)
-            return self._kept(one, Reason.OPEN, clears=True)
+            return self._put_back(one)
         absent: set[str] = set()
         if arrival is Arrival.NOTHING:
             absent = repositories_of(intent) - {copy.repository for copy in intent.staying}
@@ -251,6 +250,15 @@ class _Batch:
             if chosen is not None and not chosen.is_still(main):
                 return self._kept(one, Reason.RETENTION_WINDOW)
         return None
+
+    def _put_back(self, one: Announced) -> Kept:
+        """Say that an image has been put back; of what is left of it nothing stays out of the cache."""
+        is_left = False
+        try:
+            erase_rest(self.folders, one.intent)
+        except OSError:
+            is_left = True
+        return attrs.evolve(self._kept(one, Reason.OPEN, clears=True), unfinished=is_left)
 
     def _give_way(self, one: Announced, image: OpenImage) -> Outcome:
         """Leave an image alone in whose folder a pull has begun: nothing of the old one is to be kept for it."""

@@ -267,6 +267,8 @@ def is_ours(intent: Intent, token: str) -> bool:
         and all(TAG_NAME.fullmatch(tag) for tag in intent.tags)
         and all(is_repository(row.repository) for row in intent.others)
         and all(_is_own_copy(copy, intent) for copy in intent.copies)
+        # Content is the last of them.
+        and all(copy.repository for copy in intent.copies[:-1])
         and all(map(_is_own_link, intent.links))
         and all(not copy.name and is_repository(copy.repository) for copy in intent.staying)
     )

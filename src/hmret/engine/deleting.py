@@ -15,7 +15,7 @@ from hmret.disk.deletion.tag_view import TagView
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH
 from hmret.disk.outcomes import Candidate, Chosen, Failed, Kept, LastLook, Retired
-from hmret.disk.trash import Intent, Row
+from hmret.disk.trash import Intent, Link, Row
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook
 from hmret.engine.quarantine import Quarantine
@@ -90,6 +90,8 @@ class Deleting:
     backoff: Backoff = attrs.field(factory=Backoff)
     leases_offered: bool | None = None
     """Whether the kernel's file leases work here; None: not tried yet."""
+    _links_beside: dict[str, list[Link]] = attrs.field(factory=dict, init=False)
+    """By digest: the tags that went in this sweep with folders that repositories had of their own."""
     _batch: int = attrs.field(default=_FEWEST, init=False)
     """How many images are likely to be come to with one look."""
 
@@ -113,6 +115,7 @@ class Deleting:
             holds: whether what goes is put into quarantine, where that is on.
             may_go_on: asked before each batch; what is left then waits for another sweep.
         """
+        self._links_beside = {}
         tally.reasons = {(row.repository, row.digest): row.reason for rows in units for row in rows}
         candidates = _ordered(
             self._candidate(rows, scan)
@@ -179,7 +182,8 @@ class Deleting:
         """Put an image back that somebody has come to want; returns whether it is back, or will be."""
         async with self.locks.using(intent.digest):
             try:
-                is_back = await self.deleter.bring_back(intent)
+                beside = self._links_beside.get(intent.digest, ()) if intent.is_content else ()
+                is_back = await self.deleter.bring_back(intent, beside)
             except LayersGoneError as error:
                 tally.note_not_put_back(intent, error)
                 return False
@@ -251,8 +255,11 @@ class Deleting:
         for outcome in retired.outcomes:
             match outcome:
                 case Retired():
-                    for key in outcome.place.intent.keys:
+                    intent = outcome.place.intent
+                    for key in intent.keys:
                         self.backoff.succeed(key)
+                    if not intent.is_content and outcome.links:
+                        self._links_beside.setdefault(intent.digest, []).extend(outcome.links)
                     gone.append(outcome)
                 case Kept():
                     tally.note_kept(outcome)

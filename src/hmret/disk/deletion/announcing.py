@@ -12,7 +12,7 @@ import attrs
 import msgspec
 
 from hmret.disk.deletion.open_folders import OpenFolders, inode_of
-from hmret.disk.deletion.repository_tags import RepositoryTags
+from hmret.disk.deletion.repository_tags import RepositoryTags, TagMovedError
 from hmret.disk.deletion.tag_view import Linkers
 from hmret.disk.hypeman.images import ImageFound, read_digest_folder
 from hmret.disk.hypeman.links import Layout
@@ -25,6 +25,8 @@ __all__ = ["Announced", "Announcing"]
 
 _AT_REST = frozenset((NO_CONTENT, "ready", "failed", "unknown"))
 """While a folder has any other status, hypeman may be at work in it, or be linking from another of the digest."""
+
+_OTHER_TAGS = "its tags are others"
 
 
 @attrs.frozen
@@ -81,6 +83,8 @@ class Announcing:
             return (self._content if candidate.is_content else self._own_folder)(candidate, bare)
         except _Keep as kept:
             return Announced(candidate, bare, kept.reason, kept.detail)
+        except TagMovedError:
+            return Announced(candidate, bare, Reason.RETENTION_WINDOW, _OTHER_TAGS)
         except FileNotFoundError:
             return Announced(candidate, bare, is_gone=True)
         except OSError as error:
@@ -189,7 +193,7 @@ class Announcing:
                     *self.tags.unshadowed(row.repository, candidate.digest),
                 }
                 if sorted(found) != [*chosen.tags]:
-                    raise _Keep(Reason.RETENTION_WINDOW, "its tags are others")
+                    raise _Keep(Reason.RETENTION_WINDOW, _OTHER_TAGS)
 
     def _look_at(self, folder: str, repository: str | None, digest: str) -> ImageFound | None:
         """Look at a digest's folder below a folder of `images/`; None: there is none, or it is no image."""

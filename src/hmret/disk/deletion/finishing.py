@@ -23,7 +23,7 @@ from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.erasing import erase
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import METADATA, hex_of
-from hmret.disk.outcomes import Failed, Kept, Outcome
+from hmret.disk.outcomes import Failed, Kept, Outcome, Retired
 from hmret.disk.state_files import clear_state
 from hmret.disk.trash import Intent, Place
 from hmret.model.verdicts import Reason
@@ -76,10 +76,10 @@ def undo_copies(filesystem: Filesystem, data_fd: int, places: Sequence[Place]) -
                 erase(filesystem, data_fd, place.folder, place.name)
 
 
-def finish_gone(filesystem: Filesystem, data_fd: int, intent: Intent) -> tuple[tuple[str, str], ...]:
-    """Take the tags and the timers of an image whose folders stand nowhere any more; returns what could not be, and why."""
+def finish_gone(filesystem: Filesystem, data_fd: int, intent: Intent) -> Retired:
+    """Take the tags and the timers of an image whose folders stand nowhere any more."""
     with _folders(filesystem, data_fd) as folders:
-        return Cleaning(folders).clean_up(intent, (), None).faults
+        return Cleaning(folders).clean_up(intent, (), None)
 
 
 def _finish(image: OpenImage) -> Outcome:

@@ -1,7 +1,6 @@
 """Putting an image back that was renamed out of the cache: its folders, and those of its tags whose names are free."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 
 from hmret.disk.deletion.arrivals import Arrival, Found, heal, look_for_arrivals
 from hmret.disk.deletion.links import free_links, make_links
@@ -78,15 +77,17 @@ def mend(
     return put_back(folders, intent, places, links)
 
 
-def bring_back(folders: OpenFolders, intent: Intent) -> bool:
+def bring_back(folders: OpenFolders, intent: Intent, beside: Iterable[Link] = ()) -> bool:
     """Put an image back whole, with those of its tags that are free, wherever its folders stand.
+
+    `beside`: tags that went with the folders that others had of its digest; while content stands, these lead to it.
 
     The caller lets nobody else work on this image meanwhile. What is left of it in the trash is erased. Returns whether it
     is back: its place may have been taken by something whole, or its erasing have begun.
 
     Raises:
         LayersGoneError: its data has gone, so it stays where it is.
-        OSError: it could not be put back.
+        OSError: it could not be put back, or what is left of it not be erased; the next recovery finishes that.
     """
     places = find_places(folders.filesystem, folders.data_fd, intent)
     found = look_for_arrivals(folders, intent, places)
@@ -96,15 +97,19 @@ def bring_back(folders: OpenFolders, intent: Intent) -> bool:
         found = look_for_arrivals(folders, intent, places)
         is_back = found.arrival is Arrival.GHOST and mend(folders, intent, places, found, intent.all_links)
     if is_back:
+        make_links(folders, free_links(folders, tuple(beside)))
         erase_rest(folders, intent)
     return is_back
 
 
 def erase_rest(folders: OpenFolders, intent: Intent) -> None:
-    """Erase what is left in the trash of an image that is back; what cannot be is erased at the next start."""
-    with suppress(OSError):
-        for place in find_places(folders.filesystem, folders.data_fd, intent):
-            erase(folders.filesystem, folders.data_fd, place.folder, place.name)
+    """Erase what is left out of the cache of an image that is back.
+
+    Raises:
+        OSError: something could not be erased; the next recovery does that.
+    """
+    for place in find_places(folders.filesystem, folders.data_fd, intent):
+        erase(folders.filesystem, folders.data_fd, place.folder, place.name)
 
 
 def main_of(places: Sequence[Place]) -> Place | None:

@@ -111,8 +111,9 @@ def rename_back(folders: OpenFolders, place: Place) -> bool:
 
 
 def hide_metadata(folders: OpenFolders, parent: str, name: str) -> None:
-    """Hide the metadata of a folder below `images/`: from then on hypeman takes it for no image."""
-    _rename_metadata(folders, parent, name, METADATA, HIDDEN_METADATA)
+    """Hide the metadata of a folder below `images/`, where it is in sight: then hypeman takes it for no image."""
+    if exists(folders.filesystem, folders.get(parent), f"{name}/{METADATA}"):
+        _rename_metadata(folders, parent, name, METADATA, HIDDEN_METADATA)
 
 
 def show_metadata(folders: OpenFolders, parent: str, name: str) -> None:

@@ -1,29 +1,34 @@
 """The tags of repositories in both layouts, read anew for one batch: each folder once."""
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
+from hmret.disk.deletion.links import read_link
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.tag_view import Linkers, staged_in
 from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
 from hmret.disk.hypeman.repositories import list_entries
-from hmret.disk.layout import TAG_NAME, TAG_STAGE, digest_of
+from hmret.disk.layout import TAG_NAME, TAG_STAGE, digest_of, hex_of
 from hmret.disk.trash import Link
 
-__all__ = ["RepositoryTags"]
+__all__ = ["RepositoryTags", "TagMovedError"]
 
 _NO_LINK = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
-_NO_TAGS: Mapping[str, Mapping[str, str]] = {}
+_NO_TAGS: Mapping[str, Sequence[str]] = {}
+
+
+class TagMovedError(Exception):
+    """A tag leads elsewhere than it did a moment ago, or has gone."""
 
 
 @attrs.frozen
 class _Folder:
     """The tags in one folder."""
 
-    tags: Mapping[str, Mapping[str, str]] = _NO_TAGS
-    """By digest: each tag that leads to it, and the exact target of its link."""
+    tags: Mapping[str, Sequence[str]] = _NO_TAGS
+    """By digest: the tags that lead to it."""
     staged: tuple[tuple[str, str], ...] = ()
     """The tags that are being made in it, with their digests."""
 
@@ -70,28 +75,28 @@ class RepositoryTags:
 
         Each one below `repositories/` has the one before it that it shadows, whatever that leads to: left alone, an old tag
         would come back to life, and lead to an old image.
+
+        Raises:
+            TagMovedError: one has moved since it was listed.
         """
         todays = self.tags(Layout.CONTENT, repository, digest)
-        legacy = dict.fromkeys((*todays, *self.tags(Layout.LEGACY, repository, digest)))
-        found = [self._link(Layout.LEGACY, repository, tag, digest) for tag in legacy]
-        found += [self._link(Layout.CONTENT, repository, tag, digest) for tag in todays]
-        return [link for link in found if link is not None]
+        legacy = self.tags(Layout.LEGACY, repository, digest)
+        shadowed = [tag for tag in todays if tag not in legacy]
+        found = [self._link(Layout.LEGACY, repository, tag) for tag in (*shadowed, *legacy)]
+        found += [self._link(Layout.CONTENT, repository, tag) for tag in todays]
+        links = [link for link in found if link is not None]
+        for layout, tags in ((Layout.LEGACY, legacy), (Layout.CONTENT, todays)):
+            leading = {link.tag for link in links if link.layout is layout and _leads_to(link, digest)}
+            if not leading.issuperset(tags):
+                raise TagMovedError
+        return links
 
-    def _link(self, layout: Layout, repository: str, tag: str, digest: str) -> Link | None:
-        """Take down one tag; a target that has changed since it was read is not the recorded one, and stays."""
+    def _link(self, layout: Layout, repository: str, tag: str) -> Link | None:
+        """Take down one tag, exactly as it is now."""
         folder_fd = self.folders.find(tag_folder(layout, repository))
         if folder_fd is None:
             return None
-        filesystem = self.folders.filesystem
-        try:
-            inode = filesystem.stat(tag, dir_fd=folder_fd, follow_symlinks=False).st_ino
-            read = self._read.get((layout, repository), _Folder())
-            target = read.tags.get(digest, {}).get(tag) or filesystem.readlink(tag, dir_fd=folder_fd)
-        except OSError as error:
-            if error.errno in _NO_LINK:
-                return None
-            raise
-        return Link(layout, repository, tag, target, inode)
+        return read_link(self.folders.filesystem, folder_fd, layout, repository, tag)
 
     def _folder(self, layout: Layout, repository: str) -> _Folder:
         key = layout, repository
@@ -105,7 +110,7 @@ class RepositoryTags:
         if folder_fd is None:
             return _Folder()
         entries = list_entries(filesystem, folder_fd)
-        tags: dict[str, dict[str, str]] = {}
+        tags: dict[str, list[str]] = {}
         for name in sorted(filter(TAG_NAME.fullmatch, entries.links)):
             try:
                 target = filesystem.readlink(name, dir_fd=folder_fd)
@@ -115,7 +120,11 @@ class RepositoryTags:
                 raise
             hexadecimal = pointed_to(folder, target)
             if hexadecimal is not None:
-                tags.setdefault(digest_of(hexadecimal), {})[name] = target
+                tags.setdefault(digest_of(hexadecimal), []).append(name)
         is_staging = any(name.startswith(TAG_STAGE) for name in entries.folders)
         staged = tuple(staged_in(filesystem, folder_fd, folder)) if is_staging else ()
         return _Folder(tags, staged)
+
+
+def _leads_to(link: Link, digest: str) -> bool:
+    return pointed_to(link.parent, link.target) == hex_of(digest)

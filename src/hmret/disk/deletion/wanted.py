@@ -16,7 +16,7 @@ from hmret.disk.deletion.tag_view import TagView
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout
 from hmret.disk.layout import IMAGES, hex_of
-from hmret.disk.trash import Intent, Place, repositories_of
+from hmret.disk.trash import Intent, Link, Place, repositories_of
 
 __all__ = ["bring_back", "find_wanted"]
 
@@ -70,8 +70,10 @@ def _is_wanted(folders: OpenFolders, tags: RepositoryTags, intent: Intent, place
     return any(not folders.exists(f"{IMAGES}/{name}/{hex_of(digest)}") for name in linking)
 
 
-def bring_back(filesystem: Filesystem, data_fd: int, intent: Intent) -> bool:
+def bring_back(filesystem: Filesystem, data_fd: int, intent: Intent, beside: Iterable[Link] = ()) -> bool:
     """Put an image back whole, with those of its tags that are free, or make the ghost in its place whole.
+
+    `beside`: tags that went with the folders that others had of its digest; while content stands, these lead to it.
 
     The caller lets nobody else work on this image meanwhile. What is left of it in the trash is erased. Returns whether it
     is back: its place may have been taken by something whole.
@@ -81,4 +83,4 @@ def bring_back(filesystem: Filesystem, data_fd: int, intent: Intent) -> bool:
         OSError: it could not be put back.
     """
     with closing(OpenFolders(filesystem, data_fd)) as folders:
-        return putting_back.bring_back(folders, intent)
+        return putting_back.bring_back(folders, intent, beside)
