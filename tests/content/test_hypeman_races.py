@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 import attrs
 import pytest
-from _pytest.mark.structures import ParameterSet
 
 from support.meetings import End, Meeting, Span, play, span_of
 from support.scenes import SCENES, older, promoted, scene_of, shared
@@ -32,19 +31,6 @@ APART = tuple(
 """Scenes with hmret's trash on another file system."""
 
 
-_KNOWN = ("tag is set", "keys of the caller", "own tag: promoted_and_shared")
-"""In scenes of these, some meetings still leave a ghost, or tags that are not made again."""
-
-
-def noted(scenes: Iterable[Scene]) -> list[ParameterSet]:
-    """List scenes for tests; what is known to fail in some meetings is marked as that."""
-    fault = pytest.mark.xfail(reason="known faults: ghosts and tags after some meetings")
-    return [
-        pytest.param(scene, id=scene.name, marks=[fault] if any(one in scene.name for one in _KNOWN) else [])
-        for scene in scenes
-    ]
-
-
 def drawn(span: Span, most: int, rng: random.Random) -> list[Meeting]:
     return span.meetings(10**9 if _MEETINGS == "all" else int(_MEETINGS or most), rng)
 
@@ -55,13 +41,13 @@ def broken_in(scene: Scene, meetings: Iterable[Meeting]) -> dict[Meeting, list[s
     return {meeting: one.faults for meeting, one in played.items() if one.faults}
 
 
-@pytest.mark.parametrize("scene", noted(SCENES))
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 def test_whenever_hypeman_comes_nothing_is_lost_and_nothing_is_left(scene: Scene) -> None:
     span = span_of(scene)
     assert broken_in(scene, drawn(span, 24, random.Random(scene.name))) == {}
 
 
-@pytest.mark.parametrize("scene", noted(SCENES))
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 def test_whenever_hmret_is_killed_its_next_start_puts_everything_right(scene: Scene) -> None:
     span, rng = span_of(scene), random.Random(f"killed: {scene.name}")
     meetings = [
@@ -71,7 +57,7 @@ def test_whenever_hmret_is_killed_its_next_start_puts_everything_right(scene: Sc
     assert broken_in(scene, meetings) == {}
 
 
-@pytest.mark.parametrize("scene", noted(SCENES))
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 def test_whenever_the_power_is_lost_the_next_start_puts_everything_right(scene: Scene) -> None:
     span, rng = span_of(scene), random.Random(f"power lost: {scene.name}")
     meetings = [
@@ -81,7 +67,7 @@ def test_whenever_the_power_is_lost_the_next_start_puts_everything_right(scene: 
 
 
 @pytest.mark.parametrize("end", ["none", "killed", "power lost"])
-@pytest.mark.parametrize("scene", noted(APART))
+@pytest.mark.parametrize("scene", APART, ids=lambda scene: scene.name)
 def test_with_the_trash_on_another_file_system_hypeman_lists_nothing_that_is_no_image(
     scene: Scene, end: End
 ) -> None:

@@ -24,9 +24,6 @@ def simulate(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.xfail(
-    reason="known faults: seed 43, a guest by tag whose tag moved again; seed 159, a staged tag of the future"
-)
 def test_every_promise_holds_in_some_hundreds_of_seeds() -> None:
     done = simulate("--seeds", SEEDS)
     assert done.returncode == 0, done.stdout + done.stderr
