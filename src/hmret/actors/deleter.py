@@ -12,6 +12,7 @@ from hmret.actors.mailbox import Actor, Request, Work
 from hmret.actors.threads import Threads
 from hmret.disk import erasing
 from hmret.disk.deletion.ghosts import clear_ghosts
+from hmret.disk.deletion.past_deletions import deleted_lately, forget_deleted
 from hmret.disk.deletion.tag_folders import remove_empty_tag_folders
 from hmret.disk.deletion.tag_view import TagView
 from hmret.disk.deletion.wanted import bring_back, find_wanted
@@ -300,6 +301,17 @@ class Deleter(Actor[_Asked]):
         """Take away the ghosts of digests that were deleted, each with when; the caller lets nobody else work on them."""
         chosen = dict(ghosts)
         return await self._mailbox.ask(Work(do=lambda: clear_ghosts(self._filesystem, self._data_fd, chosen)))
+
+    async def deleted_lately(self, digests: Iterable[str], since_ns: int) -> Mapping[str, int]:
+        """Look when some digests were last deleted, since a moment; those that were not are left out."""
+        chosen = tuple(digests)
+        return await self._mailbox.ask(
+            Work(do=lambda: deleted_lately(self._filesystem, self._data_fd, chosen, since_ns))
+        )
+
+    async def forget_deleted(self, before_ns: int) -> None:
+        """Forget what was deleted before a moment."""
+        await self._mailbox.ask(Work(do=lambda: forget_deleted(self._filesystem, self._data_fd, before_ns)))
 
     async def remove_empty_tag_folders(self, paths: Iterable[str]) -> None:
         """Remove folders below `repositories/` that have been empty for long."""

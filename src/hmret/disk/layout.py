@@ -34,6 +34,9 @@ OWN = "system/hmret"
 TRASH = "trash"
 """Below `OWN`: what has been renamed out of the cache and waits for its bytes to be freed."""
 
+DELETED = "deleted"
+"""Below `OWN`: the intents of deletions that are carried out, kept for a day."""
+
 METADATA = "metadata.json"
 HIDDEN_METADATA = ".hmret-hidden"
 """The metadata of a retired folder that had to stay below `images/`: by that name nobody takes it for an image."""

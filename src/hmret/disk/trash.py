@@ -22,7 +22,17 @@ from hmret.disk.folders import (
     write_file,
 )
 from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
-from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, OWN, TAG_NAME, TRASH, digest_of, hex_of
+from hmret.disk.layout import (
+    CONTENT,
+    DELETED,
+    DIGEST_HEX,
+    IMAGES,
+    OWN,
+    TAG_NAME,
+    TRASH,
+    digest_of,
+    hex_of,
+)
 from hmret.model.images import Key
 from hmret.model.references import is_repository
 
@@ -308,7 +318,21 @@ def drop_intents(
         suppress(FileNotFoundError),
         opened(filesystem, step_into(filesystem, data_fd, _TRASH)) as fd,
     ):
-        filesystem.unlink(token + _SUFFIX, dir_fd=fd)
+        if not _file_away(filesystem, data_fd, fd, token + _SUFFIX):
+            filesystem.unlink(token + _SUFFIX, dir_fd=fd)
+
+
+def _file_away(filesystem: Filesystem, data_fd: int, trash_fd: int, name: str) -> bool:
+    """Keep a file of intents among those that are carried out; returns whether it has left the trash.
+
+    A crash at any moment leaves it in one of the two places: what was deleted lately is never forgotten by one.
+    """
+    try:
+        with opened(filesystem, make_folders(filesystem, data_fd, f"{OWN}/{DELETED}", 0o700)) as fd:
+            filesystem.rename(name, name, src_dir_fd=trash_fd, dst_dir_fd=fd)
+    except OSError:
+        return False
+    return True
 
 
 def intent_name(name: str) -> str:

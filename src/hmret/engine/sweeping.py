@@ -147,6 +147,7 @@ class Sweeping:
         report = tally.report(plan, (self.clock.read().boot_ns - reading.boot_ns) / SECOND)
         if reading.boot_ns >= self._keep_at_ns:
             self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
+            await self.deleting.deleter.forget_deleted(now_ns - _DAY_NS)
             await self.overlook.keep()
         return report
 
@@ -194,7 +195,11 @@ class Sweeping:
         )
         if not scan.ghosts:
             return
-        deleted = await self.journal.deletions(scan.ghosts, tally.now_ns - _DAY_NS)
+        since_ns = tally.now_ns - _DAY_NS
+        deleted = {
+            **await self.journal.deletions(scan.ghosts, since_ns),
+            **await self.deleting.deleter.deleted_lately(scan.ghosts, since_ns),
+        }
         async with self.deleting.locks.claiming(deleted) as given:
             chosen = {digest: deleted[digest] for digest in sorted(given.digests) if given.begin(digest)}
             if chosen:
