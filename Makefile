@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 LOCK := packaging/development.lock
+NATIVE := packaging/build_native.py src/hmret/disk/_native.c
 
 .PHONY: demo test check check-fast coverage bench bench-full timelapse simulate mutations openapi format lock clean
 
@@ -50,7 +51,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-$(READY): pyproject.toml $(LOCK)
+$(READY): pyproject.toml $(LOCK) $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[dev]'
 	touch $@

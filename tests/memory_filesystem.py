@@ -26,7 +26,7 @@ from typing import Concatenate, NamedTuple, NoReturn, ParamSpec, Self, TypeVar
 
 import attrs
 
-from hmret.disk.filesystem import Entry, Lease
+from hmret.disk.filesystem import Entry, FolderCalls, Lease
 
 __all__ = ["Call", "Crash", "FileStat", "ForeignOpen", "MemoryFilesystem", "Tree"]
 
@@ -336,7 +336,7 @@ _Changes = list[_Change]
 """How a namespace operation is undone: the folder, a name in it, what was there, and the folder's mtime and ctime."""
 
 
-class MemoryFilesystem:
+class MemoryFilesystem(FolderCalls):
     """`Filesystem` without a disk.
 
     Args:

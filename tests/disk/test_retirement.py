@@ -36,7 +36,7 @@ from hmret.actors.deleter import Deleter, Recovery
 from hmret.disk.deletion.finishing import finish
 from hmret.disk.deletion.links import read_link
 from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.filesystem import POSIX, Filesystem, Lease
+from hmret.disk.filesystem import POSIX, Filesystem, FolderCalls, Lease
 from hmret.disk.folders import let_go
 from hmret.disk.hypeman.links import Layout
 from hmret.disk.layout import DELETED, HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH
@@ -152,7 +152,7 @@ def test_all_images_of_a_digest_are_worked_on_under_one_grip(host: Host) -> None
 
 
 @attrs.frozen(eq=False)
-class Watched:
+class Watched(FolderCalls):
     """A real disk on which something happens right before a call."""
 
     before: Callable[[str, tuple[object, ...]], None]

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import Any, Self, cast
 
 import anyio
@@ -26,7 +26,7 @@ import attrs
 import hmret
 from builders import FakeClock, make_config, make_image
 from hmret.actors.threads import InlineThreads, WorkerThreads
-from hmret.disk.filesystem import POSIX, Filesystem
+from hmret.disk.filesystem import POSIX, Filesystem, FolderCalls
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
 
@@ -140,7 +140,8 @@ def mortal(life: Life, calls: list[str], pull: Callable[[], None]) -> Filesystem
 
     calls_of_it = {name: changing(name) if name in CHANGING else getattr(POSIX, name) for name in _CALLS}
     # Nothing ever settles by the mere passing of time, so that each life makes the same calls, however long it takes.
-    return cast("Filesystem", SimpleNamespace(**calls_of_it | {"now_ns": lambda: 0}))
+    members = {name: staticmethod(call) for name, call in (calls_of_it | {"now_ns": lambda: 0}).items()}
+    return cast("Filesystem", type("Mortal", (FolderCalls,), members)())
 
 
 async def _live(life: Life, begun: int) -> dict[str, object]:

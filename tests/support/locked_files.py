@@ -7,7 +7,7 @@ import stat
 from typing import Any, cast
 
 from builders import FakeClock
-from hmret.disk.filesystem import POSIX, Filesystem
+from hmret.disk.filesystem import POSIX, Filesystem, FolderCalls
 
 __all__ = ["dated", "with_locks"]
 
@@ -22,7 +22,7 @@ class _Dated:
         return getattr(POSIX, name)
 
 
-class _Locked(_Dated):
+class _Locked(FolderCalls, _Dated):
     def open(self, path: str, flags: int, mode: int = 0o666, *, dir_fd: int | None = None) -> int:
         self._check(path, dir_fd, is_opened=True)
         return POSIX.open(path, flags, mode, dir_fd=dir_fd)

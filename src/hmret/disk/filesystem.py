@@ -2,17 +2,48 @@
 
 `POSIX` holds the functions of `os` and `fcntl` themselves: a call through it costs one attribute look-up.
 Everything takes directory file descriptors, so that a path is walked one checked step at a time.
+
+Some calls do whole-folder work. `FolderCalls` does them by the single calls; the native core does each of them in one
+call, with the interpreter's lock released, where it has been built.
 """
 
+import errno
 import fcntl
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
-__all__ = ["POSIX", "Entry", "Filesystem", "Lease", "Space", "Stat"]
+try:
+    import hmret.disk._native as _built
+except ImportError:  # it was not built
+    _built = None  # type: ignore[assignment]  # a module, or none
+
+__all__ = [
+    "NATIVE",
+    "POSIX",
+    "Entry",
+    "FileFound",
+    "Filesystem",
+    "FolderCalls",
+    "ImageLook",
+    "Lease",
+    "Listing",
+    "Space",
+    "Stat",
+]
+
+ImageLook = tuple[int, bytes, int, int, int, int, int, int, int, int, int]
+"""Of one image: errno of its metadata (0: it was read), what was read of it, its inode, its ctime in nanoseconds; which
+name its disk has, by number (-1: none), errno of that, and the disk's mode, device, inode, number of links and blocks."""
+
+FileFound = tuple[int, int, int, int, int, int]
+"""Mode, device, inode, size in bytes, mtime and ctime in nanoseconds."""
+
+Listing = tuple[list[str], list[str], list[str], list[int]]
+"""What stands in a folder: links, folders, everything else, and the inodes of the folders."""
 
 
 class Stat(Protocol):
@@ -118,6 +149,143 @@ class Filesystem(Protocol):
         """Tell the time by the clock that stamps this file system's files, in nanoseconds since the epoch."""
         ...
 
+    # Whole-folder work: no call of these raises for one of many names, each of which has its own errno.
+
+    def list_folder(self, fd: int, /) -> Listing:
+        """List an open folder, by kind; no link is followed."""
+        ...
+
+    def look_at_images(
+        self, fd: int, names: list[str], metadata: str, disks: list[str], most: int, /
+    ) -> list[ImageLook]:
+        """Read at most `most` bytes of the metadata of each image in an open folder, and look at its disk.
+
+        `disks`: the names that a disk can have, of which the first that is there counts. No last component is followed.
+        """
+        ...
+
+    def read_files(
+        self, fd: int, paths: list[str], most: int, /
+    ) -> list[tuple[int, int, int, int, int, int, bytes] | int]:
+        """Read at most `most` bytes of each file, none of them a link; in place of one that fails, its errno."""
+        ...
+
+    def stat_files(self, fd: int, paths: list[str], /) -> list[FileFound | int]:
+        """Look at paths, following no link in the last component; in place of one that fails, its errno."""
+        ...
+
+    def read_links(self, fd: int, names: list[str], /) -> list[str | int]:
+        """Read symbolic links; in place of one that fails, its errno."""
+        ...
+
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
+
+
+class FolderCalls:
+    """The calls that do whole-folder work, by those that do not: what is made of this has those."""
+
+    def list_folder(self: Filesystem, fd: int, /) -> Listing:
+        """List an open folder, by kind; no link is followed."""
+        links: list[str] = []
+        folders: list[str] = []
+        others: list[str] = []
+        inodes: list[int] = []
+        with self.scandir(fd) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    links.append(entry.name)
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                    inodes.append(entry.inode())
+                else:
+                    others.append(entry.name)
+        return links, folders, others, inodes
+
+    def look_at_images(
+        self: Filesystem, fd: int, names: list[str], metadata: str, disks: list[str], most: int, /
+    ) -> list[ImageLook]:
+        """Read the metadata of each image in an open folder, and look at its disk."""
+        answer: list[ImageLook] = []
+        for name in names:
+            fault, content, inode, changed_ns = 0, b"", 0, 0
+            try:
+                found, content = _read_one(self, fd, f"{name}/{metadata}", most)
+                inode, changed_ns = found.st_ino, found.st_ctime_ns
+            except OSError as error:
+                fault = error.errno or errno.EIO
+            answer.append((fault, content, inode, changed_ns, *_look_at_disk(self, fd, name, disks)))
+        return answer
+
+    def read_files(
+        self: Filesystem, fd: int, paths: list[str], most: int, /
+    ) -> list[tuple[int, int, int, int, int, int, bytes] | int]:
+        """Read files; in place of one that fails, its errno."""
+        answer: list[tuple[int, int, int, int, int, int, bytes] | int] = []
+        for path in paths:
+            try:
+                found, content = _read_one(self, fd, path, most)
+            except OSError as error:
+                answer.append(error.errno or errno.EIO)
+            else:
+                answer.append((*_told(found), content))
+        return answer
+
+    def stat_files(self: Filesystem, fd: int, paths: list[str], /) -> list[FileFound | int]:
+        """Look at paths; in place of one that fails, its errno."""
+        answer: list[FileFound | int] = []
+        for path in paths:
+            try:
+                answer.append(_told(self.stat(path, dir_fd=fd, follow_symlinks=False)))
+            except OSError as error:
+                answer.append(error.errno or errno.EIO)
+        return answer
+
+    def read_links(self: Filesystem, fd: int, names: list[str], /) -> list[str | int]:
+        """Read symbolic links; in place of one that fails, its errno."""
+        answer: list[str | int] = []
+        for name in names:
+            try:
+                answer.append(self.readlink(name, dir_fd=fd))
+            except OSError as error:
+                answer.append(error.errno or errno.EIO)
+        return answer
+
+
+def _look_at_disk(
+    filesystem: Filesystem, folder_fd: int, name: str, disks: list[str]
+) -> tuple[int, int, int, int, int, int, int]:
+    for number, disk in enumerate(disks):
+        try:
+            found = filesystem.stat(f"{name}/{disk}", dir_fd=folder_fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                continue
+            return number, error.errno or errno.EIO, 0, 0, 0, 0, 0
+        return number, 0, found.st_mode, found.st_dev, found.st_ino, found.st_nlink, found.st_blocks
+    return -1, 0, 0, 0, 0, 0, 0
+
+
+def _read_one(filesystem: Filesystem, folder_fd: int, path: str, most: int) -> tuple[Stat, bytes]:
+    fd = filesystem.open(path, _READ, dir_fd=folder_fd)
+    try:
+        return filesystem.fstat(fd), filesystem.read(fd, most)
+    finally:
+        # Nothing was written through it: whatever `close` says, it is gone.
+        with suppress(OSError):
+            filesystem.close(fd)
+
+
+def _told(found: Stat) -> FileFound:
+    return (
+        found.st_mode,
+        found.st_dev,
+        found.st_ino,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+    )
+
 
 def _lock(fd: int) -> None:
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,7 +301,7 @@ def _ask_lease(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_GETLEASE)
 
 
-class _Posix:
+class _Posix(FolderCalls):
     """The functions of the operating system, unwrapped wherever they can be."""
 
     open: Callable[..., int] = staticmethod(os.open)
@@ -158,5 +326,19 @@ class _Posix:
     now_ns = staticmethod(time.time_ns)
 
 
-POSIX: Filesystem = _Posix()
+_core = None if os.environ.get("HMRET_NATIVE") == "0" else _built
+NATIVE = _core is not None
+"""Whether whole-folder work is done by the native core."""
+
+
+def _posix() -> Filesystem:
+    if _core is None:
+        return _Posix()
+    calls = ("list_folder", "look_at_images", "read_files", "stat_files", "read_links")
+    functions = {name: staticmethod(getattr(_core, name)) for name in calls}
+    native: Filesystem = type("_NativePosix", (_Posix,), functions)()
+    return native
+
+
+POSIX: Filesystem = _posix()
 """The real one."""

@@ -1,0 +1,591 @@
+/* Whole-folder work in one call, with the interpreter's lock released while the disk is asked.
+
+   These functions hold no policy. They do what the same calls one by one do in hmret/disk/filesystem.py, and return what
+   the kernel said: Python decodes it and decides. Every path is relative to an open folder, no last component that is a
+   symbolic link is followed, and nothing is changed on the disk.
+
+   Each takes names in a list, and gives an answer for each name, in their order. */
+
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#define _GNU_SOURCE
+#include <Python.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define READ_FLAGS (O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC)
+#define LONGEST_LINK 4096
+#define MOST_BYTES (1 << 24)
+
+/* Bytes that grow. */
+struct heap {
+    char *bytes;
+    size_t used, size;
+};
+
+/* Room for `more` bytes; NULL where memory has run out. */
+static char *heap_room(struct heap *heap, size_t more)
+{
+    if (heap->bytes == NULL || heap->size - heap->used < more) {
+        size_t size = heap->size ? heap->size : 1 << 16;
+        while (size - heap->used < more)
+            size *= 2;
+        char *bytes = realloc(heap->bytes, size);
+        if (bytes == NULL)
+            return NULL;
+        heap->bytes = bytes;
+        heap->size = size;
+    }
+    return heap->bytes + heap->used;
+}
+
+/* Names, as the kernel wants them: `count` texts that end with a zero byte, and where each begins. */
+struct names {
+    struct heap heap;
+    size_t *starts;
+    Py_ssize_t count;
+};
+
+static void names_free(struct names *names)
+{
+    free(names->heap.bytes);
+    free(names->starts);
+}
+
+static const char *name_at(const struct names *names, Py_ssize_t number)
+{
+    return names->heap.bytes + names->starts[number];
+}
+
+/* Take the names out of a list of texts; -1 with an exception set where that fails. */
+static int names_take(struct names *names, PyObject *list)
+{
+    memset(names, 0, sizeof *names);
+    if (!PyList_Check(list)) {
+        PyErr_SetString(PyExc_TypeError, "names must be a list");
+        return -1;
+    }
+    names->count = PyList_Size(list);
+    names->starts = malloc((size_t)(names->count + 1) * sizeof *names->starts);
+    if (names->starts == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t number = 0; number < names->count; number++) {
+        PyObject *text = PyList_GetItem(list, number);
+        PyObject *encoded = NULL;
+        char *bytes, *room;
+        Py_ssize_t length;
+        /* This refuses what is no text, and texts with a zero byte in them. */
+        if (text == NULL || !PyUnicode_FSConverter(text, &encoded))
+            goto failed;
+        if (PyBytes_AsStringAndSize(encoded, &bytes, &length) < 0) {
+            Py_DecRef(encoded);
+            goto failed;
+        }
+        room = heap_room(&names->heap, (size_t)length + 1);
+        if (room == NULL) {
+            Py_DecRef(encoded);
+            PyErr_NoMemory();
+            goto failed;
+        }
+        memcpy(room, bytes, (size_t)length + 1);
+        names->starts[number] = names->heap.used;
+        names->heap.used += (size_t)length + 1;
+        Py_DecRef(encoded);
+    }
+    return 0;
+failed:
+    names_free(names);
+    return -1;
+}
+
+static long long nanoseconds(struct timespec moment)
+{
+    return (long long)moment.tv_sec * 1000000000LL + moment.tv_nsec;
+}
+
+/* Open, look at and read one file, at most `most` bytes of it in one go; the error's number, or 0. */
+static int read_one(int folder, const char *path, size_t most, struct stat *found, struct heap *heap,
+                    size_t *start, ssize_t *length)
+{
+    int fd, error = 0;
+    do
+        fd = openat(folder, path, READ_FLAGS);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0)
+        return errno;
+    *start = heap->used;
+    *length = 0;
+    if (fstat(fd, found) < 0) {
+        error = errno;
+    } else {
+        char *room = heap_room(heap, most);
+        if (room == NULL) {
+            error = ENOMEM;
+        } else {
+            do
+                *length = read(fd, room, most);
+            while (*length < 0 && errno == EINTR);
+            if (*length < 0)
+                error = errno;
+            else
+                heap->used += (size_t)*length;
+        }
+    }
+    close(fd);
+    return error;
+}
+
+/* Put an item into a tuple; -1 where there is none. The tuple has it then. */
+static int put(PyObject *tuple, Py_ssize_t place, PyObject *item)
+{
+    return item == NULL ? -1 : PyTuple_SetItem(tuple, place, item);
+}
+
+/* What was found in the folder of one digest. */
+struct image {
+    int error; /* of the metadata; 0: it was read */
+    size_t start;
+    ssize_t length;
+    unsigned long long inode;
+    long long changed_ns;
+    int disk;       /* number of the name that the disk has; -1: there is none */
+    int disk_error; /* why the disk cannot be looked at; 0: it can, or there is none */
+    unsigned long mode;
+    unsigned long long device, disk_inode, links;
+    long long blocks;
+};
+
+static void look_at_image(int folder, const char *name, const char *metadata, const struct names *disks,
+                          size_t most, struct image *image, struct heap *heap)
+{
+    char path[2 * NAME_MAX + 2];
+    struct stat found;
+    size_t length = strlen(name);
+    memset(image, 0, sizeof *image);
+    image->disk = -1;
+    if (length > NAME_MAX) {
+        image->error = ENAMETOOLONG;
+        image->disk = disks->count > 0 ? 0 : -1;
+        image->disk_error = disks->count > 0 ? ENAMETOOLONG : 0;
+        return;
+    }
+    memcpy(path, name, length);
+    path[length++] = '/';
+    strcpy(path + length, metadata);
+    image->error = read_one(folder, path, most, &found, heap, &image->start, &image->length);
+    if (image->error == 0) {
+        image->inode = found.st_ino;
+        image->changed_ns = nanoseconds(found.st_ctim);
+    }
+    for (Py_ssize_t number = 0; number < disks->count; number++) {
+        strcpy(path + length, name_at(disks, number));
+        if (fstatat(folder, path, &found, AT_SYMLINK_NOFOLLOW) == 0) {
+            image->disk = (int)number;
+            image->mode = found.st_mode;
+            image->device = found.st_dev;
+            image->disk_inode = found.st_ino;
+            image->links = found.st_nlink;
+            image->blocks = found.st_blocks;
+            return;
+        }
+        if (errno != ENOENT && errno != ENOTDIR) {
+            image->disk = (int)number;
+            image->disk_error = errno;
+            return;
+        }
+    }
+}
+
+static PyObject *tell_image(const struct image *image, const struct heap *heap)
+{
+    PyObject *content, *told = PyTuple_New(11);
+    if (told == NULL)
+        return NULL;
+    content = image->error ? PyBytes_FromStringAndSize(NULL, 0)
+                           : PyBytes_FromStringAndSize(heap->bytes + image->start, image->length);
+    if (put(told, 0, PyLong_FromLong(image->error)) < 0 || put(told, 1, content) < 0 ||
+        put(told, 2, PyLong_FromUnsignedLongLong(image->inode)) < 0 ||
+        put(told, 3, PyLong_FromLongLong(image->changed_ns)) < 0 ||
+        put(told, 4, PyLong_FromLong(image->disk)) < 0 ||
+        put(told, 5, PyLong_FromLong(image->disk_error)) < 0 ||
+        put(told, 6, PyLong_FromUnsignedLong(image->mode)) < 0 ||
+        put(told, 7, PyLong_FromUnsignedLongLong(image->device)) < 0 ||
+        put(told, 8, PyLong_FromUnsignedLongLong(image->disk_inode)) < 0 ||
+        put(told, 9, PyLong_FromUnsignedLongLong(image->links)) < 0 ||
+        put(told, 10, PyLong_FromLongLong(image->blocks)) < 0) {
+        Py_DecRef(told);
+        return NULL;
+    }
+    return told;
+}
+
+PyDoc_STRVAR(look_at_images_doc,
+             "look_at_images(folder, names, metadata, disks, most)\n--\n\n"
+             "Read the metadata of each image in an open folder, and look at its disk.\n\n"
+             "Returns for each: errno of the metadata, at most `most` bytes of it, its inode and ctime in\n"
+             "nanoseconds; which of the names in `disks` its disk has (-1: none), errno of that, and the disk's\n"
+             "mode, device, inode, number of links and blocks.");
+
+static PyObject *look_at_images(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    int folder;
+    PyObject *list, *disk_list, *answer = NULL;
+    const char *metadata;
+    Py_ssize_t most;
+    struct names names, disks;
+    struct heap heap = {0};
+    struct image *images = NULL;
+    if (!PyArg_ParseTuple(arguments, "iOsOn:look_at_images", &folder, &list, &metadata, &disk_list, &most))
+        return NULL;
+    if (most < 0 || most > MOST_BYTES || strlen(metadata) > NAME_MAX) {
+        PyErr_SetString(PyExc_ValueError, "out of range");
+        return NULL;
+    }
+    if (names_take(&names, list) < 0)
+        return NULL;
+    if (names_take(&disks, disk_list) < 0) {
+        names_free(&names);
+        return NULL;
+    }
+    for (Py_ssize_t number = 0; number < disks.count; number++)
+        if (strlen(name_at(&disks, number)) > NAME_MAX) {
+            PyErr_SetString(PyExc_ValueError, "out of range");
+            goto done;
+        }
+    images = malloc((size_t)(names.count + 1) * sizeof *images);
+    if (images == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (Py_ssize_t number = 0; number < names.count; number++)
+        look_at_image(folder, name_at(&names, number), metadata, &disks, (size_t)most, &images[number], &heap);
+    Py_END_ALLOW_THREADS
+    answer = PyList_New(names.count);
+    for (Py_ssize_t number = 0; answer != NULL && number < names.count; number++) {
+        PyObject *told = tell_image(&images[number], &heap);
+        if (told == NULL || PyList_SetItem(answer, number, told) < 0) {
+            Py_DecRef(answer);
+            answer = NULL;
+        }
+    }
+done:
+    free(images);
+    free(heap.bytes);
+    names_free(&disks);
+    names_free(&names);
+    return answer;
+}
+
+/* What was found of one file. */
+struct file {
+    int error;
+    size_t start;
+    ssize_t length;
+    struct stat found;
+};
+
+static PyObject *tell_stat(const struct stat *found, PyObject *content)
+{
+    PyObject *told = PyTuple_New(content == NULL ? 6 : 7);
+    if (told == NULL) {
+        Py_XDECREF(content);
+        return NULL;
+    }
+    if ((content != NULL && put(told, 6, content) < 0) ||
+        put(told, 0, PyLong_FromUnsignedLong(found->st_mode)) < 0 ||
+        put(told, 1, PyLong_FromUnsignedLongLong(found->st_dev)) < 0 ||
+        put(told, 2, PyLong_FromUnsignedLongLong(found->st_ino)) < 0 ||
+        put(told, 3, PyLong_FromLongLong(found->st_size)) < 0 ||
+        put(told, 4, PyLong_FromLongLong(nanoseconds(found->st_mtim))) < 0 ||
+        put(told, 5, PyLong_FromLongLong(nanoseconds(found->st_ctim))) < 0) {
+        Py_DecRef(told);
+        return NULL;
+    }
+    return told;
+}
+
+/* Look at files, and read them where `most` is not negative. */
+static PyObject *look_at_files(int folder, PyObject *list, Py_ssize_t most)
+{
+    struct names names;
+    struct heap heap = {0};
+    PyObject *answer = NULL;
+    if (names_take(&names, list) < 0)
+        return NULL;
+    struct file *files = malloc((size_t)(names.count + 1) * sizeof *files);
+    if (files == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (Py_ssize_t number = 0; number < names.count; number++) {
+        struct file *file = &files[number];
+        if (most >= 0)
+            file->error = read_one(folder, name_at(&names, number), (size_t)most, &file->found, &heap,
+                                   &file->start, &file->length);
+        else
+            file->error =
+                fstatat(folder, name_at(&names, number), &file->found, AT_SYMLINK_NOFOLLOW) < 0 ? errno : 0;
+    }
+    Py_END_ALLOW_THREADS
+    answer = PyList_New(names.count);
+    for (Py_ssize_t number = 0; answer != NULL && number < names.count; number++) {
+        const struct file *file = &files[number];
+        PyObject *told, *content = NULL;
+        if (file->error) {
+            told = PyLong_FromLong(file->error);
+        } else if (most >= 0) {
+            content = PyBytes_FromStringAndSize(heap.bytes + file->start, file->length);
+            told = content == NULL ? NULL : tell_stat(&file->found, content);
+        } else {
+            told = tell_stat(&file->found, NULL);
+        }
+        if (told == NULL || PyList_SetItem(answer, number, told) < 0) {
+            Py_DecRef(answer);
+            answer = NULL;
+        }
+    }
+done:
+    free(files);
+    free(heap.bytes);
+    names_free(&names);
+    return answer;
+}
+
+PyDoc_STRVAR(read_files_doc,
+             "read_files(folder, paths, most)\n--\n\n"
+             "Read files below an open folder, at most `most` bytes of each.\n\n"
+             "Returns for each its mode, device, inode, size, mtime and ctime in nanoseconds, and what was read; or\n"
+             "an errno.");
+
+static PyObject *read_files(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    int folder;
+    PyObject *list;
+    Py_ssize_t most;
+    if (!PyArg_ParseTuple(arguments, "iOn:read_files", &folder, &list, &most))
+        return NULL;
+    if (most < 0 || most > MOST_BYTES) {
+        PyErr_SetString(PyExc_ValueError, "out of range");
+        return NULL;
+    }
+    return look_at_files(folder, list, most);
+}
+
+PyDoc_STRVAR(stat_files_doc,
+             "stat_files(folder, paths)\n--\n\n"
+             "Look at paths below an open folder, following no link in their last component.\n\n"
+             "Returns for each its mode, device, inode, size, mtime and ctime in nanoseconds; or an errno.");
+
+static PyObject *stat_files(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    int folder;
+    PyObject *list;
+    if (!PyArg_ParseTuple(arguments, "iO:stat_files", &folder, &list))
+        return NULL;
+    return look_at_files(folder, list, -1);
+}
+
+PyDoc_STRVAR(read_links_doc,
+             "read_links(folder, names)\n--\n\n"
+             "Read symbolic links in an open folder; returns for each what it says, or an errno.");
+
+static PyObject *read_links(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    int folder;
+    PyObject *list, *answer = NULL;
+    struct names names;
+    struct heap heap = {0};
+    if (!PyArg_ParseTuple(arguments, "iO:read_links", &folder, &list))
+        return NULL;
+    if (names_take(&names, list) < 0)
+        return NULL;
+    struct file *links = malloc((size_t)(names.count + 1) * sizeof *links);
+    if (links == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (Py_ssize_t number = 0; number < names.count; number++) {
+        struct file *link = &links[number];
+        char *room = heap_room(&heap, LONGEST_LINK);
+        link->error = 0;
+        link->start = heap.used;
+        link->length = room == NULL ? -1 : readlinkat(folder, name_at(&names, number), room, LONGEST_LINK);
+        if (link->length < 0)
+            link->error = room == NULL ? ENOMEM : errno;
+        else
+            heap.used += (size_t)link->length;
+    }
+    Py_END_ALLOW_THREADS
+    answer = PyList_New(names.count);
+    for (Py_ssize_t number = 0; answer != NULL && number < names.count; number++) {
+        const struct file *link = &links[number];
+        PyObject *told = link->error
+                             ? PyLong_FromLong(link->error)
+                             : PyUnicode_DecodeFSDefaultAndSize(heap.bytes + link->start, link->length);
+        if (told == NULL || PyList_SetItem(answer, number, told) < 0) {
+            Py_DecRef(answer);
+            answer = NULL;
+        }
+    }
+done:
+    free(links);
+    free(heap.bytes);
+    names_free(&names);
+    return answer;
+}
+
+/* One entry of a folder, before its name. */
+struct entry {
+    unsigned long long inode;
+    size_t length;
+    char kind;
+};
+
+static char kind_of(int folder, const struct dirent *entry)
+{
+    struct stat found;
+    switch (entry->d_type) {
+    case DT_DIR:
+        return 'd';
+    case DT_LNK:
+        return 'l';
+    case DT_UNKNOWN:
+        if (fstatat(folder, entry->d_name, &found, AT_SYMLINK_NOFOLLOW) == 0)
+            return S_ISDIR(found.st_mode) ? 'd' : S_ISLNK(found.st_mode) ? 'l' : 'f';
+        return 'f';
+    default:
+        return 'f';
+    }
+}
+
+/* List an open folder into entries that each have their name behind them; the error's number, or 0. */
+static int list_into(int folder, struct heap *heap)
+{
+    int error = 0, fd = fcntl(folder, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return errno;
+    DIR *open_folder = fdopendir(fd);
+    if (open_folder == NULL) {
+        error = errno;
+        close(fd);
+        return error;
+    }
+    rewinddir(open_folder);
+    for (;;) {
+        errno = 0;
+        const struct dirent *found = readdir(open_folder);
+        if (found == NULL) {
+            error = errno;
+            break;
+        }
+        if (strcmp(found->d_name, ".") == 0 || strcmp(found->d_name, "..") == 0)
+            continue;
+        struct entry entry = {found->d_ino, strlen(found->d_name), kind_of(folder, found)};
+        char *room = heap_room(heap, sizeof entry + entry.length);
+        if (room == NULL) {
+            error = ENOMEM;
+            break;
+        }
+        memcpy(room, &entry, sizeof entry);
+        memcpy(room + sizeof entry, found->d_name, entry.length);
+        heap->used += sizeof entry + entry.length;
+    }
+    /* The place of the next listing is the caller's, who has the same open folder. */
+    rewinddir(open_folder);
+    closedir(open_folder);
+    return error;
+}
+
+static int append(PyObject *list, PyObject *item)
+{
+    if (item == NULL)
+        return -1;
+    int status = PyList_Append(list, item);
+    Py_DecRef(item);
+    return status;
+}
+
+PyDoc_STRVAR(list_folder_doc,
+             "list_folder(folder)\n--\n\n"
+             "List an open folder; returns the names of links, of folders, and of everything else, and the inodes\n"
+             "of the folders.");
+
+static PyObject *list_folder(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    int folder, error;
+    struct heap heap = {0};
+    PyObject *links, *folders, *others, *inodes, *answer = NULL;
+    if (!PyArg_ParseTuple(arguments, "i:list_folder", &folder))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    error = list_into(folder, &heap);
+    Py_END_ALLOW_THREADS
+    if (error) {
+        free(heap.bytes);
+        errno = error;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    links = PyList_New(0);
+    folders = PyList_New(0);
+    others = PyList_New(0);
+    inodes = PyList_New(0);
+    if (links == NULL || folders == NULL || others == NULL || inodes == NULL)
+        goto done;
+    for (size_t at = 0; at < heap.used;) {
+        struct entry entry;
+        memcpy(&entry, heap.bytes + at, sizeof entry);
+        PyObject *name =
+            PyUnicode_DecodeFSDefaultAndSize(heap.bytes + at + sizeof entry, (Py_ssize_t)entry.length);
+        at += sizeof entry + entry.length;
+        if (append(entry.kind == 'l' ? links : entry.kind == 'd' ? folders : others, name) < 0)
+            goto done;
+        if (entry.kind == 'd' && append(inodes, PyLong_FromUnsignedLongLong(entry.inode)) < 0)
+            goto done;
+    }
+    answer = PyTuple_Pack(4, links, folders, others, inodes);
+done:
+    free(heap.bytes);
+    Py_XDECREF(links);
+    Py_XDECREF(folders);
+    Py_XDECREF(others);
+    Py_XDECREF(inodes);
+    return answer;
+}
+
+static PyMethodDef methods[] = {
+    {"look_at_images", look_at_images, METH_VARARGS, look_at_images_doc},
+    {"read_files", read_files, METH_VARARGS, read_files_doc},
+    {"stat_files", stat_files, METH_VARARGS, stat_files_doc},
+    {"read_links", read_links, METH_VARARGS, read_links_doc},
+    {"list_folder", list_folder, METH_VARARGS, list_folder_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "hmret.disk._native",
+    .m_doc = "Whole-folder work in one call, with the interpreter's lock released.",
+    .m_size = 0,
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+    return PyModuleDef_Init(&definition);
+}
