@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from hmret.disk.filesystem import Filesystem
 
 __all__ = [
+    "BATCH",
     "CHUNK",
     "LARGEST_FILE",
     "READ",
@@ -28,6 +29,9 @@ LARGEST_FILE = 16 * 1024 * 1024
 
 CHUNK = 16 * 1024
 """Bytes that are read in one call: nearly always the whole file."""
+BATCH = 32
+"""How many files or folders one call is asked about: each call gives the interpreter's lock away, and has to get it back."""
+
 _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FOLLOW = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 READ = _FOLLOW | os.O_NOFOLLOW

@@ -1,6 +1,7 @@
 """Reading and writing retention states, one folder or one batch at a call."""
 
 import errno
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -10,6 +11,7 @@ import attrs
 from hmret.disk.documents import UnreadableError, encode_state, read_state
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import (
+    BATCH,
     CHUNK,
     READ,
     let_go,
@@ -87,26 +89,34 @@ def scan_states(
 def _scan_open_folder(filesystem: Filesystem, fd: int, path: str, pause: Callable[[], None]) -> StateFolder:
     signature = settled(filesystem.fstat(fd), filesystem.now_ns())
     timers: dict[str, int | None] = {}
-    subfolders: list[str] = []
     corrupt: list[tuple[str, str]] = []
     strays: list[str] = []
-    with filesystem.scandir(fd) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_folder in found:
-        if not is_folder and _STATE_NAME.fullmatch(name):
-            _read_state(filesystem, fd, (path, digest_of(name.removesuffix(_SUFFIX))), timers, corrupt)
-        elif is_folder and FOLDER_NAME.fullmatch(name):
-            subfolders.append(f"{path}/{name}" if path else name)
-        elif _STRAY_NAME.fullmatch(name):
-            # It may become one, or go, by the mere passing of time.
-            signature = None
-            if _is_stray(filesystem, fd, name):
-                strays.append(f"{path}/{name}")
+    links, folders, others, _ = filesystem.list_folder(fd)
+    files = [*links, *others]
+    states = list(filter(_STATE_NAME.fullmatch, files))
+    for start in range(0, len(states), BATCH):
+        names = states[start : start + BATCH]
+        for name, answer in zip(names, filesystem.read_files(fd, names, CHUNK), strict=True):
+            digest = digest_of(name.removesuffix(_SUFFIX))
+            try:
+                timers[digest] = _timer_in(filesystem, fd, (path, digest), answer)
+            except FileNotFoundError:
+                continue
+            except (OSError, UnreadableError) as error:
+                timers[digest] = None
+                corrupt.append((f"{RETENTION}/{path}/{name}", str(error)))
         pause()
-    if corrupt or (not found and path):
+    subfolders = [f"{path}/{name}" if path else name for name in filter(FOLDER_NAME.fullmatch, folders)]
+    for name in filter(_STRAY_NAME.fullmatch, [*files, *folders]):
+        # It may become one, or go, by the mere passing of time.
+        signature = None
+        if _is_stray(filesystem, fd, name):
+            strays.append(f"{path}/{name}")
+    is_empty = not files and not folders
+    if corrupt or (is_empty and path):
         # One that could not be read is read again: it may have been for a moment only.
         signature = None
-    if not found and path and _is_stray(filesystem, fd, "."):
+    if is_empty and path and _is_stray(filesystem, fd, "."):
         strays.append(path)
     return StateFolder(path, timers, tuple(subfolders), tuple(corrupt), tuple(strays), signature)
 
@@ -129,31 +139,24 @@ def _is_stray(filesystem: Filesystem, fd: int, name: str) -> bool:
     return found.st_mtime_ns < filesystem.now_ns() - _STRAY_AGE_NS
 
 
-def _read_state(
-    filesystem: Filesystem,
-    fd: int,
-    key: Key,
-    timers: dict[str, int | None],
-    corrupt: list[tuple[str, str]],
-) -> None:
+def _timer_in(
+    filesystem: Filesystem, fd: int, key: Key, answer: tuple[int, int, int, int, int, int, bytes] | int
+) -> int | None:
+    """Understand what was read of a state in an open folder.
+
+    Raises:
+        OSError: it could not be read.
+        UnreadableError: it is no state.
+    """
     repository, digest = key
     name = hex_of(digest) + _SUFFIX
+    if isinstance(answer, int):
+        raise OSError(answer, os.strerror(answer), name)
     try:
-        file_fd = filesystem.open(name, READ, dir_fd=fd)
-        try:
-            content = filesystem.read(file_fd, CHUNK)
-        finally:
-            let_go(filesystem, file_fd)
-        try:
-            timers[digest] = read_state(content, repository, digest)
-        except UnreadableError:
-            # The system may have cut that read short, and what is cut is no JSON object.
-            timers[digest] = read_state(read_file(filesystem, name, fd), repository, digest)
-    except FileNotFoundError:
-        return
-    except (OSError, UnreadableError) as error:
-        timers[digest] = None
-        corrupt.append((f"{RETENTION}/{repository}/{name}", str(error)))
+        return read_state(answer[6], repository, digest)
+    except UnreadableError:
+        # The system may have cut that read short, and what is cut is no JSON object.
+        return read_state(read_file(filesystem, name, fd), repository, digest)
 
 
 def look_at_state(filesystem: Filesystem, data_fd: int, key: Key) -> int | None:

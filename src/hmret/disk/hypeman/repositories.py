@@ -1,6 +1,7 @@
 """Reading the tags of one repository, in either layout."""
 
 import errno
+import os
 from collections.abc import Callable, Iterable, Mapping
 from sys import intern
 
@@ -61,17 +62,7 @@ def repository_of(path: str) -> str | None:
 
 def list_entries(filesystem: Filesystem, fd: int) -> Entries:
     """List an open folder."""
-    links: list[str] = []
-    folders: list[str] = []
-    others: list[str] = []
-    with filesystem.scandir(fd) as entries:
-        for entry in entries:
-            if entry.is_symlink():
-                links.append(entry.name)
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append(entry.name)
-            else:
-                others.append(entry.name)
+    links, folders, others, _ = filesystem.list_folder(fd)
     return Entries(tuple(links), tuple(folders), tuple(others))
 
 
@@ -85,14 +76,13 @@ def read_tags(filesystem: Filesystem, fd: int, path: str, entries: Entries) -> T
     odd: set[str] = set(filter(TAG_NAME.fullmatch, entries.others))
     oddities: list[Oddity] = []
     folder = f"{IMAGES}/{path}"
-    for name in filter(TAG_NAME.fullmatch, entries.links):
-        try:
-            target = filesystem.readlink(name, dir_fd=fd)
-        except OSError as error:
-            if error.errno in _GONE:
+    names = list(filter(TAG_NAME.fullmatch, entries.links))
+    for name, target in zip(names, filesystem.read_links(fd, names), strict=True):
+        if isinstance(target, int):
+            if target in _GONE:
                 continue
-            if error.errno != errno.EINVAL:
-                raise
+            if target != errno.EINVAL:
+                raise OSError(target, os.strerror(target), name)
             # Something else has taken its place.
             odd.add(name)
             continue
