@@ -23,6 +23,7 @@ import anyio
 import attrs
 
 from hmret.actors.mailbox import Actor, Request
+from hmret.actors.own_loop import OwnLoop
 from hmret.model.images import Key
 
 __all__ = ["BeginSweep", "Claim", "Claimed", "Lease", "ListLeases", "Locks", "Use"]
@@ -178,13 +179,17 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
 
     @asynccontextmanager
     async def leasing(self, lease: Lease, seconds: float = math.inf) -> AsyncIterator[None]:
-        """Use an image as `using` does, listed as a lease, for at most so many seconds."""
+        """Use an image as `using` does, listed as a lease, for at most so many seconds.
+
+        The lease ends with the scope wherever the scope is left, on another event loop too.
+        """
+        loop = OwnLoop()
         request = Use(digest=lease.digest, lease=lease, seconds=seconds)
         try:
             await self._mailbox.ask(request)
             yield
         finally:
-            request.ended.set()
+            loop.call(request.ended.set)
 
     @asynccontextmanager
     async def claiming(self, digests: Iterable[str]) -> AsyncIterator[Claimed]:

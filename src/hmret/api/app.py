@@ -44,6 +44,7 @@ from hmret.api.documents import (
 from hmret.api.engine_documents import lease_document, leases_document, status_document
 from hmret.api.forecast import MOST_DAYS, forecast_document
 from hmret.api.hosts import HostGuard
+from hmret.api.loop_guard import LoopGuard
 from hmret.api.metrics import render_metrics
 from hmret.api.openapi import openapi_document
 from hmret.api.openapi_schemas import LARGEST_PAGE
@@ -81,7 +82,8 @@ def make_app(
 ) -> Starlette:
     """Make the control API of an open engine as an ASGI application, to be served or mounted.
 
-    It must run on the event loop of the engine. It asks nobody who they are: whoever can reach it may use it.
+    It must run on the event loop of the engine: on another one, each request raises RuntimeError, and its client is
+    answered with status 500. There is no authentication: everyone who can reach it may use it.
 
     Args:
         retention: the engine.
@@ -113,7 +115,9 @@ def make_app(
         "/v1/leases/{id}": {"GET": calls.lease, "PUT": calls.renew, "DELETE": calls.end},
     }
     routes = reads if read_only else {**reads, **writes}
-    guards = [] if host_names is None else [Middleware(HostGuard, names=host_names)]
+    guards = [Middleware(LoopGuard, retention=retention)]
+    if host_names is not None:
+        guards.append(Middleware(HostGuard, names=host_names))
     return Starlette(
         routes=[_route(path, answers) for path, answers in routes.items()],
         middleware=guards,

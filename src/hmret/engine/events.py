@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import anyio
 import attrs
 
+from hmret.actors.own_loop import OwnLoop
+
 __all__ = ["Event", "EventHub", "Listener"]
 
 # Events that a listener who comes back can still be given: some minutes of a busy host, a few MiB.
@@ -49,13 +51,19 @@ class Listener:
     _waiting: int = 0
     _has_ended: bool = False
     _changed: anyio.Event = attrs.field(factory=anyio.Event)
+    _loop: OwnLoop = attrs.field(factory=OwnLoop)
 
     def __aiter__(self) -> "Listener":
         """Give the events in batches, in order."""
         return self
 
     async def __anext__(self) -> Sequence[Event]:
-        """Wait for the next batch; whoever is cancelled meanwhile loses none."""
+        """Wait for the next batch; a caller that is cancelled loses none.
+
+        Raises:
+            RuntimeError: the caller runs on another event loop than the engine.
+        """
+        self._loop.require()
         while not self._queue:
             if self._has_ended:
                 raise StopAsyncIteration
@@ -111,7 +119,8 @@ class EventHub:
         batch = [Event(self._last + place, facts) for place, facts in enumerate(entries, start=1)]
         self._last += len(batch)
         self._kept.extend(batch)
-        for listener in self._listeners:
+        # A copy: a block that another thread leaves takes its listener out at any moment.
+        for listener in tuple(self._listeners):
             listener.put(batch)
 
     @contextmanager
@@ -135,5 +144,5 @@ class EventHub:
     def end(self) -> None:
         """Let every listener end once it has been given what waits for it."""
         self._has_ended = True
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener.end()

@@ -165,8 +165,8 @@ class LeaseBook:
         await self._save()
 
     def list(self) -> tuple[LeaseRecord, ...]:
-        """List the durable leases, by when they expire."""
-        granted = (held.record for held in self._held.values() if held.is_granted)
+        """List the durable leases, by when they expire; may be asked from any thread."""
+        granted = (held.record for held in tuple(self._held.values()) if held.is_granted)
         return tuple(sorted(granted, key=lambda record: record.expires_at_ns))
 
     def _granted(self, lease_id: str) -> _Held:

@@ -8,7 +8,7 @@ lock on the data directory.
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -42,6 +42,7 @@ from hmret.engine.groups import sole_error
 from hmret.engine.inspection import Inspection
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
+from hmret.engine.one_task import OneTask
 from hmret.engine.overlook import Overlook
 from hmret.engine.quarantine import Quarantine
 from hmret.engine.retention import HasMailbox, Retention
@@ -98,17 +99,19 @@ async def _run_in(scope: anyio.CancelScope, run: Callable[[], Awaitable[None]]) 
         await run()
 
 
-@asynccontextmanager
-async def open_retention(
+def open_retention(
     config: RetentionConfig,
     *,
     sources: Sequence[ReferenceSource] | None = None,
     metadata_files: bool = True,
-) -> AsyncIterator[Retention]:
+) -> AbstractAsyncContextManager[Retention]:
     """Open the engine on a data directory, and sweep it in the background while the block lasts.
 
     Yields once what an earlier engine left unfinished is finished, before the first sweep has ended. With
     `config.active` false nothing is swept; `mark_used` and `lease` work all the same.
+
+    One task must both enter and leave the block; a server with `start()` and `stop()` keeps it in a task of its own, as
+    docs/EMBEDDING.md shows. The engine belongs to the event loop on which it was opened.
 
     Args:
         config: the settings.
@@ -120,11 +123,13 @@ async def open_retention(
         ConfigError: the data directory is not there.
         DataDirLockedError: another engine works on it.
         OSError: it cannot be written to.
+        RuntimeError: on leaving, the task is another one than that which has entered.
     """
-    async with open_engine(
-        config, Surroundings(), sources=sources or (), metadata_files=metadata_files, scheduled=True
-    ) as retention:
-        yield retention
+    return OneTask(
+        open_engine(
+            config, Surroundings(), sources=sources or (), metadata_files=metadata_files, scheduled=True
+        )
+    )
 
 
 @asynccontextmanager

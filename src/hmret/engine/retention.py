@@ -13,6 +13,7 @@ import anyio
 import attrs
 
 from hmret.actors.locks import Lease
+from hmret.actors.own_loop import OwnLoop
 from hmret.actors.state_keeper import StateKeeper
 from hmret.disk.own_files import LeaseRecord
 from hmret.engine.counters import Counters
@@ -46,7 +47,12 @@ class HasMailbox(Protocol):
 
 @attrs.define(eq=False)
 class Retention:
-    """The open engine; made by `open_retention`."""
+    """The open engine; made by `open_retention`.
+
+    It belongs to the event loop on which it was opened. A call from another one, or from a thread without one, raises
+    RuntimeError at once and changes nothing; only `statistics`, `counters`, `quarantined`, `granted_leases`, `config`,
+    `last_plan` and `uptime_seconds` may be read in any thread.
+    """
 
     _inspection: Inspection
     _states: StateKeeper
@@ -54,6 +60,7 @@ class Retention:
     _mailboxes: Mapping[str, "HasMailbox"]
     _surroundings: Surroundings
     _opened_boot_ns: int = attrs.field(init=False)
+    _loop: OwnLoop = attrs.field(factory=OwnLoop, init=False)
 
     @_opened_boot_ns.default
     def _boot_ns_now(self) -> int:
@@ -71,6 +78,7 @@ class Retention:
             EngineClosedError: the engine has stopped.
             OSError: its timer could not be cleared, so nothing is promised.
         """
+        self._loop.require()
         named = named_image(image, digest)
         with self.counters.mark_used.timing(), self._inspection.threads.hurry():
             guess = None if named.tag is None else self._inspection.scanner.guess(named.repository, named.tag)
@@ -94,6 +102,7 @@ class Retention:
         Raises:
             as `mark_used`; ValueError: `ttl` is not more than zero.
         """
+        self._loop.require()
         if ttl is not None and ttl <= timedelta(0):
             raise ValueError(f"ttl must be more than zero, got {ttl}")
         named = named_image(image, digest)
@@ -118,7 +127,11 @@ class Retention:
                 if used is None:
                     continue
                 expires_at = None if expires_ns is None else datetime_of(expires_ns)
-                yield Leased(lease.id, *key, expires_at, owner, reason)
+                try:
+                    yield Leased(lease.id, *key, expires_at, owner, reason)
+                finally:
+                    # Left elsewhere, the block ends all the same.
+                    self._loop.require()
                 return
 
     async def restore(self, image: str, digest: str | None = None) -> Restored:
@@ -134,6 +147,7 @@ class Retention:
             EngineClosedError: the engine has stopped.
             OSError: it could not be brought back, and is in quarantine as before.
         """
+        self._loop.require()
         restored = await self._quarantine.restore(named_image(image, digest), image)
         now_ns = nanoseconds_of(restored.unused_since)
         facts = {"tags": list(restored.tags), "taken_tags": list(restored.taken_tags)}
@@ -155,6 +169,7 @@ class Retention:
         Raises:
             EngineClosedError: the engine has stopped.
         """
+        self._loop.require()
         return await self._schedule.sweep(releases_brake=release_brake)
 
     async def plan(self, at: datetime | None = None) -> Plan:
@@ -164,6 +179,7 @@ class Retention:
             EngineClosedError: the engine has stopped.
             ValueError: `at` has no time zone.
         """
+        self._loop.require()
         return await self._inspection.plan(at)
 
     async def compare(self, config: RetentionConfig, at: datetime | None = None) -> tuple[Plan, Plan]:
@@ -173,6 +189,7 @@ class Retention:
             EngineClosedError: the engine has stopped.
             ValueError: `at` has no time zone.
         """
+        self._loop.require()
         return await self._inspection.compare(config, at)
 
     async def explain(self, image: str, digest: str | None = None) -> Verdict:
@@ -183,12 +200,14 @@ class Retention:
             ImageNotFoundError: the image is not here.
             EngineClosedError: the engine has stopped.
         """
+        self._loop.require()
         return await self._inspection.explain(image, digest)
 
     async def explain_fully(
         self, image: str, digest: str | None = None
     ) -> tuple[Verdict, tuple[Suspension, ...]]:
         """Tell as `explain` does, and what suspends deletion everywhere, with its remedy."""
+        self._loop.require()
         return await self._inspection.explain_fully(image, digest)
 
     @property
@@ -205,6 +224,7 @@ class Retention:
         Raises:
             ConfigError: `data_dir` is another one.
         """
+        self._loop.require()
         if config.data_dir != self.config.data_dir:
             raise ConfigError(
                 f"data_dir: cannot change while the engine runs, from {self.config.data_dir} to {config.data_dir}"
@@ -213,6 +233,7 @@ class Retention:
 
     def begin_sweeps(self) -> None:
         """Sweep at once and then every interval, where `open_engine` was told not to begin by itself."""
+        self._loop.require()
         self._schedule.begin()
 
     @property
@@ -232,7 +253,16 @@ class Retention:
         thousands of events behind is let go (`fell_behind`); the engine never waits for one. With `after`, the
         number of an event, what has happened since then comes first, as far as it is still known (`missed`).
         """
+        self._loop.require()
         return self.event_hub.listen(after)
+
+    def require_own_loop(self) -> None:
+        """Refuse a caller who does not run on this engine's event loop, as every call here does.
+
+        Raises:
+            RuntimeError: it is another event loop, or a thread without one.
+        """
+        self._loop.require()
 
     @property
     def uptime_seconds(self) -> float:
@@ -245,6 +275,7 @@ class Retention:
         Raises:
             EngineClosedError: the engine has stopped.
         """
+        self._loop.require()
         await self._inspection.locks.leases()
 
     async def trash_bytes(self) -> int:
@@ -255,6 +286,7 @@ class Retention:
         Raises:
             OSError: the trash cannot be read.
         """
+        self._loop.require()
         return await self._inspection.sweeping.measure_trash()
 
     def statistics(self) -> Statistics:
@@ -291,6 +323,7 @@ class Retention:
         Raises:
             as `lease`; OSError: the lease could not be recorded, so it is not granted.
         """
+        self._loop.require()
         named = named_image(image, digest)
         while True:
             key = await self._inspection.resolve(named, image)
@@ -310,6 +343,7 @@ class Retention:
             KeyError: there is no such lease, or it has expired.
             ValueError: `ttl` is not more than zero.
         """
+        self._loop.require()
         return _leased(await self._inspection.sweeping.leases.renew(lease_id, ttl))
 
     async def end_lease(self, lease_id: str) -> None:
@@ -318,6 +352,7 @@ class Retention:
         Raises:
             KeyError: there is no such lease, or it has expired.
         """
+        self._loop.require()
         await self._inspection.sweeping.leases.end(lease_id)
 
     def granted_leases(self) -> tuple[Leased, ...]:
