@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_folder, opened
+from hmret.disk.folders import BATCH, open_folder, opened
 from hmret.disk.hypeman.content import is_part, list_content, part_signature, scan_part
 from hmret.disk.hypeman.images import (
     BLOCK,
@@ -16,6 +16,7 @@ from hmret.disk.hypeman.images import (
     image_of,
     is_settled,
     read_digest_folder,
+    read_digest_folders,
 )
 from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
 from hmret.disk.hypeman.repositories import (
@@ -115,8 +116,9 @@ def look_again(filesystem: Filesystem, images_fd: int, known: FolderScan) -> Fol
         with opened(
             filesystem, open_folder(filesystem, CONTENT if of_content else known.path, images_fd)
         ) as fd:
-            for digest in known.unsettled:
-                found = read_digest_folder(filesystem, fd, None if of_content else known.path, hex_of(digest))
+            names = [hex_of(digest) for digest in known.unsettled]
+            looks = read_digest_folders(filesystem, fd, None if of_content else known.path, names)
+            for digest, found in zip(known.unsettled, looks, strict=True):
                 if found is None:
                     return scan_folder(filesystem, images_fd, known.path, known)
                 if found.has_disk:
@@ -164,16 +166,16 @@ def _scan_open_folder(
         return FolderScan(path, subfolders=(*todays, *hosts), newer_layout=others, signature=signature)
     named = is_repository(path)
     reader = _Images(filesystem, fd, path, looked_ns, known)
-    subfolders: list[str] = []
-    for name in entries.folders:
-        if len(name) != HEX_DIGITS or not DIGEST_HEX.fullmatch(name):
-            if FOLDER_NAME.fullmatch(name):
-                subfolders.append(f"{path}/{name}")
-        elif not reader.look(name):
-            subfolders.append(f"{path}/{name}")
-            # A digest folder that is still empty: what comes into it does not change this folder.
-            signature = None
+    digests = [name for name in entries.folders if len(name) == HEX_DIGITS and DIGEST_HEX.fullmatch(name)]
+    empty: list[str] = []
+    for start in range(0, len(digests), BATCH):
+        empty += reader.look(digests[start : start + BATCH])
         pause()
+    if empty:
+        # A digest folder that is still empty: what comes into it does not change this folder.
+        signature = None
+    others = filter(FOLDER_NAME.fullmatch, {*entries.folders}.difference(digests))
+    subfolders = [f"{path}/{name}" for name in (*sorted(others), *empty)]
     if not named:
         return FolderScan(path, None, tuple(subfolders), signature=signature)
     images = reader.images
@@ -193,6 +195,9 @@ def _scan_open_folder(
         bases=tuple(reader.bases.items()),
         oddities=(*found.oddities, *left),
     )
+
+
+_UNKNOWN = (None, -1, -1)
 
 
 class _Images:
@@ -223,39 +228,48 @@ class _Images:
             }
             self._known_bases = dict(known.bases)
 
-    def look(self, name: str) -> bool:
-        """Look at one digest folder; False where it holds neither metadata nor a disk, so is no image."""
-        known = self._known.get(name)
-        if known is not None and self._is_still(name, known[1], known[2]):
-            image, inode, changed_ns = known
-            base = self._known_bases.get(image.digest, "")
-        else:
-            found = read_digest_folder(self._filesystem, self._fd, self._path, name)
+    def look(self, names: list[str]) -> list[str]:
+        """Look at some digest folders; returns those that hold neither metadata nor a disk, so are no images."""
+        still = self._still(names)
+        others = [name for name in names if name not in still]
+        looks = dict(
+            zip(others, read_digest_folders(self._filesystem, self._fd, self._path, others), strict=True)
+        )
+        empty: list[str] = []
+        for name in names:
+            if name in still:
+                image, inode, changed_ns = still[name]
+                self._add(image, inode, changed_ns, self._known_bases.get(image.digest, ""))
+                continue
+            found = looks[name]
             if found is None:
-                return False
-            image, inode, changed_ns, base = found.image, found.inode, found.changed_ns, found.base
-            if changed_ns > self._settled_ns:
-                inode = -1
-            if not is_settled(image):
-                inode = -1
-                self.with_disk += [image.digest] if found.has_disk else []
-                self.unreadable += [image.digest] if found.is_unreadable else []
+                empty.append(name)
+                continue
+            is_young = found.changed_ns > self._settled_ns
+            if not is_settled(found.image):
+                is_young = True
+                self.with_disk += [found.image.digest] if found.has_disk else []
+                self.unreadable += [found.image.digest] if found.is_unreadable else []
+            self._add(found.image, -1 if is_young else found.inode, found.changed_ns, found.base)
+        return empty
+
+    def _add(self, image: Image, inode: int, changed_ns: int, base: str) -> None:
         if base:
             self.bases[image.digest] = base
         self.images[image.digest] = image
         self.marks.append(inode)
         self.marks.append(changed_ns)
-        return True
 
-    def _is_still(self, name: str, inode: int, changed_ns: int) -> bool:
-        """Tell whether the metadata of an image is that which was read."""
-        if inode < 0:
-            return False
-        try:
-            found = self._filesystem.stat(f"{name}/{METADATA}", dir_fd=self._fd, follow_symlinks=False)
-        except OSError:
-            return False
-        return found.st_ino & INODE_BITS == inode and found.st_ctime_ns == changed_ns
+    def _still(self, names: list[str]) -> dict[str, tuple[Image, int, int]]:
+        """List what is known of those images whose metadata is that which was read."""
+        known = {name: self._known[name] for name in names if self._known.get(name, _UNKNOWN)[1] >= 0}
+        paths = [f"{name}/{METADATA}" for name in known]
+        answers = self._filesystem.stat_files(self._fd, paths) if paths else []
+        return {
+            name: found
+            for (name, found), answer in zip(known.items(), answers, strict=True)
+            if not isinstance(answer, int) and answer[2] & INODE_BITS == found[1] and answer[5] == found[2]
+        }
 
 
 def read_image(

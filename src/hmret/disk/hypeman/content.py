@@ -7,11 +7,19 @@ Between the listings one `stat` of the folder tells that nothing has come or gon
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_folder, opened
-from hmret.disk.hypeman.images import INODE_BITS, FolderScan, Oddity, is_settled, read_digest_folder
+from hmret.disk.folders import BATCH, open_folder, opened
+from hmret.disk.hypeman.images import (
+    INODE_BITS,
+    FolderScan,
+    ImageFound,
+    Oddity,
+    is_settled,
+    read_digest_folders,
+)
 from hmret.disk.layout import CONTENT, DIGEST_HEX, HEX_DIGITS, IMAGES, hex_of
 from hmret.disk.signatures import Signature, settled
 from hmret.model.images import Image, Repository
@@ -61,26 +69,22 @@ def list_content(filesystem: Filesystem, images_fd: int) -> tuple[FolderScan, Co
 
 def _list(filesystem: Filesystem, fd: int) -> tuple[FolderScan, ContentNames]:
     signature = settled(filesystem.fstat(fd), filesystem.now_ns())
-    names: ContentNames = {}
-    oddities: list[Oddity] = []
-    with filesystem.scandir(fd) as entries:
-        for entry in entries:
-            name = entry.name
-            if len(name) == HEX_DIGITS and DIGEST_HEX.fullmatch(name) and entry.is_dir(follow_symlinks=False):
-                found = name, entry.inode() & INODE_BITS
-                part = f"{_PREFIX}{name[:PART_DIGITS]}"
-                if part in names:
-                    names[part].append(found)
-                else:
-                    names[part] = [found]
-            elif not name.startswith("."):
-                oddities.append(
-                    ("not_an_image", f"{IMAGES}/{CONTENT}/{name}", "no folder named with 64 hex digits")
-                )
+    names: ContentNames = defaultdict(list)
+    links, folders, others, inodes = filesystem.list_folder(fd)
+    for name, inode in zip(folders, inodes, strict=True):
+        if len(name) == HEX_DIGITS and DIGEST_HEX.fullmatch(name):
+            names[f"{_PREFIX}{name[:PART_DIGITS]}"].append((name, inode & INODE_BITS))
+        else:
+            others.append(name)
+    oddities: list[Oddity] = [
+        ("not_an_image", f"{IMAGES}/{CONTENT}/{name}", "no folder named with 64 hex digits")
+        for name in sorted((*links, *others))
+        if not name.startswith(".")
+    ]
     prints = tuple(sorted((part, len(found), _sum(found)) for part, found in names.items()))
     subfolders = tuple(part for part, _, _ in prints)
     scan = FolderScan(
-        CONTENT, subfolders=subfolders, signature=signature, prints=prints, oddities=tuple(sorted(oddities))
+        CONTENT, subfolders=subfolders, signature=signature, prints=prints, oddities=tuple(oddities)
     )
     return scan, names
 
@@ -99,6 +103,23 @@ def names_in(known: FolderScan) -> list[tuple[str, int]]:
     images = {} if known.repository is None else known.repository.images
     inodes = list(known.marks[::2]) if len(known.marks) == 2 * len(images) else [-1] * len(images)
     return [(hex_of(digest), inode) for digest, inode in zip(images, inodes, strict=True)]
+
+
+def _read_others(
+    filesystem: Filesystem,
+    fd: int,
+    names: Sequence[tuple[str, int]],
+    held: Mapping[str, tuple[Image, int]],
+    pause: Callable[[], None],
+) -> dict[str, ImageFound | None]:
+    """Read those images that are not known with their inode."""
+    others = [name for name, inode in names if name not in held or not inode == held[name][1] >= 0]
+    looks: dict[str, ImageFound | None] = {}
+    for start in range(0, len(others), BATCH):
+        batch = others[start : start + BATCH]
+        looks.update(zip(batch, read_digest_folders(filesystem, fd, None, batch), strict=True))
+        pause()
+    return looks
 
 
 def scan_part(
@@ -127,13 +148,13 @@ def scan_part(
     found_bases: list[tuple[str, str]] = []
     try:
         with opened(filesystem, open_folder(filesystem, CONTENT, images_fd)) as fd:
+            looks = _read_others(filesystem, fd, names, held, pause)
             for name, inode in names:
-                before = held.get(name)
-                if before is not None and inode == before[1] >= 0:
-                    image, base = before[0], bases.get(before[0].digest, "")
+                if name not in looks:
+                    image = held[name][0]
+                    base = bases.get(image.digest, "")
                 else:
-                    found = read_digest_folder(filesystem, fd, None, name)
-                    pause()
+                    found = looks[name]
                     if found is None:
                         continue
                     image, base = found.image, found.base

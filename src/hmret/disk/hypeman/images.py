@@ -1,5 +1,7 @@
 """Reading the folder of one digest: what it holds, and whether that is a whole image."""
 
+import errno
+import os
 import stat
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,8 +10,8 @@ from sys import intern
 import attrs
 
 from hmret.disk.documents import ImageMetadata, UnreadableError, read_image_metadata
-from hmret.disk.filesystem import Filesystem, Stat
-from hmret.disk.folders import CHUNK, READ, let_go, read_file
+from hmret.disk.filesystem import Filesystem, ImageLook, Stat
+from hmret.disk.folders import CHUNK, read_file
 from hmret.disk.layout import METADATA, ROOTFS_NAMES, digest_of
 from hmret.disk.signatures import Signature
 from hmret.model.errors import InvalidReferenceError
@@ -25,6 +27,7 @@ __all__ = [
     "image_of",
     "is_settled",
     "read_digest_folder",
+    "read_digest_folders",
 ]
 
 BLOCK = 512
@@ -35,6 +38,14 @@ INODE_BITS = 2**63 - 1
 
 _PENDING_NS = 3600 * SECOND
 """For so long content without metadata is a pull that begins."""
+
+Disk = tuple[int, SharedDisk | None]
+"""How many bytes a disk occupies, and with whom it may share them."""
+
+NO_DISK: Disk = (0, None)
+
+_DISKS = list(ROOTFS_NAMES)
+_ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 Oddity = tuple[str, str, str]
 """Something that is reported: the event's name, the path below the data directory, and what is wrong."""
@@ -100,47 +111,66 @@ def read_digest_folder(
     Returns None where it is no image: of a repository, where it holds neither metadata nor a disk; of content, where it
     has gone. What changes after the look has another inode or ctime than is returned.
     """
-    path = f"{hexadecimal}/{METADATA}"
-    metadata, fault, is_unreadable = None, "", False
-    inode, changed_ns = -1, -1
-    try:
-        fd = filesystem.open(path, READ, dir_fd=parent_fd)
+    return read_digest_folders(filesystem, parent_fd, repository, [hexadecimal])[0]
+
+
+def read_digest_folders(
+    filesystem: Filesystem, parent_fd: int, repository: str | None, names: list[str]
+) -> list[ImageFound | None]:
+    """Look at the folders of some digests, as `read_digest_folder` at each; some `BATCH` of them are a good number."""
+    looks = filesystem.look_at_images(parent_fd, names, METADATA, _DISKS, CHUNK)
+    return [
+        _understood(filesystem, parent_fd, repository, name, look)
+        for name, look in zip(names, looks, strict=True)
+    ]
+
+
+def _understood(
+    filesystem: Filesystem, parent_fd: int, repository: str | None, hexadecimal: str, look: ImageLook
+) -> ImageFound | None:
+    """Understand what was read of one digest's folder."""
+    error, content, inode, changed_ns, *found = look
+    disk, disk_fault, is_there = _disk_of(*found)
+    has_disk = is_there and not disk_fault
+    fault = ""
+    if not error:
         try:
-            found = filesystem.fstat(fd)
-            inode, changed_ns = found.st_ino & INODE_BITS, found.st_ctime_ns
-            content = filesystem.read(fd, CHUNK)
-        finally:
-            let_go(filesystem, fd)
-        try:
-            metadata = read_image_metadata(content)
-        except UnreadableError:
-            # The system may have cut that read short, and what is cut is no JSON object.
-            metadata = read_image_metadata(read_file(filesystem, path, parent_fd))
-    except (FileNotFoundError, NotADirectoryError):
-        fault = f"no {METADATA}"
-    except OSError as error:
-        fault = f"{METADATA} cannot be read: {error.strerror}"
-        is_unreadable = True
-    except UnreadableError as error:
-        fault = f"{METADATA} cannot be read: {error}"
-    disk, disk_fault = _look_at_disk(filesystem, parent_fd, hexadecimal)
-    has_disk = disk is not None and not disk_fault
-    if metadata is not None:
-        image = _judged(metadata, disk, disk_fault, repository, hexadecimal)
-        return ImageFound(image, inode, changed_ns, has_disk, base=metadata.base)
-    is_absent = fault.startswith("no ")
+            metadata = _metadata_in(filesystem, parent_fd, hexadecimal, content)
+        except UnreadableError as unreadable:
+            fault = f"{METADATA} cannot be read: {unreadable}"
+        except OSError as second:
+            error = second.errno or errno.EIO
+        else:
+            image = _judged(metadata, disk, disk_fault, repository, hexadecimal)
+            return ImageFound(image, inode & INODE_BITS, changed_ns, has_disk, base=metadata.base)
     name = None if repository is not None else ""
-    if is_absent and repository is not None and disk is None:
-        return None
-    if is_absent and repository is None:
-        age_ns = _age_of(filesystem, parent_fd, hexadecimal)
+    if error in _ABSENT:
+        if repository is not None and not is_there:
+            return None
+        age_ns = 0 if repository is not None else _age_of(filesystem, parent_fd, hexadecimal)
         if age_ns is None:
             return None
-        if age_ns < _PENDING_NS:
-            pending = Image(digest_of(hexadecimal), "pending", None, 0, *_blocks(disk), content_name=name)
+        if repository is None and age_ns < _PENDING_NS:
+            pending = Image(digest_of(hexadecimal), "pending", None, 0, *disk, content_name=name)
             return ImageFound(pending, has_disk=has_disk)
-    broken = Image(digest_of(hexadecimal), "unknown", None, 0, *_blocks(disk), fault, content_name=name)
-    return ImageFound(broken, has_disk=has_disk, is_unreadable=is_unreadable)
+        fault = f"no {METADATA}"
+    elif error:
+        fault = f"{METADATA} cannot be read: {os.strerror(error)}"
+    broken = Image(digest_of(hexadecimal), "unknown", None, 0, *disk, fault, content_name=name)
+    return ImageFound(broken, has_disk=has_disk, is_unreadable=error not in (0, *_ABSENT))
+
+
+def _metadata_in(filesystem: Filesystem, parent_fd: int, hexadecimal: str, content: bytes) -> ImageMetadata:
+    """Decode metadata that was read.
+
+    Raises:
+        OSError, UnreadableError: it cannot be read.
+    """
+    try:
+        return read_image_metadata(content)
+    except UnreadableError:
+        # The system may have cut that read short, and what is cut is no JSON object.
+        return read_image_metadata(read_file(filesystem, f"{hexadecimal}/{METADATA}", parent_fd))
 
 
 def image_of(
@@ -153,11 +183,11 @@ def image_of(
         fault = f"{METADATA} cannot be read: {error}"
         name = None if repository is not None else ""
         return Image(digest_of(hexadecimal), "unknown", None, 0, *_blocks(disk), fault, content_name=name)
-    return _judged(metadata, disk, disk_fault, repository, hexadecimal)
+    return _judged(metadata, _blocks(disk), disk_fault, repository, hexadecimal)
 
 
 def _judged(
-    metadata: ImageMetadata, disk: Stat | None, disk_fault: str, repository: str | None, hexadecimal: str
+    metadata: ImageMetadata, disk: Disk, disk_fault: str, repository: str | None, hexadecimal: str
 ) -> Image:
     digest = digest_of(hexadecimal)
     fault = ""
@@ -174,7 +204,7 @@ def _judged(
         intern(metadata.status or "unknown"),
         metadata.created_ns,
         metadata.size_bytes,
-        *_blocks(disk),
+        *disk,
         fault or None,
         metadata.pullable,
         None if repository is not None else _repository_in(metadata.name),
@@ -224,24 +254,22 @@ def _age_of(filesystem: Filesystem, parent_fd: int, name: str) -> int | None:
     return filesystem.now_ns() - found.st_mtime_ns
 
 
-def _look_at_disk(filesystem: Filesystem, parent_fd: int, hexadecimal: str) -> tuple[Stat | None, str]:
-    """Find the disk of an image, and say what is wrong with it."""
-    for name in ROOTFS_NAMES:
-        try:
-            found = filesystem.stat(f"{hexadecimal}/{name}", dir_fd=parent_fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            return None, f"{name} cannot be looked at: {error.strerror}"
-        if not stat.S_ISREG(found.st_mode):
-            return found, f"{name} is no regular file"
-        return found, ""
-    return None, "no rootfs"
+def _disk_of(  # noqa: PLR0917 - it takes what one look says
+    number: int, error: int, mode: int, device: int, inode: int, links: int, blocks: int
+) -> tuple[Disk, str, bool]:
+    """Say what the disk of an image occupies, what is wrong with it, and whether it is there."""
+    if number < 0:
+        return NO_DISK, "no rootfs", False
+    if error:
+        return NO_DISK, f"{ROOTFS_NAMES[number]} cannot be looked at: {os.strerror(error)}", False
+    if not stat.S_ISREG(mode):
+        return NO_DISK, f"{ROOTFS_NAMES[number]} is no regular file", True
+    return (blocks * BLOCK, SharedDisk(device, inode, links) if links > 1 else None), "", True
 
 
-def _blocks(disk: Stat | None) -> tuple[int, SharedDisk | None]:
-    """Tell how many bytes a disk occupies, and with whom it may share them."""
+def _blocks(disk: Stat | None) -> Disk:
+    """Say what a disk occupies."""
     if disk is None or not stat.S_ISREG(disk.st_mode):
-        return 0, None
+        return NO_DISK
     shared = SharedDisk(disk.st_dev, disk.st_ino, disk.st_nlink) if disk.st_nlink > 1 else None
     return disk.st_blocks * BLOCK, shared
