@@ -174,8 +174,8 @@ def _scan_open_folder(
     if empty:
         # A digest folder that is still empty: what comes into it does not change this folder.
         signature = None
-    others = filter(FOLDER_NAME.fullmatch, {*entries.folders}.difference(digests))
-    subfolders = [f"{path}/{name}" for name in (*sorted(others), *empty)]
+    levels = filter(FOLDER_NAME.fullmatch, {*entries.folders}.difference(digests))
+    subfolders = [f"{path}/{name}" for name in (*sorted(levels), *empty)]
     if not named:
         return FolderScan(path, None, tuple(subfolders), signature=signature)
     images = reader.images

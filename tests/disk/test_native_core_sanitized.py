@@ -1,0 +1,87 @@
+"""The native core under AddressSanitizer and UndefinedBehaviorSanitizer, and what it keeps when it is done."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from hmret.disk.filesystem import NATIVE, POSIX
+from hmret.disk.folders import CHUNK
+from hmret.disk.layout import METADATA, ROOTFS_NAMES
+
+ROOT = Path(__file__).parents[2]
+FLAGS = ("-O1", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+def runtime_of(compiler: str) -> str:
+    """Find the sanitizer's library, which has to be loaded before the interpreter; empty: there is none."""
+    done = subprocess.run(
+        [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=False
+    )
+    path = Path(done.stdout.strip()).resolve()
+    # A linker script of that name says where it is.
+    return str(path) if done.returncode == 0 and path.is_absolute() and path.exists() else ""
+
+
+@pytest.mark.timeout(300)
+def test_it_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
+    compiler = shutil.which("gcc")
+    runtime = runtime_of(compiler) if compiler else ""
+    if not compiler or not runtime:
+        pytest.skip("no compiler with an address sanitizer")
+    package = tmp_path / "src"
+    shutil.copytree(ROOT / "src", package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    source = package / "hmret/disk/_native.c"
+    include = f"-I{sysconfig.get_path('include')}"
+    built = str(source.with_name("_native.abi3.so"))
+    subprocess.run([compiler, *FLAGS, include, str(source), "-o", built], check=True)
+    environment = os.environ | {
+        "LD_PRELOAD": runtime,
+        # The interpreter itself leaves memory behind at its end.
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+        "PYTHONMALLOC": "malloc",
+        "PYTHONPATH": str(package),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    environment.pop("HMRET_NATIVE", None)
+    tests = str(Path(__file__).with_name("test_native_core.py"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", tests],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "skipped" not in done.stdout
+
+
+@pytest.mark.skipif(not NATIVE, reason="the native core is not built, or switched off")
+def test_it_keeps_no_memory(tmp_path: Path) -> None:
+    names = [f"{number:064x}" for number in range(64)]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / METADATA).write_bytes(bytes(1000))
+        (tmp_path / f"{name}.link").symlink_to("x" * 500)
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def work(times: int) -> int:
+        for _ in range(times):
+            POSIX.look_at_images(fd, names, METADATA, list(ROOTFS_NAMES), CHUNK)
+            POSIX.read_files(fd, [f"{name}/{METADATA}" for name in names], CHUNK)
+            POSIX.stat_files(fd, [*names, "gone"])
+            POSIX.read_links(fd, [*(f"{name}.link" for name in names), "gone"])
+            POSIX.list_folder(fd)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    before = work(20)
+    after = work(500)
+    os.close(fd)
+    # One answer that was forgotten each time would come to 30 MiB and more.
+    assert after - before < 4096
