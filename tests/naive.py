@@ -9,6 +9,7 @@ Read off the contract sentence by sentence, with loops where hmret has indexes. 
 import functools
 import itertools
 import json
+import os
 import pathlib
 import stat
 from collections.abc import Iterator
@@ -321,6 +322,16 @@ def read_image(repository: str, folder: pathlib.Path) -> Image:
     )
 
 
+def hides_images(entry: pathlib.Path) -> bool:
+    """Tell whether a link that is no tag leads to a folder, where a host's or a repository's could be."""
+    return (
+        kind(entry) == "link"
+        and not is_hex(os.path.basename(os.readlink(entry).rstrip("/")))  # noqa: PTH115, PTH119 - as it stands there
+        and entry.name[0] not in "._-"
+        and entry.is_dir()
+    )
+
+
 def is_registry(name: str) -> bool:
     """Tell whether a folder's name can be the first component of a repository; `content` and its like cannot."""
     return name == "localhost" or any(one in ".:" or one.isupper() for one in name)
@@ -481,6 +492,7 @@ def decide(
     images, tags = read_cache(root / "images")
     states = read_states(root / "system" / "image-retention")
     references, torn = read_references(root)
+    is_hidden = any(map(hides_images, (root / "images").rglob("*")))
 
     sources: dict[Key, set[str]] = {key: set() for key in images}
     past = led_to(references, images, tags)
@@ -517,7 +529,7 @@ def decide(
         else:
             due.append((unused_since, key))
     for place, (_, key) in enumerate(sorted(due)):
-        if torn and unreadable == "suspend":
+        if is_hidden or (torn and unreadable == "suspend"):
             decided[key] = "none", "suspended"
         elif max_deletes and place >= max_deletes:
             decided[key] = "none", "deferred"

@@ -555,7 +555,11 @@ def test_a_tree_holds_every_reason_that_its_shape_can_have(tmp_path: pathlib.Pat
         pinned=["docker.io/team/*"],
     )
     reasons = {verdict.reason for verdict in outcome.verdicts.values()}
-    expected = {"newly_unused", "retention_window", "suspended" if shape.unreadable else "expired"}
+    expected = {
+        "newly_unused",
+        "retention_window",
+        "suspended" if shape.unreadable or shape.hiding else "expired",
+    }
     expected |= {"not_ready", "broken"} if shape.whole < 1 else set()
     expected |= {"referenced"} if shape.guests else set()
     assert reasons >= expected

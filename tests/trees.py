@@ -48,6 +48,8 @@ class Shape:
     oddities: bool = True
     """What no repository has of today's layout, staging folders, nested and 64-hex repositories, and what is no
     repository at all."""
+    hiding: bool = False
+    """Whether what a repository's folder could be is a link to a folder; needs `oddities`."""
     unused_for: timedelta = timedelta(hours=720)
     """The window that states lie within, at the edge of and beyond."""
 
@@ -60,6 +62,7 @@ SHAPES: Mapping[str, Shape] = {
     "broken": Shape(whole=0.4, guests=8, snapshots=4),
     "plain": Shape(whole=1.0, oddities=False, gone_states=0, dangling_tags=0),
     "unreadable": Shape(unreadable=2),
+    "hiding": Shape(hiding=True),
 }
 """Shapes by name; all but `unreadable` hold only references that can be read."""
 
@@ -434,7 +437,8 @@ class _Builder:
         self.apart("orphan")  # one component alone is no repository
         self.apart("docker.io/short")  # would be docker.io/library/short
         self.apart("docker.io/library/Upper")
-        (images / "docker.io/library/elsewhere").symlink_to(self.root / "guests")
+        behind = self.root / ("guests" if self.shape.hiding else "nowhere")
+        (images / "docker.io/library/elsewhere").symlink_to(behind)
         _write(self.root / "system/oci-cache/index.json", {"schemaVersion": 2, "manifests": []})
 
     def apart(self, place: str) -> None:

@@ -648,28 +648,111 @@ async def test_a_cache_that_is_absent_is_left_alone_with_all_its_states(
     assert state_of(filesystem, key) is not None
 
 
-async def test_a_cache_behind_a_link_is_not_followed_and_suspends_deletion(
+@pytest.mark.parametrize(
+    "folder", ["images", "guests", "snapshots", "system", "system/image-retention", "system/hmret"]
+)
+async def test_a_folder_that_was_moved_elsewhere_is_found_through_the_link_in_its_place(
+    filesystem: MemoryFilesystem, surroundings: Surroundings, folder: str
+) -> None:
+    due, needed = make_due(filesystem, "a"), make_due(filesystem, "b")
+    make_guest(filesystem, "one", f"alpine@{digest('b')}")
+    make_snapshot(filesystem, "one", "busybox")
+    filesystem.make_folder(f"{DATA}/{folder}")
+    filesystem.move(f"{DATA}/{folder}", "/bigger")
+    filesystem.make_link(f"{DATA}/{folder}", "/bigger")
+    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        report = await retention.sweep()
+        assert (await retention.mark_used(f"alpine@{digest('b')}")).digest == needed[1]
+    assert (report.status, report.deleted_images, report.cleared_states, report.errors) == (
+        hmret.SweepStatus.SUCCESS,
+        1,
+        1,
+        (),
+    )
+    assert not has_image(filesystem, due)
+    assert has_image(filesystem, needed)
+    assert filesystem.tree(DATA)[f"{DATA}/{folder}"] == ("link", "/bigger")
+
+
+async def test_a_cache_behind_a_link_to_nowhere_suspends_deletion_and_costs_no_timer(
     retention: Retention, filesystem: MemoryFilesystem
 ) -> None:
     key = make_due(filesystem)
     filesystem.move(f"{DATA}/images", "/mnt/images")
-    filesystem.make_link(f"{DATA}/images", "/mnt/images")
-    before = filesystem.tree("/mnt")
+    filesystem.make_link(f"{DATA}/images", "/mnt/other")
     suspension = await sole_suspension(retention)
     assert (suspension.cause, suspension.path) == (Cause.UNREADABLE_CACHE, f"{DATA}/images")
+    assert "leads nowhere" in suspension.detail
     assert state_of(filesystem, key) is not None
+
+
+@pytest.mark.parametrize("folder", ["system", "system/image-retention"])
+async def test_timers_behind_a_link_to_nowhere_are_not_taken_for_none(
+    retention: Retention, filesystem: MemoryFilesystem, folder: str
+) -> None:
+    key = make_due(filesystem)
+    filesystem.move(f"{DATA}/{folder}", "/elsewhere")
+    filesystem.make_link(f"{DATA}/{folder}", "/nowhere")
+    report = await retention.sweep()
+    assert (report.marked_unused, report.deleted_images) == (0, 0)
+    assert report.errors
+    assert has_image(filesystem, key)
+    filesystem.remove(f"{DATA}/{folder}")
+    filesystem.move("/elsewhere", f"{DATA}/{folder}")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "docker.io",
+        "docker.io/library",
+        "docker.io/library/alpine",
+        "repositories/docker.io",
+        "repositories/docker.io/library",
+        "repositories/docker.io/library/alpine",
+    ],
+)
+async def test_a_link_that_hides_images_suspends_deletion_and_costs_no_timer(
+    retention: Retention, filesystem: MemoryFilesystem, link: str
+) -> None:
+    hidden = make_due(filesystem)
+    filesystem.make_folder(f"{DATA}/images/repositories/{ALPINE}")
+    seen = make_due(filesystem, "b", KERNEL)
+    filesystem.move(f"{DATA}/images/{link}", "/mnt/moved")
+    filesystem.make_link(f"{DATA}/images/{link}", "/mnt/moved")
+    before = filesystem.tree("/mnt")
+    for _ in range(2):
+        suspension = await sole_suspension(retention)
+        assert (suspension.cause, suspension.path) == (Cause.UNREADABLE_CACHE, f"{DATA}/images/{link}")
+        assert "bind mount" in suspension.detail
+    assert state_of(filesystem, hidden) is not None
+    assert has_image(filesystem, seen)
     assert filesystem.tree("/mnt") == before
+    filesystem.remove(f"{DATA}/images/{link}")
+    filesystem.move("/mnt/moved", f"{DATA}/images/{link}")
+    assert (await retention.sweep()).deleted_images == 2
 
 
-async def test_a_repository_behind_a_link_is_not_followed(
+@pytest.mark.parametrize("target", ["/mnt/gone", f"/mnt/{'a' * 64}", "a" * 64, "/mnt/file"])
+async def test_a_link_that_hides_no_folder_suspends_nothing(
+    retention: Retention, filesystem: MemoryFilesystem, target: str
+) -> None:
+    make_due(filesystem, "b", KERNEL)
+    filesystem.make_folder(f"/mnt/{'a' * 64}")
+    filesystem.write_file("/mnt/file", b"")
+    filesystem.make_link(f"{DATA}/images/docker.io/library/old", target)
+    report = await retention.sweep()
+    assert (report.status, report.deleted_images) == (hmret.SweepStatus.SUCCESS, 1)
+
+
+async def test_a_host_behind_a_link_that_leads_nowhere_costs_no_timer(
     retention: Retention, filesystem: MemoryFilesystem
 ) -> None:
-    make_due(filesystem)
-    filesystem.move(f"{DATA}/images/{ALPINE}", "/mnt/alpine")
-    filesystem.make_link(f"{DATA}/images/{ALPINE}", "/mnt/alpine")
-    before = filesystem.tree("/mnt")
-    assert (await retention.sweep()).ready_images == 0
-    assert filesystem.tree("/mnt") == before
+    key = make_due(filesystem)
+    filesystem.move(f"{DATA}/images/docker.io", "/mnt/moved")
+    filesystem.make_link(f"{DATA}/images/docker.io", "/mnt/gone")
+    assert (await retention.sweep()).pruned_states == 0
+    assert state_of(filesystem, key) is not None
 
 
 async def test_a_part_of_the_cache_that_turns_unlistable_is_known_by_the_next_sweep(

@@ -174,7 +174,11 @@ def read_tree(root: pathlib.Path, now: int) -> Tree:
         for level, repository in levels(top):
             if is_locked(level):
                 tree.hidden.append(level.relative_to(root).as_posix())
-            elif naive.is_repository(repository):
+                continue
+            for entry in naive.entries(level):
+                if (level != top or naive.is_registry(entry.name)) and naive.hides_images(entry):
+                    tree.hidden.append(entry.relative_to(root).as_posix())
+            if naive.is_repository(repository):
                 tree.links.extend(links_in(images, level, repository, is_legacy=is_legacy))
                 for entry in naive.entries(level) if is_legacy else []:
                     if naive.kind(entry) == "folder" and naive.is_image(entry):

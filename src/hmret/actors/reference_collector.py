@@ -15,7 +15,7 @@ from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
 from hmret.disk.cache_records import load_references, save_references
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened, step_into
+from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.image_scan import OddTagError, resolve_tag
 from hmret.disk.layout import IMAGES, REFERENCE_FILES
 from hmret.disk.own_files import load_remembered, save_remembered
@@ -388,7 +388,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         named_here = {
             (name, tag) for group in groups.values() for name, tag in named_tags(group) if name in tags
         }
-        with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
+        with opened(self._filesystem, open_data_folder(self._filesystem, self._data_fd, IMAGES)) as images_fd:
             for name, tag in named_here:
                 try:
                     target = resolve_tag(self._filesystem, images_fd, name, tag)

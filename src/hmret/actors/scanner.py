@@ -12,7 +12,7 @@ from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
 from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened, step_into
+from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.hypeman.builds import NO_BUILDS, BuildsFound, look_at_builds
 from hmret.disk.hypeman.content import (
     ContentNames,
@@ -24,6 +24,7 @@ from hmret.disk.hypeman.content import (
     scan_part,
 )
 from hmret.disk.hypeman.hard_links import HardLinks
+from hmret.disk.hypeman.hidden import Hidden
 from hmret.disk.hypeman.images import Oddity
 from hmret.disk.hypeman.repositories import repository_of
 from hmret.disk.hypeman.rows import Rows, RowsFound
@@ -66,6 +67,8 @@ class ScanResult:
     builds: BuildsFound
     unlisted: tuple[tuple[str, str], ...]
     """Folders below `images/` that could not be listed, and why."""
+    hidden: tuple[Hidden, ...]
+    """Links below `images/` that may hide images."""
     newer_layout: tuple[str, ...]
     """Folders beside the hosts that hold no images."""
     oddities: tuple[Oddity, ...]
@@ -87,7 +90,7 @@ class ScanResult:
             return ("",)
         return tuple(
             "" if path in _TODAYS or is_part(path) else repository_of(path) or path
-            for path, _ in self.unlisted
+            for path in (*(path for path, _ in self.unlisted), *(link.path for link in self.hidden))
         )
 
 
@@ -97,6 +100,7 @@ class _Found:
 
     rows: RowsFound
     unlisted: tuple[tuple[str, str], ...]
+    hidden: tuple[Hidden, ...]
     newer_layout: tuple[str, ...]
     oddities: tuple[Oddity, ...]
     tag_folders: Mapping[str, FolderScan]
@@ -327,7 +331,9 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         if found.unsettled:
             with (
                 suppress(OSError),
-                opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd,
+                opened(
+                    self._filesystem, open_data_folder(self._filesystem, self._data_fd, IMAGES)
+                ) as images_fd,
             ):
                 unfinished = look_at_unfinished(
                     self._filesystem, images_fd, found.unsettled, found.rows.repositories
@@ -340,6 +346,7 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
             bases=rows.bases,
             builds=builds,
             unlisted=found.unlisted,
+            hidden=found.hidden,
             newer_layout=found.newer_layout,
             oddities=(*found.oddities, *ownerless, *unfinished.oddities),
             details=unfinished.details,
@@ -352,7 +359,9 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
     def _look_at(self, key: Key, is_content: bool) -> Image | None:
         repository, digest = key
         try:
-            with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
+            with opened(
+                self._filesystem, open_data_folder(self._filesystem, self._data_fd, IMAGES)
+            ) as images_fd:
                 return look_at_image(self._filesystem, images_fd, None if is_content else repository, digest)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -365,7 +374,9 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
 
     def _resolve_tag(self, tag: Tag) -> str | None:
         try:
-            with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
+            with opened(
+                self._filesystem, open_data_folder(self._filesystem, self._data_fd, IMAGES)
+            ) as images_fd:
                 return resolve_tag(self._filesystem, images_fd, *tag)
         except (FileNotFoundError, NotADirectoryError, OddTagError):
             return None
@@ -375,10 +386,12 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         folders = self._links.amend(folders)
         rows = self._rows.put_together(folders)
         unlisted: list[tuple[str, str]] = []
+        hidden: list[Hidden] = []
         newer: list[str] = []
         oddities: list[Oddity] = []
         is_absent = False
         for path, folder in folders.items():
+            hidden.extend(folder.hidden)
             newer.extend(folder.newer_layout)
             oddities.extend(folder.oddities)
             if isinstance(folder.error, FileNotFoundError):
@@ -388,6 +401,7 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         return _Found(
             rows,
             tuple(sorted(unlisted)),
+            tuple(sorted(hidden)),
             tuple(newer),
             tuple(sorted(oddities)),
             {path: folder for path, folder in folders.items() if path.startswith(REPOSITORIES)},
@@ -398,7 +412,9 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
 
     def _link_times(self, tags: frozenset[Tag]) -> Mapping[Tag, int]:
         try:
-            with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
+            with opened(
+                self._filesystem, open_data_folder(self._filesystem, self._data_fd, IMAGES)
+            ) as images_fd:
                 times = {tag: link_time(self._filesystem, images_fd, *tag) for tag in tags}
         except OSError:
             # A link of unknown age protects whatever it may have led to.

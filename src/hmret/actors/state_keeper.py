@@ -11,7 +11,7 @@ from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
 from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened, step_into
+from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.grip import FIRM, Grip
 from hmret.disk.hypeman.lookup import find_image
 from hmret.disk.image_scan import OddTagError, resolve_tag
@@ -314,7 +314,9 @@ class StateKeeper(Actor[_Requests]):
         key, tag = request.key, request.tag
         repository, digest = key
         try:
-            with opened(self._filesystem, step_into(self._filesystem, self._data_fd, IMAGES)) as images_fd:
+            with opened(
+                self._filesystem, open_data_folder(self._filesystem, self._data_fd, IMAGES)
+            ) as images_fd:
                 if tag is not None and self._resolve(images_fd, repository, tag) != digest:
                     return Confirmed(is_named=False)
                 image = find_image(self._filesystem, images_fd, repository, digest)

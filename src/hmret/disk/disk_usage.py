@@ -1,7 +1,7 @@
 """How full the file system of the images is."""
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened, step_into
+from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.layout import IMAGES
 from hmret.model.images import DiskUsage
 
@@ -18,7 +18,7 @@ def look_at_usage(filesystem: Filesystem, data_fd: int) -> DiskUsage | None:
         OSError: it is there and cannot be looked at.
     """
     try:
-        fd = step_into(filesystem, data_fd, IMAGES)
+        fd = open_data_folder(filesystem, data_fd, IMAGES)
     except FileNotFoundError:
         return None
     with opened(filesystem, fd):

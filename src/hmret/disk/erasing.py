@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 import attrs
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import let_go, open_folder, opened, remove_empty_folders, step_into
+from hmret.disk.folders import let_go, open_data_folder, open_folder, opened, remove_empty_folders
 from hmret.disk.image_scan import BLOCK
 from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES
 from hmret.disk.trash import Place
@@ -41,7 +41,7 @@ class Freeing:
         if freed is not None and place.is_beside and place.copy.repository:
             with (
                 suppress(OSError),
-                opened(self.filesystem, step_into(self.filesystem, self.data_fd, IMAGES)) as fd,
+                opened(self.filesystem, open_data_folder(self.filesystem, self.data_fd, IMAGES)) as fd,
             ):
                 remove_empty_folders(self.filesystem, fd, place.copy.repository)
         return freed
@@ -55,7 +55,7 @@ class Freeing:
     def _open(self, folder: str) -> int:
         if self._fd < 0 or folder != self._folder:
             self.close()
-            self._fd = step_into(self.filesystem, self.data_fd, folder)
+            self._fd = open_data_folder(self.filesystem, self.data_fd, folder)
             self._folder = folder
         return self._fd
 
@@ -108,7 +108,7 @@ def erase(
         OSError: something could not be removed.
     """
     try:
-        fd = step_into(filesystem, data_fd, folder)
+        fd = open_data_folder(filesystem, data_fd, folder)
     except FileNotFoundError:
         return 0
     with opened(filesystem, fd):

@@ -2,10 +2,13 @@
 
 import errno
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.layout import MAY_BE_LINKS
 
 __all__ = [
     "BATCH",
@@ -13,7 +16,9 @@ __all__ = [
     "LARGEST_FILE",
     "READ",
     "let_go",
+    "make_data_folders",
     "make_folders",
+    "open_data_folder",
     "open_folder",
     "opened",
     "read_file",
@@ -27,12 +32,15 @@ __all__ = [
 LARGEST_FILE = 16 * 1024 * 1024
 """Bytes; no metadata comes near it, and reading something larger would only cost memory."""
 
+_NOWHERE = "a symbolic link that leads nowhere"
+
 CHUNK = 16 * 1024
 """Bytes that are read in one call: nearly always the whole file."""
 BATCH = 32
 """How many files or folders one call is asked about: each call gives the interpreter's lock away, and has to get it back."""
 
-_STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_WHEREVER = os.O_RDONLY | os.O_DIRECTORY
+_STEP = _WHEREVER | os.O_NOFOLLOW
 _FOLLOW = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 READ = _FOLLOW | os.O_NOFOLLOW
 """Flags to open a file with, to read it: a pipe in its place does not make the reader wait, a link is refused."""
@@ -94,6 +102,70 @@ def make_folders(filesystem: Filesystem, root_fd: int, path: str, mode: int = 0o
             let_go(filesystem, fd)
         fd = next_fd
     return fd
+
+
+def open_data_folder(filesystem: Filesystem, data_fd: int, path: str) -> int:
+    """Open a folder below the data directory, a step at a time.
+
+    The folders that an operator may have moved to another disk can be symbolic links, as hypeman finds them by their
+    paths; below them none is followed.
+
+    Raises:
+        ValueError: the path is not one of plain names.
+        OSError: a step fails; ENOTDIR or ELOOP where it is a symbolic link.
+    """
+    top, below = _parted(path)
+    if not top:
+        return step_into(filesystem, data_fd, path)
+    return _beyond(filesystem, _open_top(filesystem, data_fd, top), below, step_into)
+
+
+def make_data_folders(filesystem: Filesystem, data_fd: int, path: str, mode: int = 0o755) -> int:
+    """Open a folder below the data directory as `open_data_folder` does, making what is missing."""
+    top, below = _parted(path)
+    if not top:
+        return make_folders(filesystem, data_fd, path, mode)
+    for folder in _down_to(top):
+        try:
+            filesystem.mkdir(folder, mode, dir_fd=data_fd)
+        except (FileExistsError, FileNotFoundError):
+            continue  # there, or below a link that leads nowhere, which opening it says
+    return _beyond(filesystem, _open_top(filesystem, data_fd, top), below, partial(make_folders, mode=mode))
+
+
+def _parted(path: str) -> tuple[str, str]:
+    """Part a path below the data directory into the folder that may be reached through links, and what is below it."""
+    top = ""
+    for candidate in MAY_BE_LINKS:
+        if len(candidate) > len(top) and (path == candidate or path.startswith(f"{candidate}/")):
+            top = candidate
+    return top, path[len(top) + 1 :]
+
+
+def _down_to(path: str) -> Iterator[str]:
+    """List the folders on the way to a path, and that itself."""
+    names = path.split("/")
+    return ("/".join(names[:count]) for count in range(1, len(names) + 1))
+
+
+def _open_top(filesystem: Filesystem, data_fd: int, top: str) -> int:
+    """Open a folder that may be reached through links; one that leads nowhere is no absent folder."""
+    try:
+        return filesystem.open(top, _WHEREVER, dir_fd=data_fd)
+    except FileNotFoundError:
+        for folder in _down_to(top):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if stat.S_ISLNK(filesystem.stat(folder, dir_fd=data_fd, follow_symlinks=False).st_mode):
+                    raise OSError(errno.ELOOP, _NOWHERE, folder) from None
+        raise
+
+
+def _beyond(filesystem: Filesystem, fd: int, below: str, step: Callable[[Filesystem, int, str], int]) -> int:
+    """Go on below an open folder, which is closed then."""
+    if not below:
+        return fd
+    with opened(filesystem, fd):
+        return step(filesystem, fd, below)
 
 
 def remove_empty_folders(filesystem: Filesystem, root_fd: int, path: str) -> None:

@@ -9,6 +9,7 @@ import attrs
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import BATCH, open_folder, opened
 from hmret.disk.hypeman.content import is_part, list_content, part_signature, scan_part
+from hmret.disk.hypeman.hidden import find_hidden
 from hmret.disk.hypeman.images import (
     BLOCK,
     INODE_BITS,
@@ -156,14 +157,21 @@ def _scan_open_folder(
     looked_ns = filesystem.now_ns()
     signature = settled(filesystem.fstat(fd), looked_ns)
     entries = list_entries(filesystem, fd)
+    hidden = find_hidden(filesystem, fd, path, entries.links)
+    if hidden:
+        # What a link leads to comes and goes without a change of this folder.
+        signature = None
     if not path:
+        hidden = tuple(link for link in hidden if is_host(link.path))
         present = {*entries.links, *entries.folders, *entries.others}
         folders = sorted(filter(FOLDER_NAME.fullmatch, entries.folders))
         # What is no folder there is told by whoever reads it.
         todays = [name for name in (CONTENT, REPOSITORIES) if name in present]
         others = tuple(name for name in folders if name not in todays and not is_host(name))
         hosts = [name for name in folders if name not in todays and name not in others]
-        return FolderScan(path, subfolders=(*todays, *hosts), newer_layout=others, signature=signature)
+        return FolderScan(
+            path, subfolders=(*todays, *hosts), newer_layout=others, signature=signature, hidden=hidden
+        )
     named = is_repository(path)
     reader = _Images(filesystem, fd, path, looked_ns, known)
     digests = [name for name in entries.folders if len(name) == HEX_DIGITS and DIGEST_HEX.fullmatch(name)]
@@ -177,7 +185,7 @@ def _scan_open_folder(
     levels = filter(FOLDER_NAME.fullmatch, {*entries.folders}.difference(digests))
     subfolders = [f"{path}/{name}" for name in (*sorted(levels), *empty)]
     if not named:
-        return FolderScan(path, None, tuple(subfolders), signature=signature)
+        return FolderScan(path, None, tuple(subfolders), signature=signature, hidden=hidden)
     images = reader.images
     found = read_tags(filesystem, fd, path, entries)
     # Where their image is here, tags hold the very text that names it.
@@ -194,6 +202,7 @@ def _scan_open_folder(
         unreadable=tuple(reader.unreadable),
         bases=tuple(reader.bases.items()),
         oddities=(*found.oddities, *left),
+        hidden=hidden,
     )
 
 

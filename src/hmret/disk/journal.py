@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import make_folders, opened, read_file
+from hmret.disk.folders import make_data_folders, opened, read_file
 from hmret.disk.layout import OWN
 from hmret.model.times import parse_time
 
@@ -36,7 +36,7 @@ def append_to_journal(
         OSError: they could not be written, or not all of them.
     """
     lines = b"".join(map(_line, entries))
-    with opened(filesystem, make_folders(filesystem, data_fd, OWN, 0o700)) as own_fd:
+    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, 0o700)) as own_fd:
         fd = _open(filesystem, own_fd)
         try:
             size_bytes = filesystem.fstat(fd).st_size

@@ -14,6 +14,7 @@ __all__ = [
     "HIDDEN_METADATA",
     "IMAGES",
     "INSTALLING",
+    "MAY_BE_LINKS",
     "METADATA",
     "OWN",
     "REFERENCE_FILES",
@@ -36,6 +37,9 @@ TRASH = "trash"
 
 DELETED = "deleted"
 """Below `OWN`: the intents of deletions that are carried out, kept for a day."""
+
+MAY_BE_LINKS = (IMAGES, "guests", "snapshots", "system", RETENTION, OWN)
+"""Folders below the data directory that an operator may have moved elsewhere, with a symbolic link in their place."""
 
 METADATA = "metadata.json"
 HIDDEN_METADATA = ".hmret-hidden"

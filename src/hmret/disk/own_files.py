@@ -10,7 +10,7 @@ import msgspec
 
 from hmret.disk.documents import UnreadableError
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import make_folders, opened, read_file, write_file
+from hmret.disk.folders import make_data_folders, opened, read_file, write_file
 from hmret.disk.layout import OWN
 from hmret.model.brake import BrakeRecord
 from hmret.model.clock_watch import ClockRecord
@@ -102,7 +102,7 @@ def lock_data_dir(filesystem: Filesystem, data_fd: int, data_dir: str) -> int:
         DataDirLockedError: another engine has it.
         OSError: the lock file cannot be made.
     """
-    with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
+    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
         fd = filesystem.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=own_fd)
     try:
         filesystem.lock(fd)
@@ -264,5 +264,5 @@ def save_leases(filesystem: Filesystem, data_fd: int, leases: Iterable[LeaseReco
 
 
 def _save(filesystem: Filesystem, data_fd: int, name: str, content: bytes) -> None:
-    with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as fd:
+    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as fd:
         write_file(filesystem, name, content, fd, durable=True)

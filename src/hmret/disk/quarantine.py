@@ -21,7 +21,7 @@ from hmret.disk.deletion.open_folders import OpenFolders, inode_of
 from hmret.disk.deletion.renaming import is_hidden_in_place
 from hmret.disk.erasing import Freed, free_places
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened, read_file, step_into, write_file
+from hmret.disk.folders import open_data_folder, opened, read_file, write_file
 from hmret.disk.image_scan import BLOCK
 from hmret.disk.layout import OWN, ROOTFS_NAMES, TRASH, hex_of
 from hmret.disk.outcomes import Retired
@@ -272,7 +272,7 @@ def is_whole(filesystem: Filesystem, data_fd: int, place: Place) -> bool:
     Raises:
         OSError: that could not be told.
     """
-    with opened(filesystem, step_into(filesystem, data_fd, place.folder)) as fd:
+    with opened(filesystem, open_data_folder(filesystem, data_fd, place.folder)) as fd:
         return wholeness.is_whole(filesystem, fd, place.name)
 
 
@@ -312,7 +312,7 @@ def drop_records(filesystem: Filesystem, data_fd: int, tokens: Collection[str]) 
         with suppress(OSError):
             record = _read_record(filesystem, data_fd, token)
             if not any(_is_left(filesystem, data_fd, held) for held in record):
-                with opened(filesystem, step_into(filesystem, data_fd, _TRASH)) as fd:
+                with opened(filesystem, open_data_folder(filesystem, data_fd, _TRASH)) as fd:
                     filesystem.unlink(token + RECORD, dir_fd=fd)
 
 

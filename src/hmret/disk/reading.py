@@ -15,8 +15,9 @@ from typing import TypeVar
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened, step_into
+from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.hypeman.content import ContentNames, is_part, list_content, part_signature, scan_part
+from hmret.disk.hypeman.hidden import Hidden
 from hmret.disk.image_scan import FolderScan, scan_folder
 from hmret.disk.layout import IMAGES, RETENTION
 from hmret.disk.reference_files import ReferenceFile, read_reference_files
@@ -89,6 +90,7 @@ class _ImageFolder(msgspec.Struct, array_like=True):
     oddities: tuple[tuple[str, str, str], ...]
     name: str
     is_empty: bool
+    hidden: tuple[tuple[str, str], ...]
 
 
 class _ImageAnswer(msgspec.Struct, array_like=True):
@@ -125,7 +127,7 @@ def read_images(
     Raises nothing for what is on the disk: it stands in what was found.
     """
     try:
-        images_fd = step_into(filesystem, data_fd, IMAGES)
+        images_fd = open_data_folder(filesystem, data_fd, IMAGES)
     except OSError as error:
         return [FolderScan("", error=error)], []
     with opened(filesystem, images_fd):
@@ -140,7 +142,7 @@ def read_states(
 ) -> tuple[list[StateFolder], list[str]]:
     """Look at folders below `image-retention/`, as `read_images` does at those below `images/`."""
     try:
-        retention_fd = step_into(filesystem, data_fd, RETENTION)
+        retention_fd = open_data_folder(filesystem, data_fd, RETENTION)
     except OSError as error:
         return _unlisted_states(error), []
     with opened(filesystem, retention_fd):
@@ -182,7 +184,7 @@ def answer(filesystem: Filesystem, data_fd: int, question: bytes) -> bytes:
     match asked.kind:
         case Kind.IMAGES:
             try:
-                images_fd = step_into(filesystem, data_fd, IMAGES)
+                images_fd = open_data_folder(filesystem, data_fd, IMAGES)
             except OSError as error:
                 return _encoder.encode(_ImageAnswer([_packed(FolderScan("", error=error))], []))
             with opened(filesystem, images_fd):
@@ -191,7 +193,7 @@ def answer(filesystem: Filesystem, data_fd: int, question: bytes) -> bytes:
             return _encoder.encode(_ImageAnswer(list(map(_packed, folders)), rest))
         case Kind.STATES:
             try:
-                retention_fd = step_into(filesystem, data_fd, RETENTION)
+                retention_fd = open_data_folder(filesystem, data_fd, RETENTION)
             except OSError as error:
                 return _encoder.encode(_StateAnswer(_unlisted_states(error), []))
             with opened(filesystem, retention_fd):
@@ -332,6 +334,7 @@ def _packed(folder: FolderScan) -> _ImageFolder:
         folder.oddities,
         "" if repository is None else repository.name,
         folder.is_empty,
+        tuple((link.path, link.problem) for link in folder.hidden),
     )
 
 
@@ -361,5 +364,6 @@ def _unpacked(folder: _ImageFolder) -> FolderScan:
         folder.bases,
         folder.prints,
         folder.oddities,
+        tuple(Hidden(*link) for link in folder.hidden),
         folder.is_empty,
     )

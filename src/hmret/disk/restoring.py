@@ -23,7 +23,7 @@ from hmret.disk.deletion.wholeness import check_layers
 from hmret.disk.digest_folder import open_digest_folder
 from hmret.disk.erasing import Freed, erase
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened, remove_empty_folders, step_into
+from hmret.disk.folders import open_data_folder, opened, remove_empty_folders
 from hmret.disk.image_scan import resolve_tag
 from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, RETENTION, hex_of
 from hmret.disk.quarantine import Held, HeldImages, drop_records, load_held, main_place, release
@@ -298,5 +298,5 @@ def _has_state(folders: OpenFolders, held: Held) -> bool:
 
 
 def _remove_empty_folders(filesystem: Filesystem, data_fd: int, repository: str) -> None:
-    with suppress(OSError), opened(filesystem, step_into(filesystem, data_fd, IMAGES)) as fd:
+    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, IMAGES)) as fd:
         remove_empty_folders(filesystem, fd, repository)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from zlib import crc32
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import READ, let_go, make_folders, opened
+from hmret.disk.folders import READ, let_go, make_data_folders, opened
 from hmret.disk.layout import OWN
 
 __all__ = ["load_snapshot", "save_snapshot"]
@@ -33,7 +33,7 @@ def save_snapshot(
         OSError: it could not be written; the one before then stays.
     """
     beside = f"{name}.tmp"
-    with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
+    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
         try:
             fd = filesystem.open(beside, _WRITE, 0o600, dir_fd=own_fd)
             try:

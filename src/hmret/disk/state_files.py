@@ -15,7 +15,8 @@ from hmret.disk.folders import (
     CHUNK,
     READ,
     let_go,
-    make_folders,
+    make_data_folders,
+    open_data_folder,
     open_folder,
     opened,
     read_file,
@@ -124,7 +125,10 @@ def _scan_open_folder(filesystem: Filesystem, fd: int, path: str, pause: Callabl
 def remove_strays(filesystem: Filesystem, data_fd: int, strays: Iterable[str]) -> None:
     """Remove what a crash left behind, as far as it is still there and still empty or half-written."""
     for stray in strays:
-        with suppress(OSError), opened(filesystem, step_into(filesystem, data_fd, RETENTION)) as retention_fd:
+        with (
+            suppress(OSError),
+            opened(filesystem, open_data_folder(filesystem, data_fd, RETENTION)) as retention_fd,
+        ):
             folder, _, name = stray.rpartition("/")
             if _STRAY_NAME.fullmatch(name):
                 with opened(filesystem, step_into(filesystem, retention_fd, folder)) as fd:
@@ -285,7 +289,7 @@ def _write_again(filesystem: Filesystem, data_fd: int, key: Key, unused_since_ns
 
 def _write_state(filesystem: Filesystem, data_fd: int, key: Key, unused_since_ns: int, durable: bool) -> None:
     repository, digest = key
-    with opened(filesystem, make_folders(filesystem, data_fd, f"{RETENTION}/{repository}")) as fd:
+    with opened(filesystem, make_data_folders(filesystem, data_fd, f"{RETENTION}/{repository}")) as fd:
         content = encode_state(repository, digest, unused_since_ns)
         write_file(filesystem, f"{hex_of(digest)}.json", content, fd, durable=durable)
 
@@ -300,7 +304,7 @@ def clear_state(filesystem: Filesystem, data_fd: int, key: Key, *, durable: bool
     """
     repository, digest = key
     try:
-        with opened(filesystem, step_into(filesystem, data_fd, f"{RETENTION}/{repository}")) as fd:
+        with opened(filesystem, open_data_folder(filesystem, data_fd, f"{RETENTION}/{repository}")) as fd:
             was_there = _unlink(filesystem, fd, f"{hex_of(digest)}.json")
             if durable:
                 filesystem.fsync(fd)
@@ -315,7 +319,7 @@ def clear_state(filesystem: Filesystem, data_fd: int, key: Key, *, durable: bool
 
 def remove_empty_state_folders(filesystem: Filesystem, data_fd: int, repository: str) -> None:
     """Remove the folder of a repository's states, and those above it, as far as they are empty."""
-    with opened(filesystem, step_into(filesystem, data_fd, RETENTION)) as fd:
+    with opened(filesystem, open_data_folder(filesystem, data_fd, RETENTION)) as fd:
         remove_empty_folders(filesystem, fd, repository)
 
 
@@ -331,6 +335,9 @@ def _sync_above(filesystem: Filesystem, data_fd: int, path: str) -> None:
     """Make durable that a folder is not there: it is the nearest one above it that says so."""
     while path:
         path = path.rpartition("/")[0]
-        with suppress(FileNotFoundError), opened(filesystem, step_into(filesystem, data_fd, path)) as fd:
+        with (
+            suppress(FileNotFoundError),
+            opened(filesystem, open_data_folder(filesystem, data_fd, path)) as fd,
+        ):
             filesystem.fsync(fd)
             return

@@ -14,11 +14,11 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import (
-    make_folders,
+    make_data_folders,
+    open_data_folder,
     opened,
     read_file,
     remove_empty_folders,
-    step_into,
     write_file,
 )
 from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
@@ -201,7 +201,7 @@ class Place:
 
 def open_trash(filesystem: Filesystem, data_fd: int) -> int:
     """Open the trash, making it where it is missing."""
-    return make_folders(filesystem, data_fd, _TRASH, 0o700)
+    return make_data_folders(filesystem, data_fd, _TRASH, 0o700)
 
 
 def place_in_trash(intent: Intent, files: tuple[str, ...] = (), number: int = 0) -> Place:
@@ -311,12 +311,12 @@ def drop_intents(
                 for intent in read_intents(filesystem, data_fd, token)
                 for name in repositories_of(intent)
             }
-    with suppress(OSError), opened(filesystem, step_into(filesystem, data_fd, IMAGES)) as fd:
+    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, IMAGES)) as fd:
         for repository in repositories or ():
             remove_empty_folders(filesystem, fd, repository)
     with (
         suppress(FileNotFoundError),
-        opened(filesystem, step_into(filesystem, data_fd, _TRASH)) as fd,
+        opened(filesystem, open_data_folder(filesystem, data_fd, _TRASH)) as fd,
     ):
         if not _file_away(filesystem, data_fd, fd, token + _SUFFIX):
             filesystem.unlink(token + _SUFFIX, dir_fd=fd)
@@ -348,7 +348,7 @@ def repositories_of(intent: Intent) -> set[str]:
 def list_trash(filesystem: Filesystem, data_fd: int) -> tuple[list[str], list[str]]:
     """List the trash: the tokens of the files of intents, and the names of everything else."""
     try:
-        fd = step_into(filesystem, data_fd, _TRASH)
+        fd = open_data_folder(filesystem, data_fd, _TRASH)
     except FileNotFoundError:
         return [], []
     with opened(filesystem, fd), filesystem.scandir(fd) as entries:

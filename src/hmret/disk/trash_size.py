@@ -5,7 +5,7 @@ from collections.abc import Callable, Container
 from contextlib import suppress
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_folder, opened, step_into
+from hmret.disk.folders import open_data_folder, open_folder, opened
 from hmret.disk.image_scan import BLOCK
 from hmret.disk.layout import OWN, TRASH
 from hmret.disk.quarantine import RECORD
@@ -24,7 +24,7 @@ def trash_bytes(filesystem: Filesystem, data_dir: str, held: Container[str] = ()
     """
     with opened(filesystem, filesystem.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)) as data_fd:
         try:
-            trash_fd = step_into(filesystem, data_fd, f"{OWN}/{TRASH}")
+            trash_fd = open_data_folder(filesystem, data_fd, f"{OWN}/{TRASH}")
         except FileNotFoundError:
             return 0
         with opened(filesystem, trash_fd):

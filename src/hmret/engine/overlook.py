@@ -225,6 +225,10 @@ class Overlook:
         if clock_fault is not None:
             remedy = "check the time; deletion resumes by itself one hour after the clock has settled"
             causes.append(Suspension(Cause.CLOCK_JUMP, "", f"{clock_fault}; {remedy}"))
+        for link in scan.hidden:
+            if link.problem:
+                where = self._absolute(f"{IMAGES}/{link.path}")
+                causes.append(Suspension(Cause.UNREADABLE_CACHE, where, f"{link.problem}; {_BIND_MOUNT}"))
         for path, problem in scan.unlisted:
             where = self._absolute(f"{IMAGES}/{path}".rstrip("/"))
             remedy = _remedy(path)
@@ -235,6 +239,7 @@ class Overlook:
         return f"{self.config.data_dir.rstrip('/')}/{path}" if "/" in path or path in _FOLDERS else path
 
 
+_BIND_MOUNT = "to have it on another disk, use a bind mount in the place of the link"
 _FOLDERS = frozenset((IMAGES, "guests", "snapshots"))
 
 
@@ -248,7 +253,7 @@ def _used_by_others(uses: Iterable[Key], contents: ContentOwners, states: Timers
 
 def _remedy(path: str) -> str:
     if path in (CONTENT, REPOSITORIES):
-        return "it must be a folder that hmret may list: to have it on another disk, use a bind mount and no link"
+        return f"it must be a folder that hmret may list; {_BIND_MOUNT}"
     return "give hmret the right to list it, or repair the file system"
 
 

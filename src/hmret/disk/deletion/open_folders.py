@@ -5,7 +5,7 @@ import errno
 import attrs
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import let_go, make_folders, step_into
+from hmret.disk.folders import let_go, make_data_folders, open_data_folder, step_into
 from hmret.disk.layout import IMAGES, RETENTION
 
 __all__ = ["OpenFolders", "exists", "inode_of"]
@@ -64,7 +64,7 @@ class OpenFolders:
             OSError: it cannot be made.
         """
         self.drop(path)
-        fd = make_folders(self.filesystem, self.data_fd, path)
+        fd = make_data_folders(self.filesystem, self.data_fd, path)
         self._make_room()
         self._open[path] = fd
         return fd
@@ -100,7 +100,7 @@ class OpenFolders:
         for root in _ROOTS:
             if path.startswith(f"{root}/"):
                 return step_into(self.filesystem, self.get(root), path[len(root) + 1 :])
-        return step_into(self.filesystem, self.data_fd, path)
+        return open_data_folder(self.filesystem, self.data_fd, path)
 
     def _make_room(self) -> None:
         if len(self._open) >= _MOST:

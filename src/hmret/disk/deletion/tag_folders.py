@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened, step_into
+from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.layout import IMAGES
 from hmret.model.times import SECOND
 
@@ -23,7 +23,7 @@ def remove_empty_tag_folders(filesystem: Filesystem, data_fd: int, paths: Iterab
         above, _, name = path.rpartition("/")
         with (
             suppress(OSError),
-            opened(filesystem, step_into(filesystem, data_fd, f"{IMAGES}/{above}")) as fd,
+            opened(filesystem, open_data_folder(filesystem, data_fd, f"{IMAGES}/{above}")) as fd,
         ):
             found = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
             if found.st_mtime_ns <= filesystem.now_ns() - _EMPTY_NS:

@@ -12,6 +12,7 @@ import attrs
 from hmret.disk.documents import ImageMetadata, UnreadableError, read_image_metadata
 from hmret.disk.filesystem import Filesystem, ImageLook, Stat
 from hmret.disk.folders import CHUNK, read_file
+from hmret.disk.hypeman.hidden import Hidden
 from hmret.disk.layout import METADATA, ROOTFS_NAMES, digest_of
 from hmret.disk.signatures import Signature
 from hmret.model.errors import InvalidReferenceError
@@ -81,6 +82,8 @@ class FolderScan:
     prints: tuple[tuple[str, int, int], ...] = attrs.field(default=(), eq=False)
     """Of the listing of content: what stands below each of its parts, told from another by count and sum."""
     oddities: tuple[Oddity, ...] = attrs.field(default=(), eq=False)
+    hidden: tuple[Hidden, ...] = attrs.field(default=(), eq=False)
+    """Links in it that may hide images."""
     is_empty: bool = attrs.field(default=False, eq=False)
     """Whether nothing at all is in it; told of folders of tags."""
 

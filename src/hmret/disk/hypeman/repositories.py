@@ -9,6 +9,7 @@ import attrs
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_folder, opened
+from hmret.disk.hypeman.hidden import find_hidden
 from hmret.disk.hypeman.images import FolderScan, Oddity
 from hmret.disk.hypeman.links import pointed_to
 from hmret.disk.layout import FOLDER_NAME, IMAGES, REPOSITORIES, TAG_NAME, TAG_STAGE, digest_of
@@ -142,13 +143,18 @@ def _scan(filesystem: Filesystem, fd: int, path: str) -> FolderScan:
     entries = list_entries(filesystem, fd)
     name = repository_of(path)
     below = filter(FOLDER_NAME.fullmatch, entries.folders)
+    hidden = find_hidden(filesystem, fd, path, entries.links)
+    if hidden:
+        # What a link leads to comes and goes without a change of this folder.
+        signature = None
     if name is None:
         hosts = tuple(f"{path}/{host}" for host in below if is_host(host))
-        return FolderScan(path, subfolders=hosts, signature=signature)
+        hidden = tuple(link for link in hidden if is_host(link.path.rpartition("/")[2]))
+        return FolderScan(path, subfolders=hosts, signature=signature, hidden=hidden)
     subfolders = tuple(f"{path}/{folder}" for folder in below)
     is_empty = not (entries.links or entries.folders or entries.others)
     if not is_repository(name):
-        return FolderScan(path, subfolders=subfolders, signature=signature, is_empty=is_empty)
+        return FolderScan(path, subfolders=subfolders, signature=signature, hidden=hidden, is_empty=is_empty)
     found = read_tags(filesystem, fd, path, entries)
     is_staging, left = stage_oddities(filesystem, fd, path, entries.folders)
     repository = Repository(name, {}, found.tags, odd_tags=found.odd_tags)
@@ -158,6 +164,7 @@ def _scan(filesystem: Filesystem, fd: int, path: str) -> FolderScan:
         subfolders,
         signature=None if is_staging else signature,
         oddities=(*found.oddities, *left),
+        hidden=hidden,
         is_empty=is_empty,
     )
 
