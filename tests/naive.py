@@ -72,6 +72,8 @@ class Outcome:
     deleted_images: int
     pruned_states: int
     stale_references: int
+    is_hidden: bool = False
+    """Whether a link hides what may be images, so that nothing goes."""
 
 
 # Image references, as distribution/reference reads them.
@@ -575,6 +577,7 @@ def decide(
         deleted_images=len(deleted),
         pruned_states=len(pruned),
         stale_references=len(stale),
+        is_hidden=is_hidden,
     )
 
 

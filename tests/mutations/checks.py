@@ -844,8 +844,8 @@ MUTATIONS = (
     edit(
         "follow a link into a folder",
         "disk/folders.py",
-        "_STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW",
-        "_STEP = os.O_RDONLY | os.O_DIRECTORY",
+        "_STEP = _WHEREVER | os.O_NOFOLLOW",
+        "_STEP = _WHEREVER",
         FOLDERS,
         FUZZ,
     ),

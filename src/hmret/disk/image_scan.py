@@ -157,12 +157,8 @@ def _scan_open_folder(
     looked_ns = filesystem.now_ns()
     signature = settled(filesystem.fstat(fd), looked_ns)
     entries = list_entries(filesystem, fd)
-    hidden = find_hidden(filesystem, fd, path, entries.links)
-    if hidden:
-        # What a link leads to comes and goes without a change of this folder.
-        signature = None
     if not path:
-        hidden = tuple(link for link in hidden if is_host(link.path))
+        hidden = find_hidden(filesystem, fd, path, filter(is_host, entries.links))
         present = {*entries.links, *entries.folders, *entries.others}
         folders = sorted(filter(FOLDER_NAME.fullmatch, entries.folders))
         # What is no folder there is told by whoever reads it.
@@ -170,7 +166,11 @@ def _scan_open_folder(
         others = tuple(name for name in folders if name not in todays and not is_host(name))
         hosts = [name for name in folders if name not in todays and name not in others]
         return FolderScan(
-            path, subfolders=(*todays, *hosts), newer_layout=others, signature=signature, hidden=hidden
+            path,
+            subfolders=(*todays, *hosts),
+            newer_layout=others,
+            signature=None if hidden else signature,
+            hidden=hidden,
         )
     named = is_repository(path)
     reader = _Images(filesystem, fd, path, looked_ns, known)
@@ -185,9 +185,13 @@ def _scan_open_folder(
     levels = filter(FOLDER_NAME.fullmatch, {*entries.folders}.difference(digests))
     subfolders = [f"{path}/{name}" for name in (*sorted(levels), *empty)]
     if not named:
-        return FolderScan(path, None, tuple(subfolders), signature=signature, hidden=hidden)
+        hidden = find_hidden(filesystem, fd, path, entries.links)
+        return FolderScan(
+            path, None, tuple(subfolders), signature=None if hidden else signature, hidden=hidden
+        )
     images = reader.images
     found = read_tags(filesystem, fd, path, entries)
+    hidden = find_hidden(filesystem, fd, path, (link for link in entries.links if link not in found.tags))
     # Where their image is here, tags hold the very text that names it.
     tags = {tag: images[digest].digest if digest in images else digest for tag, digest in found.tags.items()}
     is_staging, left = stage_oddities(filesystem, fd, path, entries.folders)
@@ -195,7 +199,7 @@ def _scan_open_folder(
         path,
         Repository(path, images, tags, odd_tags=found.odd_tags) if images or tags or found.odd_tags else None,
         tuple(subfolders),
-        signature=None if is_staging else signature,
+        signature=None if is_staging or hidden else signature,
         marks=reader.marks,
         unsettled=tuple(digest for digest, image in images.items() if not is_settled(image)),
         with_disk=tuple(reader.with_disk),

@@ -328,7 +328,7 @@ def _file_away(filesystem: Filesystem, data_fd: int, trash_fd: int, name: str) -
     A crash at any moment leaves it in one of the two places: what was deleted lately is never forgotten by one.
     """
     try:
-        with opened(filesystem, make_folders(filesystem, data_fd, f"{OWN}/{DELETED}", 0o700)) as fd:
+        with opened(filesystem, make_data_folders(filesystem, data_fd, f"{OWN}/{DELETED}", 0o700)) as fd:
             filesystem.rename(name, name, src_dir_fd=trash_fd, dst_dir_fd=fd)
     except OSError:
         return False

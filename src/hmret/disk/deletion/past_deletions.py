@@ -7,7 +7,7 @@ from operator import itemgetter
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened, read_file, step_into
+from hmret.disk.folders import open_data_folder, opened, read_file
 from hmret.disk.layout import DELETED, OWN
 from hmret.disk.trash import Intent
 
@@ -28,7 +28,7 @@ def deleted_lately(
     """
     chosen = set(digests)
     found: dict[str, int] = {}
-    with suppress(OSError), opened(filesystem, step_into(filesystem, data_fd, _FOLDER)) as fd:
+    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, _FOLDER)) as fd:
         for name, moment_ns in _filed(filesystem, fd):
             if moment_ns < since_ns:
                 continue
@@ -43,7 +43,7 @@ def deleted_lately(
 
 def forget_deleted(filesystem: Filesystem, data_fd: int, before_ns: int) -> None:
     """Remove the intents that were carried out before a moment, and all but the newest thousand."""
-    with suppress(OSError), opened(filesystem, step_into(filesystem, data_fd, _FOLDER)) as fd:
+    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, _FOLDER)) as fd:
         newest = sorted(_filed(filesystem, fd), key=itemgetter(1), reverse=True)
         for number, (name, moment_ns) in enumerate(newest):
             if number >= _KEPT or moment_ns < before_ns:

@@ -29,7 +29,8 @@ class Hidden:
 def find_hidden(filesystem: Filesystem, fd: int, path: str, links: Iterable[str]) -> tuple[Hidden, ...]:
     """List those links in an open folder, whose path below `images/` is given, that are no tags and may hide images.
 
-    A link whose last component is 64 hex digits is a tag, valid or not.
+    A link whose last component is 64 hex digits is a tag, valid or not. What such a link leads to comes and goes without
+    a change of the folder that it stands in.
 
     Raises:
         OSError: one could not be read.

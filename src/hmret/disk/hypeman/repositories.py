@@ -143,26 +143,25 @@ def _scan(filesystem: Filesystem, fd: int, path: str) -> FolderScan:
     entries = list_entries(filesystem, fd)
     name = repository_of(path)
     below = filter(FOLDER_NAME.fullmatch, entries.folders)
-    hidden = find_hidden(filesystem, fd, path, entries.links)
-    if hidden:
-        # What a link leads to comes and goes without a change of this folder.
-        signature = None
     if name is None:
         hosts = tuple(f"{path}/{host}" for host in below if is_host(host))
-        hidden = tuple(link for link in hidden if is_host(link.path.rpartition("/")[2]))
-        return FolderScan(path, subfolders=hosts, signature=signature, hidden=hidden)
+        hidden = find_hidden(filesystem, fd, path, filter(is_host, entries.links))
+        return FolderScan(path, subfolders=hosts, signature=None if hidden else signature, hidden=hidden)
     subfolders = tuple(f"{path}/{folder}" for folder in below)
     is_empty = not (entries.links or entries.folders or entries.others)
     if not is_repository(name):
+        hidden = find_hidden(filesystem, fd, path, entries.links)
+        signature = None if hidden else signature
         return FolderScan(path, subfolders=subfolders, signature=signature, hidden=hidden, is_empty=is_empty)
     found = read_tags(filesystem, fd, path, entries)
+    hidden = find_hidden(filesystem, fd, path, (link for link in entries.links if link not in found.tags))
     is_staging, left = stage_oddities(filesystem, fd, path, entries.folders)
     repository = Repository(name, {}, found.tags, odd_tags=found.odd_tags)
     return FolderScan(
         path,
         repository if found.tags or found.odd_tags else None,
         subfolders,
-        signature=None if is_staging else signature,
+        signature=None if is_staging or hidden else signature,
         oddities=(*found.oddities, *left),
         hidden=hidden,
         is_empty=is_empty,
