@@ -61,7 +61,8 @@ images = st.builds(
     Image,
     digest=st.just(""),
     status=st.sampled_from(("ready",) * 6 + ("pulling", "failed")),
-    created_ns=st.none() | st.sampled_from((NOW_NS - WINDOW_NS, NOW_NS - 2 * WINDOW_NS, NOW_NS - HOUR)),
+    created_ns=st.none()
+    | st.sampled_from((NOW_NS - WINDOW_NS, NOW_NS - 2 * WINDOW_NS, NOW_NS - HOUR, NOW_NS + HOUR)),
     disk_bytes=st.sampled_from((0, 10, 100, 200)),
     broken=st.sampled_from((None,) * 6 + ("no rootfs",)),
     pullable=st.sampled_from((None,) * 4 + (True, False)),

@@ -9,6 +9,7 @@ POLICY = (
     *("tests/model/test_terms.py", "tests/model/test_selection.py", "tests/model/test_pressure.py"),
     *("tests/model/test_judging.py", "tests/model/test_origins.py", "tests/model/test_policy_properties.py"),
 )
+TAG_RULES = ("tests/content/test_rules_for_tags.py",)
 LIMITS = ("tests/engine/test_disk_and_brake.py",)
 CLOCK = ("tests/model/test_clock_watch.py", "tests/engine/test_clock_guard.py")
 STATEFUL = ("tests/proofs/test_stateful.py",)
@@ -347,6 +348,36 @@ MUTATIONS = (
         "model/grounds.py",
         "return image.digest in here.latest",
         "return False",
+        POLICY,
+    ),
+    edit(
+        "judge an image by the tag that lets it go first",
+        "model/terms.py",
+        "return -terms.window_ns, terms.rule or 0",
+        "return terms.window_ns, terms.rule or 0",
+        POLICY,
+        TAG_RULES,
+    ),
+    edit(
+        "ask only one tag of an image whether it is among the newest",
+        "model/terms.py",
+        "for judgement in terms.all_of(image.digest):",
+        "for judgement in terms.all_of(image.digest)[:1]:",
+        POLICY,
+    ),
+    edit(
+        "take what was made in the future for the newest",
+        "model/terms.py",
+        "if image.created_ns is None or image.created_ns > now_ns:",
+        "if image.created_ns is None:",
+        POLICY,
+        TAG_RULES,
+    ),
+    edit(
+        "go on with a plan when what was made in the future has come of age",
+        "model/repository_plan.py",
+        "until_ns = next_dated_ns(circumstances.policy, inputs.repository, now_ns)",
+        "until_ns = NEVER",
         POLICY,
     ),
     edit(

@@ -2,6 +2,7 @@
 
 import pathlib
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import hmret
@@ -27,6 +28,14 @@ RULES: tuple[tuple[Rule, ...], ...] = (
     ),
 )
 
+OVERLAPPING = (
+    Rule(match=("*",), tags=("v*", "2*"), unused_for=timedelta(days=5), keep_latest=1),
+    Rule(match=("docker.io/*",), tags=("latest", "3*"), unused_for=timedelta(days=90)),
+    Rule(match=("docker.io/*", "ghcr.io/*"), unused_for=timedelta(days=10), keep_latest=0),
+    Rule(match=("*",), tags=("web",), unused_for="never"),
+)
+"""Rules of which several hold for the tags of one image."""
+
 
 def surroundings_of(clock: FakeClock, *, has_locks: bool = False) -> Surroundings:
     return Surroundings(
@@ -43,7 +52,7 @@ def clock_at(moment: datetime) -> FakeClock:
 
 def settings_for(seed: int) -> Settings:
     chance = random.Random(f"settings {seed}")
-    return Settings(
+    settings = Settings(
         unused_for=WINDOW,
         allowed=chance.choice((("*",), ("*",), ("*",), ("docker.io/*", "ghcr.io/*"))),
         pinned=chance.choice(((), (), ("*/web", "quay.io/*"))),
@@ -56,6 +65,7 @@ def settings_for(seed: int) -> Settings:
         looks_inside=False,
         makes_room=False,
     )
+    return replace(settings, rules=OVERLAPPING) if seed % 7 == 3 else settings
 
 
 def config_of(root: pathlib.Path, settings: Settings) -> hmret.RetentionConfig:

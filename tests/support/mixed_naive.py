@@ -128,44 +128,57 @@ class _Sweep:
             return "broken"
         return None if is_content or folder.repository == repository else "broken"
 
-    def rule(self, row: Row) -> Rule | None:
-        for rule in self.settings.rules:
-            named = any(naive.matches(pattern, row.repository) for pattern in rule.match)
-            tagged = any(naive.matches(pattern, tag) for pattern in rule.tags for tag in row.tags)
-            if named and (tagged or not rule.tags):
-                return rule
-        return None
+    def judgements(self, row: Row) -> list[Rule | None]:
+        """Give for each tag of a row the first rule that matches that tag, None: none; for a row without tags likewise."""
+        found: list[Rule | None] = []
+        for tag in row.tags or [None]:
+            chosen = None
+            for rule in self.settings.rules:
+                named = any(naive.matches(pattern, row.repository) for pattern in rule.match)
+                tagged = tag is not None and any(naive.matches(pattern, tag) for pattern in rule.tags)
+                if named and (tagged or not rule.tags):
+                    chosen = rule
+                    break
+            found.append(chosen)
+        return found
 
     def window(self, row: Row) -> int | None:
-        """Tell for how long a row must have been unused; None: it never goes."""
-        rule = self.rule(row)
-        window = (
-            rule.unused_for if rule is not None and rule.unused_for is not None else self.settings.unused_for
-        )
-        return None if window == "never" else nanoseconds(window)
+        """Tell for how long a row must have been unused by what its tags say; None: it never goes."""
+        longest = 0
+        for rule in self.judgements(row):
+            window = self.settings.unused_for if rule is None or rule.unused_for is None else rule.unused_for
+            if window == "never":
+                return None
+            longest = max(longest, nanoseconds(window))
+        return longest
 
     def is_latest(self, row: Row) -> bool:
-        """Tell whether a row is among those of its repository that stay for being the newest."""
-        rule = self.rule(row)
-        peers = [
+        """Tell whether a row is among those of its repository that stay for being the newest, by any of its tags."""
+        whole = [
             one
             for one in self.rows.by_key.values()
             if one.repository == row.repository and self.condition(one) is None
         ]
-        count = self.settings.keep_latest
-        if rule is not None and rule.keep_latest is not None:
-            count = rule.keep_latest
-            peers = [one for one in peers if self.rule(one) is rule]
-        if not count:
-            return False
+        for rule in self.judgements(row):
+            count, peers = self.settings.keep_latest, whole
+            if rule is not None and rule.keep_latest is not None:
+                count = rule.keep_latest
+                peers = [one for one in whole if any(other is rule for other in self.judgements(one))]
+            if count and self.newer(row, peers) < count:
+                return True
+        return False
+
+    def newer(self, row: Row, peers: list[Row]) -> int:
+        """Count the rows that are newer; none is newer than one of which nobody knows, or not yet, how old it is."""
         created = row.standing.created
-        if created is None:
-            return True
-        newer = 0
+        if created is None or created > self.now:
+            return 0
+        found = 0
         for one in peers:
             other = one.standing.created
-            newer += other is not None and (other, one.digest) > (created, row.digest)
-        return newer < count
+            if other is not None and other <= self.now:
+                found += (other, one.digest) > (created, row.digest)
+        return found
 
     def reasons(self, row: Row) -> Iterator[str]:
         """Go down the table, for a row alone."""

@@ -126,6 +126,8 @@ class _Builder:
             fields["labels"] = {"io.hmret.pullable": label, "team": "infra"}
         if self.chance.random() < 0.05:
             fields["created_at"] = self.chance.choice((None, 7, "long ago"))
+        elif random.Random(f"{digits} of {repository}").random() < 0.07:
+            fields["created_at"] = text_of(self.now + timedelta(days=400))
         return fields
 
     def content(self, digits: str, kind: str) -> None:

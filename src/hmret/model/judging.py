@@ -122,7 +122,7 @@ class Judge:
     @cached_property
     def latest(self) -> AbstractSet[str]:
         """Digests that stay for being among the newest."""
-        return latest_of(self.circumstances.policy, self.repository, self.timetable.terms)
+        return latest_of(self.circumstances.policy, self.repository, self.timetable.terms, self.now_ns)
 
     @cached_property
     def is_local(self) -> bool:

@@ -15,7 +15,7 @@ from hmret.model.judging import Circumstances, Judge
 from hmret.model.origins import Builds
 from hmret.model.policy import NEVER
 from hmret.model.protection import RepositoryProtection
-from hmret.model.terms import tags_by_digest
+from hmret.model.terms import next_dated_ns, tags_by_digest
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
 __all__ = ["RIPE", "RepositoryInputs", "RepositoryPlan", "inputs_of", "plan_repository"]
@@ -290,8 +290,9 @@ def plan_repository(
     sources, leased, built = judge.sources, inputs.leased, inputs.built
     unready: Mapping[str, str] = {} if inputs.repository is None else inputs.repository.unready
     shared: Mapping[str, tuple[str, ...]] = {} if inputs.repository is None else inputs.repository.shared
+    until_ns = next_dated_ns(circumstances.policy, inputs.repository, now_ns)
     after_ns, now_ns = judge.waiting_span()
-    earliest_ns = until_ns = NEVER
+    earliest_ns = NEVER
     numbers = bytearray()
     marks: list[str] = []
     clears: list[tuple[str, Reason]] = []

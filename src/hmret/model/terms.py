@@ -7,9 +7,9 @@ from functools import lru_cache
 import attrs
 
 from hmret.model.images import Image, Repository
-from hmret.model.policy import Policy, Terms, TermsRule
+from hmret.model.policy import NEVER, Policy, Terms, TermsRule
 
-__all__ = ["RepositoryTerms", "latest_of", "tags_by_digest", "terms_of"]
+__all__ = ["RepositoryTerms", "latest_of", "next_dated_ns", "tags_by_digest", "terms_of"]
 
 _NONE: AbstractSet[str] = frozenset()
 
@@ -19,13 +19,18 @@ class RepositoryTerms:
     """What holds for the images of one repository."""
 
     usual: Terms
-    """What holds where nothing else is said."""
-    by_digest: Mapping[str, Terms]
-    """Of each image, where it may differ; empty: the usual terms hold for all."""
+    """What holds for an image without tags."""
+    by_digest: Mapping[str, tuple[Terms, ...]]
+    """What the tags of each image say, where that may be something else, the longest window first; empty: the usual terms
+    hold for all."""
 
     def of(self, digest: str) -> Terms:
-        """Tell what holds for an image."""
-        return self.by_digest.get(digest, self.usual)
+        """Tell what holds for an image: of the terms of its tags those with the longest window."""
+        return self.by_digest[digest][0] if digest in self.by_digest else self.usual
+
+    def all_of(self, digest: str) -> tuple[Terms, ...]:
+        """List what each of its tags says of an image, the longest window first."""
+        return self.by_digest.get(digest) or (self.usual,)
 
 
 @lru_cache(maxsize=64)
@@ -35,7 +40,12 @@ def _alike(terms: Terms) -> RepositoryTerms:
 
 
 def terms_of(policy: Policy, name: str, repository: Repository | None) -> RepositoryTerms:
-    """Tell what holds for the images of a repository: of the rules that match an image the first."""
+    """Tell what holds for the images of a repository.
+
+    An image is judged once for each of its tags, by the first rule that matches that tag (none: the general terms), and
+    once where it has no tag. Of these judgements the one that keeps it longest counts: no tag of an image can shorten
+    what another one promises.
+    """
     general = policy.terms
     if not policy.rules:
         return _alike(general)
@@ -43,13 +53,24 @@ def terms_of(policy: Policy, name: str, repository: Repository | None) -> Reposi
     usual = rules.pop()[1] if rules and rules[-1][0].tags is None else general
     if not rules or repository is None:
         return _alike(usual)
-    by_digest: dict[str, Terms] = {}
-    for digest, tags in tags_by_digest(repository).items():
-        for rule, terms in rules:
-            if rule.tags is not None and any(map(rule.tags.matches, tags)):
-                by_digest[digest] = terms
-                break
-    return RepositoryTerms(usual, by_digest)
+    by_tag = {tag: _judge_tag(tag, rules, usual) for tag in repository.tags}
+    by_digest = {
+        digest: tuple(sorted({by_tag[tag] for tag in tags}, key=_longest_first))
+        for digest, tags in tags_by_digest(repository).items()
+    }
+    return RepositoryTerms(usual, {digest: terms for digest, terms in by_digest.items() if terms != (usual,)})
+
+
+def _judge_tag(tag: str, rules: Iterable[tuple[TermsRule, Terms]], usual: Terms) -> Terms:
+    """Tell what the first rule that matches a tag says, of those that ask for tags."""
+    for rule, terms in rules:
+        if rule.tags is not None and rule.tags.matches(tag):
+            return terms
+    return usual
+
+
+def _longest_first(terms: Terms) -> tuple[int, int]:
+    return -terms.window_ns, terms.rule or 0
 
 
 def _candidates(rules: Iterable[TermsRule], name: str, general: Terms) -> Iterator[tuple[TermsRule, Terms]]:
@@ -68,12 +89,14 @@ def _candidates(rules: Iterable[TermsRule], name: str, general: Terms) -> Iterat
                 return
 
 
-def latest_of(policy: Policy, repository: Repository | None, terms: RepositoryTerms) -> AbstractSet[str]:
+def latest_of(
+    policy: Policy, repository: Repository | None, terms: RepositoryTerms, now_ns: int
+) -> AbstractSet[str]:
     """List the digests of a repository that stay for being among its newest.
 
-    By `created_at`, then by digest; only images that are ready and whole count. Those that state no `created_at` stay
-    beside the newest, as they may be. A number that a rule states is counted among the images for which that rule
-    holds, the general one among all.
+    By `created_at`, then by digest; only images that are ready and whole count. Those that state no `created_at`, or one
+    that lies in the future, stay beside the newest, as they may be. A number that a rule states is counted among the
+    images of which a tag is judged by that rule, the general one among all; an image stays where one of its tags says so.
     """
     if repository is None or not policy.keeps_latest:
         return _NONE
@@ -84,30 +107,43 @@ def latest_of(policy: Policy, repository: Repository | None, terms: RepositoryTe
     ]
     whole.sort(key=_age)
     own: defaultdict[int, list[Image]] = defaultdict(list)
-    general = frozenset(_newest(whole, policy.keep_latest))
+    general = frozenset(_newest(whole, policy.keep_latest, now_ns))
     latest: set[str] = set()
     for image in whole:
-        number = terms.of(image.digest).rule
-        if number is not None and policy.rules[number - 1].keep_latest is not None:
-            own[number].append(image)
-        elif image.digest in general:
-            latest.add(image.digest)
+        for judgement in terms.all_of(image.digest):
+            number = judgement.rule
+            if number is not None and policy.rules[number - 1].keep_latest is not None:
+                own[number].append(image)
+            elif image.digest in general:
+                latest.add(image.digest)
     for number, images in own.items():
-        latest.update(_newest(images, policy.rules[number - 1].keep_latest or 0))
+        latest.update(_newest(images, policy.rules[number - 1].keep_latest or 0, now_ns))
     return latest
+
+
+def next_dated_ns(policy: Policy, repository: Repository | None, now_ns: int) -> int:
+    """Tell when the next image whose `created_at` lies in the future takes its place by age; `NEVER`: there is none."""
+    if repository is None or not policy.keeps_latest:
+        return NEVER
+    times = (image.created_ns for image in repository.images.values())
+    return min((time for time in times if time is not None and time > now_ns), default=NEVER)
 
 
 def _age(image: Image) -> tuple[int, str]:
     return image.created_ns or 0, image.digest
 
 
-def _newest(images: Iterable[Image], count: int) -> Iterator[str]:
+def _newest(images: Iterable[Image], count: int, now_ns: int) -> Iterator[str]:
     """Pick the newest of images that are sorted by age, and those that may be."""
     if not count:
         return
-    dated = [image.digest for image in images if image.created_ns is not None]
+    dated: list[str] = []
+    for image in images:
+        if image.created_ns is None or image.created_ns > now_ns:
+            yield image.digest
+        else:
+            dated.append(image.digest)
     yield from dated[-count:]
-    yield from (image.digest for image in images if image.created_ns is None)
 
 
 def tags_by_digest(repository: Repository) -> Mapping[str, tuple[str, ...]]:
