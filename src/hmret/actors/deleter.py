@@ -88,7 +88,7 @@ class Freed:
 
 @attrs.frozen
 class Released:
-    """What came of releasing images from quarantine, in their order."""
+    """What came of releasing images from quarantine, in their order; those at the end that were not begun are left out."""
 
     disk_bytes: tuple[int, ...]
     """The bytes that came free with each."""
@@ -120,6 +120,8 @@ class Retire(Request[BatchRetired]):
     """Who links to what below `repositories/`, as the scan saw it; None: nothing is known."""
     within_ns: int | None = None
     """No image is begun longer than this after the first; None: that does not matter."""
+    is_interrupted: Callable[[], bool] = lambda: False
+    """Asked before each image, in the thread; once it says so, none is begun any more."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -144,6 +146,8 @@ class Release(Request[Released]):
     """Asks to erase images in quarantine, which nobody restores any more."""
 
     images: tuple[Held, ...]
+    may_go_on: Callable[[], bool] = lambda: True
+    """Asked before each image, in the thread; once it says no, none is begun any more."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -242,10 +246,12 @@ class Deleter(Actor[_Asked]):
         *,
         view: TagView | None = None,
         within_ns: int | None = None,
+        is_interrupted: Callable[[], bool] = lambda: False,
     ) -> BatchRetired:
         """Rename images out of the cache, those that still may go and that the grip leaves to us.
 
-        No image is begun longer than `within_ns` after the first. One `view` is given with all batches of a sweep.
+        No image is begun longer than `within_ns` after the first, nor once `is_interrupted` says so, which is asked in the
+        thread. One `view` is given with all batches of a sweep.
         """
         return await self._mailbox.ask(
             Retire(
@@ -254,6 +260,7 @@ class Deleter(Actor[_Asked]):
                 grip=grip,
                 view=view,
                 within_ns=within_ns,
+                is_interrupted=is_interrupted,
             )
         )
 
@@ -339,9 +346,12 @@ class Deleter(Actor[_Asked]):
         """
         return await self._mailbox.ask(Hold(token=token, retired=tuple(retired), retired_at_ns=retired_at_ns))
 
-    async def release(self, images: Iterable[Held]) -> Released:
-        """Free the bytes of images in quarantine; the caller lets nobody restore them."""
-        return await self._mailbox.ask(Release(images=tuple(images)))
+    async def release(self, images: Iterable[Held], may_go_on: Callable[[], bool] = lambda: True) -> Released:
+        """Free the bytes of images in quarantine; the caller lets nobody restore them.
+
+        Once `may_go_on` says no, which is asked in the thread, no further image is begun.
+        """
+        return await self._mailbox.ask(Release(images=tuple(images), may_go_on=may_go_on))
 
     async def restore(self, held: Held, unused_since_ns: int) -> PutBack:
         """Bring an image back from quarantine; the caller uses it, and lets nobody release it.
@@ -432,6 +442,7 @@ class Deleter(Actor[_Asked]):
         return BatchRetired(token, tuple(outcomes), lease_error)
 
     def _retire_batch(self, request: Retire, token: str) -> tuple[list[Outcome], OSError | None]:
+        is_too_late = self._stopping if request.within_ns is None else self._stop_after(request.within_ns)
         return retire(
             self._filesystem,
             self._data_fd,
@@ -440,7 +451,7 @@ class Deleter(Actor[_Asked]):
             token=token,
             grip=request.grip,
             view=request.view,
-            stopping=self._stopping if request.within_ns is None else self._stop_after(request.within_ns),
+            stopping=lambda: request.is_interrupted() or is_too_late(),
             pause=self._threads.pause,
         )
 
@@ -470,15 +481,20 @@ class Deleter(Actor[_Asked]):
         return tuple(held)
 
     async def _release(self, request: Release) -> Released:
-        freed = await self._threads.run(self._release_batch, request.images)
+        freed = await self._threads.run(self._release_batch, request)
         async with self._records:
-            tokens = {held.token for held, done in zip(request.images, freed.done, strict=True) if done}
+            tokens = {held.token for held, done in zip(request.images, freed.done, strict=False) if done}
             await self._threads.run(drop_records, self._filesystem, self._data_fd, tokens)
         return Released(freed.disk_bytes, freed.done, freed.errors)
 
-    def _release_batch(self, images: tuple[Held, ...]) -> erasing.Freed:
+    def _release_batch(self, request: Release) -> erasing.Freed:
         return release(
-            self._filesystem, self._data_fd, images, stopping=self._stopping, pause=self._threads.pause
+            self._filesystem,
+            self._data_fd,
+            request.images,
+            may_go_on=request.may_go_on,
+            stopping=self._stopping,
+            pause=self._threads.pause,
         )
 
     def _restore(self, request: Restore) -> PutBack:

@@ -131,7 +131,7 @@ class Service:
                 detail="it needs a restart; the old value stays",
             )
         self.settings = attrs.evolve(settings, config=retention.config)
-        when = "now" if applied else "after the sweep under way"
+        when = "now" if applied else "now what they forbid, all else after the sweep under way"
         log_event(logging.INFO, "settings_reloaded", config_file=settings.config_file or "none", applied=when)
         log_warnings(settings)
         self.notifier.ready(_status_of(retention.statistics().last_report, retention.config))

@@ -281,17 +281,21 @@ def release(
     data_fd: int,
     images: Iterable[Held],
     *,
+    may_go_on: Callable[[], bool] = lambda: True,
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
 ) -> Freed:
     """Erase the folders of images in quarantine, their metadata first; `drop_records` then forgets them.
 
-    What came of each is told in their order; what stands nowhere has gone.
+    What came of each is told in their order; what stands nowhere has gone. Once `may_go_on` says no, no further image is
+    begun: those are left out.
     """
     disk_bytes: list[int] = []
     done: list[bool] = []
     errors: list[tuple[Place, str]] = []
     for held in images:
+        if not may_go_on():
+            break
         try:
             places = find_places(filesystem, data_fd, held.intent)
         except OSError as error:

@@ -90,10 +90,20 @@ class Deleting:
     backoff: Backoff = attrs.field(factory=Backoff)
     leases_offered: bool | None = None
     """Whether the kernel's file leases work here; None: not tried yet."""
+    gone: set[Key] = attrs.field(factory=set, init=False)
+    """What has left the cache in this sweep and not come back, by the first row."""
+    not_freed: set[Key] = attrs.field(factory=set, init=False)
+    """That of it whose bytes have not come free, though they should have."""
     _links_beside: dict[str, list[Link]] = attrs.field(factory=dict, init=False)
     """By digest: the tags that went in this sweep with folders that repositories had of their own."""
     _batch: int = attrs.field(default=_FEWEST, init=False)
     """How many images are likely to be come to with one look."""
+
+    def begin_sweep(self) -> None:
+        """Begin to count anew what goes."""
+        self._links_beside = {}
+        self.gone = set()
+        self.not_freed = set()
 
     async def delete(
         self,
@@ -104,7 +114,8 @@ class Deleting:
         *,
         holds: bool = True,
         may_go_on: Callable[[], bool] = lambda: True,
-    ) -> None:
+        is_interrupted: Callable[[], bool] = lambda: False,
+    ) -> frozenset[Key]:
         """Delete what is due; the bytes of one batch are freed, or held, while the next is looked at.
 
         Args:
@@ -114,25 +125,31 @@ class Deleting:
             tally: the account of the sweep.
             holds: whether what goes is put into quarantine, where that is on.
             may_go_on: asked before each batch; what is left then waits for another sweep.
+            is_interrupted: asked before each image, from whatever thread.
+
+        Returns what was not come to, by the first row of each.
         """
-        self._links_beside = {}
-        tally.reasons = {(row.repository, row.digest): row.reason for rows in units for row in rows}
+        tally.reasons = {
+            **tally.reasons,
+            **{(row.repository, row.digest): row.reason for rows in units for row in rows},
+        }
         candidates = _ordered(
             self._candidate(rows, scan)
             for rows in units
             if all(row.unused_since_ns is not None for row in rows)
         )
         view = TagView(self.deleter.filesystem, scan.tag_folders)
-        settle = self.quarantine.hold if holds and self.quarantine.is_on else self._free
         async with anyio.create_task_group() as tasks:
-            while candidates and may_go_on():
+            while candidates and may_go_on() and not is_interrupted():
                 batch, candidates = candidates[: self._batch], candidates[self._batch :]
-                turn = await self._retire(batch, view, boot_ns, tally)
+                turn = await self._retire(batch, view, boot_ns, tally, is_interrupted)
                 if turn.token:
+                    settle = self.quarantine.hold if holds and self.quarantine.is_on else self._free
                     tasks.start_soon(self._settle, settle, turn, view, tally)
+                candidates = turn.left + candidates
                 if turn.is_last:
                     break
-                candidates = turn.left + candidates
+        return frozenset(candidate.key for candidate in candidates)
 
     def _candidate(self, rows: Sequence[Verdict], scan: ScanResult) -> Candidate:
         first, *others = rows
@@ -191,6 +208,7 @@ class Deleting:
                 self._leave(token, error, tally)
                 return True
         if is_back:
+            self.gone.discard(intent.keys[0])
             tally.note_brought_back(intent)
         return is_back
 
@@ -216,7 +234,14 @@ class Deleting:
                     self.quarantine.add(recovery.held)
         return recovery
 
-    async def _retire(self, batch: Sequence[Candidate], view: TagView, boot_ns: int, tally: Tally) -> _Turn:
+    async def _retire(
+        self,
+        batch: Sequence[Candidate],
+        view: TagView,
+        boot_ns: int,
+        tally: Tally,
+        is_interrupted: Callable[[], bool],
+    ) -> _Turn:
         async with self.locks.claiming({candidate.digest for candidate in batch}) as given:
             chosen = [candidate for candidate in batch if candidate.digest in given.digests]
             if not chosen:
@@ -227,12 +252,14 @@ class Deleting:
             looked_ns = self.monotonic_ns()
             tally.suspended.extend(self.overlook.reference_suspensions(again.unreadable))
             if tally.suspended:
-                return _Turn(is_last=True)
+                return _Turn(left=chosen, is_last=True)
             look = LastLook(again.keys, self.overlook.policy.shortest_window_ns, tally.now_ns)
             within_ns = min(max(4 * (looked_ns - begin_ns), _SHORTEST_NS), _LONGEST_NS)
             # The claim must last until the thread has ended, whatever becomes of this sweep.
             with anyio.CancelScope(shield=True):
-                retired = await self.deleter.retire(chosen, look, given, view=view, within_ns=within_ns)
+                retired = await self.deleter.retire(
+                    chosen, look, given, view=view, within_ns=within_ns, is_interrupted=is_interrupted
+                )
             waiting = given.waiting
         if given.done:
             taken_ns = max(self.monotonic_ns() - looked_ns, 1)
@@ -258,6 +285,7 @@ class Deleting:
                     intent = outcome.place.intent
                     for key in intent.keys:
                         self.backoff.succeed(key)
+                    self.gone.add(outcome.key)
                     if not intent.is_content and outcome.links:
                         self._links_beside.setdefault(intent.digest, []).extend(outcome.links)
                     gone.append(outcome)
@@ -282,6 +310,7 @@ class Deleting:
         for one in retired:
             tally.note_deleted(one, disk_bytes[one.place.intent.name])
         for place, error in freed.errors:
+            self.not_freed.add(place.intent.keys[0])
             tally.note_not_erased(place, error)
 
     def _tell_leases(self, error: OSError | None) -> None:

@@ -14,9 +14,10 @@ from hmret.engine.sweeping import Sweeping
 from hmret.model.clock_watch import watch_clock
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
-from hmret.model.images import Inventory, Key, Suspension
+from hmret.model.images import Key, Suspension
 from hmret.model.planning import Plan
 from hmret.model.policy import Policy
+from hmret.model.pressure import seen_by
 from hmret.model.references import ImageReference, parse_reference
 from hmret.model.times import datetime_of
 from hmret.model.verdicts import Verdict
@@ -67,7 +68,7 @@ class Inspection:
         survey, now = await self._survey(config)
         in_force = await overlook.decide(survey, at or now, self.sweeping.last_plan)
         policy = Policy.of(config)
-        candidate = attrs.evolve(survey, inventory=_seen_by(policy, overlook.policy, survey.inventory))
+        candidate = attrs.evolve(survey, inventory=seen_by(policy, overlook.policy, survey.inventory))
         return in_force, await overlook.decide(candidate, at or now, policy=policy)
 
     async def _survey(self, candidate: RetentionConfig | None = None) -> tuple[Survey, datetime]:
@@ -115,15 +116,6 @@ class Inspection:
         if digest is None:
             raise ImageNotFoundError(f"{text}: not in the cache")
         return named.repository, digest
-
-
-def _seen_by(candidate: Policy, in_force: Policy, inventory: Inventory) -> Inventory:
-    """Leave out what came of limits that are not those of a candidate."""
-    usage = inventory.disk
-    if usage is not None and candidate.disk != in_force.disk:
-        usage = attrs.evolve(usage, is_pressed=False, is_backing_off=False, is_futile=False)
-    released = inventory.brake_released_images if candidate.brake == in_force.brake else 0
-    return attrs.evolve(inventory, disk=usage, brake_released_images=released)
 
 
 def named_image(image: str, digest: str | None) -> ImageReference:

@@ -158,14 +158,15 @@ class Overlook:
             plan, survey.inventory, policy or self.policy, now, previous, self.threads.pause
         )
 
-    async def confirm_newest(self, made: Plan) -> tuple[list[tuple[Verdict, ...]], set[Key]]:
-        """Look afresh at the newest images, for which older ones may go; returns what may go, and what is otherwise.
+    async def confirm_newest(
+        self, made: Plan, units: Sequence[tuple[Verdict, ...]]
+    ) -> tuple[list[tuple[Verdict, ...]], set[Key]]:
+        """Look afresh at the newest images, for which older ones may go; returns what of some units may go, and what is otherwise.
 
         An image that has become unusable without its folder's having changed would be seen hours later.
         """
-        units = list(made.units)
         if not self.policy.keeps_latest:
-            return units, set()
+            return list(units), set()
         otherwise: set[Key] = set()
         for name in sorted({verdict.repository for rows in units for verdict in rows}):
             for image in made.newest(name):

@@ -121,26 +121,36 @@ class Quarantine:
             else:
                 tally.note_deleted(one, 0)
 
-    async def expire(self, tally: Tally) -> None:
-        """Erase what has been held for long enough; only where nothing suspends deletion."""
+    async def expire(self, tally: Tally, may_go_on: Callable[[], bool] = lambda: True) -> None:
+        """Erase what has been held for long enough; only where nothing suspends deletion.
+
+        `may_go_on`: asked before each image, from whatever thread.
+        """
         await self._redate(tally)
         view = self._look_at_tags()
         due = takewhile(lambda held: not self.is_on or self.until(held) <= tally.now_ns, self._held.values())
         for batch in batches([*self._going.values(), *due], _BATCH):
-            await self._release(batch, view, tally)
+            if not may_go_on():
+                return
+            await self._release(batch, view, tally, may_go_on)
 
-    async def free_oldest(self, wanted_bytes: int, tally: Tally) -> int:
-        """Erase what was retired first, until so many bytes have come free or nothing is left; returns how many have."""
+    async def free_oldest(
+        self, wanted_bytes: int, tally: Tally, may_go_on: Callable[[], bool] = lambda: True
+    ) -> int:
+        """Erase what was retired first, until so many bytes have come free or nothing is left; returns how many have.
+
+        `may_go_on`: asked before each image, from whatever thread.
+        """
         freed_bytes = 0
         view = self._look_at_tags()
         waiting = deque([*self._going.values(), *self._held.values()])
-        while waiting and freed_bytes < wanted_bytes:
+        while waiting and freed_bytes < wanted_bytes and may_go_on():
             batch: list[Held] = []
             hoped_bytes = freed_bytes
             while waiting and hoped_bytes < wanted_bytes and len(batch) < _BATCH:
                 batch.append(waiting.popleft())
                 hoped_bytes += batch[-1].disk_bytes
-            freed_bytes += await self._release(batch, view, tally)
+            freed_bytes += await self._release(batch, view, tally, may_go_on)
         return freed_bytes
 
     async def restore(self, named: ImageReference, text: str) -> Restored:
@@ -185,7 +195,9 @@ class Quarantine:
             unused_since=datetime_of(now_ns),
         )
 
-    async def _release(self, batch: Sequence[Held], view: TagView, tally: Tally) -> int:
+    async def _release(
+        self, batch: Sequence[Held], view: TagView, tally: Tally, may_go_on: Callable[[], bool]
+    ) -> int:
         """Erase images, those that are still held and that nobody wants; returns the bytes that came free."""
         kept = await self._bring_back_wanted(batch, view, tally)
         # Any of them may have been restored while that was looked at.
@@ -196,14 +208,19 @@ class Quarantine:
         ]
         if not chosen:
             return 0
+        was_whole = {held.name: self._take(held) for held in chosen}
         for held in chosen:
-            self._take(held)
             self._going[held.name] = held
         self._count()
         # Whatever becomes of this sweep, what was done is written down.
         with anyio.CancelScope(shield=True):
-            released = await self.deleter.release(chosen)
-        for held, done, disk_bytes in zip(chosen, released.done, released.disk_bytes, strict=True):
+            released = await self.deleter.release(chosen, may_go_on)
+        for held in chosen[len(released.done) :]:
+            # Nothing of it has been touched, unless that was so before.
+            if was_whole[held.name]:
+                self._put(self._going.pop(held.name))
+        self._count()
+        for held, done, disk_bytes in zip(chosen, released.done, released.disk_bytes, strict=False):
             if done and self._going.pop(held.name, None) is not None:
                 tally.note_released(held, disk_bytes)
         for place, error in released.errors:

@@ -216,7 +216,10 @@ class Retention:
         return self._schedule.config
 
     def reconfigure(self, config: RetentionConfig) -> bool:
-        """Go by other settings; a sweep that runs ends by its own first. Returns whether they count already.
+        """Go by other settings; returns whether they count already.
+
+        Of a sweep that runs, what they forbid (switched off, pinned, not allowed, limits, quarantine) counts from the next
+        image on: it deletes nothing more that they would keep. All else counts from the next sweep on.
 
         What is laid down when an engine is opened does not change: `data_dir` here, and the sockets, which are
         whoever's that opened them.

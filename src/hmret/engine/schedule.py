@@ -75,12 +75,14 @@ class Schedule:
         return self._next_config or self._config
 
     def reconfigure(self, config: RetentionConfig) -> bool:
-        """Go by other settings, from the next sweep on; returns whether they count already.
+        """Go by other settings; returns whether they count already.
 
-        While a sweep runs they do not: it goes by one policy from its start to its end.
+        While a sweep runs, what they forbid counts from the next image on, and all else from the next sweep.
         """
         self._next_config = config
-        if not self.is_sweeping:
+        if self.is_sweeping:
+            self._sweeping.change_settings(config)
+        else:
             self._take_config()
         return not self.is_sweeping
 

@@ -1,8 +1,9 @@
 """One sweep: what is asked of which actor, in which order, and what becomes of what fails."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -10,6 +11,7 @@ import attrs
 
 from hmret.actors.deleter import Recovery
 from hmret.actors.journal_keeper import JournalKeeper
+from hmret.actors.locks import Lease
 from hmret.actors.scanner import ScanResult
 from hmret.disk.clock import Clock
 from hmret.disk.layout import IMAGES, OWN
@@ -22,11 +24,13 @@ from hmret.engine.disk_watch import DiskWatch
 from hmret.engine.events import EventHub
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
+from hmret.engine.new_settings import NewSettings
 from hmret.engine.overlook import Overlook, Survey
+from hmret.engine.removal import Removal
 from hmret.engine.tally import Tally, journal_entry
 from hmret.model.clock_watch import ClockReading, ClockRecord, watch_clock
 from hmret.model.config import RetentionConfig
-from hmret.model.images import Key
+from hmret.model.images import DiskUsage, Key
 from hmret.model.planning import Plan
 from hmret.model.report import SweepReport
 from hmret.model.times import SECOND, datetime_of, format_time, nanoseconds_of, timedelta_nanoseconds
@@ -78,18 +82,26 @@ class Sweeping:
     _keep_at_ns: int = attrs.field(init=False)
     """When what is known is next written down, by the boot-time clock."""
     _told: set[_Oddity] = attrs.field(factory=set, init=False)
+    new_settings: NewSettings = attrs.field(factory=NewSettings, init=False)
 
     @_keep_at_ns.default
     def _not_at_once(self) -> int:
         return self.clock.read().boot_ns + _KEEP_EVERY_NS
 
     def reconfigure(self, config: RetentionConfig) -> None:
-        """Go by other settings from now on; not while a sweep runs, which goes by one policy from its start to its end."""
+        """Go by other settings from now on; while a sweep runs, `change_settings` is called."""
+        self.new_settings.take()
         self.overlook.reconfigure(config)
         self.deleting.quarantine.period_ns = timedelta_nanoseconds(config.quarantine)
         self.journal.enabled = config.journal
         self.disk.change_limits(config.disk)
         self.brake.hold_for = config.brake_for
+
+    def change_settings(self, config: RetentionConfig) -> None:
+        """Let the sweep that runs delete nothing that other settings forbid, from the next image on."""
+        quarantine = self.deleting.quarantine
+        quarantine.period_ns = max(quarantine.period_ns, timedelta_nanoseconds(config.quarantine))
+        self.new_settings.set(config)
 
     async def sweep(self, *, releases_brake: bool = False) -> SweepReport:
         """Carry out one sweep; one that releases the brake lets go what it holds, until that has gone."""
@@ -106,15 +118,16 @@ class Sweeping:
             await self.tell_recovery(recovery, now_ns)
             # Its images were counted when they left the cache.
             self.counters.note_recovered(0, recovery.freed_bytes)
-        survey = await self.overlook.survey(
-            leases=leases,
-            uses=uses,
-            lease_fault=self.leases.fault,
-            clock_fault=clock_fault,
-            backing_off=self.deleting.backoff.waiting(reading.boot_ns),
-            disk=await self.disk.look_before_sweep(reading, self.counters.quarantined_bytes),
-            brake_released_images=self.brake.released_images(reading),
+        self.deleting.begin_sweep()
+        look = partial(self._survey, reading, uses, clock_fault)
+        survey = await look(
+            leases, await self.disk.look_before_sweep(reading, self.counters.quarantined_bytes)
         )
+
+        async def look_again() -> Survey:
+            disk = await self.disk.glance(reading, self.counters.quarantined_bytes, anyway=True)
+            return await look(await self.deleting.locks.leases(), disk)
+
         plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
         self.counters.note_plan(plan, self.overlook.threads.pause)
         tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters)
@@ -123,16 +136,29 @@ class Sweeping:
             if not plan.suspended:
                 # While deletion is suspended nobody knows what would go.
                 await self.brake.note(plan.braking, reading)
+            pressure = plan.pressure
             if not tally.suspended:
-                await self._free_quarantine(plan, tally)
-                await self._delete(plan, survey.scan, reading, tally)
+                removal = Removal(
+                    self.overlook,
+                    self.deleting,
+                    self.clock,
+                    self.new_settings,
+                    look_again,
+                    plan,
+                    survey,
+                    reading.boot_ns,
+                    tally,
+                )
+                await removal.run()
                 # Those deletions may have found a reason to delete nothing more.
-                if not tally.suspended:
-                    await self.deleting.quarantine.expire(tally)
+                if not (tally.suspended or removal.is_over):
                     await self._clear_leavings(survey.scan, tally)
                 await self.overlook.doubt(tally.doubtful)
+                if removal.has_changed:
+                    # What came of it says nothing about the limits of before.
+                    pressure = None
             freed_bytes = tally.released_bytes + sum(image.disk_bytes for image in tally.deleted)
-            await self.disk.note(plan.pressure, freed_bytes, reading, self.counters.quarantined_bytes)
+            await self.disk.note(pressure, freed_bytes, reading, self.counters.quarantined_bytes)
             # A sweep that was stopped in the midst of its deletions must not pass for one that was carried out.
             await anyio.lowlevel.checkpoint_if_cancelled()
             self._tell_oddities(survey, tally)
@@ -150,6 +176,25 @@ class Sweeping:
             await self.deleting.deleter.forget_deleted(now_ns - _DAY_NS)
             await self.overlook.keep()
         return report
+
+    async def _survey(
+        self,
+        reading: ClockReading,
+        uses: Iterable[Key],
+        clock_fault: str | None,
+        leases: Sequence[Lease],
+        disk: DiskUsage | None,
+    ) -> Survey:
+        """Take the inventory of everything."""
+        return await self.overlook.survey(
+            leases=leases,
+            uses=(*uses, *self.uses),
+            lease_fault=self.leases.fault,
+            clock_fault=clock_fault,
+            backing_off=self.deleting.backoff.waiting(reading.boot_ns),
+            disk=disk,
+            brake_released_images=self.brake.released_images(reading),
+        )
 
     async def look_into_trash(self) -> None:
         """Take note of how much lies in the trash; where nobody can tell, what was known stays known."""
@@ -209,25 +254,6 @@ class Sweeping:
                     given.end(digest)
                 tally.note_ghosts(gone)
 
-    async def _delete(self, plan: Plan, scan: ScanResult, reading: ClockReading, tally: Tally) -> None:
-        """Delete what the plan wants gone, as long as the hours last in which that may be."""
-        units, otherwise = await self.overlook.confirm_newest(plan)
-        tally.doubtful |= otherwise
-        window = self.overlook.policy.window
-        frees_at_once = plan.pressure is not None and plan.pressure.frees_at_once
-
-        def may_go_on() -> bool:
-            return plan.is_closed or window.is_open(datetime_of(self.clock.now_ns()))
-
-        await self.deleting.delete(
-            units, scan, reading.boot_ns, tally, holds=not frees_at_once, may_go_on=may_go_on
-        )
-
-    async def _free_quarantine(self, plan: Plan, tally: Tally) -> None:
-        """Under pressure, free what has been in quarantine the longest before anything else goes."""
-        if plan.pressure is not None and plan.pressure.quarantined_bytes:
-            await self.deleting.quarantine.free_oldest(plan.pressure.quarantined_bytes, tally)
-
     async def _keep_states(self, survey: Survey, plan: Plan, tally: Tally) -> None:
         """Clear, prune and mark, and remember what tags point to."""
         states = self.overlook.states
@@ -245,6 +271,8 @@ class Sweeping:
         tally.note_states("clear", plan.pruned, faults, reason="gone")
         await states.remove_strays(survey.stray_states)
         for batch in batches(plan.marks, _MARKS):
+            if self.new_settings.switch_off:
+                break
             async with self.deleting.locks.claiming(digest for _, digest in batch) as given:
                 keys = [key for key in batch if key[1] in given.digests]
                 # The claim must last until the thread has ended, whatever becomes of this sweep.

@@ -48,6 +48,7 @@ from hmret.model.selection import (
     Pressure,
     Selection,
     Step,
+    Substitute,
 )
 from hmret.model.times import nanoseconds_of
 from hmret.model.units import Ripe, spare_units
@@ -96,6 +97,9 @@ class Plan:
     """Set where more has expired at once than the brake lets go."""
     pressure: Pressure | None
     """Set where a limit of the disk is exceeded."""
+    substitutes: tuple[Substitute, ...] = ()
+    """What goes next, in this order, if something that goes turns out not to be deletable: of what goes beyond the limits
+    of one sweep, and of what the disk would take next."""
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -117,8 +121,17 @@ class Plan:
     @property
     def units(self) -> tuple[tuple[Verdict, ...], ...]:
         """What goes, longest unused first: each time the rows that go together, as they are one image."""
-        units = (tuple(self.verdict(*key) for key in choice.keys) for choice in self._going)
-        return tuple(tuple(verdict for verdict in rows if verdict is not None) for rows in units)
+        return tuple(map(self.rows, self._going))
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The images that go, longest unused first."""
+        return self._going
+
+    def rows(self, choice: Choice) -> tuple[Verdict, ...]:
+        """Return the verdicts on the rows of an image that goes, or that may go in place of another."""
+        found = (self.verdict(*key) for key in choice.keys)
+        return tuple(verdict for verdict in found if verdict is not None)
 
     def timers(
         self, gone: Mapping[str, AbstractSet[str]] = _NONE_GONE
@@ -404,6 +417,7 @@ def _gather(
         everywhere=(Reason.OUTSIDE_WINDOW,) if selection.is_closed else (),
         braking=selection.braking,
         pressure=selection.pressure,
+        substitutes=tuple(selection.substitutes),
     )
 
 

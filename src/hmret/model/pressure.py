@@ -5,12 +5,13 @@ from operator import attrgetter
 
 import attrs
 
-from hmret.model.images import DiskUsage
+from hmret.model.images import DiskUsage, Inventory
 from hmret.model.limits import DiskLimits
-from hmret.model.selection import Choice, Freed, Pressure, Selection
+from hmret.model.policy import Policy
+from hmret.model.selection import Choice, Freed, Pressure, Selection, Substitute
 from hmret.model.times import timedelta_nanoseconds
 
-__all__ = ["Pressed"]
+__all__ = ["Pressed", "seen_by"]
 
 Disk = tuple[int, int]
 """What the links of one disk have in common."""
@@ -60,11 +61,11 @@ class Pressed:
         if not asked:
             return
         projected = going
-        for group in groups:
-            if quarantined + projected >= asked:
-                break
+        left = iter(groups)
+        while quarantined + projected < asked and (group := next(left, None)) is not None:
             projected += group.freed_bytes
             selection.press(group.choices)
+        selection.substitutes = [Substitute(group.choices, for_space=True) for group in left]
         selection.going.sort()
         selection.pressure = Pressure(
             wanted_bytes=max(excess, over_cap),
@@ -139,3 +140,12 @@ def _groups_of(  # noqa: C901 - two passes over all disks
 def _copies_bytes(choice: Choice) -> int:
     """Add up the blocks of the folders that the other repositories have of their own."""
     return sum(image.copy.disk_bytes for _, image in choice.others if image.copy is not None)
+
+
+def seen_by(candidate: Policy, in_force: Policy, inventory: Inventory) -> Inventory:
+    """Leave out of an inventory what came of limits that are not those of another policy."""
+    usage = inventory.disk
+    if usage is not None and candidate.disk != in_force.disk:
+        usage = attrs.evolve(usage, is_pressed=False, is_backing_off=False, is_futile=False)
+    released = inventory.brake_released_images if candidate.brake == in_force.brake else 0
+    return attrs.evolve(inventory, disk=usage, brake_released_images=released)

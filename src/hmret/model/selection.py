@@ -18,7 +18,17 @@ from hmret.model.hours import DeletionWindow
 from hmret.model.images import Image, Key
 from hmret.model.verdicts import Reason
 
-__all__ = ["AtHours", "Braked", "Choice", "Freed", "Limited", "Pressure", "Selection", "Step"]
+__all__ = [
+    "AtHours",
+    "Braked",
+    "Choice",
+    "Freed",
+    "Limited",
+    "Pressure",
+    "Selection",
+    "Step",
+    "Substitute",
+]
 
 
 class Choice(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -102,6 +112,15 @@ class Pressure:
         return self.asked_bytes > self.quarantined_bytes
 
 
+@attrs.frozen
+class Substitute:
+    """Images that go, together, in place of one that turns out not to be deletable."""
+
+    choices: tuple[Choice, ...]
+    for_space: bool
+    """Whether they go only while the disk needs what the others have not freed."""
+
+
 @attrs.define(eq=False)
 class Selection:
     """What is chosen so far."""
@@ -119,6 +138,8 @@ class Selection:
     """What has expired and stays for now, and why."""
     pressed: dict[Choice, Reason | None] = attrs.field(factory=dict)
     """What goes for want of space, and why it was held before; None: it was not, it had not expired."""
+    substitutes: list[Substitute] = attrs.field(factory=list)
+    """What goes next, in this order, if something that was going cannot be deleted."""
     is_closed: bool = False
     """Whether nothing may go at this hour."""
     braking: Braking | None = None
@@ -137,11 +158,14 @@ class Selection:
 
     def put_off(self, choices: Iterable[Choice]) -> None:
         """Leave for a later sweep what was going; what went for want of space is again what it was before."""
+        put_off: list[Substitute] = []
         for choice in choices:
+            put_off.append(Substitute((choice,), for_space=choice in self.pressed))
             if choice not in self.pressed:
                 self.held[choice] = Reason.DEFERRED
             elif (earlier := self.pressed.pop(choice)) is not None:
                 self.held[choice] = earlier
+        self.substitutes = [*put_off, *self.substitutes]
 
     def final_reasons(self) -> Mapping[str, Mapping[str, Reason]]:
         """Say what was decided here, by repository and digest."""
