@@ -22,6 +22,7 @@ import attrs
 
 from mutations.checks import MUTATIONS
 from mutations.content import CONTENT_MUTATIONS
+from mutations.deletion import DELETION_MUTATIONS
 from mutations.mutation import Mutation
 
 __all__ = ["main"]
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     words = parser.parse_args(arguments).words
     chosen = [
         one
-        for one in (*MUTATIONS, *CONTENT_MUTATIONS)
+        for one in (*MUTATIONS, *CONTENT_MUTATIONS, *DELETION_MUTATIONS)
         if not words or any(word in one.name for word in words)
     ]
     tests = tuple(dict.fromkeys(test for mutation in chosen for test in mutation.tests))

@@ -138,22 +138,7 @@ class Sweeping:
                 await self.brake.note(plan.braking, reading)
             pressure = plan.pressure
             if not tally.suspended:
-                removal = Removal(
-                    self.overlook,
-                    self.deleting,
-                    self.clock,
-                    self.new_settings,
-                    look_again,
-                    plan,
-                    survey,
-                    reading.boot_ns,
-                    tally,
-                )
-                await removal.run()
-                # Those deletions may have found a reason to delete nothing more.
-                if not (tally.suspended or removal.is_over):
-                    await self._clear_leavings(survey.scan, tally)
-                await self.overlook.doubt(tally.doubtful)
+                removal = await self._remove(plan, survey, reading, look_again, tally)
                 if removal.has_changed:
                     # What came of it says nothing about the limits of before.
                     pressure = None
@@ -176,6 +161,33 @@ class Sweeping:
             await self.deleting.deleter.forget_deleted(now_ns - _DAY_NS)
             await self.overlook.keep()
         return report
+
+    async def _remove(
+        self,
+        plan: Plan,
+        survey: Survey,
+        reading: ClockReading,
+        look_again: Callable[[], Awaitable[Survey]],
+        tally: Tally,
+    ) -> Removal:
+        """Carry out what the plan wants gone, and take away what earlier deletions have left."""
+        removal = Removal(
+            self.overlook,
+            self.deleting,
+            self.clock,
+            self.new_settings,
+            look_again,
+            plan,
+            survey,
+            reading.boot_ns,
+            tally,
+        )
+        await removal.run()
+        # Those deletions may have found a reason to delete nothing more.
+        if not (tally.suspended or removal.is_over):
+            await self._clear_leavings(survey.scan, tally)
+        await self.overlook.doubt(tally.doubtful)
+        return removal
 
     async def _survey(
         self,
