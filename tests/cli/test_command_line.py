@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from cli.caches import Cache
 from hmret.__main__ import main
 from hmret.cli import app
 from hmret.cli.options import Common
+from hmret.disk.filesystem import NATIVE
 from hmret.model.errors import HmretError
 
 Call = Callable[..., tuple[int, str, str]]
@@ -74,7 +76,20 @@ def test_each_command_has_its_help(call: Call, command: str) -> None:
 def test_the_version_is_that_of_the_package(call: Call) -> None:
     code, output, _ = call("--version")
     assert code == 0
-    assert output.strip() == importlib.metadata.version("hmret")
+    core = "native core" if NATIVE else "no native core"
+    version, python = importlib.metadata.version("hmret"), platform.python_version()
+    assert output == f"hmret {version} (Python {python}, {core})\n"
+
+
+def test_the_version_says_where_there_is_no_native_core() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hmret", "--version"],
+        env=os.environ | {"HMRET_NATIVE": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.endswith(", no native core)\n")
 
 
 def test_options_that_may_stand_before_the_command_are_the_common_ones() -> None:

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from mutations.checks import MUTATIONS
 from mutations.content import CONTENT_MUTATIONS
 from mutations.deletion import DELETION_MUTATIONS
 from mutations.mutation import Mutation
+from mutations.native import NATIVE_MUTATIONS
 
 __all__ = ["main"]
 
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     words = parser.parse_args(arguments).words
     chosen = [
         one
-        for one in (*MUTATIONS, *CONTENT_MUTATIONS, *DELETION_MUTATIONS)
+        for one in (*MUTATIONS, *CONTENT_MUTATIONS, *DELETION_MUTATIONS, *NATIVE_MUTATIONS)
         if not words or any(word in one.name for word in words)
     ]
     tests = tuple(dict.fromkeys(test for mutation in chosen for test in mutation.tests))
@@ -97,11 +99,20 @@ def mutate(untouched: Path, place: Path, mutation: Mutation) -> Outcome:
                 mutation, "NOT FOUND", 0.0, f"{file}: stands there {text.count(old)} times: {old[:60]!r}"
             )
         path.write_text(text.replace(old, new))
+        if path.suffix == ".c":
+            build(path)
     status, failed = run_tests(copy, mutation.tests)
     shutil.rmtree(place)
     # Below zero it was killed by a signal; above one pytest itself could not work.
     verdict = "SURVIVED" if status == 0 else "red" if status <= 1 else "BROKEN"
     return Outcome(mutation, verdict, time.monotonic() - begin, failed)
+
+
+def build(source: Path) -> None:
+    """Build the native core of a copy."""
+    include = f"-I{sysconfig.get_path('include')}"
+    built = source.with_name("_native.abi3.so")
+    subprocess.run(["cc", "-O1", "-fPIC", "-shared", include, str(source), "-o", str(built)], check=True)
 
 
 def run_tests(copy: Path, tests: Sequence[str], longest_seconds: float = LONGEST_SECONDS) -> tuple[int, str]:

@@ -195,9 +195,13 @@ def make_app() -> App:
 
 
 def _version() -> str:
-    from importlib import metadata  # noqa: PLC0415 - seldom asked for, and slow to load
+    import platform  # noqa: PLC0415 - seldom asked for, and slow to load
+    from importlib import metadata  # noqa: PLC0415 - the same
 
-    return metadata.version("hmret")
+    from hmret.disk.filesystem import NATIVE  # noqa: PLC0415 - the same
+
+    core = "native core" if NATIVE else "no native core"
+    return f"hmret {metadata.version('hmret')} (Python {platform.python_version()}, {core})"
 
 
 def _told(error: Exception) -> str:

@@ -6,6 +6,7 @@ from hmret.api.documents import check_config_document
 from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.tables import format_table
+from hmret.disk.filesystem import NATIVE
 from hmret.disk.setting_keys import SIZE_KEYS
 from hmret.disk.settings import Settings
 from hmret.model.durations import format_duration
@@ -39,6 +40,8 @@ def _tell(settings: Settings) -> Iterator[str]:
             )
     yield format_table(rows, titles=("setting", "value", "source")).rstrip("\n")
     yield f"config file: {printable(settings.config_file or 'none')}"
+    if not NATIVE:
+        yield "native core: none; hmret works without it, and reads a large cache more slowly"
     yield f"retention is {'enabled' if settings.config.active else 'disabled'}"
     for warning in settings.warnings:
         yield f"warning: {printable(warning)}"
