@@ -616,6 +616,15 @@ class MemoryFilesystem(FolderCalls):
         description.inode.lock = description
 
     @_call
+    def unlock(self, fd: int) -> None:
+        description = self._description(fd)
+        if description.inode.lock is description:
+            description.inode.lock = None
+
+    def lock_holder(self, _fd: int, written: int | None) -> int | None:
+        return written
+
+    @_call
     def take_lease(self, fd: int) -> None:
         description = self._description(fd)
         file = description.inode

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hmret.model.errors import (
         ConfigError,
         DataDirLockedError,
+        DataDirMovedError,
         EngineClosedError,
         HmretError,
         ImageExistsError,
@@ -61,6 +62,7 @@ __all__ = [
     "Cause",
     "ConfigError",
     "DataDirLockedError",
+    "DataDirMovedError",
     "DeletedImage",
     "DeletionWindow",
     "DiskLimits",
@@ -119,6 +121,7 @@ _HOMES = {
     "RetentionConfig": "hmret.model.config",
     "ConfigError": "hmret.model.errors",
     "DataDirLockedError": "hmret.model.errors",
+    "DataDirMovedError": "hmret.model.errors",
     "EngineClosedError": "hmret.model.errors",
     "HmretError": "hmret.model.errors",
     "ImageExistsError": "hmret.model.errors",

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cli.caches import Cache
+from hmret.disk.data_dir import DataDir
 from hmret.disk.filesystem import POSIX
-from hmret.disk.own_files import lock_data_dir
 
 Call = Callable[..., tuple[int, str, str]]
 CallJson = Callable[..., tuple[int, Any]]
@@ -84,11 +84,11 @@ def test_a_directory_that_another_engine_has_is_exit_3(
     cache: Cache, call: Call, command: list[str], backend: str
 ) -> None:
     data_fd = os.open(cache.root, os.O_RDONLY)
-    lock_fd = lock_data_dir(POSIX, data_fd, str(cache.root))
+    data_dir = DataDir.claim(POSIX, data_fd, str(cache.root))
     try:
         code, output, complaints = call(*command, "--data-dir", cache.root, "--backend", backend)
     finally:
-        os.close(lock_fd)
+        data_dir.close()
         os.close(data_fd)
     assert (code, output) == (3, "")
     assert complaints.startswith(f"hmret: error: {cache.root}: another engine (process {os.getpid()})")

@@ -4,8 +4,6 @@ import errno
 import json
 import os
 import random
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -19,13 +17,11 @@ from hmret.disk.own_files import (
     load_clock_record,
     load_leases,
     load_remembered,
-    lock_data_dir,
     save_clock_record,
     save_leases,
     save_remembered,
 )
 from hmret.model.clock_watch import ClockRecord
-from hmret.model.errors import DataDirLockedError
 from hmret.model.images import Remembered
 
 ALPINE = "docker.io/library/alpine"
@@ -42,78 +38,6 @@ def save(host: Host, remembered: dict[tuple[str, str], Remembered]) -> None:
 
 def load(host: Host) -> dict[tuple[str, str], Remembered]:
     return load_remembered(host.filesystem, host.data_fd)
-
-
-# The lock.
-
-
-def test_a_data_directory_is_taken_and_given_back(host: Host) -> None:
-    for _ in range(2):
-        host.close(lock_data_dir(host.filesystem, host.data_fd, "/data"))
-
-
-def test_a_locked_data_directory_tells_the_process_that_has_it(host: Host) -> None:
-    fd = lock_data_dir(host.filesystem, host.data_fd, "/data")
-    with pytest.raises(
-        DataDirLockedError, match=rf"^/data: another engine \(process {os.getpid()}\) works on"
-    ):
-        lock_data_dir(host.filesystem, host.data_fd, "/data")
-    host.close(fd)
-
-
-def test_another_process_is_kept_out_and_told(real: Host) -> None:
-    fd = lock_data_dir(real.filesystem, real.data_fd, "/data")
-    program = (
-        "import os, sys; from hmret.disk.filesystem import POSIX; from hmret.disk.own_files import lock_data_dir;"
-        "lock_data_dir(POSIX, os.open(sys.argv[1], os.O_RDONLY), '/data')"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", program, str(real.place)], capture_output=True, text=True, check=False
-    )
-    real.close(fd)
-    assert found.returncode == 1
-    assert f"another engine (process {os.getpid()})" in found.stderr
-
-
-@pytest.mark.parametrize("content", [b"", b"not a number\n", b"\xff"])
-def test_a_lock_file_that_names_no_process_is_told_without_one(memory: Host, content: bytes) -> None:
-    fd = lock_data_dir(memory.filesystem, memory.data_fd, "/data")
-    memory.write(f"{OWN}/lock", content)
-    with pytest.raises(DataDirLockedError, match=r"^/data: another engine works on this data directory$"):
-        lock_data_dir(memory.filesystem, memory.data_fd, "/data")
-    memory.close(fd)
-
-
-def test_a_lock_file_that_cannot_be_read_is_told_without_a_process(memory: Host) -> None:
-    fd = lock_data_dir(memory.filesystem, memory.data_fd, "/data")
-    memory.memory.deny(f"{DATA}/{OWN}/lock", errno.EIO, call="read")
-    with pytest.raises(DataDirLockedError, match=r"^/data: another engine works on this data directory$"):
-        lock_data_dir(memory.filesystem, memory.data_fd, "/data")
-    memory.close(fd)
-
-
-def test_a_lock_that_fails_is_told_and_leaves_nothing_open(memory: Host) -> None:
-    memory.folder(OWN)
-    memory.memory.deny(f"{DATA}/{OWN}/lock", errno.ENOLCK, call="lock")
-    with pytest.raises(OSError, match="No locks available"):
-        lock_data_dir(memory.filesystem, memory.data_fd, "/data")
-
-
-def test_a_lock_holds_on_a_full_disk_too(memory: Host) -> None:
-    memory.folder(OWN)
-    memory.memory.deny(f"{DATA}/{OWN}/lock", errno.ENOSPC, call="write")
-    fd = lock_data_dir(memory.filesystem, memory.data_fd, "/data")
-    with pytest.raises(DataDirLockedError):
-        lock_data_dir(memory.filesystem, memory.data_fd, "/data")
-    memory.close(fd)
-
-
-def test_a_link_in_the_place_of_the_lock_is_refused(host: Host) -> None:
-    host.write("elsewhere", b"kept")
-    host.link(f"{OWN}/lock", "../../elsewhere")
-    with pytest.raises(OSError, match="Too many levels"):
-        lock_data_dir(host.filesystem, host.data_fd, "/data")
-    assert host.read("elsewhere") == b"kept"
 
 
 # What tags have pointed to.

@@ -21,6 +21,8 @@ try:
 except ImportError:  # it was not built
     _built = None  # type: ignore[assignment]  # a module, or none
 
+from hmret.disk.lock_holder import find_lock_holder
+
 __all__ = [
     "NATIVE",
     "POSIX",
@@ -131,6 +133,14 @@ class Filesystem(Protocol):
     ) -> None: ...
     def lock(self, fd: int) -> None:
         """Take an exclusive `flock` without waiting; BlockingIOError where another process has it."""
+        ...
+
+    def unlock(self, fd: int) -> None:
+        """Give a `flock` back, whoever else has the same open file."""
+        ...
+
+    def lock_holder(self, fd: int, written: int | None) -> int | None:
+        """Return the process that has the `flock` of a file; `written` is what it wrote about itself. None: not known."""
         ...
 
     def take_lease(self, fd: int) -> None:
@@ -291,6 +301,10 @@ def _lock(fd: int) -> None:
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def _unlock(fd: int) -> None:
+    fcntl.flock(fd, fcntl.LOCK_UN)
+
+
 def _take_lease(fd: int) -> None:
     # The default signal of a lease break, SIGIO, kills the process; SIGURG is ignored unless asked for.
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
@@ -321,6 +335,8 @@ class _Posix(FolderCalls):
     unlink: Callable[..., None] = staticmethod(os.unlink)
     rename: Callable[..., None] = staticmethod(os.rename)
     lock = staticmethod(_lock)
+    unlock = staticmethod(_unlock)
+    lock_holder = staticmethod(find_lock_holder)
     take_lease = staticmethod(_take_lease)
     ask_lease = staticmethod(_ask_lease)
     now_ns = staticmethod(time.time_ns)

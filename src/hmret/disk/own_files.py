@@ -1,6 +1,5 @@
 """hmret's own records in `system/hmret/`: what must be known after a restart."""
 
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -15,7 +14,7 @@ from hmret.disk.layout import OWN
 from hmret.model.brake import BrakeRecord
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.disk_record import DiskRecord
-from hmret.model.errors import DataDirLockedError, InvalidReferenceError
+from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Remembered
 from hmret.model.references import parsed
 
@@ -28,7 +27,6 @@ __all__ = [
     "load_disk_record",
     "load_leases",
     "load_remembered",
-    "lock_data_dir",
     "save_brake_record",
     "save_clock_record",
     "save_disk_record",
@@ -41,7 +39,6 @@ _CLOCK = "clock.json"
 _DISK = "disk.json"
 REMEMBERED = "references.json"
 LEASES = "leases.json"
-_LOCK = "lock"
 _MODE = 0o700
 
 _FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
@@ -93,31 +90,6 @@ class _Clock(msgspec.Struct, gc=False):
     boot_ns: int
     wall_ns: int
     suspended_until_boot_ns: int = 0
-
-
-def lock_data_dir(filesystem: Filesystem, data_fd: int, data_dir: str) -> int:
-    """Take the data directory for this engine; returns the descriptor whose closing gives it back.
-
-    Raises:
-        DataDirLockedError: another engine has it.
-        OSError: the lock file cannot be made.
-    """
-    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
-        fd = filesystem.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=own_fd)
-    try:
-        filesystem.lock(fd)
-    except BlockingIOError:
-        holder = ""
-        with opened(filesystem, fd), suppress(OSError):
-            holder = filesystem.read(fd, 32).decode("ascii", "replace").strip()
-        whose = f" (process {holder})" if holder.isdigit() else ""
-        raise DataDirLockedError(f"{data_dir}: another engine{whose} works on this data directory") from None
-    except OSError:
-        filesystem.close(fd)
-        raise
-    with suppress(OSError):
-        filesystem.write(fd, f"{os.getpid():<31}\n".encode())
-    return fd
 
 
 def load_remembered(filesystem: Filesystem, data_fd: int) -> dict[tuple[str, str], Remembered]:

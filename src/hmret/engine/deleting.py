@@ -87,6 +87,12 @@ class Deleting:
     deleter: Deleter
     monotonic_ns: Callable[[], int]
     quarantine: Quarantine
+    check_folder: Callable[[], Awaitable[None]]
+    """Compares the data directory with what its path leads to.
+
+    Raises:
+        DataDirMovedError: it is another one by now.
+    """
     backoff: Backoff = attrs.field(factory=Backoff)
     leases_offered: bool | None = None
     """Whether the kernel's file leases work here; None: not tried yet."""
@@ -249,6 +255,7 @@ class Deleting:
             begin_ns = self.monotonic_ns()
             keys = [key for candidate in chosen for key in candidate.keys]
             again = await self.overlook.look_again(keys)
+            await self.check_folder()
             looked_ns = self.monotonic_ns()
             tally.suspended.extend(self.overlook.reference_suspensions(again.unreadable))
             if tally.suspended:

@@ -24,12 +24,12 @@ from hmret.actors.readers import Readers
 from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
 from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
+from hmret.disk.data_dir import DataDir
 from hmret.disk.disk_usage import look_at_usage
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.own_files import (
     load_brake_record,
     load_disk_record,
-    lock_data_dir,
     save_brake_record,
     save_disk_record,
 )
@@ -121,7 +121,8 @@ def open_retention(
 
     Raises:
         ConfigError: the data directory is not there.
-        DataDirLockedError: another engine works on it.
+        DataDirLockedError: another engine works on it, or on the same images.
+        DataDirMovedError: out of the block, which is cancelled: the path of the data directory leads elsewhere by now.
         OSError: it cannot be written to.
         RuntimeError: on leaving, the task is another one than that which has entered.
     """
@@ -149,10 +150,11 @@ async def open_engine(
     with ExitStack() as stack:
         data_fd = _open_data_dir(filesystem, config)
         stack.callback(filesystem.close, data_fd)
-        stack.callback(filesystem.close, lock_data_dir(filesystem, data_fd, config.data_dir))
+        data_dir = DataDir.claim(filesystem, data_fd, config.data_dir)
+        stack.callback(data_dir.close)
         actors = _make_actors(config, surroundings, data_fd, sources, read_files=metadata_files)
         async with _keeping(actors, surroundings), _running(actors) as tasks:
-            inspection = await _inspect(config, surroundings, actors, data_fd, tasks, read_only=False)
+            inspection = await _inspect(config, surroundings, actors, data_fd, tasks, data_dir=data_dir)
             await _recover(inspection, actors.deleter)
             schedule = Schedule(config, inspection.sweeping)
             tasks.start_soon(schedule.run)
@@ -194,7 +196,7 @@ async def open_inspection(
         stack.callback(surroundings.filesystem.close, data_fd)
         actors = _make_actors(config, surroundings, data_fd, sources, read_files=True)
         async with _running(actors) as tasks:
-            yield await _inspect(config, surroundings, actors, data_fd, tasks, read_only=True)
+            yield await _inspect(config, surroundings, actors, data_fd, tasks, data_dir=None)
 
 
 @asynccontextmanager
@@ -285,6 +287,13 @@ def _tell_journal_failure(error: OSError) -> None:
     log_event(logging.WARNING, "journal_not_written", error=error.strerror)
 
 
+def _tell_unlocked(data_dir: DataDir) -> None:
+    """Say once that two data directories with the same images would not notice each other."""
+    error, data_dir.lock_error = data_dir.lock_error, None
+    if error is not None:
+        log_event(logging.WARNING, "images_not_locked", error=error.strerror)
+
+
 def _tell_expiry(lease: Lease) -> None:
     log_event(
         logging.WARNING,
@@ -303,9 +312,12 @@ async def _inspect(
     data_fd: int,
     tasks: anyio.abc.TaskGroup,
     *,
-    read_only: bool,
+    data_dir: DataDir | None,
 ) -> Inspection:
-    """Put together what looks at a data directory; returns once the leases on record are held."""
+    """Put together what looks at a data directory; returns once the leases on record are held.
+
+    `data_dir`: the engine's; None: it is only looked at.
+    """
     filesystem, threads = surroundings.filesystem, surroundings.threads
 
     async def save_disk(record: DiskRecord) -> None:
@@ -314,10 +326,17 @@ async def _inspect(
     async def save_brake(record: BrakeRecord | None) -> None:
         await threads.run(save_brake_record, filesystem, data_fd, record)
 
+    async def check_folder() -> None:
+        if data_dir is not None:
+            await threads.run(data_dir.check)
+            _tell_unlocked(data_dir)
+
     leases = LeaseBook(actors.locks, surroundings, data_fd, _tell_expiry)
     record = await actors.states.load_clock()
     _, clock_fault = watch_clock(record, surroundings.clock.read())
-    await tasks.start(partial(leases.run, trusts_clock=clock_fault is None, keeps_record=not read_only))
+    await tasks.start(
+        partial(leases.run, trusts_clock=clock_fault is None, keeps_record=data_dir is not None)
+    )
     overlook = Overlook(
         config, actors.scanner, actors.references, actors.states, surroundings.threads, actors.readers
     )
@@ -329,7 +348,9 @@ async def _inspect(
         surroundings.clock.now_ns,
         timedelta_nanoseconds(config.quarantine),
     )
-    deleting = Deleting(overlook, actors.locks, actors.deleter, surroundings.monotonic_ns, quarantine)
+    deleting = Deleting(
+        overlook, actors.locks, actors.deleter, surroundings.monotonic_ns, quarantine, check_folder
+    )
     sweeping = Sweeping(
         overlook,
         deleting,

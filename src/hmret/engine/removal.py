@@ -77,6 +77,7 @@ class Removal:
         await self._delete_all()
         await self._delete_substitutes()
         while not (self.is_over or self.tally.suspended):
+            await self.deleting.check_folder()
             await self.deleting.quarantine.expire(self.tally, self._goes_on)
             if not await self._take_note():
                 break

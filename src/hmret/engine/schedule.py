@@ -13,6 +13,7 @@ from hmret.engine.log import log_event
 from hmret.engine.sweeping import Sweeping
 from hmret.engine.tally import journal_entry
 from hmret.model.config import RetentionConfig
+from hmret.model.errors import DataDirLockedError, DataDirMovedError, HmretError
 from hmret.model.report import SweepError, SweepReport, SweepStatus
 from hmret.model.times import SECOND, datetime_of
 
@@ -20,6 +21,9 @@ __all__ = ["Schedule", "SweepRequest"]
 
 _LOOK_EVERY_SECONDS = 10.0
 """How often the disk is looked at between sweeps while it is nearly too full."""
+
+# The engine cannot go on: what it has open is not what hypeman and the next engine work on.
+_FATAL = (DataDirMovedError, DataDirLockedError)
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -43,6 +47,9 @@ class Schedule:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
+        self._failure: HmretError | None = None
+        """Why the engine cannot go on."""
+        self._failed = anyio.Event()
         self.is_sweeping = False
         self.reports = 0
         """Sweeps that have ended."""
@@ -52,7 +59,11 @@ class Schedule:
         self.last_report: SweepReport | None = None
 
     async def run(self) -> None:
-        """Sweep whenever asked and, once begun and while switched on, at once and then every interval."""
+        """Sweep whenever asked and, once begun and while switched on, at once and then every interval.
+
+        Raises:
+            DataDirMovedError, DataDirLockedError: the engine must end, as a sweep has found out.
+        """
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
@@ -60,8 +71,12 @@ class Schedule:
                     self._tasks = tasks
                     if self._begins:
                         tasks.start_soon(self._ask_periodically)
+                    await self._failed.wait()
+                    tasks.cancel_scope.cancel()
         finally:
             self._ended.set()
+        if self._failure is not None:
+            raise self._failure
 
     def begin(self) -> None:
         """Begin to sweep without being asked."""
@@ -114,7 +129,10 @@ class Schedule:
             self._changed = anyio.Event()
             due = math.inf
             if self._config.active:
-                await self.sweep()
+                try:
+                    await self.sweep()
+                except _FATAL:
+                    return
                 interval = self._config.sweep_interval.total_seconds()
                 # Sweeps that took longer than the interval are not made up for.
                 missed = math.floor((anyio.current_time() - begin) / interval) + 1
@@ -147,6 +165,11 @@ class Schedule:
         except Exception as error:  # noqa: BLE001 - the boundary: one sweep's failure must not end the engine
             # What nobody foresaw becomes a report, and the next sweep tries again.
             cause = sole_error(error)
+            if isinstance(cause, _FATAL):
+                log_event(logging.ERROR, "data_dir_lost", detail=str(cause))
+                self._failure = cause
+                self._failed.set()
+                raise cause from None
             detail = f"{type(cause).__name__}: {cause}"
             log_event(logging.ERROR, "sweep_failed", error=detail)
             report = SweepReport(

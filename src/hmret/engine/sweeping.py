@@ -104,7 +104,13 @@ class Sweeping:
         self.new_settings.set(config)
 
     async def sweep(self, *, releases_brake: bool = False) -> SweepReport:
-        """Carry out one sweep; one that releases the brake lets go what it holds, until that has gone."""
+        """Carry out one sweep; one that releases the brake lets go what it holds, until that has gone.
+
+        Raises:
+            DataDirMovedError: the data directory is not the one that the engine opened.
+            DataDirLockedError: images have come, and another engine has them.
+        """
+        await self.deleting.check_folder()
         leases = await self.deleting.locks.begin_sweep()
         uses, self.uses = self.uses, set()
         reading = self.clock.read()

@@ -6,14 +6,16 @@ HmretError
 ├── InvalidReferenceError  a text is no image reference: the caller's to mend
 ├── ImageNotFoundError     the image is not here, not ready or not whole: the caller pulls it again
 ├── ImageExistsError       the image that is to be restored is in the cache already: nothing is to be done
-├── DataDirLockedError     another engine has this data directory
+├── DataDirLockedError     another engine has this data directory, or the same images
 └── EngineClosedError      the engine has stopped, or stopped while this call was waiting
+    └── DataDirMovedError  the data directory is not the one that the engine opened: open it again
 ```
 """
 
 __all__ = [
     "ConfigError",
     "DataDirLockedError",
+    "DataDirMovedError",
     "EngineClosedError",
     "HmretError",
     "ImageExistsError",
@@ -43,8 +45,12 @@ class ImageExistsError(HmretError):
 
 
 class DataDirLockedError(HmretError):
-    """Another engine works on this data directory."""
+    """Another engine works on this data directory, or on the same images from another one."""
 
 
 class EngineClosedError(HmretError):
     """The engine has stopped; what was asked of it did not happen, or its outcome is not known."""
+
+
+class DataDirMovedError(EngineClosedError):
+    """The path of the data directory, of its images or of its lock leads elsewhere by now, so the engine has ended."""

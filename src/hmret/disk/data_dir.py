@@ -1,0 +1,167 @@
+"""The data directory of one engine: held open, locked, and asked again and again whether its path still leads to it.
+
+An engine works through descriptors. Where the folder is moved aside, or a volume is mounted over it, they lead on to
+what was there before, while hypeman and the next engine go by the path. So what is held open is compared with what the
+paths lead to before anything is deleted.
+"""
+
+import os
+from contextlib import suppress
+from typing import Self
+from weakref import WeakSet
+
+import attrs
+
+from hmret.disk.filesystem import POSIX, Filesystem
+from hmret.disk.folders import let_go, make_data_folders, opened
+from hmret.disk.layout import IMAGES, OWN
+from hmret.model.errors import DataDirLockedError, DataDirMovedError
+
+__all__ = ["DataDir"]
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+_LOCK = "lock"
+_MODE = 0o700
+_NONE = -1
+
+
+@attrs.define(eq=False)
+class DataDir:
+    """A data directory that belongs to this engine, from `claim` to `close`."""
+
+    filesystem: Filesystem
+    path: str
+    """Absolute."""
+    fd: int
+    """Of the directory, open; closed by whoever opened it."""
+    lock_error: OSError | None = None
+    """Why the folder of images could not be locked; the lock on the data directory then stands alone."""
+    _lock_fd: int = attrs.field(default=_NONE, init=False)
+    _images_fd: int = attrs.field(default=_NONE, init=False)
+    _is_lost: bool = attrs.field(default=False, init=False)
+    """Whether this is the child of the process that made the claim."""
+
+    @classmethod
+    def claim(cls, filesystem: Filesystem, fd: int, path: str) -> Self:
+        """Take an open data directory, and the images in it, for this engine.
+
+        Raises:
+            DataDirLockedError: another engine has one of them.
+            OSError: the lock file cannot be made.
+        """
+        claimed = cls(filesystem, path if path.startswith("/") else os.path.abspath(path), fd)  # noqa: PTH100 - links stay
+        try:
+            claimed._lock()
+            claimed._hold_images()
+        except BaseException:
+            claimed.close()
+            raise
+        if filesystem is POSIX:
+            _claimed.add(claimed)
+        return claimed
+
+    def check(self) -> None:
+        """Compare what is held open with what the paths lead to; images that have come since are held from now on.
+
+        Raises:
+            DataDirMovedError: a path leads elsewhere, or nowhere.
+            DataDirLockedError: images have come, and another engine has them; or this is a forked child of the process
+                that made the claim.
+            OSError: it could not be told.
+        """
+        if self._is_lost:
+            raise DataDirLockedError(f"{self.path}: a forked child has no lock on it")
+        held = [(self.path, self.fd), (f"{self.path}/{OWN}/{_LOCK}", self._lock_fd)]
+        if self._images_fd != _NONE:
+            held.append((f"{self.path}/{IMAGES}", self._images_fd))
+        for path, fd in held:
+            if not self._leads_to(path, fd):
+                raise DataDirMovedError(
+                    f"{path}: no longer what this engine has open: it was moved, removed or mounted over; "
+                    "an engine that is started now works on what is there"
+                )
+        if self._images_fd == _NONE:
+            self._hold_images()
+
+    def close(self) -> None:
+        """Give the claim back, also where a forked child still has the files open."""
+        for fd in (self._images_fd, self._lock_fd):
+            if fd != _NONE:
+                with suppress(OSError):
+                    self.filesystem.unlock(fd)
+                let_go(self.filesystem, fd)
+        self._images_fd = self._lock_fd = _NONE
+
+    def _lock(self) -> None:
+        filesystem = self.filesystem
+        with opened(filesystem, make_data_folders(filesystem, self.fd, OWN, _MODE)) as own_fd:
+            fd = filesystem.open(_LOCK, _FILE, 0o600, dir_fd=own_fd)
+        try:
+            filesystem.lock(fd)
+        except BlockingIOError:
+            written = ""
+            with suppress(OSError):
+                written = filesystem.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            whose = self._whose(fd, int(written) if written.isdecimal() else None)
+            let_go(filesystem, fd)
+            raise DataDirLockedError(
+                f"{self.path}: another engine{whose} works on this data directory"
+            ) from None
+        except OSError:
+            let_go(filesystem, fd)
+            raise
+        self._lock_fd = fd
+        with suppress(OSError):
+            filesystem.write(fd, f"{os.getpid():<31}\n".encode())
+
+    def _hold_images(self) -> None:
+        """Hold the images open and lock them, where they are there: another data directory may have the same."""
+        filesystem = self.filesystem
+        try:
+            fd = filesystem.open(IMAGES, _FOLDER, dir_fd=self.fd)
+        except OSError:
+            return  # not there, or no folder: a scan says what is wrong with it
+        try:
+            filesystem.lock(fd)
+        except BlockingIOError:
+            whose = self._whose(fd, None)
+            let_go(filesystem, fd)
+            raise DataDirLockedError(
+                f"{self.path}/{IMAGES}: another engine{whose} works on these images, from another data directory"
+            ) from None
+        except OSError as error:
+            self.lock_error = error
+        self._images_fd = fd
+
+    def _whose(self, fd: int, written: int | None) -> str:
+        holder = self.filesystem.lock_holder(fd, written)
+        return "" if holder is None else f" (process {holder})"
+
+    def _leads_to(self, path: str, fd: int) -> bool:
+        try:
+            found = self.filesystem.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        held = self.filesystem.fstat(fd)
+        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+
+    def _let_go_in_child(self) -> None:
+        """Close what a forked child has inherited; the lock stays with the parent, and goes with it."""
+        for fd in (self._images_fd, self._lock_fd):
+            if fd != _NONE:
+                let_go(self.filesystem, fd)
+        self._images_fd = self._lock_fd = _NONE
+        self._is_lost = True
+
+
+_claimed: WeakSet[DataDir] = WeakSet()
+
+
+def _let_go_in_child() -> None:
+    for claimed in list(_claimed):
+        claimed._let_go_in_child()  # noqa: SLF001 - of this module
+    _claimed.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
