@@ -637,12 +637,13 @@ async def test_a_cache_that_cannot_be_listed_at_all_suspends_deletion_and_prunes
     assert state_of(filesystem, key) is not None
 
 
-async def test_a_cache_that_is_absent_is_left_alone_with_all_its_states(
-    retention: Retention, filesystem: MemoryFilesystem
+async def test_a_cache_that_was_never_seen_is_left_alone_with_all_its_states(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
 ) -> None:
     key = make_due(filesystem)
     filesystem.remove(f"{DATA}/images")
-    report = await retention.sweep()
+    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        report = await retention.sweep()
     assert (report.status, report.pruned_states) == (hmret.SweepStatus.SUCCESS, 0)
     assert (report.ready_images, report.deleted_images) == (0, 0)
     assert state_of(filesystem, key) is not None
@@ -675,22 +676,22 @@ async def test_a_folder_that_was_moved_elsewhere_is_found_through_the_link_in_it
 
 
 async def test_a_cache_behind_a_link_to_nowhere_suspends_deletion_and_costs_no_timer(
-    retention: Retention, filesystem: MemoryFilesystem
+    filesystem: MemoryFilesystem, surroundings: Surroundings
 ) -> None:
     key = make_due(filesystem)
     filesystem.move(f"{DATA}/images", "/mnt/images")
     filesystem.make_link(f"{DATA}/images", "/mnt/other")
-    suspension = await sole_suspension(retention)
+    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        suspension = await sole_suspension(retention)
     assert (suspension.cause, suspension.path) == (Cause.UNREADABLE_CACHE, f"{DATA}/images")
     assert "leads nowhere" in suspension.detail
     assert state_of(filesystem, key) is not None
 
 
-@pytest.mark.parametrize("folder", ["system", "system/image-retention"])
 async def test_timers_behind_a_link_to_nowhere_are_not_taken_for_none(
-    retention: Retention, filesystem: MemoryFilesystem, folder: str
+    retention: Retention, filesystem: MemoryFilesystem
 ) -> None:
-    key = make_due(filesystem)
+    key, folder = make_due(filesystem), "system/image-retention"
     filesystem.move(f"{DATA}/{folder}", "/elsewhere")
     filesystem.make_link(f"{DATA}/{folder}", "/nowhere")
     report = await retention.sweep()
