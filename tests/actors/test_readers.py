@@ -12,6 +12,7 @@ import anyio
 import attrs
 import pytest
 
+import hmret
 from builders import make_config, make_guest, make_image, make_state, running
 from hmret.actors import reference_collector, walking
 from hmret.actors.readers import Readers, usual_readers
@@ -331,13 +332,39 @@ def test_there_are_as_many_as_there_is_room_for(
     assert usual_readers() == count
 
 
-@pytest.mark.parametrize(("name", "value"), [("executable", ""), ("executable", None), ("frozen", True)])
-def test_there_are_none_where_no_interpreter_can_be_started(
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("executable", ""),
+        ("executable", None),
+        ("executable", "/no/such/program"),
+        ("executable", "/bin/sh"),  # the program that embeds the interpreter
+        ("frozen", True),
+        ("orig_argv", []),  # an interpreter that is embedded was not started with words
+        ("orig_argv", ["host", "--serve"]),
+    ],
+)
+def test_there_are_none_where_it_is_not_sure_that_an_interpreter_would_be_started(
     monkeypatch: pytest.MonkeyPatch, name: str, value: object
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
     monkeypatch.setattr(sys, name, value, raising=False)
     assert usual_readers() == 0
+
+
+async def test_an_engine_that_is_embedded_starts_no_program(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    def fail(*arguments: object, **_options: object) -> None:
+        raise AssertionError(f"started: {arguments}")
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    monkeypatch.setattr("subprocess.Popen", fail)
+    assert usual_readers() == 2  # here they would work
+    async with hmret.open_retention(make_config(root)) as retention:
+        report = await retention.sweep()
+    assert report.errors == ()
+    assert report.ready_images == IMAGES * REPOSITORIES
 
 
 def test_work_rests_after_a_while_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:

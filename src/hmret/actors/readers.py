@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import anyio
@@ -22,15 +23,26 @@ _FAULTS = (OSError, msgspec.MsgspecError, ValueError)
 
 
 def usual_readers() -> int:
-    """Say how many reader processes this machine has room for.
+    """Return how many reader processes this machine has room for: two, or none where it has but one processor.
 
-    None where it has but one processor, or where no interpreter can be started: in a frozen program, `sys.executable`
-    is that program.
+    None either where this program cannot be sure that `sys.executable` starts a Python interpreter. Where Python is
+    embedded it may name the program that embeds it, and starting that could do anything.
     """
     processors = len(os.sched_getaffinity(0))
-    if processors == 1 or getattr(sys, "frozen", False) or not sys.executable:
-        return 0
-    return min(processors, _USUAL)
+    return min(processors, _USUAL) if processors > 1 and _is_interpreter() else 0
+
+
+def _is_interpreter() -> bool:
+    """Return whether this process was started as a Python interpreter, and `sys.executable` names that very program."""
+    if getattr(sys, "frozen", False) or not sys.executable:
+        return False
+    try:
+        is_this_program = Path("/proc/self/exe").samefile(sys.executable)
+        words = [os.fsdecode(word) for word in Path("/proc/self/cmdline").read_bytes().split(b"\0")[:-1]]
+    except (OSError, ValueError):
+        return False
+    # An interpreter knows the words that it was started with; one that is embedded was not started with any.
+    return is_this_program and words == sys.orig_argv
 
 
 class Readers:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import attrs
 
-from hmret.actors.readers import usual_readers
 from hmret.actors.threads import Threads, WorkerThreads
 from hmret.disk.clock import HOST_CLOCK, Clock
 from hmret.disk.filesystem import POSIX, Filesystem
@@ -22,9 +21,6 @@ class Surroundings:
     threads: Threads = attrs.field(factory=WorkerThreads)
     monotonic_ns: Callable[[], int] = time.monotonic_ns
     """Tells how long work takes; asked from any thread."""
-    readers: int = attrs.field()
-    """How many processes read where there is very much to read; 0 for any disk but the host's own."""
-
-    @readers.default
-    def _usual_readers(self) -> int:
-        return usual_readers() if self.filesystem is POSIX else 0
+    readers: int = 0
+    """How many processes read where there is very much to read. None, but for a program of our own: an engine that is
+    embedded cannot know what `sys.executable` would start."""
