@@ -14,6 +14,7 @@ from hmret.model.errors import ConfigError
 
 __all__ = [
     "SOCKET_NAME",
+    "ControlSocket",
     "bound_socket",
     "connectable",
     "control_socket_path",
@@ -45,45 +46,105 @@ def own_path(config: RetentionConfig) -> str:
     return f"{config.data_dir.rstrip('/')}/{OWN}/{SOCKET_NAME}"
 
 
+class ControlSocket:
+    """A control socket at its place, and a link to it below the data directory where it lies elsewhere.
+
+    Either may be lost while the engine runs: whoever cleans up /run does not know that the socket is in use.
+    """
+
+    def __init__(self, config: RetentionConfig, environment: Mapping[str, str]) -> None:
+        self.path = pathlib.Path(control_socket_path(config, environment)).absolute()
+        self._own = pathlib.Path(own_path(config)).absolute()
+        self._bound: _Identity | None = None
+
+    def bind(self) -> socket.socket:
+        """Bind the socket, which only its owner may open, and begin to listen.
+
+        Raises:
+            ConfigError: it cannot be made, or another engine serves at its place.
+        """
+        try:
+            return self._bind()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ConfigError(f"{_KEY}: cannot be made at {self.path}: {reason.lower()}") from None
+
+    def bind_again(self) -> socket.socket | None:
+        """Put back what has been removed or replaced; returns what to listen on from now on, None: as before.
+
+        Raises:
+            ConfigError: it cannot be made, or another engine serves at its place.
+        """
+        if self._is_lost():
+            return self.bind()
+        try:
+            self._link()
+        except OSError as error:
+            raise ConfigError(f"{_KEY}: no link at {self._own}: {error.strerror or error}") from None
+        return None
+
+    def remove(self) -> None:
+        """Remove what this engine has made, and nothing that has taken its place."""
+        with suppress(OSError):
+            if not self._is_lost():
+                self.path.unlink()
+        with suppress(OSError):
+            if self.path != self._own and self._own.readlink() == self.path:
+                self._own.unlink()
+
+    def _is_lost(self) -> bool:
+        try:
+            return _identity(self.path) != self._bound
+        except OSError:
+            return True
+
+    def _bind(self) -> socket.socket:
+        if self.path != self._own:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_if_served(self.path)
+        _remove(self.path)
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with connectable(self.path) as address:
+                # Before it has a name: there is no moment at which others could open it.
+                os.fchmod(bound.fileno(), 0o600)
+                bound.bind(address)
+            bound.listen(_BACKLOG)
+            self._bound = _identity(self.path)
+            self._link()
+        except OSError:
+            bound.close()
+            raise
+        return bound
+
+    def _link(self) -> None:
+        """Have the place below the data directory lead to the socket."""
+        if self.path == self._own:
+            return
+        with suppress(OSError):
+            if self._own.readlink() == self.path:
+                return
+        _remove(self._own)
+        self._own.symlink_to(self.path)
+
+
 @contextmanager
-def bound_socket(config: RetentionConfig, environment: Mapping[str, str]) -> Iterator[socket.socket]:
-    """Bind the control socket, which only its owner may open, and remove it at the end.
+def bound_socket(
+    config: RetentionConfig, environment: Mapping[str, str]
+) -> Iterator[tuple[ControlSocket, socket.socket]]:
+    """Bind the control socket, and remove it at the end; gives it, and what to listen on.
 
     The caller has the lock on the data directory: whatever lies at the place below it is of an engine that has died.
 
     Raises:
         ConfigError: it cannot be bound, or somebody serves another data directory there.
     """
-    path = pathlib.Path(control_socket_path(config, environment)).absolute()
-    own = pathlib.Path(own_path(config)).absolute()
-    try:
-        if path != own:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _refuse_if_served(path)
-        _remove(path)
-        with connectable(path) as address:
-            bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            # Before it has a name: there is no moment at which others could open it.
-            os.fchmod(bound.fileno(), 0o600)
-            bound.bind(address)
-        bound.listen(_BACKLOG)
-        identity = _identity(path)
-        if path != own:
-            _remove(own)
-            own.symlink_to(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(f"{_KEY}: cannot be made at {path}: {reason.lower()}") from None
-    with bound:
+    control = ControlSocket(config, environment)
+    with control.bind() as listening:
         try:
-            yield bound
+            yield control, listening
         finally:
-            with suppress(OSError):
-                if _identity(path) == identity:
-                    path.unlink()
-            with suppress(OSError):
-                if path != own and own.readlink() == path:
-                    own.unlink()
+            control.remove()
 
 
 @contextmanager
@@ -152,6 +213,10 @@ def _remove(path: pathlib.Path) -> None:
     path.unlink()
 
 
-def _identity(path: pathlib.Path) -> tuple[int, int]:
+_Identity = tuple[int, int, int]
+"""Device, inode, and time of binding: the number of an inode may be given again at once."""
+
+
+def _identity(path: pathlib.Path) -> _Identity:
     found = path.lstat()
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_mtime_ns

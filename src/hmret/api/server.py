@@ -48,6 +48,7 @@ class Server:
         self._limits = limits or Limits()
         self._app = wrap_app(app, 0, "asgi")  # type: ignore[arg-type]  # two descriptions of the same protocol
         self._socket = listening
+        self._next_socket: socket.socket | None = None
         self._accepting = anyio.CancelScope()
         self._streams: set[ClientStream] = set()
         self._emptied = anyio.Event()
@@ -68,14 +69,29 @@ class Server:
         async with anyio.create_task_group() as clients:
             try:
                 task_status.started()
-                with self._accepting:
-                    await self._accept(clients)
+                while True:
+                    with self._accepting:
+                        await self._accept(clients)
+                    if self._next_socket is None:
+                        break
+                    self._socket.close()
+                    self._socket, self._next_socket = self._next_socket, None
+                    self._accepting = anyio.CancelScope()
             finally:
                 self._socket.close()
                 clients.start_soon(self._end, clients.cancel_scope)
 
+    def listen_on(self, listening: socket.socket) -> None:
+        """Take new clients on another socket from now on, and close the one before; clients that are there stay."""
+        listening.setblocking(False)
+        self._next_socket = listening
+        self._accepting.cancel()
+
     def stop(self) -> None:
         """Take no more clients, and let those go that ask for nothing; the rest have a moment."""
+        if self._next_socket is not None:
+            self._next_socket.close()
+            self._next_socket = None
         self._accepting.cancel()
 
     async def _end(self, scope: anyio.CancelScope) -> None:

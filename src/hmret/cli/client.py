@@ -15,6 +15,8 @@ import attrs
 
 from hmret.api.control_socket import connectable, control_socket_path, own_path
 from hmret.cli.output import printable
+from hmret.disk.layout import LOCK, OWN
+from hmret.disk.lock_table import find_lock_owner
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import (
     ConfigError,
@@ -175,12 +177,21 @@ def need_engine(config: RetentionConfig) -> Engine:
     """Find the engine that runs on a data directory.
 
     Raises:
-        HmretError: none does, or it cannot be asked.
+        HmretError: none does, or it cannot be asked; where a process has the data directory, it is named.
     """
     engine = find_engine(config)
-    if engine is None:
+    if engine is not None:
+        return engine
+    try:
+        process = find_lock_owner(pathlib.Path(config.data_dir, OWN, LOCK))
+    except OSError:
+        process = None
+    if process is None:
         raise HmretError(f"no engine runs on {config.data_dir}; hmret run starts one")
-    return engine
+    raise HmretError(
+        f"process {process} has the data directory {config.data_dir}, its control socket is gone: "
+        "hmret run binds it again within seconds, an engine inside another server has none"
+    )
 
 
 def say_who_answers(engine: Engine) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from typing import Never
 
 import anyio
 import anyio.abc
@@ -12,7 +13,7 @@ import anyio.to_thread
 import attrs
 
 from hmret.api.app import make_app
-from hmret.api.control_socket import bound_socket, control_socket_path, listening_socket
+from hmret.api.control_socket import ControlSocket, bound_socket, listening_socket
 from hmret.api.hosts import own_names
 from hmret.api.server import Server
 from hmret.cli.backend import own_surroundings
@@ -28,6 +29,8 @@ from hmret.model.report import SweepReport
 
 __all__ = ["Service"]
 
+# How often the control socket is looked for: one `lstat`.
+_LOOK_EVERY_SECONDS = 2.0
 # What is laid down when the service starts.
 _FIXED = ("data_dir", "control_socket", "metrics_listen")
 
@@ -63,30 +66,29 @@ class Service:
             open_engine(config, own_surroundings(), scheduled=False) as retention,
         ):
             with ExitStack() as stack:
-                apps = [(make_app(retention), stack.enter_context(bound_socket(config, os.environ)))]
+                control, bound = stack.enter_context(bound_socket(config, os.environ))
+                apps = [(make_app(retention), bound)]
                 if config.metrics_listen:
                     names = own_names(config.metrics_listen)
                     listening = stack.enter_context(listening_socket(config.metrics_listen))
                     apps.append((make_app(retention, read_only=True, host_names=names), listening))
                 try:
-                    for app, listening in apps:
-                        await servers.start(Server(app, listening))
-                    self._begin(retention, tasks)
-                    await anyio.sleep_forever()
+                    first, *_ = [await servers.start(Server(app, listening)) for app, listening in apps]
+                    self._begin(retention, control, tasks)
+                    await _keep_bound(control, first)
                 finally:
                     self._retention = None
                     # Nobody new comes in; those who wait are answered by the engine as it ends.
                     servers.stop()
 
-    def _begin(self, retention: Retention, tasks: anyio.abc.TaskGroup) -> None:
+    def _begin(self, retention: Retention, control: ControlSocket, tasks: anyio.abc.TaskGroup) -> None:
         self._retention = retention
         config = retention.config
-        socket_path = control_socket_path(config, os.environ)
         log_event(
             logging.INFO,
             "engine_started",
             data_dir=config.data_dir,
-            control_socket=socket_path,
+            control_socket=str(control.path),
             metrics_listen=config.metrics_listen or "off",
         )
         log_warnings(self.settings)
@@ -163,9 +165,10 @@ class _Servers:
     _tasks: anyio.abc.TaskGroup
     _servers: list[Server] = attrs.field(factory=list)
 
-    async def start(self, server: Server) -> None:
+    async def start(self, server: Server) -> Server:
         self._servers.append(server)
         await self._tasks.start(_run_shielded, server)
+        return server
 
     def stop(self) -> None:
         for server in self._servers:
@@ -180,6 +183,24 @@ async def _serving() -> AsyncIterator[_Servers]:
             yield servers
         finally:
             servers.stop()
+
+
+async def _keep_bound(control: ControlSocket, server: Server) -> Never:
+    """Put the control socket back whenever it has been removed or replaced; a problem is logged once while it lasts."""
+    problem = ""
+    while True:
+        await anyio.sleep(_LOOK_EVERY_SECONDS)
+        try:
+            listening = await anyio.to_thread.run_sync(control.bind_again)
+        except ConfigError as error:
+            if str(error) != problem:
+                problem = str(error)
+                log_event(logging.WARNING, "control_socket_lost", path=str(control.path), detail=problem)
+            continue
+        problem = ""
+        if listening is not None:
+            server.listen_on(listening)
+            log_event(logging.WARNING, "control_socket_bound_again", path=str(control.path))
 
 
 async def _run_shielded(server: Server, *, task_status: anyio.abc.TaskStatus[None]) -> None:

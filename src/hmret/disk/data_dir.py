@@ -14,14 +14,13 @@ import attrs
 
 from hmret.disk.filesystem import POSIX, Filesystem
 from hmret.disk.folders import let_go, make_data_folders, opened
-from hmret.disk.layout import IMAGES, OWN
+from hmret.disk.layout import IMAGES, LOCK, OWN
 from hmret.model.errors import DataDirLockedError, DataDirMovedError
 
 __all__ = ["DataDir"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-_LOCK = "lock"
 _MODE = 0o700
 _NONE = -1
 
@@ -72,7 +71,7 @@ class DataDir:
         """
         if self._is_lost:
             raise DataDirLockedError(f"{self.path}: a forked child has no lock on it")
-        held = [(self.path, self.fd), (f"{self.path}/{OWN}/{_LOCK}", self._lock_fd)]
+        held = [(self.path, self.fd), (f"{self.path}/{OWN}/{LOCK}", self._lock_fd)]
         if self._images_fd != _NONE:
             held.append((f"{self.path}/{IMAGES}", self._images_fd))
         for path, fd in held:
@@ -96,7 +95,7 @@ class DataDir:
     def _lock(self) -> None:
         filesystem = self.filesystem
         with opened(filesystem, make_data_folders(filesystem, self.fd, OWN, _MODE)) as own_fd:
-            fd = filesystem.open(_LOCK, _FILE, 0o600, dir_fd=own_fd)
+            fd = filesystem.open(LOCK, _FILE, 0o600, dir_fd=own_fd)
         try:
             filesystem.lock(fd)
         except BlockingIOError:

@@ -14,6 +14,7 @@ __all__ = [
     "HIDDEN_METADATA",
     "IMAGES",
     "INSTALLING",
+    "LOCK",
     "MAY_BE_LINKS",
     "METADATA",
     "OWN",
@@ -31,6 +32,8 @@ __all__ = [
 IMAGES = "images"
 RETENTION = "system/image-retention"
 OWN = "system/hmret"
+LOCK = "lock"
+"""Below `OWN`: the file that an engine has locked while it works on the data directory."""
 """hmret's own folder."""
 TRASH = "trash"
 """Below `OWN`: what has been renamed out of the cache and waits for its bytes to be freed."""
