@@ -102,8 +102,11 @@ def test_a_socket_that_another_engine_has_bound_there_stays_its_own(
     other = Cache(tmp_path / "elsewhere" / "data")
     environment = {"HMRET__CONTROL_SOCKET": str(path)}
     with running_service(cache.root, *ALL, environment=environment) as first:
+        # Stopped, it cannot bind its socket again before the other has come.
+        first.signal(signal.SIGSTOP)
         path.unlink()
         with running_service(other.root, *ALL, environment=environment) as second:
+            first.signal(signal.SIGCONT)
             assert "address already in use" in first.wait_event("control_socket_lost")["detail"]
             with client_of(path) as client:
                 assert client.get("/v1/status").json()["process"] == second.process.pid
