@@ -285,14 +285,43 @@ async def test_one_image_that_backs_off_does_not_keep_another(
     assert not has_image(filesystem, gone)
 
 
-async def test_a_new_engine_tries_a_failed_deletion_at_once(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+async def test_a_new_engine_knows_what_failed_lately_and_waits_as_long(
+    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+) -> None:
+    key = make_due(filesystem)
+    filesystem.deny(folder(key), errno.EIO, call="rename")
+    for minutes in (1, 2, 4):
+        async with opened(surroundings) as retention:
+            assert (await retention.sweep()).failed_deletes == 1
+            clock.advance(minutes * MINUTE - timedelta(microseconds=1))
+        async with opened(surroundings) as retention:
+            assert (await retention.explain("alpine:a")).reason is hmret.Reason.BACKOFF
+            assert (await retention.sweep()).failed_deletes == 0
+            clock.advance(timedelta(microseconds=1))
+    filesystem.allow(folder(key))
+    async with opened(surroundings) as retention:
+        assert (await retention.sweep()).deleted_images == 1
+
+
+async def test_in_another_boot_a_failed_deletion_is_tried_at_once(
+    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     key = make_due(filesystem)
     filesystem.deny(folder(key), errno.EIO, call="rename")
     async with opened(surroundings) as retention:
         await retention.sweep()
     filesystem.allow(folder(key))
+    clock.boot_id = "second-boot"
+    async with opened(surroundings) as retention:
+        assert (await retention.sweep()).deleted_images == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[{}]", b'"x"', b"[" * 100_000], ids=range(5))
+async def test_a_record_of_failures_that_makes_no_sense_is_none(
+    surroundings: Surroundings, filesystem: MemoryFilesystem, content: bytes
+) -> None:
+    make_due(filesystem)
+    filesystem.write_file(f"{DATA}/system/hmret/backoff.json", content)
     async with opened(surroundings) as retention:
         assert (await retention.sweep()).deleted_images == 1
 
@@ -314,10 +343,12 @@ async def test_where_no_intent_can_be_written_nothing_is_deleted(
     retention: Retention, filesystem: MemoryFilesystem
 ) -> None:
     key = make_due(filesystem)
-    filesystem.before = failing(errno.ENOSPC, lambda call: call.name == "write" and TRASH in call.path)
-    report = await retention.sweep()
-    assert (report.status, report.failed_deletes) == (hmret.SweepStatus.PARTIAL, 1)
-    assert has_image(filesystem, key)
+    filesystem.before = failing(errno.EIO, lambda call: call.name == "write" and TRASH in call.path)
+    for _ in range(2):
+        # It is nothing about that image, so nothing backs off.
+        report = await retention.sweep()
+        assert (report.status, report.failed_deletes) == (hmret.SweepStatus.PARTIAL, 1)
+        assert has_image(filesystem, key)
 
 
 # Leftovers.

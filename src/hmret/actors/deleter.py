@@ -32,6 +32,7 @@ from hmret.disk.quarantine import (
     release,
 )
 from hmret.disk.recovery import Recovering, Recovery
+from hmret.disk.reserve import fill_reserve
 from hmret.disk.restoring import PutBack, restore, settle_quarantine
 from hmret.disk.retirement import retire
 from hmret.disk.trash import (
@@ -326,6 +327,11 @@ class Deleter(Actor[_Asked]):
         await self._mailbox.ask(
             Work(do=lambda: remove_empty_tag_folders(self._filesystem, self._data_fd, chosen))
         )
+
+    async def fill_reserve(self) -> None:
+        """Take the room that lets deletions begin on a full disk, where it is not taken and there is some."""
+        with suppress(OSError):
+            await self._mailbox.ask(Work(do=lambda: fill_reserve(self._filesystem, self._data_fd)))
 
     async def unfinished(self) -> frozenset[str]:
         """List the digests of the images whose deletion is on record and not finished."""

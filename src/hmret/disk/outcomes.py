@@ -130,6 +130,8 @@ class Failed:
     """Whether it stands in the trash, where the next recovery finishes or undoes its deletion."""
     keys: tuple[Key, ...] = ()
     """All its rows, where there are several."""
+    is_unbegun: bool = attrs.field(default=False, eq=False)
+    """Whether what failed was not about this image: nothing of its whole batch could be begun."""
 
 
 Outcome = Retired | Kept | Failed

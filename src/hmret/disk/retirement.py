@@ -35,7 +35,7 @@ from hmret.disk.deletion.tag_view import NO_LINKERS, TagView
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.grip import FIRM, Grip
-from hmret.disk.layout import IMAGES, RETENTION, hex_of
+from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH, hex_of
 from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome
 from hmret.disk.state_files import HeldState, clear_state, hold_state, look_at_state
 from hmret.disk.trash import Row, repositories_of, write_intents
@@ -81,7 +81,11 @@ def retire(
         try:
             announced = batch.announce(token, candidates, view or TagView(filesystem, {}), pause)
         except OSError as error:
-            return [Failed(candidate.key, IMAGES, error) for candidate in candidates], None
+            return batch.none_begun(candidates, IMAGES, error), None
+        try:
+            write_intents(filesystem, data_fd, token, [one.intent for one in announced])
+        except OSError as error:
+            return batch.none_begun(candidates, f"{OWN}/{TRASH}", error), None
         outcomes: dict[int, Outcome] = {}
         for digest, group in _by_digest(announced):
             if stopping():
@@ -129,18 +133,30 @@ class _Batch:
     def announce(
         self, token: str, candidates: Iterable[Candidate], view: TagView, pause: Callable[[], None]
     ) -> list[Announced]:
-        """Look at the images of the batch, and write their intents; what will stay has one without folders."""
+        """Look at the images of the batch; what will stay has an intent without folders."""
         chosen = list(candidates)
         linkers = None
         if any(candidate.is_content for candidate in chosen):
             images_fd = self.folders.find(IMAGES)
             linkers = NO_LINKERS if images_fd is None else view.look(images_fd, pause)
         announcing = Announcing(self.folders, linkers)
-        announced = [
+        return [
             announcing.announce(candidate, f"{token}.{number}") for number, candidate in enumerate(chosen)
         ]
-        write_intents(self.filesystem, self.data_fd, token, [one.intent for one in announced])
-        return announced
+
+    @staticmethod
+    def none_begun(candidates: Iterable[Candidate], path: str, error: OSError) -> list[Outcome]:
+        """Say that nothing could be begun, for the sake of one path."""
+        return [
+            Failed(
+                candidate.key,
+                path,
+                error,
+                keys=candidate.keys if candidate.others else (),
+                is_unbegun=True,
+            )
+            for candidate in candidates
+        ]
 
     def retire(self, one: Announced) -> Outcome:  # noqa: C901, PLR0911 - one rule after the other
         """Take the last look at one image, and rename it out of the cache if it may go."""

@@ -33,6 +33,7 @@ from hmret.disk.layout import (
     digest_of,
     hex_of,
 )
+from hmret.disk.reserve import NO_SPACE, write_into_reserve
 from hmret.model.images import Key
 from hmret.model.references import is_repository
 
@@ -244,9 +245,20 @@ def _exists(filesystem: Filesystem, data_fd: int, place: Place) -> bool:
 
 
 def write_intents(filesystem: Filesystem, data_fd: int, token: str, intents: Iterable[Intent]) -> None:
-    """Write down, durably, what is about to be done."""
+    """Write down, durably, what is about to be done; on a disk that is full, in the room that was reserved for that.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    content = msgspec.json.encode(list(intents))
     with opened(filesystem, open_trash(filesystem, data_fd)) as fd:
-        write_file(filesystem, token + _SUFFIX, msgspec.json.encode(list(intents)), fd, durable=True)
+        try:
+            write_file(filesystem, token + _SUFFIX, content, fd, durable=True)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            if not write_into_reserve(filesystem, data_fd, fd, token + _SUFFIX, content):
+                raise
 
 
 def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Intent]:

@@ -15,7 +15,9 @@ from hmret.disk.deletion.tag_view import TagView
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH
 from hmret.disk.outcomes import Candidate, Chosen, Failed, Kept, LastLook, Retired
+from hmret.disk.reserve import NO_SPACE
 from hmret.disk.trash import Intent, Link, Row
+from hmret.engine.backoff import Backoff
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook
 from hmret.engine.quarantine import Quarantine
@@ -24,7 +26,7 @@ from hmret.model.images import Key
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Verdict
 
-__all__ = ["Backoff", "Deleting"]
+__all__ = ["Deleting"]
 
 # One look at all references serves a batch. No image of it is begun longer after the first than four times what
 # the look took, so that the looks cost a quarter of the deletions where there are many guests; and within these limits,
@@ -35,34 +37,6 @@ _LONGEST_NS = SECOND // 10
 # Images in a batch: what its intents, and the event loop's work on its outcomes, may come to.
 _FEWEST = 32
 _MOST = 512
-
-_FIRST_BACKOFF_NS = 60 * SECOND
-_LONGEST_BACKOFF_NS = 3600 * SECOND
-
-
-@attrs.define(eq=False)
-class Backoff:
-    """Images whose deletion failed: when each may be tried again, by the boot-time clock, in memory only."""
-
-    _failures: dict[Key, tuple[int, int]] = attrs.field(factory=dict)
-
-    def fail(self, key: Key, now_ns: int) -> None:
-        """Wait a minute after the first failure, then twice as long each time, up to an hour."""
-        count = self._failures.get(key, (0, 0))[0] + 1
-        wait_ns = min(_FIRST_BACKOFF_NS << min(count - 1, 10), _LONGEST_BACKOFF_NS)
-        self._failures[key] = count, now_ns + wait_ns
-
-    def succeed(self, key: Key) -> None:
-        """Forget the failures of an image."""
-        self._failures.pop(key, None)
-
-    def waiting(self, now_ns: int) -> frozenset[Key]:
-        """List the images that are not to be tried yet."""
-        return frozenset(key for key, (_, until_ns) in self._failures.items() if until_ns > now_ns)
-
-    def forget_all_but(self, present: Callable[[Key], bool]) -> None:
-        """Forget images that are gone."""
-        self._failures = {key: failure for key, failure in self._failures.items() if present(key)}
 
 
 @attrs.frozen(eq=False)
@@ -267,7 +241,10 @@ class Deleting:
                 retired = await self.deleter.retire(
                     chosen, look, given, view=view, within_ns=within_ns, is_interrupted=is_interrupted
                 )
-            waiting = given.waiting
+                waiting = given.waiting
+        unbegun = [one for one in retired.outcomes if isinstance(one, Failed) and one.is_unbegun]
+        if unbegun:
+            return self._note_unbegun(unbegun, chosen, tally)
         if given.done:
             taken_ns = max(self.monotonic_ns() - looked_ns, 1)
             self._batch = min(max(within_ns * len(given.done) // taken_ns, _FEWEST), _MOST)
@@ -279,6 +256,16 @@ class Deleting:
             left=[candidate for candidate in chosen if candidate.digest in waiting],
             is_last=waiting == given.digests,
         )
+
+    def _note_unbegun(self, unbegun: Sequence[Failed], chosen: list[Candidate], tally: Tally) -> _Turn:
+        """Go on with fewer images at a time where the disk has no room for more intents; else with none in this sweep."""
+        first = unbegun[0]
+        if first.error.errno in NO_SPACE and len(chosen) > 1:
+            self._batch = max(len(chosen) // 4, 1)
+            return _Turn(left=chosen)
+        # It is nothing about these images, so they do not back off.
+        tally.note_unbegun(first)
+        return _Turn(left=chosen, is_last=True)
 
     def _note(self, retired: BatchRetired, boot_ns: int, tally: Tally) -> list[Retired]:
         """Note what became of a batch; returns what has gone."""

@@ -24,16 +24,20 @@ from hmret.actors.readers import Readers
 from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
 from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
+from hmret.disk.backoff_file import load_backoff, save_backoff
 from hmret.disk.data_dir import DataDir
 from hmret.disk.disk_usage import look_at_usage
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.layout import OWN
 from hmret.disk.own_files import (
     load_brake_record,
     load_disk_record,
     save_brake_record,
     save_disk_record,
 )
+from hmret.disk.reserve import NO_SPACE, NO_SPACE_REMEDY
 from hmret.disk.trash_size import trash_bytes
+from hmret.engine.backoff import Backoff
 from hmret.engine.brake_watch import BrakeWatch
 from hmret.engine.counters import Counters
 from hmret.engine.deleting import Deleting
@@ -49,6 +53,7 @@ from hmret.engine.retention import HasMailbox, Retention
 from hmret.engine.schedule import Schedule
 from hmret.engine.surroundings import Surroundings
 from hmret.engine.sweeping import Sweeping
+from hmret.model.backoff_record import FailureRecord
 from hmret.model.brake import BrakeRecord
 from hmret.model.clock_watch import watch_clock
 from hmret.model.config import RetentionConfig
@@ -150,12 +155,19 @@ async def open_engine(
     with ExitStack() as stack:
         data_fd = _open_data_dir(filesystem, config)
         stack.callback(filesystem.close, data_fd)
-        data_dir = DataDir.claim(filesystem, data_fd, config.data_dir)
+        try:
+            data_dir = DataDir.claim(filesystem, data_fd, config.data_dir)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            detail = f"hmret cannot make its own folder: {error.strerror}; {NO_SPACE_REMEDY}"
+            raise OSError(error.errno, detail, f"{config.data_dir.rstrip('/')}/{OWN}") from None
         stack.callback(data_dir.close)
         actors = _make_actors(config, surroundings, data_fd, sources, read_files=metadata_files)
         async with _keeping(actors, surroundings), _running(actors) as tasks:
             inspection = await _inspect(config, surroundings, actors, data_fd, tasks, data_dir=data_dir)
             await _recover(inspection, actors.deleter)
+            await actors.deleter.fill_reserve()
             schedule = Schedule(config, inspection.sweeping)
             tasks.start_soon(schedule.run)
             if scheduled:
@@ -348,8 +360,20 @@ async def _inspect(
         surroundings.clock.now_ns,
         timedelta_nanoseconds(config.quarantine),
     )
+
+    async def save_failures(failures: tuple[FailureRecord, ...]) -> None:
+        await threads.run(save_backoff, filesystem, data_fd, failures)
+
+    backoff = Backoff(surroundings.clock.read().boot_id, save_failures)
+    backoff.restore(await threads.run(load_backoff, filesystem, data_fd))
     deleting = Deleting(
-        overlook, actors.locks, actors.deleter, surroundings.monotonic_ns, quarantine, check_folder
+        overlook,
+        actors.locks,
+        actors.deleter,
+        surroundings.monotonic_ns,
+        quarantine,
+        check_folder,
+        backoff,
     )
     sweeping = Sweeping(
         overlook,

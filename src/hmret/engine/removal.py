@@ -87,6 +87,11 @@ class Removal:
         """Whether this was carried out by other settings than those of the plan, at least in part."""
         return self._allowed is not None or self.is_over
 
+    @property
+    def _has_ended(self) -> bool:
+        """Whether no image may be deleted any more in this sweep."""
+        return self.is_over or bool(self.tally.suspended) or self.tally.blocked is not None
+
     def _goes_on(self) -> bool:
         """Return whether the next image may be begun; may be asked from any thread."""
         return not self.new_settings.are_waiting
@@ -154,7 +159,7 @@ class Removal:
     async def _delete_substitutes(self) -> None:
         """Delete what comes next in place of what could not be deleted."""
         waiting = deque(self.plan.substitutes)
-        while waiting and not (self.is_over or self.tally.suspended):
+        while waiting and not self._has_ended:
             failures = len(self._choices) - len(self.deleting.gone)
             if not 0 < failures < _MOST_FAILURES:
                 break
@@ -224,7 +229,7 @@ class Removal:
     async def _delete(self, units: Sequence[tuple[Choice, tuple[Verdict, ...]]]) -> None:
         """Delete images, as far as the settings of now and the limits of one sweep allow."""
         frees_at_once = self.plan.pressure is not None and self.plan.pressure.frees_at_once
-        while units and not (self.is_over or self.tally.suspended):
+        while units and not self._has_ended:
             allowed = [unit for unit in units if self._allows(unit[0])]
             fitting = self._fitting([choice for choice, _ in allowed])
             chosen = allowed[: len(fitting)]

@@ -27,7 +27,7 @@ from hmret.engine.log import log_event
 from hmret.engine.new_settings import NewSettings
 from hmret.engine.overlook import Overlook, Survey
 from hmret.engine.removal import Removal
-from hmret.engine.tally import Tally, journal_entry
+from hmret.engine.tally import Tally, blocked_detail, journal_entry
 from hmret.model.clock_watch import ClockReading, ClockRecord, watch_clock
 from hmret.model.config import RetentionConfig
 from hmret.model.images import DiskUsage, Key
@@ -145,8 +145,8 @@ class Sweeping:
             pressure = plan.pressure
             if not tally.suspended:
                 removal = await self._remove(plan, survey, reading, look_again, tally)
-                if removal.has_changed:
-                    # What came of it says nothing about the limits of before.
+                if removal.has_changed or tally.blocked is not None:
+                    # What came of it says nothing about the limits.
                     pressure = None
             freed_bytes = tally.released_bytes + sum(image.disk_bytes for image in tally.deleted)
             await self.disk.note(pressure, freed_bytes, reading, self.counters.quarantined_bytes)
@@ -157,7 +157,9 @@ class Sweeping:
             # What was done is written down, also where a stop or an error cuts the sweep short.
             with anyio.CancelScope(shield=True):
                 await self.journal.append(tally.take_entries())
-        self.deleting.backoff.forget_all_but(survey.inventory.holds)
+                self.deleting.backoff.forget_all_but(survey.inventory.holds)
+                await self.deleting.backoff.keep()
+                await self.deleting.deleter.fill_reserve()
         waits = self.deleting.deleter.has_unfinished or self.deleting.quarantine.has_going
         if tally.deleted or self.counters.trash_bytes or waits:
             await self.look_into_trash()
@@ -318,6 +320,8 @@ class Sweeping:
                 if told
             ),
         }
+        if tally.blocked is not None:
+            lasting.add(_Oddity("deletion_blocked", tally.blocked.path, blocked_detail(tally.blocked.error)))
         if survey.scan.newer_layout:
             names = ", ".join(f"{IMAGES}/{name}" for name in sorted(survey.scan.newer_layout))
             lasting.add(_Oddity("newer_layout_left_alone", names))

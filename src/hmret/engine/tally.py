@@ -9,6 +9,7 @@ from hmret.actors.state_keeper import StateFault
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.outcomes import Failed, Kept, Retired
 from hmret.disk.quarantine import Held
+from hmret.disk.reserve import NO_SPACE, NO_SPACE_REMEDY
 from hmret.disk.trash import Intent, Place
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
@@ -18,13 +19,25 @@ from hmret.model.report import DeletedImage, SweepError, SweepReport, SweepStatu
 from hmret.model.times import datetime_of, format_time
 from hmret.model.verdicts import Reason
 
-__all__ = ["Tally", "journal_entry"]
+__all__ = ["Tally", "blocked_detail", "journal_entry"]
 
 
 def journal_entry(now_ns: int, event: str, key: Key | None = None, **facts: object) -> Mapping[str, object]:
     """Make a line of the journal."""
     image = {} if key is None else {"image": "@".join(key)}
     return {"time": format_time(now_ns), "event": event, **image, **facts}
+
+
+def blocked_detail(error: OSError) -> str:
+    """Say why no image can be deleted, and what remedies it, in one line."""
+    problem = f"no image can be deleted, as what is about to be done cannot be written down: {error.strerror}"
+    if error.errno in NO_SPACE:
+        return f"{problem}; {NO_SPACE_REMEDY}"
+    return problem
+
+
+def _with_remedy(error: OSError) -> OSError:
+    return OSError(error.errno, blocked_detail(error)) if error.errno in NO_SPACE else error
 
 
 def _path_of(place: Place) -> str:
@@ -49,6 +62,8 @@ class Tally:
     cleared_late: int = 0
     """Rows that the last look kept, and whose timers it cleared."""
     failed: int = 0
+    blocked: Failed | None = None
+    """Why no image could be deleted any more: what it would have written down first could not be."""
     quarantined: int = 0
     quarantined_bytes: int = 0
     released: int = 0
@@ -216,6 +231,11 @@ class Tally:
         self.counters.deletes["error"] += 1
         error = failed.error.strerror or str(failed.error)
         self._note_error(failed.key, "deletion_failed", failed.path, error, errno=failed.error.errno)
+
+    def note_unbegun(self, failed: Failed) -> None:
+        """Note that no image can be deleted now, for the sake of one path."""
+        self.blocked = failed
+        self.note_failed(attrs.evolve(failed, error=_with_remedy(failed.error)))
 
     def _note_error(self, key: Key, event: str, path: str, error: str, **facts: object) -> None:
         repository, digest = key

@@ -1,0 +1,84 @@
+"""Room for one file of intents, taken beforehand: on a disk that is full to the last block, deletions can still begin.
+
+A deletion writes down what it is about to do before it does it, and that takes blocks. The reserve is a file whose blocks
+are there already: the intents are written over it, in place, and it is renamed to where they belong. On ext4, xfs and tmpfs
+that needs no free block; on btrfs and zfs, which never write in place, it does not help.
+"""
+
+import errno
+import os
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import let_go, make_folders, opened, write_file
+from hmret.disk.layout import OWN, TRASH
+
+__all__ = ["NO_SPACE", "NO_SPACE_REMEDY", "RESERVE", "fill_reserve", "write_into_reserve"]
+
+RESERVE = "reserve"
+"""The name of the file, in hmret's own folder."""
+
+_RESERVED_BYTES = 64 * 1024
+"""What the intents of one small batch of images come to, with their tags."""
+
+_MODE = 0o700
+
+NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT))
+"""The file system, or a quota, is used up."""
+
+NO_SPACE_REMEDY = (
+    "free some MiB on that file system (a log, a download), or have system/hmret on another one by a link; on btrfs, "
+    "truncate a large file that is not needed, or add a device for a while"
+)
+"""What helps where not one block is free."""
+
+
+def fill_reserve(filesystem: Filesystem, data_fd: int) -> None:
+    """Take the room, where it is not taken; makes the folder of the trash too, which needs a block of its own.
+
+    Raises:
+        OSError: there is none, or it cannot be written.
+    """
+    let_go(filesystem, make_folders(filesystem, data_fd, f"{OWN}/{TRASH}", _MODE))
+    with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
+        try:
+            found = filesystem.stat(RESERVE, dir_fd=own_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            found = None
+        if found is None or found.st_size != _RESERVED_BYTES:
+            write_file(filesystem, RESERVE, b" " * _RESERVED_BYTES, own_fd, durable=True)
+
+
+def write_into_reserve(
+    filesystem: Filesystem, data_fd: int, folder_fd: int, name: str, content: bytes
+) -> bool:
+    """Write a file of JSON, durably, over the reserve, which is used up by that; False where it is too small or not there.
+
+    Args:
+        filesystem: the disk.
+        data_fd: the data directory.
+        folder_fd: where the file is to stand, on the same file system.
+        name: its name there.
+        content: what it is to hold; spaces follow.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    if len(content) > _RESERVED_BYTES:
+        return False
+    with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
+        try:
+            fd = filesystem.open(RESERVE, os.O_WRONLY | os.O_NOFOLLOW, dir_fd=own_fd)
+        except FileNotFoundError:
+            return False
+        try:
+            rest = content.ljust(_RESERVED_BYTES)
+            if filesystem.fstat(fd).st_size != len(rest):
+                return False
+            while rest:
+                rest = rest[filesystem.write(fd, rest) :]
+            filesystem.fsync(fd)
+        finally:
+            let_go(filesystem, fd)
+        filesystem.rename(RESERVE, name, src_dir_fd=own_fd, dst_dir_fd=folder_fd)
+        filesystem.fsync(folder_fd)
+    return True

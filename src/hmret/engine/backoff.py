@@ -1,0 +1,78 @@
+"""Deletions that failed, and when each is tried again."""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+import attrs
+
+from hmret.engine.log import log_event
+from hmret.model.backoff_record import FailureRecord
+from hmret.model.images import Key
+from hmret.model.times import SECOND
+
+__all__ = ["Backoff"]
+
+_FIRST_NS = 60 * SECOND
+_LONGEST_NS = 3600 * SECOND
+
+
+async def _save_nothing(_failures: tuple[FailureRecord, ...]) -> None:
+    pass
+
+
+@attrs.define(eq=False)
+class Backoff:
+    """Images whose deletion failed, by the boot-time clock of one boot; on record, so that a one-shot sweep knows too."""
+
+    boot_id: str = ""
+    save: Callable[[tuple[FailureRecord, ...]], Awaitable[None]] = _save_nothing
+    _failures: dict[Key, FailureRecord] = attrs.field(factory=dict, init=False)
+    _saved: tuple[FailureRecord, ...] = attrs.field(default=(), init=False)
+
+    def restore(self, failures: Iterable[FailureRecord]) -> None:
+        """Go on from what is on record; of another boot only how often each failed counts."""
+        self._failures = {(one.repository, one.digest): one for one in failures}
+        self._saved = self._as_record()
+
+    def fail(self, key: Key, now_ns: int) -> None:
+        """Wait a minute after the first failure, then twice as long each time, up to an hour."""
+        known = self._failures.get(key)
+        count = 1 if known is None else known.failures + 1
+        wait_ns = min(_FIRST_NS << min(count - 1, 10), _LONGEST_NS)
+        self._failures[key] = FailureRecord(
+            repository=key[0],
+            digest=key[1],
+            failures=count,
+            boot_id=self.boot_id,
+            again_boot_ns=now_ns + wait_ns,
+        )
+
+    def succeed(self, key: Key) -> None:
+        """Forget the failures of an image."""
+        self._failures.pop(key, None)
+
+    def waiting(self, now_ns: int) -> frozenset[Key]:
+        """List the images that are not to be tried yet."""
+        return frozenset(
+            key
+            for key, one in self._failures.items()
+            if one.boot_id == self.boot_id and one.again_boot_ns > now_ns
+        )
+
+    def forget_all_but(self, present: Callable[[Key], bool]) -> None:
+        """Forget images that are gone."""
+        self._failures = {key: failure for key, failure in self._failures.items() if present(key)}
+
+    async def keep(self) -> None:
+        """Write down what has changed; where that fails, a later sweep tries too early."""
+        record = self._as_record()
+        if record == self._saved:
+            return
+        try:
+            await self.save(record)
+            self._saved = record
+        except OSError as error:
+            log_event(logging.WARNING, "backoff_not_recorded", error=error.strerror)
+
+    def _as_record(self) -> tuple[FailureRecord, ...]:
+        return tuple(self._failures[key] for key in sorted(self._failures))

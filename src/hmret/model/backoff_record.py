@@ -1,0 +1,18 @@
+"""What is remembered of deletions that failed."""
+
+import attrs
+
+__all__ = ["FailureRecord"]
+
+
+@attrs.frozen(kw_only=True)
+class FailureRecord:
+    """One image whose deletion failed, and when it may be tried again."""
+
+    repository: str
+    digest: str
+    failures: int
+    """How often in a row."""
+    boot_id: str
+    again_boot_ns: int
+    """From when on, by the boot-time clock of that boot; in another boot it is tried at once."""
