@@ -5,7 +5,7 @@ import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import timedelta
 
 import anyio
@@ -451,6 +451,38 @@ async def test_leftovers_wait_while_a_fresh_pull_of_the_same_digest_is_in_use(
     assert filesystem.exists(f"{DATA}/images/{ALPINE}/a")
 
 
+@pytest.mark.parametrize("is_one_shot", [False, True], ids=["engine", "one-shot"])
+@pytest.mark.parametrize("name", ["rootfs.ext4", "metadata.json"])
+async def test_every_sweep_that_cannot_free_bytes_says_so_and_it_is_logged_once(
+    surroundings: Surroundings,
+    filesystem: MemoryFilesystem,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    is_one_shot: bool,
+) -> None:
+    make_due(filesystem)
+    filesystem.before = failing(
+        errno.EPERM, lambda call: call.name == "unlink" and TRASH in call.path and call.path.endswith(name)
+    )
+    found = []
+    async with AsyncExitStack() as stack:
+        retention = await stack.enter_async_context(opened(surroundings))
+        for _ in range(3):
+            if is_one_shot:
+                await stack.aclose()
+                retention = await stack.enter_async_context(opened(surroundings))
+            report = await retention.sweep()
+            (error,) = report.errors
+            found.append((report.status, error.path.rpartition("/")[0], error.error))
+        assert found == [(hmret.SweepStatus.PARTIAL, "system/hmret/trash", "EPERM")] * 3
+        if not is_one_shot:
+            assert len(told(caplog, "deletion_unfinished")) == len(told(caplog, "recovery_failed")) == 1
+        filesystem.before = None
+        report = await retention.sweep()
+        assert (report.status, report.errors) == (hmret.SweepStatus.SUCCESS, ())
+    assert filesystem.tree(TRASH) == {}
+
+
 async def test_strays_in_the_trash_are_erased_at_the_start(
     surroundings: Surroundings, filesystem: MemoryFilesystem
 ) -> None:
@@ -472,7 +504,9 @@ async def test_a_stray_that_cannot_be_erased_is_told_and_stops_nothing(
     filesystem.write_file(f"{TRASH}/stray", b"x")
     filesystem.deny(f"{TRASH}/stray", errno.EIO, call="unlink")
     async with opened(surroundings) as retention:
-        await retention.sweep()
+        for _ in range(2):
+            report = await retention.sweep()
+            assert [one.path for one in report.errors] == ["system/hmret/trash/stray"]
     assert [one["path"] for one in told(caplog, "recovery_failed")] == ["system/hmret/trash/stray"]
     assert not has_image(filesystem, key)
 

@@ -121,7 +121,7 @@ async def test_where_nothing_is_written_in_place_it_is_said_what_helps(
             assert "btrfs" in error.error
         assert all(are_here(filesystem, layout, keys))
         (blocked,) = told(caplog, "deletion_blocked")
-        assert "free some MiB on that file system" in blocked["detail"]
+        assert "free some MiB on that file system" in str(blocked["detail"])
         disk.is_full = False
         # Nothing backs off: it was nothing about the images.
         assert (await retention.sweep()).deleted_images == 40

@@ -4,6 +4,8 @@ from mutations.mutation import edit
 
 __all__ = ["DELETION_MUTATIONS"]
 
+INSTEAD = ("tests/engine/test_in_place_of_what_fails.py",)
+FULL = ("tests/engine/test_full_disk.py",)
 RELOAD = ("tests/engine/test_reload_in_a_sweep.py",)
 
 DELETION_MUTATIONS = (
@@ -34,5 +36,34 @@ DELETION_MUTATIONS = (
         'self._end("switched off")\n                break',
         "pass",
         RELOAD,
+    ),
+    edit(
+        "let nothing go in place of what cannot be deleted",
+        "engine/removal.py",
+        "        await self._delete_substitutes()\n        while",
+        "        while",
+        INSTEAD,
+    ),
+    edit(
+        "delete in place of what failed beyond the limits of a sweep",
+        "engine/removal.py",
+        "choices = choices[: max(self._policy.max_deletes - gone, 0)]",
+        "pass",
+        INSTEAD,
+        RELOAD,
+    ),
+    edit(
+        "forget at the end of a process what failed",
+        "engine/backoff.py",
+        "self._failures = {(one.repository, one.digest): one for one in failures}",
+        "self._failures = {}",
+        INSTEAD,
+    ),
+    edit(
+        "write an intent on a full disk without the reserve",
+        "disk/trash.py",
+        "if not write_into_reserve(filesystem, data_fd, fd, token + _SUFFIX, content):\n                raise",
+        "raise",
+        FULL,
     ),
 )

@@ -84,7 +84,9 @@ class Recovering:
                     self._errors.append((f"{_TRASH}/{token}.json", error.strerror or str(error)))
             if self._back:
                 self._make_links_beside()
-            self._errors.extend(settle_ghosts(self.filesystem, self.data_fd))
+            ghosts = settle_ghosts(self.filesystem, self.data_fd)
+            self.has_unfinished = self.has_unfinished or bool(ghosts)
+            self._errors.extend(ghosts)
             self._erase_strays()
         return Recovery(
             tuple(self._finished),
@@ -258,6 +260,7 @@ class Recovering:
                         erase(self.filesystem, self.data_fd, _TRASH, name, self.stopping) or 0
                     )
                 except OSError as error:
+                    self.has_unfinished = True
                     self._errors.append((f"{_TRASH}/{name}", error.strerror or str(error)))
 
     def _records(self) -> HeldRecords | None:
@@ -277,6 +280,7 @@ class Recovering:
             return [], []
 
     def _note_trash(self, error: OSError) -> None:
+        self.has_unfinished = True
         fault = _TRASH, error.strerror or str(error)
         if fault not in self._errors:
             self._errors.append(fault)

@@ -205,8 +205,8 @@ class Deleting:
         try:
             digests = await self.deleter.unfinished()
         except OSError as error:
-            log_event(logging.ERROR, "recovery_failed", error=error.strerror)
-            return None
+            fault = f"{OWN}/{TRASH}", error.strerror or str(error)
+            return Recovery((), {}, (), 0, (fault,))
         async with self.locks.claiming(digests) as given:
             if given.digests == digests and given.begin_all():
                 with anyio.CancelScope(shield=True):

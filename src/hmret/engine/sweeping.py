@@ -32,7 +32,7 @@ from hmret.model.clock_watch import ClockReading, ClockRecord, watch_clock
 from hmret.model.config import RetentionConfig
 from hmret.model.images import DiskUsage, Key
 from hmret.model.planning import Plan
-from hmret.model.report import SweepReport
+from hmret.model.report import SweepError, SweepReport
 from hmret.model.times import SECOND, datetime_of, format_time, nanoseconds_of, timedelta_nanoseconds
 
 __all__ = ["Sweeping"]
@@ -82,6 +82,8 @@ class Sweeping:
     _keep_at_ns: int = attrs.field(init=False)
     """When what is known is next written down, by the boot-time clock."""
     _told: set[_Oddity] = attrs.field(factory=set, init=False)
+    _leftovers: tuple[tuple[str, str], ...] = attrs.field(default=(), init=False)
+    """Paths of what the last recovery could not finish, and why."""
     new_settings: NewSettings = attrs.field(factory=NewSettings, init=False)
 
     @_keep_at_ns.default
@@ -124,6 +126,8 @@ class Sweeping:
             await self.tell_recovery(recovery, now_ns)
             # Its images were counted when they left the cache.
             self.counters.note_recovered(0, recovery.freed_bytes)
+        elif not self.deleting.deleter.has_unfinished:
+            self._leftovers = ()
         self.deleting.begin_sweep()
         look = partial(self._survey, reading, uses, clock_fault)
         survey = await look(
@@ -137,6 +141,7 @@ class Sweeping:
         plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
         self.counters.note_plan(plan, self.overlook.threads.pause)
         tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters)
+        tally.errors.extend(SweepError(path=path, error=error) for path, error in self._leftovers)
         try:
             await self._keep_states(survey, plan, tally)
             if not plan.suspended:
@@ -239,8 +244,13 @@ class Sweeping:
             entries.append(journal_entry(now_ns, "recover", key, reason="open"))
             log_event(logging.INFO, "deletion_recovered", repository=repository, digest=digest, reason="open")
         for path, error in recovery.errors:
-            entries.append(journal_entry(now_ns, "failure", reason="recovery_failed", path=path, error=error))
-            log_event(logging.ERROR, "recovery_failed", path=path, error=error)
+            if (path, error) not in self._leftovers:
+                # Reported by every sweep while it lasts, and logged once.
+                entries.append(
+                    journal_entry(now_ns, "failure", reason="recovery_failed", path=path, error=error)
+                )
+                log_event(logging.ERROR, "recovery_failed", path=path, error=error)
+        self._leftovers = recovery.errors
         self.events.publish(entries)
         await self.journal.append(entries)
 
