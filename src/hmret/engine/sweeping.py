@@ -121,13 +121,7 @@ class Sweeping:
         now = datetime_of(reading.wall_ns)
         now_ns = nanoseconds_of(now)
         clock_fault = await self._watch_clock(reading)
-        recovery = await self.deleting.finish_leftovers()
-        if recovery is not None:
-            await self.tell_recovery(recovery, now_ns)
-            # Its images were counted when they left the cache.
-            self.counters.note_recovered(0, recovery.freed_bytes)
-        elif not self.deleting.deleter.has_unfinished:
-            self._leftovers = ()
+        await self._finish_leftovers(now_ns)
         self.deleting.begin_sweep()
         look = partial(self._survey, reading, uses, clock_fault)
         survey = await look(
@@ -161,10 +155,7 @@ class Sweeping:
         finally:
             # What was done is written down, also where a stop or an error cuts the sweep short.
             with anyio.CancelScope(shield=True):
-                await self.journal.append(tally.take_entries())
-                self.deleting.backoff.forget_all_but(survey.inventory.holds)
-                await self.deleting.backoff.keep()
-                await self.deleting.deleter.fill_reserve()
+                await self._write_down(survey, tally)
         waits = self.deleting.deleter.has_unfinished or self.deleting.quarantine.has_going
         if tally.deleted or self.counters.trash_bytes or waits:
             await self.look_into_trash()
@@ -174,6 +165,23 @@ class Sweeping:
             await self.deleting.deleter.forget_deleted(now_ns - _DAY_NS)
             await self.overlook.keep()
         return report
+
+    async def _finish_leftovers(self, now_ns: int) -> None:
+        """Finish what an earlier sweep could not."""
+        recovery = await self.deleting.finish_leftovers()
+        if recovery is not None:
+            await self.tell_recovery(recovery, now_ns)
+            # Its images were counted when they left the cache.
+            self.counters.note_recovered(0, recovery.freed_bytes)
+        elif not self.deleting.deleter.has_unfinished:
+            self._leftovers = ()
+
+    async def _write_down(self, survey: Survey, tally: Tally) -> None:
+        """Write down what was done."""
+        await self.journal.append(tally.take_entries())
+        self.deleting.backoff.forget_all_but(survey.inventory.holds)
+        await self.deleting.backoff.keep()
+        await self.deleting.deleter.fill_reserve()
 
     async def _remove(
         self,
