@@ -33,7 +33,7 @@ from hmret.actors.readers import Readers
 from hmret.actors.reference_collector import Collected, ReferenceCollector, ReferenceSource
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Inventory, Key, Reference, Remembered
-from hmret.model.protection import kept_in_mind
+from hmret.model.tag_history import kept_in_mind
 from memory_filesystem import Call, MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
@@ -249,7 +249,7 @@ async def test_a_source_that_gives_what_cannot_be_used_is_unreadable(
 
 # The memory.
 
-MEMORY = {(ALPINE, "latest"): Remembered(frozenset({digest("a")}), START)}
+MEMORY = {(ALPINE, "latest"): Remembered(frozenset({digest("a")}), frozenset({("instance/one", START)}))}
 
 
 def kept(collected: Collected) -> Mapping[tuple[str, str], Remembered]:

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import random
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -45,7 +45,10 @@ def load(host: Host) -> dict[tuple[str, str], Remembered]:
 
 def test_what_is_remembered_is_read_again(host: Host) -> None:
     remembered = {
-        (ALPINE, "latest"): Remembered(frozenset({digest("a"), digest("b")}), START),
+        (ALPINE, "latest"): Remembered(
+            frozenset({digest("a"), digest("b")}),
+            frozenset({("instance/a", START), ("instance/a", None), ("job", START)}),
+        ),
         (ALPINE, "3.20"): Remembered(frozenset()),
     }
     save(host, remembered)
@@ -61,7 +64,9 @@ def test_what_is_remembered_is_read_again(host: Host) -> None:
     ],
 )
 def test_a_time_far_away_is_read_again(host: Host, created_at: datetime) -> None:
-    remembered = {(ALPINE, "latest"): Remembered(frozenset({digest("a")}), created_at)}
+    remembered = {
+        (ALPINE, "latest"): Remembered(frozenset({digest("a")}), frozenset({("instance/a", created_at)}))
+    }
     save(host, remembered)
     assert load(host) == remembered
 
@@ -87,17 +92,10 @@ def older(source: str, image: str, *letters: str, created_at: str | None = None)
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        ("2026-05-01T00:00:00Z", "2026-05-03T00:00:00Z", datetime(2026, 5, 3, tzinfo=UTC)),
-        ("2026-05-03T00:00:00Z", "2026-05-01T00:00:00Z", datetime(2026, 5, 3, tzinfo=UTC)),
-        ("2026-05-01T00:00:00Z", None, None),
-        (None, "2026-05-01T00:00:00Z", None),
-        (None, None, None),
-    ],
+    ("first", "second"), [("2026-05-01T00:00:00Z", "2026-05-03T00:00:00Z"), (None, None)]
 )
-def test_what_an_older_release_remembered_by_guest_counts_for_the_tag(
-    host: Host, first: str | None, second: str | None, expected: datetime | None
+def test_what_an_older_release_remembered_counts_for_the_tag_and_covers_nothing(
+    host: Host, first: str | None, second: str | None
 ) -> None:
     entries = [
         older("instance/a", "alpine", "a", "b", created_at=first),
@@ -105,11 +103,29 @@ def test_what_an_older_release_remembered_by_guest_counts_for_the_tag(
         older("instance/b", "alpine:3.20", "d"),
         older("instance/c", f"{ALPINE}@{digest('e')}", "e"),
         older("instance/d", "Not A Reference", "f"),
+        {"repository": "quay.io/x/y", "tag": "1", "digests": [digest("g")], "created_at": first},
     ]
     host.write(f"{OWN}/references.json", json.dumps(entries).encode())
     assert load(host) == {
-        (ALPINE, "latest"): Remembered(frozenset(map(digest, "abc")), expected),
-        (ALPINE, "3.20"): Remembered(frozenset({digest("d")}), None),
+        (ALPINE, "latest"): Remembered(frozenset(map(digest, "abc"))),
+        (ALPINE, "3.20"): Remembered(frozenset({digest("d")})),
+        ("quay.io/x/y", "1"): Remembered(frozenset({digest("g")})),
+    }
+
+
+def test_to_an_older_release_what_is_remembered_covers_no_guest(host: Host) -> None:
+    seen = frozenset({("instance/a", START)})
+    save(host, {(ALPINE, "latest"): Remembered(frozenset({digest("a")}), seen)})
+    (entry,) = json.loads(host.read(f"{OWN}/references.json"))
+    # It takes whatever was made since that time for covered.
+    assert datetime.fromisoformat(entry["created_at"]).year == 9999
+
+
+def test_a_guest_whose_name_is_no_text_is_seen_for_the_first_time_again(host: Host) -> None:
+    seen = frozenset({("instance/a\udcff", START), ("instance/b", START)})
+    save(host, {(ALPINE, "latest"): Remembered(frozenset({digest("a")}), seen)})
+    assert load(host) == {
+        (ALPINE, "latest"): Remembered(frozenset({digest("a")}), frozenset({("instance/b", START)}))
     }
 
 

@@ -418,8 +418,35 @@ def test_a_guest_that_is_being_made_is_looked_for_every_time(looks: Looks) -> No
     make_guest(looks.host.place, "vm", "alpine")
     looks.wait()
     assert set(looks.again()) == {"instance/vm"}
-    looks.host.memory.remove(f"{DATA}/guests/vm/metadata.json")
+    looks.host.memory.remove(f"{DATA}/guests/vm")
     assert looks.again() == {}
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+def test_a_guest_whose_metadata_has_gone_goes_on_referring_to_what_it_named_while_its_folder_is_there(
+    memory: Host, clock: FakeClock, is_settled: bool
+) -> None:
+    make_guest(memory.place, "vm", "alpine")
+    clock.advance(timedelta(seconds=3 if is_settled else 0))
+    first = look_at_references(memory.filesystem, memory.data_fd)
+    named = first.files["instance/vm"].references
+    memory.remove(GUEST)
+    second = look_at_references(memory.filesystem, memory.data_fd, first)
+    third = look_at_references(memory.filesystem, memory.data_fd, second)
+    assert second.files["instance/vm"].references == third.files["instance/vm"].references == named
+    assert third.files is second.files
+    make_guest(memory.place, "vm", "busybox")
+    fourth = look_at_references(memory.filesystem, memory.data_fd, third).files
+    assert [one.image for one in fourth["instance/vm"].references] == ["busybox"]
+    memory.remove("guests/vm")
+    assert look_at_references(memory.filesystem, memory.data_fd, third).files == {}
+
+
+def test_a_guest_that_was_torn_and_then_loses_its_metadata_is_absent(memory: Host) -> None:
+    memory.write(GUEST, b"{")
+    first = look_at_references(memory.filesystem, memory.data_fd)
+    memory.remove(GUEST)
+    assert look_at_references(memory.filesystem, memory.data_fd, first).files == {}
 
 
 def test_a_guest_whose_metadata_has_the_inode_number_of_another_is_read(looks: Looks) -> None:

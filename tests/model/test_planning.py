@@ -462,8 +462,8 @@ def test_one_more_need_never_adds_a_deletion(
 @every_plan
 @given(inventories())
 def test_what_was_remembered_stays_protected_by_the_next_plan(inventory: Inventory) -> None:
-    first = protect(inventory)
-    second = protect(attrs.evolve(inventory, remembered=first.remembered))
+    first = protect(inventory, NOW_NS)
+    second = protect(attrs.evolve(inventory, remembered=first.remembered), NOW_NS)
     assert second.sources.keys() >= first.sources.keys()
     assert second.remembered == first.remembered
 
@@ -492,7 +492,7 @@ def successors(draw: st.DrawFn, before: Inventory, found: Plan) -> Inventory:
     remembered = found.remembered
     if not draw(SAME):
         other = {
-            key: Remembered(draw(st.frozensets(st.sampled_from(DIGESTS))), memory.created_at)
+            key: Remembered(draw(st.frozensets(st.sampled_from(DIGESTS))), memory.seen)
             for key, memory in found.remembered.items()
         }
         remembered = draw(st.sampled_from((other, before.remembered, fresh.remembered, {**found.remembered})))
@@ -555,7 +555,7 @@ def test_what_is_remembered_otherwise_is_judged_again() -> None:
     )
     first = plan(inventory, make_policy(), NOW)
     assert digests(first) == [B]
-    memory = {(ALPINE, "latest"): Remembered(frozenset({B}), NOW)}
+    memory = {(ALPINE, "latest"): Remembered(frozenset({B}), first.remembered[ALPINE, "latest"].seen)}
     assert digests(plan(attrs.evolve(inventory, remembered=memory), make_policy(), NOW, first)) == []
 
 

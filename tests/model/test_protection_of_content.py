@@ -8,14 +8,22 @@ import attrs
 import pytest
 
 from hmret.model.images import ContentOwners, Image, Inventory, Key, Reference, Remembered, Repository
-from hmret.model.protection import Protection, StaleReference, protect
+from hmret.model.protection import Protection, StaleReference, protect as protect_at
 from model.inventories import ALPINE, NOW, NOW_NS, A, B, C, D, guest, make_image, make_inventory
 from support.shared_content import BASE, TOOL, content
 
 MADE = NOW - timedelta(days=2)
 MADE_NS = NOW_NS - 2 * 24 * 3600 * 10**9
+FIVE_MINUTES_NS = 300 * 10**9
+OLD_LINK_NS = MADE_NS - FIVE_MINUTES_NS
+"""When a link was made that is clearly older than what was made at `MADE`."""
 GUEST = ("instance/vm",)
+SEEN = frozenset({("instance/vm", MADE)})
 LATEST = (ALPINE, "latest")
+
+
+def protect(inventory: Inventory) -> Protection:
+    return protect_at(inventory, NOW_NS)
 
 
 def repository(name: str, *images: Image, **fields: Any) -> Repository:
@@ -88,7 +96,7 @@ def test_a_tag_protects_what_it_leads_to_for_every_owner_where_its_repository_is
         repository(BASE, content(A)),
         owners={A: (BASE,)},
         references=(guest("alpine", created_at=MADE),),
-        link_times={LATEST: MADE_NS},
+        link_times={LATEST: OLD_LINK_NS},
     )
     assert sources(protect(inventory)) == {(BASE, A)}
 
@@ -99,15 +107,15 @@ def test_what_a_moved_tag_led_to_is_protected_whoever_owns_it_now() -> None:
         repository(BASE, content(A)),
         owners={A: (BASE,), B: (ALPINE,)},
         references=(guest("alpine", created_at=MADE),),
-        remembered={LATEST: Remembered(frozenset({A}), MADE)},
+        remembered={LATEST: Remembered(frozenset({A}), SEEN)},
     )
     found = protect(inventory)
     assert sources(found) == {(ALPINE, B), (BASE, A)}
-    assert found.remembered == {LATEST: Remembered(frozenset({A, B}), MADE)}
+    assert found.remembered == {LATEST: Remembered(frozenset({A, B}), SEEN)}
 
 
 def test_at_first_sight_content_that_was_pulled_by_that_name_counts_whoever_owns_it() -> None:
-    older, younger = content(A, created_ns=MADE_NS - 1), content(C, created_ns=MADE_NS)
+    older, younger = content(A, created_ns=MADE_NS - 1), content(C, created_ns=MADE_NS + FIVE_MINUTES_NS)
     inventory = cache(
         repository(ALPINE, content(B, created_ns=MADE_NS), tags={"latest": B}, named={A: older, C: younger}),
         repository(BASE, older, younger),
@@ -118,13 +126,15 @@ def test_at_first_sight_content_that_was_pulled_by_that_name_counts_whoever_owns
     assert sources(protect(inventory)) == {(ALPINE, B), (BASE, A)}
 
 
-@pytest.mark.parametrize(("copy_ns", "counts"), [(MADE_NS - 1, True), (MADE_NS, False), (None, True)])
+@pytest.mark.parametrize(
+    ("copy_ns", "counts"), [(MADE_NS - 1, True), (MADE_NS + FIVE_MINUTES_NS, False), (None, True)]
+)
 def test_at_first_sight_an_image_is_as_old_as_the_older_of_its_folders(
     copy_ns: int | None, counts: bool
 ) -> None:
-    image = content(A, created_ns=MADE_NS, copy=make_image(A, created_ns=copy_ns))
+    image = content(A, created_ns=NOW_NS, copy=make_image(A, created_ns=copy_ns))
     inventory = cache(
-        repository(ALPINE, image, content(B, created_ns=MADE_NS), tags={"latest": B}),
+        repository(ALPINE, image, content(B, created_ns=0), tags={"latest": B}),
         owners={A: (ALPINE,), B: (ALPINE,)},
         references=(guest("alpine", created_at=MADE),),
         link_times={LATEST: MADE_NS + 1},
@@ -177,7 +187,7 @@ def test_a_tag_that_is_named_as_a_digest_is_that_digests_folder_where_there_is_n
 
 
 def test_what_a_tag_led_to_before_it_became_odd_stays_known() -> None:
-    memory = {LATEST: Remembered(frozenset({D}), MADE)}
+    memory = {LATEST: Remembered(frozenset({D}), SEEN)}
     inventory = odd(guest("alpine", created_at=MADE), odd_tags=frozenset({"latest"}))
     found = protect(attrs.evolve(inventory, remembered=memory))
     assert sources(found) == {(ALPINE, A), (ALPINE, B), (BASE, C), (BASE, D)}

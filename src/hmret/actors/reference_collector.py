@@ -38,8 +38,9 @@ from hmret.model.images import (
     Remembered,
     Repository,
 )
-from hmret.model.protection import named_tags, protect, unseen_tags
+from hmret.model.protection import protect
 from hmret.model.references import parsed
+from hmret.model.tag_history import named_tags, unseen_tags
 
 __all__ = [
     "Collect",
@@ -307,7 +308,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         found = await self._threads.run_alone(
             load_references, self._filesystem, self._data_fd, self._boot_id, self._threads.pause
         )
-        if found:
+        if any(file.signature is not None for file in found.values()):
             self._kept = found
             return found
         if not self._readers.are_offered:
@@ -416,7 +417,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         ever = set().union(*(memory.digests for memory in remembered.values()), references.digests)
         needed = ever.intersection(asked.content)
         return (
-            frozenset(protect(inventory).sources).union(
+            frozenset(protect(inventory, None).sources).union(
                 (name, digest) for digest in needed for name in owners.get(digest, ())
             ),
             is_complete,
@@ -478,12 +479,11 @@ def _checked(references: Iterable[Reference]) -> list[Reference]:
     """
     checked = list(references)
     for reference in checked:
-        for text in (reference.image, reference.resolved_image):
-            if text:
-                try:
-                    parsed(text)
-                except InvalidReferenceError as error:
-                    raise InvalidReferenceError(f"{reference.source}: {error}") from None
+        for text in reference.texts:
+            try:
+                parsed(text)
+            except InvalidReferenceError as error:
+                raise InvalidReferenceError(f"{reference.source}: {error}") from None
         if reference.created_at is not None and reference.created_at.utcoffset() is None:
             raise ValueError(f"{reference.source}: a time needs a time zone: {reference.created_at!r}")
     return checked

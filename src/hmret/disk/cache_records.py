@@ -3,6 +3,7 @@
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Generic, TypeVar
 
 import attrs
@@ -93,6 +94,7 @@ def _head(name: str) -> bytes:
 
 
 _REFERENCES = "references.snapshot"
+_REFERENCES_HEAD = f"{_REFERENCES} with saved states"
 _FILES = 250
 
 
@@ -105,29 +107,36 @@ def save_references(
 ) -> None:
     """Write down what guests and snapshots were found to refer to, with the signatures of their files.
 
-    It counts until the next boot only: hypeman writes these files in place, and a power loss may leave one with its
-    latest time stamps and an earlier content.
-
     Raises:
         OSError: it could not be written.
     """
-    head = _head(f"{_REFERENCES} {boot_id}")
-    save_snapshot(filesystem, data_fd, _REFERENCES, head, _reference_frames(files, pause))
+    frames = chain((boot_id.encode(),), _reference_frames(files, pause))
+    save_snapshot(filesystem, data_fd, _REFERENCES, _head(_REFERENCES_HEAD), frames)
 
 
 def load_references(
     filesystem: Filesystem, data_fd: int, boot_id: str, pause: Callable[[], None]
 ) -> dict[str, ReferenceFile]:
-    """Read what was written down since this boot; nothing where that cannot be read.
+    """Read what was written down; nothing where that cannot be read.
 
-    It counts only where a file has its signature.
+    It counts only where a file has its signature. What was written down before this boot has none: hypeman writes these
+    files in place, and a power loss may leave one with its latest time stamps and an earlier content. That says only
+    what a guest referred to whose metadata has gone since.
     """
     files: dict[str, ReferenceFile] = {}
-    for frame in load_snapshot(filesystem, data_fd, _REFERENCES, _head(f"{_REFERENCES} {boot_id}")):
+    frames = load_snapshot(filesystem, data_fd, _REFERENCES, _head(_REFERENCES_HEAD))
+    is_of_this_boot = next(frames, b"") == boot_id.encode()
+    for frame in frames:
         try:
-            files.update(understand_references(frame))
+            found = understand_references(frame)
         except _FAULTS:
             break
+        if not is_of_this_boot:
+            found = {
+                source: msgspec.structs.replace(file, signature=None, saved=None)
+                for source, file in found.items()
+            }
+        files.update(found)
         pause()
     return files
 

@@ -15,7 +15,7 @@ from hmret.model.brake import BrakeRecord
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.disk_record import DiskRecord
 from hmret.model.errors import InvalidReferenceError
-from hmret.model.images import Remembered
+from hmret.model.images import Remembered, Thing
 from hmret.model.references import parsed
 
 __all__ = [
@@ -41,6 +41,9 @@ REMEMBERED = "references.json"
 LEASES = "leases.json"
 _MODE = 0o700
 
+_NEVER = "9999-12-31T23:59:59Z"
+"""Since when things are covered, to an older release, which goes by their age alone: it is to see them for the first time."""
+
 _FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -48,10 +51,11 @@ class _Memory(msgspec.Struct, gc=False):
     """What a tag has pointed to; an older release kept it by the source of a reference and its text."""
 
     digests: list[str]
-    created_at: datetime | None = None
+    created_at: str | None = None
     repository: str = ""
     tag: str = ""
     image: str = ""
+    seen: list[tuple[str, datetime | None]] = []
 
 
 @attrs.frozen(kw_only=True)
@@ -108,14 +112,9 @@ def load_remembered(filesystem: Filesystem, data_fd: int) -> dict[tuple[str, str
         key = _tag_of(memory)
         if key is None:
             continue
-        known = found.get(key)
-        digests, created_at = frozenset(memory.digests), memory.created_at
-        if known is not None:
-            digests |= known.digests
-            created_at = (
-                None if None in (created_at, known.created_at) else _later(created_at, known.created_at)
-            )
-        found[key] = Remembered(digests, created_at)
+        known = found.get(key, Remembered(frozenset()))
+        # What an older release knew of a tag tells of no thing that it was seen, so they are all seen for the first time.
+        found[key] = Remembered(known.digests.union(memory.digests), known.seen | frozenset(memory.seen))
     return found
 
 
@@ -129,26 +128,31 @@ def _tag_of(memory: _Memory) -> tuple[str, str] | None:
     return None if image.tag is None else (image.repository, image.tag)
 
 
-def _later(one: datetime | None, other: datetime | None) -> datetime | None:
-    """Choose the later of two times: what was made before that may not be covered by both."""
-    return max(moment for moment in (one, other) if moment is not None)
-
-
 def save_remembered(
     filesystem: Filesystem, data_fd: int, remembered: Mapping[tuple[str, str], Remembered]
 ) -> None:
     """Write what tags have pointed to, durably.
 
-    A guest whose name is no UTF-8 is left out, which is as safe as losing the record.
+    That a thing was seen whose name is no UTF-8 is left out, which is as safe as losing the record.
 
     Raises:
         OSError: it could not be written.
     """
     memories = [
-        _Memory(sorted(memory.digests), memory.created_at, repository, tag)
+        _Memory(
+            sorted(memory.digests),
+            _NEVER,
+            repository,
+            tag,
+            seen=sorted(filter(_is_text, memory.seen), key=str),
+        )
         for (repository, tag), memory in sorted(remembered.items())
     ]
     _save(filesystem, data_fd, REMEMBERED, msgspec.json.encode(memories))
+
+
+def _is_text(thing: Thing) -> bool:
+    return thing[0].isprintable()
 
 
 def load_clock_record(filesystem: Filesystem, data_fd: int) -> ClockRecord | None:

@@ -1,9 +1,11 @@
 """Reading what guests and snapshots refer to, again only where a file has changed.
 
-A file that cannot be read is remembered as unreadable, never as holding no reference.
+A file that cannot be read is remembered as unreadable, never as holding no reference. Where the metadata does not say
+which digest boots, the saved state beside it is searched, too, for the disks that it opens.
 """
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 
 import attrs
@@ -13,8 +15,10 @@ from hmret.disk.documents import UnreadableError, read_guest, read_snapshot
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened, read_file
 from hmret.disk.layout import REFERENCE_FILES
+from hmret.disk.saved_states import SavedState, UnreadableStateError, is_still_saved, read_saved_state
 from hmret.disk.signatures import Signature, settled
 from hmret.model.images import Reference
+from hmret.model.references import parsed
 
 __all__ = [
     "NOTHING_KNOWN",
@@ -34,6 +38,15 @@ _READERS: Mapping[str, Callable[[bytes, str], tuple[Reference, ...]]] = {
     "snapshot": read_snapshot,
 }
 
+_SAVED_STATES: Mapping[str, tuple[str, str]] = {
+    "instance": ("snapshots", ""),
+    "snapshot": ("guest", "snapshots"),
+}
+"""By kind: the folder that holds a saved state, and which of the folders in it does; empty: all of it.
+
+A snapshot has a copy of the guest's folder.
+"""
+
 
 class ReferenceFile(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What one guest's or snapshot's file was found to hold."""
@@ -45,6 +58,8 @@ class ReferenceFile(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Why it could not be read; None: it could."""
     signature: Signature | None = None
     """What `stat` must still say for this to be true; None: look again in any case."""
+    saved: SavedState | None = None
+    """What its saved state was found to hold; None: that was not looked for, since the file says which digest boots."""
 
 
 @attrs.frozen
@@ -149,7 +164,7 @@ class _Looking:
     def look(self, folder_fd: int, listing: _Listing, where: tuple[str, str, str]) -> None:
         """Look at the files of all guests, or of all snapshots; most are known and have not changed."""
         kind, folder, file_name = where
-        stat, pause = self.filesystem.stat, self.pause
+        pause = self.pause
         known = listing.files
         if known is None:
             known = tuple(self.known.files.get(f"{kind}/{name}") for name in listing.names)
@@ -158,23 +173,39 @@ class _Looking:
         for number, (name, file) in enumerate(zip(listing.names, known, strict=True)):
             if number % _STEP == 0:
                 pause()
-            if file is not None and file.signature is not None:
-                try:
-                    found = stat(f"{name}/{file_name}", dir_fd=folder_fd)
-                except OSError:
-                    pass  # which reading it finds again, and tells
-                else:
-                    # What changes a file in any way changes its ctime; another file has another inode.
-                    signature = file.signature
-                    if found.st_ctime_ns == signature[4] and found.st_ino == signature[1]:
-                        continue
-            fresh = _read(self.filesystem, folder_fd, (kind, folder, name, file_name))
-            if fresh is not None or file is not None:
+            if file is not None and self._is_still(folder_fd, (kind, name, file_name), file):
+                continue
+            fresh = _read(self.filesystem, folder_fd, (kind, folder, name, file_name), file, pause)
+            if fresh is None and file is not None and self._is_folder(folder_fd, name):
+                fresh = _without_metadata(file)
+            if fresh is not file:
                 renewed[number] = fresh
         if renewed:
             self.is_new = True
             known = tuple(renewed.get(number, file) for number, file in enumerate(known))
         self.listings[folder] = _Listing(listing.signature, listing.names, known)
+
+    def _is_still(self, folder_fd: int, where: tuple[str, str, str], file: ReferenceFile) -> bool:
+        """Return whether a file, told by kind, name and file name, is what it was; so far as that can be told."""
+        kind, name, file_name = where
+        signature, saved = file.signature, file.saved
+        if signature is None:
+            return False
+        try:
+            found = self.filesystem.stat(f"{name}/{file_name}", dir_fd=folder_fd)
+        except OSError:
+            return False  # which reading it finds again, and tells
+        # What changes a file in any way changes its ctime; another file has another inode.
+        if found.st_ctime_ns != signature[4] or found.st_ino != signature[1]:
+            return False
+        path = f"{name}/{_SAVED_STATES[kind][0]}"
+        return saved is None or is_still_saved(self.filesystem, folder_fd, path, saved)
+
+    def _is_folder(self, folder_fd: int, name: str) -> bool:
+        try:
+            return stat.S_ISDIR(self.filesystem.stat(name, dir_fd=folder_fd).st_mode)
+        except OSError:
+            return False
 
     def gather(self) -> None:
         """Put together what was found, by source."""
@@ -200,25 +231,86 @@ def _list(filesystem: Filesystem, fd: int, known: _Listing | None) -> _Listing:
     return _Listing(signature, _names(filesystem, fd))
 
 
-def _read(filesystem: Filesystem, folder_fd: int, where: tuple[str, str, str, str]) -> ReferenceFile | None:
+def _without_metadata(known: ReferenceFile) -> ReferenceFile | None:
+    """Say what a guest refers to whose metadata has gone and whose folder has not: its own volume may not be mounted.
+
+    It goes on protecting what it named, for as long as its folder is there.
+    """
+    if known.problem is not None or not known.references:
+        return None
+    return known if known.signature is None else msgspec.structs.replace(known, signature=None)
+
+
+def _read(
+    filesystem: Filesystem,
+    folder_fd: int,
+    where: tuple[str, str, str, str],
+    known: ReferenceFile | None = None,
+    pause: Callable[[], None] = lambda: None,
+) -> ReferenceFile | None:
     """Read the file of a guest or snapshot, told by kind, folder, name and file name; None where it is absent."""
     kind, folder, name, file_name = where
-    path, relative = f"{folder}/{name}/{file_name}", f"{name}/{file_name}"
+    path, relative, source = f"{folder}/{name}/{file_name}", f"{name}/{file_name}", f"{kind}/{name}"
     looked_ns = filesystem.now_ns()
     try:
         # Before it is read: what is written after this has another signature.
         signature = settled(filesystem.stat(relative, dir_fd=folder_fd), looked_ns)
         content = read_file(filesystem, relative, folder_fd, follow=True)
-        references = _READERS[kind](content, f"{kind}/{name}")
-    except NotADirectoryError:
-        return None
+        references = _READERS[kind](content, source)
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and _is_absent(filesystem, relative, folder_fd):
+        is_absent = isinstance(error, FileNotFoundError) and _is_absent(filesystem, relative, folder_fd)
+        if is_absent or isinstance(error, NotADirectoryError):
             return None
         return ReferenceFile(path, problem=_fault(error))
     except UnreadableError as error:
         return ReferenceFile(path, problem=str(error))
-    return ReferenceFile(path, references, signature=signature)
+    file = ReferenceFile(path, references, signature=signature)
+    if not _is_open_ended(references):
+        return file
+    before = None if known is None else known.saved
+    return _with_saved_state(filesystem, folder_fd, where, file, known=before, pause=pause)
+
+
+def _with_saved_state(
+    filesystem: Filesystem,
+    folder_fd: int,
+    where: tuple[str, str, str, str],
+    file: ReferenceFile,
+    *,
+    known: SavedState | None,
+    pause: Callable[[], None],
+) -> ReferenceFile:
+    """Add to what metadata says what the saved state beside it does, or that it cannot be read."""
+    kind, folder, name, _ = where
+    place, marker = _SAVED_STATES[kind]
+    source = f"{kind}/{name}"
+    try:
+        saved = read_saved_state(
+            filesystem, folder_fd, f"{name}/{place}", known=known, marker=marker, pause=pause
+        )
+    except UnreadableStateError as error:
+        # What its metadata names counts all the same, also where what cannot be read is to be ignored.
+        references = _opening(file.references, source, ())
+        return ReferenceFile(f"{folder}/{error.filename}", references, _fault(error))
+    references = file.references if saved.images is None else _opening(file.references, source, saved.images)
+    return ReferenceFile(file.path, references, signature=file.signature, saved=saved)
+
+
+def _is_open_ended(references: tuple[Reference, ...]) -> bool:
+    """Return whether metadata leaves it open which digest boots."""
+    return not references or any(
+        not reference.resolved_image or parsed(reference.resolved_image).digest is None
+        for reference in references
+    )
+
+
+def _opening(
+    references: tuple[Reference, ...], source: str, images: tuple[str, ...]
+) -> tuple[Reference, ...]:
+    """Add what a saved state names; one that names nothing still tells that the age of its guest proves nothing."""
+    if not references:
+        return (Reference(source, saved_state=images),) if images else ()
+    return tuple(msgspec.structs.replace(reference, saved_state=images) for reference in references)
 
 
 def _is_absent(filesystem: Filesystem, path: str, dir_fd: int) -> bool:

@@ -60,19 +60,14 @@ class ReferenceIndex(Sequence["Reference"]):
     ) -> None:
         self._all = references
         self.by_repository = by_repository
-        """A reference stands under each repository that it names: one or two."""
+        """A reference stands under each repository that it names."""
         self._digests: frozenset[str] | None = None
 
     @property
     def digests(self) -> frozenset[str]:
         """The digests that references name, by whatever repository; found when it is first asked for."""
         if self._digests is None:
-            images = (
-                parsed(text)
-                for reference in self._all
-                for text in (reference.image, reference.resolved_image)
-                if text
-            )
+            images = (parsed(text) for reference in self._all for text in reference.texts)
             self._digests = frozenset(image.digest for image in images if image.digest is not None)
         return self._digests
 
@@ -127,4 +122,4 @@ class ReferenceIndex(Sequence["Reference"]):
 
 def _repositories(reference: "Reference") -> set[str]:
     """List the repositories that a reference names."""
-    return {parsed(text).repository for text in (reference.image, reference.resolved_image) if text}
+    return {parsed(text).repository for text in reference.texts}

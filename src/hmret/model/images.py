@@ -22,6 +22,7 @@ __all__ = [
     "Repository",
     "SharedDisk",
     "Suspension",
+    "Thing",
 ]
 
 Key = tuple[str, str]
@@ -159,6 +160,20 @@ class Reference(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The digest-pinned reference that really boots; empty: not known, then past targets of the tag count too."""
     created_at: datetime | None = None
     """When the thing was made; None: not known."""
+    saved_state: tuple[str, ...] | None = None
+    """The images whose disks its saved state opens, as references by digest; they are in use, too. Empty: the saved state
+    names none. None: there is no saved state. With one, the thing may have been forked from an older one, and
+    `created_at` proves nothing about what its tag pointed to when it was started."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All image references of it."""
+        named = (self.image, self.resolved_image, *(self.saved_state or ()))
+        return tuple(text for text in named if text)
+
+
+Thing = tuple[str, datetime | None]
+"""Who makes a reference, and when that was made: a name may be given again."""
 
 
 @attrs.frozen
@@ -166,8 +181,9 @@ class Remembered:
     """The digests that one tag has pointed to since something that runs from it was first seen."""
 
     digests: frozenset[str]
-    created_at: datetime | None = None
-    """Things that were made since then ran from one of these; None: so did all others."""
+    seen: AbstractSet[Thing] = frozenset()
+    """Things of which it is settled that they run from one of these. What else names the tag is seen for the first time:
+    it may run from something that the tag pointed to between two looks, or before the first."""
 
 
 class Cause(enum.StrEnum):

@@ -29,12 +29,10 @@ from hmret.model.policy import Policy
 from hmret.model.pressure import Pressed
 from hmret.model.protection import (
     NO_PROTECTION,
-    Memory,
     RepositoryProtection,
     StaleReference,
     above_of,
     foreign_owners,
-    kept_in_mind,
     protect_repository,
     stale_references,
 )
@@ -50,6 +48,7 @@ from hmret.model.selection import (
     Step,
     Substitute,
 )
+from hmret.model.tag_history import TagName, kept_in_mind
 from hmret.model.times import nanoseconds_of
 from hmret.model.units import Ripe, spare_units
 from hmret.model.verdicts import ACTIONS, Action, Holder, Reason, Summary, Verdict
@@ -67,7 +66,7 @@ class Plan:
     at: datetime
     suspended: tuple[Suspension, ...]
     stale_references: tuple[StaleReference, ...]
-    remembered: Mapping[Memory, Remembered]
+    remembered: Mapping[TagName, Remembered]
     """What the next inventory carries as `remembered`."""
     marks: tuple[Key, ...]
     """The images whose timer starts now."""
@@ -263,7 +262,7 @@ def plan(
     known_protections: Mapping[str, _Protected] = {}
     if previous is not None:
         known, known_protections = previous.parts_for(inventory, circumstances, now_ns)
-    protections = _protections(inventory, known_protections, pause)
+    protections = _protections(inventory, known_protections, now_ns, pause)
     foreign = _foreign(inventory, protections)
     leased = _by_repository(chain(inventory.leased, _leased_by_others(inventory)))
     backing_off = _by_repository(inventory.backing_off)
@@ -296,7 +295,7 @@ def plan(
 
 
 def _protections(
-    inventory: Inventory, known: Mapping[str, _Protected], pause: Callable[[], None]
+    inventory: Inventory, known: Mapping[str, _Protected], now_ns: int, pause: Callable[[], None]
 ) -> Mapping[str, _Protected]:
     """Resolve the references to each repository; what rests on the very same objects stands."""
     found: dict[str, _Protected] = {}
@@ -306,13 +305,15 @@ def _protections(
         above = tuple(repository for repository, _ in above_of(inventory, name))
         if (
             before is not None
+            and before.found.is_lasting
             and before.references is references
             and before.repository is repository
             and all(map(is_, before.above, above))
         ):
             found[name] = before
         else:
-            found[name] = _Protected(references, repository, above, protect_repository(inventory, name))
+            protection = protect_repository(inventory, name, now_ns)
+            found[name] = _Protected(references, repository, above, protection)
         pause()
     return found
 
@@ -489,7 +490,7 @@ def _cache_bytes(parts: Iterable[RepositoryPlan]) -> int:
 
 def _remembered(
     inventory: Inventory, protections: Iterable[RepositoryProtection]
-) -> Mapping[Memory, Remembered]:
+) -> Mapping[TagName, Remembered]:
     """Add up what tags have pointed to; where a source could not be read, what was known stays known."""
     remembered = kept_in_mind(inventory)
     for protection in protections:

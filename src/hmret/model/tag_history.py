@@ -1,0 +1,230 @@
+"""What the tags that things run from have pointed to, since such a thing was first seen.
+
+The history of a tag is one for all things that name it. Two kinds of evidence go into it: what the tag points to at each
+look, and, for each thing that is seen for the first time, what the tag may have pointed to before anybody looked. A
+thing that is new at a look may have been made while the tag pointed to something that no look has seen, whatever else
+is known of the tag; so what settles that a thing was seen is the thing itself, never its age alone.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+
+import attrs
+
+from hmret.model.images import Image, Inventory, Reference, Remembered, Repository, Thing
+from hmret.model.references import ImageReference, parsed
+from hmret.model.times import SECOND, nanoseconds_of
+
+__all__ = [
+    "TagHistory",
+    "TagName",
+    "current_digest",
+    "digests_in",
+    "is_unreadable_tag",
+    "kept_in_mind",
+    "named_images",
+    "named_tags",
+    "recall",
+    "unseen_tags",
+]
+
+TagName = tuple[str, str]
+"""A repository and a tag in it."""
+
+_DOUBT_NS = 300 * SECOND
+"""Times that lie no further apart may be in either order: the clocks that made them need not agree."""
+_HEX_DIGITS = 64
+_NOTHING: frozenset[str] = frozenset()
+
+
+@attrs.frozen
+class TagHistory:
+    """What the tags of one repository have pointed to."""
+
+    remembered: Mapping[TagName, Remembered]
+    """What to give to the next plan."""
+    unsettled: Mapping[Reference, frozenset[str]]
+    """Things that cannot be judged yet, and what they may run from: they are seen for the first time again."""
+
+    def digests(self, reference: Reference, tag: TagName) -> frozenset[str]:
+        """List the digests that a thing may run from, by a tag whose past targets count for it."""
+        memory = self.remembered.get(tag)
+        known = _NOTHING if memory is None else memory.digests
+        return known | self.unsettled.get(reference, _NOTHING)
+
+
+@attrs.frozen
+class _Sight:
+    """What the first sight of a thing comes to."""
+
+    digests: frozenset[str] = _NOTHING
+    """What it may run from, beside what is known of its tag."""
+    is_settled: bool = True
+
+
+_NOT_SEEN = _Sight(is_settled=False)
+
+
+def recall(inventory: Inventory, name: str, *, is_hidden: bool, now_ns: int | None) -> TagHistory:
+    """Say what the tags of a repository have pointed to, up to now.
+
+    Args:
+        inventory: all that there is.
+        name: the repository.
+        is_hidden: whether lookups in the repository go by the tag of another, so that nobody knows what they find.
+        now_ns: the time of the look, in nanoseconds; None: not known, and then no age proves anything.
+    """
+    repository = inventory.repositories.get(name)
+    remembered: dict[TagName, Remembered] = {}
+    unsettled: defaultdict[Reference, frozenset[str]] = defaultdict(frozenset)
+    things = _by_tag(inventory.references.by_repository.get(name, ()), name)
+    for tag, references in things.items():
+        before = inventory.remembered.get((name, tag))
+        seen: set[Thing] = set()
+        if before is not None:
+            # Of those whose file cannot be read, nobody knows whether they still name it.
+            seen.update(before.seen if inventory.unread_sources else before.seen & references.keys())
+        digests = _NOTHING if before is None else before.digests
+        if not is_hidden and not is_unreadable_tag(repository, tag):
+            current = current_digest(repository, tag)
+            digests |= current
+            linked_ns = inventory.link_times.get((name, tag))
+            for thing, reference in references.items():
+                if thing in seen:
+                    continue
+                sight = _first_sight(repository, reference, bool(current), linked_ns, now_ns)
+                if sight.is_settled:
+                    seen.add(thing)
+                    digests |= sight.digests
+                elif sight.digests:
+                    unsettled[reference] |= sight.digests
+        if before is not None or digests:
+            memory = Remembered(digests, frozenset(seen))
+            remembered[name, tag] = before if before is not None and before == memory else memory
+    return TagHistory(remembered, unsettled)
+
+
+def _by_tag(references: Iterable[Reference], name: str) -> Mapping[str, Mapping[Thing, Reference]]:
+    """List the things that name each tag of a repository, and whose past targets count."""
+    found: defaultdict[str, dict[Thing, Reference]] = defaultdict(dict)
+    for reference in references:
+        for image, is_open_ended in named_images(reference):
+            if is_open_ended and image.repository == name and image.tag is not None:
+                thing = _thing(reference)
+                known = found[image.tag].get(thing)
+                if known is None or known.saved_state is None:
+                    found[image.tag][thing] = reference
+    return found
+
+
+def _first_sight(
+    repository: Repository | None,
+    reference: Reference,
+    is_there: bool,
+    linked_ns: int | None,
+    now_ns: int | None,
+) -> _Sight:
+    """Say what a thing may run from that is seen for the first time.
+
+    A tag that is absent, if only while it is moved, tells nothing yet; but what has a saved state opens the disk that it
+    had, whatever has become of the tag.
+    """
+    everything = digests_in(repository)
+    if repository is None or not (is_there or (reference.saved_state is not None and everything)):
+        return _NOT_SEEN
+    if reference.saved_state is not None or reference.created_at is None or now_ns is None:
+        return _Sight(everything)
+    created_ns = nanoseconds_of(reference.created_at)
+    if created_ns > now_ns:
+        # It may have been made during this very look; if it has, the next one can tell.
+        return _Sight(everything, is_settled=created_ns > now_ns + _DOUBT_NS)
+    if _is_before_all(repository, created_ns):
+        return _Sight(everything)
+    # A link that was made after the thing, or not clearly before it, may have replaced the one that it was started by.
+    if linked_ns is None or linked_ns > created_ns - _DOUBT_NS:
+        return _Sight(_made_before(repository, created_ns + _DOUBT_NS))
+    return _Sight()
+
+
+def _is_before_all(repository: Repository, moment_ns: int) -> bool:
+    """Return whether a moment lies before the making of every image, of those whose age is known."""
+    folders = (folder for image in _images_of(repository) for folder in image.folders)
+    ages = [folder.created_ns for folder in folders if folder.created_ns is not None]
+    return bool(ages) and moment_ns < min(ages)
+
+
+def _made_before(repository: Repository, moment_ns: int) -> frozenset[str]:
+    """List the digests of a repository that were made before a moment, or may have been."""
+    return frozenset(
+        image.digest
+        for image in _images_of(repository)
+        if any(folder.created_ns is None or folder.created_ns < moment_ns for folder in image.folders)
+    )
+
+
+def digests_in(repository: Repository | None) -> frozenset[str]:
+    """List the digests that a repository has, and the content whose metadata says that it is of that repository."""
+    return _NOTHING if repository is None else frozenset((*repository.images, *repository.named))
+
+
+def _images_of(repository: Repository) -> Iterator[Image]:
+    return chain(repository.images.values(), repository.named.values())
+
+
+def current_digest(repository: Repository | None, tag: str | None) -> frozenset[str]:
+    """Return what a tag points to now; nothing where it is absent."""
+    target = repository.tags.get(tag) if repository is not None and tag is not None else None
+    return _NOTHING if target is None else frozenset((target,))
+
+
+def is_unreadable_tag(repository: Repository | None, tag: str | None) -> bool:
+    """Return whether what is there in the place of a tag is none; one that is named as a digest's folder is that."""
+    if repository is None or tag is None:
+        return False
+    return (
+        tag in repository.odd_tags
+        or tag in repository.folder_tags
+        or (tag not in repository.tags and len(tag) == _HEX_DIGITS and f"sha256:{tag}" in repository.images)
+    )
+
+
+def named_images(reference: Reference) -> Iterator[tuple[ImageReference, bool]]:
+    """List what a reference names, and whether past targets of a tag count, too."""
+    if reference.image:
+        yield parsed(reference.image), not reference.resolved_image
+    if reference.resolved_image:
+        yield parsed(reference.resolved_image), True
+    for text in reference.saved_state or ():
+        yield parsed(text), False
+
+
+def named_tags(references: Iterable[Reference], *, open_ended: bool = False) -> Iterator[TagName]:
+    """List the tags that references name.
+
+    With `open_ended`, only those whose past targets count too.
+    """
+    for reference in references:
+        for image, is_open_ended in named_images(reference):
+            if image.tag is not None and (is_open_ended or not open_ended):
+                yield image.repository, image.tag
+
+
+def unseen_tags(
+    references: Iterable[Reference], remembered: Mapping[TagName, Remembered]
+) -> Iterator[TagName]:
+    """List the tags of whose links a plan needs to know when they were made: those that something new names."""
+    for reference in references:
+        for name, tag in named_tags((reference,), open_ended=True):
+            memory = remembered.get((name, tag))
+            if memory is None or _thing(reference) not in memory.seen:
+                yield name, tag
+
+
+def kept_in_mind(inventory: Inventory) -> dict[TagName, Remembered]:
+    """List what stays remembered while there are sources that could not be read: they may name any tag."""
+    return dict(inventory.remembered) if inventory.unread_sources else {}
+
+
+def _thing(reference: Reference) -> Thing:
+    return reference.source, reference.created_at
