@@ -26,6 +26,8 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
 HEX = set(DIGITS + "abcdef")
 FUTURE = 5 * 60 * 10**9
+DOUBT = FUTURE
+SEARCHED = 1 << 20
 ROOTFS = ("rootfs.ext4", "rootfs.erofs")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNSET = -62_135_596_800 * 10**9  # 0001-01-01T00:00:00Z
@@ -301,6 +303,12 @@ class Reference:
     images: list[str]
     resolved: list[str]
     created: int | None
+    opens: set[tuple[str, str]] | None = None
+    """What its saved state opens: repository (or `content`) and digest. None: it has none, or says what it boots."""
+
+    @property
+    def thing(self) -> tuple[str, int | None]:
+        return self.source, self.created
 
 
 def is_image(folder: pathlib.Path) -> bool:
@@ -402,8 +410,57 @@ def read_references(root: pathlib.Path) -> tuple[list[Reference], list[str]]:
             if found is None:
                 unreadable.append(path.relative_to(root).as_posix())
             else:
-                references += found
+                references += with_saved_state(path.parent, word, found)
     return references, sorted(unreadable)
+
+
+def with_saved_state(folder: pathlib.Path, word: str, references: list[Reference]) -> list[Reference]:
+    """Add to what a guest or a snapshot refers to what its saved state does, where it does not say what it boots."""
+    if references and all(
+        reference.resolved and all("@" in text for text in reference.resolved) for reference in references
+    ):
+        return references
+    place = folder / ("snapshots" if word == "instance" else "guest")
+    opens: set[tuple[str, str]] = set()
+    is_saved_state = False
+    for path in files_below(place):
+        is_saved_state |= word == "instance" or "snapshots" in path.relative_to(place).parts[:-1]
+        if kind(path) == "file" and path.lstat().st_size <= SEARCHED:
+            opens |= images_named_in(path.read_bytes())
+    if not is_saved_state and not opens:
+        return references
+    source = f"{word}/{folder.name}"
+    return [
+        Reference(one.source, one.images, one.resolved, one.created, opens)
+        for one in references or [Reference(source, [], [], None)]
+    ]
+
+
+def files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Give all that is below a folder and is no folder; no link is followed."""
+    for entry in entries(folder) if kind(folder) == "folder" else []:
+        if kind(entry) == "folder":
+            yield from files_below(entry)
+        else:
+            yield entry
+
+
+def images_named_in(content: bytes) -> set[tuple[str, str]]:
+    """Find the paths of images in some bytes, however a slash and the characters are written."""
+    found: set[tuple[str, str]] = set()
+    for form in (content, content.replace(b"\0", b"")):
+        text = form.decode("latin-1")
+        for slash in ("\\u002f", "\\u002F", "%2f", "%2F", "\\/"):
+            text = text.replace(slash, "/")
+        for rest in text.split("images/")[1:]:
+            parts = rest.split("/")
+            for place, part in enumerate(parts):
+                name = "/".join(parts[:place])
+                if is_hex(part[:64]):
+                    if name == "content" or is_repository(name):
+                        found.add((name, f"sha256:{part[:64]}"))
+                    break
+    return found
 
 
 def references_of(source: str, word: str, pairs: Pairs) -> list[Reference] | None:
@@ -431,26 +488,50 @@ def open_tags(reference: Reference) -> Iterator[tuple[str, str]]:
             yield repository, tag
 
 
+def first_sight(
+    reference: Reference, link: int | None, ages: dict[Any, list[int | None]], now: int
+) -> tuple[set[Any], bool]:
+    """Tell which images something may run from that was never seen before, and whether that is for good.
+
+    `link`: when the link of the tag was made; None: there is no such tag. `ages`: the images of the repository, and when
+    each may have been made.
+    """
+    everything = set(ages)
+    if reference.opens is not None:
+        return everything, bool(everything)
+    if link is None:
+        return set(), False
+    if reference.created is None or reference.created > now:
+        return everything, reference.created is None or reference.created > now + DOUBT
+    dated = [age for made in ages.values() for age in made if age is not None]
+    if dated and reference.created < min(dated):
+        return everything, True
+    if link > reference.created - DOUBT:
+        limit = reference.created + DOUBT
+        return {key for key, made in ages.items() if any(age is None or age < limit for age in made)}, True
+    return set(), True
+
+
 def led_to(
-    references: list[Reference], images: dict[Key, Image], tags: dict[tuple[str, str], Tag]
-) -> dict[tuple[str, str], set[Key]]:
-    """Say what the tags that are named openly may have led to: one answer for all guests that name the same tag."""
+    references: list[Reference], images: dict[Key, Image], tags: dict[tuple[str, str], Tag], now: int
+) -> tuple[dict[tuple[str, str], set[Key]], dict[tuple[str, str, int | None], set[Key]]]:
+    """Say what the tags that are named openly may have led to: one answer for all guests that name the same tag.
+
+    Also gives what is true of single guests only, by tag and guest, since it may turn out otherwise soon.
+    """
     found: dict[tuple[str, str], set[Key]] = {}
+    own: dict[tuple[str, str, int | None], set[Key]] = {}
     for reference in references:
         for place in open_tags(reference):
-            if place not in tags:
-                continue
-            link = tags[place]
-            keys = found.setdefault(place, {(place[0], link.digest)})
-            if reference.created is not None and link.made <= reference.created:
-                continue
-            for key, image in images.items():
-                before = (
-                    reference.created is None or image.created is None or image.created < reference.created
-                )
-                if key[0] == place[0] and before:
-                    keys.add(key)
-    return found
+            ages = {key: [image.created] for key, image in images.items() if key[0] == place[0]}
+            keys, lasts = first_sight(reference, tags[place].made if place in tags else None, ages, now)
+            if place in tags:
+                found.setdefault(place, set()).add((place[0], tags[place].digest))
+            if lasts:
+                found.setdefault(place, set()).update(keys)
+            else:
+                own.setdefault((":".join(place), *reference.thing), set()).update(keys)
+    return found, own
 
 
 def protected_by(
@@ -458,8 +539,9 @@ def protected_by(
     images: dict[Key, Image],
     tags: dict[tuple[str, str], Tag],
     past: dict[tuple[str, str], set[Key]],
+    own: dict[tuple[str, str, int | None], set[Key]],
 ) -> Iterator[tuple[str, set[Key]]]:
-    """Give each text of a reference with the images here that it protects."""
+    """Give each text of a reference with the images here that it protects; an empty text stands for its saved state."""
     for text in reference.images + reference.resolved:
         parsed = parse(text)
         assert parsed is not None
@@ -467,11 +549,14 @@ def protected_by(
         keys: set[Key] = set()
         if digest is not None:
             keys.add((repository, digest))
-        elif tag is not None and (repository, tag) in tags:
-            keys.add((repository, tags[repository, tag].digest))
+        elif tag is not None:
+            if (repository, tag) in tags:
+                keys.add((repository, tags[repository, tag].digest))
             if (repository, tag) in open_tags(reference):
-                keys |= past[repository, tag]
+                keys |= past.get((repository, tag), set())
+                keys |= own.get((f"{repository}:{tag}", *reference.thing), set())
         yield text, {key for key in keys if key in images}
+    yield "", {key for key in reference.opens or () if key in images}
 
 
 # The sweep.
@@ -497,12 +582,13 @@ def decide(
     is_hidden = any(map(hides_images, (root / "images").rglob("*")))
 
     sources: dict[Key, set[str]] = {key: set() for key in images}
-    past = led_to(references, images, tags)
+    past, own = led_to(references, images, tags, moment)
     texts: dict[str, set[str]] = {}
     here: set[str] = set()
     for reference in references:
-        for text, keys in protected_by(reference, images, tags, past):
-            texts.setdefault(reference.source, set()).add(text)
+        for text, keys in protected_by(reference, images, tags, past, own):
+            if text:
+                texts.setdefault(reference.source, set()).add(text)
             # One text that leads to an image is enough.
             here |= {reference.source for _ in keys}
             for key in keys:

@@ -303,7 +303,7 @@ def test_a_tag_that_is_younger_than_its_guest_protects_all_that_was_made_before_
 ) -> None:
     cache.due(A)
     cache.due(B)
-    cache.image(C, created_at="2026-03-01T00:00:00Z")
+    cache.image(C, created_at="2026-03-01T00:05:00Z")
     cache.state(C, DUE)
     undated = "d" * 64
     cache.image(undated, created_at=None)
@@ -314,11 +314,41 @@ def test_a_tag_that_is_younger_than_its_guest_protects_all_that_was_made_before_
     assert cache.decide().images == {key(A), key(B), key(undated)}
 
 
-def test_a_tag_made_in_the_instant_of_its_guest_is_not_younger(cache: Cache) -> None:
+@pytest.mark.parametrize(("seconds", "left"), [(0, {A}), (1, {A, B})])
+def test_a_tag_counts_as_older_than_its_guest_where_it_is_so_by_five_minutes(
+    cache: Cache, seconds: int, left: set[str]
+) -> None:
     cache.due(A)
     cache.due(B)
-    cache.tag("latest", A, made=datetime(2026, 3, 1, tzinfo=UTC))
+    cache.tag("latest", A, made=datetime(2026, 2, 28, 23, 55, seconds, tzinfo=UTC))
     cache.guest(Image="alpine", created="2026-03-01T00:00:00Z")
+    assert cache.decide().images == {key(digits) for digits in left}
+
+
+@pytest.mark.parametrize("created", ["2031-01-01T00:00:00Z", "2001-01-01T00:00:00Z"])
+def test_a_guest_from_the_future_or_from_before_all_images_protects_its_whole_repository(
+    cache: Cache, created: str
+) -> None:
+    cache.due(A)
+    cache.due(B)
+    cache.tag("latest", A, made=datetime(2000, 1, 1, tzinfo=UTC))
+    cache.guest(Image="alpine", created=created)
+    assert cache.decide().images == {key(A), key(B)}
+
+
+@pytest.mark.parametrize("text", [f'{{"path": "\\/data\\/images\\/{ALPINE}\\/{B}"}}', "nothing"])
+def test_a_saved_state_protects_what_it_opens_and_the_whole_repository_of_a_tag(
+    cache: Cache, text: str
+) -> None:
+    for digits in (A, B, C):
+        cache.due(digits)
+    cache.tag("latest", A)
+    cache.guest(Image="alpine")
+    cache.write("guests/vm/snapshots/snapshot-latest/config.json", text)
+    assert cache.decide().images == {key(A), key(B), key(C)}
+    cache.guest(Image=f"alpine@sha256:{A}")
+    assert cache.decide().images == ({key(A), key(B)} if B in text.replace("\\", "") else {key(A)})
+    cache.guest(Image="alpine", ResolvedImage=f"{ALPINE}@sha256:{A}")
     assert cache.decide().images == {key(A)}
 
 

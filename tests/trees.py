@@ -585,11 +585,30 @@ class _Builder:
             fields["CreatedAt"] = self.chance.choice([None, 7, "long ago", ["2026"]])
         elif kind == "fields of odd types":
             fields |= {"Vcpus": "two", "Env": ["A=1"], "HypervisorPID": {"pid": 1}, "Tags": 3.5, "Name": None}
+        # What is drawn here is drawn beside everything else, which stays what it was.
+        beside = random.Random()
+        beside.setstate(self.chance.getstate())
+        match beside.randrange(12):
+            case 0:
+                self.saved_state(folder / "snapshots", beside)
+            case 1 if isinstance(fields.get("CreatedAt"), str):
+                ahead = timedelta(seconds=beside.choice((1, 299, 301, 40_000_000)))
+                fields["CreatedAt"] = _text_of(self.now + ahead)
+            case 2 if isinstance(fields.get("CreatedAt"), str):
+                fields["CreatedAt"] = "2001-01-01T00:00:00Z"
         _write(folder / "metadata.json", fields)
         if kind == "linked folder":
             place = self.root / "system" / f"guest-{identity}"
             folder.rename(place)
             folder.symlink_to(place)
+
+    def saved_state(self, folder: pathlib.Path, chance: random.Random) -> None:
+        """Save the state of a guest; its configuration may name the disk of an image."""
+        made = chance.choice(self.images) if self.images else None
+        path = "" if made is None else f"/data/images/{made.repository}/{made.hex}/rootfs.ext4"
+        folder.mkdir()
+        text = chance.choice((path, path.replace("/", "\\/"), "{}"))
+        (folder / "config.json").write_bytes(text.encode(chance.choice(("utf-8", "utf-16"))))
 
     def snapshot(self, kind: str) -> None:
         identity = self.name()

@@ -1,5 +1,6 @@
 """Guests and snapshots that refer to images in all the ways that hypeman's servers of all ages have written."""
 
+import json
 import pathlib
 import random
 from collections.abc import Sequence
@@ -45,6 +46,9 @@ def add_guest(
         (files.root / "guests" / name).mkdir(parents=True, exist_ok=True)
         return
     files.guest(name, **reference_fields(files, chance, now, kind, repositories, tags))
+    beside = copy_of(chance)
+    if beside.random() < 0.2:
+        add_saved_state(files, beside, now, files.root / "guests" / name / "snapshots")
 
 
 def add_snapshot(
@@ -59,6 +63,36 @@ def add_snapshot(
     kind = chance.choice(("by tag", "by tag and resolved", "by digest", "null"))
     stored = None if kind == "null" else reference_fields(files, chance, now, kind, repositories, tags)
     files.snapshot(name, stored)
+    beside = copy_of(chance)
+    if beside.random() < 0.3:
+        place = beside.choice(("guest/snapshots", "guest"))
+        add_saved_state(files, beside, now, files.root / "snapshots" / name / place)
+
+
+def copy_of(chance: random.Random) -> random.Random:
+    """Return what draws beside another generator, so that what that one draws stays what it was."""
+    beside = random.Random()
+    beside.setstate(chance.getstate())
+    return beside
+
+
+def add_saved_state(files: Files, chance: random.Random, now: datetime, folder: pathlib.Path) -> None:
+    """Save the state of a guest, whose configuration may name the disk that it opens, in one form or another."""
+    folders = (path for path in files.images.rglob("*") if naive.is_hex(path.name) and path.is_dir())
+    places = sorted(path.relative_to(files.root).as_posix() for path in folders)
+    path = f"/data/{chance.choice(places)}/rootfs.erofs" if places and chance.random() < 0.7 else "none"
+    forms = (
+        path.encode(),
+        json.dumps({"disks": [{"path": path}]}).replace("/", "\\/").encode(),
+        path.encode("utf-16"),
+        b"\x00\xfe" + path.encode() + b"\x00\x01",
+    )
+    folder.joinpath("snapshot-latest").mkdir(parents=True)
+    folder.joinpath("snapshot-latest", "config").write_bytes(chance.choice(forms))
+    if chance.random() < 0.3:
+        folder.joinpath("snapshot-latest", "memory").write_bytes(path.encode().ljust((1 << 20) + 1))
+    if chance.random() < 0.3:
+        files.link(folder / "snapshot-base", "snapshot-latest", now)
 
 
 def add_unreadable(
@@ -104,7 +138,8 @@ def reference_fields(
     }
     fields = texts.get(kind, {"Image": by_tag})
     if kind != "of unknown age":
-        fields["CreatedAt"] = text_of(created(files, chance, now, (repository, tag), kind))
+        moment = created(files, chance, now, (repository, tag), kind)
+        fields["CreatedAt"] = text_of(doubtful(files, copy_of(chance), now, (repository, tag)) or moment)
     elif chance.random() < 0.5:
         fields["CreatedAt"] = chance.choice((None, 7, "long ago"))
     return fields
@@ -121,6 +156,21 @@ def created(
         return min(moments, default=now) - MINUTES - timedelta(hours=chance.randrange(1, 1500))
     begin = max(moments, default=now - timedelta(days=90)) + MINUTES
     return max(begin + (now - begin) * chance.random() * 0.9, begin)
+
+
+def doubtful(files: Files, chance: random.Random, now: datetime, named: tuple[str, str]) -> datetime | None:
+    """Choose, once in a while, a time that proves little: about that of a link, in the future, or before everything."""
+    place = files.tag(*named, is_legacy=chance.random() < 0.5)
+    ahead = timedelta(seconds=chance.choice((1, 200, 299, 301, 86_400, 40_000_000)))
+    about = timedelta(seconds=chance.randrange(-400, 400))
+    match chance.randrange(10):
+        case 0:
+            return now + ahead
+        case 1:
+            return now - timedelta(days=5000)
+        case 2 if naive.kind(place) == "link":
+            return datetime.fromtimestamp(place.lstat().st_mtime_ns / 10**9, UTC) + about
+    return None
 
 
 def tags_in(files: Files, repositories: Sequence[str], tags: Sequence[str]) -> list[tuple[str, str]]:

@@ -83,7 +83,7 @@ class _Sweep:
         self.rows = rows
         self.settings = settings
         self.now = now
-        self.protection: Protection = protect(tree, rows, memory)
+        self.protection: Protection = protect(tree, rows, memory, now)
         self.states = read_states(tree.root / "system" / "image-retention")
         self.suspended: set[str] = set()
         if tree.hidden:

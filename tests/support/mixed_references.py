@@ -25,11 +25,8 @@ class History:
     """What a tag has pointed to for as long as somebody has referred to it by nothing but the tag."""
 
     digests: frozenset[str]
-    since: int | None
-    """Whoever was made then or later ran from one of these; None: so did everybody."""
-
-    def covers(self, created: int | None) -> bool:
-        return self.since is None or (created is not None and created >= self.since)
+    seen: frozenset[tuple[str, int | None]]
+    """Who is known to run from one of these: its name, and when it was made."""
 
 
 Memory = dict[Tag, History]
@@ -49,18 +46,21 @@ class Protection:
     """Files that hold references nobody can read, relative to the data directory."""
 
 
-def protect(tree: Tree, rows: Rows, before: Memory) -> Protection:
+def protect(tree: Tree, rows: Rows, before: Memory, now: int) -> Protection:
     """Follow every reference there is; `before` is the memory that the last sweep left."""
     references, unreadable = read_references(tree.root)
     found = Protection(unreadable=unreadable)
-    found.memory = remember(tree, rows, references, before, forgets=not unreadable)
+    found.memory, own = remember(tree, rows, references, before, now, forgets=not unreadable)
     for reference in references:
         leads = {text: follow(tree, rows, reference, text, found.memory) for text in texts_of(reference)}
-        for key in set().union(*leads.values()):
+        needed = {*opened_by(reference)}.union(*leads.values())
+        for tag in open_tags(reference):
+            needed |= {(tag[0], digest) for digest in own.get((tag, reference.thing), ())}
+        for key in needed:
             for row in rows.needed_for(key):
                 found.sources[row].add(reference.source)
-        # One text that leads to an image is enough for a healthy guest.
-        if not any(rows.is_here(key) for keys in leads.values() for key in keys):
+        # One text that leads to an image is enough for a healthy guest, and so is its saved state.
+        if not any(rows.is_here(key) for key in needed):
             found.stale.update((reference.source, text) for text in leads)
     for folder in tree.folders:
         machine = folder.fields.get("machine")
@@ -104,40 +104,45 @@ def open_tags(reference: Reference) -> Iterator[Tag]:
             yield repository, tag
 
 
-def remember(tree: Tree, rows: Rows, references: list[Reference], before: Memory, *, forgets: bool) -> Memory:
-    """Say what each tag that is named openly has pointed to, up to now."""
-    named: dict[Tag, list[int | None]] = {}
+def opened_by(reference: Reference) -> Iterator[Key]:
+    """Give what a saved state opens; content by the name of a repository that has none."""
+    for name, digest in reference.opens or ():
+        yield ("of nobody/content" if name == "content" else name), digest
+
+
+def remember(
+    tree: Tree, rows: Rows, references: list[Reference], before: Memory, now: int, *, forgets: bool
+) -> tuple[Memory, dict[tuple[Tag, tuple[str, int | None]], set[str]]]:
+    """Say what each tag that is named openly has pointed to, up to now.
+
+    Also gives what is true of single guests only, since it may turn out otherwise soon.
+    """
+    named: dict[Tag, list[Reference]] = {}
     for reference in references:
         for tag in open_tags(reference):
-            named.setdefault(tag, []).append(reference.created)
+            named.setdefault(tag, []).append(reference)
     memory: Memory = {} if forgets else dict(before)
-    for tag, ages in named.items():
-        known = before.get(tag)
-        digests = set() if known is None else set(known.digests)
-        unknown = [age for age in ages if known is None or not known.covers(age)]
+    own: dict[tuple[Tag, tuple[str, int | None]], set[str]] = {}
+    for tag, things in named.items():
+        known = before.get(tag, History(frozenset(), frozenset()))
+        digests = set(known.digests)
+        seen = {thing for thing in known.seen if not forgets or thing in {one.thing for one in things}}
         current, made = look_up(tree.root / "images", *tag)
-        if naive.is_digest(current):
-            digests.add(current)
-            for age in unknown:
-                digests |= first_sight(rows, tag[0], made, age)
-        else:
-            unknown = []
-        sinces = unknown if known is None else [*unknown, known.since]
-        if digests:
-            dated = [since for since in sinces if since is not None]
-            memory[tag] = History(frozenset(digests), min(dated) if len(dated) == len(sinces) else None)
-    return memory
-
-
-def first_sight(rows: Rows, repository: str, made: int, created: int | None) -> set[str]:
-    """Say what a guest may run from whose tag was moved, perhaps, before anybody looked."""
-    if created is not None and made <= created:
-        return set()
-    return {
-        digest
-        for digest in rows.digests_in(repository)
-        if created is None or any(age is None or age < created for age in rows.ages(repository, digest))
-    }
+        if current != ODD:
+            is_there = naive.is_digest(current)
+            digests |= {current} if is_there else set()
+            ages = {digest: rows.ages(tag[0], digest) for digest in rows.digests_in(tag[0])}
+            for thing in things:
+                if thing.thing not in known.seen:
+                    may_be, lasts = naive.first_sight(thing, made if is_there else None, ages, now)
+                    if lasts:
+                        seen.add(thing.thing)
+                        digests |= may_be
+                    else:
+                        own.setdefault((tag, thing.thing), set()).update(may_be)
+        if digests or tag in before:
+            memory[tag] = History(frozenset(digests), frozenset(seen))
+    return memory, own
 
 
 def follow(tree: Tree, rows: Rows, reference: Reference, text: str, memory: Memory) -> set[Key]:

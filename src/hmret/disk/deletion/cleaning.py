@@ -101,9 +101,11 @@ class Cleaning:
         )
 
     def _is_seen(self, link: Link) -> bool:
-        """Return whether nothing shadows a tag of the older layout."""
-        path = f"{tag_folder(Layout.CONTENT, link.repository)}/{link.tag}"
-        return link.layout is Layout.LEGACY and not self.folders.exists(path)
+        """Return whether a tag of the older layout is there, and nothing shadows it."""
+        places = (tag_folder(layout, link.repository) for layout in (Layout.CONTENT, Layout.LEGACY))
+        is_shadowed, is_there = (self.folders.exists(f"{place}/{link.tag}") for place in places)
+        # One that was shadowed may have gone with the tag that shadowed it.
+        return link.layout is Layout.LEGACY and is_there and not is_shadowed
 
     def _remove_state(
         self, intent: Intent, repository: str, since_ns: int, held: Mapping[str, HeldState]
