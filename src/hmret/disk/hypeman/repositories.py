@@ -52,7 +52,7 @@ class TagsFound:
     tags: Mapping[str, str]
     """Tag to digest."""
     odd_tags: frozenset[str]
-    """Names of tags at which something is that is no valid tag, folders apart."""
+    """Names of tags at which something is that is no valid tag; apart from folders that can be a level of repositories."""
     oddities: tuple[Oddity, ...]
 
 
@@ -75,6 +75,10 @@ def read_tags(filesystem: Filesystem, fd: int, path: str, entries: Entries) -> T
     """
     tags: dict[str, str] = {}
     odd: set[str] = set(filter(TAG_NAME.fullmatch, entries.others))
+    # A folder that can be a level of repositories is told as one of those.
+    odd.update(
+        name for name in filter(TAG_NAME.fullmatch, entries.folders) if not FOLDER_NAME.fullmatch(name)
+    )
     oddities: list[Oddity] = []
     folder = f"{IMAGES}/{path}"
     names = list(filter(TAG_NAME.fullmatch, entries.links))
