@@ -79,7 +79,7 @@ def copy_of(chance: random.Random) -> random.Random:
 def add_saved_state(files: Files, chance: random.Random, now: datetime, folder: pathlib.Path) -> None:
     """Save the state of a guest, whose configuration may name the disk that it opens, in one form or another."""
     folders = (path for path in files.images.rglob("*") if naive.is_hex(path.name) and path.is_dir())
-    places = sorted(path.relative_to(files.root).as_posix() for path in folders)
+    places = sorted(path.relative_to(files.root).as_posix() for path in folders if str(path).isascii())
     path = f"/data/{chance.choice(places)}/rootfs.erofs" if places and chance.random() < 0.7 else "none"
     forms = (
         path.encode(),
