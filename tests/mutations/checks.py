@@ -23,6 +23,8 @@ KILLS = ("tests/proofs/test_kills.py",)
 RACES = ("tests/proofs/test_races.py",)
 FUZZ = ("tests/proofs/test_fuzz.py",)
 REFERENCES = ("tests/disk/test_reference_files.py", "tests/actors/test_reference_collector.py")
+FIRST_SIGHTS = ("tests/model/test_protection.py", "tests/content/test_forks_and_odd_ages.py")
+SAVED_STATES = ("tests/disk/test_saved_states.py", "tests/content/test_forks_and_odd_ages.py")
 SCAN = ("tests/disk/test_image_scan.py", "tests/actors/test_scanner.py")
 CACHES = (
     "tests/actors/test_cached_looks.py",
@@ -196,9 +198,9 @@ MUTATIONS = (
     ),
     edit(
         "forget what a moved tag has pointed to",
-        "model/protection.py",
-        "found[key] = Remembered(known.digests | current, known.created_at)",
-        "found[key] = Remembered(current, known.created_at)",
+        "model/tag_history.py",
+        "digests = _NOTHING if before is None else before.digests",
+        "digests = _NOTHING",
         MODEL,
         STATEFUL,
     ),
@@ -213,9 +215,9 @@ MUTATIONS = (
     ),
     edit(
         "trust a tag that moved before its guest was first seen",
-        "model/protection.py",
-        "return _made_before(repository, created_ns)",
-        "return frozenset()",
+        "model/tag_history.py",
+        "return _Sight(_made_before(repository, created_ns + _DOUBT_NS))",
+        "return _Sight()",
         MODEL,
         STATEFUL,
     ),
@@ -245,8 +247,8 @@ MUTATIONS = (
     edit(
         "trust a guest that was written anew",
         "disk/reference_files.py",
-        "if found.st_ctime_ns == signature[4] and found.st_ino == signature[1]:",
-        "if found.st_ino == signature[1]:",
+        "if found.st_ctime_ns != signature[4] or found.st_ino != signature[1]:",
+        "if found.st_ino != signature[1]:",
         REFERENCES,
         CACHES,
     ),
@@ -985,16 +987,16 @@ MUTATIONS = (
     ),
     edit(
         "forget what the first of two things of one name ran from",
-        "model/protection.py",
-        "found[key] = Remembered(current | so_far.digests, since)",
-        "found[key] = Remembered(current, since)",
+        "model/tag_history.py",
+        "digests |= sight.digests",
+        "digests = current | sight.digests",
         MODEL,
     ),
     edit(
         "trust what was known of guests before a power loss",
         "disk/cache_records.py",
-        'load_snapshot(filesystem, data_fd, _REFERENCES, _head(f"{_REFERENCES} {boot_id}"))',
-        'load_snapshot(filesystem, data_fd, _REFERENCES, _head(f"{_REFERENCES} first-boot"))',
+        "if not is_of_this_boot:",
+        "if False:",
         REFERENCES,
     ),
     # Calls from elsewhere.
@@ -1018,5 +1020,91 @@ MUTATIONS = (
         "if _task() is self._entered_by:",
         "if True:",
         ("tests/engine/test_one_task.py",),
+    ),
+    # Guests whose age proves nothing.
+    edit(
+        "let what is remembered of a tag settle what a new guest runs from",
+        "model/tag_history.py",
+        "if thing in seen:",
+        "if thing in seen or before is not None:",
+        FIRST_SIGHTS,
+    ),
+    edit(
+        "go by the age of a fork",
+        "model/tag_history.py",
+        "if reference.saved_state is not None or reference.created_at is None",
+        "if reference.created_at is None",
+        FIRST_SIGHTS,
+    ),
+    edit(
+        "go by the age of a guest from the future",
+        "model/tag_history.py",
+        "if created_ns > now_ns:",
+        "if False:",
+        FIRST_SIGHTS,
+    ),
+    edit(
+        "go by the age of a guest that is older than every image",
+        "model/tag_history.py",
+        "if _is_before_all(repository, created_ns):",
+        "if False:",
+        FIRST_SIGHTS,
+    ),
+    edit(
+        "trust a link that is hardly older than its guest",
+        "model/tag_history.py",
+        "linked_ns > created_ns - _DOUBT_NS",
+        "linked_ns > created_ns",
+        FIRST_SIGHTS,
+    ),
+    edit(
+        "trust that an image made right after a guest was not there before it",
+        "model/tag_history.py",
+        "_made_before(repository, created_ns + _DOUBT_NS)",
+        "_made_before(repository, created_ns)",
+        FIRST_SIGHTS,
+    ),
+    edit(
+        "ignore the disks that a saved state opens",
+        "model/tag_history.py",
+        "for text in reference.saved_state or ():",
+        "for text in ():",
+        FIRST_SIGHTS,
+    ),
+    edit(
+        "take a saved state that cannot be read for none",
+        "disk/saved_states.py",
+        "raise UnreadableStateError(error.errno, error.strerror or str(error), path) from None\n        return []",
+        "return []\n        return []",
+        SAVED_STATES,
+    ),
+    edit(
+        "keep what was known of a saved state that has changed",
+        "disk/saved_states.py",
+        "if (found.st_dev, found.st_ino, found.st_ctime_ns) !=",
+        "if () and (found.st_dev, found.st_ino, found.st_ctime_ns) !=",
+        SAVED_STATES,
+    ),
+    edit(
+        "look into a saved state for one form of path alone",
+        "disk/saved_states.py",
+        'path = _SLASHES.sub(b"/", before)',
+        "path = before",
+        SAVED_STATES,
+    ),
+    edit(
+        "forget a guest whose metadata has gone and whose folder has not",
+        "disk/reference_files.py",
+        "fresh = _without_metadata(file)",
+        "pass",
+        REFERENCES,
+    ),
+    # Tags that are there and cannot be read.
+    edit(
+        "take a folder with the name of a tag for no tag",
+        "disk/hypeman/repositories.py",
+        "name for name in filter(TAG_NAME.fullmatch, entries.folders) if",
+        "name for name in filter(TAG_NAME.fullmatch, ()) if",
+        SAVED_STATES,
     ),
 )

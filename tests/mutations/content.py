@@ -262,7 +262,7 @@ CONTENT_MUTATIONS = (
     ),
     edit(
         "trust a tag that is none",
-        "model/protection.py",
+        "model/tag_history.py",
         "tag in repository.odd_tags\n        or tag in repository.folder_tags\n        or",
         "False\n        or",
         CONTENT,
