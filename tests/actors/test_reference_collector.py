@@ -503,6 +503,34 @@ async def test_after_a_power_loss_guests_are_read_afresh_though_their_stamps_are
     disk.close(rebooted.data_fd)
 
 
+@pytest.mark.parametrize("is_reboot", [True, False])
+async def test_a_guest_whose_metadata_is_not_there_after_a_reboot_goes_on_protecting_what_it_named(
+    world: World, is_reboot: bool
+) -> None:
+    path = f"{DATA}/{make_guest(world.filesystem, 'one', 'alpine')}"
+    make_guest(world.filesystem, "gone", "busybox")
+    content = world.filesystem.read_file(path)
+    world.clock.advance(timedelta(seconds=3))
+    async with running(world.collector()) as collector:
+        await collector.collect()
+        await collector.keep()
+    # Its own volume is not mounted yet.
+    world.filesystem.remove(path)
+    world.filesystem.remove(f"{DATA}/guests/gone")
+    if is_reboot:
+        world.clock.boot_id = "second-boot"
+    async with running(world.collector()) as collector:
+        for _ in range(2):
+            collected = await collector.collect()
+            assert images_of(collected.references) == {"instance/one": "alpine"}
+            assert collected.unreadable == ()
+        await collector.keep()
+    async with running(world.collector()) as collector:
+        assert images_of((await collector.collect()).references) == {"instance/one": "alpine"}
+        world.filesystem.write_file(path, content.replace(b"alpine", b"debian"))
+        assert images_of((await collector.collect()).references) == {"instance/one": "debian"}
+
+
 @pytest.mark.parametrize("created_at", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00Z", "soon"])
 async def test_a_guest_of_an_odd_time_stops_no_record(world: World, created_at: str) -> None:
     content = json.dumps({"Image": "alpine", "CreatedAt": created_at}).encode()

@@ -142,10 +142,9 @@ def load_references(
 
 
 def _reference_frames(files: Mapping[str, ReferenceFile], pause: Callable[[], None]) -> Iterator[bytes]:
-    # A name that is no text cannot be written down, and what has no signature is read again in any case.
-    known = [
-        (source, file) for source, file in files.items() if file.signature is not None and source.isascii()
-    ]
+    # A name that is no text cannot be written down. What has no signature is read again in any case, and where its
+    # metadata has gone by then, this is what it named.
+    known = [(source, file) for source, file in files.items() if file.problem is None and source.isascii()]
     for start in range(0, len(known), _FILES):
         yield pack_references(dict(known[start : start + _FILES]))
         pause()
