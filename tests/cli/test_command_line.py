@@ -32,6 +32,7 @@ COMMANDS = [
     "plan",
     "explain",
     "mark-used",
+    "confirm",
     "lease",
     "leases",
     "unlease",

@@ -770,8 +770,13 @@ async def test_a_part_of_the_cache_that_turns_unlistable_is_known_by_the_next_sw
 async def test_several_causes_are_all_told(
     retention: Retention, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
+    make_snapshot(filesystem, "one", "busybox")
+    filesystem.make_folder(f"{DATA}/images/repositories/docker.io")
     await retention.sweep()
     make_due(filesystem, "a", KERNEL)
+    for folder in ("snapshots", "images/repositories"):
+        filesystem.move(f"{DATA}/{folder}", f"/{folder.replace('/', '-')}")
+        filesystem.make_folder(f"{DATA}/{folder}")
     filesystem.write_file(f"{DATA}/{GUEST}", b"{")
     filesystem.deny(f"{DATA}/images/{KERNEL}", errno.EIO)
     clock.wall_ns += 3600 * SECOND

@@ -299,7 +299,7 @@ MUTATIONS = (
     edit(
         "mark while the clock is distrusted",
         "model/judging.py",
-        "if not self.clock_jumped:",
+        "if not self.holds_marks:",
         "if True:",
         MODEL,
         CLOCK,

@@ -28,6 +28,7 @@ from hmret.disk.reference_files import (
     look_at_references,
 )
 from hmret.model.errors import InvalidReferenceError
+from hmret.model.folder_record import FolderSeen
 from hmret.model.grouping import ReferenceIndex
 from hmret.model.images import (
     ContentOwners,
@@ -92,6 +93,8 @@ class Collected:
     """By repository and tag: of whose links a plan needs to know when they were made."""
     is_remembered: bool = True
     """Whether that is on record, to be known after a restart."""
+    folders: Mapping[str, FolderSeen] = attrs.field(factory=dict)
+    """The folders of guests and snapshots, where these are read, but for those that could not be listed."""
 
 
 @attrs.frozen
@@ -100,6 +103,8 @@ class Protected:
 
     keys: frozenset[Key]
     unreadable: tuple[tuple[str, str], ...]
+    folders: Mapping[str, FolderSeen] = attrs.field(factory=dict)
+    """The folders of guests and snapshots, as in `Collected`."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -233,6 +238,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
             remembered=remembered,
             unseen_tags=await self._find_unseen_tags(references, remembered),
             is_remembered=remembered == self._written,
+            folders=self._files.look.folders(),
         )
 
     async def _find_unseen_tags(
@@ -357,7 +363,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
             # Where a tag cannot be read, each image may be the one that it points to.
             fault = IMAGES, error.strerror or str(error)
             return Protected(asked.keys, (*unreadable, fault))
-        return Protected(protected, unreadable)
+        return Protected(protected, unreadable, self._files.look.folders())
 
     def _protected(
         self,

@@ -84,14 +84,17 @@ class ScanResult:
     """How many rows there are: a digest counts in each repository that has it."""
 
     @property
-    def unpruned(self) -> tuple[str, ...]:
-        """Where states may not be pruned: repositories, and what is below them; an empty one is everything."""
-        if self.is_absent:
-            return ("",)
+    def unlisted_names(self) -> tuple[str, ...]:
+        """Repositories that may be hidden, and what is below them; an empty one is everything."""
         return tuple(
             "" if path in _TODAYS or is_part(path) else repository_of(path) or path
             for path in (*(path for path, _ in self.unlisted), *(link.path for link in self.hidden))
         )
+
+    @property
+    def unpruned(self) -> tuple[str, ...]:
+        """Where states may not be pruned: repositories, and what is below them; an empty one is everything."""
+        return ("",) if self.is_absent else self.unlisted_names
 
 
 @attrs.frozen(eq=False)

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from hmret.actors.threads import WorkerThreads
 from hmret.api.bodies import (
     Candidate,
+    Confirm,
     GrantLease,
     MarkUsed,
     RenewLease,
@@ -33,6 +34,7 @@ from hmret.api.bodies import (
 from hmret.api.catalog import SORTS, Catalog, Query
 from hmret.api.documents import (
     Document,
+    confirmed_document,
     encode_document,
     explain_document,
     image_document,
@@ -110,6 +112,7 @@ def make_app(
         "/v1/plan": {"GET": calls.plan, "POST": calls.candidate},
         "/v1/mark-used": {"POST": calls.mark_used},
         "/v1/restore": {"POST": calls.restore},
+        "/v1/confirm": {"POST": calls.confirm},
         "/v1/sweeps": {"POST": calls.sweep},
         "/v1/leases": {"GET": calls.leases, "POST": calls.grant},
         "/v1/leases/{id}": {"GET": calls.lease, "PUT": calls.renew, "DELETE": calls.end},
@@ -274,6 +277,14 @@ class _Calls:
     async def mark_used(self, request: Request) -> Response:
         body = await read_body(request, MarkUsed)
         return _json(mark_used_document(await self._retention.mark_used(body.image, body.digest)))
+
+    async def confirm(self, request: Request) -> Response:
+        body = await read_body(request, Confirm)
+        try:
+            confirmed = await self._retention.confirm(*body.what)
+        except ValueError as error:
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-name", f"confirm: {error}") from None
+        return _json(confirmed_document(confirmed))
 
     async def restore(self, request: Request) -> Response:
         body = await read_body(request, Restore)

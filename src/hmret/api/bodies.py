@@ -16,6 +16,7 @@ from hmret.model.times import SECOND, datetime_of, parse_time
 __all__ = [
     "LARGEST_BODY",
     "Candidate",
+    "Confirm",
     "GrantLease",
     "MarkUsed",
     "RenewLease",
@@ -47,6 +48,12 @@ class MarkUsed(msgspec.Struct, forbid_unknown_fields=True):
 
     image: str
     digest: str | None = None
+
+
+class Confirm(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /v1/confirm`."""
+
+    what: list[str] = []
 
 
 class Candidate(msgspec.Struct, forbid_unknown_fields=True):

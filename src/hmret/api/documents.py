@@ -29,6 +29,7 @@ __all__ = [
     "Document",
     "check_config_document",
     "comparison_document",
+    "confirmed_document",
     "encode_document",
     "explain_document",
     "explained_detail",
@@ -149,6 +150,11 @@ def check_config_document(settings: Settings) -> Document:
 def mark_used_document(used: MarkedUsed) -> Document:
     """Write what a use of an image came to."""
     return {"repository": used.repository, "digest": used.digest, "cleared": used.cleared}
+
+
+def confirmed_document(confirmed: Sequence[str]) -> Document:
+    """Write what was confirmed."""
+    return {"confirmed": list(confirmed)}
 
 
 def restored_document(restored: Restored) -> Document:

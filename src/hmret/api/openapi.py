@@ -144,6 +144,14 @@ def _writes() -> Document:
                 body="Restore",
             )
         },
+        "/v1/confirm": {
+            "post": _call(
+                "confirm",
+                "Say that what is there now is right, where folders are lost or the clock has jumped",
+                _answers("Confirmed", *body_problems, 500, 503),
+                body="Confirm",
+            )
+        },
         "/v1/sweeps": {
             "post": _call(
                 "sweep",

@@ -90,6 +90,8 @@ def schemas() -> Document:
         "Candidate": body_of({"settings": {"type": "object", "description": _SETTINGS}}, ["settings"]),
         "SweepReport": object_of(_report(suspended)),
         "Status": object_of(_status(suspended)),
+        "Confirm": body_of({"what": TEXTS}, []),
+        "Confirmed": object_of({"confirmed": TEXTS}),
         "MarkUsed": body_of({"image": IMAGE, "digest": GIVEN_DIGEST}, ["image"]),
         "MarkedUsed": object_of({"repository": TEXT, "digest": DIGEST, "cleared": FLAG}),
         "Restore": body_of({"image": IMAGE, "digest": GIVEN_DIGEST}, ["image"]),

@@ -29,6 +29,7 @@ __all__ = [
     "DueReading",
     "ExplainReading",
     "PlanReading",
+    "read_confirmed",
     "read_explain",
     "read_forecast",
     "read_mark_used",
@@ -165,6 +166,11 @@ def read_forecast(document: Read) -> list[DueReading]:
 def read_mark_used(document: Read) -> MarkedUsed:
     """Read what a use of an image came to."""
     return MarkedUsed(document["repository"], document["digest"], document["cleared"])
+
+
+def read_confirmed(document: Read) -> tuple[str, ...]:
+    """Read what was confirmed."""
+    return tuple(document["confirmed"])
 
 
 def read_restored(document: Read) -> Restored:

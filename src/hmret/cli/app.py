@@ -67,6 +67,13 @@ _COMMANDS = {
 
         Works where retention is disabled, too. Exit code 1: the image is not here, not ready or broken.""",
     ),
+    "confirm": (
+        "hmret.cli.confirm:confirm",
+        """Say that what is there now is right, where deletion is suspended for a volume that is not mounted or the clock.
+
+        Takes over guests, snapshots or folders of images that are told as lost, and clock. With several, name those that
+        are right. Exit code 0, also where there is nothing to confirm.""",
+    ),
     "restore": (
         "hmret.cli.quarantine:restore",
         """Bring a deleted image back from quarantine, with those of its tags that are free, for a full window.
@@ -121,7 +128,7 @@ _HELP = """Delete images that nothing has used for long, and never what somethin
 
 Options of a command may also stand before it.
 
-Where an engine runs on the data directory, sweep, plan, forecast, explain, mark-used, restore and quarantine ask it. Given
+Where an engine runs on the data directory, sweep, plan, forecast, explain, mark-used, confirm, restore and quarantine ask it. Given
 --enable, --unused-for or --allow, sweep, plan, forecast and explain work by themselves.
 
 Exit codes: 0 done; 1 something failed or is suspended; 2 bad usage or config; 3 another engine has the data directory.

@@ -42,6 +42,7 @@ _PATIENT_SECONDS = 600.0
 _PROBLEM = "urn:hmret:problem:"
 _ERRORS: Mapping[str, type[HmretError]] = {
     "image-not-found": ImageNotFoundError,
+    "invalid-name": ConfigError,
     "invalid-setting": ConfigError,
     "image-exists": ImageExistsError,
     "invalid-reference": InvalidReferenceError,

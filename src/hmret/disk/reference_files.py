@@ -7,16 +7,19 @@ which digest boots, the saved state beside it is searched, too, for the disks th
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 import attrs
 import msgspec
 
 from hmret.disk.documents import UnreadableError, read_guest, read_snapshot
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.folder_record import mark_of, printable_name
 from hmret.disk.folders import opened, read_file
 from hmret.disk.layout import REFERENCE_FILES
 from hmret.disk.saved_states import SavedState, UnreadableStateError, is_still_saved, read_saved_state
 from hmret.disk.signatures import Signature, settled
+from hmret.model.folder_record import FolderMark, FolderSeen
 from hmret.model.images import Reference
 from hmret.model.references import parsed
 
@@ -70,6 +73,20 @@ class _Listing:
     names: tuple[str, ...]
     files: tuple[ReferenceFile | None, ...] | None = None
     """What was found in each at the last look, None: no file; None for all: they are not looked at yet."""
+    mark: FolderMark | None = None
+    """Which folder that was."""
+
+    def holding(self, files: tuple[ReferenceFile | None, ...]) -> "_Listing":
+        """Say what was found in each; the same object where that is known."""
+        return self if files is self.files else attrs.evolve(self, files=files)
+
+    @cached_property
+    def seen(self) -> FolderSeen:
+        """The folder, and the names of those in it that have their file."""
+        named = zip(self.names, self.files or (), strict=False)
+        return FolderSeen(
+            self.mark, frozenset(printable_name(name) for name, file in named if file is not None)
+        )
 
 
 @attrs.frozen
@@ -79,6 +96,13 @@ class ReferenceLook:
     files: Mapping[str, ReferenceFile]
     """By source: `instance/ID`, `snapshot/ID`; or by the name of a folder that could not be listed."""
     listings: Mapping[str, _Listing] = attrs.field(factory=dict, repr=False, eq=False)
+    absent: tuple[str, ...] = attrs.field(default=(), eq=False)
+    """Folders that are not there."""
+
+    def folders(self) -> Mapping[str, FolderSeen]:
+        """Say which folders these are, but for those that could not be listed."""
+        gone = {folder: FolderSeen(None) for folder in self.absent}
+        return {**gone, **{folder: listing.seen for folder, listing in self.listings.items()}}
 
 
 NOTHING_KNOWN = ReferenceLook({})
@@ -133,6 +157,8 @@ def look_at_references(
             if not (isinstance(error, FileNotFoundError) and _is_absent(filesystem, folder, data_fd)):
                 looking.files[folder] = ReferenceFile(folder, problem=_fault(error))
                 looking.is_new = True
+            else:
+                looking.absent.append(folder)
             looking.is_new = looking.is_new or folder in known.listings or folder in known.files
             continue
         with opened(filesystem, folder_fd):
@@ -146,7 +172,8 @@ def look_at_references(
     if looking.is_new:
         looking.gather()
         looking.is_new = looking.files != known.files
-    return ReferenceLook(looking.files if looking.is_new else known.files, looking.listings)
+    files = looking.files if looking.is_new else known.files
+    return ReferenceLook(files, looking.listings, tuple(looking.absent))
 
 
 @attrs.define(eq=False)
@@ -158,6 +185,7 @@ class _Looking:
     pause: Callable[[], None]
     files: dict[str, ReferenceFile] = attrs.field(factory=dict)
     listings: dict[str, _Listing] = attrs.field(factory=dict)
+    absent: list[str] = attrs.field(factory=list)
     is_new: bool = False
     """Whether anything is not what it was."""
 
@@ -183,7 +211,7 @@ class _Looking:
         if renewed:
             self.is_new = True
             known = tuple(renewed.get(number, file) for number, file in enumerate(known))
-        self.listings[folder] = _Listing(listing.signature, listing.names, known)
+        self.listings[folder] = listing.holding(known)
 
     def _is_still(self, folder_fd: int, where: tuple[str, str, str], file: ReferenceFile) -> bool:
         """Return whether a file, told by kind, name and file name, is what it was; so far as that can be told."""
@@ -225,10 +253,11 @@ def _names(filesystem: Filesystem, fd: int) -> tuple[str, ...]:
 def _list(filesystem: Filesystem, fd: int, known: _Listing | None) -> _Listing:
     """List an open folder, unless its signature says that it holds the names that are known."""
     looked_ns = filesystem.now_ns()
-    signature = settled(filesystem.fstat(fd), looked_ns)
+    found = filesystem.fstat(fd)
+    signature = settled(found, looked_ns)
     if known is not None and signature is not None and known.signature == signature:
         return known
-    return _Listing(signature, _names(filesystem, fd))
+    return _Listing(signature, _names(filesystem, fd), mark=mark_of(found))
 
 
 def _without_metadata(known: ReferenceFile) -> ReferenceFile | None:

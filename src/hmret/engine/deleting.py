@@ -231,7 +231,7 @@ class Deleting:
             again = await self.overlook.look_again(keys)
             await self.check_folder()
             looked_ns = self.monotonic_ns()
-            tally.suspended.extend(self.overlook.reference_suspensions(again.unreadable))
+            tally.suspended.extend(self.overlook.suspensions_of(again))
             if tally.suspended:
                 return _Turn(left=chosen, is_last=True)
             look = LastLook(again.keys, self.overlook.policy.shortest_window_ns, tally.now_ns)

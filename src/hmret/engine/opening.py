@@ -28,6 +28,7 @@ from hmret.disk.backoff_file import load_backoff, save_backoff
 from hmret.disk.data_dir import DataDir
 from hmret.disk.disk_usage import look_at_usage
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.folder_record import load_folders, look_at_cache, save_folders
 from hmret.disk.layout import OWN
 from hmret.disk.own_files import (
     load_brake_record,
@@ -42,6 +43,7 @@ from hmret.engine.brake_watch import BrakeWatch
 from hmret.engine.counters import Counters
 from hmret.engine.deleting import Deleting
 from hmret.engine.disk_watch import DiskWatch
+from hmret.engine.folder_watch import FolderWatch
 from hmret.engine.groups import sole_error
 from hmret.engine.inspection import Inspection
 from hmret.engine.lease_book import LeaseBook
@@ -349,8 +351,20 @@ async def _inspect(
     await tasks.start(
         partial(leases.run, trusts_clock=clock_fault is None, keeps_record=data_dir is not None)
     )
+    folders = FolderWatch(
+        lambda known: threads.run_alone(look_at_cache, filesystem, data_fd, known),
+        lambda record: threads.run_alone(save_folders, filesystem, data_fd, record),
+        lambda: surroundings.clock.read().boot_id,
+        await threads.run(load_folders, filesystem, data_fd),
+    )
     overlook = Overlook(
-        config, actors.scanner, actors.references, actors.states, surroundings.threads, actors.readers
+        config,
+        actors.scanner,
+        actors.references,
+        actors.states,
+        surroundings.threads,
+        actors.readers,
+        folders,
     )
     counters = Counters()
     quarantine = Quarantine(

@@ -1,8 +1,9 @@
 """Taking the inventory: everything that a plan decides on, asked of the actors."""
 
-from collections.abc import Iterable, Iterator, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 
 import anyio
 import attrs
@@ -14,9 +15,11 @@ from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper, StatesLoaded
 from hmret.actors.threads import Threads
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
+from hmret.engine.folder_watch import FoldersFound, FolderWatch
 from hmret.engine.groups import first_error
 from hmret.engine.lease_book import REMEDY
 from hmret.model.config import RetentionConfig
+from hmret.model.folder_record import FolderSeen, LostFolder
 from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.images import (
     Cause,
@@ -48,6 +51,8 @@ class Survey:
     """What a crash left behind where the states are."""
     ignored_references: tuple[tuple[str, str], ...]
     """Unreadable references that the operator told to ignore."""
+    folders: FoldersFound
+    """The folders that can be volumes of their own, and those that are lost."""
 
 
 @attrs.define(eq=False)
@@ -60,6 +65,7 @@ class Overlook:
     states: StateKeeper
     threads: Threads
     readers: Readers
+    folders: FolderWatch
     policy: Policy = attrs.field(init=False)
     _scan: ScanResult | None = attrs.field(default=None, init=False)
     """What the last survey saw."""
@@ -95,6 +101,9 @@ class Overlook:
         scans: list[ScanResult] = []
         loads: list[StatesLoaded] = []
 
+        # A volume may come or go while it is scanned.
+        before = await self.folders.look_at_cache()
+
         async def scan_images() -> None:
             scans.append(await self.scanner.scan())
             loads.append(await self.states.load(scans[0].repositories))
@@ -111,6 +120,7 @@ class Overlook:
         scan, states = scans[0], loads[0]
         self._scan = scan
         link_times = await self.scanner.link_times(collected.unseen_tags)
+        found = await self._compare_folders(before, scan, states, collected.folders)
         ignoring = self.config.unreadable_references == "ignore"
         return Survey(
             inventory=Inventory(
@@ -125,9 +135,10 @@ class Overlook:
                 leased=frozenset(
                     (*(lease.key for lease in leases), *_used_by_others(uses, scan.contents, states.states))
                 ),
-                suspensions=tuple(self._suspensions(scan, collected, lease_fault, clock_fault)),
-                unlisted=scan.unpruned,
-                unread_sources=collected.unread_sources,
+                suspensions=tuple(self._suspensions(scan, collected, found.lost, lease_fault, clock_fault)),
+                unlisted=("",) if found.lost else scan.unpruned,
+                # Who is missing may name any tag.
+                unread_sources=collected.unread_sources.union(one.name for one in found.lost),
                 backing_off=backing_off,
                 disk=disk,
                 brake_released_images=brake_released_images,
@@ -137,7 +148,25 @@ class Overlook:
             stray_states=states.strays,
             is_remembered=collected.is_remembered,
             ignored_references=collected.unreadable if ignoring else (),
+            folders=found,
         )
+
+    async def _compare_folders(
+        self,
+        before: Mapping[str, FolderSeen],
+        scan: ScanResult,
+        states: StatesLoaded,
+        references: Mapping[str, FolderSeen],
+    ) -> FoldersFound:
+        """Find out which folders are lost, by how those of images were before the scan or are after it."""
+        after = await self.folders.look_at_cache()
+        seen = {**after, **references}
+        compare = partial(self.folders.compare, scan=scan, timers=states.states)
+        found = await self.threads.run_alone(compare, seen)
+        lost = {one.name: one for one in found}
+        if before != after:
+            lost = {one.name: one for one in await self.threads.run_alone(compare, before)} | lost
+        return FoldersFound(seen, tuple(lost[name] for name in sorted(lost)))
 
     def _with_bases(self, references: ReferenceIndex, bases: tuple[Reference, ...]) -> ReferenceIndex:
         """Add what images need of each other; the same object where nothing of that is new."""
@@ -211,14 +240,24 @@ class Overlook:
             for path, problem in unreadable
         ]
 
+    def lost_suspensions(self, lost: Iterable[LostFolder]) -> list[Suspension]:
+        """Say why lost folders suspend deletion."""
+        return [Suspension(one.cause, self._absolute(one.name), one.detail) for one in lost]
+
+    def suspensions_of(self, again: Protected) -> list[Suspension]:
+        """Say why a last look at the references suspends deletion."""
+        lost = self.lost_suspensions(self.folders.compare(again.folders))
+        return [*self.reference_suspensions(again.unreadable), *lost]
+
     def _suspensions(
         self,
         scan: ScanResult,
         collected: Collected,
+        lost: Sequence[LostFolder],
         lease_fault: tuple[str, str] | None,
         clock_fault: str | None,
     ) -> list[Suspension]:
-        causes = self.reference_suspensions(collected.unreadable)
+        causes = [*self.reference_suspensions(collected.unreadable), *self.lost_suspensions(lost)]
         if lease_fault is not None:
             path, problem = lease_fault
             where = self._absolute(path)

@@ -16,6 +16,7 @@ from hmret.actors.locks import Lease
 from hmret.actors.own_loop import OwnLoop
 from hmret.actors.state_keeper import StateKeeper
 from hmret.disk.own_files import LeaseRecord
+from hmret.engine.confirming import Confirming
 from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub, Listener
 from hmret.engine.inspection import Inspection, named_image
@@ -171,6 +172,24 @@ class Retention:
         """
         self._loop.require()
         return await self._schedule.sweep(releases_brake=release_brake)
+
+    async def confirm(self, *what: str) -> tuple[str, ...]:
+        """Say that what is there now is right, where folders are lost or the clock has jumped; returns what was confirmed.
+
+        What is lost at this moment is taken over, and nothing else; other causes of a suspension stay. Nothing to
+        confirm is no error.
+
+        Args:
+            what: folders as their suspension tells them (`guests`, `snapshots`, `images`, `images/content`, …; or by
+                their whole path), and `clock`; none: the one thing that there is.
+
+        Raises:
+            ValueError: a name is none of these, or none is given where there are several things to confirm.
+            OSError: it could not be put on record, and nothing was confirmed.
+            EngineClosedError: the engine has stopped.
+        """
+        self._loop.require()
+        return await Confirming(self._inspection.sweeping).confirm(what)
 
     async def plan(self, at: datetime | None = None) -> Plan:
         """Make the plan that a sweep would follow now, or at another time; changes nothing.

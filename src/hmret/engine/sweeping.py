@@ -14,6 +14,7 @@ from hmret.actors.journal_keeper import JournalKeeper
 from hmret.actors.locks import Lease
 from hmret.actors.scanner import ScanResult
 from hmret.disk.clock import Clock
+from hmret.disk.folder_record import FOLDERS
 from hmret.disk.layout import IMAGES, OWN
 from hmret.disk.own_files import REMEMBERED
 from hmret.engine.batches import batches
@@ -179,7 +180,8 @@ class Sweeping:
     async def _write_down(self, survey: Survey, tally: Tally) -> None:
         """Write down what was done."""
         await self.journal.append(tally.take_entries())
-        self.deleting.backoff.forget_all_but(survey.inventory.holds)
+        if not survey.folders.lost:
+            self.deleting.backoff.forget_all_but(survey.inventory.holds)
         await self.deleting.backoff.keep()
         await self.deleting.deleter.fill_reserve()
 
@@ -271,6 +273,21 @@ class Sweeping:
             log_event(logging.WARNING, "clock_not_recorded", error=error.strerror)
         return fault
 
+    def clock_fault(self) -> str | None:
+        """Say what is wrong with the clock now; None: nothing."""
+        return watch_clock(self.clock_record, self.clock.read())[1]
+
+    async def trust_clock(self) -> None:
+        """Believe the clock as it is: a jump that was found ends.
+
+        Raises:
+            OSError: it could not be put on record, and the jump stays.
+        """
+        reading = self.clock.read()
+        record = ClockRecord(reading.boot_id, reading.boot_ns, reading.wall_ns)
+        await self.overlook.states.save_clock(record)
+        self.clock_record = record
+
     async def _clear_leavings(self, scan: ScanResult, tally: Tally) -> None:
         """Take away what earlier deletions have left: late ghosts, and empty folders of tags."""
         await self.deleting.deleter.remove_empty_tag_folders(
@@ -293,14 +310,20 @@ class Sweeping:
                 tally.note_ghosts(gone)
 
     async def _keep_states(self, survey: Survey, plan: Plan, tally: Tally) -> None:
-        """Clear, prune and mark, and remember what tags point to."""
+        """Clear, prune and mark, and remember what tags point to; while a folder is lost, nothing of that is known."""
         states = self.overlook.states
+        try:
+            await self.overlook.folders.renew(survey.folders)
+        except OSError as error:
+            tally.note_record_error(f"{OWN}/{FOLDERS}", error)
         try:
             if not survey.is_remembered or plan.remembered != survey.inventory.remembered:
                 await self.overlook.references.remember(plan.remembered)
         except OSError as error:
             # It is remembered until a restart; after one, references seen for the first time protect more.
             tally.note_record_error(f"{OWN}/{REMEMBERED}", error)
+        if survey.folders.lost:
+            return
         reasons = dict(plan.clears)
         tally.cleared, faults = await states.clear(reasons)
         for key, reason in reasons.items():

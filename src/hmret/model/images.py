@@ -192,6 +192,9 @@ class Cause(enum.StrEnum):
     UNREADABLE_REFERENCE = "unreadable_reference"
     CLOCK_JUMP = "clock_jump"
     UNREADABLE_CACHE = "unreadable_cache"
+    LOST_REFERENCES = "lost_references"
+    """The volume of guests or snapshots is not mounted, by all that is known; so for images: `LOST_IMAGES`."""
+    LOST_IMAGES = "lost_images"
 
 
 @attrs.frozen

@@ -30,6 +30,7 @@ __all__ = ["Circumstances", "Judge"]
 
 _OF_ANY: tuple[Ground, ...] = (NotReady(), Broken())
 """What is asked of images that may not be ready or whole; nothing else is wrong with those that are."""
+_HOLD_MARKS = frozenset((Cause.CLOCK_JUMP, Cause.LOST_REFERENCES, Cause.LOST_IMAGES))
 _ORDER = {reason: number for number, reason in enumerate(Reason)}
 _PINNED, _NOT_ALLOWED = Always(Reason.PINNED), Always(Reason.NOT_ALLOWED)
 
@@ -40,7 +41,8 @@ class Circumstances:
 
     policy: Policy
     is_suspended: bool
-    clock_jumped: bool
+    holds_marks: bool
+    """Whether no timer begins: the time is not known, or what is here."""
     _grounds: Mapping[tuple[bool, bool], tuple[Ground, ...]] = attrs.field(init=False, eq=False)
     """By whether a repository is pinned, and allowed: made once, as there may be very many repositories."""
 
@@ -64,7 +66,7 @@ class Circumstances:
         policy = self.policy
         if policy.keeps_unpullable:
             yield NotPullable()
-        if not self.clock_jumped:
+        if not self.holds_marks:
             yield NewlyUnused()
         if policy.rules:
             yield KeptByRule()
@@ -81,7 +83,7 @@ class Circumstances:
     def of(cls, inventory: Inventory, policy: Policy) -> "Circumstances":
         """Say under which circumstances an inventory is judged."""
         causes = {suspension.cause for suspension in inventory.suspensions}
-        return cls(policy, bool(causes), Cause.CLOCK_JUMP in causes)
+        return cls(policy, bool(causes), not causes.isdisjoint(_HOLD_MARKS))
 
     def grounds(self, repository: str) -> tuple[Ground, ...]:
         """List the grounds on which a whole image of a repository can stay, in the order of the table."""

@@ -1,0 +1,130 @@
+"""The record of the folders that can be volumes of their own: which folders they are, and what is in them.
+
+It is written as one, durably, and is no cache: an upgrade keeps it.
+"""
+
+import errno
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from hmret.disk.filesystem import Filesystem, Stat
+from hmret.disk.folders import make_data_folders, open_data_folder, open_folder, opened, read_file, write_file
+from hmret.disk.hypeman.repositories import is_host, list_entries
+from hmret.disk.layout import CONTENT, FOLDER_NAME, IMAGES, OWN, REPOSITORIES
+from hmret.model.folder_record import FolderMark, FolderOnRecord, FolderSeen
+
+__all__ = ["FOLDERS", "load_folders", "look_at_cache", "mark_of", "printable_name", "save_folders"]
+
+FOLDERS = "folders.json"
+"""Below hmret's own folder."""
+
+_BELOW = f"{IMAGES}/"
+_MODE = 0o700
+_FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
+_GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
+
+
+class _Folder(msgspec.Struct, gc=False):
+    boot_id: str
+    inode: int
+    device: int
+    modified_ns: int
+    names: list[str] = []
+    is_volume: bool = False
+
+
+def load_folders(filesystem: Filesystem, data_fd: int) -> Mapping[str, FolderOnRecord]:
+    """Read the record; empty where there is none that can be read: then every folder is seen for the first time."""
+    try:
+        found = msgspec.json.decode(
+            read_file(filesystem, f"{OWN}/{FOLDERS}", data_fd), type=dict[str, _Folder]
+        )
+    except _FAULTS:
+        return {}
+    return {
+        name: FolderOnRecord(
+            folder.boot_id,
+            FolderMark(folder.inode, folder.device, folder.modified_ns),
+            frozenset(folder.names),
+            folder.is_volume,
+        )
+        for name, folder in found.items()
+    }
+
+
+def save_folders(filesystem: Filesystem, data_fd: int, record: Mapping[str, FolderOnRecord]) -> None:
+    """Write the record, durably.
+
+    Raises:
+        OSError: it could not be written; the one before then stays.
+    """
+    document = {
+        name: _Folder(
+            folder.boot_id,
+            folder.mark.inode,
+            folder.mark.device,
+            folder.mark.modified_ns,
+            sorted(folder.names),
+            folder.is_volume,
+        )
+        for name, folder in sorted(record.items())
+    }
+    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as fd:
+        write_file(filesystem, FOLDERS, msgspec.json.encode(document), fd, durable=True)
+
+
+def mark_of(found: Stat) -> FolderMark:
+    """Take from what `stat` says of a folder what tells it from another."""
+    return FolderMark(found.st_ino, found.st_dev, found.st_mtime_ns)
+
+
+def printable_name(name: str) -> str:
+    """Write a name on the disk so that a record can hold it; two names come out alike only by malice."""
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
+
+
+def look_at_cache(filesystem: Filesystem, data_fd: int, known: Iterable[str]) -> dict[str, FolderSeen]:
+    """Look which folders `images/` and those right below it are; those that cannot be looked at are left out.
+
+    `known`: paths below the data directory that are on record; what of them is not there is told as gone.
+    """
+    try:
+        images_fd = open_data_folder(filesystem, data_fd, IMAGES)
+    except FileNotFoundError:
+        return {IMAGES: FolderSeen(None)}
+    except OSError:
+        return {}
+    with opened(filesystem, images_fd):
+        try:
+            return dict(_look(filesystem, images_fd, known))
+        except OSError:
+            return {}
+
+
+def _look(filesystem: Filesystem, images_fd: int, known: Iterable[str]) -> Iterator[tuple[str, FolderSeen]]:
+    found = filesystem.fstat(images_fd)
+    yield IMAGES, FolderSeen(mark_of(found))
+    device = found.st_dev
+    hosts = filter(is_host, filter(FOLDER_NAME.fullmatch, list_entries(filesystem, images_fd).folders))
+    earlier = (path.removeprefix(_BELOW) for path in known if path.startswith(_BELOW))
+    for name in dict.fromkeys((CONTENT, REPOSITORIES, *hosts, *earlier)):
+        if "/" not in name:
+            try:
+                seen = _look_at(filesystem, images_fd, name, device)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    continue
+                seen = FolderSeen(None)
+            yield f"{IMAGES}/{name}", seen
+
+
+def _look_at(filesystem: Filesystem, images_fd: int, name: str, device: int) -> FolderSeen:
+    with opened(filesystem, open_folder(filesystem, name, images_fd)) as fd:
+        found = filesystem.fstat(fd)
+        names: frozenset[str] = frozenset()
+        # Content is its timers, of which there may be very many.
+        if name != CONTENT:
+            entries = list_entries(filesystem, fd)
+            names = frozenset(map(printable_name, (*entries.folders, *entries.links, *entries.others)))
+        return FolderSeen(mark_of(found), names, found.st_dev != device)

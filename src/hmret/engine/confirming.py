@@ -1,0 +1,74 @@
+"""`confirm`: somebody says that what is there now is right."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from hmret.engine.folder_watch import FoldersFound
+from hmret.engine.log import log_event
+from hmret.engine.sweeping import Sweeping
+from hmret.engine.tally import journal_entry
+from hmret.model.folder_record import CACHE_FOLDER, REFERENCE_FOLDERS
+
+__all__ = ["CLOCK", "Confirming"]
+
+CLOCK = "clock"
+"""What a jump of the clock is confirmed by."""
+
+
+@attrs.frozen(eq=False)
+class Confirming:
+    """Takes over what is told as lost, as somebody says that it is right."""
+
+    sweeping: Sweeping
+
+    async def confirm(self, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """Take over what is lost at this moment, or the clock as it is; returns what was confirmed.
+
+        Args:
+            names: of the folders, as they are told (or by their whole path), and `clock`; none: what there is, where that
+                is one thing.
+
+        Raises:
+            ValueError: a name stands for nothing that could be confirmed, or none is given where there are several.
+            OSError: it could not be put on record, so nothing was confirmed.
+            EngineClosedError: the engine has stopped.
+        """
+        asked = [self._checked(name) for name in names]
+        sweeping = self.sweeping
+        await sweeping.deleting.check_folder()
+        clock_fault = sweeping.clock_fault()
+        survey = await sweeping.overlook.survey(leases=(), clock_fault=clock_fault)
+        waiting = [one.name for one in survey.folders.lost]
+        if clock_fault is not None:
+            waiting.append(CLOCK)
+        if not asked and len(waiting) > 1:
+            raise ValueError(
+                f"there are several things to confirm, name those that are right: {' '.join(waiting)}"
+            )
+        chosen = tuple(name for name in waiting if not asked or name in asked)
+        await self._take_over(survey.folders, chosen)
+        return chosen
+
+    def _checked(self, name: str) -> str:
+        """Read a folder's name, which may be given as its whole path."""
+        data_dir = self.sweeping.overlook.config.data_dir.rstrip("/")
+        name = name.removeprefix(f"{data_dir}/").rstrip("/")
+        if name == CLOCK or name in REFERENCE_FOLDERS or name.partition("/")[0] == CACHE_FOLDER:
+            return name
+        known = ", ".join((*REFERENCE_FOLDERS, CACHE_FOLDER, f"{CACHE_FOLDER}/NAME", CLOCK))
+        raise ValueError(f"expected one of {known}, got {name[:100]!r}")
+
+    async def _take_over(self, found: FoldersFound, chosen: Iterable[str]) -> None:
+        sweeping = self.sweeping
+        folders = [name for name in chosen if name != CLOCK]
+        if folders:
+            await sweeping.overlook.folders.take_over(found, folders)
+        if CLOCK in chosen:
+            await sweeping.trust_clock()
+        entries = [journal_entry(sweeping.clock.now_ns(), "confirm", None, what=name) for name in chosen]
+        for name in chosen:
+            log_event(logging.WARNING, "confirmed", what=name)
+        sweeping.events.publish(entries)
+        await sweeping.journal.append(entries)

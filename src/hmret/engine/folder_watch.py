@@ -1,0 +1,114 @@
+"""Telling a volume that is not mounted from images and guests that are gone, from one sweep to the next."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+import attrs
+
+from hmret.actors.scanner import ScanResult
+from hmret.disk.layout import CONTENT, IMAGES
+from hmret.model.folder_record import FolderOnRecord, FolderSeen, LostFolder, find_lost, renewed
+from hmret.model.grouping import Timers
+
+__all__ = ["FolderWatch", "FoldersFound"]
+
+
+@attrs.frozen(eq=False)
+class FoldersFound:
+    """The folders that can be volumes of their own, as one survey found them."""
+
+    seen: Mapping[str, FolderSeen]
+    lost: tuple[LostFolder, ...]
+
+
+@attrs.define(eq=False)
+class FolderWatch:
+    """Knows which folders these were, and compares."""
+
+    look: Callable[[Iterable[str]], Awaitable[dict[str, FolderSeen]]]
+    """Looks at the folders of images; is told which are on record."""
+    save: Callable[[Mapping[str, FolderOnRecord]], Awaitable[None]]
+    """Raises:
+        OSError: it could not be written.
+    """
+    boot_id: Callable[[], str]
+    record: Mapping[str, FolderOnRecord]
+    _written: Mapping[str, FolderOnRecord] = attrs.field(init=False)
+
+    @_written.default
+    def _as_loaded(self) -> Mapping[str, FolderOnRecord]:
+        return self.record
+
+    async def look_at_cache(self) -> dict[str, FolderSeen]:
+        """Look which folders of images there are."""
+        return await self.look(self.record)
+
+    def compare(
+        self, seen: Mapping[str, FolderSeen], scan: ScanResult | None = None, timers: Timers | None = None
+    ) -> tuple[LostFolder, ...]:
+        """List what is lost of the folders that were seen.
+
+        `scan` and `timers`: what was found in the folders of images, where those are among them.
+        """
+        return find_lost(self.record, seen, self.boot_id(), _Missing(scan, timers or Timers({})))
+
+    async def renew(self, found: FoldersFound) -> None:
+        """Put on record what is there now, but for what is lost.
+
+        Raises:
+            OSError: it could not be written; it is known until the end of this engine.
+        """
+        lost = frozenset(folder.name for folder in found.lost)
+        self.record = renewed(self.record, found.seen, self.boot_id(), lost)
+        await self._write()
+
+    async def take_over(self, found: FoldersFound, names: Iterable[str]) -> None:
+        """Put what is there now on record for some folders that are lost: that is how it should be.
+
+        Raises:
+            OSError: it could not be written, so nothing was taken over.
+        """
+        before, chosen = self.record, frozenset(names)
+        others = frozenset(folder.name for folder in found.lost) - chosen
+        self.record = renewed(before, found.seen, self.boot_id(), others)
+        try:
+            await self._write()
+        except OSError:
+            self.record = before
+            raise
+
+    async def _write(self) -> None:
+        record = self.record
+        if record is not self._written:
+            await self.save(record)
+            self._written = record
+
+
+@attrs.frozen(eq=False)
+class _Missing:
+    """Counts timers whose images are missing from a folder."""
+
+    scan: ScanResult | None
+    timers: Timers
+
+    def __call__(self, folder: str) -> tuple[int, int]:
+        """Count the timers whose image is missing and could have been in a folder, and those whose image is in it."""
+        if self.scan is None:
+            return 0, 0
+        unlisted = self.scan.unlisted_names
+        missing = present = 0
+        host = folder.removeprefix(f"{IMAGES}/")
+        for name, timers in self.timers.by_repository.items():
+            if any(not path or name == path or name.startswith(f"{path}/") for path in unlisted):
+                continue
+            repository = self.scan.repositories.get(name)
+            is_of_host = name.partition("/")[0] == host
+            may_be_here = folder in (IMAGES, f"{IMAGES}/{CONTENT}") or is_of_host
+            for digest in timers:
+                image = None if repository is None else repository.images.get(digest)
+                if image is None:
+                    missing += may_be_here
+                elif folder == IMAGES or (
+                    folder == f"{IMAGES}/{CONTENT}" if image.is_content else is_of_host
+                ):
+                    present += 1
+        return missing, present
