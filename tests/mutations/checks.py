@@ -117,7 +117,7 @@ MUTATIONS = (
     edit(
         "go on where a reference became unreadable since the scan",
         "engine/deleting.py",
-        "tally.suspended.extend(self.overlook.reference_suspensions(again.unreadable))",
+        "tally.suspended.extend(self.overlook.suspensions_of(again))",
         "pass",
         ENGINE,
     ),
@@ -928,10 +928,10 @@ MUTATIONS = (
     ),
     edit(
         "let two engines work on one data directory",
-        "disk/own_files.py",
-        "filesystem.lock(fd)",
-        "pass",
-        FOLDERS,
+        "disk/data_dir.py",
+        "filesystem.lock(fd)\n        except BlockingIOError:\n            written",
+        "pass\n        except BlockingIOError:\n            written",
+        ("tests/disk/test_data_dir.py",),
         ENGINE,
     ),
     # What was read before.
