@@ -43,6 +43,7 @@ async def hold(retention: Retention) -> None:
 # Every call that waits; a name that is missing here fails the test below.
 CALLS: dict[str, Call] = {
     "mark_used": lambda retention: retention.mark_used("alpine"),
+    "confirm": lambda retention: retention.confirm("guests"),
     "lease": hold,
     "restore": lambda retention: retention.restore("alpine"),
     "sweep": lambda retention: retention.sweep(),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from hmret.model.clock_watch import ClockReading
 from hmret.model.folder_record import (
     FolderMark,
     FolderOnRecord,
@@ -39,9 +40,12 @@ def lost(
     now: Mapping[str, FolderSeen],
     boot_id: str = BOOT,
     missing: Mapping[str, tuple[int, int]] | None = None,
+    now_ns: int = 9000,
 ) -> dict[str, tuple[Cause, int, int]]:
     counts = missing or {}
-    found = find_lost(record, now, boot_id, lambda folder: counts.get(folder, (0, 0)))
+    found = find_lost(
+        record, now, ClockReading(boot_id, 0, now_ns), lambda folder: counts.get(folder, (0, 0))
+    )
     return {one.name: (one.cause, one.missing, one.known) for one in found}
 
 
@@ -71,6 +75,12 @@ def test_another_device_tells_nothing_beyond_one_boot() -> None:
 @pytest.mark.parametrize("mark", [FolderMark(13, 5, 5000), FolderMark(12, 5, 999)])
 def test_another_inode_and_an_earlier_time_tell_beyond_a_boot_too(mark: FolderMark) -> None:
     assert lost({"guests": on_record("a")}, {"guests": seen(mark=mark)}, LATER_BOOT)
+
+
+def test_a_time_on_record_that_lies_ahead_tells_nothing() -> None:
+    now = {"guests": seen(mark=FolderMark(12, 5, 500))}
+    assert lost({"guests": on_record("a")}, now, now_ns=1000)
+    assert lost({"guests": on_record("a")}, now, now_ns=999) == {}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +123,7 @@ def test_timers_are_counted_only_where_the_folder_is_another_one() -> None:
         pytest.fail(folder)
 
     record = {"images": on_record(), CONTENT: on_record(), HOST: on_record()}
-    assert find_lost(record, {name: seen("x") for name in record}, BOOT, fail) == ()
+    assert find_lost(record, {name: seen("x") for name in record}, ClockReading(BOOT, 0, 9000), fail) == ()
 
 
 def test_what_lies_below_a_lost_folder_is_told_with_it() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import attrs
 
 from hmret.actors.scanner import ScanResult
+from hmret.disk.clock import Clock
 from hmret.disk.layout import CONTENT, IMAGES
 from hmret.model.folder_record import FolderOnRecord, FolderSeen, LostFolder, find_lost, renewed
 from hmret.model.grouping import Timers
@@ -30,7 +31,7 @@ class FolderWatch:
     """Raises:
         OSError: it could not be written.
     """
-    boot_id: Callable[[], str]
+    clock: Clock
     record: Mapping[str, FolderOnRecord]
     _written: Mapping[str, FolderOnRecord] = attrs.field(init=False)
 
@@ -49,7 +50,7 @@ class FolderWatch:
 
         `scan` and `timers`: what was found in the folders of images, where those are among them.
         """
-        return find_lost(self.record, seen, self.boot_id(), _Missing(scan, timers or Timers({})))
+        return find_lost(self.record, seen, self.clock.read(), _Missing(scan, timers or Timers({})))
 
     async def renew(self, found: FoldersFound) -> None:
         """Put on record what is there now, but for what is lost.
@@ -58,7 +59,7 @@ class FolderWatch:
             OSError: it could not be written; it is known until the end of this engine.
         """
         lost = frozenset(folder.name for folder in found.lost)
-        self.record = renewed(self.record, found.seen, self.boot_id(), lost)
+        self.record = renewed(self.record, found.seen, self.clock.read().boot_id, lost)
         await self._write()
 
     async def take_over(self, found: FoldersFound, names: Iterable[str]) -> None:
@@ -69,7 +70,7 @@ class FolderWatch:
         """
         before, chosen = self.record, frozenset(names)
         others = frozenset(folder.name for folder in found.lost) - chosen
-        self.record = renewed(before, found.seen, self.boot_id(), others)
+        self.record = renewed(before, found.seen, self.clock.read().boot_id, others)
         try:
             await self._write()
         except OSError:

@@ -354,7 +354,7 @@ async def _inspect(
     folders = FolderWatch(
         lambda known: threads.run_alone(look_at_cache, filesystem, data_fd, known),
         lambda record: threads.run_alone(save_folders, filesystem, data_fd, record),
-        lambda: surroundings.clock.read().boot_id,
+        surroundings.clock,
         await threads.run(load_folders, filesystem, data_fd),
     )
     overlook = Overlook(

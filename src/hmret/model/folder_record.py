@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import attrs
 
+from hmret.model.clock_watch import ClockReading
 from hmret.model.images import Cause
 
 __all__ = [
@@ -89,26 +90,32 @@ class LostFolder:
 
 
 def find_lost(
-    record: Mapping[str, FolderOnRecord], seen: Mapping[str, FolderSeen], boot_id: str, missing: Missing
+    record: Mapping[str, FolderOnRecord],
+    seen: Mapping[str, FolderSeen],
+    reading: ClockReading,
+    missing: Missing,
 ) -> tuple[LostFolder, ...]:
     """List the folders that are lost.
 
     Args:
         record: what is on record, by path below the data directory.
         seen: what is there now. A folder that could not be looked at is left out, and is not lost.
-        boot_id: of this boot.
+        reading: what the clocks say now.
         missing: asked only where a folder of images is not what it was.
     """
-    return tuple(_find_lost(record, seen, boot_id, missing))
+    return tuple(_find_lost(record, seen, reading, missing))
 
 
 def _find_lost(
-    record: Mapping[str, FolderOnRecord], seen: Mapping[str, FolderSeen], boot_id: str, missing: Missing
+    record: Mapping[str, FolderOnRecord],
+    seen: Mapping[str, FolderSeen],
+    reading: ClockReading,
+    missing: Missing,
 ) -> Iterator[LostFolder]:
     is_cache_lost = False
     for name in sorted(record):
         known, now = record[name], seen.get(name)
-        if now is None or not _is_another(known, now, boot_id):
+        if now is None or not _is_another(known, now, reading):
             continue
         if name in REFERENCE_FOLDERS:
             cause, gone, of = Cause.LOST_REFERENCES, len(known.names - now.names), len(known.names)
@@ -125,13 +132,14 @@ def _find_lost(
             yield LostFolder(name, cause, gone, of, now.mark is None)
 
 
-def _is_another(known: FolderOnRecord, now: FolderSeen, boot_id: str) -> bool:
+def _is_another(known: FolderOnRecord, now: FolderSeen, reading: ClockReading) -> bool:
     mark = now.mark
     return (
         mark is None
         or mark.inode != known.mark.inode
-        or mark.modified_ns < known.mark.modified_ns
-        or (known.boot_id == boot_id and mark.device != known.mark.device)
+        # A time on record that lies ahead is that of a clock which was wrong, and tells nothing.
+        or mark.modified_ns < known.mark.modified_ns <= reading.wall_ns
+        or (known.boot_id == reading.boot_id and mark.device != known.mark.device)
     )
 
 

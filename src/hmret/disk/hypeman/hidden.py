@@ -29,14 +29,15 @@ class Hidden:
 def find_hidden(filesystem: Filesystem, fd: int, path: str, links: Iterable[str]) -> tuple[Hidden, ...]:
     """List those links in an open folder, whose path below `images/` is given, that are no tags and may hide images.
 
-    A link whose last component is 64 hex digits is a tag, valid or not. What such a link leads to comes and goes without
+    The folder of a digest is none of them. A link whose last component is 64 hex digits is a tag, valid or not. What such a link leads to comes and goes without
     a change of the folder that it stands in.
 
     Raises:
         OSError: one could not be read.
     """
     prefix = f"{path}/" if path else ""
-    return tuple(_found(filesystem, fd, prefix, filter(FOLDER_NAME.fullmatch, links)))
+    names = (name for name in links if FOLDER_NAME.fullmatch(name) and not DIGEST_HEX.fullmatch(name))
+    return tuple(_found(filesystem, fd, prefix, names))
 
 
 def _found(filesystem: Filesystem, fd: int, prefix: str, links: Iterable[str]) -> Iterator[Hidden]:
