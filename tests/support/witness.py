@@ -47,6 +47,10 @@ class Witness:
         """What was not as it should be right after hmret's last change outside of its trash."""
         self._has_changed = False
         self._has_ghost = False
+        self._is_back = False
+        """Whether an image has been put back into a repository's own folder, …"""
+        self._looked_for_ghost = False
+        """… and hmret has looked afterwards for metadata without a disk that would hide it, where there was none."""
         self._wrongly_taken: set[str] = set()
         """Links that hmret has taken from their places though what they led to was there."""
         self.has_gone = False
@@ -69,7 +73,16 @@ class Witness:
         if self._has_changed:
             self._see_change()
         self._has_changed = call.name in _CHANGES and not _IN_TRASH.match(call.path)
+        content = f"{DATA}/{CONTENT}/{self._scene.due}"
+        if self._is_back and call.name == "stat" and call.path == content:
+            self._looked_for_ghost |= self._scene.due not in self._world.reading().ghosts()
         if call.name == "rename":
+            source, _, target = call.path.partition(" -> ")
+            self._is_back |= (
+                _IN_TRASH.match(source) is not None
+                and target.endswith(f"/{self._scene.due}")
+                and target != content
+            )
             self._see_rename(call.path.partition(" -> ")[0].removeprefix(f"{DATA}/"))
         if call.name == "unlink" and not self.has_erased and self._is_whole(call.path.rpartition("/")[0]):
             self.has_erased = True
@@ -138,7 +151,7 @@ class Witness:
         if not self._has_ghost:
             self._check_references(reading)
         self._check_timers()
-        if not self.has_erased:
+        if not self.has_erased and not (self._has_ghost and self._looked_for_ghost):
             self.faults += sorted(self._doubts(reading))
         for path in sorted(self._wrongly_taken):
             touched = {link for one in self._scene.touches for link in _links_of(*one)}

@@ -27,7 +27,7 @@ from hmret.disk.layout import (
 from hmret.disk.trash import open_trash
 from hmret.model.times import SECOND
 
-__all__ = ["clear_ghosts", "is_ghost_aside", "settle_ghosts"]
+__all__ = ["clear_fresh_ghost", "clear_ghosts", "is_ghost_aside", "settle_ghosts"]
 
 _SETTLED_NS = 60 * SECOND
 """A ghost must not have changed for so long."""
@@ -86,12 +86,25 @@ def _names_aside(folders: OpenFolders, folder: str) -> Iterator[str]:
             yield from (entry.name for entry in entries if _is_aside(folder, entry.name))
 
 
-def _clear(folders: OpenFolders, digest: str, deleted_at_ns: int) -> bool:
+def clear_fresh_ghost(folders: OpenFolders, digest: str) -> bool:
+    """Take away the ghost of a digest that has come while a repository's own folder of it was away; returns whether it has.
+
+    No pull is under way in it: of what a pull makes, `ready` is the last.
+
+    Raises:
+        OSError: it could not be taken away.
+    """
+    return _clear(folders, digest, 0, settled_ns=0)
+
+
+def _clear(folders: OpenFolders, digest: str, deleted_at_ns: int, *, settled_ns: int = _SETTLED_NS) -> bool:
     filesystem, hexadecimal = folders.filesystem, hex_of(digest)
     content_fd = folders.find(_CONTENT)
     if content_fd is None:
         return False
-    inode = _ghost_inode(filesystem, content_fd, hexadecimal, deleted_at_ns)
+    inode = _ghost_inode(
+        filesystem, content_fd, hexadecimal, (deleted_at_ns, filesystem.now_ns() - settled_ns)
+    )
     if inode is None:
         return False
     folder = _set_aside(folders, hexadecimal)
@@ -133,15 +146,18 @@ def _settle(folders: OpenFolders, folder: str, digest: str, inode: int | None = 
     return True
 
 
-def _ghost_inode(filesystem: Filesystem, content_fd: int, hexadecimal: str, deleted_at_ns: int) -> int | None:
-    """Look whether a folder is a ghost that was made after a deletion, and has been left alone for long; None: no."""
+def _ghost_inode(
+    filesystem: Filesystem, content_fd: int, hexadecimal: str, changed_within: tuple[int, int]
+) -> int | None:
+    """Look whether a folder is a ghost that was last changed between two moments; None: no."""
     try:
         found = filesystem.stat(hexadecimal, dir_fd=content_fd, follow_symlinks=False)
         metadata = filesystem.stat(f"{hexadecimal}/{METADATA}", dir_fd=content_fd, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return None
     changed_ns = max(found.st_mtime_ns, metadata.st_mtime_ns)
-    if changed_ns > filesystem.now_ns() - _SETTLED_NS or changed_ns < deleted_at_ns:
+    earliest_ns, latest_ns = changed_within
+    if not earliest_ns <= changed_ns <= latest_ns:
         return None
     image = read_digest_folder(filesystem, content_fd, None, hexadecimal)
     if image is None or image.image.status != "ready" or image.has_disk:

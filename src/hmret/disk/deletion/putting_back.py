@@ -1,15 +1,17 @@
 """Putting an image back that was renamed out of the cache: its folders, and those of its tags whose names are free."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from hmret.disk.deletion.arrivals import Arrival, Found, heal, look_for_arrivals
+from hmret.disk.deletion.ghosts import clear_fresh_ghost
 from hmret.disk.deletion.links import free_links, make_links
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.renaming import rename_back
 from hmret.disk.deletion.wholeness import check_layers, is_whole
 from hmret.disk.erasing import erase
 from hmret.disk.layout import hex_of
-from hmret.disk.trash import Intent, Link, Place, find_places
+from hmret.disk.trash import NO_CONTENT, Intent, Link, Place, find_places
 
 __all__ = ["bring_back", "erase_rest", "follow", "main_of", "mend", "put_back"]
 
@@ -39,6 +41,10 @@ def put_back(
         return False
     for place in ordered[1:]:
         follow(folders, place)
+    if not intent.is_content and intent.beside == NO_CONTENT:
+        # What a call has made of metadata alone while the image was away would hide it.
+        with suppress(OSError):
+            clear_fresh_ghost(folders, intent.digest)
     return True
 
 
