@@ -125,7 +125,7 @@ def test_the_change_from_hypemans_controller_and_back_leaves_one_that_deletes(tm
 
 
 def test_the_policy_that_the_guide_for_operators_shows_is_one(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", OPERATING, re.DOTALL)
+    example, *others = re.findall(r"```yaml\n(.*?)```", OPERATING, re.DOTALL)
     (tmp_path / "images").mkdir()
     (tmp_path / "config.yaml").write_text(f"data_dir: {tmp_path}\n{example}")
     settings = load_settings(
@@ -144,6 +144,10 @@ def test_the_policy_that_the_guide_for_operators_shows_is_one(tmp_path: Path) ->
         "hmret.metrics_listen",
         "hmret.journal",
     }
+    for number, other in enumerate(others):
+        (tmp_path / f"{number}.yaml").write_text(f"data_dir: {tmp_path}\n{other}")
+        shown = load_settings(config_file=str(tmp_path / f"{number}.yaml"), environment={}, flags={})
+        assert [warning for warning in shown.warnings if "allowed" not in warning] == []
 
 
 @pytest.mark.parametrize("field", [field.name for field in attrs.fields(hmret.Rule)])

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from hmret.cli.output import keep_streams_apart
+
 __all__ = ["main"]
 
 _NEEDED = ("anycorn", "cyclopts", "httpx2", "prometheus_client", "rich", "starlette", "structlog")
@@ -11,6 +13,8 @@ _NEEDED = ("anycorn", "cyclopts", "httpx2", "prometheus_client", "rich", "starle
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command; `argv` is without the program's name, None: as the process was started."""
+    if argv is None:
+        keep_streams_apart()
     if any(find_spec(package) is None for package in _NEEDED):
         print("hmret: error: the command line needs pip install 'hmret[server]'", file=sys.stderr)  # noqa: T201 - what it is for
         return 2

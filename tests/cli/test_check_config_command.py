@@ -29,6 +29,7 @@ KEYS = [
     "hmret.disk.high_watermark",
     "hmret.disk.low_watermark",
     "hmret.disk.max_used",
+    "hmret.disk.count",
     "hmret.disk.min_unused_for",
     "hmret.quarantine",
     "hmret.window.hours",
@@ -89,8 +90,10 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
         (300.0, "file"),
         (True, "flag"),
     ]
-    monkeypatch.setenv("IMAGES__AUTO_DELETE__ALLOWED", "")
+    monkeypatch.setenv("IMAGES__AUTO_DELETE__ALLOWED", "[]")
     assert effective()[2] == ([], "environment")
+    monkeypatch.setenv("IMAGES__AUTO_DELETE__ALLOWED", "")
+    assert effective()[2] == (["file/*"], "file")
 
 
 def test_enable_wins_over_a_file_that_disables_both(tmp_path: pathlib.Path, call_json: CallJson) -> None:
@@ -212,7 +215,7 @@ def test_programs_see_seconds_bytes_percentages_and_rules_as_objects(
         ),
         (
             "hmret:\n  disk:\n    high_water: 85%\n",
-            "3: hmret.disk.high_water: unknown, did you mean high_watermark? known are high_watermark, low_watermark, max_used, min_unused_for",
+            "3: hmret.disk.high_water: unknown, did you mean high_watermark? known are high_watermark, low_watermark, max_used, count, min_unused_for",
         ),
         (
             "hmret:\n  rules:\n    - match: ['*']\n",

@@ -41,7 +41,8 @@ def _limits(draw: st.DrawFn) -> DiskLimits:
     return DiskLimits(
         high_watermark=high,
         low_watermark=draw(st.none() | _shares.map(lambda share: share * high)),
-        max_used=draw(_counts),
+        max_used=draw(_counts | _shares.map(float)),
+        count=draw(st.sampled_from(("blocks", "apparent"))),
         min_unused_for=draw(_windows),
     )
 
@@ -86,6 +87,6 @@ def configs() -> st.SearchStrategy[RetentionConfig]:
         delete_unpullable=st.booleans(),
         unreadable_references=st.sampled_from(["suspend", "ignore"]),
         control_socket=st.sampled_from(["", "/run/hmret.sock"]),
-        metrics_listen=st.sampled_from(["", "127.0.0.1:9464"]),
+        metrics_listen=st.sampled_from(["", "127.0.0.1:9874"]),
         journal=st.booleans(),
     )

@@ -35,6 +35,7 @@ KEYS = [
     "hmret.disk.high_watermark",
     "hmret.disk.low_watermark",
     "hmret.disk.max_used",
+    "hmret.disk.count",
     "hmret.disk.min_unused_for",
     "hmret.quarantine",
     "hmret.window.hours",

@@ -91,7 +91,10 @@ rules:
     - {match: [a.b/d], tags: [x], keep_latest: 1}
     - {match: [a.b/d, a.b/c], keep_latest: 1}
     - {match: [a.b/c], tags: [x], unused_for: 1h}""",
-            ["hmret.rules, rule 4: never applies, since rule 1 matches whatever it does"],
+            [
+                "hmret.rules, rule 3: pattern 'a.b/c' never applies, since rule 1 matches whatever it does",
+                "hmret.rules, rule 4: never applies, since rule 1 matches whatever it does",
+            ],
         ),
         ("rules: [{match: ['*'], tags: ['*'], keep_latest: 1}, {match: [a.b/*], unused_for: 1h}]", []),
         ("rules: [{match: [a.b/c], keep_latest: 1}, {match: ['*'], unused_for: never}]", []),
@@ -144,6 +147,7 @@ def test_what_is_probably_not_meant_in_a_policy_is_warned_of(
 ) -> None:
     (tmp_path / "images").mkdir()
 
-    loaded = load(f"hmret:\n  {policy}\n", flags={"data_dir": str(tmp_path)})
+    hypeman = "limits: {max_image_storage: 1.0}\n"
+    loaded = load(f"{hypeman}hmret:\n  {policy}\n", flags={"data_dir": str(tmp_path)})
 
     assert list(loaded.warnings) == warned

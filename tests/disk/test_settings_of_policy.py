@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("each_yaml_loader")
 DURATION = "a Go duration of at most 2562047h, such as 720h or 1h30m (days are not a unit)"
 SHARE = "a percentage from 0% to 100%, such as 85%"
 SIZE = "a size of less than 10^18 bytes, such as 500GiB or 500GB (bytes need no unit)"
+AMOUNT = f"{SIZE}, or a percentage of the disk such as 18%"
 COUNT = "a whole number, 0 or more, of at most 18 digits"
 MAPPINGS = "a list, each element a mapping of keys to values"
 SPAN = "a span of a day such as 02:00-05:00"
@@ -51,6 +52,8 @@ RULE_KNOWN = "known are match, tags, unused_for, keep_latest"
         ("max_bytes_per_sweep: 999999999999999999", "max_bytes_per_sweep", 10**18 - 1),
         ("disk: {max_used: 500GiB}", "disk.max_used", 500 * 2**30),
         ("disk: {max_used: 500GB}", "disk.max_used", 500 * 10**9),
+        ("disk: {max_used: 18%}", "disk.max_used", "18%"),
+        ("disk: {count: apparent}", "disk.count", "apparent"),
         ("disk: {high_watermark: 0}", "disk.high_watermark", "0%"),
         ("disk: {high_watermark: 0%}", "disk.high_watermark", "0%"),
         ("disk: {high_watermark: 85.50%}", "disk.high_watermark", "85.5%"),
@@ -93,16 +96,17 @@ def test_null_is_not_given(load: Load, content: str) -> None:
         ("DISK__HIGH_WATERMARK", "85.5%", "disk.high_watermark", "85.5%"),
         ("DISK__LOW_WATERMARK", "0", "disk.low_watermark", "0%"),
         ("DISK__MAX_USED", "500GB", "disk.max_used", 500 * 10**9),
+        ("DISK__MAX_USED", "17.5%", "disk.max_used", "17.5%"),
+        ("DISK__COUNT", "apparent", "disk.count", "apparent"),
         ("DISK__MIN_UNUSED_FOR", "90s", "disk.min_unused_for", 90.0),
         ("QUARANTINE", "24h", "quarantine", 86400.0),
-        ("WINDOW__HOURS", "", "window.hours", []),
+        ("WINDOW__HOURS", "[]", "window.hours", []),
         ("WINDOW__HOURS", "02:00-05:00, 22:00-24:00", "window.hours", ["02:00-05:00", "22:00-24:00"]),
         ("WINDOW__TIME_ZONE", "Asia/Kathmandu", "window.time_zone", "Asia/Kathmandu"),
         ("WINDOW__YIELDS_TO_PRESSURE", "t", "window.yields_to_pressure", True),
         ("BRAKE", "10%", "brake", "10%"),
         ("BRAKE_MIN_IMAGES", "7", "brake_min_images", 7),
         ("BRAKE_FOR", "1h", "brake_for", 3600.0),
-        ("RULES", "", "rules", []),
         ("RULES", "[]", "rules", []),
         (
             "RULES",
@@ -206,8 +210,8 @@ hmret:
         ("max_bytes_per_sweep: 0x10", f"max_bytes_per_sweep: expected {SIZE}, got 0x10"),
         ("max_bytes_per_sweep: 0.1B", f"max_bytes_per_sweep: expected {SIZE}, got '0.1B'"),
         ("max_bytes_per_sweep: 1" + "0" * 18, f"max_bytes_per_sweep: expected {SIZE}, got 1" + "0" * 18),
-        ("disk: {max_used: 1000000TB}", f"disk.max_used: expected {SIZE}, got '1000000TB'"),
-        ("disk: {max_used: true}", f"disk.max_used: expected {SIZE}, got true"),
+        ("disk: {max_used: 1000000TB}", f"disk.max_used: expected {AMOUNT}, got '1000000TB'"),
+        ("disk: {max_used: true}", f"disk.max_used: expected {AMOUNT}, got true"),
         ("disk: {high_watermark: 85}", f"disk.high_watermark: expected {SHARE}, got '85'"),
         ("disk: {high_watermark: 0.85}", f"disk.high_watermark: expected {SHARE}, got 0.85"),
         ("disk: {high_watermark: 100.1%}", f"disk.high_watermark: expected {SHARE}, got '100.1%'"),
@@ -216,9 +220,11 @@ hmret:
         ("disk: {high_watermark: '85,5%'}", f"disk.high_watermark: expected {SHARE}, got '85,5%'"),
         ("disk: {min_unused_for: 0}", "disk.min_unused_for: expected a duration of more than zero, got '0'"),
         ("disk: 85%", "disk: expected a mapping of keys to values, got 85%"),
+        ("disk: {max_used: 101%}", f"disk.max_used: expected {AMOUNT}, got '101%'"),
+        ("disk: {count: inodes}", "disk.count: expected blocks or apparent, got 'inodes'"),
         ("disk: [max_used]", "disk: expected a mapping of keys to values, got a list"),
-        ("disk: {maxused: 5}", "disk.maxused: unknown, did you mean max_used? known are high_watermark, low_watermark, max_used, min_unused_for"),
-        ("disk: {<<: {max_used: 5}}", "disk.<<: unknown, known are high_watermark, low_watermark, max_used, min_unused_for"),
+        ("disk: {maxused: 5}", "disk.maxused: unknown, did you mean max_used? known are high_watermark, low_watermark, max_used, count, min_unused_for"),
+        ("disk: {<<: {max_used: 5}}", "disk.<<: unknown, known are high_watermark, low_watermark, max_used, count, min_unused_for"),
         ("disk: {max_used: 5, max_used: 5}", "disk.max_used: expected once, got it on line 2 and again on line 2"),
         ("window: {hour: []}", "window.hour: unknown, did you mean hours? known are hours, time_zone, yields_to_pressure"),
         ("window: {hours: 02:00-05:00}", f"window.hours: expected a list, each element {SPAN}, got 02:00-05:00"),
@@ -277,17 +283,13 @@ def test_a_low_mark_above_the_high_one_is_told_where_the_low_one_stands(
 @pytest.mark.parametrize(
     ("variable", "text", "told"),
     [
-        ("MIN_AGE", "", f"expected {DURATION}, got ''"),
         ("MIN_AGE", "-1ns", "expected a duration of zero or more, got '-1ns'"),
         ("DISK__HIGH_WATERMARK", "85", f"expected {SHARE}, got '85'"),
-        ("DISK__HIGH_WATERMARK", "", f"expected {SHARE}, got ''"),
         ("DISK__HIGH_WATERMARK", "\u0668\u0665%", f"expected {SHARE}, got '\u0668\u0665%'"),
-        ("DISK__MAX_USED", "", f"expected {SIZE}, got ''"),
-        ("DISK__MAX_USED", "-0", f"expected {SIZE}, got '-0'"),
+        ("DISK__MAX_USED", "-0", f"expected {AMOUNT}, got '-0'"),
         ("WINDOW__HOURS", "02:00-05:00,", f"expected {SPAN} between commas, got '02:00-05:00,'"),
         ("WINDOW__HOURS", "2", f"expected {SPAN}, got '2'"),
         ("WINDOW__HOURS", "\udcff", rf"expected {SPAN}, got '\udcff'"),
-        ("WINDOW__TIME_ZONE", "", "expected a time zone such as Europe/Berlin, got ''"),
         ("WINDOW__TIME_ZONE", "\udcff", r"expected UTF-8, got '\udcff'"),
         ("WINDOW__TIME_ZONE", "x" * 5000, f"expected {ZONE}, got '{'x' * 80}"),
         ("DISK", "{}", "expected a variable for each of its keys, which are HMRET__DISK__HIGH_WATERMARK, HMRET__DISK__LOW_WATERMARK, "),
@@ -394,6 +396,7 @@ def written(config: RetentionConfig) -> dict[str, Any]:
         for rule in config.rules
     ]
     low = config.disk.low_watermark
+    most = config.disk.max_used
     return {
         "data_dir": config.data_dir,
         "images": {
@@ -416,7 +419,8 @@ def written(config: RetentionConfig) -> dict[str, Any]:
             "disk": {
                 "high_watermark": percent(config.disk.high_watermark),
                 "low_watermark": None if low is None else percent(low),
-                "max_used": f"{config.disk.max_used}B",
+                "max_used": percent(most) if isinstance(most, float) else f"{most}B",
+                "count": config.disk.count,
                 "min_unused_for": go(config.disk.min_unused_for),
             },
             "quarantine": go(config.quarantine),

@@ -68,9 +68,38 @@ def test_a_mark_that_is_no_share_is_refused(key: str, value: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("value", [-1, 1.0, True, None, "500GiB"])
+@pytest.mark.parametrize("value", [-1, True, None, "500GiB"])
 def test_a_size_that_is_no_whole_number_from_0_is_refused(value: Any) -> None:
-    assert refusal(max_used=value) == f"max_used: expected a whole number, 0 or more, got {value!r}"
+    told = f"max_used: expected a whole number, 0 or more, or a share from 0 to 1, got {value!r}"
+    assert refusal(max_used=value) == told
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01, 85.0, math.nan, math.inf])
+def test_the_most_that_may_be_used_is_a_share_where_it_is_a_float(value: float) -> None:
+    assert refusal(max_used=value) == f"max_used: expected a share from 0 to 1, got {value!r}"
+
+
+@pytest.mark.parametrize(
+    ("most", "total_bytes", "expected"),
+    [
+        (0, 1000, 0),
+        (0.0, 1000, 0),
+        (7, 1000, 7),
+        (0.18, 1000, 180),
+        (1.0, 1000, 1000),
+        (0.001, 1, 1),
+        (0.18, 0, 0),
+    ],
+)
+def test_a_share_of_the_file_system_comes_to_bytes_and_only_of_an_unknown_one_to_no_limit(
+    most: float, total_bytes: int, expected: int
+) -> None:
+    assert DiskLimits(max_used=most).max_used_bytes(total_bytes) == expected
+
+
+def test_what_counts_is_blocks_or_apparent_sizes() -> None:
+    assert DiskLimits().count == "blocks"
+    assert refusal(count="inodes") == "count: expected blocks or apparent, got 'inodes'"
 
 
 def test_how_long_an_image_must_have_been_unused_is_more_than_zero() -> None:

@@ -289,3 +289,80 @@ def test_what_the_brake_held_and_does_not_fit_is_held_by_the_brake_again() -> No
 def test_an_image_that_has_just_been_found_unused_stays() -> None:
     found = decide(cache(900, states={}, disk=usage(900)))
     assert (going(found), found.marks) == ({}, ((ALPINE, A),))
+
+
+# The most that the cache may take.
+
+
+def sized(*sizes: tuple[int, int], **fields: Any) -> Inventory:
+    """Put images of some apparent size and blocks into a cache, all in their window; the first is unused the longest."""
+    images = [
+        make_image(digest, size_bytes=size, disk_bytes=blocks)
+        for digest, (size, blocks) in zip((A, B, C, D), sizes, strict=False)
+    ]
+    states = {(ALPINE, image.digest): NOW_NS - (9 - number) * HOUR for number, image in enumerate(images)}
+    return make_inventory(make_repository(*images), **{"states": states, **fields})
+
+
+def test_a_share_of_the_file_system_is_the_most_that_the_cache_may_take() -> None:
+    limits = DiskLimits(max_used=0.18)
+    assert going(decide(cache(60, 60, 60, disk=usage(500)), limits)) == {}
+    assert going(decide(cache(60, 60, 61, disk=usage(500)), limits)) == {A: Reason.DISK_PRESSURE}
+
+
+def test_a_share_of_a_file_system_that_cannot_be_measured_is_no_limit() -> None:
+    assert going(decide(cache(60, 60), DiskLimits(max_used=0.18))) == {}
+    assert going(decide(cache(60, 60), DiskLimits(max_used=0.18, count="apparent"))) == {}
+
+
+def test_apparent_sizes_count_where_they_are_to() -> None:
+    images = sized((100, 10), (100, 10), (100, 10), disk=usage(500))
+    assert going(decide(images, DiskLimits(max_used=200))) == {}
+    found = decide(images, DiskLimits(max_used=200, count="apparent"))
+    assert going(found) == {A: Reason.DISK_PRESSURE}
+    assert found.pressure is not None
+    assert (found.pressure.wanted_bytes, found.pressure.asked_sizes_bytes) == (100, 100)
+    assert (found.pressure.asked_bytes, found.pressure.projected_bytes) == (0, 10)
+
+
+def test_what_frees_none_of_the_sizes_does_not_go_for_them() -> None:
+    images = sized((0, 50), (100, 10), (100, 10), disk=usage(500))
+    assert going(decide(images, DiskLimits(max_used=100, count="apparent"))) == {B: Reason.DISK_PRESSURE}
+
+
+def test_no_quarantine_counts_among_the_sizes_and_none_is_emptied_for_them() -> None:
+    disk = usage(500, quarantined_bytes=1000)
+    images = sized((100, 10), (100, 10), disk=disk)
+    limits = DiskLimits(max_used=200, count="apparent")
+    assert going(decide(images, limits)) == {}
+    found = decide(sized((100, 10), (101, 10), disk=disk), limits)
+    assert going(found) == {A: Reason.DISK_PRESSURE}
+    assert found.pressure is not None
+    assert (found.pressure.quarantined_bytes, found.pressure.frees_at_once) == (0, False)
+
+
+def test_what_is_not_ready_has_no_size_yet() -> None:
+    images = [
+        make_image(A, size_bytes=100, disk_bytes=10),
+        make_image(B, size_bytes=100, disk_bytes=10, status="converting"),
+    ]
+    inventory = make_inventory(make_repository(*images), states={(ALPINE, A): NOW_NS - 9 * HOUR})
+    assert going(decide(inventory, DiskLimits(max_used=100, count="apparent"))) == {}
+
+
+def test_a_disk_with_two_names_has_its_size_once() -> None:
+    shared = SharedDisk(1, 7, 2)
+    images = [make_image(digest, size_bytes=100, disk_bytes=10, shared_disk=shared) for digest in (A, B)]
+    states = {(ALPINE, A): NOW_NS - 9 * HOUR, (ALPINE, B): NOW_NS - 8 * HOUR}
+    inventory = make_inventory(make_repository(*images), states=states, disk=usage(500))
+    assert going(decide(inventory, DiskLimits(max_used=100, count="apparent"))) == {}
+    assert going(decide(inventory, DiskLimits(max_used=99, count="apparent"))) == dict.fromkeys(
+        (A, B), Reason.DISK_PRESSURE
+    )
+
+
+def test_both_limits_hold_at_once() -> None:
+    images = sized((10, 100), (100, 10), (100, 100), disk=usage(900))
+    limits = DiskLimits(high_watermark=0.85, low_watermark=0.8, max_used=110, count="apparent")
+    found = decide(images, limits)
+    assert going(found) == dict.fromkeys((A, B), Reason.DISK_PRESSURE)

@@ -9,6 +9,7 @@ POLICY = (
     *("tests/model/test_terms.py", "tests/model/test_selection.py", "tests/model/test_pressure.py"),
     *("tests/model/test_judging.py", "tests/model/test_origins.py", "tests/model/test_policy_properties.py"),
 )
+SETTINGS = ("tests/disk/test_config_files.py", "tests/disk/test_rule_warnings.py")
 TAG_RULES = ("tests/content/test_rules_for_tags.py",)
 LIMITS = ("tests/engine/test_disk_and_brake.py",)
 CLOCK = ("tests/model/test_clock_watch.py", "tests/engine/test_clock_guard.py")
@@ -350,6 +351,55 @@ MUTATIONS = (
         "model/grounds.py",
         "return image.digest in here.latest",
         "return False",
+        POLICY,
+    ),
+    edit(
+        "take an empty variable for an empty list",
+        "disk/settings.py",
+        "if not environment[variable]:",
+        "if environment[variable] is None:",
+        SETTINGS,
+    ),
+    edit(
+        "go on with a config file that has become empty",
+        "disk/settings.py",
+        "if held_anything and not now[path]:",
+        "if False:",
+        SETTINGS,
+    ),
+    edit(
+        "go on without a config file that has gone",
+        "disk/settings.py",
+        "if path not in now:",
+        "if False:",
+        SETTINGS,
+    ),
+    edit(
+        "read at a reload what may keep a reader waiting",
+        "disk/settings.py",
+        "regular_only=earlier is not None,",
+        "regular_only=False,",
+        SETTINGS,
+    ),
+    edit(
+        "say nothing of tags that can never match",
+        "disk/rule_warnings.py",
+        "map(why_never_tag, rule.tags)",
+        "map(why_never_tag, ())",
+        SETTINGS,
+    ),
+    edit(
+        "say nothing of a rule in the shadow of a wider one",
+        "disk/rule_warnings.py",
+        "if has_tags and _all_covered(other.match, match",
+        "if has_tags and other.match == match and _all_covered(other.match, match",
+        SETTINGS,
+    ),
+    edit(
+        "press all images out of a disk that cannot be measured",
+        "model/limits.py",
+        "if self.max_used and total_bytes else 0",
+        "if self.max_used else 0",
         POLICY,
     ),
     edit(

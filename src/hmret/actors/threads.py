@@ -1,5 +1,6 @@
 """Where blocking work is done: worker threads of our own, so that an embedder's are never used up."""
 
+import errno
 import sys
 import threading
 import time
@@ -20,6 +21,8 @@ Ts = TypeVarTuple("Ts")
 # `mark_used` pass a long batch, and let bytes be freed meanwhile.
 _THREADS = 8
 
+
+_NO_THREAD = "can't start new thread"  # the words of Python's own RuntimeError
 
 # How long a thread may keep the interpreter from others while much is worked through, in seconds; Python's own default
 # is ten times as long.
@@ -135,12 +138,31 @@ class WorkerThreads:
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self._limit)
-        return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
+        with _telling_of_limits():
+            return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
 
     async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         if self._alone is None:
             self._alone = anyio.CapacityLimiter(1)
-        return await anyio.to_thread.run_sync(_run_briskly, function, *arguments, limiter=self._alone)
+        with _telling_of_limits():
+            return await anyio.to_thread.run_sync(_run_briskly, function, *arguments, limiter=self._alone)
+
+
+@contextmanager
+def _telling_of_limits() -> Iterator[None]:
+    """Tell that no thread could be started as what it is: the system's refusal, like any other.
+
+    Raises:
+        OSError: no thread could be started.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) != _NO_THREAD:
+            raise
+        raise OSError(
+            errno.EAGAIN, "no thread can be started: see the limits of processes and tasks"
+        ) from error
 
 
 def _run_briskly(function: Callable[[*Ts], T], *arguments: *Ts) -> T:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from hmret.disk.layout import OWN
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
+from hmret.model.unavailable import UnavailableError
 
 __all__ = [
     "SOCKET_NAME",
@@ -27,6 +28,7 @@ SOCKET_NAME = "hmret.sock"
 _KEY = "hmret.control_socket"
 _LONGEST = 107  # bytes of sun_path, without its NUL
 _BACKLOG = 512
+_PASSING = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
 def control_socket_path(config: RetentionConfig, environment: Mapping[str, str]) -> str:
@@ -171,6 +173,7 @@ def listening_socket(listen: str) -> socket.socket:
     """Listen on `host:port`.
 
     Raises:
+        UnavailableError: somebody else listens there, or this host has no such address yet.
         ConfigError: that is not possible.
     """
     host, _, port = listen.rpartition(":")
@@ -180,7 +183,16 @@ def listening_socket(listen: str) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while")[0]
-        raise ConfigError(f"hmret.metrics_listen: cannot listen on {listen}: {reason.lower()}") from None
+        raise _kind_of(error)(f"hmret.metrics_listen: cannot listen on {listen}: {reason.lower()}") from None
+
+
+def _kind_of(error: OSError) -> type[ConfigError]:
+    """Tell whether what cannot be had now may be had later: somebody else has it, or it is not there yet."""
+    return (
+        UnavailableError
+        if not isinstance(error, socket.gaierror) and error.errno in _PASSING
+        else ConfigError
+    )
 
 
 def _refuse_if_served(path: pathlib.Path) -> None:

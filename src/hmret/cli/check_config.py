@@ -39,7 +39,7 @@ def _tell(settings: Settings) -> Iterator[str]:
                 [f"  rule {number}", _put_rule(rule), ""] for number, rule in enumerate(rules, start=1)
             )
     yield format_table(rows, titles=("setting", "value", "source")).rstrip("\n")
-    yield f"config file: {printable(settings.config_file or 'none')}"
+    yield f"config file: {printable(', '.join(settings.config_files) or 'none')}"
     if not NATIVE:
         yield "native core: none; hmret works without it, and reads a large cache more slowly"
     yield f"retention is {'enabled' if settings.config.active else 'disabled'}"

@@ -5,7 +5,6 @@ import os
 import pathlib
 import socket
 import struct
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +13,7 @@ from urllib.parse import quote
 import attrs
 
 from hmret.api.control_socket import connectable, control_socket_path, own_path
-from hmret.cli.output import printable
+from hmret.cli.output import say
 from hmret.disk.layout import LOCK, OWN
 from hmret.disk.lock_table import find_lock_owner
 from hmret.model.config import RetentionConfig
@@ -197,10 +196,7 @@ def need_engine(config: RetentionConfig) -> Engine:
 
 def say_who_answers(engine: Engine) -> None:
     """Say on standard error that the running engine is asked."""
-    print(
-        f"hmret: the running engine answers (process {engine.process}, {printable(engine.path)})",
-        file=sys.stderr,
-    )
+    say(f"the running engine answers (process {engine.process}, {engine.path})")
 
 
 def _probe(path: pathlib.Path) -> int:

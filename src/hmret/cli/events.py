@@ -1,7 +1,6 @@
 """`events`: what the running engine does."""
 
 import json
-import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -9,7 +8,7 @@ from cyclopts import Parameter
 
 from hmret.cli.client import need_engine
 from hmret.cli.options import DEFAULTS, Common
-from hmret.cli.output import printable, write_result
+from hmret.cli.output import printable, say, write_result
 
 __all__ = ["events"]
 
@@ -28,7 +27,7 @@ def events(
         if not write_result(json.dumps(event) if common.json else engine.read(_tell, event)):
             return 0
     if follow:
-        print("hmret: the engine has stopped", file=sys.stderr)
+        say("the engine has stopped")
     return 0
 
 

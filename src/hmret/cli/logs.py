@@ -67,6 +67,8 @@ class _Lines(logging.Handler):
         return self.formatter.format(record)
 
     def emit(self, record: logging.LogRecord) -> None:
+        if sys.stderr is None:
+            return
         try:
             print(self.format(record), file=sys.stderr, flush=True)
         except Exception:  # noqa: BLE001 - the boundary: a line that cannot be written never fails who logs it

@@ -33,7 +33,8 @@ class Common:
         Place | None,
         Parameter(
             metavar="FILE",
-            help="hypeman's config file; default: $HMRET_CONFIG, else /etc/hypeman/config.yaml if there.",
+            help="hypeman's config file; default: $HMRET_CONFIG, $CONFIG_PATH, /etc/hypeman/config.yaml or "
+            "~/.config/hypeman/config.yaml, the first that is given or there.",
         ),
     ] = None
     data_dir: Annotated[Place | None, Parameter(metavar="FOLDER", help="hypeman's data directory.")] = None
@@ -55,8 +56,10 @@ class Common:
         LogLevel | None, Parameter(help="The least that is logged; default: warning, of run: info.")
     ] = None
 
-    def settings(self) -> Settings:
-        """Gather the settings: these options over the environment over the config file over the defaults.
+    def settings(self, earlier: Settings | None = None) -> Settings:
+        """Gather the settings: these options over the environment over the config files over the defaults.
+
+        `earlier`: those that are to be replaced, so that nothing of them is lost in silence.
 
         Raises:
             ConfigError: a setting is not usable.
@@ -69,7 +72,7 @@ class Common:
             "hmret.enabled": self.enable,
         }
         config_file = None if self.config is None else str(self.config)
-        return load_settings(config_file=config_file, environment=os.environ, flags=flags)
+        return load_settings(config_file=config_file, environment=os.environ, flags=flags, earlier=earlier)
 
     @property
     def names_policy(self) -> bool:

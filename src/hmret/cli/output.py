@@ -12,7 +12,9 @@ __all__ = [
     "complain",
     "escape_unprintable",
     "is_terminal",
+    "keep_streams_apart",
     "printable",
+    "say",
     "write_json",
     "write_result",
 ]
@@ -21,6 +23,21 @@ __all__ = [
 def printable(text: object) -> str:
     """Make one line of a text: what cannot be printed, or would move the cursor, is escaped."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
+
+
+def keep_streams_apart() -> None:
+    """See to it that what belongs to a stream that is closed lands nowhere, and not in a file or on another stream.
+
+    A file that is opened gets the lowest number that is free: where standard error is closed, what is written to it would
+    go there. And what is printed to no file at all goes to standard output.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as the process lives
 
 
 def escape_unprintable() -> None:
@@ -66,10 +83,17 @@ def write_json(document: Mapping[str, object]) -> None:
     write_result(json.dumps(document, indent=2 if is_terminal(sys.stdout) else None))
 
 
+def say(message: object) -> None:
+    """Say something in one line on standard error; where that is closed, or its reader has gone, nobody hears it."""
+    if sys.stderr is None:
+        return
+    with suppress(OSError):
+        print(f"hmret: {printable(message)}", file=sys.stderr, flush=True)
+
+
 def complain(message: object) -> None:
     """Tell in one line what went wrong."""
-    with suppress(OSError):
-        print(f"hmret: error: {printable(message)}", file=sys.stderr, flush=True)
+    say(f"error: {message}")
 
 
 def _discard_output() -> None:

@@ -5,12 +5,22 @@ import os
 from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import write_result
 from hmret.cli.systemd import Notifier
+from hmret.model.errors import HmretError
+from hmret.model.unavailable import UnavailableError
 
 __all__ = ["run"]
 
 
 def run(*, common: Common = DEFAULTS) -> int:
     """Sweep in the background until SIGTERM or SIGINT; SIGHUP reads the settings anew."""
+    try:
+        return _run(common)
+    except UnavailableError as error:
+        # It may be there a moment later, so whoever started this does well to try again.
+        raise HmretError(str(error)) from None
+
+
+def _run(common: Common) -> int:
     settings = common.settings()
     if not settings.config.active:
         write_result("disabled: nothing to run; set images.auto_delete.enabled, or give --enable")

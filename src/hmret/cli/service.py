@@ -4,13 +4,14 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Never
 
 import anyio
 import anyio.abc
-import anyio.to_thread
 import attrs
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from hmret.api.app import make_app
 from hmret.api.control_socket import ControlSocket, bound_socket, listening_socket
@@ -18,6 +19,7 @@ from hmret.api.hosts import own_names
 from hmret.api.server import Server
 from hmret.cli.backend import own_surroundings
 from hmret.cli.logs import log_warnings
+from hmret.cli.reading import in_time
 from hmret.cli.systemd import Notifier
 from hmret.disk.settings import Settings
 from hmret.engine.log import log_event
@@ -40,9 +42,11 @@ class Service:
     """One engine that runs until it is told to stop."""
 
     settings: Settings
-    load: Callable[[], Settings]
-    """Reads the settings anew."""
+    load: Callable[[Settings], Settings]
+    """Reads the settings again, given those in force."""
     notifier: Notifier = attrs.field(factory=lambda: Notifier.of(os.environ))
+    load_seconds: float = 10.0
+    """For how long a reload waits for the settings to be read."""
     _retention: Retention | None = None
 
     async def run(self) -> None:
@@ -54,7 +58,10 @@ class Service:
         """
         async with anyio.create_task_group() as tasks:
             with anyio.CancelScope() as running:
-                await tasks.start(self._obey, running)
+                # One that is asked for while another one reads is done after it; more would find nothing newer.
+                asked, reloads = anyio.create_memory_object_stream[None](1)
+                tasks.start_soon(self._reload_when_asked, reloads)
+                await tasks.start(self._obey, running, asked)
                 await self._serve(tasks)
             tasks.cancel_scope.cancel()
         log_event(logging.INFO, "engine_stopped")
@@ -97,17 +104,31 @@ class Service:
         self.notifier.ready(_status_of(None, config))
         retention.begin_sweeps()
 
-    async def _obey(self, running: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        """Do what the signals say."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
-            task_status.started()
-            async for number in received:
-                if number is signal.SIGHUP:
-                    await self._reload()
-                    continue
-                log_event(logging.INFO, "engine_stopping", reason=number.name)
-                self.notifier.stopping()
-                running.cancel()
+    async def _obey(
+        self,
+        running: anyio.CancelScope,
+        asked: MemoryObjectSendStream[None],
+        *,
+        task_status: anyio.abc.TaskStatus[None],
+    ) -> None:
+        """Do what the signals say; nothing here is waited for, so that the one that stops it is always heard."""
+        signals = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+        async with asked:
+            with anyio.open_signal_receiver(*signals) as received:
+                task_status.started()
+                async for number in received:
+                    if number is signal.SIGHUP:
+                        with suppress(anyio.WouldBlock):
+                            asked.send_nowait(None)
+                        continue
+                    log_event(logging.INFO, "engine_stopping", reason=number.name)
+                    self.notifier.stopping()
+                    running.cancel()
+
+    async def _reload_when_asked(self, reloads: MemoryObjectReceiveStream[None]) -> None:
+        async with reloads:
+            async for _ in reloads:
+                await self._reload()
 
     async def _reload(self) -> None:
         """Read the settings anew, and go by them; bad ones are refused, and the old ones stay."""
@@ -119,7 +140,7 @@ class Service:
             return
         self.notifier.reloading()
         try:
-            settings = await anyio.to_thread.run_sync(self.load)
+            settings = await self._load_in_time()
             fixed = [name for name in _FIXED if _differs(name, settings.config, self.settings.config)]
             kept = {name: getattr(self.settings.config, name) for name in _FIXED}
             applied = retention.reconfigure(attrs.evolve(settings.config, **kept))
@@ -137,9 +158,27 @@ class Service:
             )
         self.settings = attrs.evolve(settings, config=retention.config)
         when = "now" if applied else "now what they forbid, all else after the sweep under way"
-        log_event(logging.INFO, "settings_reloaded", config_file=settings.config_file or "none", applied=when)
+        log_event(
+            logging.INFO,
+            "settings_reloaded",
+            config_file=", ".join(settings.config_files) or "none",
+            applied=when,
+        )
         log_warnings(settings)
         self.notifier.ready(_status_of(retention.statistics().last_report, retention.config))
+
+    async def _load_in_time(self) -> Settings:
+        """Read the settings again.
+
+        Raises:
+            ConfigError: they are not usable, or cannot be read in time.
+        """
+        try:
+            return await in_time(partial(self.load, self.settings), self.load_seconds)
+        except TimeoutError:
+            raise ConfigError(f"the settings could not be read within {self.load_seconds:g} s") from None
+        except RuntimeError as error:
+            raise ConfigError(f"the settings could not be read: {error}") from None
 
     async def _tell_status(self, retention: Retention) -> None:
         """Keep systemd's line of status up to date."""

@@ -7,9 +7,12 @@ import attrs
 
 from hmret.disk.places import Place
 from hmret.disk.setting_kinds import (
+    AMOUNT,
     BOOLEAN,
     COUNT,
     DURATION,
+    HYPEMAN_BOOLEAN,
+    HYPEMAN_PATTERNS,
     PATTERNS,
     RULES,
     SHARE,
@@ -26,7 +29,16 @@ from hmret.model.errors import ConfigError
 from hmret.model.hours import DeletionWindow
 from hmret.model.limits import DiskLimits
 
-__all__ = ["KEYS", "SECTIONS", "SIZE_KEYS", "Key", "ReadSetting", "change_config"]
+__all__ = [
+    "ALL_SECTIONS",
+    "KEYS",
+    "PATH_KEYS",
+    "SECTIONS",
+    "SIZE_KEYS",
+    "Key",
+    "ReadSetting",
+    "change_config",
+]
 
 _PARTS: Mapping[str, tuple[str, type]] = {
     "images.auto_delete": ("auto_delete", AutoDelete),
@@ -37,6 +49,9 @@ _PARTS: Mapping[str, tuple[str, type]] = {
 
 SECTIONS = (*_PARTS, "hmret")
 """The sections that hold no keys but ours; hypeman's own keys are everywhere else."""
+
+ALL_SECTIONS = (*SECTIONS, "", "images", "registry", "build")
+"""Those of a file in which nothing but hmret's keys stands, the whole file among them."""
 
 _FLAGS = {
     "images.auto_delete.enabled": "--enable",
@@ -113,9 +128,9 @@ class Key:
 
 KEYS = (
     Key("data_dir", text_of("a path"), policy=False),
-    Key("images.auto_delete.enabled", BOOLEAN),
+    Key("images.auto_delete.enabled", HYPEMAN_BOOLEAN),
     Key("images.auto_delete.unused_for", DURATION),
-    Key("images.auto_delete.allowed", PATTERNS),
+    Key("images.auto_delete.allowed", HYPEMAN_PATTERNS),
     Key("registry.url", text_of("host:port"), attribute="registry_url"),
     Key("build.builder_image", text_of("an image"), attribute="builder_image"),
     Key("hmret.enabled", BOOLEAN),
@@ -129,7 +144,8 @@ KEYS = (
     Key("hmret.max_bytes_per_sweep", SIZE),
     Key("hmret.disk.high_watermark", SHARE),
     Key("hmret.disk.low_watermark", SHARE, in_force="low"),
-    Key("hmret.disk.max_used", SIZE),
+    Key("hmret.disk.max_used", AMOUNT),
+    Key("hmret.disk.count", text_of("blocks or apparent")),
     Key("hmret.disk.min_unused_for", DURATION),
     Key("hmret.quarantine", ZERO_DURATION),
     Key("hmret.window.hours", SPANS),
@@ -144,8 +160,12 @@ KEYS = (
     Key("hmret.journal", BOOLEAN, policy=False),
 )
 
-SIZE_KEYS: Collection[str] = frozenset(key.name for key in KEYS if key.kind is SIZE)
-"""The settings whose values are bytes."""
+SIZE_KEYS: Collection[str] = frozenset(key.name for key in KEYS if key.kind in (SIZE, AMOUNT))
+"""The settings whose whole numbers are bytes."""
+
+
+PATH_KEYS: Collection[str] = frozenset(("data_dir", "hmret.control_socket"))
+"""The settings that are paths, in which a leading `~/` is the home of the user."""
 
 
 @attrs.frozen

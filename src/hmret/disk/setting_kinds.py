@@ -15,9 +15,12 @@ from hmret.model.rules import Rule
 from hmret.model.sizes import format_share, parse_share, parse_size
 
 __all__ = [
+    "AMOUNT",
     "BOOLEAN",
     "COUNT",
     "DURATION",
+    "HYPEMAN_BOOLEAN",
+    "HYPEMAN_PATTERNS",
     "PATTERNS",
     "RULES",
     "SHARE",
@@ -32,6 +35,7 @@ __all__ = [
 _MAX_PROBLEM = 160  # characters
 _DURATION = "a Go duration of at most 2562047h, such as 720h or 1h30m (days are not a unit)"
 _SIZE = "a size of less than 10^18 bytes, such as 500GiB or 500GB (bytes need no unit)"
+_AMOUNT = f"{_SIZE}, or a percentage of the disk such as 18%"
 _SHARE = "a percentage from 0% to 100%, such as 85%"
 _PATTERN = "a repository pattern"
 _TAG = "a tag pattern (a number needs quotes)"
@@ -65,6 +69,10 @@ def _read_boolean(value: Value, _check: Check) -> bool:
     return value.boolean()
 
 
+def _read_hypeman_boolean(value: Value, _check: Check) -> bool:
+    return value.weak_boolean()
+
+
 def _read_count(value: Value, _check: Check) -> int:
     return value.count()
 
@@ -96,6 +104,18 @@ def _read_size(value: Value, _check: Check) -> int:
         raise value.place.error(f"expected {_SIZE}, got {show(text)!r}") from None
 
 
+def _read_amount(value: Value, _check: Check) -> float:
+    text = value.number(_AMOUNT)
+    try:
+        return parse_share(text) if text.endswith("%") else parse_size(text)
+    except ValueError:
+        raise value.place.error(f"expected {_AMOUNT}, got {show(text)!r}") from None
+
+
+def _show_amount(amount: Any) -> object:
+    return format_share(amount) if isinstance(amount, float) else amount
+
+
 def _read_share(value: Value, _check: Check) -> float:
     text = value.number(_SHARE)
     try:
@@ -106,6 +126,10 @@ def _read_share(value: Value, _check: Check) -> float:
 
 def _read_patterns(value: Value, _check: Check) -> tuple[str, ...]:
     return _patterns(value.texts(_PATTERN), "repository")
+
+
+def _read_hypeman_patterns(value: Value, _check: Check) -> tuple[str, ...]:
+    return _patterns(value.weak_texts(_PATTERN), "repository")
 
 
 def _patterns(texts: Iterable[tuple[Place, str]], of: str) -> tuple[str, ...]:
@@ -188,8 +212,14 @@ ZERO_DURATION = Kind(_read_zero_duration, timedelta.total_seconds)
 """Zero or more."""
 SIZE = Kind(_read_size)
 """Bytes in JSON."""
+AMOUNT = Kind(_read_amount, _show_amount)
+"""Bytes in JSON, or a percentage as text."""
 SHARE = Kind(_read_share, format_share)
 """A percentage as text in JSON."""
 PATTERNS = Kind(_read_patterns, list)
+HYPEMAN_BOOLEAN = Kind(_read_hypeman_boolean)
+"""As hypeman's loader takes it: quoted or a number as well."""
+HYPEMAN_PATTERNS = Kind(_read_hypeman_patterns, list)
+"""As hypeman's loader takes them: as one text with commas as well."""
 SPANS = Kind(_read_spans, list)
 RULES = Kind(_read_rules, lambda rules: [_show_rule(rule) for rule in rules])

@@ -10,15 +10,21 @@ from typing import Protocol
 import attrs
 
 from hmret.disk.places import Place, name_unknown, show
-from hmret.disk.yaml_values import COUNT, COUNT_EXPECTED, MAPPINGS_EXPECTED, NodeValue, read_yaml
+from hmret.disk.yaml_values import (
+    COUNT,
+    COUNT_EXPECTED,
+    MAPPINGS_EXPECTED,
+    NodeValue,
+    between_commas,
+    parse_go_boolean,
+    read_yaml,
+)
 from hmret.model.durations import format_duration
 from hmret.model.errors import ConfigError
 
 __all__ = ["TypedValue", "Value", "VariableValue", "check_unicode"]
 
 _COUNT_END = 10**18
-_TRUE = ("1", "t", "T", "TRUE", "true", "True")
-_FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
 
 class Value(Protocol):
@@ -27,6 +33,10 @@ class Value(Protocol):
     @property
     def place(self) -> Place: ...
     def boolean(self) -> bool: ...
+    def weak_boolean(self) -> bool:
+        """Give a boolean that may be written in any way that hypeman's loader takes."""
+        ...
+
     def count(self) -> int: ...
     def text(self, expected: str) -> str: ...
     def number(self, expected: str) -> str:
@@ -38,6 +48,10 @@ class Value(Protocol):
         ...
 
     def texts(self, expected: str) -> list[tuple[Place, str]]: ...
+    def weak_texts(self, expected: str) -> list[tuple[Place, str]]:
+        """Give the elements of a list that may be one text with commas."""
+        ...
+
     def mappings(
         self, each: str, names: Collection[str], narrowing: Collection[str] = ()
     ) -> Sequence[tuple[Place, Mapping[str, "Value"]]]:
@@ -60,15 +74,18 @@ def check_unicode(place: Place, text: str) -> str:
 
 @attrs.frozen
 class VariableValue:
-    """The text of an environment variable."""
+    """The text of an environment variable; one that is empty is not given. An empty list is written `[]`."""
 
     place: Place
     content: str
 
     def boolean(self) -> bool:
-        if self.content not in _TRUE + _FALSE:  # the spellings of Go's strconv.ParseBool
+        found = parse_go_boolean(self.content)
+        if found is None:
             raise self.place.error(f"expected true or false, got {show(self.content)!r}")
-        return self.content in _TRUE
+        return found
+
+    weak_boolean = boolean
 
     def count(self) -> int:
         if COUNT.fullmatch(self.content) is None:
@@ -81,17 +98,16 @@ class VariableValue:
     number = duration = text
 
     def texts(self, expected: str) -> list[tuple[Place, str]]:
-        elements = self.content.split(",") if self.content else []
-        if not all(element.strip() for element in elements):
-            raise self.place.error(f"expected {expected} between commas, got {show(self.content)!r}")
-        return [(self.place, element) for element in elements]
+        if self.content.strip() == "[]":
+            return []
+        return between_commas(self.place, self.content, expected)
+
+    weak_texts = texts
 
     def mappings(
         self, each: str, names: Collection[str], narrowing: Collection[str] = ()
     ) -> Sequence[tuple[Place, Mapping[str, NodeValue]]]:
-        """Read the list as YAML; an empty variable is an empty list."""
-        if not self.content:
-            return []
+        """Read the list as YAML."""
         root = read_yaml(self.place.text, check_unicode(self.place, self.content), f"{each}s")
         if root is None:
             raise self.place.error(f"expected {MAPPINGS_EXPECTED}, got {show(self.content)!r}")
@@ -109,6 +125,8 @@ class TypedValue:
         if not isinstance(self.content, bool):
             raise self._unexpected("true or false")
         return self.content
+
+    weak_boolean = boolean
 
     def count(self) -> int:
         if isinstance(self.content, bool) or not isinstance(self.content, int):
@@ -140,6 +158,8 @@ class TypedValue:
             raise self._unexpected(f"a list, each element {expected}")
         elements = [TypedValue(self.place, element) for element in self.content]
         return [(self.place, element.text(expected)) for element in elements]
+
+    weak_texts = texts
 
     def mappings(
         self,

@@ -4,26 +4,27 @@ import itertools
 import os
 import pathlib
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Literal
 
 import attrs
 
+from hmret.disk.config_files import reason_of
 from hmret.disk.filesystem import POSIX
 from hmret.disk.folders import opened
 from hmret.disk.layout import METADATA
+from hmret.disk.rule_warnings import doubt_rules
+from hmret.disk.setting_neighbours import NEIGHBOURS, doubt_neighbours
 from hmret.model.config import RetentionConfig
 from hmret.model.patterns import why_never
-from hmret.model.rules import Rule
 
-__all__ = ["Setting", "Source", "reason_of", "warnings_about"]
+__all__ = ["Setting", "Source", "warnings_about"]
 
 Source = Literal["default", "file", "environment", "flag"]
 
 AUTO_DELETE = "images.auto_delete"
 _MAX_SOCKET_BYTES = 107  # sun_path of a Linux socket address, without its NUL
-_MOST_RULES = 300  # that are compared with each other
 _MOST_FOLDERS = 200  # that are looked into for a file to try a lease on
 
 
@@ -36,8 +37,13 @@ class Setting:
     source: Source
 
 
-def warnings_about(config: RetentionConfig, values: Mapping[str, Setting]) -> tuple[str, ...]:
-    """Look for settings that are allowed but probably not meant; looks at the data directory on the disk."""
+def warnings_about(
+    config: RetentionConfig, values: Mapping[str, Setting], neighbours: Mapping[str, str] = NEIGHBOURS
+) -> tuple[str, ...]:
+    """Look for settings that are allowed but probably not meant; looks at the data directory on the disk.
+
+    `neighbours`: the settings of hypeman's own that ours must get along with.
+    """
     auto_delete = config.auto_delete
     warnings = [
         f"{key}: {reason}"
@@ -74,30 +80,11 @@ def warnings_about(config: RetentionConfig, values: Mapping[str, Setting]) -> tu
     return (
         *_look_at_data_dir(pathlib.Path(config.data_dir)),
         *warnings,
-        *_doubt_rules(config.rules),
+        *doubt_rules(config.rules),
         *_doubt_limits(config),
         *_doubt_brake(values),
+        *doubt_neighbours(config, neighbours),
     )
-
-
-def _doubt_rules(rules: Sequence[Rule]) -> Iterator[str]:
-    # Each is compared with all before it.
-    for number, rule in enumerate(rules[:_MOST_RULES], start=1):
-        told = f"hmret.rules, rule {number}"
-        yield from (f"{told}: {reason}" for reason in map(why_never, rule.match) if reason is not None)
-        before = next(
-            (at for at, other in enumerate(rules[: number - 1], start=1) if _covers(other, rule)), None
-        )
-        if before is not None:
-            yield f"{told}: never applies, since rule {before} matches whatever it does"
-    if rules and _covers(rules[0]) and rules[0].unused_for == "never":
-        yield "hmret.rules, rule 1: keeps every image, so nothing is eligible for deletion"
-
-
-def _covers(rule: Rule, other: Rule | None = None) -> bool:
-    """Tell whether a rule surely matches every image, or every one that another rule does."""
-    everything = any(not pattern.strip("*") for pattern in rule.match)
-    return not rule.tags and (everything or (other is not None and set(other.match) <= set(rule.match)))
 
 
 def _doubt_limits(config: RetentionConfig) -> Iterator[str]:
@@ -156,8 +143,3 @@ def _probe_leases(images: pathlib.Path) -> str | None:
                 return error.strerror
             return None
     return None
-
-
-def reason_of(error: Exception) -> str:
-    """Say in a few words what is wrong."""
-    return str((isinstance(error, OSError) and error.strerror) or error).lower()

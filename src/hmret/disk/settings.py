@@ -4,24 +4,22 @@ Flags win over the environment, the environment over the file, the file over the
 where it was read, even if another one wins over it, so that an error can name the line, the variable or the flag.
 """
 
-import os
-import pathlib
-import stat
 from collections.abc import Mapping, Sequence
 
 import attrs
 
+from hmret.disk.config_files import HYPEMAN_FILES, OWN_FILE, ConfigFile, find_config_files, in_home
 from hmret.disk.places import Place, name_unknown
-from hmret.disk.setting_keys import KEYS, SECTIONS, ReadSetting, change_config
+from hmret.disk.setting_keys import ALL_SECTIONS, KEYS, PATH_KEYS, SECTIONS, ReadSetting, change_config
+from hmret.disk.setting_neighbours import neighbour_values
 from hmret.disk.setting_values import TypedValue, Value, VariableValue
-from hmret.disk.setting_warnings import Setting, Source, reason_of, warnings_about
+from hmret.disk.setting_warnings import Setting, Source, warnings_about
 from hmret.disk.yaml_values import NodeValue, find_values, read_yaml
 from hmret.model.config import RetentionConfig
 
 __all__ = ["Settings", "load_settings"]
 
 _PREFIXES = ("IMAGES__AUTO_DELETE__", "HMRET__")
-_MAX_FILE_BYTES = 1 << 20
 
 
 @attrs.frozen
@@ -32,9 +30,11 @@ class Settings:
     values: Mapping[str, Setting]
     """Every setting by its dotted key, always in the same order."""
     config_file: str | None
-    """The file that was read; None: none."""
+    """The file that was read, the first where there were two; None: none."""
     warnings: tuple[str, ...]
     """What is allowed but probably not meant; one line each."""
+    config_files: Mapping[str, bool] = attrs.field(factory=dict)
+    """Each file that was read, and whether anything stood in it."""
 
 
 def load_settings(
@@ -42,20 +42,36 @@ def load_settings(
     config_file: str | None,
     environment: Mapping[str, str],
     flags: Mapping[str, object],
-    default_files: Sequence[str] = ("/etc/hypeman/config.yaml",),
+    default_files: Sequence[str] = HYPEMAN_FILES,
+    own_file: str | None = OWN_FILE,
+    earlier: Settings | None = None,
 ) -> Settings:
-    """Gather the settings of one engine; reads at most one config file.
+    """Gather the settings of one engine; reads at most two config files.
 
-    The file is `config_file`, else what the variable HMRET_CONFIG names, else the first of `default_files` that is
-    there. `flags` are values by dotted key, typed as the command line has them, durations as text; None: not given.
+    The files are `config_file`, else what the variable HMRET_CONFIG names; else what the variable CONFIG_PATH names, or
+    the first of `default_files` that is there, and `own_file` beside it where that is there. `flags` are values by dotted
+    key, typed as the command line has them, durations as text; None: not given. A variable that is empty is not given.
+
+    With the settings of `earlier`, which are to be replaced, no file keeps its reader waiting: one that is no regular file
+    is refused. So is one that has become empty or has gone: what stood in it would be lost in silence.
 
     Raises:
+        UnavailableError: a config file that is named is not there.
         ConfigError: the file cannot be read or a setting is not usable; the message is one line.
         KeyError: `flags` holds a key that is no setting.
     """
-    file = _open_config_file(config_file, environment, default_files)
+    files = find_config_files(
+        config_file,
+        environment,
+        hypeman_files=default_files,
+        own_file=own_file,
+        regular_only=earlier is not None,
+    )
+    documents = [_Document.of(file) for file in files]
+    if earlier is not None:
+        _refuse_lost(earlier.config_files, documents)
     given: tuple[tuple[Source, Mapping[str, Value]], ...] = (
-        ("file", {} if file is None else file.values()),
+        ("file", _file_values(documents)),
         ("environment", _variable_values(environment)),
         ("flag", _flag_values(flags)),
     )
@@ -65,63 +81,75 @@ def load_settings(
         for key in KEYS:
             if key.name in values:
                 value = values[key.name]
-                found[key.name] = ReadSetting(value.place, key.read(value))
+                read = key.read(value)
+                if key.name in PATH_KEYS:
+                    read = in_home(read, environment)
+                found[key.name] = ReadSetting(value.place, read)
                 sources[key.name] = source
     config = change_config(RetentionConfig(), found)
     effective = {key.name: Setting(key.value_in(config), sources.get(key.name, "default")) for key in KEYS}
-    warnings = warnings_about(config, effective)
-    if file is None:
-        return Settings(config, effective, None, warnings)
-    if file.writable_by_all:
-        warnings = (
-            f"{file.path!r}: every user of this host may write it, and so choose what is deleted",
-            *warnings,
-        )
-    return Settings(config, effective, file.path, warnings)
+    neighbours = neighbour_values([document.root for document in documents], environment)
+    warnings = (
+        *(warning for document in documents for warning in document.warnings()),
+        *warnings_about(config, effective, neighbours),
+    )
+    return Settings(
+        config,
+        effective,
+        files[0].path if files else None,
+        warnings,
+        {document.file.path: document.root is not None for document in documents},
+    )
 
 
-@attrs.frozen
-class _ConfigFile:
-    """The config file as it was read."""
+@attrs.frozen(eq=False)
+class _Document:
+    """A config file, and what stands in it."""
 
-    path: str
-    content: bytes
-    writable_by_all: bool
+    file: ConfigFile
+    root: NodeValue | None
+    """None: nothing."""
+
+    @classmethod
+    def of(cls, file: ConfigFile) -> "_Document":
+        return cls(file, read_yaml(file.path, file.text(), "the file"))
 
     def values(self) -> Mapping[str, NodeValue]:
-        try:
-            text = self.content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = error.object.count(b"\n", 0, error.start) + 1
-            byte = error.object[error.start]
-            raise Place(f"{self.path}:{line}").error(f"expected UTF-8, got the byte 0x{byte:02x}") from None
-        root = read_yaml(self.path, text, "the file")
-        return {} if root is None else find_values(root, [key.name for key in KEYS], SECTIONS)
+        if self.root is None:
+            return {}
+        sections = ALL_SECTIONS if self.file.is_own else SECTIONS
+        return find_values(self.root, [key.name for key in KEYS], sections)
+
+    def warnings(self) -> Sequence[str]:
+        if not self.file.writable_by_all:
+            return ()
+        return (f"{self.file.path!r}: every user of this host may write it, and so choose what is deleted",)
 
 
-def _open_config_file(
-    config_file: str | None, environment: Mapping[str, str], default_files: Sequence[str]
-) -> _ConfigFile | None:
-    named = config_file if config_file is not None else environment.get("HMRET_CONFIG") or None
-    for path in default_files if named is None else (named,):
-        try:
-            return _read_config_file(path)
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            absent = isinstance(error, FileNotFoundError | NotADirectoryError)
-            if named is not None or not absent:
-                raise Place(path or "the config file").error(
-                    f"expected a readable file, got {reason_of(error)}"
-                ) from None
-    return None
+def _file_values(documents: Sequence[_Document]) -> Mapping[str, NodeValue]:
+    """Put together what the files say.
+
+    Raises:
+        ConfigError: two of them say something of one key.
+    """
+    together: dict[str, NodeValue] = {}
+    for document in documents:
+        values = document.values()
+        for key, value in values.items():
+            if key in together:
+                raise value.place.error(f"expected in one file, got it at {together[key].place.text} as well")
+        together.update(values)
+    return together
 
 
-def _read_config_file(path: str) -> _ConfigFile:
-    with pathlib.Path(path).open("rb") as file:
-        content = file.read(_MAX_FILE_BYTES + 1)
-        mode = os.fstat(file.fileno()).st_mode
-    if len(content) > _MAX_FILE_BYTES:
-        raise Place(path).error(f"expected at most {_MAX_FILE_BYTES} bytes, got more")
-    return _ConfigFile(path, content, stat.S_ISREG(mode) and bool(mode & stat.S_IWOTH))
+def _refuse_lost(earlier: Mapping[str, bool], documents: Sequence[_Document]) -> None:
+    """Refuse to go on without what stood in a file that was read before."""
+    now = {document.file.path: document.root is not None for document in documents}
+    for path, held_anything in earlier.items():
+        if path not in now:
+            raise Place(path).error("expected the config file that was read before, got none")
+        if held_anything and not now[path]:
+            raise Place(path).error("expected settings, got a file that has become empty")
 
 
 def _variable_values(environment: Mapping[str, str]) -> Mapping[str, VariableValue]:
@@ -130,6 +158,8 @@ def _variable_values(environment: Mapping[str, str]) -> Mapping[str, VariableVal
     for variable in sorted(environment):
         place = Place(f"environment variable {variable}")
         prefix = next((prefix for prefix in _PREFIXES if variable.startswith(prefix)), None)
+        if not environment[variable]:
+            continue  # as hypeman's loader has it; compose files and unit files make such variables
         if variable in keys:
             values[keys[variable]] = VariableValue(place, environment[variable])
         elif prefix is not None:

@@ -13,6 +13,7 @@ from hmret.disk.places import Place, show
 
 __all__ = [
     "BOOLEAN",
+    "FLOAT",
     "INTEGER",
     "MERGE",
     "NULL",
@@ -31,6 +32,7 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 STRING = "tag:yaml.org,2002:str"
 BOOLEAN = "tag:yaml.org,2002:bool"
 INTEGER = "tag:yaml.org,2002:int"
+FLOAT = "tag:yaml.org,2002:float"
 NULL = "tag:yaml.org,2002:null"
 MERGE = "tag:yaml.org,2002:merge"
 

@@ -11,6 +11,7 @@ import attrs
 from hmret.disk.places import Place, name_unknown, show
 from hmret.disk.yaml_nodes import (
     BOOLEAN,
+    FLOAT,
     INTEGER,
     MERGE,
     NULL,
@@ -30,17 +31,23 @@ __all__ = [
     "COUNT_EXPECTED",
     "MAPPINGS_EXPECTED",
     "NodeValue",
+    "between_commas",
     "find_values",
+    "parse_go_boolean",
     "read_yaml",
 ]
 
 COUNT = re.compile(r"0|[1-9][0-9]{0,17}")
 """A whole number as every source of settings writes it."""
+_NUMBER = re.compile(r"[-+]?[0-9]{1,18}(?:\.[0-9]{0,18})?")
 COUNT_EXPECTED = "a whole number, 0 or more, of at most 18 digits"
 """What messages call it."""
 MAPPINGS_EXPECTED = "a list, each element a mapping of keys to values"
 """What messages call a list of mappings."""
 
+_GO_BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
+    ("0", "f", "F", "FALSE", "false", "False"), False
+)
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
 
@@ -63,6 +70,19 @@ class NodeValue:
             case Scalar(tag=tag, text=text, plain=True) if tag == BOOLEAN and text in _BOOLEANS:
                 return _BOOLEANS[text]
         raise self._unexpected("true or false")
+
+    def weak_boolean(self) -> bool:
+        """Take what hypeman's loader takes for one: the texts of Go's strconv.ParseBool, nothing for false, and numbers."""
+        match self.node:
+            case Scalar(tag=tag, text="") if tag == STRING:
+                return False
+            case Scalar(tag=tag, text=text) if tag == STRING and text in _GO_BOOLEANS:
+                return _GO_BOOLEANS[text]
+            case Scalar(tag=tag, text=text, plain=True) if tag in (INTEGER, FLOAT) and _NUMBER.fullmatch(
+                text
+            ):
+                return float(text) != 0
+        return self.boolean()
 
     def count(self) -> int:
         match self.node:
@@ -95,6 +115,13 @@ class NodeValue:
             raise self._unexpected(f"a list, each element {expected}")
         elements = [NodeValue(self.file, self.key, node) for node in self.node.children]
         return [(element.place, element.text(expected)) for element in elements]
+
+    def weak_texts(self, expected: str) -> list[tuple[Place, str]]:
+        """Take what hypeman's loader takes for a list: one text with commas too."""
+        match self.node:
+            case Scalar(tag=tag, text=text) if tag == STRING:
+                return between_commas(self.place, text, expected)
+        return self.texts(expected)
 
     def mappings(
         self, each: str, names: Collection[str], narrowing: Collection[str] = ()
@@ -130,6 +157,23 @@ class NodeValue:
 
     def _unexpected(self, expected: str) -> ConfigError:
         return self.place.error(f"expected {expected}, got {describe(self.node)}")
+
+
+def parse_go_boolean(text: str) -> bool | None:
+    """Read a boolean as Go's strconv.ParseBool does; None: it is none."""
+    return _GO_BOOLEANS.get(text)
+
+
+def between_commas(place: Place, text: str, expected: str) -> list[tuple[Place, str]]:
+    """Take a list that is one text with commas; an empty text is an empty list.
+
+    Raises:
+        ConfigError: nothing stands between two commas.
+    """
+    elements = text.split(",") if text else []
+    if not all(element.strip() for element in elements):
+        raise place.error(f"expected {expected} between commas, got {show(text)!r}")
+    return [(place, element) for element in elements]
 
 
 def read_yaml(file: str, text: str, key: str) -> NodeValue | None:

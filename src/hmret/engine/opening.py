@@ -62,6 +62,7 @@ from hmret.model.config import RetentionConfig
 from hmret.model.disk_record import DiskRecord
 from hmret.model.errors import ConfigError
 from hmret.model.times import timedelta_nanoseconds
+from hmret.model.unavailable import UnavailableError
 
 __all__ = ["open_engine", "open_inspection", "open_retention"]
 
@@ -258,7 +259,8 @@ def _open_data_dir(filesystem: Filesystem, config: RetentionConfig) -> int:
     try:
         return filesystem.open(config.data_dir, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise ConfigError(f"data_dir: expected a folder, got {config.data_dir}: {error.strerror}") from None
+        kind = UnavailableError if isinstance(error, FileNotFoundError) else ConfigError
+        raise kind(f"data_dir: expected a folder, got {config.data_dir}: {error.strerror}") from None
 
 
 def _make_actors(

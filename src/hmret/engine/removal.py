@@ -22,7 +22,7 @@ from hmret.model.images import Key
 from hmret.model.planning import Plan
 from hmret.model.policy import Policy
 from hmret.model.pressure import seen_by
-from hmret.model.selection import Choice, Freed, Substitute
+from hmret.model.selection import Choice, Freed, Substitute, apparent_bytes
 from hmret.model.times import datetime_of
 from hmret.model.verdicts import Reason, Verdict
 
@@ -169,11 +169,11 @@ class Removal:
 
     def _next_units(self, waiting: deque[Substitute]) -> list[tuple[Choice, tuple[Verdict, ...]]]:
         """Take from those that wait what fits into this sweep now; those that go for want of space while that is missing."""
-        missing_bytes = self._missing_bytes()
+        blocks, sizes = self._missing_bytes()
         chosen: list[tuple[Choice, tuple[Verdict, ...]]] = []
         while waiting:
             substitute = waiting[0]
-            if substitute.for_space and missing_bytes <= 0:
+            if substitute.for_space and blocks <= 0 and sizes <= 0:
                 waiting.popleft()
                 continue
             choices = [choice for choice, _ in chosen]
@@ -188,16 +188,18 @@ class Removal:
                 rows = (attrs.evolve(row, reason=reason) for row in self.plan.rows(choice))
                 chosen.append((choice, tuple(rows)))
             if substitute.for_space:
-                missing_bytes -= Freed.by(substitute.choices).total_bytes
+                blocks -= Freed.by(substitute.choices).total_bytes
+                sizes -= apparent_bytes(substitute.choices)
         return chosen
 
-    def _missing_bytes(self) -> int:
-        """Add up what is still to come free for want of space."""
+    def _missing_bytes(self) -> tuple[int, int]:
+        """Add up what is still to come free for want of space: blocks, and apparent sizes where those count."""
         pressure = self.plan.pressure
         if pressure is None:
-            return 0
-        freed = Freed.by(self._freed_choices()).total_bytes
-        return pressure.asked_bytes - self.tally.released_bytes - freed
+            return 0, 0
+        freed = list(self._freed_choices())
+        blocks = pressure.asked_bytes - self.tally.released_bytes - Freed.by(freed).total_bytes
+        return blocks, pressure.asked_sizes_bytes - apparent_bytes(freed)
 
     def _freed_choices(self) -> Iterable[Choice]:
         gone = self.deleting.gone - self.deleting.not_freed

@@ -1,11 +1,12 @@
 """How full the disk may get."""
 
 from datetime import timedelta
+from typing import Literal
 
 import attrs
 
 from hmret.model.errors import ConfigError
-from hmret.model.setting_checks import check_count, check_positive, check_share
+from hmret.model.setting_checks import check_amount, check_choice, check_positive, check_share
 from hmret.model.sizes import format_share
 
 __all__ = ["DiskLimits"]
@@ -26,8 +27,14 @@ class DiskLimits:
     """Share of the file system of `images/` in use above which images go early; 0: off. Default: 0."""
     low_watermark: float | None = attrs.field(default=None, validator=attrs.validators.optional(check_share))
     """Share in use down to which they then go; None: five hundredths below the high mark. Default: None."""
-    max_used: int = attrs.field(default=0, validator=check_count)
-    """The most bytes that the cache's own disks may occupy, those in quarantine included; 0: no limit. Default: 0."""
+    max_used: int | float = attrs.field(default=0, validator=check_amount)
+    """The most that the cache's own disks may occupy: bytes, as a whole number, or a share of the file system of
+    `images/`, as a float from 0 to 1; 0: no limit. Default: 0."""
+    count: Literal["blocks", "apparent"] = attrs.field(
+        default="blocks", validator=check_choice("blocks", "apparent")
+    )
+    """What counts towards `max_used`: the `blocks` that disks occupy, those in quarantine included, or their `apparent`
+    sizes, as hypeman counts them, without the quarantine. Default: blocks."""
     min_unused_for: timedelta = attrs.field(default=timedelta(hours=1), validator=check_positive)
     """How long an image must have been unused before it goes early; more than zero. Default: one hour."""
 
@@ -47,6 +54,15 @@ class DiskLimits:
         if self.low_watermark is not None:
             return self.low_watermark
         return max(round(self.high_watermark - _GAP, _DIGITS), 0.0)
+
+    def max_used_bytes(self, total_bytes: int) -> int:
+        """Tell the most that the cache may take on a file system of so many bytes; 0: no limit.
+
+        Where `total_bytes` is 0, nobody knows how large it is, and a share of it is no limit.
+        """
+        if not isinstance(self.max_used, float):
+            return self.max_used
+        return max(int(self.max_used * total_bytes), 1) if self.max_used and total_bytes else 0
 
     @property
     def is_set(self) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from hmret.model.errors import ConfigError
+from hmret.model.pattern_doubts import other_language
 
 __all__ = ["Patterns", "compile_patterns", "why_never"]
 
@@ -84,9 +85,10 @@ def why_never(pattern: str) -> str | None:
         "a tag or digest, like docker.io/library/alpine"
     )
     meant = _probably_meant(pattern)
-    if meant is None or not _can_match(meant):
-        return reason
-    return f"{reason}; perhaps {_shortened.repr(meant)} is meant"
+    if meant is not None and _can_match(meant):
+        return f"{reason}; perhaps {_shortened.repr(meant)} is meant"
+    language = other_language(pattern)
+    return reason if language is None else f"{reason}; {language}"
 
 
 def _is_glob(text: str) -> bool:

@@ -387,7 +387,8 @@ def _gather(
         now_ns=nanoseconds_of(now),
         going=list(expired),
         eligible=_eligible(inventory, parts.values()) if policy.brake else 0,
-        cache_bytes=lambda: _cache_bytes(parts.values()),
+        cache_bytes=lambda: _cache_bytes(part.blocks for part in parts.values()),
+        cache_sizes=lambda: _cache_bytes(part.sizes for part in parts.values()),
         spare=lambda: spare_units(parts, inventory.contents, ripe),
     )
     for step in _steps(policy, inventory, now):
@@ -477,12 +478,11 @@ def _count_protected(parts: Iterable[RepositoryPlan]) -> int:
     return len(set().union(*(part.judge.sources for part in parts if part.judge.sources)))
 
 
-def _cache_bytes(parts: Iterable[RepositoryPlan]) -> int:
-    """Add up the blocks of all disks, those with several links once."""
+def _cache_bytes(parts: Iterable[tuple[int, Mapping[object, int]]]) -> int:
+    """Add up the bytes of all disks, those with several links once."""
     total = 0
     shared: dict[object, int] = {}
-    for part in parts:
-        own_bytes, linked = part.blocks
+    for own_bytes, linked in parts:
         total += own_bytes
         shared.update(linked)
     return total + sum(shared.values())

@@ -8,7 +8,7 @@ import attrs
 from hmret.model.images import DiskUsage, Inventory
 from hmret.model.limits import DiskLimits
 from hmret.model.policy import Policy
-from hmret.model.selection import Choice, Freed, Pressure, Selection, Substitute
+from hmret.model.selection import Choice, Freed, Pressure, Selection, Substitute, apparent_bytes
 from hmret.model.times import timedelta_nanoseconds
 
 __all__ = ["Pressed", "seen_by"]
@@ -25,6 +25,11 @@ class _Group:
     """When the last of them was last in use."""
     choices: tuple[Choice, ...]
     freed_bytes: int
+
+    @property
+    def sizes_bytes(self) -> int:
+        """Their apparent sizes."""
+        return apparent_bytes(self.choices)
 
     @property
     def turn(self) -> tuple[int, tuple[Choice, ...]]:
@@ -45,7 +50,7 @@ class Pressed:
     def apply(self, selection: Selection) -> None:
         cache_bytes = selection.cache_bytes() + self.usage.quarantined_bytes
         excess = self._excess()
-        over_cap = max(cache_bytes - self.limits.max_used, 0) if self.limits.max_used else 0
+        over_cap = self._over_cap(selection, cache_bytes)
         if not (excess or over_cap):
             return
         is_held_up = self.is_suspended or (selection.is_closed and not self.yields)
@@ -57,13 +62,24 @@ class Pressed:
         )
         if is_out_of_reach and self.usage.is_backing_off:
             excess = 0
-        asked = max(over_cap, self._share_of(excess, cache_bytes) if is_out_of_reach else excess)
-        if not asked:
+        # Blocks are what the file system lacks; sizes are another count, which no quarantine is in.
+        asked = self._share_of(excess, cache_bytes) if is_out_of_reach else excess
+        asked_sizes = 0
+        if self._counts_sizes:
+            asked_sizes = over_cap
+        else:
+            asked = max(asked, over_cap)
+        if not (asked or asked_sizes):
             return
-        projected = going
-        left = iter(groups)
-        while quarantined + projected < asked and (group := next(left, None)) is not None:
+        projected, sizes = going, apparent_bytes(selection.going) if asked_sizes else 0
+        left = []
+        for group in groups:
+            lacks_blocks, lacks_sizes = quarantined + projected < asked, sizes < asked_sizes
+            if not lacks_blocks and not (lacks_sizes and group.sizes_bytes):
+                left.append(group)
+                continue
             projected += group.freed_bytes
+            sizes += group.sizes_bytes
             selection.press(group.choices)
         selection.substitutes = [Substitute(group.choices, for_space=True) for group in left]
         selection.going.sort()
@@ -73,8 +89,20 @@ class Pressed:
             quarantined_bytes=min(quarantined, asked),
             projected_bytes=projected,
             is_watermark=excess > 0,
+            asked_sizes_bytes=asked_sizes,
             is_out_of_reach=is_out_of_reach and excess > 0,
         )
+
+    @property
+    def _counts_sizes(self) -> bool:
+        return self.limits.count == "apparent"
+
+    def _over_cap(self, selection: Selection, cache_bytes: int) -> int:
+        """Tell by how much the cache holds more than `max_used`, as that is counted."""
+        most = self.limits.max_used_bytes(self.usage.total_bytes)
+        if not most:
+            return 0
+        return max((selection.cache_sizes() if self._counts_sizes else cache_bytes) - most, 0)
 
     def _excess(self) -> int:
         """Tell how much is in use above the low mark, where that matters now."""

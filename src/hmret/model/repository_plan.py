@@ -4,7 +4,7 @@ Repositories are decided on apart from one another, so that a part whose inputs 
 time for which it was made, is the part of the next plan as well.
 """
 
-from collections.abc import Iterator, Mapping, Set as AbstractSet
+from collections.abc import Callable, Iterator, Mapping, Set as AbstractSet
 from functools import cached_property
 
 import attrs
@@ -187,18 +187,26 @@ class RepositoryPlan:
 
     @cached_property
     def blocks(self) -> tuple[int, Mapping[object, int]]:
-        """The bytes of the disks that nothing else has, and those of every other by what identifies it."""
+        """The blocks of the disks that nothing else has, and those of every other by what identifies it."""
+        return self._add_up(lambda folder: folder.disk_bytes)
+
+    @cached_property
+    def sizes(self) -> tuple[int, Mapping[object, int]]:
+        """The same of the apparent sizes of those that are ready."""
+        return self._add_up(lambda folder: folder.size_bytes if folder.status == "ready" else 0)
+
+    def _add_up(self, bytes_of: Callable[[Image], int]) -> tuple[int, Mapping[object, int]]:
         repository = self.inputs.repository
         own_bytes = 0
         shared: dict[object, int] = {}
         for image in () if repository is None else repository.images.values():
             for folder in image.folders:
                 if folder.shared_disk is not None:
-                    shared[folder.shared_disk.identity] = folder.disk_bytes
+                    shared[folder.shared_disk.identity] = bytes_of(folder)
                 elif folder.is_content and image.digest in self._shared:
-                    shared[image.digest] = folder.disk_bytes
+                    shared[image.digest] = bytes_of(folder)
                 else:
-                    own_bytes += folder.disk_bytes
+                    own_bytes += bytes_of(folder)
         return own_bytes, shared
 
     def owners(self, digest: str) -> int:

@@ -28,6 +28,7 @@ __all__ = [
     "Selection",
     "Step",
     "Substitute",
+    "apparent_bytes",
 ]
 
 
@@ -89,6 +90,19 @@ class Freed:
                 self.total_bytes += folder.disk_bytes
 
 
+def apparent_bytes(choices: Iterable[Choice]) -> int:
+    """Add up the apparent sizes of images, those of a disk with several links among them once."""
+    total = 0
+    linked: dict[tuple[int, int], int] = {}
+    for choice in choices:
+        for folder in choice.folders:
+            if folder.shared_disk is None:
+                total += folder.size_bytes
+            else:
+                linked[folder.shared_disk.identity] = folder.size_bytes
+    return total + sum(linked.values())
+
+
 @attrs.frozen
 class Pressure:
     """A limit of the disk is exceeded."""
@@ -96,13 +110,16 @@ class Pressure:
     wanted_bytes: int
     """What must come free to get down to the low mark and to `max_used`."""
     asked_bytes: int
-    """What is asked of the cache and its quarantine: less where somebody else fills the disk."""
+    """What blocks are asked of the cache and its quarantine: less where somebody else fills the disk, none where only the
+    apparent sizes are too much."""
     quarantined_bytes: int
     """What of that the quarantine has."""
     projected_bytes: int
     """What comes free with the images that go, beside the quarantine."""
     is_watermark: bool
     """Whether it is the file system that is too full."""
+    asked_sizes_bytes: int = 0
+    """What apparent sizes of images are asked of the cache, where `max_used` counts those."""
     is_out_of_reach: bool = False
     """Whether the low mark could not be reached if all went that may."""
 
@@ -132,6 +149,8 @@ class Selection:
     """Images that may go at all, now or later; one that several repositories share counts once."""
     cache_bytes: Callable[[], int]
     """Tells the blocks of all disks of the cache, those with several links once."""
+    cache_sizes: Callable[[], int]
+    """Tells the apparent sizes of all that are ready, those with several links once."""
     spare: Callable[[], Iterable[Choice]]
     """Lists what only its window keeps."""
     held: dict[Choice, Reason] = attrs.field(factory=dict)

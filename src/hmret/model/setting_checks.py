@@ -6,6 +6,7 @@ They take `object`: settings come from files and from embedders that no type che
 import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import Any
 
 import attrs
 
@@ -13,6 +14,7 @@ from hmret.model.errors import ConfigError
 from hmret.model.patterns import compile_patterns
 
 __all__ = [
+    "check_amount",
     "check_bool",
     "check_choice",
     "check_count",
@@ -59,6 +61,16 @@ def check_share(_owner: object, field: "attrs.Attribute[float]", value: object) 
     """Refuse anything but a share of a whole, from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ConfigError(f"{field.name}: expected a share from 0 to 1, got {value!r}")
+
+
+def check_amount(owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    """Refuse anything but a whole number of zero or more, and a share of a whole, a float from 0 to 1."""
+    if isinstance(value, float):
+        check_share(owner, field, value)
+    elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(
+            f"{field.name}: expected a whole number, 0 or more, or a share from 0 to 1, got {value!r}"
+        )
 
 
 def check_choice(*choices: str) -> Callable[[object, "attrs.Attribute[str]", object], None]:

@@ -1,0 +1,177 @@
+"""The config files: which are read, and how one is read without being waited for for long.
+
+hypeman's own file is looked for where hypeman looks for it. Beside it, `/etc/hmret/config.yaml` is read where it is there
+and nobody names the one file that is to be read.
+"""
+
+import os
+import select
+import stat
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from hmret.disk.places import Place
+from hmret.model.unavailable import UnavailableError
+
+__all__ = [
+    "HYPEMAN_FILES",
+    "OWN_FILE",
+    "ConfigFile",
+    "find_config_files",
+    "in_home",
+    "reason_of",
+]
+
+HYPEMAN_FILES = ("/etc/hypeman/config.yaml", "~/.config/hypeman/config.yaml")
+"""Where hypeman's own file is, the first that is there, unless something names it."""
+OWN_FILE = "/etc/hmret/config.yaml"
+"""A file that has only hmret in it."""
+
+_MAX_FILE_BYTES = 1 << 20
+_PIPE_SECONDS = 10.0
+"""For how long a pipe or a device may keep its reader waiting."""
+_KINDS: Sequence[tuple[Callable[[int], bool], str]] = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+@attrs.frozen
+class ConfigFile:
+    """A config file as it was read."""
+
+    path: str
+    content: bytes
+    writable_by_all: bool
+    is_own: bool = False
+    """Whether nothing but hmret's keys belongs in it."""
+
+    def text(self) -> str:
+        """Give its text.
+
+        Raises:
+            ConfigError: it is no UTF-8.
+        """
+        try:
+            return self.content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            byte = error.object[error.start]
+            raise Place(f"{self.path}:{line}").error(f"expected UTF-8, got the byte 0x{byte:02x}") from None
+
+
+def find_config_files(
+    named: str | None,
+    environment: Mapping[str, str],
+    *,
+    hypeman_files: Sequence[str],
+    own_file: str | None,
+    regular_only: bool,
+    pipe_seconds: float = _PIPE_SECONDS,
+) -> list[ConfigFile]:
+    """Read the config files that are given, or there.
+
+    The first is `named`, else what HMRET_CONFIG names, else what CONFIG_PATH names, as for hypeman, else the first of
+    `hypeman_files` that is there. Where neither `named` nor HMRET_CONFIG says so, `own_file` is read beside it, if it is
+    there. A variable that is empty names nothing.
+
+    Args:
+        named: the file that the command line names; None: none.
+        environment: the variables.
+        hypeman_files: where hypeman's own file may be.
+        own_file: where hmret's own file may be; None: nowhere.
+        regular_only: whether anything but a regular file is refused, as one that may keep its reader waiting.
+        pipe_seconds: for how long a pipe or a device may keep its reader waiting.
+
+    Raises:
+        UnavailableError: one that is named is not there.
+        ConfigError: one cannot be read; the message is one line.
+    """
+
+    def read(path: str) -> ConfigFile:
+        return _read(in_home(path, environment), regular_only=regular_only, pipe_seconds=pipe_seconds)
+
+    sole = named if named is not None else environment.get("HMRET_CONFIG") or None
+    if sole is not None:
+        return [read(sole)]
+    shared = environment.get("CONFIG_PATH") or None
+    files = [read(shared)] if shared is not None else _first_there(hypeman_files, read)
+    own = [] if own_file is None else _first_there([own_file], read)
+    return [*files, *(attrs.evolve(file, is_own=True) for file in own)]
+
+
+def in_home(path: str, environment: Mapping[str, str]) -> str:
+    """Put the home of the user in the place of a leading `~/`; any other path stays as it is.
+
+    Raises:
+        ConfigError: the user has no home.
+    """
+    if path != "~" and not path.startswith("~/"):
+        return path
+    home = environment.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - a Path would lose what it cannot expand
+    if home.startswith("~"):
+        raise Place(path).error("expected the variable HOME beside ~/, got none")
+    return home.rstrip("/") + path[1:] or "/"
+
+
+def reason_of(error: Exception) -> str:
+    """Say in a few words what is wrong."""
+    return str((isinstance(error, OSError) and error.strerror) or error).lower()
+
+
+def _first_there(paths: Sequence[str], read: Callable[[str], ConfigFile]) -> list[ConfigFile]:
+    for path in paths:
+        try:
+            return [read(path)]
+        except UnavailableError:
+            continue
+    return []
+
+
+def _read(path: str, *, regular_only: bool, pipe_seconds: float) -> ConfigFile:
+    place = Place(path or "the config file")
+    try:
+        # Neither a pipe without a writer nor a terminal keeps an open waiting, or becomes ours.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            mode = os.fstat(fd).st_mode
+            is_regular = stat.S_ISREG(mode)
+            if not is_regular and (regular_only or stat.S_ISDIR(mode)):
+                kind = next((word for is_kind, word in _KINDS if is_kind(mode)), "something else")
+                raise place.error(f"expected a {'regular' if regular_only else 'readable'} file, got {kind}")
+            content = _read_all(fd, place, None if is_regular else time.monotonic() + pipe_seconds)
+        finally:
+            os.close(fd)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        told = place.error(f"expected a readable file, got {reason_of(error)}")
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise UnavailableError(str(told)) from None
+        raise told from None
+    return ConfigFile(path, content, is_regular and bool(mode & stat.S_IWOTH))
+
+
+def _read_all(fd: int, place: Place, end: float | None) -> bytes:
+    """Read up to the end; `end`: when, by the monotonic clock, what may keep its reader waiting must have come to it."""
+    content = bytearray()
+    while len(content) <= _MAX_FILE_BYTES:
+        if end is not None:
+            _wait_input(fd, place, end)
+        try:
+            chunk = os.read(fd, _MAX_FILE_BYTES + 1 - len(content))
+        except BlockingIOError:
+            continue
+        if not chunk:
+            return bytes(content)
+        content += chunk
+    raise place.error(f"expected at most {_MAX_FILE_BYTES} bytes, got more")
+
+
+def _wait_input(fd: int, place: Place, end: float) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    if not poll.poll(max(end - time.monotonic(), 0) * 1000):
+        raise place.error("expected a file that is written, got none in time")

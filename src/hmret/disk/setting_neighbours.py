@@ -1,0 +1,122 @@
+"""hypeman's own settings that ours must get along with: where it listens, and when it refuses pulls.
+
+They are read as what they are, somebody else's: whatever makes no sense there is hypeman's to refuse, and says nothing.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hmret.disk.yaml_nodes import Mapping as MappingNode, Node, Scalar
+from hmret.disk.yaml_values import NodeValue
+from hmret.model.config import RetentionConfig
+from hmret.model.sizes import format_exact_size, format_share
+
+__all__ = ["NEIGHBOURS", "doubt_neighbours", "neighbour_values"]
+
+_IMAGE_STORAGE = "limits.max_image_storage"
+_METRICS = "metrics.port"
+_API = "port"
+
+NEIGHBOURS: Mapping[str, str] = {
+    _API: "8080",
+    _METRICS: "9464",
+    "metrics.listen_address": "127.0.0.1",
+    _IMAGE_STORAGE: "0.2",
+}
+"""The keys of hypeman's that matter here, and its defaults."""
+
+_ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - nothing is bound
+_HEADROOM = 0.9
+
+
+def neighbour_values(roots: Sequence[NodeValue | None], environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Read hypeman's settings as it does: a variable over the files, those over its defaults."""
+    values = {name: _value_of(name, roots, environment) for name in NEIGHBOURS}
+    return {name: NEIGHBOURS[name] if value is None else value for name, value in values.items()}
+
+
+def _value_of(name: str, roots: Sequence[NodeValue | None], environment: Mapping[str, str]) -> str | None:
+    variable = environment.get(name.upper().replace(".", "__"))
+    if variable:
+        return variable
+    found = [_look_up(root.node, name.split(".")) for root in roots if root is not None]
+    return next((text for text in reversed(found) if text is not None), None)
+
+
+def doubt_neighbours(config: RetentionConfig, neighbours: Mapping[str, str]) -> Iterator[str]:
+    """Point out what does not get along with hypeman's own settings, a line each."""
+    yield from _doubt_address(config.metrics_listen, neighbours)
+    yield from _doubt_marks(config, neighbours[_IMAGE_STORAGE])
+
+
+def _look_up(node: Node, path: Sequence[str]) -> str | None:
+    for name in path:
+        if not isinstance(node, MappingNode):
+            return None
+        found = [value for key, value in node.pairs() if isinstance(key, Scalar) and key.text == name]
+        if not found:
+            return None
+        node = found[-1]
+    return node.text if isinstance(node, Scalar) else None
+
+
+def _doubt_address(listen: str, neighbours: Mapping[str, str]) -> Iterator[str]:
+    host, _, port = listen.rpartition(":")
+    addresses = {_METRICS: neighbours["metrics.listen_address"], _API: ""}
+    for key, address in addresses.items():
+        if port and neighbours[key] == port and _meet(host, address):
+            what = "its metrics" if key == _METRICS else "its API"
+            yield (
+                f"hmret.metrics_listen: hypeman serves {what} on port {port} of that address ({key}), "
+                "so one of the two cannot start; choose another port"
+            )
+
+
+def _meet(one: str, other: str) -> bool:
+    """Tell whether two hosts that are listened on have an address in common."""
+    names = [host.strip("[]").replace("localhost", "127.0.0.1") for host in (one, other)]
+    return names[0] == names[1] or any(name in _ANY_ADDRESS for name in names)
+
+
+def _doubt_marks(config: RetentionConfig, storage: str) -> Iterator[str]:
+    limits = config.disk
+    try:
+        share = float(storage)
+    except ValueError:
+        return
+    if not (limits.is_set and 0 < share < 1):
+        return
+    told = f"hypeman refuses pulls once images take {format_share(share)} of the disk ({_IMAGE_STORAGE})"
+    better = f"hmret.disk.max_used: {round(share * _HEADROOM * 100)}%"
+    if not limits.max_used:
+        yield (
+            f"hmret.disk.high_watermark: {told}, long before {format_share(limits.high_watermark)} of it may be in "
+            f"use; {better} with hmret.disk.count: apparent lets images go before that"
+        )
+        return
+    cap, shown = _share_of_disk(config), _shown(limits.max_used)
+    if cap is not None and cap >= share:
+        yield f"hmret.disk.max_used: {told}, which comes before {shown}; {better} lets images go before that"
+    elif limits.count == "blocks":
+        yield (
+            f"hmret.disk.count: {told}, and counts apparent sizes: sparse disks fill that before {shown} of blocks "
+            "are taken; apparent counts as it does"
+        )
+
+
+def _share_of_disk(config: RetentionConfig) -> float | None:
+    """Tell which part of the disk the cache may take; None: nobody can tell."""
+    most = config.disk.max_used
+    if isinstance(most, float):
+        return most
+    try:
+        space = os.statvfs(f"{config.data_dir}/images")
+    except (OSError, ValueError):
+        return None
+    total = (space.f_blocks - space.f_bfree + space.f_bavail) * space.f_frsize
+    return most / total if total else None
+
+
+def _shown(most: Any) -> str:
+    return format_share(most) if isinstance(most, float) else format_exact_size(most)
