@@ -10,6 +10,7 @@ from typing import Never
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import attrs
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
