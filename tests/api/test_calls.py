@@ -21,6 +21,7 @@ from builders import (
     make_config,
     make_guest,
     make_image,
+    make_snapshot,
     make_state,
     settle,
     state_of,
@@ -46,6 +47,24 @@ async def test_mark_used_clears_the_timer_and_says_so(
         again = await api.post("/v1/mark-used", {"image": "alpine", "digest": key[1]})
         assert again == {"repository": ALPINE, "digest": key[1], "cleared": False}
     assert state_of(filesystem, key) is None
+
+
+async def test_what_is_lost_is_confirmed(surroundings: Surroundings, filesystem: MemoryFilesystem) -> None:
+    make_image(filesystem, ALPINE, "a", tags=("3.20",))
+    make_guest(filesystem, "vm", "alpine:3.20")
+    make_snapshot(filesystem, "snap", "alpine:3.20")
+    async with asking(surroundings, make_config(filesystem)) as api:
+        assert (await api.client.post("/v1/sweeps")).json()["status"] == "success"
+        for folder in ("guests", "snapshots"):
+            filesystem.move(f"{DATA}/{folder}", f"/{folder}")
+        report = (await api.client.post("/v1/sweeps")).json()
+        assert [one["cause"] for one in report["suspended"]] == ["lost_references", "lost_references"]
+        told_problem(await api.client.post("/v1/confirm", json={}), 422, "invalid-name")
+        told_problem(await api.client.post("/v1/confirm", json={"what": ["etc"]}), 422, "invalid-name")
+        assert await api.post("/v1/confirm", {"what": ["guests"]}) == {"confirmed": ["guests"]}
+        assert await api.post("/v1/confirm", {}) == {"confirmed": ["snapshots"]}
+        assert await api.post("/v1/confirm", {}) == {"confirmed": []}
+        assert (await api.client.post("/v1/sweeps")).json()["status"] == "success"
 
 
 async def test_a_deleted_image_is_listed_and_restored(

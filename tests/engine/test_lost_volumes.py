@@ -151,6 +151,18 @@ async def test_new_guests_made_meanwhile_do_not_make_up_for_those_that_are_away(
     assert counts(report) == (0, 0, 0, 0)
 
 
+async def test_a_timer_of_an_image_that_a_new_guest_needs_is_not_cleared_while_guests_are_away(
+    host: Host, layout: str
+) -> None:
+    await seen(host, layout, "guests")
+    unmount(host, "guests")
+    make_user(host, "guests", "another", "ghcr.io/acme/app:c")
+    before = timers(host)
+    report = (await host.sweep()).report
+    assert counts(report) == (0, 0, 0, 0)
+    assert timers(host) == before != {}
+
+
 async def test_a_move_to_another_disk_is_taken_over(
     host: Host, layout: str, filesystem: MemoryFilesystem
 ) -> None:

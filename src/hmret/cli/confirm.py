@@ -1,5 +1,6 @@
 """`confirm`: what is there now is right."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated
 
@@ -28,12 +29,18 @@ def confirm(
     if common.json:
         write_json(confirmed_document(confirmed))
         return 0
-    for name in dict.fromkeys((*confirmed, *what)):
-        outcome = "confirmed" if name in confirmed else "nothing to confirm"
-        write_result(printable(f"{name}: {outcome}"))
-    if not (confirmed or what):
-        write_result("nothing to confirm")
+    write_result("\n".join(_tell(confirmed, what)))
     return 0
+
+
+def _tell(confirmed: tuple[str, ...], what: tuple[str, ...]) -> Iterator[str]:
+    yield from (printable(f"{name}: confirmed") for name in confirmed)
+    if not (confirmed or what):
+        yield "nothing to confirm"
+    for name in what:
+        # A folder may have been named by its whole path.
+        if not any(f"/{name.rstrip('/')}".endswith(f"/{one}") for one in confirmed):
+            yield printable(f"{name}: nothing to confirm")
 
 
 async def _confirm(what: tuple[str, ...], config: RetentionConfig) -> tuple[str, ...]:

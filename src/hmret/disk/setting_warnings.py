@@ -6,6 +6,7 @@ import pathlib
 import stat
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from itertools import islice
 from typing import Literal
 
 import attrs
@@ -13,6 +14,7 @@ import attrs
 from hmret.disk.config_files import reason_of
 from hmret.disk.filesystem import POSIX
 from hmret.disk.folders import opened
+from hmret.disk.hypeman.hidden_links import find_hidden_links
 from hmret.disk.layout import METADATA
 from hmret.disk.rule_warnings import doubt_rules
 from hmret.disk.setting_neighbours import NEIGHBOURS, doubt_neighbours
@@ -25,6 +27,7 @@ Source = Literal["default", "file", "environment", "flag"]
 
 AUTO_DELETE = "images.auto_delete"
 _MAX_SOCKET_BYTES = 107  # sun_path of a Linux socket address, without its NUL
+_MOST_LINKS = 10  # that are told
 _MOST_FOLDERS = 200  # that are looked into for a file to try a lease on
 
 
@@ -79,6 +82,7 @@ def warnings_about(
         )
     return (
         *_look_at_data_dir(pathlib.Path(config.data_dir)),
+        *_look_for_links(pathlib.Path(config.data_dir)),
         *warnings,
         *doubt_rules(config.rules),
         *_doubt_limits(config),
@@ -128,6 +132,20 @@ def _look_at_data_dir(data_dir: pathlib.Path) -> list[str]:
             "whether a disk is open"
         )
     return warnings
+
+
+def _look_for_links(data_dir: pathlib.Path) -> Iterator[str]:
+    """Warn of links that hide images, which suspend deletion."""
+    try:
+        images_fd = os.open(data_dir / "images", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    with opened(POSIX, images_fd):
+        for link in islice(find_hidden_links(POSIX, images_fd), _MOST_LINKS):
+            yield (
+                f"data_dir: {str(data_dir / 'images' / link.path)!r} is {link.problem}, so nothing is deleted; "
+                "to have it on another disk, use a bind mount in the place of the link"
+            )
 
 
 def _probe_leases(images: pathlib.Path) -> str | None:

@@ -1,0 +1,34 @@
+"""A look for links that hide images, without reading an image: for whoever only wants to know of them."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import open_folder, opened
+from hmret.disk.hypeman.hidden import Hidden, find_hidden
+from hmret.disk.hypeman.repositories import is_host, list_entries
+from hmret.disk.layout import DIGEST_HEX, FOLDER_NAME, REPOSITORIES
+
+__all__ = ["find_hidden_links"]
+
+# More folders than any host has repositories; each is listed once.
+_MOST = 10_000
+
+
+def find_hidden_links(filesystem: Filesystem, images_fd: int) -> Iterator[Hidden]:
+    """List the links below `images/` that hide images; what cannot be listed is passed over."""
+    waiting = ["", REPOSITORIES]
+    for _ in range(_MOST):
+        if not waiting:
+            return
+        path = waiting.pop()
+        with suppress(OSError), opened(filesystem, open_folder(filesystem, path or ".", images_fd)) as fd:
+            entries = list_entries(filesystem, fd)
+            is_top = path in ("", REPOSITORIES)
+            links = filter(is_host, entries.links) if is_top else entries.links
+            yield from (link for link in find_hidden(filesystem, fd, path, links) if link.problem)
+            waiting.extend(
+                f"{path}/{name}".lstrip("/")
+                for name in filter(FOLDER_NAME.fullmatch, entries.folders)
+                if (is_host(name) if is_top else not DIGEST_HEX.fullmatch(name))
+            )
