@@ -28,6 +28,8 @@ from hmret.model.images import Key
 
 __all__ = ["BeginSweep", "Claim", "Claimed", "Lease", "ListLeases", "Locks", "Use"]
 
+# Images used since the last sweep began. With retention switched off none begins, and this bounds the memory: some 5 MiB.
+_MOST_USED = 32_768
 # A user that waits for the image in hand looks again after so long, twice as long each time: an image is worked on
 # for a tenth of the first. No thread can wake a task by means that both backends and a clock of tests have.
 _FIRST_LOOK = 0.0005
@@ -147,6 +149,9 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
         self._claims: dict[str, tuple[Claimed, anyio.Event]] = {}
         """By image: the claim, and the event that says that it is over."""
         self._used: set[str] = set()
+        """What was used since the last sweep began."""
+        self._are_too_many = False
+        """Whether more were used than are remembered: nothing is claimed then before the next sweep."""
         self._leases: dict[Use, Lease] = {}
 
     async def run(self) -> None:
@@ -216,6 +221,7 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
             case BeginSweep():
                 # A use that goes on now may do its work after the sweep has looked.
                 self._used = set(self._users)
+                self._are_too_many = False
                 return tuple(self._leases.values())
             case ListLeases():
                 return tuple(self._leases.values())
@@ -234,6 +240,9 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
             return
         self._users[request.digest] += 1
         self._used.add(request.digest)
+        if len(self._used) > _MOST_USED:
+            self._used.clear()
+            self._are_too_many = True
         if request.lease is not None:
             self._leases[request] = request.lease
         request.reply.give(None)
@@ -252,7 +261,9 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
         if request.ended.is_set():
             return
         given = Claimed(
-            digest for digest in request.digests if digest not in self._claims and digest not in self._used
+            digest
+            for digest in request.digests
+            if not self._are_too_many and digest not in self._claims and digest not in self._used
         )
         over = anyio.Event()
         claim = given, over

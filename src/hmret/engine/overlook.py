@@ -14,6 +14,7 @@ from hmret.actors.reference_collector import Collected, Protected, ReferenceColl
 from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper, StatesLoaded
 from hmret.actors.threads import Threads
+from hmret.disk.hypeman.images import forget_repositories
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
 from hmret.engine.folder_watch import FoldersFound, FolderWatch
 from hmret.engine.groups import first_error
@@ -33,6 +34,7 @@ from hmret.model.images import (
 )
 from hmret.model.planning import Plan, plan
 from hmret.model.policy import Policy
+from hmret.model.references import forget_references
 from hmret.model.verdicts import Verdict
 
 __all__ = ["Overlook", "Survey"]
@@ -224,7 +226,12 @@ class Overlook:
             await self.states.doubt({repository for repository, _ in keys})
 
     async def keep(self) -> None:
-        """Write down what is known of the cache, for the next start; where that fails, that start takes longer."""
+        """Write down what is known of the cache, for the next start; where that fails, that start takes longer.
+
+        What texts mean is forgotten: in the long run most of them are those of guests and images that are gone.
+        """
+        forget_references()
+        forget_repositories()
         with suppress(OSError):
             await self.scanner.keep()
             await self.states.keep()

@@ -27,6 +27,7 @@ from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
 from hmret.engine.new_settings import NewSettings
 from hmret.engine.overlook import Overlook, Survey
+from hmret.engine.recent_uses import RecentUses
 from hmret.engine.removal import Removal
 from hmret.engine.tally import Tally, blocked_detail, journal_entry
 from hmret.model.clock_watch import ClockReading, ClockRecord, watch_clock
@@ -78,8 +79,7 @@ class Sweeping:
     last_plan: Plan | None = attrs.field(default=None, init=False)
     """The plan of the last sweep; most of it stands in the next one."""
     counters: Counters = attrs.field(factory=Counters)
-    uses: set[Key] = attrs.field(factory=set, init=False)
-    """What has been used since the last sweep looked; by the names that it was used by."""
+    uses: RecentUses = attrs.field(factory=RecentUses, init=False)
     _keep_at_ns: int = attrs.field(init=False)
     """When what is known is next written down, by the boot-time clock."""
     _told: set[_Oddity] = attrs.field(factory=set, init=False)
@@ -115,7 +115,7 @@ class Sweeping:
         """
         await self.deleting.check_folder()
         leases = await self.deleting.locks.begin_sweep()
-        uses, self.uses = self.uses, set()
+        uses = self.uses.take()
         reading = self.clock.read()
         if releases_brake:
             await self.brake.release(reading)

@@ -208,7 +208,8 @@ def above_of(inventory: Inventory, name: str) -> Iterator[tuple[Repository | Non
         yield inventory.repositories.get(above), folder
 
 
-@lru_cache(maxsize=16_384)
+# Asked a few times in a row for each repository.
+@lru_cache(maxsize=128)
 def _paths_above(name: str) -> tuple[tuple[str, str], ...]:
     parts = name.split("/")
     return tuple(("/".join(parts[:count]), parts[count]) for count in range(1, len(parts)))

@@ -12,7 +12,7 @@ import msgspec
 
 from hmret.model.errors import InvalidReferenceError
 
-__all__ = ["ImageReference", "is_repository", "parse_reference", "parsed"]
+__all__ = ["ImageReference", "forget_references", "is_repository", "parse_reference", "parsed"]
 
 _PATH_MAX = 255
 
@@ -88,6 +88,11 @@ def parse_reference(text: str) -> ImageReference:
 # As many texts as the guests of a large host hold; a text costs some 400 bytes.
 parsed = lru_cache(maxsize=32_768)(parse_reference)
 """`parse_reference`, for texts that come again and again."""
+
+
+def forget_references() -> None:
+    """Have `parsed` begin with nothing again: of what has been parsed in days, few texts are still in use."""
+    parsed.cache_clear()
 
 
 def is_repository(name: str) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "FolderScan",
     "ImageFound",
     "Oddity",
+    "forget_repositories",
     "image_of",
     "is_settled",
     "read_digest_folder",
@@ -246,6 +247,11 @@ def _plain_repository(text: str) -> str | None:
         return intern(text) if parse_reference(text).repository == text else None
     except InvalidReferenceError:
         return None
+
+
+def forget_repositories() -> None:
+    """Forget which texts are repositories: of those that were read in days, few are still in use."""
+    _plain_repository.cache_clear()
 
 
 def _age_of(filesystem: Filesystem, parent_fd: int, name: str) -> int | None:
