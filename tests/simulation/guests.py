@@ -30,6 +30,8 @@ class Guests:
         """Guests, and what they run from."""
         self.documents: dict[str, tuple[str, bytes]] = {}
         """By source: where its reference file is and what is in it, whole."""
+        self._saved: dict[str, tuple[str, bytes]] = {}
+        """By source: the configuration of its saved state, the same way."""
         self._count = 0
 
     def create(self, tag: Tag, image: Pulled | None = None) -> Work:
@@ -64,6 +66,43 @@ class Guests:
             self._tell(f"cannot start {source}: {short(image.key)} is gone")
             yield from self._remove(source)
 
+    def fork(self) -> Work:
+        """Fork a guest: the copy has a saved state, and the time of now for its age, whatever its tag points to by now."""
+        source = self._some(self._running)
+        if source is None or source in self._truth.unreadable or len(self._running) >= _MOST_GUESTS:
+            return
+        image = self._running[source]
+        guest = json.loads(self.documents[source][1])
+        self._count += 1
+        name = f"vm-{self._count}"
+        guest |= {"Id": name, "CreatedAt": self._truth.clock.now().isoformat()}
+        folder = f"{DATA}/guests/{name}"
+        self._truth.filesystem.make_folder(folder)
+        self._save(f"instance/{name}", f"{folder}/snapshots", image)
+        yield self._rng.choice((QUICK, QUICK, 1.0))
+        yield from self._write(f"instance/{name}", f"{folder}/{METADATA}", json.dumps(guest).encode())
+        self._truth.settle()
+        if image.is_present and source in self._truth.needs:
+            self._truth.need(f"instance/{name}", image)
+            self._running[f"instance/{name}"] = image
+            self._tell(f"has forked instance/{name} from {source}")
+        else:
+            yield from self._remove(f"instance/{name}")
+
+    def _save(self, source: str, folder: str, image: Pulled) -> None:
+        """Write a saved state, in the form of one hypervisor or another."""
+        disk = f"{image.path}/{image.disk}"
+        forms = (
+            json.dumps({"disks": [{"path": disk}]}).encode(),
+            json.dumps({"disks": [{"path": disk}]}).replace("/", "\\/").encode(),
+            b"\x00\xff" + disk.encode() + b"\x00",
+        )
+        content = self._rng.choice(forms)
+        path = f"{folder}/snapshot-latest/config"
+        self._truth.filesystem.make_folder(f"{folder}/snapshot-latest")
+        self._truth.filesystem.write_file(path, content)
+        self._saved[source] = path, content
+
     def update(self) -> Work:
         """Write a guest's metadata anew, in place."""
         source = self._some(self._running)
@@ -94,6 +133,8 @@ class Guests:
         content = json.dumps({"snapshot": {"id": f"s-{self._count}"}, "stored_metadata": stored}).encode()
         path = f"{DATA}/snapshots/s-{self._count}"
         self._truth.filesystem.make_folder(path)
+        if source in self._saved:
+            self._save(name, f"{path}/guest/snapshots", image)
         yield from self._write(name, f"{path}/snapshot.json", content)
         if self._truth.needs.get(source) is not None and image.is_present:
             self._truth.need(name, image)
@@ -135,6 +176,7 @@ class Guests:
 
     def _remove(self, source: str) -> Work:
         path, _ = self.documents.pop(source, ("", b""))
+        self._saved.pop(source, None)
         self._truth.needs.pop(source, None)
         self._running.pop(source, None)
         self._truth.unreadable.pop(source, None)
@@ -150,14 +192,14 @@ class Guests:
         """See what a power loss has left: what is not whole goes, and what was deleted and has come back goes again."""
         disk = self._truth.filesystem
         for source in list(self.documents):
-            path, content = self.documents[source]
-            whole = disk.exists(path) and disk.read_file(path) == content
+            files = [self.documents[source], *([self._saved[source]] if source in self._saved else ())]
+            whole = all(disk.exists(path) and disk.read_file(path) == content for path, content in files)
             if not whole or source not in self._truth.needs:
                 self._forget(source)
         known = {path.rpartition("/")[0] for path, _ in self.documents.values()}
         for folder in (f"{DATA}/guests", f"{DATA}/snapshots"):
             for path, (kind, _) in disk.tree(folder).items():
-                if kind == "folder" and path not in known:
+                if kind == "folder" and path.rpartition("/")[0] == folder and path not in known:
                     disk.remove(path)
 
     def leave(self, *, everything: bool) -> None:
@@ -172,6 +214,7 @@ class Guests:
     def _forget(self, source: str) -> None:
         """Remove what a power loss has left of a guest, as hypeman does when it starts."""
         path, _ = self.documents.pop(source)
+        self._saved.pop(source, None)
         folder = path.rpartition("/")[0]
         if self._truth.filesystem.exists(folder):
             self._truth.filesystem.remove(folder)

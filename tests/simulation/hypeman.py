@@ -57,6 +57,7 @@ class Hypeman:
             (5, lambda: self._guests.create(self._some_tag())),
             (4, self._guests.delete),
             (3, self._guests.update),
+            (2, self._guests.fork),
             (2, self._guests.snapshot),
             (2, self._guests.delete_snapshot),
             (3, self._mishaps.open_disk),
