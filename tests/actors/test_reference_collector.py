@@ -33,7 +33,7 @@ from hmret.actors.readers import Readers
 from hmret.actors.reference_collector import Collected, ReferenceCollector, ReferenceSource
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Inventory, Key, Reference, Remembered
-from hmret.model.tag_history import kept_in_mind
+from hmret.model.tag_history import put_together
 from memory_filesystem import Call, MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
@@ -254,9 +254,8 @@ MEMORY = {(ALPINE, "latest"): Remembered(frozenset({digest("a")}), frozenset({("
 
 def kept(collected: Collected) -> Mapping[tuple[str, str], Remembered]:
     """Return what stays remembered of tags that nothing which could be read names."""
-    return kept_in_mind(
-        Inventory({}, unread_sources=collected.unread_sources, remembered=collected.remembered)
-    )
+    inventory = Inventory({}, unread_sources=collected.unread_sources, remembered=collected.remembered)
+    return put_together(inventory, ())
 
 
 async def test_what_is_remembered_survives_a_restart(world: World) -> None:

@@ -559,6 +559,20 @@ def test_what_is_remembered_otherwise_is_judged_again() -> None:
     assert digests(plan(attrs.evolve(inventory, remembered=memory), make_policy(), NOW, first)) == []
 
 
+def test_which_guests_were_seen_is_forgotten_once_all_can_be_read_though_nothing_else_is_new() -> None:
+    here, gone = (guest("alpine", name=name, created_at=NOW) for name in ("here", "gone"))
+    repository = make_repository(make_image(A), tags={"latest": A})
+    inventory = make_inventory(repository, references=[here, gone], link_times={(ALPINE, "latest"): 0})
+    first = plan(inventory, make_policy(), NOW)
+    inventory = attrs.evolve(inventory, references=[here], unread_sources={"instance/gone"})
+    second = plan(attrs.evolve(inventory, remembered=first.remembered), make_policy(), NOW, first)
+    assert second.remembered == first.remembered
+    readable = attrs.evolve(inventory, remembered=second.remembered, unread_sources=frozenset())
+    third = plan(readable, make_policy(), NOW, second)
+    seen = frozenset({("instance/here", NOW)})
+    assert third.remembered == {(ALPINE, "latest"): Remembered(frozenset({A}), seen)}
+
+
 def test_of_a_repository_in_which_nothing_is_new_nothing_is_judged_again() -> None:
     inventory = make_inventory(make_repository(make_image(A)), make_repository(make_image(B), name=OTHER))
     judged: list[str] = []

@@ -48,7 +48,7 @@ from hmret.model.selection import (
     Step,
     Substitute,
 )
-from hmret.model.tag_history import TagName, kept_in_mind
+from hmret.model.tag_history import TagName, put_together
 from hmret.model.times import nanoseconds_of
 from hmret.model.units import Ripe, spare_units
 from hmret.model.verdicts import ACTIONS, Action, Holder, Reason, Summary, Verdict
@@ -492,9 +492,6 @@ def _remembered(
     inventory: Inventory, protections: Iterable[RepositoryProtection]
 ) -> Mapping[TagName, Remembered]:
     """Add up what tags have pointed to; where a source could not be read, what was known stays known."""
-    remembered = kept_in_mind(inventory)
-    for protection in protections:
-        if protection.remembered:
-            remembered.update(protection.remembered)
+    remembered = put_together(inventory, (protection.remembered for protection in protections))
     # The same object where nothing is new: what rests on it then stands.
     return inventory.remembered if remembered == inventory.remembered else remembered

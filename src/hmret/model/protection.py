@@ -13,8 +13,8 @@ from hmret.model.tag_history import (
     current_digest,
     digests_in,
     is_unreadable_tag,
-    kept_in_mind,
     named_images,
+    put_together,
     recall,
 )
 
@@ -81,7 +81,6 @@ def protect(inventory: Inventory, now_ns: int | None) -> Protection:
     """Resolve all references against the repositories; as `protect_repository`, for each that one of them names."""
     found = {name: protect_repository(inventory, name, now_ns) for name in inventory.references.by_repository}
     sources: defaultdict[Key, set[str]] = defaultdict(set)
-    remembered = kept_in_mind(inventory)
     for name, protection in found.items():
         repository = inventory.repositories.get(name)
         for digest, names in protection.sources.items():
@@ -89,11 +88,10 @@ def protect(inventory: Inventory, now_ns: int | None) -> Protection:
                 sources[name, digest].update(names)
             for owner in foreign_owners(inventory, name, digest):
                 sources[owner, digest].update(names)
-        remembered.update(protection.remembered)
     return Protection(
         {key: tuple(sorted(names)) for key, names in sources.items()},
         stale_references(inventory, found),
-        remembered,
+        put_together(inventory, (protection.remembered for protection in found.values())),
     )
 
 

@@ -22,9 +22,9 @@ __all__ = [
     "current_digest",
     "digests_in",
     "is_unreadable_tag",
-    "kept_in_mind",
     "named_images",
     "named_tags",
+    "put_together",
     "recall",
     "unseen_tags",
 ]
@@ -81,10 +81,7 @@ def recall(inventory: Inventory, name: str, *, is_hidden: bool, now_ns: int | No
     things = _by_tag(inventory.references.by_repository.get(name, ()), name)
     for tag, references in things.items():
         before = inventory.remembered.get((name, tag))
-        seen: set[Thing] = set()
-        if before is not None:
-            # Of those whose file cannot be read, nobody knows whether they still name it.
-            seen.update(before.seen if inventory.unread_sources else before.seen & references.keys())
+        seen: set[Thing] = set() if before is None else {*before.seen & references.keys()}
         digests = _NOTHING if before is None else before.digests
         if not is_hidden and not is_unreadable_tag(repository, tag):
             current = current_digest(repository, tag)
@@ -221,9 +218,22 @@ def unseen_tags(
                 yield name, tag
 
 
-def kept_in_mind(inventory: Inventory) -> dict[TagName, Remembered]:
-    """List what stays remembered while there are sources that could not be read: they may name any tag."""
-    return dict(inventory.remembered) if inventory.unread_sources else {}
+def put_together(
+    inventory: Inventory, histories: Iterable[Mapping[TagName, Remembered]]
+) -> dict[TagName, Remembered]:
+    """Say what is to be remembered of all tags.
+
+    While there are sources that could not be read, whatever was known stays known: they may name any tag, and are things
+    that were seen.
+    """
+    remembered = dict(inventory.remembered) if inventory.unread_sources else {}
+    for history in histories:
+        for tag, memory in history.items():
+            before = remembered.get(tag)
+            if before is not None and not before.seen <= memory.seen:
+                memory = Remembered(memory.digests, memory.seen | before.seen)
+            remembered[tag] = memory
+    return remembered
 
 
 def _thing(reference: Reference) -> Thing:
