@@ -57,6 +57,7 @@ async def test_a_sweep_in_a_folder_that_was_moved_aside_is_refused(
     async def work() -> None:
         async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
             make_due(filesystem, "a")
+            make_image(filesystem, ALPINE, "b")
             move_aside(filesystem, part)
             with pytest.raises(hmret.DataDirMovedError):
                 await retention.sweep()
@@ -64,7 +65,11 @@ async def test_a_sweep_in_a_folder_that_was_moved_aside_is_refused(
 
     with pytest.raises(hmret.DataDirMovedError, match=part):
         await work()
-    assert images_in(filesystem) == 1
+    assert images_in(filesystem) == 2
+    # Nor does a timer begin.
+    assert [path for path in filesystem.tree("/") if path.endswith(".json") and f"/{'b' * 64}" in path] == [
+        path for path in filesystem.tree("/") if path.endswith(f"{'b' * 64}/metadata.json")
+    ]
 
 
 async def test_the_block_of_an_embedder_is_cancelled_and_says_why(

@@ -10,6 +10,7 @@ from hmret.model.images import Key
 from memory_filesystem import ForeignOpen
 
 __all__ = [
+    "ASIDE",
     "DATA",
     "DISK",
     "QUICK",
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 DATA = "/data"
+ASIDE = "/aside"
+"""Where something is while it is away."""
 DISK = "rootfs.ext4"
 """The disk of an image that a server of the spring has pulled."""
 

@@ -21,7 +21,7 @@ from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.config import AutoDelete, RetentionConfig
-from hmret.model.errors import ConfigError
+from hmret.model.errors import ConfigError, DataDirMovedError
 from hmret.model.images import Key
 from hmret.model.report import SweepStatus
 from memory_filesystem import Crash, MemoryFilesystem, Tree
@@ -34,6 +34,7 @@ from simulation.landmarks import DATA, Pulled, Work
 from simulation.schedule import SteppedThreads, decided_by
 from simulation.today import REPOSITORIES, TodayHypeman
 from simulation.truth import Truth
+from simulation.volumes import Absence
 
 __all__ = ["Outcome", "run_seed"]
 
@@ -130,6 +131,9 @@ class _Run:
         self._jobs: list[_Job] = []
         self._woken = trio.Event()
         self._is_quiet = False
+        self._is_paused = False
+        self._resumed = trio.Event()
+        self._absences = random.Random(f"absences of {seed}")
         self._pace = self._interval / rng.choice((1, 3))
         self._looks: dict[trio.lowlevel.Task, int] = {}
         self._crashes = 0
@@ -162,6 +166,7 @@ class _Run:
             nursery.start_soon(self._live)
             for _ in range(self._rng.randint(1, 3)):
                 await self._one_life(self._interval * self._rng.randint(4, 14))
+                await self._live_without_a_volume()
             await self._end_quietly()
             nursery.cancel_scope.cancel()
 
@@ -189,9 +194,8 @@ class _Run:
             await trio.sleep(self._rng.choice((0, 60)))
 
     async def _serve(self, seconds: float) -> None:
-        surroundings = Surroundings(self._truth.filesystem, self._clock, self._threads, self._clock.boot_ns)
         async with (
-            open_engine(self._config, surroundings, scheduled=True) as retention,
+            open_engine(self._config, self._surroundings(), scheduled=True) as retention,
             trio.open_nursery() as tasks,
         ):
             if not self._is_quiet:
@@ -204,6 +208,69 @@ class _Run:
             calm = self._is_quiet or not (self._truth.disturbed_at or self._truth.denied)
             if calm and report is not None and (report.errors or report.status is SweepStatus.ERROR):
                 raise self.chronicle.fail(f"a sweep failed though nothing did: {report}")
+
+    async def _live_without_a_volume(self) -> None:
+        """Have something away for a while, or the data directory moved aside; nothing may come of that.
+
+        Nothing else happens meanwhile, so that whatever is missing was taken by the engine.
+        """
+        truth = self._truth
+        if (
+            self._absences.random() < 0.5
+            or truth.denied
+            or truth.unreadable
+            or not truth.filesystem.exists(DATA)
+        ):
+            return
+        absence = Absence.choose(self._absences, truth.filesystem)
+        if absence is None:
+            return
+        self._is_paused, self._resumed = True, trio.Event()
+        was_calm, self._disturbance.is_calm = self._disturbance.is_calm, True
+        self._disturbance.attach()
+        self.chronicle.tell(f"{absence.folder or 'the data directory'} is away")
+        if absence.folder:
+            await self._wait_for_volume(absence)
+        else:
+            await self._move_aside(absence)
+        self.chronicle.tell("all is back")
+        self._disturbance.is_calm = was_calm
+        self._is_paused = False
+        self._resumed.set()
+
+    async def _wait_for_volume(self, absence: Absence) -> None:
+        retired = self._truth.retirements
+        absence.begin()
+        async with open_engine(self._config, self._surroundings(), scheduled=True) as retention:
+            await trio.sleep(2.5 * self._interval)
+            report = retention.statistics().last_report
+        told = set() if report is None else {one.path for one in report.suspended}
+        costs_nothing = absence.costs_nothing
+        absence.end()
+        if not costs_nothing or self._truth.retirements != retired:
+            raise self.chronicle.fail(
+                f"while {absence.folder} was away: timers or images went, or timers came"
+            )
+        if f"{DATA}/{absence.folder}" not in told:
+            raise self.chronicle.fail(f"that {absence.folder} is away was not told: {told}")
+
+    async def _move_aside(self, absence: Absence) -> None:
+        retired = -1
+        try:
+            async with open_engine(self._config, self._surroundings(), scheduled=True):
+                await trio.sleep(1.5 * self._interval)
+                retired = self._truth.retirements
+                absence.begin()
+                await trio.sleep(10 * self._interval)
+        except DataDirMovedError:
+            absence.end()
+        else:
+            raise self.chronicle.fail("an engine has gone on in a data directory that was moved aside")
+        if self._truth.retirements != retired:
+            raise self.chronicle.fail("images went from a data directory that was moved aside")
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(self._truth.filesystem, self._clock, self._threads, self._clock.boot_ns)
 
     def _excuse(self, error: BaseException) -> None:
         """Let pass what an engine may end with: a crash, or an error that its disk gave it at the start."""
@@ -312,10 +379,14 @@ class _Run:
         """Have hypeman work on, at its own pace."""
         action = trio.current_time()
         while not self._is_quiet:
+            if self._is_paused:
+                await self._resumed.wait()
             self._woken = trio.Event()
             with trio.move_on_at(min([action, *(job.due for job in self._jobs)])):
                 await self._woken.wait()
             now = trio.current_time()
+            if self._is_paused:
+                continue
             for job in [job for job in self._jobs if job.due <= now]:
                 self._advance(job)
             if now >= action:
@@ -324,6 +395,8 @@ class _Run:
 
     def _step(self, key: Key | None) -> None:
         """Have something happen in the middle of a call."""
+        if self._is_paused:
+            return
         if key is not None:
             self._begin(self._hypeman.around(key))
         elif self._jobs and self._rng.random() < 0.8:
@@ -349,7 +422,7 @@ class _Run:
             raise self.chronicle.fail(f"the simulation itself is wrong: {error!r}") from error
 
     def _pull_again(self, key: Key) -> None:
-        if not self._is_quiet and self._rng.random() < 0.3:
+        if not (self._is_quiet or self._is_paused) and self._rng.random() < 0.3:
             self._begin(self._hypeman.pull(key, self._rng.choice(("latest", "3.20"))))
 
     # What the engine is seen to do.
@@ -365,7 +438,8 @@ class _Run:
             assert isinstance(record, ClockRecord)
             self._sweeps += 1
             self._truth.note_clocks(record)
-            self._truth.check_images()
+            if not self._is_paused:
+                self._truth.check_images()
         elif name == "_protected":
             asked = arguments[0]
             assert isinstance(asked, LookAgain)

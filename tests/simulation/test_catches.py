@@ -9,9 +9,11 @@ import pytest
 from hmret.actors.deleter import Deleter, Recovery
 from hmret.actors.locks import Claim, Claimed, Locks
 from hmret.actors.reference_collector import Protected, ReferenceCollector
+from hmret.disk.data_dir import DataDir
 from hmret.disk.deletion import cleaning
 from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.open_image import OpenImage
+from hmret.engine import folder_watch
 from hmret.engine.overlook import Overlook
 from hmret.model.images import Key
 from simulation.chronicle import Breach
@@ -52,6 +54,14 @@ def nothing_suspends() -> Iterator[None]:
         yield
 
 
+def a_volume_that_is_away_is_not_missed() -> AbstractContextManager[object]:
+    return mock.patch.object(folder_watch, "find_lost", return_value=())
+
+
+def a_folder_that_was_moved_aside_is_swept() -> AbstractContextManager[object]:
+    return mock.patch.object(DataDir, "check", return_value=None)
+
+
 def the_state_of_a_retired_image_is_kept() -> AbstractContextManager[object]:
     return mock.patch.object(Cleaning, "_remove_state", return_value=None)
 
@@ -70,6 +80,8 @@ BREAKAGES: tuple[Callable[[], AbstractContextManager[object]], ...] = (
     a_broken_lease_is_not_noticed,
     images_in_use_are_claimed,
     nothing_suspends,
+    a_volume_that_is_away_is_not_missed,
+    a_folder_that_was_moved_aside_is_swept,
     the_state_of_a_retired_image_is_kept,
     a_fresh_pull_loses_its_tags,
     what_was_cut_off_is_left_alone,

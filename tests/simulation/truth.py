@@ -42,6 +42,7 @@ from simulation.cache import IMAGE_PATH, Cache
 from simulation.chronicle import Chronicle
 from simulation.clocks import VirtualClock
 from simulation.landmarks import (
+    ASIDE,
     DATA,
     Hold,
     Need,
@@ -63,7 +64,12 @@ _HOUR_NS = 3600 * SECOND
 _INSIDE_IMAGE = re.compile(rf"({DATA}/{IMAGES}/.+/[0-9a-f]{{64}})/(.+)")
 _RETIRED_PATH = re.compile(rf"({DATA}/{OWN}/{TRASH}/[^/]+|{DATA}/{IMAGES}/(?:.+/)?\.hmret-[^/]+)/(.+)")
 _ASIDE = ".hmret-tag-"
-_OURS = tuple(f"{DATA}/{folder}/" for folder in (IMAGES, RETENTION, OWN))
+_OURS = (
+    *(f"{DATA}/{folder}/" for folder in (IMAGES, RETENTION, OWN)),
+    # Where the data directory is moved aside, its engine writes down there what it knew.
+    f"{ASIDE}/{OWN}/",
+)
+_ABOVE_OURS = (f"{DATA}/system", f"{ASIDE}/system")
 
 
 class Truth(Cache):
@@ -206,7 +212,7 @@ class Truth(Cache):
             case "unlink" | "rmdir":
                 self._judge_removal(call.name, call.path)
             case "symlink" | "mkdir" | "write":
-                inside = f"{call.path}/".startswith(_OURS) or call.path == f"{DATA}/system"
+                inside = f"{call.path}/".startswith(_OURS) or call.path in _ABOVE_OURS
                 self._check(call.path, inside, "wrote")
 
     def forgive(self, call: Call) -> None:
