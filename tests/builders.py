@@ -224,6 +224,7 @@ class FakeClock:
     boot_id: str = "first-boot"
     synchronised: bool = True
     elapsed_ns: Callable[[], int] = lambda: 0
+    monotonic_ns: int = 1_000_000 * SECOND
 
     def now_ns(self) -> int:
         return self.wall_ns + self.elapsed_ns()
@@ -232,12 +233,24 @@ class FakeClock:
         return datetime_of(self.now_ns())
 
     def read(self) -> ClockReading:
-        return ClockReading(self.boot_id, self.boot_ns + self.elapsed_ns(), self.now_ns(), self.synchronised)
+        elapsed_ns = self.elapsed_ns()
+        return ClockReading(
+            self.boot_id,
+            self.boot_ns + elapsed_ns,
+            self.now_ns(),
+            self.synchronised,
+            monotonic_ns=self.monotonic_ns + elapsed_ns,
+        )
 
     def advance(self, duration: timedelta) -> None:
-        """Let time pass, for both clocks."""
+        """Let time pass in which the host sleeps: nobody misses anything, however long it is."""
         self.wall_ns += timedelta_nanoseconds(duration)
         self.boot_ns += timedelta_nanoseconds(duration)
+
+    def run(self, duration: timedelta) -> None:
+        """Let time pass in which the host is up and at work."""
+        self.advance(duration)
+        self.monotonic_ns += timedelta_nanoseconds(duration)
 
 
 def loop_clock() -> FakeClock:

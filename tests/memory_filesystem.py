@@ -74,6 +74,7 @@ class FileStat(NamedTuple):
     st_blocks: int
     st_mtime_ns: int
     st_ctime_ns: int
+    st_atime_ns: int = 0
 
 
 class FileSpace(NamedTuple):
@@ -92,6 +93,8 @@ class _Inode:
     mode: int
     mtime_ns: int
     ctime_ns: int
+    atime_ns: int = 0
+    """When it was last read, where a test says so: no read notes it, as on a disk that is mounted `noatime`."""
     nlink: int = 1
     lock: "_Description | None" = None
 
@@ -802,6 +805,7 @@ class MemoryFilesystem(FolderCalls):
             inode.sectors,
             inode.mtime_ns,
             inode.ctime_ns,
+            inode.atime_ns,
         )
 
     def _new_file(self, folder: _Folder, mode: int) -> _File:
@@ -1082,6 +1086,11 @@ class MemoryFilesystem(FolderCalls):
         with self._aside():
             inode = self._existing(path, None, follow=False)
             inode.mtime_ns, inode.ctime_ns = mtime_ns, self.now_ns()
+
+    def set_atime(self, path: str, atime_ns: int) -> None:
+        """Set when a file was last read."""
+        with self._aside():
+            self._existing(path, None, follow=False).atime_ns = atime_ns
 
     def set_inode(self, path: str, ino: int) -> None:
         """Give what has this path another inode number: a disk may give one away again that has come free."""

@@ -10,6 +10,7 @@ from hmret.actors.known_tree import KnownTree
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
+from hmret.disk.access_times import DiskOfRow, last_reads
 from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened
@@ -41,6 +42,7 @@ from hmret.disk.image_scan import (
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
 from hmret.disk.reading import Kind, pack_images, read_images, understand_images, weigh
 from hmret.disk.signatures import Signature
+from hmret.model.grouping import Timers
 from hmret.model.images import ContentOwners, Image, Key, Reference, Repository
 
 __all__ = ["DoubtScan", "KeepScan", "LinkTimes", "LookAt", "ResolveTag", "Scan", "ScanResult", "Scanner"]
@@ -152,7 +154,20 @@ class LinkTimes(Request[Mapping[Tag, int]]):
     tags: frozenset[Tag]
 
 
-class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTimes]):
+@attrs.frozen(eq=False, kw_only=True)
+class LastReads(Request[Mapping[Key, int]]):
+    """Asks when disks of images that have timers were last read, where that was after their timers began."""
+
+    repositories: Mapping[str, Repository]
+    timers: Timers
+    after_ns: int
+    now_ns: int
+
+
+_Requests = Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTimes | LastReads
+
+
+class Scanner(Actor[_Requests]):
     """The scanner actor."""
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads, readers: Readers) -> None:
@@ -227,7 +242,18 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
         chosen = frozenset(tags)
         return await self._mailbox.ask(LinkTimes(tags=chosen)) if chosen else {}
 
-    async def _answer(self, request: Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTimes) -> object:
+    async def last_reads(
+        self, repositories: Mapping[str, Repository], timers: Timers, after_ns: int, now_ns: int
+    ) -> Mapping[Key, int]:
+        """Tell when disks of images that have timers were last read, in nanoseconds since the epoch.
+
+        Only of those that were read after `after_ns` and after their timers began, and not in the future.
+        """
+        return await self._mailbox.ask(
+            LastReads(repositories=repositories, timers=timers, after_ns=after_ns, now_ns=now_ns)
+        )
+
+    async def _answer(self, request: _Requests) -> object:
         match request:
             case Scan():
                 return await self._scan()
@@ -243,6 +269,8 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
                 return await self._threads.run(self._resolve_tag, request.tag)
             case LinkTimes():
                 return await self._threads.run(self._link_times, request.tags)
+            case LastReads():
+                return await self._threads.run_alone(self._last_reads, request)
             case _:
                 assert_never(request)
         return None
@@ -413,6 +441,17 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
             sum(len(repository.images) for repository in rows.repositories.values()),
         )
 
+    def _last_reads(self, request: LastReads) -> Mapping[Key, int]:
+        found = last_reads(
+            self._filesystem,
+            self._data_fd,
+            _disks(request.repositories, request.timers),
+            after_ns=request.after_ns,
+            now_ns=request.now_ns,
+            pause=self._threads.pause,
+        )
+        return {key: read_ns for key, read_ns in found.items() if read_ns > (request.timers[key] or 0)}
+
     def _link_times(self, tags: frozenset[Tag]) -> Mapping[Tag, int]:
         try:
             with opened(
@@ -423,6 +462,16 @@ class Scanner(Actor[Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTime
             # A link of unknown age protects whatever it may have led to.
             return {}
         return {tag: moment for tag, moment in times.items() if moment is not None}
+
+
+def _disks(repositories: Mapping[str, Repository], timers: Timers) -> Iterator[DiskOfRow]:
+    """List the rows that have timers, and which folders each has."""
+    for name, by_digest in timers.by_repository.items():
+        repository = repositories.get(name)
+        for digest in () if repository is None else by_digest:
+            image = repository.images.get(digest) if repository is not None else None
+            if image is not None:
+                yield (name, digest), image.is_content, not image.is_content or image.copy is not None
 
 
 def _ghosts(folders: Mapping[str, FolderScan]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The state keeper: it reads and writes the retention states, and the record of the clocks."""
 
 from collections.abc import Iterable, Mapping, Set as AbstractSet
+from types import MappingProxyType
 from typing import assert_never
 
 import attrs
@@ -117,6 +118,8 @@ class Mark(Request[tuple[StateFault, ...]]):
 
     keys: tuple[Key, ...]
     unused_since_ns: int
+    earlier: Mapping[Key, int] = attrs.field(factory=dict)
+    """Of those that begin earlier: when."""
     grip: Grip = FIRM
 
 
@@ -209,10 +212,19 @@ class StateKeeper(Actor[_Requests]):
         return await self._mailbox.ask(Confirm(key=key, tag=tag, owners=owners))
 
     async def mark(
-        self, keys: Iterable[Key], unused_since_ns: int, grip: Grip = FIRM
+        self,
+        keys: Iterable[Key],
+        unused_since_ns: int,
+        grip: Grip = FIRM,
+        earlier: Mapping[Key, int] = MappingProxyType({}),
     ) -> tuple[StateFault, ...]:
-        """Start the timers of those images that the grip leaves to us; returns those that could not be written."""
-        return await self._mailbox.ask(Mark(keys=tuple(keys), unused_since_ns=unused_since_ns, grip=grip))
+        """Start the timers of those images that the grip leaves to us; returns those that could not be written.
+
+        Those that begin `earlier`, each at a time of its own, are on the disk when this returns.
+        """
+        return await self._mailbox.ask(
+            Mark(keys=tuple(keys), unused_since_ns=unused_since_ns, earlier=earlier, grip=grip)
+        )
 
     async def clear(
         self, keys: Iterable[Key], *, durable: bool = False
@@ -353,6 +365,7 @@ class StateKeeper(Actor[_Requests]):
             self._data_fd,
             request.keys,
             request.unused_since_ns,
+            earlier=request.earlier,
             grip=request.grip,
             pause=self._threads.pause,
         )

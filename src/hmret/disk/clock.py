@@ -1,14 +1,17 @@
 """The clocks of this host."""
 
 import ctypes
+import os
 import time
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from hmret.model.clock_watch import ClockReading
+import attrs
 
-__all__ = ["HOST_CLOCK", "Clock"]
+from hmret.model.clock_watch import ClockReading, ClockRecord, known_boot_id
+
+__all__ = ["HOST_CLOCK", "Clock", "NamedBoot", "with_boot_id"]
 
 _STA_UNSYNC = 0x40
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -52,12 +55,39 @@ class _HostClock:
             boot_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
             wall_ns=time.time_ns(),
             synchronised=_synchronised(),
+            monotonic_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC),
         )
+
+
+@attrs.frozen(eq=False)
+class NamedBoot:
+    """A clock that tells which boot this is where the kernel does not."""
+
+    clock: Clock
+    boot_id: str
+
+    def now_ns(self) -> int:
+        return self.clock.now_ns()
+
+    def read(self) -> ClockReading:
+        return attrs.evolve(self.clock.read(), boot_id=self.boot_id)
+
+
+def with_boot_id(clock: Clock, record: ClockRecord | None) -> Clock:
+    """Give a clock an id of the boot where it has none: that of the record if it is the same boot by its time, else a new one."""
+    reading = clock.read()
+    if reading.boot_id:
+        return clock
+    return NamedBoot(clock, known_boot_id(record, reading, f"unknown-{os.urandom(8).hex()}"))
 
 
 @cache
 def _boot_id() -> str:
-    return Path(_BOOT_ID).read_text(encoding="ascii").strip()
+    """Ask the kernel which boot this is; empty where it does not tell: its file may be hidden, or not there at all."""
+    try:
+        return Path(_BOOT_ID).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError):
+        return ""
 
 
 def _synchronised() -> bool:

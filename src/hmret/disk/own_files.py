@@ -94,6 +94,7 @@ class _Clock(msgspec.Struct, gc=False):
     boot_ns: int
     wall_ns: int
     suspended_until_boot_ns: int = 0
+    keeps_looks: bool = False
 
 
 def load_remembered(filesystem: Filesystem, data_fd: int) -> dict[tuple[str, str], Remembered]:
@@ -161,7 +162,7 @@ def load_clock_record(filesystem: Filesystem, data_fd: int) -> ClockRecord | Non
         record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_CLOCK}", data_fd), type=_Clock)
     except _FAULTS:
         return None
-    return ClockRecord(record.boot_id, record.boot_ns, record.wall_ns, record.suspended_until_boot_ns)
+    return ClockRecord(**msgspec.structs.asdict(record))
 
 
 def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord) -> None:
@@ -170,7 +171,7 @@ def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord)
     Raises:
         OSError: it could not be written.
     """
-    document = _Clock(record.boot_id, record.boot_ns, record.wall_ns, record.suspended_until_boot_ns)
+    document = _Clock(**attrs.asdict(record))
     _save(filesystem, data_fd, _CLOCK, msgspec.json.encode(document))
 
 

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 
 import attrs
 
@@ -252,13 +253,15 @@ def write_states(
     keys: Iterable[Key],
     unused_since_ns: int,
     *,
+    earlier: Mapping[Key, int] = MappingProxyType({}),
     grip: Grip = FIRM,
     pause: Callable[[], None] = lambda: None,
     durable: bool = False,
 ) -> list[tuple[Key, OSError]]:
     """Start the timers of those images that the grip leaves to us; returns those that could not be written, and why.
 
-    Not forced to the disk by default: what a power loss takes with it is a timer, which then starts again later.
+    Not forced to the disk by default: what a power loss takes with it is a timer, which then starts again later. Those that begin
+    `earlier`, each at a time of its own, are: they take the place of timers that would otherwise be back.
     """
     failed: list[tuple[Key, OSError]] = []
     by_digest: dict[str, list[Key]] = {}
@@ -270,7 +273,8 @@ def write_states(
         try:
             for key in same:
                 try:
-                    _write_again(filesystem, data_fd, key, unused_since_ns, durable)
+                    since_ns = earlier.get(key, unused_since_ns)
+                    _write_again(filesystem, data_fd, key, since_ns, durable or key in earlier)
                 except OSError as error:
                     failed.append((key, error))
         finally:

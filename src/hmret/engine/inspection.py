@@ -19,7 +19,7 @@ from hmret.model.planning import Plan
 from hmret.model.policy import Policy
 from hmret.model.pressure import seen_by
 from hmret.model.references import ImageReference, parse_reference
-from hmret.model.times import datetime_of
+from hmret.model.times import datetime_of, nanoseconds_of
 from hmret.model.verdicts import Verdict
 
 __all__ = ["Inspection", "named_image"]
@@ -75,6 +75,7 @@ class Inspection:
         """Look at everything, and at the time."""
         reading = self.clock.read()
         _, clock_fault = watch_clock(self.sweeping.clock_record, reading)
+        now = datetime_of(reading.wall_ns)
         survey = await self.sweeping.overlook.survey(
             leases=await self.locks.leases(),
             lease_fault=self.sweeping.leases.fault,
@@ -84,8 +85,10 @@ class Inspection:
                 reading, self.sweeping.counters.quarantined_bytes, anyway=candidate is not None
             ),
             brake_released_images=self.sweeping.brake.released_images(reading),
+            watched=self.sweeping.looks.watch(reading),
+            now_ns=nanoseconds_of(now),
         )
-        return survey, datetime_of(reading.wall_ns)
+        return survey, now
 
     async def explain(self, image: str, digest: str | None = None) -> Verdict:
         """Tell what a sweep would do now with one image, and everything that holds against its deletion.

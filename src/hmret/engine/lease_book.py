@@ -19,6 +19,7 @@ from hmret.engine.surroundings import Surroundings
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
 from hmret.model.times import SECOND, timedelta_nanoseconds
+from hmret.model.unwatched import NO_GAPS, Gaps
 
 __all__ = ["REMEDY", "LeaseBook"]
 
@@ -35,6 +36,8 @@ class _Held:
     record: LeaseRecord
     deadline: float
     """By the event loop's clock, which no setting of the wall clock moves."""
+    expires_at_ns: int
+    """The same by the wall clock; later than the record says where time has passed since that does not count."""
     changed: anyio.Event = attrs.field(factory=anyio.Event)
     is_granted: bool = False
     """Whether it counts: one that is being granted covers its image already, but is not listed nor recorded."""
@@ -66,12 +69,17 @@ class LeaseBook:
         """Path and problem where the leases on record cannot be read: then no image may be deleted."""
 
     async def run(
-        self, *, trusts_clock: bool, keeps_record: bool, task_status: anyio.abc.TaskStatus[None]
+        self,
+        *,
+        trusts_clock: bool,
+        keeps_record: bool,
+        gaps: Gaps = NO_GAPS,
+        task_status: anyio.abc.TaskStatus[None],
     ) -> None:
         """Take the leases on record, tell that they are held, and hold them until cancelled.
 
-        Where the wall clock is not to be trusted, each is held as long as it was granted for. Whoever keeps the
-        record tells of those that expire, and takes them off it.
+        Where the wall clock is not to be trusted, each is held as long as it was granted for; else time that nobody watched
+        does not count. Whoever keeps the record tells of those that expire, and takes them off it.
         """
         self._keeps_record = keeps_record
         try:
@@ -81,8 +89,10 @@ class LeaseBook:
                     rest_ns = record.ttl_ns
                     if trusts_clock:
                         # Never longer than it was granted for, whatever the clock says.
-                        rest_ns = min(record.expires_at_ns - self._clock.now_ns(), rest_ns)
-                    await self._hold_in_task(_Held(record, _deadline(rest_ns), is_granted=True))
+                        unwatched_ns = gaps.since(record.expires_at_ns - record.ttl_ns)
+                        rest_ns = min(record.expires_at_ns + unwatched_ns - self._clock.now_ns(), rest_ns)
+                    expires_ns = self._clock.now_ns() + rest_ns
+                    await self._hold_in_task(_Held(record, _deadline(rest_ns), expires_ns, is_granted=True))
                 task_status.started()
                 await anyio.sleep_forever()
         finally:
@@ -122,7 +132,7 @@ class LeaseBook:
         if self.fault is not None:
             # Its record would take the place of the one that nobody can read, and with that of its leases.
             raise OSError(errno.EIO, f"{self.fault[1]}; {REMEDY}", self.fault[0])
-        held = _Held(record, _deadline(ttl_ns))
+        held = _Held(record, _deadline(ttl_ns), record.expires_at_ns)
         try:
             await self._hold_in_task(held)
             await confirm()
@@ -148,6 +158,7 @@ class LeaseBook:
         held = self._granted(lease_id)
         expires_ns = self._clock.now_ns() + ttl_ns
         held.record = attrs.evolve(held.record, ttl_ns=ttl_ns, expires_at_ns=expires_ns)
+        held.expires_at_ns = expires_ns
         held.deadline = _deadline(ttl_ns)
         held.change()
         await self._save()
@@ -166,7 +177,11 @@ class LeaseBook:
 
     def list(self) -> tuple[LeaseRecord, ...]:
         """List the durable leases, by when they expire; may be asked from any thread."""
-        granted = (held.record for held in tuple(self._held.values()) if held.is_granted)
+        granted = (
+            attrs.evolve(held.record, expires_at_ns=held.expires_at_ns)
+            for held in tuple(self._held.values())
+            if held.is_granted
+        )
         return tuple(sorted(granted, key=lambda record: record.expires_at_ns))
 
     def _granted(self, lease_id: str) -> _Held:
@@ -204,7 +219,7 @@ class LeaseBook:
             digest=record.digest,
             owner=record.owner,
             reason=record.reason,
-            expires_at_ns=record.expires_at_ns,
+            expires_at_ns=held.expires_at_ns,
         )
         async with self._locks.leasing(lease):
             self._held[record.id] = held
@@ -225,7 +240,12 @@ class LeaseBook:
         async with self._saving:
             if self._tasks is None:
                 raise EngineClosedError(_STOPPED)
-            await self._threads.run(save_leases, self._filesystem, self._data_fd, self.list())
+            # With the time that each was granted for, so that what does not count is found again from that.
+            records = sorted(
+                (held.record for held in self._held.values() if held.is_granted),
+                key=lambda record: record.expires_at_ns,
+            )
+            await self._threads.run(save_leases, self._filesystem, self._data_fd, records)
 
 
 def _deadline(rest_ns: int) -> float:

@@ -48,6 +48,7 @@ from hmret.engine.groups import sole_error
 from hmret.engine.inspection import Inspection
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
+from hmret.engine.looks import knowing_boot, open_looks
 from hmret.engine.one_task import OneTask
 from hmret.engine.overlook import Overlook
 from hmret.engine.quarantine import Quarantine
@@ -166,6 +167,7 @@ async def open_engine(
             detail = f"hmret cannot make its own folder: {error.strerror}; {NO_SPACE_REMEDY}"
             raise OSError(error.errno, detail, f"{config.data_dir.rstrip('/')}/{OWN}") from None
         stack.callback(data_dir.close)
+        surroundings = await knowing_boot(surroundings, data_fd)
         actors = _make_actors(config, surroundings, data_fd, sources, read_files=metadata_files)
         async with _keeping(actors, surroundings), _running(actors) as tasks:
             inspection = await _inspect(config, surroundings, actors, data_fd, tasks, data_dir=data_dir)
@@ -209,6 +211,7 @@ async def open_inspection(
     with ExitStack() as stack:
         data_fd = _open_data_dir(surroundings.filesystem, config)
         stack.callback(surroundings.filesystem.close, data_fd)
+        surroundings = await knowing_boot(surroundings, data_fd)
         actors = _make_actors(config, surroundings, data_fd, sources, read_files=True)
         async with _running(actors) as tasks:
             yield await _inspect(config, surroundings, actors, data_fd, tasks, data_dir=None)
@@ -349,10 +352,15 @@ async def _inspect(
 
     leases = LeaseBook(actors.locks, surroundings, data_fd, _tell_expiry)
     record = await actors.states.load_clock()
-    _, clock_fault = watch_clock(record, surroundings.clock.read())
+    looks = await open_looks(config, surroundings, data_fd, record)
+    reading = surroundings.clock.read()
+    _, clock_fault = watch_clock(record, reading)
+    # Whether this goes on as an engine is not known yet: if so, that is what lets a lease last the longer.
+    gaps = looks.watch(reading, by_engine=True).gaps
     await tasks.start(
-        partial(leases.run, trusts_clock=clock_fault is None, keeps_record=data_dir is not None)
+        partial(leases.run, trusts_clock=clock_fault is None, keeps_record=data_dir is not None, gaps=gaps)
     )
+    looks.watch(reading)
     folders = FolderWatch(
         lambda known: threads.run_alone(look_at_cache, filesystem, data_fd, known),
         lambda record: threads.run_alone(save_folders, filesystem, data_fd, record),
@@ -374,6 +382,7 @@ async def _inspect(
         actors.locks,
         counters,
         surroundings.clock.now_ns,
+        lambda: looks.gaps,
         timedelta_nanoseconds(config.quarantine),
     )
 
@@ -398,6 +407,7 @@ async def _inspect(
         actors.journal,
         surroundings.clock,
         record,
+        looks,
         DiskWatch(
             partial(threads.run, look_at_usage, filesystem, data_fd),
             save_disk,

@@ -32,9 +32,11 @@ from hmret.model.images import (
     Reference,
     Suspension,
 )
+from hmret.model.looks import Watched
 from hmret.model.planning import Plan, plan
 from hmret.model.policy import Policy
 from hmret.model.references import forget_references
+from hmret.model.unwatched import NO_GAPS
 from hmret.model.verdicts import Verdict
 
 __all__ = ["Overlook", "Survey"]
@@ -94,8 +96,10 @@ class Overlook:
         backing_off: AbstractSet[Key] = frozenset(),
         disk: DiskUsage | None = None,
         brake_released_images: int = 0,
+        watched: Watched = Watched(NO_GAPS),  # noqa: B008 - a frozen value
+        now_ns: int = 0,
     ) -> Survey:
-        """Take the inventory of everything.
+        """Take the inventory of everything, as it is `now_ns`, after what was `watched` of the time before.
 
         `uses`: what was used since the last one. Content is that of all its owners, so where one of them was no owner
         when its use was confirmed, or is none any more, it is as if a lease covered it.
@@ -123,6 +127,7 @@ class Overlook:
         self._scan = scan
         link_times = await self.scanner.link_times(collected.unseen_tags)
         found = await self._compare_folders(before, scan, states, collected.folders)
+        accessed = await self._look_for_reads(scan, states, watched, now_ns)
         ignoring = self.config.unreadable_references == "ignore"
         return Survey(
             inventory=Inventory(
@@ -144,6 +149,8 @@ class Overlook:
                 backing_off=backing_off,
                 disk=disk,
                 brake_released_images=brake_released_images,
+                gaps=watched.gaps,
+                accessed=accessed,
             ),
             scan=scan,
             corrupt_states=states.corrupt,
@@ -152,6 +159,20 @@ class Overlook:
             ignored_references=collected.unreadable if ignoring else (),
             folders=found,
         )
+
+    def asks_reads(self, watched: Watched) -> bool:
+        """Return whether a survey asks when disks were last read."""
+        mode = self.config.access_time
+        return mode == "always" or (mode == "gaps" and watched.unseen_since_ns is not None)
+
+    async def _look_for_reads(
+        self, scan: ScanResult, states: StatesLoaded, watched: Watched, now_ns: int
+    ) -> Mapping[Key, int]:
+        """Find out which disks were read while nobody watched, or ever since their timers began."""
+        if not self.asks_reads(watched):
+            return {}
+        after_ns = 0 if self.config.access_time == "always" else watched.unseen_since_ns or 0
+        return await self.scanner.last_reads(scan.repositories, states.states, after_ns, now_ns)
 
     async def _compare_folders(
         self,

@@ -23,6 +23,7 @@ from hmret.model.errors import ImageExistsError, ImageNotFoundError
 from hmret.model.references import ImageReference
 from hmret.model.report import Quarantined, Restored
 from hmret.model.times import SECOND, datetime_of, format_time
+from hmret.model.unwatched import Gaps
 
 __all__ = ["Quarantine"]
 
@@ -41,6 +42,8 @@ class Quarantine:
     locks: Locks
     counters: Counters
     now_ns: Callable[[], int]
+    gaps: Callable[[], Gaps]
+    """Tells all time that nobody watched, in which nothing is held for any longer."""
     period_ns: int
     """How long an image is held; 0: no image is put into quarantine any more, and what is there goes."""
     _held: dict[str, Held] = attrs.field(factory=dict, init=False)
@@ -100,8 +103,8 @@ class Quarantine:
         return tuple(row for held in tuple(self._held.values()) for row in self._rows(held))
 
     def until(self, held: Held) -> int:
-        """Tell when an image goes, by the setting in force, in nanoseconds since the epoch."""
-        return held.retired_at_ns + self.period_ns
+        """Tell when an image goes, by the setting in force, in nanoseconds since the epoch; time that nobody watched does not count."""
+        return self.gaps().moved(held.retired_at_ns) + self.period_ns
 
     async def hold(self, token: str, retired: Sequence[Retired], tally: Tally) -> None:
         """Put a retired batch into quarantine; what could not be is held by the next recovery."""

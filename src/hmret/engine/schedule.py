@@ -80,6 +80,7 @@ class Schedule:
 
     def begin(self) -> None:
         """Begin to sweep without being asked."""
+        self._sweeping.looks.by_engine = True
         if self._tasks is not None and not self._begins:
             self._tasks.start_soon(self._ask_periodically)
         self._begins = True

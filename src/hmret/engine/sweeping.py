@@ -25,6 +25,7 @@ from hmret.engine.disk_watch import DiskWatch
 from hmret.engine.events import EventHub
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
+from hmret.engine.looks import Looks
 from hmret.engine.new_settings import NewSettings
 from hmret.engine.overlook import Overlook, Survey
 from hmret.engine.recent_uses import RecentUses
@@ -33,6 +34,7 @@ from hmret.engine.tally import Tally, blocked_detail, journal_entry
 from hmret.model.clock_watch import ClockReading, ClockRecord, watch_clock
 from hmret.model.config import RetentionConfig
 from hmret.model.images import DiskUsage, Key
+from hmret.model.looks import Watched
 from hmret.model.planning import Plan
 from hmret.model.report import SweepError, SweepReport
 from hmret.model.times import SECOND, datetime_of, format_time, nanoseconds_of, timedelta_nanoseconds
@@ -71,6 +73,7 @@ class Sweeping:
     journal: JournalKeeper
     clock: Clock
     clock_record: ClockRecord | None
+    looks: Looks
     disk: DiskWatch
     brake: BrakeWatch
     measure_trash: Callable[[], Awaitable[int]]
@@ -95,6 +98,7 @@ class Sweeping:
         """Go by other settings from now on; while a sweep runs, `change_settings` is called."""
         self.new_settings.take()
         self.overlook.reconfigure(config)
+        self.looks.reconfigure(config)
         self.deleting.quarantine.period_ns = timedelta_nanoseconds(config.quarantine)
         self.journal.enabled = config.journal
         self.disk.change_limits(config.disk)
@@ -122,9 +126,10 @@ class Sweeping:
         now = datetime_of(reading.wall_ns)
         now_ns = nanoseconds_of(now)
         clock_fault = await self._watch_clock(reading)
+        watched = self.looks.watch(reading)
         await self._finish_leftovers(now_ns)
         self.deleting.begin_sweep()
-        look = partial(self._survey, reading, uses, clock_fault)
+        look = partial(self._survey, reading, uses, clock_fault, watched)
         survey = await look(
             leases, await self.disk.look_before_sweep(reading, self.counters.quarantined_bytes)
         )
@@ -138,7 +143,8 @@ class Sweeping:
         tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters)
         tally.errors.extend(SweepError(path=path, error=error) for path, error in self._leftovers)
         try:
-            await self._keep_states(survey, plan, tally)
+            if await self._keep_states(survey, plan, tally):
+                await self._note_look(reading, watched, plan)
             if not plan.suspended:
                 # While deletion is suspended nobody knows what would go.
                 await self.brake.note(plan.braking, reading)
@@ -217,6 +223,7 @@ class Sweeping:
         reading: ClockReading,
         uses: Iterable[Key],
         clock_fault: str | None,
+        watched: Watched,
         leases: Sequence[Lease],
         disk: DiskUsage | None,
     ) -> Survey:
@@ -229,6 +236,8 @@ class Sweeping:
             backing_off=self.deleting.backoff.waiting(reading.boot_ns),
             disk=disk,
             brake_released_images=self.brake.released_images(reading),
+            watched=watched,
+            now_ns=nanoseconds_of(datetime_of(reading.wall_ns)),
         )
 
     async def look_into_trash(self) -> None:
@@ -273,6 +282,13 @@ class Sweeping:
             log_event(logging.WARNING, "clock_not_recorded", error=error.strerror)
         return fault
 
+    async def _note_look(self, reading: ClockReading, watched: Watched, plan: Plan) -> None:
+        """Take note of this look, on record, now that all uses that nobody saw are, and before anything is deleted."""
+        if plan.suspended:
+            await self.looks.note_suspended()
+        else:
+            await self.looks.note(reading, watched, plan, asks_reads=self.overlook.asks_reads(watched))
+
     def clock_fault(self) -> str | None:
         """Say what is wrong with the clock now; None: nothing."""
         return watch_clock(self.clock_record, self.clock.read())[1]
@@ -309,8 +325,11 @@ class Sweeping:
                     given.end(digest)
                 tally.note_ghosts(gone)
 
-    async def _keep_states(self, survey: Survey, plan: Plan, tally: Tally) -> None:
-        """Clear, prune and mark, and remember what tags point to; while a folder is lost, nothing of that is known."""
+    async def _keep_states(self, survey: Survey, plan: Plan, tally: Tally) -> bool:
+        """Clear, prune and mark, and remember what tags point to; while a folder is lost, nothing of that is known.
+
+        Returns whether all uses that nobody saw are on record.
+        """
         states = self.overlook.states
         try:
             await self.overlook.folders.renew(survey.folders)
@@ -331,17 +350,21 @@ class Sweeping:
         tally.pruned, faults = await states.clear(plan.pruned)
         tally.note_states("clear", plan.pruned, faults, reason="gone")
         await states.remove_strays(survey.stray_states)
+        is_marked = True
         for batch in batches(plan.marks, _MARKS):
             if self.new_settings.switch_off:
+                is_marked = False
                 break
             async with self.deleting.locks.claiming(digest for _, digest in batch) as given:
                 keys = [key for key in batch if key[1] in given.digests]
                 # The claim must last until the thread has ended, whatever becomes of this sweep.
                 with anyio.CancelScope(shield=True):
-                    faults = await states.mark(keys, tally.now_ns, given)
+                    faults = await states.mark(keys, tally.now_ns, given, plan.mark_times)
+                is_marked &= not any(fault.key in plan.mark_times for fault in faults)
                 keys = [key for key in keys if key[1] in given.done]
                 tally.marked += tally.note_states("mark", keys, faults, reason="newly_unused")
             await self.journal.append(tally.take_entries())
+        return is_marked
 
     def _tell_oddities(self, survey: Survey, tally: Tally) -> None:
         """Tell what is odd, each thing once while it lasts."""
@@ -357,6 +380,7 @@ class Sweeping:
                 for event, told in (
                     ("brake_holds", self.brake.announcement),
                     ("disk_stays_full", self.disk.announcement),
+                    ("reads_hold_back", self.looks.announcement),
                 )
                 if told
             ),

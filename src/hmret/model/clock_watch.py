@@ -8,9 +8,11 @@ import attrs
 
 from hmret.model.times import SECOND, format_time
 
-__all__ = ["ClockReading", "ClockRecord", "watch_clock"]
+__all__ = ["CLOCK_TOLERANCE_NS", "ClockReading", "ClockRecord", "known_boot_id", "watch_clock"]
 
-_TOLERANCE_NS = 5 * 60 * SECOND
+CLOCK_TOLERANCE_NS = 5 * 60 * SECOND
+"""By how much the wall clock may move against the boot-time clock and still be trusted."""
+
 _HOLD_NS = 3600 * SECOND
 _UNSYNCHRONISED_GAP_NS = 24 * 3600 * SECOND
 
@@ -20,13 +22,15 @@ class ClockReading:
     """What the clocks say at one moment."""
 
     boot_id: str
-    """Changes at each boot."""
+    """Changes at each boot; empty: the kernel does not tell (see `known_boot_id`)."""
     boot_ns: int
     """Nanoseconds since the boot, time asleep included."""
     wall_ns: int
     """Nanoseconds since the epoch."""
     synchronised: bool = True
     """Whether the kernel calls its wall clock synchronised."""
+    monotonic_ns: int | None = None
+    """Nanoseconds of the boot-time clock without time asleep, from any moment on; None: not known, as if it never slept."""
 
 
 @attrs.frozen
@@ -38,6 +42,8 @@ class ClockRecord:
     wall_ns: int
     suspended_until_boot_ns: int = 0
     """Until when, by the boot-time clock, the wall clock is not trusted; 0: it is."""
+    keeps_looks: bool = True
+    """Whether whoever wrote it keeps a record of looks too (`hmret.model.looks`); older versions do not."""
 
 
 def watch_clock(record: ClockRecord | None, reading: ClockReading) -> tuple[ClockRecord, str | None]:
@@ -68,8 +74,22 @@ def _fault(record: ClockRecord, reading: ClockReading) -> str | None:
     elapsed_ns = reading.wall_ns - record.wall_ns
     if record.boot_id == reading.boot_id:
         drift_ns = elapsed_ns - (reading.boot_ns - record.boot_ns)
-        if abs(drift_ns) > _TOLERANCE_NS:
+        if abs(drift_ns) > CLOCK_TOLERANCE_NS:
             return f"the clock moved by {drift_ns // SECOND} s against the time since boot, since the last sweep at {then}"
     elif elapsed_ns > _UNSYNCHRONISED_GAP_NS and not reading.synchronised:
         return f"the clock is not synchronised after a reboot and says {now}, more than a day after the last sweep at {then}"
     return None
+
+
+def known_boot_id(record: ClockRecord | None, reading: ClockReading, new_id: str) -> str:
+    """Tell which boot this is where the kernel does not: that of the record, if the time of the boot is the same, else a new one.
+
+    The time of a boot is the wall clock less the boot-time clock; it is the same within 5 minutes.
+    """
+    if reading.boot_id:
+        return reading.boot_id
+    if record is None or not record.boot_id:
+        return new_id
+    moved_ns = (reading.wall_ns - reading.boot_ns) - (record.wall_ns - record.boot_ns)
+    is_same = abs(moved_ns) <= CLOCK_TOLERANCE_NS and reading.boot_ns >= record.boot_ns
+    return record.boot_id if is_same else new_id

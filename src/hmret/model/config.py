@@ -124,6 +124,10 @@ class RetentionConfig:
         default="suspend", validator=check_choice("suspend", "ignore")
     )
     """What a reference that cannot be read does: `suspend` all deletion, or `ignore` as hypeman does."""
+    access_time: Literal["gaps", "always", "never"] = attrs.field(
+        default="gaps", validator=check_choice("gaps", "always", "never")
+    )
+    """Whether a disk that was read counts as used then: `always`, only in `gaps` in which nobody watched, or `never`."""
     control_socket: str = attrs.field(default="", validator=check_text)
     """Path of the control socket; empty: `$RUNTIME_DIRECTORY/hmret.sock`, else below the data directory."""
     metrics_listen: str = attrs.field(default="", validator=check_listen)

@@ -133,7 +133,7 @@ class NewlyUnused:
     reason = Reason.NEWLY_UNUSED
 
     def holds(self, image: Image, here: Here) -> bool:
-        return here.timetable.unused_since(image.digest) is None
+        return here.timetable.unused_since(image) is None
 
 
 @attrs.frozen
@@ -154,9 +154,10 @@ class Waiting:
 
     def holds(self, image: Image, here: Here) -> bool:
         timetable = here.timetable
-        since_ns = timetable.unused_since(image.digest)
-        window_ns = timetable.terms.of(image.digest).window_ns
-        return since_ns is not None and window_ns != NEVER and since_ns + window_ns > timetable.now_ns
+        since_ns = timetable.unused_since(image)
+        if since_ns is None or timetable.terms.of(image.digest).window_ns == NEVER:
+            return False
+        return timetable.runs_out_at(image, since_ns) > timetable.now_ns
 
 
 @attrs.frozen

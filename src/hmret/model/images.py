@@ -9,6 +9,7 @@ import msgspec
 
 from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.origins import Builds
+from hmret.model.unwatched import NO_GAPS, Gaps
 
 __all__ = [
     "Cause",
@@ -272,6 +273,10 @@ class Inventory:
     """What else is to be said of some images, by digest."""
     builds: Builds = attrs.field(factory=Builds)
     """What the records of this host's builds name."""
+    gaps: Gaps = NO_GAPS
+    """Time up to now that nobody watched: no window counts it."""
+    accessed: Mapping[Key, int] = attrs.field(factory=dict)
+    """When disks of images that have timers were last read, where that was a use that nobody saw, in nanoseconds."""
     brake_released_images: int = 0
     """Up to how many expired images the brake lets go: so many were announced for long enough, or somebody lets them go."""
 

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import attrs
 
+from hmret.model.durations import format_duration
 from hmret.model.grounds import (
     Always,
     BackingOff,
@@ -23,7 +24,9 @@ from hmret.model.grounds import (
 from hmret.model.images import Cause, Image, Inventory, Repository
 from hmret.model.policy import NEVER, Policy
 from hmret.model.terms import latest_of, terms_of
+from hmret.model.times import SECOND
 from hmret.model.timetable import Timetable
+from hmret.model.unwatched import NO_GAPS, Gaps
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
 __all__ = ["Circumstances", "Judge"]
@@ -32,6 +35,7 @@ _OF_ANY: tuple[Ground, ...] = (NotReady(), Broken())
 """What is asked of images that may not be ready or whole; nothing else is wrong with those that are."""
 _HOLD_MARKS = frozenset((Cause.CLOCK_JUMP, Cause.LOST_REFERENCES, Cause.LOST_IMAGES))
 _ORDER = {reason: number for number, reason in enumerate(Reason)}
+_NEVER_READ: Mapping[str, int] = {}
 _PINNED, _NOT_ALLOWED = Always(Reason.PINNED), Always(Reason.NOT_ALLOWED)
 
 
@@ -43,6 +47,8 @@ class Circumstances:
     is_suspended: bool
     holds_marks: bool
     """Whether no timer begins: the time is not known, or what is here."""
+    gaps: Gaps = NO_GAPS
+    """Time up to now that nobody watched."""
     _grounds: Mapping[tuple[bool, bool], tuple[Ground, ...]] = attrs.field(init=False, eq=False)
     """By whether a repository is pinned, and allowed: made once, as there may be very many repositories."""
 
@@ -80,10 +86,10 @@ class Circumstances:
         yield BackingOff()
 
     @classmethod
-    def of(cls, inventory: Inventory, policy: Policy) -> "Circumstances":
-        """Say under which circumstances an inventory is judged."""
+    def of(cls, inventory: Inventory, policy: Policy, now_ns: int) -> "Circumstances":
+        """Say under which circumstances an inventory is judged at a time."""
         causes = {suspension.cause for suspension in inventory.suspensions}
-        return cls(policy, bool(causes), not causes.isdisjoint(_HOLD_MARKS))
+        return cls(policy, bool(causes), not causes.isdisjoint(_HOLD_MARKS), inventory.gaps.until(now_ns))
 
     def grounds(self, repository: str) -> tuple[Ground, ...]:
         """List the grounds on which a whole image of a repository can stay, in the order of the table."""
@@ -107,6 +113,8 @@ class Judge:
     backing_off: AbstractSet[str]
     built: AbstractSet[str] = frozenset()
     """Digests that were built on this host."""
+    accessed: Mapping[str, int] = _NEVER_READ
+    """When disks were last read unseen, by digest."""
     timetable: Timetable = attrs.field(init=False)
     _grounds: tuple[Ground, ...] = attrs.field(init=False)
     """Those that can hold for an image that is ready and whole, in the order of the table."""
@@ -115,7 +123,8 @@ class Judge:
     def _make_timetable(self) -> Timetable:
         policy = self.circumstances.policy
         terms = terms_of(policy, self.name, self.repository)
-        return Timetable(self.timers, terms, policy.min_age_ns, self.now_ns)
+        gaps = self.circumstances.gaps
+        return Timetable(self.timers, terms, policy.min_age_ns, self.now_ns, gaps, self.accessed)
 
     @_grounds.default
     def _list_grounds(self) -> tuple[Ground, ...]:
@@ -164,7 +173,7 @@ class Judge:
             or (self.circumstances.policy.keeps_unpullable and self.is_local)
         ):
             return NEVER, NEVER
-        return self.now_ns - terms.usual.window_ns, self.now_ns
+        return self.timetable.gaps.latest_moved_to(self.now_ns - terms.usual.window_ns), self.now_ns
 
     def falls_due(self, image: Image, since_ns: int | None) -> int | None:
         """Tell when an image that is unused since then goes, in nanoseconds, if nothing changes; None: never."""
@@ -185,7 +194,7 @@ class Judge:
         else:
             also = () if final is None or final in everywhere else (final,)
             blockers = tuple(sorted({*blockers, *also, *everywhere}, key=_ORDER.__getitem__))
-        since_ns = self.timetable.unused_since(image.digest)
+        since_ns = self.timetable.unused_since(image)
         return Verdict(
             repository=self.name,
             digest=image.digest,
@@ -204,12 +213,20 @@ class Judge:
             created_ns=image.created_ns,
             pullable=image.pullable,
             shared_with=self._shared_with(image.digest),
-            detail=self._detail(image.digest),
+            detail=self._detail(image.digest) or self._unwatched(since_ns),
         )
 
     def _shared_with(self, digest: str) -> tuple[str, ...]:
         owners = () if self.repository is None else self.repository.shared.get(digest, ())
         return tuple(owner for owner in owners if owner != self.name)
+
+    def _unwatched(self, since_ns: int | None) -> str | None:
+        """Say how much of the time since then nobody watched; None: all of it was watched."""
+        unwatched_ns = 0 if since_ns is None else self.timetable.gaps.since(since_ns)
+        if not unwatched_ns:
+            return None
+        unwatched = format_duration(max(round(unwatched_ns, -9), SECOND))
+        return f"{unwatched} since then do not count: nobody watched whether it was in use"
 
     def _detail(self, digest: str) -> str | None:
         return None if self.repository is None else self.repository.unready.get(digest)

@@ -51,6 +51,7 @@ from hmret.model.selection import (
 from hmret.model.tag_history import TagName, put_together
 from hmret.model.times import nanoseconds_of
 from hmret.model.units import Ripe, spare_units
+from hmret.model.unwatched import Gaps
 from hmret.model.verdicts import ACTIONS, Action, Holder, Reason, Summary, Verdict
 
 __all__ = ["Action", "Plan", "Reason", "Summary", "Verdict", "plan"]
@@ -69,7 +70,13 @@ class Plan:
     remembered: Mapping[TagName, Remembered]
     """What the next inventory carries as `remembered`."""
     marks: tuple[Key, ...]
-    """The images whose timer starts now."""
+    """The images whose timer starts in this sweep."""
+    mark_times: Mapping[Key, int]
+    """When that of some begins, in nanoseconds, which is when their disks were last read unseen; of the others it is now."""
+    held_back: int
+    """How many images would be due if their disks had not been read unseen."""
+    expired: int
+    """How many are due but for what the whole host or an attempt says."""
     clears: tuple[tuple[Key, Reason], ...]
     """The images that have a state and should have none, and why."""
     pruned: tuple[Key, ...]
@@ -257,7 +264,7 @@ def plan(
         ValueError: `now` has no time zone.
     """
     now_ns = nanoseconds_of(now)
-    circumstances = Circumstances.of(inventory, policy)
+    circumstances = Circumstances.of(inventory, policy, now_ns)
     known: Mapping[str, RepositoryPlan] = {}
     known_protections: Mapping[str, _Protected] = {}
     if previous is not None:
@@ -266,8 +273,11 @@ def plan(
     foreign = _foreign(inventory, protections)
     leased = _by_repository(chain(inventory.leased, _leased_by_others(inventory)))
     backing_off = _by_repository(inventory.backing_off)
+    accessed: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for (name, digest), read_ns in inventory.accessed.items():
+        accessed[name][digest] = read_ns
     parts: dict[str, RepositoryPlan] = {}
-    apart = leased.keys() | backing_off.keys() | foreign.keys()
+    apart = leased.keys() | backing_off.keys() | foreign.keys() | accessed.keys()
     for name in _names(inventory):
         part = known.get(name)
         protection = protections[name].found if name in protections else NO_PROTECTION
@@ -286,6 +296,7 @@ def plan(
                 foreign=foreign.get(name),
                 leased=leased.get(name),
                 backing_off=backing_off.get(name),
+                accessed=accessed.get(name),
             )
             if part is None or is_due or not part.inputs.are(inputs):
                 part = plan_repository(name, inputs, circumstances, now_ns)
@@ -391,7 +402,7 @@ def _gather(
         cache_sizes=lambda: _cache_bytes(part.sizes for part in parts.values()),
         spare=lambda: spare_units(parts, inventory.contents, ripe),
     )
-    for step in _steps(policy, inventory, now):
+    for step in _steps(policy, inventory, now, circumstances.gaps):
         step.apply(selection)
     finals: dict[str, dict[str, Reason]] = {}
     for reasons in (ripe.finals, selection.final_reasons()):
@@ -404,6 +415,11 @@ def _gather(
         stale_references=stale_references(inventory, found),
         remembered=_remembered(inventory, found.values()),
         marks=tuple((name, digest) for name, part in busy for digest in part.marks),
+        mark_times={
+            (name, digest): begins_ns for name, part in busy for digest, begins_ns in part.mark_times.items()
+        },
+        held_back=sum(part.held_back for _, part in busy),
+        expired=len(expired),
         clears=tuple(((name, digest), reason) for name, part in busy for digest, reason in part.clears),
         pruned=tuple((name, digest) for name, part in busy for digest in part.pruned),
         ready_images=sum(part.ready_images for part in parts.values()),
@@ -423,14 +439,15 @@ def _gather(
     )
 
 
-def _steps(policy: Policy, inventory: Inventory, now: datetime) -> Iterator[Step]:
+def _steps(policy: Policy, inventory: Inventory, now: datetime, gaps: Gaps) -> Iterator[Step]:
     """List what decides, in this order, on what goes."""
     if policy.brake is not None:
         yield Braked(policy.brake, inventory.brake_released_images)
     yield AtHours(policy.window, now)
     if policy.disk is not None:
         usage = inventory.disk or DiskUsage(0, 0)
-        yield Pressed(policy.disk, usage, bool(inventory.suspensions), policy.window.yields_to_pressure)
+        yields = policy.window.yields_to_pressure
+        yield Pressed(policy.disk, usage, bool(inventory.suspensions), yields, gaps)
     if policy.max_deletes or policy.max_bytes:
         yield Limited(policy.max_deletes, policy.max_bytes)
 

@@ -10,6 +10,7 @@ from hmret.model.limits import DiskLimits
 from hmret.model.policy import Policy
 from hmret.model.selection import Choice, Freed, Pressure, Selection, Substitute, apparent_bytes
 from hmret.model.times import timedelta_nanoseconds
+from hmret.model.unwatched import NO_GAPS, Gaps
 
 __all__ = ["Pressed", "seen_by"]
 
@@ -46,6 +47,8 @@ class Pressed:
     is_suspended: bool
     yields: bool
     """Whether images go at any hour for want of space."""
+    gaps: Gaps = NO_GAPS
+    """Time that nobody watched, which does not count as unused."""
 
     def apply(self, selection: Selection) -> None:
         cache_bytes = selection.cache_bytes() + self.usage.quarantined_bytes
@@ -126,7 +129,9 @@ class Pressed:
 
         Disks with links that stay are left out: their bytes would not come free.
         """
-        since_ns = selection.now_ns - timedelta_nanoseconds(self.limits.min_unused_for)
+        since_ns = self.gaps.latest_moved_to(
+            selection.now_ns - timedelta_nanoseconds(self.limits.min_unused_for)
+        )
         going = Freed.by(selection.going)
         may_go = (choice for choice in (*selection.spare(), *selection.held) if choice.since_ns <= since_ns)
         return sorted(_groups_of(may_go, going), key=attrgetter("turn"))

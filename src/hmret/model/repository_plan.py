@@ -36,6 +36,7 @@ _ELIGIBLE = tuple(
 _NO_TIMERS: Mapping[str, int | None] = {}
 _NO_DIGESTS: AbstractSet[str] = frozenset()
 _NO_FINALS: Mapping[str, Reason] = {}
+_NEVER_READ: Mapping[str, int] = {}
 _NO_FOREIGN: Mapping[str, frozenset[str]] = {}
 _ALONE = ("",)
 
@@ -60,18 +61,20 @@ class RepositoryInputs:
     builds: Builds
     built: AbstractSet[str]
     """Digests that were built on this host."""
+    accessed: Mapping[str, int]
+    """When disks were last read unseen, by digest."""
 
     def stand_in(self, inventory: Inventory, name: str, protection: RepositoryProtection) -> bool:
         """Tell whether an inventory holds the very same.
 
-        In that, nothing is leased, backing off, unlisted or needed by a foreign name.
+        In that, nothing is leased, backing off, unlisted, needed by a foreign name or was read unseen.
         """
         return (
             self.repository is inventory.repositories.get(name)
             and self.timers is inventory.states.by_repository.get(name, _NO_TIMERS)
             and self.protection is protection
             and self.builds is inventory.builds
-            and not (self.leased or self.backing_off or self.is_unlisted or self.foreign)
+            and not (self.leased or self.backing_off or self.is_unlisted or self.foreign or self.accessed)
         )
 
     def are(self, other: "RepositoryInputs") -> bool:
@@ -85,6 +88,7 @@ class RepositoryInputs:
             and self.leased == other.leased
             and self.backing_off == other.backing_off
             and self.is_unlisted == other.is_unlisted
+            and self.accessed == other.accessed
         )
 
 
@@ -99,7 +103,11 @@ class RepositoryPlan:
     ready_images: int
     """Images that are ready and whole."""
     marks: tuple[str, ...]
-    """Digests whose timer starts now, sorted."""
+    """Digests whose timer starts in this sweep, sorted."""
+    mark_times: Mapping[str, int]
+    """When it begins, where that is earlier than now, by digest."""
+    held_back: int
+    """How many of those would be due if their disks had not been read unseen."""
     clears: tuple[tuple[str, Reason], ...]
     """Digests that have a state and should have none, and why, sorted."""
     due: tuple[tuple[int, str], ...]
@@ -182,7 +190,7 @@ class RepositoryPlan:
         found = []
         for image, reason in self.decisions:
             if reason is Reason.RETENTION_WINDOW and tuple(judge.reasons(image)) == (reason,):
-                found.append((judge.timetable.unused_since(image.digest) or 0, image))
+                found.append((judge.timetable.unused_since(image) or 0, image))
         return tuple(found)
 
     @cached_property
@@ -223,9 +231,9 @@ class RepositoryPlan:
             if ACTIONS[reason] is Action.CLEAR:
                 yield image, reason, None
             else:
-                since_ns = judge.timetable.unused_since(image.digest)
+                since_ns = judge.timetable.unused_since(image)
                 if reason is Reason.NEWLY_UNUSED:
-                    since_ns = now_ns
+                    since_ns = self.mark_times.get(image.digest, now_ns)
                 yield image, finals.get(image.digest, reason), judge.falls_due(image, since_ns)
 
     def count(self, counts: dict[Reason, int]) -> None:
@@ -262,6 +270,7 @@ def inputs_of(
     foreign: Mapping[str, frozenset[str]] | None,
     leased: AbstractSet[str] | None,
     backing_off: AbstractSet[str] | None,
+    accessed: Mapping[str, int] | None = None,
 ) -> RepositoryInputs:
     """Gather what the part of a plan about one repository depends on."""
     repository = inventory.repositories.get(name)
@@ -275,6 +284,7 @@ def inputs_of(
         is_unlisted=bool(inventory.unlisted) and _lies_below(name, inventory.unlisted),
         builds=inventory.builds,
         built=_NO_DIGESTS if repository is None else inventory.builds.in_repository(repository),
+        accessed=accessed or _NEVER_READ,
     )
 
 
@@ -292,10 +302,11 @@ def plan_repository(
         inputs.leased,
         inputs.backing_off,
         inputs.built,
+        inputs.accessed,
     )
     images: Mapping[str, Image] = {} if inputs.repository is None else inputs.repository.images
     timers = inputs.timers
-    sources, leased, built = judge.sources, inputs.leased, inputs.built
+    sources, leased, built, accessed = judge.sources, inputs.leased, inputs.built, inputs.accessed
     unready: Mapping[str, str] = {} if inputs.repository is None else inputs.repository.unready
     shared: Mapping[str, tuple[str, ...]] = {} if inputs.repository is None else inputs.repository.shared
     until_ns = next_dated_ns(circumstances.policy, inputs.repository, now_ns)
@@ -303,6 +314,8 @@ def plan_repository(
     earliest_ns = NEVER
     numbers = bytearray()
     marks: list[str] = []
+    mark_times: dict[str, int] = {}
+    held_back = 0
     clears: list[tuple[str, Reason]] = []
     due: list[tuple[int, str]] = []
     ripe: list[tuple[int, str, Reason]] = []
@@ -315,6 +328,8 @@ def plan_repository(
             and image.status == "ready"
             and image.broken is None
             and image.pullable is not False
+            and (image.created_ns is None or image.created_ns <= since_ns)
+            and digest not in accessed
             and digest not in sources
             and digest not in leased
             and digest not in unready
@@ -331,19 +346,27 @@ def plan_repository(
         ready += image.status == "ready" and image.broken is None and digest not in unready
         if reason is Reason.NEWLY_UNUSED:
             marks.append(digest)
+            begins_ns = judge.timetable.begins_at(image)
+            if begins_ns != now_ns:
+                mark_times[digest] = begins_ns
+            held_back += judge.timetable.was_read_when_due(image)
         elif digest in shared and reason in RIPE:
-            ripe.append((judge.timetable.unused_since(digest) or 0, digest, reason))
+            ripe.append((judge.timetable.unused_since(image) or 0, digest, reason))
         elif reason is Reason.EXPIRED:
-            due.append((judge.timetable.unused_since(digest) or 0, digest))
+            due.append((judge.timetable.unused_since(image) or 0, digest))
         elif digest in timers and ACTIONS[reason] is Action.CLEAR:
             clears.append((digest, reason))
     gone = () if inputs.is_unlisted else (digest for digest in timers if digest not in images)
     return RepositoryPlan(
         judge=judge,
         inputs=inputs,
-        until_ns=min(until_ns, earliest_ns + judge.timetable.terms.usual.window_ns),
+        until_ns=min(
+            until_ns, judge.timetable.gaps.moved(earliest_ns) + judge.timetable.terms.usual.window_ns
+        ),
         ready_images=ready,
         marks=tuple(sorted(marks)),
+        mark_times=mark_times,
+        held_back=held_back,
         clears=tuple(sorted(clears)),
         due=tuple(sorted(due)),
         ripe=tuple(sorted(ripe)),

@@ -8,11 +8,14 @@ from hmret.model.images import Image
 from hmret.model.policy import NEVER
 from hmret.model.terms import RepositoryTerms
 from hmret.model.times import SECOND
+from hmret.model.unwatched import NO_GAPS, Gaps
 
 __all__ = ["Timetable"]
 
 # How far in the future `unused_since` may lie before it is taken for wrong and the timer starts again.
 _FUTURE_TOLERANCE_NS = 5 * 60 * SECOND
+
+_NEVER_READ: Mapping[str, int] = {}
 
 
 @attrs.frozen(eq=False)
@@ -24,13 +27,38 @@ class Timetable:
     terms: RepositoryTerms
     min_age_ns: int
     now_ns: int
+    gaps: Gaps = NO_GAPS
+    """Time that nobody watched: windows do not count it."""
+    accessed: Mapping[str, int] = _NEVER_READ
+    """When disks were last read unseen, by digest."""
 
-    def unused_since(self, digest: str) -> int | None:
-        """Tell the timer of an image; None where it has none, or one too far in the future."""
-        since_ns = self.timers.get(digest)
+    def unused_since(self, image: Image) -> int | None:
+        """Tell the timer of an image; None where it has none that counts.
+
+        One too far in the future does not; nor does one from before the image was made, as that is of an image that was removed
+        and has been pulled again, or from before its disk was last read unseen.
+        """
+        since_ns = self.timers.get(image.digest)
         if since_ns is None or since_ns > self.now_ns + _FUTURE_TOLERANCE_NS:
             return None
-        return since_ns
+        created_ns = image.created_ns
+        if created_ns is not None and since_ns < created_ns <= self.now_ns:
+            return None
+        return None if since_ns < self.accessed.get(image.digest, since_ns) else since_ns
+
+    def begins_at(self, image: Image) -> int:
+        """Tell when the timer of an image begins that has none that counts: when its disk was last read unseen, else now."""
+        created_ns = image.created_ns or 0
+        read_ns = self.accessed.get(image.digest, self.now_ns)
+        return self.now_ns if read_ns < created_ns else read_ns
+
+    def was_read_when_due(self, image: Image) -> bool:
+        """Return whether an image's window had passed by a timer that counts no more since its disk was read."""
+        since_ns = self.timers.get(image.digest)
+        if since_ns is None or since_ns >= self.accessed.get(image.digest, since_ns):
+            return False
+        due_ns = self.due_at(image, since_ns)
+        return due_ns is not None and due_ns <= self.now_ns
 
     def grown_at(self, image: Image) -> int:
         """Tell when an image is old enough; `NEVER` where nobody knows."""
@@ -42,8 +70,12 @@ class Timetable:
         """Tell when an image that is unused since then has waited for long enough, and is old enough; None: never."""
         if since_ns is None:
             return None
-        due_ns = max(since_ns + self.terms.of(image.digest).window_ns, self.grown_at(image))
+        due_ns = max(self.runs_out_at(image, since_ns), self.grown_at(image))
         return due_ns if due_ns < NEVER // 2 else None
+
+    def runs_out_at(self, image: Image, since_ns: int) -> int:
+        """Tell when the window of an image that is unused since then has passed, in time that was watched."""
+        return self.gaps.moved(since_ns) + self.terms.of(image.digest).window_ns
 
     def next_turn(self, image: Image) -> int:
         """Tell when the time alone next changes what is to be said of an image; `NEVER`: it does not."""
@@ -52,5 +84,7 @@ class Timetable:
             return NEVER
         turns = [self.grown_at(image)]
         if since_ns is not None:
-            turns += [since_ns - _FUTURE_TOLERANCE_NS, since_ns + self.terms.of(image.digest).window_ns]
+            turns += [since_ns - _FUTURE_TOLERANCE_NS, self.runs_out_at(image, since_ns)]
+            if image.created_ns is not None and since_ns < image.created_ns:
+                turns.append(image.created_ns)
         return min((turn for turn in turns if turn > self.now_ns), default=NEVER)

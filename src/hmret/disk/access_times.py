@@ -1,0 +1,66 @@
+"""When the disks of images were last read, as far as the file system notes that."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import opened, step_into
+from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, hex_of
+from hmret.model.images import Key
+
+__all__ = ["DiskOfRow", "last_reads"]
+
+DiskOfRow = tuple[Key, bool, bool]
+"""A row, whether it stands for content, and whether its repository has a folder of its own."""
+
+
+def last_reads(
+    filesystem: Filesystem,
+    data_fd: int,
+    rows: Iterable[DiskOfRow],
+    *,
+    after_ns: int,
+    now_ns: int,
+    pause: Callable[[], None] = lambda: None,
+) -> Mapping[Key, int]:
+    """Tell of which rows a disk was read after a time, and when it last was, in nanoseconds since the epoch.
+
+    A time in the future tells nothing, nor does a disk that cannot be looked at. Where a file system is mounted `noatime` no disk
+    is ever told; with `relatime` a read is noted at most once a day, if the disk was not changed since.
+    """
+    found: dict[Key, int] = {}
+    read_at: dict[str, int] = {}
+    try:
+        images_fd = step_into(filesystem, data_fd, IMAGES)
+    except OSError:
+        return found
+    with opened(filesystem, images_fd):
+        for key, is_content, has_own in rows:
+            newest_ns = 0
+            for folder in _folders(key, is_content=is_content, has_own=has_own):
+                if folder not in read_at:
+                    read_at[folder] = _last_read(filesystem, images_fd, folder, now_ns)
+                newest_ns = max(newest_ns, read_at[folder])
+            if newest_ns > after_ns:
+                found[key] = newest_ns
+            pause()
+    return found
+
+
+def _folders(key: Key, *, is_content: bool, has_own: bool) -> Iterator[str]:
+    repository, digest = key
+    if is_content:
+        yield f"{CONTENT}/{hex_of(digest)}"
+    if has_own:
+        yield f"{repository}/{hex_of(digest)}"
+
+
+def _last_read(filesystem: Filesystem, images_fd: int, folder: str, now_ns: int) -> int:
+    newest_ns = 0
+    for name in ROOTFS_NAMES:
+        try:
+            read_ns = filesystem.stat(f"{folder}/{name}", dir_fd=images_fd, follow_symlinks=False).st_atime_ns
+        except OSError:
+            continue
+        if newest_ns < read_ns <= now_ns:
+            newest_ns = read_ns
+    return newest_ns

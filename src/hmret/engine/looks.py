@@ -1,0 +1,135 @@
+"""Looks at the cache as the engine knows them: its own, those before it, and the time between them that nobody watched."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import attrs
+
+from hmret.actors.threads import Threads
+from hmret.disk.clock import with_boot_id
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.looks_record import load_looks_record, newest_timer, save_looks_record
+from hmret.disk.own_files import load_clock_record
+from hmret.engine.log import log_event
+from hmret.engine.surroundings import Surroundings
+from hmret.model.clock_watch import ClockReading, ClockRecord
+from hmret.model.config import RetentionConfig
+from hmret.model.looks import Look, LooksRecord, Watched, far_apart_ns, record_at_start, watch
+from hmret.model.planning import Plan
+from hmret.model.policy import Policy
+from hmret.model.times import timedelta_nanoseconds
+from hmret.model.unwatched import Gaps
+
+__all__ = ["Looks", "knowing_boot", "open_looks"]
+
+_LOOKS_IN_VAIN = 3
+"""In so many looks, one after the other, reads must hold back most of what is due before that is told."""
+
+
+def apart_ns(config: RetentionConfig) -> int:
+    """Tell how far apart two looks must lie, by some settings, for the time between them not to count."""
+    return far_apart_ns(Policy.of(config).shortest_window_ns, timedelta_nanoseconds(config.sweep_interval))
+
+
+@attrs.define(eq=False)
+class Looks:
+    """What is known of looks; on the event loop."""
+
+    record: LooksRecord
+    save: Callable[[LooksRecord], Awaitable[None]]
+    """Writes the record, durably; OSError where it could not be written."""
+    apart_ns: int
+    """How far apart two looks must lie for the time between them not to count."""
+    by_engine: bool = False
+    """Whether this engine goes on sweeping without being asked; else each sweep is for itself."""
+    gaps: Gaps = attrs.field(init=False)
+    """All time that nobody watched, as it was when the clocks were last asked."""
+    _held_back: tuple[int, int] = attrs.field(default=(0, 0), init=False)
+    """In the last look that asked for it: how many due images reads held back, and how many were due."""
+
+    @gaps.default
+    def _known_gaps(self) -> Gaps:
+        return self.record.gaps
+
+    def reconfigure(self, config: RetentionConfig) -> None:
+        """Go by other settings from now on."""
+        self.apart_ns = apart_ns(config)
+
+    def watch(self, reading: ClockReading, *, by_engine: bool | None = None) -> Watched:
+        """Tell what of the time up to now nobody watched, if somebody looks now; changes nothing on record."""
+        is_engine = self.by_engine if by_engine is None else by_engine
+        watched = watch(self.record, Look(reading, is_engine), self.apart_ns)
+        self.gaps = watched.gaps
+        return watched
+
+    async def note_suspended(self) -> None:
+        """Take note of a sweep that something suspended: it has seen nothing."""
+        if not self.record.was_suspended:
+            await self._keep(attrs.evolve(self.record, was_suspended=True))
+
+    async def note(self, reading: ClockReading, watched: Watched, plan: Plan, *, asks_reads: bool) -> None:
+        """Take note of a look that has seen everything, on record, before anything is deleted by it.
+
+        `asks_reads`: whether it has asked when disks were last read.
+        """
+        times = self.record.held_back_looks
+        due = plan.held_back + plan.expired
+        if asks_reads and due:
+            self._held_back = plan.held_back, due
+            times = times + 1 if 2 * plan.held_back > due else 0
+        look = Look(reading, self.by_engine)
+        await self._keep(LooksRecord(look, watched.gaps, held_back_looks=min(times, _LOOKS_IN_VAIN)))
+
+    async def _keep(self, record: LooksRecord) -> None:
+        self.record = record
+        try:
+            await self.save(record)
+        except OSError as error:
+            # This engine knows it all the same; one that comes after it takes more for unwatched, not less.
+            log_event(logging.WARNING, "look_not_recorded", error=error.strerror)
+
+    @property
+    def announcement(self) -> str | None:
+        """Say that something reads disks so often that next to nothing falls due; None: it does not."""
+        held_back, due = self._held_back
+        if self.record.held_back_looks < _LOOKS_IN_VAIN or not held_back:
+            return None
+        return (
+            f"{held_back} of {due} images whose window has passed stay because their disks were read, look after look; "
+            "if that was a backup or a scanner, have it read with O_NOATIME, or set hmret.access_time: never"
+        )
+
+
+async def knowing_boot(surroundings: Surroundings, data_fd: int) -> Surroundings:
+    """Give surroundings a clock that tells which boot this is, where the kernel does not."""
+    if surroundings.clock.read().boot_id:
+        return surroundings
+    record = await surroundings.threads.run(load_clock_record, surroundings.filesystem, data_fd)
+    return attrs.evolve(surroundings, clock=with_boot_id(surroundings.clock, record))
+
+
+async def open_looks(
+    config: RetentionConfig, surroundings: Surroundings, data_fd: int, clock: ClockRecord | None
+) -> Looks:
+    """Find out what is known of looks, where an engine begins.
+
+    `clock`: what the clocks said at the last sweep.
+    """
+    threads, filesystem = surroundings.threads, surroundings.filesystem
+    limit_ns = apart_ns(config)
+    now_ns = surroundings.clock.now_ns()
+    record = await threads.run_alone(_load, filesystem, data_fd, clock, now_ns, limit_ns)
+    return Looks(record, partial(_save, threads, filesystem, data_fd), limit_ns)
+
+
+def _load(
+    filesystem: Filesystem, data_fd: int, clock: ClockRecord | None, now_ns: int, limit_ns: int
+) -> LooksRecord:
+    found = load_looks_record(filesystem, data_fd)
+    newest_ns = newest_timer(filesystem, data_fd) if found is None or found.last is None else None
+    return record_at_start(found, clock, newest_ns, now_ns, limit_ns)
+
+
+async def _save(threads: Threads, filesystem: Filesystem, data_fd: int, record: LooksRecord) -> None:
+    await threads.run(save_looks_record, filesystem, data_fd, record)

@@ -1,0 +1,134 @@
+"""Looks at the whole cache, and the time between them that nobody watched.
+
+A look is a sweep that nothing suspended, by an engine that goes on or by a command that sweeps once. Whoever was not there
+cannot know what was in use meanwhile: a window counts only time between looks that are close together.
+"""
+
+import attrs
+
+from hmret.model.clock_watch import CLOCK_TOLERANCE_NS, ClockReading, ClockRecord
+from hmret.model.times import SECOND
+from hmret.model.unwatched import NO_GAPS, Gaps
+
+__all__ = ["Look", "LooksRecord", "Watched", "far_apart_ns", "record_at_start", "watch"]
+
+_HOUR_NS = 3600 * SECOND
+_PARTS_OF_WINDOW = 10
+_INTERVALS = 10
+
+
+def far_apart_ns(shortest_window_ns: int, interval_ns: int) -> int:
+    """Tell how far apart two looks must lie, in nanoseconds, for the time between them not to count.
+
+    More than an hour, or a tenth of the shortest window where that is less, and more than ten intervals.
+    """
+    return max(min(_HOUR_NS, shortest_window_ns // _PARTS_OF_WINDOW), _INTERVALS * interval_ns)
+
+
+@attrs.frozen
+class Look:
+    """When somebody looked, and who."""
+
+    at: ClockReading
+    by_engine: bool
+    """False: a command that sweeps once, as cron starts it."""
+
+
+@attrs.frozen
+class LooksRecord:
+    """What lasts from one look to the next."""
+
+    last: Look | None = None
+    """None: nothing is known of any."""
+    gaps: Gaps = NO_GAPS
+    was_suspended: bool = False
+    """Whether a sweep since the last look was suspended."""
+    held_back_looks: int = 0
+    """In how many looks, one after the other, reads of disks held back most of what was due."""
+
+
+@attrs.frozen
+class Watched:
+    """What a look finds of the time before it."""
+
+    gaps: Gaps
+    """All time up to now that nobody watched."""
+    unseen_since_ns: int | None = None
+    """The time of the look before, in nanoseconds since the epoch, where it lies so far back that images may have been in use
+    unseen; None: it does not, or nobody looked before."""
+
+
+def watch(record: LooksRecord, now: Look, apart_ns: int) -> Watched:
+    """Tell what of the time up to now nobody watched, if somebody looks now.
+
+    Args:
+        record: what the look before left.
+        now: this look.
+        apart_ns: what `far_apart_ns` says.
+    """
+    gaps = record.gaps.until(now.at.wall_ns)
+    last = record.last
+    if last is None or last.at.wall_ns >= now.at.wall_ns:
+        return Watched(gaps)
+    elapsed_ns = now.at.wall_ns - last.at.wall_ns
+    is_one_boot = last.at.boot_id == now.at.boot_id and bool(now.at.boot_id)
+    awake_ns = elapsed_ns - (_asleep_ns(last.at, now.at, elapsed_ns) if is_one_boot else 0)
+    is_apart = awake_ns > apart_ns
+    if last.by_engine or now.by_engine:
+        is_unwatched = is_apart
+    else:
+        # Nothing would ever fall due if the time between two single sweeps did not count, but only what is certain does.
+        is_certain = is_one_boot or (last.at.synchronised and now.at.synchronised)
+        is_unwatched = record.was_suspended or not is_certain
+    skipped_ns = _skipped_ns(last.at, now.at, elapsed_ns) if is_one_boot else 0
+    gap_ns = awake_ns if is_unwatched else skipped_ns
+    # At the end, after the time asleep: so no timer from between can have more counted for it than there was.
+    gaps = gaps.with_gap(now.at.wall_ns - gap_ns, now.at.wall_ns)
+    return Watched(gaps, last.at.wall_ns if is_apart or gap_ns else None)
+
+
+def _asleep_ns(last: ClockReading, now: ClockReading, elapsed_ns: int) -> int:
+    """Tell how long the host slept between two readings of one boot."""
+    if last.monotonic_ns is None or now.monotonic_ns is None or now.monotonic_ns < last.monotonic_ns:
+        return 0
+    asleep_ns = (now.boot_ns - last.boot_ns) - (now.monotonic_ns - last.monotonic_ns)
+    return min(max(asleep_ns, 0), elapsed_ns)
+
+
+def _skipped_ns(last: ClockReading, now: ClockReading, elapsed_ns: int) -> int:
+    """Tell by how much the wall clock was moved forward between two readings of one boot; 0 where it is trusted."""
+    skipped_ns = elapsed_ns - max(now.boot_ns - last.boot_ns, 0)
+    return skipped_ns if skipped_ns > CLOCK_TOLERANCE_NS else 0
+
+
+def record_at_start(
+    record: LooksRecord | None,
+    clock: ClockRecord | None,
+    newest_timer_ns: int | None,
+    now_ns: int,
+    apart_ns: int,
+) -> LooksRecord:
+    """Tell what is known of looks where an engine begins.
+
+    A record that an older version left, which knew no looks, stands for the last look of an engine. Where there is none at all,
+    the newest change of a timer does: timers of a controller that was switched off months ago prove nothing.
+
+    Args:
+        record: what is on record; None: nothing.
+        clock: what the clocks said at the last sweep of whatever version; None: not known.
+        newest_timer_ns: when a timer was last written, in nanoseconds since the epoch; None: there is none. Asked for only
+            where there is no record.
+        now_ns: the time.
+        apart_ns: what `far_apart_ns` says.
+    """
+    older = None
+    if clock is not None and not clock.keeps_looks:
+        older = Look(ClockReading(clock.boot_id, clock.boot_ns, clock.wall_ns), by_engine=True)
+    if record is None or record.last is None:
+        gaps = NO_GAPS if record is None else record.gaps
+        if older is None and newest_timer_ns is not None and newest_timer_ns <= now_ns:
+            older = Look(ClockReading("", 0, newest_timer_ns), by_engine=True)
+        return LooksRecord(older, gaps)
+    if older is None or older.at.wall_ns <= record.last.at.wall_ns:
+        return record
+    return LooksRecord(older, watch(record, older, apart_ns).gaps)

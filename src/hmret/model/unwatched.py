@@ -1,0 +1,114 @@
+"""Time that nobody watched: it lies between two looks at the cache, and no window counts it."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, pairwise
+
+import attrs
+
+__all__ = ["MOST_GAPS", "NO_GAPS", "Gap", "Gaps"]
+
+Gap = tuple[int, int]
+"""From when to when, in nanoseconds since the epoch."""
+
+MOST_GAPS = 128
+"""How many gaps are told apart: some four months of a host that is switched off each night."""
+
+
+@attrs.frozen
+class Gaps:
+    """All time that nobody watched, up to now.
+
+    Gaps are sorted, do not touch, and none is empty. There are at most `MOST_GAPS`: where there would be more, the two
+    neighbours whose distance is the smallest beside their age become one, as long as both, at the end of the later one. Times
+    before both then lose what they lost, times from between them at most as much as both; none is ever forgotten.
+    """
+
+    spans: tuple[Gap, ...] = ()
+    _starts: tuple[int, ...] = attrs.field(init=False, eq=False, repr=False)
+    _left: tuple[int, ...] = attrs.field(init=False, eq=False, repr=False)
+    """How long each gap is together with all after it."""
+
+    @_starts.default
+    def _list_starts(self) -> tuple[int, ...]:
+        return tuple(start_ns for start_ns, _ in self.spans)
+
+    @_left.default
+    def _add_up(self) -> tuple[int, ...]:
+        lengths = (end_ns - start_ns for start_ns, end_ns in reversed(self.spans))
+        return tuple(accumulate(lengths))[::-1]
+
+    @classmethod
+    def of(cls, spans: Iterable[Gap]) -> "Gaps":
+        """Make gaps of spans in any order, that may overlap."""
+        joined: list[Gap] = []
+        for start_ns, end_ns in sorted(spans):
+            if start_ns >= end_ns:
+                continue
+            if joined and start_ns <= joined[-1][1]:
+                joined[-1] = joined[-1][0], max(joined[-1][1], end_ns)
+            else:
+                joined.append((start_ns, end_ns))
+        while len(joined) > MOST_GAPS:
+            _merge_nearest(joined)
+        return cls(tuple(joined))
+
+    @property
+    def end_ns(self) -> int | None:
+        """The end of the last gap; None: there is none."""
+        return self.spans[-1][1] if self.spans else None
+
+    def since(self, since_ns: int) -> int:
+        """Add up the time since a moment that nobody watched, in nanoseconds."""
+        spans = self.spans
+        if not spans or since_ns >= spans[-1][1]:
+            return 0
+        place = bisect_right(self._starts, since_ns)
+        later_ns = self._left[place] if place < len(spans) else 0
+        if place and since_ns < spans[place - 1][1]:
+            later_ns += spans[place - 1][1] - since_ns
+        return later_ns
+
+    def moved(self, since_ns: int) -> int:
+        """Tell when something would have begun that has lasted, in time that was watched, since then.
+
+        Never earlier than it began, and in the order in which things began.
+        """
+        return since_ns + self.since(since_ns)
+
+    def latest_moved_to(self, moment_ns: int) -> int:
+        """Tell the latest beginning that `moved` puts no later than a moment."""
+        later_ns = 0
+        for start_ns, end_ns in reversed(self.spans):
+            if moment_ns - later_ns >= end_ns:
+                break
+            later_ns += end_ns - start_ns
+        return moment_ns - later_ns
+
+    def until(self, now_ns: int) -> "Gaps":
+        """Cut off what lies after a moment: the clock was ahead then."""
+        if not self.spans or self.spans[-1][1] <= now_ns:
+            return self
+        return Gaps.of((start_ns, min(end_ns, now_ns)) for start_ns, end_ns in self.spans)
+
+    def with_gap(self, start_ns: int, end_ns: int) -> "Gaps":
+        """Add one."""
+        return Gaps.of((*self.spans, (start_ns, end_ns))) if start_ns < end_ns else self
+
+    def __iter__(self) -> Iterator[Gap]:
+        return iter(self.spans)
+
+
+NO_GAPS = Gaps()
+"""All time was watched."""
+
+
+def _merge_nearest(spans: list[Gap]) -> None:
+    """Put the earlier of two neighbours right before the later one, where that takes the least from what lies between."""
+    newest_ns = spans[-1][1]
+    _, place = min(
+        ((later[0] - earlier[1]) / (newest_ns - earlier[1] + 1), number)
+        for number, (earlier, later) in enumerate(pairwise(spans))
+    )
+    earlier, later = spans[place : place + 2]
+    spans[place : place + 2] = [(later[0] - (earlier[1] - earlier[0]), later[1])]
