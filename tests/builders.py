@@ -85,7 +85,7 @@ def make_image(
     *,
     tags: tuple[str, ...] = ("latest",),
     status: str = "ready",
-    created_at: datetime = START - timedelta(days=1),
+    created_at: datetime = START - timedelta(days=400),
     size_bytes: int = 4096,
     has_disk: bool = True,
 ) -> Key:

@@ -37,8 +37,10 @@ LONG_AGO_NS = START_NS - 40 * 86_400 * SECOND
 DAY = timedelta(days=1)
 RECORD = f"{DATA}/system/hmret/references.json"
 GUEST = f"{DATA}/guests/one/metadata.json"
-BORN = START - 5 * DAY
+BORN = START - 45 * DAY
 """When the guest was created."""
+LATER = START - 41 * DAY
+"""When images were made that came after it; right before their timers began."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +52,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def images(filesystem: MemoryFilesystem) -> Iterator[None]:
     """Four images of one repository, all due, of which `latest` is the first."""
-    for letter, days in zip("abcd", (60, 50, 40, 30), strict=True):
+    for letter, days in zip("abcd", (75, 70, 65, 60), strict=True):
         make_due(filesystem, letter, created_at=START - days * DAY)
     point(filesystem, "a", BORN - DAY)
     yield
@@ -107,7 +109,7 @@ async def test_the_image_that_a_guest_was_started_from_stays_when_the_tag_moves(
     assert await protected(retention) == "a"
     await retention.sweep()
     assert here(filesystem) == "a"
-    make_due(filesystem, "b", created_at=START)
+    make_due(filesystem, "b", created_at=LATER)
     point(filesystem, "b")
     make_all_due(filesystem)
     await retention.sweep()
@@ -121,10 +123,10 @@ async def test_everything_that_the_tag_pointed_to_stays_when_it_moves_twice(
     make_guest(filesystem, "one", "alpine", created_at=BORN)
     await retention.sweep()
     for letter in "bc":
-        make_due(filesystem, letter, created_at=START)
+        make_due(filesystem, letter, created_at=LATER)
         point(filesystem, letter)
         await retention.sweep()
-    make_due(filesystem, "d", created_at=START)
+    make_due(filesystem, "d", created_at=LATER)
     make_all_due(filesystem)
     await retention.sweep()
     assert here(filesystem) == "abc"
@@ -135,7 +137,7 @@ async def test_a_tag_that_moves_back_protects_both(
 ) -> None:
     make_guest(filesystem, "one", "alpine", created_at=BORN)
     await retention.sweep()
-    make_due(filesystem, "b", created_at=START)
+    make_due(filesystem, "b", created_at=LATER)
     for letter in "bab":
         point(filesystem, letter)
         await retention.sweep()
@@ -202,11 +204,11 @@ async def test_the_memory_of_moved_tags_survives_restarts(
     async with opened(surroundings) as retention:
         await retention.sweep()
     for letter in "bc":
-        make_due(filesystem, letter, created_at=START)
+        make_due(filesystem, letter, created_at=LATER)
         point(filesystem, letter)
         async with opened(surroundings) as retention:
             await retention.sweep()
-    make_due(filesystem, "d", created_at=START)
+    make_due(filesystem, "d", created_at=LATER)
     make_all_due(filesystem)
     async with opened(surroundings) as retention:
         await retention.sweep()
@@ -219,7 +221,7 @@ async def test_the_memory_of_a_tag_that_moved_while_the_engine_was_down_survives
     make_guest(filesystem, "one", "alpine", created_at=BORN)
     async with opened(surroundings) as retention:
         await retention.sweep()
-    make_due(filesystem, "b", created_at=START)
+    make_due(filesystem, "b", created_at=LATER)
     point(filesystem, "b")
     make_all_due(filesystem)
     async with opened(surroundings) as retention:
@@ -234,7 +236,7 @@ async def test_the_memory_of_moved_tags_survives_a_power_loss_after_the_sweep(
     make_guest(filesystem, "one", "alpine", created_at=BORN)
     await retention.sweep()
     after = filesystem.after_power_loss(random.Random(seed))
-    make_due(after, "b", created_at=START)
+    make_due(after, "b", created_at=LATER)
     point(after, "b")
     make_all_due(after)
     async with opened(make_surroundings(after, clock)) as other:
@@ -248,7 +250,7 @@ async def test_an_inspection_knows_what_moved_tags_pointed_to(
     make_guest(filesystem, "one", "alpine", created_at=BORN)
     async with opened(surroundings) as retention:
         await retention.sweep()
-    make_due(filesystem, "b", created_at=START)
+    make_due(filesystem, "b", created_at=LATER)
     point(filesystem, "b")
     make_all_due(filesystem)
     async with open_inspection(make_config(filesystem), surroundings) as inspection:
@@ -297,8 +299,8 @@ async def test_a_memory_that_is_lost_while_the_tag_moves_protects_all_that_was_t
     filesystem.remove(RECORD)
     if content is not None:
         filesystem.write_file(RECORD, content)
-    make_due(filesystem, "b", created_at=START)
-    make_due(filesystem, "c", created_at=START)
+    make_due(filesystem, "b", created_at=LATER)
+    make_due(filesystem, "c", created_at=LATER)
     point(filesystem, "b")
     make_all_due(filesystem)
     async with opened(surroundings) as retention:
@@ -332,7 +334,7 @@ async def test_a_guest_that_is_torn_while_the_tag_moves_keeps_its_image(
     async with opened(surroundings) as retention:
         await retention.sweep()
         filesystem.write_file(GUEST, whole[:9])
-        make_due(filesystem, "b", created_at=START)
+        make_due(filesystem, "b", created_at=LATER)
         point(filesystem, "b")
         assert (await retention.sweep()).status is hmret.SweepStatus.SUSPENDED
         filesystem.write_file(GUEST, whole)
@@ -351,7 +353,7 @@ async def test_a_folder_of_guests_that_cannot_be_listed_while_the_tag_moves_forg
     make_guest(filesystem, "one", "alpine", created_at=BORN)
     await retention.sweep()
     filesystem.deny(f"{DATA}/guests", errno.EACCES)
-    make_due(filesystem, "b", created_at=START)
+    make_due(filesystem, "b", created_at=LATER)
     point(filesystem, "b")
     await retention.sweep()
     filesystem.allow(f"{DATA}/guests")
@@ -366,7 +368,7 @@ async def test_once_a_guest_says_what_it_boots_only_that_and_the_tag_are_protect
     make_guest(filesystem, "one", "alpine", created_at=BORN)
     await retention.sweep()
     for letter in "bc":
-        make_due(filesystem, letter, created_at=START)
+        make_due(filesystem, letter, created_at=LATER)
         point(filesystem, letter)
         await retention.sweep()
     assert await protected(retention) == "abc"
@@ -381,7 +383,7 @@ async def test_the_images_of_a_guest_that_is_gone_expire(
 ) -> None:
     make_guest(filesystem, "one", "alpine", created_at=BORN)
     await retention.sweep()
-    make_due(filesystem, "b", created_at=START)
+    make_due(filesystem, "b", created_at=LATER)
     point(filesystem, "b")
     await retention.sweep()
     filesystem.remove(f"{DATA}/guests/one")
@@ -400,7 +402,7 @@ async def test_the_memory_of_a_tag_is_one_for_all_guests_that_name_it(
 ) -> None:
     make_guest(filesystem, "one", "alpine", created_at=BORN)
     await retention.sweep()
-    make_due(filesystem, "b", created_at=START - DAY)
+    make_due(filesystem, "b", created_at=LATER)
     point(filesystem, "b", START - DAY)
     make_guest(filesystem, "two", "alpine", created_at=START)
     filesystem.remove(f"{DATA}/guests/one")
@@ -414,7 +416,7 @@ async def test_the_memory_of_a_tag_ends_with_the_last_guest_that_names_it(
 ) -> None:
     make_guest(filesystem, "one", "alpine", created_at=BORN)
     await retention.sweep()
-    make_due(filesystem, "b", created_at=START - DAY)
+    make_due(filesystem, "b", created_at=LATER)
     point(filesystem, "b", START - DAY)
     filesystem.remove(f"{DATA}/guests/one")
     for letter in "ab":
@@ -442,7 +444,7 @@ async def test_a_memory_that_cannot_be_written_is_reported_and_holds_until_the_n
         report = await retention.sweep()
         assert report.status is hmret.SweepStatus.PARTIAL
         assert [one.error for one in report.errors] == ["No space left on device"]
-        make_due(filesystem, "b", created_at=START)
+        make_due(filesystem, "b", created_at=LATER)
         point(filesystem, "b")
         make_all_due(filesystem)
         await retention.sweep()
