@@ -1,7 +1,7 @@
 """A second, slow and plain implementation of one sweep, which shares nothing with the first.
 
 `decide` reads a whole data directory and tells what the first sweep over it has to do: nothing is remembered
-from earlier sweeps, nothing is leased or open, and the clock has not jumped. It changes nothing.
+from earlier sweeps, nothing is leased or open, the clock has not jumped, and no disk was read. It changes nothing.
 
 Read off the contract sentence by sentence, with loops where hmret has indexes. Times are whole nanoseconds.
 """
@@ -391,6 +391,35 @@ def read_states(folder: pathlib.Path) -> dict[Key, State]:
     return states
 
 
+def unwatched_before(
+    timers: pathlib.Path, now: int, shortest_window: int, interval: int
+) -> tuple[int, int] | None:
+    """Tell from when to when nobody watched, before the first look of all: the newest file of a timer stands for the last one."""
+    last = newest_timer(timers)
+    if last is None or last > now or not is_far_apart(last, now, shortest_window, interval):
+        return None
+    return last, now
+
+
+def newest_timer(timers: pathlib.Path) -> int | None:
+    """Tell when a file of a timer was last written; None where there is none."""
+    files = [path for path in timers.rglob("*.json") if kind(path) != "folder"]
+    return max((path.lstat().st_mtime_ns for path in files), default=None)
+
+
+def is_far_apart(last: int, now: int, shortest_window: int, interval: int) -> bool:
+    """Tell whether two looks lie so far apart that the time between them does not count."""
+    hour = 3600 * 10**9
+    return now - last > min(hour, shortest_window // 10) and now - last > 10 * interval
+
+
+def watched_from(since: int, gap: tuple[int, int] | None) -> int:
+    """Tell since when something has lasted, in time that was watched, that began at some time."""
+    if gap is None or since >= gap[1]:
+        return since
+    return gap[1] - max(gap[0] - since, 0)
+
+
 # References.
 
 
@@ -595,11 +624,13 @@ def decide(
                 sources[key].add(reference.source)
 
     window = unused_for // timedelta(microseconds=1) * 1000
+    gap = unwatched_before(root / "system" / "image-retention", moment, window, 60 * 10**9)
     decided: dict[Key, tuple[str, str]] = {}
     due: list[tuple[int, Key]] = []
     for key, image in images.items():
         repository = key[0]
         unused_since = states[key].unused_since if key in states else None
+        pulled_again = unused_since is not None and unused_since < (image.created or 0) <= moment
         if image.status not in ("", "ready"):
             decided[key] = "clear", "not_ready"
         elif image.status == "" or not image.named or not image.whole:
@@ -610,9 +641,9 @@ def decide(
             decided[key] = "clear", "pinned"
         elif not any(matches(pattern, repository) for pattern in allowed):
             decided[key] = "clear", "not_allowed"
-        elif unused_since is None or unused_since > moment + FUTURE:
+        elif unused_since is None or unused_since > moment + FUTURE or pulled_again:
             decided[key] = "mark", "newly_unused"
-        elif unused_since + window > moment:
+        elif watched_from(unused_since, gap) + window > moment:
             decided[key] = "none", "retention_window"
         else:
             due.append((unused_since, key))

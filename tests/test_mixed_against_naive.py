@@ -17,6 +17,7 @@ from support.mixed_naive import decide, rows_in_use
 from support.mixed_reading import lies_behind_a_link
 from support.mixed_trees import build_mixed_tree, change_tree
 from support.mixed_values import Outcome, Settings
+from support.mixed_watch import Watch
 
 pytestmark = pytest.mark.anyio
 
@@ -193,10 +194,15 @@ def assert_left(
 
 
 async def check(
-    retention: Retention, root: pathlib.Path, settings: Settings, now: datetime, memory: dict[Any, Any]
+    retention: Retention,
+    root: pathlib.Path,
+    settings: Settings,
+    now: datetime,
+    memory: dict[Any, Any],
+    watch: Watch | None = None,
 ) -> Outcome:
     """Plan and sweep once, and compare with what the naive implementation says."""
-    expected = decide(root, settings, now, memory)
+    expected = decide(root, settings, now, memory, watch)
     before = survey(root)
     assert_planned(await retention.plan(), expected)
     assert survey(root) == before
@@ -283,13 +289,15 @@ async def test_sweep_after_sweep_agrees_while_hypeman_changes_the_tree(
         chance = random.Random(f"history {seed}")
         clock = clock_at(NOW)
         memory: dict[Any, Any] = {}
+        watch = Watch()
         build_mixed_tree(root, seed, NOW, unused_for=WINDOW)
         for _ in range(2):  # what one engine has learnt, the next one finds on record
             async with open_engine(
                 config_of(root, settings), surroundings_of(clock), scheduled=False
             ) as retention:
+                watch.begin(root, clock.now_ns())
                 for _ in range(STEPS // 2):
-                    expected = await check(retention, root, settings, clock.now(), memory)
+                    expected = await check(retention, root, settings, clock.now(), memory, watch)
                     memory = expected.memory
                     clock.advance(timedelta(hours=chance.choice((2, 30, 200, 400))))
                     change_tree(root, chance, clock.now())

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from support.timer_ages import age_timers
+
 __all__ = ["SHAPES", "Shape", "build_tree"]
 
 ROOTFS = ("rootfs.ext4", "rootfs.erofs")
@@ -176,6 +178,7 @@ UNREADABLE = (
 def build_tree(root: pathlib.Path, shape: Shape, seed: int, now: datetime) -> None:
     """Write a data directory; `root` may be there already, and empty."""
     _Builder(root, shape, random.Random(seed), now).build()
+    age_timers(root, seed, now)
 
 
 def _text_of(moment: datetime, digits: int = 6, extra: str = "") -> str:
@@ -306,7 +309,7 @@ class _Builder:
         folder = self.root / "images" / repository / hex_digits
         if folder.exists():
             return
-        created = self.past()
+        created = self.past(900)
         tags = []
         for _ in range(self.chance.randint(*self.shape.tags)):
             tag = self.fresh_tag(repository)

@@ -63,7 +63,7 @@ def settings_for(seed: int) -> Settings:
         delete_unpullable=chance.random() < 0.5,
         unreadable=chance.choice(("suspend", "suspend", "ignore")),
         looks_inside=False,
-        makes_room=False,
+        makes_room=True,
     )
     return replace(settings, rules=OVERLAPPING) if seed % 7 == 3 else settings
 
@@ -84,4 +84,5 @@ def config_of(root: pathlib.Path, settings: Settings) -> hmret.RetentionConfig:
         max_deletes_per_sweep=settings.max_deletes,
         delete_unpullable=settings.delete_unpullable,
         unreadable_references=settings.unreadable,
+        access_time="never",
     )

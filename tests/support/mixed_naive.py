@@ -28,6 +28,7 @@ from support.mixed_reading import (
 from support.mixed_references import Memory, Protection, protect
 from support.mixed_rows import Row, Rows, make_rows
 from support.mixed_values import Outcome, Rule, Settings, Verdict
+from support.mixed_watch import Gap, Watch
 
 __all__ = ["decide", "rows_in_use"]
 
@@ -38,11 +39,24 @@ UnitName = tuple[str, ...]
 """`content` and a digest, or `legacy`, a repository and a digest."""
 
 
-def decide(root: pathlib.Path, settings: Settings, now: datetime, memory: Memory | None = None) -> Outcome:
-    """Tell what a sweep has to do, with the memory that the sweep before it left."""
+def decide(
+    root: pathlib.Path,
+    settings: Settings,
+    now: datetime,
+    memory: Memory | None = None,
+    watch: Watch | None = None,
+) -> Outcome:
+    """Tell what a sweep has to do, with the memory that the sweep before it left, and what is known of looks."""
     moment = naive.nanoseconds_since_epoch(now)
     tree = read_tree(root, moment)
-    return _Sweep(tree, make_rows(tree), settings, moment, memory or {}).decide()
+    if watch is None:
+        watch = Watch()
+        watch.begin(root, moment)
+    gap = watch.unwatched(settings, moment)
+    outcome = _Sweep(tree, make_rows(tree), settings, moment, memory or {}, gap).decide()
+    if not outcome.suspended:
+        watch.note(settings, moment)
+    return outcome
 
 
 def rows_in_use(root: pathlib.Path, settings: Settings, text: str, now: datetime) -> set[Key] | None:
@@ -78,7 +92,16 @@ def nanoseconds(duration: timedelta) -> int:
 
 
 class _Sweep:
-    def __init__(self, tree: Tree, rows: Rows, settings: Settings, now: int, memory: Memory) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        rows: Rows,
+        settings: Settings,
+        now: int,
+        memory: Memory,
+        gap: Gap | None = None,
+    ) -> None:
+        self.gap = gap
         self.tree = tree
         self.rows = rows
         self.settings = settings
@@ -94,8 +117,11 @@ class _Sweep:
     # Each row by itself.
 
     def timer(self, key: Key) -> int | None:
+        """Tell the timer of a row; none that is from the future, or from before its image was made."""
         since = self.states[key].unused_since if key in self.states else None
-        return None if since is None or since > self.now + FUTURE else since
+        if since is None or since > self.now + FUTURE:
+            return None
+        return None if since < (self.rows.by_key[key].standing.created or 0) <= self.now else since
 
     def condition(self, row: Row) -> str | None:
         """Tell whether a row is `not_ready` or `broken`; None where it is ready and whole."""
@@ -202,7 +228,7 @@ class _Sweep:
             yield "newly_unused"
         if window is None:
             yield "kept_by_rule"
-        elif (since or 0) + window > self.now:
+        elif naive.watched_from(since or 0, self.gap) + window > self.now:
             yield "retention_window"
         if self.is_latest(row):
             yield "latest"

@@ -28,6 +28,7 @@ from support.mixed_kinds import (
 )
 from support.mixed_reading import read_tree
 from support.mixed_rows import Rows, make_rows
+from support.timer_ages import age_timers
 
 __all__ = ["build_mixed_tree", "change_tree"]
 
@@ -47,6 +48,7 @@ def build_mixed_tree(
     With `is_readable` false, references that cannot be read and folders that cannot be listed come too.
     """
     _Builder(root, random.Random(seed), now, unused_for).build(digests, guests, is_readable=is_readable)
+    age_timers(root, seed, now)
 
 
 class _Builder:
@@ -118,7 +120,7 @@ class _Builder:
             "request": {"Name": names[0], "Tags": None, "Platform": ""},
             "size_bytes": self.chance.randrange(10**9) if status == "ready" else 0,
             "cmd": ["/bin/sh"],
-            "created_at": text_of(self.past()),
+            "created_at": text_of(self.past(600)),
             "build_id": f"{self.chance.getrandbits(128):032x}",
         }
         if self.chance.random() < 0.1:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened, step_into
+from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, hex_of
 from hmret.model.images import Key
 
@@ -30,7 +30,7 @@ def last_reads(
     found: dict[Key, int] = {}
     read_at: dict[str, int] = {}
     try:
-        images_fd = step_into(filesystem, data_fd, IMAGES)
+        images_fd = open_data_folder(filesystem, data_fd, IMAGES)
     except OSError:
         return found
     with opened(filesystem, images_fd):

@@ -7,7 +7,7 @@ import msgspec
 
 from hmret.disk.documents import UnreadableError
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import make_folders, opened, read_file, step_into, write_file
+from hmret.disk.folders import make_data_folders, open_data_folder, opened, read_file, write_file
 from hmret.disk.layout import OWN, RETENTION
 from hmret.model.clock_watch import ClockReading
 from hmret.model.looks import Look, LooksRecord
@@ -65,7 +65,7 @@ def save_looks_record(filesystem: Filesystem, data_fd: int, record: LooksRecord)
             at.boot_id, at.boot_ns, at.wall_ns, at.monotonic_ns, at.synchronised, record.last.by_engine
         )
     document = _Looks(look, list(record.gaps), record.was_suspended, record.held_back_looks)
-    with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as fd:
+    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as fd:
         write_file(filesystem, LOOKS, msgspec.json.encode(document), fd, durable=True)
 
 
@@ -80,7 +80,7 @@ def newest_timer(filesystem: Filesystem, data_fd: int) -> int | None:
         path = levels.pop()
         try:
             with (
-                opened(filesystem, step_into(filesystem, data_fd, path)) as fd,
+                opened(filesystem, open_data_folder(filesystem, data_fd, path)) as fd,
                 filesystem.scandir(fd) as found,
             ):
                 for entry in list(found):

@@ -131,12 +131,13 @@ class Sweeping:
         self.deleting.begin_sweep()
         look = partial(self._survey, reading, uses, clock_fault, watched)
         survey = await look(
-            leases, await self.disk.look_before_sweep(reading, self.counters.quarantined_bytes)
+            leases=leases,
+            disk=await self.disk.look_before_sweep(reading, self.counters.quarantined_bytes),
         )
 
         async def look_again() -> Survey:
             disk = await self.disk.glance(reading, self.counters.quarantined_bytes, anyway=True)
-            return await look(await self.deleting.locks.leases(), disk)
+            return await look(leases=await self.deleting.locks.leases(), disk=disk)
 
         plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
         self.counters.note_plan(plan, self.overlook.threads.pause)
@@ -224,6 +225,7 @@ class Sweeping:
         uses: Iterable[Key],
         clock_fault: str | None,
         watched: Watched,
+        *,
         leases: Sequence[Lease],
         disk: DiskUsage | None,
     ) -> Survey:
