@@ -39,6 +39,7 @@ KEYS = [
     "hmret.brake_min_images",
     "hmret.brake_for",
     "hmret.unreadable_references",
+    "hmret.access_time",
     "hmret.control_socket",
     "hmret.metrics_listen",
     "hmret.journal",

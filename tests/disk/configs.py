@@ -86,6 +86,7 @@ def configs() -> st.SearchStrategy[RetentionConfig]:
         brake_for=_durations,
         delete_unpullable=st.booleans(),
         unreadable_references=st.sampled_from(["suspend", "ignore"]),
+        access_time=st.sampled_from(["gaps", "always", "never"]),
         control_socket=st.sampled_from(["", "/run/hmret.sock"]),
         metrics_listen=st.sampled_from(["", "127.0.0.1:9874"]),
         journal=st.booleans(),

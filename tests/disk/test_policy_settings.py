@@ -87,6 +87,7 @@ def test_a_policy_that_was_sent_is_the_same_where_it_arrives(
         data_dir=base.data_dir,
         sweep_interval=base.sweep_interval,
         unreadable_references=base.unreadable_references,
+        access_time=base.access_time,
         control_socket=base.control_socket,
         metrics_listen=base.metrics_listen,
         journal=base.journal,
@@ -99,6 +100,7 @@ def test_a_policy_has_every_setting_but_those_of_the_engine_itself() -> None:
     assert list(policy_settings(RetentionConfig())) == KEYS
     assert sorted(set(every) - set(KEYS)) == [
         "data_dir",
+        "hmret.access_time",
         "hmret.control_socket",
         "hmret.journal",
         "hmret.metrics_listen",

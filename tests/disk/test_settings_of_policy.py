@@ -433,6 +433,7 @@ def written(config: RetentionConfig) -> dict[str, Any]:
             "brake_min_images": config.brake_min_images,
             "brake_for": go(config.brake_for),
             "unreadable_references": config.unreadable_references,
+            "access_time": config.access_time,
             "control_socket": config.control_socket,
             "metrics_listen": config.metrics_listen,
             "journal": config.journal,

@@ -63,6 +63,7 @@ def test_the_other_defaults_are_those_of_the_contract() -> None:
         "brake_for": timedelta(0),
         "delete_unpullable": False,
         "unreadable_references": "suspend",
+        "access_time": "gaps",
         "control_socket": "",
         "metrics_listen": "",
         "journal": True,
@@ -169,6 +170,11 @@ def test_unreadable_references_suspend_or_are_ignored_and_nothing_else(value: An
         refusal(unreadable_references=value)
         == f"unreadable_references: expected suspend or ignore, got {value!r}"
     )
+
+
+@pytest.mark.parametrize("value", ["", "GAPS", "sometimes", None, True])
+def test_access_times_count_in_gaps_always_or_never_and_nothing_else(value: Any) -> None:
+    assert refusal(access_time=value) == f"access_time: expected gaps or always or never, got {value!r}"
 
 
 def test_unreadable_references_can_be_ignored() -> None:

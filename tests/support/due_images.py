@@ -27,7 +27,7 @@ def make_in(
         "digest": key[1],
         "status": "ready",
         "size_bytes": size_bytes,
-        "created_at": (START - timedelta(days=1)).isoformat(),
+        "created_at": (START - timedelta(days=400)).isoformat(),
     }
     filesystem.write_file(f"{folder}/rootfs.erofs", bytes(size_bytes))
     filesystem.write_file(f"{folder}/metadata.json", json.dumps(metadata).encode())
