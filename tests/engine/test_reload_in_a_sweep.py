@@ -93,7 +93,7 @@ FORBIDDING: list[dict[str, Any]] = [
     {"unused_for": timedelta(days=365)},
     {"rules": (Rule(match=("ghcr.io/*",), unused_for="never"),)},
     {"keep_latest": 1},
-    {"min_age": timedelta(days=30)},
+    {"min_age": timedelta(days=500)},
     {"max_deletes_per_sweep": 1},
     {"max_deletes_per_sweep": GONE},
     {"max_bytes_per_sweep": 4096},

@@ -20,8 +20,8 @@ class Gaps:
     """All time that nobody watched, up to now.
 
     Gaps are sorted, do not touch, and none is empty. There are at most `MOST_GAPS`: where there would be more, the two
-    neighbours whose distance is the smallest beside their age become one, as long as both, at the end of the later one. Times
-    before both then lose what they lost, times from between them at most as much as both; none is ever forgotten.
+    neighbours that reach over the least, beside their age, become one, as long as both, at the end of the later one. Times before
+    both then lose what they lost, times from between them at most as much as both; none is ever forgotten.
     """
 
     spans: tuple[Gap, ...] = ()
@@ -107,7 +107,7 @@ def _merge_nearest(spans: list[Gap]) -> None:
     """Put the earlier of two neighbours right before the later one, where that takes the least from what lies between."""
     newest_ns = spans[-1][1]
     _, place = min(
-        ((later[0] - earlier[1]) / (newest_ns - earlier[1] + 1), number)
+        ((later[1] - earlier[0]) / (newest_ns - earlier[1] + 1), number)
         for number, (earlier, later) in enumerate(pairwise(spans))
     )
     earlier, later = spans[place : place + 2]

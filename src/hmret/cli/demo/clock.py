@@ -39,8 +39,12 @@ class DemoClock:
 
     def read(self) -> ClockReading:
         elapsed_ns = self._advance()
+        # Beyond real time the host is as if asleep: days pass between two sweeps, and nobody misses anything.
         return ClockReading(
-            boot_id="demo", boot_ns=_BOOTED_BEFORE_NS + elapsed_ns, wall_ns=_START_NS + elapsed_ns
+            boot_id="demo",
+            boot_ns=_BOOTED_BEFORE_NS + elapsed_ns,
+            wall_ns=_START_NS + elapsed_ns,
+            monotonic_ns=self._monotonic_ns(),
         )
 
     @property
