@@ -344,7 +344,7 @@ class Sweeping:
             # It is remembered until a restart; after one, references seen for the first time protect more.
             tally.note_record_error(f"{OWN}/{REMEMBERED}", error)
         if survey.folders.lost:
-            return
+            return True
         reasons = dict(plan.clears)
         tally.cleared, faults = await states.clear(reasons)
         for key, reason in reasons.items():
