@@ -170,6 +170,23 @@ async def test_a_short_suspension_counts(
         assert (await retention.explain("alpine")).expires_at_ns == START_NS + 30 * DAY_NS
 
 
+# Pulled again.
+
+
+async def test_an_image_that_was_pulled_again_has_a_timer_of_its_own(
+    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock, layout: str
+) -> None:
+    (key,) = make_due(filesystem, layout, 1)
+    metadata = f"{image_folder(layout, key)}/metadata.json"
+    document = json.loads(filesystem.read_file(metadata))
+    filesystem.write_file(
+        metadata, json.dumps({**document, "created_at": (clock.now() - HOUR).isoformat()}).encode()
+    )
+    await sweep_once(surroundings)
+    assert is_here(filesystem, layout, key)
+    assert state_of(filesystem, key) == format_time(START_NS)
+
+
 # Clocks.
 
 

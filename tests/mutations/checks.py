@@ -308,8 +308,8 @@ MUTATIONS = (
     edit(
         "call an image due one nanosecond late",
         "model/grounds.py",
-        "since_ns + window_ns > timetable.now_ns",
-        "since_ns + window_ns >= timetable.now_ns",
+        "timetable.runs_out_at(image, since_ns) > timetable.now_ns",
+        "timetable.runs_out_at(image, since_ns) >= timetable.now_ns",
         MODEL,
     ),
     Mutation(
@@ -317,7 +317,7 @@ MUTATIONS = (
         (
             (
                 "model/grounds.py",
-                "since_ns + window_ns > timetable.now_ns",
+                "timetable.runs_out_at(image, since_ns) > timetable.now_ns",
                 "since_ns > timetable.now_ns",
             ),
             ("model/repository_plan.py", "and after_ns < since_ns <= now_ns", "and False"),

@@ -27,6 +27,7 @@ from mutations.deletion import DELETION_MUTATIONS
 from mutations.mutation import Mutation
 from mutations.native import NATIVE_MUTATIONS
 from mutations.volumes import VOLUME_MUTATIONS
+from mutations.watching import WATCHING_MUTATIONS
 
 __all__ = ["main"]
 
@@ -54,7 +55,14 @@ def main(arguments: Sequence[str]) -> int:
     words = parser.parse_args(arguments).words
     chosen = [
         one
-        for one in (*MUTATIONS, *CONTENT_MUTATIONS, *DELETION_MUTATIONS, *NATIVE_MUTATIONS, *VOLUME_MUTATIONS)
+        for one in (
+            *MUTATIONS,
+            *CONTENT_MUTATIONS,
+            *DELETION_MUTATIONS,
+            *NATIVE_MUTATIONS,
+            *VOLUME_MUTATIONS,
+            *WATCHING_MUTATIONS,
+        )
         if not words or any(word in one.name for word in words)
     ]
     tests = tuple(dict.fromkeys(test for mutation in chosen for test in mutation.tests))
