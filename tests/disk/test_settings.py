@@ -718,7 +718,7 @@ def test_a_missing_data_directory_is_warned_of(load: Load, tmp_path: pathlib.Pat
     loaded = load(flags={"data_dir": f"{tmp_path}/gone"})
 
     assert loaded.warnings == (
-        f"data_dir: '{tmp_path}/gone': no such file or directory, so there is nothing to do",
+        f"data_dir: '{tmp_path}/gone': no such file or directory, so run does not start",
     )
 
 
@@ -727,7 +727,7 @@ def test_a_data_directory_that_is_a_file_is_warned_of(load: Load, tmp_path: path
 
     loaded = load(flags={"data_dir": f"{tmp_path}/file"})
 
-    assert loaded.warnings == (f"data_dir: '{tmp_path}/file': not a folder, so there is nothing to do",)
+    assert loaded.warnings == (f"data_dir: '{tmp_path}/file': not a folder, so run does not start",)
 
 
 def test_a_data_directory_without_images_is_warned_of(load: Load, tmp_path: pathlib.Path) -> None:

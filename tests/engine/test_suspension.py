@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from typing import Literal
 
 import anyio
 import pytest
@@ -224,8 +225,33 @@ async def test_the_remedy_is_told_with_the_cause(retention: Retention, filesyste
     filesystem.write_file(f"{DATA}/{GUEST}", b'{"Image": 7}')
     suspension = await sole_suspension(retention)
     assert suspension.detail == (
-        "Image is no text; repair or remove it, or set hmret.unreadable_references: ignore"
+        "Image is no text; repair it, or remove its folder where the guest or snapshot is gone, "
+        "or set hmret.unreadable_references: ignore"
     )
+
+
+class Failing:
+    """A source of references of an embedder's that cannot answer."""
+
+    async def references(self) -> tuple[hmret.Reference, ...]:
+        raise RuntimeError("the database is down")
+
+
+@pytest.mark.parametrize("unreadable_references", ["suspend", "ignore"])
+async def test_the_remedy_for_an_embedders_source_gives_up_nothing_that_it_protects(
+    filesystem: MemoryFilesystem,
+    surroundings: Surroundings,
+    unreadable_references: Literal["suspend", "ignore"],
+) -> None:
+    key = make_due(filesystem)
+    config = make_config(filesystem, unreadable_references=unreadable_references)
+    async with open_engine(config, surroundings, sources=[Failing()], scheduled=False) as retention:
+        (suspension,) = (await retention.sweep()).suspended
+    assert (suspension.cause, suspension.path) == (hmret.Cause.UNREADABLE_REFERENCE, "Failing")
+    assert suspension.detail == (
+        "RuntimeError: the database is down; deletion resumes by itself once this source of references answers"
+    )
+    assert has_image(filesystem, key)
 
 
 async def test_an_unreadable_reference_may_be_ignored_and_is_told(
@@ -580,7 +606,7 @@ async def test_a_suspension_stands_in_the_journal_once(
         await retention.sweep()
     (line,) = (line for line in journal(filesystem) if line["event"] == "deletion_suspended")
     assert (line["cause"], line["path"]) == ("unreadable_reference", f"{DATA}/{GUEST}")
-    assert "repair or remove it" in str(line["detail"])
+    assert "repair it" in str(line["detail"])
 
 
 async def test_statistics_show_the_suspended_sweep(

@@ -12,6 +12,8 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from hmret.model.thread_refusal import NO_THREAD, is_thread_refusal
+
 __all__ = ["InlineThreads", "Pace", "Threads", "WorkerThreads"]
 
 T = TypeVar("T")
@@ -21,8 +23,6 @@ Ts = TypeVarTuple("Ts")
 # `mark_used` pass a long batch, and let bytes be freed meanwhile.
 _THREADS = 8
 
-
-_NO_THREAD = "can't start new thread"  # the words of Python's own RuntimeError
 
 # How long a thread may keep the interpreter from others while much is worked through, in seconds; Python's own default
 # is ten times as long.
@@ -158,11 +158,9 @@ def _telling_of_limits() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if str(error) != _NO_THREAD:
+        if not is_thread_refusal(error):
             raise
-        raise OSError(
-            errno.EAGAIN, "no thread can be started: see the limits of processes and tasks"
-        ) from error
+        raise OSError(errno.EAGAIN, NO_THREAD) from error
 
 
 def _run_briskly(function: Callable[[*Ts], T], *arguments: *Ts) -> T:

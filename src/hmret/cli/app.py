@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from hmret.cli.output import complain, escape_unprintable, is_terminal
 from hmret.model.errors import ConfigError, DataDirLockedError, HmretError, InvalidReferenceError
+from hmret.model.thread_refusal import NO_THREAD, is_thread_refusal
 
 __all__ = ["WITHOUT_VALUE", "WITH_VALUE", "carry_out", "make_app"]
 
@@ -158,11 +159,31 @@ def carry_out(tokens: Sequence[str]) -> int:
     except (CycloptsError, HmretError, OSError) as error:
         complain(_told(error))
         return _code_of(error)
+    except RuntimeError as error:
+        if not is_thread_refusal(error):
+            raise
+        complain(NO_THREAD)
+        return _FAILED
 
 
 def _call(tokens: Sequence[str]) -> int:
+    _refuse_no_text(tokens)
     code = make_app()(_command_first(tokens), exit_on_error=False, print_error=False)
     return code if isinstance(code, int) else 0
+
+
+def _refuse_no_text(tokens: Sequence[str]) -> None:
+    """Refuse arguments that are no UTF-8: no setting, image or lease has such a name, and no answer could repeat it.
+
+    A config file may lie anywhere.
+
+    Raises:
+        ConfigError: one is none.
+    """
+    for before, token in zip(("", *tokens), tokens, strict=False):
+        is_path = before == "--config" or token.startswith("--config=")
+        if not is_path and any("\ud800" <= char <= "\udfff" for char in token):
+            raise ConfigError(f"expected arguments in UTF-8, got {token!r}")
 
 
 def _command_first(tokens: Sequence[str]) -> list[str]:

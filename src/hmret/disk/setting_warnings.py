@@ -124,7 +124,8 @@ def _look_at_data_dir(data_dir: pathlib.Path) -> list[str]:
         except OSError as error:
             problem = reason_of(error)
         if problem:
-            return [*warnings, f"data_dir: {str(folder)!r}: {problem}, so there is nothing to do"]
+            outcome = "run does not start" if folder == data_dir else "there is nothing to do"
+            return [*warnings, f"data_dir: {str(folder)!r}: {problem}, so {outcome}"]
     refused = _probe_leases(data_dir / "images")
     if refused is not None:
         warnings.append(

@@ -156,7 +156,9 @@ class Overlook:
             corrupt_states=states.corrupt,
             stray_states=states.strays,
             is_remembered=collected.is_remembered,
-            ignored_references=collected.unreadable if ignoring else (),
+            ignored_references=tuple(
+                (path, problem) for path, problem in collected.unreadable if ignoring and not _is_source(path)
+            ),
             folders=found,
         )
 
@@ -259,13 +261,18 @@ class Overlook:
             await self.references.keep()
 
     def reference_suspensions(self, unreadable: Sequence[tuple[str, str]]) -> list[Suspension]:
-        """Say why unreadable references suspend deletion; nothing where they are to be ignored."""
-        if self.config.unreadable_references == "ignore":
-            return []
-        remedy = "repair or remove it, or set hmret.unreadable_references: ignore"
+        """Say why unreadable references suspend deletion.
+
+        Those of files are left out where they are to be ignored. A source of the embedder's is never ignored: what it
+        would name is anybody's guess, and may be everything.
+        """
+        ignoring = self.config.unreadable_references == "ignore"
         return [
-            Suspension(Cause.UNREADABLE_REFERENCE, self._absolute(path), f"{problem}; {remedy}")
+            Suspension(
+                Cause.UNREADABLE_REFERENCE, self._absolute(path), f"{problem}; {_reference_remedy(path)}"
+            )
             for path, problem in unreadable
+            if not ignoring or _is_source(path)
         ]
 
     def lost_suspensions(self, lost: Iterable[LostFolder]) -> list[Suspension]:
@@ -305,6 +312,23 @@ class Overlook:
 
     def _absolute(self, path: str) -> str:
         return f"{self.config.data_dir.rstrip('/')}/{path}" if "/" in path or path in _FOLDERS else path
+
+
+def _is_source(path: str) -> bool:
+    """Return whether a reference that could not be had is that of a source of the embedder's, which has no path."""
+    return "/" not in path and path not in _FOLDERS
+
+
+def _reference_remedy(path: str) -> str:
+    """Say what helps where a reference cannot be read, and gives up nothing that it may protect."""
+    if _is_source(path):
+        return "deletion resumes by itself once this source of references answers"
+    if path in _FOLDERS:
+        return "give hmret the right to list it, or repair the file system"
+    return (
+        "repair it, or remove its folder where the guest or snapshot is gone, "
+        "or set hmret.unreadable_references: ignore"
+    )
 
 
 _BIND_MOUNT = "to have it on another disk, use a bind mount in the place of the link"

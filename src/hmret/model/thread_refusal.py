@@ -1,0 +1,11 @@
+"""How it is told that the system starts no more threads for this process."""
+
+__all__ = ["NO_THREAD", "is_thread_refusal"]
+
+NO_THREAD = "no thread can be started: see the limits of processes and tasks"
+_REFUSAL = "can't start new thread"  # the words of Python's own RuntimeError
+
+
+def is_thread_refusal(error: RuntimeError) -> bool:
+    """Return whether that is what an error says; Python has no class of its own for it."""
+    return str(error) == _REFUSAL
