@@ -77,11 +77,11 @@ def test_a_suspension_is_told_with_its_remedy_by_either(
             (code, output, _), alone = both(call, cache, patch, *command)
         assert (code, output) == alone[:2]
         assert "deletion is suspended: unreadable_reference: " in output
-        assert "repair or remove it" in output
+        assert "repair it" in output
     assert call("sweep", "--data-dir", cache.root)[0] == 1
     code, output, _ = call("status", "--data-dir", cache.root)
     assert code == 1
-    assert "repair or remove it" in output
+    assert "repair it" in output
 
 
 def test_a_plan_by_flags_is_ones_own(service: Service, cache: Cache, call: Call) -> None:

@@ -136,7 +136,7 @@ def test_a_suspended_sweep_names_cause_path_and_remedy(
     assert "suspended" in output
     assert "unreadable_reference" in output
     assert str(torn) in output
-    assert "repair or remove it" in output
+    assert "repair it" in output
     assert cache.has("ghcr.io/kernel/x", "a")
     assert complaints.count("\n") == 1
     assert "deletion_suspended" in complaints

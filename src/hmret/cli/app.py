@@ -183,7 +183,8 @@ def _refuse_no_text(tokens: Sequence[str]) -> None:
     for before, token in zip(("", *tokens), tokens, strict=False):
         is_path = before == "--config" or token.startswith("--config=")
         if not is_path and any("\ud800" <= char <= "\udfff" for char in token):
-            raise ConfigError(f"expected arguments in UTF-8, got {token!r}")
+            name = f"{before}: " if before.startswith("-") else ""
+            raise ConfigError(f"{name}expected UTF-8, got {token!r}")
 
 
 def _command_first(tokens: Sequence[str]) -> list[str]:
