@@ -5,7 +5,7 @@ READY := .venv/.ready
 LOCK := packaging/development.lock
 NATIVE := packaging/build_native.py src/hmret/disk/_native.c
 
-.PHONY: demo test check check-fast coverage bench bench-full timelapse simulate mutations openapi format lock clean
+.PHONY: demo test check check-fast check-pure coverage bench bench-full timelapse simulate mutations openapi format lock clean
 
 demo: $(READY)
 	$(BIN)/python -m hmret demo
@@ -20,6 +20,10 @@ check-fast: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy src tests benchmarks examples
 	$(BIN)/lint-imports
+
+# The tests of the disk and of the actors, without the native core.
+check-pure: $(READY)
+	HMRET_NATIVE=0 $(BIN)/python -m pytest -q -n auto --dist worksteal tests/disk tests/actors tests/test_against_naive.py
 
 coverage: $(READY)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal --cov --cov-report=term-missing
