@@ -30,7 +30,7 @@ EACH = "each pattern is an element of the list"
 def test_a_pattern_in_another_language_is_pointed_out_with_what_to_write(pattern: str, told: str) -> None:
     reason = why_never_tag(pattern)
     assert reason is not None
-    assert reason.startswith(f"tag pattern {pattern!r} can never match: ")
+    assert reason.startswith(f"tag pattern '{pattern}' can never match: ")
     assert reason.endswith(f"; {told}")
 
 

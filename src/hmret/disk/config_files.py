@@ -174,4 +174,4 @@ def _wait_input(fd: int, place: Place, end: float) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     if not poll.poll(max(end - time.monotonic(), 0) * 1000):
-        raise place.error("expected a file that is written, got none in time")
+        raise UnavailableError(str(place.error("expected a file that is written, got none in time")))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from hmret.model.pattern_doubts import covers, why_never_tag
+from hmret.model.pattern_doubts import covers, show_pattern, why_never_tag
 from hmret.model.patterns import why_never
 from hmret.model.rules import Rule
 
@@ -36,7 +36,7 @@ def _shadows(before: Sequence[Rule], rule: Rule) -> Iterator[str]:
         return
     for pattern, found in (match | tags).items():
         if found is not None:
-            yield f"pattern {pattern!r} never applies, since {_named([found])} whatever it does"
+            yield f"pattern {show_pattern(pattern)} never applies, since {_named([found])} whatever it does"
 
 
 def _first_over(before: Sequence[Rule], match: Sequence[str], tags: Sequence[str]) -> int | None:

@@ -4,7 +4,7 @@ import re
 import reprlib
 from functools import lru_cache
 
-__all__ = ["covers", "other_language", "why_never_tag"]
+__all__ = ["covers", "other_language", "show_pattern", "why_never_tag"]
 
 _shortened = reprlib.Repr()
 _shortened.maxstring = 200
@@ -21,6 +21,11 @@ _ANY_RUN = "\0"
 _ANY_CHAR = "\1"
 
 
+def show_pattern(pattern: str) -> str:
+    """Put a pattern in quotes as its operator wrote it, shortened; what cannot be printed is escaped."""
+    return _shortened.repr(pattern).replace("\\\\", "\\")
+
+
 def why_never_tag(pattern: str) -> str | None:
     """Say in one line that a pattern can never match a tag; None where it can match."""
     pattern = pattern.strip()
@@ -29,7 +34,7 @@ def why_never_tag(pattern: str) -> str | None:
     if _TAG_CHARS.fullmatch(pattern) and begins and least <= _LONGEST_TAG:
         return None
     reason = (
-        f"tag pattern {_shortened.repr(pattern)} can never match: a tag has only letters, digits, '_', '.' and '-', "
+        f"tag pattern {show_pattern(pattern)} can never match: a tag has only letters, digits, '_', '.' and '-', "
         f"begins with neither of the last two, and is at most {_LONGEST_TAG} long"
     )
     meant = other_language(pattern)

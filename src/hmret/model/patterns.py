@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from hmret.model.errors import ConfigError
-from hmret.model.pattern_doubts import other_language
+from hmret.model.pattern_doubts import other_language, show_pattern
 
 __all__ = ["Patterns", "compile_patterns", "why_never"]
 
@@ -81,7 +81,7 @@ def why_never(pattern: str) -> str | None:
     if _can_match(pattern):
         return None
     reason = (
-        f"pattern {_shortened.repr(pattern)} can never match: repositories are written in full and without "
+        f"pattern {show_pattern(pattern)} can never match: repositories are written in full and without "
         "a tag or digest, like docker.io/library/alpine"
     )
     meant = _probably_meant(pattern)
