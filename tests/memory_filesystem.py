@@ -368,6 +368,7 @@ class MemoryFilesystem(FolderCalls):
         self._fds = count(_FIRST_FD)
         self._open: dict[int, _Description] = {}
         self._denied: dict[tuple[_Folder, str], dict[str | None, int]] = {}
+        self._barred: dict[int, str] = {}
         self._undurable: list[_Changes] = []
         self._mutex = threading.RLock()
         self._calling = _ON_THE_WAY
@@ -645,6 +646,30 @@ class MemoryFilesystem(FolderCalls):
         file = description.inode
         held = isinstance(file, _File) and file.lease is description and not file.lease_breaking
         return Lease.HELD if held else fcntl.F_UNLCK
+
+    def find_barrier(self, path: str, *, dir_fd: int | None = None) -> str:
+        """Say what `bar` has said of what is at a path."""
+        if not self._barred:
+            return ""
+        with self._aside():
+            try:
+                _, _, _, inode = self._find(path, dir_fd, follow=False)
+            except OSError:
+                return ""
+        return "" if inode is None else self._barred.get(inode.ino, "")
+
+    def bar(self, path: str, detail: str) -> None:
+        """Make what is at a path immutable, or the like; empty: as any other."""
+        with self._aside():
+            _, _, _, inode = self._find(path, None, follow=False)
+        assert inode is not None
+        if detail:
+            self._barred[inode.ino] = detail
+            self.deny(path, errno.EPERM, call="rename")
+            self.deny(path, errno.EPERM, call="unlink")
+        else:
+            self._barred.pop(inode.ino)
+            self.allow(path)
 
     # A path's way to its inode.
 

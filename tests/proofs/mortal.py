@@ -38,7 +38,7 @@ CHANGING = ("open", "write", "rename", "unlink", "symlink", "mkdir", "rmdir", "f
 _CALLS = (
     *CHANGING,
     *("close", "read", "pread", "fstat", "stat", "scandir", "readlink"),
-    *("lock", "take_lease", "ask_lease", "now_ns"),
+    *("lock", "take_lease", "ask_lease", "now_ns", "find_barrier"),
 )
 
 

@@ -12,6 +12,7 @@ from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
 from hmret.disk.access_times import DiskOfRow, last_reads
 from hmret.disk.cache_records import CacheRecord
+from hmret.disk.deletion.obstacles import find_obstacles
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.hypeman.builds import NO_BUILDS, BuildsFound, look_at_builds
@@ -44,8 +45,20 @@ from hmret.disk.reading import Kind, pack_images, read_images, understand_images
 from hmret.disk.signatures import Signature
 from hmret.model.grouping import Timers
 from hmret.model.images import ContentOwners, Image, Key, Reference, Repository
+from hmret.model.obstacles import Obstacle
+from hmret.model.selection import Choice
 
-__all__ = ["DoubtScan", "KeepScan", "LinkTimes", "LookAt", "ResolveTag", "Scan", "ScanResult", "Scanner"]
+__all__ = [
+    "DoubtScan",
+    "FindObstacles",
+    "KeepScan",
+    "LinkTimes",
+    "LookAt",
+    "ResolveTag",
+    "Scan",
+    "ScanResult",
+    "Scanner",
+]
 
 _RECORD: CacheRecord[FolderScan] = CacheRecord(
     "images.snapshot", pack_images, lambda packed: understand_images(packed)[0]
@@ -164,7 +177,14 @@ class LastReads(Request[Mapping[Key, int]]):
     now_ns: int
 
 
-_Requests = Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTimes | LastReads
+@attrs.frozen(eq=False, kw_only=True)
+class FindObstacles(Request[dict[Key, Obstacle]]):
+    """Asks which of some images cannot be deleted."""
+
+    choices: tuple[Choice, ...]
+
+
+_Requests = Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTimes | LastReads | FindObstacles
 
 
 class Scanner(Actor[_Requests]):
@@ -237,6 +257,10 @@ class Scanner(Actor[_Requests]):
         last = self._tree.last
         return None if last is None else last.rows.owners.get(digest, ())
 
+    async def find_obstacles(self, choices: Iterable[Choice]) -> dict[Key, Obstacle]:
+        """Find out which of some images that are due cannot be deleted, and why; by the first row of each."""
+        return await self._mailbox.ask(FindObstacles(choices=tuple(choices)))
+
     async def link_times(self, tags: Iterable[Tag]) -> Mapping[Tag, int]:
         """Tell when the links of some tags were made; those that are absent are left out."""
         chosen = frozenset(tags)
@@ -267,6 +291,10 @@ class Scanner(Actor[_Requests]):
                 return await self._threads.run(self._look_at, request.key, request.is_content)
             case ResolveTag():
                 return await self._threads.run(self._resolve_tag, request.tag)
+            case FindObstacles():
+                return await self._threads.run_alone(
+                    find_obstacles, self._filesystem, self._data_fd, request.choices, self._threads.pause
+                )
             case LinkTimes():
                 return await self._threads.run(self._link_times, request.tags)
             case LastReads():

@@ -9,18 +9,15 @@ import attrs
 
 from hmret.disk.filesystem import Filesystem, Lease, Stat
 from hmret.disk.folders import let_go, open_folder, read_sized_file
+from hmret.disk.hypeman.contents import INSTALLING_NS
 from hmret.disk.image_scan import image_of
 from hmret.disk.layout import HIDDEN_METADATA, INSTALLING, METADATA, ROOTFS_NAMES
 from hmret.model.images import Image
-from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
 
 __all__ = ["DigestFolder", "open_digest_folder"]
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-
-_INSTALLING_NS = 3600 * SECOND
-"""For so long hypeman may be at work in a folder in which it makes something."""
 
 _NO_FILE = frozenset((errno.ELOOP, errno.ENXIO))
 """A symbolic link, or a socket."""
@@ -166,7 +163,7 @@ class DigestFolder:
             self._note_fault(Reason.BROKEN, f"{name}: a folder")
             return
         found = self.filesystem.stat(name, dir_fd=self.folder_fd, follow_symlinks=False)
-        if found.st_mtime_ns > self.filesystem.now_ns() - _INSTALLING_NS:
+        if found.st_mtime_ns > self.filesystem.now_ns() - INSTALLING_NS:
             self._note_fault(Reason.NOT_READY, f"{name}: something is being made in it")
 
     def _open_file(self, name: str, opened: Collection[tuple[int, int]]) -> None:

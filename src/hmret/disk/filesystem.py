@@ -21,6 +21,7 @@ try:
 except ImportError:  # it was not built
     _built = None  # type: ignore[assignment]  # a module, or none
 
+from hmret.disk.barriers import find_barrier
 from hmret.disk.lock_holder import find_lock_holder
 
 __all__ = [
@@ -155,6 +156,13 @@ class Filesystem(Protocol):
 
     def ask_lease(self, fd: int) -> int:
         """Tell what is left of the lease: `Lease.HELD`, or anything else when somebody has begun to open the file."""
+        ...
+
+    def find_barrier(self, path: str, *, dir_fd: int | None = None) -> str:
+        """Say why what is at a path can be neither renamed nor removed, or nothing in it; empty: nothing is known to be so.
+
+        Opens nothing, and raises nothing.
+        """
         ...
 
     def now_ns(self) -> int:
@@ -341,6 +349,7 @@ class _Posix(FolderCalls):
     lock_holder = staticmethod(find_lock_holder)
     take_lease = staticmethod(_take_lease)
     ask_lease = staticmethod(_ask_lease)
+    find_barrier = staticmethod(find_barrier)
     now_ns = staticmethod(time.time_ns)
 
 

@@ -9,6 +9,7 @@ import attrs
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import BATCH, open_folder, opened
 from hmret.disk.hypeman.content import is_part, list_content, part_signature, scan_part
+from hmret.disk.hypeman.contents import with_contents
 from hmret.disk.hypeman.hidden import find_hidden
 from hmret.disk.hypeman.images import (
     BLOCK,
@@ -119,7 +120,8 @@ def look_again(filesystem: Filesystem, images_fd: int, known: FolderScan) -> Fol
         ) as fd:
             names = [hex_of(digest) for digest in known.unsettled]
             looks = read_digest_folders(filesystem, fd, None if of_content else known.path, names)
-            for digest, found in zip(known.unsettled, looks, strict=True):
+            inside = with_contents(filesystem, fd, names, looks)
+            for digest, found in zip(known.unsettled, inside, strict=True):
                 if found is None:
                     return scan_folder(filesystem, images_fd, known.path, known)
                 if found.has_disk:
@@ -245,9 +247,8 @@ class _Images:
         """Look at some digest folders; returns those that hold neither metadata nor a disk, so are no images."""
         still = self._still(names)
         others = [name for name in names if name not in still]
-        looks = dict(
-            zip(others, read_digest_folders(self._filesystem, self._fd, self._path, others), strict=True)
-        )
+        found_in = read_digest_folders(self._filesystem, self._fd, self._path, others)
+        looks = dict(zip(others, with_contents(self._filesystem, self._fd, others, found_in), strict=True))
         empty: list[str] = []
         for name in names:
             if name in still:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as Abstra
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from itertools import islice
 
 import anyio
 import attrs
@@ -36,6 +37,8 @@ from hmret.model.looks import Watched
 from hmret.model.planning import Plan, plan
 from hmret.model.policy import Policy
 from hmret.model.references import forget_references
+from hmret.model.selection import Choice
+from hmret.model.undeletable import with_obstacles
 from hmret.model.unwatched import NO_GAPS
 from hmret.model.verdicts import Verdict
 
@@ -206,11 +209,28 @@ class Overlook:
     ) -> Plan:
         """Make the plan, in a thread: at 100,000 images it takes too long for an event loop.
 
+        What goes by it has been looked at once more, whether a deletion would be refused: a plan does not promise that.
+
         `policy`: another one than that in force.
         """
-        return await self.threads.run_alone(
-            plan, survey.inventory, policy or self.policy, now, previous, self.threads.pause
-        )
+        inventory, policy = survey.inventory, policy or self.policy
+        looked_at: set[Key] = set()
+        further = 0
+        while True:
+            made = await self.threads.run_alone(plan, inventory, policy, now, previous, self.threads.pause)
+            choices = [*made.choices, *islice(_in_stead(made), further)]
+            fresh = [choice for choice in choices if choice.keys[0] not in looked_at]
+            obstacles = await self.scanner.find_obstacles(fresh) if fresh else {}
+            if not obstacles:
+                return made
+            looked_at.update(choice.keys[0] for choice in fresh)
+            chosen = {choice: obstacles[key] for choice in fresh if (key := choice.keys[0]) in obstacles}
+            # What the scan will see by itself then.
+            await self.scanner.doubt({key for choice in chosen for key in choice.keys})
+            inventory = with_obstacles(inventory, chosen)
+            previous = made
+            # Where there are many, each round looks at twice as many.
+            further = max(2 * further, _FURTHER)
 
     async def confirm_newest(
         self, made: Plan, units: Sequence[tuple[Verdict, ...]]
@@ -332,7 +352,14 @@ def _reference_remedy(path: str) -> str:
 
 
 _BIND_MOUNT = "to have it on another disk, use a bind mount in the place of the link"
+_FURTHER = 32
+"""How many images are looked at that may go in place of others."""
+
 _FOLDERS = frozenset((IMAGES, "guests", "snapshots"))
+
+
+def _in_stead(made: Plan) -> Iterator[Choice]:
+    return (choice for substitute in made.substitutes for choice in substitute.choices)
 
 
 def _used_by_others(uses: Iterable[Key], contents: ContentOwners, states: Timers) -> Iterator[Key]:

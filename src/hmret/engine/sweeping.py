@@ -143,6 +143,7 @@ class Sweeping:
         self.counters.note_plan(plan, self.overlook.threads.pause)
         tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters)
         tally.errors.extend(SweepError(path=path, error=error) for path, error in self._leftovers)
+        tally.note_obstacles(plan.obstacles)
         try:
             if await self._keep_states(survey, plan, tally):
                 await self._note_look(reading, watched, plan)
@@ -159,7 +160,7 @@ class Sweeping:
             await self.disk.note(pressure, freed_bytes, reading, self.counters.quarantined_bytes)
             # A sweep that was stopped in the midst of its deletions must not pass for one that was carried out.
             await anyio.lowlevel.checkpoint_if_cancelled()
-            self._tell_oddities(survey, tally)
+            self._tell_oddities(survey, plan, tally)
         finally:
             # What was done is written down, also where a stop or an error cuts the sweep short.
             with anyio.CancelScope(shield=True):
@@ -368,13 +369,14 @@ class Sweeping:
             await self.journal.append(tally.take_entries())
         return is_marked
 
-    def _tell_oddities(self, survey: Survey, tally: Tally) -> None:
+    def _tell_oddities(self, survey: Survey, plan: Plan, tally: Tally) -> None:
         """Tell what is odd, each thing once while it lasts."""
         for path, problem in survey.corrupt_states:
             log_event(logging.WARNING, "state_unreadable", path=path, detail=problem)
         lasting = {
             *(_Oddity("reference_ignored", path, problem) for path, problem in survey.ignored_references),
             *(_Oddity(event, path, detail) for event, path, detail in survey.scan.oddities),
+            *(_Oddity("not_deletable", one.path, one.detail) for one in plan.obstacles.values()),
             *(_Oddity("build_unreadable", path, problem) for path, problem in survey.scan.builds.problems),
             *(_Oddity("deletion_suspended", one.path, one.detail, one.cause) for one in tally.suspended),
             *(

@@ -14,6 +14,7 @@ from hmret.disk.trash import Intent, Place
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
 from hmret.model.images import Key, Suspension
+from hmret.model.obstacles import Obstacle
 from hmret.model.planning import Plan
 from hmret.model.report import DeletedImage, SweepError, SweepReport, SweepStatus
 from hmret.model.times import datetime_of, format_time
@@ -231,6 +232,17 @@ class Tally:
         self.counters.deletes["error"] += 1
         error = failed.error.strerror or str(failed.error)
         self._note_error(failed.key, "deletion_failed", failed.path, error, errno=failed.error.errno)
+
+    def note_obstacles(self, obstacles: Mapping[Key, Obstacle]) -> None:
+        """Note images that are due and cannot be deleted; every sweep that cannot says so."""
+        paths: set[str] = set()
+        for (repository, digest), obstacle in sorted(obstacles.items()):
+            if obstacle.path not in paths:
+                paths.add(obstacle.path)
+                detail = f"cannot be deleted: {obstacle.detail}"
+                self.errors.append(
+                    SweepError(path=obstacle.path, error=detail, repository=repository, digest=digest)
+                )
 
     def note_unbegun(self, failed: Failed) -> None:
         """Note that no image can be deleted now, for the sake of one path."""

@@ -71,17 +71,19 @@ class NotReady:
     def holds(self, image: Image, here: Here) -> bool:
         if here.repository is not None and image.digest in here.repository.unready:
             return True
+        if image.making is not None and image.foreign is None:
+            return True
         return image.status != "ready" and not (image.status == "unknown" and image.broken is not None)
 
 
 @attrs.frozen
 class Broken:
-    """Its folder is no whole image."""
+    """Its folder is no whole image, or holds what must not go with it."""
 
     reason = Reason.BROKEN
 
     def holds(self, image: Image, _here: Here) -> bool:
-        return image.broken is not None
+        return image.broken is not None or image.foreign is not None
 
 
 @attrs.frozen

@@ -8,6 +8,7 @@ import attrs
 import msgspec
 
 from hmret.model.grouping import ReferenceIndex, Timers
+from hmret.model.obstacles import Obstacle
 from hmret.model.origins import Builds
 from hmret.model.unwatched import NO_GAPS, Gaps
 
@@ -70,11 +71,19 @@ class Image(msgspec.Struct, frozen=True, gc=False, array_like=True):
     metadata, of whoever pulled it first; empty where that is no reference."""
     copy: "Image | None" = None
     """The folder that the repository has of this digest beside the content."""
+    foreign: str | None = None
+    """What lies in its folder that is no regular file, so that it is not deleted, though it boots; None: nothing."""
+    making: str | None = None
+    """What hypeman is making in its folder; None: nothing."""
 
     @property
     def is_content(self) -> bool:
         """Whether other repositories can have the same folder for theirs."""
         return self.content_name is not None
+
+    def kept_for(self, *, foreign: str | None = None, making: str | None = None) -> "Image":
+        """Return the same image with something in its folder that keeps it."""
+        return msgspec.structs.replace(self, foreign=foreign, making=making)
 
     @property
     def folders(self) -> "tuple[Image, ...]":
@@ -264,7 +273,9 @@ class Inventory:
     unread_sources: AbstractSet[str] = frozenset()
     """Sources that exist but could not be read: what is remembered of them is kept."""
     backing_off: AbstractSet[Key] = frozenset()
-    """Images whose deletion failed lately."""
+    """Images whose deletion failed lately, or would."""
+    obstacles: Mapping[Key, Obstacle] = attrs.field(factory=dict)
+    """What would be refused, of images that are otherwise due."""
     disk: DiskUsage | None = None
     """None: not known, and then no watermark counts."""
     contents: ContentOwners = attrs.field(factory=lambda: ContentOwners({}))

@@ -146,11 +146,20 @@ class Judge:
 
     def first_reason(self, image: Image) -> Reason:
         """Tell the reason that decides."""
-        is_whole = image.status == "ready" and image.broken is None and not self.is_unready(image.digest)
-        for ground in self._grounds if is_whole else (*_OF_ANY, *self._grounds):
+        for ground in self._grounds if self._is_plain(image) else (*_OF_ANY, *self._grounds):
             if ground.holds(image, self):
                 return ground.reason
         return Reason.EXPIRED
+
+    def _is_plain(self, image: Image) -> bool:
+        """Return whether an image is ready and whole, and nothing but an image."""
+        return (
+            image.status == "ready"
+            and image.broken is None
+            and image.foreign is None
+            and image.making is None
+            and not self.is_unready(image.digest)
+        )
 
     def is_unready(self, digest: str) -> bool:
         """Return whether a row is not ready for the sake of another folder of its digest."""
@@ -208,12 +217,12 @@ class Judge:
             referenced_by=self.sources.get(image.digest, ()),
             unused_since_ns=since_ns,
             expires_at_ns=self.timetable.due_at(image, since_ns),
-            broken=image.broken,
+            broken=image.broken or image.foreign,
             rule=self.timetable.terms.of(image.digest).rule,
             created_ns=image.created_ns,
             pullable=image.pullable,
             shared_with=self._shared_with(image.digest),
-            detail=self._detail(image.digest) or self._unwatched(since_ns),
+            detail=self._detail(image) or self._unwatched(since_ns),
         )
 
     def _shared_with(self, digest: str) -> tuple[str, ...]:
@@ -228,5 +237,6 @@ class Judge:
         unwatched = format_duration(max(round(unwatched_ns, -9), SECOND))
         return f"{unwatched} since then do not count: nobody watched whether it was in use"
 
-    def _detail(self, digest: str) -> str | None:
-        return None if self.repository is None else self.repository.unready.get(digest)
+    def _detail(self, image: Image) -> str | None:
+        unready = None if self.repository is None else self.repository.unready.get(image.digest)
+        return unready or image.making

@@ -25,6 +25,7 @@ from hmret.model.images import (
     Suspension,
 )
 from hmret.model.judging import Circumstances
+from hmret.model.obstacles import Obstacle
 from hmret.model.policy import Policy
 from hmret.model.pressure import Pressed
 from hmret.model.protection import (
@@ -103,6 +104,8 @@ class Plan:
     """Set where more has expired at once than the brake lets go."""
     pressure: Pressure | None
     """Set where a limit of the disk is exceeded."""
+    obstacles: Mapping[Key, Obstacle] = {}
+    """What keeps images from being deleted that would go otherwise, by their rows."""
     substitutes: tuple[Substitute, ...] = ()
     """What goes next, in this order, if something that goes turns out not to be deletable: of what goes beyond the limits
     of one sweep, and of what the disk would take next."""
@@ -207,6 +210,9 @@ class Plan:
             holders = ((name, self._parts[name].reason(digest)) for name in verdict.shared_with)
             held_by = tuple(Holder(name, reason) for name, reason in holders if reason not in RIPE)
             verdict = attrs.evolve(verdict, held_by=held_by)
+        obstacle = self.obstacles.get((verdict.repository, digest))
+        if obstacle is not None and verdict.reason is Reason.BACKOFF:
+            verdict = attrs.evolve(verdict, detail=f"{obstacle.path}: {obstacle.detail}")
         if digest in self._details:
             verdict = attrs.evolve(verdict, detail=self._details[digest])
         return verdict
@@ -436,6 +442,7 @@ def _gather(
         braking=selection.braking,
         pressure=selection.pressure,
         substitutes=tuple(selection.substitutes),
+        obstacles=inventory.obstacles,
     )
 
 

@@ -327,6 +327,8 @@ def plan_repository(
             and after_ns < since_ns <= now_ns
             and image.status == "ready"
             and image.broken is None
+            and image.foreign is None
+            and image.making is None
             and image.pullable is not False
             and (image.created_ns is None or image.created_ns <= since_ns)
             and digest not in accessed

@@ -22,6 +22,11 @@ __all__ = [
     "show_metadata",
 ]
 
+_LOWER_LAYER = (
+    "its folder cannot be renamed even where it stands: it lies in the lower layer of an overlay; "
+    "delete it there (in the container image, say), or mount a volume at images/"
+)
+
 _TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR))
 
 
@@ -76,7 +81,13 @@ def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> Place | N
                 raise
     if not moved:
         parent_fd = folders.get(copy.parent)
-        filesystem.rename(hexadecimal, place.name, src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
+        try:
+            filesystem.rename(hexadecimal, place.name, src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # Within one folder that is what an overlay says of a folder that it has from below.
+            raise OSError(errno.EXDEV, _LOWER_LAYER) from None
     if not exists(filesystem, folders.get(place.folder), f"{place.name}/{METADATA}"):
         return place
     if rename_back(folders, place):

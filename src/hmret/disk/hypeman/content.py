@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import BATCH, open_folder, opened
+from hmret.disk.hypeman.contents import with_contents
 from hmret.disk.hypeman.images import (
     INODE_BITS,
     FolderScan,
@@ -117,7 +118,8 @@ def _read_others(
     looks: dict[str, ImageFound | None] = {}
     for start in range(0, len(others), BATCH):
         batch = others[start : start + BATCH]
-        looks.update(zip(batch, read_digest_folders(filesystem, fd, None, batch), strict=True))
+        found = read_digest_folders(filesystem, fd, None, batch)
+        looks.update(zip(batch, with_contents(filesystem, fd, batch, found), strict=True))
         pause()
     return looks
 

@@ -336,7 +336,12 @@ def _row(  # noqa: PLR0911 - one rule after the other
 def _with_copy(content: Image, own: Image | None) -> Image:
     """Add to content the whole image that its owner has in a folder of its own."""
     is_copy = own is not None and own.status == "ready" and own.broken is None
-    return msgspec.structs.replace(content, copy=own) if is_copy else content
+    if own is None or not is_copy:
+        return content
+    # They go together, or not at all.
+    foreign = content.foreign or (f"the repository's own folder: {own.foreign}" if own.foreign else None)
+    making = content.making or (f"the repository's own folder: {own.making}" if own.making else None)
+    return msgspec.structs.replace(content, copy=own, foreign=foreign, making=making)
 
 
 def _at_work(own: Image | None) -> str:

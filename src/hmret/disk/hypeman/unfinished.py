@@ -50,7 +50,7 @@ def look_at_unfinished(
     )
 
 
-def _look(
+def _look(  # noqa: C901 - one kind of folder after the other
     filesystem: Filesystem,
     images_fd: int,
     folders: Mapping[str, FolderScan],
@@ -61,7 +61,9 @@ def _look(
             continue
         for digest in folder.unsettled:
             image = folder.repository.images[digest]
-            if is_part(path):
+            if image.foreign is not None:
+                yield _not_plain(path, image)
+            elif is_part(path):
                 where = f"{CONTENT}/{hex_of(digest)}"
                 if image.broken is not None and image.status == "ready":
                     remedy = (
@@ -103,6 +105,13 @@ def _look_at_content(
                 return
     if age_ns > _DAY_NS:
         yield "unfinished_image", f"{IMAGES}/{where}", _for_a_day(image.status), image.digest
+
+
+def _not_plain(path: str, image: Image) -> tuple[str, str, str, str]:
+    """Say why an image is kept whose folder holds more than files, and what remedies it."""
+    where = f"{CONTENT if is_part(path) else path}/{hex_of(image.digest)}"
+    remedy = f"{image.foreign}: the image is kept, as its folder holds more than files; remove that"
+    return "image_not_plain", f"{IMAGES}/{where}", remedy, image.digest
 
 
 def _for_a_day(status: str) -> str:

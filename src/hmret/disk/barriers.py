@@ -1,0 +1,64 @@
+"""What the kernel will refuse: attributes and mounts that keep a file or folder from being renamed or removed.
+
+Nothing is opened for this: to open a disk would break the lease that a deletion holds on it.
+"""
+
+import ctypes
+import os
+import stat
+
+__all__ = ["find_barrier"]
+
+# Source: statx(2), and linux/stat.h.
+_AT_SYMLINK_NOFOLLOW = 0x100
+_AT_NO_AUTOMOUNT = 0x800
+_IMMUTABLE = 0x10
+_APPEND = 0x20
+_MOUNT_ROOT = 0x2000
+_STATX_TYPE = 0x1
+
+
+class _Statx(ctypes.Structure):
+    _fields_ = (
+        ("mask", ctypes.c_uint32),
+        ("block_size", ctypes.c_uint32),
+        ("attributes", ctypes.c_uint64),
+        ("links", ctypes.c_uint32),
+        ("owner", ctypes.c_uint32),
+        ("group", ctypes.c_uint32),
+        ("mode", ctypes.c_uint16),
+        ("rest", ctypes.c_byte * 512),
+    )
+
+
+def _statx(path: str, dir_fd: int | None) -> tuple[int, int]:
+    """Return the attributes and the mode of what is at a path; 0 and 0 where they cannot be had."""
+    found = _Statx()
+    try:
+        failed = ctypes.CDLL(None).statx(
+            -100 if dir_fd is None else dir_fd,
+            os.fsencode(path),
+            _AT_SYMLINK_NOFOLLOW | _AT_NO_AUTOMOUNT,
+            _STATX_TYPE,
+            ctypes.byref(found),
+        )
+    except (AttributeError, OSError):
+        return 0, 0
+    return (0, 0) if failed else (found.attributes, found.mode)
+
+
+def find_barrier(path: str, *, dir_fd: int | None = None) -> str:
+    """Say why what is at a path can be neither renamed nor removed, or nothing in it; empty: nothing is known to be against it.
+
+    No link is followed in the last component.
+    """
+    attributes, mode = _statx(path, dir_fd)
+    if attributes & _IMMUTABLE:
+        return "immutable (chattr -i lets it go)"
+    if attributes & _APPEND:
+        return "append-only (chattr -a lets it go)"
+    if attributes & _MOUNT_ROOT:
+        return "something is mounted there (umount lets it go)"
+    if stat.S_ISDIR(mode) and not os.access(path, os.W_OK | os.X_OK, dir_fd=dir_fd, effective_ids=True):
+        return "hmret may not change it: for want of permission, or because its file system is read-only"
+    return ""

@@ -1,0 +1,109 @@
+"""What a deletion would refuse, or the kernel would: looked for before a plan promises that an image goes.
+
+It is found by listing the folders of those images that are due, and opening no file in them.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import closing
+
+import attrs
+
+from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import open_folder, opened
+from hmret.disk.hypeman.contents import Contents, look_inside
+from hmret.disk.layout import CONTENT, IMAGES, hex_of
+from hmret.model.images import Key
+from hmret.model.obstacles import Obstacle
+from hmret.model.selection import Choice
+
+__all__ = ["find_obstacles"]
+
+
+def find_obstacles(
+    filesystem: Filesystem,
+    data_fd: int,
+    choices: Iterable[Choice],
+    pause: Callable[[], None] = lambda: None,
+) -> dict[Key, Obstacle]:
+    """Find out which of some images cannot be deleted, and why; by the first row of each."""
+    found: dict[Key, Obstacle] = {}
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
+        looking = _Looking(filesystem, folders)
+        for choice in choices:
+            obstacle = looking.look_at(choice)
+            if obstacle is not None:
+                found[choice.keys[0]] = obstacle
+            pause()
+    return found
+
+
+@attrs.define(eq=False)
+class _Looking:
+    """Looks at the folders of some images, one after the other."""
+
+    filesystem: Filesystem
+    folders: OpenFolders
+    _barriers: dict[str, str] = attrs.field(factory=dict)
+    """By folder, what keeps all that is in it."""
+
+    def look_at(self, choice: Choice) -> Obstacle | None:
+        making: Obstacle | None = None
+        for parent in _parents(choice):
+            try:
+                obstacle = self._look_into(parent, hex_of(choice.digest))
+            except OSError:
+                # It has gone, or the deletion will say what is wrong.
+                continue
+            if obstacle is not None and not obstacle.will_pass:
+                return obstacle
+            making = making or obstacle
+        return making
+
+    def _look_into(self, parent: str, name: str) -> Obstacle | None:
+        parent_fd = self.folders.get(parent)
+        path = f"{parent}/{name}"
+        contents = look_inside(self.filesystem, parent_fd, name)
+        if contents.foreign is not None:
+            return Obstacle(path, contents.foreign, is_broken=True)
+        barrier = self._barrier_in(parent, parent_fd) or self._barrier(path, parent_fd, name)
+        if barrier is not None:
+            return barrier
+        return _made_in(path, contents)
+
+    def _barrier_in(self, parent: str, parent_fd: int) -> Obstacle | None:
+        """Look at the folder that an image's folder stands in, once for all of them."""
+        if parent not in self._barriers:
+            detail = self.filesystem.find_barrier(".", dir_fd=parent_fd)
+            # A folder in which something is mounted right there can be changed.
+            self._barriers[parent] = "" if detail.startswith("something is mounted") else detail
+        detail = self._barriers[parent]
+        return Obstacle(parent, detail) if detail else None
+
+    def _barrier(self, path: str, parent_fd: int, name: str) -> Obstacle | None:
+        """Look at an image's folder, and at each file in it."""
+        detail = self.filesystem.find_barrier(name, dir_fd=parent_fd)
+        if detail:
+            return Obstacle(path, detail)
+        with opened(self.filesystem, open_folder(self.filesystem, name, parent_fd)) as folder_fd:
+            _, _, files, _ = self.filesystem.list_folder(folder_fd)
+            for file in sorted(files):
+                detail = self.filesystem.find_barrier(file, dir_fd=folder_fd)
+                if detail:
+                    return Obstacle(f"{path}/{file}", detail)
+        return None
+
+
+def _made_in(path: str, contents: Contents) -> Obstacle | None:
+    return None if contents.making is None else Obstacle(path, contents.making, will_pass=True)
+
+
+def _parents(choice: Choice) -> Iterable[str]:
+    """List where the folders of an image stand."""
+    if not choice.image.is_content:
+        yield f"{IMAGES}/{choice.repository}"
+        return
+    yield f"{IMAGES}/{CONTENT}"
+    for name, image in ((choice.repository, choice.image), *choice.others):
+        if image.copy is not None:
+            yield f"{IMAGES}/{name}"

@@ -1,0 +1,89 @@
+"""What else lies in the folder of an image: only regular files go with it, and what hypeman left there long ago."""
+
+import stat
+from collections.abc import Iterable
+
+import attrs
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import open_folder, opened
+from hmret.disk.hypeman.images import ImageFound, is_settled
+from hmret.disk.layout import INSTALLING, METADATA, ROOTFS_NAMES
+from hmret.model.times import SECOND
+
+__all__ = ["INSTALLING_NS", "Contents", "look_inside", "with_contents"]
+
+INSTALLING_NS = 3600 * SECOND
+"""For so long hypeman may be at work in a folder in which it makes something."""
+
+_KNOWN = frozenset((METADATA, *ROOTFS_NAMES))
+"""What was looked at already."""
+
+
+@attrs.frozen
+class Contents:
+    """What keeps a folder from being deleted."""
+
+    foreign: str | None = None
+    """Something in it that is no regular file; None: nothing."""
+    making: str | None = None
+    """What hypeman makes in it; None: nothing."""
+
+
+_NOTHING = Contents()
+
+
+def look_inside(filesystem: Filesystem, parent_fd: int, name: str) -> Contents:
+    """List an image's folder, opening no file in it.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    with opened(filesystem, open_folder(filesystem, name, parent_fd)) as fd:
+        links, folders, others, _ = filesystem.list_folder(fd)
+        others = [other for other in others if other not in _KNOWN]
+        if not (links or folders or others):
+            return _NOTHING
+        foreign = dict.fromkeys(links, "a link")
+        making = None
+        for folder in folders:
+            if not folder.startswith(INSTALLING):
+                foreign[folder] = "a folder"
+            elif _is_young(filesystem, fd, folder):
+                making = f"{folder}: something is being made in it"
+        for other, found in zip(others, filesystem.stat_files(fd, others), strict=True):
+            if not isinstance(found, int) and not stat.S_ISREG(found[0]):
+                foreign[other] = "no file"
+    first = min(foreign, default=None)
+    return Contents(None if first is None else f"{first}: {foreign[first]}", making)
+
+
+def with_contents(
+    filesystem: Filesystem, parent_fd: int, names: Iterable[str], looks: Iterable[ImageFound | None]
+) -> list[ImageFound | None]:
+    """Add to the looks at some folders what else lies in those of whole images; one that cannot be listed is as it was."""
+    return [
+        found if found is None else _with_contents(filesystem, parent_fd, name, found)
+        for name, found in zip(names, looks, strict=True)
+    ]
+
+
+def _with_contents(filesystem: Filesystem, parent_fd: int, name: str, found: ImageFound) -> ImageFound:
+    if not is_settled(found.image):
+        return found
+    try:
+        contents = look_inside(filesystem, parent_fd, name)
+    except OSError:
+        return found
+    if contents is _NOTHING or contents == _NOTHING:
+        return found
+    image = found.image.kept_for(foreign=contents.foreign, making=contents.making)
+    return attrs.evolve(found, image=image)
+
+
+def _is_young(filesystem: Filesystem, fd: int, name: str) -> bool:
+    try:
+        found = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return found.st_mtime_ns > filesystem.now_ns() - INSTALLING_NS

@@ -1,0 +1,40 @@
+"""An inventory in which it stands what cannot be deleted."""
+
+from collections.abc import Mapping
+
+import attrs
+
+from hmret.model.images import Image, Inventory, Key
+from hmret.model.obstacles import Obstacle
+from hmret.model.selection import Choice
+
+__all__ = ["with_obstacles"]
+
+
+def with_obstacles(inventory: Inventory, obstacles: Mapping[Choice, Obstacle]) -> Inventory:
+    """Add to an inventory what would be refused of images that are due.
+
+    Those that are no plain images are broken, those in which hypeman is at work are not ready; the others are not tried.
+    """
+    repositories = dict(inventory.repositories)
+    refused: dict[Key, Obstacle] = dict(inventory.obstacles)
+    for choice, obstacle in obstacles.items():
+        for name, digest in choice.keys:
+            if not (obstacle.is_broken or obstacle.will_pass):
+                refused[name, digest] = obstacle
+                continue
+            repository = repositories[name]
+            images = {**repository.images, digest: _marked(repository.images[digest], obstacle)}
+            repositories[name] = attrs.evolve(repository, images=images)
+    return attrs.evolve(
+        inventory,
+        repositories=repositories,
+        obstacles=refused,
+        backing_off=inventory.backing_off | refused.keys(),
+    )
+
+
+def _marked(image: Image, obstacle: Obstacle) -> Image:
+    if obstacle.will_pass:
+        return image.kept_for(making=obstacle.detail)
+    return image.kept_for(foreign=obstacle.detail)
