@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def bar_parent(filesystem: MemoryFilesystem, folder: str) -> None:
 
 BROKEN: list[Obstruct] = [put_folder, put_link, put_link_to_a_folder]
 BARRED: list[Obstruct] = [bar_folder, bar_file]
-LIMITS = [{}, {"max_deletes_per_sweep": 1}, {"max_bytes_per_sweep": 4096}]
+LIMITS: list[dict[str, Any]] = [{}, {"max_deletes_per_sweep": 1}, {"max_bytes_per_sweep": 4096}]
 
 
 @pytest.mark.parametrize("fields", LIMITS, ids="+".join)
@@ -66,7 +67,7 @@ async def test_a_folder_that_holds_more_than_files_is_broken_and_takes_no_place(
     filesystem: MemoryFilesystem,
     layout: str,
     obstruct: Obstruct,
-    fields: dict[str, int],
+    fields: dict[str, Any],
     is_known: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -139,7 +140,7 @@ async def test_what_the_kernel_would_refuse_is_not_tried_and_every_sweep_says_so
     filesystem: MemoryFilesystem,
     layout: str,
     obstruct: Obstruct,
-    fields: dict[str, int],
+    fields: dict[str, Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, "hmret")
