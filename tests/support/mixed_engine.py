@@ -62,8 +62,6 @@ def settings_for(seed: int) -> Settings:
         max_deletes=chance.choice((0, 0, 1, 2)),
         delete_unpullable=chance.random() < 0.5,
         unreadable=chance.choice(("suspend", "suspend", "ignore")),
-        looks_inside=False,
-        makes_room=True,
     )
     return replace(settings, rules=OVERLAPPING) if seed % 7 == 3 else settings
 

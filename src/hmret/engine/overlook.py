@@ -225,8 +225,15 @@ class Overlook:
                 return made
             looked_at.update(choice.keys[0] for choice in fresh)
             chosen = {choice: obstacles[key] for choice in fresh if (key := choice.keys[0]) in obstacles}
-            # What the scan will see by itself then.
-            await self.scanner.doubt({key for choice in chosen for key in choice.keys})
+            # What is in a folder the scan will see by itself then.
+            await self.scanner.doubt(
+                {
+                    key
+                    for choice, obstacle in chosen.items()
+                    if obstacle.is_broken or obstacle.will_pass
+                    for key in choice.keys
+                }
+            )
             inventory = with_obstacles(inventory, chosen)
             previous = made
             # Where there are many, each round looks at twice as many.

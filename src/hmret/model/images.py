@@ -81,6 +81,11 @@ class Image(msgspec.Struct, frozen=True, gc=False, array_like=True):
         """Whether other repositories can have the same folder for theirs."""
         return self.content_name is not None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is ready and whole, with nothing else in its folder."""
+        return self.status == "ready" and self.broken is None and self.foreign is None and self.making is None
+
     def kept_for(self, *, foreign: str | None = None, making: str | None = None) -> "Image":
         """Return the same image with something in its folder that keeps it."""
         return msgspec.structs.replace(self, foreign=foreign, making=making)

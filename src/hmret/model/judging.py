@@ -153,13 +153,7 @@ class Judge:
 
     def _is_plain(self, image: Image) -> bool:
         """Return whether an image is ready and whole, and nothing but an image."""
-        return (
-            image.status == "ready"
-            and image.broken is None
-            and image.foreign is None
-            and image.making is None
-            and not self.is_unready(image.digest)
-        )
+        return image.is_plain and not self.is_unready(image.digest)
 
     def is_unready(self, digest: str) -> bool:
         """Return whether a row is not ready for the sake of another folder of its digest."""

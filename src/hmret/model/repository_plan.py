@@ -345,7 +345,7 @@ def plan_repository(
         reason = judge.first_reason(image)
         until_ns = min(until_ns, judge.timetable.next_turn(image))
         numbers.append(_NUMBERS[reason])
-        ready += image.status == "ready" and image.broken is None and digest not in unready
+        ready += image.is_plain and digest not in unready
         if reason is Reason.NEWLY_UNUSED:
             marks.append(digest)
             begins_ns = judge.timetable.begins_at(image)

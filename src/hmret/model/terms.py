@@ -103,7 +103,7 @@ def latest_of(
     whole = [
         image
         for image in repository.images.values()
-        if image.status == "ready" and image.broken is None and image.digest not in repository.unready
+        if image.is_plain and image.digest not in repository.unready
     ]
     whole.sort(key=_age)
     own: defaultdict[int, list[Image]] = defaultdict(list)

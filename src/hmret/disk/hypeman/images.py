@@ -104,7 +104,7 @@ class ImageFound:
 
 def is_settled(image: Image) -> bool:
     """Return whether an image is as it will stay."""
-    return image.status == "ready" and image.broken is None and image.foreign is None and image.making is None
+    return image.is_plain
 
 
 def read_digest_folder(
