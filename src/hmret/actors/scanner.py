@@ -277,7 +277,7 @@ class Scanner(Actor[_Requests]):
             LastReads(repositories=repositories, timers=timers, after_ns=after_ns, now_ns=now_ns)
         )
 
-    async def _answer(self, request: _Requests) -> object:
+    async def _answer(self, request: _Requests) -> object:  # noqa: PLR0911 - one request after the other
         match request:
             case Scan():
                 return await self._scan()
