@@ -191,8 +191,8 @@ def test_what_was_made_in_the_future_stays_beside_the_newest() -> None:
 def test_what_was_made_in_the_future_takes_its_place_by_age_once_that_time_has_come() -> None:
     ahead, old, older = (
         make_image(A, created_ns=NOW_NS + HOUR),
-        make_image(B, created_ns=NOW_NS - 1),
-        make_image(C, created_ns=NOW_NS - 2),
+        make_image(B, created_ns=DUE_NS - 1),
+        make_image(C, created_ns=DUE_NS - 2),
     )
     inventory = make_inventory(make_repository(ahead, old, older))
     policy = make_policy(keep_latest=1)
@@ -203,7 +203,7 @@ def test_what_was_made_in_the_future_takes_its_place_by_age_once_that_time_has_c
 
 
 def test_one_that_only_waits_takes_its_place_by_age_as_well() -> None:
-    ahead, old = make_image(A, created_ns=NOW_NS + HOUR), make_image(B, created_ns=NOW_NS - 1)
+    ahead, old = make_image(A, created_ns=NOW_NS + HOUR), make_image(B, created_ns=DUE_NS - 1)
     states = {(ALPINE, A): NOW_NS, (ALPINE, B): DUE_NS}
     inventory = make_inventory(make_repository(ahead, old), states=states)
     policy = make_policy(keep_latest=1)
