@@ -58,6 +58,8 @@ class ControlSocket:
         self.path = pathlib.Path(control_socket_path(config, environment)).absolute()
         self._own = pathlib.Path(own_path(config)).absolute()
         self._bound: _Identity | None = None
+        self._folder: tuple[int, int] | None = None
+        """The folder of the place below the data directory, as it was when the socket was bound."""
 
     def bind(self) -> socket.socket:
         """Bind the socket, which only its owner may open, and begin to listen.
@@ -66,10 +68,11 @@ class ControlSocket:
             ConfigError: it cannot be made, or another engine serves at its place.
         """
         try:
+            if self.path != self._own:
+                _refuse_if_served(self.path)
             return self._bind()
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ConfigError(f"{_KEY}: cannot be made at {self.path}: {reason.lower()}") from None
+            raise self._refusal(error) from None
 
     def bind_again(self) -> socket.socket | None:
         """Put back what has been removed or replaced; returns what to listen on from now on, None: as before.
@@ -77,13 +80,26 @@ class ControlSocket:
         Raises:
             ConfigError: it cannot be made, or another engine serves at its place.
         """
-        if self._is_lost():
-            return self.bind()
         try:
+            if not self._is_lost() and self._is_linked():
+                return None
+            # The lock that this engine has is on the directory that it opened. At its path there may be another one by
+            # now, with an engine of its own.
+            if _folder_of(self._own) != self._folder:
+                raise OSError(errno.ESTALE, "the data directory is another one by now")
+            for place in (self.path, self._own):
+                if place != self.path or self._is_lost():
+                    _refuse_if_served(place)
+            if self._is_lost():
+                return self._bind()
             self._link()
         except OSError as error:
-            raise ConfigError(f"{_KEY}: no link at {self._own}: {error.strerror or error}") from None
+            raise self._refusal(error) from None
         return None
+
+    def _refusal(self, error: OSError) -> ConfigError:
+        reason = error.strerror or str(error)
+        return ConfigError(f"{_KEY}: cannot be made at {self.path}: {reason.lower()}")
 
     def remove(self) -> None:
         """Remove what this engine has made, and nothing that has taken its place."""
@@ -100,10 +116,16 @@ class ControlSocket:
         except OSError:
             return True
 
+    def _is_linked(self) -> bool:
+        """Return whether the place below the data directory leads to the socket."""
+        try:
+            return self.path == self._own or self._own.readlink() == self.path
+        except OSError:
+            return False
+
     def _bind(self) -> socket.socket:
         if self.path != self._own:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _refuse_if_served(self.path)
         _remove(self.path)
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -111,23 +133,20 @@ class ControlSocket:
                 # Before it has a name: there is no moment at which others could open it.
                 os.fchmod(bound.fileno(), 0o600)
                 bound.bind(address)
-            bound.listen(_BACKLOG)
             self._bound = _identity(self.path)
+            bound.listen(_BACKLOG)
             self._link()
         except OSError:
             bound.close()
+            self.remove()
             raise
         return bound
 
     def _link(self) -> None:
-        """Have the place below the data directory lead to the socket."""
-        if self.path == self._own:
-            return
-        with suppress(OSError):
-            if self._own.readlink() == self.path:
-                return
-        _remove(self._own)
-        self._own.symlink_to(self.path)
+        if not self._is_linked():
+            _remove(self._own)
+            self._own.symlink_to(self.path)
+        self._folder = _folder_of(self._own)
 
 
 @contextmanager
@@ -232,3 +251,8 @@ _Identity = tuple[int, int, int]
 def _identity(path: pathlib.Path) -> _Identity:
     found = path.lstat()
     return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _folder_of(path: pathlib.Path) -> tuple[int, int]:
+    found = path.parent.stat()
+    return found.st_dev, found.st_ino
