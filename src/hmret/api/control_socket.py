@@ -83,19 +83,26 @@ class ControlSocket:
         try:
             if not self._is_lost() and self._is_linked():
                 return None
-            # The lock that this engine has is on the directory that it opened. At its path there may be another one by
-            # now, with an engine of its own.
-            if _folder_of(self._own) != self._folder:
-                raise OSError(errno.ESTALE, "the data directory is another one by now")
-            for place in (self.path, self._own):
-                if place != self.path or self._is_lost():
-                    _refuse_if_served(place)
+            self._refuse_if_taken()
             if self._is_lost():
                 return self._bind()
             self._link()
         except OSError as error:
             raise self._refusal(error) from None
         return None
+
+    def _refuse_if_taken(self) -> None:
+        """Make sure that neither place is another engine's by now.
+
+        The lock that this engine has is on the directory that it opened; at its path there may be another one by now,
+        with an engine of its own.
+        """
+        if _folder_of(self._own) != self._folder:
+            raise OSError(errno.ESTALE, "the data directory is another one by now")
+        if self._is_lost():
+            _refuse_if_served(self.path)
+        if self.path != self._own:
+            _refuse_if_served(self._own)
 
     def _refusal(self, error: OSError) -> ConfigError:
         reason = error.strerror or str(error)
