@@ -135,6 +135,18 @@ def test_a_forked_child_keeps_no_lock_and_its_end_takes_none(real: Host) -> None
     os.close(waiting)
 
 
+def test_a_lock_that_a_program_has_inherited_ends_with_its_engine(real: Host) -> None:
+    """One that was started without Python's own fork, and with every descriptor."""
+    with claimed(real) as data_dir:
+        os.set_inheritable(data_dir._lock_fd, True)
+        child = subprocess.Popen(["sleep", "60"], close_fds=False)
+    try:
+        claim(real)
+    finally:
+        child.kill()
+        child.wait()
+
+
 def test_a_lock_that_a_child_has_inherited_from_a_process_that_is_gone_names_the_child(real: Host) -> None:
     program = """
 import os, subprocess, sys

@@ -94,7 +94,14 @@ VOLUME_MUTATIONS: tuple[Mutation, ...] = (
         MOVED,
     ),
     edit(
-        "leave the data directory's lock with a forked child",
+        "let a forked child go on as if it had the data directory",
+        "disk/data_dir.py",
+        "os.register_at_fork(after_in_child=_let_go_in_child)",
+        "pass",
+        MOVED,
+    ),
+    edit(
+        "leave the data directory's lock with whoever has inherited it",
         "disk/data_dir.py",
         "                    self.filesystem.unlock(fd)\n",
         "                    pass\n",
