@@ -25,6 +25,12 @@ class VirtualClock:
         self._mock = mock
         self._ticks = 0
         self._offset_ns = 0
+        self._leapt_ns = 0
+        self._slept_ns = 0
+        self.unwatched_ns = 0
+        """How long the host was without an engine, so that everybody must know that nobody watched."""
+        self._advances: list[int] = []
+        """By how much the wall clock was set forward, each time."""
         self._boots = 1
         self._booted_ns = -3600 * SECOND
         self.highest_ns = 0
@@ -43,7 +49,7 @@ class VirtualClock:
 
     def true_ns(self) -> int:
         """Tell the time that really has passed, reboots and all."""
-        return int(self._mock.current_time() * SECOND) + self._ticks * _TICK_NS
+        return int(self._mock.current_time() * SECOND) + self._ticks * _TICK_NS + self._leapt_ns
 
     def boot_ns(self) -> int:
         """Tell the time since the boot."""
@@ -61,7 +67,30 @@ class VirtualClock:
 
     def read(self) -> ClockReading:
         """Tell all clocks, as the engine asks."""
-        return ClockReading(f"boot-{self._boots}", self.boot_ns(), self.now_ns(), self._synchronised)
+        return ClockReading(
+            f"boot-{self._boots}",
+            self.boot_ns(),
+            self.now_ns(),
+            self._synchronised,
+            monotonic_ns=self.true_ns() - self._slept_ns,
+        )
+
+    @property
+    def boots(self) -> int:
+        """How many boots there have been."""
+        return self._boots
+
+    def leap(self, by_ns: int, *, asleep: bool) -> None:
+        """Let time pass in which no engine runs: the host sleeps, or goes on without."""
+        self._leapt_ns += by_ns
+        if asleep:
+            self._slept_ns += by_ns
+        else:
+            self.unwatched_ns += by_ns
+
+    def advanced_ns(self, up_to_ns: int) -> int:
+        """Add up by how much the wall clock was set forward, in steps no longer than some."""
+        return sum(by_ns for by_ns in self._advances if by_ns <= up_to_ns)
 
     @property
     def is_behind(self) -> bool:
@@ -73,6 +102,8 @@ class VirtualClock:
         """Have the wall clock set."""
         self.now_ns()
         self._offset_ns += by_ns
+        if by_ns > 0:
+            self._advances.append(by_ns)
         self.jumped_ns += abs(by_ns)
 
     def correct(self) -> None:

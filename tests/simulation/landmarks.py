@@ -161,3 +161,10 @@ class Window:
     true_ns: int
     wall_ns: int
     jumped_ns: int
+    unwatched_ns: int
+    """How long nobody had watched by then."""
+    boots: int
+    small_ns: int
+    """By how much the clock had been set forward unnoticed by then."""
+    hidden_ns: int
+    """By how much it may have been, where the host was booted since."""

@@ -24,6 +24,7 @@ from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError, DataDirMovedError
 from hmret.model.images import Key
 from hmret.model.report import SweepStatus
+from hmret.model.times import SECOND
 from memory_filesystem import Crash, MemoryFilesystem, Tree
 from simulation.chronicle import Breach, Chronicle
 from simulation.clocks import VirtualClock
@@ -118,6 +119,8 @@ class _Run:
         self._rng = rng
         self._interval = rng.choice((120.0, 300.0, 600.0))
         self._config = _config(rng, self._interval)
+        if random.Random(f"window of {seed}").random() < 0.2:
+            self._config = _with_a_long_window(self._config)
         self._clock = VirtualClock(mock)
         self.chronicle = Chronicle(seed, self._clock.true_ns)
         self._truth = Truth(self._config, self._clock, self.chronicle)
@@ -134,6 +137,7 @@ class _Run:
         self._is_paused = False
         self._resumed = trio.Event()
         self._absences = random.Random(f"absences of {seed}")
+        self._gaps = random.Random(f"gaps of {seed}")
         self._pace = self._interval / rng.choice((1, 3))
         self._looks: dict[trio.lowlevel.Task, int] = {}
         self._crashes = 0
@@ -167,6 +171,7 @@ class _Run:
             for _ in range(self._rng.randint(1, 3)):
                 await self._one_life(self._interval * self._rng.randint(4, 14))
                 await self._live_without_a_volume()
+                self._live_without_an_engine()
             await self._end_quietly()
             nursery.cancel_scope.cancel()
 
@@ -208,6 +213,18 @@ class _Run:
             calm = self._is_quiet or not (self._truth.disturbed_at or self._truth.denied)
             if calm and report is not None and (report.errors or report.status is SweepStatus.ERROR):
                 raise self.chronicle.fail(f"a sweep failed though nothing did: {report}")
+
+    def _live_without_an_engine(self) -> None:
+        """Let much time pass, perhaps, in which no engine runs: the host is up, off or asleep."""
+        chance = self._gaps
+        if chance.random() < 0.5:
+            return
+        by_ns = self._truth.apart_ns + round(chance.choice((0.01, 1, 5)) * self._truth.window_ns) + SECOND
+        how = chance.choice(("up", "off", "asleep"))
+        self._clock.leap(by_ns, asleep=how == "asleep")
+        if how == "off":
+            self._clock.reboot(chance)
+        self.chronicle.tell(f"no engine for {by_ns // SECOND} s, the host is {how}")
 
     async def _live_without_a_volume(self) -> None:
         """Have something away for a while, or the data directory moved aside; nothing may come of that.
@@ -480,6 +497,12 @@ def _config(rng: random.Random, interval: float) -> RetentionConfig:
         pinned=rng.choice(((), (), ("ghcr.io/*",))),
         max_deletes_per_sweep=rng.choice((0, 0, 1, 3)),
     )
+
+
+def _with_a_long_window(config: RetentionConfig) -> RetentionConfig:
+    """Have images wait for longer than one life of an engine lasts."""
+    auto_delete = attrs.evolve(config.auto_delete, unused_for=15 * config.sweep_interval)
+    return attrs.evolve(config, auto_delete=auto_delete)
 
 
 def _weather(rng: random.Random) -> Weather:

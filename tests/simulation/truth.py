@@ -9,8 +9,9 @@ Every rename and removal is judged right before it happens, by the numbers of th
 - A live lease counts at once; so does a `mark_used` that has returned, for its window, as long as its repository is
   tied to the image; so does a disk that is open.
 - Content goes only where every repository that has been tied to it since before that look is allowed.
-- A window is over when either the true time or the wall clock says so: a wall clock that goes wrong is believed one
-  hour later. Jumps of less than five minutes pass unnoticed, so they are taken off the window.
+- A window is over when the true time that was watched says so: neither a wall clock that was set forward counts, nor long
+  times without an engine in which the host was up or off. Steps of less than five minutes pass unnoticed, and over a boot
+  those that leave the looks before and after it close together, so they are taken off the window.
 - A reference that could not be read from before the last look until now, and a jump of the clock that a sweep has
   seen less than an hour ago, suspend every deletion.
 """
@@ -35,6 +36,7 @@ from hmret.disk.outcomes import Candidate
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Key
+from hmret.model.looks import far_apart_ns
 from hmret.model.patterns import compile_patterns
 from hmret.model.times import SECOND, timedelta_nanoseconds
 from memory_filesystem import Call, MemoryFilesystem
@@ -95,7 +97,9 @@ class Truth(Cache):
         self.stirred = trio.Event()
         """Set when that changes."""
         self.on_retired: Callable[[Key], None] = lambda key: None
-        self._window_ns = timedelta_nanoseconds(config.auto_delete.unused_for)
+        self.window_ns = timedelta_nanoseconds(config.auto_delete.unused_for)
+        self.apart_ns = far_apart_ns(self.window_ns, timedelta_nanoseconds(config.sweep_interval))
+        """How far apart two looks must lie for the time between them not to count."""
         self._allowed = compile_patterns(config.auto_delete.allowed)
         self._pinned = compile_patterns(config.pinned)
         self._windows: dict[Key, Window] = {}
@@ -161,7 +165,17 @@ class Truth(Cache):
 
     def _window(self, why: str, image: Pulled | None) -> Window:
         clock = self.clock
-        return Window(why, image, clock.true_ns(), clock.now_ns(), clock.jumped_ns)
+        return Window(
+            why,
+            image,
+            clock.true_ns(),
+            clock.now_ns(),
+            clock.jumped_ns,
+            clock.unwatched_ns,
+            clock.boots,
+            clock.advanced_ns(_FIVE_MINUTES_NS),
+            clock.advanced_ns(self.apart_ns),
+        )
 
     def some_image(self, rng: random.Random) -> Pulled | None:
         """Draw one of the images that are in their place."""
@@ -421,9 +435,12 @@ class Truth(Cache):
         return self.filesystem.lease_error is not None or image.unleased_at > self._retire_began
 
     def _is_over(self, window: Window) -> bool:
-        small_ns = min(self.clock.jumped_ns - window.jumped_ns, _FIVE_MINUTES_NS)
-        elapsed_ns = max(self.clock.true_ns() - window.true_ns, self.clock.now_ns() - window.wall_ns)
-        return elapsed_ns + small_ns >= self._window_ns
+        clock = self.clock
+        small_ns = clock.advanced_ns(_FIVE_MINUTES_NS) - window.small_ns
+        if clock.boots != window.boots:
+            small_ns = max(small_ns, clock.advanced_ns(self.apart_ns) - window.hidden_ns)
+        elapsed_ns = clock.true_ns() - window.true_ns - (clock.unwatched_ns - window.unwatched_ns)
+        return elapsed_ns + small_ns >= self.window_ns
 
     def _judge_removal(self, name: str, path: str) -> None:
         retired = _RETIRED_PATH.fullmatch(path)
