@@ -83,12 +83,25 @@ def warnings_about(
     return (
         *_look_at_data_dir(pathlib.Path(config.data_dir)),
         *_look_for_links(pathlib.Path(config.data_dir)),
+        *_doubt_access_times(config),
         *warnings,
         *doubt_rules(config.rules),
         *_doubt_limits(config),
         *_doubt_brake(values),
         *doubt_neighbours(config, neighbours),
     )
+
+
+def _doubt_access_times(config: RetentionConfig) -> Iterator[str]:
+    try:
+        notes_reads = not os.statvfs(f"{config.data_dir}/images").f_flag & os.ST_NOATIME
+    except OSError:
+        return
+    if config.access_time != "never" and not notes_reads:
+        yield (
+            f"hmret.access_time: {config.access_time}, but the images lie on a file system that is mounted noatime, "
+            "so no read of a disk is ever noted; mount it relatime, or set never"
+        )
 
 
 def _doubt_limits(config: RetentionConfig) -> Iterator[str]:
