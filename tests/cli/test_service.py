@@ -253,6 +253,29 @@ def test_a_reload_from_what_is_no_file_with_settings_any_more_is_refused_and_sto
         assert service.stop() == 0
 
 
+HANGING = """\
+import sys, threading
+from hmret.__main__ import main
+from hmret.cli import options
+load = options.load_settings
+def hang(**keywords):
+    if keywords["earlier"] is not None:
+        threading.Event().wait()
+    return load(**keywords)
+options.load_settings = hang
+sys.exit(main())
+"""
+"""The service, with a config file on a mount that hangs from its first reload on."""
+
+
+def test_it_stops_while_a_reload_hangs(cache: Cache, backend: str) -> None:
+    with running_service(cache.root, *ALL, "--backend", backend, program=("-c", HANGING)) as service:
+        service.signal(signal.SIGHUP)
+        service.wait_told("RELOADING=1")
+        service.signal(signal.SIGHUP)
+        assert service.stop() == 0
+
+
 def test_switched_off_it_goes_on_without_sweeping(cache: Cache, tmp_path: Path) -> None:
     cache.image("docker.io/library/alpine", "a", "3.20")
     config = tmp_path / "config.yaml"

@@ -403,6 +403,13 @@ MUTATIONS = (
         POLICY,
     ),
     edit(
+        "ignore an embedder's source of references that fails",
+        "engine/overlook.py",
+        "if not ignoring or _is_source(path)",
+        "if not ignoring",
+        ("tests/engine/test_suspension.py",),
+    ),
+    edit(
         "judge an image by the tag that lets it go first",
         "model/terms.py",
         "return -terms.window_ns, terms.rule or 0",
