@@ -217,13 +217,13 @@ def test_new_settings_are_gone_by_and_bad_ones_are_refused(
         config.write_text(
             text.format("ghcr.io/*") + "hmret: {metrics_listen: '127.0.0.1:1', sweep_interval: 1h}\n"
         )
-        cache.state("ghcr.io/kernel/x", "a", "2020-01-01T00:00:00Z")
+        cache.state("ghcr.io/kernel/x", "a", "2026-02-01T00:00:00Z")
         service.signal(signal.SIGHUP)
         assert service.wait_event("setting_not_changed")["setting"] == "hmret.metrics_listen"
         assert service.wait_event("settings_reloaded")["applied"] == "now"
         deleted = service.wait_event("image_deleted")
         assert (deleted["repository"], deleted["level"]) == ("ghcr.io/kernel/x", "info")
-        assert deleted["unused_since"] == "2020-01-01T00:00:00Z"
+        assert deleted["unused_since"] == "2026-02-01T00:00:00Z"
         assert deleted["bytes"] > 0
         assert service.wait_event("sweep_ended")["level"] == "info"
         with client_of(own_socket(cache)) as client:
