@@ -355,6 +355,8 @@ class MemoryFilesystem(FolderCalls):
         """Given how many bytes a read or a write is about, tells how many it may do; None: all."""
         self.lease_error: int | None = None
         """The errno of every `take_lease`, of a file system that offers none; None: leases work."""
+        self.rename_breaks_leases = False
+        """Whether a rename breaks the leases on what is renamed, as on sshfs."""
         self.capacity_bytes = 1 << 40
         """What `fstatvfs` takes for the size of the file system; each mount has it."""
         self.foreign_bytes = 0
@@ -598,6 +600,10 @@ class MemoryFilesystem(FolderCalls):
         if isinstance(inode, _Folder) and inode.mounted:
             _fail(errno.EBUSY, source)
         self._move((old_folder, old_name), (new_folder, new_name), inode, replaced)
+        if self.rename_breaks_leases:
+            for one in self._inodes(inode) if isinstance(inode, _Folder) else (inode,):
+                if isinstance(one, _File) and one.lease is not None:
+                    one.lease_breaking = True
 
     def _check_replaced(self, inode: _Inode, replaced: _Inode | None, target: str) -> None:
         if replaced is None:

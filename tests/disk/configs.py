@@ -87,6 +87,7 @@ def configs() -> st.SearchStrategy[RetentionConfig]:
         delete_unpullable=st.booleans(),
         unreadable_references=st.sampled_from(["suspend", "ignore"]),
         access_time=st.sampled_from(["gaps", "always", "never"]),
+        leases=st.sampled_from(["suspend", "when-offered"]),
         control_socket=st.sampled_from(["", "/run/hmret.sock"]),
         metrics_listen=st.sampled_from(["", "127.0.0.1:9874"]),
         journal=st.booleans(),

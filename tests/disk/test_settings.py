@@ -48,6 +48,8 @@ KEYS = [
     "hmret.brake_min_images",
     "hmret.brake_for",
     "hmret.unreadable_references",
+    "hmret.access_time",
+    "hmret.leases",
     "hmret.control_socket",
     "hmret.metrics_listen",
     "hmret.journal",
@@ -76,6 +78,8 @@ hmret:
     - docker.io/library/*
   max_deletes_per_sweep: 10
   unreadable_references: ignore
+  access_time: never
+  leases: when-offered
   control_socket: /run/hmret.sock
   metrics_listen: 127.0.0.1:9100
   journal: false
@@ -111,7 +115,7 @@ AUTO_DELETE_KNOWN = "known are enabled, unused_for, allowed"
 HMRET_KNOWN = (
     "known are enabled, sweep_interval, pinned, rules, keep_latest, min_age, delete_unpullable, "
     "max_deletes_per_sweep, max_bytes_per_sweep, disk, quarantine, window, brake, brake_min_images, brake_for, "
-    "unreadable_references, control_socket, metrics_listen, journal"
+    "unreadable_references, access_time, leases, control_socket, metrics_listen, journal"
 )
 HMRET_VARIABLES = "known are " + ", ".join(
     key.upper().replace(".", "__") for key in KEYS if key.startswith("hmret.")
@@ -162,6 +166,8 @@ def test_without_any_source_everything_is_a_default(load: Load) -> None:
         "hmret.brake_min_images": 20,
         "hmret.brake_for": 0.0,
         "hmret.unreadable_references": "suspend",
+        "hmret.access_time": "gaps",
+        "hmret.leases": "suspend",
         "hmret.control_socket": "",
         "hmret.metrics_listen": "",
         "hmret.journal": True,
@@ -209,6 +215,8 @@ def test_the_file_sets_every_key(load: Load, config_file: pathlib.Path) -> None:
         brake_for=timedelta(hours=12),
         delete_unpullable=True,
         unreadable_references="ignore",
+        access_time="never",
+        leases="when-offered",
         control_socket="/run/hmret.sock",
         metrics_listen="127.0.0.1:9100",
         journal=False,
@@ -244,6 +252,8 @@ def test_the_values_survive_json(load: Load) -> None:
         ("HMRET__PINNED", " [] ", "hmret.pinned", []),
         ("HMRET__MAX_DELETES_PER_SWEEP", "7", "hmret.max_deletes_per_sweep", 7),
         ("HMRET__UNREADABLE_REFERENCES", "ignore", "hmret.unreadable_references", "ignore"),
+        ("HMRET__ACCESS_TIME", "always", "hmret.access_time", "always"),
+        ("HMRET__LEASES", "when-offered", "hmret.leases", "when-offered"),
         ("HMRET__CONTROL_SOCKET", "/run/s", "hmret.control_socket", "/run/s"),
         ("HMRET__METRICS_LISTEN", "[::1]:9100", "hmret.metrics_listen", "[::1]:9100"),
         ("HMRET__JOURNAL", "false", "hmret.journal", False),

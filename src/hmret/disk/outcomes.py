@@ -72,6 +72,8 @@ class LastLook:
     unused_for_ns: int
     """The shortest time for which any image must have been unused."""
     now_ns: int
+    asks_leases: bool = True
+    """Whether the kernel is asked who has a disk open; not where a rename breaks its word."""
 
 
 @attrs.frozen

@@ -214,7 +214,7 @@ class _Batch:
             kept = self._judge(one, image)
             if kept is not None:
                 return kept
-            is_free = image.lease()
+            is_free = image.lease() if self.look.asks_leases else True
             self.lease_error = self.lease_error or image.refusal
             if not is_free:
                 return self._kept(one, Reason.OPEN, clears=True)

@@ -156,6 +156,7 @@ KEYS = (
     Key("hmret.brake_for", ZERO_DURATION),
     Key("hmret.unreadable_references", text_of("suspend or ignore"), policy=False),
     Key("hmret.access_time", text_of("gaps, always or never"), policy=False),
+    Key("hmret.leases", text_of("suspend or when-offered"), policy=False),
     Key("hmret.control_socket", text_of("a path"), policy=False),
     Key("hmret.metrics_listen", text_of("host:port"), policy=False),
     Key("hmret.journal", BOOLEAN, policy=False),

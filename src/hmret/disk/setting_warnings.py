@@ -16,6 +16,7 @@ from hmret.disk.filesystem import POSIX
 from hmret.disk.folders import opened
 from hmret.disk.hypeman.hidden_links import find_hidden_links
 from hmret.disk.layout import METADATA
+from hmret.disk.lease_trial import do_leases_break
 from hmret.disk.rule_warnings import doubt_rules
 from hmret.disk.setting_neighbours import NEIGHBOURS, doubt_neighbours
 from hmret.model.config import RetentionConfig
@@ -145,7 +146,18 @@ def _look_at_data_dir(data_dir: pathlib.Path) -> list[str]:
             f"data_dir: {str(data_dir)!r} offers no file leases ({refused}), so hmret cannot ask the kernel "
             "whether a disk is open"
         )
+    elif _do_leases_break(data_dir):
+        warnings.append(
+            f"data_dir: on {str(data_dir)!r} a rename breaks the kernel's leases, so nobody can tell whether a disk is "
+            "open: nothing is deleted, unless hmret.leases: when-offered lets references alone decide"
+        )
     return warnings
+
+
+def _do_leases_break(data_dir: pathlib.Path) -> bool:
+    """Try it on a file of hmret's own, where its folder is there."""
+    with opened(POSIX, os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)) as fd:
+        return do_leases_break(POSIX, fd)
 
 
 def _look_for_links(data_dir: pathlib.Path) -> Iterator[str]:

@@ -234,7 +234,12 @@ class Deleting:
             tally.suspended.extend(self.overlook.suspensions_of(again))
             if tally.suspended:
                 return _Turn(left=chosen, is_last=True)
-            look = LastLook(again.keys, self.overlook.policy.shortest_window_ns, tally.now_ns)
+            look = LastLook(
+                again.keys,
+                self.overlook.policy.shortest_window_ns,
+                tally.now_ns,
+                asks_leases=not self.overlook.leases_break,
+            )
             within_ns = min(max(4 * (looked_ns - begin_ns), _SHORTEST_NS), _LONGEST_NS)
             # The claim must last until the thread has ended, whatever becomes of this sweep.
             with anyio.CancelScope(shield=True):
@@ -308,6 +313,8 @@ class Deleting:
             tally.note_not_erased(place, error)
 
     def _tell_leases(self, error: OSError | None) -> None:
+        if self.overlook.leases_break:
+            return
         if error is not None and self.leases_offered is not False:
             log_event(logging.WARNING, "no_file_leases", error=error.strerror)
         self.leases_offered = error is None

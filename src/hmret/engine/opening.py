@@ -30,6 +30,7 @@ from hmret.disk.disk_usage import look_at_usage
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folder_record import load_folders, look_at_cache, save_folders
 from hmret.disk.layout import OWN
+from hmret.disk.lease_trial import do_leases_break
 from hmret.disk.own_files import (
     load_brake_record,
     load_disk_record,
@@ -50,7 +51,7 @@ from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
 from hmret.engine.looks import knowing_boot, open_looks
 from hmret.engine.one_task import OneTask
-from hmret.engine.overlook import Overlook
+from hmret.engine.overlook import LEASES_BROKEN, Overlook
 from hmret.engine.quarantine import Quarantine
 from hmret.engine.retention import HasMailbox, Retention
 from hmret.engine.schedule import Schedule
@@ -173,6 +174,7 @@ async def open_engine(
             inspection = await _inspect(config, surroundings, actors, data_fd, tasks, data_dir=data_dir)
             await _recover(inspection, actors.deleter)
             await actors.deleter.fill_reserve()
+            await _try_leases(inspection, filesystem, surroundings, data_fd)
             schedule = Schedule(config, inspection.sweeping)
             tasks.start_soon(schedule.run)
             if scheduled:
@@ -184,6 +186,16 @@ async def open_engine(
                 inspection.sweeping.events.end()
                 actors.deleter.stop_early()
                 await schedule.stop()
+
+
+async def _try_leases(
+    inspection: Inspection, filesystem: Filesystem, surroundings: Surroundings, data_fd: int
+) -> None:
+    """Find out whether a rename breaks the kernel's leases here, and say so."""
+    if await surroundings.threads.run(do_leases_break, filesystem, data_fd):
+        inspection.sweeping.overlook.leases_break = True
+        inspection.sweeping.deleting.leases_offered = False
+        log_event(logging.WARNING, "leases_broken", detail=LEASES_BROKEN)
 
 
 async def _recover(inspection: Inspection, deleter: Deleter) -> None:

@@ -16,7 +16,7 @@ from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper, StatesLoaded
 from hmret.actors.threads import Threads
 from hmret.disk.hypeman.images import forget_repositories
-from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
+from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES
 from hmret.engine.folder_watch import FoldersFound, FolderWatch
 from hmret.engine.groups import first_error
 from hmret.engine.lease_book import REMEDY
@@ -42,7 +42,7 @@ from hmret.model.undeletable import with_obstacles
 from hmret.model.unwatched import NO_GAPS
 from hmret.model.verdicts import Verdict
 
-__all__ = ["Overlook", "Survey"]
+__all__ = ["LEASES_BROKEN", "Overlook", "Survey"]
 
 
 @attrs.frozen(eq=False)
@@ -73,6 +73,8 @@ class Overlook:
     threads: Threads
     readers: Readers
     folders: FolderWatch
+    leases_break: bool = False
+    """Whether a rename breaks the kernel's leases here."""
     policy: Policy = attrs.field(init=False)
     _scan: ScanResult | None = attrs.field(default=None, init=False)
     """What the last survey saw."""
@@ -324,6 +326,8 @@ class Overlook:
             path, problem = lease_fault
             where = self._absolute(path)
             causes.append(Suspension(Cause.UNREADABLE_REFERENCE, where, f"{problem}; {REMEDY}"))
+        if self.leases_break and self.config.leases == "suspend":
+            causes.append(Suspension(Cause.LEASES_BROKEN, self._absolute(OWN), LEASES_BROKEN))
         if clock_fault is not None:
             remedy = "check the time; deletion resumes by itself one hour after the clock has settled"
             causes.append(Suspension(Cause.CLOCK_JUMP, "", f"{clock_fault}; {remedy}"))
@@ -359,6 +363,12 @@ def _reference_remedy(path: str) -> str:
 
 
 _BIND_MOUNT = "to have it on another disk, use a bind mount in the place of the link"
+LEASES_BROKEN = (
+    "a rename breaks the kernel's leases on this file system (sshfs, say), so nobody can tell whether a disk is open; "
+    "have the data directory on another one, or set hmret.leases: when-offered to go by references alone"
+)
+"""Why deletion is suspended there, and what remedies it."""
+
 _FURTHER = 32
 """How many images are looked at that may go in place of others."""
 

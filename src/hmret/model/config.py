@@ -128,6 +128,11 @@ class RetentionConfig:
         default="gaps", validator=check_choice("gaps", "always", "never")
     )
     """Whether a disk that was read counts as used then: `always`, only in `gaps` in which nobody watched, or `never`."""
+    leases: Literal["suspend", "when-offered"] = attrs.field(
+        default="suspend", validator=check_choice("suspend", "when-offered")
+    )
+    """What a file system on which a rename breaks the kernel's leases does: `suspend` all deletion, or let hmret go by
+    references alone there (`when-offered`). Default: `suspend`."""
     control_socket: str = attrs.field(default="", validator=check_text)
     """Path of the control socket; empty: `$RUNTIME_DIRECTORY/hmret.sock`, else below the data directory."""
     metrics_listen: str = attrs.field(default="", validator=check_listen)

@@ -210,6 +210,8 @@ class Cause(enum.StrEnum):
     LOST_REFERENCES = "lost_references"
     """The volume of guests or snapshots is not mounted, by all that is known; so for images: `LOST_IMAGES`."""
     LOST_IMAGES = "lost_images"
+    LEASES_BROKEN = "leases_broken"
+    """A rename breaks the kernel's leases here, so that nobody can tell who has a disk open."""
 
 
 @attrs.frozen
