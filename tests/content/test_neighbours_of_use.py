@@ -283,6 +283,41 @@ async def test_mark_used_by_an_owner_clears_its_own_timer_alone(host: Host) -> N
         assert swept.reasons[B, D] is Reason.SHARED
 
 
+async def test_mark_used_by_a_digest_that_is_tagged_clears_its_own_timer_alone(host: Host) -> None:
+    cleared, kept = make_shared(host)
+    async with host.opened() as retention:
+        assert await retention.mark_used(f"{A}@{D}") == hmret.MarkedUsed(A, D, cleared=True)
+    assert (host.exists(cleared), host.exists(kept)) == (False, True)
+
+
+async def test_mark_used_under_what_was_an_owner_at_the_last_scan_clears_the_timers_of_the_others(
+    host: Host,
+) -> None:
+    timers = make_shared(host)
+    async with host.opened() as retention:
+        await retention.plan()
+        host.remove(link_path(A, "1"))
+        assert (await retention.mark_used(f"{A}@{D}")).cleared
+    # An engine that ends before its next sweep takes nothing along that it knew.
+    assert [host.exists(timer) for timer in timers] == [False, False]
+    assert (await host.sweep()).deleted == []
+
+
+async def test_mark_used_clears_the_timer_of_what_has_come_to_own_the_content_since_the_last_scan(
+    host: Host,
+) -> None:
+    make_shared(host)
+    timer = host.state(C, "d")
+    async with host.opened() as retention:
+        await retention.plan()
+        host.link(C, "1", "d")
+        for repository in (A, B):
+            host.remove(link_path(repository, "1"))
+        assert (await retention.mark_used(f"{NOBODY}@{D}")).cleared
+    assert not host.exists(timer)
+    assert (await host.sweep()).deleted == []
+
+
 async def test_mark_used_by_an_older_tag_without_a_folder_uses_the_content(host: Host) -> None:
     host.content("d", name=f"{C}:1")
     host.legacy_link(A, "1", "d")

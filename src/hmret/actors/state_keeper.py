@@ -14,7 +14,7 @@ from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.grip import FIRM, Grip
-from hmret.disk.hypeman.lookup import find_image
+from hmret.disk.hypeman.lookup import find_image, has_tag_to
 from hmret.disk.image_scan import OddTagError, resolve_tag
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.disk.own_files import load_clock_record, save_clock_record
@@ -332,6 +332,12 @@ class StateKeeper(Actor[_Requests]):
                 if tag is not None and self._resolve(images_fd, repository, tag) != digest:
                     return Confirmed(is_named=False)
                 image = find_image(self._filesystem, images_fd, repository, digest)
+                # By a tag that leads to it, it is the repository's; by its digest it may have been that only.
+                is_owner = (
+                    request.owners is not None
+                    and repository in request.owners
+                    and (tag is not None or has_tag_to(self._filesystem, images_fd, repository, digest))
+                )
         except (FileNotFoundError, NotADirectoryError):
             return Confirmed(is_named=tag is None)
         if image is None or image.broken is not None or image.status != "ready":
@@ -340,8 +346,9 @@ class StateKeeper(Actor[_Requests]):
         if image.is_content:
             if request.owners is None:
                 return Confirmed(is_named=True, image=image, needs_owners=True)
-            if repository not in request.owners:
-                keys += [(owner, digest) for owner in request.owners]
+            if not is_owner:
+                others = {*request.owners, *self._with_timer(digest)} - {repository}
+                keys += [(owner, digest) for owner in sorted(others)]
         cleared = False
         for one in keys:
             try:
@@ -349,6 +356,11 @@ class StateKeeper(Actor[_Requests]):
             except OSError as error:
                 return Confirmed(is_named=True, image=image, fault=_fault(one, error))
         return Confirmed(is_named=True, image=image, cleared=cleared)
+
+    def _with_timer(self, digest: str) -> list[str]:
+        """List the repositories in which a digest had a timer at the last look: they may have come to own its content."""
+        known = {} if self._tree.last is None else self._tree.last.states.by_repository
+        return [repository for repository, timers in known.items() if digest in timers]
 
     def _resolve(self, images_fd: int, repository: str, tag: str) -> str | None:
         try:

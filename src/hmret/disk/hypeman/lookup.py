@@ -1,10 +1,12 @@
 """Looking one image up as hypeman does: from a repository and a digest to the folder that it would boot."""
 
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.hypeman.repositories import scan_tag_folder
 from hmret.disk.image_scan import look_at_image
+from hmret.disk.layout import REPOSITORIES
 from hmret.model.images import Image
 
-__all__ = ["find_image"]
+__all__ = ["find_image", "has_tag_to"]
 
 
 def find_image(filesystem: Filesystem, images_fd: int, repository: str, digest: str) -> Image | None:
@@ -21,3 +23,9 @@ def find_image(filesystem: Filesystem, images_fd: int, repository: str, digest: 
     if content is None or (own is not None and own.status == "ready" and own.broken is None):
         return own
     return content
+
+
+def has_tag_to(filesystem: Filesystem, images_fd: int, repository: str, digest: str) -> bool:
+    """Return whether a repository has a tag of today's layout that leads to a digest now; False also where nobody can tell."""
+    folder = scan_tag_folder(filesystem, images_fd, f"{REPOSITORIES}/{repository}").repository
+    return folder is not None and digest in folder.tags.values()
