@@ -332,9 +332,13 @@ async def test_a_guest_whose_age_proves_nothing_keeps_nothing_that_comes_after_i
             tree.host.clock.advance(MINUTE)
             tree.image(letters, age=timedelta(0))
             await tree.sweep(retention)
+            tree.host.clock.advance(50 * DAY)
+            await tree.sweep(retention)
             assert tree.left() == "ab"
     # Nor after a restart.
     tree.image("c", age=timedelta(0))
+    await tree.sweep()
+    tree.host.clock.advance(50 * DAY)
     await tree.sweep()
     assert tree.left() == "ab"
 
