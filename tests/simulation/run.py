@@ -18,6 +18,7 @@ from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, OWN, RETENTION, TAG_S
 from hmret.disk.own_files import save_clock_record
 from hmret.disk.reference_files import look_at_references
 from hmret.engine.opening import open_engine
+from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.config import AutoDelete, RetentionConfig
@@ -111,6 +112,10 @@ def _heard(chronicle: Chronicle) -> Iterator[None]:
         logger.propagate = propagates
 
 
+def _ignore(_key: Key) -> None:
+    """Do nothing about an image that has gone."""
+
+
 class _Run:
     """The host of one seed."""
 
@@ -137,6 +142,7 @@ class _Run:
         self._is_paused = False
         self._resumed = trio.Event()
         self._absences = random.Random(f"absences of {seed}")
+        self._reloads = random.Random(f"reloads of {seed}")
         self._gaps = random.Random(f"gaps of {seed}")
         self._pace = self._interval / rng.choice((1, 3))
         self._looks: dict[trio.lowlevel.Task, int] = {}
@@ -207,12 +213,30 @@ class _Run:
                 for _ in range(_EMBEDDERS):
                     embedder = Embedder(self._truth, self._hypeman, self._rng, self._begin, self._interval)
                     tasks.start_soon(embedder.run, retention)
+            if not self._is_quiet and self._reloads.random() < 0.3:
+                self._switch_off_after(self._reloads.randint(1, 3), retention)
             await trio.sleep(seconds)
+            self._truth.on_gone = _ignore
             tasks.cancel_scope.cancel()
             report = retention.statistics().last_report
             calm = self._is_quiet or not (self._truth.disturbed_at or self._truth.denied)
             if calm and report is not None and (report.errors or report.status is SweepStatus.ERROR):
                 raise self.chronicle.fail(f"a sweep failed though nothing did: {report}")
+
+    def _switch_off_after(self, count: int, retention: Retention) -> None:
+        """Reload settings that switch deletion off, in the midst of the sweep that deletes so many images from now on."""
+        left = count
+
+        def on_gone(key: Key) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                off = attrs.evolve(self._config.auto_delete, enabled=False)
+                retention.reconfigure(attrs.evolve(self._config, auto_delete=off, enabled=None))
+                self._truth.last_allowed = key[1]
+                self.chronicle.tell("deletion is switched off")
+
+        self._truth.on_gone = on_gone
 
     def _live_without_an_engine(self) -> None:
         """Let much time pass, perhaps, in which no engine runs: the host is up, off or asleep."""

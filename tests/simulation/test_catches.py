@@ -14,6 +14,7 @@ from hmret.disk.deletion import cleaning
 from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.open_image import OpenImage
 from hmret.engine import folder_watch
+from hmret.engine.new_settings import NewSettings
 from hmret.engine.overlook import Overlook
 from hmret.model.images import Key
 from simulation.chronicle import Breach
@@ -62,6 +63,10 @@ def a_folder_that_was_moved_aside_is_swept() -> AbstractContextManager[object]:
     return mock.patch.object(DataDir, "check", return_value=None)
 
 
+def a_reload_waits_for_the_end_of_the_sweep() -> AbstractContextManager[object]:
+    return mock.patch.object(NewSettings, "are_waiting", new=False)
+
+
 def the_state_of_a_retired_image_is_kept() -> AbstractContextManager[object]:
     return mock.patch.object(Cleaning, "_remove_state", return_value=None)
 
@@ -82,6 +87,7 @@ BREAKAGES: tuple[Callable[[], AbstractContextManager[object]], ...] = (
     nothing_suspends,
     a_volume_that_is_away_is_not_missed,
     a_folder_that_was_moved_aside_is_swept,
+    a_reload_waits_for_the_end_of_the_sweep,
     the_state_of_a_retired_image_is_kept,
     a_fresh_pull_loses_its_tags,
     what_was_cut_off_is_left_alone,

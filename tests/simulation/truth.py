@@ -97,6 +97,10 @@ class Truth(Cache):
         self.stirred = trio.Event()
         """Set when that changes."""
         self.on_retired: Callable[[Key], None] = lambda key: None
+        self.on_gone: Callable[[Key], None] = lambda key: None
+        """Told each image that has left the cache, whether or not it has come again by then."""
+        self.last_allowed: str | None = None
+        """The digest that was in hand when deletion was switched off; None: it is on."""
         self.window_ns = timedelta_nanoseconds(config.auto_delete.unused_for)
         self.apart_ns = far_apart_ns(self.window_ns, timedelta_nanoseconds(config.sweep_interval))
         """How far apart two looks must lie for the time between them not to count."""
@@ -187,6 +191,7 @@ class Truth(Cache):
 
     def begin_life(self) -> None:
         """Note that an engine starts."""
+        self.last_allowed = None
         self._last_clocks = None
         self._held_until_ns = -1
         self._looks.clear()
@@ -313,6 +318,9 @@ class Truth(Cache):
         self.retirements += not image.is_ghost
         self.leave_orphans(image)
         self.tell("retired", image)
+        if self.last_allowed not in (None, image.key[1]) and not image.is_ghost:
+            raise self.chronicle.fail(f"{image.path} went after deletion was switched off")
+        self.on_gone(image.key)
         if self.denied:
             self.unsure.add(image.key[1])
         if self.find(*image.key) is None:
