@@ -345,7 +345,7 @@ async def test_an_empty_folder_of_tags_in_which_a_pull_has_begun_stays(host: Hos
 async def test_limits_count_units_and_the_youngest_timer_of_each_decides_which_go_first(host: Host) -> None:
     repositories = [f"ghcr.io/team/r{number}" for number in range(4)]
     # By the oldest timers d would be the first; by the youngest it is the last.
-    ages = {"d": (100, 99, 98, 41), "e": (60, 61, 62, 63), "f": (50, 51, 70, 71)}
+    ages = {"d": (59, 58, 57, 41), "e": (52, 53, 54, 55), "f": (50, 51, 56, 56)}
     for letters, days in ages.items():
         host.content(letters)
         for repository, day in zip(repositories, days, strict=True):
