@@ -103,8 +103,8 @@ MUTATIONS = (
     edit(
         "skip the look again at the references",
         "engine/deleting.py",
-        "look = LastLook(again.keys,",
-        "look = LastLook(frozenset(),",
+        "look = LastLook(\n                again.keys,",
+        "look = LastLook(\n                frozenset(),",
         ENGINE,
     ),
     edit(
@@ -166,9 +166,14 @@ MUTATIONS = (
         (
             ("model/judging.py", "if self.is_suspended:", "if False:"),
             (
+                "engine/removal.py",
+                "return self.is_over or bool(self.tally.suspended) or",
+                "return self.is_over or",
+            ),
+            (
                 "engine/sweeping.py",
-                "if not tally.suspended:\n                await self._free",
-                "if True:\n                await self._free",
+                "if not tally.suspended:\n                removal",
+                "if True:\n                removal",
             ),
         ),
         (*MODEL, *ENGINE, *STATEFUL),
@@ -442,7 +447,7 @@ MUTATIONS = (
     edit(
         "count what is not whole among the newest",
         "model/terms.py",
-        'if image.status == "ready" and image.broken is None',
+        "if image.is_plain",
         "if True",
         POLICY,
     ),
@@ -552,8 +557,8 @@ MUTATIONS = (
     edit(
         "delete after the hours have ended",
         "engine/deleting.py",
-        "while candidates and may_go_on():",
-        "while candidates:",
+        "while candidates and may_go_on() and",
+        "while candidates and",
         LIMITS,
     ),
     edit(
@@ -734,16 +739,16 @@ MUTATIONS = (
     edit(
         "write no intents before the rename",
         "disk/retirement.py",
-        "write_intents(self.filesystem, self.data_fd, token, [one.intent for one in announced])",
-        "return frozenset()",
+        "write_intents(filesystem, data_fd, token, [one.intent for one in announced])",
+        "pass",
         KILLS,
         RETIREMENT,
     ),
     edit(
         "do not force the intents to the disk",
         "disk/trash.py",
-        "msgspec.json.encode(list(intents)), fd, durable=True)",
-        "msgspec.json.encode(list(intents)), fd, durable=False)",
+        "write_file(filesystem, token + _SUFFIX, content, fd, durable=True)",
+        "write_file(filesystem, token + _SUFFIX, content, fd, durable=False)",
         RETIREMENT,
         ENGINE,
     ),
@@ -918,9 +923,9 @@ MUTATIONS = (
     ),
     edit(
         "empty the quarantine though the deletions found a reason to stop",
-        "engine/sweeping.py",
-        "if not tally.suspended:\n                    await self.deleting.quarantine",
-        "if True:\n                    await self.deleting.quarantine",
+        "engine/removal.py",
+        "while not (self.is_over or self.tally.suspended):",
+        "while not self.is_over:",
         QUARANTINE,
     ),
     edit(
