@@ -8,7 +8,7 @@ import pytest
 from builders import DATA, FakeClock, digest, told
 from memory_filesystem import MemoryFilesystem
 from support.content_trees import Host, content_path, legacy_path, link_path, state_path, without
-from support.interruptions import when
+from support.interruptions import Between, when
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"
@@ -44,9 +44,13 @@ async def test_a_folder_that_holds_more_than_files_keeps_all_of_it_and_clears_ea
     host: Host, caplog: pytest.LogCaptureFixture, folder: str
 ) -> None:
     make_unit(host)
-    host.symlink(f"{folder}/latest", "elsewhere")
-    before = host.files()
-    swept = await host.sweep()
+    before = {}
+
+    def come() -> None:
+        host.symlink(f"{folder}/latest", "elsewhere")
+        before.update(host.files())
+
+    swept = await host.sweep(sources=[Between(come)])
     assert (swept.deleted, swept.report.cleared_states, swept.report.open_images) == ([], 2, 0)
     assert cleared(host) == [(f"{A}@{D}", "broken"), (f"{B}@{D}", "broken")]
     (kept,) = told(caplog, "image_kept")
@@ -60,9 +64,13 @@ async def test_a_folder_in_which_something_is_being_made_keeps_all_of_it_and_its
     """A tag call is no use of an image."""
     caplog.set_level(logging.INFO)
     make_unit(host)
-    host.hypeman.write(f"{CONTENT_D}/.install-7/metadata.json", b"{}")
-    before = host.files()
-    swept = await host.sweep()
+    before = {}
+
+    def come() -> None:
+        host.hypeman.write(f"{CONTENT_D}/.install-7/metadata.json", b"{}")
+        before.update(host.files())
+
+    swept = await host.sweep(sources=[Between(come)])
     assert (swept.deleted, swept.report.cleared_states) == ([], 0)
     (kept,) = told(caplog, "image_kept")
     assert kept["reason"] == "not_ready"

@@ -37,8 +37,8 @@ CHANGING = ("open", "write", "rename", "unlink", "symlink", "mkdir", "rmdir", "f
 
 _CALLS = (
     *CHANGING,
-    *("close", "read", "pread", "fstat", "stat", "scandir", "readlink"),
-    *("lock", "take_lease", "ask_lease", "now_ns", "find_barrier"),
+    *("close", "read", "pread", "fstat", "stat", "fstatvfs", "scandir", "readlink"),
+    *("lock", "unlock", "lock_holder", "take_lease", "ask_lease", "now_ns", "find_barrier"),
 )
 
 

@@ -520,7 +520,11 @@ LINKED = (
 )
 
 
-@pytest.mark.parametrize("path", LINKED)
+FOLLOWED = frozenset((f"{DATA}/images", f"{DATA}/system", OWN, RETENTION))
+"""Folders that an operator may have moved to another disk, with a link in their place."""
+
+
+@pytest.mark.parametrize("path", [path for path in LINKED if path not in FOLLOWED])
 @pytest.mark.parametrize("is_intended", [False, True])
 def test_no_link_that_leads_outside_is_followed(tmp_path: Path, path: str, is_intended: bool) -> None:
     """On a real directory: what was at a path is moved outside, and a link to it takes its place."""
@@ -553,7 +557,7 @@ def test_no_link_that_leads_outside_is_followed(tmp_path: Path, path: str, is_in
         try:
             run(sweep, "trio")
         except OSError as error:
-            assert path in (f"{DATA}/system", OWN, f"{OWN}/lock"), error  # noqa: PT017 - where it is refused
+            assert path == f"{OWN}/lock", error  # noqa: PT017 - where it is refused
     assert everything_in(outside) == before
 
 
