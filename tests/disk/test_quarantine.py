@@ -471,11 +471,9 @@ def test_a_link_in_its_place_is_not_followed(host: Host) -> None:
     assert host.names("elsewhere") == [METADATA, "rootfs.ext4"]
 
 
-@pytest.mark.parametrize("link", [IMAGES, f"{IMAGES}/docker.io", f"{IMAGES}/{ALPINE}"])
+@pytest.mark.parametrize("link", [f"{IMAGES}/docker.io", f"{IMAGES}/{ALPINE}"])
 def test_an_image_is_not_restored_through_a_link(host: Host, link: str) -> None:
     held = hold_one(host)
-    if link == IMAGES:
-        host.remove(IMAGES)
     host.folder("elsewhere/library/alpine")
     host.link(link, "../" * link.count("/") + "elsewhere")
     with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
