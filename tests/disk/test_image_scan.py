@@ -24,7 +24,7 @@ from hmret.model.times import timedelta_nanoseconds
 ALPINE = "docker.io/library/alpine"
 IMAGES = f"images/{ALPINE}"
 A, B = "a" * 64, "b" * 64
-CREATED_NS = START_NS - timedelta_nanoseconds(timedelta(days=1))
+CREATED_NS = START_NS - timedelta_nanoseconds(timedelta(days=400))
 
 
 def scan(host: Host, path: str = ALPINE) -> FolderScan:

@@ -164,6 +164,25 @@ def test_what_is_no_ghost_stays(change: Callable[[MemoryFilesystem], None]) -> N
     assert filesystem.open_descriptors() == {}
 
 
+@pytest.mark.parametrize("change", [make_whole, begin_pull, add_file, add_folder, tear])
+def test_what_is_none_at_the_first_look_is_not_even_set_aside(
+    change: Callable[[MemoryFilesystem], None],
+) -> None:
+    """Hypeman would miss it meanwhile."""
+    filesystem = make_ghost()
+    change(filesystem)
+    age(filesystem)
+    renamed: list[str] = []
+
+    def note(call: Call) -> None:
+        if call.name == "rename":
+            renamed.append(call.path)
+
+    filesystem.before = note
+    assert clear(filesystem) == ()
+    assert renamed == []
+
+
 def on_way_aside(filesystem: MemoryFilesystem, action: Callable[[MemoryFilesystem], None]) -> None:
     """Let something happen right before it is set aside, on whichever way that goes."""
 

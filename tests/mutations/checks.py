@@ -9,6 +9,7 @@ POLICY = (
     *("tests/model/test_terms.py", "tests/model/test_selection.py", "tests/model/test_pressure.py"),
     *("tests/model/test_judging.py", "tests/model/test_origins.py", "tests/model/test_policy_properties.py"),
 )
+TERMS = ("tests/model/test_terms.py",)
 SETTINGS = ("tests/disk/test_config_files.py", "tests/disk/test_rule_warnings.py")
 TAG_RULES = ("tests/content/test_rules_for_tags.py",)
 LIMITS = ("tests/engine/test_disk_and_brake.py",)
@@ -20,6 +21,7 @@ QUARANTINE = (
     "tests/actors/test_deleter.py",
     "tests/engine/test_quarantined_images.py",
 )
+HELD = ("tests/disk/test_quarantine.py",)
 KILLS = ("tests/proofs/test_kills.py",)
 RACES = ("tests/proofs/test_races.py",)
 FUZZ = ("tests/proofs/test_fuzz.py",)
@@ -33,6 +35,7 @@ CACHES = (
     "tests/disk/test_signatures.py",
 )
 TAGS = ("tests/disk/test_taken_links.py",)
+LOOKS = ("tests/actors/test_cached_looks.py",)
 LOCKS = ("tests/actors/test_locks.py",)
 ENGINE = (
     *("tests/engine/test_retention.py", "tests/engine/test_suspension.py", "tests/engine/test_faults.py"),
@@ -156,7 +159,7 @@ MUTATIONS = (
     edit(
         "take a link for a disk",
         "disk/hypeman/images.py",
-        "if not stat.S_ISREG(found.st_mode):",
+        "if not stat.S_ISREG(mode):",
         "if False:",
         SCAN,
     ),
@@ -347,9 +350,9 @@ MUTATIONS = (
     edit(
         "let any rule count, not the first",
         "model/terms.py",
-        "by_digest[digest] = terms\n                break",
-        "by_digest[digest] = terms",
-        POLICY,
+        "            return terms\n    return usual",
+        "            usual = terms\n    return usual",
+        TERMS,
     ),
     edit(
         "delete one of the newest",
@@ -454,9 +457,9 @@ MUTATIONS = (
     edit(
         "take what states no age for old",
         "model/terms.py",
-        "yield from (image.digest for image in images if image.created_ns is None)",
-        "yield from ()",
-        POLICY,
+        "if image.created_ns is None or image.created_ns > now_ns:",
+        "if image.created_ns is not None and image.created_ns > now_ns:",
+        TERMS,
     ),
     edit(
         "delete what is too young",
@@ -601,18 +604,16 @@ MUTATIONS = (
     edit(
         "claim what was used since the sweep began",
         "actors/locks.py",
-        "if digest not in self._claims and digest not in self._used",
-        "if digest not in self._claims and digest not in self._users",
+        "and digest not in self._claims and digest not in self._used",
+        "and digest not in self._claims and digest not in self._users",
         LOCKS,
-        RACES,
     ),
     edit(
         "claim what is in use",
         "actors/locks.py",
-        "if digest not in self._claims and digest not in self._used",
-        "if digest not in self._claims",
+        "and digest not in self._claims and digest not in self._used",
+        "and digest not in self._claims",
         LOCKS,
-        RACES,
     ),
     edit(
         "grant an image that is being worked on",
@@ -844,10 +845,9 @@ MUTATIONS = (
     edit(
         "erase what is held as if no record named it",
         "disk/recovery.py",
-        "and not records.covers(name)",
-        "",
-        QUARANTINE,
-        KILLS,
+        " or records.covers(name)\n",
+        "\n",
+        HELD,
     ),
     edit(
         "take a record that cannot be listed for none",
@@ -1014,16 +1014,16 @@ MUTATIONS = (
     edit(
         "take metadata of the same inode for the same",
         "disk/image_scan.py",
-        "== inode and found.st_ctime_ns == changed_ns",
-        "== inode",
-        VIEWS,
+        "== found[1] and answer[5] == found[2]",
+        "== found[1]",
+        LOOKS,
     ),
     edit(
         "know a timer that could not be read",
         "disk/state_files.py",
-        "if corrupt or (not found and path):",
-        "if not found and path:",
-        VIEWS,
+        "if corrupt or (is_empty and path):",
+        "if is_empty and path:",
+        LOOKS,
     ),
     edit(
         "read a damaged record",

@@ -15,6 +15,9 @@ CONTENT = (
     *("tests/content/test_neighbours_of_limits.py", "tests/content/test_pullable.py"),
     "tests/content/test_hypeman_race_table.py",
 )
+UNITS = ("tests/disk/test_units.py",)
+USE = ("tests/content/test_situations_of_use.py",)
+GHOSTS = ("tests/disk/test_late_ghosts.py",)
 
 CONTENT_MUTATIONS = (
     # Who has it.
@@ -191,9 +194,9 @@ CONTENT_MUTATIONS = (
     edit(
         "leave the older tags that others hide",
         "disk/deletion/repository_tags.py",
-        "legacy = dict.fromkeys((*todays, *self.tags(Layout.LEGACY, repository, digest)))",
-        "legacy = dict.fromkeys(self.tags(Layout.LEGACY, repository, digest))",
-        CONTENT,
+        "for tag in (*shadowed, *legacy)]",
+        "for tag in legacy]",
+        UNITS,
     ),
     edit(
         "take the timer of a row that lives on as content",
@@ -213,9 +216,9 @@ CONTENT_MUTATIONS = (
     edit(
         "leave owners' folders out though their content stands",
         "disk/recovery.py",
-        "if is_standing and all(place.copy.repository for place in places):",
+        "if intent.is_content and is_standing and all(place.copy.repository for place in places):",
         "if False:",
-        CONTENT,
+        UNITS,
     ),
     edit(
         "forget what is hidden and not renamed",
@@ -234,9 +237,9 @@ CONTENT_MUTATIONS = (
     edit(
         "leave the tags of what was erased before a crash",
         "disk/recovery.py",
-        "faults = finish_gone(self.filesystem, self.data_fd, intent)",
-        "faults = ()",
-        CONTENT,
+        "return is_standing or not intent.copies or self._finish_gone(intent)",
+        "return True",
+        UNITS,
     ),
     edit(
         "restore an index whose layers have gone",
@@ -277,9 +280,9 @@ CONTENT_MUTATIONS = (
     edit(
         "clear one timer of content that others own",
         "actors/state_keeper.py",
-        "if repository not in request.owners:",
+        "if not is_owner:",
         "if False:",
-        CONTENT,
+        USE,
     ),
     edit(
         "take hypeman's own builds for images that can be pulled again",
@@ -335,23 +338,30 @@ CONTENT_MUTATIONS = (
     edit(
         "clear away what changed a moment ago",
         "disk/deletion/ghosts.py",
-        "changed_ns > filesystem.now_ns() - _SETTLED_NS or changed_ns",
-        "changed_ns",
-        CONTENT,
+        "if not earliest_ns <= changed_ns <= latest_ns:",
+        "if not earliest_ns <= changed_ns:",
+        GHOSTS,
     ),
     edit(
         "clear away what was there before the deletion",
         "disk/deletion/ghosts.py",
-        "_SETTLED_NS or changed_ns < deleted_at_ns:",
-        "_SETTLED_NS:",
-        CONTENT,
+        "if not earliest_ns <= changed_ns <= latest_ns:",
+        "if not changed_ns <= latest_ns:",
+        GHOSTS,
     ),
     edit(
-        "clear away what holds more than metadata",
+        "set aside what holds more than metadata",
         "disk/deletion/ghosts.py",
-        "return found.st_ino if _holds_only_metadata(filesystem, content_fd, hexadecimal) else None",
+        "return found.st_ino if _names_in(filesystem, content_fd, hexadecimal) == [METADATA] else None",
         "return found.st_ino",
-        CONTENT,
+        GHOSTS,
+    ),
+    edit(
+        "clear away what holds more than metadata by now",
+        "disk/deletion/ghosts.py",
+        "(names == [METADATA] and _is_ready",
+        "(METADATA in names and _is_ready",
+        GHOSTS,
     ),
     edit(
         "remove a folder in which a tag is about to be made",

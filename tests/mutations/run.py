@@ -29,7 +29,16 @@ from mutations.native import NATIVE_MUTATIONS
 from mutations.volumes import VOLUME_MUTATIONS
 from mutations.watching import WATCHING_MUTATIONS
 
-__all__ = ["main"]
+__all__ = ["EVERY", "ROOT", "main"]
+
+EVERY: tuple[Mutation, ...] = (
+    *MUTATIONS,
+    *CONTENT_MUTATIONS,
+    *DELETION_MUTATIONS,
+    *NATIVE_MUTATIONS,
+    *VOLUME_MUTATIONS,
+    *WATCHING_MUTATIONS,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 AT_A_TIME = 2
@@ -53,18 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("words", nargs="*", help="only the mutations whose names hold one of these")
     words = parser.parse_args(arguments).words
-    chosen = [
-        one
-        for one in (
-            *MUTATIONS,
-            *CONTENT_MUTATIONS,
-            *DELETION_MUTATIONS,
-            *NATIVE_MUTATIONS,
-            *VOLUME_MUTATIONS,
-            *WATCHING_MUTATIONS,
-        )
-        if not words or any(word in one.name for word in words)
-    ]
+    chosen = [one for one in EVERY if not words or any(word in one.name for word in words)]
     tests = tuple(dict.fromkeys(test for mutation in chosen for test in mutation.tests))
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -100,14 +98,12 @@ def mutate(untouched: Path, place: Path, mutation: Mutation) -> Outcome:
     """Apply one mutation to a copy, and run its tests."""
     begin = time.monotonic()
     copy = make_copy(untouched, place)
-    for file, old, new in mutation.edits:
-        path = copy / "src/hmret" / file
-        text = path.read_text()
-        if text.count(old) != 1:
-            return Outcome(
-                mutation, "NOT FOUND", 0.0, f"{file}: stands there {text.count(old)} times: {old[:60]!r}"
-            )
-        path.write_text(text.replace(old, new))
+    try:
+        texts = mutation.apply(copy / "src/hmret")
+    except LookupError as error:
+        return Outcome(mutation, "NOT FOUND", 0.0, str(error))
+    for path, text in texts.items():
+        path.write_text(text)
         if path.suffix == ".c":
             build(path)
     status, failed = run_tests(copy, mutation.tests)

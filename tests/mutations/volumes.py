@@ -47,7 +47,7 @@ VOLUME_MUTATIONS: tuple[Mutation, ...] = (
     edit(
         "clear and prune while a volume is away",
         "engine/sweeping.py",
-        "        if survey.folders.lost:\n            return\n",
+        "        if survey.folders.lost:\n            return True\n",
         "",
         LOST,
     ),
