@@ -196,20 +196,26 @@ class Guests:
             whole = all(disk.exists(path) and disk.read_file(path) == content for path, content in files)
             if not whole or source not in self._truth.needs:
                 self._forget(source)
-        known = {path.rpartition("/")[0] for path, _ in self.documents.values()}
-        for folder in (f"{DATA}/guests", f"{DATA}/snapshots"):
-            for path, (kind, _) in disk.tree(folder).items():
-                if kind == "folder" and path.rpartition("/")[0] == folder and path not in known:
-                    disk.remove(path)
+        self._remove_strays()
 
     def leave(self, *, everything: bool) -> None:
-        """Finish what is being written, and with `everything` delete all guests and snapshots."""
+        """Finish what is being written or deleted, and with `everything` delete all guests and snapshots."""
         for source, (path, content) in list(self.documents.items()):
             if everything or source not in self._truth.needs:
                 self._forget(source)
             else:
                 self._truth.filesystem.write_file(path, content)
         self._truth.unreadable.clear()
+        self._remove_strays()
+
+    def _remove_strays(self) -> None:
+        """Remove the folders of which the metadata has gone: while one is there, what it named stays protected."""
+        disk = self._truth.filesystem
+        known = {path.rpartition("/")[0] for path, _ in self.documents.values()}
+        for folder in (f"{DATA}/guests", f"{DATA}/snapshots"):
+            for path, (kind, _) in disk.tree(folder).items():
+                if kind == "folder" and path.rpartition("/")[0] == folder and path not in known:
+                    disk.remove(path)
 
     def _forget(self, source: str) -> None:
         """Remove what a power loss has left of a guest, as hypeman does when it starts."""

@@ -55,6 +55,7 @@ class Mishaps:
             self._truth.filesystem.write_file(
                 path, self._rng.choice((b"", b"{", b"null", b'{"digest": 1}', b"\xff"))
             )
+            self._truth.has_spoilt_timers |= path not in records
             self._tell(f"spoils {path}")
         yield from ()
 

@@ -23,7 +23,7 @@ from hmret.engine.surroundings import Surroundings
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError, DataDirMovedError
-from hmret.model.images import Key
+from hmret.model.images import Cause, Key
 from hmret.model.report import SweepStatus
 from hmret.model.times import SECOND
 from memory_filesystem import Crash, MemoryFilesystem, Tree
@@ -42,6 +42,7 @@ __all__ = ["Outcome", "run_seed"]
 
 _LAYOUTS = ("legacy", "legacy", "content", "mixed")
 _EMBEDDERS = 2
+_LOST = (Cause.LOST_REFERENCES, Cause.LOST_IMAGES)
 _HOLD_SECONDS = 3700  # how long a jump of the clock suspends, and a bit
 
 
@@ -110,10 +111,6 @@ def _heard(chronicle: Chronicle) -> Iterator[None]:
         logger.removeHandler(ear)
         logger.setLevel(level)
         logger.propagate = propagates
-
-
-def _ignore(_key: Key) -> None:
-    """Do nothing about an image that has gone."""
 
 
 class _Run:
@@ -215,13 +212,29 @@ class _Run:
                     tasks.start_soon(embedder.run, retention)
             if not self._is_quiet and self._reloads.random() < 0.3:
                 self._switch_off_after(self._reloads.randint(1, 3), retention)
+            if self._is_quiet:
+                tasks.start_soon(self._confirm_lost, retention)
             await trio.sleep(seconds)
-            self._truth.on_gone = _ignore
             tasks.cancel_scope.cancel()
             report = retention.statistics().last_report
             calm = self._is_quiet or not (self._truth.disturbed_at or self._truth.denied)
             if calm and report is not None and (report.errors or report.status is SweepStatus.ERROR):
                 raise self.chronicle.fail(f"a sweep failed though nothing did: {report}")
+
+    async def _confirm_lost(self, retention: Retention) -> None:
+        """Say that folders are right which seem to be lost, where the clock explains it.
+
+        What was removed while the clock was behind leaves its folder with a time before that on record, as a mount point
+        without its volume has. Only an operator can tell the two apart.
+        """
+        report = await retention.sweep()
+        lost = sorted(one.path for one in report.suspended if one.cause in _LOST and one.path is not None)
+        if lost and not self._clock.jumped_ns:
+            raise self.chronicle.fail(f"told as lost, with a clock that was always right: {lost}")
+        if lost:
+            self.chronicle.tell(f"somebody confirms {lost}")
+            await retention.confirm(*lost)
+            await retention.sweep()
 
     def _switch_off_after(self, count: int, retention: Retention) -> None:
         """Reload settings that switch deletion off, in the midst of the sweep that deletes so many images from now on."""
@@ -281,6 +294,7 @@ class _Run:
 
     async def _wait_for_volume(self, absence: Absence) -> None:
         retired = self._truth.retirements
+        self._truth.begin_life()
         absence.begin()
         async with open_engine(self._config, self._surroundings(), scheduled=True) as retention:
             await trio.sleep(2.5 * self._interval)
@@ -297,6 +311,7 @@ class _Run:
 
     async def _move_aside(self, absence: Absence) -> None:
         retired = -1
+        self._truth.begin_life()
         try:
             async with open_engine(self._config, self._surroundings(), scheduled=True):
                 await trio.sleep(1.5 * self._interval)
@@ -353,7 +368,8 @@ class _Run:
         hold = _HOLD_SECONDS if self._clock.jumped_ns else 0
         window = self._config.auto_delete.unused_for.total_seconds()
         sweeps = 4 + (len(self._truth.images) if self._config.max_deletes_per_sweep else 0)
-        await self._one_life(hold + window + sweeps * self._interval)
+        windows = 2 if self._truth.has_spoilt_timers else 1
+        await self._one_life(hold + windows * window + sweeps * self._interval)
         await self._one_life(1.5 * self._interval)
         self._check_end()
 

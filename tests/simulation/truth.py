@@ -97,8 +97,10 @@ class Truth(Cache):
         self.stirred = trio.Event()
         """Set when that changes."""
         self.on_retired: Callable[[Key], None] = lambda key: None
-        self.on_gone: Callable[[Key], None] = lambda key: None
+        self.on_gone: Callable[[Key], None] = _ignore
         """Told each image that has left the cache, whether or not it has come again by then."""
+        self.has_spoilt_timers = False
+        """Whether a timer was made unreadable: it begins anew when that is found, which may be as late as it is due."""
         self.last_allowed: str | None = None
         """The digest that was in hand when deletion was switched off; None: it is on."""
         self.window_ns = timedelta_nanoseconds(config.auto_delete.unused_for)
@@ -192,6 +194,7 @@ class Truth(Cache):
     def begin_life(self) -> None:
         """Note that an engine starts."""
         self.last_allowed = None
+        self.on_gone = _ignore
         self._last_clocks = None
         self._held_until_ns = -1
         self._looks.clear()
@@ -579,6 +582,10 @@ class Truth(Cache):
                 self.retired[path] = image
             else:
                 image.path = ""
+
+
+def _ignore(_key: Key) -> None:
+    """Do nothing about an image that has gone."""
 
 
 def _folder_of(path: str) -> str:

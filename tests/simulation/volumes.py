@@ -39,11 +39,13 @@ class Absence:
         path = f"{DATA}/{self.folder}"
         if not self.disk.exists(path):
             return False
-        fd = self.disk.open(DATA, 0)
+        # A copy: the calls of the disk itself are the engine's, and may be made to fail.
+        copy = self.disk.crashed_copy()
+        fd = copy.open(DATA, 0)
         try:
-            record = load_folders(self.disk, fd).get(self.folder)
+            record = load_folders(copy, fd).get(self.folder)
         finally:
-            self.disk.close(fd)
+            copy.close(fd)
         if record is None:
             return False
         if self.folder in ("guests", "snapshots", f"{IMAGES}/{REPOSITORIES}"):

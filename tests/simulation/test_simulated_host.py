@@ -1,0 +1,99 @@
+"""What the simulated host itself must do for its seeds to mean anything."""
+
+import errno
+import random
+
+import pytest
+
+from hmret.model.config import RetentionConfig
+from hmret.model.images import Key
+from memory_filesystem import Call, MemoryFilesystem
+from simulation.chronicle import Chronicle
+from simulation.clocks import VirtualClock
+from simulation.guests import Guests
+from simulation.landmarks import DATA, Work
+from simulation.mishaps import Mishaps
+from simulation.today import TodayHypeman
+from simulation.truth import Truth
+from simulation.volumes import Absence
+
+TAG = ("repositories/docker.io/library/alpine", "latest")
+
+
+class StandingClock:
+    """The time of a loop that does not run."""
+
+    @staticmethod
+    def current_time() -> float:
+        return 0.0
+
+
+@pytest.fixture
+def truth() -> Truth:
+    clock = VirtualClock(StandingClock())  # type: ignore[arg-type] # of a clock only its time is asked
+    truth = Truth(RetentionConfig(data_dir=DATA), clock, Chronicle(0, clock.true_ns))
+    truth.filesystem = MemoryFilesystem(clock.now_ns, order=random.Random(0))
+    for folder in ("images", "guests", "snapshots", "system/image-retention"):
+        truth.filesystem.make_folder(f"{DATA}/{folder}")
+    return truth
+
+
+def finish(work: Work) -> None:
+    for _ in work:
+        pass
+
+
+def with_guest(truth: Truth) -> Guests:
+    rng = random.Random(0)
+    server = TodayHypeman(truth, rng, 1.0, is_mixed=False)
+    finish(server.pull(("docker.io/library/alpine", f"sha256:{'a' * 64}"), "latest"))
+    guests = Guests(truth, rng, is_today=True)
+    finish(guests.create(TAG))
+    assert len(truth.needs) == 1
+    return guests
+
+
+def names(truth: Truth) -> list[str]:
+    return [path for path in truth.filesystem.tree(f"{DATA}/guests") if path != f"{DATA}/guests"]
+
+
+def test_a_guest_whose_deletion_was_cut_off_is_gone_in_the_end(truth: Truth) -> None:
+    guests = with_guest(truth)
+    next(guests.delete())
+    assert names(truth) == [f"{DATA}/guests/vm-1"]
+    guests.leave(everything=False)
+    assert names(truth) == []
+
+
+def test_guests_that_are_there_in_the_end_stay_as_they_are(truth: Truth) -> None:
+    guests = with_guest(truth)
+    before = names(truth)
+    guests.leave(everything=False)
+    assert names(truth) == before == [f"{DATA}/guests/vm-1", f"{DATA}/guests/vm-1/metadata.json"]
+
+
+def test_what_goes_away_is_chosen_without_a_call_of_the_engine(truth: Truth) -> None:
+    def fail(call: Call) -> None:
+        raise OSError(errno.EIO, call.name)
+
+    truth.filesystem.before = fail
+    chosen = [Absence.choose(random.Random(seed), truth.filesystem) for seed in range(20)]
+    # Nothing is on record, so nothing but the data directory could be missed.
+    assert {one.folder for one in chosen if one is not None} == {""}
+    assert None in chosen
+
+
+def test_what_one_life_was_asked_to_do_with_images_that_go_ends_with_it(truth: Truth) -> None:
+    gone: list[Key] = []
+    truth.on_gone = gone.append
+    truth.begin_life()
+    truth.on_gone(("docker.io/library/alpine", f"sha256:{'a' * 64}"))
+    assert gone == []
+
+
+@pytest.mark.parametrize("is_timer", [True, False])
+def test_a_timer_that_was_spoilt_is_known(truth: Truth, is_timer: bool) -> None:
+    record = "image-retention/docker.io/x.json" if is_timer else "hmret/clock.json"
+    truth.filesystem.write_file(f"{DATA}/system/{record}", b"{}")
+    finish(Mishaps(truth, random.Random(0), {}, 1.0).corrupt())
+    assert truth.has_spoilt_timers is is_timer
