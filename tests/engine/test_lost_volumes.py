@@ -111,6 +111,42 @@ async def test_guests_whose_volume_is_not_mounted_are_waited_for(
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
+async def test_guests_that_ended_while_the_clock_was_behind_are_waited_for_until_that_is_confirmed(
+    host: Host, layout: str, clock: FakeClock, folder: str
+) -> None:
+    await seen(host, layout, folder)
+    clock.wall_ns -= 120 * SECOND
+    for letters in ("a", "b"):
+        host.remove(f"{folder}/vm-{letters}")
+    # Their folder is as old now as one below a mount point may be.
+    clock.advance(timedelta(minutes=3))
+    async with host.opened() as retention:
+        report = await retention.sweep()
+        assert causes(report) == [("lost_references", folder)]
+        assert counts(report) == (0, 0, 0, 0)
+        assert await retention.confirm(folder) == (folder,)
+        report = await retention.sweep()
+        assert (report.status, counts(report)) == (hmret.SweepStatus.SUCCESS, (2, 0, 0, 1))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+async def test_guests_whose_end_is_seen_while_the_clock_is_behind_keep_nobody_waiting(
+    host: Host, layout: str, clock: FakeClock, folder: str
+) -> None:
+    await seen(host, layout, folder)
+    clock.wall_ns -= 120 * SECOND
+    for letters in ("a", "b"):
+        host.remove(f"{folder}/vm-{letters}")
+    async with host.opened() as retention:
+        for _ in range(2):
+            assert causes(await retention.sweep()) == [("clock_jump", "")]
+            clock.advance(timedelta(minutes=3))
+        assert await retention.confirm() == ("clock",)
+        report = await retention.sweep()
+        assert (report.status, report.marked_unused) == (hmret.SweepStatus.SUCCESS, 2)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 async def test_a_folder_of_guests_that_is_gone_is_waited_for(host: Host, layout: str, folder: str) -> None:
     await seen(host, layout, folder)
     host.remove(folder)
