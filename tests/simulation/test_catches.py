@@ -111,6 +111,7 @@ BREAKAGES: tuple[Callable[[], AbstractContextManager[object]], ...] = (
 )
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.__name__)
 def test_a_missing_check_is_caught(breakage: Callable[[], AbstractContextManager[object]]) -> None:
     with breakage(), pytest.raises(Breach, match="seed") as breach:
