@@ -54,6 +54,14 @@ def test_a_host_without_guests_refers_to_nothing(host: Host) -> None:
     assert look(host) == {}
 
 
+def test_what_an_earlier_engine_knew_of_folders_that_are_gone_counts_no_more(memory: Host) -> None:
+    make_guest(memory.place, "vm", "alpine")
+    on_record = look(memory)
+    assert set(on_record) == {"instance/vm"}
+    memory.remove("guests")
+    assert look(memory, on_record) == {}
+
+
 def test_a_guest_without_metadata_is_being_made(host: Host) -> None:
     host.folder("guests/vm")
     assert look(host) == {}

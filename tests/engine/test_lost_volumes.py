@@ -433,6 +433,19 @@ async def test_what_is_confirmed_is_right_from_then_on(host: Host, layout: str) 
     assert (await host.sweep()).report.status is hmret.SweepStatus.SUCCESS
 
 
+async def test_guests_that_are_confirmed_to_be_gone_with_their_folder_protect_nothing_after_a_restart(
+    host: Host, layout: str
+) -> None:
+    await seen(host, layout, "guests")
+    for folder in FOLDERS:
+        host.remove(folder)
+    async with host.opened() as retention:
+        assert await retention.confirm() == ("guests",)
+        report = await retention.sweep()
+        assert (report.status, counts(report)) == (hmret.SweepStatus.SUCCESS, (2, 0, 0, 1))
+        assert report.protected_images == 0
+
+
 @pytest.mark.parametrize(("layout", "part"), PARTS)
 async def test_images_that_are_confirmed_to_be_gone_lose_their_timers(
     host: Host, layout: str, part: str

@@ -159,7 +159,9 @@ def look_at_references(
                 looking.is_new = True
             else:
                 looking.absent.append(folder)
-            looking.is_new = looking.is_new or folder in known.listings or folder in known.files
+            # What is on record from an earlier engine comes without listings, and may be of this folder.
+            is_known = not known.listings or folder in known.listings or folder in known.files
+            looking.is_new = looking.is_new or is_known
             continue
         with opened(filesystem, folder_fd):
             try:
