@@ -141,6 +141,7 @@ def test_the_policy_that_the_guide_for_operators_shows_is_one(tmp_path: Path) ->
         "hmret.pinned",
         "hmret.unreadable_references",
         "hmret.access_time",
+        "hmret.leases",
         "hmret.control_socket",
         "hmret.metrics_listen",
         "hmret.journal",

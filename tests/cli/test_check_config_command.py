@@ -40,6 +40,7 @@ KEYS = [
     "hmret.brake_for",
     "hmret.unreadable_references",
     "hmret.access_time",
+    "hmret.leases",
     "hmret.control_socket",
     "hmret.metrics_listen",
     "hmret.journal",

@@ -434,6 +434,7 @@ def written(config: RetentionConfig) -> dict[str, Any]:
             "brake_for": go(config.brake_for),
             "unreadable_references": config.unreadable_references,
             "access_time": config.access_time,
+            "leases": config.leases,
             "control_socket": config.control_socket,
             "metrics_listen": config.metrics_listen,
             "journal": config.journal,

@@ -64,6 +64,7 @@ def test_the_other_defaults_are_those_of_the_contract() -> None:
         "delete_unpullable": False,
         "unreadable_references": "suspend",
         "access_time": "gaps",
+        "leases": "suspend",
         "control_socket": "",
         "metrics_listen": "",
         "journal": True,

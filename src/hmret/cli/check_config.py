@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 
+import attrs
+
 from hmret.api.documents import check_config_document
 from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.tables import format_table
 from hmret.disk.filesystem import NATIVE
 from hmret.disk.setting_keys import SIZE_KEYS
+from hmret.disk.setting_warnings import try_leases
 from hmret.disk.settings import Settings
 from hmret.model.durations import format_duration
 from hmret.model.sizes import format_exact_size
@@ -21,6 +24,8 @@ _WORDS: Mapping[object, str] = {None: "unset", True: "true", False: "false", "":
 def check_config(*, common: Common = DEFAULTS) -> int:
     """Tell every effective setting and where it came from."""
     settings = common.settings()
+    # The one command that may try something on the disk for an answer.
+    settings = attrs.evolve(settings, warnings=(*settings.warnings, *try_leases(settings.config.data_dir)))
     if common.json:
         write_json(check_config_document(settings))
     else:

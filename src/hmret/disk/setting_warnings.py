@@ -22,7 +22,7 @@ from hmret.disk.setting_neighbours import NEIGHBOURS, doubt_neighbours
 from hmret.model.config import RetentionConfig
 from hmret.model.patterns import why_never
 
-__all__ = ["Setting", "Source", "warnings_about"]
+__all__ = ["Setting", "Source", "try_leases", "warnings_about"]
 
 Source = Literal["default", "file", "environment", "flag"]
 
@@ -146,18 +146,22 @@ def _look_at_data_dir(data_dir: pathlib.Path) -> list[str]:
             f"data_dir: {str(data_dir)!r} offers no file leases ({refused}), so hmret cannot ask the kernel "
             "whether a disk is open"
         )
-    elif _do_leases_break(data_dir):
-        warnings.append(
-            f"data_dir: on {str(data_dir)!r} a rename breaks the kernel's leases, so nobody can tell whether a disk is "
-            "open: nothing is deleted, unless hmret.leases: when-offered lets references alone decide"
-        )
     return warnings
 
 
-def _do_leases_break(data_dir: pathlib.Path) -> bool:
-    """Try it on a file of hmret's own, where its folder is there."""
-    with opened(POSIX, os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)) as fd:
-        return do_leases_break(POSIX, fd)
+def try_leases(data_dir: str) -> tuple[str, ...]:
+    """Warn where a rename breaks the kernel's leases; tried on a file of hmret's own, where its folder is there."""
+    try:
+        with opened(POSIX, os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)) as fd:
+            if not do_leases_break(POSIX, fd):
+                return ()
+    except OSError:
+        return ()
+    told = (
+        f"data_dir: on {data_dir!r} a rename breaks the kernel's leases, so nobody can tell whether a disk is open: "
+        "nothing is deleted, unless hmret.leases: when-offered lets references alone decide"
+    )
+    return (told,)
 
 
 def _look_for_links(data_dir: pathlib.Path) -> Iterator[str]:
