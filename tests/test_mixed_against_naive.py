@@ -236,12 +236,12 @@ async def use(
     foreign = {key for key in expected or () if key[0] != named}
     if before.keys() & (foreign - owners) or {(named, digest) for _, digest in foreign} & owners:
         return
-    used: set[naive.Key] | None = expected
     try:
         await retention.mark_used(text)
+        is_used = True
     except hmret.ImageNotFoundError:
-        used = None
-    assert used == expected, text
+        is_used = False
+    assert is_used == (expected is not None), text
     after = naive.read_states(root / "system/image-retention")
     ended = before.keys() - after.keys()
     also = {key for key in before if key[1] in {digest for _, digest in expected or ()}}

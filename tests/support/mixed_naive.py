@@ -68,14 +68,15 @@ def rows_in_use(root: pathlib.Path, settings: Settings, text: str, now: datetime
     if tag is not None:
         digest, _ = look_up(root / "images", repository, tag)
     key = repository, digest or ""
-    content = tree.contents.get(key[1])
-    used: set[Key] = set()
-    if key in sweep.rows.by_key and sweep.condition(sweep.rows.by_key[key]) is None:
-        used.add(key)
-    is_lent = content is not None and content.is_ready and sweep.trouble(content, "") is None
-    if content is not None and is_lent and repository not in sweep.rows.owners(content.digest):
-        return used | {row.key for row in sweep.rows.of_content(content.digest)}
-    return used or None
+    content, own = tree.contents.get(key[1]), tree.legacy.get(key)
+    if content is not None and content.is_ready:
+        # It is what boots, or fails to, whatever its owners have of their own beside it.
+        if sweep.trouble(content, "") is not None:
+            return None
+        if repository in sweep.rows.owners(content.digest):
+            return {key}
+        return {row.key for row in sweep.rows.of_content(content.digest)} | ({key} & sweep.rows.by_key.keys())
+    return {key} if own is not None and sweep.trouble(own, repository) is None else None
 
 
 def read_states(folder: pathlib.Path) -> dict[Key, State]:
