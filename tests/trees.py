@@ -59,7 +59,7 @@ class Shape:
 SHAPES: Mapping[str, Shape] = {
     "ordinary": Shape(),
     "many repositories": Shape(repositories=60, images=(0, 3), guests=30),
-    "few repositories": Shape(repositories=3, images=(25, 40), tags=(1, 4), guests=28),
+    "few repositories": Shape(repositories=5, images=(18, 28), tags=(1, 4), guests=28),
     "idle": Shape(guests=0, snapshots=0, whole=0.95),
     "broken": Shape(whole=0.4, guests=8, snapshots=4),
     "plain": Shape(whole=1.0, oddities=False, gone_states=0, dangling_tags=0),
