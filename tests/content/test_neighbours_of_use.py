@@ -290,6 +290,19 @@ async def test_mark_used_by_a_digest_that_is_tagged_clears_its_own_timer_alone(h
     assert (host.exists(cleared), host.exists(kept)) == (False, True)
 
 
+@pytest.mark.parametrize("image", [f"{A}:1", f"{A}@{D}"])
+async def test_mark_used_under_an_owner_whose_own_folder_is_unfinished_uses_the_content_that_boots(
+    host: Host, image: str
+) -> None:
+    cleared, kept = make_shared(host)
+    host.legacy(A, "d", status="converting", has_disk=False)
+    async with host.opened() as retention:
+        assert await retention.mark_used(image) == hmret.MarkedUsed(A, D, cleared=True)
+        assert (host.exists(cleared), host.exists(kept)) == (False, True)
+        swept = await host.sweep_by(retention)
+    assert swept.deleted == []
+
+
 async def test_mark_used_under_what_was_an_owner_at_the_last_scan_clears_the_timers_of_the_others(
     host: Host,
 ) -> None:
