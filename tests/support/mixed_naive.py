@@ -10,6 +10,7 @@ Written sentence by sentence from the rules, with loops where hmret has indexes.
 import pathlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import naive
@@ -63,7 +64,8 @@ def rows_in_use(root: pathlib.Path, settings: Settings, text: str, now: datetime
     """Tell which rows a use of an image by some text is a use of; None where hypeman would not boot it."""
     moment = naive.nanoseconds_since_epoch(now)
     tree = read_tree(root, moment)
-    sweep = _Sweep(tree, make_rows(tree), settings, moment, {})
+    # What lies beside a disk keeps an image from deletion, and not from being booted.
+    sweep = _Sweep(tree, make_rows(tree), replace(settings, looks_inside=False), moment, {})
     repository, tag, digest = naive.parse(text) or ("", None, None)
     if tag is not None:
         digest, _ = look_up(root / "images", repository, tag)
