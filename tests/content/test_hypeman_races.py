@@ -44,7 +44,7 @@ def broken_in(scene: Scene, meetings: Iterable[Meeting]) -> dict[Meeting, list[s
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 def test_whenever_hypeman_comes_nothing_is_lost_and_nothing_is_left(scene: Scene) -> None:
     span = span_of(scene)
-    assert broken_in(scene, drawn(span, 24, random.Random(scene.name))) == {}
+    assert broken_in(scene, drawn(span, 16, random.Random(scene.name))) == {}
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
@@ -52,7 +52,7 @@ def test_whenever_hmret_is_killed_its_next_start_puts_everything_right(scene: Sc
     span, rng = span_of(scene), random.Random(f"killed: {scene.name}")
     meetings = [
         attrs.evolve(meeting, end="killed", rest=rng.choice(("there", "before the start", "after the sweep")))
-        for meeting in drawn(span, 12, rng)
+        for meeting in drawn(span, 9, rng)
     ]
     assert broken_in(scene, meetings) == {}
 
@@ -61,7 +61,7 @@ def test_whenever_hmret_is_killed_its_next_start_puts_everything_right(scene: Sc
 def test_whenever_the_power_is_lost_the_next_start_puts_everything_right(scene: Scene) -> None:
     span, rng = span_of(scene), random.Random(f"power lost: {scene.name}")
     meetings = [
-        attrs.evolve(meeting, end="power lost", seed=rng.randrange(1000)) for meeting in drawn(span, 8, rng)
+        attrs.evolve(meeting, end="power lost", seed=rng.randrange(1000)) for meeting in drawn(span, 6, rng)
     ]
     assert broken_in(scene, meetings) == {}
 
@@ -72,5 +72,5 @@ def test_with_the_trash_on_another_file_system_hypeman_lists_nothing_that_is_no_
     scene: Scene, end: End
 ) -> None:
     span, rng = span_of(scene), random.Random(f"{end}, apart: {scene.name}")
-    meetings = [attrs.evolve(meeting, end=end, seed=rng.randrange(1000)) for meeting in drawn(span, 12, rng)]
+    meetings = [attrs.evolve(meeting, end=end, seed=rng.randrange(1000)) for meeting in drawn(span, 9, rng)]
     assert broken_in(scene, meetings) == {}
