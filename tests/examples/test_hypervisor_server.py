@@ -1,6 +1,7 @@
 """The example server end to end, over HTTP, under load, with a window so short that images go all the time."""
 
 import json
+import os
 import random
 import signal
 import socket
@@ -68,7 +69,13 @@ def disk_of(root: Path, resolved_image: str) -> Path:
 
 
 def images_in(root: Path) -> list[Path]:
-    return list((root / "images").rglob("rootfs.erofs"))
+    # Folders may go while they are walked through, which `walk` takes as it comes.
+    return [
+        Path(top, disk)
+        for top, _, names in os.walk(root / "images")
+        for disk in names
+        if disk == "rootfs.erofs"
+    ]
 
 
 def tags_in(root: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SEEDS = "0:200"
+SEEDS = "0:120"
 
 
 def simulate(*arguments: str) -> "subprocess.CompletedProcess[str]":
