@@ -20,7 +20,6 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from hmret.actors.readers import Readers, usual_readers
 from hmret.actors.scanner import Scanner
 from hmret.actors.threads import WorkerThreads
 from hmret.disk.filesystem import POSIX
@@ -106,8 +105,7 @@ def _batches(folders: Sequence[_Part]) -> Iterator[Sequence[_Part]]:
 async def _with_hmret(data_dir: str) -> int:
     """The scanner of the engine."""
     data_fd = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
-    threads = WorkerThreads()
-    scanner = Scanner(POSIX, data_fd, threads, Readers(threads, data_fd, usual_readers()))
+    scanner = Scanner(POSIX, data_fd, WorkerThreads())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(scanner.run)
         result = await scanner.scan()

@@ -9,7 +9,6 @@ import attrs
 import pytest
 
 from builders import DATA, START_NS, FakeClock, GatedThreads, digest, make_image, make_state, running, set_tag
-from hmret.actors.readers import Readers
 from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper, StatesLoaded
 from hmret.disk.layout import OWN, hex_of
@@ -31,11 +30,11 @@ class Host:
 
     def scanner(self) -> Scanner:
         threads = GatedThreads()
-        return Scanner(self.filesystem, self.data_fd, threads, Readers(threads, self.data_fd, 0))
+        return Scanner(self.filesystem, self.data_fd, threads)
 
     def keeper(self) -> StateKeeper:
         threads = GatedThreads()
-        return StateKeeper(self.filesystem, self.data_fd, threads, Readers(threads, self.data_fd, 0))
+        return StateKeeper(self.filesystem, self.data_fd, threads)
 
     def wait(self, duration: timedelta = timedelta(seconds=10)) -> None:
         """Let so much time pass that what has changed shows."""

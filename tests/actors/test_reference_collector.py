@@ -29,7 +29,6 @@ from builders import (
     running,
     set_tag,
 )
-from hmret.actors.readers import Readers
 from hmret.actors.reference_collector import Collected, ReferenceCollector, ReferenceSource
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Inventory, Key, Reference, Remembered
@@ -73,7 +72,6 @@ class World:
             self.filesystem,
             self.data_fd,
             self.threads,
-            Readers(self.threads, self.data_fd, 0),
             sources,
             read_files=read_files,
             boot_id=self.clock.boot_id,

@@ -21,7 +21,6 @@ from builders import (
     set_tag,
     settle,
 )
-from hmret.actors.readers import Readers
 from hmret.actors.scanner import Scanner
 from hmret.model.errors import EngineClosedError
 from memory_filesystem import MemoryFilesystem
@@ -32,7 +31,7 @@ KERNEL = "ghcr.io/kernel/x"
 
 @pytest.fixture
 def actor(filesystem: MemoryFilesystem, data_fd: int, threads: GatedThreads) -> Scanner:
-    return Scanner(filesystem, data_fd, threads, Readers(threads, data_fd, 0))
+    return Scanner(filesystem, data_fd, threads)
 
 
 @pytest.fixture

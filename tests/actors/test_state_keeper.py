@@ -17,7 +17,6 @@ from builders import (
     running,
     state_of,
 )
-from hmret.actors.readers import Readers
 from hmret.actors.state_keeper import StateKeeper
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.errors import EngineClosedError
@@ -33,7 +32,7 @@ RETENTION = f"{DATA}/system/image-retention"
 
 @pytest.fixture
 def actor(filesystem: MemoryFilesystem, data_fd: int, threads: GatedThreads) -> StateKeeper:
-    return StateKeeper(filesystem, data_fd, threads, Readers(threads, data_fd, 0))
+    return StateKeeper(filesystem, data_fd, threads)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What is read for another process, and written down for the next start, is what is read at first hand."""
+"""What is written down for the next start, is what is read at first hand."""
 
 import errno
 import json
@@ -8,30 +8,26 @@ from datetime import datetime, timedelta, timezone
 import msgspec
 import pytest
 
-from builders import START, START_NS, FakeClock, digest, make_guest, make_image, make_state, set_tag
+from builders import START, START_NS, FakeClock, digest, make_image
 from disk.hosts import Host
 from hmret.disk.documents import read_image_metadata, read_state
 from hmret.disk.folders import opened, step_into
 from hmret.disk.image_scan import FolderScan, scan_folder
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.disk.reading import (
-    Kind,
-    answer,
-    ask,
     pack_images,
     pack_states,
     read_images,
     read_states,
-    understand_images,
-    understand_references,
-    understand_states,
+    unpack_images,
+    unpack_references,
+    unpack_states,
     weigh,
 )
-from hmret.disk.reference_files import ReferenceFile, read_reference_files
+from hmret.disk.reference_files import ReferenceFile
 from hmret.disk.state_files import StateFolder, scan_states
 from hmret.model.images import Image, Reference, Repository, SharedDisk
 from hmret.model.times import SECOND
-from support.content_files import put_content, put_link
 
 ALPINE = "docker.io/library/alpine"
 A, B = digest("a"), digest("b")
@@ -71,8 +67,7 @@ def of_content(image: Image, name: str) -> Image:
 
 
 def again(folder: FolderScan) -> FolderScan:
-    ((unpacked,), rest) = understand_images(pack_images([folder]))
-    assert rest == []
+    (unpacked,) = unpack_images(pack_images([folder]))
     return unpacked
 
 
@@ -135,8 +130,8 @@ def test_a_digest_is_one_text_wherever_it_stands() -> None:
 
 def test_marks_that_are_damaged_are_none() -> None:
     packed = msgspec.msgpack.decode(pack_images([FULL]))
-    packed[0][0][8] = packed[0][0][8][:-1]
-    ((unpacked,), _) = understand_images(msgspec.msgpack.encode(packed))
+    packed[0][8] = packed[0][8][:-1]
+    (unpacked,) = unpack_images(msgspec.msgpack.encode(packed))
     assert list(unpacked.marks) == []
     assert unpacked.repository == FULL.repository
 
@@ -157,7 +152,7 @@ def test_marks_that_are_damaged_are_none() -> None:
     ids=["full", "empty"],
 )
 def test_a_folder_of_states_keeps_every_field(folder: StateFolder) -> None:
-    ((unpacked,), _) = understand_states(pack_states([folder]))
+    (unpacked,) = unpack_states(pack_states([folder]))
     assert unpacked == folder
     assert unpacked.signature == folder.signature
 
@@ -179,8 +174,8 @@ def test_a_reference_file_keeps_every_field(memory: Host, created_at: datetime |
         None,
         (1, 2, 3, 4, 5),
     )
-    packed = msgspec.msgpack.encode([{"instance/vm": file, "guests": ReferenceFile("guests", problem="no")}])
-    assert understand_references(packed) == {
+    packed = msgspec.msgpack.encode({"instance/vm": file, "guests": ReferenceFile("guests", problem="no")})
+    assert unpack_references(packed) == {
         "instance/vm": file,
         "guests": ReferenceFile("guests", problem="no"),
     }
@@ -227,7 +222,7 @@ def test_a_timer_that_nobody_can_have_started_is_not_set(memory: Host, moment: s
     with opened(memory.filesystem, step_into(memory.filesystem, memory.data_fd, RETENTION)) as fd:
         folder = scan_states(memory.filesystem, fd, ALPINE)
     assert folder.timers == {A: None}
-    assert understand_states(pack_states([folder]))[0] == [folder]
+    assert unpack_states(pack_states([folder])) == [folder]
 
 
 def test_an_inode_number_of_64_bits_can_be_marked_and_told_again(memory: Host, clock: FakeClock) -> None:
@@ -242,74 +237,11 @@ def test_an_inode_number_of_64_bits_can_be_marked_and_told_again(memory: Host, c
     assert second.repository.images[A] is first.repository.images[A]
 
 
-# Questions and answers.
-
-
-def fill(host: Host) -> None:
-    make_image(host.place, ALPINE, "a", tags=("latest", "3.20"))
-    make_image(host.place, ALPINE, "b", tags=(), status="pulling", has_disk=False)
-    make_image(host.place, f"{ALPINE}/deeper", "c")
-    set_tag(host.place, ALPINE, "dangling", "d")
-    make_state(host.place, (ALPINE, A), START_NS)
-    host.write(f"{RETENTION}/{ALPINE}/{hex_of(B)}.json", b"torn")
-    make_guest(host.place, "vm", "alpine", created_at=START)
-    host.write("guests/torn/metadata.json", b'{"Image":')
-    host.folder("guests/new")
-    put_content(host, "e", machine={"base": f"{ALPINE}@{A}"})
-    put_content(host, "f", status="pulling")
-    put_link(host, ALPINE, "latest", "e")
-    host.link(f"{IMAGES}/repositories/{ALPINE}/odd", "elsewhere")
-    host.folder(f"{IMAGES}/repositories/quay.io/empty")
-
-
-def test_an_answer_on_images_is_what_is_read_at_first_hand(host: Host, clock: FakeClock) -> None:
-    fill(host)
-    paths = ["", "docker.io", ALPINE, f"{ALPINE}/deeper", "gone", "docker.io/library"]
-    paths += ["content", "content/ee", "content/ff", "content/00", "repositories", f"repositories/{ALPINE}"]
-    paths += ["repositories/quay.io/empty", "repositories/gone"]
-    found, rest = understand_images(answer(host.filesystem, host.data_fd, ask(Kind.IMAGES, paths)))
-    assert rest == []
-    with opened(host.filesystem, step_into(host.filesystem, host.data_fd, IMAGES)) as fd:
-        own = [scan_folder(host.filesystem, fd, path) for path in reversed(paths)]
-    assert list(map(fields, found)) == list(map(fields, own))
-
-
-def test_an_answer_on_states_is_what_is_read_at_first_hand(host: Host) -> None:
-    fill(host)
-    paths = ["", ALPINE, "gone"]
-    found, rest = understand_states(answer(host.filesystem, host.data_fd, ask(Kind.STATES, paths)))
-    assert rest == []
-    with opened(host.filesystem, step_into(host.filesystem, host.data_fd, RETENTION)) as fd:
-        assert found == [scan_states(host.filesystem, fd, path) for path in reversed(paths)]
-
-
-def test_an_answer_on_references_is_what_is_read_at_first_hand(host: Host) -> None:
-    fill(host)
-    sources = ["instance/vm", "instance/torn", "instance/new", "instance/gone"]
-    found = understand_references(answer(host.filesystem, host.data_fd, ask(Kind.REFERENCES, sources)))
-    assert found == read_reference_files(host.filesystem, host.data_fd, sources)
-    assert found.keys() == {"instance/vm", "instance/torn"}
-    assert found["instance/torn"].problem
-
-
-@pytest.mark.parametrize("question", [b"", b"\xc1", b"\x00", msgspec.msgpack.encode(["images"])])
-def test_a_question_that_makes_no_sense_is_refused(host: Host, question: bytes) -> None:
-    with pytest.raises((msgspec.MsgspecError, ValueError)):
-        answer(host.filesystem, host.data_fd, question)
-
-
-@pytest.mark.parametrize("understand", [understand_images, understand_states, understand_references])
+@pytest.mark.parametrize("unpack", [unpack_images, unpack_states, unpack_references])
 @pytest.mark.parametrize("given", [b"", b"\xc1", b"\x00", b"[]", msgspec.msgpack.encode(["x"])])
-def test_an_answer_that_makes_no_sense_is_refused(
-    understand: Callable[[bytes], object], given: bytes
-) -> None:
+def test_a_record_that_makes_no_sense_is_refused(unpack: Callable[[bytes], object], given: bytes) -> None:
     with pytest.raises((msgspec.MsgspecError, ValueError)):
-        understand(given)
-
-
-def test_a_name_that_is_no_text_cannot_be_asked_for() -> None:
-    with pytest.raises(ValueError, match="surrogates"):
-        ask(Kind.REFERENCES, ["instance/\udcff"])
+        unpack(given)
 
 
 # Batches.

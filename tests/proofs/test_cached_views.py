@@ -21,7 +21,6 @@ from builders import (
     make_state,
     running,
 )
-from hmret.actors.readers import Readers
 from hmret.actors.reference_collector import Collected, ReferenceCollector
 from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper
@@ -55,13 +54,10 @@ class World:
 
     def actors(self) -> tuple[Scanner, StateKeeper, ReferenceCollector]:
         threads = GatedThreads()
-        readers = Readers(threads, self.data_fd, 0)
         return (
-            Scanner(self.filesystem, self.data_fd, threads, readers),
-            StateKeeper(self.filesystem, self.data_fd, threads, readers),
-            ReferenceCollector(
-                self.filesystem, self.data_fd, threads, readers, (), read_files=True, boot_id="boot"
-            ),
+            Scanner(self.filesystem, self.data_fd, threads),
+            StateKeeper(self.filesystem, self.data_fd, threads),
+            ReferenceCollector(self.filesystem, self.data_fd, threads, (), read_files=True, boot_id="boot"),
         )
 
     def happen(self) -> None:

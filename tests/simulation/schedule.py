@@ -83,6 +83,8 @@ class SteppedThreads:
         ended: told when it, or a part of it, has run.
     """
 
+    lanes = lanes_of_a_cold_disk = 2
+
     @staticmethod
     def pause() -> None:
         """Go on: who gives way, and where, is decided here."""
@@ -102,6 +104,9 @@ class SteppedThreads:
     def hurry() -> AbstractContextManager[None]:
         """Nobody holds anybody up."""
         return nullcontext()
+
+    async def read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        return await self.run(function, *arguments)
 
     async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         return await self.run(function, *arguments)

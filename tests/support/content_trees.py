@@ -379,7 +379,6 @@ class Host:
             clock=self.clock,
             threads=threads or default,
             monotonic_ns=lambda: 0,
-            readers=0,
         )
         config = make_config(self.place, **settings)
         async with open_engine(config, surroundings, sources=sources, scheduled=False) as retention:

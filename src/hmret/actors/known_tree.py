@@ -1,23 +1,26 @@
 """A tree of folders that is looked through again and again, and what is known of it from one look to the next."""
 
-from collections.abc import Callable, Mapping, Set as AbstractSet
+from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 from typing import Generic, TypeVar
 
 import anyio
 import attrs
 
-from hmret.actors.readers import Readers
+from hmret.actors.lanes import Lanes
 from hmret.actors.threads import Threads
-from hmret.actors.walking import Found, Walk
 from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folder_cache import Folder, FolderCache
-from hmret.disk.reading import Kind
 
-__all__ = ["KnownTree"]
+__all__ = ["Found", "KnownTree"]
 
 F = TypeVar("F", bound=Folder)
 R = TypeVar("R")
+Found = tuple[Sequence[F], Sequence[str]]
+"""What was found, and the paths that were left for another call."""
+
+# Folders looked at in one thread hop: some milliseconds where nothing is new.
+_FOLDERS = 1000
 
 
 @attrs.define(eq=False)
@@ -27,13 +30,9 @@ class KnownTree(Generic[F, R]):
     filesystem: Filesystem
     data_fd: int
     threads: Threads
-    readers: Readers
-    kind: Kind
     record: CacheRecord[F]
     look: Callable[[list[str]], Found[F]]
     """Looks at some folders, in a thread."""
-    understand: Callable[[bytes], Found[F]]
-    """Reads a reader process's answer."""
     weigh: Callable[[F], int]
     """Tells how much had to be read for a folder."""
     put_together: Callable[[Mapping[str, F]], R]
@@ -61,17 +60,10 @@ class KnownTree(Generic[F, R]):
             if self._is_fresh:
                 self._is_fresh = False
                 await self.threads.run_alone(self._read_record)
-            walk = Walk(
-                self.cache,
-                self.threads,
-                self.readers,
-                self.kind,
-                self.look,
-                self.understand,
-                self.weigh,
-                self.tell,
-            )
-            folders, is_new = await walk.run()
+            self.cache.begin()
+            lanes = Lanes(self.threads, self._take, self.look, self._put)
+            await lanes.run()
+            folders, is_new = self.cache.end()
             if is_new or self.last is None:
                 self.last = await self.threads.run_alone(self.put_together, folders)
             return self.last
@@ -99,6 +91,18 @@ class KnownTree(Generic[F, R]):
         if self.last is not self._kept:
             self.record.save(self.filesystem, self.data_fd, self.cache, self.threads.pause)
             self._kept = self.last
+
+    def _take(self, lanes: int) -> list[str]:
+        waiting = self.cache.waiting
+        return self.cache.take(min(_FOLDERS, -(-waiting // lanes)))
+
+    def _put(self, answer: Found[F]) -> int:
+        found, rest = answer
+        weight = sum(map(self.weigh, found))
+        self.tell(weight)
+        self.cache.put(found)
+        self.cache.give_back(rest)
+        return weight + len(found)
 
     def _read_record(self) -> None:
         self.record.load(self.filesystem, self.data_fd, self.cache, self.threads.pause)

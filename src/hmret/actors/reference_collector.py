@@ -10,8 +10,8 @@ from typing import Protocol, assert_never
 import anyio
 import attrs
 
+from hmret.actors.lanes import Lanes
 from hmret.actors.mailbox import Actor, Request
-from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
 from hmret.disk.cache_records import load_references, save_references
 from hmret.disk.filesystem import Filesystem
@@ -19,13 +19,13 @@ from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.image_scan import OddTagError, resolve_tag
 from hmret.disk.layout import IMAGES, REFERENCE_FILES
 from hmret.disk.own_files import load_remembered, save_remembered
-from hmret.disk.reading import Kind, understand_references
 from hmret.disk.reference_files import (
     NOTHING_KNOWN,
     ReferenceFile,
     ReferenceLook,
     list_guests,
     look_at_references,
+    read_reference_files,
 )
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.folder_record import FolderSeen
@@ -62,9 +62,9 @@ _SOME_SOURCE = "sources"
 _UNLISTED = frozenset((*(folder for _, folder, _ in REFERENCE_FILES), _SOME_SOURCE))
 """What stands among unread sources for those whose names nobody knows."""
 
-# How many guests it takes for reader processes to be worth while, and how many of them one is asked for at a time.
+# How many guests it takes for several threads to be worth while, and how many of them one reads at a time.
 _MANY = 2000
-_ASKED = 250
+_AT_ONCE = 250
 
 
 class ReferenceSource(Protocol):
@@ -141,7 +141,6 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         filesystem: Filesystem,
         data_fd: int,
         threads: Threads,
-        readers: Readers,
         sources: Sequence[ReferenceSource],
         *,
         read_files: bool,
@@ -151,7 +150,6 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
-        self._readers = readers
         self._sources = tuple(sources)
         self._read_files = read_files
         self._boot_id = boot_id
@@ -307,7 +305,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         )
 
     async def _read_ahead(self) -> Mapping[str, ReferenceFile]:
-        """Begin with what an earlier engine knew, or have many files read by processes.
+        """Begin with what an earlier engine knew, or have many files read by several threads.
 
         What they held is checked like everything that is known: it counts where a file still has its signature.
         """
@@ -317,24 +315,23 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         if any(file.signature is not None for file in found.values()):
             self._kept = found
             return found
-        if not self._readers.are_offered:
-            return found
-        listed = await self._threads.run_alone(list_guests, self._filesystem, self._data_fd)
-        # A name that is no text cannot be told to a process.
-        waiting = [source for source in listed if source.isascii()]
+        waiting = await self._threads.run_alone(list_guests, self._filesystem, self._data_fd)
         if len(waiting) < _MANY:
             return found
 
-        async def read_on() -> None:
-            while waiting:
-                asked = waiting[-_ASKED:]
-                del waiting[-_ASKED:]
-                answer = await self._readers.read(Kind.REFERENCES, asked, understand_references)
-                found.update(answer or {})
+        def take(_lanes: int) -> list[str]:
+            taken = waiting[-_AT_ONCE:]
+            del waiting[-_AT_ONCE:]
+            return taken
 
-        async with anyio.create_task_group() as tasks:
-            for _ in range(self._readers.lanes):
-                tasks.start_soon(read_on)
+        def put(files: Mapping[str, ReferenceFile]) -> int:
+            found.update(files)
+            return len(files)
+
+        def look(sources: list[str]) -> Mapping[str, ReferenceFile]:
+            return read_reference_files(self._filesystem, self._data_fd, sources, self._threads.pause)
+
+        await Lanes(self._threads, take, look, put).run()
         return found
 
     def write_record(self) -> None:

@@ -8,7 +8,6 @@ import attrs
 
 from hmret.actors.known_tree import KnownTree
 from hmret.actors.mailbox import Actor, Request
-from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
 from hmret.disk.access_times import DiskOfRow, last_reads
 from hmret.disk.cache_records import CacheRecord
@@ -41,7 +40,7 @@ from hmret.disk.image_scan import (
     scan_folder,
 )
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
-from hmret.disk.reading import Kind, pack_images, read_images, understand_images, weigh
+from hmret.disk.reading import pack_images, read_images, unpack_images, weigh
 from hmret.disk.signatures import Signature
 from hmret.model.grouping import Timers
 from hmret.model.images import ContentOwners, Image, Key, Reference, Repository
@@ -60,9 +59,7 @@ __all__ = [
     "Scanner",
 ]
 
-_RECORD: CacheRecord[FolderScan] = CacheRecord(
-    "images.snapshot", pack_images, lambda packed: understand_images(packed)[0]
-)
+_RECORD: CacheRecord[FolderScan] = CacheRecord("images.snapshot", pack_images, unpack_images)
 
 _TODAYS = frozenset((CONTENT, REPOSITORIES))
 """Of these a repository may be hidden in any part: where one cannot be listed, nothing is known to be gone."""
@@ -190,7 +187,7 @@ _Requests = Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTimes | Last
 class Scanner(Actor[_Requests]):
     """The scanner actor."""
 
-    def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads, readers: Readers) -> None:
+    def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
         super().__init__()
         self._filesystem = filesystem
         self._data_fd = data_fd
@@ -199,11 +196,8 @@ class Scanner(Actor[_Requests]):
             filesystem,
             data_fd,
             threads,
-            readers,
-            Kind.IMAGES,
             _RECORD,
             self._look,
-            self._understand,
             weigh,
             self._put_together,
             tell=self._count,
@@ -373,13 +367,6 @@ class Scanner(Actor[_Requests]):
             self._filesystem, images_fd, path, names, signature, known=before, pause=self._threads.pause
         )
         return folder, 1 + weigh(folder)
-
-    def _understand(self, answer: bytes) -> tuple[list[FolderScan], list[str]]:
-        found, rest = understand_images(answer)
-        for folder in found:
-            if folder.path == CONTENT:
-                self._note_prints(folder)
-        return found, rest
 
     def _look_beside(self, found: "_Found") -> ScanResult:
         """Look at what changes without the folders of images: records of builds, and what is unfinished."""

@@ -8,7 +8,6 @@ import attrs
 
 from hmret.actors.known_tree import KnownTree
 from hmret.actors.mailbox import Actor, Request
-from hmret.actors.readers import Readers
 from hmret.actors.threads import Threads
 from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
@@ -18,7 +17,7 @@ from hmret.disk.hypeman.lookup import find_image, has_tag_to
 from hmret.disk.image_scan import OddTagError, resolve_tag
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.disk.own_files import load_clock_record, save_clock_record
-from hmret.disk.reading import Kind, pack_states, read_states, understand_states, weigh
+from hmret.disk.reading import pack_states, read_states, unpack_states, weigh
 from hmret.disk.state_files import StateFolder, clear_state, remove_strays, scan_states, write_states
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.grouping import Timers
@@ -39,9 +38,7 @@ __all__ = [
     "StatesLoaded",
 ]
 
-_RECORD: CacheRecord[StateFolder] = CacheRecord(
-    "states.snapshot", pack_states, lambda packed: understand_states(packed)[0]
-)
+_RECORD: CacheRecord[StateFolder] = CacheRecord("states.snapshot", pack_states, unpack_states)
 
 # States removed in one thread hop: a few milliseconds of work.
 _BATCH = 250
@@ -158,7 +155,7 @@ _Requests = (
 class StateKeeper(Actor[_Requests]):
     """The state keeper actor."""
 
-    def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads, readers: Readers) -> None:
+    def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
         super().__init__()
         self._filesystem = filesystem
         self._data_fd = data_fd
@@ -168,11 +165,8 @@ class StateKeeper(Actor[_Requests]):
             filesystem,
             data_fd,
             threads,
-            readers,
-            Kind.STATES,
             _RECORD,
             self._look,
-            self._understand,
             weigh,
             _put_together,
             share=self._share,
@@ -305,10 +299,6 @@ class StateKeeper(Actor[_Requests]):
             return known, 0
         folder = self._share(scan_states(self._filesystem, retention_fd, path, self._threads.pause))
         return folder, 1 + weigh(folder)
-
-    def _understand(self, answer: bytes) -> tuple[list[StateFolder], list[str]]:
-        found, rest = understand_states(answer)
-        return list(map(self._share, found)), rest
 
     def _share(self, folder: StateFolder) -> StateFolder:
         """Name the states by the very texts that name their images."""

@@ -1,6 +1,7 @@
 """Where blocking work is done: worker threads of our own, so that an embedder's are never used up."""
 
 import errno
+import resource
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ import anyio.to_thread
 
 from hmret.model.thread_refusal import NO_THREAD, is_thread_refusal
 
-__all__ = ["InlineThreads", "Pace", "Threads", "WorkerThreads"]
+__all__ = ["InlineThreads", "Pace", "Threads", "WorkerThreads", "voluntary_switches"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -22,7 +23,9 @@ Ts = TypeVarTuple("Ts")
 # Reading is bound by the interpreter, so more would only wait for one another; a few let a quick look of
 # `mark_used` pass a long batch, and let bytes be freed meanwhile.
 _THREADS = 8
-
+# One asks the disk while the other has the interpreter; more of them gain only where the disk has to be waited for.
+_LANES = 2
+_COLD_LANES = 8
 
 # How long a thread may keep the interpreter from others while much is worked through, in seconds; Python's own default
 # is ten times as long.
@@ -38,6 +41,11 @@ _URGENT_REST_SECONDS = 0.0001
 
 class _Since(threading.local):
     seconds = 0.0
+
+
+def voluntary_switches() -> int:
+    """Count how often this thread has given the processor up by itself, as it does where it waits for a disk."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 class Pace:
@@ -116,8 +124,22 @@ class Threads(Protocol):
         """Let other functions give way more often while somebody waits for what is done in the block."""
         ...
 
+    @property
+    def lanes(self) -> int:
+        """How many functions that read are worth running at a time."""
+        ...
+
+    @property
+    def lanes_of_a_cold_disk(self) -> int:
+        """The same where most of their time goes into waiting for the disk."""
+        ...
+
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Run a function and return what it returns."""
+        ...
+
+    async def read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Run a function that reads much, beside others that do."""
         ...
 
     async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
@@ -134,12 +156,21 @@ class WorkerThreads:
         self.hurry = self.pause.hurry
         self._limiter: anyio.CapacityLimiter | None = None
         self._alone: anyio.CapacityLimiter | None = None
+        self._readers: anyio.CapacityLimiter | None = None
+        self.lanes = _LANES
+        self.lanes_of_a_cold_disk = _COLD_LANES
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self._limit)
         with _telling_of_limits():
             return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
+
+    async def read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        if self._readers is None:
+            self._readers = anyio.CapacityLimiter(self.lanes_of_a_cold_disk)
+        with _telling_of_limits():
+            return await anyio.to_thread.run_sync(_run_briskly, function, *arguments, limiter=self._readers)
 
     async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         if self._alone is None:
@@ -171,6 +202,8 @@ def _run_briskly(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
 class InlineThreads:
     """Runs them on the spot: for disks in memory, under a clock that must not run ahead of a thread."""
 
+    lanes = lanes_of_a_cold_disk = 1
+
     @staticmethod
     def pause() -> None:
         """Go on: there is nobody to give way to."""
@@ -183,6 +216,9 @@ class InlineThreads:
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         await anyio.lowlevel.checkpoint()
         return function(*arguments)
+
+    async def read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        return await self.run(function, *arguments)
 
     async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         return await self.run(function, *arguments)

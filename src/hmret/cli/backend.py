@@ -8,19 +8,12 @@ from typing import TypeVar
 import anyio
 import anyio.abc
 
-from hmret.actors.readers import usual_readers
 from hmret.cli.options import Backend
-from hmret.engine.surroundings import Surroundings
 from hmret.model.errors import HmretError
 
-__all__ = ["own_surroundings", "run_on", "until_interrupted"]
+__all__ = ["run_on", "until_interrupted"]
 
 T = TypeVar("T")
-
-
-def own_surroundings() -> Surroundings:
-    """Return what an engine of the command line runs on: this host, with reader processes where there is room for them."""
-    return Surroundings(readers=usual_readers())
 
 
 def run_on(backend: Backend, data_dir: str, work: Callable[[], Awaitable[T]]) -> T:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from hmret.api.documents import plan_document
 from hmret.api.readings import ComparisonReading, PlanReading, read_plan
-from hmret.cli.backend import own_surroundings, run_on, until_interrupted
+from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.logs import log_warnings
 from hmret.cli.options import DEFAULTS, Common
@@ -26,6 +26,7 @@ from hmret.cli.tables import (
 from hmret.disk.policy_settings import policy_settings
 from hmret.disk.settings import Settings
 from hmret.engine.opening import open_inspection
+from hmret.engine.surroundings import Surroundings
 from hmret.model.errors import ConfigError
 from hmret.model.planning import Action, Plan, Summary, Verdict
 from hmret.model.times import datetime_of, format_time, nanoseconds_of, parse_time
@@ -80,7 +81,7 @@ def _read_moment(text: str) -> datetime:
 
 
 async def _plan(settings: Settings, at: datetime | None) -> Plan:
-    async with open_inspection(settings.config, own_surroundings()) as inspection:
+    async with open_inspection(settings.config, Surroundings()) as inspection:
         log_warnings(settings)
         return await inspection.plan(at)
 

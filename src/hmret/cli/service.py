@@ -18,7 +18,6 @@ from hmret.api.app import make_app
 from hmret.api.control_socket import ControlSocket, bound_socket, listening_socket
 from hmret.api.hosts import own_names
 from hmret.api.server import Server
-from hmret.cli.backend import own_surroundings
 from hmret.cli.logs import log_warnings
 from hmret.cli.reading import in_time
 from hmret.cli.systemd import Notifier
@@ -26,6 +25,7 @@ from hmret.disk.settings import Settings
 from hmret.engine.log import log_event
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
+from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
 from hmret.model.report import SweepReport
@@ -71,7 +71,7 @@ class Service:
         config = self.settings.config
         async with (
             _serving() as servers,
-            open_engine(config, own_surroundings(), scheduled=False) as retention,
+            open_engine(config, Surroundings(), scheduled=False) as retention,
         ):
             with ExitStack() as stack:
                 control, bound = stack.enter_context(bound_socket(config, os.environ))

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from hmret.api.documents import sweep_document
 from hmret.api.readings import read_report
-from hmret.cli.backend import own_surroundings, run_on, until_interrupted
+from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.logs import log_warnings
 from hmret.cli.options import DEFAULTS, Common
@@ -18,6 +18,7 @@ from hmret.cli.progress import sweep_in_sight
 from hmret.cli.tables import format_size, format_suspension, format_table, format_when, shorten_digest
 from hmret.disk.settings import Settings
 from hmret.engine.opening import open_engine
+from hmret.engine.surroundings import Surroundings
 from hmret.model.report import DeletedImage, SweepReport, SweepStatus
 
 __all__ = ["sweep"]
@@ -59,7 +60,7 @@ def _sweep_here(settings: Settings, common: Common, *, release_brake: bool) -> S
 
 
 async def _sweep(settings: Settings, *, shown: bool, release_brake: bool) -> SweepReport:
-    async with open_engine(settings.config, own_surroundings(), scheduled=False) as retention:
+    async with open_engine(settings.config, Surroundings(), scheduled=False) as retention:
         log_warnings(settings)
         return await sweep_in_sight(retention, shown=shown, release_brake=release_brake)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folder_cache import Folder, FolderCache
-from hmret.disk.reading import pack_references, understand_references
+from hmret.disk.reading import pack_references, unpack_references
 from hmret.disk.reference_files import ReferenceFile
 from hmret.disk.snapshots import load_snapshot, save_snapshot
 
@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Folder)
 
 # Folders in a frame: little enough to be read without holding anybody up.
 _FOLDERS = 8
-_FORMAT = 5
+_FORMAT = 6
 _COUNT = struct.Struct("!I")
 _FAULTS = (msgspec.MsgspecError, ValueError, OverflowError, struct.error)
 
@@ -128,7 +128,7 @@ def load_references(
     is_of_this_boot = next(frames, b"") == boot_id.encode()
     for frame in frames:
         try:
-            found = understand_references(frame)
+            found = unpack_references(frame)
         except _FAULTS:
             break
         if not is_of_this_boot:

@@ -1,72 +1,43 @@
-"""Reading many folders or files in one call, and the same as bytes for a process that does nothing else.
+"""Reading many folders in one call, and the same as bytes for the record of a cache.
 
-What is asked and answered between processes is msgpack, one document each way; both sides are the same release.
+What is written down is msgpack.
 """
 
-import enum
-import resource
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened
-from hmret.disk.hypeman.content import ContentNames, is_part, list_content, part_signature, scan_part
 from hmret.disk.hypeman.hidden import Hidden
-from hmret.disk.image_scan import FolderScan, scan_folder
+from hmret.disk.image_scan import FolderScan
 from hmret.disk.layout import IMAGES, RETENTION
-from hmret.disk.reference_files import ReferenceFile, read_reference_files
+from hmret.disk.reference_files import ReferenceFile
 from hmret.disk.signatures import Signature
-from hmret.disk.state_files import StateFolder, scan_states
+from hmret.disk.state_files import StateFolder
 from hmret.model.images import Image, Repository
 
 __all__ = [
-    "Kind",
-    "answer",
-    "ask",
     "pack_images",
     "pack_references",
     "pack_states",
     "read_images",
     "read_states",
-    "understand_images",
-    "understand_references",
-    "understand_states",
+    "unpack_images",
+    "unpack_references",
+    "unpack_states",
     "weigh",
 ]
 
 F = TypeVar("F", FolderScan, StateFolder)
-P = TypeVar("P", str, Sequence[str])
-R = TypeVar("R", FolderScan, StateFolder, dict[str, ReferenceFile])
 
-# Images and states read in one call: some 6 ms of work. In a process that does nothing else it may be more.
-_IMAGES, _IMAGES_ASKED = 500, 1500
-_STATES, _STATES_ASKED = 1000, 3000
-_GUESTS = 25
-
-# How often a thread had to wait for the disk, for each thing that it read, if nothing of that was in memory; somewhat
-# fewer. A disk serves many requests at a time hardly slower than one.
-_COLD_SHARE = 0.3
-_FEW_WAITS = 3
-_AT_ONCE = 8
-
-
-class Kind(enum.StrEnum):
-    """What is to be read."""
-
-    IMAGES = "images"
-    STATES = "states"
-    REFERENCES = "references"
-
-
-class _Question(msgspec.Struct, array_like=True):
-    kind: Kind
-    paths: list[str]
+# Images and states read in one call: some 6 ms of work.
+_IMAGES = 500
+_STATES = 1000
 
 
 class _ImageFolder(msgspec.Struct, array_like=True):
@@ -93,25 +64,10 @@ class _ImageFolder(msgspec.Struct, array_like=True):
     hidden: tuple[tuple[str, str], ...]
 
 
-class _ImageAnswer(msgspec.Struct, array_like=True):
-    found: list[_ImageFolder]
-    rest: list[str]
-
-
-class _StateAnswer(msgspec.Struct, array_like=True):
-    found: list[StateFolder]
-    rest: list[str]
-
-
-class _ReferenceAnswer(msgspec.Struct, array_like=True):
-    found: dict[str, ReferenceFile]
-
-
 _encoder = msgspec.msgpack.Encoder()
-_questions = msgspec.msgpack.Decoder(_Question)
-_image_answers = msgspec.msgpack.Decoder(_ImageAnswer)
-_state_answers = msgspec.msgpack.Decoder(_StateAnswer)
-_reference_answers = msgspec.msgpack.Decoder(_ReferenceAnswer)
+_image_records = msgspec.msgpack.Decoder(list[_ImageFolder])
+_state_records = msgspec.msgpack.Decoder(list[StateFolder])
+_reference_records = msgspec.msgpack.Decoder(dict[str, ReferenceFile])
 
 
 def read_images(
@@ -169,137 +125,46 @@ def _unlisted_states(error: OSError) -> list[StateFolder]:
     return [StateFolder("", corrupt=((RETENTION, error.strerror or str(error)),))]
 
 
-def ask(kind: Kind, paths: Sequence[str]) -> bytes:
-    """Write the question what is in some folders or files of which nothing is known."""
-    return _encoder.encode(_Question(kind, list(paths)))
-
-
-def answer(filesystem: Filesystem, data_fd: int, question: bytes) -> bytes:
-    """Answer a question.
+def unpack_images(packed: bytes) -> list[FolderScan]:
+    """Read what `pack_images` wrote.
 
     Raises:
-        msgspec.MsgspecError, ValueError: it cannot be understood, or the answer cannot be written.
+        msgspec.MsgspecError, ValueError: it is nothing of that kind.
     """
-    asked = _questions.decode(question)
-    match asked.kind:
-        case Kind.IMAGES:
-            try:
-                images_fd = open_data_folder(filesystem, data_fd, IMAGES)
-            except OSError as error:
-                return _encoder.encode(_ImageAnswer([_packed(FolderScan("", error=error))], []))
-            with opened(filesystem, images_fd):
-                look = _look_at_images(filesystem, images_fd, asked.paths)
-                folders, rest = _spread(look, asked.paths, _IMAGES_ASKED)
-            return _encoder.encode(_ImageAnswer(list(map(_packed, folders)), rest))
-        case Kind.STATES:
-            try:
-                retention_fd = open_data_folder(filesystem, data_fd, RETENTION)
-            except OSError as error:
-                return _encoder.encode(_StateAnswer(_unlisted_states(error), []))
-            with opened(filesystem, retention_fd):
-                states, rest = _spread(
-                    lambda path: scan_states(filesystem, retention_fd, path), asked.paths, _STATES_ASKED
-                )
-            return _encoder.encode(_StateAnswer(states, rest))
-        case Kind.REFERENCES:
-            groups = [asked.paths[start : start + _GUESTS] for start in range(0, len(asked.paths), _GUESTS)]
-            read, _ = _spread(
-                lambda group: read_reference_files(filesystem, data_fd, group), groups, len(asked.paths)
-            )
-            return _encoder.encode(
-                _ReferenceAnswer({source: file for files in read for source, file in files.items()})
-            )
+    return list(map(_unpacked, _image_records.decode(packed)))
 
 
-def _look_at_images(
-    filesystem: Filesystem, images_fd: int, paths: Sequence[str]
-) -> Callable[[str], FolderScan]:
-    """Make what reads one folder below `images/`; content is listed once for all its parts."""
-    names: ContentNames = {}
-    signatures: dict[str, Signature] = {}
-    if any(map(is_part, paths)):
-        listing, names = list_content(filesystem, images_fd)
-        signatures = {part: part_signature(count, total) for part, count, total in listing.prints}
-
-    def look(path: str) -> FolderScan:
-        if path in names:
-            return scan_part(filesystem, images_fd, path, names[path], signatures[path])
-        return scan_folder(filesystem, images_fd, path)
-
-    return look
-
-
-def _spread(read: Callable[[P], R], waiting: Sequence[P], most: int) -> tuple[list[R], list[P]]:
-    """Read one thing after the other, and where that is mostly waiting for the disk, many at a time.
-
-    Returns what was read, and what was left when it was enough.
-    """
-    found: list[R] = []
-    rest = list(waiting)
-    weight = 0
-    while rest and weight < most:
-        waits = _waits()
-        found.append(read(rest.pop()))
-        weight += 1 + weigh(found[-1])
-        if _waits() - waits > _COLD_SHARE * weigh(found[-1]) + _FEW_WAITS:
-            found.extend(_many_readers().map(read, rest[-_AT_ONCE:]))
-            del rest[-_AT_ONCE:]
-            weight = sum(1 + weigh(one) for one in found)
-    return found, rest
-
-
-def _waits() -> int:
-    """Count how often this thread has given up the processor by itself, which reading does where the disk is asked."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
-
-
-@cache
-def _many_readers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_AT_ONCE)
-
-
-def understand_images(answer: bytes) -> tuple[list[FolderScan], list[str]]:
-    """Read the answer to what is in some folders below `images/`; as `read_images`.
+def unpack_states(packed: bytes) -> list[StateFolder]:
+    """Read what `pack_states` wrote.
 
     Raises:
-        msgspec.MsgspecError, ValueError: it is no such answer.
+        msgspec.MsgspecError, ValueError: it is nothing of that kind.
     """
-    given = _image_answers.decode(answer)
-    return list(map(_unpacked, given.found)), given.rest
+    return _state_records.decode(packed)
 
 
-def understand_states(answer: bytes) -> tuple[list[StateFolder], list[str]]:
-    """Read the answer to what is in some folders below `image-retention/`; as `read_states`.
+def unpack_references(packed: bytes) -> dict[str, ReferenceFile]:
+    """Read what `pack_references` wrote.
 
     Raises:
-        msgspec.MsgspecError, ValueError: it is no such answer.
+        msgspec.MsgspecError, ValueError: it is nothing of that kind.
     """
-    given = _state_answers.decode(answer)
-    return given.found, given.rest
-
-
-def understand_references(answer: bytes) -> dict[str, ReferenceFile]:
-    """Read the answer to what some guests and snapshots refer to; as `read_reference_files`.
-
-    Raises:
-        msgspec.MsgspecError, ValueError: it is no such answer.
-    """
-    return _reference_answers.decode(answer).found
+    return _reference_records.decode(packed)
 
 
 def pack_images(folders: Sequence[FolderScan]) -> bytes:
     """Write down what was found in some folders below `images/`."""
-    return _encoder.encode(_ImageAnswer(list(map(_packed, folders)), []))
+    return _encoder.encode(list(map(_packed, folders)))
 
 
 def pack_states(folders: Sequence[StateFolder]) -> bytes:
     """Write down what was found in some folders below `image-retention/`."""
-    return _encoder.encode(_StateAnswer(list(folders), []))
+    return _encoder.encode(list(folders))
 
 
 def pack_references(files: Mapping[str, ReferenceFile]) -> bytes:
     """Write down what some guests and snapshots were found to refer to."""
-    return _encoder.encode(_ReferenceAnswer(dict(files)))
+    return _encoder.encode(dict(files))
 
 
 def weigh(found: FolderScan | StateFolder | Mapping[str, ReferenceFile]) -> int:

@@ -121,7 +121,7 @@ def list_guests(filesystem: Filesystem, data_fd: int) -> list[str]:
 
 
 def read_reference_files(
-    filesystem: Filesystem, data_fd: int, sources: Iterable[str]
+    filesystem: Filesystem, data_fd: int, sources: Iterable[str], pause: Callable[[], None] = lambda: None
 ) -> dict[str, ReferenceFile]:
     """Read the files of some guests and snapshots; returns by source what each held, without those that are absent."""
     chosen = set(sources)
@@ -132,6 +132,7 @@ def read_reference_files(
             continue
         with opened(filesystem, filesystem.open(folder, _LIST, dir_fd=data_fd)) as fd:
             for name in names:
+                pause()
                 file = _read(filesystem, fd, (kind, folder, name, file_name))
                 if file is not None:
                     found[f"{kind}/{name}"] = file

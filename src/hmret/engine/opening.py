@@ -20,7 +20,6 @@ from hmret.actors.deleter import Deleter
 from hmret.actors.journal_keeper import JournalKeeper
 from hmret.actors.locks import Lease, Locks
 from hmret.actors.mailbox import Actor
-from hmret.actors.readers import Readers
 from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
 from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
@@ -79,7 +78,6 @@ class _Actors:
     states: StateKeeper
     deleter: Deleter
     journal: JournalKeeper
-    readers: Readers
 
     @property
     def mailboxes(self) -> dict[str, Actor[Any]]:
@@ -258,9 +256,6 @@ async def _running(actors: _Actors) -> AsyncIterator[anyio.abc.TaskGroup]:
                     scope.cancel()
     except BaseExceptionGroup as group:
         raise sole_error(group) from None
-    finally:
-        with anyio.CancelScope(shield=True):
-            await actors.readers.dismiss()
     if failure is not None:
         raise failure
 
@@ -294,23 +289,20 @@ def _make_actors(
     async def save_brake(record: BrakeRecord | None) -> None:
         await threads.run(save_brake_record, filesystem, data_fd, record)
 
-    readers = Readers(threads, data_fd, surroundings.readers)
     return _Actors(
         locks=Locks(_tell_expiry),
-        scanner=Scanner(filesystem, data_fd, threads, readers),
+        scanner=Scanner(filesystem, data_fd, threads),
         references=ReferenceCollector(
             filesystem,
             data_fd,
             threads,
-            readers,
             sources,
             read_files=read_files,
             boot_id=surroundings.clock.read().boot_id,
         ),
-        states=StateKeeper(filesystem, data_fd, threads, readers),
+        states=StateKeeper(filesystem, data_fd, threads),
         deleter=Deleter(filesystem, data_fd, threads, monotonic_ns=surroundings.monotonic_ns),
         journal=JournalKeeper(filesystem, data_fd, threads, _tell_journal_failure, enabled=config.journal),
-        readers=readers,
     )
 
 
@@ -385,7 +377,6 @@ async def _inspect(
         actors.references,
         actors.states,
         surroundings.threads,
-        actors.readers,
         folders,
     )
     counters = Counters()

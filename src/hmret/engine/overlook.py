@@ -10,7 +10,6 @@ import anyio
 import attrs
 
 from hmret.actors.locks import Lease
-from hmret.actors.readers import Readers
 from hmret.actors.reference_collector import Collected, Protected, ReferenceCollector
 from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper, StatesLoaded
@@ -71,7 +70,6 @@ class Overlook:
     references: ReferenceCollector
     states: StateKeeper
     threads: Threads
-    readers: Readers
     folders: FolderWatch
     leases_break: bool = False
     """Whether a rename breaks the kernel's leases here."""
@@ -125,9 +123,6 @@ class Overlook:
                 collected = await self.references.collect()
         except ExceptionGroup as group:
             raise first_error(group) from None
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self.readers.dismiss()
         scan, states = scans[0], loads[0]
         self._scan = scan
         link_times = await self.scanner.link_times(collected.unseen_tags)

@@ -21,6 +21,3 @@ class Surroundings:
     threads: Threads = attrs.field(factory=WorkerThreads)
     monotonic_ns: Callable[[], int] = time.monotonic_ns
     """Tells how long work takes; asked from any thread."""
-    readers: int = 0
-    """How many processes read where there is very much to read. None, but for a program of our own: an engine that is
-    embedded cannot know what `sys.executable` would start."""
