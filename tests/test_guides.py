@@ -143,6 +143,8 @@ def test_the_policy_that_the_guide_for_operators_shows_is_one(tmp_path: Path) ->
         "hmret.access_time",
         "hmret.leases",
         "hmret.control_socket",
+        "hmret.control_socket_group",
+        "hmret.control_socket_group_writes",
         "hmret.metrics_listen",
         "hmret.journal",
     }

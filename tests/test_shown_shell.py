@@ -148,7 +148,11 @@ def test_the_guide_for_operators_on_installing(host: Host) -> None:
 def test_no_code_is_shown_that_no_test_runs() -> None:
     run = {
         "README.md": {"sh": 3, "python": 1},  # here, and test_docs.py
-        "docs/OPERATING.md": {"sh": 2, "yaml": 2},  # here, and test_guides.py
+        "docs/OPERATING.md": {
+            "sh": 2,
+            "yaml": 2,
+            "ini": 3,
+        },  # here, test_guides.py, and cli/test_unit_file.py
         "docs/POLICY.md": {"yaml": 1},  # test_timelapse.py
         "docs/EMBEDDING.md": {"python": 11},  # test_guides.py
         "docs/CONTROL_API.md": {"sh": 2, "python": 1, "go": 1},  # test_control_api_page.py

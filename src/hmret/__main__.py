@@ -1,5 +1,6 @@
 """The command line: `python -m hmret`, also installed as `hmret`."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -15,6 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command; `argv` is without the program's name, None: as the process was started."""
     if argv is None:
         keep_streams_apart()
+        # hypeman reads and writes the timers as well, whatever a unit or a shell says. hmret's own folder is closed anyway.
+        os.umask(0o022)
     if any(find_spec(package) is None for package in _NEEDED):
         print("hmret: error: the command line needs pip install 'hmret[server]'", file=sys.stderr)  # noqa: T201 - what it is for
         return 2

@@ -2,11 +2,16 @@
 
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from hmret.__main__ import main
 from hmret.cli.logs import LogFormat, LogLevel, logging_to_stderr
 from hmret.engine.log import log_event
 
@@ -84,6 +89,69 @@ def test_what_others_log_is_an_event_with_its_traceback(
     assert len(line.splitlines()) == 1
     assert "a task failed" in line
     assert "ValueError: invalid literal for int() with base 10: 'odd'" in line
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_under_systemd_each_line_begins_with_its_priority(log_format: str, tmp_path: Path) -> None:
+    program = f"""
+import logging, threading
+from hmret.cli.logs import log_failure, logging_to_stderr
+from hmret.engine.log import log_event
+with logging_to_stderr({log_format!r}, "debug"):
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        log_event(level, "event")
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+log_failure({log_format!r}, "no such folder")
+try:
+    1 / 0
+except ZeroDivisionError as error:
+    log_failure({log_format!r}, "odd", error)
+"""
+    journal = tmp_path / "journal"
+    with journal.open("w") as stream:
+        found = os.fstat(stream.fileno())
+        environment = {**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        subprocess.run(
+            [sys.executable, "-c", program], stderr=stream, env=environment, check=True, timeout=60
+        )
+    lines = journal.read_text().splitlines()
+    assert [line[:3] for line in lines] == ["<7>", "<6>", "<4>", "<3>", "<3>", "<3>", "<3>"]
+    if log_format == "json":
+        told = [json.loads(line[3:]) for line in lines]
+        assert [line["event"] for line in told[-2:]] == ["command_failed", "command_failed"]
+        assert "ZeroDivisionError" in told[4]["exception"]
+        assert "ZeroDivisionError" in told[-1]["exception"]
+
+
+def test_where_something_else_reads_no_line_has_a_priority(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "1:1")
+    with logging_to_stderr("json", "info"):
+        log_event(logging.ERROR, "event")
+    assert capsys.readouterr().err.startswith("{")
+
+
+@pytest.mark.parametrize("option", [["--log-format", "json"], ["--log-format=json"]])
+def test_what_ends_a_command_is_a_log_line_where_those_are_json(
+    option: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["run", "--unused-for", "soon", *option]) == 2
+    told = json.loads(capsys.readouterr().err)
+    assert (told["level"], told["event"]) == ("error", "command_failed")
+    assert "unused-for" in told["error"]
+
+    def fail(**_: object) -> None:
+        raise ZeroDivisionError("nobody foresaw that")
+
+    monkeypatch.setattr("hmret.cli.options.load_settings", fail)
+    assert main(["plan", *option]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert told["error"] == "ZeroDivisionError: nobody foresaw that"
+    assert told["exception"].startswith("Traceback")
 
 
 def test_a_stream_that_fails_does_not_fail_who_logs(

@@ -70,13 +70,6 @@ def test_its_log_can_be_json(cache: Cache) -> None:
         assert process.wait(20) == 0
 
 
-def test_it_ends_at_once_where_retention_is_disabled(cache: Cache, call: Call) -> None:
-    code, output, complaints = call("run", "--data-dir", cache.root)
-    assert (code, complaints) == (0, "")
-    assert output.startswith("disabled: nothing to run")
-    assert not (cache.root / "system").exists()
-
-
 def test_it_stops_in_this_process_too(
     cache: Cache, call: Call, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ import anyio.abc
 import anyio.lowlevel
 from anycorn.worker_context import WorkerContext
 
+from hmret.api.group_guard import peer_of
+
 __all__ = ["ClientStream", "accept"]
 
 
@@ -30,6 +32,11 @@ class ClientStream(anyio.abc.ByteStream):
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         """What anycorn asks of a connection: its socket."""
         return {anyio.abc.SocketAttribute.raw_socket: lambda: self._socket}
+
+    @property
+    def peer(self) -> int:
+        """The user at the other end of a Unix socket."""
+        return peer_of(self._socket)
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive some bytes.

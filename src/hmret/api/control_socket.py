@@ -1,6 +1,7 @@
 """The control socket: where it is, how it comes to be there for its owner only, and how it is reached."""
 
 import errno
+import grp
 import os
 import pathlib
 import socket
@@ -19,6 +20,7 @@ __all__ = [
     "bound_socket",
     "connectable",
     "control_socket_path",
+    "group_of",
     "listening_socket",
     "own_path",
 ]
@@ -26,6 +28,9 @@ __all__ = [
 SOCKET_NAME = "hmret.sock"
 
 _KEY = "hmret.control_socket"
+_GROUP_KEY = "hmret.control_socket_group"
+_CLOSED = 0o700
+_ENTERED = 0o710  # by the group, which may not list it
 _LONGEST = 107  # bytes of sun_path, without its NUL
 _BACKLOG = 512
 _PASSING = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
@@ -43,6 +48,21 @@ def control_socket_path(config: RetentionConfig, environment: Mapping[str, str])
     return f"{runtime}/{SOCKET_NAME}" if runtime else own_path(config)
 
 
+def group_of(config: RetentionConfig) -> int | None:
+    """Return the number of the group that may ask through the socket; None: no group may.
+
+    Raises:
+        ConfigError: this host has no such group.
+    """
+    name = config.control_socket_group
+    if not name or (name.isascii() and name.isdigit()):
+        return int(name) if name else None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ConfigError(f"{_GROUP_KEY}: expected a group of this host, got {name!r}") from None
+
+
 def own_path(config: RetentionConfig) -> str:
     """Tell where below the data directory the control socket is, or the link to it."""
     return f"{config.data_dir.rstrip('/')}/{OWN}/{SOCKET_NAME}"
@@ -57,12 +77,17 @@ class ControlSocket:
     def __init__(self, config: RetentionConfig, environment: Mapping[str, str]) -> None:
         self.path = pathlib.Path(control_socket_path(config, environment)).absolute()
         self._own = pathlib.Path(own_path(config)).absolute()
+        self._group_name = config.control_socket_group
+        self._group = group_of(config)
+        runtime = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+        self._folders = {self._own.parent, *([pathlib.Path(runtime).absolute()] if runtime else [])}
+        """Those that are hmret's to open to the group."""
         self._bound: _Identity | None = None
         self._folder: tuple[int, int] | None = None
         """The folder of the place below the data directory, as it was when the socket was bound."""
 
     def bind(self) -> socket.socket:
-        """Bind the socket, which only its owner may open, and begin to listen.
+        """Bind the socket, which only its owner and the configured group may open, and begin to listen.
 
         Raises:
             ConfigError: it cannot be made, or another engine serves at its place.
@@ -106,7 +131,7 @@ class ControlSocket:
 
     def _refusal(self, error: OSError) -> ConfigError:
         reason = error.strerror or str(error)
-        return ConfigError(f"{_KEY}: cannot be made at {self.path}: {reason.lower()}")
+        return _kind_of(error)(f"{_KEY}: cannot be made at {self.path}: {reason.lower()}")
 
     def remove(self) -> None:
         """Remove what this engine has made, and nothing that has taken its place."""
@@ -131,8 +156,9 @@ class ControlSocket:
             return False
 
     def _bind(self) -> socket.socket:
-        if self.path != self._own:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.path.parent.exists():
+            self.path.parent.mkdir(mode=_CLOSED, parents=True, exist_ok=True)
+            self._folders.add(self.path.parent)
         _remove(self.path)
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -140,14 +166,43 @@ class ControlSocket:
                 # Before it has a name: there is no moment at which others could open it.
                 os.fchmod(bound.fileno(), 0o600)
                 bound.bind(address)
+            self._open_to_group()
             self._bound = _identity(self.path)
             bound.listen(_BACKLOG)
             self._link()
-        except OSError:
+        except (OSError, ConfigError):
             bound.close()
             self.remove()
             raise
         return bound
+
+    def _open_to_group(self) -> None:
+        """Let the configured group connect, and pass through the folders that are hmret's; without one, nobody else."""
+        for folder in self._folders & {self.path.parent, self._own.parent}:
+            closed = stat.S_IMODE(folder.stat().st_mode)
+            if self._group is not None and closed == _CLOSED:
+                self._give(folder, _ENTERED)
+            elif self._group is None and closed == _ENTERED:
+                folder.chmod(_CLOSED)
+        if self._group is not None:
+            self._give(self.path, 0o660)
+
+    def _give(self, path: pathlib.Path, mode: int) -> None:
+        """Give something of ours to the group.
+
+        Raises:
+            ConfigError: the process may not.
+        """
+        assert self._group is not None
+        try:
+            if path.lstat().st_gid != self._group:
+                os.chown(path, -1, self._group, follow_symlinks=False)
+            path.chmod(mode)
+        except PermissionError as error:
+            raise ConfigError(
+                f"{_GROUP_KEY}: cannot give {path} to the group {self._group_name}: {(error.strerror or '').lower()}; "
+                f"the service must be in it (systemd: SupplementaryGroups={self._group_name})"
+            ) from None
 
     def _link(self) -> None:
         if not self._is_linked():

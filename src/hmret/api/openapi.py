@@ -132,7 +132,7 @@ def _writes() -> Document:
             "post": _call(
                 "markUsed",
                 "Say that an image is about to be used: it is here, and stays for at least its window from now",
-                _answers("MarkedUsed", 404, *body_problems, 500, 503),
+                _answers("MarkedUsed", 403, 404, *body_problems, 500, 503),
                 body="MarkUsed",
             )
         },
@@ -140,7 +140,7 @@ def _writes() -> Document:
             "post": _call(
                 "restore",
                 "Bring an image back from quarantine, with those of its tags that are free, for a full window",
-                _answers("Restored", 404, 409, *body_problems, 500, 503),
+                _answers("Restored", 403, 404, 409, *body_problems, 500, 503),
                 body="Restore",
             )
         },
@@ -148,7 +148,7 @@ def _writes() -> Document:
             "post": _call(
                 "confirm",
                 "Say that what is there now is right, where folders are lost or the clock has jumped",
-                _answers("Confirmed", *body_problems, 500, 503),
+                _answers("Confirmed", 403, *body_problems, 500, 503),
                 body="Confirm",
             )
         },
@@ -156,7 +156,7 @@ def _writes() -> Document:
             "post": _call(
                 "sweep",
                 "Sweep once, and wait for it",
-                _answers("SweepReport", 422, 503),
+                _answers("SweepReport", 403, 422, 503),
                 parameters=[
                     _query(
                         "release_brake",
@@ -171,7 +171,7 @@ def _writes() -> Document:
             "post": _call(
                 "grantLease",
                 "Keep an image from deletion for some time, over restarts too",
-                {"201": granted, **_problems(404, *body_problems, 500, 503)},
+                {"201": granted, **_problems(403, 404, *body_problems, 500, 503)},
                 body="GrantLease",
             ),
         },
@@ -180,14 +180,14 @@ def _writes() -> Document:
             "put": _call(
                 "renewLease",
                 "Let a lease last for another time from now",
-                _answers("Lease", 404, *body_problems, 500, 503),
+                _answers("Lease", 403, 404, *body_problems, 500, 503),
                 parameters=[lease_id],
                 body="RenewLease",
             ),
             "delete": _call(
                 "endLease",
                 "End a lease",
-                {"204": {"description": "Ended"}, **_problems(404, 500, 503)},
+                {"204": {"description": "Ended"}, **_problems(403, 404, 500, 503)},
                 parameters=[lease_id],
             ),
         },

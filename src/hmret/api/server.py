@@ -18,6 +18,7 @@ from anycorn.utils import wrap_app
 from starlette.types import ASGIApp
 
 from hmret.api.client_stream import ClientStream, accept
+from hmret.api.group_guard import GroupGuard
 from hmret.engine.log import log_event
 
 __all__ = ["Limits", "Server"]
@@ -44,9 +45,11 @@ class Limits:
 class Server:
     """Serves one application on one listening socket."""
 
-    def __init__(self, app: ASGIApp, listening: socket.socket, limits: Limits | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp | GroupGuard, listening: socket.socket, limits: Limits | None = None
+    ) -> None:
         self._limits = limits or Limits()
-        self._app = wrap_app(app, 0, "asgi")  # type: ignore[arg-type]  # two descriptions of the same protocol
+        self._app = app
         self._socket = listening
         self._next_socket: socket.socket | None = None
         self._accepting = anyio.CancelScope()
@@ -126,7 +129,9 @@ class Server:
     async def _serve(self, stream: ClientStream) -> None:
         state = ConnectionState(LifespanState())
         try:
-            await TCPServer(self._app, self._config, stream.context, state, stream).run()  # type: ignore[arg-type]  # of a socket's stream it takes what ours has
+            app = self._app.of(stream.peer) if isinstance(self._app, GroupGuard) else self._app
+            wrapped = wrap_app(app, 0, "asgi")  # type: ignore[arg-type]  # two descriptions of the same protocol
+            await TCPServer(wrapped, self._config, stream.context, state, stream).run()  # type: ignore[arg-type]  # of a socket's stream it takes what ours has
         except Exception as error:  # noqa: BLE001 - the boundary: one client's failure must not end the server
             log_event(logging.WARNING, "client_failed", error=f"{type(error).__name__}: {error}")
         finally:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
-from hmret.cli.output import complain, escape_unprintable, is_terminal
+from hmret.cli.logs import log_failure, wanted_format
+from hmret.cli.output import escape_unprintable, is_terminal
 from hmret.model.errors import ConfigError, DataDirLockedError, HmretError, InvalidReferenceError
 from hmret.model.thread_refusal import NO_THREAD, is_thread_refusal
 
@@ -28,7 +29,7 @@ _COMMANDS = {
         """Sweep in the background until SIGTERM or SIGINT.
 
         The image in hand is finished first. SIGHUP reads the settings anew. Serves the control socket, and what can
-        only be looked at on hmret.metrics_listen. Where retention is disabled this says so and ends.""",
+        only be looked at on hmret.metrics_listen. Where retention is disabled it says so, sweeps nothing, and serves all else.""",
     ),
     "status": (
         "hmret.cli.status:status",
@@ -113,6 +114,10 @@ _COMMANDS = {
         "hmret.cli.check_config:check_config",
         """Tell every setting and where it came from, and warn of what is probably not meant.""",
     ),
+    "unit": (
+        "hmret.cli.unit:unit",
+        """Print the systemd unit that runs this very installation.""",
+    ),
     "demo": (
         "hmret.cli.demo_command:demo",
         """Show images come, go and be protected, on a small cache of its own.""",
@@ -157,12 +162,13 @@ def carry_out(tokens: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (CycloptsError, HmretError, OSError) as error:
-        complain(_told(error))
+        log_failure(wanted_format(tokens), _told(error))
         return _code_of(error)
-    except RuntimeError as error:
-        if not is_thread_refusal(error):
-            raise
-        complain(NO_THREAD)
+    except Exception as error:  # noqa: BLE001 - the boundary: what nobody foresaw is told in the format that is asked for
+        if isinstance(error, RuntimeError) and is_thread_refusal(error):
+            log_failure(wanted_format(tokens), NO_THREAD)
+        else:
+            log_failure(wanted_format(tokens), f"{type(error).__name__}: {error}", error)
         return _FAILED
 
 

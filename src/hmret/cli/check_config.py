@@ -1,8 +1,10 @@
 """`check-config`: every setting, where it came from, and what is probably not meant."""
 
 from collections.abc import Iterator, Mapping
+from typing import Annotated
 
 import attrs
+from cyclopts import Parameter
 
 from hmret.api.documents import check_config_document
 from hmret.cli.options import DEFAULTS, Common
@@ -21,9 +23,17 @@ __all__ = ["check_config"]
 _WORDS: Mapping[object, str] = {None: "unset", True: "true", False: "false", "": '""'}
 
 
-def check_config(*, common: Common = DEFAULTS) -> int:
+def check_config(
+    *,
+    quiet: Annotated[
+        bool, Parameter(help="Print nothing where the settings can be used.", negative=())
+    ] = False,
+    common: Common = DEFAULTS,
+) -> int:
     """Tell every effective setting and where it came from."""
     settings = common.settings()
+    if quiet:
+        return 0
     # The one command that may try something on the disk for an answer.
     settings = attrs.evolve(settings, warnings=(*settings.warnings, *try_leases(settings.config.data_dir)))
     if common.json:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import attrs
 
-from hmret.api.control_socket import connectable, control_socket_path, own_path
+from hmret.api.control_socket import SOCKET_NAME, connectable, control_socket_path, own_path
 from hmret.cli.output import say
 from hmret.disk.layout import LOCK, OWN
 from hmret.disk.lock_table import find_lock_owner
@@ -33,6 +33,7 @@ __all__ = ["Engine", "find_engine", "need_engine", "say_who_answers"]
 
 T = TypeVar("T")
 
+_UNIT_SOCKET = f"/run/hmret/{SOCKET_NAME}"
 _CONNECT_SECONDS = 5.0
 _SECONDS = 30.0
 _PATIENT_SECONDS = 600.0
@@ -156,6 +157,7 @@ def find_engine(config: RetentionConfig) -> Engine | None:
         HmretError: its socket may not be opened, or nobody takes calls there.
     """
     places = [control_socket_path(config, os.environ), own_path(config)]
+    refused: pathlib.Path | None = None
     for place in dict.fromkeys(pathlib.Path(place).absolute() for place in places):
         try:
             return Engine(place, _probe(place))
@@ -163,14 +165,32 @@ def find_engine(config: RetentionConfig) -> Engine | None:
             # Never there, or left by an engine that has died.
             continue
         except PermissionError:
-            raise HmretError(
-                f"{place}: you may not open the control socket; ask as the user that the engine runs as"
-            ) from None
+            refused = refused or place
+            continue
         except TimeoutError:
             raise HmretError(f"{place}: the engine does not answer") from None
         except OSError as error:
             raise HmretError(f"{place}: {error.strerror or error}") from None
+    if refused is not None:
+        engine = _engine_of_unit(config)
+        if engine is not None:
+            return engine
+        raise HmretError(
+            f"{refused}: you may not open the control socket; run this as root or as the user that the engine runs as, "
+            "or as a member of the group that hmret.control_socket_group names"
+        )
     return None
+
+
+def _engine_of_unit(config: RetentionConfig) -> Engine | None:
+    """Find the engine that systemd runs: members of the socket's group may not see into the data directory."""
+    place = pathlib.Path(_UNIT_SOCKET)
+    try:
+        engine = Engine(place, _probe(place))
+    except OSError:
+        return None
+    told = engine.ask("GET", "/v1/status", seconds=_CONNECT_SECONDS)
+    return engine if engine.read(lambda status: status["data_dir"], told) == config.data_dir else None
 
 
 def need_engine(config: RetentionConfig) -> Engine:

@@ -1,21 +1,26 @@
-"""Log lines on standard error: one event a line, for people or as JSON."""
+"""Log lines on standard error: one event a line, for people or as JSON, and for the journal with its priority."""
 
 import logging
+import os
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from hmret.cli.output import printable
+from hmret.cli.output import complain, printable
+from hmret.cli.systemd import priority_prefix
 from hmret.disk.settings import Settings
 from hmret.engine.log import log_event
 from hmret.model.times import format_time
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from structlog.typing import EventDict, Processor
 
-__all__ = ["LogFormat", "LogLevel", "log_warnings", "logging_to_stderr"]
+__all__ = ["LogFormat", "LogLevel", "log_failure", "log_warnings", "logging_to_stderr", "wanted_format"]
 
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -32,16 +37,76 @@ _LEVEL_WIDTH = 7
 @contextmanager
 def logging_to_stderr(log_format: LogFormat, level: LogLevel) -> Iterator[None]:
     """Write what is logged inside the block to standard error; `level` is that of our own events."""
-    root, own = logging.getLogger(), logging.getLogger("hmret")
+    own = logging.getLogger("hmret")
     before = own.level
-    handler = _Lines(log_format)
     own.setLevel(_LEVELS[level])
+    try:
+        with _handling(_Lines(log_format)), _logging_what_is_uncaught():
+            yield
+    finally:
+        own.setLevel(before)
+
+
+@contextmanager
+def _handling(handler: logging.Handler) -> Iterator[None]:
+    root = logging.getLogger()
     root.addHandler(handler)
     try:
         yield
     finally:
         root.removeHandler(handler)
-        own.setLevel(before)
+
+
+@contextmanager
+def _logging_what_is_uncaught() -> Iterator[None]:
+    """Log what Python itself would write to standard error in a form of its own: exceptions of threads and destructors."""
+
+    def log_of_thread(uncaught: threading.ExceptHookArgs) -> None:
+        if uncaught.exc_type is not SystemExit:
+            _log_uncaught(getattr(uncaught.thread, "name", "a thread"), uncaught.exc_value)
+
+    def log_of_destructor(uncaught: "sys.UnraisableHookArgs") -> None:
+        _log_uncaught(uncaught.err_msg or repr(uncaught.object), uncaught.exc_value)
+
+    before = threading.excepthook, sys.unraisablehook
+    threading.excepthook, sys.unraisablehook = log_of_thread, log_of_destructor
+    try:
+        yield
+    finally:
+        threading.excepthook, sys.unraisablehook = before
+
+
+def _log_uncaught(where: str, error: BaseException | None) -> None:
+    logging.getLogger("hmret").error("exception_not_caught in %s", where, exc_info=error)
+
+
+def wanted_format(tokens: Sequence[str]) -> LogFormat:
+    """Return the format of log lines that the words of a command line ask for, whether or not the rest makes sense."""
+    pairs = zip(("", *tokens), tokens, strict=False)
+    wants_json = "--log-format=json" in tokens or ("--log-format", "json") in pairs
+    return "json" if wants_json else "console"
+
+
+def log_failure(log_format: LogFormat, message: str, error: BaseException | None = None) -> None:
+    """Say why a command ends: a log line where JSON is asked for or the journal reads, else one line for people.
+
+    `error`: what nobody foresaw, whose traceback is wanted; None: the message says all.
+    """
+    if log_format == "json" or priority_prefix(logging.ERROR, os.environ):
+        record = logging.LogRecord("hmret", logging.ERROR, "", 0, message, None, _exc_info(error))
+        record.hmret_event = ("command_failed", {"error": message})
+        _Lines(log_format).handle(record)
+        return
+    if error is not None:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return
+    complain(message)
+
+
+def _exc_info(
+    error: BaseException | None,
+) -> "tuple[type[BaseException], BaseException, TracebackType | None] | None":
+    return None if error is None else (type(error), error, error.__traceback__)
 
 
 def log_warnings(settings: Settings) -> None:
@@ -70,7 +135,8 @@ class _Lines(logging.Handler):
         if sys.stderr is None:
             return
         try:
-            print(self.format(record), file=sys.stderr, flush=True)
+            prefix = priority_prefix(record.levelno, os.environ)
+            print(f"{prefix}{self.format(record)}", file=sys.stderr, flush=True)
         except Exception:  # noqa: BLE001 - the boundary: a line that cannot be written never fails who logs it
             self.handleError(record)
 

@@ -2,11 +2,14 @@
 
 import io
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TextIO
+
+from hmret.cli.systemd import priority_prefix
 
 __all__ = [
     "complain",
@@ -83,17 +86,17 @@ def write_json(document: Mapping[str, object]) -> None:
     write_result(json.dumps(document, indent=2 if is_terminal(sys.stdout) else None))
 
 
-def say(message: object) -> None:
-    """Say something in one line on standard error; where that is closed, or its reader has gone, nobody hears it."""
+def say(message: object, prefix: str = "") -> None:
+    """Say something in one line on standard error, after a prefix; where that is closed, or its reader has gone, nobody hears it."""
     if sys.stderr is None:
         return
     with suppress(OSError):
-        print(f"hmret: {printable(message)}", file=sys.stderr, flush=True)
+        print(f"{prefix}hmret: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def complain(message: object) -> None:
     """Tell in one line what went wrong."""
-    say(f"error: {message}")
+    say(f"error: {message}", priority_prefix(logging.ERROR, os.environ))
 
 
 def _discard_output() -> None:

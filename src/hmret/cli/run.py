@@ -1,10 +1,6 @@
 """`run`: the engine as a service, until it is told to stop."""
 
-import os
-
 from hmret.cli.options import DEFAULTS, Common
-from hmret.cli.output import write_result
-from hmret.cli.systemd import Notifier
 from hmret.model.errors import HmretError
 from hmret.model.unavailable import UnavailableError
 
@@ -22,12 +18,7 @@ def run(*, common: Common = DEFAULTS) -> int:
 
 def _run(common: Common) -> int:
     settings = common.settings()
-    if not settings.config.active:
-        write_result("disabled: nothing to run; set images.auto_delete.enabled, or give --enable")
-        # Else systemd takes a service that ends before it was ready for one that has failed.
-        Notifier.of(os.environ).ready("disabled: nothing to run")
-        return 0
-    # A service that is disabled does not wait for what serves one.
+    # Settings that cannot be used are told without waiting for what serves them.
     from hmret.cli.backend import run_on  # noqa: PLC0415
     from hmret.cli.service import Service  # noqa: PLC0415
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -13,9 +14,11 @@ import anyio.abc
 import anyio.to_thread
 import attrs
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from starlette.types import ASGIApp
 
 from hmret.api.app import make_app
 from hmret.api.control_socket import ControlSocket, bound_socket, listening_socket
+from hmret.api.group_guard import GroupGuard
 from hmret.api.hosts import own_names
 from hmret.api.server import Server
 from hmret.cli.logs import log_warnings
@@ -35,7 +38,7 @@ __all__ = ["Service"]
 # How often the control socket is looked for: one `lstat`.
 _LOOK_EVERY_SECONDS = 2.0
 # What is laid down when the service starts.
-_FIXED = ("data_dir", "control_socket", "metrics_listen")
+_FIXED = ("data_dir", "control_socket", "control_socket_group", "metrics_listen")
 
 
 @attrs.define(eq=False)
@@ -75,7 +78,7 @@ class Service:
         ):
             with ExitStack() as stack:
                 control, bound = stack.enter_context(bound_socket(config, os.environ))
-                apps = [(make_app(retention), bound)]
+                apps: list[tuple[ASGIApp | GroupGuard, socket.socket]] = [(_guarded(retention), bound)]
                 if config.metrics_listen:
                     names = own_names(config.metrics_listen)
                     listening = stack.enter_context(listening_socket(config.metrics_listen))
@@ -99,6 +102,7 @@ class Service:
             control_socket=str(control.path),
             metrics_listen=config.metrics_listen or "off",
         )
+        _tell_if_off(config)
         log_warnings(self.settings)
         tasks.start_soon(self._tell_status, retention)
         tasks.start_soon(self._feed_watchdog, retention)
@@ -165,6 +169,7 @@ class Service:
             config_file=", ".join(settings.config_files) or "none",
             applied=when,
         )
+        _tell_if_off(retention.config)
         log_warnings(settings)
         self.notifier.ready(_status_of(retention.statistics().last_report, retention.config))
 
@@ -196,6 +201,10 @@ class Service:
             await retention.wait_answer()
             self.notifier.alive()
             await anyio.sleep(self.notifier.watchdog_seconds / 3)
+
+
+def _guarded(retention: Retention) -> GroupGuard:
+    return GroupGuard(make_app(retention), os.geteuid(), lambda: retention.config.control_socket_group_writes)
 
 
 @attrs.define(eq=False)
@@ -247,6 +256,16 @@ async def _run_shielded(server: Server, *, task_status: anyio.abc.TaskStatus[Non
     # Whoever stops the service stops the engine; the answers under way have their moment after that.
     with anyio.CancelScope(shield=True):
         await server.run(task_status=task_status)
+
+
+def _tell_if_off(config: RetentionConfig) -> None:
+    if not config.active:
+        log_event(
+            logging.WARNING,
+            "retention_disabled",
+            detail="nothing is swept or deleted; mark-used, leases, status and metrics are served. Set hmret.enabled "
+            "(or images.auto_delete.enabled) to true and reload",
+        )
 
 
 def _differs(name: str, one: RetentionConfig, other: RetentionConfig) -> bool:

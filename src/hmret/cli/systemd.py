@@ -1,8 +1,9 @@
-"""Telling systemd how the service is: `sd_notify`, without its library.
+"""Telling systemd how the service is, and how bad each log line is: `sd_notify` and `sd-daemon`, without their library.
 
-Source of the protocol: sd_notify(3) and sd_watchdog_enabled(3).
+Source of the protocols: sd_notify(3), sd_watchdog_enabled(3), sd-daemon(3) and systemd.exec(5) on JOURNAL_STREAM.
 """
 
+import logging
 import os
 import socket
 import time
@@ -10,9 +11,30 @@ from collections.abc import Mapping
 
 import attrs
 
-__all__ = ["Notifier"]
+__all__ = ["Notifier", "priority_prefix"]
 
 _LONGEST_STATUS = 512
+_STDERR = 2
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+_DEBUG = 7
+
+
+def priority_prefix(level: int, environment: Mapping[str, str], fd: int = _STDERR) -> str:
+    """Return what tells the journal how bad a line is; empty where something else reads it.
+
+    `level`: one of the standard library's. `fd`: what the line is written to.
+    """
+    stream = environment.get("JOURNAL_STREAM")
+    if not stream:
+        return ""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return ""
+    if stream != f"{found.st_dev}:{found.st_ino}":
+        return ""
+    priority = next((priority for least, priority in _PRIORITIES if level >= least), _DEBUG)
+    return f"<{priority}>"
 
 
 @attrs.frozen

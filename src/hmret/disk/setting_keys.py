@@ -158,6 +158,8 @@ KEYS = (
     Key("hmret.access_time", text_of("gaps, always or never"), policy=False),
     Key("hmret.leases", text_of("suspend or when-offered"), policy=False),
     Key("hmret.control_socket", text_of("a path"), policy=False),
+    Key("hmret.control_socket_group", text_of("a group"), policy=False),
+    Key("hmret.control_socket_group_writes", BOOLEAN, policy=False),
     Key("hmret.metrics_listen", text_of("host:port"), policy=False),
     Key("hmret.journal", BOOLEAN, policy=False),
 )

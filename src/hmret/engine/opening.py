@@ -5,6 +5,7 @@ sweeps (the image in hand is finished), then the actors, each of which answers w
 lock on the data directory.
 """
 
+import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -66,6 +67,8 @@ from hmret.model.times import timedelta_nanoseconds
 from hmret.model.unavailable import UnavailableError
 
 __all__ = ["open_engine", "open_inspection", "open_retention"]
+
+_NO_FOLDER = (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 @attrs.frozen(eq=False)
@@ -269,7 +272,8 @@ def _open_data_dir(filesystem: Filesystem, config: RetentionConfig) -> int:
     try:
         return filesystem.open(config.data_dir, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        kind = UnavailableError if isinstance(error, FileNotFoundError) else ConfigError
+        # A volume that is not mounted yet, or does not answer, may be there at the next start. A path that makes no sense never is.
+        kind = ConfigError if error.errno in _NO_FOLDER else UnavailableError
         raise kind(f"data_dir: expected a folder, got {config.data_dir}: {error.strerror}") from None
 
 

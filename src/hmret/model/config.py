@@ -135,6 +135,10 @@ class RetentionConfig:
     references alone there (`when-offered`). Default: `suspend`."""
     control_socket: str = attrs.field(default="", validator=check_text)
     """Path of the control socket; empty: `$RUNTIME_DIRECTORY/hmret.sock`, else below the data directory."""
+    control_socket_group: str = attrs.field(default="", validator=check_text)
+    """Name or number of the group that may ask the engine through its control socket; empty: none. Default: empty."""
+    control_socket_group_writes: bool = attrs.field(default=False, validator=check_bool)
+    """Whether that group may also change something: mark, lease, sweep, restore, confirm. Default: false."""
     metrics_listen: str = attrs.field(default="", validator=check_listen)
     """`host:port` for Prometheus; empty: only on the control socket. Default: empty."""
     journal: bool = attrs.field(default=True, validator=check_bool)
