@@ -51,6 +51,8 @@ KEYS = [
     "hmret.access_time",
     "hmret.leases",
     "hmret.control_socket",
+    "hmret.control_socket_group",
+    "hmret.control_socket_group_writes",
     "hmret.metrics_listen",
     "hmret.journal",
 ]
@@ -81,6 +83,8 @@ hmret:
   access_time: never
   leases: when-offered
   control_socket: /run/hmret.sock
+  control_socket_group: operators
+  control_socket_group_writes: true
   metrics_listen: 127.0.0.1:9100
   journal: false
   rules:
@@ -115,7 +119,7 @@ AUTO_DELETE_KNOWN = "known are enabled, unused_for, allowed"
 HMRET_KNOWN = (
     "known are enabled, sweep_interval, pinned, rules, keep_latest, min_age, delete_unpullable, "
     "max_deletes_per_sweep, max_bytes_per_sweep, disk, quarantine, window, brake, brake_min_images, brake_for, "
-    "unreadable_references, access_time, leases, control_socket, metrics_listen, journal"
+    "unreadable_references, access_time, leases, control_socket, control_socket_group, control_socket_group_writes, metrics_listen, journal"
 )
 HMRET_VARIABLES = "known are " + ", ".join(
     key.upper().replace(".", "__") for key in KEYS if key.startswith("hmret.")
@@ -169,6 +173,8 @@ def test_without_any_source_everything_is_a_default(load: Load) -> None:
         "hmret.access_time": "gaps",
         "hmret.leases": "suspend",
         "hmret.control_socket": "",
+        "hmret.control_socket_group": "",
+        "hmret.control_socket_group_writes": False,
         "hmret.metrics_listen": "",
         "hmret.journal": True,
     }
@@ -218,6 +224,8 @@ def test_the_file_sets_every_key(load: Load, config_file: pathlib.Path) -> None:
         access_time="never",
         leases="when-offered",
         control_socket="/run/hmret.sock",
+        control_socket_group="operators",
+        control_socket_group_writes=True,
         metrics_listen="127.0.0.1:9100",
         journal=False,
     )
@@ -255,6 +263,8 @@ def test_the_values_survive_json(load: Load) -> None:
         ("HMRET__ACCESS_TIME", "always", "hmret.access_time", "always"),
         ("HMRET__LEASES", "when-offered", "hmret.leases", "when-offered"),
         ("HMRET__CONTROL_SOCKET", "/run/s", "hmret.control_socket", "/run/s"),
+        ("HMRET__CONTROL_SOCKET_GROUP", "adm", "hmret.control_socket_group", "adm"),
+        ("HMRET__CONTROL_SOCKET_GROUP_WRITES", "true", "hmret.control_socket_group_writes", True),
         ("HMRET__METRICS_LISTEN", "[::1]:9100", "hmret.metrics_listen", "[::1]:9100"),
         ("HMRET__JOURNAL", "false", "hmret.journal", False),
     ],

@@ -66,6 +66,8 @@ def test_the_other_defaults_are_those_of_the_contract() -> None:
         "access_time": "gaps",
         "leases": "suspend",
         "control_socket": "",
+        "control_socket_group": "",
+        "control_socket_group_writes": False,
         "metrics_listen": "",
         "journal": True,
     }
