@@ -11,12 +11,13 @@ import pytest
 
 from cli.caches import Cache
 from cli.services import client_of, free_port, running_service
-from support.unit_filter import KILLS, REFUSES, allowed_calls, filter_program, why_not
+from support.unit_filter import KILLS, allowed_calls, filter_program, why_not
 
 pytestmark = pytest.mark.skipif(why_not() != "", reason=why_not())
 
-# From so many guests on reader processes read them.
-GUESTS = 2_100
+GUESTS = 300
+# Root may give the socket to any group.
+GROUP = 4_243 if os.geteuid() == 0 else os.getegid()
 
 
 @pytest.fixture
@@ -33,20 +34,11 @@ def large(cache: Cache) -> Cache:
     return cache
 
 
-def swept(cache: Cache, left_out: set[str], otherwise: int) -> "subprocess.CompletedProcess[str]":
-    """Carry out the first sweep of an engine on a host with many guests, under the filter without some calls."""
-    program = filter_program(allowed_calls() - left_out, otherwise)
-    command = [
-        sys.executable,
-        "-m",
-        "hmret",
-        "sweep",
-        "--enable",
-        "--allow",
-        "*",
-        "--data-dir",
-        str(cache.root),
-    ]
+def swept(cache: Cache, left_out: set[str]) -> "subprocess.CompletedProcess[str]":
+    """Carry out a first sweep under the filter without some calls."""
+    program = filter_program(allowed_calls() - left_out, KILLS)
+    sweep = ["sweep", "--enable", "--allow", "*", "--data-dir", str(cache.root)]
+    command = [sys.executable, "-m", "hmret", *sweep]
     return subprocess.run(
         [sys.executable, "-c", program, *command], text=True, capture_output=True, check=False, timeout=110
     )
@@ -57,7 +49,7 @@ def test_a_service_calls_nothing_that_the_unit_forbids_from_the_first_sweep_to_t
     port = free_port()
     environment = {
         "HMRET__METRICS_LISTEN": f"127.0.0.1:{port}",
-        "HMRET__CONTROL_SOCKET_GROUP": str(os.getgid()),
+        "HMRET__CONTROL_SOCKET_GROUP": str(GROUP),
         "HMRET__QUARANTINE": "1h",
     }
     with running_service(
@@ -75,13 +67,8 @@ def test_a_service_calls_nothing_that_the_unit_forbids_from_the_first_sweep_to_t
         assert service.stop() == 0
 
 
-def test_what_makes_a_reader_nicer_may_be_refused(large: Cache) -> None:
-    ran = swept(large, {"setpriority"}, REFUSES)
-    assert (ran.returncode, ran.stderr) == (0, "")
-
-
 @pytest.mark.parametrize("missing", [{"rename", "renameat", "renameat2"}, {"fcntl"}])
 def test_a_call_that_is_taken_out_of_the_filter_is_noticed(cache: Cache, missing: set[str]) -> None:
     cache.image("ghcr.io/kernel/x", "a", unused=timedelta(days=31))
-    assert swept(cache, missing, KILLS).returncode != 0
+    assert swept(cache, missing).returncode != 0
     assert cache.has("ghcr.io/kernel/x", "a")

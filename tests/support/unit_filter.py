@@ -8,14 +8,12 @@ import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["KILLS", "REFUSES", "allowed_calls", "filter_program", "why_not"]
+__all__ = ["KILLS", "allowed_calls", "filter_program", "why_not"]
 
 UNIT = Path(__file__).parents[2] / "packaging" / "hmret.service"
 
 KILLS = 0x8000_0000
 """What is not allowed ends the whole process, by SIGSYS."""
-REFUSES = 0x0005_0001
-"""What is not allowed fails with EPERM, as the unit has it."""
 
 
 def why_not() -> str:
