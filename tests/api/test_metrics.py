@@ -1,19 +1,22 @@
 """The metrics page: what it says, in which names, and what it never says."""
 
+import math
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
 
+import attrs
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.engines import ALPINE, KERNEL, retention_with_everything
-from builders import START_NS, make_config
+from builders import DATA, START_NS, make_config
 from hmret.api.metrics import render_metrics
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
+from hmret.model.limits import DiskLimits
 from hmret.model.times import SECOND
 from memory_filesystem import MemoryFilesystem
 
@@ -114,6 +117,58 @@ async def test_our_own_say_what_was_done_and_what_is_to_come(retention: Retentio
     assert value(samples, "hmret_trash_bytes") == 0
     assert value(samples, "hmret_mailbox_messages", actor="deleter") == 0
     assert [labels for name, labels in samples if name == "hmret_build_info"]
+
+
+async def test_the_bytes_of_the_cache_are_told_by_reason(retention: Retention) -> None:
+    samples = samples_of(retention)
+    assert value(samples, "hmret_image_bytes", action="clear", reason="referenced") == 4096
+    assert value(samples, "hmret_image_bytes", action="none", reason="retention_window") == 2 * 4096
+    assert value(samples, "hmret_image_bytes", action="delete", reason="expired") == 0
+
+
+async def test_settings_are_told_and_whether_they_are_those_that_were_read_last(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    limits = DiskLimits(high_watermark=0.85, max_used=10**9)
+    config = attrs.evolve(
+        make_config(filesystem), disk=limits, max_deletes_per_sweep=7, max_bytes_per_sweep=9
+    )
+    async with open_engine(config, surroundings, scheduled=False) as retention:
+        samples = samples_of(retention)
+        opened = value(samples, "hmret_config_last_reload_success_timestamp_seconds")
+        assert opened == surroundings.clock.now_ns() / SECOND
+        retention.counters.note_refused_settings()
+        assert value(samples_of(retention), "hmret_config_last_reload_successful") == 0
+        retention.reconfigure(attrs.evolve(config, enabled=False))
+        after = samples_of(retention)
+    expected = {
+        "hmret_enabled": 1,
+        "hmret_config_last_reload_successful": 1,
+        "hmret_sweep_interval_seconds": config.sweep_interval.total_seconds(),
+        "hmret_disk_high_watermark_ratio": 0.85,
+        "hmret_disk_low_watermark_ratio": 0.8,
+        "hmret_disk_max_used_bytes": 10**9,
+        "hmret_max_deletes_per_sweep": 7,
+        "hmret_max_bytes_per_sweep": 9,
+    }
+    assert {name: value(samples, name) for name in expected} == expected
+    assert (value(after, "hmret_enabled"), value(after, "hmret_config_last_reload_successful")) == (0, 1)
+
+
+async def test_how_full_the_disk_is_is_told_without_a_limit_too_and_is_always_a_number(
+    filesystem: MemoryFilesystem, surroundings: Surroundings
+) -> None:
+    filesystem.make_folder(f"{DATA}/images")
+    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        await retention.sweep()
+        assert not retention.config.disk.is_set
+        assert 0 <= value(samples_of(retention), "hmret_disk_used_ratio") <= 1
+        assert not any(math.isnan(number) for number in samples_of(retention).values())
+
+
+async def test_the_process_is_told_by_the_names_that_all_have(retention: Retention) -> None:
+    names = {name for name, _ in samples_of(retention)}
+    assert {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"} <= names
 
 
 async def test_no_label_names_a_repository_or_a_digest(retention: Retention) -> None:

@@ -212,6 +212,28 @@ def test_a_service_that_is_disabled_serves_and_says_that_it_is_off(cache: Cache,
     assert cache.has("ghcr.io/kernel/x", "a")
 
 
+def test_settings_that_are_refused_and_taken_over_again_show_in_the_metrics(
+    cache: Cache, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("hmret: {enabled: true}")
+
+    def told(client: httpx2.Client) -> list[str]:
+        lines = client.get("/metrics").text.splitlines()
+        return [line for line in lines if line.startswith("hmret_config_last_reload_successful ")]
+
+    with (
+        running_service(cache.root, "--config", str(config)) as service,
+        client_of(own_socket(cache)) as client,
+    ):
+        assert told(client) == ["hmret_config_last_reload_successful 1.0"]
+        for text, event, number in (("hmret: {odd: 1}", "refused", 0), ("hmret: {}", "reloaded", 1)):
+            config.write_text(text)
+            service.signal(signal.SIGHUP)
+            service.wait_event(f"settings_{event}")
+            assert told(client) == [f"hmret_config_last_reload_successful {number}.0"]
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_timers_have_the_modes_that_hypeman_gives_them_whatever_the_umask(cache: Cache, umask: int) -> None:
     cache.image("ghcr.io/kernel/x", "a")

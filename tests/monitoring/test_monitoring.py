@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from api.engines import retention_with_everything
 from hmret.api.metrics import render_metrics
@@ -91,6 +92,20 @@ def test_the_alerts_come_when_they_should_and_not_before(name: str, tmp_path: Pa
     tests = (Path(__file__).parent / name).read_text()
     (tmp_path / name).write_text(tests.replace("RULES", str(ALERTS)))
     promtool("test", "rules", str(tmp_path / name))
+
+
+def test_every_alert_fires_in_a_test() -> None:
+    alerts = {rule["alert"] for rule in yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]}
+    fired = set()
+    for name in ("alerts_test.yaml", "unusual_test.yaml"):
+        for test in yaml.safe_load((Path(__file__).parent / name).read_text())["tests"]:
+            fired |= {case["alertname"] for case in test["alert_rule_test"] if case.get("exp_alerts")}
+    assert fired == alerts
+
+
+def test_no_alert_has_to_wake_anybody() -> None:
+    rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
+    assert {rule["labels"]["severity"] for rule in rules} == {"warning"}
 
 
 def promtool(*arguments: str) -> None:

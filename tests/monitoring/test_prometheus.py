@@ -90,5 +90,9 @@ def test_prometheus_scrapes_the_service_and_takes_the_alerts(tmp_path: Path) -> 
             (group,) = client.get("/rules").json()["data"]["groups"]
             assert {rule["health"] for rule in group["rules"]} <= {"ok", "unknown"}
             assert [rule["name"] for rule in group["rules"]] == ALERTS
-            assert client.get("/alerts").json()["data"]["alerts"] == []
+            # Before the first scrape it may look as if there were no engine at all; that has to last for an hour.
+            alerts = client.get("/alerts").json()["data"]["alerts"]
+            assert {(alert["labels"]["alertname"], alert["state"]) for alert in alerts} <= {
+                ("HmretGone", "pending")
+            }
         assert service.stop() == 0

@@ -4,12 +4,12 @@ Five metrics have the names, labels and buckets of hypeman's own controller, so 
 label ever names a repository or a digest: there may be 100,000 of them.
 """
 
-import math
 import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 import attrs
+from prometheus_client import ProcessCollector
 from prometheus_client.core import (
     CollectorRegistry,
     CounterMetricFamily,
@@ -23,8 +23,9 @@ from prometheus_client.registry import Collector
 from hmret.engine.counters import Counters, Histogram
 from hmret.engine.retention import Retention
 from hmret.engine.statistics import Statistics
+from hmret.model.config import RetentionConfig
 from hmret.model.forecast import HORIZONS, Holding, Outlook
-from hmret.model.images import Cause
+from hmret.model.images import Cause, DiskUsage
 from hmret.model.times import SECOND
 from hmret.model.verdicts import ACTIONS
 
@@ -78,6 +79,7 @@ class _EngineCollector(Collector):
         )
         statistics = self.retention.statistics()
         yield from _limits(statistics)
+        yield from _settings(self.retention.config, counters, statistics.disk)
         yield from _liveness(counters)
         yield _by_label(
             GaugeMetricFamily,
@@ -87,6 +89,8 @@ class _EngineCollector(Collector):
             statistics.waiting,
         )
         yield _build()
+        # The process that serves this: an engine inside another server shares its numbers.
+        yield from ProcessCollector(registry=None).collect()
 
 
 def _hypemans(counters: Counters) -> Iterator[Metric]:
@@ -144,17 +148,21 @@ def _outlook(outlook: Outlook | None) -> Iterator[Metric]:
     """Make what the last sweep has left; nothing before the first has looked at the cache."""
     if outlook is None:
         return
+    labels = ("action", "reason")
     images = GaugeMetricFamily(
-        "hmret_images",
-        "Images in the cache, by what becomes of them and why.",
-        labels=("action", "reason"),
+        "hmret_images", "Images in the cache, by what becomes of them and why.", labels=labels
+    )
+    disks = GaugeMetricFamily(
+        "hmret_image_bytes",
+        "Blocks, in bytes, of the disks of these images; one that several images share counts once.",
+        labels=labels,
     )
     for reason, action in ACTIONS.items():
         # Reasons that no image has are there with 0, so that their series do not come and go.
-        images.add_metric(
-            (action.value, reason.value), outlook.holdings.get((action, reason), Holding(0, 0)).images
-        )
-    yield images
+        holding = outlook.holdings.get((action, reason), Holding(0, 0))
+        images.add_metric((action.value, reason.value), holding.images)
+        disks.add_metric((action.value, reason.value), holding.disk_bytes)
+    yield from (images, disks)
     yield _by_label(
         GaugeMetricFamily,
         "hmret_reclaimable_bytes",
@@ -167,11 +175,12 @@ def _outlook(outlook: Outlook | None) -> Iterator[Metric]:
 def _limits(statistics: Statistics) -> Iterator[Metric]:
     """Make what the disk and the brake hold to."""
     disk, braking = statistics.disk, statistics.braking
-    yield GaugeMetricFamily(
-        "hmret_disk_used_ratio",
-        "Share of the file system of the images that is in use; NaN where no limit is set or it is not known.",
-        value=disk.used_bytes / disk.total_bytes if disk is not None and disk.total_bytes else math.nan,
-    )
+    if statistics.disk_used_ratio is not None:
+        yield GaugeMetricFamily(
+            "hmret_disk_used_ratio",
+            "Share of the file system of the images that is in use, whether or not a limit is set.",
+            value=statistics.disk_used_ratio,
+        )
     yield GaugeMetricFamily(
         "hmret_disk_pressure",
         "Whether images go early because the disk is too full (0 or 1).",
@@ -187,6 +196,57 @@ def _limits(statistics: Statistics) -> Iterator[Metric]:
         "Expired images that the brake holds, because they are too many at once.",
         value=0 if braking is None or braking.is_released else braking.expired,
     )
+    yield GaugeMetricFamily(
+        "hmret_held_back_images",
+        "Images whose window has passed and that stay because their disks were read, look after look.",
+        value=statistics.held_back_images,
+    )
+
+
+def _settings(config: RetentionConfig, counters: Counters, disk: DiskUsage | None) -> Iterator[Metric]:
+    """Make what is configured, for graphs and alerts to compare with, and whether it is what was read last."""
+    limits = config.disk
+    total_bytes = disk.total_bytes if disk is not None else 0
+    for name, documentation, value in (
+        ("enabled", "Whether retention is on: images are marked and deleted (0 or 1).", config.active),
+        (
+            "config_last_reload_successful",
+            "Whether the settings that were read last are in force (0 or 1).",
+            counters.reload_succeeded,
+        ),
+        (
+            "config_last_reload_success_timestamp_seconds",
+            "Since when the settings in force are, in seconds since the epoch.",
+            (counters.settings_since_ns or 0) / SECOND,
+        ),
+        (
+            "sweep_interval_seconds",
+            "From the start of one sweep to the start of the next.",
+            config.sweep_interval.total_seconds(),
+        ),
+        (
+            "disk_high_watermark_ratio",
+            "Share of the file system in use above which images go early; 0: off.",
+            limits.high_watermark,
+        ),
+        ("disk_low_watermark_ratio", "Share in use down to which they then go; 0: off.", limits.low),
+        (
+            "disk_max_used_bytes",
+            "The most that the disks of the cache may occupy; 0: no limit.",
+            limits.max_used_bytes(total_bytes),
+        ),
+        (
+            "max_deletes_per_sweep",
+            "The most images that one sweep deletes; 0: no limit.",
+            config.max_deletes_per_sweep,
+        ),
+        (
+            "max_bytes_per_sweep",
+            "The most bytes of images that one sweep deletes; 0: no limit.",
+            config.max_bytes_per_sweep,
+        ),
+    ):
+        yield GaugeMetricFamily(f"hmret_{name}", documentation, value=float(value))
 
 
 def _liveness(counters: Counters) -> Iterator[Metric]:

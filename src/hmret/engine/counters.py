@@ -88,6 +88,10 @@ class Counters:
     """Images in quarantine."""
     quarantined_bytes: int = attrs.field(default=0, init=False)
     """Blocks that come free when they leave it."""
+    reload_succeeded: bool = attrs.field(default=True, init=False)
+    """Whether the settings that were read last are in force; false: they were refused, and older ones are."""
+    settings_since_ns: int | None = attrs.field(default=None, init=False)
+    """Since when the settings in force are; None: the engine is being opened."""
     _planned: tuple[Plan, Callable[[], None]] | None = attrs.field(default=None, init=False)
     _gone: tuple[Key, ...] = attrs.field(default=(), init=False)
     """The images of that plan that its sweep has deleted."""
@@ -118,6 +122,14 @@ class Counters:
         """Count what a recovery has finished; images only where they were not counted when they left the cache."""
         self.deleted["recovered"] += images
         self.deleted_bytes += freed_bytes
+
+    def note_settings(self, now_ns: int) -> None:
+        """Note that settings are taken over."""
+        self.reload_succeeded, self.settings_since_ns = True, now_ns
+
+    def note_refused_settings(self) -> None:
+        """Note that settings were refused; those in force stay."""
+        self.reload_succeeded = False
 
     def note_quarantine(self, images: int, disk_bytes: int) -> None:
         """Note what is in quarantine."""

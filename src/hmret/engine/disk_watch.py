@@ -49,6 +49,8 @@ class DiskWatch:
     record: DiskRecord = attrs.field(factory=DiskRecord)
     usage: DiskUsage | None = attrs.field(default=None, init=False)
     """As it was found by the last look; None: not looked at, or it could not be."""
+    measured: DiskUsage | None = attrs.field(default=None, init=False)
+    """The same, also where there is no limit."""
     _saved: DiskRecord = attrs.field(init=False)
     _promise: _Promise | None = attrs.field(default=None, init=False)
 
@@ -74,16 +76,17 @@ class DiskWatch:
             self._promise = None
 
     async def look(self, reading: ClockReading, quarantined_bytes: int = 0) -> DiskUsage | None:
-        """Look at the disk, where there is a limit; None: there is none, or nobody can tell how full it is."""
-        if not self.limits.is_set:
-            self.usage, self.record = None, DiskRecord()
-            return None
+        """Look at the disk; None: there is no limit, or nobody can tell how full it is."""
         try:
             usage = await self.measure()
         except OSError as error:
             usage = None
             if self.usage is not None:
                 log_event(logging.WARNING, "disk_not_measured", error=error.strerror)
+        self.measured = usage
+        if not self.limits.is_set:
+            self.usage, self.record = None, DiskRecord()
+            return None
         if usage is not None:
             self._note_level(usage)
             usage = self._in_context(usage, reading, quarantined_bytes)

@@ -55,6 +55,8 @@ class Looks:
     def reconfigure(self, config: RetentionConfig) -> None:
         """Go by other settings from now on."""
         self.apart_ns = apart_ns(config)
+        if config.access_time == "never":
+            self._held_back = (0, 0)
 
     def watch(self, reading: ClockReading, *, by_engine: bool | None = None) -> Watched:
         """Tell what of the time up to now nobody watched, if somebody looks now; changes nothing on record."""
@@ -88,6 +90,11 @@ class Looks:
         except OSError as error:
             # This engine knows it all the same; one that comes after it takes more for unwatched, not less.
             log_event(logging.WARNING, "look_not_recorded", error=error.strerror)
+
+    @property
+    def held_back(self) -> int:
+        """How many images whose window has passed stay because their disks were read, look after look."""
+        return self._held_back[0] if self.announcement is not None else 0
 
     @property
     def announcement(self) -> str | None:

@@ -176,6 +176,7 @@ async def open_engine(
             await _recover(inspection, actors.deleter)
             await actors.deleter.fill_reserve()
             await _try_leases(inspection, filesystem, surroundings, data_fd)
+            inspection.sweeping.counters.note_settings(surroundings.clock.now_ns())
             schedule = Schedule(config, inspection.sweeping)
             tasks.start_soon(schedule.run)
             if scheduled:

@@ -251,6 +251,7 @@ class Retention:
             raise ConfigError(
                 f"data_dir: cannot change while the engine runs, from {self.config.data_dir} to {config.data_dir}"
             )
+        self.counters.note_settings(self._inspection.clock.now_ns())
         return self._schedule.reconfigure(config)
 
     def begin_sweeps(self) -> None:
@@ -314,6 +315,7 @@ class Retention:
     def statistics(self) -> Statistics:
         """Tell the engine in numbers; never waits."""
         schedule, sweeping = self._schedule, self._inspection.sweeping
+        measured = sweeping.disk.measured
         return Statistics(
             sweeping=schedule.is_sweeping,
             images_seen=self._inspection.scanner.images_seen,
@@ -326,7 +328,11 @@ class Retention:
             last_report=schedule.last_report,
             leases_offered=sweeping.deleting.leases_offered,
             disk=sweeping.disk.usage,
+            disk_used_ratio=None
+            if measured is None or not measured.total_bytes
+            else measured.used_bytes / measured.total_bytes,
             disk_shortfall_bytes=sweeping.disk.shortfall_bytes,
+            held_back_images=sweeping.looks.held_back,
             braking=sweeping.brake.braking,
             brake_seconds=sweeping.brake.remaining_seconds(self._inspection.clock.read()),
             waiting={name: mailbox.waiting for name, mailbox in self._mailboxes.items()},

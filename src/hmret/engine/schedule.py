@@ -148,7 +148,11 @@ class Schedule:
         """Wait until the settings have changed or the disk has become too full; that is looked at where it is near."""
         disk, clock, counters = self._sweeping.disk, self._sweeping.clock, self._sweeping.counters
         while not self._changed.is_set():
-            with anyio.move_on_after(_LOOK_EVERY_SECONDS if disk.is_near else math.inf):
+            pause = _LOOK_EVERY_SECONDS if disk.is_near else math.inf
+            if not self._config.active:
+                # No sweep looks at the disk, and metrics show how full it is all the same.
+                pause = self._config.sweep_interval.total_seconds()
+            with anyio.move_on_after(pause):
                 await self._changed.wait()
                 return
             if await disk.has_become_too_full(clock.read(), counters.quarantined_bytes):

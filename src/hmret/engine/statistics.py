@@ -34,8 +34,12 @@ class Statistics:
     """Messages that wait in each actor's mailbox."""
     disk: DiskUsage | None = None
     """How full the disk was at the last look; None: no limit is set, or nobody can tell."""
+    disk_used_ratio: float | None = None
+    """The share of the file system of `images/` in use at the last look, whether or not a limit is set; None: nobody can tell."""
     disk_shortfall_bytes: int = 0
     """By how much the low mark was out of reach for the last sweep that tried; 0: it was not."""
+    held_back_images: int = 0
+    """Images whose window has passed and that stay because their disks were read, look after look."""
     braking: Braking | None = None
     """What the brake saw in the last sweep; None: not too much has expired at once."""
     brake_seconds: float = 0.0
