@@ -1,14 +1,26 @@
 # The project's commands. Each sets up what it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+RUNS := .venv/.runs
 READY := .venv/.ready
+# Where `make install` puts the environment; ROOT stands before all other paths.
+PREFIX ?= /opt/hmret
+ROOT ?=
 LOCK := packaging/development.lock
 NATIVE := packaging/build_native.py src/hmret/disk/_native.c
 
-.PHONY: demo test check check-fast check-pure coverage bench bench-full timelapse simulate mutations openapi format lock clean
+.PHONY: demo install uninstall systemd-test test check check-fast check-pure coverage bench bench-full timelapse simulate mutations openapi format lock clean
 
-demo: $(READY)
-	$(BIN)/python -m hmret demo
+demo: $(RUNS)
+	$(BIN)/python -m hmret demo $(DEMO)
+
+# For a host: an environment of its own, the command, the unit, completions, an example of the settings.
+install uninstall:
+	PREFIX='$(PREFIX)' ROOT='$(ROOT)' PYTHON='$(PYTHON)' sh packaging/install.sh $@
+
+# The unit under a real systemd, in a root that debootstrap makes; only root can, elsewhere it says why not.
+systemd-test:
+	$(PYTHON) packaging/systemd_test.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal
@@ -55,9 +67,17 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-$(READY): pyproject.toml $(LOCK) $(NATIVE)
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[dev]'
+# What the demonstration needs, and then what developing does. An environment that was cut off while it was made is made
+# again.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK)
+
+$(RUNS): pyproject.toml $(LOCK) $(NATIVE)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv || { rm -rf .venv; false; }
+	$(INSTALL) -e '.[server]'
+	touch $@
+
+$(READY): $(RUNS)
+	$(INSTALL) -e '.[dev]'
 	touch $@
 
 # Writes the versions that development installs anew: the newest that pyproject.toml admits.

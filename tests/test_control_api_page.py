@@ -31,8 +31,9 @@ def test_the_shell_of_the_page_runs(tmp_path: Path) -> None:
     calls = sum(block.count("hmret_api ") for block in SHELL)
     # Each answer on lines of its own, and none that is a problem.
     script = trace + "\n".join(SHELL).replace("curl -sS", "curl -sS --fail-with-body -w '\\n'")
+    script = script.replace("/run/hmret/hmret.sock", str(cache.root / "system/hmret/hmret.sock"))
     with running_service(cache.root, "--enable", "--allow", "*"):
-        environment = {"SOCKET": str(cache.root / "system/hmret/hmret.sock"), "PATH": "/usr/bin:/bin"}
+        environment = {"PATH": "/usr/bin:/bin"}
         found = subprocess.run(
             ["/bin/sh", "-c", script],
             env=environment,

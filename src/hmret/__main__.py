@@ -19,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # hypeman reads and writes the timers as well, whatever a unit or a shell says. hmret's own folder is closed anyway.
         os.umask(0o022)
     if any(find_spec(package) is None for package in _NEEDED):
-        print("hmret: error: the command line needs pip install 'hmret[server]'", file=sys.stderr)  # noqa: T201 - what it is for
+        remedy = "pip install '.[server]' in a checkout of hmret"
+        print(f"hmret: error: the command line needs more than is installed: {remedy}", file=sys.stderr)  # noqa: T201 - what it is for
         return 2
     from hmret.cli.app import carry_out  # noqa: PLC0415 - it needs what may not be installed
 

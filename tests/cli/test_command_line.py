@@ -154,7 +154,9 @@ def test_without_its_packages_it_says_what_to_install(
     assert main(["--help"]) == 2
     output, complaints = capsys.readouterr()
     assert output == ""
-    assert complaints == "hmret: error: the command line needs pip install 'hmret[server]'\n"
+    assert complaints == (
+        "hmret: error: the command line needs more than is installed: pip install '.[server]' in a checkout of hmret\n"
+    )
 
 
 def test_an_interrupt_ends_with_130_and_no_word(
