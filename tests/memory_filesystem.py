@@ -653,6 +653,10 @@ class MemoryFilesystem(FolderCalls):
         held = isinstance(file, _File) and file.lease is description and not file.lease_breaking
         return Lease.HELD if held else fcntl.F_UNLCK
 
+    def earliest_stamp_ns(self, _fd: int, /) -> int | None:
+        """Return the time: that is what the next change is stamped with at the earliest."""
+        return self.now_ns()
+
     def find_barrier(self, path: str, *, dir_fd: int | None = None) -> str:
         """Say what `bar` has said of what is at a path."""
         if not self._barred:

@@ -7,7 +7,7 @@ import pytest
 
 from builders import DATA, START_NS, FakeClock
 from hmret.disk.filesystem import POSIX
-from hmret.disk.signatures import SETTLING_NS, is_still, settled
+from hmret.disk.signatures import SETTLING_NS, is_still, settled, settled_since
 from hmret.model.times import SECOND
 from memory_filesystem import FileStat, MemoryFilesystem
 
@@ -136,3 +136,33 @@ def test_a_real_folder_that_is_replaced_by_its_copy_shows(tmp_path: Path) -> Non
     os.utime(folder, ns=(signature[3], signature[3]))
     assert not is_still(POSIX, "a", fd, signature)
     os.close(fd)
+
+
+def test_what_the_kernel_stamps_later_from_now_on_is_settled_at_once() -> None:
+    changed_ns = LOOKED_NS - 1
+    assert not settled_since(changed_ns, LOOKED_NS, None)
+    assert settled_since(changed_ns, LOOKED_NS, changed_ns + 1)
+    assert not settled_since(changed_ns, LOOKED_NS, changed_ns)
+
+
+def test_a_stamp_of_whole_seconds_is_no_proof_of_fine_ones() -> None:
+    changed_ns = (LOOKED_NS // SECOND - 1) * SECOND
+    assert not settled_since(changed_ns, LOOKED_NS, LOOKED_NS)
+    assert settled_since(changed_ns - SECOND, LOOKED_NS, None)
+
+
+def test_no_change_is_stamped_earlier_than_was_told_before_it(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    for number in range(200):
+        earliest_ns = POSIX.earliest_stamp_ns(fd)
+        (tmp_path / str(number)).symlink_to("x")
+        found = tmp_path.stat()
+        assert earliest_ns is None or earliest_ns <= min(found.st_mtime_ns, found.st_ctime_ns)
+    os.close(fd)
+
+
+def test_of_what_is_not_stamped_by_the_kernel_nothing_is_told() -> None:
+    fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    assert POSIX.earliest_stamp_ns(fd) is None
+    os.close(fd)
+    assert POSIX.earliest_stamp_ns(9999) is None

@@ -62,7 +62,6 @@ def stage(host: Host, repository: str, tag: str, letters: str, name: str = ".tag
 
 def test_without_tags_nobody_links_to_anything(memory: Host) -> None:
     found = look(memory, TagView(memory.filesystem, {}))
-    assert found.targets() == set()
     assert found.repositories(A, [ALPINE]) == set()
     assert found.tags(ALPINE, A) == ()
 
@@ -77,7 +76,7 @@ def test_what_has_not_changed_is_not_listed(memory: Host, clock: FakeClock) -> N
     assert names == []
     assert found.tags(ALPINE, A) == ("3.20", "latest")
     assert found.repositories(A, [ALPINE, MIRROR, KERNEL]) == {ALPINE}
-    assert found.targets() == set()
+    assert found.repositories(B, []) == set()
 
 
 def test_only_what_has_changed_is_listed_and_for_the_first_look_after_alone(
@@ -95,8 +94,43 @@ def test_only_what_has_changed_is_listed_and_for_the_first_look_after_alone(
         names_then = list(names)
         assert found.repositories(A, [ALPINE]) == {ALPINE, MIRROR}
         assert found.tags(MIRROR, A) == ("new",)
-        assert found.targets() == {A, B}
+        assert found.repositories(B, [MIRROR]) == {MIRROR}
     assert names == names_then
+
+
+def test_where_stamps_tell_at_once_what_has_just_changed_is_listed_once(
+    memory: Host, clock: FakeClock
+) -> None:
+    put_link(memory, ALPINE, "latest", "a")
+    view = scanned(memory, clock)
+    clock.wall_ns += 1
+    put_link(memory, ALPINE, "new", "b")
+    names = listed(memory)
+    # The next change could have the same stamp.
+    look(memory, view)
+    clock.wall_ns += 1
+    look(memory, view)
+    assert names == [f"repositories/{ALPINE}"] * 2
+    assert look(memory, view).tags(ALPINE, B) == ("new",)
+    assert len(names) == 2
+    put_link(memory, ALPINE, "newer", "b")
+    assert look(memory, view).tags(ALPINE, B) == ("new", "newer")
+
+
+def test_a_look_that_fails_leaves_what_it_has_not_seen_to_the_next(memory: Host, clock: FakeClock) -> None:
+    put_link(memory, ALPINE, "latest", "a")
+    put_link(memory, MIRROR, "latest", "a")
+    view = scanned(memory, clock)
+    look(memory, view)
+    put_link(memory, ALPINE, "new", "b")
+    put_link(memory, "quay.io/new/one", "latest", "b")
+    put_link(memory, MIRROR, "new", "b")
+    memory.memory.deny(f"{DATA}/images/repositories/{MIRROR}", errno.EIO, call="scandir")
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        look(memory, view)
+    memory.memory.allow(f"{DATA}/images/repositories/{MIRROR}")
+    found = look(memory, view)
+    assert found.repositories(B, []) == {ALPINE, MIRROR, "quay.io/new/one"}
 
 
 def test_a_repository_that_is_new_is_found(memory: Host, clock: FakeClock) -> None:
@@ -123,8 +157,8 @@ def test_with_nothing_known_everything_is_listed(memory: Host) -> None:
     put_link(memory, ALPINE, "latest", "a")
     put_link(memory, KERNEL, "latest", "b")
     found = look(memory, TagView(memory.filesystem, {}))
-    assert found.targets() == {A, B}
     assert found.repositories(A, []) == {ALPINE}
+    assert found.repositories(B, []) == {KERNEL}
 
 
 def test_what_changed_a_moment_before_the_scan_is_listed_again(memory: Host, clock: FakeClock) -> None:
@@ -171,7 +205,6 @@ def test_a_tag_that_is_being_made_counts_as_made(memory: Host, clock: FakeClock)
     assert found.repositories(A, []) == {ALPINE}
     assert list(found.staged(A)) == [(ALPINE, "next")]
     assert found.tags(ALPINE, A) == ()
-    assert A in found.targets()
 
 
 def test_a_tag_that_is_made_and_still_stands_where_it_was_made_is_not_being_made(

@@ -94,8 +94,8 @@ CONTENT_MUTATIONS = (
     edit(
         "take a folder that cannot be listed for empty of tags",
         "disk/deletion/tag_view.py",
-        "if known.error is not None:\n                    raise known.error",
-        "if False:\n                    raise known.error",
+        "if path == REPOSITORIES or error.errno != errno.ENOTDIR:\n                raise\n",
+        "if False:\n                raise\n",
         CONTENT,
     ),
     edit(
@@ -108,8 +108,8 @@ CONTENT_MUTATIONS = (
     edit(
         "go by the tags that the scan has seen",
         "disk/deletion/tag_view.py",
-        "or not is_still(self.filesystem, path, images_fd, known.signature)\n",
-        "or False\n",
+        "if found != answer:",
+        "if False:",
         CONTENT,
     ),
     # All of it or nothing.

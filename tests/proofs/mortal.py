@@ -39,6 +39,7 @@ _CALLS = (
     *CHANGING,
     *("close", "read", "pread", "fstat", "stat", "fstatvfs", "scandir", "readlink"),
     *("lock", "unlock", "lock_holder", "take_lease", "ask_lease", "now_ns", "find_barrier"),
+    "earliest_stamp_ns",
 )
 
 

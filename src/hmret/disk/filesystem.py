@@ -23,6 +23,7 @@ except ImportError:  # it was not built
 
 from hmret.disk.barriers import find_barrier
 from hmret.disk.lock_holder import find_lock_holder
+from hmret.disk.stamps import earliest_stamp_ns
 
 __all__ = [
     "NATIVE",
@@ -167,6 +168,13 @@ class Filesystem(Protocol):
 
     def now_ns(self) -> int:
         """Tell the time by the clock that stamps this file system's files, in nanoseconds since the epoch."""
+        ...
+
+    def earliest_stamp_ns(self, fd: int, /) -> int | None:
+        """Return the earliest time that a change from now on can be stamped with, on the file system of an open file.
+
+        In nanoseconds since the epoch. None: not known, as stamps are coarse there, or of another clock.
+        """
         ...
 
     # Whole-folder work: no call of these raises for one of many names, each of which has its own errno.
@@ -351,6 +359,7 @@ class _Posix(FolderCalls):
     ask_lease = staticmethod(_ask_lease)
     find_barrier = staticmethod(find_barrier)
     now_ns = staticmethod(time.time_ns)
+    earliest_stamp_ns = staticmethod(earliest_stamp_ns)
 
 
 _core = None if os.environ.get("HMRET_NATIVE") == "0" else _built

@@ -1,13 +1,14 @@
 """Telling by its time stamps that a file or a folder is still what was found there.
 
 Two changes within the granularity of a time stamp cannot be told apart. So nothing is known of what had changed less
-than two seconds before it was looked at, or later than that: it is looked at again.
+than two seconds before it was looked at, or later than that: it is looked at again. Where it is known how the kernel
+stamps, a change that it would stamp later than the last one is enough.
 """
 
 from hmret.disk.filesystem import Filesystem, Stat
 from hmret.model.times import SECOND
 
-__all__ = ["SETTLING_NS", "Signature", "is_still", "settled"]
+__all__ = ["SETTLING_NS", "Signature", "is_still", "settled", "settled_since"]
 
 Signature = tuple[int, int, int, int, int]
 """Device, inode, size in bytes, and when contents and inode last changed, in nanoseconds."""
@@ -24,6 +25,20 @@ def settled(found: Stat, looked_ns: int) -> Signature | None:
     if max(found.st_mtime_ns, found.st_ctime_ns) > looked_ns - SETTLING_NS:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def settled_since(changed_ns: int, looked_ns: int, earliest_ns: int | None) -> bool:
+    """Return whether whatever changes after a look gets another stamp than the last change before it.
+
+    Args:
+        changed_ns: that stamp.
+        looked_ns: the file system's time before the look.
+        earliest_ns: what the next change can be stamped with at the earliest, asked before the look; None: not known.
+    """
+    if changed_ns <= looked_ns - SETTLING_NS:
+        return True
+    # A file system that was made with whole seconds shows it in its stamps.
+    return earliest_ns is not None and changed_ns < earliest_ns and changed_ns % SECOND != 0
 
 
 def is_still(filesystem: Filesystem, path: str, dir_fd: int, signature: Signature) -> bool:

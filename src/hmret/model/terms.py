@@ -9,7 +9,7 @@ import attrs
 from hmret.model.images import Image, Repository
 from hmret.model.policy import NEVER, Policy, Terms, TermsRule
 
-__all__ = ["RepositoryTerms", "latest_of", "next_dated_ns", "tags_by_digest", "terms_of"]
+__all__ = ["RepositoryTerms", "invert_tags", "latest_of", "next_dated_ns", "tags_by_digest", "terms_of"]
 
 _NONE: AbstractSet[str] = frozenset()
 
@@ -148,7 +148,12 @@ def _newest(images: Iterable[Image], count: int, now_ns: int) -> Iterator[str]:
 
 def tags_by_digest(repository: Repository) -> Mapping[str, tuple[str, ...]]:
     """List the tags of each digest, sorted."""
+    return invert_tags(repository.tags)
+
+
+def invert_tags(digests: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
+    """List the tags of each digest, sorted; `digests`: the digest of each tag."""
     tags: defaultdict[str, list[str]] = defaultdict(list)
-    for tag in sorted(repository.tags):
-        tags[repository.tags[tag]].append(tag)
+    for tag in sorted(digests):
+        tags[digests[tag]].append(tag)
     return {digest: tuple(names) for digest, names in tags.items()}

@@ -1,6 +1,7 @@
 """The tags of repositories in both layouts, read anew for one batch: each folder once."""
 
 import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
@@ -111,13 +112,12 @@ class RepositoryTags:
             return _Folder()
         entries = list_entries(filesystem, folder_fd)
         tags: dict[str, list[str]] = {}
-        for name in sorted(filter(TAG_NAME.fullmatch, entries.links)):
-            try:
-                target = filesystem.readlink(name, dir_fd=folder_fd)
-            except OSError as error:
-                if error.errno in _NO_LINK:
+        names = sorted(filter(TAG_NAME.fullmatch, entries.links))
+        for name, target in zip(names, filesystem.read_links(folder_fd, names), strict=True):
+            if isinstance(target, int):
+                if target in _NO_LINK:
                     continue
-                raise
+                raise OSError(target, os.strerror(target), name)
             hexadecimal = pointed_to(folder, target)
             if hexadecimal is not None:
                 tags.setdefault(digest_of(hexadecimal), []).append(name)

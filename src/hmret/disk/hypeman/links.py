@@ -7,6 +7,7 @@ is `images/content/<hex>`. Both forms are valid in both layouts, whether or not 
 
 import enum
 import posixpath
+from functools import lru_cache
 
 from hmret.disk.layout import CONTENT, DIGEST_HEX, HEX_DIGITS, IMAGES, REPOSITORIES
 
@@ -38,6 +39,11 @@ def link_target(layout: Layout, repository: str, hexadecimal: str) -> str:
     return f"{'../' * (repository.count('/') + 2)}{CONTENT}/{hexadecimal}"
 
 
+@lru_cache(maxsize=64)
+def _way_to_content(folder: str) -> str:
+    return f"{'../' * folder.count('/')}{CONTENT}/"
+
+
 def pointed_to(folder: str, target: str) -> str | None:
     """Return the hex digits that a link in a folder (below the data directory) points to; None: it is no valid tag."""
     if len(target) == HEX_DIGITS:
@@ -50,7 +56,7 @@ def pointed_to(folder: str, target: str) -> str | None:
     ):
         return None
     # What hypeman writes needs no cleaning.
-    if target == f"{'../' * folder.count('/')}{CONTENT}/{hexadecimal}":
+    if target[:-HEX_DIGITS] == _way_to_content(folder):
         return hexadecimal
     cleaned = posixpath.normpath(f"{folder}/{target}")
     return hexadecimal if cleaned == f"{_CONTENT}/{hexadecimal}" else None
