@@ -176,3 +176,106 @@ def test_the_disk_counts_whatever_it_is_and_of_two_the_first(tmp_path: Path, fol
         found = filesystem.look_at_images(folder, ["a", "b", "c"], METADATA, DISKS, CHUNK)
         assert [look[4] for look in found] == [0, 1, -1]
         assert [stat.S_ISLNK(look[6]) for look in found] == [True, True, False]
+
+
+# What a deletion holds open.
+
+
+def outcome_of(call: Callable[..., object], *arguments: object) -> object:
+    """Return what a call returns, or errno of what it raises."""
+    try:
+        return call(*arguments)
+    except OSError as error:
+        return error.errno
+
+
+def held_in(filesystem: Filesystem, fd: int, name: str, most: int) -> object:
+    """Hold a folder, tell what was found, and let it go."""
+    folder_fd, inode, changed_ns, files, folders, content = filesystem.hold_folder(fd, name, METADATA, most)
+    filesystem.close_all([folder_fd, *(file[1] for file in files)])
+    found = sorted((file[0], file[1] >= 0, *file[2:]) for file in files)
+    return inode, changed_ns, found, sorted(folders), content
+
+
+def file_held_in(filesystem: Filesystem, fd: int, name: str, most: int) -> object:
+    file_fd, found, content = filesystem.hold_file(fd, name, most)
+    filesystem.close_all([file_fd])
+    return found, content
+
+
+@core
+@pytest.mark.parametrize("seed", range(100))
+def test_both_hold_alike_what_is_in_random_damaged_and_hostile_folders(
+    tmp_path: Path, folder: int, seed: int
+) -> None:
+    rng = random.Random(seed)
+    names = make_tree(tmp_path, rng)
+    most = rng.choice((0, 1, 100, CHUNK))
+    before = set(Path("/proc/self/fd").iterdir())
+    for name in names:
+        for hold in (held_in, file_held_in):
+            answers = [outcome_of(hold, calls, folder, name, most) for calls in (POSIX, ONE_BY_ONE)]
+            assert answers[0] == answers[1]
+    assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+@core
+def test_what_cannot_be_held_leaves_nothing_open(folder: int, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(".")
+    (tmp_path / "file").write_bytes(b"x")
+    before = set(Path("/proc/self/fd").iterdir())
+    for name, number in (("gone", errno.ENOENT), ("link", errno.ENOTDIR), ("file", errno.ENOTDIR)):
+        for calls in (POSIX, ONE_BY_ONE):
+            assert outcome_of(calls.hold_folder, folder, name, METADATA, 1) == number
+    for calls in (POSIX, ONE_BY_ONE):
+        assert outcome_of(calls.hold_file, folder, "link", 1) == errno.ELOOP
+        assert outcome_of(calls.hold_file, folder, ".", 1) == errno.EISDIR
+        assert outcome_of(calls.hold_folder, -1, "a", METADATA, 1) == errno.EBADF
+        with pytest.raises(ValueError):
+            calls.hold_folder(folder, "a\0b", METADATA, 1)
+    assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+@core
+def test_a_folder_that_is_held_is_listed_from_its_beginning(folder: int, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for number in range(600):
+        (tmp_path / "a" / f"{number:0200}").symlink_to("x")
+    fd, _, _, files, folders, _ = POSIX.hold_folder(folder, "a", METADATA, 1)
+    assert (len(files), folders) == (600, [])
+    assert {file[2] for file in files} == {errno.ELOOP}
+    with os.scandir(fd) as entries:
+        assert len(list(entries)) == 600
+    os.close(fd)
+
+
+@core
+@pytest.mark.parametrize("calls", [POSIX, ONE_BY_ONE], ids=["native", "single calls"])
+def test_leases_are_taken_up_to_the_first_that_is_refused_and_asked_all_at_once(
+    tmp_path: Path, calls: Filesystem
+) -> None:
+    names = [tmp_path / name for name in "abc"]
+    for name in names:
+        name.write_bytes(b"x")
+    fds = [os.open(name, os.O_RDONLY) for name in names]
+    assert calls.take_leases(fds) == [0, 0, 0]
+    assert calls.are_leased(fds)
+    assert calls.are_leased([])
+    with pytest.raises(BlockingIOError):
+        os.open(names[1], os.O_RDONLY | os.O_NONBLOCK)
+    assert not calls.are_leased(fds)
+    calls.close_all(fds)
+    fds = [os.open(name, os.O_RDONLY) for name in names]
+    other = os.open(names[1], os.O_RDONLY)
+    assert calls.take_leases(fds) == [0, errno.EAGAIN]
+    calls.close_all([*fds, other, -1, 9999])
+    assert calls.take_leases([9999, fds[0]]) == [errno.EBADF, errno.EBADF]
+    assert outcome_of(calls.are_leased, [9999]) == errno.EBADF
+
+
+@core
+def test_what_is_no_list_of_descriptors_is_refused() -> None:
+    for fds in ((1,), "a", [None], ["a"], [1 << 70]):
+        for call in (POSIX.take_leases, POSIX.are_leased, POSIX.close_all):
+            with pytest.raises((TypeError, OverflowError)):
+                call(fds)  # type: ignore[arg-type]  # that is the point

@@ -78,6 +78,13 @@ def test_it_keeps_no_memory(tmp_path: Path) -> None:
             POSIX.stat_files(fd, [*names, "gone"])
             POSIX.read_links(fd, [*(f"{name}.link" for name in names), "gone"])
             POSIX.list_folder(fd)
+            for name in names:
+                folder_fd, _, _, files, _, _ = POSIX.hold_folder(fd, name, METADATA, CHUNK)
+                fds = [folder_fd, *(file[1] for file in files)]
+                POSIX.take_leases(fds[1:])
+                POSIX.are_leased(fds[1:])
+                POSIX.close_all(fds)
+                POSIX.close_all([POSIX.hold_file(fd, f"{name}/{METADATA}", CHUNK)[0]])
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     before = work(20)

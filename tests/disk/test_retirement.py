@@ -20,6 +20,7 @@ import pytest
 from builders import (
     DATA,
     START_NS,
+    FakeClock,
     GatedThreads,
     data_fd_of,
     digest,
@@ -42,6 +43,7 @@ from hmret.disk.hypeman.links import Layout
 from hmret.disk.layout import DELETED, HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH
 from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
 from hmret.disk.retirement import retire
+from hmret.disk.signatures import SETTLING_NS
 from hmret.disk.trash import (
     Copy,
     Intent,
@@ -634,8 +636,16 @@ def test_who_opens_is_seen_even_where_another_image_was_refused_its_lease(memory
     assert is_whole(memory, candidate)
 
 
-def test_metadata_that_is_replaced_after_the_last_look_brings_the_image_back(memory: Host) -> None:
+ages = pytest.mark.parametrize("age_ns", [0, SETTLING_NS - 1, SETTLING_NS], ids=["new", "young", "old"])
+"""How long ago a folder was last changed: the next change has another time stamp, or not."""
+
+
+@ages
+def test_metadata_that_is_replaced_after_the_last_look_brings_the_image_back(
+    memory: Host, clock: FakeClock, age_ns: int
+) -> None:
     candidate = make_due(memory)
+    clock.wall_ns += age_ns
 
     def replace() -> None:
         memory.remove(f"{folder_of()}/metadata.json")
@@ -646,17 +656,23 @@ def test_metadata_that_is_replaced_after_the_last_look_brings_the_image_back(mem
     assert memory.read(f"{folder_of()}/metadata.json") == b"{}"
 
 
+@ages
 @pytest.mark.parametrize("name", ["new", "rootfs.ext4.tmp"])
-def test_a_file_that_comes_after_the_last_look_brings_the_image_back(memory: Host, name: str) -> None:
+def test_a_file_that_comes_after_the_last_look_brings_the_image_back(
+    memory: Host, clock: FakeClock, name: str, age_ns: int
+) -> None:
     candidate = make_due(memory)
+    clock.wall_ns += age_ns
     between(memory, "rename", lambda: memory.write(f"{folder_of()}/{name}"), path=".0")
     assert retire_one(memory, candidate) == Kept(candidate.key, Reason.OPEN)
     assert memory.exists(f"{folder_of()}/{name}")
 
 
-def test_another_folder_of_the_name_is_brought_back(memory: Host) -> None:
+@ages
+def test_another_folder_of_the_name_is_brought_back(memory: Host, clock: FakeClock, age_ns: int) -> None:
     """hypeman deleted the image, and pulled it again, between the last look and the rename."""
     candidate = make_due(memory)
+    clock.wall_ns += age_ns
 
     def pull_again() -> None:
         memory.remove(folder_of())
@@ -933,8 +949,12 @@ def test_where_leases_are_offered_nothing_is_told(host: Host) -> None:
     assert retire(host.filesystem, host.data_fd, [candidate], LOOK, token=TOKEN)[1] is None
 
 
-def test_without_leases_what_changed_after_the_last_look_is_still_brought_back(memory: Host) -> None:
+@ages
+def test_without_leases_what_changed_after_the_last_look_is_still_brought_back(
+    memory: Host, clock: FakeClock, age_ns: int
+) -> None:
     candidate = make_due(memory)
+    clock.wall_ns += age_ns
     memory.memory.lease_error = errno.ENOLCK
     between(memory, "rename", lambda: memory.write(f"{folder_of()}/new"), path=".0")
     assert retire_one(memory, candidate) == Kept(candidate.key, Reason.OPEN)

@@ -5,6 +5,7 @@ from mutations.mutation import edit
 __all__ = ["NATIVE_MUTATIONS"]
 
 _CORE = "disk/_native.c"
+_DELETION = "disk/_deletion.c"
 _ALIKE = ("tests/disk/test_native_core.py",)
 
 NATIVE_MUTATIONS = (
@@ -41,6 +42,48 @@ NATIVE_MUTATIONS = (
         _CORE,
         "case DT_LNK:\n        return 'l';",
         "case DT_LNK:\n        return 'f';",
+        _ALIKE,
+    ),
+    edit(
+        "follow a link in the place of a digest folder, natively",
+        _DELETION,
+        "#define FOLDER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)",
+        "#define FOLDER_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)",
+        _ALIKE,
+    ),
+    edit(
+        "open what a link in a digest folder leads to, natively",
+        _DELETION,
+        "held->fd = open_in(folder->fd, name, READ_FLAGS);",
+        "held->fd = open_in(folder->fd, name, READ_FLAGS & ~O_NOFOLLOW);",
+        _ALIKE,
+    ),
+    edit(
+        "take no lease, natively",
+        _DELETION,
+        "|| fcntl(fd, F_SETLEASE, F_WRLCK) < 0;",
+        "|| 0;",
+        _ALIKE,
+    ),
+    edit(
+        "go on where a lease is refused for an opener, natively",
+        _DELETION,
+        "if (numbers[done - 1] == EAGAIN)",
+        "if (0)",
+        _ALIKE,
+    ),
+    edit(
+        "ask only the last lease, natively",
+        _DELETION,
+        "for (Py_ssize_t number = 0; held == F_WRLCK && number < count; number++)",
+        "for (Py_ssize_t number = 0; held >= 0 && number < count; number++)",
+        _ALIKE,
+    ),
+    edit(
+        "end the process by whoever opens a disk that is leased, natively",
+        _DELETION,
+        "fcntl(fd, F_SETSIG, SIGURG) < 0 ||",
+        "",
         _ALIKE,
     ),
 )

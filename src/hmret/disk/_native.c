@@ -2,9 +2,9 @@
 
    These functions hold no policy. They do what the same calls one by one do in hmret/disk/filesystem.py, and return what
    the kernel said: Python decodes it and decides. Every path is relative to an open folder, no last component that is a
-   symbolic link is followed, and nothing is changed on the disk.
+   symbolic link is followed, and nothing is changed on the disk here.
 
-   Each takes names in a list, and gives an answer for each name, in their order. */
+   Each takes names in a list, and gives an answer for each name, in their order. What a deletion calls is in _deletion.c. */
 
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
@@ -565,12 +565,19 @@ done:
     return answer;
 }
 
+#include "_deletion.c"
+
 static PyMethodDef methods[] = {
     {"look_at_images", look_at_images, METH_VARARGS, look_at_images_doc},
     {"read_files", read_files, METH_VARARGS, read_files_doc},
     {"stat_files", stat_files, METH_VARARGS, stat_files_doc},
     {"read_links", read_links, METH_VARARGS, read_links_doc},
     {"list_folder", list_folder, METH_VARARGS, list_folder_doc},
+    {"hold_folder", hold_folder, METH_VARARGS, hold_folder_doc},
+    {"hold_file", hold_file, METH_VARARGS, hold_file_doc},
+    {"take_leases", take_leases, METH_O, take_leases_doc},
+    {"are_leased", are_leased, METH_O, are_leased_doc},
+    {"close_all", close_all, METH_O, close_all_doc},
     {NULL, NULL, 0, NULL},
 };
 

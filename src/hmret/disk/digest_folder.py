@@ -4,20 +4,20 @@ import errno
 import os
 import stat
 from collections.abc import Collection
+from typing import NamedTuple
 
 import attrs
 
-from hmret.disk.filesystem import Filesystem, Lease, Stat
-from hmret.disk.folders import let_go, open_folder, read_sized_file
+from hmret.disk.filesystem import Filesystem, HeldFile
+from hmret.disk.folders import CHUNK, let_go, read_sized_file
 from hmret.disk.hypeman.contents import INSTALLING_NS
 from hmret.disk.image_scan import image_of
 from hmret.disk.layout import HIDDEN_METADATA, INSTALLING, METADATA, ROOTFS_NAMES
+from hmret.disk.signatures import SETTLING_NS
 from hmret.model.images import Image
 from hmret.model.verdicts import Reason
 
 __all__ = ["DigestFolder", "open_digest_folder"]
-
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 _NO_FILE = frozenset((errno.ELOOP, errno.ENXIO))
 """A symbolic link, or a socket."""
@@ -28,14 +28,36 @@ _NO_LEASES = frozenset(
 """The file system, or our permissions, do not offer leases."""
 
 
+class _Found(NamedTuple):
+    """What a file was when it was opened."""
+
+    st_mode: int
+    st_dev: int
+    st_ino: int
+    st_nlink: int
+    st_size: int
+    st_blocks: int
+    st_atime_ns: int = 0
+    st_mtime_ns: int = 0
+    st_ctime_ns: int = 0
+    """No time is asked for."""
+
+
 @attrs.define(eq=False)
 class DigestFolder:
     """The files of one digest folder, each open until `close`."""
 
     filesystem: Filesystem
     folder_fd: int
+    inode: int
+    """Of the folder."""
+    settled_ns: int | None = None
+    """When something last came into the folder, or left it, where the next time would show; None: it might not."""
+    metadata_name: str = METADATA
+    metadata: bytes = b""
+    """What was read of it."""
     descriptors: dict[str, int] = attrs.field(factory=dict)
-    found: dict[str, Stat] = attrs.field(factory=dict)
+    found: dict[str, _Found] = attrs.field(factory=dict)
     """What each file was when it was opened."""
     leased: set[str] = attrs.field(factory=set)
     refusals: list[OSError] = attrs.field(factory=list)
@@ -49,15 +71,9 @@ class DigestFolder:
     """What is in it that is no file: folders in which hypeman made something long ago go along."""
     fault: tuple[Reason, str] | None = None
     """Why it must not be deleted: what is in it that is no file, or is being made."""
-    inode: int = attrs.field(init=False)
-    """Of the folder."""
 
     _names: dict[str, str] = attrs.field(factory=dict)
     """What files are called by now, where that is another name."""
-
-    @inode.default
-    def _inode_of_folder(self) -> int:
-        return self.filesystem.fstat(self.folder_fd).st_ino
 
     @property
     def is_complete(self) -> bool:
@@ -87,31 +103,33 @@ class DigestFolder:
         Raises:
             OSError: a lease failed for another reason.
         """
-        for name, fd in self.descriptors.items():
-            try:
-                self.filesystem.take_lease(fd)
-            except BlockingIOError:
+        answers = self.filesystem.take_leases([*self.descriptors.values()])
+        for name, error in zip(self.descriptors, answers, strict=False):
+            if error == errno.EAGAIN:
                 return False
-            except OSError as error:
-                if error.errno not in _NO_LEASES:
-                    raise
-                self.refusals.append(error)
-            else:
+            if error == 0:
                 self.leased.add(name)
+                continue
+            refusal = OSError(error, os.strerror(error))
+            if error not in _NO_LEASES:
+                raise refusal
+            self.refusals.append(refusal)
         return True
 
-    def judge(self, repository: str | None, hexadecimal: str, metadata_name: str = METADATA) -> Reason | None:
+    def judge(self, repository: str | None, hexadecimal: str) -> Reason | None:
         """Say why this folder is not a whole image that is ready; None: it is, and may be deleted.
 
         `repository`: whose own folder it is; None: it is content.
         """
         if self.fault is not None:
             return self.fault[0]
-        metadata_fd = self.descriptors.get(metadata_name)
+        metadata_fd = self.descriptors.get(self.metadata_name)
         disks = [self.found[name] for name in ROOTFS_NAMES if name in self.found]
         if metadata_fd is None or not disks:
             return Reason.BROKEN
-        content = read_sized_file(self.filesystem, metadata_fd, self.found[metadata_name].st_size)
+        content, size_bytes = self.metadata, self.found[self.metadata_name].st_size
+        if len(content) < size_bytes:
+            content = read_sized_file(self.filesystem, metadata_fd, size_bytes)
         image = image_of(content, disks[0], "", repository, hexadecimal)
         if image.broken is not None:
             return Reason.BROKEN
@@ -122,42 +140,40 @@ class DigestFolder:
         """Tell whether this folder now has that name, with the files that were looked at, none being opened.
 
         `is_hidden`: whether its metadata has been hidden since.
+
+        Raises:
+            OSError: it could not be told.
         """
-        self._names = {METADATA: HIDDEN_METADATA} if is_hidden else {}
         moved = self.filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         if moved.st_ino != self.inode:
             return False
-        with self.filesystem.scandir(self.folder_fd) as entries:
-            names = {entry.name for entry in entries}
-        known = {*self.found, *self.besides}
-        return names == {self._names.get(known_name, known_name) for known_name in known} and all(
-            map(self._is_unchanged, self.found)
-        )
+        self._names = {METADATA: HIDDEN_METADATA} if is_hidden else {}
+        # A rename of the folder leaves its mtime, and whatever comes into it or leaves it does not.
+        if moved.st_mtime_ns != self.settled_ns or is_hidden:
+            with self.filesystem.scandir(self.folder_fd) as entries:
+                names = {entry.name for entry in entries}
+            known = {*self.found, *self.besides}
+            if names != {self._names.get(known_name, known_name) for known_name in known}:
+                return False
+            if not all(map(self._is_same, self.found)):
+                return False
+        return self.filesystem.are_leased([self.descriptors[name] for name in self.leased])
 
     def close(self) -> None:
         """Close the files, which releases their leases, and the folder."""
-        for fd in self.descriptors.values():
-            let_go(self.filesystem, fd)
-        let_go(self.filesystem, self.folder_fd)
+        self.filesystem.close_all([*self.descriptors.values(), self.folder_fd])
 
-    def _is_unchanged(self, name: str) -> bool:
+    def _is_same(self, name: str) -> bool:
         now = self._names.get(name, name)
         found = self.filesystem.stat(now, dir_fd=self.folder_fd, follow_symlinks=False)
-        if found.st_ino != self.found[name].st_ino:
-            return False
-        return name not in self.leased or self.filesystem.ask_lease(self.descriptors[name]) == Lease.HELD
+        return found.st_ino == self.found[name].st_ino
 
-    def open_files_in(self, opened: Collection[tuple[int, int]]) -> None:
-        """Open each file; what is none is a fault. As for `open_digest_folder`."""
-        with self.filesystem.scandir(self.folder_fd) as entries:
-            names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
-        for name, is_folder in names:
-            if is_folder:
-                self._note_folder(name)
-            else:
-                self._open_file(name, opened)
+    def note_folder(self, name: str) -> None:
+        """Note a folder in it.
 
-    def _note_folder(self, name: str) -> None:
+        Raises:
+            OSError: it could not be looked at.
+        """
         self.besides.add(name)
         if not name.startswith(INSTALLING):
             self._note_fault(Reason.BROKEN, f"{name}: a folder")
@@ -166,17 +182,21 @@ class DigestFolder:
         if found.st_mtime_ns > self.filesystem.now_ns() - INSTALLING_NS:
             self._note_fault(Reason.NOT_READY, f"{name}: something is being made in it")
 
-    def _open_file(self, name: str, opened: Collection[tuple[int, int]]) -> None:
-        try:
-            fd = self.filesystem.open(name, _FILE, dir_fd=self.folder_fd)
-        except OSError as error:
-            if error.errno not in _NO_FILE:
-                raise
+    def note_file(self, held: HeldFile, opened: Collection[tuple[int, int]]) -> None:
+        """Note what is in it and no folder; what is no file is a fault. `opened` as for `open_digest_folder`.
+
+        Raises:
+            OSError: it could not be opened.
+        """
+        name, fd, error, *kinds = held
+        if error:
+            if error not in _NO_FILE:
+                raise OSError(error, os.strerror(error), name)
             self.besides.add(name)
             self._note_fault(Reason.BROKEN, f"{name}: no file")
             return
         self.descriptors[name] = fd
-        found = self.filesystem.fstat(fd)
+        found = _Found(*kinds)
         if not stat.S_ISREG(found.st_mode):
             self._note_fault(Reason.BROKEN, f"{name}: no file")
         elif found.st_nlink > 1 and (found.st_dev, found.st_ino) in (*opened, *self.open_files):
@@ -196,6 +216,7 @@ def open_digest_folder(
     parent_fd: int,
     name: str,
     opened: Collection[tuple[int, int]] = (),
+    metadata_name: str = METADATA,
 ) -> DigestFolder:
     """Open a digest folder and each file in it, to be closed by the caller.
 
@@ -206,19 +227,29 @@ def open_digest_folder(
         parent_fd: the folder that it stands in.
         name: its name there.
         opened: device and inode of files that other folders of the image hold open: another name of one is not held open.
+        metadata_name: how its metadata is called.
 
     Raises:
         OSError: the folder or a file cannot be opened.
     """
-    fd = open_folder(filesystem, name, parent_fd)
+    looked_ns = filesystem.now_ns()
+    fd, inode, changed_ns, files, folders, content = filesystem.hold_folder(
+        parent_fd, name, metadata_name, CHUNK
+    )
+    settled_ns = changed_ns if changed_ns <= looked_ns - SETTLING_NS else None
+    folder = DigestFolder(filesystem, fd, inode, settled_ns, metadata_name, content)
     try:
-        folder = DigestFolder(filesystem, fd)
+        for file_name, file in sorted(
+            [*((file[0], file) for file in files), *((one, None) for one in folders)]
+        ):
+            if file is None:
+                folder.note_folder(file_name)
+            else:
+                folder.note_file(file, opened)
     except BaseException:
-        let_go(filesystem, fd)
-        raise
-    try:
-        folder.open_files_in(opened)
-    except BaseException:
+        # Those that were not come to are open, too; one that is open by another name has been closed.
+        left = {file[1] for file in files if file[0] not in folder.found}
+        filesystem.close_all(sorted(left - {-1}))
         folder.close()
         raise
     return folder

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
@@ -32,6 +33,8 @@ __all__ = [
     "FileFound",
     "Filesystem",
     "FolderCalls",
+    "HeldFile",
+    "HeldFolder",
     "ImageLook",
     "Lease",
     "Listing",
@@ -45,6 +48,14 @@ name its disk has, by number (-1: none), errno of that, and the disk's mode, dev
 
 FileFound = tuple[int, int, int, int, int, int]
 """Mode, device, inode, size in bytes, mtime and ctime in nanoseconds."""
+
+HeldFile = tuple[str, int, int, int, int, int, int, int, int]
+"""Of a file in a folder: its name, its descriptor (-1: it could not be opened), errno of that (0: it could); mode, device,
+inode, number of links, size in bytes, blocks."""
+
+HeldFolder = tuple[int, int, int, list[HeldFile], list[str], bytes]
+"""Of a folder that is held open: its descriptor, its inode, its mtime in nanoseconds; its files and the names of its
+folders, in no order; what was read of its metadata."""
 
 Listing = tuple[list[str], list[str], list[str], list[int]]
 """What stands in a folder: links, folders, everything else, and the inodes of the folders."""
@@ -206,7 +217,44 @@ class Filesystem(Protocol):
         """Read symbolic links; in place of one that fails, its errno."""
         ...
 
+    # What belongs together in a deletion.
 
+    def hold_folder(self, fd: int, name: str, metadata: str, most: int, /) -> HeldFolder:
+        """Open a folder in an open one, and all that is in it and is no folder; read at most `most` bytes of its metadata.
+
+        No link is followed, nor does a pipe make this wait. What was opened is the caller's to close.
+
+        Raises:
+            OSError: it cannot be opened or listed; then nothing of it is open.
+        """
+        ...
+
+    def hold_file(self, fd: int, name: str, most: int, /) -> tuple[int, FileFound, bytes]:
+        """Open a file that is no link, look at it, and read at most `most` bytes of it; the caller closes it.
+
+        Raises:
+            OSError: that failed; then it is not open.
+        """
+        ...
+
+    def take_leases(self, fds: list[int], /) -> list[int]:
+        """Take write leases, as `take_lease` does; returns errno for each (0: it was given), up to the first EAGAIN."""
+        ...
+
+    def are_leased(self, fds: list[int], /) -> bool:
+        """Return whether each is leased still, as `ask_lease` tells.
+
+        Raises:
+            OSError: that could not be told of one.
+        """
+        ...
+
+    def close_all(self, fds: list[int], /) -> None:
+        """Close descriptors that nothing was written through: whatever `close` says, they are gone."""
+        ...
+
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
 
 
@@ -278,6 +326,72 @@ class FolderCalls:
             except OSError as error:
                 answer.append(error.errno or errno.EIO)
         return answer
+
+    def hold_folder(self: Filesystem, fd: int, name: str, metadata: str, most: int, /) -> HeldFolder:
+        """Open a folder, and all that is in it and is no folder."""
+        folder_fd = self.open(name, _FOLDER, dir_fd=fd)
+        files: list[HeldFile] = []
+        content = b""
+        try:
+            found = self.fstat(folder_fd)
+            with self.scandir(folder_fd) as entries:
+                kinds = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+            for entry, is_folder in kinds:
+                if not is_folder:
+                    files.append(_hold_one(self, folder_fd, entry))
+                    if entry == metadata and stat.S_ISREG(files[-1][3]):
+                        content = self.pread(files[-1][1], most, 0)
+        except BaseException:
+            self.close_all([folder_fd, *(file[1] for file in files)])
+            raise
+        folders = [entry for entry, is_folder in kinds if is_folder]
+        return folder_fd, found.st_ino, found.st_mtime_ns, files, folders, content
+
+    def hold_file(self: Filesystem, fd: int, name: str, most: int, /) -> tuple[int, FileFound, bytes]:
+        """Open a file, look at it, and read it."""
+        file_fd = self.open(name, _READ, dir_fd=fd)
+        try:
+            return file_fd, _told(self.fstat(file_fd)), self.read(file_fd, most)
+        except BaseException:
+            self.close_all([file_fd])
+            raise
+
+    def take_leases(self: Filesystem, fds: list[int], /) -> list[int]:
+        """Take write leases, up to the first that somebody else is in the way of."""
+        answer: list[int] = []
+        for fd in fds:
+            try:
+                self.take_lease(fd)
+                answer.append(0)
+            except OSError as error:
+                answer.append(error.errno or errno.EIO)
+                if error.errno == errno.EAGAIN:
+                    break
+        return answer
+
+    def are_leased(self: Filesystem, fds: list[int], /) -> bool:
+        """Return whether each is leased still."""
+        return all(self.ask_lease(fd) == Lease.HELD for fd in fds)
+
+    def close_all(self: Filesystem, fds: list[int], /) -> None:
+        """Close descriptors; those that are none are passed over."""
+        for fd in fds:
+            with suppress(OSError):
+                self.close(fd)
+
+
+def _hold_one(filesystem: Filesystem, folder_fd: int, name: str) -> HeldFile:
+    try:
+        fd = filesystem.open(name, _READ, dir_fd=folder_fd)
+    except OSError as error:
+        return name, -1, error.errno or errno.EIO, 0, 0, 0, 0, 0, 0
+    try:
+        found = filesystem.fstat(fd)
+    except BaseException:
+        filesystem.close_all([fd])
+        raise
+    kinds = found.st_mode, found.st_dev, found.st_ino, found.st_nlink
+    return name, fd, 0, *kinds, found.st_size, found.st_blocks
 
 
 def _look_at_disk(
@@ -370,8 +484,9 @@ NATIVE = _core is not None
 def _posix() -> Filesystem:
     if _core is None:
         return _Posix()
-    calls = ("list_folder", "look_at_images", "read_files", "stat_files", "read_links")
-    functions = {name: staticmethod(getattr(_core, name)) for name in calls}
+    functions = {
+        name: staticmethod(getattr(_core, name)) for name in vars(FolderCalls) if hasattr(_core, name)
+    }
     native: Filesystem = type("_NativePosix", (_Posix,), functions)()
     return native
 

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 import attrs
 
 from hmret.disk.deletion.links import free_links, make_links, remove_links
-from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.open_folders import OpenFolders, exists
 from hmret.disk.deletion.putting_back import follow
 from hmret.disk.deletion.renaming import (
     hide_metadata,
@@ -134,15 +134,16 @@ def _find_whole(folders: OpenFolders, held: Held) -> Place:
 
 
 def _is_that_image(folders: OpenFolders, held: Held, place: Place) -> bool:
+    filesystem, place_fd = folders.filesystem, folders.get(place.folder)
     try:
-        folder = open_digest_folder(folders.filesystem, folders.get(place.folder), place.name)
+        metadata = METADATA if exists(filesystem, place_fd, f"{place.name}/{METADATA}") else HIDDEN_METADATA
+        folder = open_digest_folder(filesystem, place_fd, place.name, metadata_name=metadata)
     except OSError as error:
         if error.errno not in _NO_IMAGE:
             raise
         return False
     try:
-        metadata = METADATA if METADATA in folder.descriptors else HIDDEN_METADATA
-        return folder.judge(place.copy.repository or None, hex_of(held.digest), metadata) is None
+        return folder.judge(place.copy.repository or None, hex_of(held.digest)) is None
     finally:
         folder.close()
 

@@ -10,11 +10,10 @@ from types import MappingProxyType
 import attrs
 
 from hmret.disk.documents import UnreadableError, encode_state, read_state
-from hmret.disk.filesystem import Filesystem
+from hmret.disk.filesystem import FileFound, Filesystem
 from hmret.disk.folders import (
     BATCH,
     CHUNK,
-    READ,
     let_go,
     make_data_folders,
     open_data_folder,
@@ -28,7 +27,7 @@ from hmret.disk.folders import (
 )
 from hmret.disk.grip import FIRM, Grip
 from hmret.disk.layout import FOLDER_NAME, RETENTION, digest_of, hex_of
-from hmret.disk.signatures import Signature, settled
+from hmret.disk.signatures import SETTLING_NS, Signature, settled
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 
@@ -190,9 +189,11 @@ class HeldState:
     folder_fd: int
     name: str
     fd: int
-    inode: int
+    found: FileFound
     content: bytes
     unused_since_ns: int
+    is_settled: bool
+    """Whether it shows by its time stamps when it is written over."""
 
     def is_still(self) -> bool:
         """Tell whether what was read is still what stands there, byte for byte.
@@ -200,13 +201,16 @@ class HeldState:
         Raises:
             OSError: it could not be told.
         """
-        try:
-            found = self.filesystem.stat(self.name, dir_fd=self.folder_fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
+        [found] = self.filesystem.stat_files(self.folder_fd, [self.name])
+        if isinstance(found, int):
+            if found == errno.ENOENT:
+                return False
+            raise OSError(found, os.strerror(found), self.name)
+        if found == self.found and self.is_settled:
+            return True
         # One byte more than it was would be seen.
         size_bytes = len(self.content) + 1
-        return found.st_ino == self.inode and self.filesystem.pread(self.fd, size_bytes, 0) == self.content
+        return found[2] == self.found[2] and self.filesystem.pread(self.fd, size_bytes, 0) == self.content
 
     def remove(self) -> None:
         """Remove it."""
@@ -227,24 +231,26 @@ def hold_state(filesystem: Filesystem, folder_fd: int, key: Key) -> HeldState | 
     repository, digest = key
     name = f"{hex_of(digest)}.json"
     since_ns = None
+    looked_ns = filesystem.now_ns()
     try:
-        fd = filesystem.open(name, READ, dir_fd=folder_fd)
+        fd, found, content = filesystem.hold_file(folder_fd, name, CHUNK)
     except OSError as error:
         if error.errno in _NO_STATE:
             return None
         raise
     try:
-        found = filesystem.fstat(fd)
-        content = read_sized_file(filesystem, fd, found.st_size)
+        if len(content) < found[3]:
+            content += read_sized_file(filesystem, fd, found[3] - len(content))
         since_ns = read_state(content, repository, digest)
-    except (IsADirectoryError, UnreadableError):
+    except UnreadableError:
         return None
     finally:
         if since_ns is None:
             let_go(filesystem, fd)
     if since_ns is None:
         return None
-    return HeldState(filesystem, folder_fd, name, fd, found.st_ino, content, since_ns)
+    is_settled = max(found[4:]) <= looked_ns - SETTLING_NS
+    return HeldState(filesystem, folder_fd, name, fd, found, content, since_ns, is_settled)
 
 
 def write_states(

@@ -1,0 +1,412 @@
+/* What belongs together in a deletion; a part of _native.c, which has what this uses.
+
+   These calls hold descriptors and leases open for their caller, and close them. No path is followed further than one
+   name below an open folder. */
+
+#include <signal.h>
+#include <sys/syscall.h>
+
+#define FOLDER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+
+static int open_in(int folder, const char *name, int flags)
+{
+    int fd;
+    do
+        fd = openat(folder, name, flags);
+    while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+/* Read the beginning of a file, leaving its place where it was if `in_place`; the error's number, or 0. */
+static int read_beginning(int fd, int in_place, size_t most, struct heap *heap, size_t *start, ssize_t *length)
+{
+    char *room = heap_room(heap, most);
+    *start = heap->used;
+    *length = 0;
+    if (room == NULL)
+        return ENOMEM;
+    do
+        *length = in_place ? pread(fd, room, most, 0) : read(fd, room, most);
+    while (*length < 0 && errno == EINTR);
+    if (*length < 0)
+        return errno;
+    heap->used += (size_t)*length;
+    return 0;
+}
+
+/* An entry of a folder as the kernel gives it. */
+struct raw_entry {
+    uint64_t inode;
+    int64_t offset;
+    unsigned short length; /* of all of it */
+    unsigned char type;
+    char name[];
+};
+
+static char kind_of_raw(int folder, const struct raw_entry *raw)
+{
+    struct stat found;
+    if (raw->type != DT_UNKNOWN)
+        return raw->type == DT_DIR ? 'd' : 'f';
+    return fstatat(folder, raw->name, &found, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(found.st_mode) ? 'd' : 'f';
+}
+
+/* List a folder that has just been opened, as `list_into` does, but for links: they are no folders. */
+static int list_fresh(int folder, struct heap *heap)
+{
+    _Alignas(struct raw_entry) char buffer[16384];
+    for (;;) {
+        long filled = syscall(SYS_getdents64, folder, buffer, sizeof buffer);
+        if (filled < 0)
+            return errno;
+        if (filled == 0)
+            /* Who lists it next begins at its beginning. */
+            return lseek(folder, 0, SEEK_SET) < 0 ? errno : 0;
+        for (long at = 0; at < filled;) {
+            const struct raw_entry *raw = (const struct raw_entry *)(buffer + at);
+            at += raw->length;
+            if (strcmp(raw->name, ".") == 0 || strcmp(raw->name, "..") == 0)
+                continue;
+            struct entry entry = {raw->inode, strlen(raw->name), kind_of_raw(folder, raw)};
+            char *room = heap_room(heap, sizeof entry + entry.length);
+            if (room == NULL)
+                return ENOMEM;
+            memcpy(room, &entry, sizeof entry);
+            memcpy(room + sizeof entry, raw->name, entry.length);
+            heap->used += sizeof entry + entry.length;
+        }
+    }
+}
+
+/* One file that is held open. */
+struct held {
+    int fd, error;
+    struct stat found;
+};
+
+/* What is held open of one folder. */
+struct held_folder {
+    int fd;
+    struct stat found;
+    struct heap names; /* entries, each with its name behind it */
+    struct heap content;
+    size_t start;
+    ssize_t length;
+    struct held *files;
+    size_t count;
+};
+
+static void close_held(struct held_folder *folder)
+{
+    for (size_t number = 0; number < folder->count; number++)
+        if (folder->files[number].fd >= 0)
+            close(folder->files[number].fd);
+    if (folder->fd >= 0)
+        close(folder->fd);
+    folder->count = 0;
+    folder->fd = -1;
+}
+
+/* Open all that is in a folder and is no folder; the error's number, or 0. */
+static int hold_files(struct held_folder *folder, const char *metadata, size_t most)
+{
+    char name[NAME_MAX + 1];
+    size_t size = 0;
+    for (size_t at = 0; at < folder->names.used;) {
+        struct entry entry;
+        memcpy(&entry, folder->names.bytes + at, sizeof entry);
+        if (entry.length > NAME_MAX)
+            return ENAMETOOLONG;
+        memcpy(name, folder->names.bytes + at + sizeof entry, entry.length);
+        name[entry.length] = 0;
+        at += sizeof entry + entry.length;
+        if (entry.kind == 'd')
+            continue;
+        if (folder->count == size) {
+            size = size ? 2 * size : 8;
+            struct held *files = realloc(folder->files, size * sizeof *files);
+            if (files == NULL)
+                return ENOMEM;
+            folder->files = files;
+        }
+        struct held *held = &folder->files[folder->count++];
+        memset(held, 0, sizeof *held);
+        held->fd = open_in(folder->fd, name, READ_FLAGS);
+        if (held->fd < 0) {
+            held->error = errno;
+            continue;
+        }
+        if (fstat(held->fd, &held->found) < 0)
+            return errno;
+        if (strcmp(name, metadata) == 0 && S_ISREG(held->found.st_mode)) {
+            int error = read_beginning(held->fd, 1, most, &folder->content, &folder->start, &folder->length);
+            if (error)
+                return error;
+        }
+    }
+    return 0;
+}
+
+static int hold(int parent, const char *name, const char *metadata, size_t most, struct held_folder *folder)
+{
+    int error = 0;
+    folder->fd = open_in(parent, name, FOLDER_FLAGS);
+    if (folder->fd < 0)
+        return errno;
+    if (fstat(folder->fd, &folder->found) < 0)
+        error = errno;
+    if (!error)
+        error = list_fresh(folder->fd, &folder->names);
+    if (!error)
+        error = hold_files(folder, metadata, most);
+    if (error)
+        close_held(folder);
+    return error;
+}
+
+static PyObject *tell_held(const struct held *held, PyObject *name)
+{
+    PyObject *told = name == NULL ? NULL : PyTuple_New(9);
+    if (told == NULL) {
+        Py_XDECREF(name);
+        return NULL;
+    }
+    if (put(told, 0, name) < 0 || put(told, 1, PyLong_FromLong(held->fd)) < 0 ||
+        put(told, 2, PyLong_FromLong(held->error)) < 0 ||
+        put(told, 3, PyLong_FromUnsignedLong(held->found.st_mode)) < 0 ||
+        put(told, 4, PyLong_FromUnsignedLongLong(held->found.st_dev)) < 0 ||
+        put(told, 5, PyLong_FromUnsignedLongLong(held->found.st_ino)) < 0 ||
+        put(told, 6, PyLong_FromUnsignedLongLong(held->found.st_nlink)) < 0 ||
+        put(told, 7, PyLong_FromLongLong(held->found.st_size)) < 0 ||
+        put(told, 8, PyLong_FromLongLong(held->found.st_blocks)) < 0) {
+        Py_DecRef(told);
+        return NULL;
+    }
+    return told;
+}
+
+static PyObject *tell_held_folder(const struct held_folder *folder)
+{
+    size_t number = 0;
+    PyObject *files = PyList_New(0), *folders = PyList_New(0), *told = PyTuple_New(6);
+    if (files == NULL || folders == NULL || told == NULL)
+        goto failed;
+    for (size_t at = 0; at < folder->names.used;) {
+        struct entry entry;
+        memcpy(&entry, folder->names.bytes + at, sizeof entry);
+        PyObject *name = PyUnicode_DecodeFSDefaultAndSize(folder->names.bytes + at + sizeof entry,
+                                                          (Py_ssize_t)entry.length);
+        at += sizeof entry + entry.length;
+        if (entry.kind == 'd' ? append(folders, name) < 0
+                              : append(files, tell_held(&folder->files[number++], name)) < 0)
+            goto failed;
+    }
+    if (put(told, 0, PyLong_FromLong(folder->fd)) < 0 ||
+        put(told, 1, PyLong_FromUnsignedLongLong(folder->found.st_ino)) < 0 ||
+        put(told, 2, PyLong_FromLongLong(nanoseconds(folder->found.st_mtim))) < 0)
+        goto failed;
+    Py_IncRef(files);
+    Py_IncRef(folders);
+    if (put(told, 3, files) < 0 || put(told, 4, folders) < 0 ||
+        put(told, 5, PyBytes_FromStringAndSize(folder->content.bytes + folder->start, folder->length)) < 0)
+        goto failed;
+    Py_DecRef(files);
+    Py_DecRef(folders);
+    return told;
+failed:
+    Py_XDECREF(files);
+    Py_XDECREF(folders);
+    Py_XDECREF(told);
+    return NULL;
+}
+
+PyDoc_STRVAR(hold_folder_doc,
+             "hold_folder(folder, name, metadata, most)\n--\n\n"
+             "Open a folder in an open one, and all that is in it and is no folder.\n\n"
+             "Returns its descriptor, its inode and its mtime in nanoseconds; of each file its name, its descriptor\n"
+             "(-1: it could not be opened), errno of that, mode, device, inode, number of links, size and blocks; the\n"
+             "names of its folders; and at most `most` bytes of its metadata.");
+
+static PyObject *hold_folder(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    int parent, error;
+    PyObject *encoded = NULL, *told = NULL;
+    const char *metadata;
+    Py_ssize_t most;
+    struct held_folder folder = {.fd = -1};
+    if (!PyArg_ParseTuple(arguments, "iO&sn:hold_folder", &parent, PyUnicode_FSConverter, &encoded, &metadata, &most))
+        return NULL;
+    if (most < 0 || most > MOST_BYTES) {
+        PyErr_SetString(PyExc_ValueError, "out of range");
+        goto done;
+    }
+    const char *name = PyBytes_AsString(encoded);
+    Py_BEGIN_ALLOW_THREADS
+    error = hold(parent, name, metadata, (size_t)most, &folder);
+    Py_END_ALLOW_THREADS
+    if (error) {
+        errno = error;
+        PyErr_SetFromErrno(PyExc_OSError);
+        goto done;
+    }
+    told = tell_held_folder(&folder);
+    if (told == NULL)
+        close_held(&folder);
+done:
+    free(folder.names.bytes);
+    free(folder.content.bytes);
+    free(folder.files);
+    Py_DecRef(encoded);
+    return told;
+}
+
+PyDoc_STRVAR(hold_file_doc,
+             "hold_file(folder, name, most)\n--\n\n"
+             "Open a file that is no link, look at it, and read at most `most` bytes of it.\n\n"
+             "Returns its descriptor; its mode, device, inode, size, mtime and ctime in nanoseconds; and what was read.");
+
+static PyObject *hold_file(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    int folder, fd, error = 0;
+    PyObject *encoded = NULL, *found_told, *content, *told = NULL;
+    Py_ssize_t most;
+    struct heap heap = {0};
+    struct stat found;
+    size_t start = 0;
+    ssize_t length = 0;
+    if (!PyArg_ParseTuple(arguments, "iO&n:hold_file", &folder, PyUnicode_FSConverter, &encoded, &most))
+        return NULL;
+    if (most < 0 || most > MOST_BYTES) {
+        PyErr_SetString(PyExc_ValueError, "out of range");
+        Py_DecRef(encoded);
+        return NULL;
+    }
+    const char *name = PyBytes_AsString(encoded);
+    Py_BEGIN_ALLOW_THREADS
+    fd = open_in(folder, name, READ_FLAGS);
+    if (fd < 0)
+        error = errno;
+    else if (fstat(fd, &found) < 0)
+        error = errno;
+    else
+        error = read_beginning(fd, 0, (size_t)most, &heap, &start, &length);
+    if (error && fd >= 0)
+        close(fd);
+    Py_END_ALLOW_THREADS
+    if (error) {
+        errno = error;
+        PyErr_SetFromErrno(PyExc_OSError);
+        goto done;
+    }
+    found_told = tell_stat(&found, NULL);
+    content = PyBytes_FromStringAndSize(heap.bytes + start, length);
+    told = PyTuple_New(3);
+    if (told == NULL || put(told, 1, found_told) < 0 || put(told, 2, content) < 0 ||
+        put(told, 0, PyLong_FromLong(fd)) < 0) {
+        Py_XDECREF(told);
+        told = NULL;
+        close(fd);
+    }
+done:
+    free(heap.bytes);
+    Py_DecRef(encoded);
+    return told;
+}
+
+/* Take numbers out of a list; NULL with an exception set where that fails. */
+static int *take_numbers(PyObject *list, Py_ssize_t *count)
+{
+    if (!PyList_Check(list)) {
+        PyErr_SetString(PyExc_TypeError, "descriptors must be a list");
+        return NULL;
+    }
+    *count = PyList_Size(list);
+    int *numbers = malloc((size_t)(*count + 1) * sizeof *numbers);
+    if (numbers == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t number = 0; number < *count; number++) {
+        long value = PyLong_AsLong(PyList_GetItem(list, number));
+        if (PyErr_Occurred()) {
+            free(numbers);
+            return NULL;
+        }
+        numbers[number] = value < 0 || value > INT_MAX ? -1 : (int)value;
+    }
+    return numbers;
+}
+
+PyDoc_STRVAR(take_leases_doc,
+             "take_leases(fds)\n--\n\n"
+             "Take a write lease on each open file, up to the first that somebody else has open; returns errno for\n"
+             "each, 0 where it was given. Who opens one of them later is told to this process by SIGURG.");
+
+static PyObject *take_leases(PyObject *Py_UNUSED(module), PyObject *list)
+{
+    Py_ssize_t count, done = 0;
+    int *numbers = take_numbers(list, &count);
+    if (numbers == NULL)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    while (done < count) {
+        int fd = numbers[done];
+        /* The default signal of a lease break, SIGIO, kills the process; SIGURG is ignored unless asked for. */
+        int failed = fcntl(fd, F_SETSIG, SIGURG) < 0 || fcntl(fd, F_SETLEASE, F_WRLCK) < 0;
+        numbers[done++] = failed ? errno : 0;
+        if (numbers[done - 1] == EAGAIN)
+            break;
+    }
+    Py_END_ALLOW_THREADS
+    PyObject *answer = PyList_New(done);
+    for (Py_ssize_t number = 0; answer != NULL && number < done; number++)
+        if (PyList_SetItem(answer, number, PyLong_FromLong(numbers[number])) < 0) {
+            Py_DecRef(answer);
+            answer = NULL;
+        }
+    free(numbers);
+    return answer;
+}
+
+PyDoc_STRVAR(are_leased_doc,
+             "are_leased(fds)\n--\n\n"
+             "Return whether the write lease of each open file is still what was taken.");
+
+static PyObject *are_leased(PyObject *Py_UNUSED(module), PyObject *list)
+{
+    Py_ssize_t count;
+    int held = F_WRLCK, error = 0, *numbers = take_numbers(list, &count);
+    if (numbers == NULL)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    for (Py_ssize_t number = 0; held == F_WRLCK && number < count; number++)
+        held = fcntl(numbers[number], F_GETLEASE);
+    if (held < 0)
+        error = errno;
+    Py_END_ALLOW_THREADS
+    free(numbers);
+    if (error) {
+        errno = error;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return PyBool_FromLong(held == F_WRLCK);
+}
+
+PyDoc_STRVAR(close_all_doc,
+             "close_all(fds)\n--\n\n"
+             "Close descriptors that nothing was written through; those that are none are passed over.");
+
+static PyObject *close_all(PyObject *Py_UNUSED(module), PyObject *list)
+{
+    Py_ssize_t count;
+    int *numbers = take_numbers(list, &count);
+    if (numbers == NULL)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    for (Py_ssize_t number = 0; number < count; number++)
+        if (numbers[number] >= 0)
+            close(numbers[number]);
+    Py_END_ALLOW_THREADS
+    free(numbers);
+    return Py_NewRef(Py_None);
+}
