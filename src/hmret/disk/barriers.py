@@ -6,6 +6,8 @@ Nothing is opened for this: to open a disk would break the lease that a deletion
 import ctypes
 import os
 import stat
+from contextlib import suppress
+from typing import Any
 
 __all__ = ["find_barrier"]
 
@@ -31,19 +33,23 @@ class _Statx(ctypes.Structure):
     )
 
 
+_call_statx: Any = None
+with suppress(AttributeError, OSError):  # an older libc, or another system
+    _call_statx = ctypes.CDLL(None).statx
+
+
 def _statx(path: str, dir_fd: int | None) -> tuple[int, int]:
     """Return the attributes and the mode of what is at a path; 0 and 0 where they cannot be had."""
-    found = _Statx()
-    try:
-        failed = ctypes.CDLL(None).statx(
-            -100 if dir_fd is None else dir_fd,
-            os.fsencode(path),
-            _AT_SYMLINK_NOFOLLOW | _AT_NO_AUTOMOUNT,
-            _STATX_TYPE,
-            ctypes.byref(found),
-        )
-    except (AttributeError, OSError):
+    if _call_statx is None:
         return 0, 0
+    found = _Statx()
+    failed = _call_statx(
+        -100 if dir_fd is None else dir_fd,
+        os.fsencode(path),
+        _AT_SYMLINK_NOFOLLOW | _AT_NO_AUTOMOUNT,
+        _STATX_TYPE,
+        ctypes.byref(found),
+    )
     return (0, 0) if failed else (found.attributes, found.mode)
 
 

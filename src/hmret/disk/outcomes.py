@@ -25,7 +25,7 @@ class Chosen:
         return (image.created_ns, image.pullable) == (self.created_ns, self.pullable)
 
 
-@attrs.frozen(order=True)
+@attrs.frozen
 class Candidate:
     """An image that a plan wants deleted, with all its rows."""
 
@@ -34,11 +34,11 @@ class Candidate:
     digest: str
     unused_since_ns: int
     """Of its first row."""
-    chosen: Chosen | None = attrs.field(default=None, order=False)
+    chosen: Chosen | None = None
     """What its first row was chosen with; None: that does not matter."""
     is_content: bool = False
     """Whether it is content; else it is the repository's own folder."""
-    others: tuple[tuple[Row, Chosen | None], ...] = attrs.field(default=(), order=False)
+    others: tuple[tuple[Row, Chosen | None], ...] = ()
     """The other rows of its content, and what each was chosen with."""
 
     @property

@@ -2,10 +2,12 @@
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import assert_never
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from hmret.actors.deleter import BatchRetired, Deleter, Recovery
@@ -18,6 +20,7 @@ from hmret.disk.outcomes import Candidate, Chosen, Failed, Kept, LastLook, Retir
 from hmret.disk.reserve import NO_SPACE
 from hmret.disk.trash import Intent, Link, Row
 from hmret.engine.backoff import Backoff
+from hmret.engine.batches import batches
 from hmret.engine.log import log_event
 from hmret.engine.overlook import Overlook
 from hmret.engine.quarantine import Quarantine
@@ -37,6 +40,9 @@ _LONGEST_NS = SECOND // 10
 # Images in a batch: what its intents, and the event loop's work on its outcomes, may come to.
 _FEWEST = 32
 _MOST = 512
+
+# Images that are noted in one go: a millisecond or two of the event loop.
+_NOTED = 64
 
 
 @attrs.frozen(eq=False)
@@ -109,15 +115,8 @@ class Deleting:
 
         Returns what was not come to, by the first row of each.
         """
-        tally.reasons = {
-            **tally.reasons,
-            **{(row.repository, row.digest): row.reason for rows in units for row in rows},
-        }
-        candidates = _ordered(
-            self._candidate(rows, scan)
-            for rows in units
-            if all(row.unused_since_ns is not None for row in rows)
-        )
+        prepare = partial(self._prepare, units, scan, tally)
+        candidates = await self.overlook.threads.run_alone(prepare)
         view = TagView(self.deleter.filesystem, scan.tag_folders)
         async with anyio.create_task_group() as tasks:
             while candidates and may_go_on() and not is_interrupted():
@@ -130,6 +129,17 @@ class Deleting:
                 if turn.is_last:
                     break
         return frozenset(candidate.key for candidate in candidates)
+
+    def _prepare(self, units: Sequence[Sequence[Verdict]], scan: ScanResult, tally: Tally) -> list[Candidate]:
+        """Make of what is due what is asked of the deleter, in the order in which it goes."""
+        reasons = {(row.repository, row.digest): row.reason for rows in units for row in rows}
+        tally.reasons = {**tally.reasons, **reasons}
+        candidates: list[Candidate] = []
+        for rows in units:
+            if all(row.unused_since_ns is not None for row in rows):
+                candidates.append(self._candidate(rows, scan))
+                self.overlook.threads.pause()
+        return _ordered(candidates)
 
     def _candidate(self, rows: Sequence[Verdict], scan: ScanResult) -> Candidate:
         first, *others = rows
@@ -303,11 +313,13 @@ class Deleting:
         places = [place for one in retired if not one.faults for place in one.places]
         with anyio.CancelScope(shield=True):
             freed = await self.deleter.free(token, places)
-        disk_bytes: Counter[str] = Counter()
-        for place, freed_bytes in zip(places, freed.disk_bytes, strict=True):
-            disk_bytes[place.intent.name] += freed_bytes
-        for one in retired:
-            tally.note_deleted(one, disk_bytes[one.place.intent.name])
+            disk_bytes: Counter[str] = Counter()
+            for place, freed_bytes in zip(places, freed.disk_bytes, strict=True):
+                disk_bytes[place.intent.name] += freed_bytes
+            for few in batches(retired, _NOTED):
+                for one in few:
+                    tally.note_deleted(one, disk_bytes[one.place.intent.name])
+                await anyio.lowlevel.checkpoint()
         for place, error in freed.errors:
             self.not_freed.add(place.intent.keys[0])
             tally.note_not_erased(place, error)
@@ -320,13 +332,18 @@ class Deleting:
         self.leases_offered = error is None
 
 
-def _ordered(candidates: Iterable[Candidate]) -> list[Candidate]:
+def _ordered(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Order what goes by repository, so that one batch has its images in few folders; the plan has chosen the oldest.
 
     Content goes before the folders that others have of its digest: while it stands, their tags lead to it.
     """
-    chosen = sorted(candidates)
-    first = {one.digest: one.repository for one in chosen if one.is_content}
+    first = {one.digest: one.repository for one in candidates if one.is_content}
     return sorted(
-        chosen, key=lambda one: (first.get(one.digest, one.repository), one.digest, not one.is_content)
+        candidates,
+        key=lambda one: (
+            first.get(one.digest, one.repository),
+            one.digest,
+            not one.is_content,
+            one.repository,
+        ),
     )

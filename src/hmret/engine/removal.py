@@ -153,8 +153,16 @@ class Removal:
             self._wanted_bytes = min(wanted_bytes, freed_bytes + self._wanted_bytes)
 
     async def _delete_all(self) -> None:
-        units = [(choice, self.plan.rows(choice)) for choice in self.plan.choices]
+        # Where very much goes, what is made of it here and below would hold up the event loop.
+        units = await self.overlook.threads.run_alone(self._planned_units)
         await self._delete(await self._confirmed(units))
+
+    def _planned_units(self) -> list[tuple[Choice, tuple[Verdict, ...]]]:
+        units: list[tuple[Choice, tuple[Verdict, ...]]] = []
+        for choice in self.plan.choices:
+            units.append((choice, self.plan.rows(choice)))
+            self.overlook.threads.pause()
+        return units
 
     async def _delete_substitutes(self) -> None:
         """Delete what comes next in place of what could not be deleted."""
@@ -232,10 +240,7 @@ class Removal:
         """Delete images, as far as the settings of now and the limits of one sweep allow."""
         frees_at_once = self.plan.pressure is not None and self.plan.pressure.frees_at_once
         while units and not self._has_ended:
-            allowed = [unit for unit in units if self._allows(unit[0])]
-            fitting = self._fitting([choice for choice, _ in allowed])
-            chosen = allowed[: len(fitting)]
-            self._choices.update((choice.keys[0], choice) for choice in fitting)
+            chosen = await self.overlook.threads.run_alone(self._choose, units)
             left = await self.deleting.delete(
                 [rows for _, rows in chosen],
                 self.survey.scan,
@@ -250,6 +255,15 @@ class Removal:
             if not await self._take_note():
                 break
             units = [unit for unit in chosen if unit[0].keys[0] in left]
+
+    def _choose(
+        self, units: Sequence[tuple[Choice, tuple[Verdict, ...]]]
+    ) -> Sequence[tuple[Choice, tuple[Verdict, ...]]]:
+        """Choose what of some images is tried, and take note of it."""
+        allowed = [unit for unit in units if self._allows(unit[0])]
+        fitting = self._fitting([choice for choice, _ in allowed])
+        self._choices.update((choice.keys[0], choice) for choice in fitting)
+        return allowed[: len(fitting)]
 
     def _allows(self, choice: Choice) -> bool:
         return self._allowed is None or all(key in self._allowed for key in choice.keys)

@@ -168,7 +168,8 @@ class Sweeping:
         waits = self.deleting.deleter.has_unfinished or self.deleting.quarantine.has_going
         if tally.deleted or self.counters.trash_bytes or waits:
             await self.look_into_trash()
-        report = tally.report(plan, (self.clock.read().boot_ns - reading.boot_ns) / SECOND)
+        seconds = (self.clock.read().boot_ns - reading.boot_ns) / SECOND
+        report = await self.overlook.threads.run_alone(tally.report, plan, seconds)
         if reading.boot_ns >= self._keep_at_ns:
             self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
             await self.deleting.deleter.forget_deleted(now_ns - _DAY_NS)

@@ -11,7 +11,7 @@ import attrs
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_folder, opened
-from hmret.disk.hypeman.contents import Contents, look_inside
+from hmret.disk.hypeman.contents import Contents, contents_of
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
 from hmret.model.images import Key
 from hmret.model.obstacles import Obstacle
@@ -63,13 +63,17 @@ class _Looking:
     def _look_into(self, parent: str, name: str) -> Obstacle | None:
         parent_fd = self.folders.get(parent)
         path = f"{parent}/{name}"
-        contents = look_inside(self.filesystem, parent_fd, name)
-        if contents.foreign is not None:
-            return Obstacle(path, contents.foreign, is_broken=True)
-        barrier = self._barrier_in(parent, parent_fd) or self._barrier(path, parent_fd, name)
-        if barrier is not None:
-            return barrier
-        return _made_in(path, contents)
+        with opened(self.filesystem, open_folder(self.filesystem, name, parent_fd)) as folder_fd:
+            listing = self.filesystem.list_folder(folder_fd)
+            contents = contents_of(self.filesystem, folder_fd, listing)
+            if contents.foreign is not None:
+                return Obstacle(path, contents.foreign, is_broken=True)
+            barrier = self._barrier_in(parent, parent_fd)
+            if barrier is None:
+                barrier = self._barrier(path, parent_fd, name)
+            if barrier is None:
+                barrier = self._barrier_to(path, folder_fd, listing[2])
+        return _made_in(path, contents) if barrier is None else barrier
 
     def _barrier_in(self, parent: str, parent_fd: int) -> Obstacle | None:
         """Look at the folder that an image's folder stands in, once for all of them."""
@@ -81,16 +85,16 @@ class _Looking:
         return Obstacle(parent, detail) if detail else None
 
     def _barrier(self, path: str, parent_fd: int, name: str) -> Obstacle | None:
-        """Look at an image's folder, and at each file in it."""
+        """Look at an image's folder."""
         detail = self.filesystem.find_barrier(name, dir_fd=parent_fd)
-        if detail:
-            return Obstacle(path, detail)
-        with opened(self.filesystem, open_folder(self.filesystem, name, parent_fd)) as folder_fd:
-            _, _, files, _ = self.filesystem.list_folder(folder_fd)
-            for file in sorted(files):
-                detail = self.filesystem.find_barrier(file, dir_fd=folder_fd)
-                if detail:
-                    return Obstacle(f"{path}/{file}", detail)
+        return Obstacle(path, detail) if detail else None
+
+    def _barrier_to(self, path: str, folder_fd: int, files: Iterable[str]) -> Obstacle | None:
+        """Look at each file in an image's folder."""
+        for file in sorted(files):
+            detail = self.filesystem.find_barrier(file, dir_fd=folder_fd)
+            if detail:
+                return Obstacle(f"{path}/{file}", detail)
         return None
 
 

@@ -63,6 +63,9 @@ class RepositoryTags:
 
     def staged(self, layout: Layout, repository: str, digest: str) -> Iterator[str]:
         """List the tags to a digest that are being made in a repository's folder and are not there yet."""
+        if layout is Layout.CONTENT and self.linkers is not None:
+            yield from (tag for name, tag in self.linkers.staged(digest) if name == repository)
+            return
         for tag, target in self._folder(layout, repository).staged:
             if target == digest and tag not in self.tags(layout, repository, digest):
                 yield tag

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 
 import attrs
 
-from hmret.disk.filesystem import Filesystem
+from hmret.disk.filesystem import Filesystem, Listing
 from hmret.disk.folders import open_folder, opened
 from hmret.disk.hypeman.images import ImageFound, is_settled
 from hmret.disk.layout import INSTALLING, METADATA, ROOTFS_NAMES
 from hmret.model.times import SECOND
 
-__all__ = ["INSTALLING_NS", "Contents", "look_inside", "with_contents"]
+__all__ = ["INSTALLING_NS", "Contents", "contents_of", "look_inside", "with_contents"]
 
 INSTALLING_NS = 3600 * SECOND
 """For so long hypeman may be at work in a folder in which it makes something."""
@@ -40,20 +40,25 @@ def look_inside(filesystem: Filesystem, parent_fd: int, name: str) -> Contents:
         OSError: it cannot be listed.
     """
     with opened(filesystem, open_folder(filesystem, name, parent_fd)) as fd:
-        links, folders, others, _ = filesystem.list_folder(fd)
-        others = [other for other in others if other not in _KNOWN]
-        if not (links or folders or others):
-            return _NOTHING
-        foreign = dict.fromkeys(links, "a link")
-        making = None
-        for folder in folders:
-            if not folder.startswith(INSTALLING):
-                foreign[folder] = "a folder"
-            elif _is_young(filesystem, fd, folder):
-                making = f"{folder}: something is being made in it"
-        for other, found in zip(others, filesystem.stat_files(fd, others), strict=True):
-            if not isinstance(found, int) and not stat.S_ISREG(found[0]):
-                foreign[other] = "no file"
+        return contents_of(filesystem, fd, filesystem.list_folder(fd))
+
+
+def contents_of(filesystem: Filesystem, fd: int, listing: Listing) -> Contents:
+    """Look at what is in an image's open folder, which has been listed, opening no file in it."""
+    links, folders, others, _ = listing
+    others = [other for other in others if other not in _KNOWN]
+    if not (links or folders or others):
+        return _NOTHING
+    foreign = dict.fromkeys(links, "a link")
+    making = None
+    for folder in folders:
+        if not folder.startswith(INSTALLING):
+            foreign[folder] = "a folder"
+        elif _is_young(filesystem, fd, folder):
+            making = f"{folder}: something is being made in it"
+    for other, found in zip(others, filesystem.stat_files(fd, others), strict=True):
+        if not isinstance(found, int) and not stat.S_ISREG(found[0]):
+            foreign[other] = "no file"
     first = min(foreign, default=None)
     return Contents(None if first is None else f"{first}: {foreign[first]}", making)
 
