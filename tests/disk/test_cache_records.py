@@ -23,6 +23,8 @@ class Named:
     path: str
     subfolders: tuple[str, ...] = ()
     signature: Signature | None = SIGNATURE
+    is_settled: bool = True
+    listed_in: str | None = None
 
 
 def pack(folders: Sequence[Named]) -> bytes:

@@ -19,6 +19,8 @@ class Found:
     path: str
     subfolders: tuple[str, ...] = ()
     signature: Signature | None = attrs.field(default=None, eq=False)
+    is_settled: bool = True
+    listed_in: str | None = None
 
 
 @attrs.define
@@ -35,6 +37,7 @@ class Reader:
         self.read.clear()
         self.in_part.clear()
         self.cache.begin()
+        self.cache.glance(self.data_fd)
         while self.cache.waiting:
             self.cache.put([self._look_at(path, in_part=in_part) for path in self.cache.take(2)])
         return self.cache.end()
@@ -45,8 +48,11 @@ class Reader:
             return known
         if in_part and self.cache.known_in_part(path) is not None:
             self.in_part.append(path)
+        try:
+            found = self.filesystem.stat(path or ".", dir_fd=self.data_fd)
+        except FileNotFoundError:
+            return Found(path)
         self.read.append(path)
-        found = self.filesystem.stat(path or ".", dir_fd=self.data_fd)
         fd = self.filesystem.open(path or ".", 0, dir_fd=self.data_fd)
         with self.filesystem.scandir(fd) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]

@@ -1,6 +1,7 @@
 """A tree of folders that is looked through again and again, and what is known of it from one look to the next."""
 
 from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import anyio
@@ -11,6 +12,7 @@ from hmret.actors.threads import Threads
 from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folder_cache import Folder, FolderCache
+from hmret.disk.folders import open_data_folder, opened
 
 __all__ = ["Found", "KnownTree"]
 
@@ -30,6 +32,8 @@ class KnownTree(Generic[F, R]):
     filesystem: Filesystem
     data_fd: int
     threads: Threads
+    root: str
+    """The top of the tree, below the data directory."""
     record: CacheRecord[F]
     look: Callable[[list[str]], Found[F]]
     """Looks at some folders, in a thread."""
@@ -61,6 +65,7 @@ class KnownTree(Generic[F, R]):
                 self._is_fresh = False
                 await self.threads.run_alone(self._read_record)
             self.cache.begin()
+            await self.threads.read(self._glance)
             lanes = Lanes(self.threads, self._take, self.look, self._put)
             await lanes.run()
             folders, is_new = self.cache.end()
@@ -91,6 +96,14 @@ class KnownTree(Generic[F, R]):
         if self.last is not self._kept:
             self.record.save(self.filesystem, self.data_fd, self.cache, self.threads.pause)
             self._kept = self.last
+
+    def _glance(self) -> None:
+        # Where it cannot be opened, whoever looks at it tells.
+        with (
+            suppress(OSError),
+            opened(self.filesystem, open_data_folder(self.filesystem, self.data_fd, self.root)) as fd,
+        ):
+            self.cache.glance(fd)
 
     def _take(self, lanes: int) -> list[str]:
         waiting = self.cache.waiting

@@ -196,6 +196,7 @@ class Scanner(Actor[_Requests]):
             filesystem,
             data_fd,
             threads,
+            IMAGES,
             _RECORD,
             self._look,
             weigh,
@@ -345,7 +346,10 @@ class Scanner(Actor[_Requests]):
         self._prints = {part: part_signature(count, total) for part, count, total in listing.prints}
 
     def _look_at_part(self, images_fd: int, path: str) -> tuple[FolderScan, int]:
-        cache, signature = self._tree.cache, self._prints.get(path)
+        cache = self._tree.cache
+        if not self._prints and (listed := cache.known(CONTENT)) is not None:
+            self._note_prints(listed)
+        signature = self._prints.get(path)
         known = None if signature is None else cache.still(images_fd, path, signature)
         if known is not None:
             self._names.pop(path, None)

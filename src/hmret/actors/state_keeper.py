@@ -165,6 +165,7 @@ class StateKeeper(Actor[_Requests]):
             filesystem,
             data_fd,
             threads,
+            RETENTION,
             _RECORD,
             self._look,
             weigh,

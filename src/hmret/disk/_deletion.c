@@ -4,7 +4,6 @@
    name below an open folder. */
 
 #include <signal.h>
-#include <sys/syscall.h>
 
 #define FOLDER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
@@ -33,15 +32,6 @@ static int read_beginning(int fd, int in_place, size_t most, struct heap *heap, 
     heap->used += (size_t)*length;
     return 0;
 }
-
-/* An entry of a folder as the kernel gives it. */
-struct raw_entry {
-    uint64_t inode;
-    int64_t offset;
-    unsigned short length; /* of all of it */
-    unsigned char type;
-    char name[];
-};
 
 static char kind_of_raw(int folder, const struct raw_entry *raw)
 {

@@ -19,11 +19,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define READ_FLAGS (O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC)
 #define LONGEST_LINK 4096
 #define MOST_BYTES (1 << 24)
+#define MARK_BYTES ((Py_ssize_t)(4 * sizeof(uint64_t)))
 
 /* Bytes that grow. */
 struct heap {
@@ -158,12 +160,51 @@ struct image {
     ssize_t length;
     unsigned long long inode;
     long long changed_ns;
-    int disk;       /* number of the name that the disk has; -1: there is none */
-    int disk_error; /* why the disk cannot be looked at; 0: it can, or there is none */
-    unsigned long mode;
+    int disk;         /* number of the name that the disk has; -1: there is none */
+    int disk_error;   /* why the disk cannot be looked at; 0: it can, or there is none */
+    long long blocks; /* of the disk; -1: it is no regular file */
     unsigned long long device, disk_inode, links;
-    long long blocks;
+    int is_plain; /* whether nothing but regular files is in the folder */
 };
+
+/* An entry of a folder, as getdents64 gives it. */
+struct raw_entry {
+    uint64_t inode;
+    int64_t offset;
+    unsigned short length; /* of all of it */
+    unsigned char type;
+    char name[];
+};
+
+/* Tell whether nothing but regular files is in a folder, all of which was listed; 0 where that is not known. */
+static int holds_files_only(int parent, const char *name)
+{
+    _Alignas(struct raw_entry) char buffer[4096];
+    struct stat found;
+    int is_plain = 1;
+    int fd = openat(parent, name, READ_FLAGS | O_DIRECTORY);
+    if (fd < 0)
+        return 0;
+    while (is_plain) {
+        long length = syscall(SYS_getdents64, fd, buffer, sizeof buffer);
+        if (length <= 0) {
+            is_plain = length == 0;
+            break;
+        }
+        for (long at = 0; is_plain && at < length;) {
+            const struct raw_entry *entry = (const struct raw_entry *)(buffer + at);
+            at += entry->length;
+            if (strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0)
+                continue;
+            if (entry->type == DT_UNKNOWN)
+                is_plain = fstatat(fd, entry->name, &found, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(found.st_mode);
+            else
+                is_plain = entry->type == DT_REG;
+        }
+    }
+    close(fd);
+    return is_plain;
+}
 
 static void look_at_image(int folder, const char *name, const char *metadata, const struct names *disks,
                           size_t most, struct image *image, struct heap *heap)
@@ -191,24 +232,35 @@ static void look_at_image(int folder, const char *name, const char *metadata, co
         strcpy(path + length, name_at(disks, number));
         if (fstatat(folder, path, &found, AT_SYMLINK_NOFOLLOW) == 0) {
             image->disk = (int)number;
-            image->mode = found.st_mode;
+            image->blocks = S_ISREG(found.st_mode) ? (long long)found.st_blocks : -1;
             image->device = found.st_dev;
             image->disk_inode = found.st_ino;
             image->links = found.st_nlink;
-            image->blocks = found.st_blocks;
-            return;
+            break;
         }
         if (errno != ENOENT && errno != ENOTDIR) {
             image->disk = (int)number;
             image->disk_error = errno;
-            return;
+            break;
         }
     }
+    if (image->error == 0 && image->disk >= 0 && image->disk_error == 0 && image->blocks >= 0)
+        image->is_plain = holds_files_only(folder, name);
+}
+
+/* The identity of a disk that has other hard links; None where it has none. */
+static PyObject *tell_shared(const struct image *image)
+{
+    if (image->disk < 0 || image->disk_error || image->blocks < 0 || image->links <= 1) {
+        Py_IncRef(Py_None);
+        return Py_None;
+    }
+    return Py_BuildValue("(KKK)", image->device, image->disk_inode, image->links);
 }
 
 static PyObject *tell_image(const struct image *image, const struct heap *heap)
 {
-    PyObject *content, *told = PyTuple_New(11);
+    PyObject *content, *told = PyTuple_New(9);
     if (told == NULL)
         return NULL;
     content = image->error ? PyBytes_FromStringAndSize(NULL, 0)
@@ -218,11 +270,8 @@ static PyObject *tell_image(const struct image *image, const struct heap *heap)
         put(told, 3, PyLong_FromLongLong(image->changed_ns)) < 0 ||
         put(told, 4, PyLong_FromLong(image->disk)) < 0 ||
         put(told, 5, PyLong_FromLong(image->disk_error)) < 0 ||
-        put(told, 6, PyLong_FromUnsignedLong(image->mode)) < 0 ||
-        put(told, 7, PyLong_FromUnsignedLongLong(image->device)) < 0 ||
-        put(told, 8, PyLong_FromUnsignedLongLong(image->disk_inode)) < 0 ||
-        put(told, 9, PyLong_FromUnsignedLongLong(image->links)) < 0 ||
-        put(told, 10, PyLong_FromLongLong(image->blocks)) < 0) {
+        put(told, 6, PyLong_FromLongLong(image->blocks)) < 0 || put(told, 7, tell_shared(image)) < 0 ||
+        put(told, 8, PyBool_FromLong(image->is_plain)) < 0) {
         Py_DecRef(told);
         return NULL;
     }
@@ -233,8 +282,9 @@ PyDoc_STRVAR(look_at_images_doc,
              "look_at_images(folder, names, metadata, disks, most)\n--\n\n"
              "Read the metadata of each image in an open folder, and look at its disk.\n\n"
              "Returns for each: errno of the metadata, at most `most` bytes of it, its inode and ctime in\n"
-             "nanoseconds; which of the names in `disks` its disk has (-1: none), errno of that, and the disk's\n"
-             "mode, device, inode, number of links and blocks.");
+             "nanoseconds; which of the names in `disks` its disk has (-1: none), errno of that, the disk's blocks\n"
+             "(-1: it is no regular file), and its device, inode and number of links where it has more than one;\n"
+             "whether all of that is there, and nothing but regular files beside it.");
 
 static PyObject *look_at_images(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
@@ -565,9 +615,59 @@ done:
     return answer;
 }
 
+PyDoc_STRVAR(changed_paths_doc,
+             "changed_paths(folder, paths, marks, follow)\n--\n\n"
+             "Look which paths below an open folder are not what they were.\n\n"
+             "`paths`: bytes, each path with a zero byte behind it; `marks`: for each device, inode, mtime and ctime in\n"
+             "nanoseconds, 64 bits each. Returns the numbers of those that have another one, or cannot be looked at.");
+
+static PyObject *changed_paths(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    int folder, follow;
+    const char *paths;
+    const char *marks;
+    Py_ssize_t paths_length, marks_length, count = 0, changed = 0;
+    PyObject *answer = NULL;
+    if (!PyArg_ParseTuple(arguments, "iy#y#p:changed_paths", &folder, &paths, &paths_length, &marks,
+                          &marks_length, &follow))
+        return NULL;
+    for (Py_ssize_t at = 0; at < paths_length; at++)
+        count += paths[at] == 0;
+    if (marks_length != count * MARK_BYTES || (paths_length > 0 && paths[paths_length - 1] != 0)) {
+        PyErr_SetString(PyExc_ValueError, "each path needs a zero byte and a mark");
+        return NULL;
+    }
+    Py_ssize_t *numbers = malloc((size_t)(count + 1) * sizeof *numbers);
+    if (numbers == NULL)
+        return PyErr_NoMemory();
+    Py_BEGIN_ALLOW_THREADS
+    for (Py_ssize_t number = 0; number < count; number++) {
+        struct stat found;
+        uint64_t mark[4];
+        memcpy(mark, marks + number * MARK_BYTES, sizeof mark);
+        if (fstatat(folder, paths, &found, follow ? 0 : AT_SYMLINK_NOFOLLOW) < 0 || mark[0] != found.st_dev ||
+            mark[1] != found.st_ino || mark[2] != (uint64_t)nanoseconds(found.st_mtim) ||
+            mark[3] != (uint64_t)nanoseconds(found.st_ctim))
+            numbers[changed++] = number;
+        paths += strlen(paths) + 1;
+    }
+    Py_END_ALLOW_THREADS
+    answer = PyList_New(changed);
+    for (Py_ssize_t at = 0; answer != NULL && at < changed; at++) {
+        PyObject *number = PyLong_FromSsize_t(numbers[at]);
+        if (number == NULL || PyList_SetItem(answer, at, number) < 0) {
+            Py_DecRef(answer);
+            answer = NULL;
+        }
+    }
+    free(numbers);
+    return answer;
+}
+
 #include "_deletion.c"
 
 static PyMethodDef methods[] = {
+    {"changed_paths", changed_paths, METH_VARARGS, changed_paths_doc},
     {"look_at_images", look_at_images, METH_VARARGS, look_at_images_doc},
     {"read_files", read_files, METH_VARARGS, read_files_doc},
     {"stat_files", stat_files, METH_VARARGS, stat_files_doc},

@@ -12,6 +12,7 @@ import fcntl
 import os
 import signal
 import stat
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
@@ -42,9 +43,11 @@ __all__ = [
     "Stat",
 ]
 
-ImageLook = tuple[int, bytes, int, int, int, int, int, int, int, int, int]
+ImageLook = tuple[int, bytes, int, int, int, int, int, tuple[int, int, int] | None, bool]
 """Of one image: errno of its metadata (0: it was read), what was read of it, its inode, its ctime in nanoseconds; which
-name its disk has, by number (-1: none), errno of that, and the disk's mode, device, inode, number of links and blocks."""
+name its disk has, by number (-1: none), errno of that, and the disk's blocks (-1: it is no regular file); its device,
+inode and number of links where it has more than one; and whether all of that is there, and nothing but regular files
+beside it."""
 
 FileFound = tuple[int, int, int, int, int, int]
 """Mode, device, inode, size in bytes, mtime and ctime in nanoseconds."""
@@ -217,6 +220,14 @@ class Filesystem(Protocol):
         """Read symbolic links; in place of one that fails, its errno."""
         ...
 
+    def changed_paths(self, fd: int, paths: bytes, marks: bytes, follow: bool, /) -> list[int]:
+        """Look which paths are not what they were; returns the numbers of those, and of what cannot be looked at.
+
+        Each path has a zero byte behind it, and a mark: device, inode, mtime and ctime in nanoseconds, 64 bits each.
+        `follow`: whether a link in the last component is followed.
+        """
+        ...
+
     # What belongs together in a deletion.
 
     def hold_folder(self, fd: int, name: str, metadata: str, most: int, /) -> HeldFolder:
@@ -284,13 +295,16 @@ class FolderCalls:
         """Read the metadata of each image in an open folder, and look at its disk."""
         answer: list[ImageLook] = []
         for name in names:
-            fault, content, inode, changed_ns = 0, b"", 0, 0
+            fault, content, inode, changed_ns, is_file = 0, b"", 0, 0, False
             try:
                 found, content = _read_one(self, fd, f"{name}/{metadata}", most)
-                inode, changed_ns = found.st_ino, found.st_ctime_ns
+                inode, changed_ns, is_file = found.st_ino, found.st_ctime_ns, stat.S_ISREG(found.st_mode)
             except OSError as error:
                 fault = error.errno or errno.EIO
-            answer.append((fault, content, inode, changed_ns, *_look_at_disk(self, fd, name, disks)))
+            disk = number, disk_fault, blocks, _ = _look_at_disk(self, fd, name, disks)
+            is_whole = is_file and not fault and number >= 0 and not disk_fault and blocks >= 0
+            is_plain = is_whole and _holds_files_only(self, fd, name, {metadata, disks[number]})
+            answer.append((fault, content, inode, changed_ns, *disk, is_plain))
         return answer
 
     def read_files(
@@ -379,6 +393,23 @@ class FolderCalls:
             with suppress(OSError):
                 self.close(fd)
 
+    def changed_paths(self: Filesystem, fd: int, paths: bytes, marks: bytes, follow: bool, /) -> list[int]:
+        """Look which paths are not what they were; returns the numbers of those, and of what cannot be looked at."""
+        names = [os.fsdecode(path) for path in paths.split(b"\0")[:-1]]
+        if len(marks) != len(names) * _MARK.size or not (not paths or paths.endswith(b"\0")):
+            raise ValueError("each path needs a zero byte and a mark")
+        changed: list[int] = []
+        for number, (name, mark) in enumerate(zip(names, _MARK.iter_unpack(marks), strict=True)):
+            try:
+                found = self.stat(name, dir_fd=fd, follow_symlinks=follow)
+            except OSError:
+                changed.append(number)
+                continue
+            numbers = found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+            if tuple(one & _BITS for one in numbers) != mark:
+                changed.append(number)
+        return changed
+
 
 def _hold_one(filesystem: Filesystem, folder_fd: int, name: str) -> HeldFile:
     try:
@@ -394,18 +425,50 @@ def _hold_one(filesystem: Filesystem, folder_fd: int, name: str) -> HeldFile:
     return name, fd, 0, *kinds, found.st_size, found.st_blocks
 
 
-def _look_at_disk(
-    filesystem: Filesystem, folder_fd: int, name: str, disks: list[str]
-) -> tuple[int, int, int, int, int, int, int]:
+_MARK = struct.Struct("=4Q")
+_BITS = 2**64 - 1
+
+
+_DiskLook = tuple[int, int, int, tuple[int, int, int] | None]
+"""The disk's part of an `ImageLook`."""
+
+
+def _look_at_disk(filesystem: Filesystem, folder_fd: int, name: str, disks: list[str]) -> _DiskLook:
     for number, disk in enumerate(disks):
         try:
             found = filesystem.stat(f"{name}/{disk}", dir_fd=folder_fd, follow_symlinks=False)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 continue
-            return number, error.errno or errno.EIO, 0, 0, 0, 0, 0
-        return number, 0, found.st_mode, found.st_dev, found.st_ino, found.st_nlink, found.st_blocks
-    return -1, 0, 0, 0, 0, 0, 0
+            return number, error.errno or errno.EIO, 0, None
+        if not stat.S_ISREG(found.st_mode):
+            return number, 0, -1, None
+        links = found.st_nlink
+        shared = (found.st_dev, found.st_ino, links) if links > 1 else None
+        return number, 0, found.st_blocks, shared
+    return -1, 0, 0, None
+
+
+def _holds_files_only(filesystem: Filesystem, folder_fd: int, name: str, known: set[str]) -> bool:
+    """Tell whether nothing but regular files is in a folder, as some are known to be; not so where that is not known."""
+    try:
+        fd = filesystem.open(name, _READ | os.O_DIRECTORY, dir_fd=folder_fd)
+    except OSError:
+        return False
+    try:
+        links, folders, others, _ = filesystem.list_folder(fd)
+        others = [other for other in others if other not in known]
+        if links or folders:
+            return False
+        return all(
+            not isinstance(found, int) and stat.S_ISREG(found[0])
+            for found in filesystem.stat_files(fd, others)
+        )
+    except OSError:
+        return False
+    finally:
+        with suppress(OSError):
+            filesystem.close(fd)
 
 
 def _read_one(filesystem: Filesystem, folder_fd: int, path: str, most: int) -> tuple[Stat, bytes]:

@@ -69,6 +69,16 @@ class StateFolder:
     signature: Signature | None = attrs.field(default=None, eq=False)
     """While the folder has it, no state has come or gone in it, nor been written anew; None: look again."""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it need not be looked at while it has its signature: so it is."""
+        return True
+
+    @property
+    def listed_in(self) -> str | None:
+        """None: each is a folder of its own."""
+        return None
+
 
 def scan_states(
     filesystem: Filesystem, retention_fd: int, path: str, pause: Callable[[], None] = lambda: None

@@ -27,10 +27,11 @@ _RFC3339 = re.compile(
 
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_SEPARATORS = frozenset({"T::Z", "T::."})
+_UNFRACTIONED = len("2006-01-02T15:04:05Z")
 _HOURS = {f"{number:02}": number for number in range(24)}
 _SIXTY = {f"{number:02}": number for number in range(60)}
 _DIGITS = 9
+_TENS = tuple(10 ** (_DIGITS - length) for length in range(_DIGITS + 1))
 
 
 def parse_time(text: str) -> int:
@@ -58,26 +59,35 @@ def parse_time(text: str) -> int:
 
 def _parse_usual_time(text: str) -> int | None:
     """Read a time in UTC, in half the time; None where it is written otherwise, or is none."""
-    rest = text[19:]
-    if text[10:20:3] not in _SEPARATORS or rest[-1:] != "Z":
+    length = len(text) - _UNFRACTIONED - 1
+    if text[10:20:3] != ("T::." if length > 0 else "T::Z") or text[-1:] != "Z" or length > _DIGITS:
         return None
-    digits = rest[1:-1]
-    if rest != "Z" and not (digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS):
+    digits = text[_UNFRACTIONED:-1] if length > 0 else "0"
+    if not (digits.isdigit() and digits.isascii()):
         return None
     try:
         seconds = (
-            _days(text[:10]) * 86_400
+            _seconds_to(text[:10])
             + _HOURS[text[11:13]] * 3600
             + _SIXTY[text[14:16]] * 60
             + _SIXTY[text[17:19]]
         )
     except (KeyError, ValueError):
         return None
-    return seconds * SECOND + (int(digits.ljust(_DIGITS, "0")) if digits else 0)
+    return seconds * SECOND + int(digits) * _TENS[length]
 
 
 # The times of a cache fall on few days: some years of them fit.
 @lru_cache(maxsize=4096)
+def _seconds_to(text: str) -> int:
+    """Count the seconds from the epoch to the begin of a day.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _days(text) * 86_400
+
+
 def _days(text: str) -> int:
     """Count the days from the epoch to a date.
 

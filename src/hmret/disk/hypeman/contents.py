@@ -4,6 +4,7 @@ import stat
 from collections.abc import Iterable
 
 import attrs
+import msgspec
 
 from hmret.disk.filesystem import Filesystem, Listing
 from hmret.disk.folders import open_folder, opened
@@ -68,7 +69,9 @@ def with_contents(
 ) -> list[ImageFound | None]:
     """Add to the looks at some folders what else lies in those of whole images; one that cannot be listed is as it was."""
     return [
-        found if found is None else _with_contents(filesystem, parent_fd, name, found)
+        found
+        if found is None or found.holds_files_only
+        else _with_contents(filesystem, parent_fd, name, found)
         for name, found in zip(names, looks, strict=True)
     ]
 
@@ -83,7 +86,7 @@ def _with_contents(filesystem: Filesystem, parent_fd: int, name: str, found: Ima
     if contents is _NOTHING or contents == _NOTHING:
         return found
     image = found.image.kept_for(foreign=contents.foreign, making=contents.making)
-    return attrs.evolve(found, image=image)
+    return msgspec.structs.replace(found, image=image)
 
 
 def _is_young(filesystem: Filesystem, fd: int, name: str) -> bool:

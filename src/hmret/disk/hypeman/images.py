@@ -8,12 +8,13 @@ from functools import lru_cache
 from sys import intern
 
 import attrs
+import msgspec
 
 from hmret.disk.documents import ImageMetadata, UnreadableError, read_image_metadata
 from hmret.disk.filesystem import Filesystem, ImageLook, Stat
 from hmret.disk.folders import CHUNK, read_file
 from hmret.disk.hypeman.hidden import Hidden
-from hmret.disk.layout import METADATA, ROOTFS_NAMES, digest_of
+from hmret.disk.layout import CONTENT, METADATA, ROOTFS_NAMES, digest_of
 from hmret.disk.signatures import Signature
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Image, Repository, SharedDisk
@@ -47,6 +48,8 @@ Disk = tuple[int, SharedDisk | None]
 NO_DISK: Disk = (0, None)
 
 _DISKS = list(ROOTFS_NAMES)
+_READY = "ready"
+_PARTS = f"{CONTENT}/"
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 Oddity = tuple[str, str, str]
@@ -88,10 +91,22 @@ class FolderScan:
     is_empty: bool = attrs.field(default=False, eq=False)
     """Whether nothing at all is in it; told of folders of tags."""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it need not be looked at while it has its signature."""
+        return not self.unsettled
 
-@attrs.frozen
-class ImageFound:
-    """What one digest's folder was found to hold."""
+    @property
+    def listed_in(self) -> str | None:
+        """Content, for a part of it."""
+        return CONTENT if self.path.startswith(_PARTS) else None
+
+
+class ImageFound(msgspec.Struct, frozen=True, gc=False):
+    """What one digest's folder was found to hold.
+
+    No attrs class, as there are as many as images.
+    """
 
     image: Image
     inode: int = -1
@@ -100,6 +115,8 @@ class ImageFound:
     has_disk: bool = False
     is_unreadable: bool = False
     base: str = ""
+    holds_files_only: bool = False
+    """Whether it is known to hold nothing but regular files."""
 
 
 def is_settled(image: Image) -> bool:
@@ -124,7 +141,7 @@ def read_digest_folders(
     """Look at the folders of some digests, as `read_digest_folder` at each; some `BATCH` of them are a good number."""
     looks = filesystem.look_at_images(parent_fd, names, METADATA, _DISKS, CHUNK)
     return [
-        _understood(filesystem, parent_fd, repository, name, look)
+        _whole(look, repository, name) or _understood(filesystem, parent_fd, repository, name, look)
         for name, look in zip(names, looks, strict=True)
     ]
 
@@ -133,7 +150,7 @@ def _understood(
     filesystem: Filesystem, parent_fd: int, repository: str | None, hexadecimal: str, look: ImageLook
 ) -> ImageFound | None:
     """Understand what was read of one digest's folder."""
-    error, content, inode, changed_ns, *found = look
+    error, content, inode, changed_ns, *found, holds_files_only = look
     disk, disk_fault, is_there = _disk_of(*found)
     has_disk = is_there and not disk_fault
     fault = ""
@@ -146,7 +163,14 @@ def _understood(
             error = second.errno or errno.EIO
         else:
             image = _judged(metadata, disk, disk_fault, repository, hexadecimal)
-            return ImageFound(image, inode & INODE_BITS, changed_ns, has_disk, base=metadata.base)
+            return ImageFound(
+                image,
+                inode & INODE_BITS,
+                changed_ns,
+                has_disk,
+                base=metadata.base,
+                holds_files_only=holds_files_only,
+            )
     name = None if repository is not None else ""
     if error in _ABSENT:
         if repository is not None and not is_there:
@@ -162,6 +186,35 @@ def _understood(
         fault = f"{METADATA} cannot be read: {os.strerror(error)}"
     broken = Image(digest_of(hexadecimal), "unknown", None, 0, *disk, fault, content_name=name)
     return ImageFound(broken, has_disk=has_disk, is_unreadable=error not in (0, *_ABSENT))
+
+
+def _whole(look: ImageLook, repository: str | None, hexadecimal: str) -> ImageFound | None:
+    """Understand what was read of an image that is ready and whole, as nearly all are; None where it is not."""
+    _, content, inode, changed_ns, _, _, blocks, shared, holds_files_only = look
+    if not holds_files_only:
+        return None
+    try:
+        metadata = read_image_metadata(content)
+    except UnreadableError:
+        return None
+    digest = digest_of(hexadecimal)
+    if metadata.digest != digest or metadata.status != _READY:
+        return None
+    if repository is not None and _misnamed(metadata.name, repository):
+        return None
+    image = Image(
+        digest,
+        _READY,
+        metadata.created_ns,
+        metadata.size_bytes,
+        blocks * BLOCK,
+        None if shared is None else SharedDisk(*shared),
+        None,
+        metadata.pullable,
+        None if repository is not None else _repository_in(metadata.name),
+    )
+    base = "" if metadata.machine is None else metadata.base
+    return ImageFound(image, inode & INODE_BITS, changed_ns, True, base=base, holds_files_only=True)
 
 
 def _metadata_in(filesystem: Filesystem, parent_fd: int, hexadecimal: str, content: bytes) -> ImageMetadata:
@@ -263,17 +316,17 @@ def _age_of(filesystem: Filesystem, parent_fd: int, name: str) -> int | None:
     return filesystem.now_ns() - found.st_mtime_ns
 
 
-def _disk_of(  # noqa: PLR0917 - it takes what one look says
-    number: int, error: int, mode: int, device: int, inode: int, links: int, blocks: int
+def _disk_of(
+    number: int, error: int, blocks: int, shared: tuple[int, int, int] | None
 ) -> tuple[Disk, str, bool]:
     """Say what the disk of an image occupies, what is wrong with it, and whether it is there."""
     if number < 0:
         return NO_DISK, "no rootfs", False
     if error:
         return NO_DISK, f"{ROOTFS_NAMES[number]} cannot be looked at: {os.strerror(error)}", False
-    if not stat.S_ISREG(mode):
+    if blocks < 0:
         return NO_DISK, f"{ROOTFS_NAMES[number]} is no regular file", True
-    return (blocks * BLOCK, SharedDisk(device, inode, links) if links > 1 else None), "", True
+    return (blocks * BLOCK, None if shared is None else SharedDisk(*shared)), "", True
 
 
 def _blocks(disk: Stat | None) -> Disk:
