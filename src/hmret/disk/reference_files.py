@@ -6,7 +6,7 @@ which digest boots, the saved state beside it is searched, too, for the disks th
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 import attrs
@@ -15,10 +15,11 @@ import msgspec
 from hmret.disk.documents import UnreadableError, read_guest, read_snapshot
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folder_record import mark_of, printable_name
-from hmret.disk.folders import opened, read_file
+from hmret.disk.folders import BATCH, CHUNK, opened, read_file
 from hmret.disk.layout import REFERENCE_FILES
+from hmret.disk.reference_watch import ReferenceFile, ReferenceWatch
 from hmret.disk.saved_states import SavedState, UnreadableStateError, is_still_saved, read_saved_state
-from hmret.disk.signatures import Signature, settled
+from hmret.disk.signatures import SETTLING_NS, Signature, settled
 from hmret.model.folder_record import FolderMark, FolderSeen
 from hmret.model.images import Reference
 from hmret.model.references import parsed
@@ -51,20 +52,6 @@ A snapshot has a copy of the guest's folder.
 """
 
 
-class ReferenceFile(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What one guest's or snapshot's file was found to hold."""
-
-    path: str
-    """Below the data directory."""
-    references: tuple[Reference, ...] = ()
-    problem: str | None = None
-    """Why it could not be read; None: it could."""
-    signature: Signature | None = None
-    """What `stat` must still say for this to be true; None: look again in any case."""
-    saved: SavedState | None = None
-    """What its saved state was found to hold; None: that was not looked for, since the file says which digest boots."""
-
-
 @attrs.frozen
 class _Listing:
     """The names in the folder of all guests, or of all snapshots."""
@@ -75,10 +62,12 @@ class _Listing:
     """What was found in each at the last look, None: no file; None for all: they are not looked at yet."""
     mark: FolderMark | None = None
     """Which folder that was."""
+    watch: ReferenceWatch | None = None
+    """What tells which of the files have changed."""
 
-    def holding(self, files: tuple[ReferenceFile | None, ...]) -> "_Listing":
+    def holding(self, files: tuple[ReferenceFile | None, ...], watch: ReferenceWatch) -> "_Listing":
         """Say what was found in each; the same object where that is known."""
-        return self if files is self.files else attrs.evolve(self, files=files)
+        return self if files is self.files else attrs.evolve(self, files=files, watch=watch)
 
     @cached_property
     def seen(self) -> FolderSeen:
@@ -131,9 +120,10 @@ def read_reference_files(
         if not names:
             continue
         with opened(filesystem, filesystem.open(folder, _LIST, dir_fd=data_fd)) as fd:
+            read = _ReadAhead(filesystem, fd, [f"{name}/{file_name}" for name in names], pause)
             for name in names:
                 pause()
-                file = _read(filesystem, fd, (kind, folder, name, file_name))
+                file = _read(read, (kind, folder, name, file_name))
                 if file is not None:
                     found[f"{kind}/{name}"] = file
     return found
@@ -200,13 +190,20 @@ class _Looking:
         if known is None:
             known = tuple(self.known.files.get(f"{kind}/{name}") for name in listing.names)
             self.is_new = True
+        watch = listing.watch if listing.files is known else None
+        watch = watch or ReferenceWatch.of(listing.names, file_name, known)
         renewed: dict[int, ReferenceFile | None] = {}
-        for number, (name, file) in enumerate(zip(listing.names, known, strict=True)):
-            if number % _STEP == 0:
+        due = watch.changed(self.filesystem, folder_fd)
+        unknown = [number for number in due if known[number] is None]
+        paths = [f"{listing.names[number]}/{file_name}" for number in unknown]
+        read = _ReadAhead(self.filesystem, folder_fd, paths, pause)
+        for step, number in enumerate(due):
+            if step % _STEP == 0:
                 pause()
+            name, file = listing.names[number], known[number]
             if file is not None and self._is_still(folder_fd, (kind, name, file_name), file):
                 continue
-            fresh = _read(self.filesystem, folder_fd, (kind, folder, name, file_name), file, pause)
+            fresh = _read(read, (kind, folder, name, file_name), file)
             if fresh is None and file is not None and self._is_folder(folder_fd, name):
                 fresh = _without_metadata(file)
             if fresh is not file:
@@ -214,7 +211,8 @@ class _Looking:
         if renewed:
             self.is_new = True
             known = tuple(renewed.get(number, file) for number, file in enumerate(known))
-        self.listings[folder] = listing.holding(known)
+            watch = watch.renewed(renewed) or ReferenceWatch.of(listing.names, file_name, known)
+        self.listings[folder] = listing.holding(known, watch)
 
     def _is_still(self, folder_fd: int, where: tuple[str, str, str], file: ReferenceFile) -> bool:
         """Return whether a file, told by kind, name and file name, is what it was; so far as that can be told."""
@@ -273,21 +271,59 @@ def _without_metadata(known: ReferenceFile) -> ReferenceFile | None:
     return known if known.signature is None else msgspec.structs.replace(known, signature=None)
 
 
+class _ReadAhead:
+    """Reads some files before they are asked for, many in one call; and any other one when it is."""
+
+    def __init__(
+        self, filesystem: Filesystem, folder_fd: int, paths: Sequence[str], pause: Callable[[], None]
+    ) -> None:
+        self.filesystem = filesystem
+        self.folder_fd = folder_fd
+        self.pause = pause
+        self._paths = list(reversed(paths))
+        self._read: dict[str, tuple[Signature | None, bytes]] = {}
+
+    def read(self, path: str) -> tuple[Signature | None, bytes]:
+        """Read a file; also returns its signature from before it was read.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if self._paths and self._paths[-1] == path:
+            self._read_some()
+        ahead = self._read.pop(path, None)
+        if ahead is not None:
+            return ahead
+        looked_ns = self.filesystem.now_ns()
+        # Before it is read: what is written after this has another signature.
+        signature = settled(self.filesystem.stat(path, dir_fd=self.folder_fd), looked_ns)
+        return signature, read_file(self.filesystem, path, self.folder_fd, follow=True)
+
+    def _read_some(self) -> None:
+        paths = self._paths[: -BATCH - 1 : -1]
+        del self._paths[-BATCH:]
+        looked_ns = self.filesystem.now_ns()
+        answers = self.filesystem.read_files(self.folder_fd, paths, CHUNK)
+        for path, answer in zip(paths, answers, strict=True):
+            # What is a link, is no file or was not read whole is read in the other way.
+            if isinstance(answer, int):
+                continue
+            mode, device, inode, size_bytes, modified_ns, changed_ns, content = answer
+            if stat.S_ISREG(mode) and len(content) == size_bytes < CHUNK:
+                signature = device, inode, size_bytes, modified_ns, changed_ns
+                is_fresh = max(modified_ns, changed_ns) > looked_ns - SETTLING_NS
+                self._read[path] = None if is_fresh else signature, content
+
+
 def _read(
-    filesystem: Filesystem,
-    folder_fd: int,
-    where: tuple[str, str, str, str],
-    known: ReferenceFile | None = None,
-    pause: Callable[[], None] = lambda: None,
+    ahead: _ReadAhead, where: tuple[str, str, str, str], known: ReferenceFile | None = None
 ) -> ReferenceFile | None:
     """Read the file of a guest or snapshot, told by kind, folder, name and file name; None where it is absent."""
     kind, folder, name, file_name = where
+    filesystem, folder_fd = ahead.filesystem, ahead.folder_fd
     path, relative, source = f"{folder}/{name}/{file_name}", f"{name}/{file_name}", f"{kind}/{name}"
-    looked_ns = filesystem.now_ns()
     try:
-        # Before it is read: what is written after this has another signature.
-        signature = settled(filesystem.stat(relative, dir_fd=folder_fd), looked_ns)
-        content = read_file(filesystem, relative, folder_fd, follow=True)
+        signature, content = ahead.read(relative)
         references = _READERS[kind](content, source)
     except OSError as error:
         is_absent = isinstance(error, FileNotFoundError) and _is_absent(filesystem, relative, folder_fd)
@@ -300,7 +336,7 @@ def _read(
     if not _is_open_ended(references):
         return file
     before = None if known is None else known.saved
-    return _with_saved_state(filesystem, folder_fd, where, file, known=before, pause=pause)
+    return _with_saved_state(filesystem, folder_fd, where, file, known=before, pause=ahead.pause)
 
 
 def _with_saved_state(

@@ -31,7 +31,7 @@ _UNFRACTIONED = len("2006-01-02T15:04:05Z")
 _HOURS = {f"{number:02}": number for number in range(24)}
 _SIXTY = {f"{number:02}": number for number in range(60)}
 _DIGITS = 9
-_TENS = tuple(10 ** (_DIGITS - length) for length in range(_DIGITS + 1))
+_TENS: tuple[int, ...] = tuple(10 ** (_DIGITS - length) for length in range(_DIGITS + 1))
 
 
 def parse_time(text: str) -> int:

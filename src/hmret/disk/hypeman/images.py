@@ -150,8 +150,8 @@ def _understood(
     filesystem: Filesystem, parent_fd: int, repository: str | None, hexadecimal: str, look: ImageLook
 ) -> ImageFound | None:
     """Understand what was read of one digest's folder."""
-    error, content, inode, changed_ns, *found, holds_files_only = look
-    disk, disk_fault, is_there = _disk_of(*found)
+    error, content, inode, changed_ns, number, disk_error, blocks, shared, holds_files_only = look
+    disk, disk_fault, is_there = _disk_of(number, disk_error, blocks, shared)
     has_disk = is_there and not disk_fault
     fault = ""
     if not error:
