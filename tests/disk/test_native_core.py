@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -87,7 +88,25 @@ def answers(filesystem: Filesystem, fd: int, names: list[str], most: int) -> dic
         "files": filesystem.read_files(fd, paths, most),
         "stats": filesystem.stat_files(fd, paths),
         "links": filesystem.read_links(fd, names),
+        "changed": [changed(filesystem, fd, paths, follow=follow) for follow in (False, True)],
     }
+
+
+def changed(filesystem: Filesystem, fd: int, paths: list[str], *, follow: bool) -> list[int]:
+    """Ask which paths have changed since a look, of which some other numbers are believed, each in turn."""
+    marks = array("Q")
+    for number, path in enumerate(paths):
+        try:
+            found = os.stat(path, dir_fd=fd, follow_symlinks=False)
+        except OSError:
+            marks.extend((1, 2, 3, 4))
+            continue
+        mark = [found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
+        if number % 5 < len(mark):
+            mark[number % 5] ^= 1 << number % 64
+        marks.extend(mark)
+    joined = b"".join(os.fsencode(path) + b"\0" for path in paths)
+    return filesystem.changed_paths(fd, joined, marks.tobytes(), follow)
 
 
 @core
@@ -136,6 +155,31 @@ def test_what_is_no_name_is_refused() -> None:
             POSIX.stat_files(-1, names)  # type: ignore[arg-type]  # that is the point
 
 
+@pytest.mark.parametrize("filesystem", [pytest.param(POSIX, marks=core), ONE_BY_ONE])
+@pytest.mark.parametrize(
+    ("paths", "marks"), [(b"a", bytes(32)), (b"a\0", bytes(31)), (b"a\0b\0", bytes(32)), (b"", bytes(32))]
+)
+def test_a_path_without_its_mark_is_refused(filesystem: Filesystem, paths: bytes, marks: bytes) -> None:
+    with pytest.raises(ValueError, match="a mark"):
+        filesystem.changed_paths(-1, paths, marks, False)
+
+
+@pytest.mark.parametrize("filesystem", [pytest.param(POSIX, marks=core), ONE_BY_ONE])
+def test_only_what_has_changed_is_told(tmp_path: Path, folder: int, filesystem: Filesystem) -> None:
+    names = ["a", "b", "c"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    marks = array("Q")
+    for name in names:
+        found = (tmp_path / name).stat()
+        marks.extend((found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns))
+    joined = b"a\0b\0c\0"
+    assert filesystem.changed_paths(folder, joined, marks.tobytes(), False) == []
+    os.utime(tmp_path / "b", (1, 1))
+    (tmp_path / "c").rmdir()
+    assert filesystem.changed_paths(folder, joined, marks.tobytes(), False) == [1, 2]
+
+
 @core
 def test_an_amount_that_nothing_is_read_in_is_refused(folder: int) -> None:
     for most in (-1, 1 << 30):
@@ -164,6 +208,21 @@ def test_no_descriptor_is_left_open(tmp_path: Path, folder: int, filesystem: Fil
     before = len(list(Path("/proc/self/fd").iterdir()))
     answers(filesystem, folder, names, CHUNK)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_folder_holds_files_only_where_it_is_one_and_nothing_else_is_in_it(
+    tmp_path: Path, folder: int
+) -> None:
+    for name in ("whole", "with a folder"):
+        (tmp_path / name).mkdir()
+        for inner in (METADATA, DISKS[0], "layer"):
+            (tmp_path / name / inner).touch()
+    (tmp_path / "with a folder" / "more").mkdir()
+    (tmp_path / "link").symlink_to("whole")
+    for filesystem in (POSIX, ONE_BY_ONE):
+        names = ["whole", "with a folder", "link", "gone"]
+        looks = filesystem.look_at_images(folder, names, METADATA, DISKS, CHUNK)
+        assert [look[8] for look in looks] == [True, False, False, False]
 
 
 def test_the_disk_counts_whatever_it_is_and_of_two_the_first(tmp_path: Path, folder: int) -> None:

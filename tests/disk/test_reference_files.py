@@ -164,7 +164,7 @@ def test_a_pipe_that_somebody_writes_to_is_not_waited_for_either(real: Host) -> 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
 @pytest.mark.parametrize("path", [GUEST, "guests/vm"])
-@pytest.mark.parametrize("call", [None, "stat", "open"])
+@pytest.mark.parametrize("call", [None, "open"])
 def test_what_the_disk_does_not_give_is_unreadable(
     memory: Host, path: str, code: int, call: str | None
 ) -> None:

@@ -172,8 +172,8 @@ MUTATIONS = (
     ),
     edit(
         "take a link for a disk",
-        "disk/hypeman/images.py",
-        "if not stat.S_ISREG(mode):",
+        "disk/filesystem.py",
+        "if not stat.S_ISREG(found.st_mode):",
         "if False:",
         SCAN,
     ),

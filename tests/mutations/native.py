@@ -86,4 +86,42 @@ NATIVE_MUTATIONS = (
         "",
         _ALIKE,
     ),
+    edit(
+        "take a link for a disk, natively",
+        _CORE,
+        "S_ISREG(found.st_mode) ? (long long)found.st_blocks : -1",
+        "(long long)found.st_blocks",
+        _ALIKE,
+    ),
+    edit(
+        "take a folder with a pipe in it for one of files only, natively",
+        _CORE,
+        "is_plain = entry->type == DT_REG;",
+        "is_plain = entry->type != DT_LNK && entry->type != DT_DIR;",
+        _ALIKE,
+    ),
+    edit(
+        "follow a link to the folder of an image, natively",
+        _CORE,
+        "openat(parent, name, READ_FLAGS | O_DIRECTORY)",
+        "openat(parent, name, O_RDONLY | O_DIRECTORY)",
+        _ALIKE,
+    ),
+    *(
+        edit(
+            f"take a path with another {what} for the same, natively",
+            _CORE,
+            f"mark[{number}] != {field}",
+            "0",
+            _ALIKE,
+        )
+        for number, (what, field) in enumerate(
+            (
+                ("device", "found.st_dev"),
+                ("inode", "found.st_ino"),
+                ("mtime", "(uint64_t)nanoseconds(found.st_mtim)"),
+                ("ctime", "(uint64_t)nanoseconds(found.st_ctim)"),
+            )
+        )
+    ),
 )

@@ -315,6 +315,8 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         if any(file.signature is not None for file in found.values()):
             self._kept = found
             return found
+        if self._threads.lanes == 1:
+            return found
         waiting = await self._threads.run_alone(list_guests, self._filesystem, self._data_fd)
         if len(waiting) < _MANY:
             return found

@@ -14,6 +14,7 @@ import attrs
 
 from hmret.model.brake import Braking
 from hmret.model.due_times import DueTimes, Timed
+from hmret.model.gathering import Basis, Gathered, shifts_of
 from hmret.model.images import (
     DiskUsage,
     Image,
@@ -35,7 +36,6 @@ from hmret.model.protection import (
     above_of,
     foreign_owners,
     protect_repository,
-    stale_references,
 )
 from hmret.model.repository_plan import RIPE, RepositoryPlan, inputs_of, plan_repository
 from hmret.model.selection import (
@@ -49,9 +49,9 @@ from hmret.model.selection import (
     Step,
     Substitute,
 )
-from hmret.model.tag_history import TagName, put_together
+from hmret.model.tag_history import TagName
 from hmret.model.times import nanoseconds_of
-from hmret.model.units import Ripe, spare_units
+from hmret.model.units import spare_units
 from hmret.model.unwatched import Gaps
 from hmret.model.verdicts import ACTIONS, Action, Holder, Reason, Summary, Verdict
 
@@ -98,6 +98,8 @@ class Plan:
     _everywhere: tuple[Reason, ...]
     """What holds against every deletion at this hour."""
     _protections: Mapping[str, "_Protected"]
+    _basis: Basis
+    _gathered: Gathered
     _details: Mapping[str, str]
     """What else is to be said of some images, by digest."""
     braking: Braking | None
@@ -234,6 +236,18 @@ class Plan:
         is_alike = circumstances == self._circumstances and inventory.remembered == self.remembered
         return (self._parts, self._protections) if is_alike and now_ns >= self._at_ns else ({}, {})
 
+    def stands(self, inventory: Inventory, circumstances: Circumstances, now_ns: int) -> Gathered | None:
+        """Return what all repositories come to where nothing at all of that can be another; None: it can."""
+        if (
+            self._basis.is_that_of(inventory)
+            and circumstances == self._circumstances
+            and inventory.remembered is self.remembered
+            and self._at_ns <= now_ns < self._gathered.until_ns
+            and all(protected.found.is_lasting for protected in self._protections.values())
+        ):
+            return self._gathered
+        return None
+
 
 @attrs.frozen(eq=False)
 class _Protected:
@@ -275,6 +289,9 @@ def plan(
     known_protections: Mapping[str, _Protected] = {}
     if previous is not None:
         known, known_protections = previous.parts_for(inventory, circumstances, now_ns)
+        gathered = previous.stands(inventory, circumstances, now_ns)
+        if gathered is not None:
+            return _choose(inventory, policy, now, known, known_protections, circumstances, gathered)
     protections = _protections(inventory, known_protections, now_ns, pause)
     foreign = _foreign(inventory, protections)
     leased = _by_repository(chain(inventory.leased, _leased_by_others(inventory)))
@@ -308,7 +325,8 @@ def plan(
                 part = plan_repository(name, inputs, circumstances, now_ns)
         parts[name] = part
         pause()
-    return _gather(inventory, policy, now, parts=parts, protections=protections, circumstances=circumstances)
+    gathered = Gathered.of(inventory, parts, {name: one.found for name, one in protections.items()})
+    return _choose(inventory, policy, now, parts, protections, circumstances, gathered)
 
 
 def _protections(
@@ -378,31 +396,20 @@ def _by_repository(keys: Iterable[Key]) -> Mapping[str, AbstractSet[str]]:
     return digests
 
 
-def _gather(
+def _choose(  # noqa: PLR0917 - all that a plan is made of
     inventory: Inventory,
     policy: Policy,
     now: datetime,
-    *,
     parts: Mapping[str, RepositoryPlan],
     protections: Mapping[str, _Protected],
     circumstances: Circumstances,
+    gathered: Gathered,
 ) -> Plan:
-    """Put the parts together, and choose what goes in one sweep."""
-    busy = sorted((name, part) for name, part in parts.items() if not part.is_quiet)
-    ripe = Ripe.of(busy, inventory.contents)
-    expired = sorted(
-        chain(
-            (
-                Choice(since_ns, name, digest, part.image(digest))
-                for name, part in busy
-                for since_ns, digest in part.due
-            ),
-            ripe.units(parts),
-        )
-    )
+    """Choose what goes in one sweep."""
+    ripe = gathered.ripe
     selection = Selection(
         now_ns=nanoseconds_of(now),
-        going=list(expired),
+        going=list(gathered.expired),
         eligible=_eligible(inventory, parts.values()) if policy.brake else 0,
         cache_bytes=lambda: _cache_bytes(part.blocks for part in parts.values()),
         cache_sizes=lambda: _cache_bytes(part.sizes for part in parts.values()),
@@ -410,33 +417,37 @@ def _gather(
     )
     for step in _steps(policy, inventory, now, circumstances.gaps):
         step.apply(selection)
-    finals: dict[str, dict[str, Reason]] = {}
-    for reasons in (ripe.finals, selection.final_reasons()):
-        for name, by_digest in reasons.items():
-            finals.setdefault(name, {}).update(by_digest)
-    found = {name: protected.found for name, protected in protections.items()}
+    chosen = selection.final_reasons()
+    finals: Mapping[str, Mapping[str, Reason]] = ripe.finals
+    shifts = gathered.ripe_shifts
+    if chosen:
+        finals = {
+            name: {**ripe.finals.get(name, _NO_FINALS), **chosen.get(name, _NO_FINALS)}
+            for name in (*ripe.finals, *(name for name in chosen if name not in ripe.finals))
+        }
+        shifts = shifts_of(finals, parts)
     return Plan(
         at=now,
         suspended=inventory.suspensions,
-        stale_references=stale_references(inventory, found),
-        remembered=_remembered(inventory, found.values()),
-        marks=tuple((name, digest) for name, part in busy for digest in part.marks),
-        mark_times={
-            (name, digest): begins_ns for name, part in busy for digest, begins_ns in part.mark_times.items()
-        },
-        held_back=sum(part.held_back for _, part in busy),
-        expired=len(expired),
-        clears=tuple(((name, digest), reason) for name, part in busy for digest, reason in part.clears),
-        pruned=tuple((name, digest) for name, part in busy for digest in part.pruned),
-        ready_images=sum(part.ready_images for part in parts.values()),
-        protected_images=_count_protected(parts.values()),
+        stale_references=gathered.stale_references,
+        remembered=gathered.remembered,
+        marks=gathered.marks,
+        mark_times=gathered.mark_times,
+        held_back=gathered.held_back,
+        expired=len(gathered.expired),
+        clears=gathered.clears,
+        pruned=gathered.pruned,
+        ready_images=gathered.ready_images,
+        protected_images=gathered.protected_images,
         parts=parts,
         circumstances=circumstances,
         at_ns=selection.now_ns,
         going=tuple(selection.going),
         finals=finals,
-        shifts=_shifts(finals, parts),
+        shifts=shifts,
         protections=protections,
+        basis=Basis.of(inventory),
+        gathered=gathered,
         details=inventory.details,
         everywhere=(Reason.OUTSIDE_WINDOW,) if selection.is_closed else (),
         braking=selection.braking,
@@ -457,18 +468,6 @@ def _steps(policy: Policy, inventory: Inventory, now: datetime, gaps: Gaps) -> I
         yield Pressed(policy.disk, usage, bool(inventory.suspensions), yields, gaps)
     if policy.max_deletes or policy.max_bytes:
         yield Limited(policy.max_deletes, policy.max_bytes)
-
-
-def _shifts(
-    finals: Mapping[str, Mapping[str, Reason]], parts: Mapping[str, RepositoryPlan]
-) -> Mapping[Reason, int]:
-    """Count what has been made beyond the repositories of what each repository had said."""
-    shifts: Counter[Reason] = Counter()
-    for name, reasons in finals.items():
-        for digest, reason in reasons.items():
-            shifts[reason] += 1
-            shifts[parts[name].reason(digest)] -= 1
-    return shifts
 
 
 def _unit_bytes(images: Iterable[Image]) -> int:
@@ -497,11 +496,6 @@ def _eligible(inventory: Inventory, parts: Iterable[RepositoryPlan]) -> int:
     return alone + sum(count == len(inventory.contents.get(digest, ())) for digest, count in shared.items())
 
 
-def _count_protected(parts: Iterable[RepositoryPlan]) -> int:
-    """Count the distinct digests here that something refers to."""
-    return len(set().union(*(part.judge.sources for part in parts if part.judge.sources)))
-
-
 def _cache_bytes(parts: Iterable[tuple[int, Mapping[object, int]]]) -> int:
     """Add up the bytes of all disks, those with several links once."""
     total = 0
@@ -510,12 +504,3 @@ def _cache_bytes(parts: Iterable[tuple[int, Mapping[object, int]]]) -> int:
         total += own_bytes
         shared.update(linked)
     return total + sum(shared.values())
-
-
-def _remembered(
-    inventory: Inventory, protections: Iterable[RepositoryProtection]
-) -> Mapping[TagName, Remembered]:
-    """Add up what tags have pointed to; where a source could not be read, what was known stays known."""
-    remembered = put_together(inventory, (protection.remembered for protection in protections))
-    # The same object where nothing is new: what rests on it then stands.
-    return inventory.remembered if remembered == inventory.remembered else remembered

@@ -1,0 +1,154 @@
+"""What the decisions on all repositories come to, whatever the hour, and whether it stands for the next plan."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set as AbstractSet
+from itertools import chain
+
+import attrs
+
+from hmret.model.grouping import ReferenceIndex, Timers
+from hmret.model.images import ContentOwners, Inventory, Key, Remembered, Repository
+from hmret.model.origins import Builds
+from hmret.model.protection import RepositoryProtection, StaleReference, stale_references
+from hmret.model.repository_plan import RepositoryPlan
+from hmret.model.selection import Choice
+from hmret.model.tag_history import TagName, put_together
+from hmret.model.units import Ripe
+from hmret.model.verdicts import Reason
+
+__all__ = ["Basis", "Gathered", "shifts_of"]
+
+
+@attrs.frozen(eq=False)
+class Basis:
+    """What the decisions on all repositories rest on, beside the policy."""
+
+    repositories: Mapping[str, Repository]
+    states: Timers
+    references: ReferenceIndex
+    contents: ContentOwners
+    builds: Builds
+    leased: AbstractSet[Key]
+    backing_off: AbstractSet[Key]
+    accessed: Mapping[Key, int]
+    unlisted: tuple[str, ...]
+    unread_sources: AbstractSet[str]
+
+    @classmethod
+    def of(cls, inventory: Inventory) -> "Basis":
+        """Take what counts of an inventory."""
+        return cls(
+            inventory.repositories,
+            inventory.states,
+            inventory.references,
+            inventory.contents,
+            inventory.builds,
+            inventory.leased,
+            inventory.backing_off,
+            inventory.accessed,
+            inventory.unlisted,
+            inventory.unread_sources,
+        )
+
+    def is_that_of(self, inventory: Inventory) -> bool:
+        """Return whether an inventory has the very same objects of what is large, and the rest alike."""
+        return (
+            self.repositories is inventory.repositories
+            and self.states is inventory.states
+            and self.references is inventory.references
+            and self.contents is inventory.contents
+            and self.builds is inventory.builds
+            and self.leased == inventory.leased
+            and self.backing_off == inventory.backing_off
+            and self.accessed == inventory.accessed
+            and self.unlisted == inventory.unlisted
+            and self.unread_sources == inventory.unread_sources
+        )
+
+
+@attrs.frozen(eq=False)
+class Gathered:
+    """What the decisions on all repositories come to."""
+
+    ripe: Ripe
+    expired: tuple[Choice, ...]
+    """What is due but for what the whole host or an attempt says, longest unused first."""
+    stale_references: tuple[StaleReference, ...]
+    remembered: Mapping[TagName, Remembered]
+    marks: tuple[Key, ...]
+    mark_times: Mapping[Key, int]
+    held_back: int
+    clears: tuple[tuple[Key, Reason], ...]
+    pruned: tuple[Key, ...]
+    ready_images: int
+    protected_images: int
+    ripe_shifts: Mapping[Reason, int]
+    """By how much what shared images come to changes how many images there are for each reason."""
+    until_ns: int
+    """From when on time may have changed any of it."""
+
+    @classmethod
+    def of(
+        cls,
+        inventory: Inventory,
+        parts: Mapping[str, RepositoryPlan],
+        protections: Mapping[str, RepositoryProtection],
+    ) -> "Gathered":
+        """Add up the decisions on all repositories."""
+        busy = sorted((name, part) for name, part in parts.items() if not part.is_quiet)
+        ripe = Ripe.of(busy, inventory.contents)
+        expired = sorted(
+            chain(
+                (
+                    Choice(since_ns, name, digest, part.image(digest))
+                    for name, part in busy
+                    for since_ns, digest in part.due
+                ),
+                ripe.units(parts),
+            )
+        )
+        return cls(
+            ripe=ripe,
+            expired=tuple(expired),
+            stale_references=stale_references(inventory, protections),
+            remembered=_remembered(inventory, protections.values()),
+            marks=tuple((name, digest) for name, part in busy for digest in part.marks),
+            mark_times={
+                (name, digest): begins_ns
+                for name, part in busy
+                for digest, begins_ns in part.mark_times.items()
+            },
+            held_back=sum(part.held_back for _, part in busy),
+            clears=tuple(((name, digest), reason) for name, part in busy for digest, reason in part.clears),
+            pruned=tuple((name, digest) for name, part in busy for digest in part.pruned),
+            ready_images=sum(part.ready_images for part in parts.values()),
+            protected_images=_count_protected(parts.values()),
+            ripe_shifts=shifts_of(ripe.finals, parts),
+            until_ns=min((part.until_ns for part in parts.values()), default=0),
+        )
+
+
+def shifts_of(
+    finals: Mapping[str, Mapping[str, Reason]], parts: Mapping[str, RepositoryPlan]
+) -> Mapping[Reason, int]:
+    """Count what has been made beyond the repositories of what each repository had said."""
+    shifts: Counter[Reason] = Counter()
+    for name, reasons in finals.items():
+        for digest, reason in reasons.items():
+            shifts[reason] += 1
+            shifts[parts[name].reason(digest)] -= 1
+    return shifts
+
+
+def _count_protected(parts: Iterable[RepositoryPlan]) -> int:
+    """Count the distinct digests here that something refers to."""
+    return len(set().union(*(part.judge.sources for part in parts if part.judge.sources)))
+
+
+def _remembered(
+    inventory: Inventory, protections: Iterable[RepositoryProtection]
+) -> Mapping[TagName, Remembered]:
+    """Add up what tags have pointed to; where a source could not be read, what was known stays known."""
+    remembered = put_together(inventory, (protection.remembered for protection in protections))
+    # The same object where nothing is new: what rests on it then stands.
+    return inventory.remembered if remembered == inventory.remembered else remembered
