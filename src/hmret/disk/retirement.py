@@ -139,7 +139,7 @@ class _Batch:
         if any(candidate.is_content for candidate in chosen):
             images_fd = self.folders.find(IMAGES)
             linkers = NO_LINKERS if images_fd is None else view.look(images_fd, pause)
-        announcing = Announcing(self.folders, linkers)
+        announcing = Announcing(self.folders, linkers, {candidate.digest for candidate in chosen})
         return [
             announcing.announce(candidate, f"{token}.{number}") for number, candidate in enumerate(chosen)
         ]

@@ -160,7 +160,7 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_content(self) -> bool:
         """Whether content goes, and not a repository's own folder alone."""
-        return any(not copy.repository for copy in self.copies)
+        return bool(self.copies) and not self.copies[-1].repository
 
     def tags_of(self, repository: str, links: Iterable[Link] | None = None) -> tuple[str, ...]:
         """List the tags of a repository among its links, or among some of them, that lead to this image; sorted."""

@@ -5,7 +5,7 @@ is not as the plan had it keeps the image, and the next sweep decides again.
 """
 
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from contextlib import suppress
 
 import attrs
@@ -61,11 +61,13 @@ class Announcing:
     folders: OpenFolders
     linkers: Linkers | None
     """Who links to which digest below `repositories/`; needed where the batch has content."""
+    digests: AbstractSet[str] | None = None
+    """Of the images of the batch; None: of any."""
     tags: RepositoryTags = attrs.field(init=False)
 
     @tags.default
     def _make_tags(self) -> RepositoryTags:
-        return RepositoryTags(self.folders, self.linkers)
+        return RepositoryTags(self.folders, self.linkers, self.digests)
 
     def announce(self, candidate: Candidate, name: str) -> Announced:
         """Look at one image; `name` is that of its intent."""

@@ -82,20 +82,21 @@ def _look_for_content(folders: OpenFolders, intent: Intent, places: Sequence[Pla
 
 def _look_for_own(folders: OpenFolders, intent: Intent, places: Sequence[Place]) -> Found:
     repository, digest = intent.repository, intent.digest
-    own = f"{IMAGES}/{repository}"
-    if folders.exists(f"{own}/{hex_of(digest)}"):
+    own, hexadecimal = f"{IMAGES}/{repository}", hex_of(digest)
+    if not folders.any_exists(f"{own}/{hexadecimal}", f"{_CONTENT}/{hexadecimal}"):
+        return Found(Arrival.NOTHING)
+    if folders.exists(f"{own}/{hexadecimal}"):
         is_ghost = _is_ghost(folders, own, repository, digest)
         return Found(Arrival.GHOST, own) if is_ghost else Found(Arrival.ITSELF)
-    if not folders.exists(f"{_CONTENT}/{hex_of(digest)}"):
+    if not folders.exists(f"{_CONTENT}/{hexadecimal}"):
         return Found(Arrival.NOTHING)
     if _is_ghost(folders, _CONTENT, None, digest):
         return Found(Arrival.GHOST, _CONTENT)
     if _status(folders, digest) == intent.beside:
         # It stood there before: the repository's tags lead to it now.
         return Found(Arrival.ITSELF)
-    if any(_is_promotion_of(folders, place, digest) for place in places):
-        return Found(Arrival.PROMOTION)
-    return Found(Arrival.CONTENT)
+    is_promotion = any(_is_promotion_of(folders, place, digest) for place in places)
+    return Found(Arrival.PROMOTION if is_promotion else Arrival.CONTENT)
 
 
 def _has_new_folder(folders: OpenFolders, intent: Intent, repository: str) -> bool:

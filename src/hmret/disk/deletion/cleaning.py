@@ -21,8 +21,8 @@ __all__ = ["Cleaning", "is_here"]
 def is_here(folders: OpenFolders, intent: Intent) -> Callable[[str], bool]:
     """Make what tells whether a repository's tags to an image's digest lead to something now."""
     hexadecimal = hex_of(intent.digest)
-    return lambda repository: any(
-        folders.exists(f"{IMAGES}/{parent}/{hexadecimal}") for parent in (CONTENT, repository)
+    return lambda repository: folders.any_exists(
+        *(f"{IMAGES}/{parent}/{hexadecimal}" for parent in (CONTENT, repository))
     )
 
 

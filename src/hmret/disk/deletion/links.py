@@ -7,7 +7,7 @@ where the digest is here again. Nothing is ever put back over another.
 
 import errno
 import os
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 
 import attrs
@@ -23,6 +23,7 @@ __all__ = [
     "free_links",
     "make_links",
     "read_link",
+    "read_links",
     "remove_links",
     "settle_aside",
     "take_links",
@@ -54,22 +55,31 @@ class TakenLinks:
     """Paths of those that could not be taken, and why."""
 
 
+def read_links(
+    filesystem: Filesystem, folder_fd: int, layout: Layout, repository: str, tags: Sequence[str]
+) -> list[Link]:
+    """Read tags in their open folder, each exactly as it is; those that are none, or something else, are left out.
+
+    Raises:
+        OSError: one is there and cannot be read.
+    """
+    names = [*tags]
+    found = filesystem.stat_files(folder_fd, names)
+    links: list[Link] = []
+    for tag, answer, target in zip(names, found, filesystem.read_links(folder_fd, names), strict=True):
+        for error in (answer, target):
+            if isinstance(error, int) and error not in _NO_TAG:
+                raise OSError(error, os.strerror(error), tag)
+        if not isinstance(answer, int) and not isinstance(target, int):
+            links.append(Link(layout, repository, tag, target, answer[2]))
+    return links
+
+
 def read_link(
     filesystem: Filesystem, folder_fd: int, layout: Layout, repository: str, tag: str
 ) -> Link | None:
-    """Read a tag in its open folder, exactly as it is; None: there is none, or something else.
-
-    Raises:
-        OSError: it is there and cannot be read.
-    """
-    try:
-        inode = filesystem.stat(tag, dir_fd=folder_fd, follow_symlinks=False).st_ino
-        target = filesystem.readlink(tag, dir_fd=folder_fd)
-    except OSError as error:
-        if error.errno in _NO_TAG:
-            return None
-        raise
-    return Link(layout, repository, tag, target, inode)
+    """Read a tag in its open folder, as `read_links` does; None: there is none, or something else."""
+    return next(iter(read_links(filesystem, folder_fd, layout, repository, [tag])), None)
 
 
 def take_links(

@@ -1,6 +1,7 @@
 """Folders below the data directory that are held open while a batch is worked on."""
 
 import errno
+import os
 
 import attrs
 
@@ -8,7 +9,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import let_go, make_data_folders, open_data_folder, step_into
 from hmret.disk.layout import IMAGES, RETENTION
 
-__all__ = ["OpenFolders", "exists", "inode_of"]
+__all__ = ["OpenFolders", "exists", "inode_of", "inodes_of"]
 
 # An embedding server may have few descriptors to spare.
 _MOST = 64
@@ -77,6 +78,14 @@ class OpenFolders:
         """
         return self.inode(path) is not None
 
+    def any_exists(self, *paths: str) -> bool:
+        """Return whether anything is at one of some paths, as `exists` looks.
+
+        Raises:
+            OSError: that could not be told.
+        """
+        return any(inode is not None for inode in inodes_of(self.filesystem, self.data_fd, [*paths]))
+
     def inode(self, path: str) -> int | None:
         """Return the inode of what is at a path, as `exists` looks; None: nothing is.
 
@@ -122,7 +131,22 @@ def inode_of(filesystem: Filesystem, folder_fd: int, path: str) -> int | None:
     Raises:
         OSError: that could not be told.
     """
-    try:
-        return filesystem.stat(path, dir_fd=folder_fd, follow_symlinks=False).st_ino
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    [inode] = inodes_of(filesystem, folder_fd, [path])
+    return inode
+
+
+def inodes_of(filesystem: Filesystem, folder_fd: int, paths: list[str]) -> list[int | None]:
+    """Return the inodes of what is at some paths, as `inode_of` does.
+
+    Raises:
+        OSError: one could not be told.
+    """
+    found: list[int | None] = []
+    for path, answer in zip(paths, filesystem.stat_files(folder_fd, paths), strict=True):
+        if not isinstance(answer, int):
+            found.append(answer[2])
+        elif answer in (errno.ENOENT, errno.ENOTDIR):
+            found.append(None)
+        else:
+            raise OSError(answer, os.strerror(answer), path)
+    return found

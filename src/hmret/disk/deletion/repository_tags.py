@@ -2,16 +2,17 @@
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
+from operator import itemgetter
 
 import attrs
 
-from hmret.disk.deletion.links import read_link
+from hmret.disk.deletion.links import read_links
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.tag_view import Linkers, staged_in
 from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
 from hmret.disk.hypeman.repositories import list_entries
-from hmret.disk.layout import TAG_NAME, TAG_STAGE, digest_of, hex_of
+from hmret.disk.layout import HEX_DIGITS, TAG_NAME, TAG_STAGE, digest_of, hex_of
 from hmret.disk.trash import Link
 
 __all__ = ["RepositoryTags", "TagMovedError"]
@@ -44,6 +45,8 @@ class RepositoryTags:
     folders: OpenFolders
     linkers: Linkers | None
     """What leads where below `repositories/`; None: nobody has looked, so those folders are read as well."""
+    digests: AbstractSet[str] | None = None
+    """Those that are asked about; None: it may be any."""
     _read: dict[tuple[Layout, str], _Folder] = attrs.field(factory=dict)
 
     def tags(self, layout: Layout, repository: str, digest: str) -> tuple[str, ...]:
@@ -86,21 +89,20 @@ class RepositoryTags:
         todays = self.tags(Layout.CONTENT, repository, digest)
         legacy = self.tags(Layout.LEGACY, repository, digest)
         shadowed = [tag for tag in todays if tag not in legacy]
-        found = [self._link(Layout.LEGACY, repository, tag) for tag in (*shadowed, *legacy)]
-        found += [self._link(Layout.CONTENT, repository, tag) for tag in todays]
-        links = [link for link in found if link is not None]
+        links = self._links(Layout.LEGACY, repository, (*shadowed, *legacy))
+        links += self._links(Layout.CONTENT, repository, todays)
         for layout, tags in ((Layout.LEGACY, legacy), (Layout.CONTENT, todays)):
             leading = {link.tag for link in links if link.layout is layout and _leads_to(link, digest)}
             if not leading.issuperset(tags):
                 raise TagMovedError
         return links
 
-    def _link(self, layout: Layout, repository: str, tag: str) -> Link | None:
-        """Take down one tag, exactly as it is now."""
-        folder_fd = self.folders.find(tag_folder(layout, repository))
+    def _links(self, layout: Layout, repository: str, tags: Sequence[str]) -> list[Link]:
+        """Take down tags, exactly as they are now."""
+        folder_fd = self.folders.find(tag_folder(layout, repository)) if tags else None
         if folder_fd is None:
-            return None
-        return read_link(self.folders.filesystem, folder_fd, layout, repository, tag)
+            return []
+        return read_links(self.folders.filesystem, folder_fd, layout, repository, tags)
 
     def _folder(self, layout: Layout, repository: str) -> _Folder:
         key = layout, repository
@@ -115,14 +117,19 @@ class RepositoryTags:
             return _Folder()
         entries = list_entries(filesystem, folder_fd)
         tags: dict[str, list[str]] = {}
-        names = sorted(filter(TAG_NAME.fullmatch, entries.links))
-        for name, target in zip(names, filesystem.read_links(folder_fd, names), strict=True):
+        names = [*entries.links]
+        for name, target in sorted(
+            zip(names, filesystem.read_links(folder_fd, names), strict=True), key=itemgetter(0)
+        ):
             if isinstance(target, int):
-                if target in _NO_LINK:
+                if target in _NO_LINK or not TAG_NAME.fullmatch(name):
                     continue
                 raise OSError(target, os.strerror(target), name)
+            # Most of them lead to images that are none of this batch.
+            if self.digests is not None and digest_of(target[-HEX_DIGITS:]) not in self.digests:
+                continue
             hexadecimal = pointed_to(folder, target)
-            if hexadecimal is not None:
+            if hexadecimal is not None and TAG_NAME.fullmatch(name):
                 tags.setdefault(digest_of(hexadecimal), []).append(name)
         is_staging = any(name.startswith(TAG_STAGE) for name in entries.folders)
         staged = tuple(staged_in(filesystem, folder_fd, folder)) if is_staging else ()

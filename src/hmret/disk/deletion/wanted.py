@@ -42,7 +42,7 @@ def find_wanted(
         images_fd = folders.find(IMAGES)
         if images_fd is not None and any(intent.is_content for intent, _ in chosen):
             linkers = view.look(images_fd, pause)
-        tags = RepositoryTags(folders, linkers)
+        tags = RepositoryTags(folders, linkers, {intent.digest for intent, _ in chosen})
         wanted: list[Intent] = []
         for intent, places in chosen:
             if places and _is_wanted(folders, tags, intent, places):
