@@ -337,3 +337,112 @@ def test_what_is_no_list_of_descriptors_is_refused() -> None:
         for call in (POSIX.take_leases, POSIX.are_leased, POSIX.close_all):
             with pytest.raises((TypeError, OverflowError)):
                 call(fds)  # type: ignore[arg-type]  # that is the point
+
+
+# What a deletion changes.
+
+
+def tree_of(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return of all below a folder its inode, and where it leads if it is a link."""
+    return {
+        str(path.relative_to(folder)): (
+            path.lstat().st_ino,
+            os.fsencode(path.readlink()).decode("latin-1") if path.is_symlink() else "",
+        )
+        for path in folder.rglob("*")
+    }
+
+
+def make_tags(root: Path, rng: random.Random) -> tuple[list[str], list[int]]:
+    """Make what can stand in the place of tags; returns their names, and inodes that are theirs or others'."""
+    (root / "tags").mkdir(parents=True)
+    (root / "aside").mkdir()
+    names = [f"tag{number}" for number in range(8)] + ["\udcfe\udcff", "gone", TOO_LONG, LONGEST]
+    inodes: list[int] = []
+    for name in names:
+        place = root / "tags" / name
+        if name not in ("gone", TOO_LONG):
+            make_something(place, rng)
+        is_there = name != TOO_LONG and os.path.lexists(place)
+        inodes.append(
+            place.lstat().st_ino if is_there and rng.random() < 0.8 else rng.choice((0, 1, 1 << 63))
+        )
+    return names, inodes
+
+
+@core
+@pytest.mark.parametrize("seed", range(60))
+def test_both_set_the_same_tags_aside_and_see_the_same_there(tmp_path: Path, seed: int) -> None:
+    answers: list[object] = []
+    for calls in (POSIX, ONE_BY_ONE):
+        rng = random.Random(seed)
+        root = tmp_path / str(len(answers))
+        names, inodes = make_tags(root, rng)
+        numbers = [inode for inode, _ in tree_of(root).values()]
+        if rng.random() < 0.2:
+            (root / "aside" / "0").mkdir()
+        folder, beside = (os.open(root / name, os.O_RDONLY) for name in ("tags", "aside"))
+        told = calls.set_aside(folder, names, inodes, beside, [str(number) for number in range(len(names))])
+        os.close(folder)
+        os.close(beside)
+        # The inodes themselves are others in each tree.
+        left = {path: target for path, (_, target) in tree_of(root).items()}
+        answers.append(([(*errors, inode in numbers, target) for *errors, inode, target in told], left))
+    assert answers[0] == answers[1]
+
+
+@core
+@pytest.mark.parametrize("calls", [POSIX, ONE_BY_ONE], ids=["native", "single calls"])
+def test_only_the_tag_of_the_inode_is_set_aside(tmp_path: Path, folder: int, calls: Filesystem) -> None:
+    (tmp_path / "mine").symlink_to("a" * 64)
+    (tmp_path / "other").symlink_to("b" * 64)
+    inode = (tmp_path / "mine").lstat().st_ino
+    told = calls.set_aside(folder, ["mine", "other", "gone"], [inode, inode, inode], folder, ["1", "2", "3"])
+    assert told == [(0, 0, inode, "a" * 64), (errno.ENOENT, 0, 0, ""), (errno.ENOENT, 0, 0, "")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "other"]
+
+
+@core
+@pytest.mark.parametrize("calls", [POSIX, ONE_BY_ONE], ids=["native", "single calls"])
+def test_names_and_inodes_that_do_not_belong_together_are_refused(folder: int, calls: Filesystem) -> None:
+    for tags, inodes, names in ((["a"], [], ["b"]), (["a"], [1], []), ([], [1], [])):
+        with pytest.raises((TypeError, ValueError)):
+            calls.set_aside(folder, tags, inodes, folder, names)
+
+
+@core
+@pytest.mark.parametrize("seed", range(60))
+def test_both_erase_the_same_of_a_folder_and_count_the_same(tmp_path: Path, seed: int) -> None:
+    answers: list[object] = []
+    for calls in (POSIX, ONE_BY_ONE):
+        rng = random.Random(seed)
+        root = tmp_path / str(len(answers))
+        root.mkdir()
+        names = make_tree(root, rng)
+        for number, name in enumerate(names):
+            disk = root / name / DISKS[0]
+            if name in ("", ".", "..", TOO_LONG) or rng.random() < 0.7:
+                continue
+            if not (disk.parent.is_symlink() or disk.is_symlink()) and disk.is_file():
+                os.link(disk, root / f"{number}.linked")
+        files = rng.choice(([METADATA, *DISKS], [METADATA], [*DISKS, "gone"], []))
+        fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        told = [calls.erase_folder(fd, name, files, DISKS) for name in names if name not in ("", ".", "..")]
+        os.close(fd)
+        answers.append((told, sorted(tree_of(root))))
+    assert answers[0] == answers[1]
+
+
+@core
+@pytest.mark.parametrize("calls", [POSIX, ONE_BY_ONE], ids=["native", "single calls"])
+def test_a_disk_with_another_name_frees_nothing(tmp_path: Path, folder: int, calls: Filesystem) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / DISKS[0]).write_bytes(bytes(8192))
+    os.link(tmp_path / "a" / DISKS[0], tmp_path / "elsewhere")
+    blocks = (tmp_path / "b" / DISKS[0]).stat().st_blocks
+    assert calls.erase_folder(folder, "a", [DISKS[0]], DISKS) == (0, 0)
+    assert calls.erase_folder(folder, "b", [DISKS[0]], DISKS) == (0, blocks)
+    (tmp_path / "link").symlink_to(".")
+    assert calls.erase_folder(folder, "link", ["elsewhere"], DISKS) == (errno.ENOTDIR, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "link"]

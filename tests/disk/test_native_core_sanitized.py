@@ -84,6 +84,8 @@ def test_it_keeps_no_memory(tmp_path: Path) -> None:
                 POSIX.take_leases(fds[1:])
                 POSIX.are_leased(fds[1:])
                 POSIX.close_all(fds)
+                POSIX.set_aside(fd, [f"{name}.link"], [0], fd, ["x"])
+                POSIX.erase_folder(fd, "gone", [METADATA], list(ROOTFS_NAMES))
                 POSIX.close_all([POSIX.hold_file(fd, f"{name}/{METADATA}", CHUNK)[0]])
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -818,7 +818,7 @@ MUTATIONS = (
     edit(
         "remove a tag that moved while it was set aside",
         "disk/deletion/links.py",
-        "if not here[link.repository] and _is_recorded(\n                filesystem, folders.get(found.folder), found.name, link\n            ):",
+        "if not here[link.repository] and found.is_recorded:",
         "if not here[link.repository]:",
         RETIREMENT,
         ENGINE,
@@ -826,9 +826,9 @@ MUTATIONS = (
     ),
     edit(
         "touch a tag that points elsewhere by now",
-        "disk/deletion/links.py",
-        "if not is_recorded:\n        return None",
-        "if False:\n        return None",
+        "disk/filesystem.py",
+        "if self.stat(tag, dir_fd=fd, follow_symlinks=False).st_ino != inode:",
+        "if False:",
         RETIREMENT,
         ENGINE,
         TAGS,

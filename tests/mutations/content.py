@@ -180,8 +180,8 @@ CONTENT_MUTATIONS = (
     edit(
         "erase the disk of a promotion that was cut off",
         "disk/deletion/arrivals.py",
-        "if any(_is_promotion_of(folders, place, digest) for place in places):",
-        "if False:",
+        "is_promotion = any(_is_promotion_of(folders, place, digest) for place in places)\n",
+        "is_promotion = False\n",
         CONTENT,
     ),
     edit(
@@ -192,10 +192,17 @@ CONTENT_MUTATIONS = (
         CONTENT,
     ),
     edit(
+        "put a tag back that could not be looked at",
+        "disk/deletion/links.py",
+        "if not code and doubt in (0, *_NO_TAG):",
+        "if not code:",
+        UNITS,
+    ),
+    edit(
         "leave the older tags that others hide",
         "disk/deletion/repository_tags.py",
-        "for tag in (*shadowed, *legacy)]",
-        "for tag in legacy]",
+        "self._links(Layout.LEGACY, repository, (*shadowed, *legacy))",
+        "self._links(Layout.LEGACY, repository, legacy)",
         UNITS,
     ),
     edit(

@@ -124,4 +124,18 @@ NATIVE_MUTATIONS = (
             )
         )
     ),
+    edit(
+        "take whatever tag has come in the place of another, natively",
+        _DELETION,
+        "if (found.st_ino != inode) {",
+        "if (0) {",
+        _ALIKE,
+    ),
+    edit(
+        "count what is freed of a disk that has other names, natively",
+        _DELETION,
+        "if (S_ISREG(found.st_mode) && found.st_nlink == 1)",
+        "if (S_ISREG(found.st_mode))",
+        _ALIKE,
+    ),
 )

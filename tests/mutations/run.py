@@ -114,9 +114,9 @@ def mutate(untouched: Path, place: Path, mutation: Mutation) -> Outcome:
 
 
 def build(source: Path) -> None:
-    """Build the native core of a copy."""
+    """Build the native core of a copy, of which a source has changed."""
     include = f"-I{sysconfig.get_path('include')}"
-    built = source.with_name("_native.abi3.so")
+    source, built = source.with_name("_native.c"), source.with_name("_native.abi3.so")
     subprocess.run(["cc", "-O1", "-fPIC", "-shared", include, str(source), "-o", str(built)], check=True)
 
 

@@ -4,6 +4,7 @@
    name below an open folder. */
 
 #include <signal.h>
+#include <stdio.h>
 
 #define FOLDER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
@@ -399,4 +400,211 @@ static PyObject *close_all(PyObject *Py_UNUSED(module), PyObject *list)
     Py_END_ALLOW_THREADS
     free(numbers);
     return Py_NewRef(Py_None);
+}
+
+/* What came of setting one link aside. */
+struct aside {
+    int error;
+    int look_error; /* why what stands aside could not be looked at */
+    unsigned long long inode;
+    size_t start;
+    ssize_t length;
+};
+
+/* Rename a link out of its folder if it is the one of an inode, and look at it where it stands then. */
+static void set_one_aside(int folder, const char *tag, unsigned long long inode, int beside, const char *name,
+                          struct aside *aside, struct heap *heap)
+{
+    struct stat found;
+    memset(aside, 0, sizeof *aside);
+    if (fstatat(folder, tag, &found, AT_SYMLINK_NOFOLLOW) < 0) {
+        aside->error = errno;
+        return;
+    }
+    if (found.st_ino != inode) {
+        aside->error = ENOENT;
+        return;
+    }
+    if (renameat(folder, tag, beside, name) < 0) {
+        aside->error = errno;
+        return;
+    }
+    char *room = heap_room(heap, LONGEST_LINK);
+    if (room == NULL) {
+        aside->look_error = ENOMEM;
+        return;
+    }
+    aside->start = heap->used;
+    if (fstatat(beside, name, &found, AT_SYMLINK_NOFOLLOW) < 0 ||
+        (aside->length = readlinkat(beside, name, room, LONGEST_LINK)) < 0) {
+        aside->look_error = errno;
+        aside->length = 0;
+        return;
+    }
+    aside->inode = found.st_ino;
+    heap->used += (size_t)aside->length;
+}
+
+static PyObject *tell_aside(const struct aside *aside, const struct heap *heap)
+{
+    PyObject *told = PyTuple_New(4);
+    const char *target = aside->length > 0 ? heap->bytes + aside->start : "";
+    if (told == NULL)
+        return NULL;
+    if (put(told, 0, PyLong_FromLong(aside->error)) < 0 ||
+        put(told, 1, PyLong_FromLong(aside->look_error)) < 0 ||
+        put(told, 2, PyLong_FromUnsignedLongLong(aside->inode)) < 0 ||
+        put(told, 3, PyUnicode_DecodeFSDefaultAndSize(target, aside->length)) < 0) {
+        Py_DecRef(told);
+        return NULL;
+    }
+    return told;
+}
+
+/* Take inodes out of a list; NULL with an exception set where that fails. */
+static unsigned long long *take_inodes(PyObject *list, Py_ssize_t count)
+{
+    if (!PyList_Check(list) || PyList_Size(list) != count) {
+        PyErr_SetString(PyExc_TypeError, "inodes must be a list as long as that of the names");
+        return NULL;
+    }
+    unsigned long long *inodes = malloc((size_t)(count + 1) * sizeof *inodes);
+    if (inodes == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t number = 0; number < count; number++) {
+        inodes[number] = PyLong_AsUnsignedLongLong(PyList_GetItem(list, number));
+        if (PyErr_Occurred()) {
+            free(inodes);
+            return NULL;
+        }
+    }
+    return inodes;
+}
+
+PyDoc_STRVAR(set_aside_doc,
+             "set_aside(folder, tags, inodes, beside, names)\n--\n\n"
+             "Rename links out of an open folder, each if it is the one of its inode, to names in another.\n\n"
+             "Returns for each errno (0: it stands there now; ENOENT also where it was another), and of what stands\n"
+             "there errno of the look at it, its inode, and where it leads.");
+
+static PyObject *set_aside(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    int folder, beside;
+    PyObject *tag_list, *inode_list, *name_list, *answer = NULL;
+    struct names tags, names;
+    struct heap heap = {0};
+    struct aside *asides = NULL;
+    if (!PyArg_ParseTuple(arguments, "iOOiO:set_aside", &folder, &tag_list, &inode_list, &beside, &name_list))
+        return NULL;
+    if (names_take(&tags, tag_list) < 0)
+        return NULL;
+    if (names_take(&names, name_list) < 0) {
+        names_free(&tags);
+        return NULL;
+    }
+    unsigned long long *inodes = take_inodes(inode_list, tags.count);
+    if (inodes == NULL)
+        goto done;
+    if (names.count != tags.count) {
+        PyErr_SetString(PyExc_TypeError, "each tag must have a name");
+        goto done;
+    }
+    asides = malloc((size_t)(tags.count + 1) * sizeof *asides);
+    if (asides == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (Py_ssize_t number = 0; number < tags.count; number++)
+        set_one_aside(folder, name_at(&tags, number), inodes[number], beside, name_at(&names, number),
+                      &asides[number], &heap);
+    Py_END_ALLOW_THREADS
+    answer = PyList_New(tags.count);
+    for (Py_ssize_t number = 0; answer != NULL && number < tags.count; number++) {
+        PyObject *told = tell_aside(&asides[number], &heap);
+        if (told == NULL || PyList_SetItem(answer, number, told) < 0) {
+            Py_DecRef(answer);
+            answer = NULL;
+        }
+    }
+done:
+    free(asides);
+    free(inodes);
+    free(heap.bytes);
+    names_free(&tags);
+    names_free(&names);
+    return answer;
+}
+
+static int is_among(const struct names *names, const char *name)
+{
+    for (Py_ssize_t number = 0; number < names->count; number++)
+        if (strcmp(name_at(names, number), name) == 0)
+            return 1;
+    return 0;
+}
+
+/* Remove files of an open folder, up to the first that cannot be removed; the error's number, or 0. */
+static int remove_files(int folder, const struct names *files, const struct names *disks, long long *blocks)
+{
+    for (Py_ssize_t number = 0; number < files->count; number++) {
+        struct stat found;
+        const char *name = name_at(files, number);
+        long long freed = 0;
+        if (is_among(disks, name)) {
+            if (fstatat(folder, name, &found, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno;
+            if (S_ISREG(found.st_mode) && found.st_nlink == 1)
+                freed = found.st_blocks;
+        }
+        if (unlinkat(folder, name, 0) < 0)
+            return errno;
+        *blocks += freed;
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(erase_folder_doc,
+             "erase_folder(folder, name, files, disks)\n--\n\n"
+             "Remove a folder in an open one, by the names of all files in it, in their order.\n\n"
+             "Returns errno (0: it has gone) and the blocks that came free of those of its files that are disks.");
+
+static PyObject *erase_folder(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    int parent, fd, error = 0;
+    long long blocks = 0;
+    PyObject *encoded = NULL, *file_list, *disk_list, *answer = NULL;
+    struct names files, disks;
+    if (!PyArg_ParseTuple(arguments, "iO&OO:erase_folder", &parent, PyUnicode_FSConverter, &encoded, &file_list,
+                          &disk_list))
+        return NULL;
+    const char *name = PyBytes_AsString(encoded);
+    if (names_take(&files, file_list) < 0)
+        goto named;
+    if (names_take(&disks, disk_list) < 0)
+        goto listed;
+    Py_BEGIN_ALLOW_THREADS
+    fd = open_in(parent, name, FOLDER_FLAGS);
+    if (fd < 0) {
+        error = errno;
+    } else {
+        error = remove_files(fd, &files, &disks, &blocks);
+        close(fd);
+        if (!error && unlinkat(parent, name, AT_REMOVEDIR) < 0)
+            error = errno;
+    }
+    Py_END_ALLOW_THREADS
+    answer = PyTuple_New(2);
+    if (answer != NULL && (put(answer, 0, PyLong_FromLong(error)) < 0 || put(answer, 1, PyLong_FromLongLong(blocks)) < 0)) {
+        Py_DecRef(answer);
+        answer = NULL;
+    }
+    names_free(&disks);
+listed:
+    names_free(&files);
+named:
+    Py_DecRef(encoded);
+    return answer;
 }

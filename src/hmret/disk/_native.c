@@ -678,6 +678,8 @@ static PyMethodDef methods[] = {
     {"take_leases", take_leases, METH_O, take_leases_doc},
     {"are_leased", are_leased, METH_O, are_leased_doc},
     {"close_all", close_all, METH_O, close_all_doc},
+    {"set_aside", set_aside, METH_VARARGS, set_aside_doc},
+    {"erase_folder", erase_folder, METH_VARARGS, erase_folder_doc},
     {NULL, NULL, 0, NULL},
 };
 

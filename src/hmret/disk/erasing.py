@@ -1,6 +1,7 @@
 """Freeing the bytes of what has been retired: a step at a time from its own descriptor, following no symbolic link."""
 
 import errno
+import os
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
@@ -121,21 +122,16 @@ def _erase_known(
     """Erase a folder of which all files are known without listing it; one that is not like that, as any other."""
     if not files or stopping():
         return _erase(filesystem, parent_fd, name, stopping)
-    freed = 0
-    try:
-        fd = open_folder(filesystem, name, parent_fd)
-        try:
-            for file_name in sorted(files, key=_metadata_first):
-                freed += _unlink(filesystem, fd, file_name)
-        finally:
-            let_go(filesystem, fd)
-        filesystem.rmdir(name, dir_fd=parent_fd)
-    except OSError as error:
-        if error.errno not in _NOT_AS_KNOWN:
-            raise
-        rest = _erase(filesystem, parent_fd, name, stopping)
-        return None if rest is None else freed + rest
-    return freed
+    error, blocks = filesystem.erase_folder(
+        parent_fd, name, sorted(files, key=_metadata_first), [*ROOTFS_NAMES]
+    )
+    freed = blocks * BLOCK
+    if not error:
+        return freed
+    if error not in _NOT_AS_KNOWN:
+        raise OSError(error, os.strerror(error), name)
+    rest = _erase(filesystem, parent_fd, name, stopping)
+    return None if rest is None else freed + rest
 
 
 def _metadata_first(name: str) -> tuple[bool, str]:

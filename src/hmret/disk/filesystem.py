@@ -264,6 +264,23 @@ class Filesystem(Protocol):
         """Close descriptors that nothing was written through: whatever `close` says, they are gone."""
         ...
 
+    def set_aside(
+        self, fd: int, tags: list[str], inodes: list[int], beside_fd: int, names: list[str], /
+    ) -> list[tuple[int, int, int, str]]:
+        """Rename links out of an open folder, each if it is the one of its inode, to names in another, and look at them there.
+
+        Returns for each errno (0: it stands there now; ENOENT also where it was another), and of what stands there errno of
+        the look at it (EINVAL: it is no link), its inode, and where it leads.
+        """
+        ...
+
+    def erase_folder(self, fd: int, name: str, files: list[str], disks: list[str], /) -> tuple[int, int]:
+        """Remove a folder in an open one by the names of all files in it, in their order, following no link.
+
+        Returns errno (0: it has gone), and the blocks that came free of those of its files that are `disks`.
+        """
+        ...
+
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
@@ -409,6 +426,50 @@ class FolderCalls:
             if tuple(one & _BITS for one in numbers) != mark:
                 changed.append(number)
         return changed
+
+    def set_aside(
+        self: Filesystem, fd: int, tags: list[str], inodes: list[int], beside_fd: int, names: list[str], /
+    ) -> list[tuple[int, int, int, str]]:
+        """Rename links out of an open folder, each if it is the one of its inode, to names in another."""
+        answer: list[tuple[int, int, int, str]] = []
+        for tag, inode, name in zip(tags, inodes, names, strict=True):
+            try:
+                if self.stat(tag, dir_fd=fd, follow_symlinks=False).st_ino != inode:
+                    answer.append((errno.ENOENT, 0, 0, ""))
+                    continue
+                self.rename(tag, name, src_dir_fd=fd, dst_dir_fd=beside_fd)
+            except OSError as error:
+                answer.append((error.errno or errno.EIO, 0, 0, ""))
+                continue
+            try:
+                found = self.stat(name, dir_fd=beside_fd, follow_symlinks=False)
+                answer.append((0, 0, found.st_ino, self.readlink(name, dir_fd=beside_fd)))
+            except OSError as error:
+                answer.append((0, error.errno or errno.EIO, 0, ""))
+        return answer
+
+    def erase_folder(
+        self: Filesystem, fd: int, name: str, files: list[str], disks: list[str], /
+    ) -> tuple[int, int]:
+        """Remove a folder by the names of all files in it."""
+        blocks = 0
+        try:
+            folder_fd = self.open(name, _FOLDER, dir_fd=fd)
+            try:
+                for file in files:
+                    freed = 0
+                    if file in disks:
+                        found = self.stat(file, dir_fd=folder_fd, follow_symlinks=False)
+                        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+                            freed = found.st_blocks
+                    self.unlink(file, dir_fd=folder_fd)
+                    blocks += freed
+            finally:
+                self.close_all([folder_fd])
+            self.rmdir(name, dir_fd=fd)
+        except OSError as error:
+            return error.errno or errno.EIO, blocks
+        return 0, blocks
 
 
 def _hold_one(filesystem: Filesystem, folder_fd: int, name: str) -> HeldFile:

@@ -9,10 +9,11 @@ import errno
 import os
 from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
+from itertools import groupby
 
 import attrs
 
-from hmret.disk.deletion.open_folders import OpenFolders, exists, inode_of
+from hmret.disk.deletion.open_folders import OpenFolders, exists
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout, tag_folder
 from hmret.disk.layout import OWN, TRASH
@@ -44,6 +45,8 @@ class _Aside:
 
     folder: str
     name: str
+    is_recorded: bool = False
+    """Whether it is known to be the recorded one."""
 
 
 @attrs.frozen
@@ -96,30 +99,26 @@ def take_links(
         absent: repositories of which this has been looked at just now, and nothing was here.
     """
     filesystem = folders.filesystem
-    aside: list[tuple[Link, _Aside]] = []
     taken: list[Link] = []
     faults: list[tuple[str, str]] = []
     here: dict[str, bool] = {}
+    chosen: list[tuple[Link, str]] = []
     for number, link in enumerate(intent.all_links):
         try:
             if link.repository not in here:
                 here[link.repository] = link.repository not in absent and is_here(link.repository)
-            if here[link.repository]:
-                continue
-            found = _set_aside(folders, link, _name(intent, number))
-            if found is not None:
-                aside.append((link, found))
+            if not here[link.repository]:
+                chosen.append((link, _name(intent, number)))
         except OSError as error:
             faults.append(_fault(link, error))
+    aside = _set_all_aside(folders, chosen, faults)
     here.clear()
     # One that shadows another goes back before that, so that no lookup sees what it hid.
     for link, found in reversed(aside):
         try:
             if link.repository not in here:
                 here[link.repository] = is_here(link.repository)
-            if not here[link.repository] and _is_recorded(
-                filesystem, folders.get(found.folder), found.name, link
-            ):
+            if not here[link.repository] and found.is_recorded:
                 filesystem.unlink(found.name, dir_fd=folders.get(found.folder))
                 taken.append(link)
             else:
@@ -201,35 +200,79 @@ def _name(intent: Intent, number: int) -> str:
     return f"{intent.name}.tag{number}"
 
 
-def _set_aside(folders: OpenFolders, link: Link, name: str) -> "_Aside | None":
-    """Rename a tag out of its folder, if it seems to be the recorded one; None: it is another, or has gone."""
-    filesystem = folders.filesystem
-    folder_fd = folders.find(link.parent)
-    if folder_fd is None:
-        return None
-    if link.inode:
-        # Where it leads is looked at when nobody can change it any more.
-        is_recorded = inode_of(filesystem, folder_fd, link.tag) == link.inode
-    else:
-        is_recorded = _is_recorded(filesystem, folder_fd, link.tag, link)
-    if not is_recorded:
-        return None
-    for found in (_Aside(_TRASH, name), _Aside(link.parent, _ASIDE + link.tag)):
+def _set_all_aside(
+    folders: OpenFolders, links: Iterable[tuple[Link, str]], faults: list[tuple[str, str]]
+) -> list[tuple[Link, _Aside]]:
+    """Rename tags out of their folders, each to its name, those that seem to be the recorded ones.
+
+    Where it leads is looked at when nobody can change it any more. What goes wrong is added to `faults`.
+    """
+    aside: list[tuple[Link, _Aside]] = []
+    for _, group in groupby(links, key=lambda item: (item[0].layout, item[0].repository)):
+        few = [*group]
         try:
-            filesystem.rename(
-                link.tag,
-                found.name,
-                src_dir_fd=folders.get(link.parent),
-                dst_dir_fd=folders.get(found.folder),
+            folder_fd = folders.find(few[0][0].parent)
+            if folder_fd is None:
+                continue
+            answers = folders.filesystem.set_aside(
+                folder_fd,
+                [link.tag for link, _ in few],
+                [link.inode for link, _ in few],
+                folders.get(_TRASH),
+                [name for _, name in few],
             )
-        except FileNotFoundError:
-            return None
         except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-        else:
-            return found
-    return None
+            faults.extend(_fault(link, error) for link, _ in few)
+            continue
+        for (link, name), (code, doubt, inode, target) in zip(few, answers, strict=True):
+            if not code and doubt in (0, *_NO_TAG):
+                is_recorded = not doubt and (inode, target) == (link.inode, link.target)
+                aside.append((link, _Aside(_TRASH, name, is_recorded)))
+                continue
+            if not code:
+                # Nobody knows which it is: it stays aside for the next recovery.
+                faults.append(_fault(link, OSError(doubt, os.strerror(doubt))))
+                continue
+            try:
+                found = _set_aside_otherwise(folders, link, name, code)
+            except OSError as fault:
+                faults.append(_fault(link, fault))
+            else:
+                if found is not None:
+                    aside.append((link, found))
+    return aside
+
+
+def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int) -> _Aside | None:
+    """Rename a tag out of its folder that could not be renamed by its inode into the trash; None: it is another, or has gone.
+
+    Raises:
+        OSError: it could not be renamed.
+    """
+    filesystem = folders.filesystem
+    if error == errno.EXDEV:
+        found = _Aside(link.parent, _ASIDE + link.tag)
+    elif not link.inode:
+        # Of an older release's intent nothing else is known of it than where it leads.
+        found = _Aside(_TRASH, name)
+        if not _is_recorded(filesystem, folders.get(link.parent), link.tag, link):
+            return None
+    elif error in (errno.ENOENT, errno.ENOTDIR):
+        return None
+    else:
+        raise OSError(error, os.strerror(error), link.tag)
+    try:
+        filesystem.rename(
+            link.tag, found.name, src_dir_fd=folders.get(link.parent), dst_dir_fd=folders.get(found.folder)
+        )
+    except FileNotFoundError:
+        return None
+    except OSError as fault:
+        if fault.errno != errno.EXDEV or found.folder != _TRASH:
+            raise
+        return _set_aside_otherwise(folders, link, name, errno.EXDEV)
+    is_recorded = _is_recorded(filesystem, folders.get(found.folder), found.name, link)
+    return attrs.evolve(found, is_recorded=is_recorded)
 
 
 def _put_back(folders: OpenFolders, found: "_Aside", link: Link) -> None:
