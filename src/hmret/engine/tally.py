@@ -169,6 +169,7 @@ class Tally:
             reason=reason,
             unused_since=since,
             bytes=disk_bytes,
+            tags=list(tags),
             **held,
         )
 

@@ -1,4 +1,4 @@
-"""What happens in the demonstration, told as it happens and kept for the end."""
+"""What happens in the demonstration: all of it kept for the end, and what matters told in a line as it happens."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +12,17 @@ from hmret.model.images import Key
 from hmret.model.planning import Action, Plan, Reason, Verdict
 from hmret.model.times import parse_time
 
-__all__ = ["Chronicle", "Deletion", "Event", "bytes_text", "day_of", "days_of", "freed_text", "held_text"]
+__all__ = [
+    "Chronicle",
+    "Deletion",
+    "Event",
+    "bytes_text",
+    "day_of",
+    "days_of",
+    "freed_text",
+    "held_text",
+    "short",
+]
 
 _MIB = 1024 * 1024
 
@@ -35,6 +45,7 @@ class Deletion:
     at: timedelta
     unused_since: timedelta
     freed_bytes: int
+    reason: Reason = Reason.EXPIRED
 
 
 @attrs.define(eq=False)
@@ -43,7 +54,7 @@ class Chronicle:
 
     clock: DemoClock
     is_silent: bool = False
-    """Whether events are only kept, not printed."""
+    """Whether nothing is printed."""
     events: list[Event] = attrs.field(factory=list, init=False)
     names: dict[Key, str] = attrs.field(factory=dict, init=False)
     """What each image is called, gone or not."""
@@ -60,13 +71,15 @@ class Chronicle:
     """Whether nobody reads our output any more."""
 
     def tell(self, teller: str, name: str, text: str) -> None:
-        """Tell one event."""
-        at = self.clock.elapsed
-        self.events.append(Event(at, teller, name, text))
+        """Keep one event."""
+        self.events.append(Event(self.clock.elapsed, teller, name, text))
+
+    def say(self, text: str) -> None:
+        """Print a line on what has just happened."""
         if self.is_silent or self.is_unheard:
             return
         try:
-            print(f"day {day_of(at):2d}  {text}", flush=True)
+            print(f"day {day_of(self.clock.elapsed):2d}  {text}", flush=True)
         except BrokenPipeError:
             self.is_unheard = True
 
@@ -78,12 +91,13 @@ class Chronicle:
             case "image_deleted":
                 since = self.clock.moment_of(parse_time(str(keys["unused_since"])))
                 freed_bytes = int(str(keys["bytes"]))
-                self.deleted[key] = Deletion(self.clock.elapsed, since, freed_bytes)
-                self.tell(
-                    "engine",
-                    event,
-                    f"deleted {name}, unused since day {day_of(since)}, {freed_text(freed_bytes)}",
-                )
+                reason = Reason(str(keys.get("reason", Reason.EXPIRED)))
+                self.deleted[key] = Deletion(self.clock.elapsed, since, freed_bytes, reason)
+                how = "in quarantine" if "quarantined_until" in keys else freed_text(freed_bytes)
+                self.tell("engine", event, f"deleted {name}, unused since day {day_of(since)}, {how}")
+            case "image_restored":
+                del self.deleted[key]
+                self.tell("engine", event, f"{name} is back from quarantine")
             case "image_kept":
                 why = str(keys["reason"])
                 if why == Reason.OPEN:
@@ -167,6 +181,11 @@ class _Ear(logging.Handler):
 def day_of(moment: timedelta) -> int:
     """Tell the day that a moment lies in."""
     return moment // DAY
+
+
+def short(reference: str) -> str:
+    """Write a reference without its registry."""
+    return reference.partition("/")[2].removeprefix("library/")
 
 
 def days_of(moment: timedelta) -> float:

@@ -25,9 +25,16 @@ class DemoClock:
     Args:
         day_seconds: how long a day takes, in real seconds.
         monotonic_ns: where real time comes from, in nanoseconds.
+        start_ns: when day 0 begins, in nanoseconds since the epoch.
     """
 
-    def __init__(self, day_seconds: float, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        day_seconds: float,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        start_ns: int = _START_NS,
+    ) -> None:
+        self._start_ns = start_ns
         self._speed = DAY.total_seconds() / day_seconds
         self._monotonic_ns = monotonic_ns
         self._looked_ns = monotonic_ns()
@@ -35,7 +42,7 @@ class DemoClock:
         self._limit_ns = 0
 
     def now_ns(self) -> int:
-        return _START_NS + self._advance()
+        return self._start_ns + self._advance()
 
     def read(self) -> ClockReading:
         elapsed_ns = self._advance()
@@ -43,7 +50,7 @@ class DemoClock:
         return ClockReading(
             boot_id="demo",
             boot_ns=_BOOTED_BEFORE_NS + elapsed_ns,
-            wall_ns=_START_NS + elapsed_ns,
+            wall_ns=self._start_ns + elapsed_ns,
             monotonic_ns=self._monotonic_ns(),
         )
 
@@ -60,10 +67,9 @@ class DemoClock:
         """Tell how long it takes to get from now to a moment; 0 where that is past."""
         return max(timedelta_nanoseconds(moment) - self._advance(), 0) / SECOND / self._speed
 
-    @staticmethod
-    def moment_of(time_ns: int) -> timedelta:
+    def moment_of(self, time_ns: int) -> timedelta:
         """Convert nanoseconds since the epoch to the time since the beginning of day 0, cut to microseconds."""
-        return timedelta(microseconds=(time_ns - _START_NS) // 1000)
+        return timedelta(microseconds=(time_ns - self._start_ns) // 1000)
 
     def _advance(self) -> int:
         looked_ns = self._monotonic_ns()

@@ -8,20 +8,30 @@ from pathlib import Path
 import attrs
 import msgspec
 
-from hmret.cli.demo.chronicle import Chronicle, bytes_text, day_of, days_of, freed_text, held_text
+from hmret.cli.demo.chronicle import Chronicle, bytes_text, day_of, days_of, held_text
 from hmret.cli.demo.host import Host
 from hmret.cli.demo.image_store import DISK, StoredImage, hash_disk
 from hmret.disk.layout import METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.model.images import Key
 from hmret.model.planning import Plan, Reason, Verdict
 
-__all__ = ["Outcome", "find_faults", "outcomes", "print_outcomes", "to_document"]
+__all__ = ["Outcome", "find_faults", "outcomes", "sum_up", "to_document"]
 
 _WHY = {
     Reason.LEASED: "a lease covers it",
     Reason.PINNED: "its repository is pinned",
     Reason.NOT_ALLOWED: "its repository is not among those allowed",
 }
+
+_KEPT = {
+    Reason.REFERENCED: "in use",
+    Reason.RETENTION_WINDOW: "not due yet",
+    Reason.LEASED: "leased",
+    Reason.OPEN: "open",
+    Reason.PINNED: "pinned",
+    Reason.NOT_ALLOWED: "not allowed",
+}
+"""In a word or two, to follow a number."""
 
 
 @attrs.frozen
@@ -95,48 +105,13 @@ def to_document(chronicle: Chronicle, found: Sequence[Outcome], faults: Sequence
     }
 
 
-def print_outcomes(found: Sequence[Outcome], *, on_terminal: bool) -> None:
-    """Print the table, and a line for each image."""
-    head = ("image", "outcome", "why", "freed")
-    rows = [
-        (
-            outcome.name,
-            _word(outcome),
-            outcome.why,
-            bytes_text(outcome.freed_bytes) if outcome.freed_bytes else "",
-        )
-        for outcome in found
-    ]
-    print()
-    if on_terminal:
-        _print_table(head, rows)
-    else:
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        for row in (head, *rows):
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print()
-    for outcome in sorted(found, key=lambda outcome: not outcome.is_deleted):
-        print(_line(outcome))
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - a pipe needs none of it
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table()
-    for title in head:
-        table.add_column(title, justify="right" if title == "freed" else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row), style="dim" if row[1] == "deleted" else "")
-    Console().print(table)
-
-
-def _line(outcome: Outcome) -> str:
-    if outcome.is_deleted and outcome.unused_since is not None:
-        since = day_of(outcome.unused_since)
-        return f"deleted {outcome.name}, unused since day {since}, {freed_text(outcome.freed_bytes)}"
-    return f"kept {outcome.name} because {outcome.why}"
+def sum_up(found: Sequence[Outcome]) -> list[str]:
+    """Sum up in two lines what became of all images."""
+    kept = Counter(_KEPT.get(outcome.reason, "kept") for outcome in found if not outcome.is_deleted)
+    freed = bytes_text(sum(outcome.freed_bytes for outcome in found))
+    gone = sum(outcome.is_deleted for outcome in found)
+    why = ", ".join(f"{number} {words}" for words, number in sorted(kept.items(), key=lambda item: -item[1]))
+    return [f"{len(found)} images: {gone} deleted ({freed}), {len(found) - gone} kept", why]
 
 
 def _outcome(image: StoredImage, chronicle: Chronicle, plan: Plan) -> Outcome:
@@ -144,7 +119,7 @@ def _outcome(image: StoredImage, chronicle: Chronicle, plan: Plan) -> Outcome:
     deletion = chronicle.deleted.get(image.key)
     if deletion is not None:
         why = f"nothing has used it since day {day_of(deletion.unused_since)}"
-        return Outcome(name, image, True, Reason.EXPIRED, why, deletion.unused_since, deletion.freed_bytes)
+        return Outcome(name, image, True, deletion.reason, why, deletion.unused_since, deletion.freed_bytes)
     verdict = plan.verdict(*image.key)
     if verdict is None:
         return Outcome(name, image, False, Reason.BROKEN, "the engine does not know of it", None, 0)

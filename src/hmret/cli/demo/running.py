@@ -1,32 +1,44 @@
-"""Running the demonstration: the temporary folder, the engine, and how it ends."""
+"""Running the demonstration: its folder, the engine, the page, and how it ends."""
 
 import asyncio
 import os
+import shlex
 import shutil
 import signal
+import socket
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import anyio
 import attrs
 import msgspec
 
-from hmret.cli.demo.chronicle import Chronicle, bytes_text, day_of
+from hmret.api.control_socket import listening_socket
+from hmret.api.hosts import own_names
+from hmret.cli.demo.chronicle import Chronicle, day_of
 from hmret.cli.demo.clock import DAY, DemoClock
 from hmret.cli.demo.host import Host, offers_leases
-from hmret.cli.demo.outcome import Outcome, find_faults, outcomes, print_outcomes, to_document
-from hmret.cli.demo.story import ALLOWED, PINNED, Story, StoryError
+from hmret.cli.demo.outcome import Outcome, find_faults, outcomes, sum_up, to_document
+from hmret.cli.demo.story import ALLOWED, DAYS, PINNED, Story, StoryError
 from hmret.engine.opening import open_engine
+from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
 from hmret.model.config import AutoDelete, RetentionConfig
+from hmret.model.errors import ConfigError
+from hmret.model.times import timedelta_nanoseconds
 
 __all__ = ["run"]
 
 _UNUSED_FOR = 30 * DAY
 _SWEEPS_PER_DAY = 1.6
+_CONFIG = "config.yaml"
+_DAY_NS = timedelta_nanoseconds(DAY)
+_LONGEST_PROGRAM = 20
 
 
 @attrs.frozen
@@ -37,21 +49,59 @@ class _Ending:
     faults: list[str]
 
 
-def run(*, as_json: bool, day_seconds: float) -> int:
+def run(*, as_json: bool, keep: str | None, serve: str | None, day_seconds: float) -> int:
     """Run the demonstration; returns the exit code: 0, 1 when it did not go as told, 143 at SIGTERM.
 
     Raises:
+        ConfigError: the folder to keep is there and not empty, or cannot be made.
+        UnavailableError: nothing can be served at that address.
         KeyboardInterrupt: SIGINT came; everything is cleaned up.
     """
     try:
-        with _temporary_folder() as folder:
-            return asyncio.run(_run(folder, as_json=as_json, day_seconds=day_seconds))
+        with _temporary_folder() if keep is None else _kept_folder(keep) as folder, _listening(serve) as page:
+            return asyncio.run(_run(_Show(folder, keep is not None, page, as_json, day_seconds)))
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM
     except BrokenPipeError:
         # What is left in the buffer must not fail once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+@attrs.frozen
+class _Show:
+    """How the demonstration is to go."""
+
+    folder: Path
+    stays: bool
+    page: socket.socket | None
+    as_json: bool
+    day_seconds: float
+
+    @property
+    def data_dir(self) -> Path:
+        return self.folder if self.stays else self.folder / "data"
+
+
+@contextmanager
+def _kept_folder(path: str) -> Iterator[Path]:
+    folder = Path(path).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ConfigError(f"--keep: expected a folder that is empty or not there, got {folder}")
+    except OSError as error:
+        raise ConfigError(f"--keep: {folder}: {error.strerror}") from None
+    yield folder
+
+
+@contextmanager
+def _listening(serve: str | None) -> Iterator[socket.socket | None]:
+    if serve is None:
+        yield None
+        return
+    with listening_socket(serve) as page:
+        yield page
 
 
 @contextmanager
@@ -66,70 +116,132 @@ def _temporary_folder() -> Iterator[Path]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-async def _run(folder: Path, *, as_json: bool, day_seconds: float) -> int:
+async def _run(show: _Show) -> int:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    chronicle = Chronicle(DemoClock(day_seconds), is_silent=as_json)
-    if not as_json:
-        print(
-            f"A cache in {folder}: images unused for {_UNUSED_FOR.days} days go; a day takes {day_seconds:g} s."
-        )
-        print(f"allowed: {', '.join(ALLOWED)}; pinned: {', '.join(PINNED)}", flush=True)
+    # It ends today, so that who looks at what is left finds nothing odd about its times.
+    today_ns = time.time_ns() // _DAY_NS * _DAY_NS
+    clock = DemoClock(show.day_seconds, start_ns=today_ns - DAYS * _DAY_NS)
+    chronicle = Chronicle(clock, is_silent=show.as_json)
+    if show.page is not None:
+        chronicle.say(f"watch it at {_url(show.page)}")
     with chronicle.listening():
-        ending = await _tell_story(folder, chronicle, day_seconds)
-    if as_json:
-        document = to_document(chronicle, ending.outcomes, ending.faults)
-        print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
-    else:
-        _print_ending(chronicle, ending)
+        ending = await _tell_story(show, chronicle)
     return 1 if ending.faults else 0
 
 
-async def _tell_story(folder: Path, chronicle: Chronicle, day_seconds: float) -> _Ending:
-    has_leases = await asyncio.to_thread(offers_leases, folder)
+def _url(page: socket.socket) -> str:
+    host, port = page.getsockname()[:2]
+    return f"http://{host}:{port}/"
+
+
+async def _tell_story(show: _Show, chronicle: Chronicle) -> _Ending:
+    has_leases = await asyncio.to_thread(offers_leases, show.folder)
     if not has_leases:
         chronicle.tell(
             "host", "no_file_leases", "this file system does not tell that a disk is open: left out"
         )
-    data_dir = folder / "data"
     for name in ("images", "guests", "snapshots"):
-        (data_dir / name).mkdir(parents=True)
+        (show.data_dir / name).mkdir(parents=True)
     config = RetentionConfig(
-        data_dir=data_dir,
+        data_dir=show.data_dir,
         auto_delete=AutoDelete(enabled=True, unused_for=_UNUSED_FOR, allowed=ALLOWED),
         pinned=PINNED,
-        sweep_interval=timedelta(seconds=day_seconds / _SWEEPS_PER_DAY),
+        sweep_interval=timedelta(seconds=show.day_seconds / _SWEEPS_PER_DAY),
     )
-    async with open_engine(config, Surroundings(clock=chronicle.clock), scheduled=True) as retention:
-        host = Host(data_dir, chronicle.clock, retention, chronicle)
+    async with (
+        open_engine(config, Surroundings(clock=chronicle.clock), scheduled=True) as retention,
+        _serving(show.page, retention),
+    ):
+        host = Host(show.data_dir, chronicle.clock, retention, chronicle)
         story = Story(host, chronicle.clock, retention, chronicle, has_leases)
         try:
             plan = await story.tell()
         except StoryError as error:
-            return _Ending([], [str(error)])
-        statistics = retention.statistics()
-    found = outcomes(host, chronicle, plan)
-    faults = await asyncio.to_thread(find_faults, host, found, story.fates)
-    freed_bytes = sum(outcome.freed_bytes for outcome in found)
-    if statistics.deleted_bytes != freed_bytes:
-        faults.append(f"the engine counts {statistics.deleted_bytes} bytes freed, its events {freed_bytes}")
-    return _Ending(found, faults)
+            ending = _Ending([], [str(error)])
+        else:
+            found = outcomes(host, chronicle, plan)
+            faults = await asyncio.to_thread(find_faults, host, found, story.fates)
+            counted = retention.statistics().deleted_bytes
+            freed_bytes = sum(outcome.freed_bytes for outcome in found)
+            if counted != freed_bytes:
+                faults.append(f"the engine counts {counted} bytes freed, its events {freed_bytes}")
+            ending = _Ending(found, faults)
+        _print_ending(show, chronicle, ending)
+        if show.page is not None and not ending.faults:
+            interrupted = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+            await interrupted.wait()
+    return ending
 
 
-def _print_ending(chronicle: Chronicle, ending: _Ending) -> None:
-    found = ending.outcomes
-    if found:
-        print_outcomes(found, on_terminal=sys.stdout.isatty())
-    print()
-    deleted = [outcome for outcome in found if outcome.is_deleted]
-    freed = bytes_text(sum(outcome.freed_bytes for outcome in deleted))
-    days = day_of(chronicle.clock.elapsed)
+@asynccontextmanager
+async def _serving(page: socket.socket | None, retention: Retention) -> AsyncIterator[None]:
+    """Serve the page while the block lasts."""
+    if page is None:
+        yield
+        return
+    from hmret.api.app import make_app  # noqa: PLC0415 - loaded only where it is asked for
+    from hmret.api.server import Server  # noqa: PLC0415 - the same
+
+    server = Server(make_app(retention, read_only=True, host_names=own_names("127.0.0.1:0")), page)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(server.run)
+        try:
+            yield
+        finally:
+            server.stop()
+
+
+def _print_ending(show: _Show, chronicle: Chronicle, ending: _Ending) -> None:
+    if show.as_json:
+        document = to_document(chronicle, ending.outcomes, ending.faults)
+        print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+        return
+    if show.stays:
+        _write_config(show)
     for fault in ending.faults:
         print(f"not as told: {fault}")
-    if not ending.faults:
-        print(
-            f"{days} days, {len(found)} images: {len(deleted)} deleted, {len(found) - len(deleted)} kept, "
-            f"{freed} freed; the directory agrees",
-            flush=True,
-        )
+    if ending.faults:
+        return
+    first, second = sum_up(ending.outcomes)
+    print(f"{day_of(chronicle.clock.elapsed)} days, {first}; the disk agrees with each:")
+    print(f"{second}. Next:")
+    for line in _next_steps(show):
+        print(f"  {line}")
+    sys.stdout.flush()
+
+
+def _next_steps(show: _Show) -> list[str]:
+    """Say what can be done now."""
+    config = shlex.quote(str(show.folder / _CONFIG))
+    hmret = _program()
+    if show.page is not None:
+        return [f"{_url(show.page)} shows what is left, until you interrupt this"]
+    if show.stays:
+        return [f"{hmret} plan --config {config}", f"{hmret} explain alpine:3.20 --config {config}"]
+    return [
+        f"{hmret} demo --serve        the same, and the page to watch it by",
+        f"{hmret} demo --keep FOLDER  leaves this cache there, to play with",
+        f"{hmret} plan                what would go from a data directory of yours",
+    ]
+
+
+def _program() -> str:
+    """Return how the command is called from here: by its name, or by a short path where a shell would not find it."""
+    script = Path(sys.executable).with_name("hmret")
+    found = os.path.relpath(script)
+    is_known = shutil.which("hmret") is not None or not script.exists()
+    return "hmret" if is_known or len(found) > _LONGEST_PROGRAM else found
+
+
+def _write_config(show: _Show) -> None:
+    """Write the settings with which the cache that stays can be looked at."""
+    settings = {
+        "data_dir": str(show.data_dir),
+        "images": {"auto_delete": {"enabled": True, "unused_for": "720h", "allowed": list(ALLOWED)}},
+        "hmret": {"pinned": list(PINNED)},
+    }
+    # JSON is YAML.
+    (show.folder / _CONFIG).write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2))

@@ -1,4 +1,4 @@
-"""The story that the demonstration tells: forty days of a host, in the order of its days.
+"""The story that the demonstration tells: some forty days of a host, in the order of its days.
 
 It never waits for a time to pass in the hope that something has happened by then: it lets the clock run up to a
 moment, or lets it run until the engine has done something.
@@ -11,18 +11,22 @@ from datetime import timedelta
 
 import attrs
 
-from hmret.cli.demo.chronicle import Chronicle
+from hmret.cli.demo.chronicle import Chronicle, bytes_text, short
 from hmret.cli.demo.clock import DAY, DemoClock
 from hmret.cli.demo.host import Host
 from hmret.cli.demo.image_store import StoredImage
 from hmret.engine.retention import Retention
 from hmret.model.images import Key
+from hmret.model.limits import DiskLimits
 from hmret.model.planning import Plan, Reason
+from hmret.model.rules import Rule
 
-__all__ = ["ALLOWED", "PINNED", "Story", "StoryError"]
+__all__ = ["ALLOWED", "DAYS", "PINNED", "Story", "StoryError"]
 
 ALLOWED = ("docker.io/library/*", "ghcr.io/kernel/*", "registry.local:5000/*")
 PINNED = ("ghcr.io/kernel/golden",)
+DAYS = 44
+"""How long the story takes at most."""
 
 _LOOK_SECONDS = 0.1
 _PATIENCE_SECONDS = 45.0
@@ -75,6 +79,9 @@ class Story:
             await self._windows_end()
             await self._torn_metadata()
             await self._until_gone(old_browser, by=40 * DAY)
+            self._say("what browser:latest was before day 7 goes: no VM runs from it")
+            await self._rules_and_quarantine()
+            await self._pressure()
             await self.retention.sweep()
             await self._look()
             return await self.retention.plan()
@@ -102,6 +109,10 @@ class Story:
             await self._pull(_TOOLBOX, Reason.OPEN)
         for reference in (f"{_BUILD}:101", _DEBIAN, _NODE, _BASE):
             await self._until_unused(self.host.tags[reference], by=DAY / 4)
+        size = bytes_text(sum(image.disk_bytes for image in self.host.images.values()))
+        self._say(
+            f"{len(self.host.images)} images are pulled, {size}; what no VM uses has a timer of 30 days"
+        )
 
     async def _begin_of_use(self) -> None:
         """Days 1 to 6: VMs start; one goes, and another leaves a snapshot behind. Two repositories come to share a disk."""
@@ -122,10 +133,12 @@ class Story:
         await self._pull(_AGENT, Reason.REFERENCED)
         await self.host.delete_vm("vm-1")
         await self._until_unused(self.host.tags[_ALPINE], by=3.9 * DAY)
+        self._say("vm-1 is deleted: the timer of alpine:3.19 starts")
         await self._reach(4)
         await self.host.save_snapshot("snap-1", "vm-3")
         await self._reach(6)
         await self.host.delete_vm("vm-3")
+        self._say("vm-3 is deleted, its snapshot is not: no timer for debian:12")
         await self._pull(f"{_BUILD}:103", Reason.EXPIRED)
         await self._until_unused(self.host.tags[f"{_BUILD}:103"], by=6.9 * DAY)
 
@@ -135,6 +148,7 @@ class Story:
         await self._reach(7)
         await self._pull(_BROWSER, Reason.REFERENCED, disk_kib=1024)
         await self._pull(_WORKER, Reason.REFERENCED)
+        self._say("worker:latest moves on; vm-8 still runs from what it was")
         await self._reach(8)
         await self.host.delete_vm("vm-5")
         await self._until_unused(old, by=8.9 * DAY)
@@ -152,14 +166,17 @@ class Story:
         if self.has_leases:
             toolbox = self.host.images[self.host.tags[_TOOLBOX]]
             await until_the_end.enter_async_context(self.host.backing_up(toolbox))
+            self._say("a backup opens the disk of toolbox:v2, and tells nobody")
         await self._reach(13)
         await until_the_end.enter_async_context(self.host.exporting(_ARCHIVE))
+        self._say("an export of archive:v1 begins, under a lease")
         for number, day in enumerate((14, 18, 22, 26), start=1):
             await self._reach(day)
             await self.host.start_vm(f"job-{number}", _RUNNER)
             await self._reach(day + 1)
             await self.host.delete_vm(f"job-{number}")
             await self._until_unused(self.host.tags[_RUNNER], by=(day + 1.9) * DAY)
+        self._say("the fourth short job on runner:stable ends; each restarts its timer")
 
     async def _windows_end(self) -> None:
         """Days 29 to 34: one image is marked used half a day before it is due, others go, one is found open.
@@ -170,30 +187,67 @@ class Story:
         await self._reach_moment(self._due_at(_DEBIAN) - DAY / 2)
         # By whatever name a caller knows it.
         await self.host.mark_used("debian:13")
+        self._say("debian:13 is marked used, half a day before it was due")
         await self._reach_moment(max(self._due_at(_NODE), self._due_at(_BASE)) + DAY / 100)
         for reference in (_NODE, _BASE):
             await self._until_shared(self.host.tags[reference], by=self.clock.elapsed)
+        self._say("node:22 is due and stays: mirror/node:22 is the same disk")
         await self.host.delete_image(_MIRROR)
         await self._until_gone(self.host.tags[_NODE], by=34 * DAY)
+        self._say("mirror/node:22 is deleted by hand, and node:22 goes")
         await self._until_gone(self.host.tags[f"{_BUILD}:101"], by=34 * DAY)
         if self.has_leases:
             toolbox = self.host.tags[_TOOLBOX]
             await self._until(
                 "the open disk to be found", lambda: toolbox in self.chronicle.found_open, by=34 * DAY
             )
+            self._say("toolbox:v2 is due and stays: a process has its disk open")
         await self._until_gone(self.host.tags[f"{_BUILD}:102"], by=34 * DAY)
         for reference in (_BASE, _RELEASE):
             await self._until_gone(self.host.tags[reference], by=34 * DAY)
         await self._until_gone(self.host.tags[_ALPINE], by=34 * DAY)
+        gone = len(self.chronicle.deleted)
+        self._say(f"alpine:3.19 goes, like {gone - 1} others whose 30 days are over")
 
     async def _torn_metadata(self) -> None:
         """Days 35 to 37: while a reference cannot be read nothing goes, however long it is due."""
         await self._reach(35)
         await self.host.tear_metadata("vm-2")
         key = self.host.tags[f"{_BUILD}:103"]
+        self._say("the host dies while it writes what vm-2 is: the file is torn")
         await self._until("103 to be due and held back", lambda: self._is_held_back(key), by=37.5 * DAY)
+        self._say("build:103 is due and stays: vm-2 might need it, so nothing goes")
         await self.host.repair_metadata("vm-2")
         await self._until_gone(key, by=38 * DAY)
+        self._say("the file is repaired, and build:103 goes")
+
+    async def _rules_and_quarantine(self) -> None:
+        """Days 40 to 42: by a rule what CI has built goes after a day; what goes can be brought back for three."""
+        await self._reach(40)
+        rule = Rule(match=(_BUILD,), unused_for=DAY)
+        self.retention.reconfigure(attrs.evolve(self.retention.config, rules=(rule,), quarantine=3 * DAY))
+        self._say("new settings: CI's builds go after a day, and into quarantine for 3")
+        reference = f"{_BUILD}:104"
+        key = (await self._pull(reference, Reason.RETENTION_WINDOW)).key
+        await self._until_gone(key, by=42.5 * DAY)
+        self._say(f"{short(reference)} goes by that rule, into quarantine")
+        self.retention.reconfigure(attrs.evolve(self.retention.config, rules=()))
+        await self.retention.restore(reference)
+        self._say(f"hmret restore {short(reference)} brings it back, with its tag")
+
+    async def _pressure(self) -> None:
+        """Day 43: the cache may take less than it does, and the image that was unused for longest goes before its time."""
+        await self._reach(43)
+        here = {
+            image.disk: image.disk_bytes
+            for key, image in self.host.images.items()
+            if key not in self.chronicle.deleted
+        }
+        limit = DiskLimits(max_used=sum(here.values()) - 1)
+        self.fates[self.host.tags[_RUNNER]] = Reason.DISK_PRESSURE
+        self.retention.reconfigure(attrs.evolve(self.retention.config, disk=limit))
+        await self._until_gone(self.host.tags[_RUNNER], by=DAYS * DAY)
+        self._say("a limit for the cache: runner:stable goes early, unused for longest")
 
     async def _pull(
         self, reference: str, fate: Reason, *, disk_kib: int = 256, is_older_server: bool = False
@@ -201,6 +255,9 @@ class Story:
         image = await self.host.pull(reference, disk_kib=disk_kib, is_older_server=is_older_server)
         self.fates[image.key] = fate
         return image
+
+    def _say(self, text: str) -> None:
+        self.chronicle.say(text)
 
     def _due_at(self, reference: str) -> timedelta:
         """Return when an image is due, by its timer as it is now.
