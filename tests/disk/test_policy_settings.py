@@ -103,6 +103,8 @@ def test_a_policy_has_every_setting_but_those_of_the_engine_itself() -> None:
         "data_dir",
         "hmret.access_time",
         "hmret.control_socket",
+        "hmret.control_socket_group",
+        "hmret.control_socket_group_writes",
         "hmret.journal",
         "hmret.leases",
         "hmret.metrics_listen",
