@@ -82,29 +82,42 @@ def make_tree(root: Path, rng: random.Random) -> list[str]:
 def answers(filesystem: Filesystem, fd: int, names: list[str], most: int) -> dict[str, object]:
     paths = [*names, *(f"{name}/{METADATA}" for name in names)]
     links, folders, others, inodes = filesystem.list_folder(fd)
+    prints, fresh, strange = filesystem.list_digests(fd, 2, b"")
+    known = array("Q", bytes(16 << 8))
+    for number, count, total in prints[::2]:
+        known[2 * number], known[2 * number + 1] = count, total
+    again = filesystem.list_digests(fd, 2, known.tobytes())
     return {
+        "digests": (prints, sorted(fresh), sorted(strange)),
+        "new digests": (again[0], sorted(again[1]), sorted(again[2])),
         "listing": (sorted(links), sorted(zip(folders, inodes, strict=True)), sorted(others)),
         "images": filesystem.look_at_images(fd, names, METADATA, DISKS, most),
         "files": filesystem.read_files(fd, paths, most),
         "stats": filesystem.stat_files(fd, paths),
         "links": filesystem.read_links(fd, names),
-        "changed": [changed(filesystem, fd, paths, follow=follow) for follow in (False, True)],
+        "changed": [
+            changed(filesystem, fd, paths, follow=follow, fields=fields)
+            for follow in (False, True)
+            for fields in ((0, 1, 2, 3), (1, 3))
+        ],
     }
 
 
-def changed(filesystem: Filesystem, fd: int, paths: list[str], *, follow: bool) -> list[int]:
+def changed(
+    filesystem: Filesystem, fd: int, paths: list[str], *, follow: bool, fields: tuple[int, ...]
+) -> list[int]:
     """Ask which paths have changed since a look, of which some other numbers are believed, each in turn."""
-    marks = array("Q")
+    marks = array("q")
     for number, path in enumerate(paths):
         try:
             found = os.stat(path, dir_fd=fd, follow_symlinks=False)
         except OSError:
-            marks.extend((1, 2, 3, 4))
+            marks.extend(fields)
             continue
         mark = [found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
         if number % 5 < len(mark):
-            mark[number % 5] ^= 1 << number % 64
-        marks.extend(mark)
+            mark[number % 5] ^= 1 << number % 60
+        marks.extend(mark[field] for field in fields)
     joined = b"".join(os.fsencode(path) + b"\0" for path in paths)
     return filesystem.changed_paths(fd, joined, marks.tobytes(), follow)
 
@@ -156,8 +169,37 @@ def test_what_is_no_name_is_refused() -> None:
 
 
 @pytest.mark.parametrize("filesystem", [pytest.param(POSIX, marks=core), ONE_BY_ONE])
+@pytest.mark.parametrize(("digits", "known"), [(0, b""), (5, b""), (2, bytes(16)), (1, bytes(257))])
+def test_parts_of_another_number_are_refused(
+    folder: int, filesystem: Filesystem, digits: int, known: bytes
+) -> None:
+    with pytest.raises(ValueError, match="out of range"):
+        filesystem.list_digests(folder, digits, known)
+
+
+@pytest.mark.parametrize("filesystem", [pytest.param(POSIX, marks=core), ONE_BY_ONE])
+def test_a_part_is_told_by_every_name_and_every_inode_in_it(
+    tmp_path: Path, folder: int, filesystem: Filesystem
+) -> None:
+    names = [f"a{number:063x}" for number in range(5)]
+    for name in names:
+        (tmp_path / name).mkdir()
+    ((number, count, total),), fresh, others = filesystem.list_digests(folder, 1, b"")
+    inodes = [(tmp_path / name).stat().st_ino for name in names]
+    assert (number, count, others) == (10, 5, [])
+    assert sorted(fresh) == list(zip(names, inodes, strict=True))
+    known = array("Q", bytes(16 << 4))
+    known[20], known[21] = count, total
+    assert filesystem.list_digests(folder, 1, known.tobytes()) == ([(10, 5, total)], [], [])
+    (tmp_path / names[0]).rename(tmp_path / f"a{'f' * 63}")
+    ((_, _, other),), fresh, _ = filesystem.list_digests(folder, 1, known.tobytes())
+    assert other != total
+    assert len(fresh) == 5
+
+
+@pytest.mark.parametrize("filesystem", [pytest.param(POSIX, marks=core), ONE_BY_ONE])
 @pytest.mark.parametrize(
-    ("paths", "marks"), [(b"a", bytes(32)), (b"a\0", bytes(31)), (b"a\0b\0", bytes(32)), (b"", bytes(32))]
+    ("paths", "marks"), [(b"a", bytes(32)), (b"a\0", bytes(31)), (b"a\0b\0", bytes(48)), (b"", bytes(32))]
 )
 def test_a_path_without_its_mark_is_refused(filesystem: Filesystem, paths: bytes, marks: bytes) -> None:
     with pytest.raises(ValueError, match="a mark"):

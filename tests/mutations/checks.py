@@ -1034,9 +1034,9 @@ MUTATIONS = (
     ),
     edit(
         "take metadata of the same inode for the same",
-        "disk/image_scan.py",
-        "== found[1] and answer[5] == found[2]",
-        "== found[1]",
+        "disk/filesystem.py",
+        "mark == (found.st_ino & _INODE_BITS, found.st_ctime_ns)",
+        "mark[0] == found.st_ino & _INODE_BITS",
         LOOKS,
     ),
     edit(

@@ -111,17 +111,17 @@ NATIVE_MUTATIONS = (
         edit(
             f"take a path with another {what} for the same, natively",
             _CORE,
-            f"mark[{number}] != {field}",
-            "0",
+            f"mark[{number}] == {value}",
+            "1",
             _ALIKE,
         )
-        for number, (what, field) in enumerate(
-            (
-                ("device", "found.st_dev"),
-                ("inode", "found.st_ino"),
-                ("mtime", "(uint64_t)nanoseconds(found.st_mtim)"),
-                ("ctime", "(uint64_t)nanoseconds(found.st_ctim)"),
-            )
+        for number, what, value in (
+            (0, "device", "found->st_dev"),
+            (1, "inode", "found->st_ino"),
+            (2, "mtime", "(uint64_t)nanoseconds(found->st_mtim)"),
+            (3, "ctime", "(uint64_t)nanoseconds(found->st_ctim)"),
+            (0, "inode by its short mark", "(int64_t)(found->st_ino & INT64_MAX)"),
+            (1, "ctime by its short mark", "nanoseconds(found->st_ctim)"),
         )
     ),
     edit(

@@ -338,7 +338,7 @@ class Scanner(Actor[_Requests]):
         """List content, where it has changed, and take note of what tells its parts."""
         self._names = {}
         if known is None:
-            known, self._names = list_content(self._filesystem, images_fd)
+            known, self._names = list_content(self._filesystem, images_fd, self._tree.cache.known(CONTENT))
         self._note_prints(known)
         return known
 

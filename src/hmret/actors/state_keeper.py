@@ -298,7 +298,8 @@ class StateKeeper(Actor[_Requests]):
         known = self._tree.cache.still(retention_fd, path)
         if known is not None:
             return known, 0
-        folder = self._share(scan_states(self._filesystem, retention_fd, path, self._threads.pause))
+        before = self._tree.cache.known_in_part(path)
+        folder = self._share(scan_states(self._filesystem, retention_fd, path, self._threads.pause, before))
         return folder, 1 + weigh(folder)
 
     def _share(self, folder: StateFolder) -> StateFolder:

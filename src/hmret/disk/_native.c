@@ -26,6 +26,7 @@
 #define LONGEST_LINK 4096
 #define MOST_BYTES (1 << 24)
 #define MARK_BYTES ((Py_ssize_t)(4 * sizeof(uint64_t)))
+#define SHORT_MARK_BYTES ((Py_ssize_t)(2 * sizeof(int64_t)))
 
 /* Bytes that grow. */
 struct heap {
@@ -615,11 +616,170 @@ done:
     return answer;
 }
 
+/* How many digests begin with the same digits, and what their names and inodes add up to. */
+struct part {
+    uint64_t count, total;
+};
+
+#define MOST_DIGITS 4
+#define HEX_DIGITS 64
+#define SUM_DIGITS 15
+
+/* The value of a lower-case hexadecimal digit; -1: it is none. */
+static int digit(char character)
+{
+    if (character >= '0' && character <= '9')
+        return character - '0';
+    return character >= 'a' && character <= 'f' ? character - 'a' + 10 : -1;
+}
+
+static uint64_t digits_of(const char *name, int count)
+{
+    uint64_t value = 0;
+    for (int at = 0; at < count; at++)
+        value = value << 4 | (uint64_t)digit(name[at]);
+    return value;
+}
+
+static int is_digest(const struct entry *entry, const char *name)
+{
+    if (entry->kind != 'd' || entry->length != HEX_DIGITS)
+        return 0;
+    for (size_t at = 0; at < HEX_DIGITS; at++)
+        if (digit(name[at]) < 0)
+            return 0;
+    return 1;
+}
+
+/* Add an entry up; in the entry's kind it is noted whether it is a digest. */
+static void add_up(struct heap *heap, int digits, struct part *parts)
+{
+    for (size_t at = 0; at < heap->used;) {
+        struct entry entry;
+        const char *name = heap->bytes + at + sizeof entry;
+        memcpy(&entry, heap->bytes + at, sizeof entry);
+        if (is_digest(&entry, name)) {
+            struct part *part = &parts[digits_of(name, digits)];
+            part->count++;
+            part->total += digits_of(name, SUM_DIGITS) * (2 * (entry.inode & INT64_MAX) + 1);
+            entry.kind = 'x';
+            memcpy(heap->bytes + at, &entry, sizeof entry);
+        }
+        at += sizeof entry + entry.length;
+    }
+}
+
+static PyObject *tell_parts(const struct part *parts, int digits)
+{
+    PyObject *told = PyList_New(0);
+    for (size_t number = 0; told != NULL && number < (size_t)1 << 4 * digits; number++) {
+        if (parts[number].count == 0)
+            continue;
+        PyObject *one = Py_BuildValue("(nKK)", (Py_ssize_t)number, parts[number].count, parts[number].total & INT64_MAX);
+        if (append(told, one) < 0) {
+            Py_DecRef(told);
+            told = NULL;
+        }
+    }
+    return told;
+}
+
+static int is_known(const struct part *parts, const struct part *known, uint64_t number)
+{
+    return known != NULL && known[number].count == parts[number].count &&
+           known[number].total == (parts[number].total & INT64_MAX);
+}
+
+PyDoc_STRVAR(list_digests_doc,
+             "list_digests(folder, digits, known)\n--\n\n"
+             "List an open folder of digests, in parts by their first digits.\n\n"
+             "Returns of each part that is not empty its number, how many folders are in it, and 63 bits of the sum of\n"
+             "their names (15 digits) times twice their inodes plus one; the names and inodes (63 bits) in those parts\n"
+             "that are not as `known` says; and the names of what is no folder of a digest. `known`: two numbers of 64\n"
+             "bits for each part there can be, or nothing.");
+
+static PyObject *list_digests(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    int folder, digits, error;
+    const char *bytes;
+    Py_ssize_t length;
+    struct heap heap = {0};
+    struct part *parts = NULL, *known = NULL;
+    PyObject *told = NULL, *fresh = NULL, *others = NULL, *answer = NULL;
+    if (!PyArg_ParseTuple(arguments, "iiy#:list_digests", &folder, &digits, &bytes, &length))
+        return NULL;
+    if (digits < 1 || digits > MOST_DIGITS ||
+        (length != 0 && (size_t)length != sizeof *known << 4 * digits)) {
+        PyErr_SetString(PyExc_ValueError, "out of range");
+        return NULL;
+    }
+    parts = calloc((size_t)1 << 4 * digits, sizeof *parts);
+    if (length != 0 && (known = malloc((size_t)length)) != NULL)
+        memcpy(known, bytes, (size_t)length);
+    if (parts == NULL || (length != 0 && known == NULL)) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    error = list_into(folder, &heap);
+    if (error == 0)
+        add_up(&heap, digits, parts);
+    Py_END_ALLOW_THREADS
+    if (error) {
+        errno = error;
+        PyErr_SetFromErrno(PyExc_OSError);
+        goto done;
+    }
+    told = tell_parts(parts, digits);
+    fresh = PyList_New(0);
+    others = PyList_New(0);
+    if (told == NULL || fresh == NULL || others == NULL)
+        goto done;
+    for (size_t at = 0; at < heap.used;) {
+        struct entry entry;
+        const char *name = heap.bytes + at + sizeof entry;
+        memcpy(&entry, heap.bytes + at, sizeof entry);
+        at += sizeof entry + entry.length;
+        if (entry.kind == 'x' && is_known(parts, known, digits_of(name, digits)))
+            continue;
+        PyObject *text = PyUnicode_DecodeFSDefaultAndSize(name, (Py_ssize_t)entry.length);
+        PyObject *one = text;
+        if (text != NULL && entry.kind == 'x')
+            one = Py_BuildValue("(NL)", text, (long long)(entry.inode & INT64_MAX));
+        if (append(entry.kind == 'x' ? fresh : others, one) < 0)
+            goto done;
+    }
+    answer = PyTuple_Pack(3, told, fresh, others);
+done:
+    free(parts);
+    free(known);
+    free(heap.bytes);
+    Py_XDECREF(told);
+    Py_XDECREF(fresh);
+    Py_XDECREF(others);
+    return answer;
+}
+
 PyDoc_STRVAR(changed_paths_doc,
              "changed_paths(folder, paths, marks, follow)\n--\n\n"
              "Look which paths below an open folder are not what they were.\n\n"
              "`paths`: bytes, each path with a zero byte behind it; `marks`: for each device, inode, mtime and ctime in\n"
-             "nanoseconds, 64 bits each. Returns the numbers of those that have another one, or cannot be looked at.");
+             "nanoseconds, or 63 bits of the inode, and ctime; 64 bits each. Returns the numbers of those that have another one, or cannot be looked at.");
+
+static int has_mark(const struct stat *found, const char *bytes)
+{
+    uint64_t mark[4];
+    memcpy(mark, bytes, sizeof mark);
+    return mark[0] == found->st_dev && mark[1] == found->st_ino &&
+           mark[2] == (uint64_t)nanoseconds(found->st_mtim) && mark[3] == (uint64_t)nanoseconds(found->st_ctim);
+}
+
+static int has_short_mark(const struct stat *found, const char *bytes)
+{
+    int64_t mark[2];
+    memcpy(mark, bytes, sizeof mark);
+    return mark[0] == (int64_t)(found->st_ino & INT64_MAX) && mark[1] == nanoseconds(found->st_ctim);
+}
 
 static PyObject *changed_paths(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
@@ -633,7 +793,8 @@ static PyObject *changed_paths(PyObject *Py_UNUSED(module), PyObject *arguments)
         return NULL;
     for (Py_ssize_t at = 0; at < paths_length; at++)
         count += paths[at] == 0;
-    if (marks_length != count * MARK_BYTES || (paths_length > 0 && paths[paths_length - 1] != 0)) {
+    const int is_short = marks_length == count * SHORT_MARK_BYTES;
+    if ((marks_length != count * MARK_BYTES && !is_short) || (paths_length > 0 && paths[paths_length - 1] != 0)) {
         PyErr_SetString(PyExc_ValueError, "each path needs a zero byte and a mark");
         return NULL;
     }
@@ -643,11 +804,9 @@ static PyObject *changed_paths(PyObject *Py_UNUSED(module), PyObject *arguments)
     Py_BEGIN_ALLOW_THREADS
     for (Py_ssize_t number = 0; number < count; number++) {
         struct stat found;
-        uint64_t mark[4];
-        memcpy(mark, marks + number * MARK_BYTES, sizeof mark);
-        if (fstatat(folder, paths, &found, follow ? 0 : AT_SYMLINK_NOFOLLOW) < 0 || mark[0] != found.st_dev ||
-            mark[1] != found.st_ino || mark[2] != (uint64_t)nanoseconds(found.st_mtim) ||
-            mark[3] != (uint64_t)nanoseconds(found.st_ctim))
+        if (fstatat(folder, paths, &found, follow ? 0 : AT_SYMLINK_NOFOLLOW) < 0 ||
+            !(is_short ? has_short_mark(&found, marks + number * SHORT_MARK_BYTES)
+                       : has_mark(&found, marks + number * MARK_BYTES)))
             numbers[changed++] = number;
         paths += strlen(paths) + 1;
     }
@@ -668,6 +827,7 @@ static PyObject *changed_paths(PyObject *Py_UNUSED(module), PyObject *arguments)
 
 static PyMethodDef methods[] = {
     {"changed_paths", changed_paths, METH_VARARGS, changed_paths_doc},
+    {"list_digests", list_digests, METH_VARARGS, list_digests_doc},
     {"look_at_images", look_at_images, METH_VARARGS, look_at_images_doc},
     {"read_files", read_files, METH_VARARGS, read_files_doc},
     {"stat_files", stat_files, METH_VARARGS, stat_files_doc},

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Folder)
 
 # Folders in a frame: little enough to be read without holding anybody up.
 _FOLDERS = 8
-_FORMAT = 6
+_FORMAT = 7
 _COUNT = struct.Struct("!I")
 _FAULTS = (msgspec.MsgspecError, ValueError, OverflowError, struct.error)
 

@@ -10,6 +10,7 @@ call, with the interpreter's lock released, where it has been built.
 import errno
 import fcntl
 import os
+import re
 import signal
 import stat
 import struct
@@ -30,6 +31,7 @@ from hmret.disk.stamps import earliest_stamp_ns
 __all__ = [
     "NATIVE",
     "POSIX",
+    "DigestListing",
     "Entry",
     "FileFound",
     "Filesystem",
@@ -59,6 +61,10 @@ inode, number of links, size in bytes, blocks."""
 HeldFolder = tuple[int, int, int, list[HeldFile], list[str], bytes]
 """Of a folder that is held open: its descriptor, its inode, its mtime in nanoseconds; its files and the names of its
 folders, in no order; what was read of its metadata."""
+
+DigestListing = tuple[list[tuple[int, int, int]], list[tuple[str, int]], list[str]]
+"""What stands in a folder of digests: of each part its number, how many folders are in it, and what they add up to; names
+and inodes in the parts that are not as they were; and names of what is no folder of a digest."""
 
 Listing = tuple[list[str], list[str], list[str], list[int]]
 """What stands in a folder: links, folders, everything else, and the inodes of the folders."""
@@ -220,10 +226,19 @@ class Filesystem(Protocol):
         """Read symbolic links; in place of one that fails, its errno."""
         ...
 
+    def list_digests(self, fd: int, digits: int, known: bytes, /) -> DigestListing:
+        """List an open folder of digests, in parts by their first digits; no link is followed.
+
+        A part's folders add up to 63 bits of the sum of their names (15 digits) times twice their inodes (63 bits) plus one.
+        `known`: count and sum, 64 bits each, of each part that there can be; or nothing.
+        """
+        ...
+
     def changed_paths(self, fd: int, paths: bytes, marks: bytes, follow: bool, /) -> list[int]:
         """Look which paths are not what they were; returns the numbers of those, and of what cannot be looked at.
 
-        Each path has a zero byte behind it, and a mark: device, inode, mtime and ctime in nanoseconds, 64 bits each.
+        Each path has a zero byte behind it, and a mark, of 64 bits each: device, inode, mtime and ctime in nanoseconds; or
+        63 bits of the inode, and ctime.
         `follow`: whether a link in the last component is followed.
         """
         ...
@@ -410,20 +425,46 @@ class FolderCalls:
             with suppress(OSError):
                 self.close(fd)
 
+    def list_digests(self: Filesystem, fd: int, digits: int, known: bytes, /) -> DigestListing:
+        """List an open folder of digests, in parts by their first digits."""
+        if not 1 <= digits <= _MOST_DIGITS or len(known) not in (0, _PART.size << 4 * digits):
+            raise ValueError("out of range")
+        links, folders, others, inodes = self.list_folder(fd)
+        parts: dict[int, list[tuple[str, int]]] = {}
+        for name, inode in zip(folders, inodes, strict=True):
+            if _DIGEST.fullmatch(name):
+                parts.setdefault(int(name[:digits], 16), []).append((name, inode & _INODE_BITS))
+            else:
+                others.append(name)
+        prints = [(number, len(found), _sum(found)) for number, found in sorted(parts.items())]
+        before = dict(enumerate(_PART.iter_unpack(known)))
+        fresh = [
+            one
+            for number, count, total in prints
+            if before.get(number) != (count, total)
+            for one in parts[number]
+        ]
+        return prints, fresh, [*links, *others]
+
     def changed_paths(self: Filesystem, fd: int, paths: bytes, marks: bytes, follow: bool, /) -> list[int]:
         """Look which paths are not what they were; returns the numbers of those, and of what cannot be looked at."""
         names = [os.fsdecode(path) for path in paths.split(b"\0")[:-1]]
-        if len(marks) != len(names) * _MARK.size or not (not paths or paths.endswith(b"\0")):
+        form = _SHORT_MARK if len(marks) == len(names) * _SHORT_MARK.size else _MARK
+        if len(marks) != len(names) * form.size or not (not paths or paths.endswith(b"\0")):
             raise ValueError("each path needs a zero byte and a mark")
         changed: list[int] = []
-        for number, (name, mark) in enumerate(zip(names, _MARK.iter_unpack(marks), strict=True)):
+        for number, (name, mark) in enumerate(zip(names, form.iter_unpack(marks), strict=True)):
             try:
                 found = self.stat(name, dir_fd=fd, follow_symlinks=follow)
             except OSError:
                 changed.append(number)
                 continue
             numbers = found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
-            if tuple(one & _BITS for one in numbers) != mark:
+            if form is _SHORT_MARK:
+                is_still = mark == (found.st_ino & _INODE_BITS, found.st_ctime_ns)
+            else:
+                is_still = mark == tuple(one & _BITS for one in numbers)
+            if not is_still:
                 changed.append(number)
         return changed
 
@@ -486,7 +527,20 @@ def _hold_one(filesystem: Filesystem, folder_fd: int, name: str) -> HeldFile:
     return name, fd, 0, *kinds, found.st_size, found.st_blocks
 
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SUM_DIGITS = 15
+_MOST_DIGITS = 4
+_PART = struct.Struct("=2Q")
+
+
+def _sum(found: list[tuple[str, int]]) -> int:
+    """Add up names and inodes, in whatever order: names are random digits, and no two sums are alike by chance."""
+    return sum(int(name[:_SUM_DIGITS], 16) * (2 * inode + 1) for name, inode in found) & _INODE_BITS
+
+
 _MARK = struct.Struct("=4Q")
+_SHORT_MARK = struct.Struct("=2q")
+_INODE_BITS = 2**63 - 1
 _BITS = 2**64 - 1
 
 

@@ -2,7 +2,7 @@
 
 import errno
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import attrs
 
@@ -13,7 +13,6 @@ from hmret.disk.hypeman.contents import with_contents
 from hmret.disk.hypeman.hidden import find_hidden
 from hmret.disk.hypeman.images import (
     BLOCK,
-    INODE_BITS,
     FolderScan,
     image_of,
     is_settled,
@@ -41,6 +40,7 @@ from hmret.disk.layout import (
     hex_of,
 )
 from hmret.disk.signatures import SETTLING_NS, settled
+from hmret.disk.watched_paths import changed_files
 from hmret.model.images import Image, Repository
 from hmret.model.references import is_repository
 
@@ -73,7 +73,9 @@ def scan_folder(
     if path == CONTENT or is_part(path):
         return _scan_content(filesystem, images_fd, path, known, pause)
     if path == REPOSITORIES or repository_of(path) is not None:
-        return scan_tag_folder(filesystem, images_fd, path, pause)
+        tagged = scan_tag_folder(filesystem, images_fd, path, known)
+        pause()
+        return tagged
     try:
         fd = open_folder(filesystem, path or ".", images_fd)
     except (FileNotFoundError, NotADirectoryError):
@@ -178,8 +180,9 @@ def _scan_open_folder(
     reader = _Images(filesystem, fd, path, looked_ns, known)
     digests = [name for name in entries.folders if len(name) == HEX_DIGITS and DIGEST_HEX.fullmatch(name)]
     empty: list[str] = []
-    for start in range(0, len(digests), BATCH):
-        empty += reader.look(digests[start : start + BATCH])
+    unknown = reader.take_known(digests)
+    for start in range(0, len(unknown), BATCH):
+        empty += reader.look(unknown[start : start + BATCH])
         pause()
     if empty:
         # A digest folder that is still empty: what comes into it does not change this folder.
@@ -192,7 +195,8 @@ def _scan_open_folder(
             path, None, tuple(subfolders), signature=None if hidden else signature, hidden=hidden
         )
     images = reader.images
-    found = read_tags(filesystem, fd, path, entries)
+    before = {} if known is None or known.repository is None else known.repository.tags
+    found = read_tags(filesystem, fd, path, entries, before)
     hidden = find_hidden(filesystem, fd, path, (link for link in entries.links if link not in found.tags))
     # Where their image is here, tags hold the very text that names it.
     tags = {tag: images[digest].digest if digest in images else digest for tag, digest in found.tags.items()}
@@ -212,9 +216,6 @@ def _scan_open_folder(
     )
 
 
-_UNKNOWN = (None, -1, -1)
-
-
 class _Images:
     """Reads the images of one open folder, but for those that are known and have not changed."""
 
@@ -230,32 +231,40 @@ class _Images:
         self.with_disk: list[str] = []
         self.unreadable: list[str] = []
         self.bases: dict[str, str] = {}
-        self._known: Mapping[str, tuple[Image, int, int]] = {}
-        self._known_bases: Mapping[str, str] = {}
-        if known is not None and known.repository is not None:
-            pairs = iter(known.marks)
-            images = known.repository.images
-            self._known = {
-                hex_of(digest): found
-                for digest, found in zip(
-                    images, zip(images.values(), pairs, pairs, strict=False), strict=False
-                )
-            }
-            self._known_bases = dict(known.bases)
+        self._known = known if known is not None and known.repository is not None else None
+
+    def take_known(self, names: list[str]) -> list[str]:
+        """Take what is known of those images whose metadata is that which was read; returns the names of the others."""
+        if self._known is None or self._known.repository is None:
+            return names
+        images, marks = self._known.repository.images, self._known.marks
+        if len(marks) != 2 * len(images):
+            return names
+        present = {*names}
+        here = [
+            (image, inode, changed_ns)
+            for image, inode, changed_ns in zip(images.values(), marks[::2], marks[1::2], strict=True)
+            if inode >= 0 and hex_of(image.digest) in present
+        ]
+        changed = changed_files(
+            self._filesystem,
+            self._fd,
+            (f"{hex_of(image.digest)}/{METADATA}" for image, _, _ in here),
+            (number for _, *mark in here for number in mark),
+        )
+        bases = dict(self._known.bases)
+        for number, (image, inode, changed_ns) in enumerate(here):
+            if number not in changed:
+                self._add(image, inode, changed_ns, bases.get(image.digest, ""))
+        return [name for name in names if digest_of(name) not in self.images]
 
     def look(self, names: list[str]) -> list[str]:
         """Look at some digest folders; returns those that hold neither metadata nor a disk, so are no images."""
-        still = self._still(names)
-        others = [name for name in names if name not in still]
-        found_in = read_digest_folders(self._filesystem, self._fd, self._path, others)
-        looks = dict(zip(others, with_contents(self._filesystem, self._fd, others, found_in), strict=True))
+        found_in = read_digest_folders(self._filesystem, self._fd, self._path, names)
         empty: list[str] = []
-        for name in names:
-            if name in still:
-                image, inode, changed_ns = still[name]
-                self._add(image, inode, changed_ns, self._known_bases.get(image.digest, ""))
-                continue
-            found = looks[name]
+        for name, found in zip(
+            names, with_contents(self._filesystem, self._fd, names, found_in), strict=True
+        ):
             if found is None:
                 empty.append(name)
                 continue
@@ -273,17 +282,6 @@ class _Images:
         self.images[image.digest] = image
         self.marks.append(inode)
         self.marks.append(changed_ns)
-
-    def _still(self, names: list[str]) -> dict[str, tuple[Image, int, int]]:
-        """List what is known of those images whose metadata is that which was read."""
-        known = {name: self._known[name] for name in names if self._known.get(name, _UNKNOWN)[1] >= 0}
-        paths = [f"{name}/{METADATA}" for name in known]
-        answers = self._filesystem.stat_files(self._fd, paths) if paths else []
-        return {
-            name: found
-            for (name, found), answer in zip(known.items(), answers, strict=True)
-            if not isinstance(answer, int) and answer[2] & INODE_BITS == found[1] and answer[5] == found[2]
-        }
 
 
 def read_image(

@@ -8,7 +8,10 @@ stamps, a change that it would stamp later than the last one is enough.
 from hmret.disk.filesystem import Filesystem, Stat
 from hmret.model.times import SECOND
 
-__all__ = ["SETTLING_NS", "Signature", "is_still", "settled", "settled_since"]
+__all__ = ["INODE_BITS", "SETTLING_NS", "Signature", "is_still", "settled", "settled_since"]
+
+INODE_BITS = 2**63 - 1
+"""As much of an inode number as a mark holds: some file systems use all 64 bits."""
 
 Signature = tuple[int, int, int, int, int]
 """Device, inode, size in bytes, and when contents and inode last changed, in nanoseconds."""

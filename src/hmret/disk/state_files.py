@@ -3,7 +3,8 @@
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 
@@ -27,7 +28,8 @@ from hmret.disk.folders import (
 )
 from hmret.disk.grip import FIRM, Grip
 from hmret.disk.layout import FOLDER_NAME, RETENTION, digest_of, hex_of
-from hmret.disk.signatures import SETTLING_NS, Signature, settled
+from hmret.disk.signatures import INODE_BITS, SETTLING_NS, Signature, settled
+from hmret.disk.watched_paths import changed_files
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 
@@ -47,6 +49,7 @@ _NO_STATE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP))
 """There is none, or something that is none in its place: a folder, or a link, which is not followed."""
 
 _SUFFIX = ".json"
+_UNKNOWN = (-1, 0)
 _STATE_NAME = re.compile(r"[0-9a-f]{64}\.json")
 _STRAY_NAME = re.compile(r"[0-9a-f]{64}\.json\.tmp")
 # A state is written in far less; whatever is half-written after this has been given up.
@@ -68,6 +71,8 @@ class StateFolder:
     """Below `image-retention/`: half-written files and empty folders that a crash left behind."""
     signature: Signature | None = attrs.field(default=None, eq=False)
     """While the folder has it, no state has come or gone in it, nor been written anew; None: look again."""
+    marks: bytes = attrs.field(default=b"", eq=False, repr=False)
+    """Of each state, in the order of `timers`: 63 bits of the inode, and ctime in nanoseconds. Inode -1: read it again."""
 
     @property
     def is_settled(self) -> bool:
@@ -81,15 +86,19 @@ class StateFolder:
 
 
 def scan_states(
-    filesystem: Filesystem, retention_fd: int, path: str, pause: Callable[[], None] = lambda: None
+    filesystem: Filesystem,
+    retention_fd: int,
+    path: str,
+    pause: Callable[[], None] = lambda: None,
+    known: StateFolder | None = None,
 ) -> StateFolder:
     """Read the states in one folder below `image-retention/` (`""`: that itself).
 
-    A state that cannot be read counts as one that is not set: it restarts its own timer and stops nothing else.
+    States that stand in `known`, and whose files have not changed since, are not read again. A state that cannot be read counts as one that is not set: it restarts its own timer and stops nothing else.
     """
     try:
         with opened(filesystem, open_folder(filesystem, path or ".", retention_fd)) as fd:
-            return _scan_open_folder(filesystem, fd, path, pause)
+            return _scan_open_folder(filesystem, fd, path, known, pause)
     except (FileNotFoundError, NotADirectoryError):
         return StateFolder(path)
     except OSError as error:
@@ -97,26 +106,18 @@ def scan_states(
         return StateFolder(path, corrupt=(fault,))
 
 
-def _scan_open_folder(filesystem: Filesystem, fd: int, path: str, pause: Callable[[], None]) -> StateFolder:
-    signature = settled(filesystem.fstat(fd), filesystem.now_ns())
-    timers: dict[str, int | None] = {}
-    corrupt: list[tuple[str, str]] = []
+def _scan_open_folder(
+    filesystem: Filesystem, fd: int, path: str, known: StateFolder | None, pause: Callable[[], None]
+) -> StateFolder:
+    looked_ns = filesystem.now_ns()
+    signature = settled(filesystem.fstat(fd), looked_ns)
     strays: list[str] = []
     links, folders, others, _ = filesystem.list_folder(fd)
     files = [*links, *others]
     states = list(filter(_STATE_NAME.fullmatch, files))
-    for start in range(0, len(states), BATCH):
-        names = states[start : start + BATCH]
-        for name, answer in zip(names, filesystem.read_files(fd, names, CHUNK), strict=True):
-            digest = digest_of(name.removesuffix(_SUFFIX))
-            try:
-                timers[digest] = _timer_in(filesystem, fd, (path, digest), answer)
-            except FileNotFoundError:
-                continue
-            except (OSError, UnreadableError) as error:
-                timers[digest] = None
-                corrupt.append((f"{RETENTION}/{path}/{name}", str(error)))
-        pause()
+    timers, marks = _still(filesystem, fd, states, known)
+    states = [name for name in states if digest_of(name.removesuffix(_SUFFIX)) not in timers]
+    corrupt = _read_states(filesystem, fd, path, states, looked_ns, timers, marks, pause)
     subfolders = [f"{path}/{name}" if path else name for name in filter(FOLDER_NAME.fullmatch, folders)]
     for name in filter(_STRAY_NAME.fullmatch, [*files, *folders]):
         # It may become one, or go, by the mere passing of time.
@@ -129,7 +130,67 @@ def _scan_open_folder(filesystem: Filesystem, fd: int, path: str, pause: Callabl
         signature = None
     if is_empty and path and _is_stray(filesystem, fd, "."):
         strays.append(path)
-    return StateFolder(path, timers, tuple(subfolders), tuple(corrupt), tuple(strays), signature)
+    return StateFolder(
+        path, timers, tuple(subfolders), tuple(corrupt), tuple(strays), signature, marks.tobytes()
+    )
+
+
+def _read_states(  # noqa: PLR0917 - what a scan has found so far is added to
+    filesystem: Filesystem,
+    fd: int,
+    path: str,
+    states: list[str],
+    looked_ns: int,
+    timers: dict[str, int | None],
+    marks: "array[int]",
+    pause: Callable[[], None],
+) -> list[tuple[str, str]]:
+    """Read some states, and add their timers and marks; returns the paths of those that could not be read, and why."""
+    corrupt: list[tuple[str, str]] = []
+    for start in range(0, len(states), BATCH):
+        names = states[start : start + BATCH]
+        for name, answer in zip(names, filesystem.read_files(fd, names, CHUNK), strict=True):
+            digest = digest_of(name.removesuffix(_SUFFIX))
+            mark = _UNKNOWN
+            try:
+                timers[digest] = _timer_in(filesystem, fd, (path, digest), answer)
+            except FileNotFoundError:
+                continue
+            except (OSError, UnreadableError) as error:
+                timers[digest] = None
+                corrupt.append((f"{RETENTION}/{path}/{name}", str(error)))
+            else:
+                if not isinstance(answer, int) and answer[5] <= looked_ns - SETTLING_NS:
+                    mark = answer[2] & INODE_BITS, answer[5]
+            marks.extend(mark)
+        pause()
+    return corrupt
+
+
+def _still(
+    filesystem: Filesystem, fd: int, names: Sequence[str], known: StateFolder | None
+) -> tuple[dict[str, int | None], "array[int]"]:
+    """Take what is known of those states whose files are those that were read, with their marks."""
+    timers: dict[str, int | None] = {}
+    marks = array("q")
+    if known is None or len(known.marks) != 2 * marks.itemsize * len(known.timers):
+        return timers, marks
+    before = array("q", known.marks)
+    present = {*names}
+    here = [
+        (name, digest, since_ns, inode, changed_ns)
+        for (digest, since_ns), inode, changed_ns in zip(
+            known.timers.items(), before[::2], before[1::2], strict=True
+        )
+        if inode >= 0 and (name := hex_of(digest) + _SUFFIX) in present
+    ]
+    asked = (number for *_, inode, changed_ns in here for number in (inode, changed_ns))
+    changed = changed_files(filesystem, fd, (name for name, *_ in here), asked)
+    for number, (_, digest, since_ns, inode, changed_ns) in enumerate(here):
+        if number not in changed:
+            timers[digest] = since_ns
+            marks.extend((inode, changed_ns))
+    return timers, marks
 
 
 def remove_strays(filesystem: Filesystem, data_fd: int, strays: Iterable[str]) -> None:

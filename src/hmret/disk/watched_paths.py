@@ -7,10 +7,25 @@ from collections.abc import Iterable, Mapping
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.signatures import Signature
 
-__all__ = ["WatchedPaths"]
+__all__ = ["WatchedPaths", "changed_files"]
 
 _BITS = 2**64 - 1
 _NUMBERS = 4
+
+
+def changed_files(
+    filesystem: Filesystem, folder_fd: int, paths: Iterable[str], marks: Iterable[int]
+) -> set[int]:
+    """Look which files are not those that were read, or are not there; returns their numbers.
+
+    `marks`: of each, 63 bits of its inode and its ctime in nanoseconds.
+    """
+    joined = b"".join([os.fsencode(path) + b"\0" for path in paths])
+    return (
+        {*filesystem.changed_paths(folder_fd, joined, array("q", marks).tobytes(), False)}
+        if joined
+        else set()
+    )
 
 
 class WatchedPaths:

@@ -8,26 +8,25 @@ Between the listings one `stat` of the folder tells that nothing has come or gon
 
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import BATCH, open_folder, opened
 from hmret.disk.hypeman.contents import with_contents
 from hmret.disk.hypeman.images import (
-    INODE_BITS,
     FolderScan,
     ImageFound,
     Oddity,
     is_settled,
     read_digest_folders,
 )
-from hmret.disk.layout import CONTENT, DIGEST_HEX, HEX_DIGITS, IMAGES, hex_of
+from hmret.disk.layout import CONTENT, IMAGES, hex_of
 from hmret.disk.signatures import Signature, settled
 from hmret.model.images import Image, Repository
 
 __all__ = ["ContentNames", "is_part", "list_content", "names_in", "part_of", "part_signature", "scan_part"]
 
-PART_DIGITS = 2
+PART_DIGITS = 3
 
 ContentNames = dict[str, list[tuple[str, int]]]
 """By part: the names of the folders in it, and their inodes."""
@@ -50,10 +49,13 @@ def part_signature(count: int, total: int) -> Signature:
     return 0, 0, count, 0, total
 
 
-def list_content(filesystem: Filesystem, images_fd: int) -> tuple[FolderScan, ContentNames]:
-    """List `images/content/`, without looking at what is in the folders; also returns their names.
+def list_content(
+    filesystem: Filesystem, images_fd: int, known: FolderScan | None = None
+) -> tuple[FolderScan, ContentNames]:
+    """List `images/content/`, without looking at what is in the folders.
 
-    Where it is a link, or no folder, that is an error: what it hides would pass for gone.
+    Also returns the names in it, but for those of parts that are as `known`, an earlier listing, has them. Where it is a
+    link, or no folder, that is an error: what it hides would pass for gone.
     """
     try:
         fd = open_folder(filesystem, CONTENT, images_fd)
@@ -63,40 +65,35 @@ def list_content(filesystem: Filesystem, images_fd: int) -> tuple[FolderScan, Co
         return FolderScan(CONTENT, error=error), {}
     with opened(filesystem, fd):
         try:
-            return _list(filesystem, fd)
+            return _list(filesystem, fd, known)
         except OSError as error:
             return FolderScan(CONTENT, error=error), {}
 
 
-def _list(filesystem: Filesystem, fd: int) -> tuple[FolderScan, ContentNames]:
+def _list(filesystem: Filesystem, fd: int, known: FolderScan | None) -> tuple[FolderScan, ContentNames]:
     signature = settled(filesystem.fstat(fd), filesystem.now_ns())
+    before = b""
+    if known is not None:
+        numbers = array("Q", bytes(16 << 4 * PART_DIGITS))
+        for part, count, total in known.prints:
+            place = 2 * int(part[len(_PREFIX) :], 16)
+            numbers[place], numbers[place + 1] = count, total
+        before = numbers.tobytes()
+    found, fresh, others = filesystem.list_digests(fd, PART_DIGITS, before)
     names: ContentNames = defaultdict(list)
-    links, folders, others, inodes = filesystem.list_folder(fd)
-    for name, inode in zip(folders, inodes, strict=True):
-        if len(name) == HEX_DIGITS and DIGEST_HEX.fullmatch(name):
-            names[f"{_PREFIX}{name[:PART_DIGITS]}"].append((name, inode & INODE_BITS))
-        else:
-            others.append(name)
+    for one in fresh:
+        names[_PREFIX + one[0][:PART_DIGITS]].append(one)
     oddities: list[Oddity] = [
         ("not_an_image", f"{IMAGES}/{CONTENT}/{name}", "no folder named with 64 hex digits")
-        for name in sorted((*links, *others))
+        for name in sorted(others)
         if not name.startswith(".")
     ]
-    prints = tuple(sorted((part, len(found), _sum(found)) for part, found in names.items()))
+    prints = tuple((f"{_PREFIX}{number:0{PART_DIGITS}x}", count, total) for number, count, total in found)
     subfolders = tuple(part for part, _, _ in prints)
     scan = FolderScan(
         CONTENT, subfolders=subfolders, signature=signature, prints=prints, oddities=tuple(oddities)
     )
     return scan, names
-
-
-_SUM_DIGITS = 15
-_SUM_BITS = 2**63 - 1
-
-
-def _sum(found: Iterable[tuple[str, int]]) -> int:
-    """Add up names and inodes, in whatever order: names are random digits, and no two sums are alike by chance."""
-    return sum(int(name[:_SUM_DIGITS], 16) * (2 * inode + 1) for name, inode in found) & _SUM_BITS
 
 
 def names_in(known: FolderScan) -> list[tuple[str, int]]:

@@ -15,7 +15,7 @@ from hmret.disk.filesystem import Filesystem, ImageLook, Stat
 from hmret.disk.folders import CHUNK, read_file
 from hmret.disk.hypeman.hidden import Hidden
 from hmret.disk.layout import CONTENT, METADATA, ROOTFS_NAMES, digest_of
-from hmret.disk.signatures import Signature
+from hmret.disk.signatures import INODE_BITS, Signature
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Image, Repository, SharedDisk
 from hmret.model.references import parse_reference
@@ -35,9 +35,6 @@ __all__ = [
 
 BLOCK = 512
 """Bytes in a block of `st_blocks`."""
-
-INODE_BITS = 2**63 - 1
-"""As much of an inode number as a mark holds: some file systems use all 64 bits."""
 
 _PENDING_NS = 3600 * SECOND
 """For so long content without metadata is a pull that begins."""

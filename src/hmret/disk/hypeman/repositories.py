@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from sys import intern
 
 import attrs
@@ -12,7 +12,16 @@ from hmret.disk.folders import open_folder, opened
 from hmret.disk.hypeman.hidden import find_hidden
 from hmret.disk.hypeman.images import FolderScan, Oddity
 from hmret.disk.hypeman.links import pointed_to
-from hmret.disk.layout import FOLDER_NAME, IMAGES, REPOSITORIES, TAG_NAME, TAG_STAGE, digest_of
+from hmret.disk.layout import (
+    CONTENT,
+    FOLDER_NAME,
+    IMAGES,
+    REPOSITORIES,
+    TAG_NAME,
+    TAG_STAGE,
+    digest_of,
+    hex_of,
+)
 from hmret.disk.signatures import settled
 from hmret.model.images import Repository
 from hmret.model.references import is_repository
@@ -33,6 +42,7 @@ _PREFIX = f"{REPOSITORIES}/"
 _STAGE_NS = 60 * SECOND
 """A folder in which a tag is made for longer than this was left behind."""
 
+_NO_TAGS: Mapping[str, str] = {}
 _GONE = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 
@@ -67,8 +77,12 @@ def list_entries(filesystem: Filesystem, fd: int) -> Entries:
     return Entries(tuple(links), tuple(folders), tuple(others))
 
 
-def read_tags(filesystem: Filesystem, fd: int, path: str, entries: Entries) -> TagsFound:
+def read_tags(
+    filesystem: Filesystem, fd: int, path: str, entries: Entries, known: Mapping[str, str] = _NO_TAGS
+) -> TagsFound:
     """Read the tags among what stands in an open folder, whose path below `images/` is given.
+
+    `known`: what they pointed to before; a link that still says so need not be understood again.
 
     Raises:
         OSError: one could not be read.
@@ -82,7 +96,12 @@ def read_tags(filesystem: Filesystem, fd: int, path: str, entries: Entries) -> T
     oddities: list[Oddity] = []
     folder = f"{IMAGES}/{path}"
     names = list(filter(TAG_NAME.fullmatch, entries.links))
+    usual = f"{'../' * folder.count('/')}{CONTENT}/"
     for name, target in zip(names, filesystem.read_links(fd, names), strict=True):
+        digest = known.get(name)
+        if digest is not None and target in (hex_of(digest), usual + hex_of(digest)):
+            tags[name] = digest
+            continue
         if isinstance(target, int):
             if target in _GONE:
                 continue
@@ -122,9 +141,12 @@ def stage_oddities(
 
 
 def scan_tag_folder(
-    filesystem: Filesystem, images_fd: int, path: str, pause: Callable[[], None] = lambda: None
+    filesystem: Filesystem, images_fd: int, path: str, known: FolderScan | None = None
 ) -> FolderScan:
-    """Read one folder below `images/repositories/`, or that itself; where that is a link or no folder, it is an error."""
+    """Read one folder below `images/repositories/`, or that itself; where that is a link or no folder, it is an error.
+
+    `known`: what was found in it before.
+    """
     try:
         fd = open_folder(filesystem, path, images_fd)
     except FileNotFoundError:
@@ -135,14 +157,12 @@ def scan_tag_folder(
         return FolderScan(path, error=error)
     with opened(filesystem, fd):
         try:
-            return _scan(filesystem, fd, path)
+            return _scan(filesystem, fd, path, known)
         except OSError as error:
             return FolderScan(path, error=error)
-        finally:
-            pause()
 
 
-def _scan(filesystem: Filesystem, fd: int, path: str) -> FolderScan:
+def _scan(filesystem: Filesystem, fd: int, path: str, known: FolderScan | None) -> FolderScan:
     signature = settled(filesystem.fstat(fd), filesystem.now_ns())
     entries = list_entries(filesystem, fd)
     name = repository_of(path)
@@ -157,7 +177,8 @@ def _scan(filesystem: Filesystem, fd: int, path: str) -> FolderScan:
         hidden = find_hidden(filesystem, fd, path, entries.links)
         signature = None if hidden else signature
         return FolderScan(path, subfolders=subfolders, signature=signature, hidden=hidden, is_empty=is_empty)
-    found = read_tags(filesystem, fd, path, entries)
+    before = _NO_TAGS if known is None or known.repository is None else known.repository.tags
+    found = read_tags(filesystem, fd, path, entries, before)
     hidden = find_hidden(filesystem, fd, path, (link for link in entries.links if link not in found.tags))
     is_staging, left = stage_oddities(filesystem, fd, path, entries.folders)
     repository = Repository(name, {}, found.tags, odd_tags=found.odd_tags)
