@@ -26,7 +26,7 @@ from hmret.model.images import Image, Repository
 
 __all__ = ["ContentNames", "is_part", "list_content", "names_in", "part_of", "part_signature", "scan_part"]
 
-PART_DIGITS = 3
+PART_DIGITS = 2
 
 ContentNames = dict[str, list[tuple[str, int]]]
 """By part: the names of the folders in it, and their inodes."""
