@@ -20,7 +20,7 @@ from support.content_trees import (
     state_path,
     without,
 )
-from support.interruptions import Between
+from support.interruptions import Between, when
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"
@@ -312,6 +312,22 @@ async def test_mark_used_under_what_was_an_owner_at_the_last_scan_clears_the_tim
         host.remove(link_path(A, "1"))
         assert (await retention.mark_used(f"{A}@{D}")).cleared
     # An engine that ends before its next sweep takes nothing along that it knew.
+    assert [host.exists(timer) for timer in timers] == [False, False]
+    assert (await host.sweep()).deleted == []
+
+
+@pytest.mark.parametrize("name", [":1", f"@{D}"])
+async def test_mark_used_under_an_owner_that_is_untied_meanwhile_clears_the_timers_of_the_others(
+    host: Host, name: str
+) -> None:
+    timers = make_shared(host)
+    async with host.opened() as retention:
+        await retention.plan()
+        untied = when(
+            host, lambda: not host.exists(state_path(A, "d")), lambda: host.remove(link_path(A, "1"))
+        )
+        assert (await retention.mark_used(f"{A}{name}")).cleared
+    assert untied.has_happened
     assert [host.exists(timer) for timer in timers] == [False, False]
     assert (await host.sweep()).deleted == []
 

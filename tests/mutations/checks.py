@@ -777,8 +777,8 @@ MUTATIONS = (
     edit(
         "do not force a cleared timer to the disk",
         "actors/state_keeper.py",
-        "cleared |= clear_state(self._filesystem, self._data_fd, one, durable=True)",
-        "cleared |= clear_state(self._filesystem, self._data_fd, one)",
+        "return clear_state(self._filesystem, self._data_fd, key, durable=True)",
+        "return clear_state(self._filesystem, self._data_fd, key)",
         ENGINE,
     ),
     edit(

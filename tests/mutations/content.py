@@ -1,6 +1,6 @@
 """Checks that images of today's layout rest on, each taken away."""
 
-from mutations.mutation import edit
+from mutations.mutation import Mutation, edit
 
 __all__ = ["CONTENT_MUTATIONS"]
 
@@ -287,9 +287,28 @@ CONTENT_MUTATIONS = (
     edit(
         "clear one timer of content that others own",
         "actors/state_keeper.py",
-        "if not is_owner:",
+        "if image.is_content and not self._is_owner(images_fd, request):",
         "if False:",
         USE,
+    ),
+    Mutation(
+        "ask who owns content before its timer is cleared, and not after",
+        (
+            (
+                "actors/state_keeper.py",
+                "                cleared = self._clear_own(key)\n                # After that",
+                (
+                    "                owned = self._is_owner(images_fd, request)\n"
+                    "                cleared = self._clear_own(key)\n                # After that"
+                ),
+            ),
+            (
+                "actors/state_keeper.py",
+                "if image.is_content and not self._is_owner(images_fd, request):",
+                "if image.is_content and not owned:",
+            ),
+        ),
+        ("tests/content/test_neighbours_of_use.py",),
     ),
     edit(
         "take hypeman's own builds for images that can be pulled again",

@@ -98,7 +98,7 @@ class Embedder:
         key = used.repository, used.digest
         image = self._told_yes(key, began)
         if image is not None:
-            self._truth.mark(key, image)
+            self._truth.mark(key, image, began)
             self._use(text, key[0], image)
 
     async def _lease(self, retention: Retention) -> None:
@@ -112,7 +112,7 @@ class Embedder:
                 image = self._told_yes(key, began)
                 if image is None:
                     return
-                self._truth.mark(key, image)
+                self._truth.mark(key, image, began)
                 await self._hold(image, ttl)
                 if self._truth.filesystem.inode(image.path) != image.inode:
                     return  # the lease has run out

@@ -239,15 +239,19 @@ class _Run:
     def _switch_off_after(self, count: int, retention: Retention) -> None:
         """Reload settings that switch deletion off, in the midst of the sweep that deletes so many images from now on."""
         left = count
+        last = ""
+
+        def switch_off() -> None:
+            off = attrs.evolve(self._config.auto_delete, enabled=False)
+            retention.reconfigure(attrs.evolve(self._config, auto_delete=off, enabled=None))
+            self._truth.last_allowed = last
+            self.chronicle.tell("deletion is switched off")
 
         def on_gone(key: Key) -> None:
-            nonlocal left
-            left -= 1
+            nonlocal left, last
+            left, last = left - 1, key[1]
             if left == 0:
-                off = attrs.evolve(self._config.auto_delete, enabled=False)
-                retention.reconfigure(attrs.evolve(self._config, auto_delete=off, enabled=None))
-                self._truth.last_allowed = key[1]
-                self.chronicle.tell("deletion is switched off")
+                self._threads.soon(switch_off)
 
         self._truth.on_gone = on_gone
 

@@ -99,6 +99,14 @@ class SteppedThreads:
         self._began = began
         self._ended = ended
         self._running: _Worker | None = None
+        self._waiting: list[Callable[[], None]] = []
+
+    def soon(self, act: Callable[[], None]) -> None:
+        """Act on the event loop: at once, or, where a thread that is held up now and then asks, when its function has ended."""
+        if self._running is None:
+            act()
+        else:
+            self._waiting.append(act)
 
     @staticmethod
     def hurry() -> AbstractContextManager[None]:
@@ -143,8 +151,11 @@ class SteppedThreads:
             if worker.is_done:
                 break
             await trio.sleep(self._rng.choice(_PAUSES))
+        waiting, self._waiting = self._waiting, []
         if worker.error is not None:
             raise worker.error
+        for act in waiting:
+            act()
         return results[0]
 
     def may_pause(self, likelihood: float) -> None:

@@ -109,6 +109,8 @@ class Truth(Cache):
         self._allowed = compile_patterns(config.auto_delete.allowed)
         self._pinned = compile_patterns(config.pinned)
         self._windows: dict[Key, Window] = {}
+        self._untied: dict[Key, int] = {}
+        """When a repository lost its last tag to a digest."""
         """By what was asked for."""
         self._pulled: dict[Key, Window] = {}
         """By the folder."""
@@ -157,6 +159,8 @@ class Truth(Cache):
         key = repository_of(tag), digest
         window = self._windows.get(key)
         is_tied = any((repository_of(one), found) == key for one, (found, _) in self.tags.items())
+        if not is_tied:
+            self._untied[key] = self.chronicle.now
         image = None if window is None else window.image
         if image is not None and image.key == content_of(digest) and not is_tied:
             del self._windows[key]
@@ -165,8 +169,13 @@ class Truth(Cache):
         """Note that the metadata of a guest or a snapshot is whole."""
         self.needs[source] = Need(image, self.chronicle.now)
 
-    def mark(self, key: Key, image: Pulled) -> None:
-        """Note that a `mark_used` of a digest in a repository has returned."""
+    def mark(self, key: Key, image: Pulled, began: int) -> None:
+        """Note that a `mark_used` of a digest in a repository has returned, which was asked for after `began`.
+
+        Where the repository was untied from the image meanwhile, that use may have come first, and is promised nothing.
+        """
+        if self._untied.get(key, -1) >= began:
+            return
         self._windows[key] = self._window("marked used", image)
 
     def _window(self, why: str, image: Pulled | None) -> Window:

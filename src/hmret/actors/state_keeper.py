@@ -152,6 +152,12 @@ _Requests = (
 )
 
 
+class _NotClearedError(Exception):
+    def __init__(self, fault: StateFault) -> None:
+        super().__init__(fault.error)
+        self.fault = fault
+
+
 class StateKeeper(Actor[_Requests]):
     """The state keeper actor."""
 
@@ -324,30 +330,37 @@ class StateKeeper(Actor[_Requests]):
                 if tag is not None and self._resolve(images_fd, repository, tag) != digest:
                     return Confirmed(is_named=False)
                 image = find_image(self._filesystem, images_fd, repository, digest)
-                # By a tag that leads to it, it is the repository's; by its digest it may have been that only.
-                is_owner = (
-                    request.owners is not None
-                    and repository in request.owners
-                    and (tag is not None or has_tag_to(self._filesystem, images_fd, repository, digest))
-                )
+                if image is None or image.broken is not None or image.status != "ready":
+                    return Confirmed(is_named=True, image=image)
+                if image.is_content and request.owners is None:
+                    return Confirmed(is_named=True, image=image, needs_owners=True)
+                cleared = self._clear_own(key)
+                # After that: whoever is untied from it by now has nothing that holds it but the timers of others.
+                if image.is_content and not self._is_owner(images_fd, request):
+                    others = {*(request.owners or ()), *self._with_timer(digest)} - {repository}
+                    for owner in sorted(others):
+                        cleared |= self._clear_own((owner, digest))
         except (FileNotFoundError, NotADirectoryError):
             return Confirmed(is_named=tag is None)
-        if image is None or image.broken is not None or image.status != "ready":
-            return Confirmed(is_named=True, image=image)
-        keys = [key]
-        if image.is_content:
-            if request.owners is None:
-                return Confirmed(is_named=True, image=image, needs_owners=True)
-            if not is_owner:
-                others = {*request.owners, *self._with_timer(digest)} - {repository}
-                keys += [(owner, digest) for owner in sorted(others)]
-        cleared = False
-        for one in keys:
-            try:
-                cleared |= clear_state(self._filesystem, self._data_fd, one, durable=True)
-            except OSError as error:
-                return Confirmed(is_named=True, image=image, fault=_fault(one, error))
+        except _NotClearedError as error:
+            return Confirmed(is_named=True, image=image, fault=error.fault)
         return Confirmed(is_named=True, image=image, cleared=cleared)
+
+    def _clear_own(self, key: Key) -> bool:
+        try:
+            return clear_state(self._filesystem, self._data_fd, key, durable=True)
+        except OSError as error:
+            raise _NotClearedError(_fault(key, error)) from error
+
+    def _is_owner(self, images_fd: int, request: Confirm) -> bool:
+        """Tell whether content is that of the repository that it was asked for by, now and at the last look."""
+        repository, digest = request.key
+        if request.owners is None or repository not in request.owners:
+            return False
+        # By a tag that leads to it, it is the repository's; by its digest it may have been that only.
+        if request.tag is not None and self._resolve(images_fd, repository, request.tag) == digest:
+            return True
+        return has_tag_to(self._filesystem, images_fd, repository, digest)
 
     def _with_timer(self, digest: str) -> list[str]:
         """List the repositories in which a digest had a timer at the last look: they may have come to own its content."""
