@@ -183,7 +183,7 @@ class Service:
         try:
             return await in_time(partial(self.load, self.settings), self.load_seconds)
         except TimeoutError:
-            raise ConfigError(f"the settings could not be read within {self.load_seconds:g} s") from None
+            raise ConfigError(f"the settings could not be read within {self.load_seconds:g}s") from None
         except RuntimeError as error:
             raise ConfigError(f"the settings could not be read: {error}") from None
 

@@ -9,6 +9,7 @@ import attrs
 from hmret.engine.log import log_event
 from hmret.model.brake import BrakeRecord, Braking
 from hmret.model.clock_watch import ClockReading
+from hmret.model.durations import format_duration
 from hmret.model.times import SECOND, timedelta_nanoseconds
 
 __all__ = ["BrakeWatch"]
@@ -52,7 +53,7 @@ class BrakeWatch:
             return ""
         return (
             f"{braking.expired} of {braking.eligible} images have expired at once; they go in "
-            f"{self.hold_for}, or with: hmret sweep --release-brake"
+            f"{format_duration(timedelta_nanoseconds(self.hold_for))}, or with: hmret sweep --release-brake"
         )
 
     async def note(self, braking: Braking | None, reading: ClockReading) -> None:

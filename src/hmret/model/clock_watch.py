@@ -6,6 +6,7 @@ jumped is told by the boot-time clock, which nobody sets: both must have moved a
 
 import attrs
 
+from hmret.model.durations import format_duration
 from hmret.model.times import SECOND, format_time
 
 __all__ = ["CLOCK_TOLERANCE_NS", "ClockReading", "ClockRecord", "known_boot_id", "watch_clock"]
@@ -75,7 +76,7 @@ def _fault(record: ClockRecord, reading: ClockReading) -> str | None:
     if record.boot_id == reading.boot_id:
         drift_ns = elapsed_ns - (reading.boot_ns - record.boot_ns)
         if abs(drift_ns) > CLOCK_TOLERANCE_NS:
-            return f"the clock moved by {drift_ns // SECOND} s against the time since boot, since the last sweep at {then}"
+            return f"the clock moved by {format_duration(drift_ns // SECOND * SECOND)} against the time since boot, since the last sweep at {then}"
     elif elapsed_ns > _UNSYNCHRONISED_GAP_NS and not reading.synchronised:
         return f"the clock is not synchronised after a reboot and says {now}, more than a day after the last sweep at {then}"
     return None
