@@ -559,6 +559,16 @@ def test_what_is_remembered_otherwise_is_judged_again() -> None:
     assert digests(plan(attrs.evolve(inventory, remembered=memory), make_policy(), NOW, first)) == []
 
 
+def test_a_reference_that_comes_or_goes_is_told_by_a_plan_that_builds_upon_another() -> None:
+    inventory = make_inventory(make_repository(make_image(A), make_image(B)))
+    # By its digest, so that nothing is remembered of it.
+    needed = attrs.evolve(inventory, references=[guest(f"alpine@{A}")])
+    first = plan(inventory, make_policy(), NOW)
+    second = plan(needed, make_policy(), NOW, first)
+    third = plan(inventory, make_policy(), NOW, second)
+    assert [digests(one) for one in (first, second, third)] == [[A, B], [B], [A, B]]
+
+
 def test_which_guests_were_seen_is_forgotten_once_all_can_be_read_though_nothing_else_is_new() -> None:
     here, gone = (guest("alpine", name=name, created_at=NOW) for name in ("here", "gone"))
     repository = make_repository(make_image(A), tags={"latest": A})

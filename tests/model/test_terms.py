@@ -19,6 +19,7 @@ from model.inventories import (
     B,
     C,
     D,
+    guest,
     make_image,
     make_inventory,
     make_policy,
@@ -200,6 +201,18 @@ def test_what_was_made_in_the_future_takes_its_place_by_age_once_that_time_has_c
     after = plan(inventory, policy, NOW + timedelta(hours=1), before)
     assert [verdict.digest for verdict in before.deletions] == [C]
     assert [verdict.digest for verdict in after.deletions] == [B, C]
+
+
+def test_one_that_is_in_use_takes_its_place_by_age_as_well() -> None:
+    ahead, old = make_image(A, created_ns=NOW_NS + HOUR), make_image(B, created_ns=DUE_NS - 1)
+    inventory = make_inventory(
+        make_repository(ahead, old), states={(ALPINE, B): DUE_NS}, references=[guest(f"alpine@{A}")]
+    )
+    policy = make_policy(keep_latest=1)
+    before = plan(inventory, policy, NOW)
+    assert not before.deletions
+    after = plan(inventory, policy, NOW + timedelta(hours=1), before)
+    assert [verdict.digest for verdict in after.deletions] == [B]
 
 
 def test_one_that_only_waits_takes_its_place_by_age_as_well() -> None:

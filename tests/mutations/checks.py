@@ -296,6 +296,33 @@ MUTATIONS = (
         "",
         MODEL,
     ),
+    *(
+        edit(
+            f"let a whole plan stand though its {what} may be others",
+            "model/gathering.py",
+            f"            and self.{what} {same} inventory.{what}\n",
+            "",
+            ("tests/model/test_planning.py", "tests/model/test_builds.py", "tests/model/test_whole_plans.py"),
+        )
+        for what, same in (
+            ("states", "is"),
+            ("references", "is"),
+            ("contents", "is"),
+            ("builds", "is"),
+            ("leased", "=="),
+            ("backing_off", "=="),
+            ("accessed", "=="),
+            ("unlisted", "=="),
+            ("unread_sources", "=="),
+        )
+    ),
+    edit(
+        "let a whole plan stand though its time has come",
+        "model/planning.py",
+        "self._at_ns <= now_ns < self._gathered.until_ns",
+        "self._at_ns <= now_ns",
+        ("tests/model/test_planning.py", "tests/model/test_judging.py", "tests/model/test_whole_plans.py"),
+    ),
     edit(
         "let a part of a plan stand though its time has come",
         "model/planning.py",
