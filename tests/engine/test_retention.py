@@ -833,11 +833,7 @@ async def test_explain_tells_every_blocker(retention: Retention, filesystem: Mem
         verdict = await retention.explain("alpine")
     assert verdict.action is hmret.Action.CLEAR
     assert verdict.reason is hmret.Reason.REFERENCED
-    assert verdict.blockers == (
-        hmret.Reason.REFERENCED,
-        hmret.Reason.LEASED,
-        hmret.Reason.NEWLY_UNUSED,
-    )
+    assert verdict.blockers == (hmret.Reason.REFERENCED, hmret.Reason.LEASED)
     assert verdict.referenced_by == ("instance/one",)
 
 

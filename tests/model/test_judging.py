@@ -142,7 +142,8 @@ def test_of_two_reasons_the_first_of_the_table_decides(first: Reason, second: Re
 )
 def test_of_two_reasons_both_are_told(first: Reason, second: Reason) -> None:
     verdict = CONDITIONS[first](CONDITIONS[second](World())).verdict()
-    assert verdict.blockers == (first, second)
+    starts = second is not Reason.NEWLY_UNUSED or ACTIONS[first] is not Action.CLEAR
+    assert verdict.blockers == ((first, second) if starts else (first,))
 
 
 def test_every_reason_that_holds_is_told_in_the_order_of_the_table() -> None:
@@ -150,11 +151,20 @@ def test_every_reason_that_holds_is_told_in_the_order_of_the_table() -> None:
     for reason, condition in CONDITIONS.items():
         if reason is not Reason.RETENTION_WINDOW:
             world = condition(world)
-    assert world.verdict().blockers == tuple(
-        reason
-        for reason in CONDITIONS
-        if reason not in (Reason.RETENTION_WINDOW, Reason.LATEST, *OF_WHAT_IS_DUE)
-    )
+    # No timer starts where so much stops timers.
+    left_out = (Reason.NEWLY_UNUSED, Reason.RETENTION_WINDOW, Reason.LATEST, *OF_WHAT_IS_DUE)
+    assert world.verdict().blockers == tuple(reason for reason in CONDITIONS if reason not in left_out)
+
+
+def test_that_its_timer_starts_is_told_only_of_an_image_whose_timer_the_next_sweep_starts() -> None:
+    without_timer = CONDITIONS[Reason.NEWLY_UNUSED](World())
+    assert without_timer.verdict().blockers == (Reason.NEWLY_UNUSED,)
+    for reason, condition in CONDITIONS.items():
+        verdict = condition(without_timer).verdict()
+        if ACTIONS[reason] is Action.CLEAR:
+            assert Reason.NEWLY_UNUSED not in verdict.blockers
+        else:
+            assert verdict.action is Action.MARK or Reason.NEWLY_UNUSED not in verdict.blockers
 
 
 def test_the_order_of_the_reasons_is_that_of_the_table() -> None:

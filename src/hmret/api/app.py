@@ -7,6 +7,7 @@ from functools import partial
 from http import HTTPStatus
 from importlib import metadata
 from operator import attrgetter
+from typing import TypeVar
 
 import anyio
 import attrs
@@ -31,7 +32,7 @@ from hmret.api.bodies import (
     read_moment,
     read_ttl,
 )
-from hmret.api.catalog import SORTS, Catalog, Query
+from hmret.api.catalog import SORTS, Catalog, Page, Query
 from hmret.api.documents import (
     Document,
     confirmed_document,
@@ -55,9 +56,10 @@ from hmret.api.problems import Problem, problem_of, problem_response
 from hmret.api.streams import EventStream, PlanStream, read_event_id
 from hmret.disk.policy_settings import config_from_policy
 from hmret.engine.retention import Retention
-from hmret.model.errors import ConfigError
+from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
 from hmret.model.forecast import DAYS, Outlook, summarize
 from hmret.model.planning import Action, Reason
+from hmret.model.search import is_searchable
 from hmret.model.times import format_time, nanoseconds_of
 
 __all__ = ["HEARTBEAT_SECONDS", "make_app"]
@@ -73,6 +75,7 @@ _DEFAULT_PAGE = 100
 _ANSWER_SECONDS = 5.0
 
 Answer = Callable[[Request], Awaitable[Response]]
+T = TypeVar("T")
 
 
 def make_app(
@@ -238,14 +241,15 @@ class _Calls:
             "matched": page.matched,
             "images": [image_document(verdict) for verdict in page.verdicts],
             "next": page.next,
+            "vm_names": _names_on(page),
         }
         return Response(await self._threads.run(encode_document, document), media_type="application/json")
 
     async def explain(self, request: Request) -> Response:
         image = request.path_params["image"]
         async with self._place_to_plan():
-            verdict, suspended = await self._retention.explain_fully(image)
-        return _json(explain_document(verdict, suspended))
+            verdict, suspended, names = await self._retention.explain_with_names(image)
+        return _json(explain_document(verdict, suspended, names))
 
     async def quarantine(self, _request: Request) -> Response:
         body = await self._threads.run(_encode_quarantine, self._retention)
@@ -276,7 +280,8 @@ class _Calls:
 
     async def mark_used(self, request: Request) -> Response:
         body = await read_body(request, MarkUsed)
-        return _json(mark_used_document(await self._retention.mark_used(body.image, body.digest)))
+        mark_used = self._retention.mark_used
+        return _json(mark_used_document(await self._named(body.image, body.digest, mark_used)))
 
     async def confirm(self, request: Request) -> Response:
         body = await read_body(request, Confirm)
@@ -288,7 +293,14 @@ class _Calls:
 
     async def restore(self, request: Request) -> Response:
         body = await read_body(request, Restore)
-        return _json(restored_document(await self._retention.restore(body.image, body.digest)))
+        try:
+            restored = await self._retention.restore(body.image, body.digest)
+        except (ImageNotFoundError, InvalidReferenceError):
+            found = None if body.digest is not None else self._retention.search_quarantine(body.image)
+            if found is None:
+                raise
+            restored = await self._retention.restore(found)
+        return _json(restored_document(restored))
 
     async def sweep(self, request: Request) -> Response:
         releases = _read_choice(request, "release_brake", ("false", "true")) == "true"
@@ -300,9 +312,10 @@ class _Calls:
 
     async def grant(self, request: Request) -> Response:
         body = await read_body(request, GrantLease)
-        leased = await self._retention.grant_lease(
-            body.image, body.digest, owner=body.owner, reason=body.reason, ttl=read_ttl(body.ttl)
+        grant = partial(
+            self._retention.grant_lease, owner=body.owner, reason=body.reason, ttl=read_ttl(body.ttl)
         )
+        leased = await self._named(body.image, body.digest, grant)
         location = f"{request.scope.get('root_path', '')}/v1/leases/{leased.id}"
         return _json(lease_document(leased), HTTPStatus.CREATED, location=location)
 
@@ -327,6 +340,21 @@ class _Calls:
             raise _no_lease(request) from None
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
+    async def _named(
+        self, image: str, digest: str | None, call: Callable[[str, str | None], Awaitable[T]]
+    ) -> T:
+        """Call with an image by reference, or else with what is meant by digits of a digest or the name of a VM."""
+        try:
+            return await call(image, digest)
+        except (ImageNotFoundError, InvalidReferenceError):
+            if digest is not None or not is_searchable(image):
+                raise
+            async with self._place_to_plan():
+                found = await self._retention.search(image)
+            if found is None:
+                raise
+        return await call(found, None)
+
     @asynccontextmanager
     async def _place_to_plan(self) -> AsyncIterator[None]:
         """Let a few plans be made at a time, and a few more wait."""
@@ -339,6 +367,12 @@ class _Calls:
                 yield
         finally:
             self._planners -= 1
+
+
+def _names_on(page: Page) -> dict[str, str]:
+    names = page.plan.vm_names
+    sources = (source for verdict in page.verdicts for source in verdict.referenced_by)
+    return {source: names[source] for source in sources if source in names}
 
 
 def _encode_quarantine(retention: Retention) -> bytes:

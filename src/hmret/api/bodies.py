@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import Request
 
 from hmret.api.problems import Problem
-from hmret.model.durations import parse_duration
+from hmret.model.durations import parse_span
 from hmret.model.times import SECOND, datetime_of, parse_time
 
 __all__ = [
@@ -144,14 +144,14 @@ async def _read(request: Request) -> bytes:
 
 
 def read_ttl(ttl: float | str) -> timedelta:
-    """Read how long a lease is to last: seconds as a number, or a Go duration as text.
+    """Read how long a lease is to last: seconds as a number, or a duration as text, such as `10m` or `7d`.
 
     Raises:
         Problem: it is neither, not more than zero, or more than some 292 years.
     """
     try:
         if isinstance(ttl, str):
-            nanoseconds = parse_duration(ttl)
+            nanoseconds = parse_span(ttl)
         else:
             # One that is too large might become infinite.
             nanoseconds = round(ttl * SECOND) if 0 < ttl < _LONGEST_NS else -1
@@ -159,7 +159,8 @@ def read_ttl(ttl: float | str) -> timedelta:
         raise _invalid("ttl", str(error)) from None
     if not 0 < nanoseconds <= _LONGEST_NS:
         raise _invalid(
-            "ttl", f"expected seconds or a Go duration, more than zero and at most 2562047h, got {ttl!r}"
+            "ttl",
+            f"expected seconds or a duration such as 10m or 7d, more than zero and at most 2562047h, got {ttl!r}",
         )
     # Up to the next microsecond, so that it is never nothing.
     return timedelta(microseconds=-(-nanoseconds // 1000))

@@ -59,7 +59,7 @@ class Query:
     """What is asked for."""
 
     q: str = ""
-    """Part of the repository, the digest, a tag, or the name of who refers to it, in any case; empty: all."""
+    """Part of the repository, the digest, a tag, or the id or name of who refers to it, in any case; empty: all."""
     action: str = ""
     reason: str = ""
     status: str = ""
@@ -93,7 +93,7 @@ class _Columns:
     everything else stands still.
     """
 
-    def __init__(self, verdicts: Iterable[Verdict]) -> None:
+    def __init__(self, verdicts: Iterable[Verdict], names: Mapping[str, str]) -> None:
         self.sorts: dict[str, list[str | int]] = {name: [] for name in SORTS}
         self.digests: list[str] = []
         self.searched: list[str] = []
@@ -103,7 +103,8 @@ class _Columns:
             for column, value_of in columns:
                 column.append(value_of(verdict))
             self.digests.append(verdict.digest)
-            self.searched.append("\n".join((*verdict.tags, *verdict.referenced_by)).lower())
+            called = (names[source] for source in verdict.referenced_by if source in names)
+            self.searched.append("\n".join((*verdict.tags, *verdict.referenced_by, *called)).lower())
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -242,7 +243,9 @@ def _still_there(plan: Plan, report: SweepReport | None, pause: Callable[[], Non
     deleted = () if report is None else report.deleted
     gone: set[Key] = {(image.repository, image.digest) for image in deleted}
     verdicts = _paced(plan.iterate(), pause)
-    return _Columns(verdict for verdict in verdicts if (verdict.repository, verdict.digest) not in gone)
+    return _Columns(
+        (verdict for verdict in verdicts if (verdict.repository, verdict.digest) not in gone), plan.vm_names
+    )
 
 
 def _paced(items: Iterable[T], pause: Callable[[], None]) -> Iterator[T]:

@@ -45,6 +45,8 @@ __all__ = [
 Document = dict[str, object]
 """One JSON object."""
 
+_NO_NAMES: Mapping[str, str] = {}
+
 
 def encode_document(document: Mapping[str, object]) -> bytes:
     """Write a document as JSON on one line; a name on the disk that is no UTF-8 becomes an escape."""
@@ -68,6 +70,7 @@ def plan_head(plan: Plan, config: RetentionConfig) -> Document:
         "suspended": _suspended(plan.suspended),
         "stale_references": [_stale_reference(stale) for stale in plan.stale_references],
         "summary": _summary(plan.summary),
+        "vm_names": dict(plan.vm_names),
     }
 
 
@@ -81,8 +84,12 @@ def comparison_document(in_force: Plan, candidate: Plan) -> Document:
     }
 
 
-def explain_document(verdict: Verdict, suspended: Sequence[Suspension] = ()) -> Document:
+def explain_document(
+    verdict: Verdict, suspended: Sequence[Suspension] = (), vm_names: Mapping[str, str] = _NO_NAMES
+) -> Document:
     """Write the verdict on one image with every reason that holds.
+
+    `vm_names` has the names of those in `referenced_by` that have one.
 
     `detail` tells in words what is wrong with the image or odd about it, and what suspends deletion with its remedy;
     null: nothing. `rule` is the place among the rules, from 1, of the one that holds for it; null: none does.
@@ -98,6 +105,7 @@ def explain_document(verdict: Verdict, suspended: Sequence[Suspension] = ()) -> 
         "blockers": [blocker.value for blocker in verdict.blockers],
         "detail": "; ".join(details) or None,
         "rule": verdict.rule,
+        "vm_names": dict(vm_names),
     }
 
 

@@ -85,6 +85,7 @@ def status_document(
         },
         "disk": _disk(statistics),
         "brake": _brake(statistics),
+        "stopped_timers": _stopped_timers(statistics),
         "waiting": dict(statistics.waiting),
         "listeners": listeners,
         "last_sweep": last_sweep,
@@ -113,4 +114,16 @@ def _brake(statistics: Statistics) -> Document | None:
         "eligible": braking.eligible,
         "released": braking.is_released,
         "seconds": statistics.brake_seconds,
+    }
+
+
+def _stopped_timers(statistics: Statistics) -> Document | None:
+    stopped = statistics.stopped_timers
+    if stopped is None:
+        return None
+    return {
+        "at": format_time(nanoseconds_of(stopped.at)),
+        "timers": stopped.count,
+        "by_reason": {reason.value: count for reason, count in stopped.by_reason.items()},
+        "detail": stopped.detail,
     }

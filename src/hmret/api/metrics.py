@@ -54,6 +54,13 @@ class _EngineCollector(Collector):
         counters = self.retention.counters
         yield from _hypemans(counters)
         yield from _deletions(counters)
+        yield _by_label(
+            CounterMetricFamily,
+            "hmret_timers_stopped",
+            "Running timers that sweeps have stopped because the operator's patterns let their images not go.",
+            "reason",
+            {reason.value: count for reason, count in counters.stopped_timers.items()},
+        )
         yield from _outlook(counters.outlook)
         yield _by_label(
             GaugeMetricFamily,

@@ -45,7 +45,7 @@ GIVEN_DIGEST: Document = {
     "description": "Counts instead of what the reference says.",
 }
 TTL: Document = {
-    "description": "How long the lease lasts from now: seconds as a number, or a Go duration as text.",
+    "description": "How long the lease lasts from now: seconds as a number, or a duration as text, such as `10m` or `7d`.",
     "oneOf": [
         {"type": "number", "minimum": 0.001, "maximum": 9_000_000_000},
         {"type": "string", "pattern": r"^[1-9][0-9]{0,5}(s|m|h)$"},

@@ -29,6 +29,12 @@ __all__ = ["LARGEST_PAGE", "schemas"]
 LARGEST_PAGE = 1000
 """The most images of one page."""
 
+_VM_NAMES: Document = {
+    "type": "object",
+    "additionalProperties": TEXT,
+    "description": "Names of those in `referenced_by` that have one.",
+}
+
 
 def schemas() -> Document:
     """Describe every document, by the name that `ref` takes."""
@@ -69,6 +75,7 @@ def schemas() -> Document:
                 "blockers": {"type": "array", "items": one_of(Reason)},
                 "detail": {"type": ["string", "null"]},
                 "rule": {"type": ["integer", "null"]},
+                "vm_names": _VM_NAMES,
             }
         ),
         "Images": object_of(
@@ -78,6 +85,7 @@ def schemas() -> Document:
                 "matched": COUNT,
                 "images": {"type": "array", "items": ref("Image"), "maxItems": LARGEST_PAGE},
                 "next": {"type": ["string", "null"]},
+                "vm_names": _VM_NAMES,
             }
         ),
         "Forecast": object_of(_forecast(), "Sizes are blocks on the disk, in bytes."),
@@ -134,6 +142,7 @@ def _plan(suspended: Document) -> Document:
         "suspended": suspended,
         "stale_references": {"type": "array", "items": object_of({"source": TEXT, "image": TEXT})},
         "summary": object_of(dict.fromkeys(_SUMMARY, COUNT)),
+        "vm_names": _VM_NAMES,
         "images": {"type": "array", "items": ref("Image")},
     }
 
@@ -239,6 +248,7 @@ def _status(suspended: Document) -> Document:
         "quarantine": object_of({"images": COUNT, "bytes": COUNT}),
         "disk": {"oneOf": [object_of(_disk()), {"type": "null"}]},
         "brake": {"oneOf": [object_of(_brake()), {"type": "null"}]},
+        "stopped_timers": {"oneOf": [object_of(_stopped_timers(), _STOPPED_TIMERS), {"type": "null"}]},
         "waiting": {"type": "object", "additionalProperties": COUNT},
         "listeners": COUNT,
         "last_sweep": {"oneOf": [ref("SweepReport"), {"type": "null"}]},
@@ -257,3 +267,15 @@ def _disk() -> Document:
 
 def _brake() -> Document:
     return {"expired": COUNT, "eligible": COUNT, "released": FLAG, "seconds": SECONDS}
+
+
+_STOPPED_TIMERS = "Timers that a sweep by the settings in force has stopped, because of their patterns."
+
+
+def _stopped_timers() -> Document:
+    return {
+        "at": TIME,
+        "timers": COUNT,
+        "by_reason": {"type": "object", "additionalProperties": COUNT},
+        "detail": TEXT,
+    }

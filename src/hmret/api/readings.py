@@ -77,6 +77,8 @@ class PlanReading:
     stale_references: Sequence[StaleReference]
     summary: Summary
     verdicts: Sequence[Verdict]
+    vm_names: Mapping[str, str] = attrs.field(factory=dict)
+    """The names of those who refer to images, by what they are called in `referenced_by`."""
     comparison: ComparisonReading | None = None
     """Set where it is by other settings than those in force."""
 
@@ -91,6 +93,7 @@ class PlanReading:
             plan.stale_references,
             plan.summary,
             plan.verdicts,
+            plan.vm_names,
         )
 
 
@@ -103,6 +106,8 @@ class ExplainReading:
     """Why nothing is deleted, in words that tell the remedy."""
     enabled: bool
     """Whether anything is swept."""
+    vm_names: Mapping[str, str] = attrs.field(factory=dict)
+    """The names of those who refer to the image."""
 
 
 def read_plan(document: Read) -> PlanReading:
@@ -115,6 +120,7 @@ def read_plan(document: Read) -> PlanReading:
         [StaleReference(one["source"], one["image"]) for one in document["stale_references"]],
         Summary(**document["summary"]),
         [_verdict(image) for image in document["images"]],
+        document.get("vm_names", {}),
         _comparison(document["comparison"]) if "comparison" in document else None,
     )
 
@@ -129,7 +135,8 @@ def read_explain(document: Read, status: Read) -> ExplainReading:
     if Reason.BROKEN in verdict.blockers:
         broken, _, detail = detail.removeprefix("broken: ").partition("; ")
     verdict = attrs.evolve(verdict, broken=broken, detail=detail or None)
-    return ExplainReading(verdict, [suspended] if suspended else [], status["enabled"])
+    names = document.get("vm_names", {})
+    return ExplainReading(verdict, [suspended] if suspended else [], status["enabled"], names)
 
 
 def read_report(document: Read) -> SweepReport:

@@ -7,19 +7,21 @@ import attrs
 from cyclopts import Parameter
 
 from hmret.api.documents import check_config_document
-from hmret.cli.options import DEFAULTS, Common
+from hmret.cli.options import CHECKING, Checking
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.tables import format_table
 from hmret.disk.filesystem import NATIVE
 from hmret.disk.setting_keys import SIZE_KEYS
 from hmret.disk.setting_warnings import try_leases
 from hmret.disk.settings import Settings
-from hmret.model.durations import format_duration
+from hmret.model.durations import format_duration, format_span
 from hmret.model.sizes import format_exact_size
 from hmret.model.times import SECOND
 
 __all__ = ["check_config"]
 
+_OF_RULES = ("unused_for",)
+"""Durations within a rule of hmret's own, by the names that they have there."""
 _WORDS: Mapping[object, str] = {None: "unset", True: "true", False: "false", "": '""'}
 
 
@@ -28,7 +30,7 @@ def check_config(
     quiet: Annotated[
         bool, Parameter(help="Print nothing where the settings can be used.", negative=())
     ] = False,
-    common: Common = DEFAULTS,
+    common: Checking = CHECKING,
 ) -> int:
     """Tell every effective setting and where it came from."""
     settings = common.settings()
@@ -69,7 +71,9 @@ def _put(key: str, value: object) -> str:
         case int() if key in SIZE_KEYS:
             return format_exact_size(value)
         case float():  # only durations are: seconds
-            return format_duration(round(value * SECOND))
+            # As the file that the key stands in has it.
+            write = format_span if key.startswith("hmret.") or key in _OF_RULES else format_duration
+            return write(round(value * SECOND))
         case [Mapping(), *others]:  # a line follows for each
             return f"{1 + len(others)} rule{'s' if others else ''}"
         case list():

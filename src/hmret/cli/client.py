@@ -3,8 +3,10 @@
 import json
 import os
 import pathlib
+import queue
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,15 +31,18 @@ from hmret.model.errors import (
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["Engine", "find_engine", "need_engine", "say_who_answers"]
+    from hmret.cli.options import Common
+
+__all__ = ["TIMEOUT_SECONDS", "Engine", "find_engine", "need_engine", "say_who_answers"]
 
 T = TypeVar("T")
 
 _UNIT_SOCKET = f"/run/hmret/{SOCKET_NAME}"
-_CONNECT_SECONDS = 5.0
-_SECONDS = 30.0
-_PATIENT_SECONDS = 600.0
-"""For plans of very many images."""
+TIMEOUT_SECONDS = 5.0
+"""How long an engine may be silent, where nothing else is said."""
+
+HEARTBEAT_SECONDS = 15.0
+"""How often a stream of events says that it is still there."""
 
 _PROBLEM = "urn:hmret:problem:"
 _ERRORS: Mapping[str, type[HmretError]] = {
@@ -57,6 +62,8 @@ class Engine:
     path: pathlib.Path
     """Of its control socket."""
     process: int
+    seconds: float = TIMEOUT_SECONDS
+    """How long it may give no sign of life. What it is asked for takes as long as it takes."""
 
     def ask(
         self,
@@ -65,21 +72,58 @@ class Engine:
         *,
         body: Mapping[str, object] | None = None,
         parameters: Mapping[str, str] | None = None,
-        seconds: float | None = _SECONDS,
     ) -> Any:
-        """Ask for a document; None where the answer has none. It may take so many seconds, None: however long.
+        """Ask for a document; None where the answer has none.
+
+        An engine that is at work, on a plan of very many images or on a sweep, is waited for while it says that it lives.
 
         Raises:
             HmretError: as the engine says, or it does not answer, or its answer makes no sense.
         """
+
+        def request() -> tuple[int, bytes]:
+            with self._client(None) as client:
+                response = client.request(method, path, json=body, params=parameters)
+                return response.status_code, response.content
+
+        return self._document(*self._while_it_lives(request))
+
+    def _while_it_lives(self, request: Callable[[], T]) -> T:
+        """Carry out a request beside which the engine is asked, when it takes long, whether it lives."""
+        outcomes: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+
+        def carry_out() -> None:
+            try:
+                outcomes.put((True, request()))
+            except BaseException as error:  # noqa: BLE001 - handed on to who waits
+                outcomes.put((False, error))
+
+        # One that never ends is left to itself, and keeps the process from nothing.
+        threading.Thread(target=carry_out, name="hmret request", daemon=True).start()
+        while True:
+            try:
+                has_answer, outcome = outcomes.get(timeout=self.seconds / 2)
+                break
+            except queue.Empty:
+                self._need_life(self.seconds / 2)
+        if not has_answer:
+            raise outcome
+        answer: T = outcome
+        return answer
+
+    def _need_life(self, seconds: float) -> None:
+        """Have the engine say within some seconds that it lives.
+
+        Raises:
+            HmretError: it does not.
+        """
         with self._client(seconds) as client:
-            response = client.request(method, path, json=body, params=parameters)
-            return self._document(response.status_code, response.content)
+            client.get("/healthz")
 
     def plan(self, at: str | None) -> Any:
         """Ask for a plan."""
         parameters = {} if at is None else {"at": at}
-        return self.ask("GET", "/v1/plan", parameters=parameters, seconds=_PATIENT_SECONDS)
+        return self.ask("GET", "/v1/plan", parameters=parameters)
 
     def compare(self, settings: Mapping[str, object], at: str | None) -> Any:
         """Ask for the plan by other settings, compared with that in force."""
@@ -89,17 +133,20 @@ class Engine:
             "/v1/plan",
             body={"settings": settings},
             parameters=parameters,
-            seconds=_PATIENT_SECONDS,
         )
 
     def explain(self, image: str) -> Any:
         """Ask for the verdict on one image."""
-        return self.ask("GET", f"/v1/images/{quote(image, safe='')}", seconds=_PATIENT_SECONDS)
+        return self.ask("GET", f"/v1/images/{quote(image, safe='')}")
 
     def events(self, *, follow: bool) -> Iterator[Any]:
         """Give the events that the engine still knows and, to follow, those to come, until it stops."""
         parameters = {"after": "0", "follow": "true" if follow else "false"}
-        with self._client(None) as client, client.stream("GET", "/v1/events", params=parameters) as response:
+        self._need_life(self.seconds)
+        with (
+            self._client(HEARTBEAT_SECONDS + self.seconds) as client,
+            client.stream("GET", "/v1/events", params=parameters) as response,
+        ):
             if response.status_code != _OK:
                 self._document(response.status_code, response.read())
             for line in response.iter_lines():
@@ -131,7 +178,7 @@ class Engine:
     def _client(self, seconds: float | None) -> "Iterator[httpx2.Client]":
         import httpx2  # noqa: PLC0415 - where no engine runs nobody waits for it
 
-        timeout = httpx2.Timeout(_CONNECT_SECONDS, read=seconds)
+        timeout = httpx2.Timeout(self.seconds, read=seconds)
         try:
             with (
                 connectable(self.path) as address,
@@ -150,8 +197,8 @@ _OK = 200
 _FAILED = 400
 
 
-def find_engine(config: RetentionConfig) -> Engine | None:
-    """Find the engine that runs on a data directory; None: none does.
+def find_engine(config: RetentionConfig, seconds: float = TIMEOUT_SECONDS) -> Engine | None:
+    """Find the engine that runs on a data directory, and may be silent for so long; None: none does.
 
     Raises:
         HmretError: its socket may not be opened, or nobody takes calls there.
@@ -160,7 +207,7 @@ def find_engine(config: RetentionConfig) -> Engine | None:
     refused: pathlib.Path | None = None
     for place in dict.fromkeys(pathlib.Path(place).absolute() for place in places):
         try:
-            return Engine(place, _probe(place))
+            return Engine(place, _probe(place, seconds), seconds)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             # Never there, or left by an engine that has died.
             continue
@@ -172,7 +219,7 @@ def find_engine(config: RetentionConfig) -> Engine | None:
         except OSError as error:
             raise HmretError(f"{place}: {error.strerror or error}") from None
     if refused is not None:
-        engine = _engine_of_unit(config)
+        engine = _engine_of_unit(config, seconds)
         if engine is not None:
             return engine
         raise HmretError(
@@ -182,24 +229,24 @@ def find_engine(config: RetentionConfig) -> Engine | None:
     return None
 
 
-def _engine_of_unit(config: RetentionConfig) -> Engine | None:
+def _engine_of_unit(config: RetentionConfig, seconds: float) -> Engine | None:
     """Find the engine that systemd runs: members of the socket's group may not see into the data directory."""
     place = pathlib.Path(_UNIT_SOCKET)
     try:
-        engine = Engine(place, _probe(place))
+        engine = Engine(place, _probe(place, seconds), seconds)
     except OSError:
         return None
-    told = engine.ask("GET", "/v1/status", seconds=_CONNECT_SECONDS)
+    told = engine.ask("GET", "/v1/status")
     return engine if engine.read(lambda status: status["data_dir"], told) == config.data_dir else None
 
 
-def need_engine(config: RetentionConfig) -> Engine:
-    """Find the engine that runs on a data directory.
+def need_engine(config: RetentionConfig, seconds: float = TIMEOUT_SECONDS) -> Engine:
+    """Find the engine that runs on a data directory, and may be silent for so long.
 
     Raises:
         HmretError: none does, or it cannot be asked; where a process has the data directory, it is named.
     """
-    engine = find_engine(config)
+    engine = find_engine(config, seconds)
     if engine is not None:
         return engine
     try:
@@ -214,15 +261,16 @@ def need_engine(config: RetentionConfig) -> Engine:
     )
 
 
-def say_who_answers(engine: Engine) -> None:
-    """Say on standard error that the running engine is asked."""
-    say(f"the running engine answers (process {engine.process}, {engine.path})")
+def say_who_answers(engine: Engine, common: "Common") -> None:
+    """Say on standard error that the running engine is asked; with `--json` only errors are there."""
+    if not common.json:
+        say(f"the running engine answers (process {engine.process}, {engine.path})")
 
 
-def _probe(path: pathlib.Path) -> int:
+def _probe(path: pathlib.Path, seconds: float) -> int:
     """Connect once; returns the number of the process that listens."""
     with connectable(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_CONNECT_SECONDS)
+        probe.settimeout(seconds)
         probe.connect(address)
         credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     process: int = struct.unpack("3i", credentials)[0]

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from hmret.api.documents import confirmed_document
 from hmret.api.readings import read_confirmed
 from hmret.cli.either import Asked, ask_or_do
-from hmret.cli.options import DEFAULTS, Common
+from hmret.cli.options import WITHOUT_POLICY, WithoutPolicy
 from hmret.cli.output import printable, write_json, write_result
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
@@ -21,7 +21,7 @@ __all__ = ["confirm"]
 
 def confirm(
     *what: Annotated[str, Parameter(help="Folders as they are told to be lost, or clock.")],
-    common: Common = DEFAULTS,
+    common: WithoutPolicy = WITHOUT_POLICY,
 ) -> int:
     """Say that what is there now is right."""
     asked = Asked("POST", "/v1/confirm", {"what": list(what)})

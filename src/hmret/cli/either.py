@@ -37,9 +37,9 @@ def ask_or_do(
         HmretError: as the engine says, or as the work does.
     """
     config = common.settings().config
-    engine = find_engine(config)
+    engine = find_engine(config, common.timeout_seconds)
     if engine is not None:
-        say_who_answers(engine)
+        say_who_answers(engine, common)
         return engine.read(read, engine.ask(asked.method, asked.path, body=asked.body))
     with common.logging():
         return run_on(common.backend, config.data_dir, partial(until_interrupted, partial(work, config)))

@@ -1,6 +1,6 @@
 """`explain`: why one image goes or stays."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from hmret.api.documents import explain_document, explained_detail
@@ -11,12 +11,12 @@ from hmret.cli.options import DEFAULTS, Common, Named
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.reasons import describe_reason
 from hmret.cli.tables import format_size, format_table, format_when, put_suspension
+from hmret.cli.words import STOP, action_of
 from hmret.engine.opening import open_inspection
 from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Suspension
 from hmret.model.planning import Reason, Verdict
-from hmret.model.references import parse_reference
 
 __all__ = ["explain"]
 
@@ -24,18 +24,17 @@ __all__ = ["explain"]
 def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
     """Tell why one image goes or stays."""
     config = common.settings().config
-    engine = None if common.names_policy else find_engine(config)
+    engine = None if common.names_policy else find_engine(config, common.timeout_seconds)
     if engine is not None:
-        say_who_answers(engine)
-        parse_reference(image)
+        say_who_answers(engine, common)
         document = engine.explain(image)
         reading = engine.read(partial(read_explain, status=engine.ask("GET", "/v1/status")), document)
     else:
         with common.logging():
             work = partial(until_interrupted, partial(_explain, config, image))
-            verdict, suspended = run_on(common.backend, config.data_dir, work)
-        document = explain_document(verdict, suspended)
-        reading = ExplainReading(verdict, list(map(put_suspension, suspended)), config.active)
+            verdict, suspended, names = run_on(common.backend, config.data_dir, work)
+        document = explain_document(verdict, suspended, names)
+        reading = ExplainReading(verdict, list(map(put_suspension, suspended)), config.active, names)
     if common.json:
         write_json(document)
     else:
@@ -43,28 +42,33 @@ def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
     return 0
 
 
-async def _explain(config: RetentionConfig, image: str) -> tuple[Verdict, Sequence[Suspension]]:
+async def _explain(
+    config: RetentionConfig, image: str
+) -> tuple[Verdict, Sequence[Suspension], Mapping[str, str]]:
     async with open_inspection(config, Surroundings()) as inspection:
-        return await inspection.explain_fully(image)
+        return await inspection.explain_with_names(image)
 
 
 def _tell(reading: ExplainReading, config: RetentionConfig) -> Iterator[str]:
     verdict = reading.verdict
     yield printable(f"{verdict.repository}@{verdict.digest}")
+    stops = action_of(verdict) == STOP
     facts = [
         ["tags", ", ".join(verdict.tags) or "-"],
         ["status", verdict.status],
         ["size", format_size(verdict.size_bytes)],
         ["on disk", format_size(verdict.disk_bytes)],
         ["unused since", format_when(verdict.unused_since_ns)],
-        ["expires", format_when(verdict.expires_at_ns)],
-        ["verdict", f"{verdict.action.value}, {verdict.reason.value}"],
+        ["expires", "-" if stops else format_when(verdict.expires_at_ns)],
+        ["verdict", f"{action_of(verdict)}, {verdict.reason.value}"],
     ]
     facts += (row for row in _tell_more(verdict) if row[1])
     yield format_table(facts).rstrip("\n")
     for blocker in verdict.blockers:
-        for words in describe_reason(blocker, verdict, reading.suspended, config):
+        for words in describe_reason(blocker, verdict, reading.suspended, config, reading.vm_names):
             yield f"- {printable(words)}"
+    if stops:
+        yield "the next sweep stops its timer"
     yield _foretell(verdict)
     if not reading.enabled:
         yield "disabled: nothing is swept; set images.auto_delete.enabled, or give --enable"

@@ -37,10 +37,10 @@ def forecast(
     settings = common.settings()
     # The running engine foresees by its own settings only.
     works_alone = common.names_policy or common.config is not None
-    engine = None if works_alone else find_engine(settings.config)
+    engine = None if works_alone else find_engine(settings.config, common.timeout_seconds)
     if engine is not None:
-        say_who_answers(engine)
-        document = engine.ask("GET", "/v1/forecast", parameters={"days": str(days)}, seconds=None)
+        say_who_answers(engine, common)
+        document = engine.ask("GET", "/v1/forecast", parameters={"days": str(days)})
     else:
         with common.logging():
             work = partial(until_interrupted, partial(_foresee, settings, days))

@@ -6,11 +6,11 @@ from urllib.parse import quote
 from cyclopts import Parameter
 
 from hmret.cli.client import need_engine
-from hmret.cli.options import DEFAULTS, Common, Named
+from hmret.cli.columns import Column, format_columns, shorten_repository
+from hmret.cli.listing import TABLE, Shown, write_csv
+from hmret.cli.options import ASKING, Asking, Named, read_span
 from hmret.cli.output import printable, write_json, write_result
-from hmret.cli.tables import format_table
-from hmret.model.durations import parse_duration
-from hmret.model.errors import ConfigError
+from hmret.cli.tables import shorten_digest
 
 __all__ = ["lease", "leases", "unlease"]
 
@@ -21,16 +21,16 @@ def lease(
     image: Named,
     /,
     *,
-    ttl: Annotated[str, Parameter(help="How long it lasts from now, as a Go duration: 10m.")] = "1h",
+    ttl: Annotated[str, Parameter(help="How long it lasts from now, such as 10m or 7d.")] = "1h",
     owner: Annotated[str, Parameter(help="Who wants it.")] = "command line",
     reason: Annotated[str, Parameter(help="What for.")] = "",
     digest: Annotated[str | None, Parameter(help="Counts instead of what the reference says.")] = None,
-    common: Common = DEFAULTS,
+    common: Asking = ASKING,
 ) -> int:
     """Keep an image from deletion for a while."""
-    _check_ttl(ttl)
+    read_span("--ttl", ttl)
     body = {"image": image, "digest": digest, "ttl": ttl, "owner": owner, "reason": reason}
-    engine = need_engine(common.settings().config)
+    engine = need_engine(common.settings().config, common.timeout_seconds)
     document = engine.ask("POST", "/v1/leases", body=body)
     if common.json:
         write_json(document)
@@ -39,42 +39,63 @@ def lease(
     return 0
 
 
-def leases(*, common: Common = DEFAULTS) -> int:
+def leases(*, shown: Shown = TABLE, common: Asking = ASKING) -> int:
     """Tell the leases that were granted."""
-    engine = need_engine(common.settings().config)
+    engine = need_engine(common.settings().config, common.timeout_seconds)
     document = engine.ask("GET", "/v1/leases")
-    if common.json:
-        write_json(document)
-        return 0
-    rows = engine.read(_rows, document)
-    if rows:
-        write_result(format_table(rows, titles=("id", "repository", "digest", "owner", "reason", "expires")))
-    else:
-        write_result("no leases")
+    match output := shown.as_output(as_json=common.json):
+        case "json":
+            write_json(document)
+        case "csv":
+            write_result(write_csv(_FIELDS, document["leases"]))
+        case "name":
+            write_result("".join(engine.read(_names, document)))
+        case "table" | "wide":
+            rows = engine.read(_rows, document)
+            if not rows:
+                write_result("no leases")
+            elif output == "wide":
+                write_result(format_columns(_COLUMNS, rows, whole=True))
+            else:
+                write_result(format_columns(_COLUMNS, [_shortened(row) for row in rows]))
     return 0
 
 
-def unlease(lease_id: Id, /, *, common: Common = DEFAULTS) -> int:
+def unlease(lease_id: Id, /, *, common: Asking = ASKING) -> int:
     """End a lease."""
-    need_engine(common.settings().config).ask("DELETE", f"/v1/leases/{quote(lease_id, safe='')}")
+    need_engine(common.settings().config, common.timeout_seconds).ask(
+        "DELETE", f"/v1/leases/{quote(lease_id, safe='')}"
+    )
     if common.json:
         write_json({"id": lease_id})
     return 0
-
-
-def _check_ttl(ttl: str) -> None:
-    try:
-        nanoseconds = parse_duration(ttl)
-    except ValueError as error:
-        raise ConfigError(f"--ttl: {error}") from None
-    if nanoseconds <= 0:
-        raise ConfigError(f"--ttl: expected a duration of more than zero, got {ttl!r}")
 
 
 def _tell(document: Any) -> str:
     return "{id} {repository}@{digest} until {expires_at}".format_map(document)
 
 
+_FIELDS = ("id", "repository", "digest", "owner", "reason", "expires_at")
+_COLUMNS = (
+    Column(title="id", worth=9),
+    Column(title="repository", worth=8, least=16, shorten=shorten_repository),
+    Column(title="digest", worth=6),
+    Column(title="owner", worth=5, least=8),
+    Column(title="reason", worth=4, least=8),
+    Column(title="expires", worth=7),
+)
+
+
+def _names(document: Any) -> list[str]:
+    return [f"{one['repository']}@{one['digest']}\n" for one in document["leases"]]
+
+
 def _rows(document: Any) -> list[list[str]]:
-    names = ("id", "repository", "digest", "owner", "reason", "expires_at")
-    return [[one[name] or "-" for name in names] for one in document["leases"]]
+    return [[one[name] or "-" for name in _FIELDS] for one in document["leases"]]
+
+
+def _shortened(row: list[str]) -> list[str]:
+    identity, repository, digest, owner, reason, expires_at = row
+    day_and_minute = len("2026-12-24T00:00")
+    expires = expires_at if expires_at == "-" else f"{expires_at[:day_and_minute]}Z"
+    return [identity, repository, shorten_digest(digest), owner, reason, expires]

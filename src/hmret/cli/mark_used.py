@@ -8,11 +8,12 @@ from cyclopts import Parameter
 from hmret.api.documents import mark_used_document
 from hmret.api.readings import read_mark_used
 from hmret.cli.either import Asked, ask_or_do
-from hmret.cli.options import DEFAULTS, Common, Named
+from hmret.cli.options import WITHOUT_POLICY, Named, WithoutPolicy
 from hmret.cli.output import printable, write_json, write_result
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
+from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.report import MarkedUsed
 
 __all__ = ["mark_used"]
@@ -23,7 +24,7 @@ def mark_used(
     /,
     *,
     digest: Annotated[str | None, Parameter(help="Counts instead of what the reference says.")] = None,
-    common: Common = DEFAULTS,
+    common: WithoutPolicy = WITHOUT_POLICY,
 ) -> int:
     """Say that an image is about to be used."""
     asked = Asked("POST", "/v1/mark-used", {"image": image, "digest": digest})
@@ -38,4 +39,10 @@ def mark_used(
 
 async def _mark_used(image: str, digest: str | None, config: RetentionConfig) -> MarkedUsed:
     async with open_engine(config, Surroundings(), scheduled=False) as retention:
-        return await retention.mark_used(image, digest)
+        try:
+            return await retention.mark_used(image, digest)
+        except (ImageNotFoundError, InvalidReferenceError):
+            found = None if digest is not None else await retention.search(image)
+            if found is None:
+                raise
+        return await retention.mark_used(found)

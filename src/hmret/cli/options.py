@@ -1,4 +1,4 @@
-"""The options that every command of the engine takes, and the settings that they come to."""
+"""The options that commands have in common, and the settings that they come to."""
 
 import os
 from collections.abc import Mapping
@@ -11,17 +11,66 @@ from cyclopts import Parameter
 
 from hmret.cli.logs import LogFormat, LogLevel, logging_to_stderr
 from hmret.disk.settings import Settings, load_settings
+from hmret.model.durations import parse_span
+from hmret.model.errors import ConfigError
+from hmret.model.times import SECOND
 
-__all__ = ["DEFAULTS", "Backend", "Common", "Named", "Place"]
+__all__ = [
+    "ASKING",
+    "CHECKING",
+    "DEFAULTS",
+    "RUNNING",
+    "WITHOUT_POLICY",
+    "Asking",
+    "Backend",
+    "Checking",
+    "Common",
+    "Named",
+    "Place",
+    "Running",
+    "WithoutPolicy",
+    "read_span",
+]
 
 Backend = Literal["asyncio", "trio"]
 """What runs the engine."""
 
-Named = Annotated[str, Parameter(name="IMAGE", help="A reference by tag or digest: alpine:3.20.")]
+Named = Annotated[
+    str,
+    Parameter(
+        name="IMAGE",
+        help="A reference by tag or digest (alpine:3.20), 12 or more digits of a digest, or the name of a VM.",
+    ),
+]
 """The image that a command is about."""
 
 Place = str | Path
 """A path, always as the text that was given; that it may be a `Path` lets shells complete it."""
+
+_TIMEOUT = "5s"
+
+# What a command has no use for is taken all the same, so that options may stand before any command, and not shown.
+_NoFlag = Annotated[bool | None, Parameter(n_tokens=0, show=False)]
+_NoText = Annotated[str | None, Parameter(show=False)]
+_NoTexts = Annotated[list[str] | None, Parameter(json_list=False, show=False)]
+_NoBackend = Annotated[Backend, Parameter(show=False)]
+_NoLogLevel = Annotated[LogLevel | None, Parameter(show=False)]
+_NoTimeout = Annotated[str, Parameter(show=False)]
+
+
+def read_span(option: str, text: str) -> int:
+    """Read the duration that an option gives, of more than zero; returns nanoseconds.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        nanoseconds = parse_span(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
+    if nanoseconds <= 0:
+        raise ConfigError(f"{option}: expected a duration of more than zero, got {text!r}")
+    return nanoseconds
 
 
 @Parameter(name="*", negative=())
@@ -40,7 +89,7 @@ class Common:
     data_dir: Annotated[Place | None, Parameter(metavar="FOLDER", help="hypeman's data directory.")] = None
     enable: Annotated[bool | None, Parameter(n_tokens=0, help="Sweep, whatever the config file says.")] = None
     unused_for: Annotated[
-        str | None, Parameter(help="How long an image must have been unused, as a Go duration: 720h.")
+        str | None, Parameter(help="How long an image must have been unused: 30d, 720h.")
     ] = None
     allow: Annotated[
         list[str] | None,
@@ -50,7 +99,10 @@ class Common:
         ),
     ] = None
     backend: Annotated[Backend, Parameter(help="What runs the engine.")] = "asyncio"
-    json: Annotated[bool, Parameter(help="Print one JSON document.", show_default=False)] = False
+    json: Annotated[
+        bool, Parameter(help="Print one JSON document; an error is one, too.", show_default=False)
+    ] = False
+    timeout: Annotated[str, Parameter(help="How long a running engine may be silent.")] = _TIMEOUT
     log_format: Annotated[LogFormat, Parameter(help="How log lines look on standard error.")] = "console"
     log_level: Annotated[
         LogLevel | None, Parameter(help="The least that is logged; default: warning, of run: info.")
@@ -79,10 +131,63 @@ class Common:
         """Whether options say what is to be deleted: the running engine goes by its own settings."""
         return any(option is not None for option in (self.enable, self.unused_for, self.allow))
 
+    @property
+    def timeout_seconds(self) -> float:
+        """How long a running engine may be silent.
+
+        Raises:
+            ConfigError: the option is no duration.
+        """
+        return read_span("--timeout", self.timeout) / SECOND
+
     def logging(self, default_level: LogLevel = "warning") -> AbstractContextManager[None]:
         """Write log lines to standard error as the options say."""
         return logging_to_stderr(self.log_format, self.log_level or default_level)
 
 
+@Parameter(name="*", negative=())
+@attrs.frozen(kw_only=True)
+class WithoutPolicy(Common):
+    """What stands behind a command that does the same whatever may be deleted."""
+
+    enable: _NoFlag = None
+    unused_for: _NoText = None
+    allow: _NoTexts = None
+
+
+@Parameter(name="*", negative=())
+@attrs.frozen(kw_only=True)
+class Asking(WithoutPolicy):
+    """What stands behind a command that only asks the running engine."""
+
+    backend: _NoBackend = "asyncio"
+    log_level: _NoLogLevel = None
+
+
+@Parameter(name="*", negative=())
+@attrs.frozen(kw_only=True)
+class Checking(Common):
+    """What stands behind a command that reads the settings and nothing else."""
+
+    backend: _NoBackend = "asyncio"
+    timeout: _NoTimeout = _TIMEOUT
+    log_level: _NoLogLevel = None
+
+
+@Parameter(name="*", negative=())
+@attrs.frozen(kw_only=True)
+class Running(Common):
+    """What stands behind a command that is an engine."""
+
+    json: Annotated[
+        bool, Parameter(help="Tell an error that ends it as one JSON document.", show_default=False)
+    ] = False
+    timeout: _NoTimeout = _TIMEOUT
+
+
 DEFAULTS = Common()
 """No option given."""
+WITHOUT_POLICY = WithoutPolicy()
+ASKING = Asking()
+CHECKING = Checking()
+RUNNING = Running()

@@ -94,9 +94,13 @@ def say(message: object, prefix: str = "") -> None:
         print(f"{prefix}hmret: {printable(message)}", file=sys.stderr, flush=True)
 
 
-def complain(message: object) -> None:
-    """Tell in one line what went wrong."""
-    say(f"error: {message}", priority_prefix(logging.ERROR, os.environ))
+def complain(message: object, *, as_json: bool = False, key: str | None = None) -> None:
+    """Tell in one line what went wrong; as JSON for programs, with the key or option at fault."""
+    if not as_json:
+        say(f"error: {message}", priority_prefix(logging.ERROR, os.environ))
+    elif sys.stderr is not None:
+        with suppress(OSError):
+            print(json.dumps({"error": str(message), "key": key}), file=sys.stderr, flush=True)
 
 
 def _discard_output() -> None:

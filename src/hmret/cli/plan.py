@@ -1,44 +1,59 @@
 """`plan`: what a sweep would do, and nothing of it done."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from hmret.api.documents import plan_document
-from hmret.api.readings import ComparisonReading, PlanReading, read_plan
-from hmret.cli.backend import run_on, until_interrupted
-from hmret.cli.client import find_engine, say_who_answers
-from hmret.cli.logs import log_warnings
+from hmret.api.documents import image_document
+from hmret.api.readings import ComparisonReading, PlanReading
+from hmret.cli.columns import Column, format_columns, shorten_repository
+from hmret.cli.listing import EVERYTHING, IMAGE_FIELDS, TABLE, Chosen, Shown, named_lines, write_csv
 from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import is_terminal, printable, write_json, write_result
+from hmret.cli.planning import Made, make_plan
 from hmret.cli.tables import (
+    format_day,
     format_size,
     format_suspension,
-    format_table,
     format_when,
     shorten_digest,
-    shorten_time,
 )
-from hmret.disk.policy_settings import policy_settings
-from hmret.disk.settings import Settings
-from hmret.engine.opening import open_inspection
-from hmret.engine.surroundings import Surroundings
+from hmret.cli.words import (
+    ACTION_STYLES,
+    KEEP,
+    action_of,
+    count_reasons,
+    name_source,
+    name_sources,
+    stopped_by,
+    sum_up,
+    tell_stopped,
+)
 from hmret.model.errors import ConfigError
-from hmret.model.planning import Action, Plan, Summary, Verdict
+from hmret.model.planning import Verdict
 from hmret.model.times import datetime_of, format_time, nanoseconds_of, parse_time
 
-__all__ = ["plan"]
+__all__ = ["plan", "show_plan"]
 
 # What somebody still scrolls through; a pipe gets everything.
 _MOST_ON_TERMINAL = 200
 
-_TITLES = ("repository", "digest", "tags", "action", "reason", "on disk", "unused since", "expires")
-_ON_DISK = 5
-_STYLES = {Action.DELETE.value: "red", Action.MARK.value: "yellow"}
+_SOMETHING_GOES = 4
+
+_COLUMNS = (
+    Column(title="action", worth=7),
+    Column(title="repository", worth=9, least=24, shorten=shorten_repository),
+    Column(title="digest", worth=8),
+    Column(title="reason", worth=6),
+    Column(title="on disk", worth=5, is_right=True),
+    Column(title="tags", worth=3, least=8),
+    Column(title="expires", worth=4),
+    Column(title="unused since", worth=2),
+)
+_WIDE = (*_COLUMNS, Column(title="status", worth=1), Column(title="needed by", worth=1))
 
 
 def plan(
@@ -46,29 +61,53 @@ def plan(
     at: Annotated[
         str | None, Parameter(help="What would be due then: an RFC 3339 time, such as 2026-12-24T00:00:00Z.")
     ] = None,
+    chosen: Chosen = EVERYTHING,
+    every: Annotated[
+        bool,
+        Parameter(name="--all", help="List what is kept, too.", negative=(), show_default=False),
+    ] = False,
+    detailed_exitcode: Annotated[
+        bool,
+        Parameter(help="Exit code 4: something would go.", negative=(), show_default=False),
+    ] = False,
+    shown: Shown = TABLE,
     common: Common = DEFAULTS,
 ) -> int:
     """Tell what a sweep would do, now or at another time."""
     moment = None if at is None else _read_moment(at)
-    settings = common.settings()
-    engine = None if common.names_policy else find_engine(settings.config)
-    if engine is not None:
-        say_who_answers(engine)
-        document = (
-            engine.plan(at) if common.config is None else engine.compare(policy_settings(settings.config), at)
-        )
-        reading = engine.read(read_plan, document)
-    else:
-        with common.logging():
-            work = partial(until_interrupted, partial(_plan, settings, moment))
-            made = run_on(common.backend, settings.config.data_dir, work)
-        reading = PlanReading.of(made, settings.config)
-        document = plan_document(made, settings.config) if common.json else {}
-    if common.json:
-        write_json(document)
-    else:
-        write_result("\n".join(_tell(reading)))
-    return 1 if reading.suspended else 0
+    made = make_plan(common, common.settings(), moment)
+    show_plan(made, common, shown, chosen, every=every)
+    if made.reading.suspended:
+        return 1
+    return _SOMETHING_GOES if detailed_exitcode and made.reading.summary.delete else 0
+
+
+def show_plan(
+    made: Made, common: Common, shown: Shown = TABLE, chosen: Chosen = EVERYTHING, *, every: bool = False
+) -> None:
+    """Write a plan in the form that is asked for."""
+    reading = made.reading
+    match output := shown.as_output(as_json=common.json):
+        case "json":
+            write_json(_document(made, chosen))
+        case "csv":
+            images = chosen.cut(chosen.choose(reading.verdicts))
+            write_result(write_csv(IMAGE_FIELDS, [image_document(verdict) for verdict in images]))
+        case "name":
+            images = chosen.cut(_listed(chosen, reading.verdicts, every=every))
+            write_result(named_lines(images))
+        case "table" | "wide":
+            told = _tell(reading, chosen, every=every, is_wide=output == "wide")
+            write_result("\n".join(told))
+
+
+def _document(made: Made, chosen: Chosen) -> Mapping[str, Any]:
+    document = made.document()
+    if chosen.names_some or chosen.sort is not None or chosen.limit is not None:
+        images = {(image["repository"], image["digest"]): image for image in document["images"]}
+        found = chosen.cut(chosen.choose(made.reading.verdicts))
+        document["images"] = [images[verdict.repository, verdict.digest] for verdict in found]
+    return document
 
 
 def _read_moment(text: str) -> datetime:
@@ -80,27 +119,52 @@ def _read_moment(text: str) -> datetime:
         ) from None
 
 
-async def _plan(settings: Settings, at: datetime | None) -> Plan:
-    async with open_inspection(settings.config, Surroundings()) as inspection:
-        log_warnings(settings)
-        return await inspection.plan(at)
+def _listed(chosen: Chosen, verdicts: Sequence[Verdict], *, every: bool) -> list[Verdict]:
+    """Choose what is listed: what goes and what changes, or what is asked for; what goes comes first."""
+    found = chosen.choose(verdicts, "action")
+    if every or chosen.names_some:
+        return found
+    return [verdict for verdict in found if action_of(verdict) != KEEP]
 
 
-def _tell(made: PlanReading) -> Iterator[str]:
+def _tell(made: PlanReading, chosen: Chosen, *, every: bool, is_wide: bool) -> Iterator[str]:
     verdicts = made.verdicts
-    shown = _choose(verdicts)
-    if shown:
-        yield format_table(map(_row, shown), titles=_TITLES, right=[_ON_DISK], styles=_STYLES).rstrip("\n")
-    if len(shown) < len(verdicts):
-        yield f"{len(verdicts) - len(shown)} more images are not shown; through a pipe all are"
+    listed = _listed(chosen, verdicts, every=every)
+    images = chosen.cut(listed)
+    if chosen.limit is None and is_terminal(sys.stdout):
+        images = images[:_MOST_ON_TERMINAL]
+    if images:
+        if is_wide:
+            rows = [_wide_row(verdict, made.vm_names) for verdict in images]
+            yield format_columns(_WIDE, rows, styles=ACTION_STYLES, whole=True)
+        else:
+            yield format_columns(_COLUMNS, [_row(verdict) for verdict in images], styles=ACTION_STYLES)
+    if len(images) < len(listed):
+        yield f"{len(listed) - len(images)} more are not shown; --limit says how many are"
+    if not (every or chosen.names_some):
+        yield from _tell_kept(verdicts)
     for stale in made.stale_references:
-        yield printable(f"stale reference: {stale.source} refers to {stale.image}, which is not here")
+        source = name_source(stale.source, made.vm_names)
+        yield printable(f"stale reference: {source} refers to {stale.image}, which is not here")
     if made.comparison is not None:
         yield from _tell_comparison(made.comparison)
-    yield f"at {format_time(nanoseconds_of(made.at))} in {printable(made.data_dir)}: {_sum_up(made.summary)}"
+    stopped = stopped_by(verdicts)
+    yield (
+        f"at {format_time(nanoseconds_of(made.at))} in {printable(made.data_dir)}: "
+        f"{sum_up(made.summary, sum(stopped.values()))}"
+    )
+    yield from tell_stopped(stopped)
     yield from map(format_suspension, made.suspended)
     if not made.enabled:
         yield "disabled: a sweep would do nothing of this; set images.auto_delete.enabled, or give --enable"
+
+
+def _tell_kept(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Count what stays as it is, by why."""
+    counts = count_reasons(verdict for verdict in verdicts if action_of(verdict) == KEEP)
+    if counts:
+        parts = ", ".join(f"{count} {reason.value}" for reason, count in counts.items())
+        yield f"kept: {parts}; --all lists them"
 
 
 def _tell_comparison(comparison: ComparisonReading) -> Iterator[str]:
@@ -119,34 +183,25 @@ def _tell_comparison(comparison: ComparisonReading) -> Iterator[str]:
             yield f"{title}: {len(differences) - _MOST_ON_TERMINAL} more"
     yield (
         f"compared with the settings in force, {len(comparison.newly_go)} images would newly go and "
-        f"{len(comparison.newly_stay)} newly stay; by those it is {_sum_up(comparison.in_force)}"
+        f"{len(comparison.newly_stay)} newly stay; by those it is {sum_up(comparison.in_force)}"
     )
 
 
-def _choose(verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
-    """Leave out what a terminal is too short for, and of what goes away as little as possible."""
-    if len(verdicts) <= _MOST_ON_TERMINAL or not is_terminal(sys.stdout):
-        return verdicts
-    by_weight = sorted(range(len(verdicts)), key=lambda place: verdicts[place].action is not Action.DELETE)
-    return [verdicts[place] for place in sorted(by_weight[:_MOST_ON_TERMINAL])]
-
-
-def _row(verdict: Verdict) -> Sequence[str]:
-    return (
+def _row(verdict: Verdict) -> list[str]:
+    return [
+        action_of(verdict),
         verdict.repository,
         shorten_digest(verdict.digest),
-        ",".join(verdict.tags) or "-",
-        verdict.action.value,
         verdict.reason.value,
         format_size(verdict.disk_bytes),
-        shorten_time(format_when(verdict.unused_since_ns)),
-        shorten_time(format_when(verdict.expires_at_ns)),
-    )
+        ",".join(verdict.tags) or "-",
+        format_day(verdict.expires_at_ns),
+        format_day(verdict.unused_since_ns),
+    ]
 
 
-def _sum_up(summary: Summary) -> str:
-    return (
-        f"{summary.images} images, {summary.delete} to delete ({format_size(summary.delete_bytes)}), "
-        f"{summary.mark} to mark, {summary.clear} to clear, {summary.keep} to keep, "
-        f"{summary.prune} states of gone images to prune"
-    )
+def _wide_row(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
+    row = _row(verdict)
+    row[2] = verdict.digest
+    row[-2:] = format_when(verdict.expires_at_ns), format_when(verdict.unused_since_ns)
+    return [*row, verdict.status, name_sources(verdict.referenced_by, names) or "-"]

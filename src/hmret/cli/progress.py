@@ -13,10 +13,12 @@ __all__ = ["sweep_in_sight"]
 _PAUSE = 0.1  # seconds between two looks: often enough for the eye
 
 
-async def sweep_in_sight(retention: Retention, *, shown: bool, release_brake: bool = False) -> SweepReport:
+async def sweep_in_sight(
+    retention: Retention, *, shown: bool, release_brake: bool = False, stop_timers: bool = True
+) -> SweepReport:
     """Sweep once; `shown` and a terminal: with the number of images seen so far."""
     if not shown or not is_terminal(sys.stderr):
-        return await retention.sweep(release_brake=release_brake)
+        return await retention.sweep(release_brake=release_brake, stop_timers=stop_timers)
     from rich.console import Console  # noqa: PLC0415 - programs that call us do not wait for it
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
@@ -32,6 +34,6 @@ async def sweep_in_sight(retention: Retention, *, shown: bool, release_brake: bo
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(follow)
-            report = await retention.sweep(release_brake=release_brake)
+            report = await retention.sweep(release_brake=release_brake, stop_timers=stop_timers)
             tasks.cancel_scope.cancel()
     return report

@@ -8,20 +8,30 @@ from cyclopts import Parameter
 
 from hmret.api.documents import quarantine_document, restored_document
 from hmret.api.readings import read_quarantine, read_restored
+from hmret.cli.columns import Column, format_columns, shorten_repository
 from hmret.cli.either import Asked, ask_or_do
-from hmret.cli.options import DEFAULTS, Common, Named
+from hmret.cli.listing import TABLE, Shown, named_lines, write_csv
+from hmret.cli.options import WITHOUT_POLICY, Named, WithoutPolicy
 from hmret.cli.output import printable, write_json, write_result
-from hmret.cli.tables import format_size, format_table, format_when, shorten_digest
+from hmret.cli.tables import format_minute, format_size, format_when, shorten_digest
 from hmret.engine.opening import open_engine, open_inspection
 from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
+from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.report import Quarantined, Restored
 from hmret.model.times import nanoseconds_of
 
 __all__ = ["quarantine", "restore"]
 
-_TITLES = ("repository", "digest", "tags", "on disk", "deleted", "until")
-_ON_DISK = 3
+_COLUMNS = (
+    Column(title="repository", worth=9, least=24, shorten=shorten_repository),
+    Column(title="digest", worth=8),
+    Column(title="tags", worth=5, least=8),
+    Column(title="on disk", worth=6, is_right=True),
+    Column(title="deleted", worth=4),
+    Column(title="until", worth=7),
+)
+_FIELDS = ("repository", "digest", "tags", "disk_bytes", "retired_at", "until")
 
 
 def restore(
@@ -29,7 +39,7 @@ def restore(
     /,
     *,
     digest: Annotated[str | None, Parameter(help="Counts instead of what the reference says.")] = None,
-    common: Common = DEFAULTS,
+    common: WithoutPolicy = WITHOUT_POLICY,
 ) -> int:
     """Bring a deleted image back from quarantine."""
     asked = Asked("POST", "/v1/restore", {"image": image, "digest": digest})
@@ -41,21 +51,34 @@ def restore(
     return 0
 
 
-def quarantine(*, common: Common = DEFAULTS) -> int:
+def quarantine(*, shown: Shown = TABLE, common: WithoutPolicy = WITHOUT_POLICY) -> int:
     """Tell the deleted images that can be brought back."""
     images: Sequence[Quarantined] = ask_or_do(common, Asked("GET", "/v1/quarantine"), read_quarantine, _look)
-    if common.json:
-        write_json(quarantine_document(images))
-    elif images:
-        write_result(format_table(map(_row, images), titles=_TITLES, right=[_ON_DISK]))
-    else:
-        write_result("nothing is in quarantine")
+    match output := shown.as_output(as_json=common.json):
+        case "json":
+            write_json(quarantine_document(images))
+        case "csv":
+            write_result(write_csv(_FIELDS, quarantine_document(images)["images"]))  # type: ignore[arg-type]  # a document
+        case "name":
+            write_result(named_lines(images))
+        case "table" | "wide" if not images:
+            write_result("nothing is in quarantine")
+        case "table" | "wide":
+            is_wide = output == "wide"
+            rows = [_row(image, is_wide=is_wide) for image in images]
+            write_result(format_columns(_COLUMNS, rows, whole=is_wide))
     return 0
 
 
 async def _restore(image: str, digest: str | None, config: RetentionConfig) -> Restored:
     async with open_engine(config, Surroundings(), scheduled=False) as retention:
-        return await retention.restore(image, digest)
+        try:
+            return await retention.restore(image, digest)
+        except (ImageNotFoundError, InvalidReferenceError):
+            found = None if digest is not None else retention.search_quarantine(image)
+            if found is None:
+                raise
+        return await retention.restore(found)
 
 
 async def _look(config: RetentionConfig) -> tuple[Quarantined, ...]:
@@ -71,12 +94,13 @@ def _tell(restored: Restored) -> str:
     return f"{restored.repository}@{restored.digest}{tags} restored{taken}"
 
 
-def _row(image: Quarantined) -> list[str]:
+def _row(image: Quarantined, *, is_wide: bool) -> list[str]:
+    put_time = format_when if is_wide else format_minute
     return [
         image.repository,
-        shorten_digest(image.digest),
-        ", ".join(image.tags) or "-",
+        image.digest if is_wide else shorten_digest(image.digest),
+        ",".join(image.tags) or "-",
         format_size(image.disk_bytes),
-        format_when(nanoseconds_of(image.retired_at)),
-        format_when(nanoseconds_of(image.until)),
+        put_time(nanoseconds_of(image.retired_at)),
+        put_time(nanoseconds_of(image.until)),
     ]

@@ -1,18 +1,25 @@
 """The reasons of verdicts in words."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
 from hmret.cli.tables import format_when
+from hmret.cli.words import name_source
 from hmret.model.config import RetentionConfig
+from hmret.model.durations import format_span
 from hmret.model.patterns import compile_patterns
+from hmret.model.times import timedelta_nanoseconds
 from hmret.model.verdicts import Reason, Verdict
 
 __all__ = ["describe_reason"]
 
 
 def describe_reason(  # noqa: C901, PLR0912 - one case for each reason
-    blocker: Reason, verdict: Verdict, suspended: Sequence[str], config: RetentionConfig
+    blocker: Reason,
+    verdict: Verdict,
+    suspended: Sequence[str],
+    config: RetentionConfig,
+    vm_names: Mapping[str, str],
 ) -> Iterator[str]:
     """Put a reason against a deletion into words; `suspended` says what suspends deletion."""
     match blocker:
@@ -21,7 +28,7 @@ def describe_reason(  # noqa: C901, PLR0912 - one case for each reason
         case Reason.BROKEN:
             yield f"broken, so left alone: {verdict.broken}"
         case Reason.REFERENCED:
-            yield from (f"referenced by {source}" for source in verdict.referenced_by)
+            yield from (f"referenced by {name_source(source, vm_names)}" for source in verdict.referenced_by)
         case Reason.LEASED:
             yield "covered by a lease"
         case Reason.PINNED:
@@ -41,7 +48,7 @@ def describe_reason(  # noqa: C901, PLR0912 - one case for each reason
         case Reason.LATEST:
             yield "one of the newest of its repository, as many as keep_latest says"
         case Reason.TOO_YOUNG:
-            yield f"younger than hmret.min_age, {config.min_age}, or of unknown age"
+            yield f"younger than hmret.min_age, {format_span(timedelta_nanoseconds(config.min_age))}, or of unknown age"
         case Reason.SHARED:
             holders = ", ".join(f"{one.repository} ({one.reason})" for one in verdict.held_by)
             yield f"its bytes are also those of {holders or ', '.join(verdict.shared_with)}"

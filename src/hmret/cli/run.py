@@ -1,13 +1,13 @@
 """`run`: the engine as a service, until it is told to stop."""
 
-from hmret.cli.options import DEFAULTS, Common
+from hmret.cli.options import RUNNING, Running
 from hmret.model.errors import HmretError
 from hmret.model.unavailable import UnavailableError
 
 __all__ = ["run"]
 
 
-def run(*, common: Common = DEFAULTS) -> int:
+def run(*, common: Running = RUNNING) -> int:
     """Sweep in the background until SIGTERM or SIGINT; SIGHUP reads the settings anew."""
     try:
         return _run(common)
@@ -16,7 +16,7 @@ def run(*, common: Common = DEFAULTS) -> int:
         raise HmretError(str(error)) from None
 
 
-def _run(common: Common) -> int:
+def _run(common: Running) -> int:
     settings = common.settings()
     # Settings that cannot be used are told without waiting for what serves them.
     from hmret.cli.backend import run_on  # noqa: PLC0415

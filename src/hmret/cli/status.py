@@ -5,18 +5,18 @@ from typing import Any
 
 from hmret.api.readings import read_suspensions
 from hmret.cli.client import need_engine
-from hmret.cli.options import DEFAULTS, Common
+from hmret.cli.options import ASKING, Asking
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.tables import format_size, format_suspension, format_table
-from hmret.model.durations import format_duration
+from hmret.model.durations import format_span
 from hmret.model.times import SECOND
 
 __all__ = ["status"]
 
 
-def status(*, common: Common = DEFAULTS) -> int:
+def status(*, common: Asking = ASKING) -> int:
     """Tell how the running engine is."""
-    engine = need_engine(common.settings().config)
+    engine = need_engine(common.settings().config, common.timeout_seconds)
     document = engine.ask("GET", "/v1/status")
     suspended = engine.read(lambda told: read_suspensions(told["suspended"]), document)
     if common.json:
@@ -46,6 +46,7 @@ def _facts(document: Any) -> list[list[str]]:
         ],
         ["quarantine", _put_quarantine(document["quarantine"])],
         *_limits(document["disk"], document["brake"]),
+        *_put_stopped(document.get("stopped_timers")),
         ["leases", str(document["granted_leases"])],
         [
             "file leases",
@@ -75,6 +76,12 @@ def _limits(disk: Any, brake: Any) -> Iterator[list[str]]:
             ]
 
 
+def _put_stopped(stopped: Any) -> Iterator[list[str]]:
+    """Tell which timers the settings in force have stopped."""
+    if stopped is not None:
+        yield ["timers stopped", f"{stopped['timers']} at {stopped['at']}: {printable(stopped['detail'])}"]
+
+
 def _put_quarantine(quarantine: Any) -> str:
     return f"{quarantine['images']} images, {format_size(quarantine['bytes'])}"
 
@@ -87,4 +94,4 @@ def _sum_up(last: Any) -> Iterator[str]:
 
 
 def _seconds(seconds: float) -> str:
-    return format_duration(round(seconds * 1000) * (SECOND // 1000))
+    return format_span(round(seconds * 1000) * (SECOND // 1000))

@@ -8,13 +8,15 @@ from hmret.model.images import Suspension
 from hmret.model.times import SECOND, format_time
 
 __all__ = [
+    "format_day",
+    "format_minute",
     "format_size",
     "format_suspension",
     "format_table",
     "format_when",
     "put_suspension",
     "shorten_digest",
-    "shorten_time",
+    "terminal_digest",
 ]
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -28,6 +30,7 @@ def format_table(
     titles: Sequence[str] = (),
     right: Sequence[int] = (),
     styles: Mapping[str, str] | None = None,
+    is_cut: bool = False,
 ) -> str:
     """Lay out rows in columns for whoever reads standard output.
 
@@ -36,12 +39,14 @@ def format_table(
         titles: a title for each column; empty: no title line.
         right: numbers of the columns that are aligned to the right.
         styles: cells that stand out on a terminal, by their text.
+        is_cut: what is too wide for a terminal is cut off, and not wrapped.
     """
+    titles = [title.upper() for title in titles]
     cells = [[printable(cell) for cell in row] for row in rows]
     if is_terminal(sys.stdout):
-        return _on_terminal(cells, titles, right, styles or {})
+        return _on_terminal(cells, titles, right, styles or {}, is_cut=is_cut)
     if titles:
-        cells.insert(0, [title.upper() for title in titles])
+        cells.insert(0, titles)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(_aligned(row, widths, right) for row in cells)
 
@@ -72,13 +77,25 @@ def put_suspension(suspension: Suspension) -> str:
 
 
 def shorten_digest(digest: str) -> str:
-    """Shorten a digest where a person reads it; programs get all of it."""
-    return digest.removeprefix("sha256:")[:_SHORT] if is_terminal(sys.stdout) else digest
+    """Shorten a digest to what other tools show of it, and what every command here takes for it."""
+    return digest.removeprefix("sha256:")[:_SHORT]
 
 
-def shorten_time(text: str) -> str:
-    """Leave the day of a time where a person reads it."""
-    return text[: len("2026-12-24")] if is_terminal(sys.stdout) else text
+def terminal_digest(digest: str) -> str:
+    """Shorten a digest where a person reads it; a file or a program gets all of it."""
+    return shorten_digest(digest) if is_terminal(sys.stdout) else digest
+
+
+def format_day(nanoseconds: int | None) -> str:
+    """Write the UTC day of a time; `-` where there is none."""
+    return format_when(nanoseconds)[: len("2026-12-24")]
+
+
+def format_minute(nanoseconds: int | None) -> str:
+    """Write a time to the minute, in UTC; `-` where there is none."""
+    if nanoseconds is None:
+        return "-"
+    return f"{format_when(nanoseconds)[: len('2026-12-24T00:00')]}Z"
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
@@ -90,7 +107,12 @@ def _aligned(row: Sequence[str], widths: Sequence[int], right: Sequence[int]) ->
 
 
 def _on_terminal(
-    cells: Sequence[Sequence[str]], titles: Sequence[str], right: Sequence[int], styles: Mapping[str, str]
+    cells: Sequence[Sequence[str]],
+    titles: Sequence[str],
+    right: Sequence[int],
+    styles: Mapping[str, str],
+    *,
+    is_cut: bool,
 ) -> str:
     from rich import box  # noqa: PLC0415 - programs that read us do not wait for it
     from rich.console import Console  # noqa: PLC0415
@@ -107,7 +129,8 @@ def _on_terminal(
         table.add_column(
             titles[column] if titles else "",
             justify="right" if column in right else "left",
-            overflow="fold",
+            overflow="ellipsis" if is_cut else "fold",
+            no_wrap=is_cut,
         )
     for row in cells:
         table.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in row))

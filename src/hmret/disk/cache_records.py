@@ -110,7 +110,7 @@ def save_references(
     Raises:
         OSError: it could not be written.
     """
-    frames = chain((boot_id.encode(),), _reference_frames(files, pause))
+    frames = chain((_boot_frame(boot_id),), _reference_frames(files, pause))
     save_snapshot(filesystem, data_fd, _REFERENCES, _head(_REFERENCES_HEAD), frames)
 
 
@@ -125,7 +125,7 @@ def load_references(
     """
     files: dict[str, ReferenceFile] = {}
     frames = load_snapshot(filesystem, data_fd, _REFERENCES, _head(_REFERENCES_HEAD))
-    is_of_this_boot = next(frames, b"") == boot_id.encode()
+    is_of_this_boot = next(frames, b"") == _boot_frame(boot_id)
     for frame in frames:
         try:
             found = unpack_references(frame)
@@ -139,6 +139,11 @@ def load_references(
         files.update(found)
         pause()
     return files
+
+
+def _boot_frame(boot_id: str) -> bytes:
+    """Name the boot; a record without the names of guests is taken for one of another boot, so that all are read again."""
+    return f"{boot_id} with names".encode()
 
 
 def _reference_frames(files: Mapping[str, ReferenceFile], pause: Callable[[], None]) -> Iterator[bytes]:

@@ -96,6 +96,7 @@ class _Guest(msgspec.Struct, gc=False):
     Image: str | None = None
     ResolvedImage: str | None = None
     CreatedAt: str | None = None
+    Name: str | None = None
 
 
 class _Key(str):
@@ -106,7 +107,10 @@ class _Key(str):
 
 
 # Of the keys that are read; folding changes no key's length that could become one of them.
-_LENGTHS = frozenset(map(len, ("Image", "ResolvedImage", "CreatedAt")))
+_LENGTHS = frozenset(map(len, ("Image", "ResolvedImage", "CreatedAt", "Name")))
+
+# More than any that is shown; each is held in memory.
+_LONGEST_NAME = 255
 
 _GUEST_KEYS = (b'"image"', b'"resolvedimage"', b'"createdat"')
 _QUOTED_KEYS = (*_GUEST_KEYS, b'"stored_metadata"')
@@ -219,7 +223,11 @@ def _read_usual_guest(text: bytes, source: str) -> Reference | None:
     except InvalidReferenceError:
         return None
     return Reference(
-        source, image, resolved, None if guest.CreatedAt is None else _moment_of(guest.CreatedAt)
+        source,
+        image,
+        resolved,
+        None if guest.CreatedAt is None else _moment_of(guest.CreatedAt),
+        name=_shortened_name(guest.Name),
     )
 
 
@@ -227,6 +235,7 @@ def _read_any_guest(content: bytes | msgspec.Raw, source: str) -> tuple[Referenc
     images: list[str] = []
     resolved: list[str] = []
     created_at = None
+    name = ""
     for key, value in _members(content):
         if len(key) not in _LENGTHS:
             continue
@@ -237,12 +246,16 @@ def _read_any_guest(content: bytes | msgspec.Raw, source: str) -> tuple[Referenc
                 resolved += _reference_text(key, value)
             case "createdat":
                 created_at = _moment(value)
+            case "name":
+                name = _name(value) or name
     if len(resolved) <= 1:
         pinned = resolved[0] if resolved else ""
         texts = images or ([""] if pinned else [])
-        return tuple(Reference(source, image, pinned, created_at) for image in texts)
+        return tuple(Reference(source, image, pinned, created_at, name=name) for image in texts)
     return tuple(
-        Reference(source, image, pinned, created_at) for image in images or [""] for pinned in resolved
+        Reference(source, image, pinned, created_at, name=name)
+        for image in images or [""]
+        for pinned in resolved
     )
 
 
@@ -288,6 +301,18 @@ def _reference_text(key: str, value: msgspec.Raw) -> list[str]:
     except InvalidReferenceError as error:
         raise UnreadableError(f"{key}: {error}") from None
     return [text]
+
+
+def _name(value: msgspec.Raw) -> str:
+    """Read what people call a guest; nothing depends on it, so what is no text is no name."""
+    try:
+        return _shortened_name(_text_decoder.decode(value))
+    except _FAULTS:
+        return ""
+
+
+def _shortened_name(name: str | None) -> str:
+    return (name or "")[:_LONGEST_NAME]
 
 
 def _moment(value: msgspec.Raw) -> datetime | None:

@@ -12,6 +12,7 @@ from hmret.disk.setting_kinds import (
     COUNT,
     DURATION,
     HYPEMAN_BOOLEAN,
+    HYPEMAN_DURATION,
     HYPEMAN_PATTERNS,
     PATTERNS,
     RULES,
@@ -129,7 +130,7 @@ class Key:
 KEYS = (
     Key("data_dir", text_of("a path"), policy=False),
     Key("images.auto_delete.enabled", HYPEMAN_BOOLEAN),
-    Key("images.auto_delete.unused_for", DURATION),
+    Key("images.auto_delete.unused_for", HYPEMAN_DURATION),
     Key("images.auto_delete.allowed", HYPEMAN_PATTERNS),
     Key("registry.url", text_of("host:port"), attribute="registry_url"),
     Key("build.builder_image", text_of("an image"), attribute="builder_image"),

@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 
 from hmret.disk.places import Place, show
-from hmret.disk.setting_values import Value, check_unicode
-from hmret.model.durations import parse_duration
+from hmret.disk.setting_values import TypedValue, Value, check_unicode
+from hmret.model.durations import go_duration, parse_duration, parse_span
 from hmret.model.errors import ConfigError
 from hmret.model.patterns import compile_patterns
 from hmret.model.rules import Rule
@@ -20,6 +20,7 @@ __all__ = [
     "COUNT",
     "DURATION",
     "HYPEMAN_BOOLEAN",
+    "HYPEMAN_DURATION",
     "HYPEMAN_PATTERNS",
     "PATTERNS",
     "RULES",
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 _MAX_PROBLEM = 160  # characters
-_DURATION = "a Go duration of at most 2562047h, such as 720h or 1h30m (days are not a unit)"
+_DURATION = "a duration of at most 2562047h, such as 30d, 1w, 720h or 1h30m"
+_HYPEMAN_DURATION = "a Go duration of at most 2562047h, such as 720h or 1h30m (days are not a unit)"
 _SIZE = "a size of less than 10^18 bytes, such as 500GiB or 500GB (bytes need no unit)"
 _AMOUNT = f"{_SIZE}, or a percentage of the disk such as 18%"
 _SHARE = "a percentage from 0% to 100%, such as 85%"
@@ -81,13 +83,26 @@ def _read_duration(value: Value, _check: Check) -> timedelta:
     return _duration(value.place, value.duration(_DURATION))
 
 
+def _read_hypeman_duration(value: Value, _check: Check) -> timedelta:
+    """Read a duration as hypeman reads it, where hypeman reads it too; what is typed for hmret alone may have days."""
+    if isinstance(value, TypedValue):
+        return _duration(value.place, value.duration(_DURATION))
+    text = value.duration(_HYPEMAN_DURATION)
+    try:
+        parse_duration(text)
+    except ValueError:
+        written = f"; write {go_duration(text)}" if go_duration(text) else ""
+        raise value.place.error(f"expected {_HYPEMAN_DURATION}, got {show(text)!r}{written}") from None
+    return _duration(value.place, text)
+
+
 def _read_zero_duration(value: Value, _check: Check) -> timedelta:
     return _duration(value.place, value.duration(_DURATION), zero=True)
 
 
 def _duration(place: Place, text: str, expected: str = _DURATION, *, zero: bool = False) -> timedelta:
     try:
-        nanoseconds = parse_duration(text)
+        nanoseconds = parse_span(text)
     except ValueError:
         raise place.error(f"expected {expected}, got {show(text)!r}") from None
     if nanoseconds < 0 or (nanoseconds == 0 and not zero):
@@ -208,6 +223,8 @@ BOOLEAN = Kind(_read_boolean)
 COUNT = Kind(_read_count)
 DURATION = Kind(_read_duration, timedelta.total_seconds)
 """More than zero; seconds in JSON."""
+HYPEMAN_DURATION = Kind(_read_hypeman_duration, timedelta.total_seconds)
+"""More than zero, and in a config file or a variable as Go writes it."""
 ZERO_DURATION = Kind(_read_zero_duration, timedelta.total_seconds)
 """Zero or more."""
 SIZE = Kind(_read_size)

@@ -3,7 +3,7 @@
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import attrs
@@ -74,6 +74,10 @@ class Counters:
     """Images that left the cache, by why; `recovered`: an earlier engine was cut off while it deleted them."""
     deleted_bytes: int = attrs.field(default=0, init=False)
     """Blocks that came free, those freed by recoveries included."""
+    stopped_timers: Counter[Reason] = attrs.field(
+        factory=lambda: Counter({Reason.PINNED: 0, Reason.NOT_ALLOWED: 0}), init=False
+    )
+    """Running timers that sweeps have stopped because of the operator's patterns, by the reason."""
     stale_references: int = attrs.field(default=0, init=False)
     """References to what is not here, added up over all sweeps."""
     mark_used: Histogram = attrs.field(factory=lambda: Histogram(_USE_BOUNDS), init=False)
@@ -117,6 +121,10 @@ class Counters:
         self.deletes["success"] += 1
         self.deleted[reason] += 1
         self.deleted_bytes += disk_bytes
+
+    def note_stopped_timers(self, by_reason: Mapping[Reason, int]) -> None:
+        """Count the timers that a sweep stops because of the operator's patterns."""
+        self.stopped_timers.update(by_reason)
 
     def note_recovered(self, images: int, freed_bytes: int) -> None:
         """Count what a recovery has finished; images only where they were not counted when they left the cache."""

@@ -1,5 +1,6 @@
 """Looking without touching: what a sweep would do, and why."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import attrs
@@ -19,6 +20,7 @@ from hmret.model.planning import Plan
 from hmret.model.policy import Policy
 from hmret.model.pressure import seen_by
 from hmret.model.references import ImageReference, parse_reference
+from hmret.model.search import find_images, is_digest, is_searchable, sole_image
 from hmret.model.times import datetime_of, nanoseconds_of
 from hmret.model.verdicts import Verdict
 
@@ -93,8 +95,11 @@ class Inspection:
     async def explain(self, image: str, digest: str | None = None) -> Verdict:
         """Tell what a sweep would do now with one image, and everything that holds against its deletion.
 
+        Where the text names no image by reference, it may be 12 digits or more of its digest, or the name or id of a VM.
+
         Raises:
             InvalidReferenceError: the text is no reference.
+            AmbiguousImageError: the text may mean several images.
             ImageNotFoundError: the image is not here.
             EngineClosedError: the engine has stopped.
         """
@@ -104,12 +109,39 @@ class Inspection:
         self, image: str, digest: str | None = None
     ) -> tuple[Verdict, tuple[Suspension, ...]]:
         """Tell as `explain` does, and what suspends deletion everywhere."""
-        key = await self.resolve(named_image(image, digest), image)
+        return (await self.explain_with_names(image, digest))[:2]
+
+    async def explain_with_names(
+        self, image: str, digest: str | None = None
+    ) -> tuple[Verdict, tuple[Suspension, ...], Mapping[str, str]]:
+        """Tell as `explain_fully` does, and the names of those who refer to the image."""
+        try:
+            key = await self.resolve(named_image(image, digest), image)
+        except (ImageNotFoundError, InvalidReferenceError):
+            found = None if digest is not None else await self.search(image)
+            if found is None:
+                raise
+            key = found
         made = await self.plan()
         verdict = made.verdict(*key)
         if verdict is None:
             raise ImageNotFoundError(f"{image}: not in the cache")
-        return verdict, made.suspended
+        names = {source: name for source in verdict.referenced_by if (name := made.vm_names.get(source))}
+        return verdict, made.suspended, names
+
+    async def search(self, text: str) -> Key | None:
+        """Find the image that a person means by digits of its digest or by who needs it; None: none is meant so.
+
+        Raises:
+            AmbiguousImageError: it may be one of several.
+            ImageNotFoundError: the text is a whole digest, and no image of that digest is here.
+        """
+        if not is_searchable(text):
+            return None
+        found = await self.threads.run_alone(find_images, await self.plan(), text, self.threads.pause)
+        if not found and is_digest(text):
+            raise ImageNotFoundError(f"{text}: not in the cache")
+        return sole_image(found, text)
 
     async def resolve(self, named: ImageReference, text: str) -> Key:
         """Find the image that a reference names now."""

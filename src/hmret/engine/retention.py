@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -27,11 +27,12 @@ from hmret.engine.statistics import Statistics
 from hmret.engine.surroundings import Surroundings
 from hmret.engine.tally import journal_entry
 from hmret.model.config import RetentionConfig
-from hmret.model.errors import ConfigError, ImageNotFoundError
+from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Key, Suspension
 from hmret.model.planning import Plan, Verdict
 from hmret.model.references import ImageReference
 from hmret.model.report import Leased, MarkedUsed, Quarantined, Restored, SweepReport
+from hmret.model.search import sole_image, start_of_digest
 from hmret.model.times import SECOND, datetime_of, nanoseconds_of, timedelta_nanoseconds
 
 __all__ = ["HasMailbox", "Retention"]
@@ -162,16 +163,18 @@ class Retention:
         """List the deleted images that can be brought back, by when they were deleted; never waits."""
         return self._quarantine.images()
 
-    async def sweep(self, *, release_brake: bool = False) -> SweepReport:
+    async def sweep(self, *, release_brake: bool = False, stop_timers: bool = True) -> SweepReport:
         """Carry out one sweep; if one runs already, waits for that and then has its own.
 
-        With `release_brake`, what the brake holds goes, in this sweep and in those that it takes.
+        With `release_brake`, what the brake holds goes, in this sweep and in those that it takes. Without `stop_timers`, a
+        sweep whose patterns let nothing go that is here, while timers run, is refused instead of stopping them all.
 
         Raises:
+            ConfigError: it would stop every timer, and was told not to; nothing was changed.
             EngineClosedError: the engine has stopped.
         """
         self._loop.require()
-        return await self._schedule.sweep(releases_brake=release_brake)
+        return await self._schedule.sweep(releases_brake=release_brake, stops_timers=stop_timers)
 
     async def confirm(self, *what: str) -> tuple[str, ...]:
         """Say that what is there now is right, where folders are lost or the clock has jumped; returns what was confirmed.
@@ -221,6 +224,43 @@ class Retention:
         """
         self._loop.require()
         return await self._inspection.explain(image, digest)
+
+    async def explain_with_names(
+        self, image: str, digest: str | None = None
+    ) -> tuple[Verdict, tuple[Suspension, ...], Mapping[str, str]]:
+        """Tell as `explain_fully` does, and the names of the VMs that refer to the image, by `referenced_by`."""
+        self._loop.require()
+        return await self._inspection.explain_with_names(image, digest)
+
+    async def search(self, text: str) -> str | None:
+        """Find the image that a person means by 12 digits or more of its digest, or by the name or id of a VM.
+
+        Returns it as a reference by digest; None: none is meant so, or the text names an image by reference. For what
+        people type: `mark_used`, `lease` and `restore` take references alone.
+
+        Raises:
+            AmbiguousImageError: it may be one of several.
+            EngineClosedError: the engine has stopped.
+        """
+        self._loop.require()
+        with suppress(ImageNotFoundError, InvalidReferenceError):
+            await self._inspection.resolve(named_image(text, None), text)
+            return None
+        found = await self._inspection.search(text)
+        return None if found is None else "@".join(found)
+
+    def search_quarantine(self, text: str) -> str | None:
+        """Find the image in quarantine that a person means by 12 digits or more of its digest, as `search` does.
+
+        Raises:
+            AmbiguousImageError: it may be one of several.
+        """
+        start = start_of_digest(text)
+        if start is None:
+            return None
+        found = {(one.repository, one.digest) for one in self.quarantined() if one.digest.startswith(start)}
+        sole = sole_image(sorted(found), text)
+        return None if sole is None else "@".join(sole)
 
     async def explain_fully(
         self, image: str, digest: str | None = None
@@ -333,6 +373,7 @@ class Retention:
             else measured.used_bytes / measured.total_bytes,
             disk_shortfall_bytes=sweeping.disk.shortfall_bytes,
             held_back_images=sweeping.looks.held_back,
+            stopped_timers=sweeping.stopped_timers,
             braking=sweeping.brake.braking,
             brake_seconds=sweeping.brake.remaining_seconds(self._inspection.clock.read()),
             waiting={name: mailbox.waiting for name, mailbox in self._mailboxes.items()},

@@ -13,7 +13,7 @@ from hmret.engine.log import log_event
 from hmret.engine.sweeping import Sweeping
 from hmret.engine.tally import journal_entry
 from hmret.model.config import RetentionConfig
-from hmret.model.errors import DataDirLockedError, DataDirMovedError, HmretError
+from hmret.model.errors import DataDirLockedError, DataDirMovedError, HmretError, StopsTimersError
 from hmret.model.report import SweepError, SweepReport, SweepStatus
 from hmret.model.times import SECOND, datetime_of
 
@@ -32,6 +32,8 @@ class SweepRequest(Request[SweepReport]):
 
     releases_brake: bool = False
     """Whether what the brake holds may go."""
+    stops_timers: bool = True
+    """Whether it may stop every timer where the patterns let nothing go that is here."""
 
 
 class Schedule:
@@ -120,9 +122,14 @@ class Schedule:
         """How many requests wait in the mailbox."""
         return self._mailbox.waiting
 
-    async def sweep(self, *, releases_brake: bool = False) -> SweepReport:
-        """Carry out one sweep; if one runs already, wait for that and then have an own one."""
-        return await self._mailbox.ask(SweepRequest(releases_brake=releases_brake))
+    async def sweep(self, *, releases_brake: bool = False, stops_timers: bool = True) -> SweepReport:
+        """Carry out one sweep; if one runs already, wait for that and then have an own one.
+
+        Raises:
+            StopsTimersError: it would stop every timer, and may not.
+        """
+        request = SweepRequest(releases_brake=releases_brake, stops_timers=stops_timers)
+        return await self._mailbox.ask(request)
 
     async def _ask_periodically(self) -> None:
         begin = anyio.current_time()
@@ -166,7 +173,11 @@ class Schedule:
             )
         self.is_sweeping = True
         try:
-            report = await self._sweeping.sweep(releases_brake=request.releases_brake)
+            report = await self._sweeping.sweep(
+                releases_brake=request.releases_brake, stops_timers=request.stops_timers
+            )
+        except StopsTimersError:
+            raise
         except Exception as error:  # noqa: BLE001 - the boundary: one sweep's failure must not end the engine
             # What nobody foresaw becomes a report, and the next sweep tries again.
             cause = sole_error(error)

@@ -5,6 +5,7 @@ import attrs
 from hmret.model.brake import Braking
 from hmret.model.images import DiskUsage
 from hmret.model.report import SweepReport
+from hmret.model.stopped_timers import StoppedTimers
 
 __all__ = ["Statistics"]
 
@@ -40,6 +41,8 @@ class Statistics:
     """By how much the low mark was out of reach for the last sweep that tried; 0: it was not."""
     held_back_images: int = 0
     """Images whose window has passed and that stay because their disks were read, look after look."""
+    stopped_timers: StoppedTimers | None = None
+    """The timers that a sweep by the settings in force has stopped because of their patterns; None: none."""
     braking: Braking | None = None
     """What the brake saw in the last sweep; None: not too much has expired at once."""
     brake_seconds: float = 0.0

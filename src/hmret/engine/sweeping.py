@@ -33,10 +33,12 @@ from hmret.engine.removal import Removal
 from hmret.engine.tally import Tally, blocked_detail, journal_entry
 from hmret.model.clock_watch import ClockReading, ClockRecord, watch_clock
 from hmret.model.config import RetentionConfig
+from hmret.model.errors import StopsTimersError
 from hmret.model.images import DiskUsage, Key
 from hmret.model.looks import Watched
 from hmret.model.planning import Plan
 from hmret.model.report import SweepError, SweepReport
+from hmret.model.stopped_timers import StoppedTimers
 from hmret.model.times import SECOND, datetime_of, format_time, nanoseconds_of, timedelta_nanoseconds
 
 __all__ = ["Sweeping"]
@@ -82,6 +84,8 @@ class Sweeping:
     last_plan: Plan | None = attrs.field(default=None, init=False)
     """The plan of the last sweep; most of it stands in the next one."""
     counters: Counters = attrs.field(factory=Counters)
+    stopped_timers: StoppedTimers | None = attrs.field(default=None, init=False)
+    """The timers that a sweep by the settings in force has stopped, for the sake of their patterns; None: none."""
     uses: RecentUses = attrs.field(factory=RecentUses, init=False)
     _keep_at_ns: int = attrs.field(init=False)
     """When what is known is next written down, by the boot-time clock."""
@@ -97,6 +101,7 @@ class Sweeping:
     def reconfigure(self, config: RetentionConfig) -> None:
         """Go by other settings from now on; while a sweep runs, `change_settings` is called."""
         self.new_settings.take()
+        self.stopped_timers = None
         self.overlook.reconfigure(config)
         self.looks.reconfigure(config)
         self.deleting.quarantine.period_ns = timedelta_nanoseconds(config.quarantine)
@@ -110,10 +115,11 @@ class Sweeping:
         quarantine.period_ns = max(quarantine.period_ns, timedelta_nanoseconds(config.quarantine))
         self.new_settings.set(config)
 
-    async def sweep(self, *, releases_brake: bool = False) -> SweepReport:
+    async def sweep(self, *, releases_brake: bool = False, stops_timers: bool = True) -> SweepReport:
         """Carry out one sweep; one that releases the brake lets go what it holds, until that has gone.
 
         Raises:
+            StopsTimersError: the patterns let nothing go that is here, so it would stop every timer, and it may not.
             DataDirMovedError: the data directory is not the one that the engine opened.
             DataDirLockedError: images have come, and another engine has them.
         """
@@ -140,10 +146,12 @@ class Sweeping:
             return await look(leases=await self.deleting.locks.leases(), disk=disk)
 
         plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
+        stopped = self._stopped_by(plan, survey, may_stop_all=stops_timers)
         self.counters.note_plan(plan, self.overlook.threads.pause)
         tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters)
         tally.errors.extend(SweepError(path=path, error=error) for path, error in self._leftovers)
         tally.note_obstacles(plan.obstacles)
+        self._tell_stopped(stopped, tally)
         try:
             if await self._keep_states(survey, plan, tally):
                 await self._note_look(reading, watched, plan)
@@ -175,6 +183,27 @@ class Sweeping:
             await self.deleting.deleter.forget_deleted(now_ns - _DAY_NS)
             await self.overlook.keep()
         return report
+
+    def _stopped_by(self, plan: Plan, survey: Survey, *, may_stop_all: bool) -> StoppedTimers | None:
+        """Return the timers that a plan stops because of the operator's patterns; nothing has been changed yet.
+
+        Raises:
+            StopsTimersError: those are all that there are, as the patterns let nothing go, and that is not allowed.
+        """
+        stopped = None if survey.folders.lost else StoppedTimers.of(plan, self.overlook.policy)
+        if stopped is not None and stopped.allows_nothing and not may_stop_all:
+            raise StopsTimersError(stopped.refusal)
+        return stopped
+
+    def _tell_stopped(self, stopped: StoppedTimers | None, tally: Tally) -> None:
+        """Tell once of the timers that this sweep stops because of the operator's patterns."""
+        if stopped is None:
+            return
+        self.stopped_timers = stopped
+        self.counters.note_stopped_timers(stopped.by_reason)
+        facts: dict[str, object] = {"timers": stopped.count, "detail": stopped.detail}
+        log_event(logging.WARNING, "timers_stopped", **facts)
+        tally.note(journal_entry(tally.now_ns, "timers_stopped", None, **facts))
 
     async def _finish_leftovers(self, now_ns: int) -> None:
         """Finish what an earlier sweep could not."""

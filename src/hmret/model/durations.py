@@ -1,12 +1,13 @@
-"""Durations as Go writes and reads them: `720h0m0s`, `1h30m`, `1.5s`.
+"""Durations as Go writes and reads them, `720h0m0s`, `1h30m`, `1.5s`, and with days and weeks besides: `30d`, `1w12h`.
 
-Source of the syntax and of its arithmetic: Go's `time.ParseDuration` and `time.Duration.String`.
+Source of Go's syntax and of its arithmetic: Go's `time.ParseDuration` and `time.Duration.String`.
 """
 
 import re
 import reprlib
+from collections.abc import Mapping
 
-__all__ = ["format_duration", "parse_duration"]
+__all__ = ["format_duration", "format_span", "go_duration", "parse_duration", "parse_span"]
 
 _UNITS = {
     "ns": 1,
@@ -18,6 +19,7 @@ _UNITS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
+_LONG_UNITS = {"d": 24 * _UNITS["h"], "w": 7 * 24 * _UNITS["h"]}
 _LIMIT = 1 << 63
 _LIMIT_DIGITS = len(str(_LIMIT))
 
@@ -33,6 +35,46 @@ def parse_duration(text: str) -> int:
     Raises:
         ValueError: the text is no Go duration, or one that 64 bits do not hold.
     """
+    try:
+        return _parse(text, _UNITS)
+    except _NotADurationError:
+        raise ValueError(
+            f"not a duration: {_shortened.repr(text)}; "
+            "expected a Go duration such as 720h, 1h30m or 90s; days are not a unit"
+        ) from None
+
+
+def parse_span(text: str) -> int:
+    """Read a duration as Go does, or with days and weeks of 24 hours and 7 days; returns whole nanoseconds.
+
+    Raises:
+        ValueError: the text is no duration, or one that 64 bits do not hold.
+    """
+    try:
+        return _parse(text, {**_UNITS, **_LONG_UNITS})
+    except _NotADurationError:
+        raise ValueError(
+            f"not a duration: {_shortened.repr(text)}; expected one such as 30d, 1w, 720h, 1h30m or 90s"
+        ) from None
+
+
+def go_duration(text: str) -> str:
+    """Write a duration with days or weeks as Go takes it, `720h` for `30d`; empty where the text is no duration."""
+    try:
+        written = format_duration(parse_span(text))
+    except ValueError:
+        return ""
+    for nothing in ("0s", "0m"):
+        if len(written) > len(nothing) and not written[-3].isdigit():
+            written = written.removesuffix(nothing)
+    return written
+
+
+class _NotADurationError(ValueError):
+    """A text is no duration, whatever its size."""
+
+
+def _parse(text: str, units: Mapping[str, int]) -> int:
     negative = text.startswith("-")
     unsigned = text[1:] if text.startswith(("-", "+")) else text
     if unsigned == "0":
@@ -41,17 +83,14 @@ def parse_duration(text: str) -> int:
     position = 0
     while position < len(unsigned) or position == 0:
         term = _TERM.match(unsigned, position)
-        unit = _UNITS.get(term[3]) if term is not None and (term[1] or term[2]) else None
+        unit = units.get(term[3]) if term is not None and (term[1] or term[2]) else None
         if term is None or unit is None:
-            raise ValueError(
-                f"not a duration: {_shortened.repr(text)}; "
-                "expected a Go duration such as 720h, 1h30m or 90s; days are not a unit"
-            )
+            raise _NotADurationError
         total += _whole(term[1]) * unit + _fraction(term[2] or "", unit)
         position = term.end()
     if total > _LIMIT or (total == _LIMIT and not negative):
         raise ValueError(
-            f"duration out of range: {_shortened.repr(text)}; expected a Go duration of at most 2562047h, some 292 years"
+            f"duration out of range: {_shortened.repr(text)}; expected one of at most 2562047h, some 292 years"
         )
     return -total if negative else total
 
@@ -71,6 +110,20 @@ def format_duration(nanoseconds: int) -> str:
         hours, minutes = divmod(minutes, 60)
         text = f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}"
     return sign + text
+
+
+def format_span(nanoseconds: int) -> str:
+    """Write a duration for people: days besides, and no units of which there are none: `30d`, `1d12h`, `1m30s`, `0s`."""
+    sign = "-" if nanoseconds < 0 else ""
+    days, rest = divmod(abs(nanoseconds), _LONG_UNITS["d"])
+    text = format_duration(rest)
+    if "h" in text:
+        text = text.replace("h0m", "h")
+    if text.endswith(("m0s", "h0s")):
+        text = text.removesuffix("0s")
+    if not days:
+        return sign + text
+    return f"{sign}{days}d" + ("" if text == "0s" else text)
 
 
 def _whole(digits: str) -> int:

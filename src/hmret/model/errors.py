@@ -3,7 +3,9 @@
 ```
 HmretError
 ├── ConfigError            a setting is missing, mistyped or contradicts itself: the operator's to mend
+│   └── StopsTimersError   a sweep would stop all timers, and was not told that this is meant
 ├── InvalidReferenceError  a text is no image reference: the caller's to mend
+│   └── AmbiguousImageError  a text may mean several images: the message lists them
 ├── ImageNotFoundError     the image is not here, not ready or not whole: the caller pulls it again
 ├── ImageExistsError       the image that is to be restored is in the cache already: nothing is to be done
 ├── DataDirLockedError     another engine has this data directory, or the same images
@@ -13,6 +15,7 @@ HmretError
 """
 
 __all__ = [
+    "AmbiguousImageError",
     "ConfigError",
     "DataDirLockedError",
     "DataDirMovedError",
@@ -21,6 +24,7 @@ __all__ = [
     "ImageExistsError",
     "ImageNotFoundError",
     "InvalidReferenceError",
+    "StopsTimersError",
 ]
 
 
@@ -32,8 +36,16 @@ class ConfigError(HmretError):
     """A setting is not usable; the message is one line that names the key, the value and what was expected."""
 
 
+class StopsTimersError(ConfigError):
+    """The operator's patterns let nothing go that is here, so a sweep would stop every timer; nothing was changed."""
+
+
 class InvalidReferenceError(HmretError, ValueError):
     """A text is not an image reference by the grammar of distribution/reference."""
+
+
+class AmbiguousImageError(InvalidReferenceError):
+    """Digits of a digest, or the name of a VM, may mean several images; the message lists them."""
 
 
 class ImageNotFoundError(HmretError, LookupError):

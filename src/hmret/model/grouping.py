@@ -53,7 +53,7 @@ class Timers(Mapping["Key", int | None]):
 class ReferenceIndex(Sequence["Reference"]):
     """References, and those that name each repository."""
 
-    __slots__ = ("_all", "_digests", "by_repository")
+    __slots__ = ("_all", "_digests", "_names", "by_repository")
 
     def __init__(
         self, references: Sequence["Reference"], by_repository: Mapping[str, tuple["Reference", ...]]
@@ -62,6 +62,14 @@ class ReferenceIndex(Sequence["Reference"]):
         self.by_repository = by_repository
         """A reference stands under each repository that it names."""
         self._digests: frozenset[str] | None = None
+        self._names: Mapping[str, str] | None = None
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """The names of those who make the references, by source; found when it is first asked for."""
+        if self._names is None:
+            self._names = {reference.source: reference.name for reference in self._all if reference.name}
+        return self._names
 
     @property
     def digests(self) -> frozenset[str]:

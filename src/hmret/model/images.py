@@ -179,6 +179,8 @@ class Reference(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The images whose disks its saved state opens, as references by digest; they are in use, too. Empty: the saved state
     names none. None: there is no saved state. With one, the thing may have been forked from an older one, and
     `created_at` proves nothing about what its tag pointed to when it was started."""
+    name: str = ""
+    """What people call it; shown beside `source`, and nothing depends on it. Empty: not known."""
 
     @property
     def texts(self) -> tuple[str, ...]:

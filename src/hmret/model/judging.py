@@ -5,7 +5,7 @@ from functools import cached_property
 
 import attrs
 
-from hmret.model.durations import format_duration
+from hmret.model.durations import format_span
 from hmret.model.grounds import (
     Always,
     BackingOff,
@@ -141,8 +141,15 @@ class Judge:
         return self.circumstances.policy.origins.are_here(self.name)
 
     def reasons(self, image: Image) -> Iterator[Reason]:
-        """List every reason against a deletion of this image now, in the order of the table."""
-        return (ground.reason for ground in (*_OF_ANY, *self._grounds) if ground.holds(image, self))
+        """List every reason against a deletion of this image now, in the order of the table.
+
+        That its timer starts holds only where nothing stops timers: no sweep starts that of an image in use.
+        """
+        can_start = True
+        for ground in (*_OF_ANY, *self._grounds):
+            if (can_start or ground.reason is not Reason.NEWLY_UNUSED) and ground.holds(image, self):
+                can_start = can_start and ACTIONS[ground.reason] is not Action.CLEAR
+                yield ground.reason
 
     def first_reason(self, image: Image) -> Reason:
         """Tell the reason that decides."""
@@ -228,7 +235,7 @@ class Judge:
         unwatched_ns = 0 if since_ns is None else self.timetable.gaps.since(since_ns)
         if not unwatched_ns:
             return None
-        unwatched = format_duration(max(round(unwatched_ns, -9), SECOND))
+        unwatched = format_span(max(round(unwatched_ns, -9), SECOND))
         return f"{unwatched} since then do not count: nobody watched whether it was in use"
 
     def _detail(self, image: Image) -> str | None:

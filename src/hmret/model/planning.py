@@ -15,6 +15,7 @@ import attrs
 from hmret.model.brake import Braking
 from hmret.model.due_times import DueTimes, Timed
 from hmret.model.gathering import Basis, Gathered, shifts_of
+from hmret.model.grouping import ReferenceIndex
 from hmret.model.images import (
     DiskUsage,
     Image,
@@ -100,6 +101,7 @@ class Plan:
     _protections: Mapping[str, "_Protected"]
     _basis: Basis
     _gathered: Gathered
+    _references: ReferenceIndex
     _details: Mapping[str, str]
     """What else is to be said of some images, by digest."""
     braking: Braking | None
@@ -218,6 +220,43 @@ class Plan:
         if digest in self._details:
             verdict = attrs.evolve(verdict, detail=self._details[digest])
         return verdict
+
+    @property
+    def vm_names(self) -> Mapping[str, str]:
+        """The names of those who refer to images, by what they are called in `referenced_by`; who has none is left out."""
+        return self._references.names
+
+    def digests(self) -> Iterator[tuple[str, Iterable[str]]]:
+        """List the digests of each repository."""
+        for name, part in self._parts.items():
+            if part.judge.repository is not None:
+                yield name, part.judge.repository.images
+
+    def sources(self) -> Iterator[tuple[str, Mapping[str, tuple[str, ...]]]]:
+        """List who needs each digest that is here, by repository."""
+        for name, part in self._parts.items():
+            if part.judge.sources:
+                yield name, part.judge.sources
+
+    @property
+    def stopped_timers(self) -> Mapping[Reason, int]:
+        """How many timers that run the sweep stops, by why."""
+        counts: Counter[Reason] = Counter()
+        for (name, digest), reason in self.clears:
+            part = self._parts[name]
+            if part.judge.timetable.unused_since(part.image(digest)) is not None:
+                counts[reason] += 1
+        return counts
+
+    @property
+    def allows_nothing(self) -> bool:
+        """Whether the operator's patterns let no image go that is here."""
+        policy = self._circumstances.policy
+        return not any(
+            policy.allowed.matches(name) and not policy.pinned.matches(name)
+            for name, part in self._parts.items()
+            if part.judge.repository is not None and part.judge.repository.images
+        )
 
     @property
     def is_closed(self) -> bool:
@@ -448,6 +487,7 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
         protections=protections,
         basis=Basis.of(inventory),
         gathered=gathered,
+        references=inventory.references,
         details=inventory.details,
         everywhere=(Reason.OUTSIDE_WINDOW,) if selection.is_closed else (),
         braking=selection.braking,

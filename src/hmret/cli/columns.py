@@ -1,0 +1,113 @@
+"""Tables of columns that fit a width: what is worth least is left out first, and no word is broken."""
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from hmret.cli.output import is_terminal, printable
+from hmret.cli.tables import format_table
+
+__all__ = ["Column", "format_columns", "output_width", "shorten_end", "shorten_repository"]
+
+_PIPE_WIDTH = 80
+_GAP = 2
+"""Spaces between two columns."""
+
+
+def shorten_end(text: str, width: int) -> str:
+    """Cut a text off at a number of characters."""
+    return text if len(text) <= width else f"{text[: max(width - 3, 0)]}..."
+
+
+def shorten_repository(name: str, width: int) -> str:
+    """Leave out the first parts of a repository's name, so that its last ones fit into a number of characters."""
+    if len(name) <= width:
+        return name
+    rest = name
+    while "/" in rest:
+        rest = rest.partition("/")[2]
+        if len(rest) + 4 <= width:
+            return f".../{rest}"
+    return f"...{rest[-(width - 3) :]}" if width > 3 else rest[:width]  # noqa: PLR2004 - the dots
+
+
+@attrs.frozen(kw_only=True)
+class Column:
+    """One column of a table."""
+
+    title: str
+    worth: int
+    """Columns of least worth are left out first where not all fit."""
+    is_right: bool = False
+    least: int | None = None
+    """To how many characters its cells may be shortened at a terminal; None: not at all."""
+    shorten: Callable[[str, int], str] = shorten_end
+
+
+def output_width() -> int:
+    """Return how many columns the reader of standard output has: 80, where that is no terminal and COLUMNS says nothing."""
+    return shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
+
+
+def format_columns(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    *,
+    styles: Mapping[str, str] | None = None,
+    whole: bool = False,
+) -> str:
+    """Lay out rows below titles, in as many of the columns as fit; each row is one line.
+
+    At a terminal cells are shortened where their columns say so. In a pipe none is, so that what a program finds there
+    is whole; the columns are the same as at a terminal of that width.
+
+    Args:
+        columns: what there is to show.
+        rows: a cell for each column.
+        styles: cells that stand out on a terminal, by their text.
+        whole: leave out nothing and shorten nothing, however wide it gets.
+    """
+    cells = [[printable(cell) for cell in row] for row in rows]
+    natural = [
+        max(len(column.title), *(len(row[place]) for row in cells)) if cells else len(column.title)
+        for place, column in enumerate(columns)
+    ]
+    kept = list(range(len(columns)))
+    if not whole:
+        # The table of a terminal ends with a space.
+        width = output_width() - is_terminal(sys.stdout)
+        least = [_least(column, size) for column, size in zip(columns, natural, strict=True)]
+        while len(kept) > 1 and _total([least[place] for place in kept]) > width:
+            kept.remove(min(kept, key=lambda place: columns[place].worth))
+        if is_terminal(sys.stdout):
+            sizes = _shared_out([natural[place] for place in kept], [least[place] for place in kept], width)
+            for place, size in zip(kept, sizes, strict=True):
+                for row in cells:
+                    row[place] = columns[place].shorten(row[place], size)
+    return format_table(
+        [[row[place] for place in kept] for row in cells],
+        titles=[columns[place].title for place in kept],
+        right=[number for number, place in enumerate(kept) if columns[place].is_right],
+        styles=styles,
+        is_cut=True,
+    ).rstrip("\n")
+
+
+def _least(column: Column, natural: int) -> int:
+    return natural if column.least is None else min(natural, max(column.least, len(column.title)))
+
+
+def _total(sizes: Sequence[int]) -> int:
+    return sum(sizes) + _GAP * (len(sizes) - 1)
+
+
+def _shared_out(natural: Sequence[int], least: Sequence[int], width: int) -> list[int]:
+    """Take what is too much for a width from the columns that can do with less, the widest first."""
+    sizes = list(natural)
+    while _total(sizes) > width and any(size > low for size, low in zip(sizes, least, strict=True)):
+        able = [place for place, size in enumerate(sizes) if size > least[place]]
+        widest = max(able, key=lambda place: sizes[place])
+        sizes[widest] = max(least[widest], sizes[widest] - (_total(sizes) - width))
+    return sizes

@@ -1,0 +1,89 @@
+"""The words for what becomes of images: what people read, where the JSON documents go on to say `clear` and `mark`."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from hmret.cli.tables import format_size
+from hmret.model.planning import Summary
+from hmret.model.stopped_timers import PATTERN_KEYS
+from hmret.model.verdicts import Action, Reason, Verdict
+
+__all__ = [
+    "ACTION_STYLES",
+    "KEEP",
+    "STOP",
+    "action_of",
+    "count_reasons",
+    "name_source",
+    "name_sources",
+    "put_count",
+    "stopped_by",
+    "sum_up",
+    "tell_stopped",
+]
+
+DELETE, STOP, START, KEEP = "delete", "stop timer", "start timer", "keep"
+
+ACTION_STYLES: Mapping[str, str] = {DELETE: "red", STOP: "magenta", START: "yellow"}
+
+
+def action_of(verdict: Verdict) -> str:
+    """Say what a sweep does with an image: delete it, stop or start its timer, or keep it as it is."""
+    match verdict.action:
+        case Action.DELETE:
+            return DELETE
+        case Action.MARK:
+            return START
+        case Action.CLEAR if verdict.unused_since_ns is not None:
+            return STOP
+    return KEEP
+
+
+def stopped_by(verdicts: Iterable[Verdict]) -> Mapping[Reason, int]:
+    """Count the timers that a sweep stops, by why."""
+    return count_reasons(verdict for verdict in verdicts if action_of(verdict) == STOP)
+
+
+def count_reasons(verdicts: Iterable[Verdict]) -> Mapping[Reason, int]:
+    """Count images by why; the most first."""
+    return dict(Counter(verdict.reason for verdict in verdicts).most_common())
+
+
+def put_count(count: int, what: str) -> str:
+    """Put a number of things into words: `1 timer`, `2 timers`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def tell_stopped(by_reason: Mapping[Reason, int]) -> Iterator[str]:
+    """Say which timers a sweep would stop, and by what."""
+    count = sum(by_reason.values())
+    if not count:
+        return
+    parts = (
+        f"{number} {reason.value}{f' ({PATTERN_KEYS[reason]})' if reason in PATTERN_KEYS else ''}"
+        for reason, number in by_reason.items()
+    )
+    yield f"{put_count(count, 'timer')} would be stopped: {', '.join(parts)}"
+
+
+def sum_up(summary: Summary, stopped: int | None = None) -> str:
+    """Put a plan into one line; `stopped`: how many timers it stops, where that is known."""
+    images = put_count(summary.images, "image")
+    stops = "" if stopped is None else f"{put_count(stopped, 'timer')} stopped, "
+    kept = summary.keep + summary.clear - (stopped or 0)
+    return (
+        f"{images}: {summary.delete} deleted ({format_size(summary.delete_bytes)}), {stops}"
+        f"{put_count(summary.mark, 'timer')} started, {kept} kept; "
+        f"{put_count(summary.prune, 'record')} of images that are gone pruned"
+    )
+
+
+def name_source(source: str, names: Mapping[str, str]) -> str:
+    """Put the name of a VM beside the id of whoever refers to an image: `instance/ID (web-1)`."""
+    name = names.get(source, "")
+    return f"{source} ({name})" if name else source
+
+
+def name_sources(sources: Sequence[str], names: Mapping[str, str]) -> str:
+    """Do so for several."""
+    return ", ".join(name_source(source, names) for source in sources)

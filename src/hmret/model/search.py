@@ -1,0 +1,87 @@
+"""Finding an image by what a person knows of it: some digits of its digest, or the VM that runs from it."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from hmret.model.errors import AmbiguousImageError
+from hmret.model.images import Key
+from hmret.model.planning import Plan
+
+__all__ = ["find_images", "is_digest", "is_searchable", "sole_image", "start_of_digest"]
+
+_LISTED = 10
+"""Images that a message lists."""
+
+_DIGITS = re.compile(r"(?:sha256:)?([0-9a-fA-F]{12,64})")
+_DIGEST = re.compile(r"(?:sha256:)?[0-9a-fA-F]{64}")
+_NOT_IN_NAMES = re.compile(r"[:@/\s]")
+
+
+def is_searchable(text: str) -> bool:
+    """Return whether a text may be digits of a digest, or the name or id of a VM, besides whatever reference it is."""
+    return _DIGITS.fullmatch(text) is not None or (
+        bool(text) and _NOT_IN_NAMES.search(text.removeprefix("instance/").removeprefix("snapshot/")) is None
+    )
+
+
+def is_digest(text: str) -> bool:
+    """Return whether a text is a whole digest, with or without `sha256:`."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def start_of_digest(text: str) -> str | None:
+    """Return with what the digests begin that a text gives 12 digits or more of; None: it is no such text."""
+    digits = _DIGITS.fullmatch(text)
+    return None if digits is None else f"sha256:{digits[1].lower()}"
+
+
+def sole_image(found: Sequence[Key], text: str) -> Key | None:
+    """Return the one image that was found; None: there is none.
+
+    Raises:
+        AmbiguousImageError: there are several.
+    """
+    if len(found) > 1:
+        listed = ", ".join(f"{repository}@{digest}" for repository, digest in found[:_LISTED])
+        more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+        raise AmbiguousImageError(f"{text}: may mean several images: {listed}{more}")
+    return found[0] if found else None
+
+
+def find_images(plan: Plan, text: str, pause: Callable[[], None] = lambda: None) -> tuple[Key, ...]:
+    """Find the images that a text means, sorted: by 12 digits or more of their digest, or by who needs them.
+
+    Who needs an image is named as its metadata does (`Name`), by its id, or by `instance/ID`. Guests come before
+    snapshots: those keep the name that their guest had.
+    """
+    start = start_of_digest(text)
+    if start is not None:
+        found = _by_digest(plan, start, pause)
+        if found:
+            return found
+    sources = {source for source, name in plan.vm_names.items() if name == text}
+    sources |= {text, f"instance/{text}", f"snapshot/{text}"}
+    needed = dict(_needed(plan, sources, pause))
+    by_guests = [key for key, needing in needed.items() if any(not _is_snapshot(one) for one in needing)]
+    return tuple(sorted(by_guests or needed))
+
+
+def _by_digest(plan: Plan, start: str, pause: Callable[[], None]) -> tuple[Key, ...]:
+    found = []
+    for name, digests in plan.digests():
+        found += [(name, digest) for digest in digests if digest.startswith(start)]
+        pause()
+    return tuple(sorted(found))
+
+
+def _needed(plan: Plan, sources: set[str], pause: Callable[[], None]) -> Iterator[tuple[Key, set[str]]]:
+    for name, by_digest in plan.sources():
+        for digest, needing in by_digest.items():
+            meant = sources.intersection(needing)
+            if meant:
+                yield (name, digest), meant
+        pause()
+
+
+def _is_snapshot(source: str) -> bool:
+    return source.startswith("snapshot/")

@@ -1,0 +1,74 @@
+"""The timers that a sweep stops because of the operator's own patterns."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+import attrs
+
+from hmret.model.planning import Plan
+from hmret.model.policy import Policy
+from hmret.model.verdicts import Reason
+
+__all__ = ["PATTERN_KEYS", "StoppedTimers"]
+
+PATTERN_KEYS: Mapping[Reason, str] = {
+    Reason.PINNED: "hmret.pinned",
+    Reason.NOT_ALLOWED: "images.auto_delete.allowed",
+}
+"""The settings that hold the patterns, by the reason that follows from them."""
+
+_SHOWN = 5
+"""Patterns that a line repeats."""
+
+
+@attrs.frozen
+class StoppedTimers:
+    """Running timers that a sweep stops because no pattern lets their images go: each of those waits for a whole window again."""
+
+    at: datetime
+    by_reason: Mapping[Reason, int]
+    """How many, `pinned` and `not_allowed` apart."""
+    patterns: Mapping[Reason, tuple[str, ...]]
+    """The patterns at fault, by reason."""
+    allows_nothing: bool
+    """Whether the patterns let no image go that is here."""
+
+    @classmethod
+    def of(cls, plan: Plan, policy: Policy) -> "StoppedTimers | None":
+        """Take them from a plan that was made by a policy; None: it stops none for the sake of patterns."""
+        counts = plan.stopped_timers
+        by_reason = {reason: counts[reason] for reason in PATTERN_KEYS if counts.get(reason)}
+        if not by_reason:
+            return None
+        texts = {Reason.PINNED: policy.pinned.texts, Reason.NOT_ALLOWED: policy.allowed.texts}
+        patterns = {reason: texts[reason] for reason in by_reason}
+        return cls(plan.at, by_reason, patterns, plan.allows_nothing)
+
+    @property
+    def count(self) -> int:
+        """How many timers."""
+        return sum(self.by_reason.values())
+
+    @property
+    def detail(self) -> str:
+        """Which patterns stop them, in one line."""
+        return "; ".join(self._by_patterns())
+
+    @property
+    def refusal(self) -> str:
+        """Say why a sweep that nobody has asked to do so does not stop them: begins with the key of the setting."""
+        key = PATTERN_KEYS[Reason.NOT_ALLOWED if Reason.NOT_ALLOWED in self.by_reason else Reason.PINNED]
+        timers = "the one timer" if self.count == 1 else f"all {self.count} timers"
+        return (
+            f"{key}: nothing that is here may be deleted, so this sweep would stop {timers} "
+            f"({self.detail}), and each image would wait for its whole window again; "
+            "give a pattern that matches, such as --allow 'ghcr.io/kernel/*', or --stop-timers if that is meant"
+        )
+
+    def _by_patterns(self) -> Iterator[str]:
+        for reason, count in self.by_reason.items():
+            patterns = self.patterns[reason]
+            shown = ", ".join(patterns[:_SHOWN]) + (", …" if len(patterns) > _SHOWN else "")
+            verb = "pins" if reason is Reason.PINNED else "allows"
+            whose = "their repositories" if reason is Reason.PINNED else "none of their repositories"
+            yield f"{count} as {PATTERN_KEYS[reason]}, [{shown}], {verb} {whose}"
