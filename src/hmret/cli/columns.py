@@ -9,16 +9,38 @@ import attrs
 from hmret.cli.output import is_terminal, printable
 from hmret.cli.tables import format_table
 
-__all__ = ["Column", "format_columns", "output_width", "shorten_end", "shorten_repository"]
+__all__ = [
+    "Column",
+    "format_columns",
+    "last_part",
+    "output_width",
+    "shorten_end",
+    "shorten_list",
+    "shorten_repository",
+]
 
 _PIPE_WIDTH = 80
+_DOTS = "..."
+_MOST_NEEDED = 40
 _GAP = 2
 """Spaces between two columns."""
 
 
 def shorten_end(text: str, width: int) -> str:
     """Cut a text off at a number of characters."""
-    return text if len(text) <= width else f"{text[: max(width - 3, 0)]}..."
+    return text if len(text) <= width else f"{text[: max(width - len(_DOTS), 0)]}{_DOTS}"
+
+
+def shorten_list(text: str, width: int) -> str:
+    """Leave out the last elements of a list with commas, and count them: `3.20,latest,+2`."""
+    if len(text) <= width:
+        return text
+    elements = text.split(",")
+    for kept in range(len(elements) - 1, 0, -1):
+        shown = f"{','.join(elements[:kept])},+{len(elements) - kept}"
+        if len(shown) <= width:
+            return shown
+    return shorten_end(text, width)
 
 
 def shorten_repository(name: str, width: int) -> str:
@@ -28,9 +50,15 @@ def shorten_repository(name: str, width: int) -> str:
     rest = name
     while "/" in rest:
         rest = rest.partition("/")[2]
-        if len(rest) + 4 <= width:
-            return f".../{rest}"
-    return f"...{rest[-(width - 3) :]}" if width > 3 else rest[:width]  # noqa: PLR2004 - the dots
+        if len(rest) + len(_DOTS) + 1 <= width:
+            return f"{_DOTS}/{rest}"
+    return shorten_end(rest, width)
+
+
+def last_part(name: str) -> int:
+    """Return how many characters it takes to show the last part of a repository's name."""
+    _, slash, last = name.rpartition("/")
+    return len(last) + (len(_DOTS) + 1 if slash else 0)
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +71,8 @@ class Column:
     is_right: bool = False
     least: int | None = None
     """To how many characters its cells may be shortened at a terminal; None: not at all."""
+    least_of: Callable[[str], int] = lambda _cell: 0
+    """How many characters a cell needs besides; no more than 40 are taken for it."""
     shorten: Callable[[str, int], str] = shorten_end
 
 
@@ -78,7 +108,7 @@ def format_columns(
     if not whole:
         # The table of a terminal ends with a space.
         width = output_width() - is_terminal(sys.stdout)
-        least = [_least(column, size) for column, size in zip(columns, natural, strict=True)]
+        least = [_least(column, [row[place] for row in cells]) for place, column in enumerate(columns)]
         while len(kept) > 1 and _total([least[place] for place in kept]) > width:
             kept.remove(min(kept, key=lambda place: columns[place].worth))
         if is_terminal(sys.stdout):
@@ -95,8 +125,13 @@ def format_columns(
     ).rstrip("\n")
 
 
-def _least(column: Column, natural: int) -> int:
-    return natural if column.least is None else min(natural, max(column.least, len(column.title)))
+def _least(column: Column, cells: Sequence[str]) -> int:
+    """Return how many characters a column needs at least, its title included."""
+    natural = max(map(len, cells), default=0)
+    if column.least is not None:
+        needed = min(max(map(column.least_of, cells), default=0), _MOST_NEEDED)
+        natural = min(natural, max(column.least, needed))
+    return max(natural, len(column.title))
 
 
 def _total(sizes: Sequence[int]) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from hmret.api.forecast import forecast_document
-from hmret.cli.columns import Column, format_columns, shorten_repository
+from hmret.cli.columns import Column, format_columns, last_part, shorten_repository
 from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import write_json, write_result
 from hmret.cli.planning import Made, make_plan
@@ -24,7 +24,7 @@ from hmret.model.verdicts import Action
 __all__ = ["du"]
 
 _BY_REPOSITORY = (
-    Column(title="repository", worth=9, least=24, shorten=shorten_repository),
+    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
     Column(title="images", worth=7, is_right=True),
     Column(title="on disk", worth=8, is_right=True),
     Column(title="shared", worth=5, is_right=True),

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from hmret.api.documents import image_document
-from hmret.cli.columns import Column, format_columns, shorten_repository
+from hmret.cli.columns import Column, format_columns, last_part, shorten_list, shorten_repository
 from hmret.cli.listing import EVERYTHING, IMAGE_FIELDS, TABLE, Chosen, Shown, named_lines, write_csv
 from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import write_json, write_result
 from hmret.cli.planning import make_plan
 from hmret.cli.tables import format_day, format_size, format_suspension, format_when, shorten_digest
-from hmret.cli.words import name_sources
+from hmret.cli.words import name_source
 from hmret.model.planning import Verdict
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.verdicts import Action, Reason
@@ -17,14 +17,14 @@ from hmret.model.verdicts import Action, Reason
 __all__ = ["images"]
 
 _COLUMNS = (
-    Column(title="repository", worth=9, least=24, shorten=shorten_repository),
+    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
     Column(title="digest", worth=8),
     Column(title="on disk", worth=7, is_right=True),
     Column(title="last use", worth=5),
     Column(title="due", worth=6),
     Column(title="reason", worth=4),
-    Column(title="holders", worth=3, least=10),
-    Column(title="tags", worth=2, least=8),
+    Column(title="holders", worth=3, least=10, shorten=shorten_list),
+    Column(title="tags", worth=2, least=8, shorten=shorten_list),
 )
 _WIDE = (*_COLUMNS, Column(title="status", worth=1))
 _IN_USE = (Reason.REFERENCED, Reason.LEASED, Reason.OPEN)
@@ -61,7 +61,12 @@ def images(*, chosen: Chosen = EVERYTHING, shown: Shown = TABLE, common: Common 
 
 def _row(verdict: Verdict, names: Mapping[str, str], *, is_wide: bool) -> list[str]:
     put_time = format_when if is_wide else format_day
-    holders = [name_sources(verdict.referenced_by, names), *(one.repository for one in verdict.held_by)]
+    if is_wide:
+        needing = [name_source(source, names) for source in verdict.referenced_by]
+    else:
+        # Names are what people know, and short.
+        needing = [names.get(source, source) for source in verdict.referenced_by]
+    holders = [*needing, *(one.repository for one in verdict.held_by)]
     last_use = "in use" if verdict.reason in _IN_USE else put_time(verdict.unused_since_ns)
     # A timer that the next sweep stops never runs out.
     due = "-" if verdict.action is Action.CLEAR else put_time(verdict.expires_at_ns)
@@ -72,7 +77,7 @@ def _row(verdict: Verdict, names: Mapping[str, str], *, is_wide: bool) -> list[s
         last_use,
         due,
         verdict.reason.value,
-        ", ".join(filter(None, holders)) or "-",
+        ",".join(holders) or "-",
         ",".join(verdict.tags) or "-",
     ]
     return [*row, verdict.status] if is_wide else row

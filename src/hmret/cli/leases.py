@@ -6,7 +6,7 @@ from urllib.parse import quote
 from cyclopts import Parameter
 
 from hmret.cli.client import need_engine
-from hmret.cli.columns import Column, format_columns, shorten_repository
+from hmret.cli.columns import Column, format_columns, last_part, shorten_repository
 from hmret.cli.listing import TABLE, Shown, write_csv
 from hmret.cli.options import ASKING, Asking, Named, read_span
 from hmret.cli.output import printable, write_json, write_result
@@ -78,7 +78,7 @@ def _tell(document: Any) -> str:
 _FIELDS = ("id", "repository", "digest", "owner", "reason", "expires_at")
 _COLUMNS = (
     Column(title="id", worth=9),
-    Column(title="repository", worth=8, least=16, shorten=shorten_repository),
+    Column(title="repository", worth=8, least=16, least_of=last_part, shorten=shorten_repository),
     Column(title="digest", worth=6),
     Column(title="owner", worth=5, least=8),
     Column(title="reason", worth=4, least=8),

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from hmret.api.documents import image_document
 from hmret.api.readings import ComparisonReading, PlanReading
-from hmret.cli.columns import Column, format_columns, shorten_repository
+from hmret.cli.columns import Column, format_columns, last_part, shorten_list, shorten_repository
 from hmret.cli.listing import EVERYTHING, IMAGE_FIELDS, TABLE, Chosen, Shown, named_lines, write_csv
 from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import is_terminal, printable, write_json, write_result
@@ -28,9 +28,9 @@ from hmret.cli.words import (
     count_reasons,
     name_source,
     name_sources,
+    put_count,
     stopped_by,
-    sum_up,
-    tell_stopped,
+    tell_summary,
 )
 from hmret.model.errors import ConfigError
 from hmret.model.planning import Verdict
@@ -45,11 +45,11 @@ _SOMETHING_GOES = 4
 
 _COLUMNS = (
     Column(title="action", worth=7),
-    Column(title="repository", worth=9, least=24, shorten=shorten_repository),
+    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
     Column(title="digest", worth=8),
     Column(title="reason", worth=6),
     Column(title="on disk", worth=5, is_right=True),
-    Column(title="tags", worth=3, least=8),
+    Column(title="tags", worth=3, least=8, shorten=shorten_list),
     Column(title="expires", worth=4),
     Column(title="unused since", worth=2),
 )
@@ -141,30 +141,26 @@ def _tell(made: PlanReading, chosen: Chosen, *, every: bool, is_wide: bool) -> I
             yield format_columns(_COLUMNS, [_row(verdict) for verdict in images], styles=ACTION_STYLES)
     if len(images) < len(listed):
         yield f"{len(listed) - len(images)} more are not shown; --limit says how many are"
-    if not (every or chosen.names_some):
-        yield from _tell_kept(verdicts)
+    yield from tell_summary(made.summary, stopped_by(verdicts))
+    yield from _tell_kept(verdicts, hint=not (every or chosen.names_some))
     for stale in made.stale_references:
         source = name_source(stale.source, made.vm_names)
         yield printable(f"stale reference: {source} refers to {stale.image}, which is not here")
     if made.comparison is not None:
         yield from _tell_comparison(made.comparison)
-    stopped = stopped_by(verdicts)
-    yield (
-        f"at {format_time(nanoseconds_of(made.at))} in {printable(made.data_dir)}: "
-        f"{sum_up(made.summary, sum(stopped.values()))}"
-    )
-    yield from tell_stopped(stopped)
+    yield f"at {format_time(nanoseconds_of(made.at))} in {printable(made.data_dir)}"
     yield from map(format_suspension, made.suspended)
     if not made.enabled:
         yield "disabled: a sweep would do nothing of this; set images.auto_delete.enabled, or give --enable"
 
 
-def _tell_kept(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def _tell_kept(verdicts: Sequence[Verdict], *, hint: bool) -> Iterator[str]:
     """Count what stays as it is, by why."""
     counts = count_reasons(verdict for verdict in verdicts if action_of(verdict) == KEEP)
     if counts:
         parts = ", ".join(f"{count} {reason.value}" for reason, count in counts.items())
-        yield f"kept: {parts}; --all lists them"
+        kept = put_count(sum(counts.values()), "image")
+        yield f"{kept} would be kept: {parts}{'; --all lists them' if hint else ''}"
 
 
 def _tell_comparison(comparison: ComparisonReading) -> Iterator[str]:
@@ -181,9 +177,11 @@ def _tell_comparison(comparison: ComparisonReading) -> Iterator[str]:
             )
         if len(differences) > _MOST_ON_TERMINAL:
             yield f"{title}: {len(differences) - _MOST_ON_TERMINAL} more"
+    in_force = comparison.in_force
     yield (
-        f"compared with the settings in force, {len(comparison.newly_go)} images would newly go and "
-        f"{len(comparison.newly_stay)} newly stay; by those it is {sum_up(comparison.in_force)}"
+        f"compared with the settings in force, {put_count(len(comparison.newly_go), 'image')} would newly go and "
+        f"{len(comparison.newly_stay)} newly stay; by those {in_force.delete} of {in_force.images} would be deleted "
+        f"({format_size(in_force.delete_bytes)})"
     )
 
 

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from hmret.api.documents import quarantine_document, restored_document
 from hmret.api.readings import read_quarantine, read_restored
-from hmret.cli.columns import Column, format_columns, shorten_repository
+from hmret.cli.columns import Column, format_columns, last_part, shorten_list, shorten_repository
 from hmret.cli.either import Asked, ask_or_do
 from hmret.cli.listing import TABLE, Shown, named_lines, write_csv
 from hmret.cli.options import WITHOUT_POLICY, Named, WithoutPolicy
@@ -24,9 +24,9 @@ from hmret.model.times import nanoseconds_of
 __all__ = ["quarantine", "restore"]
 
 _COLUMNS = (
-    Column(title="repository", worth=9, least=24, shorten=shorten_repository),
+    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
     Column(title="digest", worth=8),
-    Column(title="tags", worth=5, least=8),
+    Column(title="tags", worth=5, least=8, shorten=shorten_list),
     Column(title="on disk", worth=6, is_right=True),
     Column(title="deleted", worth=4),
     Column(title="until", worth=7),

@@ -18,8 +18,8 @@ __all__ = [
     "name_sources",
     "put_count",
     "stopped_by",
-    "sum_up",
     "tell_stopped",
+    "tell_summary",
 ]
 
 DELETE, STOP, START, KEEP = "delete", "stop timer", "start timer", "keep"
@@ -57,25 +57,23 @@ def put_count(count: int, what: str) -> str:
 def tell_stopped(by_reason: Mapping[Reason, int]) -> Iterator[str]:
     """Say which timers a sweep would stop, and by what."""
     count = sum(by_reason.values())
-    if not count:
-        return
-    parts = (
-        f"{number} {reason.value}{f' ({PATTERN_KEYS[reason]})' if reason in PATTERN_KEYS else ''}"
-        for reason, number in by_reason.items()
-    )
-    yield f"{put_count(count, 'timer')} would be stopped: {', '.join(parts)}"
+    if count:
+        parts = (
+            f"{number} {reason.value}{f' ({PATTERN_KEYS[reason]})' if reason in PATTERN_KEYS else ''}"
+            for reason, number in by_reason.items()
+        )
+        yield f"{put_count(count, 'timer')} would be stopped: {', '.join(parts)}"
 
 
-def sum_up(summary: Summary, stopped: int | None = None) -> str:
-    """Put a plan into one line; `stopped`: how many timers it stops, where that is known."""
-    images = put_count(summary.images, "image")
-    stops = "" if stopped is None else f"{put_count(stopped, 'timer')} stopped, "
-    kept = summary.keep + summary.clear - (stopped or 0)
-    return (
-        f"{images}: {summary.delete} deleted ({format_size(summary.delete_bytes)}), {stops}"
-        f"{put_count(summary.mark, 'timer')} started, {kept} kept; "
-        f"{put_count(summary.prune, 'record')} of images that are gone pruned"
-    )
+def tell_summary(summary: Summary, stopped: Mapping[Reason, int]) -> Iterator[str]:
+    """Say what a sweep would do: first what goes, then whose timers would be stopped and by what, and then the rest."""
+    going = put_count(summary.delete, "image") if summary.delete else "no image"
+    yield f"{going} of {summary.images} would be deleted ({format_size(summary.delete_bytes)})"
+    yield from tell_stopped(stopped)
+    if summary.mark:
+        yield f"{put_count(summary.mark, 'timer')} would be started"
+    if summary.prune:
+        yield f"{put_count(summary.prune, 'record')} of images that are gone would be pruned"
 
 
 def name_source(source: str, names: Mapping[str, str]) -> str:
