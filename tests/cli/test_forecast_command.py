@@ -95,7 +95,7 @@ def test_a_candidate_policy_is_compared_with_that_of_the_running_engine(
         "hmret: {enabled: true, rules: [{match: ['*/other'], unused_for: never}]}\n"
     )
     code, output, complaints = call("plan", "--config", candidate, "--data-dir", cache.root, "--json")
-    assert (code, complaints.count("\n")) == (0, 1)
+    assert (code, complaints) == (0, "")
     plan = json.loads(output)
     assert plan["summary"]["delete"] == 1
     comparison = plan["comparison"]
@@ -109,10 +109,8 @@ def test_a_candidate_policy_is_compared_with_that_of_the_running_engine(
     assert comparison["newly_stay"] == []
     code, output, _ = call("plan", "--config", candidate, "--data-dir", cache.root)
     assert code == 0
-    assert (
-        f"would newly go: {ALPINE}@sha256:{'a' * 64} (-), 8.0 KiB, retention_window by the settings" in output
-    )
-    assert "compared with the settings in force, 1 images would newly go and 0 newly stay" in output
+    assert f"would newly go: {ALPINE}@{'a' * 12} (-), 8.0 KiB, retention_window by the settings" in output
+    assert "compared with the settings in force, 1 image would newly go and 0 newly stay" in output
     assert cache.has(ALPINE, "a")
     # What a plan a day later would delete in force, and the candidate keeps.
     candidate.write_text(

@@ -15,7 +15,7 @@ Call = Callable[..., tuple[int, str, str]]
 CallJson = Callable[..., tuple[int, Any]]
 
 DUE = timedelta(days=31)
-FIELDS = ["at", "data_dir", "enabled", "suspended", "stale_references", "summary", "images"]
+FIELDS = ["at", "data_dir", "enabled", "suspended", "stale_references", "summary", "vm_names", "images"]
 SUMMARY_FIELDS = ["images", "delete", "delete_bytes", "mark", "clear", "keep", "prune"]
 IMAGE_FIELDS = [
     "repository",
@@ -141,38 +141,42 @@ def test_a_suspended_plan_ends_with_1_and_tells_the_remedy(cache: Cache, call: C
     assert (plan["images"][0]["action"], plan["images"][0]["reason"]) == ("none", "suspended")
 
 
-def test_a_pipe_gets_aligned_text_with_whole_digests(cache: Cache, call: Call) -> None:
-    digest = cache.image("ghcr.io/kernel/x", "a", "v1", unused=DUE)
+def test_a_pipe_gets_aligned_text_of_the_same_columns(cache: Cache, call: Call) -> None:
+    cache.image("ghcr.io/kernel/x", "a", "v1", unused=DUE)
     cache.image("ghcr.io/kernel/longer-name", "b")
-    cache.guest("vm-3", {"Image": "alpine:gone"})
+    cache.guest("vm-3", {"Name": "web-3", "Image": "alpine:gone"})
     _, output, _ = call("plan", "--allow", "*", "--data-dir", cache.root)
     titles, first, second, *rest = output.splitlines()
-    assert titles.split() == [
-        "REPOSITORY",
-        "DIGEST",
-        "TAGS",
-        "ACTION",
-        "REASON",
-        "ON",
-        "DISK",
-        "UNUSED",
-        "SINCE",
-        "EXPIRES",
+    assert titles.split() == ["ACTION", "REPOSITORY", "DIGEST", "REASON", "ON", "DISK", "EXPIRES"]
+    # What goes comes first.
+    assert first.split()[:-1] == ["delete", "ghcr.io/kernel/x", "a" * 12, "expired", "8.0", "KiB"]
+    assert second.split()[:-1] == [
+        "start",
+        "timer",
+        "ghcr.io/kernel/longer-name",
+        "b" * 12,
+        "newly_unused",
+        "8.0",
+        "KiB",
     ]
-    assert first.startswith("ghcr.io/kernel/longer-name  sha256:bbb")
-    assert digest in second
-    assert titles.index("ACTION") == first.index("mark") == second.index("delete")
+    assert titles.index("REPOSITORY") == first.index("ghcr") == second.index("ghcr")
+    assert max(map(len, (titles, first, second))) <= 80
     assert output.isascii()
     assert "\x1b" not in output
-    assert rest[0] == "stale reference: instance/vm-3 refers to alpine:gone, which is not here"
-    assert "2 images, 1 to delete (8.0 KiB), 1 to mark, 0 to clear, 0 to keep, 0 states" in rest[1]
+    assert rest[:3] == [
+        "1 image of 2 would be deleted (8.0 KiB)",
+        "1 timer would be started",
+        "stale reference: instance/vm-3 (web-3) refers to alpine:gone, which is not here",
+    ]
 
 
 def test_an_empty_cache_has_an_empty_plan(cache: Cache, call: Call) -> None:
     code, output, _ = call("plan", "--enable", "--allow", "*", "--data-dir", cache.root)
     assert code == 0
-    assert output.count("\n") == 1
-    assert "0 images, 0 to delete (0 B)" in output
+    first, second = output.splitlines()
+    assert first == "no image of 0 would be deleted (0 B)"
+    assert second.startswith("at 20")
+    assert second.endswith(f" in {cache.root}")
 
 
 def test_a_terminal_sees_what_goes_first_of_too_many(
@@ -184,11 +188,58 @@ def test_a_terminal_sees_what_goes_first_of_too_many(
     flags = ["plan", "--enable", "--allow", "*", "--data-dir", cache.root]
     monkeypatch.setattr(plan_command, "_MOST_ON_TERMINAL", 3)
     _, piped, _ = call(*flags)
-    assert piped.count("sha256:") == 11
+    assert piped.count("ghcr.io/kernel/x") == 11
     monkeypatch.setattr(plan_command, "is_terminal", lambda _stream: True)
     _, shown, _ = call(*flags)
-    assert [line.split()[1][7] for line in shown.splitlines() if "sha256:" in line] == ["0", "1", "f"]
-    assert "8 more images are not shown; through a pipe all are" in shown
+    digests = [line.split("ghcr.io/kernel/x")[1].split()[0] for line in shown.splitlines() if "ghcr" in line]
+    assert digests == [digit * 12 for digit in "f01"]
+    assert "8 more are not shown; --limit says how many are" in shown
+    _, shown, _ = call(*flags, "--limit", "11")
+    assert shown.count("ghcr.io/kernel/x") == 11
+
+
+def test_what_goes_is_said_first_and_then_which_timers_would_be_stopped_and_by_what(
+    cache: Cache, call: Call
+) -> None:
+    cache.image("ghcr.io/kernel/x", "a", unused=DUE)
+    cache.image("ghcr.io/kernel/x", "b", "v1", unused=timedelta(days=3))
+    cache.image("ghcr.io/kernel/x", "c")
+    cache.image("quay.io/other/y", "d", unused=timedelta(days=3))
+    cache.image("quay.io/other/y", "e", unused=timedelta(days=3))
+    cache.image("quay.io/other/y", "f", status="pulling")
+    cache.state("ghcr.io/kernel/x", "0", "2026-01-02T03:04:05Z")
+    cache.guest("vm-1", {"ResolvedImage": f"ghcr.io/kernel/x@sha256:{'b' * 64}"})
+    _, output, _ = call("plan", "--allow", "ghcr.io/*", "--data-dir", cache.root)
+    lines = output.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:6]] == ["delete", *["stop timer"] * 3, "start timer"]
+    assert lines[6:11] == [
+        "1 image of 6 would be deleted (8.0 KiB)",
+        "3 timers would be stopped: 2 not_allowed (images.auto_delete.allowed), 1 referenced",
+        "1 timer would be started",
+        "1 record of images that are gone would be pruned",
+        "1 image would be kept: 1 not_ready; --all lists them",
+    ]
+    # The JSON goes on to have its own words.
+    _, output, _ = call("plan", "--allow", "ghcr.io/*", "--data-dir", cache.root, "--json")
+    assert [image["action"] for image in json.loads(output)["images"]] == [
+        "delete",
+        "clear",
+        "mark",
+        "clear",
+        "clear",
+        "clear",
+    ]
+
+
+def test_the_exit_code_can_tell_whether_something_would_go(cache: Cache, call: Call) -> None:
+    flags = ["plan", "--allow", "*", "--data-dir", cache.root, "--detailed-exitcode"]
+    cache.image("ghcr.io/kernel/x", "b")
+    assert call(*flags)[0] == 0
+    cache.image("ghcr.io/kernel/x", "a", unused=DUE)
+    assert call(*flags)[0] == 4
+    assert call(*flags[:-1])[0] == 0
+    cache.guest("torn", "{")
+    assert call(*flags)[0] == 1
 
 
 def test_a_missing_data_directory_is_bad_config(tmp_path: pathlib.Path, call: Call, backend: str) -> None:

@@ -48,7 +48,8 @@ def test_what_is_held_is_listed_and_nothing_is_changed(
     assert (code, complaints) == (0, "")
     titles, row = output.splitlines()
     assert titles.split() == ["REPOSITORY", "DIGEST", "TAGS", "ON", "DISK", "DELETED", "UNTIL"]
-    assert row.split()[:6] == [ALPINE, digest, "3.20,", "latest", "8.0", "KiB"]
+    assert row.split()[:5] == [ALPINE, "a" * 12, "3.20,latest", "8.0", "KiB"]
+    assert len(row) <= 80
     assert sizes_and_times(cache.root) == before
 
 
@@ -104,7 +105,7 @@ def test_the_running_engine_lists_and_restores(cache: Cache, call: Call, digest:
     with running_service(cache.root, "--enable", "--allow", "*") as service:
         service.wait_event("sweep_ended")
         code, output, complaints = call("quarantine", "--data-dir", cache.root)
-        assert (code, digest in output) == (0, True)
+        assert (code, digest[7:19] in output) == (0, True)
         assert complaints.startswith("hmret: the running engine answers")
         cache.image(ALPINE, "a")
         code, _, complaints = call("restore", "alpine:3.20", "--data-dir", cache.root)

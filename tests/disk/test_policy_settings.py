@@ -46,6 +46,7 @@ KEYS = [
     "hmret.brake_for",
 ]
 
+OWN_DURATION = "a duration of at most 2562047h, such as 30d, 1w, 720h or 1h30m"
 DURATION = "a Go duration of at most 2562047h, such as 720h or 1h30m (days are not a unit)"
 SHARE = "a percentage from 0% to 100%, such as 85%"
 SIZE = "a size of less than 10^18 bytes, such as 500GiB or 500GB (bytes need no unit)"
@@ -193,7 +194,7 @@ def test_values_may_be_written_as_in_a_config_file() -> None:
         ("images__auto_delete__unused_for", math.nan, f"expected {DURATION}, got a number out of range"),
         ("images__auto_delete__unused_for", math.inf, f"expected {DURATION}, got a number out of range"),
         pytest.param("images__auto_delete__unused_for", 10**5000, f"expected {DURATION}, got a number out of range", id="huge"),
-        ("images__auto_delete__unused_for", "30d", f"expected {DURATION}, got '30d'"),
+        ("images__auto_delete__unused_for", "30d", f"expected {DURATION}, got '30d'; write 720h"),
         ("images__auto_delete__allowed", "*", "expected a list, each element a repository pattern, got '*'"),
         ("images__auto_delete__allowed", [1], "expected a repository pattern, got 1"),
         ("images__auto_delete__allowed", [" "], "a repository pattern must not be empty, got ' '"),
@@ -232,7 +233,7 @@ def test_what_is_no_value_is_refused_with_its_key(key: str, value: object, told:
         ({}, ", match: expected at least one repository pattern, got none"),
         ({"match": ["*"]}, ": expected unused_for or keep_latest, got neither"),
         ({"match": ["*"], "unused_for": 0}, ", unused_for: expected a duration of more than zero, got '0s'"),
-        ({"match": ["*"], "unused_for": "ever"}, f", unused_for: expected never, or {DURATION}, got 'ever'"),
+        ({"match": ["*"], "unused_for": "ever"}, f", unused_for: expected never, or {OWN_DURATION}, got 'ever'"),
         ({"match": ["*"], "keep_latest": "1"}, f", keep_latest: expected {COUNT}, got '1'"),
         ({"match": ["*"], "keep_latest": 1, "tags": []}, ", tags: expected at least one tag pattern, or no such key, got an empty list"),
         ({"match": ["*"], "keeplatest": 1}, ", keeplatest: unknown, did you mean keep_latest? known are match, tags, unused_for, keep_latest"),

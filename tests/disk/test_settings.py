@@ -114,6 +114,7 @@ hmret:
   brake_for: 12h
 """
 
+OWN_DURATION = "a duration of at most 2562047h, such as 30d, 1w, 720h or 1h30m"
 DURATION = "a Go duration of at most 2562047h, such as 720h or 1h30m (days are not a unit)"
 AUTO_DELETE_KNOWN = "known are enabled, unused_for, allowed"
 HMRET_KNOWN = (
@@ -572,9 +573,11 @@ def test_a_star_without_quotes_is_told_to_need_them(load: Load) -> None:
         ("hmret:\n  max_deletes_per_sweep: 1" + "0" * 18, f"2: hmret.max_deletes_per_sweep: expected {COUNT}, got 1" + "0" * 18),
         ("hmret:\n  max_deletes_per_sweep: " + "9" * 5000, f"2: hmret.max_deletes_per_sweep: expected {COUNT}, got " + "9" * 59 + "…"),
         ("hmret:\n  max_deletes_per_sweep: []", f"2: hmret.max_deletes_per_sweep: expected {COUNT}, got a list"),
-        ("hmret:\n  sweep_interval: 60", f"2: hmret.sweep_interval: expected {DURATION}, got 60"),
-        ("hmret:\n  sweep_interval: 1d", f"2: hmret.sweep_interval: expected {DURATION}, got '1d'"),
+        ("hmret:\n  sweep_interval: 60", f"2: hmret.sweep_interval: expected {OWN_DURATION}, got 60"),
+        ("hmret:\n  sweep_interval: 1y", f"2: hmret.sweep_interval: expected {OWN_DURATION}, got '1y'"),
         ("hmret:\n  sweep_interval: 0s", "2: hmret.sweep_interval: expected a duration of more than zero, got '0s'"),
+        ("images:\n  auto_delete:\n    unused_for: 30d", f"3: images.auto_delete.unused_for: expected {DURATION}, got '30d'; write 720h"),
+        ("images:\n  auto_delete:\n    unused_for: 1w12h", f"3: images.auto_delete.unused_for: expected {DURATION}, got '1w12h'; write 180h"),
         ("images:\n  auto_delete:\n    unused_for: 720", f"3: images.auto_delete.unused_for: expected {DURATION}, got 720"),
         ("images:\n  auto_delete:\n    unused_for: 2562048h", f"3: images.auto_delete.unused_for: expected {DURATION}, got '2562048h'"),
         ("images:\n  auto_delete:\n    unused_for: -1h", "3: images.auto_delete.unused_for: expected a duration of more than zero, got '-1h'"),
@@ -661,7 +664,7 @@ def test_a_wrong_value_is_told_even_where_a_flag_wins_over_it(load: Load) -> Non
         ("DATA_DIR", "/\udcff", r"expected UTF-8, got '/\udcff'"),
         ("IMAGES__AUTO_DELETE__ENABLED", "yes", "expected true or false, got 'yes'"),
         ("IMAGES__AUTO_DELETE__ENABLED", "tRUE", "expected true or false, got 'tRUE'"),
-        ("IMAGES__AUTO_DELETE__UNUSED_FOR", "30d", f"expected {DURATION}, got '30d'"),
+        ("IMAGES__AUTO_DELETE__UNUSED_FOR", "30d", f"expected {DURATION}, got '30d'; write 720h"),
         ("IMAGES__AUTO_DELETE__ALLOWED", "a,,b", "expected a repository pattern between commas, got 'a,,b'"),
         ("IMAGES__AUTO_DELETE__ALLOWED", "a,", "expected a repository pattern between commas, got 'a,'"),
         ("IMAGES__AUTO_DELETE__ALLOWED", " ", "expected a repository pattern between commas, got ' '"),
@@ -694,9 +697,9 @@ def test_a_boolean_variable_has_the_spellings_of_go(load: Load, spelling: str) -
         ("data_dir", 5, "--data-dir: expected a path, got 5"),
         ("images.auto_delete.enabled", 1, "--enable: expected true or false, got 1"),
         ("hmret.enabled", "yes", "--enable: expected true or false, got 'yes'"),
-        ("images.auto_delete.unused_for", "1 h", f"--unused-for: expected {DURATION}, got '1 h'"),
+        ("images.auto_delete.unused_for", "1 h", f"--unused-for: expected {OWN_DURATION}, got '1 h'"),
         ("images.auto_delete.unused_for", "0", "--unused-for: expected a duration of more than zero, got '0'"),
-        ("images.auto_delete.unused_for", "x" * 99, f"--unused-for: expected {DURATION}, got '{'x' * 59}…'"),
+        ("images.auto_delete.unused_for", "x" * 99, f"--unused-for: expected {OWN_DURATION}, got '{'x' * 59}…'"),
         ("images.auto_delete.allowed", "*", "--allow: expected a list, each element a repository pattern, got '*'"),
         ("images.auto_delete.allowed", 5, "--allow: expected a list, each element a repository pattern, got 5"),
         ("images.auto_delete.allowed", ["a", ""], "--allow: a repository pattern must not be empty, got ''"),

@@ -18,7 +18,7 @@ from hmret.model.rules import Rule
 
 pytestmark = pytest.mark.usefixtures("each_yaml_loader")
 
-DURATION = "a Go duration of at most 2562047h, such as 720h or 1h30m (days are not a unit)"
+DURATION = "a duration of at most 2562047h, such as 30d, 1w, 720h or 1h30m"
 SHARE = "a percentage from 0% to 100%, such as 85%"
 SIZE = "a size of less than 10^18 bytes, such as 500GiB or 500GB (bytes need no unit)"
 AMOUNT = f"{SIZE}, or a percentage of the disk such as 18%"
@@ -197,9 +197,9 @@ hmret:
         ("min_age: 0.0", f"min_age: expected {DURATION}, got 0.0"),
         ("min_age: 00", f"min_age: expected {DURATION}, got 00"),
         ("min_age: false", f"min_age: expected {DURATION}, got false"),
-        ("min_age: 1d", f"min_age: expected {DURATION}, got '1d'"),
+        ("min_age: 1y", f"min_age: expected {DURATION}, got '1y'"),
         ("min_age: -1s", "min_age: expected a duration of zero or more, got '-1s'"),
-        ("quarantine: 1w", f"quarantine: expected {DURATION}, got '1w'"),
+        ("quarantine: 1W", f"quarantine: expected {DURATION}, got '1W'"),
         ("quarantine: []", f"quarantine: expected {DURATION}, got a list"),
         ("brake_for: 2562048h", f"brake_for: expected {DURATION}, got '2562048h'"),
         ("max_bytes_per_sweep: 10 GB", f"max_bytes_per_sweep: expected {SIZE}, got '10 GB'"),

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from hmret.model.durations import format_duration, parse_duration
+from hmret.model.durations import format_span, go_duration, parse_span, format_duration, parse_duration
 
 MICRO = "\u00b5"
 MU = "\u03bc"
@@ -199,3 +199,46 @@ def test_any_text_is_read_or_refused_as_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert -MOST - 1 <= nanoseconds <= MOST
+
+
+HOUR = 3600 * 10**9
+DAY = 24 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds", "told", "go"),
+    [
+        ("30d", 30 * DAY, "30d", "720h"),
+        ("1w", 7 * DAY, "7d", "168h"),
+        ("1.5d", 36 * HOUR, "1d12h", "36h"),
+        ("1w2d3h", 9 * DAY + 3 * HOUR, "9d3h", "219h"),
+        ("1d30m5s", DAY + 1805 * 10**9, "1d30m5s", "24h30m5s"),
+        ("-2d", -2 * DAY, "-2d", "-48h"),
+        ("90s", 90 * 10**9, "1m30s", "1m30s"),
+        ("1h10s", 3610 * 10**9, "1h10s", "1h0m10s"),
+        ("10m", 600 * 10**9, "10m", "10m"),
+        ("100ms", 10**8, "100ms", "100ms"),
+        ("0", 0, "0s", "0s"),
+        ("720h", 30 * DAY, "30d", "720h"),
+    ],
+)
+def test_hmrets_own_durations_have_days_and_weeks(text: str, nanoseconds: int, told: str, go: str) -> None:
+    assert parse_span(text) == nanoseconds
+    assert format_span(nanoseconds) == told
+    assert parse_span(told) == nanoseconds
+    assert go_duration(text) == go
+    assert parse_duration(go) == nanoseconds
+
+
+@pytest.mark.parametrize("text", ["", "d", "3 d", "1D", "1mo", "1y", "d1"])
+def test_what_is_no_duration_of_hmrets_own_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected one such as 30d, 1w, 720h, 1h30m or 90s"):
+        parse_span(text)
+    assert go_duration(text) == ""
+
+
+def test_a_number_of_days_that_64_bits_do_not_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match="out of range"):
+        parse_span("106752d")
+    assert parse_span("106751d") == 106751 * DAY
+    assert go_duration("106752d") == ""

@@ -196,7 +196,7 @@ _NEVER_SUGGESTED = (
     "--stop-timers",
 )
 _KEY = re.compile(
-    r"(?:^|[ :])((?:images\.auto_delete|registry|build|hmret)(?:\.\w+)*|data_dir|--[a-z][a-z-]*)(?=[:,. ]|$)"
+    r"(?:^|[ :])((?:images\.auto_delete|registry|build|hmret)(?:\.\w+)*|data_dir|HMRET__\w+|IMAGES__\w+|--[a-z][a-z-]*)(?=[:,. ]|$)"
 )
 """A key or an option in the words of an error."""
 
@@ -210,8 +210,7 @@ def carry_out(tokens: Sequence[str]) -> int:
         return _INTERRUPTED
     except (CycloptsError, HmretError, OSError) as error:
         told, code = _told(error), _code_of(error)
-        key = _KEY.search(told) if code == _USAGE else None
-        _fail(tokens, told, key=None if key is None else key[1])
+        _fail(tokens, told, key=_key_in(told) if code == _USAGE else None)
         return code
     except Exception as error:  # noqa: BLE001 - the boundary: what nobody foresaw is told in the format that is asked for
         if isinstance(error, RuntimeError) and is_thread_refusal(error):
@@ -361,6 +360,12 @@ def _told(error: Exception) -> str:
         case OSError():
             return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+def _key_in(told: str) -> str | None:
+    """Find the setting or option that an error names; None: it names none."""
+    found = None if told.startswith("unknown command") else _KEY.search(told)
+    return None if found is None else found[1]
 
 
 def _suggest(given: str, known: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from hmret.disk.places import Place, show
-from hmret.disk.setting_values import TypedValue, Value, check_unicode
+from hmret.disk.setting_values import OptionValue, Value, check_unicode
 from hmret.model.durations import go_duration, parse_duration, parse_span
 from hmret.model.errors import ConfigError
 from hmret.model.patterns import compile_patterns
@@ -84,8 +84,8 @@ def _read_duration(value: Value, _check: Check) -> timedelta:
 
 
 def _read_hypeman_duration(value: Value, _check: Check) -> timedelta:
-    """Read a duration as hypeman reads it, where hypeman reads it too; what is typed for hmret alone may have days."""
-    if isinstance(value, TypedValue):
+    """Read a duration as hypeman reads it; one that is typed as an option, which hypeman never sees, may have days."""
+    if isinstance(value, OptionValue):
         return _duration(value.place, value.duration(_DURATION))
     text = value.duration(_HYPEMAN_DURATION)
     try:

@@ -22,7 +22,7 @@ from hmret.disk.yaml_values import (
 from hmret.model.durations import format_duration
 from hmret.model.errors import ConfigError
 
-__all__ = ["TypedValue", "Value", "VariableValue", "check_unicode"]
+__all__ = ["OptionValue", "TypedValue", "Value", "VariableValue", "check_unicode"]
 
 _COUNT_END = 10**18
 
@@ -189,6 +189,11 @@ class TypedValue:
 
     def _unexpected(self, expected: str) -> ConfigError:
         return self.place.error(f"expected {expected}, got {_describe(self.content)}")
+
+
+@attrs.frozen
+class OptionValue(TypedValue):
+    """A value that was typed as an option of hmret's own."""
 
 
 def _describe(content: object) -> str:

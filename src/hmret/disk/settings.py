@@ -12,7 +12,7 @@ from hmret.disk.config_files import HYPEMAN_FILES, OWN_FILE, ConfigFile, find_co
 from hmret.disk.places import Place, name_unknown
 from hmret.disk.setting_keys import ALL_SECTIONS, KEYS, PATH_KEYS, SECTIONS, ReadSetting, change_config
 from hmret.disk.setting_neighbours import neighbour_values
-from hmret.disk.setting_values import TypedValue, Value, VariableValue
+from hmret.disk.setting_values import OptionValue, Value, VariableValue
 from hmret.disk.setting_warnings import Setting, Source, warnings_about
 from hmret.disk.yaml_values import NodeValue, find_values, read_yaml
 from hmret.model.config import RetentionConfig
@@ -170,8 +170,8 @@ def _variable_values(environment: Mapping[str, str]) -> Mapping[str, VariableVal
     return values
 
 
-def _flag_values(flags: Mapping[str, object]) -> Mapping[str, TypedValue]:
+def _flag_values(flags: Mapping[str, object]) -> Mapping[str, OptionValue]:
     keys = {key.name: key for key in KEYS}
     return {
-        name: TypedValue(Place(keys[name].flag), value) for name, value in flags.items() if value is not None
+        name: OptionValue(Place(keys[name].flag), value) for name, value in flags.items() if value is not None
     }
