@@ -42,6 +42,8 @@ KEYS = [
     "hmret.access_time",
     "hmret.leases",
     "hmret.control_socket",
+    "hmret.control_socket_group",
+    "hmret.control_socket_group_writes",
     "hmret.metrics_listen",
     "hmret.journal",
 ]

@@ -29,7 +29,7 @@ def service(cache: Cache) -> Iterator[Service]:
     cache.image(ALPINE, "a", "3.20")
     cache.image(ALPINE, "b", "pulling", status="pulling")
     cache.image("ghcr.io/kernel/x", "c", "v1", rootfs=False)
-    cache.guest("vm-1", {"Image": "alpine:3.20"})
+    cache.guest("vm-1", {"Name": "web-1", "Image": "alpine:3.20"})
     cache.guest("vm-2", {"Image": "quay.io/gone:1"})
     with running_service(cache.root, "--enable", "--allow", "*") as service:
         service.wait_event("sweep_ended")
@@ -41,8 +41,8 @@ def both(
 ) -> list[tuple[int, str, str]]:
     """Call a command that asks the engine, and one that works by itself."""
     answers = [call(*tokens, "--data-dir", cache.root)]
-    for module in ("plan", "explain"):
-        monkeypatch.setattr(f"hmret.cli.{module}.find_engine", lambda _: None)
+    for module in ("planning", "explain"):
+        monkeypatch.setattr(f"hmret.cli.{module}.find_engine", lambda *_: None)
     monkeypatch.setenv("HMRET__ENABLED", "true")
     monkeypatch.setenv("IMAGES__AUTO_DELETE__ALLOWED", "*")
     return [*answers, call(*tokens, "--data-dir", cache.root)]
@@ -54,6 +54,10 @@ def test_the_engine_answers_as_the_command_would_by_itself(
     told = f"hmret: the running engine answers (process {service.process.pid}, "
     commands = (
         ("plan", "--at", "2030-01-01T00:00:00Z"),
+        ("plan", "--at", "2030-01-01T00:00:00Z", "--all", "-o", "wide"),
+        ("images", "-o", "csv"),
+        ("explain", "web-1"),
+        ("explain", "c" * 12),
         ("explain", "alpine:3.20"),
         ("explain", "alpine:pulling"),
         ("explain", "ghcr.io/kernel/x:v1"),
@@ -62,7 +66,7 @@ def test_the_engine_answers_as_the_command_would_by_itself(
         for flags in ((), ("--json",)):
             with monkeypatch.context() as patch:
                 (code, output, complaints), alone = both(call, cache, patch, *command, *flags)
-            assert complaints.startswith(told)
+            assert complaints.startswith(told) if not flags else complaints == ""
             assert (code, output) == alone[:2]
             assert alone[2] == ""
 
@@ -126,7 +130,12 @@ def test_an_image_is_leased_and_let_go(service: Service, cache: Cache, call: Cal
     identity, image, until, _ = output.split()
     assert (image, until) == (f"{ALPINE}@sha256:{'a' * 64}", "until")
     code, output, _ = call("leases", "--data-dir", cache.root)
-    assert all(word in output for word in (identity, "me", "look at it"))
+    assert all(word in output for word in (identity, ALPINE, "a" * 12, "me", "look at it"))
+    assert max(map(len, output.splitlines())) <= 80
+    assert call("leases", "-q", "--data-dir", cache.root)[1] == f"{ALPINE}@sha256:{'a' * 64}\n"
+    _, output, _ = call("leases", "-o", "csv", "--data-dir", cache.root)
+    assert output.splitlines()[0] == "id,repository,digest,owner,reason,expires_at"
+    assert output.splitlines()[1].startswith(f"{identity},{ALPINE},sha256:{'a' * 64},me,look at it,20")
     document = json.loads(call("leases", "--data-dir", cache.root, "--json")[1])
     assert document["leases"][0]["id"] == identity
     assert call("unlease", identity, "--data-dir", cache.root) == (0, "", "")
@@ -134,7 +143,7 @@ def test_an_image_is_leased_and_let_go(service: Service, cache: Cache, call: Cal
     assert (code, output) == (1, "")
     assert complaints == f"hmret: error: {identity}: no such lease, or it has expired\n"
     assert call("lease", "alpine:gone", "--data-dir", cache.root)[0] == 1
-    for ttl in ("1d", "0s"):
+    for ttl in ("1y", "0s"):
         code, _, complaints = call("lease", "alpine:3.20", "--ttl", ttl, "--data-dir", cache.root)
         assert (code, complaints.startswith("hmret: error: --ttl: ")) == (2, True)
 
@@ -206,7 +215,7 @@ def test_without_an_engine_what_needs_one_says_so(cache: Cache, call: Call, comm
 def test_a_socket_that_one_may_not_open_is_one_line(
     cache: Cache, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: Path) -> int:
+    def refuse(_path: Path, _seconds: float) -> int:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(client_module, "_probe", refuse)
@@ -216,20 +225,81 @@ def test_a_socket_that_one_may_not_open_is_one_line(
         assert "you may not open the control socket" in complaints
 
 
-def test_an_engine_that_hangs_is_one_line(cache: Cache, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+ASKING = [
+    ["status"],
+    ["sweep"],
+    ["plan"],
+    ["images"],
+    ["du"],
+    ["forecast"],
+    ["explain", "alpine"],
+    ["mark-used", "alpine"],
+    ["confirm"],
+    ["restore", "alpine"],
+    ["quarantine"],
+    ["lease", "alpine"],
+    ["leases"],
+    ["unlease", "x"],
+    ["events"],
+    ["events", "--follow"],
+]
+
+
+@pytest.fixture
+def listening(cache: Cache) -> Iterator[socket.socket]:
+    """The control socket of an engine that accepts nobody."""
     folder = cache.root / "system/hmret"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(
-        client_module.Engine.ask, "__kwdefaults__", {"body": None, "parameters": None, "seconds": 0.2}
-    )
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(folder / "hmret.sock"))
         listening.listen()
-        code, output, complaints = call("status", "--data-dir", cache.root)
+        yield listening
+
+
+@pytest.mark.parametrize("command", ASKING)
+@pytest.mark.usefixtures("listening")
+def test_an_engine_that_hangs_is_told_with_its_process_when_the_time_is_over(
+    cache: Cache, call: Call, command: list[str]
+) -> None:
+    flags = ["--timeout", "100ms", "--data-dir", cache.root]
+    code, output, complaints = call(*command, *flags)
     assert (code, output) == (1, "")
-    assert complaints == (
-        f"hmret: error: {folder / 'hmret.sock'}: the engine does not answer (process {os.getpid()})\n"
+    assert complaints.splitlines()[-1] == (
+        f"hmret: error: {cache.root / 'system/hmret/hmret.sock'}: "
+        f"the engine does not answer (process {os.getpid()})"
     )
+    code, output, complaints = call(*command, *flags, "--json")
+    assert (code, output, list(json.loads(complaints))) == (1, "", ["error", "key"])
+
+
+def test_an_engine_that_works_for_longer_and_says_that_it_lives_is_waited_for(
+    cache: Cache, call: Call, listening: socket.socket
+) -> None:
+    answers = [
+        b'{"id":"1","repository":"r","digest":"d","owner":"","reason":"","expires_at":null}',
+        b'{"status":"ok"}',
+    ]
+
+    def serve() -> None:
+        listening.accept()[0].close()  # it only sees whether somebody is there
+        asking, _ = listening.accept()
+        with asking:
+            # The answer comes when it has been asked three times whether it lives.
+            for _ in range(3):
+                living, _ = listening.accept()
+                with living:
+                    assert living.recv(65536).startswith(b"GET /healthz ")
+                    living.sendall(
+                        b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(answers[1]), answers[1])
+                    )
+            assert asking.recv(65536).startswith(b"POST /v1/leases ")
+            asking.sendall(b"HTTP/1.1 201 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(answers[0]), answers[0]))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    code, output, complaints = call("lease", "alpine", "--timeout", "400ms", "--data-dir", cache.root)
+    thread.join(30)
+    assert (code, output, complaints) == (0, "1 r@d until None\n", "")
 
 
 @pytest.mark.parametrize(
@@ -264,6 +334,28 @@ def test_an_answer_that_makes_no_sense_is_one_line(
         thread.join(30)
     assert (code, output, complaints.count("\n")) == (1, "", 1)
     assert complaint in complaints
+
+
+def test_images_are_named_as_people_know_them(service: Service, cache: Cache, call: Call) -> None:
+    digest = cache.image("ghcr.io/kernel/y", "d", "v2", unused=timedelta(days=1))
+    for name in ("d" * 12, "sha256:" + "d" * 20, "D" * 64, digest):
+        told = call("mark-used", name, "--data-dir", cache.root)
+        assert (told[0], told[1].split()[0]) == (0, f"ghcr.io/kernel/y@{digest}")
+    for name in ("web-1", "vm-1", "instance/vm-1", "a" * 12):
+        code, output, _ = call("lease", name, "--data-dir", cache.root)
+        assert (code, output.split()[1]) == (0, f"{ALPINE}@sha256:{'a' * 64}")
+    code, _, complaints = call("mark-used", "e" * 64, "--data-dir", cache.root)
+    assert (code, complaints.splitlines()[-1]) == (1, f"hmret: error: {'e' * 64}: not in the cache")
+    cache.image("quay.io/other/z", "d")
+    code, _, complaints = call("mark-used", "d" * 12, "--data-dir", cache.root)
+    assert code == 2
+    assert f"may mean several images: ghcr.io/kernel/y@{digest}, quay.io/other/z@{digest}" in complaints
+    with client_of(cache.root / "system/hmret/hmret.sock") as client:
+        call("sweep", "--data-dir", cache.root)
+        found = client.get("/v1/images", params={"q": "WEB-1"}).json()
+        assert [image["digest"] for image in found["images"]] == [f"sha256:{'a' * 64}"]
+        assert found["vm_names"] == {"instance/vm-1": "web-1"}
+        assert client.get("/v1/images/web-1").json()["vm_names"] == {"instance/vm-1": "web-1"}
 
 
 def test_odd_names_come_through(service: Service, cache: Cache, call: Call) -> None:

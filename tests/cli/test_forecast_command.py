@@ -77,13 +77,15 @@ def test_days_out_of_range_are_bad_usage(cache: Cache, call: Call, days: str) ->
 def test_the_running_engine_answers(service: Service, cache: Cache, call: Call) -> None:
     code, output, complaints = call("forecast", "--data-dir", cache.root, "--days", "15", "--json")
     assert code == 0
-    assert complaints.startswith("hmret: the running engine answers")
+    assert complaints == ""
     days = json.loads(output)["days"]
     assert len(days) == 15
     assert [number for number, day in enumerate(days) if day["images"]] == [1, 10]
     code, output, _ = call("forecast", "--data-dir", cache.root, "--days", "60", "--json")
     assert (code, len(json.loads(output)["days"])) == (0, 60)
-    assert len(call("forecast", "--data-dir", cache.root)[1].splitlines()) == 32
+    _, output, complaints = call("forecast", "--data-dir", cache.root)
+    assert len(output.splitlines()) == 32
+    assert complaints.startswith("hmret: the running engine answers")
 
 
 def test_a_candidate_policy_is_compared_with_that_of_the_running_engine(

@@ -47,7 +47,7 @@ def test_what_is_held_is_listed_and_nothing_is_changed(
     code, output, complaints = call("quarantine", "--data-dir", cache.root, "--backend", backend)
     assert (code, complaints) == (0, "")
     titles, row = output.splitlines()
-    assert titles.split() == ["REPOSITORY", "DIGEST", "TAGS", "ON", "DISK", "DELETED", "UNTIL"]
+    assert titles.split() == ["REPOSITORY", "DIGEST", "TAGS", "ON", "DISK", "UNTIL"]
     assert row.split()[:5] == [ALPINE, "a" * 12, "3.20,latest", "8.0", "KiB"]
     assert len(row) <= 80
     assert sizes_and_times(cache.root) == before

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -209,3 +210,38 @@ def test_an_image_that_a_guest_needs_stays(cache: Cache, call_json: CallJson, ba
 def test_a_new_folder_of_its_own_is_for_the_owner_alone(cache: Cache, call: Call) -> None:
     call("sweep", "--enable", "--data-dir", cache.root)
     assert stat.S_IMODE((cache.root / "system/hmret").stat().st_mode) == 0o700
+
+
+def test_a_sweep_whose_patterns_allow_nothing_here_stops_no_timer(
+    cache: Cache, call: Call, backend: str
+) -> None:
+    for digit in "abc":
+        cache.image("ghcr.io/kernel/x", digit, unused=timedelta(days=3))
+    flags = ["--enable", "--data-dir", cache.root, "--backend", backend, "--log-level", "error"]
+    timers = [cache.state_path("ghcr.io/kernel/x", digit) for digit in "abc"]
+    for allow in ([], ["--allow", "alpine"], ["--allow", "quay.io/*"]):
+        code, output, complaints = call("sweep", *flags, *allow)
+        assert (code, output, complaints.count("\n")) == (2, "", 1)
+        assert "would stop all 3 timers" in complaints
+        assert f"[{', '.join(allow[1:])}]" in complaints
+        assert "--stop-timers" in complaints
+        assert all(path.exists() for path in timers)
+        # The plan says it before.
+        told = "3 timers would be stopped: 3 not_allowed (images.auto_delete.allowed)"
+        assert told in call("plan", *flags, *allow)[1]
+    code, output, complaints = call("sweep", *flags, "--stop-timers")
+    assert code == 0
+    assert "timers stopped                        3\n" in output
+    assert not any(path.exists() for path in timers)
+
+
+def test_a_dry_run_is_a_plan(cache: Cache, call: Call) -> None:
+    cache.image("ghcr.io/kernel/x", "a", unused=DUE)
+    flags = ["--enable", "--allow", "*", "--data-dir", cache.root]
+    earlier = sizes_and_times(cache.root)
+    for options in ([], ["--json"]):
+        dry, plan = call("sweep", "--dry-run", *flags, *options), call("plan", *flags, *options)
+        assert dry[0] == plan[0] == 0
+        now = re.compile(r"20\d\d-\d\d-\d\dT[0-9:.]+Z")
+        assert now.sub("", dry[1]) == now.sub("", plan[1])
+    assert sizes_and_times(cache.root) == earlier

@@ -25,10 +25,11 @@ Call = Callable[..., tuple[int, str, str]]
 DUE = timedelta(days=31)
 
 
-def at_terminal(*arguments: object) -> tuple[int, str]:
-    """Carry out a command with all three streams on a terminal of 132 columns."""
+def at_terminal(*arguments: object, typed: str = "", columns: int = 132) -> tuple[int, str]:
+    """Carry out a command with all three streams on a terminal, at which something has been typed ahead."""
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "132"}
+    os.write(ours, typed.encode())
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
     environment.pop("NO_COLOR", None)
     process = subprocess.Popen(
         [sys.executable, "-m", "hmret", *map(str, arguments)],
@@ -59,18 +60,60 @@ def test_a_plan_at_a_terminal_is_a_table_with_short_digests(cache: Cache) -> Non
     assert "\x1b[31mdelete" in seen
     assert "─" in seen
     assert "sha256:" not in seen
-    assert re.search(r"\baaaaaaaaaaaa +v1 ", seen)
+    assert re.search(r"\baaaaaaaaaaaa +expired +8.0 KiB +v1 ", seen)
     assert not re.search(r"\d{2}:\d{2}:\d{2}Z +\d{4}-", seen)
 
 
 def test_a_sweep_at_a_terminal_shows_its_progress_and_takes_it_away(cache: Cache) -> None:
     cache.image("ghcr.io/kernel/x", "a", unused=DUE)
-    code, seen = at_terminal("sweep", "--enable", "--allow", "*", "--data-dir", cache.root)
+    code, seen = at_terminal("sweep", "--yes", "--enable", "--allow", "*", "--data-dir", cache.root)
     assert code == 0
+    assert "[y/N]" not in seen
     assert "images seen" in seen
     after = seen[seen.rindex("images seen") :]
     assert "\x1b[2K" in after
     assert "deleted ghcr.io/kernel/x@aaaaaaaaaaaa, 8.0 KiB" in after
+
+
+@pytest.mark.parametrize(
+    ("typed", "goes"), [("y\n", True), ("YES\n", True), ("n\n", False), ("\n", False), ("\x04", False)]
+)
+def test_a_sweep_at_a_terminal_asks_before_it_deletes(cache: Cache, typed: str, goes: bool) -> None:
+    cache.image("ghcr.io/kernel/x", "a", unused=DUE)
+    cache.image("ghcr.io/kernel/y", "b", unused=timedelta(days=1))
+    cache.image("quay.io/other/z", "c", unused=timedelta(days=1))
+    flags = ["--enable", "--allow", "ghcr.io/*", "--data-dir", cache.root]
+    code, seen = at_terminal("sweep", *flags, typed=typed)
+    assert f"Delete 1 image, 8.0 KiB, in {cache.root}? [y/N] " in seen
+    assert "1 timer would be stopped: 1 not_allowed (images.auto_delete.allowed)" in seen
+    assert (code, cache.has("ghcr.io/kernel/x", "a")) == ((0, False) if goes else (1, True))
+    assert ("nothing was done" in seen) is not goes
+    assert cache.state_path("quay.io/other/z", "c").exists() is not goes
+
+
+def test_a_sweep_at_a_terminal_asks_nothing_where_nothing_would_go(cache: Cache) -> None:
+    cache.image("ghcr.io/kernel/x", "a", unused=timedelta(days=1))
+    for flags in (["--enable", "--allow", "*"], ["--allow", "*"], ["--dry-run"]):
+        code, seen = at_terminal("sweep", *flags, "--data-dir", cache.root)
+        assert (code, "[y/N]" in seen) == (0, False)
+
+
+def test_a_plan_at_80_columns_has_one_line_an_image_and_breaks_no_word(cache: Cache) -> None:
+    long = "ghcr.io/kernel/a-rather-long-name/of-a-repository"
+    cache.image(long, "a", "v1", "release-of-today", unused=DUE)
+    cache.image("docker.io/library/alpine", "b", "3.20", unused=DUE)
+    cache.image("quay.io/other/x", "c", unused=timedelta(days=2))
+    code, seen = at_terminal("plan", "--enable", "--allow", "*.io/*/*", "--data-dir", cache.root, columns=80)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", seen).splitlines()
+    assert code == 0
+    titles, rule, *rows = lines[:4]
+    assert titles.split() == ["ACTION", "REPOSITORY", "DIGEST", "REASON", "ON", "DISK"]
+    assert set(rule) == {"\u2500"}
+    assert [row.split()[:4] for row in rows] == [
+        ["delete", "docker.io/library/alpine", "b" * 12, "expired"],
+        ["delete", ".../of-a-repository", "a" * 12, "expired"],
+    ]
+    assert max(map(len, (titles, rule, *rows))) <= 80
 
 
 def test_json_at_a_terminal_is_spread_and_without_progress(cache: Cache) -> None:
@@ -113,8 +156,8 @@ class Sweeper:
         assert isinstance(numbers, Statistics)
         return numbers
 
-    async def sweep(self, *, release_brake: bool = False) -> SweepReport:
-        assert not release_brake
+    async def sweep(self, *, release_brake: bool = False, stop_timers: bool = True) -> SweepReport:
+        assert (release_brake, stop_timers) == (False, True)
         with anyio.fail_after(20):
             await self.looked.wait()
         return SweepReport(status=SweepStatus.SUCCESS, started_at=datetime_of(0), duration_seconds=0.0)

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from hmret.model.durations import format_span, go_duration, parse_span, format_duration, parse_duration
+from hmret.model.durations import format_duration, format_span, go_duration, parse_duration, parse_span
 
 MICRO = "\u00b5"
 MU = "\u03bc"

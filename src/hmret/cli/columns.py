@@ -22,6 +22,10 @@ __all__ = [
 _PIPE_WIDTH = 80
 _DOTS = "..."
 _MOST_NEEDED = 40
+_USUAL = 32
+"""For how many characters of a cell that can be shortened columns of less worth make room."""
+_CORE = 6
+"""Of what worth columns are that shortening others makes room for."""
 _GAP = 2
 """Spaces between two columns."""
 
@@ -109,8 +113,12 @@ def format_columns(
         # The table of a terminal ends with a space.
         width = output_width() - is_terminal(sys.stdout)
         least = [_least(column, [row[place] for row in cells]) for place, column in enumerate(columns)]
-        while len(kept) > 1 and _total([least[place] for place in kept]) > width:
-            kept.remove(min(kept, key=lambda place: columns[place].worth))
+        usual = [
+            size if column.least is None else min(size, max(_USUAL, low))
+            for column, size, low in zip(columns, natural, least, strict=True)
+        ]
+        _leave_out(kept, [column.worth for column in columns], usual, width, at_most=_CORE - 1)
+        _leave_out(kept, [column.worth for column in columns], least, width, at_most=_CORE + len(columns))
         if is_terminal(sys.stdout):
             sizes = _shared_out([natural[place] for place in kept], [least[place] for place in kept], width)
             for place, size in zip(kept, sizes, strict=True):
@@ -123,6 +131,17 @@ def format_columns(
         styles=styles,
         is_cut=True,
     ).rstrip("\n")
+
+
+def _leave_out(
+    kept: list[int], worths: Sequence[int], sizes: Sequence[int], width: int, *, at_most: int
+) -> None:
+    """Leave out columns of at most some worth, those of least worth first, until the others fit; one always stays."""
+    while len(kept) > 1 and _total([sizes[place] for place in kept]) > width:
+        worst = min(kept, key=lambda place: worths[place])
+        if worths[worst] > at_most:
+            return
+        kept.remove(worst)
 
 
 def _least(column: Column, cells: Sequence[str]) -> int:

@@ -56,7 +56,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def write_result(text: str) -> bool:
-    """Write a result, now; a reader that has gone away misses it, which is its own business.
+    """Write a result, now, on lines of its own; a reader that has gone away misses it, which is its own business.
 
     Returns whether there was one.
 
@@ -66,7 +66,7 @@ def write_result(text: str) -> bool:
     if sys.stdout is None:
         return False
     try:
-        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        sys.stdout.write(text if not text or text.endswith("\n") else f"{text}\n")
         sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
