@@ -48,6 +48,11 @@ def both(
     return [*answers, call(*tokens, "--data-dir", cache.root)]
 
 
+def without_now(output: str) -> str:
+    """Leave out when a document was made."""
+    return re.sub(r'^\{"at": "[^"]*"', "", output)
+
+
 def test_the_engine_answers_as_the_command_would_by_itself(
     service: Service, cache: Cache, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,7 +72,7 @@ def test_the_engine_answers_as_the_command_would_by_itself(
             with monkeypatch.context() as patch:
                 (code, output, complaints), alone = both(call, cache, patch, *command, *flags)
             assert complaints.startswith(told) if not flags else complaints == ""
-            assert (code, output) == alone[:2]
+            assert (code, without_now(output)) == (alone[0], without_now(alone[1]))
             assert alone[2] == ""
 
 
@@ -129,8 +134,10 @@ def test_an_image_is_leased_and_let_go(service: Service, cache: Cache, call: Cal
     assert (code, complaints) == (0, "")
     identity, image, until, _ = output.split()
     assert (image, until) == (f"{ALPINE}@sha256:{'a' * 64}", "until")
+    code, output, _ = call("leases", "-o", "wide", "--data-dir", cache.root)
+    assert all(word in output for word in (identity, f"sha256:{'a' * 64}", "me", "look at it"))
     code, output, _ = call("leases", "--data-dir", cache.root)
-    assert all(word in output for word in (identity, ALPINE, "a" * 12, "me", "look at it"))
+    assert all(word in output for word in (identity, ALPINE, "a" * 12))
     assert max(map(len, output.splitlines())) <= 80
     assert call("leases", "-q", "--data-dir", cache.root)[1] == f"{ALPINE}@sha256:{'a' * 64}\n"
     _, output, _ = call("leases", "-o", "csv", "--data-dir", cache.root)

@@ -38,6 +38,7 @@ from hmret.model.protection import (
     foreign_owners,
     protect_repository,
 )
+from hmret.model.references import ImageReference
 from hmret.model.repository_plan import RIPE, RepositoryPlan, inputs_of, plan_repository
 from hmret.model.selection import (
     AtHours,
@@ -225,6 +226,20 @@ class Plan:
     def vm_names(self) -> Mapping[str, str]:
         """The names of those who refer to images, by what they are called in `referenced_by`; who has none is left out."""
         return self._references.names
+
+    @property
+    def references(self) -> ReferenceIndex:
+        """What refers to images, as it was found."""
+        return self._references
+
+    def resolve(self, reference: ImageReference) -> Key | None:
+        """Find the image that a reference names; None: it is not here."""
+        part = self._parts.get(reference.repository)
+        repository = None if part is None else part.judge.repository
+        if repository is None:
+            return None
+        digest = reference.digest or repository.tags.get(reference.tag or "")
+        return (repository.name, digest) if digest in repository.images else None
 
     def digests(self) -> Iterator[tuple[str, Iterable[str]]]:
         """List the digests of each repository."""

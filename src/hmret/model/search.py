@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from hmret.model.errors import AmbiguousImageError
 from hmret.model.images import Key
 from hmret.model.planning import Plan
+from hmret.model.references import parsed
 
 __all__ = ["find_images", "is_digest", "is_searchable", "sole_image", "start_of_digest"]
 
@@ -61,9 +62,16 @@ def find_images(plan: Plan, text: str, pause: Callable[[], None] = lambda: None)
             return found
     sources = {source for source, name in plan.vm_names.items() if name == text}
     sources |= {text, f"instance/{text}", f"snapshot/{text}"}
-    needed = dict(_needed(plan, sources, pause))
-    by_guests = [key for key, needing in needed.items() if any(not _is_snapshot(one) for one in needing)]
-    return tuple(sorted(by_guests or needed))
+    references = [reference for reference in plan.references if reference.source in sources]
+    references = [one for one in references if not _is_snapshot(one.source)] or references
+    # What it boots, or what its tag points to now; else all that it may run from.
+    named = {
+        plan.resolve(parsed(one.resolved_image or one.image))
+        for one in references
+        if one.resolved_image or one.image
+    }
+    found = [key for key in named if key is not None]
+    return tuple(sorted(found or _needed(plan, {one.source for one in references}, pause)))
 
 
 def _by_digest(plan: Plan, start: str, pause: Callable[[], None]) -> tuple[Key, ...]:
@@ -74,12 +82,9 @@ def _by_digest(plan: Plan, start: str, pause: Callable[[], None]) -> tuple[Key, 
     return tuple(sorted(found))
 
 
-def _needed(plan: Plan, sources: set[str], pause: Callable[[], None]) -> Iterator[tuple[Key, set[str]]]:
+def _needed(plan: Plan, sources: set[str], pause: Callable[[], None]) -> Iterator[Key]:
     for name, by_digest in plan.sources():
-        for digest, needing in by_digest.items():
-            meant = sources.intersection(needing)
-            if meant:
-                yield (name, digest), meant
+        yield from ((name, digest) for digest, needing in by_digest.items() if sources.intersection(needing))
         pause()
 
 
