@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hmret.model.brake import Braking
     from hmret.model.config import AutoDelete, RetentionConfig
     from hmret.model.errors import (
+        AmbiguousImageError,
         ConfigError,
         DataDirLockedError,
         DataDirMovedError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         ImageExistsError,
         ImageNotFoundError,
         InvalidReferenceError,
+        StopsTimersError,
     )
     from hmret.model.hours import DeletionWindow
     from hmret.model.images import (
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Action",
+    "AmbiguousImageError",
     "AutoDelete",
     "Braking",
     "Cause",
@@ -96,6 +99,7 @@ __all__ = [
     "SharedDisk",
     "StaleReference",
     "Statistics",
+    "StopsTimersError",
     "Summary",
     "Suspension",
     "SweepError",
@@ -119,6 +123,7 @@ _HOMES = {
     "Braking": "hmret.model.brake",
     "AutoDelete": "hmret.model.config",
     "RetentionConfig": "hmret.model.config",
+    "AmbiguousImageError": "hmret.model.errors",
     "ConfigError": "hmret.model.errors",
     "DataDirLockedError": "hmret.model.errors",
     "DataDirMovedError": "hmret.model.errors",
@@ -127,6 +132,7 @@ _HOMES = {
     "ImageExistsError": "hmret.model.errors",
     "ImageNotFoundError": "hmret.model.errors",
     "InvalidReferenceError": "hmret.model.errors",
+    "StopsTimersError": "hmret.model.errors",
     "DeletionWindow": "hmret.model.hours",
     "Cause": "hmret.model.images",
     "DiskUsage": "hmret.model.images",

@@ -146,12 +146,9 @@ class Sweeping:
             return await look(leases=await self.deleting.locks.leases(), disk=disk)
 
         plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
-        stopped = self._stopped_by(plan, survey, may_stop_all=stops_timers)
+        stopped = await self._stopped_by(plan, survey, may_stop_all=stops_timers)
         self.counters.note_plan(plan, self.overlook.threads.pause)
-        tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters)
-        tally.errors.extend(SweepError(path=path, error=error) for path, error in self._leftovers)
-        tally.note_obstacles(plan.obstacles)
-        self._tell_stopped(stopped, tally)
+        tally = self._begin_tally(plan, now_ns, stopped)
         try:
             if await self._keep_states(survey, plan, tally):
                 await self._note_look(reading, watched, plan)
@@ -184,13 +181,24 @@ class Sweeping:
             await self.overlook.keep()
         return report
 
-    def _stopped_by(self, plan: Plan, survey: Survey, *, may_stop_all: bool) -> StoppedTimers | None:
+    def _begin_tally(self, plan: Plan, now_ns: int, stopped: StoppedTimers | None) -> Tally:
+        """Begin the account of a sweep with what is known before anything is done."""
+        tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters)
+        tally.errors.extend(SweepError(path=path, error=error) for path, error in self._leftovers)
+        tally.note_obstacles(plan.obstacles)
+        self._tell_stopped(stopped, tally)
+        return tally
+
+    async def _stopped_by(self, plan: Plan, survey: Survey, *, may_stop_all: bool) -> StoppedTimers | None:
         """Return the timers that a plan stops because of the operator's patterns; nothing has been changed yet.
 
         Raises:
             StopsTimersError: those are all that there are, as the patterns let nothing go, and that is not allowed.
         """
-        stopped = None if survey.folders.lost else StoppedTimers.of(plan, self.overlook.policy)
+        if survey.folders.lost or not plan.clears:
+            return None
+        # There may be as many as there are images.
+        stopped = await self.overlook.threads.run_alone(StoppedTimers.of, plan, self.overlook.policy)
         if stopped is not None and stopped.allows_nothing and not may_stop_all:
             raise StopsTimersError(stopped.refusal)
         return stopped

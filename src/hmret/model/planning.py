@@ -238,7 +238,7 @@ class Plan:
         repository = None if part is None else part.judge.repository
         if repository is None:
             return None
-        digest = reference.digest or repository.tags.get(reference.tag or "")
+        digest = reference.digest or repository.tags.get(reference.tag or "", "")
         return (repository.name, digest) if digest in repository.images else None
 
     def digests(self) -> Iterator[tuple[str, Iterable[str]]]:

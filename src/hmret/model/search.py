@@ -70,8 +70,8 @@ def find_images(plan: Plan, text: str, pause: Callable[[], None] = lambda: None)
         for one in references
         if one.resolved_image or one.image
     }
-    found = [key for key in named if key is not None]
-    return tuple(sorted(found or _needed(plan, {one.source for one in references}, pause)))
+    here = [key for key in named if key is not None]
+    return tuple(sorted(here or _needed(plan, {one.source for one in references}, pause)))
 
 
 def _by_digest(plan: Plan, start: str, pause: Callable[[], None]) -> tuple[Key, ...]:
