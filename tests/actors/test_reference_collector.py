@@ -30,6 +30,7 @@ from builders import (
     set_tag,
 )
 from hmret.actors.reference_collector import Collected, ReferenceCollector, ReferenceSource
+from hmret.disk import cache_records
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Inventory, Key, Reference, Remembered
 from hmret.model.tag_history import put_together
@@ -472,6 +473,28 @@ async def test_what_another_engine_of_this_boot_has_read_is_not_read_again(world
     assert changed in reads
     assert images_of(before.references) == {"instance/one": "alpine", "instance/two": "alpine"}
     assert images_of(after.references) == {"instance/one": "alpine", "instance/two": "busybox"}
+
+
+async def test_guests_are_read_again_whose_names_an_older_engine_did_not_put_on_record(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"{DATA}/{make_guest(world.filesystem, 'one', 'alpine')}"
+    world.filesystem.write_file(path, b'{"Name": "web-1", "Image": "alpine"}')
+    world.clock.advance(timedelta(seconds=3))
+    with monkeypatch.context() as older:
+        older.setattr(cache_records, "_boot_frame", str.encode)
+        async with running(world.collector()) as collector:
+            await collector.collect()
+            await collector.keep()
+    reads = world.reads()
+    async with running(world.collector()) as collector:
+        assert (await collector.collect()).references.names == {"instance/one": "web-1"}
+        await collector.keep()
+    assert path.removeprefix(f"{DATA}/") in reads
+    reads = world.reads()
+    async with running(world.collector()) as collector:
+        assert (await collector.collect()).references.names == {"instance/one": "web-1"}
+    assert path.removeprefix(f"{DATA}/") not in reads
 
 
 async def test_after_a_power_loss_guests_are_read_afresh_though_their_stamps_are_what_they_were(

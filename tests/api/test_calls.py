@@ -241,7 +241,7 @@ async def test_a_lease_is_granted_listed_renewed_and_ended(
 
 
 @pytest.mark.parametrize(
-    "ttl", [0, -1, "0s", "-1m", "soon", "1d", "", 1e300, -1e308, True, None, [1], 9_300_000_000, "2562048h"]
+    "ttl", [0, -1, "0s", "-1m", "soon", "1y", "", 1e300, -1e308, True, None, [1], 9_300_000_000, "2562048h"]
 )
 async def test_a_lease_needs_a_time_to_live(
     surroundings: Surroundings, filesystem: MemoryFilesystem, ttl: object
@@ -286,6 +286,7 @@ async def test_a_sweep_is_waited_for_and_its_report_is_the_document_of_sweep(
             "matched": 0,
             "images": [],
             "next": None,
+            "vm_names": {},
         }
 
 

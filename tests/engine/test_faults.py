@@ -693,7 +693,13 @@ async def test_the_journal_has_a_line_for_each_mark_clear_and_deletion(
         {"time": time, "event": "mark", "image": "@".join(fresh), "reason": "newly_unused"}
     ]
     assert journal(filesystem, "clear") == [
-        {"time": time, "event": "clear", "image": "@".join(needed), "reason": "referenced"},
+        {
+            "time": time,
+            "event": "clear",
+            "image": "@".join(needed),
+            "reason": "referenced",
+            "referenced_by": ["instance/one"],
+        },
         {"time": time, "event": "clear", "image": "@".join(gone), "reason": "gone"},
     ]
     assert journal(filesystem, "delete") == [

@@ -6,7 +6,17 @@ from datetime import timedelta
 import attrs
 import pytest
 
-from builders import START_NS, FakeClock, make_config, make_guest, make_image, make_state, state_of, told
+from builders import (
+    DATA,
+    START_NS,
+    FakeClock,
+    make_config,
+    make_guest,
+    make_image,
+    make_state,
+    state_of,
+    told,
+)
 from hmret.api.engine_documents import status_document
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
@@ -169,3 +179,20 @@ async def test_timers_of_images_in_use_are_not_counted(
         assert dict(plan.stopped_timers) == {Reason.REFERENCED: 1}
         await retention.sweep()
     assert told(caplog, "timers_stopped") == []
+
+
+async def test_a_timer_that_a_use_stops_is_told_with_the_name_of_the_vm(
+    surroundings: Surroundings, filesystem: MemoryFilesystem
+) -> None:
+    key = make_image(filesystem, ALPINE, "a", tags=("used",))
+    make_state(filesystem, key, HOUR_OLD_NS)
+    path = make_guest(filesystem, "k3v9", "alpine:used")
+    filesystem.write_file(f"{DATA}/{path}", b'{"Name": "web-1", "Image": "alpine:used"}')
+    async with open_engine(with_patterns(filesystem, "*"), surroundings, scheduled=False) as retention:
+        with retention.listen() as listener:
+            await retention.sweep()
+            listener.end()
+            events = [event.facts async for batch in listener for event in batch]
+    (event,) = [event for event in events if event["event"] == "clear"]
+    assert (event["reason"], event["referenced_by"]) == ("referenced", ["instance/k3v9"])
+    assert event["vm_names"] == {"instance/k3v9": "web-1"}

@@ -12,11 +12,12 @@ from hmret.cli.columns import output_width, shorten_end
 from hmret.cli.options import ASKING, Asking
 from hmret.cli.output import is_terminal, printable, say, write_result
 from hmret.cli.tables import shorten_digest
+from hmret.cli.words import name_source
 
 __all__ = ["events"]
 
 _SECOND = len("2026-12-24T00:00:00")
-_FIRST = ("time", "event", "image")
+_FIRST = ("time", "event", "image", "vm_names")
 _LONG_EVENT = 14
 """Characters; the names of most events are shorter, so that what follows is aligned."""
 
@@ -60,17 +61,17 @@ def _tell(event: Mapping[str, Any]) -> str:
     if at:
         image = f"{repository}@{shorten_digest(digest)}"
     head = [f"{time[:_SECOND]}Z" if time else "-", event["event"].ljust(_LONG_EVENT), image]
+    names = event.get("vm_names", {})
     facts = [
-        f"{key}={_put(value)}" for key, value in event.items() if key not in _FIRST and value not in ("", [])
+        f"{key}={_put(value, names)}"
+        for key, value in event.items()
+        if key not in _FIRST and value not in ("", [])
     ]
     line = printable(" ".join(filter(None, (*head, *facts))))
     return shorten_end(line, output_width()) if is_terminal(sys.stdout) else line
 
 
-def _put(value: object) -> str:
-    match value:
-        case list():
-            return ",".join(map(str, value))
-        case Mapping():
-            return ",".join(f"{key}:{one}" for key, one in value.items())
+def _put(value: object, names: Mapping[str, str]) -> str:
+    if isinstance(value, list):
+        return ",".join(name_source(str(one), names) for one in value)
     return str(value)

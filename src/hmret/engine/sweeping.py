@@ -387,7 +387,8 @@ class Sweeping:
         reasons = dict(plan.clears)
         tally.cleared, faults = await states.clear(reasons)
         for key, reason in reasons.items():
-            tally.note_states("clear", (key,), (fault for fault in faults if fault.key == key), reason=reason)
+            faults_of_key = (fault for fault in faults if fault.key == key)
+            tally.note_states("clear", (key,), faults_of_key, reason=reason, **plan.users(*key))
         tally.pruned, faults = await states.clear(plan.pruned)
         tally.note_states("clear", plan.pruned, faults, reason="gone")
         await states.remove_strays(survey.stray_states)

@@ -59,6 +59,8 @@ from hmret.model.verdicts import ACTIONS, Action, Holder, Reason, Summary, Verdi
 
 __all__ = ["Action", "Plan", "Reason", "Summary", "Verdict", "plan"]
 
+_USERS = 10
+"""Those who need an image, of whom an event tells."""
 _NO_FINALS: Mapping[str, Reason] = {}
 _NONE_GONE: Mapping[str, AbstractSet[str]] = {}
 
@@ -231,6 +233,16 @@ class Plan:
     def references(self) -> ReferenceIndex:
         """What refers to images, as it was found."""
         return self._references
+
+    def users(self, repository: str, digest: str) -> Mapping[str, object]:
+        """Say who needs an image, and the names of those that have one; nothing where nobody does.
+
+        Of very many it lists some.
+        """
+        part = self._parts.get(repository)
+        sources = () if part is None else part.judge.sources.get(digest, ())[:_USERS]
+        named = {source: self.vm_names[source] for source in sources if source in self.vm_names}
+        return {"referenced_by": list(sources), **({"vm_names": named} if named else {})} if sources else {}
 
     def resolve(self, reference: ImageReference) -> Key | None:
         """Find the image that a reference names; None: it is not here."""
