@@ -111,7 +111,7 @@ def test_a_plan_at_80_columns_has_one_line_an_image_and_breaks_no_word(cache: Ca
     assert set(rule) == {"\u2500"}
     assert [row.split()[:4] for row in rows] == [
         ["delete", "docker.io/library/alpine", "b" * 12, "expired"],
-        ["delete", ".../of-a-repository", "a" * 12, "expired"],
+        ["delete", ".../a-rather-long-name/of-a-repository", "a" * 12, "expired"],
     ]
     assert max(map(len, (titles, rule, *rows))) <= 80
 
