@@ -103,6 +103,8 @@ class PretendHost:
     enabled: bool = True
     disk: Document | None = None
     brake: Document | None = None
+    stopped_timers: Document | None = None
+    vm_names: dict[str, str] = attrs.field(factory=dict)
     asked: list[str] = attrs.field(factory=list)
     """The paths that were asked for, with their queries."""
     listeners: list["queue.Queue[bytes | None]"] = attrs.field(factory=list)
@@ -132,6 +134,7 @@ class PretendHost:
             "suspended": self.suspended,
             "disk": self.disk,
             "brake": self.brake,
+            "stopped_timers": self.stopped_timers,
             "totals": {"sweeps": 12, "deleted_images": 318, "deleted_bytes": 412 << 30, "failed_deletes": 1},
             "last_sweep": {
                 "status": "suspended" if self.suspended else "success",
@@ -192,6 +195,7 @@ class PretendHost:
             "matched": len(found),
             "images": found[start:end],
             "next": base64.b64encode(str(end).encode()).decode() if end < len(found) else None,
+            "vm_names": self.vm_names,
         }
 
     def explain(self, named: str) -> Document:

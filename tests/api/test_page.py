@@ -307,6 +307,29 @@ def test_what_the_brake_holds_is_told_and_goes_by_itself(look_at: Opener, host: 
     page.wait_for_selector("#brake", state="detached")
 
 
+def test_timers_that_the_settings_in_force_have_stopped_are_told(look_at: Opener, host: PretendHost) -> None:
+    detail = "35 as images.auto_delete.allowed, [], allows none of their repositories"
+    host.stopped_timers = {"timers": 35, "by_reason": {"not_allowed": 35}, "detail": detail}
+    page = look_at()
+    banner = page.locator("#stopped-timers").inner_text()
+    for part in ("35 timers were stopped", detail, "waits for its whole window again"):
+        assert part in banner
+    host.stopped_timers = None
+    host.tell("sweep", status="success")
+    page.wait_for_selector("#stopped-timers", state="detached")
+
+
+def test_a_vm_is_called_by_its_name_beside_its_id(look_at: Opener, host: PretendHost) -> None:
+    image = host.images[0]
+    image.update(action="clear", reason="referenced", referenced_by=["instance/k3v9"], unused_since=None)
+    host.images = [image]
+    host.vm_names = {"instance/k3v9": "web-1"}
+    page = look_at()
+    row = page.locator("#rows").inner_text()
+    assert "web-1 (instance/k3v9)" in row
+    assert "keep" in row
+
+
 def test_a_disk_that_others_fill_is_told(look_at: Opener, host: PretendHost) -> None:
     host.disk = {
         "used_bytes": 95 << 30,

@@ -1,6 +1,6 @@
 """Tables of columns that fit a width: what is worth least is left out first, and no word is broken."""
 
-import shutil
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -82,7 +82,13 @@ class Column:
 
 def output_width() -> int:
     """Return how many columns the reader of standard output has: 80, where that is no terminal and COLUMNS says nothing."""
-    return shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
+    given = os.environ.get("COLUMNS", "")
+    if given.isascii() and given.isdigit() and 0 < len(given) <= len("10000") and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _PIPE_WIDTH
+    except (OSError, ValueError, AttributeError):
+        return _PIPE_WIDTH
 
 
 def format_columns(

@@ -1,6 +1,5 @@
 """Which images a command lists, in which order, and how."""
 
-import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -162,6 +161,8 @@ def write_csv(fields: Sequence[str], documents: Sequence[Mapping[str, Any]]) -> 
 
     Elements of a list are separated by spaces, those that are objects written as their values with colons; null is empty.
     """
+    import csv  # noqa: PLC0415 - only those who ask for it wait for it
+
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(fields)
