@@ -352,16 +352,17 @@ def test_a_name_that_no_encoding_has_does_not_stop_the_printing(cache: Cache) ->
 
 
 def test_the_demonstration_is_called_with_its_option(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
-    seen: list[bool] = []
+    seen: list[tuple[bool, str | None, str | None]] = []
 
-    def show(*, as_json: bool) -> int:
-        seen.append(as_json)
+    def show(*, as_json: bool, keep: str | None, serve: str | None) -> int:
+        seen.append((as_json, keep, serve))
         return 1
 
     monkeypatch.setattr("hmret.cli.demo_command.main", show)
     assert call("demo", "--json")[0] == 1
     assert call("demo")[0] == 1
-    assert seen == [True, False]
+    assert call("demo", "--keep", "here", "--serve")[0] == 1
+    assert seen == [(True, None, None), (False, None, None), (False, "here", "127.0.0.1:9874")]
 
 
 def test_the_errors_of_cyclopts_are_not_printed_by_it() -> None:

@@ -360,7 +360,8 @@ def test_images_are_named_as_people_know_them(service: Service, cache: Cache, ca
     with client_of(cache.root / "system/hmret/hmret.sock") as client:
         call("sweep", "--data-dir", cache.root)
         found = client.get("/v1/images", params={"q": "WEB-1"}).json()
-        assert [image["digest"] for image in found["images"]] == [f"sha256:{'a' * 64}"]
+        # Of unknown age, it may run from any image of that repository.
+        assert {image["digest"][7] for image in found["images"]} == {"a", "b"}
         assert found["vm_names"] == {"instance/vm-1": "web-1"}
         assert client.get("/v1/images/web-1").json()["vm_names"] == {"instance/vm-1": "web-1"}
 
