@@ -324,6 +324,7 @@ def test_a_field_of_another_type_does_not_cost_the_others_theirs() -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["", "null", "[]", "{", '{"name": "\\ud800"}', f'{{"x": {"[" * 100_000}'])
 def test_metadata_that_is_no_object_is_unreadable(text: str) -> None:
     with pytest.raises(UnreadableError):
         read_image_metadata(text.encode())
