@@ -1,12 +1,49 @@
 """Fixtures for all tests."""
 
+import os
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from builders import DATA, FakeClock, GatedThreads, data_fd_of, make_surroundings
 from hmret.engine.surroundings import Surroundings
 from memory_filesystem import MemoryFilesystem
+from support.bounds import IS_WHOLE
+from support.children import KEEPER, children_here, end_group
+
+# What is slow here is only the machine. An example is the same one wherever it is played.
+settings.register_profile(
+    "hmret",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=1000 if IS_WHOLE else 100,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("hmret")
+
+# A process that a test starts finds compiled what the one before it has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_sessionstart() -> None:
+    KEEPER.start()
+
+
+def pytest_unconfigure() -> None:
+    KEEPER.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """End what a module has started, and fail if it left that to us."""
+    before = children_here()
+    yield
+    left = {number: command for number, command in children_here().items() if number not in before}
+    for number in left:
+        end_group(os.getpgid(number)) if os.getpgid(number) != os.getpgrp() else os.kill(number, 9)
+    assert left == {}
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,6 +12,7 @@ import hmret
 import naive
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
+from support.bounds import bound
 from support.mixed_engine import NOW, WINDOW, clock_at, config_of, settings_for, surroundings_of
 from support.mixed_naive import decide, rows_in_use
 from support.mixed_reading import lies_behind_a_link
@@ -21,8 +22,8 @@ from support.mixed_watch import Watch
 
 pytestmark = pytest.mark.anyio
 
-TREES, PER_GROUP = 300, 10
-HISTORIES, HISTORIES_PER_GROUP, STEPS = 40, 4, 6
+TREES, PER_GROUP = bound(100, 3000), 10
+HISTORIES, HISTORIES_PER_GROUP, STEPS = bound(16, 400), 4, 6
 BACKENDS = ("asyncio", "trio")
 
 # What is compared.

@@ -12,6 +12,7 @@ import pytest
 import hmret
 import naive
 from hmret.engine.opening import open_engine
+from support.bounds import bound
 from support.host_disk import RealDisk
 from support.hypeman_lookup import Reading
 from support.mixed_engine import NOW, WINDOW, clock_at, config_of, settings_for, surroundings_of
@@ -20,7 +21,7 @@ from support.mixed_trees import build_mixed_tree
 
 pytestmark = pytest.mark.anyio
 
-TREES, PER_GROUP = 60, 10
+TREES, PER_GROUP = bound(40, 1000), 10
 BACKENDS = ("asyncio", "trio")
 Called = tuple[str, str]
 """A repository, and a tag or a digest."""

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import tarfile
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 import naive
 import trees
+from support.archives import unpack
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -87,8 +87,7 @@ def recorded() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def foretold(recorded: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> naive.Outcome:
     root = tmp_path_factory.mktemp("hypeman")
-    with tarfile.open(FIXTURES / "hypeman-data.tar.gz") as archive:
-        archive.extractall(root, filter="data")
+    unpack(FIXTURES / "hypeman-data.tar.gz", root)
     return naive.decide(
         root / "before",
         now=datetime.fromisoformat(recorded["sweeps"][0]["now"]),

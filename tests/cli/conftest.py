@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import tarfile
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from cli.caches import Cache
 from hmret.__main__ import main
+from support.archives import unpack
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
 
@@ -33,8 +33,7 @@ def cache(tmp_path: pathlib.Path) -> Cache:
 @pytest.fixture
 def before(tmp_path: pathlib.Path) -> pathlib.Path:
     """A data directory as a hypeman server left it; its guests and images are of 2026."""
-    with tarfile.open(FIXTURES / "hypeman-data.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="tar")
+    unpack(FIXTURES / "hypeman-data.tar.gz", tmp_path)
     return tmp_path / "before"
 
 

@@ -5,7 +5,6 @@ decides otherwise where hypeman takes an image away that somebody needs.
 """
 
 import json
-import tarfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from builders import FakeClock
 from hmret import ImageNotFoundError, Reason, parse_reference
 from hmret.__main__ import main
 from hmret.model.times import nanoseconds_of
+from support.archives import unpack
 from support.content_trees import Files, Host, Key
 from support.hypeman_reader import Listed, Reader
 
@@ -128,8 +128,7 @@ LATER = {
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    with tarfile.open(FIXTURES / "hypeman-today.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(FIXTURES / "hypeman-today.tar.gz", tmp_path)
     return tmp_path
 
 

@@ -1,7 +1,6 @@
 """The model of today's hypeman: it reads what hypeman wrote as hypeman does, and its calls leave what hypeman's leave."""
 
 import json
-import tarfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import count
@@ -13,6 +12,7 @@ import pytest
 from builders import START, FakeClock
 from hmret import parse_reference
 from memory_filesystem import MemoryFilesystem
+from support.archives import unpack
 from support.host_disk import HostDisk, MemoryDisk, RealDisk
 from support.hypeman_lookup import CONTENT, DISK, METADATA, Reading
 from support.hypeman_retention import sweep_as_hypeman
@@ -50,8 +50,7 @@ def take(call: Call, before: str) -> None:
 def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reading, Any]:
     """A data directory that hypeman wrote, and what hypeman says of it."""
     folder = tmp_path_factory.mktemp("hypeman")
-    with tarfile.open(FIXTURES / "hypeman-today.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
+    unpack(FIXTURES / "hypeman-today.tar.gz", folder)
     said = json.loads((FIXTURES / "hypeman-today.json").read_bytes())
     return Reading(RealDisk(folder / request.param).tree()), said[request.param]
 

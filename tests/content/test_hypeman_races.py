@@ -1,7 +1,7 @@
 """Each step of each of hypeman's calls meets each step of a deletion, on small hosts of both layouts.
 
-Each scene plays some of its meetings, always the same ones; `HMRET_MEETINGS=500` plays that many of each, and
-`HMRET_MEETINGS=all` every one.
+Each scene plays some of its meetings, always the same ones, and a hundred where the whole is played; `HMRET_MEETINGS=500`
+plays that many of each, and `HMRET_MEETINGS=all` every one.
 """
 
 import os
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import attrs
 import pytest
 
+from support.bounds import bound
 from support.meetings import End, Meeting, Span, play, span_of
 from support.scenes import SCENES, older, promoted, scene_of, shared
 from support.small_hosts import Scene
@@ -32,7 +33,7 @@ APART = tuple(
 
 
 def drawn(span: Span, most: int, rng: random.Random) -> list[Meeting]:
-    return span.meetings(10**9 if _MEETINGS == "all" else int(_MEETINGS or most), rng)
+    return span.meetings(10**9 if _MEETINGS == "all" else int(_MEETINGS or bound(most, 100)), rng)
 
 
 def broken_in(scene: Scene, meetings: Iterable[Meeting]) -> dict[Meeting, list[str]]:
@@ -44,7 +45,7 @@ def broken_in(scene: Scene, meetings: Iterable[Meeting]) -> dict[Meeting, list[s
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 def test_whenever_hypeman_comes_nothing_is_lost_and_nothing_is_left(scene: Scene) -> None:
     span = span_of(scene)
-    assert broken_in(scene, drawn(span, 16, random.Random(scene.name))) == {}
+    assert broken_in(scene, drawn(span, 6, random.Random(scene.name))) == {}
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
@@ -52,7 +53,7 @@ def test_whenever_hmret_is_killed_its_next_start_puts_everything_right(scene: Sc
     span, rng = span_of(scene), random.Random(f"killed: {scene.name}")
     meetings = [
         attrs.evolve(meeting, end="killed", rest=rng.choice(("there", "before the start", "after the sweep")))
-        for meeting in drawn(span, 9, rng)
+        for meeting in drawn(span, 4, rng)
     ]
     assert broken_in(scene, meetings) == {}
 
@@ -61,7 +62,7 @@ def test_whenever_hmret_is_killed_its_next_start_puts_everything_right(scene: Sc
 def test_whenever_the_power_is_lost_the_next_start_puts_everything_right(scene: Scene) -> None:
     span, rng = span_of(scene), random.Random(f"power lost: {scene.name}")
     meetings = [
-        attrs.evolve(meeting, end="power lost", seed=rng.randrange(1000)) for meeting in drawn(span, 6, rng)
+        attrs.evolve(meeting, end="power lost", seed=rng.randrange(1000)) for meeting in drawn(span, 3, rng)
     ]
     assert broken_in(scene, meetings) == {}
 
@@ -72,5 +73,5 @@ def test_with_the_trash_on_another_file_system_hypeman_lists_nothing_that_is_no_
     scene: Scene, end: End
 ) -> None:
     span, rng = span_of(scene), random.Random(f"{end}, apart: {scene.name}")
-    meetings = [attrs.evolve(meeting, end=end, seed=rng.randrange(1000)) for meeting in drawn(span, 9, rng)]
+    meetings = [attrs.evolve(meeting, end=end, seed=rng.randrange(1000)) for meeting in drawn(span, 4, rng)]
     assert broken_in(scene, meetings) == {}

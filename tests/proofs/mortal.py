@@ -10,12 +10,12 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
+from subprocess import PIPE
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -29,6 +29,8 @@ from hmret.actors.threads import InlineThreads, WorkerThreads
 from hmret.disk.filesystem import POSIX, Filesystem, FolderCalls
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
+from support.children import Child, child
+from support.patience import PATIENCE
 
 __all__ = ["CHANGING", "Ended", "Life", "Mortals"]
 
@@ -84,37 +86,56 @@ class Ended:
 
 
 class Mortals:
-    """The caller's side."""
+    """The caller's side. A program that hangs, or is gone, fails the test that asked it, and is replaced for the next."""
 
     def __enter__(self) -> Self:
-        tests = Path(__file__).parent.parent
-        path = os.pathsep.join([str(tests), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._program = subprocess.Popen(
-            [sys.executable, "-W", "error", __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},
-        )
+        self._start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._program.communicate(timeout=30)
-        assert kind is not None or self._program.returncode == 0
+        with self._stack:
+            if kind is None:
+                self._program.communicate(timeout=PATIENCE)
+                assert self._program.returncode == 0
 
-    def live(self, life: Life) -> Ended:
-        """Let a process live and end."""
+    def live(self, life: Life, patience: float = PATIENCE) -> Ended:
+        """Let a process live and end; `patience` is in seconds."""
+        try:
+            answer = self._ask(life, patience)
+        except BaseException:
+            # Its answer would be taken for that to the next question.
+            self._stack.close()
+            self._start()
+            raise
+        assert "fault" not in answer, f"{life}: {answer['fault']}"
+        return Ended(answer["signal"], tuple(answer["calls"]), answer["status"], answer["pulled"])
+
+    def _start(self) -> None:
+        tests = Path(__file__).parent.parent
+        path = os.pathsep.join([str(tests), *filter(None, [os.environ.get("PYTHONPATH")])])
+        with ExitStack() as stack:
+            self._program: Child = stack.enter_context(
+                child(
+                    [sys.executable, "-W", "error", __file__],
+                    stdin=PIPE,
+                    stdout=PIPE,
+                    env=os.environ | {"PYTHONPATH": path},
+                )
+            )
+            self._stack = stack.pop_all()
+
+    def _ask(self, life: Life, patience: float) -> Any:
         stdin, stdout = self._program.stdin, self._program.stdout
         assert stdin is not None
         assert stdout is not None
-        stdin.write(json.dumps(attrs.asdict(life)).encode() + b"\n")
+        stdin.write(json.dumps(attrs.asdict(life)) + "\n")
         stdin.flush()
-        ready, _, _ = select.select([stdout], [], [], 30)
-        assert ready, f"a process hangs: {life}"
-        answer = json.loads(stdout.readline())
-        assert "fault" not in answer, f"{life}: {answer['fault']}"
-        return Ended(answer["signal"], tuple(answer["calls"]), answer["status"], answer["pulled"])
+        ready, _, _ = select.select([stdout], [], [], patience)
+        if not ready:
+            raise TimeoutError(f"a process hangs: {life}")
+        return json.loads(stdout.readline())
 
 
 def mortal(life: Life, calls: list[str], pull: Callable[[], None]) -> Filesystem:

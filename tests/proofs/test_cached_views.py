@@ -32,6 +32,7 @@ from hmret.model.planning import Plan, plan
 from hmret.model.policy import Policy
 from hmret.model.times import SECOND, datetime_of
 from memory_filesystem import MemoryFilesystem
+from support.bounds import bound
 
 NAMES = ("docker.io/library/a", "docker.io/library/a/deeper", "ghcr.io/b")
 LETTERS = "abcd"
@@ -208,7 +209,7 @@ def references_of(collected: Collected) -> object:
     return sorted(map(str, collected.references)), collected.unreadable, collected.unread_sources
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(bound(12, 240)))
 @pytest.mark.parametrize("anyio_backend", ["trio"])
 async def test_what_is_known_is_what_is_there(
     filesystem: MemoryFilesystem,

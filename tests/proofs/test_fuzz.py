@@ -37,6 +37,8 @@ from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key
 from hmret.model.times import timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem
+from support.bounds import bound, part
+from support.patience import patiently
 
 T = TypeVar("T")
 
@@ -53,13 +55,10 @@ OURS = (f"{DATA}/images/", f"{OWN}/", f"{RETENTION}/")
 """What hmret may change something in."""
 
 few = settings(
-    max_examples=30,
-    deadline=None,
-    derandomize=True,
-    database=None,
+    max_examples=bound(15, 150),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-many = settings(few, max_examples=80)
+many = settings(few, max_examples=bound(40, 400))
 
 
 @attrs.define(eq=False)
@@ -103,7 +102,7 @@ class Host:
         )
         config = make_config(self.filesystem)
         reports = []
-        with anyio.fail_after(60):
+        with patiently():
             async with open_engine(config, surroundings, scheduled=False) as retention:
                 await retention.plan()
                 try:
@@ -252,7 +251,7 @@ def test_a_file_of_any_content_stops_nothing_and_harms_nothing(name: str, anyio_
     path, fields = FILES[name]
 
     # asyncio has no clock that can be sped up, and a file that may be torn is waited for.
-    @settings(few, max_examples=5 if anyio_backend_name == "asyncio" else 30)
+    @settings(few, max_examples=5 if anyio_backend_name == "asyncio" else few.max_examples)
     @given(content=variants(fields))
     def check(content: bytes) -> None:
         host = make_host()
@@ -273,7 +272,7 @@ SUSPENDING = frozenset({"guest", "snapshot", "leases"})
 @pytest.mark.parametrize("names", [SUSPENDING, FILES.keys() - SUSPENDING], ids=["suspending", "others"])
 def test_files_cut_off_at_any_byte_stop_nothing_and_harm_nothing(names: frozenset[str]) -> None:
     contents = {FILES[name][0]: json.dumps(FILES[name][1]).encode() for name in sorted(names)}
-    for end in range(max(map(len, contents.values()))):
+    for end in part(range(max(map(len, contents.values()))), 4):
         host = make_host()
         for path, content in contents.items():
             host.filesystem.write_file(path, content[: end % len(content)])

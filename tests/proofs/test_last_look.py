@@ -23,6 +23,7 @@ from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
 from hmret.model.times import SECOND
 from memory_filesystem import Call, MemoryFilesystem
+from support.patience import patiently
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +44,7 @@ async def test_an_image_is_not_deleted_while_mark_used_works_on_it(
             used.append(await retention.mark_used(*KEY))
 
         gate = threads.hold("_confirm")
-        with anyio.fail_after(10):
+        with patiently():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(mark_used)
                 await gate.arrived.wait()

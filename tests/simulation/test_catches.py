@@ -24,7 +24,7 @@ from simulation.chronicle import Breach
 from simulation.run import run_seed
 
 MOST_SEEDS = 300
-"""Most breakages are caught within seventy; this is the bound after which the simulation counts as blind."""
+"""After so many the simulation counts as blind."""
 
 
 def nothing_is_looked_at_again() -> AbstractContextManager[object]:
@@ -96,30 +96,31 @@ def what_was_cut_off_is_left_alone() -> AbstractContextManager[object]:
 ERRORS = re.compile("a sweep failed though nothing did|the engine ended with")
 """Begin promises that are broken by any error."""
 
-BREAKAGES: tuple[Callable[[], AbstractContextManager[object]], ...] = (
-    nothing_is_looked_at_again,
-    no_lease_is_taken,
-    a_broken_lease_is_not_noticed,
-    images_in_use_are_claimed,
-    nothing_suspends,
-    a_volume_that_is_away_is_not_missed,
-    a_folder_that_was_moved_aside_is_swept,
-    a_reload_waits_for_the_end_of_the_sweep,
-    the_timer_of_a_retired_image_counts_for_a_fresh_pull,
-    a_fresh_pull_loses_its_tags,
-    what_was_cut_off_is_left_alone,
-)
+BREAKAGES: dict[Callable[[], AbstractContextManager[object]], int] = {
+    nothing_is_looked_at_again: 5,
+    no_lease_is_taken: 7,
+    a_broken_lease_is_not_noticed: 22,
+    images_in_use_are_claimed: 0,
+    nothing_suspends: 0,
+    a_volume_that_is_away_is_not_missed: 0,
+    a_folder_that_was_moved_aside_is_swept: 0,
+    a_reload_waits_for_the_end_of_the_sweep: 0,
+    the_timer_of_a_retired_image_counts_for_a_fresh_pull: 0,
+    a_fresh_pull_loses_its_tags: 0,
+    what_was_cut_off_is_left_alone: 0,
+}
+"""What is taken out, and the first seed that was seen to catch it: where it no longer does, all are tried."""
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.__name__)
 def test_a_missing_check_is_caught(breakage: Callable[[], AbstractContextManager[object]]) -> None:
     with breakage(), pytest.raises(Breach, match="seed") as breach:
-        run_seeds(MOST_SEEDS)
+        run_seeds(BREAKAGES[breakage], *range(MOST_SEEDS))
     # One that raises an error of its own has taken nothing out.
     assert not ERRORS.search(str(breach.value))
 
 
-def run_seeds(end: int) -> None:
-    for seed in range(end):
+def run_seeds(*seeds: int) -> None:
+    for seed in seeds:
         run_seed(seed)

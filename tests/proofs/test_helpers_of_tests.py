@@ -1,0 +1,79 @@
+"""The processes that tests start end with them, and a helper that hangs does not fail those that come after."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builders import make_image
+from proofs.mortal import Life, Mortals
+from support.children import Child, child, children_here, run
+from support.patience import wait_until
+
+SLEEPER = "import subprocess, sys; subprocess.Popen(['sleep', '1000']); print('begun', flush=True); sys.stdin.read()"
+"""A program that has started another one, and ends only with its input."""
+
+RUNNER = f"""
+import os, sys
+from support.children import KEEPER, child
+KEEPER.start()
+with child([sys.executable, "-c", {SLEEPER!r}], stdin=-1, stdout=-1) as process:
+    print(process.stdout.readline().strip(), process.pid, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+"""A program that runs tests, and is killed in the midst of one."""
+
+
+def is_over(group: int) -> bool:
+    """Tell whether nothing of a group runs; what has ended and nobody has waited for is over."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, number = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(number) == group and state not in "ZX":
+            return False
+    return True
+
+
+def fail_beside(begun: list[Child]) -> None:
+    """Fail as a test does, beside a process that has begun."""
+    with child([sys.executable, "-c", SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        begun.append(process)
+        raise AssertionError("the test fails")
+
+
+def test_a_process_and_what_it_has_started_end_with_the_block_that_fails() -> None:
+    begun: list[Child] = []
+    with pytest.raises(AssertionError, match="the test fails"):
+        fail_beside(begun)
+    (process,) = begun
+    assert process.returncode == -signal.SIGKILL
+    wait_until(lambda: is_over(process.pid), "the end of what it has started")
+    assert process.pid not in children_here()
+
+
+def test_a_process_that_does_not_come_to_its_end_is_killed_with_what_it_has_started() -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        run(["sleep", "1000"], patience=0)
+
+
+def test_where_what_runs_the_tests_is_killed_what_it_has_started_ends_too() -> None:
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ended = run([sys.executable, "-c", RUNNER], env=os.environ | {"PYTHONPATH": path})
+    begun, group = ended.stdout.split()
+    assert (begun, ended.returncode) == ("begun", -signal.SIGKILL)
+    wait_until(lambda: is_over(int(group)), "the end of what a killed process has started")
+
+
+def test_a_helper_that_hangs_fails_one_question_and_is_replaced_for_the_next(tmp_path: Path) -> None:
+    make_image(tmp_path, "ghcr.io/kernel/one", "a")
+    with Mortals() as mortals:
+        with pytest.raises(TimeoutError, match="a process hangs"):
+            mortals.live(Life(data_dir=str(tmp_path)), patience=0)
+        assert mortals.live(Life(data_dir=str(tmp_path))).status == "success"
