@@ -9,7 +9,7 @@ ROOT ?=
 LOCK := packaging/development.lock
 NATIVE := packaging/build_native.py src/hmret/disk/_native.c src/hmret/disk/_deletion.c
 
-.PHONY: demo install uninstall systemd-test test check check-fast check-pure coverage bench bench-full timelapse simulate mutations openapi format lock clean
+.PHONY: demo install uninstall systemd-test test prove check check-fast check-pure coverage bench bench-full timelapse simulate mutations openapi format lock clean
 
 demo: $(RUNS)
 	$(BIN)/python -m hmret demo $(DEMO)
@@ -22,8 +22,16 @@ install uninstall:
 systemd-test:
 	$(PYTHON) packaging/systemd_test.py
 
+# What a test compiles, or one of its processes, is not compiled again by the next.
+unexport PYTHONDONTWRITEBYTECODE
+
 test: $(READY)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal
+
+# The same with all of each long proof, then the seeds of the simulation and the mutations; some hours.
+prove: $(READY)
+	HMRET_PROVE=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
+	$(MAKE) simulate mutations
 
 check: check-fast test
 

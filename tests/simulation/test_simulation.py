@@ -1,17 +1,13 @@
-"""Some seeds, hundreds where the whole is played, and the promise that a seed is the same run wherever it runs."""
+"""Some seeds, of which `make prove` plays a thousand, and the promise that a seed is the same run wherever it runs."""
 
 import os
 import re
 import sys
 from pathlib import Path
 
-import pytest
-
-from support.bounds import bound
 from support.children import Ended, run
-from support.patience import PATIENCE
 
-SEEDS = f"0:{bound(24, 1000)}"
+SEEDS = "0:24"
 
 
 def simulate(*arguments: str) -> Ended:
@@ -19,12 +15,10 @@ def simulate(*arguments: str) -> Ended:
     return run(
         [sys.executable, "-m", "simulation", *arguments],
         cwd=Path(__file__).parents[1],
-        patience=bound(1, 24) * PATIENCE,
         env={name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"},
     )
 
 
-@pytest.mark.timeout(7200)
 def test_every_promise_holds_in_each_seed() -> None:
     done = simulate("--seeds", SEEDS)
     assert done.returncode == 0, done.stdout + done.stderr
