@@ -27,6 +27,7 @@ from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
 from hmret.model.times import SECOND, datetime_of, format_time, timedelta_nanoseconds
 from memory_filesystem import Call, MemoryFilesystem
+from support.patience import PATIENCE, patiently
 
 __all__ = [
     "DATA",
@@ -312,7 +313,7 @@ class GatedThreads:
             gate = gates.pop(0)
             gate.arrived.set()
             # Bounded, so that a test that fails before it opens the gate ends.
-            with anyio.move_on_after(5, shield=True):
+            with anyio.move_on_after(PATIENCE, shield=True):
                 await gate.opened.wait()
         return function(*arguments)
 
@@ -325,7 +326,7 @@ class GatedThreads:
 
         async def stand() -> None:
             gate.arrived.set()
-            with anyio.move_on_after(5, shield=True):
+            with anyio.move_on_after(PATIENCE, shield=True):
                 await gate.opened.wait()
 
         def stop(call: Call) -> None:
@@ -427,7 +428,7 @@ Ending = Literal["closed", "cancelled"]
 async def end_while_queued(actor: Actor, call: Callable[[], Awaitable[object]], ending: Ending) -> Asker:
     """End an actor while a request waits in its mailbox."""
     asker = Asker()
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(asker.ask, call)
             await settle()
@@ -451,7 +452,7 @@ async def end_while_working(
         with scope:
             await actor.run()
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serve)
             tasks.start_soon(asker.ask, call)

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from cli.services import running_service
 from hmret.api.bodies import BODY_SECONDS, LARGEST_BODY
 from hmret.api.openapi import openapi_document
 from hmret.api.server import Limits
+from support.children import run_program
 
 PAGE = (Path(__file__).parent.parent / "docs" / "CONTROL_API.md").read_text(encoding="utf-8")
 SHELL = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
@@ -34,14 +34,7 @@ def test_the_shell_of_the_page_runs(tmp_path: Path) -> None:
     script = script.replace("/run/hmret/hmret.sock", str(cache.root / "system/hmret/hmret.sock"))
     with running_service(cache.root, "--enable", "--allow", "*"):
         environment = {"PATH": "/usr/bin:/bin"}
-        found = subprocess.run(
-            ["/bin/sh", "-c", script],
-            env=environment,
-            text=True,
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
+        found = run_program(["/bin/sh", "-c", script], env=environment)
     assert (found.returncode, found.stderr) == (0, "")
     documents = [json.loads(line) for line in found.stdout.splitlines() if line.startswith("{")]
     assert calls >= 11
@@ -131,12 +124,10 @@ def test_the_go_of_the_page_runs(tmp_path: Path) -> None:
     for name, image in (("here", "alpine:3.20"), ("gone", "alpine:3.19")):
         (tmp_path / f"{name}.go").write_text(GO % code.replace("alpine:3.20", image))
         command = ["go", "build", "-o", str(tmp_path / name), str(tmp_path / f"{name}.go")]
-        built = subprocess.run(
-            command, env=environment, text=True, capture_output=True, check=False, timeout=100
-        )
+        built = run_program(command, env=environment)
         assert (built.returncode, built.stdout, built.stderr) == (0, "", "")
     with running_service(cache.root, "--enable"):
-        ended = [subprocess.run([tmp_path / name], check=False, timeout=30) for name in ("here", "gone")]
+        ended = [run_program([tmp_path / name]) for name in ("here", "gone")]
     assert [process.returncode for process in ended] == [0, 4]
     assert not cache.state_path("docker.io/library/alpine", "a").exists()
 

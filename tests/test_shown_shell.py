@@ -18,6 +18,8 @@ import pytest
 from cli.caches import Cache
 from cli.services import running_service
 from hmret.disk.settings import load_settings
+from support.children import child, run_program
+from support.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -69,11 +71,10 @@ class Host:
         """Carry out a line as the page has it; returns what it says."""
         place = re.sub(r"/(?=(?:etc|usr/local|var/lib)/)", f"{self.root}/", line)
         ending = ENDLESS.get(line.partition("#")[0].strip())
-        with subprocess.Popen(
+        with child(
             ["/bin/sh", "-euc", f"exec {place}" if ending else place],
             cwd=ROOT,
             env=self.environment,
-            text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         ) as process:
@@ -83,6 +84,7 @@ class Host:
                 said = process.stdout.readline()
                 process.send_signal(ending[0])
             said += process.stdout.read()
+            process.wait(PATIENCE)
         assert process.returncode == (0 if ending is None else ending[1]), f"{line}\n{said}"
         return said
 
@@ -246,14 +248,8 @@ def test_nothing_is_removed_from_where_nothing_was_installed(host: Host) -> None
     precious.parent.mkdir(exist_ok=True)
     precious.write_text("x")
     for target in ("install", "uninstall"):
-        refused = subprocess.run(
-            ["make", target],
-            cwd=ROOT,
-            env={**host.environment, "PREFIX": str(precious.parent)},
-            text=True,
-            capture_output=True,
-            check=False,
-            timeout=60,
+        refused = run_program(
+            ["make", target], cwd=ROOT, env={**host.environment, "PREFIX": str(precious.parent)}
         )
         assert (refused.returncode, "no installation of hmret" in refused.stderr) == (2, True)
     assert precious.read_text() == "x"

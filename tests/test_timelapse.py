@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -24,6 +23,7 @@ from hmret.disk.settings import load_settings
 from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.limits import DiskLimits
 from hmret.model.verdicts import Reason
+from support.children import run_program
 
 ROOT = Path(__file__).parent.parent
 STORED = json.loads((ROOT / "docs" / "timelapse.json").read_text(encoding="utf-8"))
@@ -241,7 +241,7 @@ def test_the_picture_has_a_mark_and_a_name_for_each_policy() -> None:
 def program(*arguments: str | Path) -> str:
     """Run the program; returns what it prints."""
     command = [sys.executable, str(ROOT / "benchmarks" / "timelapse.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return run_program(command, check=True).stdout
 
 
 def test_the_program_shows_what_is_stored() -> None:

@@ -31,6 +31,7 @@ from hmret.model.images import Key
 from hmret.model.times import nanoseconds_of
 from hmret.model.verdicts import Reason
 from memory_filesystem import Call, MemoryFilesystem
+from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"
 TRASH = f"{DATA}/system/hmret/trash"
@@ -330,7 +331,7 @@ async def test_a_restore_waits_until_no_other_record_is_written(
 ) -> None:
     (held,) = await hold_all(deleter, make_due(filesystem, "a"))
     gate = threads.hold("_recover")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(deleter.recover)
             await gate.arrived.wait()

@@ -15,6 +15,7 @@ from builders import GatedThreads, make_config, make_guest, make_image
 from hmret.actors import lanes as lanes_module
 from hmret.actors.lanes import Lanes
 from hmret.actors.threads import Pace, WorkerThreads, voluntary_switches
+from support.patience import PATIENCE, patiently
 
 
 class Heap:
@@ -50,7 +51,7 @@ async def test_two_read_at_the_same_time() -> None:
     meeting = threading.Barrier(2)
 
     def look(taken: list[int]) -> list[int]:
-        meeting.wait(60)  # broken, and so an error, where nobody else comes
+        meeting.wait(PATIENCE)  # broken, and so an error, where nobody else comes
         return taken
 
     await Lanes(WorkerThreads(), heap.take, look, heap.put).run()
@@ -77,7 +78,7 @@ async def test_where_the_disk_has_to_be_waited_for_more_read_at_a_time(
         nonlocal looks
         looks += 1
         if looks > threads.lanes:
-            meeting.wait(60)
+            meeting.wait(PATIENCE)
         return taken
 
     # As many as meet, and those that were read before there were so many.
@@ -109,7 +110,7 @@ async def test_one_that_is_cancelled_waits_for_what_is_being_read() -> None:
     heap = Heap(1, 2)
     threads = GatedThreads()
     gate = threads.hold("_look")
-    with anyio.fail_after(60):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(Lanes(threads, heap.take, lambda taken: taken, heap.put).run)
             await gate.arrived.wait()

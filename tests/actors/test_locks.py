@@ -16,6 +16,7 @@ from builders import Asker, Ending, digest, end_while_queued, running, settle
 from hmret.actors.locks import Claimed, Lease, Locks
 from hmret.actors.mailbox import Mailbox, Reply
 from hmret.model.errors import EngineClosedError
+from support.patience import patiently
 
 A = digest("a")
 B = digest("b")
@@ -123,7 +124,7 @@ async def test_a_claim_is_given_what_nobody_uses() -> None:
 @every_use
 async def test_a_claim_is_not_given_what_is_used_and_does_not_wait(hold: Hold) -> None:
     async with running(make_locks()) as locks, hold(locks):
-        with anyio.fail_after(5):
+        with patiently():
             assert await given(locks, A, B) == {B}
 
 
@@ -198,7 +199,7 @@ async def test_a_user_waits_through_one_claim_after_another() -> None:
                 assert not holder.has_it
                 del locks._claims[A]
                 next_over.set()
-            with anyio.fail_after(5):
+            with patiently():
                 await holder.granted.wait()
             assert holder.has_it
             holder.let_go.set()
@@ -211,7 +212,7 @@ async def test_a_user_waits_through_one_claim_after_another() -> None:
 async def test_a_user_of_an_image_whose_turn_has_not_come_takes_it_out_of_the_claim(hold: Hold) -> None:
     async with running(make_locks()) as locks, locks.claiming([A, B]) as claimed:
         assert claimed.begin(B)
-        with anyio.fail_after(5):
+        with patiently():
             async with hold(locks):
                 assert not claimed.begin(A)
         await settle()
@@ -232,7 +233,7 @@ async def test_a_user_waits_for_its_image_alone_and_not_for_the_rest_of_the_clai
             assert not holder.has_it
             claimed.end(A)
             assert claimed.begin(B)
-            with anyio.fail_after(5):
+            with patiently():
                 await holder.granted.wait()
             holder.let_go.set()
         assert claimed.done == {A}
@@ -243,7 +244,7 @@ async def test_a_user_of_an_image_that_is_done_with_does_not_wait_for_the_claim(
     async with running(make_locks()) as locks, locks.claiming([A, B]) as claimed:
         assert claimed.begin(A)
         claimed.end(A)
-        with anyio.fail_after(5):
+        with patiently():
             async with hold(locks):
                 assert not claimed.begin(A)
 
@@ -347,7 +348,7 @@ async def test_no_thread_works_on_an_image_while_somebody_uses_it(seed: int) -> 
                         users[key] -= 1
 
     done = 0
-    with anyio.fail_after(60):
+    with patiently():
         async with running(make_locks()) as locks, anyio.create_task_group() as tasks:
             for _ in range(10):
                 tasks.start_soon(use_some, locks)
@@ -364,7 +365,7 @@ async def test_no_thread_works_on_an_image_while_somebody_uses_it(seed: int) -> 
 @every_use
 async def test_a_user_of_another_digest_never_waits(hold: Hold) -> None:
     async with running(make_locks()) as locks, locks.claiming([B, C]):
-        with anyio.fail_after(5):
+        with patiently():
             async with hold(locks):
                 pass
 
@@ -372,7 +373,7 @@ async def test_a_user_of_another_digest_never_waits(hold: Hold) -> None:
 async def test_users_share_an_image() -> None:
     async with running(make_locks()) as locks:
         async with locks.using(A):
-            with anyio.fail_after(5):
+            with patiently():
                 async with locks.using(A), locks.leasing(lease_of(A)):
                     pass
             await settle()
@@ -605,7 +606,7 @@ async def test_a_user_that_waits_for_a_claim_when_the_actor_ends_is_refused(
         async with hold(locks):
             pytest.fail("the image is claimed")
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks, anyio.create_task_group() as actor:
             actor.start_soon(locks.run)
             tasks.start_soon(holder.hold, claim(locks))
@@ -623,7 +624,7 @@ async def test_a_user_that_waits_for_a_claim_when_the_actor_ends_is_refused(
 @every_lock
 async def test_closing_while_a_lock_is_held_does_not_hang(hold: Hold) -> None:
     locks = make_locks()
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks, anyio.create_task_group() as actor:
             holder = Holder()
             actor.start_soon(locks.run)
@@ -647,7 +648,7 @@ async def test_what_a_sweep_has_claimed_is_given_to_nobody_who_comes_as_the_acto
         async with locks.using(A):
             pytest.fail("the image is claimed")
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             async with anyio.create_task_group() as actor:
                 actor.start_soon(locks.run)
@@ -763,7 +764,7 @@ class Crowd:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_a_crowd_that_is_cancelled_at_random_leaves_no_lock_behind(seed: int) -> None:
-    with anyio.fail_after(60):
+    with patiently():
         async with running(make_locks()) as locks:
             crowd = Crowd(locks, random.Random(seed))
             async with anyio.create_task_group() as tasks:
@@ -779,7 +780,7 @@ async def test_a_crowd_that_is_cancelled_at_random_leaves_no_lock_behind(seed: i
 async def test_a_crowd_does_not_hang_when_the_actor_ends(seed: int, ending: Ending) -> None:
     locks = make_locks()
     crowd = Crowd(locks, random.Random(seed))
-    with anyio.fail_after(60):
+    with patiently():
         async with anyio.create_task_group() as tasks, anyio.create_task_group() as actor:
             actor.start_soon(locks.run)
             for number in range(200):

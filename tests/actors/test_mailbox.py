@@ -11,6 +11,7 @@ from builders import Asker, Ending, settle
 from hmret.actors.mailbox import Mailbox, Request
 from hmret.actors.threads import InlineThreads, WorkerThreads
 from hmret.model.errors import EngineClosedError
+from support.patience import patiently
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -220,7 +221,7 @@ async def test_cancelling_refuses_what_is_being_worked_on_and_what_waits(
 async def test_an_end_at_any_step_leaves_no_asker_without_an_answer(places: int, steps: int) -> None:
     doubler = Doubler(places=places)
     askers = [Asker() for _ in range(6)]
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks, anyio.create_task_group() as actor:
             actor.start_soon(doubler.run)
             for number, asker in enumerate(askers, 1):

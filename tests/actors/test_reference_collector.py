@@ -35,6 +35,7 @@ from hmret.model.errors import EngineClosedError
 from hmret.model.images import Inventory, Key, Reference, Remembered
 from hmret.model.tag_history import put_together
 from memory_filesystem import Call, MemoryFilesystem
+from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"
 KERNEL = "ghcr.io/kernel/x"
@@ -434,7 +435,7 @@ async def test_the_end_answers_or_refuses_a_request_being_worked_on(world: World
 async def test_the_end_does_not_wait_for_a_source_that_hangs(world: World, ending: Ending) -> None:
     source = FakeSource(hangs=True)
     actor, asker = world.collector(source), Asker()
-    with anyio.fail_after(5):
+    with patiently():
         async with anyio.create_task_group() as tasks, anyio.create_task_group() as group:
             group.start_soon(actor.run)
             tasks.start_soon(asker.ask, actor.collect)

@@ -20,6 +20,7 @@ from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
+from support.patience import PATIENCE
 
 __all__ = ["ALPINE", "Api", "asking", "connect", "served", "serving_on", "told_problem"]
 
@@ -104,14 +105,14 @@ def served(root: Path, backend: str) -> Iterator[str]:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             portal.call(stop.set)
-            future.result(20)
+            future.result(PATIENCE)
 
 
 @contextmanager
 def connect(path: str) -> Iterator[socket.socket]:
     """Connect to a Unix socket, as a client that is written by hand."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(20)
+        client.settimeout(PATIENCE)
         client.connect(path)
         yield client
 

@@ -12,6 +12,7 @@ import pytest
 from builders import make_config
 from hmret.api.control_socket import ControlSocket, bound_socket
 from hmret.model.errors import ConfigError
+from support.patience import PATIENCE
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def serve_at(path: Path) -> socket.socket:
 
 def is_answered(path: Path, listening: socket.socket) -> bool:
     """Return whether a client that connects to a path comes to this listener."""
-    listening.settimeout(5)
+    listening.settimeout(PATIENCE)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.connect(str(path))
         accepted, _ = listening.accept()

@@ -2,7 +2,6 @@
 
 import math
 import shutil
-import subprocess
 from collections.abc import AsyncIterator
 
 import attrs
@@ -19,6 +18,7 @@ from hmret.engine.surroundings import Surroundings
 from hmret.model.limits import DiskLimits
 from hmret.model.times import SECOND
 from memory_filesystem import MemoryFilesystem
+from support.children import run_program
 
 PROMTOOL = shutil.which("promtool")
 HYPEMANS_BUCKETS = [
@@ -213,5 +213,5 @@ async def test_the_content_type_is_that_of_the_text_format(retention: Retention)
 async def test_the_page_is_clean(retention: Retention) -> None:
     assert PROMTOOL is not None
     page, _ = render_metrics(retention)
-    ran = subprocess.run((PROMTOOL, "check", "metrics"), input=page, capture_output=True, check=False)  # noqa: ASYNC221
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
+    ran = run_program((PROMTOOL, "check", "metrics"), input=page.decode())
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")

@@ -5,7 +5,6 @@ import hashlib
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +19,9 @@ from api.serving import served
 from builders import FakeClock, make_guest, make_image
 from hmret.api.page import load_page
 from hmret.model.verdicts import Reason
+from support import patience
 from support.content_trees import Host as MixedHost
+from support.patience import PATIENCE
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 PAGE, HEADERS = load_page()
@@ -37,7 +38,6 @@ ODD_EVENTS = (
     "tag_stage_left",
     "unfinished_image",
 )
-_SECONDS = 60  # until something that does not come is given up; other tests run beside these
 
 
 # What needs no browser.
@@ -137,7 +137,7 @@ def look_at(browser: Any, host: PretendHost) -> Iterator[Opener]:
     """Open the page of a host; whatever the browser complains of fails the test."""
     complaints: list[str] = []
     context = browser.new_context(viewport={"width": 1360, "height": 900})
-    context.set_default_timeout(_SECONDS * 1000)
+    context.set_default_timeout(PATIENCE * 1000)
 
     with serving(host) as url:
 
@@ -160,10 +160,7 @@ def look_at(browser: Any, host: PretendHost) -> Iterator[Opener]:
 
 def wait_until(page: Any, is_so: Callable[[], bool]) -> None:
     """Wait for something that the page or the host comes to."""
-    ends = time.monotonic() + _SECONDS
-    while not is_so():
-        assert time.monotonic() < ends, "this did not come to be"
-        page.wait_for_timeout(20)
+    patience.wait_until(is_so, "what the page shows", pause=partial(page.wait_for_timeout, 20))
 
 
 def repositories(page: Any) -> list[str]:
@@ -538,11 +535,11 @@ def test_it_works_with_the_real_thing(browser: Any, tmp_path: Path, backend: str
         assert kept[1] in page.locator("tr.facts").inner_text()
         # What happens on the host is there without being asked for.
         path = tmp_path / make_guest(tmp_path, "vm-2", "No Reference")
-        httpx2.post(f"{address}/v1/sweeps", timeout=_SECONDS).raise_for_status()
+        httpx2.post(f"{address}/v1/sweeps", timeout=PATIENCE).raise_for_status()
         page.wait_for_selector("#suspended")
         assert str(path) in page.locator("#suspended").inner_text()
         path.unlink()
-        httpx2.post(f"{address}/v1/sweeps", timeout=_SECONDS).raise_for_status()
+        httpx2.post(f"{address}/v1/sweeps", timeout=PATIENCE).raise_for_status()
         page.wait_for_selector("#suspended", state="detached")
         wait_until(page, lambda: "deletion is suspended" in page.locator("#log").inner_text())
         page.close()
@@ -568,9 +565,9 @@ def test_a_real_image_that_two_repositories_share_is_counted_once_and_names_its_
         assert "ghcr.io/kernel/other" in row
         page.locator(".open-row").click()
         wait_until(page, lambda: "ghcr.io/kernel/other (in use)" in page.locator("tr.facts").inner_text())
-        images = httpx2.get(f"{address}/v1/images", timeout=_SECONDS).json()["images"]
+        images = httpx2.get(f"{address}/v1/images", timeout=PATIENCE).json()["images"]
         once = {image["digest"]: image["disk_bytes"] for image in images}
         assert len(images) == len(once) + 1
-        forecast = httpx2.get(f"{address}/v1/forecast", timeout=_SECONDS).json()
+        forecast = httpx2.get(f"{address}/v1/forecast", timeout=PATIENCE).json()
         assert forecast["bytes"] == sum(once.values()) >= 1 << 20
         page.close()

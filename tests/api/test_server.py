@@ -15,6 +15,7 @@ from builders import make_image, settle
 from hmret.api import bodies
 from hmret.api.client_stream import accept as real_accept
 from hmret.api.server import Limits
+from support.patience import PATIENCE, patiently
 
 CLIENTS = 200
 
@@ -34,7 +35,7 @@ def root(tmp_path: Path) -> Path:
 def client_of(path: str, clients: int = 1) -> httpx2.AsyncClient:
     limits = httpx2.Limits(max_connections=clients, max_keepalive_connections=clients)
     transport = httpx2.AsyncHTTPTransport(uds=path, limits=limits)
-    return httpx2.AsyncClient(transport=transport, base_url="http://hmret", timeout=30)
+    return httpx2.AsyncClient(transport=transport, base_url="http://hmret", timeout=PATIENCE)
 
 
 def read_all(client: socket.socket) -> bytes:
@@ -46,7 +47,7 @@ def read_all(client: socket.socket) -> bytes:
 
 async def wait_clients(server: object, number: int) -> None:
     """Wait until so many clients are connected."""
-    with anyio.fail_after(20):
+    with patiently():
         while getattr(server, "clients") != number:  # noqa: ASYNC110, B009 - nothing else tells
             await anyio.sleep(0.01)
 
@@ -231,7 +232,7 @@ async def test_an_answer_under_way_is_sent_before_the_end_and_followers_are_let_
 
 async def test_a_client_that_does_not_read_does_not_hold_up_the_end(path: str, root: Path) -> None:
     limits = Limits(send_seconds=3600, stop_seconds=0.1)
-    with anyio.fail_after(20):
+    with patiently():
         async with serving_on(path, root, limits) as (retention, _):
             client = socket.socket(socket.AF_UNIX)
             client.connect(path)

@@ -5,25 +5,27 @@ import os
 import queue
 import signal
 import socket
-import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import httpx2
 
-__all__ = ["Service", "client_of", "free_port", "running_service"]
+from support.children import Child, child
+from support.patience import PATIENCE
 
-_SECONDS = 30
+__all__ = ["Service", "client_of", "free_port", "running_service"]
 
 
 class Service:
     """One process of `run`; its log and what it tells systemd can be waited for."""
 
-    def __init__(self, process: subprocess.Popen[str], receiver: socket.socket) -> None:
+    def __init__(self, process: Child, receiver: socket.socket) -> None:
         self.process = process
         self.lines: queue.Queue[dict[str, Any]] = queue.Queue()
         self.told: queue.Queue[str] = queue.Queue()
@@ -48,16 +50,22 @@ class Service:
     def wait_event(self, name: str) -> dict[str, Any]:
         """Wait for an event of the log."""
         while True:
-            line = self.lines.get(timeout=_SECONDS)
+            line = self.lines.get(timeout=PATIENCE)
             if line["event"] == name:
                 return line
             assert line["event"] != "end of log", f"{name} was not logged"
 
     def wait_told(self, head: str) -> str:
         """Wait for what systemd is told."""
-        while not (message := self.told.get(timeout=_SECONDS)).startswith(head):
-            pass
-        return message
+        ends = time.monotonic() + PATIENCE
+        while time.monotonic() < ends:
+            with suppress(queue.Empty):
+                message = self.told.get(timeout=10)
+                if message.startswith(head):
+                    return message
+                continue
+            assert self.process.poll() is None, f"it has ended, and not told {head}"
+        raise AssertionError(f"{head} was not told")
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -65,15 +73,15 @@ class Service:
     def stop(self) -> int:
         """Stop it; returns its exit code."""
         self.process.terminate()
-        return self.process.wait(_SECONDS)
+        return self.process.wait(PATIENCE)
 
     def end(self) -> None:
         self.process.kill()
-        self.process.wait(_SECONDS)
+        self.process.wait(PATIENCE)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"", self._receiver.getsockname())
         for thread in self._threads:
-            thread.join(_SECONDS)
+            thread.join(PATIENCE)
         assert self.process.stderr is not None
         self.process.stderr.close()
 
@@ -93,16 +101,14 @@ def running_service(
     everything = {**os.environ, "NOTIFY_SOCKET": str(place), **(environment or {})}
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(place))
-        process = subprocess.Popen(
-            [*command, "--data-dir", str(root), *flags], stderr=subprocess.PIPE, text=True, env=everything
-        )
-        service = Service(process, receiver)
-        try:
-            if ready:
-                service.wait_told("READY=1")
-            yield service
-        finally:
-            service.end()
+        with child([*command, "--data-dir", str(root), *flags], stderr=PIPE, env=everything) as process:
+            service = Service(process, receiver)
+            try:
+                if ready:
+                    service.wait_told("READY=1")
+                yield service
+            finally:
+                service.end()
 
 
 def free_port() -> int:
@@ -116,5 +122,5 @@ def free_port() -> int:
 def client_of(path: Path) -> Iterator[httpx2.Client]:
     """Give a client of a control socket."""
     transport = httpx2.HTTPTransport(uds=str(path))
-    with httpx2.Client(transport=transport, base_url="http://hmret", timeout=_SECONDS) as client:
+    with httpx2.Client(transport=transport, base_url="http://hmret", timeout=PATIENCE) as client:
         yield client

@@ -6,11 +6,11 @@ import os
 import platform
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import attrs
 import cyclopts
@@ -22,6 +22,7 @@ from hmret.cli import app
 from hmret.cli.options import Common
 from hmret.disk.filesystem import NATIVE
 from hmret.model.errors import HmretError
+from support.children import Ended, run_program
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -55,11 +56,8 @@ WITHOUT = {
 COMMANDS = list(WITHOUT)
 
 
-def run_hmret(*arguments: object, **options: object) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "hmret", *map(str, arguments)]
-    found = subprocess.run(command, text=True, capture_output=True, timeout=60, check=False, **options)  # type: ignore[call-overload]
-    assert isinstance(found, subprocess.CompletedProcess)
-    return found
+def run_hmret(*arguments: object, **options: Any) -> Ended:
+    return run_program([sys.executable, "-m", "hmret", *map(str, arguments)], **options)
 
 
 def test_help_lists_every_command(call: Call) -> None:
@@ -130,12 +128,8 @@ def test_the_version_is_that_of_the_package(call: Call) -> None:
 
 
 def test_the_version_says_where_there_is_no_native_core() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "hmret", "--version"],
-        env=os.environ | {"HMRET_NATIVE": "0"},
-        capture_output=True,
-        text=True,
-        check=True,
+    done = run_program(
+        [sys.executable, "-m", "hmret", "--version"], env=os.environ | {"HMRET_NATIVE": "0"}, check=True
     )
     assert done.stdout.endswith(", no native core)\n")
 
@@ -316,13 +310,8 @@ def test_a_reader_that_goes_away_is_no_error(cache: Cache, flags: list[str]) -> 
     cache.image("ghcr.io/kernel/x", "a")
     reader, writer = os.pipe()
     os.close(reader)
-    process = subprocess.run(
-        [sys.executable, "-m", "hmret", "plan", "--data-dir", str(cache.root), *flags],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-        timeout=60,
+    process = run_program(
+        [sys.executable, "-m", "hmret", "plan", "--data-dir", str(cache.root), *flags], stdout=writer
     )
     os.close(writer)
     assert (process.returncode, process.stderr) == (0, "")
@@ -330,9 +319,7 @@ def test_a_reader_that_goes_away_is_no_error(cache: Cache, flags: list[str]) -> 
 
 def test_a_closed_standard_output_is_no_error(cache: Cache) -> None:
     command = f'exec "{sys.executable}" -m hmret check-config --json --data-dir "{cache.root}" >&-'
-    process = subprocess.run(
-        ["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False, timeout=60
-    )
+    process = run_program(["/bin/sh", "-c", command])
     assert (process.returncode, process.stderr) == (0, "")
 
 

@@ -4,7 +4,6 @@ import os
 import pty
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -13,6 +12,7 @@ import pytest
 
 from hmret.cli.app import make_app
 from hmret.cli.completion import Shell
+from support.children import child, run_program
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -61,18 +61,9 @@ def type_into(shell: str, keys: str, folder: Path) -> str:
     (folder / name).write_text(start.replace("{folder}", str(folder)))
     ours, theirs = pty.openpty()
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "xterm", "INPUTRC": os.devnull}
-    process = subprocess.Popen(
-        command,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment,
-        cwd=folder,
-        start_new_session=True,
-    )
-    os.close(theirs)
     seen = b""
-    with process:
+    with child(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=folder):
+        os.close(theirs)
         try:
             while not (called := re.search(rb"called<(.*)>", seen)):
                 if keys and b"ready> " in seen:
@@ -80,7 +71,6 @@ def type_into(shell: str, keys: str, folder: Path) -> str:
                     keys = ""
                 seen += os.read(ours, 65536)
         finally:
-            process.kill()
             os.close(ours)
     return called[1].decode().rstrip()
 
@@ -88,9 +78,7 @@ def type_into(shell: str, keys: str, folder: Path) -> str:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_shell_takes_its_script(shell: str, folder: Path) -> None:
     needs(shell)
-    checked = subprocess.run(
-        [shell, "-n", script_in(folder, shell)], text=True, capture_output=True, check=False, timeout=60
-    )
+    checked = run_program([shell, "-n", script_in(folder, shell)])
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
@@ -120,7 +108,7 @@ def test_options_before_the_command_do_not_hide_it(folder: Path) -> None:
 
 def test_bash_proposes_every_command(folder: Path) -> None:
     program = f"source {script_in(folder, 'bash')}; COMP_WORDS=(hmret ''); COMP_CWORD=1; _hmret; echo ${{COMPREPLY[@]}}"
-    found = subprocess.run(["bash", "-c", program], text=True, capture_output=True, check=True, timeout=60)
+    found = run_program(["bash", "-c", program], check=True)
     assert found.stdout.split() == COMMANDS
 
 
@@ -139,13 +127,5 @@ def test_fish_proposes_what_may_be_meant(typed: str, proposed: set[str], folder:
     needs("fish")
     program = f"source {script_in(folder, 'fish')}; complete -C '{typed}'"
     environment = {**os.environ, "HOME": str(folder)}
-    found = subprocess.run(
-        ["fish", "--no-config", "-c", program],
-        text=True,
-        capture_output=True,
-        check=True,
-        timeout=60,
-        env=environment,
-        cwd=folder,
-    )
+    found = run_program(["fish", "--no-config", "-c", program], check=True, env=environment, cwd=folder)
     assert {line.partition("\t")[0] for line in found.stdout.splitlines()} >= proposed

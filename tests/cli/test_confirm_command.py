@@ -9,6 +9,7 @@ import pytest
 
 from cli.caches import Cache
 from cli.services import running_service
+from support.patience import PATIENCE
 
 Call = Callable[..., tuple[int, str, str]]
 CallJson = Callable[..., tuple[int, Any]]
@@ -102,7 +103,7 @@ def test_an_engine_whose_directory_is_moved_aside_ends_with_1_and_takes_nothing(
         moved = Cache.__new__(Cache)
         moved.root = aside
         moved.image(ALPINE, "a", "3.20", unused=DUE)
-        assert service.process.wait(30) == 1
+        assert service.process.wait(PATIENCE) == 1
     assert moved.has(ALPINE, "a")
 
 

@@ -7,8 +7,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncCallable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -32,6 +32,8 @@ from hmret.model.planning import Action, Plan, Reason, Verdict, plan
 from hmret.model.policy import Policy
 from hmret.model.times import datetime_of
 from hmret.model.verdicts import Holder
+from support.children import Child, child
+from support.patience import PATIENCE
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -422,22 +424,16 @@ def room(tmp_path: Path) -> Path:
     return room
 
 
-@contextmanager
-def command(room: Path, *, day_seconds: float, **options: object) -> "Iterator[subprocess.Popen[str]]":
+def command(room: Path, *, day_seconds: float, **options: object) -> AbstractContextManager[Child]:
     """Run the demonstration while the block lasts, and no longer."""
     given = "".join(f", {name}={value!r}" for name, value in options.items())
     program = f"from hmret.cli.demo import main; raise SystemExit(main(day_seconds={day_seconds}{given}))"
-    with subprocess.Popen(
+    return child(
         [sys.executable, "-W", "error", "-c", program],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         env={**os.environ, "TMPDIR": str(room)},
-    ) as demo:
-        try:
-            yield demo
-        finally:
-            demo.kill()
+    )
 
 
 # What is told, in its order; each of it has happened by then, or the demonstration ends with 1.
@@ -470,7 +466,7 @@ ENDING = "7 in use, 2 not due yet, 1 leased, 1 pinned, 1 open, 1 not allowed. Ne
 def test_the_whole_demonstration_is_told_once_in_25_lines_that_fit(room: Path) -> None:
     has_leases = offers_leases(room)
     with command(room, day_seconds=FAST_DAY_SECONDS) as demo:
-        output, errors = demo.communicate(timeout=100)
+        output, errors = demo.communicate(timeout=PATIENCE)
     assert (demo.returncode, errors) == (0, "")
     assert all(character.isprintable() or character == "\n" for character in output)
     lines = output.splitlines()
@@ -496,7 +492,7 @@ def test_the_whole_demonstration_is_told_once_in_25_lines_that_fit(room: Path) -
 def test_the_cache_that_is_kept_can_be_played_with(room: Path, tmp_path: Path, call: Call) -> None:
     folder = tmp_path / "kept cache"
     with command(room, day_seconds=FAST_DAY_SECONDS / 2, keep=str(folder)) as demo:
-        output, errors = demo.communicate(timeout=100)
+        output, errors = demo.communicate(timeout=PATIENCE)
     assert (demo.returncode, errors) == (0, "")
     shown = [shlex.split(line) for line in output.splitlines() if line.startswith("  ")]
     assert [words[1] for words in shown] == ["plan", "explain"]
@@ -505,7 +501,7 @@ def test_the_cache_that_is_kept_can_be_played_with(room: Path, tmp_path: Path, c
         assert (code, complaints) == (0, "")
         assert "alpine" in answer
     with command(room, day_seconds=FAST_DAY_SECONDS, keep=str(folder)) as again:
-        _, errors = again.communicate(timeout=100)
+        _, errors = again.communicate(timeout=PATIENCE)
     assert again.returncode == 1
     assert "expected a folder that is empty or not there" in errors
 
@@ -515,20 +511,20 @@ def test_the_page_shows_it_and_what_is_left_until_it_is_interrupted(room: Path) 
     with command(room, day_seconds=FAST_DAY_SECONDS / 2, serve=address) as demo:
         assert demo.stdout is not None
         assert demo.stdout.readline() == f"day  0  watch it at http://{address}/\n"
-        with httpx2.Client(base_url=f"http://{address}", timeout=60) as client:
+        with httpx2.Client(base_url=f"http://{address}", timeout=PATIENCE) as client:
             assert "text/html" in client.get("/").headers["content-type"]
             while "shows what is left" not in demo.stdout.readline():
                 assert demo.poll() is None
             assert client.get("/v1/status").json()["totals"]["deleted_images"] == 10
         demo.send_signal(signal.SIGINT)
-        _, errors = demo.communicate(timeout=60)
+        _, errors = demo.communicate(timeout=PATIENCE)
     assert (demo.returncode, errors) == (0, "")
     assert list(room.iterdir()) == []
 
 
 def test_with_json_it_prints_one_document_and_nothing_else(room: Path) -> None:
     with command(room, day_seconds=FAST_DAY_SECONDS / 2, as_json=True) as demo:
-        output, errors = demo.communicate(timeout=100)
+        output, errors = demo.communicate(timeout=PATIENCE)
     assert (demo.returncode, errors) == (0, "")
     document = json.loads(output)
     assert document["faults"] == []
@@ -546,7 +542,7 @@ def test_a_signal_ends_it_and_leaves_nothing_behind(room: Path, number: int, cod
         while not demo.stdout.readline().startswith("day "):
             assert demo.poll() is None
         demo.send_signal(number)
-        _, errors = demo.communicate(timeout=60)
+        _, errors = demo.communicate(timeout=PATIENCE)
     assert (demo.returncode, errors) == (code, "")
     assert list(room.iterdir()) == []
 
@@ -558,5 +554,5 @@ def test_it_ends_when_nobody_reads_on(room: Path) -> None:
         demo.stdout.readline()
         demo.stdout.close()
         assert demo.stderr.read() == ""
-        assert demo.wait(timeout=60) == 1
+        assert demo.wait(timeout=PATIENCE) == 1
     assert list(room.iterdir()) == []

@@ -17,6 +17,8 @@ import pytest
 from cli.caches import Cache
 from cli.services import Service, client_of, running_service
 from hmret.cli import client as client_module
+from support.children import child
+from support.patience import PATIENCE
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -195,7 +197,7 @@ def test_events_are_told_and_followed_until_the_engine_stops(
         json.loads(call("events", "--data-dir", cache.root, "--json")[1].splitlines()[-1])["event"] == "sweep"
     )
     command = [sys.executable, "-m", "hmret", "events", "--follow", "--json", "--data-dir", str(cache.root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as follower:
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as follower:
         assert follower.stdout is not None
         assert json.loads(follower.stdout.readline())["event"] in ("mark", "clear", "sweep")
         cache.image("ghcr.io/kernel/y", "d", unused=DUE)
@@ -204,7 +206,7 @@ def test_events_are_told_and_followed_until_the_engine_stops(
         while seen != "delete":
             seen = json.loads(follower.stdout.readline())["event"]
         service.stop()
-        _, complaints = follower.communicate(timeout=30)
+        _, complaints = follower.communicate(timeout=PATIENCE)
         assert (follower.returncode, complaints) == (0, "hmret: the engine has stopped\n")
 
 
@@ -338,7 +340,7 @@ def test_an_answer_that_makes_no_sense_is_one_line(
         thread = threading.Thread(target=serve)
         thread.start()
         code, output, complaints = call("status", "--data-dir", cache.root)
-        thread.join(30)
+        thread.join(PATIENCE)
     assert (code, output, complaints.count("\n")) == (1, "", 1)
     assert complaint in complaints
 

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from hmret.__main__ import main
 from hmret.cli.logs import LogFormat, LogLevel, logging_to_stderr
 from hmret.engine.log import log_event
+from support.children import run_program
 
 
 @pytest.fixture(autouse=True)
@@ -113,9 +113,7 @@ except ZeroDivisionError as error:
     with journal.open("w") as stream:
         found = os.fstat(stream.fileno())
         environment = {**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
-        subprocess.run(
-            [sys.executable, "-c", program], stderr=stream, env=environment, check=True, timeout=60
-        )
+        run_program([sys.executable, "-c", program], stderr=stream, env=environment, check=True)
     lines = journal.read_text().splitlines()
     assert [line[:3] for line in lines] == ["<7>", "<6>", "<4>", "<3>", "<3>", "<3>", "<3>"]
     if log_format == "json":

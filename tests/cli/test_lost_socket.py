@@ -12,6 +12,7 @@ import pytest
 
 from cli.caches import Cache
 from cli.services import client_of, running_service
+from support.patience import PATIENCE
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -88,7 +89,7 @@ def test_what_is_precious_in_its_place_stays_and_is_logged_once(
         path.unlink()
         logged: list[object] = []
         while not logged or logged[-1] != "control_socket_bound_again":
-            logged.append(service.lines.get(timeout=30)["event"])
+            logged.append(service.lines.get(timeout=PATIENCE)["event"])
         assert "control_socket_lost" not in logged
         status_of(call, cache)
         assert service.stop() == 0

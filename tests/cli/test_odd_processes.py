@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -12,6 +11,7 @@ import pytest
 
 from cli.caches import Cache
 from cli.services import running_service
+from support.children import run_program
 
 DUE = timedelta(days=31)
 ALL = ("--enable", "--allow", "*")
@@ -30,7 +30,7 @@ def run_closed(closed: str, *arguments: object, program: Sequence[str] = ("-m", 
     """Run a command with some descriptors closed, as in `2>&-`; returns its exit code and its standard output."""
     shell = f'exec "$@" {closed}'
     command = ["sh", "-c", shell, "sh", sys.executable, *program, *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    done = run_program(command)
     return done.returncode, done.stdout
 
 
@@ -85,9 +85,7 @@ def test_a_reader_of_standard_error_that_has_gone_is_no_error(cache: Cache) -> N
     os.close(reading)
     with running_service(cache.root, *ALL):
         command = [sys.executable, "-m", "hmret", "plan", "--json", "--data-dir", str(cache.root)]
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=writing, text=True, timeout=60, check=False
-        )
+        done = run_program(command, stderr=writing)
     os.close(writing)
     assert done.returncode == 0
     assert json.loads(done.stdout)["summary"]["images"] == 1
@@ -104,7 +102,7 @@ def test_where_no_thread_can_be_started_that_is_told_in_one_line(
     images = ("ghcr.io/kernel/x:1",) if command in ("explain", "mark-used") else ()
     flags = (*ALL, "--data-dir", str(cache.root), "--backend", backend, "--log-level", "error")
     program = [sys.executable, "-c", NO_THREADS, command, *images, *flags]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    done = run_program(program)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("hmret: error: ")
@@ -137,9 +135,9 @@ def test_an_argument_that_is_no_text_is_one_line_and_exit_code_2_with_an_engine_
 ) -> None:
     common = [b"--data-dir", os.fsencode(served.root)]
     program = [os.fsencode(sys.executable), b"-m", b"hmret", *arguments, *common]
-    done = subprocess.run(program, capture_output=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
-    assert done.stderr.startswith(b"hmret: error: ")
+    done = run_program(program)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("hmret: error: ")
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +153,7 @@ def test_a_config_file_may_have_a_name_that_is_no_text(cache: Cache, tmp_path: P
     with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - a Path is text
         file.write(f"data_dir: {cache.root}\n")
     program = [os.fsencode(sys.executable), b"-m", b"hmret", b"check-config", b"--json", b"--config", path]
-    done = subprocess.run(program, capture_output=True, timeout=60, check=False)
+    done = run_program(program)
     assert done.returncode == 0
     assert json.loads(done.stdout)["settings"]["data_dir"]["source"] == "file"
 
@@ -174,7 +172,7 @@ def test_a_data_directory_that_is_not_there_is_told_by_every_command(
     tmp_path: Path, command: str, expected: int
 ) -> None:
     program = [sys.executable, "-m", "hmret", *command.split(), "--data-dir", f"{tmp_path}/gone", *ALL]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    done = run_program(program)
     assert done.returncode == expected
     told = done.stdout if command == "check-config" else done.stderr
     assert f"{tmp_path}/gone" in told
@@ -187,6 +185,6 @@ def test_a_named_config_file_that_is_not_there_may_come_for_run(
     tmp_path: Path, command: str, expected: int
 ) -> None:
     program = [sys.executable, "-m", "hmret", command, "--config", f"{tmp_path}/gone.yaml"]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    done = run_program(program)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (expected, "", 1)
     assert "gone.yaml: expected a readable file, got no such file or directory" in done.stderr

@@ -9,6 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from hmret.cli.reading import in_time
+from support.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -34,13 +35,13 @@ class Hanging:
 
     def __call__(self) -> None:
         self.thread = threading.current_thread()
-        self.let_go.wait(60)
+        self.let_go.wait(PATIENCE)
 
     def end(self) -> None:
         self.let_go.set()
         while self.thread is None:
             os.sched_yield()
-        self.thread.join(30)
+        self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
 
 

@@ -14,6 +14,8 @@ from datetime import timedelta
 import pytest
 
 from cli.caches import Cache
+from support.children import Child, child
+from support.patience import PATIENCE
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -21,20 +23,19 @@ DUE = timedelta(days=31)
 
 
 @contextmanager
-def running(root: pathlib.Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
+def running(root: pathlib.Path, *flags: str) -> Iterator[Child]:
     command = [sys.executable, "-m", "hmret", "run", "--enable", "--allow", "*", "--data-dir", str(root)]
-    with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True) as process:
+    with child([*command, *flags], stderr=subprocess.PIPE) as process:
         # Whoever waits for a line that does not come is not left waiting.
-        deadline = threading.Timer(30, process.kill)
+        deadline = threading.Timer(PATIENCE, process.kill)
         deadline.start()
         try:
             yield process
         finally:
             deadline.cancel()
-            process.kill()
 
 
-def wait_line(process: subprocess.Popen[str], event: str) -> str:
+def wait_line(process: Child, event: str) -> str:
     """Read log lines up to the one that has an event."""
     assert process.stderr is not None
     for line in process.stderr:
@@ -57,7 +58,7 @@ def test_a_signal_stops_it_and_gives_the_directory_back(
         process.send_signal(number)
         assert number.name in wait_line(process, "engine_stopping")
         assert wait_line(process, "engine_stopped")
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     assert call("sweep", "--enable", "--data-dir", cache.root)[0] == 0
 
 
@@ -67,7 +68,7 @@ def test_its_log_can_be_json(cache: Cache) -> None:
         assert (started["level"], started["data_dir"]) == ("info", str(cache.root))
         assert "alpine" in json.loads(wait_line(process, "setting_doubtful"))["detail"]
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_it_stops_in_this_process_too(

@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,6 +16,8 @@ import pytest
 
 from cli.caches import Cache
 from cli.services import client_of, free_port, running_service
+from support.children import run_program
+from support.patience import PATIENCE
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -93,7 +94,7 @@ def test_a_path_that_is_too_long_for_a_socket_works(cache: Cache, tmp_path: Path
 def test_the_socket_of_an_engine_that_died_is_replaced(cache: Cache, call: Call) -> None:
     with running_service(cache.root, *ALL) as service:
         service.process.kill()
-        service.process.wait(30)
+        service.process.wait(PATIENCE)
         assert own_socket(cache).exists()
         code, _, complaints = call("status", "--data-dir", cache.root)
         assert (code, complaints) == (
@@ -142,7 +143,7 @@ def test_what_can_be_looked_at_is_served_on_tcp_too_and_nothing_else(cache: Cach
     listen = {"HMRET__METRICS_LISTEN": f"127.0.0.1:{port}"}
     with (
         running_service(cache.root, *ALL, environment=listen) as service,
-        httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+        httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
     ):
         for path in ("/metrics", "/healthz", "/readyz", "/v1/status", "/v1/images", "/v1/plan"):
             assert client.get(path).status_code == 200
@@ -186,7 +187,7 @@ def test_systemd_hears_of_the_start_the_sweeps_the_reload_and_the_stop(cache: Ca
         assert service.wait_told("READY=1").startswith("READY=1\nSTATUS=last sweep: success")
         service.signal(signal.SIGTERM)
         service.wait_told("STOPPING=1")
-        assert service.process.wait(30) == 0
+        assert service.process.wait(PATIENCE) == 0
 
 
 def test_a_service_that_is_disabled_serves_and_says_that_it_is_off(cache: Cache, call: Call) -> None:
@@ -203,7 +204,7 @@ def test_a_service_that_is_disabled_serves_and_says_that_it_is_off(cache: Cache,
         assert (code, "disabled: nothing is swept" in output) == (0, True)
         code, output, _ = call("mark-used", "alpine:3.20", "--data-dir", cache.root)
         assert (code, "docker.io/library/alpine" in output) == (0, True)
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
             for path in ("/", "/metrics", "/healthz", "/v1/status"):
                 assert client.get(path).status_code == 200
         with client_of(own_socket(cache)) as client:
@@ -373,7 +374,7 @@ def test_it_stops_while_clients_wait_for_it(cache: Cache, backend: str, number: 
             assert next(lines) == "retry: 2000"
             service.signal(number)
             list(lines)
-        assert service.process.wait(30) == 0
+        assert service.process.wait(PATIENCE) == 0
         assert service.wait_event("engine_stopping")["reason"] == number.name
         assert service.wait_event("engine_stopped")
         assert service.wait_event("end of log")
@@ -409,7 +410,7 @@ def test_it_stops_during_a_long_erase_and_the_next_start_goes_on(
             service.signal(signal.SIGTERM)
             told.read_bytes()
         # Nobody opens the gate again: the other disks are not begun. Ten seconds are what is promised.
-        assert service.process.wait(10) == 0
+        assert service.process.wait(PATIENCE) == 0
     assert not any(cache.has("ghcr.io/kernel/x", letter) for letter in "abc")
     assert len(list(trash.rglob("rootfs.ext4"))) == 2
     with running_service(cache.root, *ALL, "--backend", backend) as service:
@@ -430,7 +431,7 @@ def test_a_second_engine_says_who_has_it_and_leaves_the_socket_alone(cache: Cach
 def test_curl_is_a_client(cache: Cache) -> None:
     with running_service(cache.root, *ALL):
         command = ["curl", "-sS", "--unix-socket", str(own_socket(cache)), "http://hmret/healthz"]
-        found = subprocess.run(command, text=True, capture_output=True, check=True, timeout=30)
+        found = run_program(command, check=True)
     assert found.stdout == '{"status":"ok"}'
 
 
@@ -440,7 +441,5 @@ def test_help_does_not_wait_for_what_serves_or_completes() -> None:
         "print(sorted({'starlette', 'anycorn', 'httpx2', 'structlog', 'prometheus_client', 'anyio',"
         " 'cyclopts.completion', 'hmret.cli.completion'} & set(sys.modules)))"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", program], text=True, capture_output=True, check=True, timeout=60
-    )
+    found = run_program([sys.executable, "-c", program], check=True)
     assert found.stdout.splitlines()[-1] == "[]"

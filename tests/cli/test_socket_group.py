@@ -4,7 +4,6 @@ import grp
 import json
 import os
 import stat
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 
 from cli.caches import Cache
 from cli.services import client_of, running_service
+from support.children import run_program
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -54,9 +54,7 @@ with httpx2.Client(transport=httpx2.HTTPTransport(uds={str(socket)!r}), base_url
     ]
     print(json.dumps([(answer.status_code, answer.text) for answer in answers]))
 """
-    asked = subprocess.run(
-        [sys.executable, "-c", program], text=True, capture_output=True, check=True, timeout=60
-    )
+    asked = run_program([sys.executable, "-c", program], check=True)
     return [(status, text) for status, text in json.loads(asked.stdout)]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hmret.cli.systemd import Notifier
+from support.patience import PATIENCE
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -19,7 +20,7 @@ def listening(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[
         else:
             name = f"@hmret-test-{os.getpid()}-{tmp_path.name}"
             receiver.bind(f"\0{name[1:]}")
-        receiver.settimeout(5)
+        receiver.settimeout(PATIENCE)
         yield receiver, name
 
 

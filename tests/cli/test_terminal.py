@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,6 +18,8 @@ from hmret.engine.statistics import Statistics
 from hmret.model.images import Cause, Suspension
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import datetime_of
+from support.children import child
+from support.patience import PATIENCE, patiently
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -31,16 +32,10 @@ def at_terminal(*arguments: object, typed: str = "", columns: int = 132) -> tupl
     os.write(ours, typed.encode())
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
     environment.pop("NO_COLOR", None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hmret", *map(str, arguments)],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment,
-    )
-    os.close(theirs)
     seen = b""
-    with process:
+    command = [sys.executable, "-m", "hmret", *map(str, arguments)]
+    with child(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
         while True:
             try:
                 part = os.read(ours, 65536)
@@ -49,6 +44,7 @@ def at_terminal(*arguments: object, typed: str = "", columns: int = 132) -> tupl
             if not part:
                 break
             seen += part
+        process.wait(PATIENCE)
     os.close(ours)
     return process.returncode, seen.decode()
 
@@ -158,7 +154,7 @@ class Sweeper:
 
     async def sweep(self, *, release_brake: bool = False, stop_timers: bool = True) -> SweepReport:
         assert (release_brake, stop_timers) == (False, True)
-        with anyio.fail_after(20):
+        with patiently():
             await self.looked.wait()
         return SweepReport(status=SweepStatus.SUCCESS, started_at=datetime_of(0), duration_seconds=0.0)
 

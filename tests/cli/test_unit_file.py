@@ -11,6 +11,7 @@ import pytest
 
 from hmret.cli.unit import unit_text
 from hmret.disk.settings import load_settings
+from support.children import run_program
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -25,9 +26,7 @@ def settings(name: str) -> list[str]:
 
 
 def analyze(unit: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        ["systemd-analyze", *arguments, str(unit)], text=True, capture_output=True, check=False, timeout=60
-    )
+    return run_program(["systemd-analyze", *arguments, str(unit)])
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import pytest
 
 from cli.caches import Cache
 from cli.services import client_of, free_port, running_service
+from support.children import run_program
+from support.patience import PATIENCE
 from support.unit_filter import KILLS, allowed_calls, filter_program, why_not
 
 pytestmark = pytest.mark.skipif(why_not() != "", reason=why_not())
@@ -39,9 +41,7 @@ def swept(cache: Cache, left_out: set[str]) -> "subprocess.CompletedProcess[str]
     program = filter_program(allowed_calls() - left_out, KILLS)
     sweep = ["sweep", "--enable", "--allow", "*", "--data-dir", str(cache.root)]
     command = [sys.executable, "-m", "hmret", *sweep]
-    return subprocess.run(
-        [sys.executable, "-c", program, *command], text=True, capture_output=True, check=False, timeout=110
-    )
+    return run_program([sys.executable, "-c", program, *command])
 
 
 def test_a_service_calls_nothing_that_the_unit_forbids_from_the_first_sweep_to_the_stop(large: Cache) -> None:
@@ -60,7 +60,7 @@ def test_a_service_calls_nothing_that_the_unit_forbids_from_the_first_sweep_to_t
             assert client.post("/v1/restore", json={"image": "ghcr.io/kernel/0:v1"}).status_code == 200
             lease = client.post("/v1/leases", json={"image": "ghcr.io/kernel/0:v1", "ttl": "1m"})
             assert client.delete(f"/v1/leases/{lease.json()['id']}").status_code == 204
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
             assert client.get("/metrics").status_code == 200
         service.signal(signal.SIGHUP)
         service.wait_event("settings_reloaded")

@@ -12,6 +12,7 @@ from hmret.actors.threads import WorkerThreads
 from memory_filesystem import MemoryFilesystem
 from support.content_trees import FRESH, Host, content_path, legacy_path, without
 from support.interruptions import Halt
+from support.patience import patiently
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"
@@ -153,7 +154,7 @@ async def use_at(host: Host, number: int, image: str) -> bool | None:
             await retention.sweep()
             halt.arrived.set()
 
-        with anyio.fail_after(20):
+        with patiently():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(sweep)
                 await halt.arrived.wait()
@@ -180,7 +181,7 @@ async def test_mark_used_waits_for_a_deletion_of_the_digest_that_is_under_way(ho
             except hmret.ImageNotFoundError as error:
                 refused.append(str(error))
 
-        with anyio.fail_after(20):
+        with patiently():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(retention.sweep)
                 await halt.arrived.wait()

@@ -23,6 +23,7 @@ from support.content_trees import (
     state_path,
 )
 from support.interruptions import killed_when, when
+from support.patience import patiently
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"
@@ -114,7 +115,7 @@ async def test_what_is_restored_while_it_is_looked_whether_it_is_wanted_is_not_e
 
         # That look is the first thing that this sweep asks of the deleter, since nothing is due.
         gate = threads.hold("<lambda>")
-        with anyio.fail_after(10):
+        with patiently():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(sweep)
                 await gate.arrived.wait()
@@ -133,7 +134,7 @@ async def test_what_is_restored_while_it_is_put_back_comes_back_once(host: Host,
         host.hypeman.link(C, "mine", "d")
         clock.advance(DAY)
         gate = threads.hold("_bring_back")
-        with anyio.fail_after(10):
+        with patiently():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(retention.sweep)
                 await gate.arrived.wait()

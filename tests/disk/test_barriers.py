@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from hmret.disk.barriers import find_barrier
 from hmret.disk.filesystem import POSIX
 from hmret.disk.hypeman.contents import Contents, look_inside
 from hmret.disk.layout import hex_of
+from support.children import run_program
 
 HEX = hex_of(digest("a"))
 
@@ -26,7 +26,7 @@ def image(tmp_path: Path) -> Iterator[Path]:
         (folder / name).write_bytes(b"x")
     yield folder
     if shutil.which("chattr"):
-        subprocess.run(["chattr", "-R", "-f", "-i", "-a", tmp_path], check=False)
+        run_program(["chattr", "-R", "-f", "-i", "-a", tmp_path])
 
 
 def inside(folder: Path) -> Contents:
@@ -59,7 +59,7 @@ def test_what_something_is_mounted_on_is_told() -> None:
 @pytest.mark.parametrize("name", ["", "rootfs.erofs"])
 def test_attributes_are_told(image: Path, flag: str, word: str, name: str) -> None:
     chattr = shutil.which("chattr")
-    if chattr is None or subprocess.run([chattr, f"+{flag}", image / name], check=False).returncode:
+    if chattr is None or run_program([chattr, f"+{flag}", image / name]).returncode:
         pytest.skip("attributes cannot be set here")
     assert find_barrier(str(image / name)).startswith(word)
 

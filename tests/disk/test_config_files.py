@@ -12,6 +12,7 @@ from hmret.disk.config_files import find_config_files, in_home
 from hmret.disk.settings import Settings, load_settings
 from hmret.model.errors import ConfigError
 from hmret.model.unavailable import UnavailableError
+from support.patience import PATIENCE
 
 PINNED = "hmret: {pinned: ['ghcr.io/acme/*']}\n"
 
@@ -204,7 +205,7 @@ class ThreadThat(threading.Thread):
         self.start()
 
     def __exit__(self, *_: object) -> None:
-        self.join(30)
+        self.join(PATIENCE)
         assert not self.is_alive()
 
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ from hmret.disk.filesystem import POSIX
 from hmret.disk.layout import OWN
 from hmret.model.errors import DataDirLockedError, DataDirMovedError
 from memory_filesystem import MemoryFilesystem
+from support.children import child, run_program
+from support.patience import PATIENCE
 
 WITHOUT_PROCESS = r"^/data: another engine works on this data directory$"
 
@@ -61,9 +63,7 @@ def run_claim(place: object) -> subprocess.CompletedProcess[str]:
         "import os, sys; from hmret.disk.data_dir import DataDir; from hmret.disk.filesystem import POSIX;"
         "DataDir.claim(POSIX, os.open(sys.argv[1], os.O_RDONLY), sys.argv[1])"
     )
-    return subprocess.run(
-        [sys.executable, "-c", program, str(place)], capture_output=True, text=True, check=False
-    )
+    return run_program([sys.executable, "-c", program, str(place)])
 
 
 def test_another_process_is_kept_out_and_told_who_has_it(real: Host) -> None:
@@ -144,12 +144,10 @@ def test_a_lock_that_a_program_has_inherited_ends_with_its_engine(real: Host) ->
     """One that was started without Python's own fork, and with every descriptor."""
     with claimed(real) as data_dir:
         os.set_inheritable(data_dir._lock_fd, True)
-        child = subprocess.Popen(["sleep", "60"], close_fds=False)
-    try:
+        inherited = ExitStack()
+        inherited.enter_context(child(["sleep", "1000"], close_fds=False))
+    with inherited:
         claim(real)
-    finally:
-        child.kill()
-        child.wait()
 
 
 def test_a_lock_that_a_child_has_inherited_from_a_process_that_is_gone_names_the_child(real: Host) -> None:
@@ -160,19 +158,14 @@ from hmret.disk.filesystem import POSIX
 from hmret.disk.filesystem import POSIX
 taken = DataDir.claim(POSIX, os.open(sys.argv[1], os.O_RDONLY), sys.argv[1])
 os.set_inheritable(taken._lock_fd, True)
-child = subprocess.Popen(["sleep", "60"], close_fds=False, stdout=-3, stderr=-3)
+child = subprocess.Popen(["sleep", "1000"], close_fds=False, stdout=-3, stderr=-3)
 print(child.pid, flush=True)
 os._exit(0)
 """
-    found = subprocess.run(
-        [sys.executable, "-c", program, str(real.place)], capture_output=True, text=True, check=True
-    )
-    child = int(found.stdout)
-    try:
-        with pytest.raises(DataDirLockedError, match=rf"another engine \(process {child}\)"):
+    with child([sys.executable, "-c", program, str(real.place)], stdout=subprocess.PIPE) as gone:
+        output, _ = gone.communicate(timeout=PATIENCE)
+        with pytest.raises(DataDirLockedError, match=rf"another engine \(process {int(output)}\)"):
             claim(real)
-    finally:
-        os.kill(child, 9)
 
 
 # Images that two data directories share.

@@ -4,7 +4,6 @@ import errno
 import os
 import random
 import stat
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from hmret.disk.filesystem import POSIX, Entry, Filesystem, Lease
 from memory_filesystem import Call, Crash, MemoryFilesystem, Tree
+from support.children import run_program
 
 _LONG_AGO_NS = 10**9
 _READ = os.O_RDONLY | os.O_CLOEXEC
@@ -837,7 +837,7 @@ def test_another_process_breaks_the_lease_and_its_signal_does_not_kill(disk_file
     program = f"import os; os.open({disk_file!r}, os.O_RDONLY | os.O_NONBLOCK)"
     fd = os.open(disk_file, os.O_RDONLY)
     POSIX.take_lease(fd)
-    opener = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    opener = run_program([sys.executable, "-c", program])
     assert "BlockingIOError" in opener.stderr
     assert POSIX.ask_lease(fd) != Lease.HELD
     os.close(fd)

@@ -168,7 +168,6 @@ def test_a_file_that_is_too_large_is_refused(memory: Host, monkeypatch: pytest.M
         read_file(memory.filesystem, "large", memory.data_fd)
 
 
-@pytest.mark.timeout(10)
 def test_a_pipe_in_the_place_of_a_file_does_not_make_the_reader_wait(real: Host) -> None:
     os.mkfifo("pipe", dir_fd=real.data_fd)
     assert read_file(real.filesystem, "pipe", real.data_fd) == b""

@@ -176,7 +176,6 @@ def test_a_link_in_the_place_of_metadata_is_broken(host: Host) -> None:
     assert "metadata.json cannot be read" in (image_in(host).broken or "")
 
 
-@pytest.mark.timeout(10)
 def test_a_pipe_in_the_place_of_metadata_is_broken_and_not_waited_for(real: Host) -> None:
     make_image(real.place, ALPINE, "a")
     real.remove(f"{IMAGES}/{A}/metadata.json")

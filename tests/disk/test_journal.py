@@ -98,7 +98,6 @@ def test_a_link_in_its_place_is_not_written_through(host: Host) -> None:
     assert host.read("elsewhere/file") == b"x"
 
 
-@pytest.mark.timeout(10)
 def test_a_pipe_in_its_place_is_refused_and_not_waited_for(real: Host) -> None:
     real.folder(OWN)
     os.mkfifo(PATH, dir_fd=real.data_fd)

@@ -11,6 +11,7 @@ import pytest
 
 from hmret.disk import lock_table
 from hmret.disk.lock_table import find_lock_owner
+from support.children import child
 
 HOLD = """
 import fcntl, os, sys
@@ -33,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 def held(path: Path, text: str = "") -> Iterator[int]:
     """Have another process hold the lock; gives its number."""
     program = [sys.executable, "-c", HOLD, str(path), text]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with child(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         yield process.pid
@@ -98,7 +99,6 @@ def test_a_link_in_its_place_is_not_followed(path: Path, tmp_path: Path) -> None
         find_lock_owner(link)
 
 
-@pytest.mark.timeout(10)
 def test_a_fifo_in_its_place_blocks_nobody(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     assert find_lock_owner(tmp_path / "fifo") is None

@@ -3,7 +3,6 @@
 import os
 import resource
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from hmret.disk.filesystem import NATIVE, POSIX
 from hmret.disk.folders import CHUNK
 from hmret.disk.layout import METADATA, ROOTFS_NAMES
+from support.children import run_program
 
 ROOT = Path(__file__).parents[2]
 FLAGS = ("-O1", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -20,15 +20,12 @@ FLAGS = ("-O1", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined", "-fno-
 
 def runtime_of(compiler: str) -> str:
     """Find the sanitizer's library, which has to be loaded before the interpreter; empty: there is none."""
-    done = subprocess.run(
-        [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=False
-    )
+    done = run_program([compiler, "-print-file-name=libasan.so"])
     path = Path(done.stdout.strip()).resolve()
     # A linker script of that name says where it is.
     return str(path) if done.returncode == 0 and path.is_absolute() and path.exists() else ""
 
 
-@pytest.mark.timeout(300)
 def test_it_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
     compiler = shutil.which("gcc")
     runtime = runtime_of(compiler) if compiler else ""
@@ -39,7 +36,7 @@ def test_it_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
     source = package / "hmret/disk/_native.c"
     include = f"-I{sysconfig.get_path('include')}"
     built = str(source.with_name("_native.abi3.so"))
-    subprocess.run([compiler, *FLAGS, include, str(source), "-o", built], check=True)
+    run_program([compiler, *FLAGS, include, str(source), "-o", built], check=True)
     environment = os.environ | {
         "LD_PRELOAD": runtime,
         # The interpreter itself leaves memory behind at its end.
@@ -50,13 +47,10 @@ def test_it_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
     }
     environment.pop("HMRET_NATIVE", None)
     tests = str(Path(__file__).with_name("test_native_core.py"))
-    done = subprocess.run(
+    done = run_program(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", tests],
         cwd=ROOT,
         env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "skipped" not in done.stdout

@@ -143,14 +143,12 @@ def test_a_file_in_the_place_of_all_guests_is_unreadable(host: Host) -> None:
     assert problem(host, "guests") == "Not a directory"
 
 
-@pytest.mark.timeout(10)
 def test_a_pipe_in_the_place_of_the_file_is_unreadable_and_not_waited_for(real: Host) -> None:
     real.folder("guests/vm")
     os.mkfifo(GUEST, dir_fd=real.data_fd)
     assert problem(real)
 
 
-@pytest.mark.timeout(10)
 def test_a_pipe_that_somebody_writes_to_is_not_waited_for_either(real: Host) -> None:
     real.folder("guests/vm")
     os.mkfifo(GUEST, dir_fd=real.data_fd)

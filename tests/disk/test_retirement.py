@@ -6,10 +6,7 @@ import mmap
 import os
 import random
 import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -59,6 +56,8 @@ from hmret.model.images import Key
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
 from memory_filesystem import Call, Crash, ForeignOpen, MemoryFilesystem, Tree
+from support.children import child
+from support.patience import PATIENCE, wait_until
 
 ALPINE = "docker.io/library/alpine"
 OTHER = "quay.io/other/thing"
@@ -388,7 +387,6 @@ def test_a_disk_with_two_names_in_one_folder_is_not_taken_to_be_open(host: Host)
     assert host.names(IN_TRASH) == ["metadata.json", "rootfs.erofs", "rootfs.ext4"]
 
 
-@pytest.mark.timeout(10)
 def test_what_has_a_pipe_in_it_is_broken_and_not_waited_for(real: Host) -> None:
     candidate = make_due(real)
     os.mkfifo(f"{folder_of()}/pipe", dir_fd=real.data_fd)
@@ -506,12 +504,9 @@ def test_what_is_open_through_a_hard_link_elsewhere_is_open(real: Host) -> None:
 def test_what_another_process_has_open_is_open(real: Host) -> None:
     candidate = make_due(real)
     assert isinstance(real.place, Path)
-    with (real.place / disk_of()).open("rb") as disk:
-        holder = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE, stdout=disk)
-    try:
+    with (real.place / disk_of()).open("rb") as disk, child(["sleep", "1000"], stdout=disk):
+        disk.close()
         check_kept_open(real, candidate)
-    finally:
-        holder.communicate(b"\n")
 
 
 def test_what_a_foreign_process_has_open_in_memory_is_open(memory: Host) -> None:
@@ -589,7 +584,6 @@ def test_who_opens_after_the_rename_gets_the_image_back(memory: Host, name: str,
     assert is_whole(memory, candidate)
 
 
-@pytest.mark.timeout(20)
 def test_who_opens_on_a_real_disk_between_the_lease_and_the_rename_gets_the_image_back(real: Host) -> None:
     candidate = make_due(real)
     leased: list[int] = []
@@ -604,13 +598,11 @@ def test_who_opens_on_a_real_disk_between_the_lease_and_the_rename_gets_the_imag
             leased.append(args[0])
         elif name == "rename" and args[0] == "a" * 64:
             opener.start()
-            until = time.monotonic() + 10
-            while all(POSIX.ask_lease(fd) == Lease.HELD for fd in leased) and time.monotonic() < until:
-                time.sleep(0.001)
+            wait_until(lambda: any(POSIX.ask_lease(fd) != Lease.HELD for fd in leased), "a broken lease")
 
     watched: Filesystem = Watched(come_between)  # type: ignore[assignment]  # it has whatever POSIX has
     outcomes, _ = retire(watched, real.data_fd, [candidate], LOOK, token=TOKEN)
-    opener.join(10)
+    opener.join(PATIENCE)
     assert outcomes == [Kept(candidate.key, Reason.OPEN)]
     assert read == [bytes(4096)]
     assert is_whole(real, candidate)

@@ -281,7 +281,6 @@ def test_freeing_that_is_told_to_stop_removes_no_folder(host: Host) -> None:
     assert host.exists(f"{place.folder}/{place.name}/rootfs.ext4")
 
 
-@pytest.mark.timeout(10)
 def test_a_pipe_is_removed_and_not_waited_for(real: Host) -> None:
     real.folder(f"{FOLDER}/x")
     os.mkfifo(f"{FOLDER}/x/rootfs.ext4", dir_fd=real.data_fd)

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-import anyio
 import attrs
 import pytest
 
@@ -32,6 +31,7 @@ from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key, Reference
 from hmret.model.times import SECOND, format_time
 from memory_filesystem import Call, MemoryFilesystem
+from support.patience import patiently
 
 ALPINE, KERNEL = "docker.io/library/alpine", "ghcr.io/kernel/x"
 A: Key = (ALPINE, digest("a"))
@@ -283,7 +283,7 @@ async def test_a_stop_does_not_wait_for_a_long_look(
     gate = threads.hold("_look")
     looks = 0
     opened = world.opened()
-    with anyio.fail_after(20):
+    with patiently():
         async with open_engine(make_config(filesystem), world.surroundings, scheduled=True):
             await gate.arrived.wait()
             looks = len(opened)

@@ -37,6 +37,7 @@ from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key
 from hmret.model.times import SECOND, format_time
 from memory_filesystem import Call, ForeignOpen, MemoryFilesystem
+from support.patience import PATIENCE, patiently
 
 ALPINE = "docker.io/library/alpine"
 LONG_AGO_NS = START_NS - 40 * 86_400 * SECOND
@@ -143,7 +144,7 @@ async def test_a_state_that_turns_unreadable_before_the_deletion_keeps_its_image
 ) -> None:
     bad, due = make_due(filesystem, "a"), make_due(filesystem, "b")
     gate = threads.hold("_retire_batch")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
             await gate.arrived.wait()
@@ -523,7 +524,7 @@ async def test_a_stop_in_the_midst_of_deletions_finishes_the_image_in_hand_and_w
     def stand_still(call: Call) -> None:
         if call.name == "rename" and call.path.startswith(f"{DATA}/images") and not go.is_set():
             anyio.from_thread.run_sync(arrived.set)
-            assert go.wait(10)
+            assert go.wait(PATIENCE)
 
     surroundings = Surroundings(filesystem=filesystem, clock=clock, threads=WorkerThreads())
     scope = anyio.CancelScope()
@@ -533,7 +534,7 @@ async def test_a_stop_in_the_midst_of_deletions_finishes_the_image_in_hand_and_w
             async with opened(surroundings) as retention:
                 await retention.sweep()
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             filesystem.before = stand_still
             tasks.start_soon(embed)
@@ -562,7 +563,7 @@ async def test_a_stop_between_two_batches_begins_no_further_one(
             async with opened(surroundings) as retention:
                 await retention.sweep()
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             second = threads.hold("_retire_batch"), threads.hold("_retire_batch")
             second[0].opened.set()
@@ -664,7 +665,7 @@ async def test_where_no_image_came_as_far_as_its_leases_nothing_is_learned_about
     for letter, is_needed in (("a", False), ("b", True), ("c", False)):
         key = make_due(filesystem, letter)
         gate = threads.hold("plan")
-        with anyio.fail_after(10):
+        with patiently():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(retention.sweep)
                 await gate.arrived.wait()

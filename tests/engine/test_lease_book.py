@@ -40,6 +40,7 @@ from hmret.model.images import Cause, Key
 from hmret.model.report import Leased
 from hmret.model.times import SECOND
 from memory_filesystem import Call, MemoryFilesystem
+from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"
 OWN = f"{DATA}/system/hmret"
@@ -111,7 +112,7 @@ async def test_a_lease_granted_after_the_survey_keeps_an_image_that_is_due(
 ) -> None:
     key = make_due(filesystem)
     gate = threads.hold("plan")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
             await gate.arrived.wait()
@@ -136,7 +137,7 @@ async def test_a_tag_that_moves_before_a_lease_is_granted_is_resolved_again(
     make_image(filesystem, ALPINE, "b", tags=())
     looks = [threads.hold("_resolve_tag"), threads.hold("_confirm")]
     asker = Asker()
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(asker.ask, lambda: grant(retention))
             looks[0].opened.set()
@@ -202,7 +203,7 @@ async def test_a_lease_that_waits_for_a_deletion_comes_too_late(
         except hmret.ImageNotFoundError as error:
             refused.append(str(error))
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
             await gate.arrived.wait()
@@ -272,7 +273,7 @@ async def test_a_cancelled_grant_leaves_no_lease(
         with scope:
             await grant(retention)
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
             await gate.arrived.wait()
@@ -298,7 +299,7 @@ async def test_a_grant_that_is_cancelled_while_it_waits_for_its_image_leaves_no_
         with scope:
             await grant(retention, f"alpine@{digest('a')}")
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
             await gate.arrived.wait()
@@ -318,7 +319,7 @@ async def test_a_lease_that_is_being_granted_is_neither_listed_nor_recorded_with
     make_image(filesystem, ALPINE, "a")
     make_image(filesystem, ALPINE, "b", tags=("other",))
     gate = threads.hold("_confirm")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(grant, retention)
             await gate.arrived.wait()
@@ -338,7 +339,7 @@ async def test_a_granted_lease_that_expires_while_it_is_made_still_implies_mark_
 ) -> None:
     key = make_due(filesystem)
     gate = threads.hold("_confirm")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(grant, retention, "alpine", timedelta(milliseconds=1))
             await gate.arrived.wait()
@@ -487,7 +488,7 @@ async def test_a_granted_lease_expires_when_its_time_is_up_and_is_told_with_owne
     retention: Retention, filesystem: MemoryFilesystem, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = make_due(filesystem)
-    with anyio.fail_after(10):
+    with patiently():
         await grant(retention, ttl=timedelta(milliseconds=1))
         while retention.granted_leases():
             await anyio.lowlevel.checkpoint()
@@ -809,7 +810,7 @@ async def test_whoever_waits_for_a_lease_when_the_engine_ends_is_refused(
         await settle()
         gate.opened.set()
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks, opened(surroundings) as retention:
             tasks.start_soon(sweeper.ask, retention.sweep)
             await gate.arrived.wait()
@@ -842,7 +843,7 @@ async def test_the_engine_does_not_end_while_a_lease_is_being_recorded(
             await gate.arrived.wait()
         is_over = True
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(embed)
             await gate.arrived.wait()

@@ -12,6 +12,7 @@ from hmret.model.images import Cause
 from hmret.model.times import SECOND
 from memory_filesystem import MemoryFilesystem
 from support.content_trees import Host
+from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"
 APP = "ghcr.io/acme/app"
@@ -261,7 +262,7 @@ async def test_a_volume_that_goes_between_the_plan_and_the_last_look_stops_the_s
         await retention.plan()
         gate = threads.hold("plan")
         reports = []
-        with anyio.fail_after(20):
+        with patiently():
             async with anyio.create_task_group() as tasks:
 
                 async def sweep() -> None:

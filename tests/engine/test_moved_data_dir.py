@@ -23,6 +23,7 @@ from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 from memory_filesystem import Call, MemoryFilesystem
+from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"
 LONG_AGO_NS = START_NS - 40 * 86_400 * SECOND
@@ -88,7 +89,7 @@ async def test_the_block_of_an_embedder_is_cancelled_and_says_why(
             finally:
                 cancelled.append(True)
 
-    with anyio.fail_after(20), pytest.raises(hmret.DataDirMovedError, match=DATA):
+    with patiently(), pytest.raises(hmret.DataDirMovedError, match=DATA):
         await work()
     assert cancelled
 

@@ -26,6 +26,7 @@ from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key
 from memory_filesystem import MemoryFilesystem
+from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"
 HOUR = timedelta(hours=1)
@@ -100,7 +101,7 @@ async def call_elsewhere(backend: str, work: Callable[[], Awaitable[object]]) ->
 
     def run() -> None:
         async def limited() -> None:
-            with anyio.fail_after(10):
+            with patiently():
                 await work()
 
         anyio.run(limited, backend=backend)
@@ -114,7 +115,7 @@ async def call_elsewhere(backend: str, work: Callable[[], Awaitable[object]]) ->
 
 async def assert_alive(retention: Retention) -> None:
     """Check that the engine goes on: it answers, and it sweeps."""
-    with anyio.fail_after(10):
+    with patiently():
         sweeps = retention.statistics().sweeps
         await retention.mark_used("alpine")
         report = await retention.sweep()

@@ -36,6 +36,7 @@ from hmret.engine.tally import Tally
 from hmret.model.images import Key
 from hmret.model.times import SECOND, format_time
 from memory_filesystem import Call, MemoryFilesystem
+from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"
 EDGE = "docker.io/library/edge"
@@ -452,7 +453,7 @@ async def test_what_is_being_erased_is_not_restored(
     await retention.sweep()
     clock.advance(DAY)
     gate = threads.hold("_release_batch")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
             await gate.arrived.wait()
@@ -469,7 +470,7 @@ async def test_what_is_being_restored_is_not_erased(
     await retention.sweep()
     clock.advance(DAY)
     gate = threads.hold("_restore")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.restore, "alpine")
             await gate.arrived.wait()
@@ -485,7 +486,7 @@ async def test_a_sweep_neither_marks_nor_deletes_what_is_being_restored(
     key = make_due(filesystem)
     await retention.sweep()
     gate = threads.hold("_restore")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.restore, "alpine")
             await gate.arrived.wait()
@@ -504,7 +505,7 @@ async def test_of_two_who_restore_an_image_one_hears_that_it_is_not_held(
     make_due(filesystem)
     await retention.sweep()
     gate = threads.hold("_restore")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.restore, "alpine")
             await gate.arrived.wait()
@@ -519,7 +520,7 @@ async def test_a_restore_that_is_cancelled_is_done_or_not_begun(
     key = make_due(filesystem)
     await retention.sweep()
     gate = threads.hold("_restore")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.restore, "alpine")
             await gate.arrived.wait()

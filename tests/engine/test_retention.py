@@ -46,6 +46,7 @@ from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Cause, Key, Reference
 from hmret.model.times import SECOND, format_time
 from memory_filesystem import Call, MemoryFilesystem
+from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"
 LONG_AGO_NS = START_NS - 40 * 86_400 * 10**9
@@ -192,7 +193,7 @@ async def test_a_tag_that_moves_before_the_lock_is_got_is_resolved_again(
     make_due(filesystem, "b", tags=())
     looks = [threads.hold("_resolve_tag"), threads.hold("_confirm")]
     asker = Asker()
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(asker.ask, lambda: retention.mark_used("alpine"))
             looks[0].opened.set()
@@ -214,7 +215,7 @@ async def test_a_leased_tag_that_moves_before_the_lock_is_got_is_resolved_again(
         async with retention.lease("alpine") as leased:
             return leased.digest
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(asker.ask, lease)
             looks[0].opened.set()
@@ -238,7 +239,7 @@ async def test_mark_used_waits_for_a_deletion_of_that_image_and_comes_too_late(
         except hmret.ImageNotFoundError as error:
             refused.append(str(error))
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
             await gate.arrived.wait()
@@ -255,7 +256,7 @@ async def test_mark_used_of_another_digest_does_not_wait_for_a_deletion(
     make_due(filesystem, "a")
     make_image(filesystem, ALPINE, "b", tags=("other",))
     gate = threads.hold("_retire_batch")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
             await gate.arrived.wait()
@@ -269,7 +270,7 @@ async def test_mark_used_of_an_image_whose_turn_to_go_has_not_come_does_not_wait
     first, second = make_due(filesystem, "a"), make_due(filesystem, "b", tags=("other",))
     gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
     sweeper = Asker()
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sweeper.ask, retention.sweep)
             await gate.arrived.wait()
@@ -287,7 +288,7 @@ async def test_mark_used_of_an_image_whose_turn_to_be_marked_has_not_come_does_n
     keys = [make_image(filesystem, ALPINE, letters, tags=(f"v{letters}",)) for letters in "ab"]
     gate = threads.hold_within("_mark_batch", filesystem, "rename")
     sweeper = Asker()
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sweeper.ask, retention.sweep)
             await gate.arrived.wait()
@@ -328,7 +329,7 @@ async def test_what_is_marked_used_while_a_sweep_runs_is_not_deleted_by_it(
 ) -> None:
     key = make_due(filesystem)
     gate = threads.hold("plan")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
             await gate.arrived.wait()
@@ -343,7 +344,7 @@ async def test_what_is_marked_used_while_a_sweep_runs_gets_no_timer_from_it(
 ) -> None:
     key = make_image(filesystem, ALPINE, "a")
     gate = threads.hold("plan")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
             await gate.arrived.wait()
@@ -364,7 +365,7 @@ async def test_a_cancelled_mark_used_holds_its_lock_until_its_thread_has_ended(
         with scope:
             await retention.mark_used("alpine")
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(mark)
             await gate.arrived.wait()
@@ -411,7 +412,7 @@ async def test_a_lease_that_came_after_the_survey_keeps_an_image_that_is_due(
 ) -> None:
     key = make_due(filesystem)
     gate = threads.hold("plan")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
             await gate.arrived.wait()
@@ -466,7 +467,7 @@ async def test_a_lease_expires_when_its_time_is_up(
     retention: Retention, filesystem: MemoryFilesystem, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    with anyio.fail_after(10):
+    with patiently():
         async with retention.lease("alpine", ttl=timedelta(milliseconds=1)):
             while await reason_of(retention) is hmret.Reason.LEASED:
                 pass
@@ -486,7 +487,7 @@ async def test_a_lease_that_expires_while_it_is_made_still_implies_mark_used(
         async with retention.lease("alpine", ttl=timedelta(milliseconds=1)):
             assert has_image(filesystem, key)
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lease)
             await gate.arrived.wait()
@@ -552,7 +553,7 @@ async def test_a_sweep_asked_for_while_one_runs_waits_and_has_its_own(
     async def sweep() -> None:
         reports.append((await retention.sweep()).ready_images)
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sweep)
             await gate.arrived.wait()
@@ -581,7 +582,7 @@ async def test_the_engine_sweeps_at_the_start_and_then_again_and_again(
     filesystem: MemoryFilesystem, surroundings: Surroundings
 ) -> None:
     config = make_config(filesystem, sweep_interval=timedelta(milliseconds=1))
-    with anyio.fail_after(10):
+    with patiently():
         async with open_engine(config, surroundings, scheduled=True) as retention:
             assert retention.statistics().sweeps == 0
             while retention.statistics().sweeps < 3:
@@ -692,7 +693,7 @@ async def test_a_reference_that_comes_after_the_survey_keeps_its_image(
 ) -> None:
     key = make_due(filesystem)
     gate = threads.hold("plan")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
             await gate.arrived.wait()
@@ -706,7 +707,7 @@ async def test_a_reference_that_becomes_unreadable_after_the_survey_suspends_del
 ) -> None:
     key = make_due(filesystem)
     gate = threads.hold("plan")
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
             await gate.arrived.wait()
@@ -1008,7 +1009,7 @@ async def test_the_error_of_the_block_comes_out_unchanged(
 async def test_cancelling_the_block_is_clean(
     filesystem: MemoryFilesystem, surroundings: Surroundings
 ) -> None:
-    with anyio.fail_after(10):
+    with patiently():
         with anyio.CancelScope() as scope:
             async with open_engine(make_config(filesystem), surroundings, scheduled=True):
                 scope.cancel()
@@ -1024,7 +1025,7 @@ async def test_cancelling_at_any_step_of_a_first_sweep_is_clean(
 ) -> None:
     make_due(filesystem)
     make_image(filesystem, ALPINE, "b", tags=())
-    with anyio.fail_after(10):
+    with patiently():
         with anyio.CancelScope() as scope:
             async with open_engine(make_config(filesystem), surroundings, scheduled=True):
                 for _ in range(steps):
@@ -1051,7 +1052,7 @@ async def test_cancelling_waits_for_the_deletion_in_hand(
                 await anyio.sleep_forever()
         is_over = True
 
-    with anyio.fail_after(10):
+    with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(embed)
             await gate.arrived.wait()
@@ -1129,7 +1130,7 @@ async def test_whoever_waits_for_a_sweep_when_the_engine_ends_is_refused(
     filesystem: MemoryFilesystem, surroundings: Surroundings
 ) -> None:
     source = FakeSource(gate=anyio.Event())
-    with anyio.fail_after(10):
+    with patiently():
         async with (
             asking(Retention.sweep, Retention.sweep) as begin,
             open_engine(
@@ -1145,7 +1146,7 @@ async def test_whoever_waits_for_a_plan_when_the_engine_ends_is_refused(
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     source = FakeSource(gate=anyio.Event())
-    with anyio.fail_after(10):
+    with patiently():
         async with (
             asking(Retention.plan, lambda retention: retention.explain("alpine")) as begin,
             open_engine(
@@ -1172,7 +1173,7 @@ async def test_whoever_waits_for_a_lock_when_the_engine_ends_hears_of_it(
         await settle()
         gate.opened.set()
 
-    with anyio.fail_after(10):
+    with patiently():
         async with (
             anyio.create_task_group() as tasks,
             asking(Retention.sweep, mark) as begin,
@@ -1194,7 +1195,7 @@ async def test_the_engine_ends_while_a_lease_is_held(
         async with retention.lease("alpine"):
             await let_go.wait()
 
-    with anyio.fail_after(10):
+    with patiently():
         async with asking(lease) as begin:
             async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
                 askers = await begin(retention)
@@ -1255,7 +1256,7 @@ async def test_a_real_engine_ends_in_the_midst_of_many_callers(tmp_path: Path) -
     for letter in "abcdef":
         make_image(tmp_path, ALPINE, letter, tags=(letter,))
     askers: list[Asker] = []
-    with anyio.fail_after(30):
+    with patiently():
         async with (
             anyio.create_task_group() as tasks,
             open_real(tmp_path, sweep_interval=timedelta(milliseconds=1)) as retention,

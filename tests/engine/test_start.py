@@ -7,6 +7,7 @@ from builders import DATA, GatedThreads, make_config, settle
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
 from memory_filesystem import MemoryFilesystem
+from support.patience import patiently
 
 STRAY = f"{DATA}/system/hmret/trash/stray/rootfs.ext4"
 
@@ -17,7 +18,7 @@ async def test_told_to_stop_while_it_recovers_it_leaves_the_rest_for_the_next_st
 ) -> None:
     filesystem.write_file(STRAY, bytes(4096))
     gate = threads.hold("_recover")
-    with anyio.fail_after(20):
+    with patiently():
         async with anyio.create_task_group() as tasks:
 
             async def start() -> None:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Literal
 
-import anyio
 import pytest
 
 import hmret
@@ -35,6 +34,7 @@ from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Cause, Key, Suspension
 from hmret.model.times import SECOND
 from memory_filesystem import Call, MemoryFilesystem
+from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"
 KERNEL = "ghcr.io/kernel/x"
@@ -826,7 +826,7 @@ async def test_one_unreadable_guest_among_many_is_found(
     bad = rng.choice(names)
     filesystem.write_file(f"{DATA}/guests/{bad}/metadata.json", b"{")
     surroundings = make_surroundings(filesystem, clock, threads)
-    with anyio.fail_after(10):
+    with patiently():
         async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
             assert (await sole_suspension(retention)).path == f"{DATA}/guests/{bad}/metadata.json"
     assert has_image(filesystem, key)

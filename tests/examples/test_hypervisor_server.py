@@ -22,6 +22,7 @@ from anycorn import Config, serve
 
 import hmret
 from hypervisor_server import make_server
+from support.patience import PATIENCE, patiently
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "hypervisor_server.py"
 IMAGES = tuple(
@@ -58,7 +59,7 @@ async def serving(root: Path, **times: timedelta) -> AsyncIterator[httpx2.AsyncC
     async with anyio.create_task_group() as tasks:
         (address,) = await tasks.start(partial(serve, app, serving, shutdown_trigger=stop.wait))
         limits = httpx2.Limits(max_connections=CLIENTS + 10)
-        async with httpx2.AsyncClient(base_url=address, timeout=20, limits=limits) as client:
+        async with httpx2.AsyncClient(base_url=address, timeout=PATIENCE, limits=limits) as client:
             yield client
         stop.set()
 
@@ -176,7 +177,7 @@ async def watch(client: httpx2.AsyncClient, root: Path, progress: Progress) -> N
 async def test_no_instance_ever_refers_to_an_image_that_is_not_there(tmp_path: Path) -> None:
     times = {"unused_for": timedelta(milliseconds=20), "sweep_interval": timedelta(milliseconds=50)}
     progress = Progress()
-    with anyio.fail_after(90):
+    with patiently():
         async with serving(tmp_path, **times) as client:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch, client, tmp_path, progress)
@@ -276,7 +277,7 @@ async def test_it_runs_as_a_program(tmp_path: Path) -> None:
         httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         instance = None
-        with anyio.fail_after(20):
+        with patiently():
             while instance is None:
                 try:
                     instance = (await client.post("/instances", json={"image": "alpine"})).json()

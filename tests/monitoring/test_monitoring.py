@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import yaml
 
 from api.engines import retention_with_everything
 from hmret.api.metrics import render_metrics
+from support.children import run_program
 
 ROOT = Path(__file__).parent.parent.parent
 ALERTS = ROOT / "packaging" / "alerts.yaml"
@@ -110,5 +110,5 @@ def test_no_alert_has_to_wake_anybody() -> None:
 
 def promtool(*arguments: str) -> None:
     assert PROMTOOL is not None
-    ran = subprocess.run((PROMTOOL, *arguments), capture_output=True, text=True, check=False)
+    ran = run_program((PROMTOOL, *arguments))
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -3,9 +3,8 @@
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ import yaml
 
 from cli.caches import Cache
 from cli.services import free_port, running_service
+from support.children import child
+from support.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 RULES = ROOT / "packaging" / "alerts.yaml"
 ALERTS = [rule["alert"] for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]]
 PROMETHEUS = shutil.which("prometheus")
-_SECONDS = 60
 
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed")
 
@@ -44,28 +44,24 @@ def prometheus(folder: Path, target: str) -> Iterator[httpx2.Client]:
         "--log.level=error",
     ]
     with (
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process,
-        httpx2.Client(base_url=f"http://{address}/api/v1", timeout=_SECONDS) as client,
+        child(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
+        httpx2.Client(base_url=f"http://{address}/api/v1", timeout=PATIENCE) as client,
     ):
-        try:
-            yield client
-        finally:
-            process.kill()
+        yield client
 
 
 def wait_result(client: httpx2.Client, query: str) -> list[dict[str, Any]]:
     """Wait until a query finds something."""
-    ends = time.monotonic() + _SECONDS
-    while True:
-        try:
+    found: list[dict[str, Any]] = []
+
+    def has_come() -> bool:
+        with suppress(httpx2.TransportError):  # it has not begun to listen
             answer = client.get("/query", params={"query": query})
-            found: list[dict[str, Any]] = answer.json()["data"]["result"] if answer.is_success else []
-        except httpx2.TransportError:  # it has not begun to listen
-            found = []
-        if found:
-            return found
-        assert time.monotonic() < ends, f"nothing was found: {query}"
-        time.sleep(0.05)  # nothing else tells
+            found.extend(answer.json()["data"]["result"] if answer.is_success else [])
+        return bool(found)
+
+    wait_until(has_come, f"a result of {query}")
+    return found
 
 
 def test_prometheus_scrapes_the_service_and_takes_the_alerts(tmp_path: Path) -> None:

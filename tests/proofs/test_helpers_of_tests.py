@@ -10,7 +10,7 @@ import pytest
 
 from builders import make_image
 from proofs.mortal import Life, Mortals
-from support.children import Child, child, children_here, run
+from support.children import Child, child, children_here, run_program
 from support.patience import wait_until
 
 SLEEPER = "import subprocess, sys; subprocess.Popen(['sleep', '1000']); print('begun', flush=True); sys.stdin.read()"
@@ -60,12 +60,12 @@ def test_a_process_and_what_it_has_started_end_with_the_block_that_fails() -> No
 
 def test_a_process_that_does_not_come_to_its_end_is_killed_with_what_it_has_started() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
-        run(["sleep", "1000"], patience=0)
+        run_program(["sleep", "1000"], patience=0)
 
 
 def test_where_what_runs_the_tests_is_killed_what_it_has_started_ends_too() -> None:
     path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    ended = run([sys.executable, "-c", RUNNER], env=os.environ | {"PYTHONPATH": path})
+    ended = run_program([sys.executable, "-c", RUNNER], env=os.environ | {"PYTHONPATH": path})
     begun, group = ended.stdout.split()
     assert (begun, ended.returncode) == ("begun", -signal.SIGKILL)
     wait_until(lambda: is_over(int(group)), "the end of what a killed process has started")

@@ -5,14 +5,14 @@ import re
 import sys
 from pathlib import Path
 
-from support.children import Ended, run
+from support.children import Ended, run_program
 
 SEEDS = "0:24"
 
 
 def simulate(*arguments: str) -> Ended:
     """Run the program in processes of its own: the order of sets is fixed there."""
-    return run(
+    return run_program(
         [sys.executable, "-m", "simulation", *arguments],
         cwd=Path(__file__).parents[1],
         env={name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"},

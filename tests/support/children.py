@@ -16,11 +16,11 @@ from typing import Any, TypeAlias
 
 from support.patience import PATIENCE
 
-__all__ = ["KEEPER", "Child", "Ended", "Keeper", "child", "children_here", "end_group", "run"]
+__all__ = ["KEEPER", "Child", "Ended", "Keeper", "child", "children_here", "end_group", "run_program"]
 
 Child: TypeAlias = "subprocess.Popen[str]"
 Ended: TypeAlias = "subprocess.CompletedProcess[str]"
-Command: TypeAlias = "Sequence[str | os.PathLike[str]]"
+Command: TypeAlias = "Sequence[str | bytes | os.PathLike[str]]"
 
 _PROGRAM = """
 import os, signal, sys
@@ -85,7 +85,7 @@ def child(command: Command, **options: Any) -> Iterator[Child]:
             KEEPER.tell("-", process.pid)
 
 
-def run(
+def run_program(
     command: Command,
     *,
     check: bool = False,

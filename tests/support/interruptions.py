@@ -11,6 +11,7 @@ import attrs
 from hmret.model.images import Reference
 from memory_filesystem import Call, MemoryFilesystem
 from support.content_trees import Host
+from support.patience import PATIENCE
 
 __all__ = ["Between", "Halt", "Interruption", "killed_when", "when"]
 
@@ -91,5 +92,5 @@ class Halt:
     async def _stand(self) -> None:
         self.arrived.set()
         # Bounded, so that a test that fails before it opens the halt ends.
-        with anyio.move_on_after(5, shield=True):
+        with anyio.move_on_after(PATIENCE, shield=True):
             await self.opened.wait()

@@ -4,9 +4,10 @@ import ctypes
 import ctypes.util
 import functools
 import shutil
-import subprocess
 from collections.abc import Collection
 from pathlib import Path
+
+from support.children import run_program
 
 __all__ = ["KILLS", "allowed_calls", "filter_program", "why_not"]
 
@@ -28,9 +29,7 @@ def why_not() -> str:
 @functools.cache
 def _group(name: str) -> frozenset[str]:
     """Return the calls of a group, those of the groups in it included."""
-    listed = subprocess.run(
-        ["systemd-analyze", "syscall-filter", name], text=True, capture_output=True, check=True, timeout=60
-    )
+    listed = run_program(["systemd-analyze", "syscall-filter", name], check=True)
     calls: set[str] = set()
     for line in listed.stdout.splitlines()[1:]:
         word = line.strip()
