@@ -2,20 +2,19 @@
 
 import errno
 import json
-import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from builders import DATA, START_NS, GatedThreads, data_fd_of, digest
-from crashes import cut_at
-from hmret.actors.deleter import Deleter, Recovery
+from builders import DATA, START_NS, data_fd_of, digest
 from hmret.disk.deletion.ghosts import clear_ghosts
 from hmret.disk.folders import let_go
 from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES, TRASH
 from hmret.model.times import SECOND
 from memory_filesystem import Call, MemoryFilesystem, Tree
+from support.bounds import bound
+from support.crashes import cut_at, cut_everywhere, failed_everywhere, recover
 
 DIGEST = digest("a")
 HEX = "a" * 64
@@ -65,17 +64,6 @@ def clear(filesystem: MemoryFilesystem, deleted_ns: int = DELETED_NS) -> tuple[s
         return clear_ghosts(filesystem, fd, {DIGEST: deleted_ns})
     finally:
         let_go(filesystem, fd)
-
-
-def recover(filesystem: MemoryFilesystem) -> Recovery:
-    """Do what a start does about the trash."""
-    fd = data_fd_of(filesystem)
-    deleter = Deleter(filesystem, fd, GatedThreads())
-    try:
-        return deleter._recover()
-    finally:
-        deleter._mailbox.abandon()
-        filesystem.close(fd)
 
 
 def images_in(filesystem: MemoryFilesystem) -> Tree:
@@ -218,15 +206,6 @@ def test_another_folder_of_its_name_is_put_back(cache: MemoryFilesystem) -> None
     assert images_in(cache) == before
 
 
-def cut_copies(cache: MemoryFilesystem) -> Iterator[tuple[int, MemoryFilesystem]]:
-    for number in range(1, 1000):
-        filesystem = cache.crashed_copy()
-        if not cut_at(filesystem, number, clear):
-            return
-        yield number, filesystem
-    pytest.fail("it never ended")
-
-
 def complaint(filesystem: MemoryFilesystem, before: Tree) -> str | None:
     """Say what is wrong after a start; None: the ghost is as it was or gone, and nothing is left over."""
     after = images_in(filesystem)
@@ -238,19 +217,19 @@ def complaint(filesystem: MemoryFilesystem, before: Tree) -> str | None:
 
 def test_a_crash_at_any_call_leaves_it_or_nothing_of_it(cache: MemoryFilesystem) -> None:
     before = images_in(cache)
-    for number, filesystem in cut_copies(cache):
+    for number, filesystem in cut_everywhere(cache, clear):
         after = filesystem.crashed_copy()
         assert recover(after).errors == (), number
         assert complaint(after, before) is None, number
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(bound(2, 30)))
 def test_a_power_loss_and_a_crash_of_the_start_leave_it_or_nothing_of_it(
     cache: MemoryFilesystem, seed: int
 ) -> None:
     before = images_in(cache)
     rng = random.Random(seed)
-    for number, filesystem in cut_copies(cache):
+    for number, filesystem in cut_everywhere(cache, clear):
         after = filesystem.after_power_loss(rng)
         cut_at(after, rng.randint(1, 30), recover)
         again = after.crashed_copy()
@@ -263,7 +242,7 @@ def test_what_became_whole_right_when_all_ended_is_put_back_at_the_next_start(
 ) -> None:
     expected = make_ghost()
     make_whole(expected)
-    for number, filesystem in cut_copies(cache):
+    for number, filesystem in cut_everywhere(cache, clear):
         after = filesystem.crashed_copy()
         aside = [path for path in after.tree(DATA) if path.endswith(f"ghost.{HEX}/metadata.json")]
         if not aside:
@@ -279,23 +258,6 @@ def test_a_fault_at_any_call_leaves_it_or_nothing_of_it_after_a_start(
     cache: MemoryFilesystem, code: int
 ) -> None:
     before = images_in(cache)
-    for number in range(2, 1000):  # the first one opens the data directory
-        filesystem = cache.crashed_copy()
-        failing = filesystem.calls + number
-        reached: list[Call] = []
-
-        def fail(call: Call, failing: int = failing, reached: list[Call] = reached) -> None:
-            if call.number == failing:
-                reached.append(call)
-                raise OSError(code, os.strerror(code))
-
-        filesystem.before = fail
-        clear(filesystem)
-        filesystem.before = None
-        if not reached:
-            return
-        assert filesystem.open_descriptors() == {}, reached
-        after = filesystem.crashed_copy()
-        recover(after)
-        assert complaint(after, before) is None, reached
-    pytest.fail("it never ended")
+    for reached, filesystem, _ in failed_everywhere(cache, clear, code):
+        recover(filesystem)
+        assert complaint(filesystem, before) is None, reached

@@ -22,7 +22,6 @@ from builders import (
     set_tag,
     state_of,
 )
-from crashes import cut_at
 from disk.hosts import Host, open_host
 from hmret.actors.deleter import Deleter, Recovery, Settled
 from hmret.disk.deletion.links import read_link
@@ -37,6 +36,8 @@ from hmret.disk.retirement import retire
 from hmret.disk.trash import Copy, Link, drop_intents
 from hmret.model.times import format_time
 from memory_filesystem import Call, MemoryFilesystem, Tree
+from support.bounds import bound
+from support.crashes import cut_at, cut_everywhere, failed_everywhere, started
 
 ALPINE = "docker.io/library/alpine"
 OTHER = "quay.io/other/thing"
@@ -571,13 +572,7 @@ WORK: dict[str, tuple[tuple[Work, ...], Work]] = {
 
 def start(filesystem: MemoryFilesystem) -> tuple[Recovery, Settled]:
     """Do what a start does about the trash, where quarantine is on."""
-    fd = data_fd_of(filesystem)
-    deleter = Deleter(filesystem, fd, GatedThreads())
-    try:
-        return deleter._recover(RETIRED_NS), deleter._settle()
-    finally:
-        deleter._mailbox.abandon()
-        let_go(filesystem, fd)
+    return started(filesystem, lambda deleter: (deleter._recover(RETIRED_NS), deleter._settle()))
 
 
 def is_held(filesystem: MemoryFilesystem, candidate: Candidate) -> bool:
@@ -638,12 +633,7 @@ def cut_copies(cache: MemoryFilesystem, name: str) -> Iterator[tuple[int, Memory
     for prepare in preparations:
         prepare(cache)
     cache.sync()
-    for number in range(1, 1000):
-        filesystem = cache.crashed_copy()
-        if not cut_at(filesystem, number, work):
-            return
-        yield number, filesystem
-    pytest.fail("it never ended")
+    yield from cut_everywhere(cache, work)
 
 
 @pytest.mark.parametrize("name", WORK)
@@ -672,7 +662,7 @@ def test_nothing_that_was_to_be_held_is_lost_by_a_crash_at_any_call(
 
 
 @pytest.mark.parametrize("name", WORK)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(bound(2, 40)))
 def test_a_power_loss_at_any_call_leaves_each_image_here_whole_or_held_whole_or_gone(
     cache: MemoryFilesystem, name: str, seed: int
 ) -> None:
@@ -688,7 +678,7 @@ def test_a_power_loss_at_any_call_leaves_each_image_here_whole_or_held_whole_or_
 
 
 @pytest.mark.parametrize("name", WORK)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(bound(2, 40)))
 def test_a_crash_of_the_start_leaves_each_image_here_whole_or_held_whole_or_gone(
     cache: MemoryFilesystem, name: str, seed: int
 ) -> None:
@@ -712,23 +702,12 @@ def test_a_fault_at_any_call_leaves_each_image_here_whole_or_held_whole_or_gone(
     preparations, work = WORK[name]
     for prepare in preparations:
         prepare(cache)
-    for number in range(2, 1000):  # the first one opens the data directory
-        filesystem = cache.crashed_copy()
-        failing = filesystem.calls + number
-        reached: list[Call] = []
 
-        def fail(call: Call, failing: int = failing, reached: list[Call] = reached) -> None:
-            if call.number == failing:
-                reached.append(call)
-                raise OSError(code, os.strerror(code))
-
-        filesystem.before = fail
+    def try_work(filesystem: MemoryFilesystem) -> None:
         with suppress(OSError, LookupError, StopIteration):
             work(filesystem)
-        filesystem.before = None
-        if not reached:
-            return
-        assert filesystem.open_descriptors() == {}, reached
+
+    for reached, filesystem, _ in failed_everywhere(cache, try_work, code):
         after = filesystem.crashed_copy()
         start(after)
         if name != "release":
@@ -741,7 +720,6 @@ def test_a_fault_at_any_call_leaves_each_image_here_whole_or_held_whole_or_gone(
                 assert {path: entry for path, entry in now.items() if path.startswith(own)} == {
                     path: entry for path, entry in before.items() if path.startswith(own)
                 }, reached
-    pytest.fail("it never ended")
 
 
 def test_a_restore_that_fails_leaves_what_it_found(memory: Host) -> None:

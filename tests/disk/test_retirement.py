@@ -7,7 +7,7 @@ import os
 import random
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from builders import (
     DATA,
     START_NS,
     FakeClock,
-    GatedThreads,
     data_fd_of,
     digest,
     free,
@@ -28,9 +27,7 @@ from builders import (
     set_tag,
     state_of,
 )
-from crashes import cut_at
 from disk.hosts import Host
-from hmret.actors.deleter import Deleter, Recovery
 from hmret.disk.deletion.finishing import finish
 from hmret.disk.deletion.links import read_link
 from hmret.disk.deletion.open_folders import OpenFolders
@@ -56,7 +53,9 @@ from hmret.model.images import Key
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
 from memory_filesystem import Call, Crash, ForeignOpen, MemoryFilesystem, Tree
+from support.bounds import bound
 from support.children import child
+from support.crashes import cut_at, cut_everywhere, failed_everywhere, recover
 from support.patience import PATIENCE, wait_until
 
 ALPINE = "docker.io/library/alpine"
@@ -1132,17 +1131,6 @@ def place_of(host: Host) -> Place:
     return in_trash if host.exists(f"{in_trash.folder}/{in_trash.name}") else beside
 
 
-def recover(filesystem: MemoryFilesystem) -> Recovery:
-    """Do what a start does about the trash."""
-    fd = data_fd_of(filesystem)
-    deleter = Deleter(filesystem, fd, GatedThreads())
-    try:
-        return deleter._recover()
-    finally:
-        deleter._mailbox.abandon()
-        filesystem.close(fd)
-
-
 def cut_off(host: Host, *, erased: bool = False) -> Candidate:
     """Leave a deletion right after the rename, or while it was erased."""
     candidate = make_due(host)
@@ -1375,16 +1363,6 @@ def cache(request: pytest.FixtureRequest) -> MemoryFilesystem:
     return make_cache(mounted=request.param == "two disks")
 
 
-def cut_copies(cache: MemoryFilesystem) -> Iterator[tuple[int, MemoryFilesystem]]:
-    """Crash a deletion at each of its calls; gives the disk as the dead process leaves it."""
-    for number in range(1, 1000):
-        filesystem = cache.crashed_copy()
-        if not cut_at(filesystem, number, delete):
-            return
-        yield number, filesystem
-    pytest.fail("it never ended")
-
-
 def test_without_a_fault_everything_goes(cache: MemoryFilesystem) -> None:
     before = images_in(cache)
     assert all(isinstance(outcome, Retired) for outcome in delete(cache))
@@ -1394,28 +1372,28 @@ def test_without_a_fault_everything_goes(cache: MemoryFilesystem) -> None:
 
 def test_a_crash_at_any_call_leaves_each_image_whole_or_gone(cache: MemoryFilesystem) -> None:
     before = images_in(cache)
-    for number, filesystem in cut_copies(cache):
+    for number, filesystem in cut_everywhere(cache, delete):
         after = filesystem.crashed_copy()
         recovery = recover(after)
         assert recovery.errors == (), number
         assert broken_promise(after, before) is None, number
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(bound(2, 40)))
 def test_a_power_loss_at_any_call_leaves_each_image_whole_or_gone(cache: MemoryFilesystem, seed: int) -> None:
     before = images_in(cache)
     rng = random.Random(seed)
-    for number, filesystem in cut_copies(cache):
+    for number, filesystem in cut_everywhere(cache, delete):
         after = filesystem.after_power_loss(rng)
         assert recover(after).errors == (), number
         assert broken_promise(after, before) is None, number
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(bound(2, 40)))
 def test_a_crash_of_the_recovery_leaves_each_image_whole_or_gone(cache: MemoryFilesystem, seed: int) -> None:
     before = images_in(cache)
     rng = random.Random(seed)
-    for number, filesystem in cut_copies(cache):
+    for number, filesystem in cut_everywhere(cache, delete):
         if rng.random() < 0.5:
             after = filesystem.crashed_copy()
             at = rng.randint(1, 70)
@@ -1429,7 +1407,7 @@ def test_an_opener_who_is_there_after_a_crash_at_any_call_keeps_a_whole_image(
     cache: MemoryFilesystem,
 ) -> None:
     before = images_in(cache)
-    for number, filesystem in cut_copies(cache):
+    for number, filesystem in cut_everywhere(cache, delete):
         after = filesystem.crashed_copy()
         standing = [
             path for path in after.tree(DATA) if path.endswith("/rootfs.ext4") and "c" * 64 not in path
@@ -1470,28 +1448,10 @@ def is_kept_or_on_record(filesystem: MemoryFilesystem, candidate: Candidate, bef
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EACCES])
 def test_a_fault_at_any_call_leaves_each_image_whole_or_on_record(cache: MemoryFilesystem, code: int) -> None:
     before = images_in(cache)
-    for number in range(2, 1000):  # the first one opens the data directory
-        filesystem = cache.crashed_copy()
-        failing = filesystem.calls + number
-        reached: list[Call] = []
-
-        def fail(call: Call, failing: int = failing, reached: list[Call] = reached) -> None:
-            if call.number == failing:
-                reached.append(call)
-                raise OSError(code, os.strerror(code))
-
-        filesystem.before = fail
-        delete(filesystem)
-        filesystem.before = None
-        if not reached:
-            return
-        call = reached[0]
+    for call, filesystem, _ in failed_everywhere(cache, delete, code):
         assert all(is_kept_or_on_record(filesystem, one, before) for one in DUE), call
-        assert filesystem.open_descriptors() == {}, call
-        after = filesystem.crashed_copy()
-        recover(after)
-        assert is_consistent(after, before), (call, broken_promise(after, before))
-    pytest.fail("it never ended")
+        recover(filesystem)
+        assert is_consistent(filesystem, before), (call, broken_promise(filesystem, before))
 
 
 def is_consistent(filesystem: MemoryFilesystem, before: Tree) -> bool:

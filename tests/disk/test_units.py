@@ -3,14 +3,11 @@
 import errno
 import os
 import random
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
-from builders import DATA, START_NS, GatedThreads, data_fd_of, free
-from crashes import cut_at
-from hmret.actors.deleter import Deleter, Recovery
+from builders import DATA, START_NS, data_fd_of, free
 from hmret.disk.folders import let_go
 from hmret.disk.layout import CONTENT
 from hmret.disk.outcomes import Kept, LastLook, Outcome, Retired
@@ -18,6 +15,8 @@ from hmret.disk.retirement import retire
 from hmret.disk.trash import drop_intents
 from hmret.model.verdicts import Reason
 from memory_filesystem import Call, MemoryFilesystem, Tree
+from support.bounds import bound
+from support.crashes import cut_at, cut_everywhere, failed_everywhere, recover
 from support.shared_unit import (
     ALPINE,
     DISKS,
@@ -65,17 +64,6 @@ def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
         let_go(filesystem, fd)
 
 
-def recover(filesystem: MemoryFilesystem) -> Recovery:
-    """Do what a start does about the trash."""
-    fd = data_fd_of(filesystem)
-    deleter = Deleter(filesystem, fd, GatedThreads())
-    try:
-        return deleter._recover()
-    finally:
-        deleter._mailbox.abandon()
-        filesystem.close(fd)
-
-
 def broken_promise(filesystem: MemoryFilesystem, before: Tree) -> str | None:
     """Say what is wrong after a recovery; None: all of the image is here or gone, and nothing is left over."""
     after = images_in(filesystem)
@@ -86,16 +74,6 @@ def broken_promise(filesystem: MemoryFilesystem, before: Tree) -> str | None:
         return f"images differ: {sorted(set(after) ^ set(before))}"
     left = list(left_over(filesystem))
     return f"left over: {left}" if left else None
-
-
-def cut_copies(cache: MemoryFilesystem) -> Iterator[tuple[int, MemoryFilesystem]]:
-    """Crash a deletion at each of its calls; gives the disk as the dead process leaves it."""
-    for number in range(1, 1000):
-        filesystem = cache.crashed_copy()
-        if not cut_at(filesystem, number, delete):
-            return
-        yield number, filesystem
-    pytest.fail("it never ended")
 
 
 def test_without_a_fault_all_of_it_goes(cache: MemoryFilesystem) -> None:
@@ -112,7 +90,7 @@ def test_a_crash_at_any_call_shows_hypeman_nothing_that_was_not_there(cache: Mem
     """While content stands, every tag leads where it led; and nothing retired looks like an image."""
     before = images_in(cache)
     listed = listed_folders(cache)
-    for number, filesystem in cut_copies(cache):
+    for number, filesystem in cut_everywhere(cache, delete):
         assert listed_folders(filesystem) <= listed, number
         if f"{IMAGES_TOP}/{CONTENT}/{HEX}" in listed_folders(filesystem):
             now = images_in(filesystem)
@@ -121,27 +99,27 @@ def test_a_crash_at_any_call_shows_hypeman_nothing_that_was_not_there(cache: Mem
 
 def test_a_crash_at_any_call_leaves_all_of_it_here_or_gone(cache: MemoryFilesystem) -> None:
     before = images_in(cache)
-    for number, filesystem in cut_copies(cache):
-        after = filesystem.crashed_copy()
+    for number, filesystem in cut_everywhere(cache, delete):
+        after = filesystem
         assert recover(after).errors == (), number
         assert broken_promise(after, before) is None, number
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(bound(2, 30)))
 def test_a_power_loss_at_any_call_leaves_all_of_it_here_or_gone(cache: MemoryFilesystem, seed: int) -> None:
     before = images_in(cache)
     rng = random.Random(seed)
-    for number, filesystem in cut_copies(cache):
+    for number, filesystem in cut_everywhere(cache, delete):
         after = filesystem.after_power_loss(rng)
         assert recover(after).errors == (), number
         assert broken_promise(after, before) is None, number
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(bound(2, 30)))
 def test_a_crash_of_the_recovery_leaves_all_of_it_here_or_gone(cache: MemoryFilesystem, seed: int) -> None:
     before = images_in(cache)
     rng = random.Random(seed)
-    for number, filesystem in cut_copies(cache):
+    for number, filesystem in cut_everywhere(cache, delete):
         after = filesystem.crashed_copy()
         at = rng.randint(1, 120)
         cut_at(after, at, recover)
@@ -152,7 +130,7 @@ def test_a_crash_of_the_recovery_leaves_all_of_it_here_or_gone(cache: MemoryFile
 
 def test_an_opener_who_is_there_after_a_crash_at_any_call_keeps_all_of_it(cache: MemoryFilesystem) -> None:
     before = images_in(cache)
-    for number, filesystem in cut_copies(cache):
+    for number, filesystem in cut_everywhere(cache, delete):
         after = filesystem.crashed_copy()
         disks = [path for path in after.tree(DATA) if path.endswith("/rootfs.ext4") and "c" * 64 not in path]
         openers = [after.hold_open(path) for path in disks]
@@ -165,28 +143,11 @@ def test_an_opener_who_is_there_after_a_crash_at_any_call_keeps_all_of_it(cache:
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
 def test_a_fault_at_any_call_is_mended_by_the_next_start(cache: MemoryFilesystem, code: int) -> None:
     before = images_in(cache)
-    for number in range(2, 1000):  # the first one opens the data directory
-        filesystem = cache.crashed_copy()
-        failing = filesystem.calls + number
-        reached: list[Call] = []
-
-        def fail(call: Call, failing: int = failing, reached: list[Call] = reached) -> None:
-            if call.number == failing:
-                reached.append(call)
-                raise OSError(code, os.strerror(code))
-
-        filesystem.before = fail
-        outcomes = delete(filesystem)
-        filesystem.before = None
-        if not reached:
-            return
-        assert filesystem.open_descriptors() == {}, reached
+    for reached, filesystem, outcomes in failed_everywhere(cache, delete, code):
         if all(not isinstance(one, Retired) and not getattr(one, "unfinished", False) for one in outcomes):
             assert is_here(images_in(filesystem), before), (reached, outcomes)
-        after = filesystem.crashed_copy()
-        recover(after)
-        assert broken_promise(after, before) is None, (reached, outcomes)
-    pytest.fail("it never ended")
+        recover(filesystem)
+        assert broken_promise(filesystem, before) is None, (reached, outcomes)
 
 
 @pytest.mark.parametrize("disks", DISKS[:2])

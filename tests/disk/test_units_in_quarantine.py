@@ -1,17 +1,13 @@
 """A shared image in quarantine: held, brought back and released as one, whatever cuts that off."""
 
-import errno
 import json
-import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 
-from builders import START_NS, GatedThreads, data_fd_of, digest, state_of
-from crashes import cut_at
-from hmret.actors.deleter import Deleter
+from builders import START_NS, data_fd_of, digest, state_of
 from hmret.disk.deletion.wanted import bring_back as put_back_if_free
 from hmret.disk.folders import let_go
 from hmret.disk.outcomes import LastLook, Retired
@@ -20,7 +16,8 @@ from hmret.disk.restoring import PutBack, restore
 from hmret.disk.retirement import retire
 from hmret.disk.trash import drop_intents
 from hmret.model.times import format_time
-from memory_filesystem import Call, MemoryFilesystem, Tree
+from memory_filesystem import MemoryFilesystem, Tree
+from support.crashes import cut_at, cut_everywhere, failed_everywhere, started
 from support.shared_unit import (
     ALPINE,
     DISKS,
@@ -89,15 +86,8 @@ def release_all(filesystem: MemoryFilesystem) -> None:
 
 
 def start(filesystem: MemoryFilesystem) -> None:
-    """Do what a start does about the trash."""
-    fd = data_fd_of(filesystem)
-    deleter = Deleter(filesystem, fd, GatedThreads())
-    try:
-        deleter._recover(RETIRED_NS)
-        deleter._settle()
-    finally:
-        deleter._mailbox.abandon()
-        let_go(filesystem, fd)
+    """Do what a start does about the trash, where quarantine is on."""
+    started(filesystem, lambda deleter: (deleter._recover(RETIRED_NS), deleter._settle()))
 
 
 def is_held(filesystem: MemoryFilesystem) -> bool:
@@ -132,18 +122,6 @@ def _without_empty(after: Tree, before: Tree) -> Tree:
     }
 
 
-def cut_copies(
-    cache: MemoryFilesystem, work: Callable[[MemoryFilesystem], object]
-) -> Iterator[tuple[int, MemoryFilesystem]]:
-    """Crash some work at each of its calls; gives the disk as the dead process leaves it."""
-    for number in range(1, 1000):
-        filesystem = cache.crashed_copy()
-        if not cut_at(filesystem, number, work):
-            return
-        yield number, filesystem
-    pytest.fail("it never ended")
-
-
 def test_it_comes_back_with_all_its_folders_tags_and_new_timers(
     cache: MemoryFilesystem, before: Tree
 ) -> None:
@@ -159,14 +137,14 @@ def test_a_crash_of_a_restore_shows_hypeman_nothing_but_the_image(
     cache: MemoryFilesystem, before: Tree
 ) -> None:
     listed = {path.removesuffix("/metadata.json") for path in before if path.endswith("/metadata.json")}
-    for number, filesystem in cut_copies(cache, bring_back):
+    for number, filesystem in cut_everywhere(cache, bring_back):
         assert listed_folders(filesystem) <= listed, number
 
 
 def test_a_crash_of_a_restore_at_any_call_leaves_it_here_or_held(
     cache: MemoryFilesystem, before: Tree
 ) -> None:
-    for number, filesystem in cut_copies(cache, bring_back):
+    for number, filesystem in cut_everywhere(cache, bring_back):
         after = filesystem.crashed_copy()
         start(after)
         assert is_held(after) or is_here(images_in(after), before), number
@@ -178,7 +156,7 @@ def test_a_crash_of_the_start_after_one_leaves_it_here_or_held(
     cache: MemoryFilesystem, before: Tree, seed: int
 ) -> None:
     rng = random.Random(seed)
-    for number, filesystem in cut_copies(cache, bring_back):
+    for number, filesystem in cut_everywhere(cache, bring_back):
         after = filesystem.after_power_loss(rng)
         at = rng.randint(1, 100)
         cut_at(after, at, start)
@@ -191,7 +169,7 @@ def test_a_crash_of_the_start_after_one_leaves_it_here_or_held(
 def test_a_crash_of_a_release_at_any_call_leaves_it_held_or_gone(
     cache: MemoryFilesystem, before: Tree
 ) -> None:
-    for number, filesystem in cut_copies(cache, release_all):
+    for number, filesystem in cut_everywhere(cache, release_all):
         after = filesystem.crashed_copy()
         start(after)
         assert not is_here(images_in(after), before), number
@@ -201,27 +179,13 @@ def test_a_crash_of_a_release_at_any_call_leaves_it_held_or_gone(
 def test_a_fault_of_a_restore_at_any_call_leaves_it_here_or_held(
     cache: MemoryFilesystem, before: Tree
 ) -> None:
-    for number in range(2, 1000):  # the first one opens the data directory
-        filesystem = cache.crashed_copy()
-        failing = filesystem.calls + number
-        reached: list[Call] = []
-
-        def fail(call: Call, failing: int = failing, reached: list[Call] = reached) -> None:
-            if call.number == failing:
-                reached.append(call)
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-        filesystem.before = fail
+    def try_to_bring_back(filesystem: MemoryFilesystem) -> None:
         with suppress(OSError, LookupError, ValueError):
             bring_back(filesystem)
-        filesystem.before = None
-        if not reached:
-            return
-        assert filesystem.open_descriptors() == {}, reached
-        after = filesystem.crashed_copy()
-        start(after)
-        assert is_held(after) or is_here(images_in(after), before), reached
-    pytest.fail("it never ended")
+
+    for reached, filesystem, _ in failed_everywhere(cache, try_to_bring_back):
+        start(filesystem)
+        assert is_held(filesystem) or is_here(images_in(filesystem), before), reached
 
 
 def make_merged(filesystem: MemoryFilesystem) -> str:
