@@ -175,7 +175,7 @@ async def test_told_yes_it_is_here_and_told_no_it_is_gone(
                 while not race.has_seen_enough:
                     async with anyio.create_task_group() as users:
                         # Few, so that sweeps come to delete between them.
-                        for _ in range(24):
+                        for _ in range(50):
                             number += 1
                             users.start_soon(race.use, retention, number)
                 race.is_over = True
