@@ -150,14 +150,7 @@ def test_systemd_takes_the_drop_ins_that_the_guide_shows(unit: Path, drop_in: st
 def test_where_no_container_can_be_booted_the_trial_says_why_and_fails_nobody(tmp_path: Path) -> None:
     program = UNIT.with_name("systemd_test.py")
     environment = {"PATH": str(tmp_path)}
-    ran = subprocess.run(
-        [sys.executable, str(program)],
-        env=environment,
-        text=True,
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
+    ran = run_program([sys.executable, str(program)], env=environment)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert re.fullmatch(r"systemd-test: skipped: (needs systemd-nspawn, .*|only root .*)\n", ran.stdout)
 
