@@ -1,0 +1,158 @@
+"""What is asked of the deleter, and what it answers."""
+
+from collections.abc import Callable
+
+import attrs
+
+from hmret.actors.mailbox import Request
+from hmret.disk.deletion.tag_view import TagView
+from hmret.disk.grip import FIRM, Grip
+from hmret.disk.outcomes import Candidate, LastLook, Outcome, Retired
+from hmret.disk.quarantine import Held, HeldImages
+from hmret.disk.recovery import Recovery
+from hmret.disk.restoring import PutBack
+from hmret.disk.trash import Intent, Link, Place
+
+__all__ = [
+    "BatchRetired",
+    "BringBack",
+    "Free",
+    "Freed",
+    "Hold",
+    "LookHeld",
+    "Recover",
+    "Redate",
+    "Release",
+    "Released",
+    "Restore",
+    "Retire",
+    "Settle",
+    "Settled",
+]
+
+
+@attrs.frozen
+class BatchRetired:
+    """What became of a batch."""
+
+    token: str
+    outcomes: tuple[Outcome, ...]
+    lease_error: OSError | None
+    """Why the kernel's leases are not offered here; None: they are."""
+
+
+@attrs.frozen
+class Freed:
+    """The bytes that came free with each image of a batch."""
+
+    disk_bytes: tuple[int, ...]
+    """In the order of the retired images."""
+    errors: tuple[tuple[Place, str], ...]
+    """Folders that could not be erased, and why; they stay in the trash for the next time."""
+
+
+@attrs.frozen
+class Released:
+    """What came of releasing images from quarantine, in their order; those at the end that were not begun are left out."""
+
+    disk_bytes: tuple[int, ...]
+    """The bytes that came free with each."""
+    done: tuple[bool, ...]
+    """Whether each has gone; what has not is no longer whole, and waits for the next time."""
+    errors: tuple[tuple[Place, str], ...]
+
+
+@attrs.frozen
+class Settled:
+    """What is in quarantine when an engine begins."""
+
+    held: tuple[Held, ...]
+    """By when they were retired."""
+    going: tuple[Held, ...]
+    """Those whose erasing was cut off, and could not be finished."""
+    freed_bytes: int
+    errors: tuple[tuple[str, str], ...]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Retire(Request[BatchRetired]):
+    """Asks to delete a batch of images, as far as the grip that the asker has of them allows."""
+
+    candidates: tuple[Candidate, ...]
+    look: LastLook
+    grip: Grip = FIRM
+    view: TagView | None = None
+    """Who links to what below `repositories/`, as the scan saw it; None: nothing is known."""
+    within_ns: int | None = None
+    """No image is begun longer than this after the first; None: that does not matter."""
+    is_interrupted: Callable[[], bool] = lambda: False
+    """Asked before each image, in the thread; once it says so, none is begun any more."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Free(Request[Freed]):
+    """Asks to free the bytes of a retired batch."""
+
+    token: str
+    places: tuple[Place, ...]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Hold(Request[tuple[Held, ...]]):
+    """Asks to put a retired batch into quarantine."""
+
+    token: str
+    retired: tuple[Retired, ...]
+    retired_at_ns: int
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Release(Request[Released]):
+    """Asks to erase images in quarantine, which nobody restores any more."""
+
+    images: tuple[Held, ...]
+    may_go_on: Callable[[], bool] = lambda: True
+    """Asked before each image, in the thread; once it says no, none is begun any more."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Restore(Request[PutBack]):
+    """Asks to bring an image back from quarantine, which the asker uses and nobody releases."""
+
+    held: Held
+    unused_since_ns: int
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class BringBack(Request[bool]):
+    """Asks to put a retired image back whole, which the asker uses and nobody erases."""
+
+    intent: Intent
+    beside: tuple[Link, ...] = ()
+    """Tags that went with the folders that others had of the digest of content."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Redate(Request[tuple[Held, ...]]):
+    """Asks to write down, for those images of a batch that were retired after a moment, that it was then."""
+
+    token: str
+    latest_ns: int
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Settle(Request[Settled]):
+    """Asks what is in quarantine, with what a stop cut off there finished or undone; nobody else works on it."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class LookHeld(Request[HeldImages]):
+    """Asks what is in quarantine; changes nothing."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Recover(Request[Recovery]):
+    """Asks to finish or undo what was cut off; nobody else works on these images meanwhile."""
+
+    hold_at_ns: int | None = None
+    """When what is finished went into quarantine; None: its bytes are freed."""
