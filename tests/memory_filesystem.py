@@ -328,7 +328,7 @@ def _call(
 def _undo(changes: "_Changes") -> None:
     for folder, name, inode, stamps in reversed(changes):
         if inode is None:
-            del folder.entries[name]
+            folder.entries.pop(name, None)  # it may have been removed durably since
         else:
             folder.entries[name] = inode
         folder.mtime_ns, folder.ctime_ns = stamps
@@ -1136,6 +1136,17 @@ class MemoryFilesystem(FolderCalls):
         """Change the permissions of a file or a folder, which nobody is held to."""
         with self._aside():
             self._existing(path, None, follow=True).ctime_ns = self.now_ns()
+
+    @contextmanager
+    def durably(self) -> Iterator[None]:
+        """Have all that is done by these helpers meanwhile outlast a power cut, and leave what came before as it is.
+
+        So volumes come and go: where one is mounted is no entry of a folder.
+        """
+        with self._mutex:
+            before = len(self._undurable)
+            yield
+            del self._undurable[before:]
 
     def sync(self) -> None:
         """Make everything durable that is not."""

@@ -273,12 +273,7 @@ class _Run:
         Nothing else happens meanwhile, so that whatever is missing was taken by the engine.
         """
         truth = self._truth
-        if (
-            self._absences.random() < 0.5
-            or truth.denied
-            or truth.unreadable
-            or not truth.filesystem.exists(DATA)
-        ):
+        if self._absences.random() < 0.5 or truth.denied or truth.unreadable:
             return
         absence = Absence.choose(self._absences, truth.filesystem)
         if absence is None:

@@ -11,7 +11,7 @@ from memory_filesystem import Call, MemoryFilesystem
 from simulation.chronicle import Chronicle
 from simulation.clocks import VirtualClock
 from simulation.guests import Guests
-from simulation.landmarks import DATA, Work
+from simulation.landmarks import ASIDE, DATA, Work
 from simulation.mishaps import Mishaps
 from simulation.today import TodayHypeman
 from simulation.truth import Truth
@@ -81,6 +81,29 @@ def test_what_goes_away_is_chosen_without_a_call_of_the_engine(truth: Truth) -> 
     # Nothing is on record, so nothing but the data directory could be missed.
     assert {one.folder for one in chosen if one is not None} == {""}
     assert None in chosen
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+@pytest.mark.parametrize("folder", ["", "images"])
+def test_what_was_away_is_in_its_place_after_every_loss_of_power(
+    truth: Truth, folder: str, is_replaced: bool
+) -> None:
+    disk = truth.filesystem
+    disk.mkdir(f"{DATA}/images/before")
+    absence = Absence(disk, folder, is_replaced)
+    absence.begin()
+    gone = disk.after_power_loss(random.Random(0))
+    assert gone.exists(f"{ASIDE}/{'' if folder else 'images'}".rstrip("/"))
+    if is_replaced:
+        # What an engine makes in the empty folder goes with it.
+        disk.mkdir(f"{DATA}/{folder}/in-vain".replace("//", "/"))
+    absence.end()
+    disk.mkdir(f"{DATA}/images/after")
+    left = [disk.after_power_loss(random.Random(seed)).tree("/") for seed in range(20)]
+    assert all(f"{DATA}/images" in tree and ASIDE not in tree for tree in left)
+    # What an engine has not made durable is at risk as before.
+    for name in ("before", "after"):
+        assert {f"{DATA}/images/{name}" in tree for tree in left} == {True, False}
 
 
 def test_what_one_life_was_asked_to_do_with_images_that_go_ends_with_it(truth: Truth) -> None:

@@ -64,18 +64,23 @@ class Absence:
         return {path: about for path, about in found.items() if path.endswith(".json")}
 
     def begin(self) -> None:
-        """Take it away."""
+        """Take it away; no power cut later brings it back."""
         self._before = self.timers()
-        self.disk.move(f"{DATA}/{self.folder}".rstrip("/"), ASIDE)
-        if self.is_replaced:
-            self.disk.make_folder(f"{DATA}/{self.folder}".rstrip("/"))
+        with self.disk.durably():
+            self.disk.move(self._path, ASIDE)
+            if self.is_replaced:
+                self.disk.make_folder(self._path)
 
     def end(self) -> None:
-        """Bring it back as it was."""
-        path = f"{DATA}/{self.folder}".rstrip("/")
-        if self.disk.exists(path):
-            self.disk.remove(path)
-        self.disk.move(ASIDE, path)
+        """Bring it back as it was; no power cut later takes it away again."""
+        with self.disk.durably():
+            if self.disk.exists(self._path):
+                self.disk.remove(self._path)
+            self.disk.move(ASIDE, self._path)
+
+    @property
+    def _path(self) -> str:
+        return f"{DATA}/{self.folder}".rstrip("/")
 
     @property
     def costs_nothing(self) -> bool:
