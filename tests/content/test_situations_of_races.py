@@ -223,6 +223,25 @@ async def test_a_tag_that_is_set_again_after_the_content_has_gone_brings_all_of_
     assert host.trash() == []
 
 
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("letters", ["d", "e"])
+async def test_a_tag_that_an_older_server_sets_meanwhile_leads_where_that_says_when_all_is_back(
+    host: Host, moment: str, letters: str
+) -> None:
+    make_unit(host)
+
+    def pull(server: Host) -> None:
+        server.legacy(A, letters)
+        server.legacy_link(A, "1", letters)
+        server.link(C, "1", "d")
+
+    host = await sweep_with(host, moment, pull)
+    assert host.exists(f"{CONTENT_D}/rootfs.erofs")
+    found = [Reader(host.entries()).find(f"{repository}:1") for repository in (A, B, C)]
+    assert [row and row.digest for row in found] == [digest(letters), D, D]
+    assert host.trash() == []
+
+
 async def test_what_is_put_back_is_not_counted_as_deleted(host: Host) -> None:
     make_unit(host)
     interruption = when(host, lambda: not host.exists(CONTENT_D), lambda: host.hypeman.link(C, "1", "d"))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from hmret.disk.layout import IMAGES, METADATA, REPOSITORIES
+from hmret.disk.layout import IMAGES, METADATA, OWN, REPOSITORIES, TRASH, hex_of
 from hmret.model.images import Key
 from memory_filesystem import MemoryFilesystem
 from simulation.chronicle import Chronicle
@@ -20,10 +20,23 @@ from simulation.landmarks import (
     short,
 )
 
-__all__ = ["IMAGE_PATH", "Cache"]
+__all__ = ["ASIDE_PREFIX", "IMAGE_PATH", "Cache", "aside_of"]
 
 IMAGE_PATH = re.compile(rf"{DATA}/{IMAGES}/(.+)/([0-9a-f]{{64}})")
 """Where an image is, or a folder that may become one."""
+ASIDE_PREFIX = ".hmret-tag-"
+"""Begins the name of a tag that was set aside beside itself."""
+
+
+def aside_of(path: str) -> str:
+    """Say where a tag is set aside beside itself."""
+    folder, _, tag = path.rpartition("/")
+    return f"{folder}/{ASIDE_PREFIX}{tag}"
+
+
+def _older(tag: Tag) -> Tag:
+    """Name the tag of the older layout that one of today's shadows."""
+    return repository_of(tag), tag[1]
 
 
 class Cache:
@@ -155,15 +168,35 @@ class Cache:
     def adopt_orphans(self, image: Pulled, *, batch: int | None = None) -> None:
         """Note which tags lead to an image again that is back from a batch.
 
-        Without a batch it is a fresh one, to which those lead that nobody has removed yet.
+        Without a batch it is a fresh one, to which those lead that nobody has removed yet. A tag that had gone is not made
+        again where hypeman has used its name in the older layout since: that leads where hypeman says.
         """
         for tag, (retired, digest, since) in list(self._orphans.items()):
             is_link = self.filesystem.exists(f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}")
             if not (is_link if batch is None else retired.batch == batch):
                 continue
-            if self.find(repository_of(tag), digest) is image:
-                self.tags.setdefault(tag, (digest, since))
-                del self._orphans[tag]
+            if self.find(repository_of(tag), digest) is not image:
+                continue
+            del self._orphans[tag]
+            if self._is_retaken(tag, since) and not is_link and not self.is_set_aside(tag, digest):
+                continue
+            self.tags.setdefault(tag, (digest, since))
+            if is_in_content(tag) and _older(tag) in self.tags:
+                self.unlink(_older(tag))  # it is shadowed again
+
+    def is_set_aside(self, tag: Tag, digest: str) -> bool:
+        """Tell whether a tag may be set aside by hmret, which then puts it back or removes it."""
+        trash = f"{DATA}/{OWN}/{TRASH}"
+        if self.filesystem.exists(aside_of(f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}")):
+            return True
+        return self.filesystem.exists(trash) and any(
+            kind == "link" and str(about).endswith(hex_of(digest))
+            for kind, about in self.filesystem.tree(trash).values()
+        )
+
+    def _is_retaken(self, tag: Tag, since: int) -> bool:
+        """Tell whether hypeman has used the name of a tag of today's layout in the older one since the tag was made."""
+        return is_in_content(tag) and self.tags.get(_older(tag), ("", -1))[1] > since
 
     def orphans(self) -> Iterator[tuple[Tag, Pulled, int]]:
         """List the tags that led to what has been retired and is not back: the tag, the image, the event of the link."""

@@ -5,13 +5,14 @@ import random
 
 import pytest
 
+from hmret.disk.layout import METADATA, hex_of
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Key
 from memory_filesystem import Call, MemoryFilesystem
-from simulation.chronicle import Chronicle
+from simulation.chronicle import Breach, Chronicle
 from simulation.clocks import VirtualClock
 from simulation.guests import Guests
-from simulation.landmarks import ASIDE, DATA, Work
+from simulation.landmarks import ASIDE, DATA, DISK, Pulled, Tag, Work, content_of, path_of, repository_of
 from simulation.mishaps import Mishaps
 from simulation.today import TodayHypeman
 from simulation.truth import Truth
@@ -104,6 +105,71 @@ def test_what_was_away_is_in_its_place_after_every_loss_of_power(
     # What an engine has not made durable is at risk as before.
     for name in ("before", "after"):
         assert {f"{DATA}/images/{name}" in tree for tree in left} == {True, False}
+
+
+def made_tag(truth: Truth, tag: Tag, digest: str) -> None:
+    """Have hypeman link a tag in its layout."""
+    truth.filesystem.make_link(f"{DATA}/images/{tag[0]}/{tag[1]}", f"../{hex_of(digest)}")
+    truth.chronicle.tick()
+    truth.link(tag, digest)
+
+
+def made_image(truth: Truth, key: Key) -> Pulled:
+    """Have hypeman make an image that is whole."""
+    for name in (METADATA, DISK):
+        truth.filesystem.write_file(f"{path_of(key)}/{name}", b"{}")
+    image = truth.begin_pull(key)
+    image.files |= {METADATA, DISK}
+    image.status = "ready"
+    image.ready_at = truth.chronicle.tick()
+    return image
+
+
+def moved(truth: Truth, image: Pulled, target: str) -> None:
+    """Have hmret rename an image, and the truth see it."""
+    call = Call("rename", f"{image.path} -> {target}", 0)
+    truth.judge(call)
+    truth.filesystem.move(image.path, target)
+    truth.settle()
+
+
+@pytest.mark.parametrize("has_moved_on", [True, False])
+@pytest.mark.parametrize("comes_back", ["not", "set aside", "made again"])
+def test_a_tag_that_an_older_server_has_set_while_its_content_was_away_need_not_come_back(
+    truth: Truth, comes_back: str, has_moved_on: bool
+) -> None:
+    first, second = (f"sha256:{letter * 64}" for letter in "ab")
+    content = made_image(truth, content_of(first))
+    made_tag(truth, TAG, first)
+    older = repository_of(TAG), TAG[1]
+    path, trash = f"{DATA}/images/{TAG[0]}/{TAG[1]}", f"{DATA}/system/hmret/trash"
+    truth.filesystem.make_folder(trash)
+    moved(truth, content, f"{trash}/1.0.0")
+    truth.filesystem.move(path, f"{trash}/1.0.tag0")
+    now = second if has_moved_on else first
+    made_image(truth, (older[0], now))
+    made_tag(truth, older, now)
+    if comes_back == "not":
+        truth.filesystem.remove(f"{trash}/1.0.tag0")
+    elif comes_back == "made again":
+        truth.filesystem.move(f"{trash}/1.0.tag0", path)
+    moved(truth, content, path_of(content.key))
+    is_older = comes_back == "not"
+    assert truth.resolve(*older) == ((now, truth.tags[older][1]) if is_older else truth.tags[TAG])
+    assert (TAG in truth.tags, older in truth.tags) == (not is_older, is_older)
+    truth.check_images()
+
+
+def test_a_tag_whose_name_nobody_has_used_must_come_back_with_its_content(truth: Truth) -> None:
+    digest = f"sha256:{'a' * 64}"
+    content = made_image(truth, content_of(digest))
+    made_tag(truth, TAG, digest)
+    truth.filesystem.make_folder(f"{DATA}/system/hmret/trash")
+    moved(truth, content, f"{DATA}/system/hmret/trash/1.0.0")
+    truth.filesystem.remove(f"{DATA}/images/{TAG[0]}/{TAG[1]}")
+    moved(truth, content, path_of(content.key))
+    with pytest.raises(Breach, match="lost the tag"):
+        truth.check_images()
 
 
 def test_what_one_life_was_asked_to_do_with_images_that_go_ends_with_it(truth: Truth) -> None:

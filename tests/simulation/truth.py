@@ -40,7 +40,7 @@ from hmret.model.looks import far_apart_ns
 from hmret.model.patterns import compile_patterns
 from hmret.model.times import SECOND, timedelta_nanoseconds
 from memory_filesystem import Call, MemoryFilesystem
-from simulation.cache import IMAGE_PATH, Cache
+from simulation.cache import ASIDE_PREFIX, IMAGE_PATH, Cache, aside_of
 from simulation.chronicle import Chronicle
 from simulation.clocks import VirtualClock
 from simulation.landmarks import (
@@ -65,7 +65,6 @@ _FIVE_MINUTES_NS = 300 * SECOND
 _HOUR_NS = 3600 * SECOND
 _INSIDE_IMAGE = re.compile(rf"({DATA}/{IMAGES}/.+/[0-9a-f]{{64}})/(.+)")
 _RETIRED_PATH = re.compile(rf"({DATA}/{OWN}/{TRASH}/[^/]+|{DATA}/{IMAGES}/(?:.+/)?\.hmret-[^/]+)/(.+)")
-_ASIDE = ".hmret-tag-"
 _OURS = (
     *(f"{DATA}/{folder}/" for folder in (IMAGES, RETENTION, OWN)),
     # Where the data directory is moved aside, its engine writes down there what it knew.
@@ -408,8 +407,8 @@ class Truth(Cache):
                 return True
             kind, _ = self.filesystem.tree(_folder_of(source))[source]
             return kind == "link" and not IMAGE_PATH.fullmatch(tag)
-        tag, aside = (target, source) if _ASIDE in source else (source, target)
-        return aside == _aside(tag) and not IMAGE_PATH.fullmatch(tag)
+        tag, aside = (target, source) if ASIDE_PREFIX in source else (source, target)
+        return aside == aside_of(tag) and not IMAGE_PATH.fullmatch(tag)
 
     def _objections(self, image: Pulled, look: int) -> Iterator[str]:
         """Say why an image must not go now."""
@@ -499,17 +498,12 @@ class Truth(Cache):
     def check_images(self) -> None:
         """Check that every image is whole or gone, and that hypeman's tags are there."""
         self.check_folders()
-        trash = f"{DATA}/{OWN}/{TRASH}"
-        aside: set[str] = set()
-        if self.filesystem.exists(trash):
-            aside = {str(about) for kind, about in self.filesystem.tree(trash).values() if kind == "link"}
         for tag, (digest, _) in self.tags.items():
             if self.led_to(tag) is not None and tag not in self._forgiven:
                 path = f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}"
                 # A crash may have left it set aside, for the recovery.
-                is_there = self.filesystem.exists(path) or self.filesystem.exists(_aside(path))
                 self._check(
-                    path, is_there or any(target.endswith(hex_of(digest)) for target in aside), "lost the tag"
+                    path, self.filesystem.exists(path) or self.is_set_aside(tag, digest), "lost the tag"
                 )
 
     def may_go(self, repository: str) -> bool:
@@ -599,11 +593,6 @@ def _ignore(_key: Key) -> None:
 
 def _folder_of(path: str) -> str:
     return path.rpartition("/")[0]
-
-
-def _aside(path: str) -> str:
-    folder, _, tag = path.rpartition("/")
-    return f"{folder}/{_ASIDE}{tag}"
 
 
 def _tag_of(path: str) -> Tag:
