@@ -24,24 +24,23 @@ Call = Callable[..., tuple[int, str, str]]
 DUE = timedelta(days=31)
 ALL = ("--enable", "--allow", "*")
 
-# The program, on a file system that takes to erase a disk until whoever opened the gate has closed it; `told` has a
+# The program, on a file system that takes to erase an image until whoever opened the gate has closed it; `told` has a
 # reader once the deleter knows that it is to stop.
 SLOW_ERASE = """
-import os, sys
+import sys
 from hmret.__main__ import main
 from hmret.actors.deleter import Deleter
 from hmret.disk.filesystem import POSIX
 gate, told = sys.argv.pop(1), sys.argv.pop(1)
-unlink, stop_early = os.unlink, Deleter.stop_early
-def slow(path, *, dir_fd=None):
-    if path == "rootfs.ext4" and "/system/hmret/trash/" in os.readlink(f"/proc/self/fd/{dir_fd}"):
-        with open(gate, "rb") as opened:
-            opened.read()
-    unlink(path, dir_fd=dir_fd)
+erase, stop_early = POSIX.erase_folder, Deleter.stop_early
+def slow(*arguments):
+    with open(gate, "rb") as opened:
+        opened.read()
+    return erase(*arguments)
 def tell(deleter):
     stop_early(deleter)
     open(told, "wb").close()
-POSIX.unlink, Deleter.stop_early = slow, tell
+POSIX.erase_folder, Deleter.stop_early = slow, tell
 sys.exit(main())
 """
 
