@@ -239,7 +239,7 @@ def test_the_guide_for_operators_on_installing(host: Host) -> None:
     assert lines[0].partition("#")[0].strip() == "make install"
     said = {line.partition("#")[0].strip(): host.run(line) for line in lines[1:]}
     assert list(said) == ["hmret check-config", "hmret plan"]
-    assert "2 images" in said["hmret plan"]
+    assert "2 not_allowed" in said["hmret plan"]
 
 
 def test_nothing_is_removed_from_where_nothing_was_installed(host: Host) -> None:

@@ -126,7 +126,7 @@ class PretendHost:
 
     def status(self) -> Document:
         return {
-            "version": "0.1.0",
+            "version": "0.2.0",
             "data_dir": "/var/lib/hypeman",
             "enabled": self.enabled,
             "sweeping": False,

@@ -19,7 +19,7 @@ from hmret.engine.surroundings import Surroundings
 from memory_filesystem import MemoryFilesystem
 
 COPY = Path(__file__).parents[2] / "docs" / "openapi.json"
-DOCUMENT = openapi_document("0.1.0")
+DOCUMENT = openapi_document("0.2.0")
 
 # A stream of events has no end to wait for.
 schema = schemathesis.openapi.from_dict(

@@ -477,7 +477,8 @@ def test_the_whole_demonstration_is_told_once_in_25_lines_that_fit(room: Path) -
         assert line.startswith(text) or not has_leases, line
     assert [day for day, _ in days] == sorted(day for day, _ in days)
     assert (len(lines) <= 25, max(map(len, lines)) <= 80) == (True, True), output
-    assert lines[len(days)].startswith("44 days, ")
+    # However long the last check of the disk took.
+    assert lines[len(days)].startswith((f"{days[-1][0]} days, ", f"{days[-1][0] + 1} days, "))
     assert lines[len(days)].endswith("kept; the disk agrees with each:")
     if has_leases:
         assert lines[len(days) + 1] == ENDING
@@ -499,7 +500,7 @@ def test_the_cache_that_is_kept_can_be_played_with(room: Path, tmp_path: Path, c
     for words in shown:
         code, answer, complaints = call(*words[1:])
         assert (code, complaints) == (0, "")
-        assert "alpine" in answer
+        assert ("alpine" if words[1] == "explain" else str(folder)) in answer
     with command(room, day_seconds=FAST_DAY_SECONDS, keep=str(folder)) as again:
         _, errors = again.communicate(timeout=PATIENCE)
     assert again.returncode == 1

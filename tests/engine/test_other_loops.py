@@ -52,6 +52,8 @@ CALLS: dict[str, Call] = {
     "compare": lambda retention: retention.compare(retention.config),
     "explain": lambda retention: retention.explain("alpine"),
     "explain_fully": lambda retention: retention.explain_fully("alpine"),
+    "explain_with_names": lambda retention: retention.explain_with_names("alpine"),
+    "search": lambda retention: retention.search("vm-1"),
     "wait_answer": lambda retention: retention.wait_answer(),
     "trash_bytes": lambda retention: retention.trash_bytes(),
     "grant_lease": lambda retention: retention.grant_lease("alpine", owner="o", reason="r", ttl=HOUR),
@@ -71,6 +73,7 @@ CHANGES: dict[str, Callable[[Retention], object]] = {
 READINGS: dict[str, Callable[[Retention], object]] = {
     "statistics": lambda retention: retention.statistics(),
     "quarantined": lambda retention: retention.quarantined(),
+    "search_quarantine": lambda retention: retention.search_quarantine("a" * 12),
     "granted_leases": lambda retention: retention.granted_leases(),
     "config": lambda retention: retention.config,
     "last_plan": lambda retention: retention.last_plan,
