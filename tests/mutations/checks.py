@@ -312,7 +312,6 @@ MUTATIONS = (
             ("leased", "=="),
             ("backing_off", "=="),
             ("accessed", "=="),
-            ("unlisted", "=="),
             ("unread_sources", "=="),
         )
     ),

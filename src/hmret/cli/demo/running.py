@@ -224,7 +224,7 @@ def _next_steps(show: _Show) -> list[str]:
     return [
         f"{hmret} demo --serve        the same, and the page to watch it by",
         f"{hmret} demo --keep FOLDER  leaves this cache there, to play with",
-        f"{hmret} plan                what would go from a data directory of yours",
+        f"{hmret} plan                what would go from data of yours",
     ]
 
 
