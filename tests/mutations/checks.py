@@ -172,7 +172,7 @@ MUTATIONS = (
     ),
     edit(
         "take a link for a disk",
-        "disk/filesystem.py",
+        "disk/folder_calls.py",
         "if not stat.S_ISREG(found.st_mode):",
         "if False:",
         SCAN,
@@ -852,7 +852,7 @@ MUTATIONS = (
     ),
     edit(
         "touch a tag that points elsewhere by now",
-        "disk/filesystem.py",
+        "disk/folder_calls.py",
         "if self.stat(tag, dir_fd=fd, follow_symlinks=False).st_ino != inode:",
         "if False:",
         RETIREMENT,
@@ -1015,7 +1015,7 @@ MUTATIONS = (
     ),
     edit(
         "take a link in a digest folder for a file",
-        "disk/filesystem.py",
+        "disk/folder_calls.py",
         "fd = filesystem.open(name, _READ, dir_fd=folder_fd)\n    except OSError as error:\n        return name",
         "fd = filesystem.open(name, _READ & ~os.O_NOFOLLOW, dir_fd=folder_fd)\n    except OSError as error:\n        return name",
         RETIREMENT,
@@ -1060,7 +1060,7 @@ MUTATIONS = (
     ),
     edit(
         "take metadata of the same inode for the same",
-        "disk/filesystem.py",
+        "disk/folder_calls.py",
         "mark == (found.st_ino & _INODE_BITS, found.st_ctime_ns)",
         "mark[0] == found.st_ino & _INODE_BITS",
         LOOKS,
