@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import re
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,17 @@ class SingleCalls(FolderCalls):
 ONE_BY_ONE: Filesystem = SingleCalls()  # type: ignore[assignment]  # it has what `POSIX` has
 
 core = pytest.mark.skipif(not NATIVE, reason="the native core is not built, or switched off")
+
+
+@core
+def test_the_core_serves_each_version_of_the_interpreter_whichever_it_was_compiled_for() -> None:
+    """What takes lengths beside formats has one name where it was compiled for 3.12, and another for 3.13."""
+    from hmret.disk import _native  # noqa: PLC0415 - where it is not built, there is none
+
+    assert b"_SizeT" not in Path(_native.__file__).read_bytes()
+    for name in ("_native.c", "_deletion.c"):
+        source = Path(_native.__file__).with_name(name)
+        assert not source.exists() or not re.search(r'"[^"\n ]*[syzu]#[^"\n ]*"', source.read_text())
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@
 
    Each takes names in a list, and gives an answer for each name, in their order. What a deletion calls is in _deletion.c. */
 
+/* One module serves all versions from 3.11 on, whichever it was compiled for. So no format of an argument has a
+   length (#): compiled for 3.13, where PY_SSIZE_T_CLEAN does nothing, 3.12 would refuse it. Bytes are taken as objects. */
 #define Py_LIMITED_API 0x030B0000
-#define PY_SSIZE_T_CLEAN
 #define _GNU_SOURCE
 #include <Python.h>
 
@@ -701,13 +702,13 @@ PyDoc_STRVAR(list_digests_doc,
 static PyObject *list_digests(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
     int folder, digits, error;
-    const char *bytes;
-    Py_ssize_t length;
+    PyObject *given;
     struct heap heap = {0};
     struct part *parts = NULL, *known = NULL;
     PyObject *told = NULL, *fresh = NULL, *others = NULL, *answer = NULL;
-    if (!PyArg_ParseTuple(arguments, "iiy#:list_digests", &folder, &digits, &bytes, &length))
+    if (!PyArg_ParseTuple(arguments, "iiS:list_digests", &folder, &digits, &given))
         return NULL;
+    const Py_ssize_t length = PyBytes_Size(given);
     if (digits < 1 || digits > MOST_DIGITS ||
         (length != 0 && (size_t)length != sizeof *known << 4 * digits)) {
         PyErr_SetString(PyExc_ValueError, "out of range");
@@ -715,7 +716,7 @@ static PyObject *list_digests(PyObject *Py_UNUSED(module), PyObject *arguments)
     }
     parts = calloc((size_t)1 << 4 * digits, sizeof *parts);
     if (length != 0 && (known = malloc((size_t)length)) != NULL)
-        memcpy(known, bytes, (size_t)length);
+        memcpy(known, PyBytes_AsString(given), (size_t)length);
     if (parts == NULL || (length != 0 && known == NULL)) {
         PyErr_NoMemory();
         goto done;
@@ -784,13 +785,13 @@ static int has_short_mark(const struct stat *found, const char *bytes)
 static PyObject *changed_paths(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
     int folder, follow;
-    const char *paths;
-    const char *marks;
-    Py_ssize_t paths_length, marks_length, count = 0, changed = 0;
-    PyObject *answer = NULL;
-    if (!PyArg_ParseTuple(arguments, "iy#y#p:changed_paths", &folder, &paths, &paths_length, &marks,
-                          &marks_length, &follow))
+    PyObject *given_paths, *given_marks, *answer = NULL;
+    Py_ssize_t count = 0, changed = 0;
+    if (!PyArg_ParseTuple(arguments, "iSSp:changed_paths", &folder, &given_paths, &given_marks, &follow))
         return NULL;
+    const char *paths = PyBytes_AsString(given_paths);
+    const char *marks = PyBytes_AsString(given_marks);
+    const Py_ssize_t paths_length = PyBytes_Size(given_paths), marks_length = PyBytes_Size(given_marks);
     for (Py_ssize_t at = 0; at < paths_length; at++)
         count += paths[at] == 0;
     const int is_short = marks_length == count * SHORT_MARK_BYTES;
