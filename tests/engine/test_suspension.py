@@ -254,6 +254,47 @@ async def test_the_remedy_for_an_embedders_source_gives_up_nothing_that_it_prote
     assert has_image(filesystem, key)
 
 
+NAMED = b'{"Name": "web-1", "Image": "busybox"}'
+
+
+@pytest.mark.parametrize(
+    ("path", "content"), [(GUEST, NAMED), (SNAPSHOT, b'{"stored_metadata": ' + NAMED + b"}")]
+)
+async def test_the_vm_whose_reference_turns_unreadable_is_told_by_its_name(
+    retention: Retention,
+    filesystem: MemoryFilesystem,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+    content: bytes,
+) -> None:
+    filesystem.write_file(f"{DATA}/{path}", content)
+    assert (await retention.sweep()).status is hmret.SweepStatus.SUCCESS
+    filesystem.write_file(f"{DATA}/{path}", b"{")
+    with retention.listen() as listener:
+        suspension = await sole_suspension(retention)
+        # That is known as long as it lasts.
+        assert await sole_suspension(retention) == suspension
+        listener.end()
+        events = [event.facts async for batch in listener for event in batch]
+    assert suspension.path == f"{DATA}/{path}"
+    assert " (VM web-1); repair it" in suspension.detail
+    (fact,) = told(caplog, "deletion_suspended")
+    (event,) = [event for event in events if event["event"] == "deletion_suspended"]
+    assert fact["detail"] == event["detail"] == suspension.detail
+
+
+async def test_an_engine_that_finds_a_reference_unreadable_knows_the_vm_from_before_its_start(
+    filesystem: MemoryFilesystem, clock: FakeClock, surroundings: Surroundings
+) -> None:
+    filesystem.write_file(f"{DATA}/{GUEST}", NAMED)
+    clock.advance(timedelta(seconds=3))
+    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        await retention.sweep()
+    filesystem.deny(f"{DATA}/{GUEST}", errno.EIO)
+    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        assert "(VM web-1)" in (await sole_suspension(retention)).detail
+
+
 async def test_an_unreadable_reference_may_be_ignored_and_is_told(
     filesystem: MemoryFilesystem, surroundings: Surroundings, caplog: pytest.LogCaptureFixture
 ) -> None:

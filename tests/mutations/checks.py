@@ -198,7 +198,7 @@ MUTATIONS = (
     edit(
         "take what cannot be read for absent",
         "disk/reference_files.py",
-        "except UnreadableError as error:\n        return ReferenceFile(path, problem=str(error))",
+        "except UnreadableError as error:\n        return ReferenceFile(path, problem=str(error), known_as=known_as)",
         "except UnreadableError as error:\n        return None",
         REFERENCES,
         STATEFUL,

@@ -470,7 +470,7 @@ class _Files:
             look,
             is_indexed=True,
             index=self.index.changed(gone, come),
-            unreadable=tuple(sorted((file.path, file.problem or "") for file in problems.values())),
+            unreadable=tuple(sorted(file.fault for file in problems.values())),
             unread_sources=frozenset(problems),
         )
 

@@ -322,6 +322,7 @@ def _read(
     kind, folder, name, file_name = where
     filesystem, folder_fd = ahead.filesystem, ahead.folder_fd
     path, relative, source = f"{folder}/{name}/{file_name}", f"{name}/{file_name}", f"{kind}/{name}"
+    known_as = "" if known is None else known.name
     try:
         signature, content = ahead.read(relative)
         references = _READERS[kind](content, source)
@@ -329,9 +330,9 @@ def _read(
         is_absent = isinstance(error, FileNotFoundError) and _is_absent(filesystem, relative, folder_fd)
         if is_absent or isinstance(error, NotADirectoryError):
             return None
-        return ReferenceFile(path, problem=_fault(error))
+        return ReferenceFile(path, problem=_fault(error), known_as=known_as)
     except UnreadableError as error:
-        return ReferenceFile(path, problem=str(error))
+        return ReferenceFile(path, problem=str(error), known_as=known_as)
     file = ReferenceFile(path, references, signature=signature)
     if not _is_open_ended(references):
         return file

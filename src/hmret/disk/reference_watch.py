@@ -26,6 +26,19 @@ class ReferenceFile(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What `stat` must still say for this to be true; None: look again in any case."""
     saved: SavedState | None = None
     """What its saved state was found to hold; None: that was not looked for, since the file says which digest boots."""
+    known_as: str = ""
+    """Of one that could not be read: what the VM was called when it last could be; empty: not known."""
+
+    @property
+    def name(self) -> str:
+        """What people call the VM, as far as is known."""
+        return self.known_as or next((one.name for one in self.references), "")
+
+    @property
+    def fault(self) -> tuple[str, str]:
+        """The path of what could not be read, and why, with the name by which people know the VM."""
+        named = f" (VM {self.name})" if self.name else ""
+        return self.path, f"{self.problem or ''}{named}"
 
 
 @attrs.frozen(eq=False)

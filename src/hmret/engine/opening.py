@@ -29,6 +29,7 @@ from hmret.disk.data_dir import DataDir
 from hmret.disk.disk_usage import look_at_usage
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folder_record import load_folders, look_at_cache, save_folders
+from hmret.disk.last_users_file import load_last_users, save_last_users
 from hmret.disk.layout import OWN
 from hmret.disk.lease_trial import do_leases_break
 from hmret.disk.own_files import (
@@ -47,6 +48,7 @@ from hmret.engine.disk_watch import DiskWatch
 from hmret.engine.folder_watch import FolderWatch
 from hmret.engine.groups import sole_error
 from hmret.engine.inspection import Inspection
+from hmret.engine.last_users import LastUsers
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
 from hmret.engine.looks import knowing_boot, open_looks
@@ -65,6 +67,7 @@ from hmret.model.disk_record import DiskRecord
 from hmret.model.errors import ConfigError
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.unavailable import UnavailableError
+from hmret.model.users_record import UsersRecord
 
 __all__ = ["open_engine", "open_inspection", "open_retention"]
 
@@ -188,6 +191,8 @@ async def open_engine(
                 inspection.sweeping.events.end()
                 actors.deleter.stop_early()
                 await schedule.stop()
+                with anyio.CancelScope(shield=True):
+                    await inspection.sweeping.last_users.keep()
 
 
 async def _try_leases(
@@ -397,6 +402,12 @@ async def _inspect(
     async def save_failures(failures: tuple[FailureRecord, ...]) -> None:
         await threads.run(save_backoff, filesystem, data_fd, failures)
 
+    async def save_users(users: tuple[UsersRecord, ...]) -> None:
+        await threads.run(save_last_users, filesystem, data_fd, users)
+
+    last_users = LastUsers(save_users)
+    if data_dir is not None:
+        last_users.restore(await threads.run(load_last_users, filesystem, data_fd))
     backoff = Backoff(surroundings.clock.read().boot_id, save_failures)
     backoff.restore(await threads.run(load_backoff, filesystem, data_fd))
     deleting = Deleting(
@@ -429,5 +440,6 @@ async def _inspect(
         ),
         partial(threads.run, trash_bytes, filesystem, config.data_dir, quarantine.names),
         counters=counters,
+        last_users=last_users,
     )
     return Inspection(sweeping, actors.scanner)

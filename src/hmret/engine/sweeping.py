@@ -23,6 +23,7 @@ from hmret.engine.counters import Counters
 from hmret.engine.deleting import Deleting
 from hmret.engine.disk_watch import DiskWatch
 from hmret.engine.events import EventHub
+from hmret.engine.last_users import LastUsers
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
 from hmret.engine.looks import Looks
@@ -81,6 +82,7 @@ class Sweeping:
     measure_trash: Callable[[], Awaitable[int]]
     """Adds up what lies in the trash, in bytes; OSError where nobody can tell."""
     events: EventHub = attrs.field(factory=EventHub)
+    last_users: LastUsers = attrs.field(factory=LastUsers)
     last_plan: Plan | None = attrs.field(default=None, init=False)
     """The plan of the last sweep; most of it stands in the next one."""
     counters: Counters = attrs.field(factory=Counters)
@@ -147,6 +149,7 @@ class Sweeping:
 
         plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
         stopped = await self._stopped_by(plan, survey, may_stop_all=stops_timers)
+        await self._note_users(plan, survey)
         self.counters.note_plan(plan, self.overlook.threads.pause)
         tally = self._begin_tally(plan, now_ns, stopped)
         try:
@@ -179,11 +182,23 @@ class Sweeping:
             self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
             await self.deleting.deleter.forget_deleted(now_ns - _DAY_NS)
             await self.overlook.keep()
+            await self._keep_users(survey)
         return report
+
+    async def _note_users(self, plan: Plan, survey: Survey) -> None:
+        """Note who needs which image, to be told when it goes."""
+        if self.last_users.is_behind(plan, survey.inventory):
+            note = partial(self.last_users.note, plan, survey.inventory, self.overlook.threads.pause)
+            await self.overlook.threads.run_alone(note)
+
+    async def _keep_users(self, survey: Survey) -> None:
+        """Write down who needed which image last, but for what is gone."""
+        await self.overlook.threads.run_alone(self.last_users.forget_all_but, survey.inventory)
+        await self.last_users.keep()
 
     def _begin_tally(self, plan: Plan, now_ns: int, stopped: StoppedTimers | None) -> Tally:
         """Begin the account of a sweep with what is known before anything is done."""
-        tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters)
+        tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters, self.last_users.facts)
         tally.errors.extend(SweepError(path=path, error=error) for path, error in self._leftovers)
         tally.note_obstacles(plan.obstacles)
         self._tell_stopped(stopped, tally)

@@ -41,6 +41,10 @@ def _with_remedy(error: OSError) -> OSError:
     return OSError(error.errno, blocked_detail(error)) if error.errno in NO_SPACE else error
 
 
+def _no_users(_key: Key) -> Mapping[str, object]:
+    return {}
+
+
 def _path_of(place: Place) -> str:
     return f"{place.folder}/{place.name}"
 
@@ -54,6 +58,8 @@ class Tally:
     publish: Callable[[Sequence[Mapping[str, object]]], None] = lambda _entries: None
     """Is told each entry as it is made."""
     counters: Counters = attrs.field(factory=Counters)
+    last_users: Callable[[Key], Mapping[str, object]] = _no_users
+    """Says who referred to an image when last anyone did."""
     reasons: Mapping[Key, Reason] = attrs.field(factory=dict)
     """Why each image goes."""
     marked: int = 0
@@ -94,7 +100,8 @@ class Tally:
         for key, fault in failed.items():
             self._note_error(key, "state_not_written", fault.path, fault.error)
         done = [key for key in keys if key not in failed]
-        self.note(*(journal_entry(self.now_ns, event, key, **facts) for key in done))
+        users = self.last_users if event == "mark" else _no_users
+        self.note(*(journal_entry(self.now_ns, event, key, **facts, **users(key)) for key in done))
         return len(done)
 
     def note_record_error(self, path: str, error: OSError) -> None:
@@ -138,6 +145,7 @@ class Tally:
         repository, digest = key
         since = format_time(unused_since_ns)
         reason = self.reasons.get(key, Reason.EXPIRED)
+        users = self.last_users(key)
         self.quarantined += bool(held)
         self.counters.note_deleted(reason, disk_bytes)
         self.deleted.append(
@@ -158,6 +166,7 @@ class Tally:
                 bytes=disk_bytes,
                 unused_since=since,
                 tags=list(tags),
+                **users,
                 **held,
             )
         )
@@ -170,6 +179,7 @@ class Tally:
             unused_since=since,
             bytes=disk_bytes,
             tags=list(tags),
+            **users,
             **held,
         )
 
