@@ -1,5 +1,6 @@
 """The command line: `python -m hmret`, also installed as `hmret`."""
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -14,17 +15,27 @@ _NEEDED = ("anycorn", "cyclopts", "httpx2", "prometheus_client", "rich", "starle
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command; `argv` is without the program's name, None: as the process was started."""
-    if argv is None:
-        keep_streams_apart()
-        # hypeman reads and writes the timers as well, whatever a unit or a shell says. hmret's own folder is closed anyway.
-        os.umask(0o022)
+    if argv is not None:
+        return _carry_out(argv)
+    keep_streams_apart()
+    # hypeman reads and writes the timers as well, whatever a unit or a shell says. hmret's own folder is closed anyway.
+    os.umask(0o022)
+    # What is loaded stays: to look through it for garbage takes a fifth of a short command's time. An engine has it again.
+    gc.disable()
+    try:
+        return _carry_out(sys.argv[1:])
+    finally:
+        gc.freeze()  # nor is it looked through once more when the process ends
+
+
+def _carry_out(argv: Sequence[str]) -> int:
     if any(find_spec(package) is None for package in _NEEDED):
         remedy = "pip install '.[server]' in a checkout of hmret"
         print(f"hmret: error: the command line needs more than is installed: {remedy}", file=sys.stderr)  # noqa: T201 - what it is for
         return 2
-    from hmret.cli.app import carry_out  # noqa: PLC0415 - it needs what may not be installed
+    from hmret.cli.entry import carry_out  # noqa: PLC0415 - it needs what may not be installed
 
-    return carry_out(sys.argv[1:] if argv is None else argv)
+    return carry_out(argv)
 
 
 if __name__ == "__main__":

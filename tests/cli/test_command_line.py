@@ -18,7 +18,7 @@ import pytest
 
 from cli.caches import Cache
 from hmret.__main__ import main
-from hmret.cli import app
+from hmret.cli import app, commands
 from hmret.cli.options import Common
 from hmret.disk.filesystem import NATIVE
 from hmret.model.errors import HmretError
@@ -29,7 +29,7 @@ Call = Callable[..., tuple[int, str, str]]
 DUE = timedelta(days=31)
 POLICY = {"--enable", "--unused-for", "--allow"}
 ASKING = {*POLICY, "--backend", "--log-level"}
-ALL = {*app.WITH_VALUE, *app.WITHOUT_VALUE}
+ALL = {*commands.WITH_VALUE, *commands.WITHOUT_VALUE}
 WITHOUT = {
     "run": {"--timeout"},
     "status": ASKING,
@@ -136,9 +136,9 @@ def test_the_version_says_where_there_is_no_native_core() -> None:
 
 def test_options_that_may_stand_before_the_command_are_the_common_ones() -> None:
     names = {f"--{field.name.replace('_', '-')}": field.type for field in attrs.fields(Common)}
-    assert set(names) == {*app.WITH_VALUE, *app.WITHOUT_VALUE}
+    assert set(names) == ALL
     assert {name for name, kind in names.items() if "bool" in str(kind).partition(",")[0]} == {
-        *app.WITHOUT_VALUE
+        *commands.WITHOUT_VALUE
     }
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-import yaml
 
 from builders import FakeClock
 from disk.hosts import Host, open_host
@@ -38,7 +37,7 @@ def real(tmp_path: Path) -> Iterator[Host]:
 @pytest.fixture(params=["CSafeLoader", "SafeLoader"])
 def each_yaml_loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loader in C, and the one that stands in where it is not built."""
-    monkeypatch.setattr(yaml_nodes, "LOADER", getattr(yaml, request.param))
+    monkeypatch.setattr(yaml_nodes, "LOADERS", (request.param,))
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ from cyclopts import Parameter
 from hmret.api.documents import confirmed_document
 from hmret.api.readings import read_confirmed
 from hmret.cli.either import Asked, ask_or_do
+from hmret.cli.engines import opened_engine
 from hmret.cli.options import WITHOUT_POLICY, WithoutPolicy
 from hmret.cli.output import printable, write_json, write_result
-from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
 
@@ -44,7 +43,7 @@ def _tell(confirmed: tuple[str, ...], what: tuple[str, ...]) -> Iterator[str]:
 
 
 async def _confirm(what: tuple[str, ...], config: RetentionConfig) -> tuple[str, ...]:
-    async with open_engine(config, Surroundings(), scheduled=False) as retention:
+    async with opened_engine(config) as retention:
         try:
             return await retention.confirm(*what)
         except ValueError as error:

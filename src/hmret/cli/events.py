@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from hmret.cli.client import need_engine
 from hmret.cli.columns import output_width, shorten_end
+from hmret.cli.garbage import collect_from_now_on
 from hmret.cli.options import ASKING, Asking
 from hmret.cli.output import is_terminal, printable, say, write_result
 from hmret.cli.tables import shorten_digest
@@ -36,6 +37,7 @@ def events(
 ) -> int:
     """Tell what the running engine has done lately, and does."""
     engine = need_engine(common.settings().config, common.timeout_seconds)
+    collect_from_now_on()
     for event in engine.events(follow=follow):
         # A document each, on a line each: there is no end to wait for.
         if common.json or output == "json":

@@ -7,13 +7,12 @@ from hmret.api.documents import explain_document, explained_detail
 from hmret.api.readings import ExplainReading, read_explain
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
+from hmret.cli.engines import opened_inspection
 from hmret.cli.options import DEFAULTS, Common, Named
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.reasons import describe_reason
 from hmret.cli.tables import format_size, format_table, format_when, put_suspension
 from hmret.cli.words import STOP, action_of
-from hmret.engine.opening import open_inspection
-from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Suspension
 from hmret.model.planning import Reason, Verdict
@@ -45,7 +44,7 @@ def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
 async def _explain(
     config: RetentionConfig, image: str
 ) -> tuple[Verdict, Sequence[Suspension], Mapping[str, str]]:
-    async with open_inspection(config, Surroundings()) as inspection:
+    async with opened_inspection(config) as inspection:
         return await inspection.explain_with_names(image)
 
 

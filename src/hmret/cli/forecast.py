@@ -10,13 +10,12 @@ from hmret.api.forecast import MOST_DAYS, forecast_document
 from hmret.api.readings import DueReading, read_forecast
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
+from hmret.cli.engines import opened_inspection
 from hmret.cli.logs import log_warnings
 from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import write_json, write_result
 from hmret.cli.tables import format_size, format_table
 from hmret.disk.settings import Settings
-from hmret.engine.opening import open_inspection
-from hmret.engine.surroundings import Surroundings
 from hmret.model.errors import ConfigError
 from hmret.model.forecast import Outlook, summarize
 
@@ -55,7 +54,7 @@ def forecast(
 
 
 async def _foresee(settings: Settings, days: int) -> Outlook:
-    async with open_inspection(settings.config, Surroundings()) as inspection:
+    async with opened_inspection(settings.config) as inspection:
         log_warnings(settings)
         return summarize(await inspection.plan(), days=days)
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 
 from hmret.cli.output import complain, printable
 from hmret.cli.systemd import priority_prefix
-from hmret.disk.settings import Settings
 from hmret.engine.log import log_event
 from hmret.model.times import format_time
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from structlog.typing import EventDict, Processor
+
+    from hmret.disk.settings import Settings
 
 __all__ = ["LogFormat", "LogLevel", "log_failure", "log_warnings", "logging_to_stderr", "wanted_format"]
 
@@ -109,7 +110,7 @@ def _exc_info(
     return None if error is None else (type(error), error, error.__traceback__)
 
 
-def log_warnings(settings: Settings) -> None:
+def log_warnings(settings: "Settings") -> None:
     """Log what is allowed in the settings but probably not meant."""
     for warning in settings.warnings:
         log_event(logging.WARNING, "setting_doubtful", detail=warning)

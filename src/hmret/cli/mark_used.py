@@ -8,10 +8,9 @@ from cyclopts import Parameter
 from hmret.api.documents import mark_used_document
 from hmret.api.readings import read_mark_used
 from hmret.cli.either import Asked, ask_or_do
+from hmret.cli.engines import opened_engine
 from hmret.cli.options import WITHOUT_POLICY, Named, WithoutPolicy
 from hmret.cli.output import printable, write_json, write_result
-from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.report import MarkedUsed
@@ -38,7 +37,7 @@ def mark_used(
 
 
 async def _mark_used(image: str, digest: str | None, config: RetentionConfig) -> MarkedUsed:
-    async with open_engine(config, Surroundings(), scheduled=False) as retention:
+    async with opened_engine(config) as retention:
         try:
             return await retention.mark_used(image, digest)
         except (ImageNotFoundError, InvalidReferenceError):

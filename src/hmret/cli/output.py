@@ -1,15 +1,11 @@
 """Where words go: results to standard output, complaints to standard error."""
 
 import io
-import json
-import logging
 import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TextIO
-
-from hmret.cli.systemd import priority_prefix
 
 __all__ = [
     "complain",
@@ -83,6 +79,8 @@ def write_json(document: Mapping[str, object]) -> None:
     Raises:
         OSError: it could not be written.
     """
+    import json  # noqa: PLC0415 - not everybody writes it
+
     write_result(json.dumps(document, indent=2 if is_terminal(sys.stdout) else None))
 
 
@@ -96,6 +94,11 @@ def say(message: object, prefix: str = "") -> None:
 
 def complain(message: object, *, as_json: bool = False, key: str | None = None) -> None:
     """Tell in one line what went wrong; as JSON for programs, with the key or option at fault."""
+    import json  # noqa: PLC0415 - what goes well does not wait for it
+    import logging  # noqa: PLC0415 - the same
+
+    from hmret.cli.systemd import priority_prefix  # noqa: PLC0415 - the same
+
     if not as_json:
         say(f"error: {message}", priority_prefix(logging.ERROR, os.environ))
     elif sys.stderr is not None:

@@ -11,12 +11,11 @@ from hmret.api.documents import plan_document
 from hmret.api.readings import PlanReading, read_plan
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import Engine, find_engine, say_who_answers
+from hmret.cli.engines import opened_inspection
 from hmret.cli.logs import log_warnings
 from hmret.cli.options import Common
 from hmret.disk.policy_settings import policy_settings
 from hmret.disk.settings import Settings
-from hmret.engine.opening import open_inspection
-from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
 from hmret.model.planning import Plan
 from hmret.model.times import format_time, nanoseconds_of
@@ -68,6 +67,6 @@ def make_plan(common: Common, settings: Settings, at: datetime | None = None) ->
 
 
 async def _plan(settings: Settings, at: datetime | None) -> Plan:
-    async with open_inspection(settings.config, Surroundings()) as inspection:
+    async with opened_inspection(settings.config) as inspection:
         log_warnings(settings)
         return await inspection.plan(at)

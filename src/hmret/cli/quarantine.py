@@ -10,12 +10,11 @@ from hmret.api.documents import quarantine_document, restored_document
 from hmret.api.readings import read_quarantine, read_restored
 from hmret.cli.columns import Column, format_columns, last_part, shorten_list, shorten_repository
 from hmret.cli.either import Asked, ask_or_do
+from hmret.cli.engines import opened_engine, opened_inspection
 from hmret.cli.listing import TABLE, Shown, named_lines, write_csv
 from hmret.cli.options import WITHOUT_POLICY, Named, WithoutPolicy
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.tables import format_minute, format_size, format_when, shorten_digest
-from hmret.engine.opening import open_engine, open_inspection
-from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.report import Quarantined, Restored
@@ -71,7 +70,7 @@ def quarantine(*, shown: Shown = TABLE, common: WithoutPolicy = WITHOUT_POLICY) 
 
 
 async def _restore(image: str, digest: str | None, config: RetentionConfig) -> Restored:
-    async with open_engine(config, Surroundings(), scheduled=False) as retention:
+    async with opened_engine(config) as retention:
         try:
             return await retention.restore(image, digest)
         except (ImageNotFoundError, InvalidReferenceError):
@@ -82,7 +81,7 @@ async def _restore(image: str, digest: str | None, config: RetentionConfig) -> R
 
 
 async def _look(config: RetentionConfig) -> tuple[Quarantined, ...]:
-    async with open_inspection(config, Surroundings()) as inspection:
+    async with opened_inspection(config) as inspection:
         held = inspection.sweeping.deleting.quarantine
         await held.look()
         return held.images()

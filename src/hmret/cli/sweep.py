@@ -12,6 +12,7 @@ from hmret.api.documents import sweep_document
 from hmret.api.readings import PlanReading, read_report
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
+from hmret.cli.engines import opened_engine
 from hmret.cli.logs import log_warnings
 from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import is_terminal, printable, say, write_json, write_result
@@ -20,8 +21,6 @@ from hmret.cli.progress import sweep_in_sight
 from hmret.cli.tables import format_size, format_suspension, format_table, format_when, terminal_digest
 from hmret.cli.words import put_count, stopped_by, tell_stopped
 from hmret.disk.settings import Settings
-from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
 from hmret.model.report import DeletedImage, SweepReport, SweepStatus
 
 __all__ = ["sweep"]
@@ -110,7 +109,7 @@ def _sweep_here(settings: Settings, common: Common, *, release_brake: bool, stop
 
 
 async def _sweep(settings: Settings, *, shown: bool, release_brake: bool, stop_timers: bool) -> SweepReport:
-    async with open_engine(settings.config, Surroundings(), scheduled=False) as retention:
+    async with opened_engine(settings.config) as retention:
         log_warnings(settings)
         return await sweep_in_sight(
             retention, shown=shown, release_brake=release_brake, stop_timers=stop_timers

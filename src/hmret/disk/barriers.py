@@ -3,15 +3,15 @@
 Nothing is opened for this: to open a disk would break the lease that a deletion holds on it.
 """
 
-import ctypes
 import os
 import stat
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable
+from functools import cache
 
 __all__ = ["find_barrier"]
 
 # Source: statx(2), and linux/stat.h.
+_AT_FDCWD = -100
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_NO_AUTOMOUNT = 0x800
 _IMMUTABLE = 0x10
@@ -20,37 +20,41 @@ _MOUNT_ROOT = 0x2000
 _STATX_TYPE = 0x1
 
 
-class _Statx(ctypes.Structure):
-    _fields_ = (
-        ("mask", ctypes.c_uint32),
-        ("block_size", ctypes.c_uint32),
-        ("attributes", ctypes.c_uint64),
-        ("links", ctypes.c_uint32),
-        ("owner", ctypes.c_uint32),
-        ("group", ctypes.c_uint32),
-        ("mode", ctypes.c_uint16),
-        ("rest", ctypes.c_byte * 512),
-    )
+@cache
+def _looking() -> Callable[[str, int], tuple[int, int]] | None:
+    """Make what looks at a path in a folder; None: this system has no `statx`. Few need it, so they load it."""
+    import ctypes  # noqa: PLC0415 - see above
 
+    class Statx(ctypes.Structure):
+        _fields_ = (
+            ("mask", ctypes.c_uint32),
+            ("block_size", ctypes.c_uint32),
+            ("attributes", ctypes.c_uint64),
+            ("links", ctypes.c_uint32),
+            ("owner", ctypes.c_uint32),
+            ("group", ctypes.c_uint32),
+            ("mode", ctypes.c_uint16),
+            ("rest", ctypes.c_byte * 512),
+        )
 
-_call_statx: Any = None
-with suppress(AttributeError, OSError):  # an older libc, or another system
-    _call_statx = ctypes.CDLL(None).statx
+    try:
+        statx = ctypes.CDLL(None).statx
+    except (AttributeError, OSError):  # an older libc, or another system
+        return None
+
+    def look(path: str, dir_fd: int) -> tuple[int, int]:
+        found = Statx()
+        flags = _AT_SYMLINK_NOFOLLOW | _AT_NO_AUTOMOUNT
+        failed = statx(dir_fd, os.fsencode(path), flags, _STATX_TYPE, ctypes.byref(found))
+        return (0, 0) if failed else (found.attributes, found.mode)
+
+    return look
 
 
 def _statx(path: str, dir_fd: int | None) -> tuple[int, int]:
     """Return the attributes and the mode of what is at a path; 0 and 0 where they cannot be had."""
-    if _call_statx is None:
-        return 0, 0
-    found = _Statx()
-    failed = _call_statx(
-        -100 if dir_fd is None else dir_fd,
-        os.fsencode(path),
-        _AT_SYMLINK_NOFOLLOW | _AT_NO_AUTOMOUNT,
-        _STATX_TYPE,
-        ctypes.byref(found),
-    )
-    return (0, 0) if failed else (found.attributes, found.mode)
+    look = _looking()
+    return (0, 0) if look is None else look(path, _AT_FDCWD if dir_fd is None else dir_fd)
 
 
 def find_barrier(path: str, *, dir_fd: int | None = None) -> str:

@@ -1,6 +1,5 @@
 """Where a setting was read, and how a problem with it is told: in one line."""
 
-import difflib
 from collections.abc import Collection
 
 import attrs
@@ -33,6 +32,8 @@ def show(text: str, limit: int = 60) -> str:
 
 def name_unknown(name: str, known: Collection[str]) -> str:
     """Tell that a name is unknown, which one it is most like, and which there are."""
+    import difflib  # noqa: PLC0415 - most names are known
+
     nearest = difflib.get_close_matches(show(name), known, n=1)
     suggestion = f"did you mean {nearest[0]}? " if nearest else ""
     return f"unknown, {suggestion}known are {', '.join(known)}"

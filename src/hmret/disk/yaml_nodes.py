@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import attrs
-import yaml
 
 from hmret.disk.places import Place, show
 
@@ -27,7 +26,8 @@ __all__ = [
     "has_tag",
 ]
 
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADERS = ("CSafeLoader", "SafeLoader")
+"""By name; the first that PyYAML was built with is taken."""
 
 STRING = "tag:yaml.org,2002:str"
 BOOLEAN = "tag:yaml.org,2002:bool"
@@ -105,8 +105,11 @@ def compose(file: str, text: str) -> Node | None:
     Raises:
         ConfigError: the text is not YAML, holds more than one document or is nested too deeply.
     """
+    import yaml  # noqa: PLC0415 - where there is no file nobody waits for it
+
+    loader = next(getattr(yaml, name) for name in LOADERS if hasattr(yaml, name))
     try:
-        root = _compose(file, LOADER(text))
+        root = _compose(file, loader(text))
     except yaml.reader.ReaderError as error:
         char = chr(error.character)
         line = text.count("\n", 0, text.find(char)) + 1
@@ -122,6 +125,8 @@ def compose(file: str, text: str) -> Node | None:
 
 
 def _compose(file: str, loader: Any) -> Node | None:
+    import yaml  # noqa: PLC0415 - the same
+
     root: list[Node] = []
     open_nodes: list[list[Node]] = [root]
     anchors: dict[str, Node] = {}
@@ -152,6 +157,8 @@ def _compose(file: str, loader: Any) -> Node | None:
 
 
 def _node(event: Any, loader: Any) -> Node:
+    import yaml  # noqa: PLC0415 - the same
+
     line = event.start_mark.line + 1
     match event:
         case yaml.MappingStartEvent():

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, tzinfo
-from zoneinfo import ZoneInfo
 
 import attrs
 
@@ -51,7 +50,11 @@ def _time_zone(value: object) -> str:
 
 
 def _zone(name: str) -> tzinfo:
-    return UTC if name == "UTC" else ZoneInfo(name)
+    if name == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - whoever names no zone does not wait for it
+
+    return ZoneInfo(name)
 
 
 @attrs.frozen(kw_only=True)

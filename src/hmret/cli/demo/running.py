@@ -25,6 +25,7 @@ from hmret.cli.demo.clock import DAY, DemoClock
 from hmret.cli.demo.host import Host, offers_leases
 from hmret.cli.demo.outcome import Outcome, find_faults, outcomes, sum_up, to_document
 from hmret.cli.demo.story import ALLOWED, DAYS, PINNED, Story, StoryError
+from hmret.cli.garbage import collect_from_now_on
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
@@ -57,6 +58,7 @@ def run(*, as_json: bool, keep: str | None, serve: str | None, day_seconds: floa
         UnavailableError: nothing can be served at that address.
         KeyboardInterrupt: SIGINT came; everything is cleaned up.
     """
+    collect_from_now_on()
     try:
         with _temporary_folder() if keep is None else _kept_folder(keep) as folder, _listening(serve) as page:
             return asyncio.run(_run(_Show(folder, keep is not None, page, as_json, day_seconds)))

@@ -1,0 +1,28 @@
+"""Engines that a command opens for itself where none runs; a command that asks one that runs loads none."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+from hmret.model.config import RetentionConfig
+
+if TYPE_CHECKING:
+    from hmret.engine.inspection import Inspection
+    from hmret.engine.retention import Retention
+
+__all__ = ["opened_engine", "opened_inspection"]
+
+
+def opened_engine(config: RetentionConfig) -> AbstractAsyncContextManager["Retention"]:
+    """Open an engine on the host's own surroundings that sweeps only when asked; raises as `open_engine` does."""
+    from hmret.engine.opening import open_engine  # noqa: PLC0415 - see above
+    from hmret.engine.surroundings import Surroundings  # noqa: PLC0415 - the same
+
+    return open_engine(config, Surroundings(), scheduled=False)
+
+
+def opened_inspection(config: RetentionConfig) -> AbstractAsyncContextManager["Inspection"]:
+    """Open a data directory to look at it only; raises as `open_inspection` does."""
+    from hmret.engine.opening import open_inspection  # noqa: PLC0415 - see above
+    from hmret.engine.surroundings import Surroundings  # noqa: PLC0415 - the same
+
+    return open_inspection(config, Surroundings())

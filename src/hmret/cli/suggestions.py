@@ -1,0 +1,28 @@
+"""What was probably meant by a word that nothing is called."""
+
+from collections.abc import Iterable
+
+__all__ = ["suggest"]
+
+# A slip of the hand must not be helped to delete, to run, or to take away what keeps images.
+_NEVER_SUGGESTED = (
+    "run",
+    "sweep",
+    "confirm",
+    "unlease",
+    "--enable",
+    "--unused-for",
+    "--allow",
+    "--yes",
+    "--release-brake",
+    "--stop-timers",
+)
+
+
+def suggest(given: str, known: Iterable[str]) -> str:
+    """Suggest what was probably meant, so far as that does no harm where it was not; empty: nothing."""
+    import difflib  # noqa: PLC0415 - most words are typed as they are
+
+    harmless = [name for name in known if name not in _NEVER_SUGGESTED and len(name) > len("-o")]
+    nearest = difflib.get_close_matches(given.partition("=")[0][:60], harmless, n=1)
+    return f". Did you mean {nearest[0]}?" if nearest else ""
