@@ -10,7 +10,7 @@ from builders import DATA, FakeClock, GatedThreads, data_fd_of, make_surrounding
 from hmret.engine.surroundings import Surroundings
 from memory_filesystem import MemoryFilesystem
 from support.bounds import IS_WHOLE
-from support.children import KEEPER, children_here, end_group
+from support.children import KEEPER, children_here, end_group, hear_interrupts
 
 # What is slow here is only the machine. An example is the same one wherever it is played.
 settings.register_profile(
@@ -28,6 +28,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_sessionstart() -> None:
+    hear_interrupts()
     KEEPER.start()
 
 

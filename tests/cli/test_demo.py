@@ -38,7 +38,8 @@ from support.patience import PATIENCE
 Call = Callable[..., tuple[int, str, str]]
 
 SECOND = 1_000_000_000
-FAST_DAY_SECONDS = 0.08
+# So fast that its clock has always come to where it stands before the engine does anything, as on the slowest machine.
+FAST_DAY_SECONDS = 0.001
 
 
 @attrs.define
@@ -492,7 +493,7 @@ def test_the_whole_demonstration_is_told_once_in_25_lines_that_fit(room: Path) -
 
 def test_the_cache_that_is_kept_can_be_played_with(room: Path, tmp_path: Path, call: Call) -> None:
     folder = tmp_path / "kept cache"
-    with command(room, day_seconds=FAST_DAY_SECONDS / 2, keep=str(folder)) as demo:
+    with command(room, day_seconds=FAST_DAY_SECONDS, keep=str(folder)) as demo:
         output, errors = demo.communicate(timeout=PATIENCE)
     assert (demo.returncode, errors) == (0, "")
     shown = [shlex.split(line) for line in output.splitlines() if line.startswith("  ")]
@@ -509,7 +510,7 @@ def test_the_cache_that_is_kept_can_be_played_with(room: Path, tmp_path: Path, c
 
 def test_the_page_shows_it_and_what_is_left_until_it_is_interrupted(room: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
-    with command(room, day_seconds=FAST_DAY_SECONDS / 2, serve=address) as demo:
+    with command(room, day_seconds=FAST_DAY_SECONDS, serve=address) as demo:
         assert demo.stdout is not None
         assert demo.stdout.readline() == f"day  0  watch it at http://{address}/\n"
         with httpx2.Client(base_url=f"http://{address}", timeout=PATIENCE) as client:
@@ -524,7 +525,7 @@ def test_the_page_shows_it_and_what_is_left_until_it_is_interrupted(room: Path) 
 
 
 def test_with_json_it_prints_one_document_and_nothing_else(room: Path) -> None:
-    with command(room, day_seconds=FAST_DAY_SECONDS / 2, as_json=True) as demo:
+    with command(room, day_seconds=FAST_DAY_SECONDS, as_json=True) as demo:
         output, errors = demo.communicate(timeout=PATIENCE)
     assert (demo.returncode, errors) == (0, "")
     document = json.loads(output)

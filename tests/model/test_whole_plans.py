@@ -16,6 +16,7 @@ from model.inventories import (
     NOW_NS,
     A,
     B,
+    C,
     guest,
     make_image,
     make_inventory,
@@ -29,10 +30,11 @@ SHARED = make_image(A, content_name=ALPINE)
 
 
 def shared() -> Inventory:
-    """Make content that two repositories share, and an image of one alone; all are due."""
+    """Make content that two repositories share, and an image of one alone, all due; and a timer of what is not seen."""
     first = attrs.evolve(make_repository(SHARED, make_image(B)), shared={A: (ALPINE, OTHER)})
     second = attrs.evolve(make_repository(SHARED, name=OTHER), shared={A: (ALPINE, OTHER)})
-    return attrs.evolve(make_inventory(first, second), contents=ContentOwners({A: (ALPINE, OTHER)}))
+    states = {(ALPINE, A): DUE_NS, (ALPINE, B): DUE_NS, (OTHER, A): DUE_NS, (ALPINE, C): DUE_NS}
+    return make_inventory(first, second, states=states, contents=ContentOwners({A: (ALPINE, OTHER)}))
 
 
 def told(found: Plan) -> object:
@@ -66,9 +68,7 @@ CHANGES: dict[str, Callable[[Inventory], Inventory]] = {
     "leased": lambda one: attrs.evolve(one, leased=frozenset({(ALPINE, B)})),
     "backing_off": lambda one: attrs.evolve(one, backing_off=frozenset({(ALPINE, B)})),
     "accessed": lambda one: attrs.evolve(one, accessed={(ALPINE, B): NOW_NS - HOUR}),
-    "unlisted": lambda one: attrs.evolve(
-        one, unlisted=(ALPINE,), states={**one.states, (ALPINE, "sha256:" + "c" * 64): DUE_NS}
-    ),
+    "unlisted": lambda one: attrs.evolve(one, unlisted=(ALPINE,)),
     "nothing": lambda one: one,
 }
 

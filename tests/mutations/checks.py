@@ -312,8 +312,24 @@ MUTATIONS = (
             ("leased", "=="),
             ("backing_off", "=="),
             ("accessed", "=="),
+            ("unlisted", "=="),
             ("unread_sources", "=="),
         )
+    ),
+    edit(
+        "let a slip in the patterns of a single sweep stop every timer",
+        "engine/sweeping.py",
+        "if stopped is not None and stopped.allows_nothing and not may_stop_all:",
+        "if False:",
+        ("tests/engine/test_stopped_timers.py",),
+    ),
+    edit(
+        "refuse a single sweep only after it has changed something",
+        "engine/sweeping.py",
+        "        stopped = await self._stopped_by(plan, survey, may_stop_all=stops_timers)\n",
+        "        await self.overlook.states.clear(dict(plan.clears))\n"
+        "        stopped = await self._stopped_by(plan, survey, may_stop_all=stops_timers)\n",
+        ("tests/engine/test_stopped_timers.py",),
     ),
     edit(
         "let a whole plan stand though its time has come",

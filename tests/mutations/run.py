@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -42,8 +43,10 @@ EVERY: tuple[Mutation, ...] = (
 
 ROOT = Path(__file__).parent.parent.parent
 AT_A_TIME = 2
-LONGEST_SECONDS = 400
-LONGEST_UNTOUCHED_SECONDS = 3600
+# What one test may take before it counts as hanging; or four times what the slowest takes untouched, where that is
+# longer: a slow machine must not pass for a test that has noticed something. All tests of a mutation: four times that.
+LONGEST_TEST_SECONDS = 100
+LONGEST_UNTOUCHED_SECONDS = 4 * 3600
 
 
 @attrs.frozen
@@ -67,14 +70,16 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         untouched = make_copy(ROOT, place / "untouched")
-        status, failed = run_tests(untouched, tests, LONGEST_UNTOUCHED_SECONDS)
+        status, failed, slowest = run_tests(untouched, tests, LONGEST_UNTOUCHED_SECONDS)
         if status != 0:
             print(f"the tests fail before anything is mutated: {failed}")
             return 1
+        longest = max(LONGEST_TEST_SECONDS, 4 * slowest)
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             outcomes = []
             copies = [place / str(number) for number in range(len(chosen))]
-            for outcome in pool.map(lambda mutation, copy: mutate(untouched, copy, mutation), chosen, copies):
+            mutating = partial(mutate, untouched, longest=longest)
+            for outcome in pool.map(mutating, copies, chosen):
                 line = f"{outcome.verdict:9} {outcome.seconds:5.1f} s  {outcome.mutation.name:58} {outcome.detail}"
                 print(line.rstrip(), flush=True)
                 outcomes.append(outcome)
@@ -94,7 +99,7 @@ def make_copy(tree: Path, place: Path) -> Path:
     return place
 
 
-def mutate(untouched: Path, place: Path, mutation: Mutation) -> Outcome:
+def mutate(untouched: Path, place: Path, mutation: Mutation, *, longest: float) -> Outcome:
     """Apply one mutation to a copy, and run its tests."""
     begin = time.monotonic()
     copy = make_copy(untouched, place)
@@ -106,7 +111,7 @@ def mutate(untouched: Path, place: Path, mutation: Mutation) -> Outcome:
         path.write_text(text)
         if path.suffix == ".c":
             build(path)
-    status, failed = run_tests(copy, mutation.tests)
+    status, failed, _ = run_tests(copy, mutation.tests, longest)
     shutil.rmtree(place)
     # Below zero it was killed by a signal; above one pytest itself could not work.
     verdict = "SURVIVED" if status == 0 else "red" if status <= 1 else "BROKEN"
@@ -120,12 +125,16 @@ def build(source: Path) -> None:
     subprocess.run(["cc", "-O1", "-fPIC", "-shared", include, str(source), "-o", str(built)], check=True)
 
 
-def run_tests(copy: Path, tests: Sequence[str], longest_seconds: float = LONGEST_SECONDS) -> tuple[int, str]:
-    """Run tests on a copy until one fails; returns the exit status (0: none did) and what failed."""
+def run_tests(copy: Path, tests: Sequence[str], longest: float) -> tuple[int, str, float]:
+    """Run tests on a copy until one fails, or takes longer than so many seconds.
+
+    Returns the exit status (0: none failed), what failed, and how long the slowest took.
+    """
     path = os.pathsep.join([str(copy / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
     program = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
     # A test that is killed, or hangs, has failed too.
-    program += ["--timeout=100", "--tb=no", *[test for test in tests if (copy / test).exists()]]
+    program += [f"--timeout={longest}", "--durations=1", "--tb=no"]
+    program += [test for test in tests if (copy / test).exists()]
     try:
         ended = subprocess.run(
             program,
@@ -133,15 +142,17 @@ def run_tests(copy: Path, tests: Sequence[str], longest_seconds: float = LONGEST
             env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
-            timeout=longest_seconds,
+            timeout=4 * longest,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return 1, "it hangs"
+        return 1, "it hangs", longest
     match = re.search(r"^(?:FAILED|ERROR) tests/(.+?)(?: - .*)?$", ended.stdout, re.MULTILINE)
     failed = match[1] if match else f"exit status {ended.returncode}" if ended.returncode else ""
+    took = re.search(r"^([0-9.]+)s (?:call|setup|teardown) ", ended.stdout, re.MULTILINE)
     # A file that cannot even be imported shows nothing.
-    return (2 if ended.returncode == 1 and "::" not in failed else ended.returncode), failed
+    status = 2 if ended.returncode == 1 and "::" not in failed else ended.returncode
+    return status, failed, float(took[1]) if took else 0.0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 
 from builders import make_image
 from proofs.mortal import Life, Mortals
-from support.children import Child, child, children_here, run_program
+from support.children import Child, child, children_here, hear_interrupts, run_program
 from support.patience import wait_until
 
 SLEEPER = "import subprocess, sys; subprocess.Popen(['sleep', '1000']); print('begun', flush=True); sys.stdin.read()"
@@ -46,6 +46,22 @@ def fail_beside(begun: list[Child]) -> None:
         assert process.stdout.readline() == "begun\n"
         begun.append(process)
         raise AssertionError("the test fails")
+
+
+def test_programs_of_tests_hear_an_interrupt_also_where_the_tests_run_in_the_background() -> None:
+    program = [
+        sys.executable,
+        "-c",
+        "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)",
+    ]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run_program(program).stdout == "True\n"
+        hear_interrupts()
+        assert run_program(program).stdout == "False\n"
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_process_and_what_it_has_started_end_with_the_block_that_fails() -> None:

@@ -16,7 +16,17 @@ from typing import Any, TypeAlias
 
 from support.patience import PATIENCE
 
-__all__ = ["KEEPER", "Child", "Ended", "Keeper", "child", "children_here", "end_group", "run_program"]
+__all__ = [
+    "KEEPER",
+    "Child",
+    "Ended",
+    "Keeper",
+    "child",
+    "children_here",
+    "end_group",
+    "hear_interrupts",
+    "run_program",
+]
 
 Child: TypeAlias = "subprocess.Popen[str]"
 Ended: TypeAlias = "subprocess.CompletedProcess[str]"
@@ -33,6 +43,12 @@ for group in groups:
     except OSError:
         pass
 """
+
+
+def hear_interrupts() -> None:
+    """Hear SIGINT, as the programs of tests then do: a shell has what it runs in the background ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Keeper:
