@@ -10,7 +10,8 @@ import naive
 import trees
 from hmret import AutoDelete, RetentionConfig, SweepReport
 from hmret.disk.layout import RETENTION, hex_of
-from hmret.engine.opening import open_engine, open_inspection
+from hmret.engine.inspecting import open_inspection
+from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
 from hmret.model.clock_watch import ClockReading
 from hmret.model.times import nanoseconds_of, parse_time

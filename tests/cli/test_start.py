@@ -3,21 +3,31 @@
 import gc
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
 from cli.caches import Cache
 from hmret.cli.app import make_app
 from hmret.cli.backend import run_on
+from hmret.cli.engines import opened_engine, opened_inspection, opened_quarantine
 from hmret.cli.whole_help import whole_help
+from hmret.model.config import RetentionConfig
 from support.children import run_program
 
 Call = Callable[..., tuple[int, str, str]]
+Opened = Callable[[RetentionConfig], AbstractAsyncContextManager[object]]
 
 SERVING = {"starlette", "anycorn", "httpx2", "structlog", "prometheus_client"}
 PARSING = {"cyclopts", "rich", "docstring_parser"}
-ENGINE = {"anyio", "asyncio", "trio", "hmret.engine.opening", "hmret.disk.filesystem"}
-DELETING = {"hmret.actors.deleter", "hmret.disk.recovery", "hmret.disk.quarantine", "hmret.engine.sweeping"}
+ENGINE = {"anyio", "asyncio", "trio", "hmret.engine.inspecting", "hmret.disk.filesystem"}
+DELETING = {
+    "hmret.actors.deleter",
+    "hmret.disk.quarantine",
+    "hmret.disk.recovery",
+    "hmret.engine.opening",
+    "hmret.engine.sweeping",
+}
 HEAVY = {
     *SERVING,
     *PARSING,
@@ -55,16 +65,24 @@ def test_help_in_a_pipe_waits_for_nothing(tokens: list[str]) -> None:
 
 
 def test_the_help_of_a_command_loads_no_engine() -> None:
-    assert not loaded_by("plan", "--help") & {*SERVING, *DELETING, "trio", "yaml", "hmret.engine.opening"}
+    assert not loaded_by("plan", "--help") & {*SERVING, *DELETING, "trio", "yaml", "hmret.engine.inspecting"}
 
 
 def test_the_version_loads_no_engine() -> None:
-    assert not loaded_by("--version") & {*SERVING, *DELETING, "trio", "yaml", "hmret.engine.opening"}
+    assert not loaded_by("--version") & {*SERVING, *DELETING, "trio", "yaml", "hmret.engine.inspecting"}
 
 
 def test_the_settings_are_shown_without_an_engine(cache: Cache) -> None:
     loaded = loaded_by("check-config", "--data-dir", cache.root)
-    assert not loaded & {*SERVING, *DELETING, "anyio", "trio", "hmret.engine.opening"}
+    assert not loaded & {*SERVING, *DELETING, "anyio", "trio", "hmret.engine.inspecting"}
+
+
+@pytest.mark.parametrize("tokens", [["plan"], ["plan", "--json"], ["images"], ["explain", "alpine"]])
+def test_a_look_loads_nothing_that_deletes_or_serves(tokens: list[str], cache: Cache) -> None:
+    cache.image("docker.io/library/alpine", "a", "latest")
+    loaded = loaded_by(*tokens, "--data-dir", cache.root)
+    assert not loaded & {*SERVING, *DELETING, "trio", "rich", "hmret.model.forecast"}
+    assert loaded >= {"anyio", "cyclopts"}
 
 
 @pytest.mark.parametrize("width", [24, 40, 79, 80, 81, 132, 200])
@@ -90,9 +108,11 @@ def switched_off() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("switched_off")
-def test_an_engine_has_the_garbage_collector(backend: str, cache: Cache) -> None:
+@pytest.mark.parametrize("opened", [opened_engine, opened_inspection, opened_quarantine])
+def test_an_engine_has_the_garbage_collector(opened: Opened, backend: str, cache: Cache) -> None:
     async def work() -> bool:
-        return gc.isenabled()
+        async with opened(RetentionConfig(data_dir=str(cache.root))):
+            return gc.isenabled()
 
     assert not gc.isenabled()
     assert run_on("trio" if backend == "trio" else "asyncio", str(cache.root), work)

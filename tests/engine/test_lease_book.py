@@ -33,7 +33,8 @@ from builders import (
     told,
 )
 from hmret.actors.threads import InlineThreads
-from hmret.engine.opening import open_engine, open_inspection
+from hmret.engine.inspecting import open_inspection
+from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Cause, Key

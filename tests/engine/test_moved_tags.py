@@ -25,7 +25,8 @@ from builders import (
     make_surroundings,
     set_tag,
 )
-from hmret.engine.opening import open_engine, open_inspection
+from hmret.engine.inspecting import open_inspection
+from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key

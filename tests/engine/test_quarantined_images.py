@@ -29,7 +29,7 @@ from builders import (
     state_of,
     told,
 )
-from hmret.engine.opening import open_engine, open_inspection
+from hmret.engine.opening import open_engine, open_quarantine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
 from hmret.engine.tally import Tally
@@ -303,7 +303,7 @@ async def test_what_is_to_be_freed_at_once_does_not_go_into_quarantine(
     retention: Retention, filesystem: MemoryFilesystem
 ) -> None:
     keys = [make_due(filesystem, letters, tags=()) for letters in "abcd"]
-    sweeping = retention._inspection.sweeping
+    sweeping = retention._sweeping
     plan = await retention.plan()
     scan = await sweeping.overlook.scanner.scan()
     tally = Tally(START_NS, [], counters=sweeping.counters)
@@ -324,7 +324,7 @@ async def test_the_oldest_go_first_until_enough_is_free(
         keys.append(make_due(filesystem, letters, tags=(letters,), size_bytes=8192))
         await retention.sweep()
         clock.advance(timedelta(minutes=1))
-    sweeping = retention._inspection.sweeping
+    sweeping = retention._sweeping
     tally = Tally(clock.now_ns(), [], counters=sweeping.counters)
     assert await sweeping.deleting.quarantine.free_oldest(wanted, tally) == gone * 8192
     assert (tally.released, tally.released_bytes) == (gone, gone * 8192)
@@ -616,8 +616,7 @@ async def test_an_inspection_tells_what_is_held_and_writes_nothing(
     async with opened(surroundings) as retention:
         await retention.sweep()
     before = filesystem.snapshot()
-    async with open_inspection(config_of(filesystem), surroundings) as inspection:
-        quarantine = inspection.sweeping.deleting.quarantine
+    async with open_quarantine(config_of(filesystem), surroundings) as quarantine:
         await quarantine.look()
         assert [image.digest for image in quarantine.images()] == [key[1]]
     assert filesystem.snapshot() == before
@@ -636,7 +635,7 @@ async def test_a_stop_leaves_what_is_due_for_the_next_start(
 
             async def stop() -> None:
                 await gate.arrived.wait()
-                retention._inspection.sweeping.deleting.deleter.stop_early()
+                retention._sweeping.deleting.deleter.stop_early()
                 gate.opened.set()
 
             tasks.start_soon(stop)

@@ -40,7 +40,8 @@ from builders import (
 from hmret.actors.deleter import Deleter
 from hmret.actors.threads import InlineThreads
 from hmret.disk.outcomes import Candidate, LastLook
-from hmret.engine.opening import open_engine, open_inspection
+from hmret.engine.inspecting import open_inspection
+from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Cause, Key, Reference

@@ -20,7 +20,8 @@ from builders import (
     state_of,
     told,
 )
-from hmret.engine.opening import open_engine, open_inspection
+from hmret.engine.inspecting import open_inspection
+from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Cause, Key

@@ -8,7 +8,6 @@ from typing import TypeVar
 import anyio
 import anyio.abc
 
-from hmret.cli.garbage import collect_from_now_on
 from hmret.cli.options import Backend
 from hmret.model.errors import HmretError
 
@@ -24,14 +23,9 @@ def run_on(backend: Backend, data_dir: str, work: Callable[[], Awaitable[T]]) ->
         HmretError: a system call failed; the message names the data directory.
         BaseException: the first that the work raised, out of whatever groups it came in.
     """
-
-    async def begin() -> T:
-        collect_from_now_on()
-        return await work()
-
     try:
         try:
-            return anyio.run(begin, backend=backend)
+            return anyio.run(work, backend=backend)
         except BaseExceptionGroup as group:
             raise _first_of(group) from group
     except OSError as error:

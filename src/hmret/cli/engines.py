@@ -3,13 +3,15 @@
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
+from hmret.cli.garbage import collect_from_now_on
 from hmret.model.config import RetentionConfig
 
 if TYPE_CHECKING:
     from hmret.engine.inspection import Inspection
+    from hmret.engine.quarantine import Quarantine
     from hmret.engine.retention import Retention
 
-__all__ = ["opened_engine", "opened_inspection"]
+__all__ = ["opened_engine", "opened_inspection", "opened_quarantine"]
 
 
 def opened_engine(config: RetentionConfig) -> AbstractAsyncContextManager["Retention"]:
@@ -17,12 +19,23 @@ def opened_engine(config: RetentionConfig) -> AbstractAsyncContextManager["Reten
     from hmret.engine.opening import open_engine  # noqa: PLC0415 - see above
     from hmret.engine.surroundings import Surroundings  # noqa: PLC0415 - the same
 
+    collect_from_now_on()
     return open_engine(config, Surroundings(), scheduled=False)
 
 
 def opened_inspection(config: RetentionConfig) -> AbstractAsyncContextManager["Inspection"]:
     """Open a data directory to look at it only; raises as `open_inspection` does."""
-    from hmret.engine.opening import open_inspection  # noqa: PLC0415 - see above
+    from hmret.engine.inspecting import open_inspection  # noqa: PLC0415 - see above
     from hmret.engine.surroundings import Surroundings  # noqa: PLC0415 - the same
 
+    collect_from_now_on()
     return open_inspection(config, Surroundings())
+
+
+def opened_quarantine(config: RetentionConfig) -> AbstractAsyncContextManager["Quarantine"]:
+    """Open a data directory to look at its quarantine only; raises as `open_quarantine` does."""
+    from hmret.engine.opening import open_quarantine  # noqa: PLC0415 - see above
+    from hmret.engine.surroundings import Surroundings  # noqa: PLC0415 - the same
+
+    collect_from_now_on()
+    return open_quarantine(config, Surroundings())

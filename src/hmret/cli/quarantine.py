@@ -10,7 +10,7 @@ from hmret.api.documents import quarantine_document, restored_document
 from hmret.api.readings import read_quarantine, read_restored
 from hmret.cli.columns import Column, format_columns, last_part, shorten_list, shorten_repository
 from hmret.cli.either import Asked, ask_or_do
-from hmret.cli.engines import opened_engine, opened_inspection
+from hmret.cli.engines import opened_engine, opened_quarantine
 from hmret.cli.listing import TABLE, Shown, named_lines, write_csv
 from hmret.cli.options import WITHOUT_POLICY, Named, WithoutPolicy
 from hmret.cli.output import printable, write_json, write_result
@@ -81,8 +81,7 @@ async def _restore(image: str, digest: str | None, config: RetentionConfig) -> R
 
 
 async def _look(config: RetentionConfig) -> tuple[Quarantined, ...]:
-    async with opened_inspection(config) as inspection:
-        held = inspection.sweeping.deleting.quarantine
+    async with opened_quarantine(config) as held:
         await held.look()
         return held.images()
 

@@ -1,5 +1,6 @@
 """`run`: the engine as a service, until it is told to stop."""
 
+from hmret.cli.garbage import collect_from_now_on
 from hmret.cli.options import RUNNING, Running
 from hmret.model.errors import HmretError
 from hmret.model.unavailable import UnavailableError
@@ -22,6 +23,7 @@ def _run(common: Running) -> int:
     from hmret.cli.backend import run_on  # noqa: PLC0415
     from hmret.cli.service import Service  # noqa: PLC0415
 
+    collect_from_now_on()
     with common.logging("info"):
         run_on(common.backend, settings.config.data_dir, Service(settings, common.settings).run)
     return 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Protocol
 
 import attrs
 
@@ -10,9 +11,13 @@ from hmret.actors.scanner import Scanner
 from hmret.actors.threads import Threads
 from hmret.disk.clock import Clock
 from hmret.disk.layout import DIGEST_HEX, digest_of
-from hmret.engine.overlook import Survey
-from hmret.engine.sweeping import Sweeping
-from hmret.model.clock_watch import watch_clock
+from hmret.engine.backoff import Backoff
+from hmret.engine.brake_watch import BrakeWatch
+from hmret.engine.disk_watch import DiskWatch
+from hmret.engine.lease_book import LeaseBook
+from hmret.engine.looks import Looks
+from hmret.engine.overlook import Overlook, Survey
+from hmret.model.clock_watch import ClockRecord, watch_clock
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Key, Suspension
@@ -24,30 +29,60 @@ from hmret.model.search import find_images, is_digest, is_searchable, sole_image
 from hmret.model.times import datetime_of, nanoseconds_of
 from hmret.model.verdicts import Verdict
 
-__all__ = ["Inspection", "named_image"]
+__all__ = ["Inspection", "NoSweeps", "Past", "named_image"]
+
+
+class Past(Protocol):
+    """What the sweeps of an engine have left."""
+
+    @property
+    def clock_record(self) -> ClockRecord | None:
+        """What is on record of the clock; None: nothing."""
+        ...
+
+    @property
+    def last_plan(self) -> Plan | None:
+        """The plan of the last sweep, most of which stands in the next one; None: there was none."""
+        ...
+
+    @property
+    def quarantined_bytes(self) -> int:
+        """What lies in quarantine."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class NoSweeps:
+    """The past of what never sweeps."""
+
+    clock_record: ClockRecord | None
+    last_plan: Plan | None = None
+    quarantined_bytes: int = 0
 
 
 @attrs.frozen(eq=False)
 class Inspection:
     """Looks without touching: what a sweep would do, and why."""
 
-    sweeping: Sweeping
-    scanner: Scanner
+    overlook: Overlook
+    locks: Locks
+    leases: LeaseBook
+    clock: Clock
+    looks: Looks
+    disk: DiskWatch
+    brake: BrakeWatch
+    backoff: Backoff
+    past: Past
 
     @property
-    def locks(self) -> Locks:
-        """The lock actor."""
-        return self.sweeping.deleting.locks
+    def scanner(self) -> Scanner:
+        """The actor that knows the images."""
+        return self.overlook.scanner
 
     @property
     def threads(self) -> Threads:
         """Where blocking work is done."""
-        return self.sweeping.overlook.threads
-
-    @property
-    def clock(self) -> Clock:
-        """Where the time comes from."""
-        return self.sweeping.clock
+        return self.overlook.threads
 
     async def plan(self, at: datetime | None = None) -> Plan:
         """Make the plan that a sweep would follow now, or at another time, if nothing else changes until then.
@@ -57,7 +92,7 @@ class Inspection:
             ValueError: `at` has no time zone.
         """
         survey, now = await self._survey()
-        return await self.sweeping.overlook.decide(survey, at or now, self.sweeping.last_plan)
+        return await self.overlook.decide(survey, at or now, self.past.last_plan)
 
     async def compare(self, config: RetentionConfig, at: datetime | None = None) -> tuple[Plan, Plan]:
         """Make the plan by the policy in force, and that by another, of the same inventory.
@@ -66,28 +101,25 @@ class Inspection:
             EngineClosedError: the engine has stopped.
             ValueError: `at` has no time zone.
         """
-        overlook = self.sweeping.overlook
         survey, now = await self._survey(config)
-        in_force = await overlook.decide(survey, at or now, self.sweeping.last_plan)
+        in_force = await self.overlook.decide(survey, at or now, self.past.last_plan)
         policy = Policy.of(config)
-        candidate = attrs.evolve(survey, inventory=seen_by(policy, overlook.policy, survey.inventory))
-        return in_force, await overlook.decide(candidate, at or now, policy=policy)
+        candidate = attrs.evolve(survey, inventory=seen_by(policy, self.overlook.policy, survey.inventory))
+        return in_force, await self.overlook.decide(candidate, at or now, policy=policy)
 
     async def _survey(self, candidate: RetentionConfig | None = None) -> tuple[Survey, datetime]:
         """Look at everything, and at the time."""
         reading = self.clock.read()
-        _, clock_fault = watch_clock(self.sweeping.clock_record, reading)
+        _, clock_fault = watch_clock(self.past.clock_record, reading)
         now = datetime_of(reading.wall_ns)
-        survey = await self.sweeping.overlook.survey(
+        survey = await self.overlook.survey(
             leases=await self.locks.leases(),
-            lease_fault=self.sweeping.leases.fault,
+            lease_fault=self.leases.fault,
             clock_fault=clock_fault,
-            backing_off=self.sweeping.deleting.backoff.waiting(reading.boot_ns),
-            disk=await self.sweeping.disk.glance(
-                reading, self.sweeping.counters.quarantined_bytes, anyway=candidate is not None
-            ),
-            brake_released_images=self.sweeping.brake.released_images(reading),
-            watched=self.sweeping.looks.watch(reading),
+            backing_off=self.backoff.waiting(reading.boot_ns),
+            disk=await self.disk.glance(reading, self.past.quarantined_bytes, anyway=candidate is not None),
+            brake_released_images=self.brake.released_images(reading),
+            watched=self.looks.watch(reading),
             now_ns=nanoseconds_of(now),
         )
         return survey, now

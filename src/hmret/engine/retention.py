@@ -25,6 +25,7 @@ from hmret.engine.quarantine import Quarantine
 from hmret.engine.schedule import Schedule
 from hmret.engine.statistics import Statistics
 from hmret.engine.surroundings import Surroundings
+from hmret.engine.sweeping import Sweeping
 from hmret.engine.tally import journal_entry
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
@@ -57,6 +58,7 @@ class Retention:
     """
 
     _inspection: Inspection
+    _sweeping: Sweeping
     _states: StateKeeper
     _schedule: Schedule
     _mailboxes: Mapping[str, "HasMailbox"]
@@ -192,7 +194,7 @@ class Retention:
             EngineClosedError: the engine has stopped.
         """
         self._loop.require()
-        return await Confirming(self._inspection.sweeping).confirm(what)
+        return await Confirming(self._sweeping).confirm(what)
 
     async def plan(self, at: datetime | None = None) -> Plan:
         """Make the plan that a sweep would follow now, or at another time; changes nothing.
@@ -302,12 +304,12 @@ class Retention:
     @property
     def last_plan(self) -> Plan | None:
         """What the last sweep decided; None: none has come that far yet."""
-        return self._inspection.sweeping.last_plan
+        return self._sweeping.last_plan
 
     @property
     def event_hub(self) -> EventHub:
         """Where events are numbered; `listen` is what most callers want."""
-        return self._inspection.sweeping.events
+        return self._sweeping.events
 
     def listen(self, after: int | None = None) -> AbstractContextManager[Listener]:
         """Listen to what happens while the block lasts: each mark, clear, deletion, failure, suspension and sweep.
@@ -350,11 +352,11 @@ class Retention:
             OSError: the trash cannot be read.
         """
         self._loop.require()
-        return await self._inspection.sweeping.measure_trash()
+        return await self._sweeping.measure_trash()
 
     def statistics(self) -> Statistics:
         """Tell the engine in numbers; never waits."""
-        schedule, sweeping = self._schedule, self._inspection.sweeping
+        schedule, sweeping = self._schedule, self._sweeping
         measured = sweeping.disk.measured
         return Statistics(
             sweeping=schedule.is_sweeping,
@@ -382,7 +384,7 @@ class Retention:
     @property
     def counters(self) -> Counters:
         """What the engine has counted since it was opened, and its forecast; to be read, on its event loop."""
-        return self._inspection.sweeping.counters
+        return self._sweeping.counters
 
     async def grant_lease(
         self, image: str, digest: str | None = None, *, owner: str, reason: str, ttl: timedelta
@@ -398,7 +400,7 @@ class Retention:
             key = await self._inspection.resolve(named, image)
             try:
                 return _leased(
-                    await self._inspection.sweeping.leases.grant(
+                    await self._sweeping.leases.grant(
                         key, owner, reason, ttl, partial(self._confirm_named, named, key, image)
                     )
                 )
@@ -413,7 +415,7 @@ class Retention:
             ValueError: `ttl` is not more than zero.
         """
         self._loop.require()
-        return _leased(await self._inspection.sweeping.leases.renew(lease_id, ttl))
+        return _leased(await self._sweeping.leases.renew(lease_id, ttl))
 
     async def end_lease(self, lease_id: str) -> None:
         """End a granted lease.
@@ -422,11 +424,11 @@ class Retention:
             KeyError: there is no such lease, or it has expired.
         """
         self._loop.require()
-        await self._inspection.sweeping.leases.end(lease_id)
+        await self._sweeping.leases.end(lease_id)
 
     def granted_leases(self) -> tuple[Leased, ...]:
         """List the granted leases, by when they expire."""
-        return tuple(_leased(record) for record in self._inspection.sweeping.leases.list())
+        return tuple(_leased(record) for record in self._sweeping.leases.list())
 
     async def _confirm_named(self, named: ImageReference, key: Key, text: str) -> None:
         with self._inspection.threads.hurry():
@@ -458,7 +460,7 @@ class Retention:
         if image.status != "ready":
             raise ImageNotFoundError(f"{text}: not ready: {image.status}")
         used = MarkedUsed(*key, cleared=found.cleared)
-        self._inspection.sweeping.uses.add(key)
+        self._sweeping.uses.add(key)
         await self._note_use(used)
         return used
 
@@ -470,11 +472,11 @@ class Retention:
 
     async def _note(self, *entries: Mapping[str, object]) -> None:
         self.event_hub.publish(entries)
-        await self._inspection.sweeping.journal.note(entries)
+        await self._sweeping.journal.note(entries)
 
     @property
     def _quarantine(self) -> Quarantine:
-        return self._inspection.sweeping.deleting.quarantine
+        return self._sweeping.deleting.quarantine
 
 
 class _TagMovedError(Exception):

@@ -100,6 +100,11 @@ class Sweeping:
     def _not_at_once(self) -> int:
         return self.clock.read().boot_ns + _KEEP_EVERY_NS
 
+    @property
+    def quarantined_bytes(self) -> int:
+        """What lies in quarantine."""
+        return self.counters.quarantined_bytes
+
     def reconfigure(self, config: RetentionConfig) -> None:
         """Go by other settings from now on; while a sweep runs, `change_settings` is called."""
         self.new_settings.take()

@@ -1,0 +1,249 @@
+"""Opening a data directory to look at it: what an inspection consists of, and every engine stands on.
+
+What deletes, and what sweeps, is not loaded for it.
+"""
+
+import errno
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from typing import Protocol, Self
+
+import anyio
+import anyio.abc
+import attrs
+
+from hmret.actors.locks import Lease, Locks
+from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
+from hmret.actors.scanner import Scanner
+from hmret.actors.state_keeper import StateKeeper
+from hmret.disk.backoff_file import load_backoff, save_backoff
+from hmret.disk.disk_usage import look_at_usage
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folder_record import load_folders, look_at_cache, save_folders
+from hmret.disk.own_files import (
+    load_brake_record,
+    load_disk_record,
+    save_brake_record,
+    save_disk_record,
+)
+from hmret.engine.backoff import Backoff
+from hmret.engine.brake_watch import BrakeWatch
+from hmret.engine.disk_watch import DiskWatch
+from hmret.engine.folder_watch import FolderWatch
+from hmret.engine.groups import sole_error
+from hmret.engine.inspection import Inspection, NoSweeps
+from hmret.engine.lease_book import LeaseBook
+from hmret.engine.log import log_event
+from hmret.engine.looks import knowing_boot, open_looks
+from hmret.engine.overlook import Overlook
+from hmret.engine.surroundings import Surroundings
+from hmret.model.backoff_record import FailureRecord
+from hmret.model.brake import BrakeRecord
+from hmret.model.clock_watch import watch_clock
+from hmret.model.config import RetentionConfig
+from hmret.model.disk_record import DiskRecord
+from hmret.model.errors import ConfigError
+from hmret.model.unavailable import UnavailableError
+
+__all__ = ["Watchers", "inspect", "open_data_dir", "open_inspection", "running"]
+
+_NO_FOLDER = (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+
+
+class Runnable(Protocol):
+    """An actor, as who starts and ends it sees it."""
+
+    async def run(self) -> None:
+        """Answer requests until there can be no more."""
+        ...
+
+    def close(self) -> None:
+        """Take no more requests."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class Watchers:
+    """The actors that know what is there, and what is in use."""
+
+    locks: Locks
+    scanner: Scanner
+    references: ReferenceCollector
+    states: StateKeeper
+
+    @property
+    def actors(self) -> Sequence[Runnable]:
+        """All of them, in the order in which they are started."""
+        return (self.locks, self.scanner, self.references, self.states)
+
+    @classmethod
+    def of(
+        cls,
+        surroundings: Surroundings,
+        data_fd: int,
+        sources: Sequence[ReferenceSource] = (),
+        *,
+        read_files: bool = True,
+    ) -> Self:
+        """Make those of a data directory."""
+        filesystem, threads = surroundings.filesystem, surroundings.threads
+        return cls(
+            Locks(_tell_expiry),
+            Scanner(filesystem, data_fd, threads),
+            ReferenceCollector(
+                filesystem,
+                data_fd,
+                threads,
+                sources,
+                read_files=read_files,
+                boot_id=surroundings.clock.read().boot_id,
+            ),
+            StateKeeper(filesystem, data_fd, threads),
+        )
+
+
+@asynccontextmanager
+async def open_inspection(
+    config: RetentionConfig,
+    surroundings: Surroundings,
+    *,
+    sources: Sequence[ReferenceSource] = (),
+) -> AsyncIterator[Inspection]:
+    """Open a data directory to look at it only: takes no lock, recovers nothing, writes nothing."""
+    with ExitStack() as stack:
+        data_fd = open_data_dir(surroundings.filesystem, config)
+        stack.callback(surroundings.filesystem.close, data_fd)
+        surroundings = await knowing_boot(surroundings, data_fd)
+        watchers = Watchers.of(surroundings, data_fd, sources)
+        async with running(watchers.actors) as tasks:
+            yield await inspect(config, surroundings, watchers, data_fd, tasks, keeps_records=False)
+
+
+def open_data_dir(filesystem: Filesystem, config: RetentionConfig) -> int:
+    """Open the data directory.
+
+    Raises:
+        ConfigError: it is not there, or no folder.
+    """
+    try:
+        return filesystem.open(config.data_dir, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        # A volume that is not mounted yet, or does not answer, may be there at the next start. A path that makes no sense never is.
+        kind = ConfigError if error.errno in _NO_FOLDER else UnavailableError
+        raise kind(f"data_dir: expected a folder, got {config.data_dir}: {error.strerror}") from None
+
+
+@asynccontextmanager
+async def running(
+    actors: Iterable[Runnable], *, closed_first: Iterable[Runnable] = ()
+) -> AsyncIterator[anyio.abc.TaskGroup]:
+    """Run actors while the block lasts; an error of the block comes out as it is, not in a group.
+
+    They run out of reach of whoever cancels the embedder: a sweep that is being stopped still needs them. At the end those
+    of `closed_first` take no more requests before the others do, so that nobody waits for what will not come.
+    """
+    actors = tuple(actors)
+    failure: Exception | None = None
+    try:
+        async with anyio.create_task_group() as tasks:
+            scopes = [anyio.CancelScope(shield=True) for _ in actors]
+            for scope, actor in zip(scopes, actors, strict=True):
+                tasks.start_soon(_run_in, scope, actor.run)
+            try:
+                yield tasks
+            except Exception as error:  # noqa: BLE001 - the block's own, raised again as it is below
+                failure = error
+            finally:
+                for actor in dict.fromkeys((*closed_first, *actors)):
+                    actor.close()
+                for scope in (tasks.cancel_scope, *scopes):
+                    scope.cancel()
+    except BaseExceptionGroup as group:
+        raise sole_error(group) from None
+    if failure is not None:
+        raise failure
+
+
+async def _run_in(scope: anyio.CancelScope, run: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await run()
+
+
+async def inspect(
+    config: RetentionConfig,
+    surroundings: Surroundings,
+    watchers: Watchers,
+    data_fd: int,
+    tasks: anyio.abc.TaskGroup,
+    *,
+    keeps_records: bool,
+) -> Inspection:
+    """Put together what looks at a data directory; returns once the leases on record are held.
+
+    `keeps_records`: whether this goes on as an engine, which writes down what leases it grants; else it is only looked at.
+    """
+    filesystem, threads = surroundings.filesystem, surroundings.threads
+
+    async def save_disk(record: DiskRecord) -> None:
+        await threads.run(save_disk_record, filesystem, data_fd, record)
+
+    async def save_brake(record: BrakeRecord | None) -> None:
+        await threads.run(save_brake_record, filesystem, data_fd, record)
+
+    async def save_failures(failures: tuple[FailureRecord, ...]) -> None:
+        await threads.run(save_backoff, filesystem, data_fd, failures)
+
+    leases = LeaseBook(watchers.locks, surroundings, data_fd, _tell_expiry)
+    record = await watchers.states.load_clock()
+    looks = await open_looks(config, surroundings, data_fd, record)
+    reading = surroundings.clock.read()
+    _, clock_fault = watch_clock(record, reading)
+    # Whether this goes on as an engine is not known yet: if so, that is what lets a lease last the longer.
+    gaps = looks.watch(reading, by_engine=True).gaps
+    await tasks.start(
+        partial(leases.run, trusts_clock=clock_fault is None, keeps_record=keeps_records, gaps=gaps)
+    )
+    looks.watch(reading)
+    folders = FolderWatch(
+        lambda known: threads.run_alone(look_at_cache, filesystem, data_fd, known),
+        lambda record: threads.run_alone(save_folders, filesystem, data_fd, record),
+        surroundings.clock,
+        await threads.run(load_folders, filesystem, data_fd),
+    )
+    overlook = Overlook(config, watchers.scanner, watchers.references, watchers.states, threads, folders)
+    backoff = Backoff(surroundings.clock.read().boot_id, save_failures)
+    backoff.restore(await threads.run(load_backoff, filesystem, data_fd))
+    disk = DiskWatch(
+        partial(threads.run, look_at_usage, filesystem, data_fd),
+        save_disk,
+        config.disk,
+        await threads.run(load_disk_record, filesystem, data_fd),
+    )
+    brake = BrakeWatch(
+        config.brake_for, save_brake, await threads.run(load_brake_record, filesystem, data_fd)
+    )
+    return Inspection(
+        overlook,
+        watchers.locks,
+        leases,
+        surroundings.clock,
+        looks,
+        disk,
+        brake,
+        backoff,
+        NoSweeps(record),
+    )
+
+
+def _tell_expiry(lease: Lease) -> None:
+    log_event(
+        logging.WARNING,
+        "lease_expired",
+        repository=lease.repository,
+        digest=lease.digest,
+        owner=lease.owner,
+        reason=lease.reason,
+    )
