@@ -88,6 +88,41 @@ def test_the_help_of_a_command_shows_the_options_that_mean_something_to_it(call:
     assert shown & ALL == ALL - WITHOUT[command]
 
 
+VALUES = {
+    "--config": "/dev/null",
+    "--data-dir": "/",
+    "--unused-for": "24h",
+    "--allow": "*",
+    "--backend": "trio",
+    "--timeout": "9s",
+    "--log-format": "json",
+    "--log-level": "error",
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [(command, option) for command in COMMANDS for option in sorted(WITHOUT[command])]
+)
+def test_an_option_that_means_nothing_to_a_command_is_refused_wherever_it_stands(
+    call: Call, command: str, option: str
+) -> None:
+    behind = [option, VALUES[option]] if option in VALUES else [option]
+    code, output, complaints = call(command, *behind)
+    said = f"{option} means nothing to {command}"
+    assert (code, output, complaints.count("\n")) == (2, "", 1)
+    assert said in complaints
+    before = f"{option}={VALUES[option]}" if option in VALUES else option
+    code, output, complaints = call(before, command)
+    assert (code, output, complaints.count("\n")) == (2, "", 1)
+    assert said in complaints
+
+
+def test_which_option_means_nothing_is_told_in_json_too(call: Call) -> None:
+    code, output, complaints = call("status", "--allow", "*", "--json")
+    assert (code, output) == (2, "")
+    assert json.loads(complaints) == {"error": "--allow means nothing to status", "key": "--allow"}
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_in_a_pipe_is_wrapped_once(call: Call, command: str) -> None:
     _, output, _ = call(*filter(None, (command, "--help")))
@@ -292,7 +327,7 @@ def test_an_interrupt_ends_with_130_and_no_word(
     flags = ["--enable", "--data-dir", cache.root, "--backend", backend]
     assert call("sweep", *flags) == (130, "", "")
     assert signal.getsignal(signal.SIGINT) is earlier
-    assert call("mark-used", "alpine", *flags)[0] == 1
+    assert call("mark-used", "alpine", *flags[1:])[0] == 1
 
 
 def test_an_error_that_is_nobodys_fault_in_advance_is_one_line_and_1(

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 
-from hmret.cli.commands import COMMANDS, HELP, HELP_FLAGS, VERSION_FLAGS, in_paragraphs
+from hmret.cli.commands import (
+    COMMANDS,
+    HELP,
+    HELP_FLAGS,
+    VERSION_FLAGS,
+    WITH_VALUE,
+    WITHOUT_VALUE,
+    in_paragraphs,
+)
 from hmret.cli.output import is_terminal
 from hmret.cli.suggestions import suggest
 from hmret.model.errors import ConfigError
@@ -90,8 +98,10 @@ def _told(error: CycloptsError) -> str:
             name = (error.unused_tokens or [""])[0]
             return f'unknown command "{name}"{suggest(name, COMMANDS) or ". --help lists them"}'
         case UnknownOptionError():
-            given = error.token.keyword or error.token.value
-            known = [name for argument in error.argument_collection for name in argument.names]
+            given = (error.token.keyword or error.token.value).partition("=")[0]
+            if given in (*WITH_VALUE, *WITHOUT_VALUE):
+                return f"{given} means nothing to {' '.join(error.command_chain or ())}"
+            known = [name for one in error.argument_collection if one.parse for name in one.names]
             return f"unknown option: {given}{suggest(given, known)}"
     text = str(error)
     return f"{text[:1].lower()}{text[1:]}".rstrip(".")

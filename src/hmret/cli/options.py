@@ -49,13 +49,13 @@ Place = str | Path
 
 _TIMEOUT = "5s"
 
-# What a command has no use for is taken all the same, so that options may stand before any command, and not shown.
-_NoFlag = Annotated[bool | None, Parameter(n_tokens=0, show=False)]
-_NoText = Annotated[str | None, Parameter(show=False)]
-_NoTexts = Annotated[list[str] | None, Parameter(json_list=False, show=False)]
-_NoBackend = Annotated[Backend, Parameter(show=False)]
-_NoLogLevel = Annotated[LogLevel | None, Parameter(show=False)]
-_NoTimeout = Annotated[str, Parameter(show=False)]
+# What a command has no use for, and refuses: who gives it has something else in mind.
+_NoFlag = Annotated[bool | None, Parameter(parse=False)]
+_NoText = Annotated[str | None, Parameter(parse=False)]
+_NoTexts = Annotated[list[str] | None, Parameter(parse=False)]
+_NoBackend = Annotated[Backend, Parameter(parse=False)]
+_NoLogLevel = Annotated[LogLevel | None, Parameter(parse=False)]
+_NoTimeout = Annotated[str, Parameter(parse=False)]
 
 
 def read_span(option: str, text: str) -> int:
