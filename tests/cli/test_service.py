@@ -18,6 +18,7 @@ from cli.caches import Cache
 from cli.services import client_of, free_port, running_service
 from support.children import run_program
 from support.patience import PATIENCE
+from support.pipes import wait_for_end, writing
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -405,9 +406,9 @@ def test_it_stops_during_a_long_erase_and_the_next_start_goes_on(
     os.mkfifo(told)
     program = ("-c", SLOW_ERASE, str(gate), str(told))
     with running_service(cache.root, *ALL, "--backend", backend, program=program) as service:
-        with gate.open("wb"):  # waits until the first disk is being erased
+        with writing(gate):  # the first disk is being erased
             service.signal(signal.SIGTERM)
-            told.read_bytes()
+            wait_for_end(told)
         # Nobody opens the gate again: the other disks are not begun. Ten seconds are what is promised.
         assert service.process.wait(PATIENCE) == 0
     assert not any(cache.has("ghcr.io/kernel/x", letter) for letter in "abc")

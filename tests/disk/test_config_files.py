@@ -199,7 +199,7 @@ class ThreadThat(threading.Thread):
     """A thread that does something while the block lasts."""
 
     def __init__(self, work: Any) -> None:
-        super().__init__(target=work)
+        super().__init__(target=work, daemon=True)
 
     def __enter__(self) -> None:
         self.start()

@@ -12,6 +12,7 @@ from builders import make_image
 from proofs.mortal import Life, Mortals
 from support.children import Child, child, children_here, hear_interrupts, run_program
 from support.patience import wait_until
+from support.pipes import wait_for_end, writing
 
 SLEEPER = "import subprocess, sys; subprocess.Popen(['sleep', '1000']); print('begun', flush=True); sys.stdin.read()"
 """A program that has started another one, and ends only with its input."""
@@ -46,6 +47,19 @@ def fail_beside(begun: list[Child]) -> None:
         assert process.stdout.readline() == "begun\n"
         begun.append(process)
         raise AssertionError("the test fails")
+
+
+def test_a_pipe_that_nobody_opens_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("support.patience.PATIENCE", 0)
+    monkeypatch.setattr("support.pipes.PATIENCE", 0)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(AssertionError, match="somebody reads"), writing(pipe):
+        pass
+    with pytest.raises(AssertionError, match="nobody has written"):
+        wait_for_end(pipe)
 
 
 def test_programs_of_tests_hear_an_interrupt_also_where_the_tests_run_in_the_background() -> None:
