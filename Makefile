@@ -7,7 +7,7 @@ READY := .venv/.ready
 PREFIX ?= /opt/hmret
 ROOT ?=
 LOCK := packaging/development.lock
-NATIVE := packaging/build_native.py src/hmret/disk/_native.c src/hmret/disk/_deletion.c
+NATIVE := packaging/build_native.py $(wildcard src/hmret/disk/_*.c)
 
 .PHONY: demo install uninstall systemd-test test prove check check-fast check-pure coverage bench bench-full timelapse simulate mutations openapi format lock clean
 

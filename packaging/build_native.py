@@ -18,7 +18,7 @@ FLAGS = ("-O2", "-g0", "-Wall", "-Wextra", "-fPIC", "-shared")
 
 
 class NativeCoreHook(BuildHookInterface[Any]):
-    """Compiles the module, which includes its second file, before a wheel is made, or an editable installation."""
+    """Compiles the module, which includes its other files, before a wheel is made, or an editable installation."""
 
     PLUGIN_NAME = "native"
 

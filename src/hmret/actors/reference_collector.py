@@ -39,7 +39,7 @@ from hmret.model.images import (
     Remembered,
     Repository,
 )
-from hmret.model.protection import protect
+from hmret.model.protection import protected_keys
 from hmret.model.references import parsed
 from hmret.model.tag_history import named_tags, unseen_tags
 
@@ -422,7 +422,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         ever = set().union(*(memory.digests for memory in remembered.values()), references.digests)
         needed = ever.intersection(asked.content)
         return (
-            frozenset(protect(inventory, None).sources).union(
+            protected_keys(inventory).union(
                 (name, digest) for digest in needed for name in owners.get(digest, ())
             ),
             is_complete,

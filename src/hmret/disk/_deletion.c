@@ -77,7 +77,7 @@ struct held {
 
 /* What is held open of one folder. */
 struct held_folder {
-    int fd;
+    int fd, error;
     struct stat found;
     struct heap names; /* entries, each with its name behind it */
     struct heap content;
@@ -157,7 +157,7 @@ static int hold(int parent, const char *name, const char *metadata, size_t most,
 
 static PyObject *tell_held(const struct held *held, PyObject *name)
 {
-    PyObject *told = name == NULL ? NULL : PyTuple_New(9);
+    PyObject *told = name == NULL ? NULL : PyTuple_New(10);
     if (told == NULL) {
         Py_XDECREF(name);
         return NULL;
@@ -169,7 +169,8 @@ static PyObject *tell_held(const struct held *held, PyObject *name)
         put(told, 5, PyLong_FromUnsignedLongLong(held->found.st_ino)) < 0 ||
         put(told, 6, PyLong_FromUnsignedLongLong(held->found.st_nlink)) < 0 ||
         put(told, 7, PyLong_FromLongLong(held->found.st_size)) < 0 ||
-        put(told, 8, PyLong_FromLongLong(held->found.st_blocks)) < 0) {
+        put(told, 8, PyLong_FromLongLong(held->found.st_blocks)) < 0 ||
+        put(told, 9, PyLong_FromLongLong(nanoseconds(held->found.st_ctim))) < 0) {
         Py_DecRef(told);
         return NULL;
     }
@@ -215,8 +216,15 @@ PyDoc_STRVAR(hold_folder_doc,
              "hold_folder(folder, name, metadata, most)\n--\n\n"
              "Open a folder in an open one, and all that is in it and is no folder.\n\n"
              "Returns its descriptor, its inode and its mtime in nanoseconds; of each file its name, its descriptor\n"
-             "(-1: it could not be opened), errno of that, mode, device, inode, number of links, size and blocks; the\n"
-             "names of its folders; and at most `most` bytes of its metadata.");
+             "(-1: it could not be opened), errno of that, mode, device, inode, number of links, size, blocks, and ctime\n"
+             "in nanoseconds; the names of its folders; and at most `most` bytes of its metadata.");
+
+static void free_held(struct held_folder *folder)
+{
+    free(folder->names.bytes);
+    free(folder->content.bytes);
+    free(folder->files);
+}
 
 static PyObject *hold_folder(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
@@ -244,9 +252,7 @@ static PyObject *hold_folder(PyObject *Py_UNUSED(module), PyObject *arguments)
     if (told == NULL)
         close_held(&folder);
 done:
-    free(folder.names.bytes);
-    free(folder.content.bytes);
-    free(folder.files);
+    free_held(&folder);
     Py_DecRef(encoded);
     return told;
 }
@@ -326,6 +332,61 @@ static int *take_numbers(PyObject *list, Py_ssize_t *count)
         numbers[number] = value < 0 || value > INT_MAX ? -1 : (int)value;
     }
     return numbers;
+}
+
+PyDoc_STRVAR(hold_folders_doc,
+             "hold_folders(folders, names, metadata, most)\n--\n\n"
+             "Open folders, each in an open one, as `hold_folder` does; returns errno for one that cannot be.");
+
+static PyObject *hold_folders(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    PyObject *parent_list, *name_list, *answer = NULL;
+    const char *metadata;
+    Py_ssize_t most, count;
+    int *parents;
+    struct names names = {0};
+    struct held_folder *folders = NULL;
+    if (!PyArg_ParseTuple(arguments, "OOsn:hold_folders", &parent_list, &name_list, &metadata, &most))
+        return NULL;
+    if (most < 0 || most > MOST_BYTES) {
+        PyErr_SetString(PyExc_ValueError, "out of range");
+        return NULL;
+    }
+    if ((parents = take_numbers(parent_list, &count)) == NULL || names_take(&names, name_list) < 0)
+        goto done;
+    if (names.count != count) {
+        PyErr_SetString(PyExc_TypeError, "each name must have a folder");
+        goto done;
+    }
+    folders = calloc((size_t)(count + 1), sizeof *folders);
+    if (folders == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (Py_ssize_t number = 0; number < count; number++)
+        folders[number].error =
+            hold(parents[number], name_at(&names, number), metadata, (size_t)most, &folders[number]);
+    Py_END_ALLOW_THREADS
+    answer = PyList_New(count);
+    for (Py_ssize_t number = 0; answer != NULL && number < count; number++) {
+        PyObject *told = folders[number].error ? PyLong_FromLong(folders[number].error)
+                                               : tell_held_folder(&folders[number]);
+        if (told == NULL || PyList_SetItem(answer, number, told) < 0) {
+            Py_DecRef(answer);
+            answer = NULL;
+        }
+    }
+    for (Py_ssize_t number = 0; number < count; number++) {
+        if (answer == NULL && !folders[number].error)
+            close_held(&folders[number]);
+        free_held(&folders[number]);
+    }
+done:
+    free(folders);
+    free(parents);
+    names_free(&names);
+    return answer;
 }
 
 PyDoc_STRVAR(take_leases_doc,

@@ -4,7 +4,8 @@
    the kernel said: Python decodes it and decides. Every path is relative to an open folder, no last component that is a
    symbolic link is followed, and nothing is changed on the disk here.
 
-   Each takes names in a list, and gives an answer for each name, in their order. What a deletion calls is in _deletion.c. */
+   Each takes names in a list, and gives an answer for each name, in their order. What a deletion calls is in _deletion.c and
+   _retiring.c, and that does change it. */
 
 /* One module serves all versions from 3.11 on, whichever it was compiled for. So no format of an argument has a
    length (#): compiled for 3.13, where PY_SSIZE_T_CLEAN does nothing, 3.12 would refuse it. Bytes are taken as objects. */
@@ -62,6 +63,7 @@ static void names_free(struct names *names)
 {
     free(names->heap.bytes);
     free(names->starts);
+    memset(names, 0, sizeof *names);
 }
 
 static const char *name_at(const struct names *names, Py_ssize_t number)
@@ -825,6 +827,7 @@ static PyObject *changed_paths(PyObject *Py_UNUSED(module), PyObject *arguments)
 }
 
 #include "_deletion.c"
+#include "_retiring.c"
 
 static PyMethodDef methods[] = {
     {"changed_paths", changed_paths, METH_VARARGS, changed_paths_doc},
@@ -835,12 +838,14 @@ static PyMethodDef methods[] = {
     {"read_links", read_links, METH_VARARGS, read_links_doc},
     {"list_folder", list_folder, METH_VARARGS, list_folder_doc},
     {"hold_folder", hold_folder, METH_VARARGS, hold_folder_doc},
+    {"hold_folders", hold_folders, METH_VARARGS, hold_folders_doc},
     {"hold_file", hold_file, METH_VARARGS, hold_file_doc},
     {"take_leases", take_leases, METH_O, take_leases_doc},
     {"are_leased", are_leased, METH_O, are_leased_doc},
     {"close_all", close_all, METH_O, close_all_doc},
     {"set_aside", set_aside, METH_VARARGS, set_aside_doc},
     {"erase_folder", erase_folder, METH_VARARGS, erase_folder_doc},
+    {"retire_folder", retire_folder, METH_VARARGS, retire_folder_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import attrs
 
-from hmret.disk.filesystem import Filesystem, HeldFile
+from hmret.disk.filesystem import Filesystem, HeldFile, HeldFolder
 from hmret.disk.folders import CHUNK, let_go, read_sized_file
 from hmret.disk.hypeman.contents import INSTALLING_NS
 from hmret.disk.image_scan import image_of
@@ -17,7 +17,7 @@ from hmret.disk.signatures import SETTLING_NS
 from hmret.model.images import Image
 from hmret.model.verdicts import Reason
 
-__all__ = ["DigestFolder", "open_digest_folder"]
+__all__ = ["DigestFolder", "open_digest_folder", "understand"]
 
 _NO_FILE = frozenset((errno.ELOOP, errno.ENXIO))
 """A symbolic link, or a socket."""
@@ -37,10 +37,10 @@ class _Found(NamedTuple):
     st_nlink: int
     st_size: int
     st_blocks: int
+    st_ctime_ns: int
     st_atime_ns: int = 0
     st_mtime_ns: int = 0
-    st_ctime_ns: int = 0
-    """No time is asked for."""
+    """Neither is asked for."""
 
 
 @attrs.define(eq=False)
@@ -233,9 +233,23 @@ def open_digest_folder(
         OSError: the folder or a file cannot be opened.
     """
     looked_ns = filesystem.now_ns()
-    fd, inode, changed_ns, files, folders, content = filesystem.hold_folder(
-        parent_fd, name, metadata_name, CHUNK
-    )
+    held = filesystem.hold_folder(parent_fd, name, metadata_name, CHUNK)
+    return understand(filesystem, held, looked_ns, opened, metadata_name)
+
+
+def understand(
+    filesystem: Filesystem,
+    held: HeldFolder,
+    looked_ns: int,
+    opened: Collection[tuple[int, int]] = (),
+    metadata_name: str = METADATA,
+) -> DigestFolder:
+    """Make of a folder that is held open since a moment what `open_digest_folder` makes of it.
+
+    Raises:
+        OSError: a file in it could not be opened; then nothing of it is open.
+    """
+    fd, inode, changed_ns, files, folders, content = held
     settled_ns = changed_ns if changed_ns <= looked_ns - SETTLING_NS else None
     folder = DigestFolder(filesystem, fd, inode, settled_ns, metadata_name, content)
     try:

@@ -34,6 +34,7 @@ from hmret.disk.system_calls import (
     Listing,
     Space,
     Stat,
+    Step,
 )
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Listing",
     "Space",
     "Stat",
+    "Step",
 ]
 
 

@@ -17,6 +17,7 @@ from hmret.disk.system_calls import (
     Lease,
     Listing,
     Stat,
+    Step,
 )
 
 __all__ = ["FolderCalls"]
@@ -116,6 +117,16 @@ class FolderCalls:
             raise
         folders = [entry for entry, is_folder in kinds if is_folder]
         return folder_fd, found.st_ino, found.st_mtime_ns, files, folders, content
+
+    def hold_folders(
+        self: Filesystem, _fds: list[int], _names: list[str], _metadata: str, _most: int, /
+    ) -> list[HeldFolder | int]:
+        """Hold none: by single calls nothing is gained by that, and each is held when its turn comes."""
+        return []
+
+    def retire_folder(self: Filesystem, *_what: object) -> tuple[int, int, int]:
+        """Come no further than the beginning: by single calls it is done a step at a time, as `retirement` has it."""
+        return Step.NOT_BEGUN, 0, 0
 
     def hold_file(self: Filesystem, fd: int, name: str, most: int, /) -> tuple[int, FileFound, bytes]:
         """Open a file, look at it, and read it."""
@@ -241,14 +252,14 @@ def _hold_one(filesystem: Filesystem, folder_fd: int, name: str) -> HeldFile:
     try:
         fd = filesystem.open(name, _READ, dir_fd=folder_fd)
     except OSError as error:
-        return name, -1, error.errno or errno.EIO, 0, 0, 0, 0, 0, 0
+        return name, -1, error.errno or errno.EIO, 0, 0, 0, 0, 0, 0, 0
     try:
         found = filesystem.fstat(fd)
     except BaseException:
         filesystem.close_all([fd])
         raise
     kinds = found.st_mode, found.st_dev, found.st_ino, found.st_nlink
-    return name, fd, 0, *kinds, found.st_size, found.st_blocks
+    return name, fd, 0, *kinds, found.st_size, found.st_blocks, found.st_ctime_ns
 
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -28,12 +28,13 @@ import attrs
 from hmret.disk.deletion.announcing import Announced, Announcing
 from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
 from hmret.disk.deletion.cleaning import Cleaning
+from hmret.disk.deletion.held_ahead import AT_ONCE, HeldAhead, HeldImage
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
 from hmret.disk.deletion.tag_view import NO_LINKERS, TagView
 from hmret.disk.deletion.wholeness import LayersGoneError
-from hmret.disk.filesystem import Filesystem
+from hmret.disk.filesystem import Filesystem, Step
 from hmret.disk.grip import FIRM, Grip
 from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH, hex_of
 from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome
@@ -87,7 +88,11 @@ def retire(
         except OSError as error:
             return batch.none_begun(candidates, f"{OWN}/{TRASH}", error), None
         outcomes: dict[int, Outcome] = {}
-        for digest, group in _by_digest(announced):
+        stack.callback(batch.ahead.close)
+        groups = list(_by_digest(announced))
+        for place, (digest, group) in enumerate(groups):
+            if place % AT_ONCE == 0:
+                batch.ahead.hold(_that_go_alone(groups[place : place + AT_ONCE]))
             if stopping():
                 break
             if not grip.begin(digest):
@@ -111,6 +116,13 @@ def _by_digest(announced: Sequence[Announced]) -> Iterator[tuple[str, list[tuple
         yield digest, sorted(group, key=lambda item: not item[1].candidate.is_content)
 
 
+def _that_go_alone(groups: Iterable[tuple[str, Sequence[tuple[int, Announced]]]]) -> Iterator[Announced]:
+    """List the images beside which no other of their digest goes."""
+    for _, group in groups:
+        if len(group) == 1:
+            yield group[0][1]
+
+
 @attrs.define(eq=False)
 class _Batch:
     """The open folders of one batch."""
@@ -121,6 +133,7 @@ class _Batch:
     lease_error: OSError | None = None
     folders: OpenFolders = attrs.field(init=False)
     cleaning: Cleaning = attrs.field(init=False)
+    ahead: HeldAhead = attrs.field(init=False)
 
     @folders.default
     def _open_folders(self) -> OpenFolders:
@@ -129,6 +142,10 @@ class _Batch:
     @cleaning.default
     def _make_cleaning(self) -> Cleaning:
         return Cleaning(self.folders)
+
+    @ahead.default
+    def _make_ahead(self) -> HeldAhead:
+        return HeldAhead(self.folders)
 
     def announce(
         self, token: str, candidates: Iterable[Candidate], view: TagView, pause: Callable[[], None]
@@ -162,11 +179,12 @@ class _Batch:
         """Take the last look at one image, and rename it out of the cache if it may go."""
         candidate = one.candidate
         states: dict[str, HeldState] = {}
+        held = self.ahead.take(one)
         try:
             if any(row_key in self.look.protected for row_key in candidate.keys):
                 return self._kept(one, Reason.REFERENCED)
             for row in candidate.rows:
-                reason = self._look_at_timer(row, candidate.digest, states)
+                reason = self._look_at_timer(row, candidate.digest, states, held)
                 if reason is not None:
                     return self._kept(one, reason)
             if one.error is not None:
@@ -177,7 +195,7 @@ class _Batch:
                 return self._broken(one, one.detail)
             if one.reason is not None:
                 return self._kept(one, one.reason, one.detail)
-            return self._rename_out(one, states)
+            return self._rename_out(one, states, held)
         except (FileNotFoundError, NotADirectoryError):
             return self._kept(one, None)
         except OSError as error:
@@ -185,11 +203,18 @@ class _Batch:
         finally:
             for state in states.values():
                 state.close()
+            if held is not None:
+                held.close()
 
-    def _look_at_timer(self, row: Row, digest: str, states: dict[str, HeldState]) -> Reason | None:
+    def _look_at_timer(
+        self, row: Row, digest: str, states: dict[str, HeldState], held: HeldImage | None
+    ) -> Reason | None:
         """Say why a row's timer keeps its image; None: it does not. What is held of it is added to `states`."""
         key = row.repository, digest
-        if len(states) < _MOST_HELD:
+        since_ns: int | None
+        if held is not None:
+            since_ns = held.timers[row.repository].unused_since_ns
+        elif len(states) < _MOST_HELD:
             folder_fd = self.folders.find(f"{RETENTION}/{row.repository}")
             state = None if folder_fd is None else hold_state(self.filesystem, folder_fd, key)
             if state is not None:
@@ -202,33 +227,47 @@ class _Batch:
         is_due = since_ns + self.look.unused_for_ns <= self.look.now_ns
         return None if since_ns == row.unused_since_ns and is_due else Reason.RETENTION_WINDOW
 
-    def _rename_out(  # noqa: PLR0911 - one rule after the other
-        self, one: Announced, states: Mapping[str, HeldState]
+    def _rename_out(  # noqa: C901, PLR0911 - one rule after the other
+        self, one: Announced, states: Mapping[str, HeldState], held: HeldImage | None = None
     ) -> Outcome:
-        """Rename an image out of the cache, and clean up after it."""
+        """Rename an image out of the cache, and clean up after it.
+
+        One that is `held` is carried out in one call; where that has stopped, it goes on here from the same step.
+        """
         intent = one.intent
-        image = OpenImage(self.folders, intent)
-        refusal = ""
+        image = OpenImage(self.folders, intent) if held is None else held.open_image()
+        refusal, step = "", Step.NOT_BEGUN
+        arrival: Arrival | None = Arrival.NOTHING
         try:
-            image.open_in_cache()
+            if held is None:
+                image.open_in_cache()
             kept = self._judge(one, image)
             if kept is not None:
                 return kept
-            is_free = image.lease() if self.look.asks_leases else True
-            self.lease_error = self.lease_error or image.refusal
-            if not is_free:
-                return self._kept(one, Reason.OPEN, clears=True)
+            if held is not None:
+                step = held.carry_out(image, asks_leases=self.look.asks_leases)
+                self.ahead.learn(held, step)
+                if step is Step.NOT_BEGUN:
+                    image.close()
+                    return self._rename_out(one, states)
+            elif self.look.asks_leases:
+                is_free = image.lease()
+                self.lease_error = self.lease_error or image.refusal
+                if not is_free:
+                    return self._kept(one, Reason.OPEN, clears=True)
+            if step <= Step.RENAMED:
+                try:
+                    is_out = image.move_out()
+                except OSError as error:
+                    image.undo()
+                    if image.is_left_out():
+                        return self._failed(one, error, unfinished=True)
+                    raise
+                if not is_out:
+                    return self._give_way(one, image)
             try:
-                is_out = image.move_out()
-            except OSError as error:
-                image.undo()
-                if image.is_left_out():
-                    return self._failed(one, error, unfinished=True)
-                raise
-            if not is_out:
-                return self._give_way(one, image)
-            try:
-                arrival = self._settle(image)
+                if step <= Step.SETTLED:
+                    arrival = self._settle(image, is_closed=step is Step.SETTLED)
             except LayersGoneError as error:
                 arrival, refusal = Arrival.ITSELF, str(error.strerror)
             except OSError as error:
@@ -238,10 +277,15 @@ class _Batch:
             image.close()
         if arrival is None:
             return self._put_back(one)
+        if step is Step.DONE:
+            return self.cleaning.note_gone(intent, image.places, intent.all_links)
         absent: set[str] = set()
-        if arrival is Arrival.NOTHING:
+        if arrival is Arrival.NOTHING and step is not Step.LOOKED:
             absent = repositories_of(intent) - {copy.repository for copy in intent.staying}
-        retired = self.cleaning.clean_up(intent, image.places, states, absent)
+        cut_off = step is Step.LOOKED and held is not None
+        retired = self.cleaning.clean_up(
+            intent, image.places, None if cut_off else states, absent, held.gone if held is not None else ()
+        )
         return attrs.evolve(retired, refusal=refusal)
 
     def _judge(self, one: Announced, image: OpenImage) -> Kept | None:
@@ -284,14 +328,16 @@ class _Batch:
             return self._failed(one, error, unfinished=True)
         return self._kept(one, Reason.NOT_READY, "a pull has begun in it", clears=True)
 
-    def _settle(self, image: OpenImage) -> Arrival | None:
+    def _settle(self, image: OpenImage, *, is_closed: bool = False) -> Arrival | None:
         """Look for what has come while an image was renamed; None: it has been put back, or made whole, for that.
+
+        `is_closed`: whether nobody had opened it when it was closed.
 
         Raises:
             LayersGoneError: it should have been, and cannot be: it stays out.
             OSError: it waits where it stands.
         """
-        came_between = image.came_between()
+        came_between = not is_closed and image.came_between()
         # Whoever opens one of its files now waits for this; so would a look into it below.
         image.close()
         if not image.places:

@@ -35,10 +35,12 @@ from hmret.model.times import SECOND
 
 __all__ = [
     "HeldState",
+    "SettledState",
     "StateFolder",
     "clear_state",
     "hold_state",
     "look_at_state",
+    "read_settled_states",
     "remove_empty_state_folders",
     "remove_strays",
     "scan_states",
@@ -291,6 +293,37 @@ class HeldState:
     def close(self) -> None:
         """Let it go."""
         let_go(self.filesystem, self.fd)
+
+
+@attrs.frozen
+class SettledState:
+    """One state that shows by its time stamps when it is written over."""
+
+    found: FileFound
+    unused_since_ns: int
+
+
+def read_settled_states(
+    filesystem: Filesystem, folder_fd: int, repository: str, digests: Iterable[str]
+) -> Mapping[str, SettledState]:
+    """Read states afresh in the open folder of their repository, by digest, in one call.
+
+    Those are left out of which there is none, or that are not set, cannot be read, or have changed so lately that the next
+    change of theirs might not show.
+    """
+    chosen = list(digests)
+    looked_ns = filesystem.now_ns()
+    names = [f"{hex_of(digest)}{_SUFFIX}" for digest in chosen]
+    states: dict[str, SettledState] = {}
+    for digest, answer in zip(chosen, filesystem.read_files(folder_fd, names, CHUNK), strict=True):
+        if isinstance(answer, int) or max(answer[4], answer[5]) > looked_ns - SETTLING_NS:
+            continue
+        # One that is too long for one call is no JSON as far as it was read.
+        with suppress(UnreadableError):
+            since_ns = read_state(answer[6], repository, digest)
+            if since_ns is not None:
+                states[digest] = SettledState(answer[:6], since_ns)
+    return states
 
 
 def hold_state(filesystem: Filesystem, folder_fd: int, key: Key) -> HeldState | None:

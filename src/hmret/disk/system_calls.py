@@ -3,6 +3,7 @@
 Everything takes directory file descriptors, so that a path is walked one checked step at a time.
 """
 
+import enum
 import fcntl
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -20,6 +21,7 @@ __all__ = [
     "Listing",
     "Space",
     "Stat",
+    "Step",
 ]
 
 ImageLook = tuple[int, bytes, int, int, int, int, int, tuple[int, int, int] | None, bool]
@@ -31,9 +33,9 @@ beside it."""
 FileFound = tuple[int, int, int, int, int, int]
 """Mode, device, inode, size in bytes, mtime and ctime in nanoseconds."""
 
-HeldFile = tuple[str, int, int, int, int, int, int, int, int]
+HeldFile = tuple[str, int, int, int, int, int, int, int, int, int]
 """Of a file in a folder: its name, its descriptor (-1: it could not be opened), errno of that (0: it could); mode, device,
-inode, number of links, size in bytes, blocks."""
+inode, number of links, size in bytes, blocks, ctime in nanoseconds."""
 
 HeldFolder = tuple[int, int, int, list[HeldFile], list[str], bytes]
 """Of a folder that is held open: its descriptor, its inode, its mtime in nanoseconds; its files and the names of its
@@ -106,6 +108,22 @@ class Lease:
 
     HELD = fcntl.F_WRLCK
     """Nobody but us has the file open."""
+
+
+class Step(enum.IntEnum):
+    """How far the deletion of an image has come that was to be carried out in one call; `_retiring.c` has the same numbers."""
+
+    NOT_BEGUN = 0
+    """Nothing was changed."""
+    LEASED = 1
+    """Every file is leased, and a rename has failed."""
+    RENAMED = 2
+    """It is out of the cache, and what has to be looked at then was not as expected."""
+    SETTLED = 3
+    """Nobody has opened it meanwhile; something has come in its place, or may have."""
+    LOOKED = 4
+    """Nothing has come in its place; those of its tags and timers are to follow that have not."""
+    DONE = 5
 
 
 class Filesystem(Protocol):
@@ -229,6 +247,44 @@ class Filesystem(Protocol):
 
         Raises:
             OSError: it cannot be opened or listed; then nothing of it is open.
+        """
+        ...
+
+    def hold_folders(
+        self, fds: list[int], names: list[str], metadata: str, most: int, /
+    ) -> list[HeldFolder | int]:
+        """Open folders, each in an open one of its own, as `hold_folder` does; in place of one that fails, its errno.
+
+        None at all where nothing is gained by it: then each is to be held when its turn comes.
+        """
+        ...
+
+    def retire_folder(  # noqa: PLR0917 - each is of another kind
+        self,
+        fds: tuple[int, int, int, int, int],
+        names: tuple[str, str],
+        numbers: tuple[int, int, int, bool, bool],
+        files: list[int],
+        absent: list[str],
+        tags: tuple[list[int], list[str], list[int], list[str], list[str]],
+        timers: tuple[list[int], list[str], list[int]],
+        /,
+    ) -> tuple[int, int, int]:
+        """Take leases, rename a folder out of the cache, and remove its tags and its timers, as long as all is as expected.
+
+        Every call that `hmret.disk.retirement` makes of one folder that goes alone, in its order. Returns how far it has
+        come, a `Step`; why it went no further (errno); and how many of the tags, the last ones, are gone for good. What
+        `hold_folders` has held is closed from `Step.SETTLED` on.
+
+        Args:
+            fds: of the data directory, the folder that it stands in, the trash, itself, and its metadata.
+            names: what it is called, and what in the trash.
+            numbers: its inode; its mtime and its metadata's ctime, in nanoseconds; whether renames are to be on the disk
+                before anything follows; whether leases are asked for.
+            files: its open files.
+            absent: paths below the data directory at which nothing may be once it has gone.
+            tags: folders, names, inodes, and targets of its tags, and what each is called in the trash.
+            timers: folders and names of its timers, and of each six numbers, as `FileFound`.
         """
         ...
 

@@ -27,6 +27,7 @@ __all__ = [
     "foreign_owners",
     "protect",
     "protect_repository",
+    "protected_keys",
     "stale_references",
 ]
 
@@ -80,6 +81,21 @@ NO_PROTECTION = RepositoryProtection({}, {}, {})
 def protect(inventory: Inventory, now_ns: int | None) -> Protection:
     """Resolve all references against the repositories; as `protect_repository`, for each that one of them names."""
     found = {name: protect_repository(inventory, name, now_ns) for name in inventory.references.by_repository}
+    return Protection(
+        {key: tuple(sorted(names)) for key, names in _protected(inventory, found).items()},
+        stale_references(inventory, found),
+        put_together(inventory, (protection.remembered for protection in found.values())),
+    )
+
+
+def protected_keys(inventory: Inventory) -> frozenset[Key]:
+    """List what the references protect, as `protect` does, and nothing else of what they come to."""
+    found = {name: protect_repository(inventory, name, None) for name in inventory.references.by_repository}
+    return frozenset(_protected(inventory, found))
+
+
+def _protected(inventory: Inventory, found: Mapping[str, RepositoryProtection]) -> Mapping[Key, set[str]]:
+    """Put together who needs each image that is here."""
     sources: defaultdict[Key, set[str]] = defaultdict(set)
     for name, protection in found.items():
         repository = inventory.repositories.get(name)
@@ -88,11 +104,7 @@ def protect(inventory: Inventory, now_ns: int | None) -> Protection:
                 sources[name, digest].update(names)
             for owner in foreign_owners(inventory, name, digest):
                 sources[owner, digest].update(names)
-    return Protection(
-        {key: tuple(sorted(names)) for key, names in sources.items()},
-        stale_references(inventory, found),
-        put_together(inventory, (protection.remembered for protection in found.values())),
-    )
+    return sources
 
 
 def foreign_owners(inventory: Inventory, name: str, digest: str) -> tuple[str, ...]:

@@ -258,8 +258,12 @@ class RepositoryPlan:
         image = None if repository is None else repository.images.get(digest)
         if repository is None or image is None:
             return None
-        tags = tuple(sorted(tag for tag, target in repository.tags.items() if target == digest))
-        return self.judge.verdict(image, final, tags, everywhere)
+        return self.judge.verdict(image, final, self._tags.get(digest, ()), everywhere)
+
+    @cached_property
+    def _tags(self) -> Mapping[str, tuple[str, ...]]:
+        """The tags of each digest, sorted: listed once where very many images of one repository go."""
+        return {} if self.inputs.repository is None else tags_by_digest(self.inputs.repository)
 
 
 def inputs_of(

@@ -42,14 +42,16 @@ class Cleaning:
         places: Sequence[Place],
         held: Mapping[str, HeldState] | None,
         absent: Collection[str] = (),
+        gone: Collection[Link] = (),
     ) -> Retired:
         """Remove the tags and the timers of an image that is out of the cache.
 
         Args:
             intent: what is on record of it.
             places: where its folders stand, content last.
-            held: its timers, as they were when it was judged; None in a recovery.
+            held: its timers, as they were when it was judged; None where this goes on with what was cut off.
             absent: repositories for which nothing has come in its place: that was looked at just now.
+            gone: tags of it that are gone for good already.
         """
         faults: list[tuple[str, str]] = []
         settled: tuple[Link, ...] = ()
@@ -61,7 +63,7 @@ class Cleaning:
             faults.extend(taken.faults)
         except OSError as error:
             faults.append((IMAGES, os.strerror(error.errno or 0)))
-        gone = (*taken.taken, *settled)
+        gone = (*taken.taken, *settled, *gone)
         links = tuple(link for link in intent.all_links if link in gone)
         for row in intent.rows:
             try:
@@ -69,6 +71,16 @@ class Cleaning:
                     self._remove_state(intent, row.repository, row.unused_since_ns, held or {})
             except OSError as error:
                 faults.append((f"state of {row.repository}@{intent.digest}", os.strerror(error.errno or 0)))
+        return self.note_gone(intent, places, links, faults)
+
+    def note_gone(
+        self,
+        intent: Intent,
+        places: Sequence[Place],
+        links: tuple[Link, ...],
+        faults: Sequence[tuple[str, str]] = (),
+    ) -> Retired:
+        """Note that an image has gone, with these of its tags; returns the same."""
         self._untimed |= repositories_of(intent)
         self._left.update(copy.repository for copy in intent.all_copies if copy.repository)
         self._left.update(link.repository for link in intent.all_links if link.layout is Layout.LEGACY)

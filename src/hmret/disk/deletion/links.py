@@ -23,6 +23,7 @@ __all__ = [
     "TakenLinks",
     "free_links",
     "make_links",
+    "name_aside",
     "read_link",
     "read_links",
     "remove_links",
@@ -108,7 +109,7 @@ def take_links(
             if link.repository not in here:
                 here[link.repository] = link.repository not in absent and is_here(link.repository)
             if not here[link.repository]:
-                chosen.append((link, _name(intent, number)))
+                chosen.append((link, name_aside(intent, number)))
         except OSError as error:
             faults.append(_fault(link, error))
     aside = _set_all_aside(folders, chosen, faults)
@@ -137,7 +138,7 @@ def settle_aside(folders: OpenFolders, intent: Intent, is_here: Callable[[str], 
     filesystem = folders.filesystem
     gone: list[Link] = []
     for number, link in reversed(tuple(enumerate(intent.all_links))):
-        for found in (_Aside(_TRASH, _name(intent, number)), _Aside(link.parent, _ASIDE + link.tag)):
+        for found in (_Aside(_TRASH, name_aside(intent, number)), _Aside(link.parent, _ASIDE + link.tag)):
             fd = folders.find(found.folder)
             if fd is None or not exists(filesystem, fd, found.name):
                 continue
@@ -195,7 +196,7 @@ def _fault(link: Link, error: OSError) -> tuple[str, str]:
     return f"{link.parent}/{link.tag}", os.strerror(error.errno or 0)
 
 
-def _name(intent: Intent, number: int) -> str:
+def name_aside(intent: Intent, number: int) -> str:
     """Name a tag of an intent in the trash."""
     return f"{intent.name}.tag{number}"
 

@@ -8,7 +8,7 @@ from hmret.disk.deletion.open_folders import OpenFolders, inode_of
 from hmret.disk.deletion.renaming import is_hidden_in_place, rename_back, rename_out, show_metadata
 from hmret.disk.digest_folder import DigestFolder, open_digest_folder
 from hmret.disk.layout import HIDDEN_METADATA, hex_of
-from hmret.disk.trash import Intent, Place, find_places
+from hmret.disk.trash import Intent, Place, find_places, place_in_trash
 
 __all__ = ["OpenImage"]
 
@@ -67,8 +67,18 @@ class OpenImage:
                 return False
         return True
 
+    def note_renamed(self, *, is_closed: bool) -> None:
+        """Note that the one folder of which it consists has been renamed into the trash, and perhaps closed then."""
+        [(number, folder)] = self.opened.items()
+        self.has_begun = True
+        self.places = [place_in_trash(self.intent, folder.files, number)]
+        if is_closed:
+            self.opened.clear()
+
     def move_out(self) -> bool:
         """Rename its folders out of the cache, content last; False where a pull has begun in one of them.
+
+        That of which it was noted that it has been renamed is looked at where it stands, as if that had been done here.
 
         One that is gone, or is another, has been deleted by somebody, and perhaps pulled again: it stays as it is. After
         False, and after an error, `undo` puts back what was renamed.
@@ -78,15 +88,18 @@ class OpenImage:
         """
         filesystem, intent = self.folders.filesystem, self.intent
         hexadecimal = hex_of(intent.digest)
+        renamed, self.places = {place.number: place for place in self.places}, []
         for number, folder in self.opened.items():
             parent = intent.all_copies[number].parent
+            place = renamed.get(number)
             if (
-                intent.is_content
+                place is None
+                and intent.is_content
                 and inode_of(filesystem, self.folders.get(parent), hexadecimal) != folder.inode
             ):
                 continue
             self.has_begun = True
-            place = rename_out(self.folders, intent, number, folder.files)
+            place = place or rename_out(self.folders, intent, number, folder.files)
             if place is None:
                 return False
             if intent.is_content and (

@@ -1,0 +1,274 @@
+/* Carrying out the deletion of one image in one call; a part of _native.c, which has what this uses.
+
+   The order is that of hmret/disk/retirement.py, where a folder goes alone and nothing is out of the ordinary. At the first
+   thing that is, this stops, and says how far it has come: from there on it is done a step at a time. */
+
+/* How far it has come; hmret/disk/filesystem.py has the same numbers. */
+enum step {
+    NOT_BEGUN, /* nothing was changed */
+    LEASED,    /* every file is leased, and a rename has failed */
+    RENAMED,   /* it is out of the cache, and what has to be looked at then was not as expected */
+    SETTLED,   /* nobody has opened it meanwhile, it is closed, and something has come in its place, or may have */
+    LOOKED,    /* nothing has come in its place; tags and timers are to follow, those that have not yet */
+    DONE
+};
+
+/* Files of one kind, each with the folder that it stands in, and how many there are. */
+struct placed {
+    int *folders;
+    struct names names;
+};
+
+/* One folder that is to go, and all that goes with it. */
+struct going {
+    int data, parent, trash, folder, metadata, syncs, leases;
+    const char *name, *aside;
+    unsigned long long inode;
+    long long changed_ns, metadata_changed_ns;
+    int *files;
+    Py_ssize_t file_count;
+    struct names absent;     /* below the data directory: what must not be there once it has gone */
+    struct placed tags;      /* its links */
+    struct names targets;    /* where each leads */
+    struct names tag_asides; /* its name in the trash */
+    unsigned long long *tag_inodes;
+    struct placed timers;
+    long long *marks; /* of each timer mode, device, inode, size, mtime and ctime */
+    Py_ssize_t gone;  /* how many links are gone for good, the last ones */
+};
+
+enum { MARKS = 6 };
+
+static int lease_all(const struct going *going)
+{
+    for (Py_ssize_t number = 0; going->leases && number < going->file_count; number++) {
+        int fd = going->files[number];
+        /* The default signal of a lease break, SIGIO, kills the process; SIGURG is ignored unless asked for. */
+        if (fcntl(fd, F_SETSIG, SIGURG) < 0 || fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
+            return errno;
+    }
+    return 0;
+}
+
+static int all_leased(const struct going *going)
+{
+    for (Py_ssize_t number = 0; going->leases && number < going->file_count; number++)
+        if (fcntl(going->files[number], F_GETLEASE) != F_WRLCK)
+            return 0;
+    return 1;
+}
+
+static void close_going(struct going *going)
+{
+    for (Py_ssize_t number = 0; number < going->file_count; number++)
+        close(going->files[number]);
+    close(going->folder);
+}
+
+/* Say why it may not be renamed now; 0: nothing has changed since it was looked at. */
+static int changed_before(const struct going *going)
+{
+    struct stat found;
+    if (fstat(going->metadata, &found) < 0)
+        return errno;
+    if (nanoseconds(found.st_ctim) != going->metadata_changed_ns)
+        return ESTALE;
+    if (!going->syncs)
+        return 0;
+    if (fstatat(going->parent, going->name, &found, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno;
+    return found.st_ino == going->inode ? 0 : ESTALE;
+}
+
+/* Say what is not as it should be right after the rename; 0: nothing, and it is on the disk. */
+static int changed_after(const struct going *going)
+{
+    struct stat found;
+    if (fstatat(going->trash, going->aside, &found, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno;
+    if (found.st_ino != going->inode || nanoseconds(found.st_mtim) != going->changed_ns)
+        return ESTALE;
+    if (going->syncs && (fsync(going->parent) < 0 || fsync(going->trash) < 0))
+        return errno;
+    return all_leased(going) ? 0 : EBUSY;
+}
+
+/* Say why something may be in the place of what has gone; 0: nothing is. */
+static int has_come(const struct going *going)
+{
+    struct stat found;
+    for (Py_ssize_t number = 0; number < going->absent.count; number++) {
+        if (fstatat(going->data, name_at(&going->absent, number), &found, AT_SYMLINK_NOFOLLOW) == 0)
+            return EEXIST;
+        if (errno != ENOENT && errno != ENOTDIR)
+            return errno;
+    }
+    return 0;
+}
+
+/* Set all links aside, each if it is the recorded one; why one could not be, or 0. */
+static int set_all_aside(const struct going *going, struct heap *heap)
+{
+    for (Py_ssize_t number = 0; number < going->tags.names.count; number++) {
+        struct aside aside;
+        const char *target = name_at(&going->targets, number);
+        heap->used = 0;
+        set_one_aside(going->tags.folders[number], name_at(&going->tags.names, number), going->tag_inodes[number],
+                      going->trash, name_at(&going->tag_asides, number), &aside, heap);
+        if (aside.error || aside.look_error)
+            return aside.error ? aside.error : aside.look_error;
+        if (aside.inode != going->tag_inodes[number] || aside.length != (ssize_t)strlen(target) ||
+            memcmp(heap->bytes + aside.start, target, strlen(target)) != 0)
+            return ESTALE;
+    }
+    return 0;
+}
+
+static int remove_tags(struct going *going)
+{
+    /* One that shadows another goes before that, so that no lookup sees what it hid. */
+    for (Py_ssize_t number = going->tags.names.count - 1; number >= 0; number--) {
+        if (unlinkat(going->trash, name_at(&going->tag_asides, number), 0) < 0)
+            return errno;
+        going->gone++;
+    }
+    return 0;
+}
+
+static int remove_timers(const struct going *going)
+{
+    struct stat found;
+    for (Py_ssize_t number = 0; number < going->timers.names.count; number++) {
+        const long long *mark = going->marks + MARKS * number;
+        int folder = going->timers.folders[number];
+        const char *name = name_at(&going->timers.names, number);
+        if (fstatat(folder, name, &found, AT_SYMLINK_NOFOLLOW) < 0)
+            return errno;
+        if (mark[0] != (long long)found.st_mode || mark[1] != (long long)found.st_dev ||
+            mark[2] != (long long)found.st_ino || mark[3] != (long long)found.st_size ||
+            mark[4] != nanoseconds(found.st_mtim) || mark[5] != nanoseconds(found.st_ctim))
+            return ESTALE;
+        if (unlinkat(folder, name, 0) < 0)
+            return errno;
+    }
+    return 0;
+}
+
+static enum step carry_out(struct going *going, struct heap *heap, int *error)
+{
+    if ((*error = lease_all(going)) || (*error = changed_before(going)))
+        return NOT_BEGUN;
+    if (renameat(going->parent, going->name, going->trash, going->aside) < 0) {
+        *error = errno;
+        return LEASED;
+    }
+    if ((*error = changed_after(going)))
+        return RENAMED;
+    /* Whoever opens one of its files now waits for this. */
+    close_going(going);
+    if ((*error = has_come(going)))
+        return SETTLED;
+    if ((*error = set_all_aside(going, heap)) || (*error = has_come(going)) || (*error = remove_tags(going)) ||
+        (*error = remove_timers(going)))
+        return LOOKED;
+    return DONE;
+}
+
+/* Take pairs of a folder and a name out of two lists. */
+static int take_placed(struct placed *placed, PyObject *folders, PyObject *names)
+{
+    Py_ssize_t count;
+    placed->folders = take_numbers(folders, &count);
+    if (placed->folders == NULL || names_take(&placed->names, names) < 0)
+        return -1;
+    if (placed->names.count != count) {
+        PyErr_SetString(PyExc_TypeError, "each name must have a folder");
+        return -1;
+    }
+    return 0;
+}
+
+static void free_placed(struct placed *placed)
+{
+    free(placed->folders);
+    names_free(&placed->names);
+}
+
+/* Take signed numbers out of a list of a certain length. */
+static long long *take_marks(PyObject *list, Py_ssize_t count)
+{
+    if (!PyList_Check(list) || PyList_Size(list) != count) {
+        PyErr_SetString(PyExc_TypeError, "each timer must have six numbers");
+        return NULL;
+    }
+    long long *numbers = malloc((size_t)(count + 1) * sizeof *numbers);
+    if (numbers == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t number = 0; number < count; number++) {
+        /* As the kernel's own unsigned ones are compared. */
+        numbers[number] = (long long)PyLong_AsUnsignedLongLongMask(PyList_GetItem(list, number));
+        if (PyErr_Occurred()) {
+            free(numbers);
+            return NULL;
+        }
+    }
+    return numbers;
+}
+
+PyDoc_STRVAR(retire_folder_doc,
+             "retire_folder(fds, names, numbers, files, absent, tags, timers)\n--\n\n"
+             "Rename a folder out of the cache, and remove its tags and its timers, as long as all is as expected.\n\n"
+             "`fds`: the data directory, the folder that it stands in, the trash, it itself, its metadata; `names`: its\n"
+             "own, and that in the trash; `numbers`: its inode and mtime in nanoseconds, ctime of its metadata in\n"
+             "nanoseconds, whether the renames are to be synced, and whether leases are asked for; `files`: its open\n"
+             "files; `absent`: paths below the data directory; `tags`: five lists, of folders, names, inodes, targets,\n"
+             "and names in the trash; `timers`: three lists, of folders, names, and six numbers for each.\n\n"
+             "Returns how far it has come, why it went no further (errno), and how many tags, the last ones, are gone.");
+
+static PyObject *retire_folder(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    PyObject *files, *absent, *tag_folders, *tags, *inodes, *targets, *asides, *timer_folders, *timers, *marks;
+    PyObject *name = NULL, *aside = NULL, *answer = NULL;
+    struct going going = {.data = -1};
+    struct heap heap = {0};
+    enum step step;
+    int error = 0;
+    if (!PyArg_ParseTuple(arguments, "(iiiii)(O&O&)(KLLpp)OO(OOOOO)(OOO):retire_folder", &going.data, &going.parent,
+                          &going.trash, &going.folder, &going.metadata, PyUnicode_FSConverter, &name,
+                          PyUnicode_FSConverter, &aside, &going.inode, &going.changed_ns,
+                          &going.metadata_changed_ns, &going.syncs, &going.leases, &files, &absent, &tag_folders,
+                          &tags, &inodes, &targets, &asides, &timer_folders, &timers, &marks))
+        goto done;
+    going.name = PyBytes_AsString(name);
+    going.aside = PyBytes_AsString(aside);
+    if ((going.files = take_numbers(files, &going.file_count)) == NULL || names_take(&going.absent, absent) < 0 ||
+        take_placed(&going.tags, tag_folders, tags) < 0 || names_take(&going.targets, targets) < 0 ||
+        names_take(&going.tag_asides, asides) < 0 ||
+        (going.tag_inodes = take_inodes(inodes, going.tags.names.count)) == NULL ||
+        take_placed(&going.timers, timer_folders, timers) < 0 ||
+        (going.marks = take_marks(marks, MARKS * going.timers.names.count)) == NULL)
+        goto done;
+    if (going.targets.count != going.tags.names.count || going.tag_asides.count != going.tags.names.count) {
+        PyErr_SetString(PyExc_TypeError, "each tag must have a target and a name");
+        goto done;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    step = carry_out(&going, &heap, &error);
+    Py_END_ALLOW_THREADS
+    answer = Py_BuildValue("(iin)", (int)step, error, going.gone);
+done:
+    free(heap.bytes);
+    free(going.files);
+    names_free(&going.absent);
+    free_placed(&going.tags);
+    names_free(&going.targets);
+    names_free(&going.tag_asides);
+    free(going.tag_inodes);
+    free_placed(&going.timers);
+    free(going.marks);
+    Py_XDECREF(name);
+    Py_XDECREF(aside);
+    return answer;
+}

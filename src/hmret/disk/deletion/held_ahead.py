@@ -1,0 +1,226 @@
+"""Images that are held some at a time, and carried out in one call each, where the disk offers that.
+
+Those of which one folder goes, and nothing is out of the ordinary: nearly all. They are looked at by the rules of every
+other, and what is held of one is only what the disk said. Whatever turns out not to be as expected, from the leases to the
+last timer, is left from there on to the steps that every other image takes (`hmret.disk.retirement`).
+"""
+
+import errno
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from hmret.disk.deletion.announcing import Announced
+from hmret.disk.deletion.links import name_aside
+from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.open_image import OpenImage
+from hmret.disk.digest_folder import DigestFolder, understand
+from hmret.disk.filesystem import Step
+from hmret.disk.folders import CHUNK
+from hmret.disk.layout import CONTENT, IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
+from hmret.disk.signatures import SETTLING_NS
+from hmret.disk.state_files import SettledState, read_settled_states
+from hmret.disk.trash import NO_CONTENT, Intent, Link, repositories_of
+
+__all__ = ["AT_ONCE", "HeldAhead", "HeldImage"]
+
+AT_ONCE = 16
+"""Images that are held at a time: an embedding server may have few descriptors to spare."""
+
+_MOST_ROWS = 8
+"""Of an image that is held ahead: each has a folder of its own that is open."""
+
+_OF_ONE_IMAGE = frozenset((errno.EAGAIN, errno.ESTALE))
+"""It is open, or another by now: that says nothing of other images."""
+
+
+@attrs.define(eq=False)
+class HeldImage:
+    """One image, as it was when it was held."""
+
+    folders: OpenFolders
+    intent: Intent
+    folder: DigestFolder
+    timers: Mapping[str, SettledState]
+    """By repository."""
+    gone: tuple[Link, ...] = ()
+    """Its tags that are gone for good."""
+    error: int = 0
+    """Why carrying it out has stopped (errno)."""
+    _is_taken: bool = False
+
+    def close(self) -> None:
+        """Let it go, as far as it is still held."""
+        if not self._is_taken:
+            self.folder.close()
+
+    def open_image(self) -> OpenImage:
+        """Make of it an image that is open in the cache, which closes it then."""
+        self._is_taken = True
+        return OpenImage(self.folders, self.intent, {0: self.folder})
+
+    def carry_out(self, image: OpenImage, *, asks_leases: bool) -> Step:
+        """Rename it out of the cache, and remove its tags and its timers, as far as all is as expected; says how far.
+
+        Raises:
+            OSError: one of the folders that are needed cannot be opened; nothing was changed.
+        """
+        folders, intent, folder = self.folders, self.intent, self.folder
+        copy, hexadecimal = intent.copies[0], hex_of(intent.digest)
+        trash_fd, links = folders.get(f"{OWN}/{TRASH}"), intent.links
+        metadata = folder.metadata_name
+        paths = [f"{IMAGES}/{name}/{hexadecimal}" for name in (CONTENT, *repositories_of(intent))]
+        marks = [mark for timer in self.timers.values() for mark in timer.found]
+        step, self.error, gone = folders.filesystem.retire_folder(
+            (
+                folders.data_fd,
+                folders.get(copy.parent),
+                trash_fd,
+                folder.folder_fd,
+                folder.descriptors[metadata],
+            ),
+            (hexadecimal, copy.name),
+            (
+                folder.inode,
+                folder.settled_ns or 0,
+                folder.found[metadata].st_ctime_ns,
+                intent.is_content,
+                asks_leases,
+            ),
+            [*folder.descriptors.values()],
+            paths,
+            (
+                [folders.get(link.parent) for link in links],
+                [link.tag for link in links],
+                [link.inode for link in links],
+                [link.target for link in links],
+                [name_aside(intent, number) for number in range(len(links))],
+            ),
+            (
+                [folders.get(f"{RETENTION}/{repository}") for repository in self.timers],
+                [f"{hexadecimal}.json"] * len(self.timers),
+                marks,
+            ),
+        )
+        self.gone = tuple(links[len(links) - gone :])
+        if step >= Step.RENAMED:
+            image.note_renamed(is_closed=step >= Step.SETTLED)
+        return Step(step)
+
+
+@attrs.define(eq=False)
+class HeldAhead:
+    """Holds images of a batch, some at a time."""
+
+    folders: OpenFolders
+    _held: dict[str, HeldImage] = attrs.field(factory=dict)
+    """By the name of the intent."""
+    _is_off: bool = False
+    """Whether there is nothing to be gained by it here."""
+
+    def hold(self, images: Iterable[Announced]) -> None:
+        """Hold those of some images of which one folder goes, and nothing is out of the ordinary, in place of others."""
+        self.close()
+        few: list[Announced] = []
+        fds: list[int] = []
+        for one in () if self._is_off else images:
+            fd = self._parent_of(one)
+            if fd is not None:
+                few.append(one)
+                fds.append(fd)
+        if not few:
+            return
+        filesystem = self.folders.filesystem
+        looked_ns = filesystem.now_ns()
+        names = [hex_of(one.intent.digest) for one in few]
+        answers = filesystem.hold_folders(fds, names, METADATA, CHUNK)
+        self._is_off = not answers
+        opened: dict[str, DigestFolder] = {}
+        for one, answer in zip(few, answers, strict=False):
+            if isinstance(answer, int):
+                continue
+            try:
+                opened[one.intent.name] = understand(filesystem, answer, looked_ns)
+            except OSError:
+                # It is told of when its turn comes.
+                continue
+        timers = self._read_timers([one for one in few if one.intent.name in opened])
+        for one in few:
+            folder = opened.get(one.intent.name)
+            if folder is None:
+                continue
+            its = {
+                name: timer
+                for name in repositories_of(one.intent)
+                if (timer := timers.get((name, one.intent.digest))) is not None
+            }
+            if _is_ordinary(folder, looked_ns) and len(its) == len(one.intent.rows):
+                self._held[one.intent.name] = HeldImage(self.folders, one.intent, folder, its)
+            else:
+                folder.close()
+
+    def take(self, one: Announced) -> HeldImage | None:
+        """Hand over what is held of an image; its folder is the caller's to close. None: nothing is."""
+        held = self._held.pop(one.intent.name, None)
+        if held is not None and self._is_off:
+            held.folder.close()
+            return None
+        return held
+
+    def learn(self, held: HeldImage, step: Step) -> None:
+        """Hold no more where what stopped one image is the same with every other."""
+        if step <= Step.LEASED and held.error not in _OF_ONE_IMAGE:
+            self._is_off = True
+
+    def close(self) -> None:
+        """Close what is held and was not taken."""
+        while self._held:
+            self._held.popitem()[1].folder.close()
+
+    def _parent_of(self, one: Announced) -> int | None:
+        """Open the folder in which the one folder of an image stands; None: there are more, or it stays."""
+        intent = one.intent
+        if (
+            one.reason is not None
+            or one.error is not None
+            or one.is_gone
+            or len(intent.copies) != 1
+            or intent.staying
+            or intent.beside != NO_CONTENT
+            or len(intent.rows) > _MOST_ROWS
+        ):
+            return None
+        try:
+            return self.folders.find(intent.copies[0].parent)
+        except OSError:
+            return None
+
+    def _read_timers(self, images: Sequence[Announced]) -> Mapping[tuple[str, str], SettledState]:
+        """Read the timers of some images, each folder in one call."""
+        digests: dict[str, list[str]] = {}
+        for one in images:
+            for row in one.intent.rows:
+                digests.setdefault(row.repository, []).append(one.intent.digest)
+        timers: dict[tuple[str, str], SettledState] = {}
+        for repository, few in digests.items():
+            try:
+                fd = self.folders.find(f"{RETENTION}/{repository}")
+            except OSError:
+                continue
+            if fd is not None:
+                found = read_settled_states(self.folders.filesystem, fd, repository, few)
+                timers.update(((repository, digest), timer) for digest, timer in found.items())
+        return timers
+
+
+def _is_ordinary(folder: DigestFolder, looked_ns: int) -> bool:
+    """Tell whether a folder holds files alone, each by one name, and shows by its time stamps when anything changes."""
+    metadata = folder.found.get(folder.metadata_name)
+    return (
+        metadata is not None
+        and folder.fault is None
+        and not folder.besides
+        and folder.settled_ns is not None
+        and metadata.st_ctime_ns <= looked_ns - SETTLING_NS
+        and all(found.st_nlink == 1 for found in folder.found.values())
+    )
