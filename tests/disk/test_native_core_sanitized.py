@@ -46,9 +46,12 @@ def test_it_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     environment.pop("HMRET_NATIVE", None)
-    tests = str(Path(__file__).with_name("test_native_core.py"))
+    names = ("test_native_core.py", "test_native_retiring.py")
+    tests = [str(Path(__file__).with_name(name)) for name in names]
+    # What is compiled there is another core.
+    chosen = ["-k", "not killed"]
     done = run_program(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", tests],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *chosen, *tests],
         cwd=ROOT,
         env=environment,
     )
@@ -75,6 +78,18 @@ def test_it_keeps_no_memory(tmp_path: Path) -> None:
             for name in names:
                 folder_fd, _, _, files, _, _ = POSIX.hold_folder(fd, name, METADATA, CHUNK)
                 fds = [folder_fd, *(file[1] for file in files)]
+                [held] = POSIX.hold_folders([fd], [name], METADATA, CHUNK)
+                assert not isinstance(held, int)
+                POSIX.retire_folder(
+                    (fd, -1, fd, held[0], held[3][0][1]),
+                    (name, "x"),
+                    (1, 1, 1, True, False),
+                    [held[3][0][1]],
+                    names,
+                    ([fd], [name], [1], [name], [name]),
+                    ([fd], [name], [1, 2, 3, 4, 5, 6]),
+                )
+                POSIX.close_all([held[0], held[3][0][1]])
                 POSIX.take_leases(fds[1:])
                 POSIX.are_leased(fds[1:])
                 POSIX.close_all(fds)

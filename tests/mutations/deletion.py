@@ -5,6 +5,7 @@ from mutations.mutation import edit
 __all__ = ["DELETION_MUTATIONS"]
 
 INSTEAD = ("tests/engine/test_in_place_of_what_fails.py",)
+IN_ONE_CALL = ("tests/disk/test_in_one_call.py",)
 FULL = ("tests/engine/test_full_disk.py",)
 RELOAD = ("tests/engine/test_reload_in_a_sweep.py",)
 
@@ -65,5 +66,46 @@ DELETION_MUTATIONS = (
         "if not write_into_reserve(filesystem, data_fd, fd, token + _SUFFIX, content):\n                raise",
         "raise",
         FULL,
+    ),
+    *(
+        edit(f"{what}, of an image that is carried out in one call", f"disk/{path}", old, new, IN_ONE_CALL)
+        for what, path, old, new in (
+            (
+                "forget that its leases were taken",
+                "deletion/held_ahead.py",
+                "if asks_leases and step >= Step.LEASED:",
+                "if False:",
+            ),
+            (
+                "hold a folder that is not settled",
+                "deletion/held_ahead.py",
+                "and folder.settled_ns is not None",
+                "",
+            ),
+            (
+                "hold a disk that has another name",
+                "deletion/held_ahead.py",
+                "and all(found.st_nlink == 1 for found in folder.found.values())",
+                "",
+            ),
+            (
+                "look for arrivals below its own repository alone",
+                "deletion/held_ahead.py",
+                "for name in (CONTENT, *repositories_of(intent))]",
+                "for name in repositories_of(intent)]",
+            ),
+            (
+                "go on with its tags as if none had been set aside",
+                "retirement.py",
+                "timers = None if step is Step.LOOKED else states",
+                "timers = states",
+            ),
+            (
+                "tell of no tag that is gone",
+                "retirement.py",
+                "gone = () if held is None else held.gone",
+                "gone = ()",
+            ),
+        )
     ),
 )

@@ -6,7 +6,9 @@ __all__ = ["NATIVE_MUTATIONS"]
 
 _CORE = "disk/_native.c"
 _DELETION = "disk/_deletion.c"
+_RETIRING = "disk/_retiring.c"
 _ALIKE = ("tests/disk/test_native_core.py",)
+_AS_FAR = ("tests/disk/test_native_retiring.py",)
 
 NATIVE_MUTATIONS = (
     edit(
@@ -137,5 +139,60 @@ NATIVE_MUTATIONS = (
         "if (S_ISREG(found.st_mode) && found.st_nlink == 1)",
         "if (S_ISREG(found.st_mode))",
         _ALIKE,
+    ),
+    *(
+        edit(f"{what}, in the one call that carries a deletion out", _RETIRING, old, new, _AS_FAR)
+        for what, old, new in (
+            ("take no lease", "|| fcntl(fd, F_SETLEASE, F_WRLCK) < 0)", "|| 0)"),
+            ("ask no lease again", "return all_leased(going) ? 0 : EBUSY;", "return 0;"),
+            (
+                "rename an image whose metadata was written over",
+                "if (nanoseconds(found.st_ctim) != going->metadata_changed_ns)",
+                "if (0)",
+            ),
+            (
+                "rename another folder of content",
+                "return found.st_ino == going->inode ? 0 : ESTALE;",
+                "return 0;",
+            ),
+            (
+                "look at nothing that has come into the folder",
+                "|| nanoseconds(found.st_mtim) != going->changed_ns)",
+                "|| 0)",
+            ),
+            (
+                "leave content unsynced",
+                "if (going->syncs && (fsync(going->parent) < 0 || fsync(going->trash) < 0))",
+                "if (0)",
+            ),
+            (
+                "take tags though something has come in the image's place",
+                "if ((*error = has_come(going)))\n        return SETTLED;",
+                "",
+            ),
+            (
+                "look for no pull once the tags are aside",
+                "|| (*error = has_come(going)) || (*error = remove_tags(going))",
+                "|| (*error = remove_tags(going))",
+            ),
+            (
+                "take what cannot be looked at for absent",
+                "if (errno != ENOENT && errno != ENOTDIR)\n            return errno;",
+                "",
+            ),
+            (
+                "remove a tag that leads elsewhere",
+                "memcmp(heap->bytes + aside.start, target, strlen(target)) != 0)",
+                "0)",
+            ),
+            (
+                "let the tag that shadows another go last",
+                "for (Py_ssize_t number = going->tags.names.count - 1; number >= 0; number--) {",
+                "for (Py_ssize_t number = 0; number < going->tags.names.count; number++) {",
+            ),
+            ("remove a timer with another inode", "mark[2] != (long long)found.st_ino ||", ""),
+            ("remove a timer that was written over", "mark[5] != nanoseconds(found.st_ctim))", "0)"),
+            ("keep openers waiting until all is done", "    close_going(going);\n", ""),
+        )
     ),
 )

@@ -236,35 +236,20 @@ class _Batch:
         """
         intent = one.intent
         image = OpenImage(self.folders, intent) if held is None else held.open_image()
-        refusal, step = "", Step.NOT_BEGUN
+        refusal = ""
         arrival: Arrival | None = Arrival.NOTHING
         try:
             if held is None:
                 image.open_in_cache()
-            kept = self._judge(one, image)
-            if kept is not None:
-                return kept
-            if held is not None:
-                step = held.carry_out(image, asks_leases=self.look.asks_leases)
-                self.ahead.learn(held, step)
-                if step is Step.NOT_BEGUN:
-                    image.close()
-                    return self._rename_out(one, states)
-            elif self.look.asks_leases:
-                is_free = image.lease()
-                self.lease_error = self.lease_error or image.refusal
-                if not is_free:
-                    return self._kept(one, Reason.OPEN, clears=True)
-            if step <= Step.RENAMED:
-                try:
-                    is_out = image.move_out()
-                except OSError as error:
-                    image.undo()
-                    if image.is_left_out():
-                        return self._failed(one, error, unfinished=True)
-                    raise
-                if not is_out:
-                    return self._give_way(one, image)
+            step = self._begin(one, image, held)
+            if isinstance(step, Kept):
+                return step
+            if step is Step.NOT_BEGUN:
+                image.close()
+                return self._rename_out(one, states)
+            stopped = self._move_out(one, image) if step <= Step.RENAMED else None
+            if stopped is not None:
+                return stopped
             try:
                 if step <= Step.SETTLED:
                     arrival = self._settle(image, is_closed=step is Step.SETTLED)
@@ -282,11 +267,46 @@ class _Batch:
         absent: set[str] = set()
         if arrival is Arrival.NOTHING and step is not Step.LOOKED:
             absent = repositories_of(intent) - {copy.repository for copy in intent.staying}
-        cut_off = step is Step.LOOKED and held is not None
-        retired = self.cleaning.clean_up(
-            intent, image.places, None if cut_off else states, absent, held.gone if held is not None else ()
+        gone = () if held is None else held.gone
+        timers = None if step is Step.LOOKED else states
+        return attrs.evolve(
+            self.cleaning.clean_up(intent, image.places, timers, absent, gone), refusal=refusal
         )
-        return attrs.evolve(retired, refusal=refusal)
+
+    def _begin(self, one: Announced, image: OpenImage, held: HeldImage | None) -> Step | Kept:
+        """Judge an image that is open, and get the kernel's word, or have it carried out in one call; says how far that came.
+
+        Raises:
+            OSError: nothing of it was changed.
+        """
+        kept = self._judge(one, image)
+        if kept is not None:
+            return kept
+        if held is not None:
+            step = held.carry_out(image, asks_leases=self.look.asks_leases)
+            self.ahead.learn(held, step)
+            return step
+        if self.look.asks_leases:
+            is_free = image.lease()
+            self.lease_error = self.lease_error or image.refusal
+            if not is_free:
+                return self._kept(one, Reason.OPEN, clears=True)
+        return Step.LEASED
+
+    def _move_out(self, one: Announced, image: OpenImage) -> Outcome | None:
+        """Rename the folders of an image out of the cache; returns what became of it if they are not all out.
+
+        Raises:
+            OSError: one could not be renamed, and all are in their places.
+        """
+        try:
+            is_out = image.move_out()
+        except OSError as error:
+            image.undo()
+            if image.is_left_out():
+                return self._failed(one, error, unfinished=True)
+            raise
+        return None if is_out else self._give_way(one, image)
 
     def _judge(self, one: Announced, image: OpenImage) -> Kept | None:
         """Say why an image may not be deleted, by what its folders hold and what they say of themselves; None: it may."""

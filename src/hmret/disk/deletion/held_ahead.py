@@ -103,6 +103,8 @@ class HeldImage:
             ),
         )
         self.gone = tuple(links[len(links) - gone :])
+        if asks_leases and step >= Step.LEASED:
+            folder.leased.update(folder.descriptors)
         if step >= Step.RENAMED:
             image.note_renamed(is_closed=step >= Step.SETTLED)
         return Step(step)
