@@ -14,6 +14,7 @@ import pytest
 
 from builders import DATA
 from disk import test_retirement
+from disk.hosts import Host
 from disk.test_units import broken_promise, delete
 from hmret.disk import digest_folder, state_files
 from hmret.disk.deletion import held_ahead
@@ -121,3 +122,12 @@ def test_a_fault_within_that_call_stops_it_and_the_steps_go_on_from_there(
         assert is_gone(after, before) or is_here(after, before) or content.isdisjoint(after), call
         assert not [path for path in filesystem.tree(DATA) if "trash/" in path], call
     assert {*steps} == {*Step}
+
+
+def test_two_images_with_one_disk_do_not_keep_each_other(memory: Host, steps: list[Step]) -> None:
+    one, other = (test_retirement.make_due(memory, letters, tags=()) for letters in "ab")
+    memory.remove(test_retirement.disk_of("b"))
+    memory.hard_link(test_retirement.disk_of("a"), test_retirement.disk_of("b"))
+    outcomes = test_retirement.retire_all(memory, one, other)
+    assert [type(outcome) for outcome in outcomes] == [Retired, Retired]
+    assert steps == []

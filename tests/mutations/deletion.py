@@ -77,12 +77,6 @@ DELETION_MUTATIONS = (
                 "if False:",
             ),
             (
-                "hold a folder that is not settled",
-                "deletion/held_ahead.py",
-                "and folder.settled_ns is not None",
-                "",
-            ),
-            (
                 "hold a disk that has another name",
                 "deletion/held_ahead.py",
                 "and all(found.st_nlink == 1 for found in folder.found.values())",
