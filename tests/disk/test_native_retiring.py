@@ -41,6 +41,7 @@ FAR: dict[str, tuple[Step, int, int]] = {
     "its name in the trash is taken by a file": (Step.LEASED, errno.ENOTDIR, 0),
     "an owner has a folder of its own": (Step.SETTLED, errno.EEXIST, 0),
     "a file is where an owner's folder would be": (Step.DONE, 0, 2),
+    "the way to an owner's folder goes in a circle": (Step.SETTLED, errno.ELOOP, 0),
     "a link that leads nowhere is in an owner's place": (Step.SETTLED, errno.EEXIST, 0),
     "the first tag leads elsewhere": (Step.LOOKED, errno.ENOENT, 0),
     "the last tag leads to the same": (Step.LOOKED, errno.ENOENT, 0),
@@ -64,6 +65,23 @@ def test_it_stops_at_the_first_thing_that_is_not_as_expected(
     answer, are_open = going.ask(calls)
     assert answer == FAR[wrong]
     assert are_open == [answer[0] < Step.SETTLED] * 3
+
+
+@pytest.mark.parametrize("calls", [POSIX, TWIN], ids=["native", "single calls"])
+@pytest.mark.parametrize(
+    "recorded", ["../../content/" + "b" * 64, "../../content", "../../content/" + "a" * 65]
+)
+def test_a_tag_of_the_recorded_inode_that_leads_elsewhere_stays_aside(
+    tmp_path: Path, calls: Filesystem, recorded: str
+) -> None:
+    going = GoingFolder(tmp_path, recorded=recorded)
+    going.make()
+    assert going.ask(calls)[0] == (Step.LOOKED, errno.ESTALE, 0)
+    assert sorted(path.name for path in (tmp_path / "trash").iterdir()) == [
+        "gone.0",
+        "gone.tag0",
+        "gone.tag1",
+    ]
 
 
 @pytest.mark.parametrize("seed", range(100))
@@ -167,7 +185,12 @@ static int dying(int failed)
 }
 static int dying_rename(int from, const char *name, int to, const char *other)
 {
-    return dying(renameat(from, name, to, other));
+    int failed = renameat(from, name, to, other);
+    char path[512];
+    snprintf(path, sizeof path, "%s/rootfs.ext4", other);
+    if (failed == 0 && getenv("OPENS"))
+        openat(to, path, O_RDONLY | O_NONBLOCK); /* would have to wait, and is told to the holder of the lease */
+    return dying(failed);
 }
 static int dying_unlink(int folder, const char *name, int flags) { return dying(unlinkat(folder, name, flags)); }
 static int dying_fsync(int fd) { return dying(fsync(fd)); }
@@ -175,7 +198,7 @@ static int dying_fsync(int fd) { return dying(fsync(fd)); }
 #define unlinkat dying_unlink
 #define fsync dying_fsync
 """
-"""Ends the process right after one of the core's calls that change anything."""
+"""Ends the process right after one of the core's calls that change anything, or opens the disk when it has been renamed."""
 
 LIVES = """
 import importlib.util, json, os, sys
@@ -196,7 +219,10 @@ while ended:
         os._exit(0)
     ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     left.append(names_in(top))
-print(json.dumps(left))
+os.environ |= {"DIE_AT": "0", "OPENS": "1"}
+top = Path(sys.argv[2], "opened")
+GoingFolder(top).make()
+print(json.dumps([left, *GoingFolder(top).ask(calls)]))
 """
 
 
@@ -253,6 +279,8 @@ def test_killed_after_any_of_its_calls_it_leaves_what_the_single_calls_leave(tmp
         else:
             ended = True
         left.append(names_in(going.top))
-    assert json.loads(told.stdout) == left
+    core_left, when_opened, are_open = json.loads(told.stdout)
+    assert core_left == left
     # The rename, two folders synced, two tags set aside and removed, two timers: after each, and without an end.
     assert len(left) == 10
+    assert (when_opened, are_open) == ([Step.RENAMED, errno.EBUSY, 0], [True, True, True])

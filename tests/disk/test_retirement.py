@@ -900,6 +900,7 @@ def test_a_state_that_cannot_be_removed_is_told(memory: Host) -> None:
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
     assert outcome.faults == ((f"state of {ALPINE}@{candidate.digest}", "Input/output error"),)
+    assert outcome.tags == TAGS
 
 
 def test_a_state_that_started_again_after_the_rename_stays(memory: Host) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from hmret.disk.layout import METADATA
 __all__ = ["WRONG", "GoingFolder", "names_in", "random_wrongs"]
 
 NAME = "a" * 64
+_COARSE = 5
+"""CLOCK_REALTIME_COARSE, by which the kernel stamps."""
 LEGACY, TODAYS = "../content/" + NAME, "../../content/" + NAME
 
 
@@ -28,6 +31,8 @@ class GoingFolder:
     leases: bool = True
     tags: tuple[str, ...] = ("latest", "3.20")
     timers: tuple[str, ...] = ("one", "two")
+    recorded: str = TODAYS
+    """Where the tags lead, as it is on record."""
     wrong: Callable[["GoingFolder"], None] = lambda _going: None
     """Is done to it after it was looked at."""
     _kept: list[int] = attrs.field(factory=list)
@@ -58,6 +63,7 @@ class GoingFolder:
             marks += [found.st_mtime_ns, found.st_ctime_ns]
         held_fds = [*(file[1] for file in files), folder_fd]
         try:
+            _wait_for_another_stamp()
             self.wrong(self)
             answer = filesystem.retire_folder(
                 (fds[0], fds[1], fds[2], folder_fd, by_name[METADATA][1]),
@@ -69,7 +75,7 @@ class GoingFolder:
                     [fds[3]] * len(links),
                     [*self.tags],
                     links,
-                    [LEGACY if tag == "latest" else TODAYS for tag in self.tags],
+                    [LEGACY if tag == "latest" else self.recorded for tag in self.tags],
                     [f"gone.tag{number}" for number in range(len(links))],
                 ),
                 ([fds[4]] * len(self.timers), [*self.timers], marks),
@@ -82,6 +88,13 @@ class GoingFolder:
     def open_disk(self) -> None:
         """Open its disk, as a virtual machine does."""
         self._kept.append(os.open(self.top / "content" / NAME / "rootfs.ext4", os.O_RDONLY))
+
+
+def _wait_for_another_stamp() -> None:
+    """Wait until whatever changes has another time stamp than what has changed before: some milliseconds at most."""
+    before = time.clock_gettime_ns(_COARSE)
+    while time.clock_gettime_ns(_COARSE) == before:
+        os.sched_yield()
 
 
 def _is_open(fd: int) -> bool:
@@ -151,6 +164,7 @@ WRONG: dict[str, Callable[[GoingFolder], None]] = {
     "its name in the trash is taken by a file": _write("trash/gone.0"),
     "an owner has a folder of its own": _folder(f"own/{NAME}"),
     "a file is where an owner's folder would be": _replace("own", _write("own")),
+    "the way to an owner's folder goes in a circle": _replace("own", _link("own", "own")),
     "a link that leads nowhere is in an owner's place": _link(f"own/{NAME}", "gone"),
     "the first tag leads elsewhere": _link("tags/latest", "../content/" + "b" * 64),
     "the last tag leads to the same": _link("tags/3.20", TODAYS),
