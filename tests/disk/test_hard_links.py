@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping
 
 import attrs
+import msgspec
 import pytest
 
 from builders import digest
@@ -60,7 +61,9 @@ class World:
             is_same = images.keys() == earlier.keys() and all(
                 images[name] is earlier[name] for name in images
             )
-            renewed = attrs.evolve(folder, repository=attrs.evolve(folder.repository, images=images))
+            renewed = attrs.evolve(
+                folder, repository=msgspec.structs.replace(folder.repository, images=images)
+            )
             after[path] = before if is_same else renewed
         self.known = after
         return self.links.amend(after)

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Mapping
 
 import attrs
+import msgspec
 import pytest
 
 from builders import DATA, digest
@@ -336,7 +337,9 @@ def again(known: Mapping[str, FolderScan], found: Mapping[str, FolderScan]) -> d
                 name: earlier[name] if earlier.get(name) == image else image
                 for name, image in folder.repository.images.items()
             }
-            folder = attrs.evolve(folder, repository=attrs.evolve(folder.repository, images=images))
+            folder = attrs.evolve(
+                folder, repository=msgspec.structs.replace(folder.repository, images=images)
+            )
         after[path] = folder
     return after
 

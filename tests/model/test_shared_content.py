@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 
 from hmret.model.brake import Brake
@@ -318,14 +319,14 @@ def random_change(rng: random.Random, before: Inventory) -> Inventory:
     elif images[digest].is_content:
         del images[digest]
         names.remove(name)
-    repositories[name] = attrs.evolve(repository, images=images)
+    repositories[name] = msgspec.structs.replace(repository, images=images)
     owners[digest] = tuple(sorted(names))
     for one in {*owners[digest], name} & repositories.keys():
         shared = {shared: all_of for shared, all_of in repositories[one].shared.items() if shared != digest}
         if one in names and len(names) > 1:
             shared[digest] = owners[digest]
         if shared != repositories[one].shared:
-            repositories[one] = attrs.evolve(repositories[one], shared=shared)
+            repositories[one] = msgspec.structs.replace(repositories[one], shared=shared)
     timers = dict(before.states.by_repository)
     if rng.random() < 0.5:
         other = rng.choice(NAMES)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import attrs
+import msgspec
 import pytest
 
 from hmret.model.images import ContentOwners, Inventory
@@ -31,8 +32,8 @@ SHARED = make_image(A, content_name=ALPINE)
 
 def shared() -> Inventory:
     """Make content that two repositories share, and an image of one alone, all due; and a timer of what is not seen."""
-    first = attrs.evolve(make_repository(SHARED, make_image(B)), shared={A: (ALPINE, OTHER)})
-    second = attrs.evolve(make_repository(SHARED, name=OTHER), shared={A: (ALPINE, OTHER)})
+    first = msgspec.structs.replace(make_repository(SHARED, make_image(B)), shared={A: (ALPINE, OTHER)})
+    second = msgspec.structs.replace(make_repository(SHARED, name=OTHER), shared={A: (ALPINE, OTHER)})
     states = {(ALPINE, A): DUE_NS, (ALPINE, B): DUE_NS, (OTHER, A): DUE_NS, (ALPINE, C): DUE_NS}
     return make_inventory(first, second, states=states, contents=ContentOwners({A: (ALPINE, OTHER)}))
 
@@ -56,7 +57,10 @@ def told(found: Plan) -> object:
 CHANGES: dict[str, Callable[[Inventory], Inventory]] = {
     "repositories": lambda one: attrs.evolve(
         one,
-        repositories={**one.repositories, ALPINE: attrs.evolve(one.repositories[ALPINE], images={A: SHARED})},
+        repositories={
+            **one.repositories,
+            ALPINE: msgspec.structs.replace(one.repositories[ALPINE], images={A: SHARED}),
+        },
     ),
     "states": lambda one: attrs.evolve(
         one, states={(ALPINE, A): DUE_NS, (OTHER, A): NOW_NS, (ALPINE, B): None}

@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Callable
 
 import attrs
+import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import BATCH, open_folder, opened
@@ -147,7 +148,7 @@ def look_again(filesystem: Filesystem, images_fd: int, known: FolderScan) -> Fol
     images = {**repository.images, **fresh}
     return attrs.evolve(
         known,
-        repository=attrs.evolve(repository, images=images),
+        repository=msgspec.structs.replace(repository, images=images),
         unsettled=tuple(digest for digest in known.unsettled if not is_settled(images[digest])),
         with_disk=tuple(with_disk),
         unreadable=tuple(unreadable),

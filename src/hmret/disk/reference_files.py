@@ -190,8 +190,9 @@ class _Looking:
         if known is None:
             known = tuple(self.known.files.get(f"{kind}/{name}") for name in listing.names)
             self.is_new = True
-        watch = listing.watch if listing.files is known else None
-        watch = watch or ReferenceWatch.of(listing.names, file_name, known)
+        elif listing.names is not self.known.listings[folder].names:
+            self.is_new = True
+        watch = listing.watch or ReferenceWatch.of(listing.names, file_name, known)
         renewed: dict[int, ReferenceFile | None] = {}
         due = watch.changed(self.filesystem, folder_fd)
         unknown = [number for number in due if known[number] is None]
@@ -211,7 +212,7 @@ class _Looking:
         if renewed:
             self.is_new = True
             known = tuple(renewed.get(number, file) for number, file in enumerate(known))
-            watch = watch.renewed(renewed) or ReferenceWatch.of(listing.names, file_name, known)
+            watch = watch.renewed(listing.names, file_name, renewed)
         self.listings[folder] = listing.holding(known, watch)
 
     def _is_still(self, folder_fd: int, where: tuple[str, str, str], file: ReferenceFile) -> bool:
@@ -258,7 +259,18 @@ def _list(filesystem: Filesystem, fd: int, known: _Listing | None) -> _Listing:
     signature = settled(found, looked_ns)
     if known is not None and signature is not None and known.signature == signature:
         return known
-    return _Listing(signature, _names(filesystem, fd), mark=mark_of(found))
+    names, mark = _names(filesystem, fd), mark_of(found)
+    if known is None or known.files is None or known.watch is None:
+        return _Listing(signature, names, mark=mark)
+    before, now = {*known.names}, {*names}
+    gone = {number for number, name in enumerate(known.names) if name not in now}
+    come = [name for name in names if name not in before]
+    if not gone and not come:
+        return attrs.evolve(known, signature=signature, mark=mark)
+    left = [(name, file) for name, file in zip(known.names, known.files, strict=True) if name in now]
+    names = (*(name for name, _ in left), *come)
+    files = (*(file for _, file in left), *(None for _ in come))
+    return _Listing(signature, names, files, mark, known.watch.without(gone, names))
 
 
 def _without_metadata(known: ReferenceFile) -> ReferenceFile | None:

@@ -1,6 +1,6 @@
 """What was found in the files of guests and snapshots, and which of these have changed since."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 
 import attrs
 import msgspec
@@ -46,41 +46,70 @@ class ReferenceWatch:
     """Tells which files of a listing are not what was read of them."""
 
     paths: WatchedPaths
-    numbers: tuple[int, ...]
+    numbers: Sequence[int]
     """Of the files that `paths` asks for, in the listing."""
     places: Mapping[int, int]
     """The same the other way round."""
     others: tuple[int, ...]
-    """Of the files that are looked at one by one."""
+    """Of the files that are looked at one by one, in their order."""
 
     @classmethod
     def of(
         cls, names: Sequence[str], file_name: str, files: Sequence[ReferenceFile | None]
     ) -> "ReferenceWatch":
         """Watch the files that are known well enough."""
-        watched: list[tuple[str, Signature]] = []
-        numbers: list[int] = []
-        others: list[int] = []
-        for number, (name, file) in enumerate(zip(names, files, strict=True)):
-            if file is None or file.signature is None or file.saved is not None:
-                others.append(number)
-            else:
-                numbers.append(number)
-                watched.append((f"{name}/{file_name}", file.signature))
-        places = {number: place for place, number in enumerate(numbers)}
-        return cls(WatchedPaths(watched), tuple(numbers), places, tuple(others))
+        nothing = cls(WatchedPaths(), (), {}, tuple(range(len(names))))
+        return nothing.renewed(names, file_name, dict(enumerate(files)))
 
-    def renewed(self, files: Mapping[int, ReferenceFile | None]) -> "ReferenceWatch | None":
-        """Return the same with some files as they are now; None where others are to be watched."""
+    def without(self, gone: AbstractSet[int], names: Sequence[str]) -> "ReferenceWatch":
+        """Watch what is left of a listing, and what has come to it, of which nothing is known.
+
+        Args:
+            gone: numbers in the listing before.
+            names: the listing now: those that are left in their order, and behind them those that have come.
+        """
+        known = len(self.numbers) + len(self.others)
+        left = [number for number in range(known) if number not in gone]
+        moved = {earlier: number for number, earlier in enumerate(left)}
+        paths = self.paths.changed_by({self.places[number] for number in gone if number in self.places})
+        return ReferenceWatch.numbered(
+            paths,
+            [moved[number] for number in self.numbers if number in moved],
+            (*(moved[number] for number in self.others if number in moved), *range(len(left), len(names))),
+        )
+
+    def renewed(
+        self, names: Sequence[str], file_name: str, files: Mapping[int, ReferenceFile | None]
+    ) -> "ReferenceWatch":
+        """Return the same with some files, told by number, as they are now."""
         signatures: dict[int, Signature] = {}
+        gone: set[int] = set()
+        come: dict[int, Signature] = {}
         for number, file in files.items():
             place = self.places.get(number)
-            is_watched = file is not None and file.signature is not None and file.saved is None
-            if is_watched is not (place is not None):
-                return None
-            if file is not None and file.signature is not None and place is not None:
+            if file is None or file.signature is None or file.saved is not None:
+                if place is not None:
+                    gone.add(place)
+            elif place is None:
+                come[number] = file.signature
+            else:
                 signatures[place] = file.signature
-        return attrs.evolve(self, paths=self.paths.renewed(signatures))
+        paths = self.paths.renewed(signatures) if signatures else self.paths
+        if not gone and not come:
+            return attrs.evolve(self, paths=paths)
+        left_out = {self.numbers[place] for place in gone}
+        watched = ((f"{names[number]}/{file_name}", signature) for number, signature in come.items())
+        return ReferenceWatch.numbered(
+            paths.changed_by(gone, watched),
+            [*(number for number in self.numbers if number not in left_out), *come],
+            sorted({*self.others, *left_out}.difference(come)),
+        )
+
+    @classmethod
+    def numbered(cls, paths: WatchedPaths, numbers: Sequence[int], others: Iterable[int]) -> "ReferenceWatch":
+        """Watch paths that have these numbers in the listing."""
+        places = {number: place for place, number in enumerate(numbers)}
+        return cls(paths, numbers, places, tuple(others))
 
     def changed(self, filesystem: Filesystem, folder_fd: int) -> list[int]:
         """List the files that have changed, or may have, in their order."""

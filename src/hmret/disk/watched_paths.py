@@ -2,7 +2,7 @@
 
 import os
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.signatures import Signature
@@ -20,7 +20,7 @@ def changed_files(
 
     `marks`: of each, 63 bits of its inode and its ctime in nanoseconds.
     """
-    joined = b"".join([os.fsencode(path) + b"\0" for path in paths])
+    joined = _joined(list(paths))
     return (
         {*filesystem.changed_paths(folder_fd, joined, array("q", marks).tobytes(), False)}
         if joined
@@ -33,21 +33,34 @@ class WatchedPaths:
 
     __slots__ = ("_marks", "_paths", "paths")
 
-    def __init__(self, known: Iterable[tuple[str, Signature]]) -> None:
+    def __init__(self, known: Iterable[tuple[str, Signature]] = ()) -> None:
         self.paths: list[str] = []
         self._marks = array("Q")
         for path, signature in known:
             self.paths.append(path)
             self._marks.extend(_mark(signature))
-        self._paths = b"".join([os.fsencode(path) + b"\0" for path in self.paths])
+        self._paths = _joined(self.paths)
 
     def renewed(self, signatures: Mapping[int, Signature]) -> "WatchedPaths":
         """Return the same paths, some of them, told by number, with other signatures."""
-        other = WatchedPaths(())
+        other = WatchedPaths()
         other.paths, other._paths, other._marks = self.paths, self._paths, self._marks[:]
         for number, signature in signatures.items():
             start = _NUMBERS * number
             other._marks[start : start + _NUMBERS] = array("Q", _mark(signature))
+        return other
+
+    def changed_by(
+        self, gone: AbstractSet[int], come: Iterable[tuple[str, Signature]] = ()
+    ) -> "WatchedPaths":
+        """Return the same without some paths, told by number, and with others behind them."""
+        other, more = WatchedPaths(), WatchedPaths(come)
+        other.paths = [path for number, path in enumerate(self.paths) if number not in gone] + more.paths
+        other._paths = _joined(other.paths)
+        other._marks = self._marks[:]
+        for number in sorted(gone, reverse=True):
+            del other._marks[_NUMBERS * number : _NUMBERS * (number + 1)]
+        other._marks.extend(more._marks)
         return other
 
     def changed(self, filesystem: Filesystem, root_fd: int, *, follow: bool = False) -> list[int]:
@@ -56,6 +69,10 @@ class WatchedPaths:
         `follow`: whether links in the last component are followed.
         """
         return filesystem.changed_paths(root_fd, self._paths, self._marks.tobytes(), follow)
+
+
+def _joined(paths: Sequence[str]) -> bytes:
+    return os.fsencode("\0".join(paths) + "\0") if paths else b""
 
 
 def _mark(signature: Signature) -> tuple[int, int, int, int]:

@@ -82,8 +82,6 @@ class Gathered:
     pruned: tuple[Key, ...]
     ready_images: int
     protected_images: int
-    ripe_shifts: Mapping[Reason, int]
-    """By how much what shared images come to changes how many images there are for each reason."""
     until_ns: int
     """From when on time may have changed any of it."""
 
@@ -123,7 +121,6 @@ class Gathered:
             pruned=tuple((name, digest) for name, part in busy for digest in part.pruned),
             ready_images=sum(part.ready_images for part in parts.values()),
             protected_images=_count_protected(parts.values()),
-            ripe_shifts=shifts_of(ripe.finals, parts),
             until_ns=min((part.until_ns for part in parts.values()), default=0),
         )
 

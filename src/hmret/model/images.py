@@ -113,9 +113,11 @@ _NO_NOTES: Mapping[str, str] = {}
 _NO_IMAGES: Mapping[str, Image] = {}
 
 
-@attrs.frozen
-class Repository:
-    """One repository, with a row for each digest that it has, in whatever layout."""
+class Repository(msgspec.Struct, frozen=True, gc=False):
+    """One repository, with a row for each digest that it has, in whatever layout.
+
+    No attrs class: there may be very many, and the garbage collector need not go through them.
+    """
 
     name: str
     images: Mapping[str, Image]

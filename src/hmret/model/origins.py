@@ -27,6 +27,7 @@ _LOCAL = re.compile(
 _BUILD = re.compile(r"[^/]+/builds/[^/]+")
 """Where hypeman keeps what it has built, under whatever host its registry had then."""
 _BUILDER = "/internal/builder"
+_NO_DIGESTS: AbstractSet[str] = frozenset()
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -111,6 +112,8 @@ class Builds:
 
     def in_repository(self, repository: _Tagged) -> AbstractSet[str]:
         """List the digests of a repository's images that were built here."""
+        if not self.digests and repository.name not in self.named and repository.name not in self.tags:
+            return _NO_DIGESTS
         images = repository.images
         found = _common(self.digests, images.keys())
         if repository.name in self.named:

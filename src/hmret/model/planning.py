@@ -11,6 +11,7 @@ from itertools import chain
 from operator import is_
 
 import attrs
+import msgspec
 
 from hmret.model.brake import Braking
 from hmret.model.due_times import DueTimes, Timed
@@ -34,8 +35,8 @@ from hmret.model.protection import (
     NO_PROTECTION,
     RepositoryProtection,
     StaleReference,
-    above_of,
     foreign_owners,
+    names_above,
     protect_repository,
 )
 from hmret.model.references import ImageReference
@@ -320,8 +321,7 @@ class Plan:
         return None
 
 
-@attrs.frozen(eq=False)
-class _Protected:
+class _Protected(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What the references to one repository come to, and what that depends on."""
 
     references: tuple[Reference, ...]
@@ -405,21 +405,21 @@ def _protections(
 ) -> Mapping[str, _Protected]:
     """Resolve the references to each repository; what rests on the very same objects stands."""
     found: dict[str, _Protected] = {}
+    repositories = inventory.repositories
     for name, references in inventory.references.by_repository.items():
         before = known.get(name)
-        repository = inventory.repositories.get(name)
-        above = tuple(repository for repository, _ in above_of(inventory, name))
         if (
             before is not None
             and before.found.is_lasting
             and before.references is references
-            and before.repository is repository
-            and all(map(is_, before.above, above))
+            and before.repository is repositories.get(name)
+            and all(map(is_, before.above, map(repositories.get, names_above(name))))
         ):
             found[name] = before
         else:
             protection = protect_repository(inventory, name, now_ns)
-            found[name] = _Protected(references, repository, above, protection)
+            above = tuple(map(repositories.get, names_above(name)))
+            found[name] = _Protected(references, repositories.get(name), above, protection)
         pause()
     return found
 
@@ -490,7 +490,7 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
         step.apply(selection)
     chosen = selection.final_reasons()
     finals: Mapping[str, Mapping[str, Reason]] = ripe.finals
-    shifts = gathered.ripe_shifts
+    shifts = gathered.ripe.shifts
     if chosen:
         finals = {
             name: {**ripe.finals.get(name, _NO_FINALS), **chosen.get(name, _NO_FINALS)}

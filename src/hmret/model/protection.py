@@ -23,8 +23,8 @@ __all__ = [
     "Protection",
     "RepositoryProtection",
     "StaleReference",
-    "above_of",
     "foreign_owners",
+    "names_above",
     "protect",
     "protect_repository",
     "protected_keys",
@@ -216,6 +216,12 @@ def above_of(inventory: Inventory, name: str) -> Iterator[tuple[Repository | Non
     """List the repositories above one, each with the name of the folder in it that leads there."""
     for above, folder in _paths_above(name):
         yield inventory.repositories.get(above), folder
+
+
+@lru_cache(maxsize=65_536)
+def names_above(name: str) -> tuple[str, ...]:
+    """List the names that repositories above one would have."""
+    return tuple(above for above, _ in _paths_above(name))
 
 
 # Asked a few times in a row for each repository.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Set as AbstractSet
 from functools import cached_property
 
 import attrs
+import msgspec
 
 from hmret.model.due_times import DueTimes, add_up
 from hmret.model.images import Image, Inventory, Repository
@@ -44,8 +45,7 @@ RIPE = frozenset((Reason.SUSPENDED, Reason.BACKOFF, Reason.EXPIRED))
 """What can be said of a row whose own time has come: it goes, unless the host or an attempt says otherwise."""
 
 
-@attrs.frozen(eq=False)
-class RepositoryInputs:
+class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What the part of a plan depends on, but for the circumstances and the time."""
 
     repository: Repository | None

@@ -212,10 +212,13 @@ def unseen_tags(
 ) -> Iterator[TagName]:
     """List the tags of whose links a plan needs to know when they were made: those that something new names."""
     for reference in references:
-        for name, tag in named_tags((reference,), open_ended=True):
-            memory = remembered.get((name, tag))
+        # Past targets count of what really boots, and of what was typed only where that is not known.
+        text = reference.resolved_image or reference.image
+        image = parsed(text) if text else None
+        if image is not None and image.tag is not None:
+            memory = remembered.get((image.repository, image.tag))
             if memory is None or _thing(reference) not in memory.seen:
-                yield name, tag
+                yield image.repository, image.tag
 
 
 def put_together(

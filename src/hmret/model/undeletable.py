@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import attrs
+import msgspec
 
 from hmret.model.images import Image, Inventory, Key
 from hmret.model.obstacles import Obstacle
@@ -25,7 +26,7 @@ def with_obstacles(inventory: Inventory, obstacles: Mapping[Choice, Obstacle]) -
                 continue
             repository = repositories[name]
             images = {**repository.images, digest: _marked(repository.images[digest], obstacle)}
-            repositories[name] = attrs.evolve(repository, images=images)
+            repositories[name] = msgspec.structs.replace(repository, images=images)
     return attrs.evolve(
         inventory,
         repositories=repositories,

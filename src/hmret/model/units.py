@@ -1,6 +1,6 @@
 """Content that several repositories share: it goes with all its rows, or not at all."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
@@ -25,6 +25,8 @@ class Ripe:
     by_digest: Mapping[str, Rows]
     finals: Mapping[str, Mapping[str, Reason]]
     """What becomes of those that do not go, by repository and digest."""
+    shifts: Mapping[Reason, int]
+    """By how much that changes how many rows there are for each reason."""
     _whole: tuple[str, ...]
     """Digests of which every row goes."""
 
@@ -39,6 +41,7 @@ class Ripe:
             for since_ns, digest, reason in part.ripe:
                 by_digest[digest][name] = since_ns, reason
         finals: defaultdict[str, dict[str, Reason]] = defaultdict(dict)
+        shifts: Counter[Reason] = Counter()
         whole: list[str] = []
         for digest, rows in by_digest.items():
             if all(owner in rows for owner in contents.get(digest, ())):
@@ -51,7 +54,9 @@ class Ripe:
             for name, (_, reason) in rows.items():
                 if reason is not first:
                     finals[name][digest] = first
-        return cls(by_digest, finals, tuple(whole))
+                    shifts[first] += 1
+                    shifts[reason] -= 1
+        return cls(by_digest, finals, shifts, tuple(whole))
 
     def units(self, parts: Mapping[str, RepositoryPlan]) -> Iterator[Choice]:
         """List the content that goes, with all its rows."""

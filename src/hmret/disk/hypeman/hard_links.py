@@ -79,7 +79,7 @@ class HardLinks:
         if given is folder or folder.repository is None:
             return amended
         images = {digest: fresh for digest, (_, fresh) in self._fresh[folder.path].items()}
-        repository = attrs.evolve(folder.repository, images={**folder.repository.images, **images})
+        repository = msgspec.structs.replace(folder.repository, images={**folder.repository.images, **images})
         amended = attrs.evolve(folder, repository=repository)
         self._amended[folder.path] = folder, amended
         return amended

@@ -5,7 +5,8 @@ that a repository has of its own counts while the content is unfinished or has f
 disk hides both.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
+from typing import cast
 
 import attrs
 import msgspec
@@ -27,6 +28,8 @@ _NOTHING = FolderScan("")
 _NO_TAGS: Mapping[str, str] = {}
 _NO_NAMES: AbstractSet[str] = frozenset()
 _NO_IMAGES: Mapping[str, Image] = {}
+_NO_SHARES: Mapping[str, tuple[str, ...]] = {}
+_NO_NOTES: Mapping[str, str] = {}
 
 
 @attrs.frozen
@@ -50,7 +53,8 @@ class Rows:
     _owners: dict[str, Names] = attrs.field(factory=dict)
     _ownerless: set[str] = attrs.field(factory=set)
     _claims: dict[str, Names] = attrs.field(factory=dict)
-    """Of digests: the repositories with a link to it, or a folder of it; kept only where there is content."""
+    """Of digests: the repositories with a link to it, or a folder of it, but for those that own it; kept only where there
+    is content."""
     _strays: dict[str, set[str]] = attrs.field(factory=dict)
     """By repository: the content that its metadata says is of it, and that no link says so."""
     _stray_in: dict[str, str] = attrs.field(factory=dict)
@@ -58,6 +62,10 @@ class Rows:
     _has_content: bool = False
     _contents: dict[str, Image] = attrs.field(factory=dict)
     """All content by digest, while all rows are made; empty: it is looked for in its part."""
+    _linked: dict[str, dict[str, Image | None]] = attrs.field(factory=dict)
+    """Meanwhile, by repository: the content that its links lead to; None for what is not here."""
+    _unusual: set[str] = attrs.field(factory=set)
+    """Meanwhile: digests of what is linked and not here, not ready, or not of the one repository alone that it names."""
     _bases: tuple[Reference, ...] = ()
 
     def put_together(self, folders: Mapping[str, FolderScan]) -> RowsFound:
@@ -67,7 +75,8 @@ class Rows:
         paths = [path for path, folder in folders.items() if before.get(path) is not folder]
         paths += [path for path in before if path not in folders]
         repositories = {name for path in paths if (name := _named_by(path)) is not None}
-        digests = {digest for path in paths if is_part(path) for digest in _changed(before, folders, path)}
+        parts = filter(is_part, paths) if before else ()
+        digests = {digest for path in parts for digest in _changed(before, folders, path)}
         # Once there is content, it matters who links to what.
         self._has_content = self._has_content or any(map(is_part, folders))
         if self._has_content:
@@ -81,7 +90,7 @@ class Rows:
             repositories |= self._renew_owners(before, repositories, digests)
         for name in repositories:
             self._renew(name)
-        self._contents = {}
+        self._contents, self._linked, self._unusual = {}, {}, set()
         return RowsFound(
             dict(self._repositories),
             ContentOwners(dict(self._owners)),
@@ -96,16 +105,19 @@ class Rows:
         if not before:
             return self._find_all_owners(repositories)
         affected = set(digests)
-        for name in repositories:
-            earlier = _claimed(before.get(name, _NOTHING), before.get(_tags_of(name), _NOTHING))
-            now = _claimed(self._legacy(name), self._tagged(name))
-            for digest in earlier - now:
-                self._unclaim(digest, name)
-            for digest in now:
-                self._claim(digest, name)
-            affected |= earlier
-            affected |= now
         touched: set[str] = set()
+        for name in repositories:
+            legacy_before, tagged_before = before.get(name, _NOTHING), before.get(_tags_of(name), _NOTHING)
+            legacy, tagged = self._legacy(name), self._tagged(name)
+            earlier, now = _claimed(legacy_before, tagged_before), _claimed(legacy, tagged)
+            for digest in earlier - now:
+                self._touch(digest, touched)
+                self._unclaim(digest, name)
+            for digest in now - earlier:
+                self._claim(digest, name)
+            # Without a folder of the older layout, a link says all.
+            is_plain = legacy.repository is None and legacy_before.repository is None
+            affected |= earlier ^ now if is_plain else earlier | now
         owned: dict[str, AbstractSet[str]] = {}
         for digest in affected:
             self._touch(digest, touched)
@@ -117,23 +129,32 @@ class Rows:
         self, repositories: AbstractSet[str]
     ) -> set[str]:
         """Find the owners of all content at once; returns the repositories that have some by its name alone."""
-        claims, contents = self._claims, self._contents
+        contents, unusual = self._contents, self._unusual
         owners: dict[str, Names] = {}
         for name in sorted(repositories):
-            for digest in _claimed(self._legacy(name), self._tagged(name)):
-                if claims.setdefault(digest, name) is not name:
-                    self._claim(digest, name)
-            for digest in self._linked_content(name):
-                if digest in contents and owners.setdefault(digest, name) is not name:
+            linked = self._linked_content(name)
+            found = self._linked[name] = dict(zip(linked, map(contents.get, linked), strict=True))
+            for digest, content in found.items():
+                if owners.setdefault(digest, name) is not name:
                     owners[digest] = (*_each(owners[digest]), name)
-        for digest, content in contents.items():
-            named, found = content.content_name, owners.get(digest)
-            if found == named and found:
+                    unusual.add(digest)
+                elif content is None or content.status != "ready" or content.content_name != name:
+                    unusual.add(digest)
+            legacy = self._legacy(name)
+            if legacy.repository is not None:
+                for digest in _claimed(legacy, self._tagged(name)) - linked:
+                    self._claim(digest, name)
+        for digest in unusual | (contents.keys() - owners.keys()):
+            content = contents.get(digest)
+            if content is None:
+                for name in _each(owners.pop(digest)):
+                    self._claim(digest, name)
                 continue
-            if named and (found is None or named not in _each(found)):
+            named = content.content_name or ""
+            if named and named not in _each(owners.get(digest, ())):
                 self._strays.setdefault(named, set()).add(digest)
                 self._stray_in[digest] = named
-            if found is None:
+            if digest not in owners:
                 owners[digest] = named or ()
                 if not named:
                     self._ownerless.add(digest)
@@ -152,6 +173,8 @@ class Rows:
 
     def _renew_owners_of(self, digest: str, owned: dict[str, AbstractSet[str]]) -> None:
         stray = self._stray_in.pop(digest, None)
+        claimed, owning = _each(self._claims.get(digest, ())), _each(self._owners.get(digest, ()))
+        claimants = sorted({*claimed, *(name for name in owning if name != stray)})
         if stray is not None:
             self._strays[stray].discard(digest)
             if not self._strays[stray]:
@@ -160,14 +183,16 @@ class Rows:
         content = self._content(digest)
         if content is None:
             self._owners.pop(digest, None)
+            self._put_claims(digest, claimants)
             return
         owners = []
-        for name in _each(self._claims.get(digest, ())):
+        for name in claimants:
             linked = owned.get(name)
             if linked is None:
                 linked = owned[name] = self._linked_content(name)
             if digest in linked:
                 owners.append(name)
+        self._put_claims(digest, [name for name in claimants if name not in owners])
         name = content.content_name or ""
         if name and name not in owners:
             self._strays.setdefault(name, set()).add(digest)
@@ -180,16 +205,19 @@ class Rows:
         self._owners[digest] = owners[0] if len(owners) == 1 else tuple(owners)
 
     def _claim(self, digest: str, name: str) -> None:
-        names = self._claims.get(digest)
-        if names is None:
-            self._claims[digest] = name
-        elif name not in _each(names):
-            self._claims[digest] = tuple(sorted((*_each(names), name)))
+        names = _each(self._claims.get(digest, ()))
+        owns = self._stray_in.get(digest) != name and name in _each(self._owners.get(digest, ()))
+        if not owns and name not in names:
+            self._put_claims(digest, (*names, name))
 
     def _unclaim(self, digest: str, name: str) -> None:
-        names = tuple(one for one in _each(self._claims.get(digest, ())) if one != name)
+        self._put_claims(digest, [one for one in _each(self._claims.get(digest, ())) if one != name])
+        if digest in self._owners:
+            self._owners[digest] = tuple(one for one in _each(self._owners[digest]) if one != name)
+
+    def _put_claims(self, digest: str, names: Sequence[str]) -> None:
         if names:
-            self._claims[digest] = names[0] if len(names) == 1 else names
+            self._claims[digest] = names[0] if len(names) == 1 else tuple(names)
         else:
             self._claims.pop(digest, None)
 
@@ -209,48 +237,17 @@ class Rows:
                     found.add(digest)
         return found
 
-    def _renew(self, name: str) -> None:  # noqa: C901 - nothing is called for each of very many
+    def _renew(self, name: str) -> None:
         """Make a repository anew."""
         legacy, tagged = self._legacy(name), self._tagged(name)
         images: dict[str, Image] = {}
         shared: dict[str, tuple[str, ...]] = {}
         unready: dict[str, str] = {}
         named: dict[str, Image] = {}
-        folders = _images(legacy)
-        if not self._has_content:
-            images.update(folders)
+        if self._has_content:
+            images, shared, unready, named = self._rows_of(name, legacy)
         else:
-            linked, strays = self._linked_content(name), self._strays.get(name, _NO_NAMES)
-            for digest in dict.fromkeys((*folders, *linked, *strays)):
-                content = self._content(digest)
-                own = folders.get(digest)
-                owners = self._owners.get(digest, ())
-                if own is None and content is not None and content.status == "ready" and owners == name:
-                    # By far the most.
-                    images[digest] = content
-                    continue
-                is_owner = name in _each(owners)
-                if content is None:
-                    if own is not None:
-                        images[digest] = own
-                    continue
-                row, note = _row(
-                    content,
-                    own,
-                    is_owner=is_owner,
-                    own_is_whole=_is_whole(own, legacy),
-                    own_is_unreadable=digest in legacy.unreadable,
-                    is_unreadable=digest in self._folders[part_of(digest)].unreadable,
-                    has_disk=digest in self._folders[part_of(digest)].with_disk,
-                )
-                if row is not None:
-                    images[digest] = row
-                    if note:
-                        unready[digest] = note
-                    if is_owner and not isinstance(owners, str) and row.is_content:
-                        shared[digest] = owners
-                if content.content_name == name and not (is_owner and row is not None and row.is_content):
-                    named[digest] = content
+            images.update(_images(legacy))
         tags = _effective_tags(legacy, tagged)
         # A folder hides a link of its name from the lookup of a tag, and not from that of a repository below it.
         hidden = _tags(legacy).keys() & set(_folder_names(tagged))
@@ -259,9 +256,72 @@ class Rows:
             self._repositories.pop(name, None)
             return
         folder_tags = frozenset(_folder_names(legacy)).union(_folder_names(tagged)).difference(tags)
-        made = Repository(name, images, tags, shared, unready, named, odd_tags, folder_tags)
+        made = Repository(
+            name,
+            images,
+            tags,
+            # One empty value for all.
+            shared or _NO_SHARES,
+            unready or _NO_NOTES,
+            named or _NO_IMAGES,
+            odd_tags or _NO_NAMES,
+            folder_tags or _NO_NAMES,
+        )
         if self._repositories.get(name) != made:
             self._repositories[name] = made
+
+    def _rows_of(  # noqa: C901 - nothing is called for each of very many
+        self, name: str, legacy: FolderScan
+    ) -> tuple[dict[str, Image], dict[str, tuple[str, ...]], dict[str, str], dict[str, Image]]:
+        """List the images of a repository, who shares them, which are not ready, and what only names it."""
+        images: dict[str, Image] = {}
+        shared: dict[str, tuple[str, ...]] = {}
+        unready: dict[str, str] = {}
+        named: dict[str, Image] = {}
+        folders = _images(legacy)
+        strays = self._strays.get(name, _NO_NAMES)
+        digests = {*folders, *strays}
+        if name in self._linked:
+            # By far the most are its own alone.
+            linked = self._linked[name]
+            digests |= linked.keys() & self._unusual
+            for digest in digests:
+                linked.pop(digest, None)
+            images = cast("dict[str, Image]", linked)
+        else:
+            digests |= self._linked_content(name)
+        for digest in digests:
+            content = self._content(digest)
+            own = folders.get(digest)
+            owners = self._owners.get(digest, ())
+            is_owner = name in _each(owners)
+            if content is None:
+                if own is not None:
+                    images[digest] = own
+                continue
+            if own is None and is_owner and content.status == "ready" and content.broken is None:
+                images[digest] = content
+                if not isinstance(owners, str):
+                    shared[digest] = owners
+                continue
+            row, note = _row(
+                content,
+                own,
+                is_owner=is_owner,
+                own_is_whole=_is_whole(own, legacy),
+                own_is_unreadable=digest in legacy.unreadable,
+                is_unreadable=digest in self._folders[part_of(digest)].unreadable,
+                has_disk=digest in self._folders[part_of(digest)].with_disk,
+            )
+            if row is not None:
+                images[digest] = row
+                if note:
+                    unready[digest] = note
+                if is_owner and not isinstance(owners, str) and row.is_content:
+                    shared[digest] = owners
+            if content.content_name == name and not (is_owner and row is not None and row.is_content):
+                named[digest] = content
+        return images, shared, unready, named
 
     def _renew_bases(self) -> tuple[Reference, ...]:
         found = tuple(
