@@ -390,6 +390,33 @@ def test_a_state_that_does_not_parse_or_names_another_image_is_unreadable(conten
         read_state(content, ALPINE, DIGEST)
 
 
+@pytest.mark.parametrize(
+    ("since", "rest"),
+    [
+        ('2026-03-26T12:00:00Z", "digest": "sha256:other', ""),
+        ('2026-03-26T12:00:00Z",\n  "repository": "docker.io/library/busybox', ""),
+        ("2026-03-26T12:00:00Z", "}"),
+        ("2026-03-26T25:00:00Z", ""),
+        ("2026-03-26T12:60:00Z", ""),
+        ("2026-03-26T12:00:00.Z", ""),
+        ("2026-03-26T12:00:00.12\u0663Z", ""),
+        ("2026-03-26 12:00:00Z", ""),
+    ],
+)
+def test_a_state_that_only_begins_as_it_is_written_is_unreadable(since: str, rest: str) -> None:
+    usual = encode_state(ALPINE, DIGEST, parse_time("2026-03-26T12:00:00Z")).decode()
+    content = usual.replace("2026-03-26T12:00:00Z", since) + rest
+    with pytest.raises(UnreadableError):
+        read_state(content.encode(), ALPINE, DIGEST)
+
+
+def test_a_state_whose_time_is_written_otherwise_is_read_all_the_same() -> None:
+    usual = encode_state(ALPINE, DIGEST, parse_time("2026-03-26T12:00:00Z")).decode()
+    for since in ("2026-03-26T13:00:00+01:00", "2026-03-26T12:00:00.000Z", r"2026-03-26T12:00:00\u005a"):
+        content = usual.replace("2026-03-26T12:00:00Z", since).encode()
+        assert read_state(content, ALPINE, DIGEST) == parse_time("2026-03-26T12:00:00Z")
+
+
 def test_a_state_is_written_as_go_writes_it() -> None:
     """Bytes from a file that hypeman wrote, whose time has no digits to drop."""
     seen = 0

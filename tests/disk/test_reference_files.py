@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import random
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -478,6 +479,42 @@ def test_what_processes_have_read_counts_only_while_it_has_not_changed(looks: Lo
     found = looks.again()
     assert found["instance/vm"].references[0].image == "busybox"
     assert found["instance/other"] is read["instance/other"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_looks_after_guests_have_come_gone_and_changed_find_what_a_first_look_finds(
+    looks: Looks, seed: int
+) -> None:
+    chance = random.Random(seed)
+    host = looks.host
+    names = [f"vm-{number}" for number in range(8)]
+    for _ in range(60):
+        for _ in range(chance.choice([0, 1, 1, 2, 5])):
+            make = chance.choice([make_guest, make_guest, make_snapshot])
+            name, folder = chance.choice(names), "guests" if make is make_guest else "snapshots"
+            if host.exists(f"{folder}/{name}") and chance.random() < 0.4:
+                host.remove(f"{folder}/{name}")
+            elif chance.random() < 0.1:
+                host.folder(f"{folder}/{name}")
+            else:
+                make(host.place, name, f"alpine:{chance.randrange(1000)}")
+        if chance.random() < 0.7:
+            looks.wait()
+        looks.again()
+    looks.wait()
+    looks.again()
+    opens = count_opens(host)
+    assert look_at_references(host.filesystem, host.data_fd, looks.last).files is looks.last.files
+    assert [path for path in opens if not path.startswith(tuple(being_made(host)))] == []
+
+
+def being_made(host: Host) -> list[str]:
+    return [
+        f"{folder}/{name}"
+        for folder, file in (("guests", "metadata.json"), ("snapshots", "snapshot.json"))
+        for name in (f"vm-{number}" for number in range(8))
+        if not host.exists(f"{folder}/{name}/{file}")
+    ]
 
 
 def test_guests_that_can_be_listed_are_listed_by_source(memory: Host) -> None:

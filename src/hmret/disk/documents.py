@@ -115,6 +115,7 @@ _LONGEST_NAME = 255
 _GUEST_KEYS = (b'"image"', b'"resolvedimage"', b'"createdat"')
 _QUOTED_KEYS = (*_GUEST_KEYS, b'"stored_metadata"')
 
+_STATE_END = b'"\n}'
 _image_decoder = msgspec.json.Decoder(ImageMetadata)
 _state_decoder = msgspec.json.Decoder(_State)
 _guest_decoder = msgspec.json.Decoder(_Guest)
@@ -166,6 +167,15 @@ def read_state(content: bytes, repository: str, digest: str) -> int | None:
     Raises:
         UnreadableError: it does not parse, or names another image than its path does.
     """
+    # As hypeman and hmret write it.
+    head = f'{{\n  "repository": "{repository}",\n  "digest": "{digest}",\n  "unused_since": "'.encode(
+        "utf-8", "surrogateescape"
+    )
+    if content.startswith(head) and content.endswith(_STATE_END):
+        try:
+            return _bounded(parse_time(content[len(head) : -len(_STATE_END)].decode()))
+        except ValueError:
+            pass
     try:
         state = _state_decoder.decode(content)
         since_ns = None if state.unused_since is None else parse_time(state.unused_since)

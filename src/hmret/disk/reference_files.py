@@ -267,9 +267,9 @@ def _list(filesystem: Filesystem, fd: int, known: _Listing | None) -> _Listing:
     come = [name for name in names if name not in before]
     if not gone and not come:
         return attrs.evolve(known, signature=signature, mark=mark)
-    left = [(name, file) for name, file in zip(known.names, known.files, strict=True) if name in now]
-    names = (*(name for name, _ in left), *come)
-    files = (*(file for _, file in left), *(None for _ in come))
+    names = (*(name for name in known.names if name in now), *come)
+    left = (file for name, file in zip(known.names, known.files, strict=True) if name in now)
+    files = (*left, *(None for _ in come))
     return _Listing(signature, names, files, mark, known.watch.without(gone, names))
 
 

@@ -14,6 +14,7 @@ from hmret.disk.hypeman.images import FolderScan, Oddity
 from hmret.disk.hypeman.links import pointed_to
 from hmret.disk.layout import (
     CONTENT,
+    DIGEST_HEX,
     FOLDER_NAME,
     IMAGES,
     REPOSITORIES,
@@ -97,10 +98,10 @@ def read_tags(
     folder = f"{IMAGES}/{path}"
     names = list(filter(TAG_NAME.fullmatch, entries.links))
     usual = f"{'../' * folder.count('/')}{CONTENT}/"
+    length = len(usual)
     for name, target in zip(names, filesystem.read_links(fd, names), strict=True):
-        digest = known.get(name)
-        if digest is not None and target in (hex_of(digest), usual + hex_of(digest)):
-            tags[name] = digest
+        if name in known and target in (hex_of(known[name]), usual + hex_of(known[name])):
+            tags[name] = known[name]
             continue
         if isinstance(target, int):
             if target in _GONE:
@@ -109,6 +110,10 @@ def read_tags(
                 raise OSError(target, os.strerror(target), name)
             # Something else has taken its place.
             odd.add(name)
+            continue
+        if target[:length] == usual and DIGEST_HEX.fullmatch(target, length):
+            # As hypeman writes it.
+            tags[name] = intern(digest_of(target[length:]))
             continue
         hexadecimal = pointed_to(folder, target)
         if hexadecimal is None:
