@@ -5,25 +5,28 @@ Every field is always there; times are RFC 3339 in UTC to the nanosecond, or nul
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from hmret.disk.settings import Settings
-from hmret.model.comparing import Difference, compare
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Suspension
 from hmret.model.planning import Plan, Reason, Summary, Verdict
-from hmret.model.protection import StaleReference
-from hmret.model.report import (
-    DeletedImage,
-    MarkedUsed,
-    Quarantined,
-    Restored,
-    SweepError,
-    SweepReport,
-)
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.verdicts import Holder
+
+if TYPE_CHECKING:
+    from hmret.disk.settings import Settings
+    from hmret.model.comparing import Difference
+    from hmret.model.protection import StaleReference
+    from hmret.model.report import (
+        DeletedImage,
+        MarkedUsed,
+        Quarantined,
+        Restored,
+        SweepError,
+        SweepReport,
+    )
 
 __all__ = [
     "Document",
@@ -76,6 +79,8 @@ def plan_head(plan: Plan, config: RetentionConfig) -> Document:
 
 def comparison_document(in_force: Plan, candidate: Plan) -> Document:
     """Write what a candidate policy would change; `reason` is the candidate's."""
+    from hmret.model.comparing import compare  # noqa: PLC0415 - whoever compares nothing does not wait for it
+
     compared = compare(in_force, candidate)
     return {
         "in_force": _summary(in_force.summary),
@@ -118,7 +123,7 @@ def explained_detail(verdict: Verdict) -> str | None:
     return verdict.detail.removeprefix(f"{verdict.broken}: ")
 
 
-def sweep_document(report: SweepReport) -> Document:
+def sweep_document(report: "SweepReport") -> Document:
     """Write what a sweep did."""
     return {
         "status": report.status.value,
@@ -144,7 +149,7 @@ def sweep_document(report: SweepReport) -> Document:
     }
 
 
-def check_config_document(settings: Settings) -> Document:
+def check_config_document(settings: "Settings") -> Document:
     """Write the effective settings, each with where it came from, and what is probably not meant."""
     return {
         "settings": {
@@ -155,7 +160,7 @@ def check_config_document(settings: Settings) -> Document:
     }
 
 
-def mark_used_document(used: MarkedUsed) -> Document:
+def mark_used_document(used: "MarkedUsed") -> Document:
     """Write what a use of an image came to."""
     return {"repository": used.repository, "digest": used.digest, "cleared": used.cleared}
 
@@ -165,7 +170,7 @@ def confirmed_document(confirmed: Sequence[str]) -> Document:
     return {"confirmed": list(confirmed)}
 
 
-def restored_document(restored: Restored) -> Document:
+def restored_document(restored: "Restored") -> Document:
     """Write what came back from quarantine."""
     return {
         "repository": restored.repository,
@@ -176,7 +181,7 @@ def restored_document(restored: Restored) -> Document:
     }
 
 
-def quarantine_document(images: Iterable[Quarantined]) -> Document:
+def quarantine_document(images: "Iterable[Quarantined]") -> Document:
     """Write what is in quarantine, by when it was deleted."""
     return {
         "images": [
@@ -224,7 +229,7 @@ def _summary(summary: Summary) -> Document:
     }
 
 
-def _difference(one: Difference) -> Document:
+def _difference(one: "Difference") -> Document:
     return {**image_document(one.candidate), "reason_in_force": one.in_force.reason.value}
 
 
@@ -236,11 +241,11 @@ def _suspended(suspensions: Sequence[Suspension]) -> list[Document]:
     return [{"cause": one.cause.value, "path": one.path, "detail": one.detail} for one in suspensions]
 
 
-def _stale_reference(stale: StaleReference) -> Document:
+def _stale_reference(stale: "StaleReference") -> Document:
     return {"source": stale.source, "image": stale.image}
 
 
-def _deleted_image(image: DeletedImage) -> Document:
+def _deleted_image(image: "DeletedImage") -> Document:
     return {
         "repository": image.repository,
         "digest": image.digest,
@@ -250,7 +255,7 @@ def _deleted_image(image: DeletedImage) -> Document:
     }
 
 
-def _sweep_error(error: SweepError) -> Document:
+def _sweep_error(error: "SweepError") -> Document:
     return {
         "repository": error.repository,
         "digest": error.digest,

@@ -11,15 +11,6 @@ from hmret.model.config import RetentionConfig
 from hmret.model.images import Cause, Suspension
 from hmret.model.planning import Action, Plan, Reason, Summary, Verdict
 from hmret.model.protection import StaleReference
-from hmret.model.report import (
-    DeletedImage,
-    MarkedUsed,
-    Quarantined,
-    Restored,
-    SweepError,
-    SweepReport,
-    SweepStatus,
-)
 from hmret.model.times import datetime_of, parse_time
 from hmret.model.verdicts import Holder
 
@@ -29,14 +20,9 @@ __all__ = [
     "DueReading",
     "ExplainReading",
     "PlanReading",
-    "read_confirmed",
     "read_explain",
     "read_forecast",
-    "read_mark_used",
     "read_plan",
-    "read_quarantine",
-    "read_report",
-    "read_restored",
     "read_suspensions",
 ]
 
@@ -139,23 +125,6 @@ def read_explain(document: Read, status: Read) -> ExplainReading:
     return ExplainReading(verdict, [suspended] if suspended else [], status["enabled"], names)
 
 
-def read_report(document: Read) -> SweepReport:
-    """Read what a sweep did."""
-    plain = {
-        field.name: document[field.name]
-        for field in attrs.fields(SweepReport)
-        if field.type in (int, float) and field.name in document
-    }
-    return SweepReport(
-        status=SweepStatus(document["status"]),
-        started_at=datetime_of(parse_time(document["started_at"])),
-        suspended=tuple(read_suspensions(document["suspended"])),
-        deleted=tuple(_deleted_image(image) for image in document["deleted"]),
-        errors=tuple(SweepError(**error) for error in document["errors"]),
-        **plain,
-    )
-
-
 @attrs.frozen
 class DueReading:
     """What falls due on one UTC day."""
@@ -168,42 +137,6 @@ class DueReading:
 def read_forecast(document: Read) -> list[DueReading]:
     """Read what falls due on each day."""
     return [DueReading(day["date"], day["images"], day["bytes"]) for day in document["days"]]
-
-
-def read_mark_used(document: Read) -> MarkedUsed:
-    """Read what a use of an image came to."""
-    return MarkedUsed(document["repository"], document["digest"], document["cleared"])
-
-
-def read_confirmed(document: Read) -> tuple[str, ...]:
-    """Read what was confirmed."""
-    return tuple(document["confirmed"])
-
-
-def read_restored(document: Read) -> Restored:
-    """Read what came back from quarantine."""
-    return Restored(
-        document["repository"],
-        document["digest"],
-        tags=tuple(document["tags"]),
-        taken_tags=tuple(document["taken_tags"]),
-        unused_since=datetime_of(parse_time(document["unused_since"])),
-    )
-
-
-def read_quarantine(document: Read) -> list[Quarantined]:
-    """Read what is in quarantine."""
-    return [
-        Quarantined(
-            repository=image["repository"],
-            digest=image["digest"],
-            tags=tuple(image["tags"]),
-            disk_bytes=image["disk_bytes"],
-            retired_at=datetime_of(parse_time(image["retired_at"])),
-            until=datetime_of(parse_time(image["until"])),
-        )
-        for image in document["images"]
-    ]
 
 
 def read_suspensions(documents: Sequence[Read]) -> list[Suspension]:
@@ -242,16 +175,6 @@ def _verdict(document: Read) -> Verdict:
         held_by=tuple(
             Holder(one["repository"], Reason(one["reason"])) for one in document.get("held_by", ())
         ),
-    )
-
-
-def _deleted_image(document: Read) -> DeletedImage:
-    return DeletedImage(
-        repository=document["repository"],
-        digest=document["digest"],
-        tags=tuple(document["tags"]),
-        disk_bytes=document["disk_bytes"],
-        unused_since_ns=parse_time(document["unused_since"]),
     )
 
 

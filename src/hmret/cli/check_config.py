@@ -7,7 +7,7 @@ import attrs
 from cyclopts import Parameter
 
 from hmret.api.documents import check_config_document
-from hmret.cli.options import CHECKING, Checking
+from hmret.cli.fewer_options import CHECKING, Checking
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.tables import format_table
 from hmret.disk.filesystem import NATIVE

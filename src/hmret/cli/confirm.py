@@ -7,10 +7,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hmret.api.documents import confirmed_document
-from hmret.api.readings import read_confirmed
+from hmret.api.outcome_readings import read_confirmed
 from hmret.cli.either import Asked, ask_or_do
 from hmret.cli.engines import opened_engine
-from hmret.cli.options import WITHOUT_POLICY, WithoutPolicy
+from hmret.cli.fewer_options import WITHOUT_POLICY, WithoutPolicy
 from hmret.cli.output import printable, write_json, write_result
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError

@@ -9,8 +9,8 @@ from cyclopts import Parameter
 
 from hmret.cli.client import need_engine
 from hmret.cli.columns import output_width, shorten_end
+from hmret.cli.fewer_options import ASKING, Asking
 from hmret.cli.garbage import collect_from_now_on
-from hmret.cli.options import ASKING, Asking
 from hmret.cli.output import is_terminal, printable, say, write_result
 from hmret.cli.tables import shorten_digest
 from hmret.cli.words import name_source

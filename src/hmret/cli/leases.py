@@ -7,8 +7,9 @@ from cyclopts import Parameter
 
 from hmret.cli.client import need_engine
 from hmret.cli.columns import Column, format_columns, last_part, shorten_repository
+from hmret.cli.fewer_options import ASKING, Asking
 from hmret.cli.listing import TABLE, Shown, write_csv
-from hmret.cli.options import ASKING, Asking, Named, read_span
+from hmret.cli.options import Named, read_span
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.tables import shorten_digest
 

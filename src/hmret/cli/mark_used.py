@@ -6,10 +6,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hmret.api.documents import mark_used_document
-from hmret.api.readings import read_mark_used
+from hmret.api.outcome_readings import read_mark_used
 from hmret.cli.either import Asked, ask_or_do
 from hmret.cli.engines import opened_engine
-from hmret.cli.options import WITHOUT_POLICY, Named, WithoutPolicy
+from hmret.cli.fewer_options import WITHOUT_POLICY, WithoutPolicy
+from hmret.cli.options import Named
 from hmret.cli.output import printable, write_json, write_result
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError

@@ -15,22 +15,7 @@ from hmret.model.durations import parse_span
 from hmret.model.errors import ConfigError
 from hmret.model.times import SECOND
 
-__all__ = [
-    "ASKING",
-    "CHECKING",
-    "DEFAULTS",
-    "RUNNING",
-    "WITHOUT_POLICY",
-    "Asking",
-    "Backend",
-    "Checking",
-    "Common",
-    "Named",
-    "Place",
-    "Running",
-    "WithoutPolicy",
-    "read_span",
-]
+__all__ = ["DEFAULTS", "TIMEOUT", "Backend", "Common", "Named", "Place", "read_span"]
 
 Backend = Literal["asyncio", "trio"]
 """What runs the engine."""
@@ -47,15 +32,8 @@ Named = Annotated[
 Place = str | Path
 """A path, always as the text that was given; that it may be a `Path` lets shells complete it."""
 
-_TIMEOUT = "5s"
-
-# What a command has no use for, and refuses: who gives it has something else in mind.
-_NoFlag = Annotated[bool | None, Parameter(parse=False)]
-_NoText = Annotated[str | None, Parameter(parse=False)]
-_NoTexts = Annotated[list[str] | None, Parameter(parse=False)]
-_NoBackend = Annotated[Backend, Parameter(parse=False)]
-_NoLogLevel = Annotated[LogLevel | None, Parameter(parse=False)]
-_NoTimeout = Annotated[str, Parameter(parse=False)]
+TIMEOUT = "5s"
+"""How long a running engine may be silent, where nothing else is said."""
 
 
 def read_span(option: str, text: str) -> int:
@@ -102,7 +80,7 @@ class Common:
     json: Annotated[
         bool, Parameter(help="Print one JSON document; an error is one, too.", show_default=False)
     ] = False
-    timeout: Annotated[str, Parameter(help="How long a running engine may be silent.")] = _TIMEOUT
+    timeout: Annotated[str, Parameter(help="How long a running engine may be silent.")] = TIMEOUT
     log_format: Annotated[LogFormat, Parameter(help="How log lines look on standard error.")] = "console"
     log_level: Annotated[
         LogLevel | None, Parameter(help="The least that is logged; default: warning, of run: info.")
@@ -145,49 +123,5 @@ class Common:
         return logging_to_stderr(self.log_format, self.log_level or default_level)
 
 
-@Parameter(name="*", negative=())
-@attrs.frozen(kw_only=True)
-class WithoutPolicy(Common):
-    """What stands behind a command that does the same whatever may be deleted."""
-
-    enable: _NoFlag = None
-    unused_for: _NoText = None
-    allow: _NoTexts = None
-
-
-@Parameter(name="*", negative=())
-@attrs.frozen(kw_only=True)
-class Asking(WithoutPolicy):
-    """What stands behind a command that only asks the running engine."""
-
-    backend: _NoBackend = "asyncio"
-    log_level: _NoLogLevel = None
-
-
-@Parameter(name="*", negative=())
-@attrs.frozen(kw_only=True)
-class Checking(Common):
-    """What stands behind a command that reads the settings and nothing else."""
-
-    backend: _NoBackend = "asyncio"
-    timeout: _NoTimeout = _TIMEOUT
-    log_level: _NoLogLevel = None
-
-
-@Parameter(name="*", negative=())
-@attrs.frozen(kw_only=True)
-class Running(Common):
-    """What stands behind a command that is an engine."""
-
-    json: Annotated[
-        bool, Parameter(help="Tell an error that ends it as one JSON document.", show_default=False)
-    ] = False
-    timeout: _NoTimeout = _TIMEOUT
-
-
 DEFAULTS = Common()
 """No option given."""
-WITHOUT_POLICY = WithoutPolicy()
-ASKING = Asking()
-CHECKING = Checking()
-RUNNING = Running()

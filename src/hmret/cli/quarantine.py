@@ -7,12 +7,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hmret.api.documents import quarantine_document, restored_document
-from hmret.api.readings import read_quarantine, read_restored
+from hmret.api.outcome_readings import read_quarantine, read_restored
 from hmret.cli.columns import Column, format_columns, last_part, shorten_list, shorten_repository
 from hmret.cli.either import Asked, ask_or_do
 from hmret.cli.engines import opened_engine, opened_quarantine
+from hmret.cli.fewer_options import WITHOUT_POLICY, WithoutPolicy
 from hmret.cli.listing import TABLE, Shown, named_lines, write_csv
-from hmret.cli.options import WITHOUT_POLICY, Named, WithoutPolicy
+from hmret.cli.options import Named
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.tables import format_minute, format_size, format_when, shorten_digest
 from hmret.model.config import RetentionConfig

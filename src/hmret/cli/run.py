@@ -1,7 +1,7 @@
 """`run`: the engine as a service, until it is told to stop."""
 
+from hmret.cli.fewer_options import RUNNING, Running
 from hmret.cli.garbage import collect_from_now_on
-from hmret.cli.options import RUNNING, Running
 from hmret.model.errors import HmretError
 from hmret.model.unavailable import UnavailableError
 

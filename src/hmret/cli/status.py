@@ -5,7 +5,7 @@ from typing import Any
 
 from hmret.api.readings import read_suspensions
 from hmret.cli.client import need_engine
-from hmret.cli.options import ASKING, Asking
+from hmret.cli.fewer_options import ASKING, Asking
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.tables import format_size, format_suspension, format_table
 from hmret.model.durations import format_span

@@ -9,7 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hmret.api.documents import sweep_document
-from hmret.api.readings import PlanReading, read_report
+from hmret.api.outcome_readings import read_report
+from hmret.api.readings import PlanReading
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.engines import opened_engine

@@ -5,12 +5,14 @@ They are read as what they are, somebody else's: whatever makes no sense there i
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hmret.disk.yaml_nodes import Mapping as MappingNode, Node, Scalar
-from hmret.disk.yaml_values import NodeValue
 from hmret.model.config import RetentionConfig
 from hmret.model.sizes import format_exact_size, format_share
+
+if TYPE_CHECKING:
+    from hmret.disk.yaml_nodes import Node
+    from hmret.disk.yaml_values import NodeValue
 
 __all__ = ["NEIGHBOURS", "doubt_neighbours", "neighbour_values"]
 
@@ -30,13 +32,15 @@ _ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - nothing is bound
 _HEADROOM = 0.9
 
 
-def neighbour_values(roots: Sequence[NodeValue | None], environment: Mapping[str, str]) -> Mapping[str, str]:
+def neighbour_values(
+    roots: "Sequence[NodeValue | None]", environment: Mapping[str, str]
+) -> Mapping[str, str]:
     """Read hypeman's settings as it does: a variable over the files, those over its defaults."""
     values = {name: _value_of(name, roots, environment) for name in NEIGHBOURS}
     return {name: NEIGHBOURS[name] if value is None else value for name, value in values.items()}
 
 
-def _value_of(name: str, roots: Sequence[NodeValue | None], environment: Mapping[str, str]) -> str | None:
+def _value_of(name: str, roots: "Sequence[NodeValue | None]", environment: Mapping[str, str]) -> str | None:
     variable = environment.get(name.upper().replace(".", "__"))
     if variable:
         return variable
@@ -50,7 +54,9 @@ def doubt_neighbours(config: RetentionConfig, neighbours: Mapping[str, str]) -> 
     yield from _doubt_marks(config, neighbours[_IMAGE_STORAGE])
 
 
-def _look_up(node: Node, path: Sequence[str]) -> str | None:
+def _look_up(node: "Node", path: Sequence[str]) -> str | None:
+    from hmret.disk.yaml_nodes import Mapping as MappingNode, Scalar  # noqa: PLC0415 - where there is no file nobody waits for it
+
     for name in path:
         if not isinstance(node, MappingNode):
             return None

@@ -5,22 +5,23 @@ A value of the config file is a `yaml_values.NodeValue`.
 
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from hmret.disk.places import Place, name_unknown, show
-from hmret.disk.yaml_values import (
+from hmret.disk.written_values import (
     COUNT,
     COUNT_EXPECTED,
     MAPPINGS_EXPECTED,
-    NodeValue,
     between_commas,
     parse_go_boolean,
-    read_yaml,
 )
 from hmret.model.durations import format_duration
 from hmret.model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hmret.disk.yaml_values import NodeValue
 
 __all__ = ["OptionValue", "TypedValue", "Value", "VariableValue", "check_unicode"]
 
@@ -106,8 +107,10 @@ class VariableValue:
 
     def mappings(
         self, each: str, names: Collection[str], narrowing: Collection[str] = ()
-    ) -> Sequence[tuple[Place, Mapping[str, NodeValue]]]:
+    ) -> Sequence[tuple[Place, "Mapping[str, NodeValue]"]]:
         """Read the list as YAML."""
+        from hmret.disk.yaml_values import read_yaml  # noqa: PLC0415 - few write YAML into a variable
+
         root = read_yaml(self.place.text, check_unicode(self.place, self.content), f"{each}s")
         if root is None:
             raise self.place.error(f"expected {MAPPINGS_EXPECTED}, got {show(self.content)!r}")

@@ -5,6 +5,7 @@ where it was read, even if another one wins over it, so that an error can name t
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -14,8 +15,10 @@ from hmret.disk.setting_keys import ALL_SECTIONS, KEYS, PATH_KEYS, SECTIONS, Rea
 from hmret.disk.setting_neighbours import neighbour_values
 from hmret.disk.setting_values import OptionValue, Value, VariableValue
 from hmret.disk.setting_warnings import Setting, Source, warnings_about
-from hmret.disk.yaml_values import NodeValue, find_values, read_yaml
 from hmret.model.config import RetentionConfig
+
+if TYPE_CHECKING:
+    from hmret.disk.yaml_values import NodeValue
 
 __all__ = ["Settings", "load_settings"]
 
@@ -107,16 +110,20 @@ class _Document:
     """A config file, and what stands in it."""
 
     file: ConfigFile
-    root: NodeValue | None
+    root: "NodeValue | None"
     """None: nothing."""
 
     @classmethod
     def of(cls, file: ConfigFile) -> "_Document":
+        from hmret.disk.yaml_values import read_yaml  # noqa: PLC0415 - where there is no file nobody waits for it
+
         return cls(file, read_yaml(file.path, file.text(), "the file"))
 
-    def values(self) -> Mapping[str, NodeValue]:
+    def values(self) -> "Mapping[str, NodeValue]":
         if self.root is None:
             return {}
+        from hmret.disk.yaml_values import find_values  # noqa: PLC0415 - the same
+
         sections = ALL_SECTIONS if self.file.is_own else SECTIONS
         return find_values(self.root, [key.name for key in KEYS], sections)
 
@@ -126,7 +133,7 @@ class _Document:
         return (f"{self.file.path!r}: every user of this host may write it, and so choose what is deleted",)
 
 
-def _file_values(documents: Sequence[_Document]) -> Mapping[str, NodeValue]:
+def _file_values(documents: Sequence[_Document]) -> "Mapping[str, NodeValue]":
     """Put together what the files say.
 
     Raises:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 import attrs
 
 from hmret.disk.places import Place, name_unknown, show
+from hmret.disk.written_values import COUNT, COUNT_EXPECTED, GO_BOOLEANS, MAPPINGS_EXPECTED, between_commas
 from hmret.disk.yaml_nodes import (
     BOOLEAN,
     FLOAT,
@@ -27,27 +28,13 @@ from hmret.disk.yaml_nodes import (
 from hmret.model.errors import ConfigError
 
 __all__ = [
-    "COUNT",
-    "COUNT_EXPECTED",
-    "MAPPINGS_EXPECTED",
     "NodeValue",
-    "between_commas",
     "find_values",
-    "parse_go_boolean",
     "read_yaml",
 ]
 
-COUNT = re.compile(r"0|[1-9][0-9]{0,17}")
-"""A whole number as every source of settings writes it."""
 _NUMBER = re.compile(r"[-+]?[0-9]{1,18}(?:\.[0-9]{0,18})?")
-COUNT_EXPECTED = "a whole number, 0 or more, of at most 18 digits"
-"""What messages call it."""
-MAPPINGS_EXPECTED = "a list, each element a mapping of keys to values"
-"""What messages call a list of mappings."""
 
-_GO_BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
-    ("0", "f", "F", "FALSE", "false", "False"), False
-)
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
 
@@ -76,8 +63,8 @@ class NodeValue:
         match self.node:
             case Scalar(tag=tag, text="") if tag == STRING:
                 return False
-            case Scalar(tag=tag, text=text) if tag == STRING and text in _GO_BOOLEANS:
-                return _GO_BOOLEANS[text]
+            case Scalar(tag=tag, text=text) if tag == STRING and text in GO_BOOLEANS:
+                return GO_BOOLEANS[text]
             case Scalar(tag=tag, text=text, plain=True) if tag in (INTEGER, FLOAT) and _NUMBER.fullmatch(
                 text
             ):
@@ -157,23 +144,6 @@ class NodeValue:
 
     def _unexpected(self, expected: str) -> ConfigError:
         return self.place.error(f"expected {expected}, got {describe(self.node)}")
-
-
-def parse_go_boolean(text: str) -> bool | None:
-    """Read a boolean as Go's strconv.ParseBool does; None: it is none."""
-    return _GO_BOOLEANS.get(text)
-
-
-def between_commas(place: Place, text: str, expected: str) -> list[tuple[Place, str]]:
-    """Take a list that is one text with commas; an empty text is an empty list.
-
-    Raises:
-        ConfigError: nothing stands between two commas.
-    """
-    elements = text.split(",") if text else []
-    if not all(element.strip() for element in elements):
-        raise place.error(f"expected {expected} between commas, got {show(text)!r}")
-    return [(place, element) for element in elements]
 
 
 def read_yaml(file: str, text: str, key: str) -> NodeValue | None:
