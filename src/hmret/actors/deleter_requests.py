@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import attrs
-
 from hmret.actors.mailbox import Request
 from hmret.disk.deletion.tag_view import TagView
 from hmret.disk.grip import FIRM, Grip
@@ -12,6 +10,7 @@ from hmret.disk.quarantine import Held, HeldImages
 from hmret.disk.recovery import Recovery
 from hmret.disk.restoring import PutBack
 from hmret.disk.trash import Intent, Link, Place
+from hmret.model.values import frozen
 
 __all__ = [
     "BatchRetired",
@@ -31,7 +30,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen
+@frozen
 class BatchRetired:
     """What became of a batch."""
 
@@ -41,7 +40,7 @@ class BatchRetired:
     """Why the kernel's leases are not offered here; None: they are."""
 
 
-@attrs.frozen
+@frozen
 class Freed:
     """The bytes that came free with each image of a batch."""
 
@@ -51,7 +50,7 @@ class Freed:
     """Folders that could not be erased, and why; they stay in the trash for the next time."""
 
 
-@attrs.frozen
+@frozen
 class Released:
     """What came of releasing images from quarantine, in their order; those at the end that were not begun are left out."""
 
@@ -62,7 +61,7 @@ class Released:
     errors: tuple[tuple[Place, str], ...]
 
 
-@attrs.frozen
+@frozen
 class Settled:
     """What is in quarantine when an engine begins."""
 
@@ -74,7 +73,7 @@ class Settled:
     errors: tuple[tuple[str, str], ...]
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Retire(Request[BatchRetired]):
     """Asks to delete a batch of images, as far as the grip that the asker has of them allows."""
 
@@ -89,7 +88,7 @@ class Retire(Request[BatchRetired]):
     """Asked before each image, in the thread; once it says so, none is begun any more."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Free(Request[Freed]):
     """Asks to free the bytes of a retired batch."""
 
@@ -97,7 +96,7 @@ class Free(Request[Freed]):
     places: tuple[Place, ...]
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Hold(Request[tuple[Held, ...]]):
     """Asks to put a retired batch into quarantine."""
 
@@ -106,7 +105,7 @@ class Hold(Request[tuple[Held, ...]]):
     retired_at_ns: int
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Release(Request[Released]):
     """Asks to erase images in quarantine, which nobody restores any more."""
 
@@ -115,7 +114,7 @@ class Release(Request[Released]):
     """Asked before each image, in the thread; once it says no, none is begun any more."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Restore(Request[PutBack]):
     """Asks to bring an image back from quarantine, which the asker uses and nobody releases."""
 
@@ -123,7 +122,7 @@ class Restore(Request[PutBack]):
     unused_since_ns: int
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class BringBack(Request[bool]):
     """Asks to put a retired image back whole, which the asker uses and nobody erases."""
 
@@ -132,7 +131,7 @@ class BringBack(Request[bool]):
     """Tags that went with the folders that others had of the digest of content."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Redate(Request[tuple[Held, ...]]):
     """Asks to write down, for those images of a batch that were retired after a moment, that it was then."""
 
@@ -140,17 +139,17 @@ class Redate(Request[tuple[Held, ...]]):
     latest_ns: int
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Settle(Request[Settled]):
     """Asks what is in quarantine, with what a stop cut off there finished or undone; nobody else works on it."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class LookHeld(Request[HeldImages]):
     """Asks what is in quarantine; changes nothing."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Recover(Request[Recovery]):
     """Asks to finish or undo what was cut off; nobody else works on these images meanwhile."""
 

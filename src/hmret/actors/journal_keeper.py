@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-import attrs
-
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.journal import append_to_journal, deletions_on_record
+from hmret.model.values import frozen
 
 __all__ = ["Append", "Entry", "JournalKeeper"]
 
@@ -18,7 +17,7 @@ Entry = Mapping[str, object]
 _BATCH = 500
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Append(Request[None]):
     """Asks to write entries."""
 

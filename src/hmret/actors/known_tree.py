@@ -13,6 +13,7 @@ from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folder_cache import Folder, FolderCache
 from hmret.disk.folders import open_data_folder, opened
+from hmret.model.values import define
 
 __all__ = ["Found", "KnownTree"]
 
@@ -25,7 +26,7 @@ Found = tuple[Sequence[F], Sequence[str]]
 _FOLDERS = 1000
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class KnownTree(Generic[F, R]):
     """Looks through a tree, one look at a time; begins with what an earlier engine has written down."""
 

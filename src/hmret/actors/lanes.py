@@ -12,6 +12,7 @@ import anyio.abc
 import attrs
 
 from hmret.actors.threads import Threads, voluntary_switches
+from hmret.model.values import define
 
 __all__ = ["Lanes"]
 
@@ -24,7 +25,7 @@ _COLD_SHARE = 1.5
 _FEW_WAITS = 50
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Lanes(Generic[Q, A]):
     """One look at everything that waits."""
 

@@ -25,6 +25,7 @@ import attrs
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.own_loop import OwnLoop
 from hmret.model.images import Key
+from hmret.model.values import frozen
 
 __all__ = ["BeginSweep", "Claim", "Claimed", "Lease", "ListLeases", "Locks", "Use"]
 
@@ -36,7 +37,7 @@ _FIRST_LOOK = 0.0005
 _LONGEST_LOOK = 0.016
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Lease:
     """What covers an image for longer than one call."""
 
@@ -54,7 +55,7 @@ class Lease:
         return self.repository, self.digest
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Use(Request[None]):
     """Asks for the use of one image until the asker's scope ends or, for a lease, its time is up."""
 
@@ -121,7 +122,7 @@ class Claimed:
             return digest not in self._in_hand
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Claim(Request[Claimed]):
     """Asks for the claim to those of some images that nobody uses, until the asker's scope ends."""
 
@@ -129,12 +130,12 @@ class Claim(Request[Claimed]):
     ended: anyio.Event = attrs.field(factory=anyio.Event)
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class BeginSweep(Request[tuple[Lease, ...]]):
     """Says that a sweep begins: what is used from now on is not claimed before the next one; answers all live leases."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class ListLeases(Request[tuple[Lease, ...]]):
     """Asks for all live leases."""
 

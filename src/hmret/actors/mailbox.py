@@ -12,6 +12,7 @@ import attrs
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from hmret.model.errors import EngineClosedError
+from hmret.model.values import define, frozen
 
 __all__ = ["Actor", "Mailbox", "Reply", "Request", "Work"]
 
@@ -23,7 +24,7 @@ R = TypeVar("R", bound="Request[Any]")
 _PLACES = 256
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Reply(Generic[T]):
     """The place where one answer is waited for."""
 
@@ -51,14 +52,14 @@ class Reply(Generic[T]):
         return self._value  # type: ignore[return-value]  # set by whoever set the event
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Request(Generic[T]):
     """What an actor is asked; subclasses say what, and T is what it answers."""
 
     reply: Reply[T] = attrs.field(factory=Reply, repr=False)
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Work(Request[T]):
     """A call that an actor has made in a thread, under the promise of its mailbox; for what has no protocol of its own."""
 

@@ -42,6 +42,7 @@ from hmret.model.images import (
 from hmret.model.protection import protected_keys
 from hmret.model.references import parsed
 from hmret.model.tag_history import named_tags, unseen_tags
+from hmret.model.values import frozen
 
 __all__ = [
     "Collect",
@@ -79,7 +80,7 @@ class ReferenceSource(Protocol):
         ...
 
 
-@attrs.frozen
+@frozen
 class Collected:
     """All references."""
 
@@ -97,7 +98,7 @@ class Collected:
     """The folders of guests and snapshots, where these are read, but for those that could not be listed."""
 
 
-@attrs.frozen
+@frozen
 class Protected:
     """What of a batch the references protect now."""
 
@@ -107,12 +108,12 @@ class Protected:
     """The folders of guests and snapshots, as in `Collected`."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Collect(Request[Collected]):
     """Asks for all references as they are now."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class LookAgain(Request[Protected]):
     """Asks which images of a batch are referenced now."""
 
@@ -121,12 +122,12 @@ class LookAgain(Request[Protected]):
     bases: tuple[Reference, ...] = ()
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class KeepReferences(Request[None]):
     """Asks to write down what is known, for the next start."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Remember(Request[None]):
     """Says what tags have pointed to, to be known after a restart."""
 
@@ -436,7 +437,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
             self._written = remembered
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class _Files:
     """What a look at the files came to."""
 

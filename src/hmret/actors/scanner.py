@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from contextlib import suppress
 from typing import assert_never
 
-import attrs
-
 from hmret.actors.known_tree import KnownTree
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
@@ -46,6 +44,7 @@ from hmret.model.grouping import Timers
 from hmret.model.images import ContentOwners, Image, Key, Reference, Repository
 from hmret.model.obstacles import Obstacle
 from hmret.model.selection import Choice
+from hmret.model.values import frozen
 
 __all__ = [
     "DoubtScan",
@@ -68,7 +67,7 @@ Tag = tuple[str, str]
 """A repository and a tag in it."""
 
 
-@attrs.frozen
+@frozen
 class ScanResult:
     """All of `images/`; what has not changed since the scan before is the very same object."""
 
@@ -109,7 +108,7 @@ class ScanResult:
         return ("",) if self.is_absent else self.unlisted_names
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class _Found:
     """What the folders come to, until something in them changes."""
 
@@ -125,24 +124,24 @@ class _Found:
     images: int
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Scan(Request[ScanResult]):
     """Asks for all images and tags."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class KeepScan(Request[None]):
     """Asks to write down what is known, for the next start."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class DoubtScan(Request[None]):
     """Says that what is known of some images is not so."""
 
     keys: frozenset[Key]
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class LookAt(Request[Image | None]):
     """Asks for one image as it is now: content, or the folder that its repository has of its own."""
 
@@ -150,21 +149,21 @@ class LookAt(Request[Image | None]):
     is_content: bool = False
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class ResolveTag(Request[str | None]):
     """Asks which digest a tag points to now."""
 
     tag: Tag
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class LinkTimes(Request[Mapping[Tag, int]]):
     """Asks when the links of some tags were made."""
 
     tags: frozenset[Tag]
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class LastReads(Request[Mapping[Key, int]]):
     """Asks when disks of images that have timers were last read, where that was after their timers began."""
 
@@ -174,7 +173,7 @@ class LastReads(Request[Mapping[Key, int]]):
     now_ns: int
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class FindObstacles(Request[dict[Key, Obstacle]]):
     """Asks which of some images cannot be deleted."""
 

@@ -22,6 +22,7 @@ from hmret.disk.state_files import StateFolder, clear_state, remove_strays, scan
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.grouping import Timers
 from hmret.model.images import Image, Key, Repository
+from hmret.model.values import frozen
 
 __all__ = [
     "Clear",
@@ -44,7 +45,7 @@ _RECORD: CacheRecord[StateFolder] = CacheRecord("states.snapshot", pack_states, 
 _BATCH = 250
 
 
-@attrs.frozen
+@frozen
 class StateFault:
     """A state that could not be written or removed."""
 
@@ -53,7 +54,7 @@ class StateFault:
     error: str
 
 
-@attrs.frozen
+@frozen
 class StatesLoaded:
     """All states; what has not changed since they were last loaded is the very same object."""
 
@@ -64,7 +65,7 @@ class StatesLoaded:
     """What a crash left behind, below `image-retention/`."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class LoadStates(Request[StatesLoaded]):
     """Asks for all states."""
 
@@ -72,7 +73,7 @@ class LoadStates(Request[StatesLoaded]):
     """What is here: states are named by the very texts that name their images, of which there may be very many."""
 
 
-@attrs.frozen
+@frozen
 class Confirmed:
     """What was found of an image whose use is to be confirmed."""
 
@@ -88,7 +89,7 @@ class Confirmed:
     """Whether it is content that others may own: nothing was cleared, for want of knowing who they are."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Confirm(Request[Confirmed]):
     """Asks to look at an image and, where it is ready and whole, to clear its timer; the asker has its use."""
 
@@ -97,19 +98,19 @@ class Confirm(Request[Confirmed]):
     owners: tuple[str, ...] | None = ()
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class KeepStates(Request[None]):
     """Asks to write down what is known, for the next start."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class DoubtStates(Request[None]):
     """Says that what is known of some repositories is not so."""
 
     repositories: frozenset[str]
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Mark(Request[tuple[StateFault, ...]]):
     """Asks to start the timers of some images, as far as the grip that the asker has of them allows."""
 
@@ -120,7 +121,7 @@ class Mark(Request[tuple[StateFault, ...]]):
     grip: Grip = FIRM
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Clear(Request[tuple[int, tuple[StateFault, ...]]]):
     """Asks to remove the states of some images; answers how many there were."""
 
@@ -128,19 +129,19 @@ class Clear(Request[tuple[int, tuple[StateFault, ...]]]):
     durable: bool = False
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class RemoveStrays(Request[None]):
     """Asks to remove what a crash left behind."""
 
     strays: tuple[str, ...]
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class LoadClock(Request[ClockRecord | None]):
     """Asks what the clocks said at the last sweep."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class SaveClock(Request[None]):
     """Asks to record what the clocks say."""
 

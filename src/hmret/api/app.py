@@ -61,6 +61,7 @@ from hmret.model.forecast import DAYS, Outlook, summarize
 from hmret.model.planning import Action, Reason
 from hmret.model.search import is_searchable
 from hmret.model.times import format_time, nanoseconds_of
+from hmret.model.values import define
 
 __all__ = ["HEARTBEAT_SECONDS", "make_app"]
 
@@ -154,7 +155,7 @@ def _json(document: Document, status: HTTPStatus = HTTPStatus.OK, **headers: str
     return Response(encode_document(document), status.value, headers, media_type="application/json")
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Calls:
     """The calls, each a method."""
 

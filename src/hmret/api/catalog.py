@@ -24,6 +24,7 @@ from hmret.engine.retention import Retention
 from hmret.model.images import Key
 from hmret.model.planning import Plan, Verdict
 from hmret.model.report import SweepReport
+from hmret.model.values import define, frozen
 
 __all__ = ["SORTS", "Catalog", "Page", "Query"]
 
@@ -54,7 +55,7 @@ SORTS: Mapping[str, Callable[[Verdict], str | int]] = {
 """What images can be sorted by; a time that is not set is later than any. Then by repository and digest."""
 
 
-@attrs.frozen
+@frozen
 class Query:
     """What is asked for."""
 
@@ -72,7 +73,7 @@ class Query:
         return not (self.q or self.action or self.reason or self.status)
 
 
-@attrs.frozen
+@frozen
 class Page:
     """Some images."""
 
@@ -130,7 +131,7 @@ class _Columns:
         )
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Rows:
     """The images of one plan that are still there, and what was found out about them so far."""
 
@@ -201,7 +202,7 @@ class _Rows:
         return known
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Catalog:
     """The images as the last sweep left them; where there is none, as a plan made now has them."""
 

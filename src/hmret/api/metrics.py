@@ -8,7 +8,6 @@ import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-import attrs
 from prometheus_client import ProcessCollector
 from prometheus_client.core import (
     CollectorRegistry,
@@ -27,6 +26,7 @@ from hmret.model.config import RetentionConfig
 from hmret.model.forecast import HORIZONS, Holding, Outlook
 from hmret.model.images import Cause, DiskUsage
 from hmret.model.times import SECOND
+from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS
 
 __all__ = ["render_metrics"]
@@ -44,7 +44,7 @@ def render_metrics(retention: Retention) -> tuple[bytes, str]:
     return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class _EngineCollector(Collector):
     """Hands the counters of one engine to the client library."""
 

@@ -12,6 +12,7 @@ from hmret.model.images import Cause, Suspension
 from hmret.model.planning import Action, Plan, Reason, Summary, Verdict
 from hmret.model.protection import StaleReference
 from hmret.model.times import datetime_of, parse_time
+from hmret.model.values import frozen
 from hmret.model.verdicts import Holder
 
 __all__ = [
@@ -34,7 +35,7 @@ _SUSPENSIONS = re.compile(rf"(?:\A|; )(?P<words>(?:{'|'.join(Cause)})(?::|;|\Z).
 """Where the detail of an image that is explained begins to tell what suspends deletion."""
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class DifferenceReading:
     """An image on which other settings than those in force decide otherwise."""
 
@@ -43,7 +44,7 @@ class DifferenceReading:
     reason_in_force: Reason
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class ComparisonReading:
     """What other settings than those in force would change."""
 
@@ -52,7 +53,7 @@ class ComparisonReading:
     newly_stay: Sequence[DifferenceReading]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class PlanReading:
     """What there is to tell of a plan, wherever it was made."""
 
@@ -83,7 +84,7 @@ class PlanReading:
         )
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class ExplainReading:
     """What there is to tell of one image, wherever it was found out."""
 
@@ -125,7 +126,7 @@ def read_explain(document: Read, status: Read) -> ExplainReading:
     return ExplainReading(verdict, [suspended] if suspended else [], status["enabled"], names)
 
 
-@attrs.frozen
+@frozen
 class DueReading:
     """What falls due on one UTC day."""
 

@@ -10,7 +10,6 @@ import socket
 
 import anyio
 import anyio.abc
-import attrs
 from anycorn import Config
 from anycorn.tcp_server import TCPServer
 from anycorn.typing import ConnectionState, LifespanState
@@ -20,6 +19,7 @@ from starlette.types import ASGIApp
 from hmret.api.client_stream import ClientStream, accept
 from hmret.api.group_guard import GroupGuard
 from hmret.engine.log import log_event
+from hmret.model.values import frozen
 
 __all__ = ["Limits", "Server"]
 
@@ -28,7 +28,7 @@ _PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, e
 _PAUSE = 0.1
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Limits:
     """What clients may take; more clients than that are turned away, slower ones cut off."""
 

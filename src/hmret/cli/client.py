@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-import attrs
-
 from hmret.api.control_socket import SOCKET_NAME, connectable, control_socket_path, own_path
 from hmret.cli.output import say
 from hmret.disk.layout import LOCK, OWN
@@ -27,6 +25,7 @@ from hmret.model.errors import (
     ImageNotFoundError,
     InvalidReferenceError,
 )
+from hmret.model.values import frozen
 
 if TYPE_CHECKING:
     import httpx2
@@ -55,7 +54,7 @@ _ERRORS: Mapping[str, type[HmretError]] = {
 }
 
 
-@attrs.frozen
+@frozen
 class Engine:
     """The engine that runs on a data directory."""
 

@@ -4,10 +4,9 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-import attrs
-
 from hmret.cli.output import is_terminal, printable
 from hmret.cli.tables import format_table
+from hmret.model.values import frozen
 
 __all__ = [
     "Column",
@@ -65,7 +64,7 @@ def last_part(name: str) -> int:
     return len(last) + (len(_DOTS) + 1 if slash else 0)
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Column:
     """One column of a table."""
 

@@ -4,8 +4,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import attrs
-
 from hmret.api.forecast import forecast_document
 from hmret.cli.columns import Column, format_columns, last_part, shorten_repository
 from hmret.cli.options import DEFAULTS, Common
@@ -19,6 +17,7 @@ from hmret.model.limits import DiskLimits
 from hmret.model.planning import Verdict
 from hmret.model.sizes import format_share
 from hmret.model.times import format_time, nanoseconds_of
+from hmret.model.values import define
 from hmret.model.verdicts import Action
 
 __all__ = ["du"]
@@ -37,7 +36,7 @@ _BY_REASON = (
 )
 
 
-@attrs.define
+@define
 class _Repository:
     """What one repository has."""
 

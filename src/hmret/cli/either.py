@@ -4,19 +4,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-import attrs
-
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.options import Common
 from hmret.model.config import RetentionConfig
+from hmret.model.values import frozen
 
 __all__ = ["Asked", "ask_or_do"]
 
 T = TypeVar("T")
 
 
-@attrs.frozen
+@frozen
 class Asked:
     """What a running engine is asked."""
 

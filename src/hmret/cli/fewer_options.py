@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-import attrs
 from cyclopts import Parameter
 
 from hmret.cli.logs import LogLevel
 from hmret.cli.options import TIMEOUT, Backend, Common
+from hmret.model.values import frozen
 
 __all__ = [
     "ASKING",
@@ -29,7 +29,7 @@ _NoTimeout = Annotated[str, Parameter(parse=False)]
 
 
 @Parameter(name="*", negative=())
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class WithoutPolicy(Common):
     """What stands behind a command that does the same whatever may be deleted."""
 
@@ -39,7 +39,7 @@ class WithoutPolicy(Common):
 
 
 @Parameter(name="*", negative=())
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Asking(WithoutPolicy):
     """What stands behind a command that only asks the running engine."""
 
@@ -48,7 +48,7 @@ class Asking(WithoutPolicy):
 
 
 @Parameter(name="*", negative=())
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Checking(Common):
     """What stands behind a command that reads the settings and nothing else."""
 
@@ -58,7 +58,7 @@ class Checking(Common):
 
 
 @Parameter(name="*", negative=())
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Running(Common):
     """What stands behind a command that is an engine."""
 

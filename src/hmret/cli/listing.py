@@ -4,13 +4,13 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-import attrs
 from cyclopts import Parameter
 
 from hmret.cli.words import action_of
 from hmret.model.errors import ConfigError, InvalidReferenceError
 from hmret.model.patterns import compile_patterns
 from hmret.model.references import parse_reference
+from hmret.model.values import frozen
 from hmret.model.verdicts import Reason, Verdict
 
 __all__ = ["EVERYTHING", "IMAGE_FIELDS", "TABLE", "Chosen", "Output", "Shown", "named_lines", "write_csv"]
@@ -51,7 +51,7 @@ _ORDERS: Mapping[str, Callable[[Verdict], Any]] = {
 
 
 @Parameter(name="*", negative=())
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Shown:
     """How a command lists things."""
 
@@ -79,7 +79,7 @@ TABLE = Shown()
 
 
 @Parameter(name="*", negative=())
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Chosen:
     """Which images a command lists, and in which order."""
 

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Literal
 
-import attrs
 from cyclopts import Parameter
 
 from hmret.cli.logs import LogFormat, LogLevel, logging_to_stderr
@@ -14,6 +13,7 @@ from hmret.disk.settings import Settings, load_settings
 from hmret.model.durations import parse_span
 from hmret.model.errors import ConfigError
 from hmret.model.times import SECOND
+from hmret.model.values import frozen
 
 __all__ = ["DEFAULTS", "TIMEOUT", "Backend", "Common", "Named", "Place", "read_span"]
 
@@ -52,7 +52,7 @@ def read_span(option: str, text: str) -> int:
 
 
 @Parameter(name="*", negative=())
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Common:
     """What stands behind a command; None: not given."""
 

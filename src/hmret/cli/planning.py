@@ -5,8 +5,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import attrs
-
 from hmret.api.documents import plan_document
 from hmret.api.readings import PlanReading, read_plan
 from hmret.cli.backend import run_on, until_interrupted
@@ -19,11 +17,12 @@ from hmret.disk.settings import Settings
 from hmret.model.config import RetentionConfig
 from hmret.model.planning import Plan
 from hmret.model.times import format_time, nanoseconds_of
+from hmret.model.values import frozen
 
 __all__ = ["Made", "make_plan"]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Made:
     """A plan, wherever it was made."""
 

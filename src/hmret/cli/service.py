@@ -32,6 +32,7 @@ from hmret.engine.surroundings import Surroundings
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
 from hmret.model.report import SweepReport
+from hmret.model.values import define
 
 __all__ = ["Service"]
 
@@ -41,7 +42,7 @@ _LOOK_EVERY_SECONDS = 2.0
 _FIXED = ("data_dir", "control_socket", "control_socket_group", "metrics_listen")
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Service:
     """One engine that runs until it is told to stop."""
 
@@ -208,7 +209,7 @@ def _guarded(retention: Retention) -> GroupGuard:
     return GroupGuard(make_app(retention), os.geteuid(), lambda: retention.config.control_socket_group_writes)
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Servers:
     """What serves; it outlives the engine, so that everybody hears an answer."""
 

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Mapping
 
-import attrs
+from hmret.model.values import frozen
 
 __all__ = ["Notifier", "priority_prefix"]
 
@@ -37,7 +37,7 @@ def priority_prefix(level: int, environment: Mapping[str, str], fd: int = _STDER
     return f"<{priority}>"
 
 
-@attrs.frozen
+@frozen
 class Notifier:
     """Tells systemd; where nobody listens, or cannot be reached, telling does nothing."""
 

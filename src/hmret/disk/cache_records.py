@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Generic, TypeVar
 
-import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
@@ -14,6 +13,7 @@ from hmret.disk.folder_cache import Folder, FolderCache
 from hmret.disk.reading import pack_references, unpack_references
 from hmret.disk.reference_files import ReferenceFile
 from hmret.disk.snapshots import load_snapshot, save_snapshot
+from hmret.model.values import frozen
 
 __all__ = ["CacheRecord", "load_references", "save_references"]
 
@@ -26,7 +26,7 @@ _COUNT = struct.Struct("!I")
 _FAULTS = (msgspec.MsgspecError, ValueError, OverflowError, struct.error)
 
 
-@attrs.frozen
+@frozen
 class CacheRecord(Generic[F]):
     """The record of one cache."""
 

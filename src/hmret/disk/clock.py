@@ -10,6 +10,7 @@ from typing import Protocol
 import attrs
 
 from hmret.model.clock_watch import ClockReading, ClockRecord, known_boot_id
+from hmret.model.values import frozen
 
 __all__ = ["HOST_CLOCK", "Clock", "NamedBoot", "with_boot_id"]
 
@@ -59,7 +60,7 @@ class _HostClock:
         )
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class NamedBoot:
     """A clock that tells which boot this is where the kernel does not."""
 

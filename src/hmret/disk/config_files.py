@@ -14,6 +14,7 @@ import attrs
 
 from hmret.disk.places import Place
 from hmret.model.unavailable import UnavailableError
+from hmret.model.values import frozen
 
 __all__ = [
     "HYPEMAN_FILES",
@@ -40,7 +41,7 @@ _KINDS: Sequence[tuple[Callable[[int], bool], str]] = (
 )
 
 
-@attrs.frozen
+@frozen
 class ConfigFile:
     """A config file as it was read."""
 

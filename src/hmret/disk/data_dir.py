@@ -16,6 +16,7 @@ from hmret.disk.filesystem import POSIX, Filesystem
 from hmret.disk.folders import let_go, make_data_folders, opened
 from hmret.disk.layout import IMAGES, LOCK, OWN
 from hmret.model.errors import DataDirLockedError, DataDirMovedError
+from hmret.model.values import define
 
 __all__ = ["DataDir"]
 
@@ -25,7 +26,7 @@ _MODE = 0o700
 _NONE = -1
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class DataDir:
     """A data directory that belongs to this engine, from `claim` to `close`."""
 

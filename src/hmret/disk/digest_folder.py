@@ -15,6 +15,7 @@ from hmret.disk.image_scan import image_of
 from hmret.disk.layout import HIDDEN_METADATA, INSTALLING, METADATA, ROOTFS_NAMES
 from hmret.disk.signatures import SETTLING_NS
 from hmret.model.images import Image
+from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
 __all__ = ["DigestFolder", "open_digest_folder", "understand"]
@@ -43,7 +44,7 @@ class _Found(NamedTuple):
     """Neither is asked for."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class DigestFolder:
     """The files of one digest folder, each open until `close`."""
 

@@ -6,13 +6,12 @@ import stat
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 
-import attrs
-
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import let_go, open_data_folder, open_folder, opened, remove_empty_folders
 from hmret.disk.image_scan import BLOCK
 from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES
 from hmret.disk.trash import Place
+from hmret.model.values import define, frozen
 
 __all__ = ["Freed", "Freeing", "erase", "free_places"]
 
@@ -22,7 +21,7 @@ _NOT_AS_KNOWN = frozenset(
 )
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Freeing:
     """Erases retired folders, one after the other, with the folder that holds them open."""
 
@@ -61,7 +60,7 @@ class Freeing:
         return self._fd
 
 
-@attrs.frozen
+@frozen
 class Freed:
     """What came of freeing some retired folders."""
 

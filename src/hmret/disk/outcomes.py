@@ -6,12 +6,13 @@ import attrs
 
 from hmret.disk.trash import Link, Place, Row
 from hmret.model.images import Image, Key
+from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
 __all__ = ["Candidate", "Chosen", "Failed", "Kept", "LastLook", "Outcome", "Retired"]
 
 
-@attrs.frozen
+@frozen
 class Chosen:
     """What a policy has gone by: where the last look finds another, the next sweep is to decide anew."""
 
@@ -25,7 +26,7 @@ class Chosen:
         return (image.created_ns, image.pullable) == (self.created_ns, self.pullable)
 
 
-@attrs.frozen
+@frozen
 class Candidate:
     """An image that a plan wants deleted, with all its rows."""
 
@@ -63,7 +64,7 @@ class Candidate:
         return next((chosen for row, chosen in self.others if row.repository == repository), None)
 
 
-@attrs.frozen
+@frozen
 class LastLook:
     """What a batch is judged by, right before it goes."""
 
@@ -76,7 +77,7 @@ class LastLook:
     """Whether the kernel is asked who has a disk open; not where a rename breaks its word."""
 
 
-@attrs.frozen
+@frozen
 class Retired:
     """An image that is out of the cache; its bytes wait in the trash."""
 
@@ -104,7 +105,7 @@ class Retired:
         return (*self.others, self.place)
 
 
-@attrs.frozen
+@frozen
 class Kept:
     """An image that stays after all."""
 
@@ -121,7 +122,7 @@ class Kept:
     """Whether something of it could not be erased that was out of the cache; the next recovery does that."""
 
 
-@attrs.frozen
+@frozen
 class Failed:
     """An image whose deletion failed; it is whole, and in its place unless it is `unfinished`."""
 

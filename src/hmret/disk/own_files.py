@@ -17,6 +17,7 @@ from hmret.model.disk_record import DiskRecord
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Remembered, Thing
 from hmret.model.references import parsed
+from hmret.model.values import frozen
 
 __all__ = [
     "LEASES",
@@ -58,7 +59,7 @@ class _Memory(msgspec.Struct, gc=False):
     seen: list[tuple[str, datetime | None]] = []
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class LeaseRecord:
     """A lease that survives a restart."""
 

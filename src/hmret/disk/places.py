@@ -2,14 +2,13 @@
 
 from collections.abc import Collection
 
-import attrs
-
 from hmret.model.errors import ConfigError
+from hmret.model.values import frozen
 
 __all__ = ["Place", "name_unknown", "show"]
 
 
-@attrs.frozen
+@frozen
 class Place:
     """Where a value was read: a line of a file and its key, an environment variable or a flag."""
 

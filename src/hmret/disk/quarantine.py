@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence, Set as Abs
 from contextlib import closing, suppress
 from typing import Literal
 
-import attrs
 import msgspec
 
 from hmret.disk.deletion import wholeness
@@ -40,6 +39,7 @@ from hmret.disk.trash import (
     place_in_trash,
 )
 from hmret.model.images import Key
+from hmret.model.values import frozen
 
 __all__ = [
     "RECORD",
@@ -116,7 +116,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
         return tuple(self.tags) if repository == self.repository else self.intent.tags_of(repository)
 
 
-@attrs.frozen
+@frozen
 class HeldRecords:
     """What the records say."""
 
@@ -141,7 +141,7 @@ class HeldRecords:
         return self.is_doubtful(token) or name == token + RECORD or intent_name(name) in self.names_of(token)
 
 
-@attrs.frozen
+@frozen
 class HeldImages:
     """What is in quarantine."""
 

@@ -28,13 +28,14 @@ from hmret.disk.trash import (
     repositories_of,
 )
 from hmret.model.images import Key
+from hmret.model.values import define, frozen
 
 __all__ = ["Recovering", "Recovery"]
 
 _TRASH = f"{OWN}/{TRASH}"
 
 
-@attrs.frozen
+@frozen
 class Recovery:
     """What was found in the trash."""
 
@@ -49,7 +50,7 @@ class Recovery:
     """Those of the finished that are in quarantine now."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Recovering:
     """One recovery; nobody else works on the images that have intents meanwhile."""
 

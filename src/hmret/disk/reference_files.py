@@ -23,6 +23,7 @@ from hmret.disk.signatures import SETTLING_NS, Signature, settled
 from hmret.model.folder_record import FolderMark, FolderSeen
 from hmret.model.images import Reference
 from hmret.model.references import parsed
+from hmret.model.values import define, frozen
 
 __all__ = [
     "NOTHING_KNOWN",
@@ -52,7 +53,7 @@ A snapshot has a copy of the guest's folder.
 """
 
 
-@attrs.frozen
+@frozen
 class _Listing:
     """The names in the folder of all guests, or of all snapshots."""
 
@@ -78,7 +79,7 @@ class _Listing:
         )
 
 
-@attrs.frozen
+@frozen
 class ReferenceLook:
     """What one look at all guests and snapshots found. A look that finds nothing new returns the one before it."""
 
@@ -169,7 +170,7 @@ def look_at_references(
     return ReferenceLook(files, looking.listings, tuple(looking.absent))
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Looking:
     """One look, as far as it has come."""
 

@@ -10,6 +10,7 @@ from hmret.disk.saved_states import SavedState
 from hmret.disk.signatures import Signature
 from hmret.disk.watched_paths import WatchedPaths
 from hmret.model.images import Reference
+from hmret.model.values import frozen
 
 __all__ = ["ReferenceFile", "ReferenceWatch"]
 
@@ -41,7 +42,7 @@ class ReferenceFile(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return self.path, f"{self.problem or ''}{named}"
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class ReferenceWatch:
     """Tells which files of a listing are not what was read of them."""
 

@@ -30,13 +30,14 @@ from hmret.disk.quarantine import Held, HeldImages, drop_records, load_held, mai
 from hmret.disk.state_files import clear_state, look_at_state, write_states
 from hmret.disk.trash import Link, Place, find_places, repositories_of
 from hmret.model.images import Key
+from hmret.model.values import define, frozen
 
 __all__ = ["PutBack", "restore", "settle_quarantine"]
 
 _NO_IMAGE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 
 
-@attrs.frozen
+@frozen
 class PutBack:
     """What came back with an image."""
 
@@ -148,7 +149,7 @@ def _is_that_image(folders: OpenFolders, held: Held, place: Place) -> bool:
         folder.close()
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Restoring:
     """One image on its way back."""
 

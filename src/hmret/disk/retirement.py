@@ -40,6 +40,7 @@ from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH, hex_of
 from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome
 from hmret.disk.state_files import HeldState, clear_state, hold_state, look_at_state
 from hmret.disk.trash import Row, repositories_of, write_intents
+from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
 __all__ = ["retire"]
@@ -123,7 +124,7 @@ def _that_go_alone(groups: Iterable[tuple[str, Sequence[tuple[int, Announced]]]]
             yield group[0][1]
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Batch:
     """The open folders of one batch."""
 

@@ -18,6 +18,7 @@ from hmret.disk.folders import READ, let_go, open_folder, opened, read_sized_fil
 from hmret.disk.layout import CONTENT, HEX_DIGITS, digest_of
 from hmret.disk.signatures import Signature, settled
 from hmret.model.references import is_repository
+from hmret.model.values import define
 
 __all__ = [
     "LARGEST_SEARCHED",
@@ -59,7 +60,7 @@ class UnreadableStateError(OSError):
     """Part of a saved state is there and cannot be read; `filename` is its path below the folder that was asked about."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Search:
     """A search through one folder, as far as it has come."""
 

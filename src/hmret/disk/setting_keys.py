@@ -29,6 +29,7 @@ from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError
 from hmret.model.hours import DeletionWindow
 from hmret.model.limits import DiskLimits
+from hmret.model.values import frozen
 
 __all__ = [
     "ALL_SECTIONS",
@@ -62,7 +63,7 @@ _FLAGS = {
 }
 
 
-@attrs.frozen
+@frozen
 class Key:
     """A setting."""
 
@@ -173,7 +174,7 @@ PATH_KEYS: Collection[str] = frozenset(("data_dir", "hmret.control_socket"))
 """The settings that are paths, in which a leading `~/` is the home of the user."""
 
 
-@attrs.frozen
+@frozen
 class ReadSetting:
     """A value that was read, and where."""
 

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-import attrs
-
 from hmret.disk.places import Place, show
 from hmret.disk.setting_values import OptionValue, Value, check_unicode
 from hmret.model.durations import go_duration, parse_duration, parse_span
@@ -13,6 +11,7 @@ from hmret.model.errors import ConfigError
 from hmret.model.patterns import compile_patterns
 from hmret.model.rules import Rule
 from hmret.model.sizes import format_share, parse_share, parse_size
+from hmret.model.values import frozen
 
 __all__ = [
     "AMOUNT",
@@ -47,7 +46,7 @@ Check = Callable[[Place, object], Any]
 """Lets the class whose field a setting is check a value; raises ConfigError with the place."""
 
 
-@attrs.frozen
+@frozen
 class Kind:
     """What the values of a setting are."""
 

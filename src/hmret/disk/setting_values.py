@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
-import attrs
-
 from hmret.disk.places import Place, name_unknown, show
 from hmret.disk.written_values import (
     COUNT,
@@ -19,6 +17,7 @@ from hmret.disk.written_values import (
 )
 from hmret.model.durations import format_duration
 from hmret.model.errors import ConfigError
+from hmret.model.values import frozen
 
 if TYPE_CHECKING:
     from hmret.disk.yaml_values import NodeValue
@@ -73,7 +72,7 @@ def check_unicode(place: Place, text: str) -> str:
     return text
 
 
-@attrs.frozen
+@frozen
 class VariableValue:
     """The text of an environment variable; one that is empty is not given. An empty list is written `[]`."""
 
@@ -117,7 +116,7 @@ class VariableValue:
         return root.mappings(each, names, narrowing)
 
 
-@attrs.frozen
+@frozen
 class TypedValue:
     """A value that has a type already, as the command line and JSON have them."""
 
@@ -194,7 +193,7 @@ class TypedValue:
         return self.place.error(f"expected {expected}, got {_describe(self.content)}")
 
 
-@attrs.frozen
+@frozen
 class OptionValue(TypedValue):
     """A value that was typed as an option of hmret's own."""
 

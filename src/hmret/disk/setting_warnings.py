@@ -9,8 +9,6 @@ from datetime import timedelta
 from itertools import islice
 from typing import Literal
 
-import attrs
-
 from hmret.disk.config_files import reason_of
 from hmret.disk.filesystem import POSIX
 from hmret.disk.folders import opened
@@ -21,6 +19,7 @@ from hmret.disk.rule_warnings import doubt_rules
 from hmret.disk.setting_neighbours import NEIGHBOURS, doubt_neighbours
 from hmret.model.config import RetentionConfig
 from hmret.model.patterns import why_never
+from hmret.model.values import frozen
 
 __all__ = ["Setting", "Source", "try_leases", "warnings_about"]
 
@@ -32,7 +31,7 @@ _MOST_LINKS = 10  # that are told
 _MOST_FOLDERS = 200  # that are looked into for a file to try a lease on
 
 
-@attrs.frozen
+@frozen
 class Setting:
     """One effective value and where it came from."""
 

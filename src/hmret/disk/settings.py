@@ -16,6 +16,7 @@ from hmret.disk.setting_neighbours import neighbour_values
 from hmret.disk.setting_values import OptionValue, Value, VariableValue
 from hmret.disk.setting_warnings import Setting, Source, warnings_about
 from hmret.model.config import RetentionConfig
+from hmret.model.values import frozen
 
 if TYPE_CHECKING:
     from hmret.disk.yaml_values import NodeValue
@@ -25,7 +26,7 @@ __all__ = ["Settings", "load_settings"]
 _PREFIXES = ("IMAGES__AUTO_DELETE__", "HMRET__")
 
 
-@attrs.frozen
+@frozen
 class Settings:
     """All settings of one engine."""
 
@@ -105,7 +106,7 @@ def load_settings(
     )
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class _Document:
     """A config file, and what stands in it."""
 

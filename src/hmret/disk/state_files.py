@@ -32,6 +32,7 @@ from hmret.disk.signatures import INODE_BITS, SETTLING_NS, Signature, settled
 from hmret.disk.watched_paths import changed_files
 from hmret.model.images import Key
 from hmret.model.times import SECOND
+from hmret.model.values import define, frozen
 
 __all__ = [
     "HeldState",
@@ -58,7 +59,7 @@ _STRAY_NAME = re.compile(r"[0-9a-f]{64}\.json\.tmp")
 _STRAY_AGE_NS = 60 * SECOND
 
 
-@attrs.frozen
+@frozen
 class StateFolder:
     """What one folder below `image-retention/` holds."""
 
@@ -254,7 +255,7 @@ def look_at_state(filesystem: Filesystem, data_fd: int, key: Key) -> int | None:
         raise
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class HeldState:
     """One state, held open from when it was read: while it is, no other file gets its inode."""
 
@@ -295,7 +296,7 @@ class HeldState:
         let_go(self.filesystem, self.fd)
 
 
-@attrs.frozen
+@frozen
 class SettledState:
     """One state that shows by its time stamps when it is written over."""
 

@@ -36,6 +36,7 @@ from hmret.disk.layout import (
 from hmret.disk.reserve import NO_SPACE, write_into_reserve
 from hmret.model.images import Key
 from hmret.model.references import is_repository
+from hmret.model.values import frozen
 
 __all__ = [
     "NO_CONTENT",
@@ -176,7 +177,7 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-@attrs.frozen
+@frozen
 class Place:
     """Where a retired folder stands."""
 

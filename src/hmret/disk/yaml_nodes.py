@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from hmret.disk.places import Place, show
+from hmret.model.values import frozen
 
 __all__ = [
     "BOOLEAN",
@@ -39,7 +40,7 @@ MERGE = "tag:yaml.org,2002:merge"
 _MAX_DEPTH = 1000  # the scanners take time that is quadratic in the depth
 
 
-@attrs.frozen(eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Scalar:
     """A text, number, boolean or null."""
 
@@ -50,7 +51,7 @@ class Scalar:
     """Neither quoted nor a block."""
 
 
-@attrs.frozen(eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Sequence:
     """A list."""
 
@@ -58,7 +59,7 @@ class Sequence:
     children: list["Node"] = attrs.field(factory=list, init=False)
 
 
-@attrs.frozen(eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Mapping:
     """Keys and their values."""
 

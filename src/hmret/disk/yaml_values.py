@@ -6,8 +6,6 @@ A complaint about a value is one line: `FILE:LINE: key: what was expected, got â
 import re
 from collections.abc import Collection, Iterable, Iterator
 
-import attrs
-
 from hmret.disk.places import Place, name_unknown, show
 from hmret.disk.written_values import COUNT, COUNT_EXPECTED, GO_BOOLEANS, MAPPINGS_EXPECTED, between_commas
 from hmret.disk.yaml_nodes import (
@@ -26,6 +24,7 @@ from hmret.disk.yaml_nodes import (
     has_tag,
 )
 from hmret.model.errors import ConfigError
+from hmret.model.values import frozen
 
 __all__ = [
     "NodeValue",
@@ -38,7 +37,7 @@ _NUMBER = re.compile(r"[-+]?[0-9]{1,18}(?:\.[0-9]{0,18})?")
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
 
-@attrs.frozen
+@frozen
 class NodeValue:
     """A value in the file, not yet of any type; each call raises ConfigError where it is of another one."""
 

@@ -9,6 +9,7 @@ from hmret.engine.log import log_event
 from hmret.model.backoff_record import FailureRecord
 from hmret.model.images import Key
 from hmret.model.times import SECOND
+from hmret.model.values import define
 
 __all__ = ["Backoff"]
 
@@ -20,7 +21,7 @@ async def _save_nothing(_failures: tuple[FailureRecord, ...]) -> None:
     pass
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Backoff:
     """Images whose deletion failed, by the boot-time clock of one boot; on record, so that a one-shot sweep knows too."""
 

@@ -11,6 +11,7 @@ from hmret.model.brake import BrakeRecord, Braking
 from hmret.model.clock_watch import ClockReading
 from hmret.model.durations import format_duration
 from hmret.model.times import SECOND, timedelta_nanoseconds
+from hmret.model.values import define
 
 __all__ = ["BrakeWatch"]
 
@@ -18,7 +19,7 @@ _ALL = 1 << 62
 """More images than there are."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class BrakeWatch:
     """Tells whether what the brake holds may go all the same."""
 

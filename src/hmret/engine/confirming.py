@@ -3,13 +3,12 @@
 import logging
 from collections.abc import Iterable, Sequence
 
-import attrs
-
 from hmret.engine.folder_watch import FoldersFound
 from hmret.engine.log import log_event
 from hmret.engine.sweeping import Sweeping
 from hmret.engine.tally import journal_entry
 from hmret.model.folder_record import CACHE_FOLDER, REFERENCE_FOLDERS
+from hmret.model.values import frozen
 
 __all__ = ["CLOCK", "Confirming"]
 
@@ -17,7 +16,7 @@ CLOCK = "clock"
 """What a jump of the clock is confirmed by."""
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Confirming:
     """Takes over what is told as lost, as somebody says that it is right."""
 

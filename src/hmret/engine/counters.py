@@ -13,6 +13,7 @@ from hmret.model.images import Cause, Key
 from hmret.model.planning import Plan
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import SECOND, nanoseconds_of
+from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
 __all__ = ["Counters", "Histogram"]
@@ -30,7 +31,7 @@ def _no_counts(histogram: "Histogram") -> list[int]:
     return [0] * (len(histogram.bounds) + 1)
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Histogram:
     """Durations, in seconds, counted by how long they were."""
 
@@ -55,7 +56,7 @@ class Histogram:
             self.observe(time.perf_counter() - begin)
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Counters:
     """Running counts; written by the engine on its event loop, read by anyone, in any thread; nothing here blocks."""
 

@@ -27,6 +27,7 @@ from hmret.engine.quarantine import Quarantine
 from hmret.engine.tally import Tally
 from hmret.model.images import Key
 from hmret.model.times import SECOND
+from hmret.model.values import define, frozen
 from hmret.model.verdicts import Verdict
 
 __all__ = ["Deleting"]
@@ -45,7 +46,7 @@ _MOST = 512
 _NOTED = 64
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class _Turn:
     """What came of one batch."""
 
@@ -58,7 +59,7 @@ class _Turn:
     """Whether nothing more is to be deleted in this sweep."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Deleting:
     """Carries out deletions."""
 

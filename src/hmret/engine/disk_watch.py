@@ -12,6 +12,7 @@ from hmret.model.images import DiskUsage
 from hmret.model.limits import DiskLimits
 from hmret.model.selection import Pressure
 from hmret.model.times import SECOND
+from hmret.model.values import define, frozen
 
 __all__ = ["DiskWatch"]
 
@@ -25,7 +26,7 @@ _IN_VAIN = 2
 """So many sweeps in a row after which little has come free of what went are taken for futile; one may be chance."""
 
 
-@attrs.frozen
+@frozen
 class _Promise:
     """What should have come free since a sweep."""
 
@@ -34,7 +35,7 @@ class _Promise:
     freed_bytes: int
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class DiskWatch:
     """What is known of the disk, and what came of earlier pressure.
 

@@ -13,6 +13,7 @@ import anyio
 import attrs
 
 from hmret.actors.own_loop import OwnLoop
+from hmret.model.values import define, frozen
 
 __all__ = ["Event", "EventHub", "Listener"]
 
@@ -23,7 +24,7 @@ _KEPT = 4096
 _PLACES = 8192
 
 
-@attrs.frozen
+@frozen
 class Event:
     """One thing that happened."""
 
@@ -38,7 +39,7 @@ class Event:
         return str(self.facts["event"])
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Listener:
     """One listener's queue; iterating it ends when the engine stops, or when it was let go."""
 
@@ -93,7 +94,7 @@ class Listener:
         self._changed.set()
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class EventHub:
     """Numbers events, remembers the last of them, and hands them to listeners; all from the event loop's own thread."""
 

@@ -9,11 +9,12 @@ from hmret.disk.clock import Clock
 from hmret.disk.layout import CONTENT, IMAGES
 from hmret.model.folder_record import FolderOnRecord, FolderSeen, LostFolder, find_lost, renewed
 from hmret.model.grouping import Timers
+from hmret.model.values import define, frozen
 
 __all__ = ["FolderWatch", "FoldersFound"]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class FoldersFound:
     """The folders that can be volumes of their own, as one survey found them."""
 
@@ -21,7 +22,7 @@ class FoldersFound:
     lost: tuple[LostFolder, ...]
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class FolderWatch:
     """Knows which folders these were, and compares."""
 
@@ -84,7 +85,7 @@ class FolderWatch:
             self._written = record
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class _Missing:
     """Counts timers whose images are missing from a folder."""
 

@@ -13,7 +13,6 @@ from typing import Protocol, Self
 
 import anyio
 import anyio.abc
-import attrs
 
 from hmret.actors.locks import Lease, Locks
 from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
@@ -47,6 +46,7 @@ from hmret.model.config import RetentionConfig
 from hmret.model.disk_record import DiskRecord
 from hmret.model.errors import ConfigError
 from hmret.model.unavailable import UnavailableError
+from hmret.model.values import frozen
 
 __all__ = ["Watchers", "inspect", "open_data_dir", "open_inspection", "running"]
 
@@ -65,7 +65,7 @@ class Runnable(Protocol):
         ...
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Watchers:
     """The actors that know what is there, and what is in use."""
 

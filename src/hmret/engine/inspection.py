@@ -27,6 +27,7 @@ from hmret.model.pressure import seen_by
 from hmret.model.references import ImageReference, parse_reference
 from hmret.model.search import find_images, is_digest, is_searchable, sole_image
 from hmret.model.times import datetime_of, nanoseconds_of
+from hmret.model.values import frozen
 from hmret.model.verdicts import Verdict
 
 __all__ = ["Inspection", "NoSweeps", "Past", "named_image"]
@@ -51,7 +52,7 @@ class Past(Protocol):
         ...
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class NoSweeps:
     """The past of what never sweeps."""
 
@@ -60,7 +61,7 @@ class NoSweeps:
     quarantined_bytes: int = 0
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Inspection:
     """Looks without touching: what a sweep would do, and why."""
 

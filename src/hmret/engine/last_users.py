@@ -14,6 +14,7 @@ from hmret.model.grouping import ReferenceIndex
 from hmret.model.images import Inventory, Key, Repository
 from hmret.model.planning import Plan
 from hmret.model.users_record import UsersRecord
+from hmret.model.values import define
 
 __all__ = ["LastUsers"]
 
@@ -24,7 +25,7 @@ async def _save_nothing(_users: tuple[UsersRecord, ...]) -> None:
     pass
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class LastUsers:
     """Remembers of each image that is here who referred to it when last anyone did; on record now and then."""
 

@@ -20,6 +20,7 @@ from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
 from hmret.model.times import SECOND, timedelta_nanoseconds
 from hmret.model.unwatched import NO_GAPS, Gaps
+from hmret.model.values import define
 
 __all__ = ["REMEDY", "LeaseBook"]
 
@@ -29,7 +30,7 @@ REMEDY = "remove it once you know that no lease on record matters, and start aga
 _STOPPED = "the engine has stopped"
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Held:
     """One lease, and the task that holds its lock."""
 

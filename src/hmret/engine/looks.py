@@ -20,6 +20,7 @@ from hmret.model.planning import Plan
 from hmret.model.policy import Policy
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.unwatched import Gaps
+from hmret.model.values import define
 
 __all__ = ["Looks", "knowing_boot", "open_looks"]
 
@@ -32,7 +33,7 @@ def apart_ns(config: RetentionConfig) -> int:
     return far_apart_ns(Policy.of(config).shortest_window_ns, timedelta_nanoseconds(config.sweep_interval))
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Looks:
     """What is known of looks; on the event loop."""
 

@@ -1,13 +1,12 @@
 """Settings that are changed while a sweep runs."""
 
-import attrs
-
 from hmret.model.config import RetentionConfig
+from hmret.model.values import define
 
 __all__ = ["NewSettings"]
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class NewSettings:
     """Settings that a running sweep has not taken note of yet.
 

@@ -43,11 +43,12 @@ from hmret.engine.sweeping import Sweeping
 from hmret.model.config import RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.users_record import UsersRecord
+from hmret.model.values import frozen
 
 __all__ = ["open_engine", "open_quarantine", "open_retention"]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class _Actors:
     """All actors of one engine."""
 

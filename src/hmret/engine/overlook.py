@@ -39,12 +39,13 @@ from hmret.model.references import forget_references
 from hmret.model.selection import Choice
 from hmret.model.undeletable import with_obstacles
 from hmret.model.unwatched import NO_GAPS
+from hmret.model.values import define, frozen
 from hmret.model.verdicts import Verdict
 
 __all__ = ["LEASES_BROKEN", "Overlook", "Survey"]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Survey:
     """An inventory, and what was odd about it."""
 
@@ -61,7 +62,7 @@ class Survey:
     """The folders that can be volumes of their own, and those that are lost."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Overlook:
     """Asks the actors for all that there is."""
 

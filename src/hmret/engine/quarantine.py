@@ -24,6 +24,7 @@ from hmret.model.references import ImageReference
 from hmret.model.report import Quarantined, Restored
 from hmret.model.times import SECOND, datetime_of, format_time
 from hmret.model.unwatched import Gaps
+from hmret.model.values import define
 
 __all__ = ["Quarantine"]
 
@@ -34,7 +35,7 @@ _BATCH = 64
 _LEEWAY_NS = 300 * SECOND
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Quarantine:
     """What is held; all of it on the event loop, so that an image is either brought back or erased."""
 

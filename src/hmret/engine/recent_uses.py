@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import attrs
 
 from hmret.model.images import Key
+from hmret.model.values import define
 
 __all__ = ["RecentUses"]
 
@@ -13,7 +14,7 @@ __all__ = ["RecentUses"]
 _MOST = 32_768
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class RecentUses:
     """The images that were used, by the names that they were used by; of very many, the latest."""
 

@@ -24,6 +24,7 @@ from hmret.model.policy import Policy
 from hmret.model.pressure import seen_by
 from hmret.model.selection import Choice, Freed, Substitute, apparent_bytes
 from hmret.model.times import datetime_of
+from hmret.model.values import define
 from hmret.model.verdicts import Reason, Verdict
 
 __all__ = ["Removal"]
@@ -32,7 +33,7 @@ _MOST_FAILURES = 512
 """After so many images that could not be deleted, the rest waits for the next sweep: then it is not about single images."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Removal:
     """Carries out what one plan wants gone."""
 

@@ -35,6 +35,7 @@ from hmret.model.references import ImageReference
 from hmret.model.report import Leased, MarkedUsed, Quarantined, Restored, SweepReport
 from hmret.model.search import sole_image, start_of_digest
 from hmret.model.times import SECOND, datetime_of, nanoseconds_of, timedelta_nanoseconds
+from hmret.model.values import define
 
 __all__ = ["HasMailbox", "Retention"]
 
@@ -48,7 +49,7 @@ class HasMailbox(Protocol):
         ...
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Retention:
     """The open engine; made by `open_retention`.
 

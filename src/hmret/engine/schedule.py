@@ -5,7 +5,6 @@ import math
 
 import anyio
 import anyio.abc
-import attrs
 
 from hmret.actors.mailbox import Mailbox, Request
 from hmret.engine.groups import sole_error
@@ -16,6 +15,7 @@ from hmret.model.config import RetentionConfig
 from hmret.model.errors import DataDirLockedError, DataDirMovedError, HmretError, StopsTimersError
 from hmret.model.report import SweepError, SweepReport, SweepStatus
 from hmret.model.times import SECOND, datetime_of
+from hmret.model.values import frozen
 
 __all__ = ["Schedule", "SweepRequest"]
 
@@ -26,7 +26,7 @@ _LOOK_EVERY_SECONDS = 10.0
 _FATAL = (DataDirMovedError, DataDirLockedError)
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class SweepRequest(Request[SweepReport]):
     """Asks for a sweep of its own."""
 

@@ -1,16 +1,15 @@
 """The engine in numbers."""
 
-import attrs
-
 from hmret.model.brake import Braking
 from hmret.model.images import DiskUsage
 from hmret.model.report import SweepReport
 from hmret.model.stopped_timers import StoppedTimers
+from hmret.model.values import frozen
 
 __all__ = ["Statistics"]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Statistics:
     """The engine in numbers, since it was opened."""
 

@@ -8,11 +8,12 @@ import attrs
 from hmret.actors.threads import Threads, WorkerThreads
 from hmret.disk.clock import HOST_CLOCK, Clock
 from hmret.disk.filesystem import POSIX, Filesystem
+from hmret.model.values import frozen
 
 __all__ = ["Surroundings"]
 
 
-@attrs.frozen
+@frozen
 class Surroundings:
     """The host's own by default; tests and the demonstration put others in their place."""
 

@@ -41,6 +41,7 @@ from hmret.model.planning import Plan
 from hmret.model.report import SweepError, SweepReport
 from hmret.model.stopped_timers import StoppedTimers
 from hmret.model.times import SECOND, datetime_of, format_time, nanoseconds_of, timedelta_nanoseconds
+from hmret.model.values import define, frozen
 
 __all__ = ["Sweeping"]
 
@@ -51,7 +52,7 @@ _KEEP_EVERY_NS = 30 * 60 * SECOND
 _DAY_NS = 24 * 3600 * SECOND
 
 
-@attrs.frozen
+@frozen
 class _Oddity:
     """Something that lasts until somebody mends it."""
 
@@ -66,7 +67,7 @@ class _Oddity:
         return {name: value for name, value in facts.items() if value}
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Sweeping:
     """Carries out sweeps, one at a time."""
 

@@ -18,6 +18,7 @@ from hmret.model.obstacles import Obstacle
 from hmret.model.planning import Plan
 from hmret.model.report import DeletedImage, SweepError, SweepReport, SweepStatus
 from hmret.model.times import datetime_of, format_time
+from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
 __all__ = ["Tally", "blocked_detail", "journal_entry"]
@@ -49,7 +50,7 @@ def _path_of(place: Place) -> str:
     return f"{place.folder}/{place.name}"
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Tally:
     """The running account of one sweep."""
 

@@ -1,11 +1,11 @@
 """What is remembered of deletions that failed."""
 
-import attrs
+from hmret.model.values import frozen
 
 __all__ = ["FailureRecord"]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class FailureRecord:
     """One image whose deletion failed, and when it may be tried again."""
 

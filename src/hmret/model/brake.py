@@ -1,11 +1,11 @@
 """The brake: what has expired stays where it is too much at once, until that was announced for long enough."""
 
-import attrs
+from hmret.model.values import frozen
 
 __all__ = ["Brake", "BrakeRecord", "Braking"]
 
 
-@attrs.frozen
+@frozen
 class Brake:
     """Holds everything that has expired where that is too much at once."""
 
@@ -18,7 +18,7 @@ class Brake:
         return expired >= max(self.min_images, 1) and expired > self.share * eligible
 
 
-@attrs.frozen
+@frozen
 class Braking:
     """More has expired at once than the brake lets go."""
 
@@ -29,7 +29,7 @@ class Braking:
     """Whether they go all the same."""
 
 
-@attrs.frozen
+@frozen
 class BrakeRecord:
     """What the brake has announced, by the boot-time clock of one boot: a wrong wall clock must not let it go."""
 

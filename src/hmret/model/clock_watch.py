@@ -4,10 +4,9 @@ A clock that jumps forward makes everything due at once; one that jumps back mak
 jumped is told by the boot-time clock, which nobody sets: both must have moved alike since the last sweep.
 """
 
-import attrs
-
 from hmret.model.durations import format_duration
 from hmret.model.times import SECOND, format_time
+from hmret.model.values import frozen
 
 __all__ = ["CLOCK_TOLERANCE_NS", "ClockReading", "ClockRecord", "known_boot_id", "watch_clock"]
 
@@ -18,7 +17,7 @@ _HOLD_NS = 3600 * SECOND
 _UNSYNCHRONISED_GAP_NS = 24 * 3600 * SECOND
 
 
-@attrs.frozen
+@frozen
 class ClockReading:
     """What the clocks say at one moment."""
 
@@ -34,7 +33,7 @@ class ClockReading:
     """Nanoseconds of the boot-time clock without time asleep, from any moment on; None: not known, as if it never slept."""
 
 
-@attrs.frozen
+@frozen
 class ClockRecord:
     """What the clocks said at the last sweep."""
 

@@ -1,14 +1,13 @@
 """Two policies compared: what would go by one and not by the other."""
 
-import attrs
-
 from hmret.model.planning import Plan
+from hmret.model.values import frozen
 from hmret.model.verdicts import Verdict
 
 __all__ = ["Comparison", "Difference", "compare"]
 
 
-@attrs.frozen
+@frozen
 class Difference:
     """An image that only one of two plans deletes."""
 
@@ -16,7 +15,7 @@ class Difference:
     candidate: Verdict
 
 
-@attrs.frozen
+@frozen
 class Comparison:
     """What a candidate policy would change."""
 

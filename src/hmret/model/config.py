@@ -21,6 +21,7 @@ from hmret.model.setting_checks import (
     check_text,
     read_patterns,
 )
+from hmret.model.values import frozen
 
 __all__ = ["AutoDelete", "RetentionConfig"]
 
@@ -58,7 +59,7 @@ def _check_made(kind: type) -> Callable[[object, "attrs.Attribute[Any]", Any], N
     return check
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class AutoDelete:
     """hypeman's own settings, `images.auto_delete` in its config file.
 
@@ -74,7 +75,7 @@ class AutoDelete:
     """Patterns of the repositories that may be deleted from; empty: none. Default: empty."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class RetentionConfig:
     """All settings of one engine.
 

@@ -1,11 +1,11 @@
 """What came of earlier pressure on the disk."""
 
-import attrs
+from hmret.model.values import frozen
 
 __all__ = ["DiskRecord"]
 
 
-@attrs.frozen
+@frozen
 class DiskRecord:
     """What must be known of it from one sweep to the next."""
 

@@ -6,10 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import attrs
-
 from hmret.model.images import Image
 from hmret.model.times import SECOND
+from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
 __all__ = ["DAY_NS", "DueTimes", "Timed", "add_up"]
@@ -29,7 +28,7 @@ class Timed(NamedTuple):
     """How many repositories share its content; 1: it is its own."""
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class DueTimes:
     """What stays the same of a repository for as long as nothing is new in it; only for disks with one link each."""
 

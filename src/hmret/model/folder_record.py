@@ -6,10 +6,9 @@ record, and what was in that one is missing. Either alone is an ordinary day: gu
 
 from collections.abc import Callable, Iterator, Mapping
 
-import attrs
-
 from hmret.model.clock_watch import ClockReading
 from hmret.model.images import Cause
+from hmret.model.values import frozen
 
 __all__ = [
     "CACHE_FOLDER",
@@ -32,7 +31,7 @@ Missing = Callable[[str], tuple[int, int]]
 """Counts the timers of a folder of images: those whose image is missing, and those whose image is in it."""
 
 
-@attrs.frozen
+@frozen
 class FolderMark:
     """What tells one folder from another."""
 
@@ -42,7 +41,7 @@ class FolderMark:
     modified_ns: int
 
 
-@attrs.frozen
+@frozen
 class FolderSeen:
     """A folder as it is now."""
 
@@ -54,7 +53,7 @@ class FolderSeen:
     """Whether it is on another device than the folder that it lies in."""
 
 
-@attrs.frozen
+@frozen
 class FolderOnRecord:
     """A folder as it was when what is in it was last known."""
 
@@ -64,7 +63,7 @@ class FolderOnRecord:
     is_volume: bool = False
 
 
-@attrs.frozen
+@frozen
 class LostFolder:
     """A folder that is another one than on record, or gone, with half or more of what was in it missing."""
 

@@ -10,6 +10,7 @@ from hmret.model.due_times import DAY_NS, DueTimes, Timed
 from hmret.model.images import Image, Key, SharedDisk
 from hmret.model.planning import Plan
 from hmret.model.times import nanoseconds_of
+from hmret.model.values import define, frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason
 
 __all__ = ["DAYS", "HORIZONS", "Due", "Holding", "Outlook", "summarize"]
@@ -24,7 +25,7 @@ _EPOCH = date(1970, 1, 1).toordinal()
 _NOTHING = (0, 0)
 
 
-@attrs.frozen
+@frozen
 class Holding:
     """Images that a cache holds for the same reason."""
 
@@ -33,7 +34,7 @@ class Holding:
     """The blocks of their disks; one that has several hard links counts once in a cache."""
 
 
-@attrs.frozen
+@frozen
 class Due:
     """What falls due on one UTC day."""
 
@@ -43,7 +44,7 @@ class Due:
     """Blocks that come free with them: a disk with several links counts when the last of them falls due."""
 
 
-@attrs.frozen
+@frozen
 class Outlook:
     """What a plan has found and foresees, if nothing is used or pulled meanwhile."""
 
@@ -70,7 +71,7 @@ class Outlook:
         return sum(holding.disk_bytes for holding in self.holdings.values())
 
 
-@attrs.define
+@define
 class _Links:
     """The hard links of one disk that have been met so far, and the latest time at which one falls due."""
 
@@ -78,7 +79,7 @@ class _Links:
     due_ns: int = 0
 
 
-@attrs.define
+@define
 class _Rows:
     """The rows of shared content that have been met so far, the latest time at which one falls due, and their folders."""
 
@@ -87,7 +88,7 @@ class _Rows:
     folders: list[Image] = attrs.field(factory=list)
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Account:
     """What has been added up so far."""
 

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Set as AbstractSet
 from itertools import chain
 
-import attrs
-
 from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.images import ContentOwners, Inventory, Key, Remembered, Repository
 from hmret.model.origins import Builds
@@ -14,12 +12,13 @@ from hmret.model.repository_plan import RepositoryPlan
 from hmret.model.selection import Choice
 from hmret.model.tag_history import TagName, put_together
 from hmret.model.units import Ripe
+from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
 __all__ = ["Basis", "Gathered", "shifts_of"]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Basis:
     """What the decisions on all repositories rest on, beside the policy."""
 
@@ -66,7 +65,7 @@ class Basis:
         )
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Gathered:
     """What the decisions on all repositories come to."""
 

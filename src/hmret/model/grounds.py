@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Set as AbstractSet
 from typing import Protocol
 
-import attrs
-
 from hmret.model.images import Image, Repository
 from hmret.model.policy import NEVER
 from hmret.model.timetable import Timetable
+from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
 __all__ = [
@@ -62,7 +61,7 @@ class Ground(Protocol):
         ...
 
 
-@attrs.frozen
+@frozen
 class NotReady:
     """It is not ready, or another folder of its digest is not; where no metadata could be read, that is what is wrong."""
 
@@ -76,7 +75,7 @@ class NotReady:
         return image.status != "ready" and not (image.status == "unknown" and image.broken is not None)
 
 
-@attrs.frozen
+@frozen
 class Broken:
     """Its folder is no whole image, or holds what must not go with it."""
 
@@ -86,7 +85,7 @@ class Broken:
         return image.broken is not None or image.foreign is not None
 
 
-@attrs.frozen
+@frozen
 class Referenced:
     """An instance or a snapshot refers to it."""
 
@@ -96,7 +95,7 @@ class Referenced:
         return image.digest in here.sources
 
 
-@attrs.frozen
+@frozen
 class Leased:
     """A live lease covers it."""
 
@@ -106,7 +105,7 @@ class Leased:
         return image.digest in here.leased
 
 
-@attrs.frozen
+@frozen
 class Always:
     """The same for all images of the repository."""
 
@@ -116,7 +115,7 @@ class Always:
         return True
 
 
-@attrs.frozen
+@frozen
 class NotPullable:
     """It cannot be pulled again: its label says so, or says nothing, and it was built here, or is kept where such are."""
 
@@ -128,7 +127,7 @@ class NotPullable:
         return here.is_local or image.digest in here.built
 
 
-@attrs.frozen
+@frozen
 class NewlyUnused:
     """Its timer starts now."""
 
@@ -138,7 +137,7 @@ class NewlyUnused:
         return here.timetable.unused_since(image) is None
 
 
-@attrs.frozen
+@frozen
 class KeptByRule:
     """A rule says that it stays."""
 
@@ -148,7 +147,7 @@ class KeptByRule:
         return here.timetable.terms.of(image.digest).window_ns == NEVER
 
 
-@attrs.frozen
+@frozen
 class Waiting:
     """It has not been unused for long enough."""
 
@@ -162,7 +161,7 @@ class Waiting:
         return timetable.runs_out_at(image, since_ns) > timetable.now_ns
 
 
-@attrs.frozen
+@frozen
 class Latest:
     """It is one of the newest of its repository."""
 
@@ -172,7 +171,7 @@ class Latest:
         return image.digest in here.latest
 
 
-@attrs.frozen
+@frozen
 class TooYoung:
     """It was made too short a time ago, or nobody knows when."""
 
@@ -182,7 +181,7 @@ class TooYoung:
         return here.timetable.grown_at(image) > here.timetable.now_ns
 
 
-@attrs.frozen
+@frozen
 class BackingOff:
     """Its deletion failed lately."""
 

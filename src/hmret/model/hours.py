@@ -8,6 +8,7 @@ import attrs
 
 from hmret.model.errors import ConfigError
 from hmret.model.setting_checks import check_bool
+from hmret.model.values import frozen
 
 __all__ = ["DeletionWindow"]
 
@@ -57,7 +58,7 @@ def _zone(name: str) -> tzinfo:
     return ZoneInfo(name)
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class DeletionWindow:
     """The hours of the day in which images may be deleted; `hmret.window` in the config.
 

@@ -11,6 +11,7 @@ from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.obstacles import Obstacle
 from hmret.model.origins import Builds
 from hmret.model.unwatched import NO_GAPS, Gaps
+from hmret.model.values import frozen
 
 __all__ = [
     "Cause",
@@ -195,7 +196,7 @@ Thing = tuple[str, datetime | None]
 """Who makes a reference, and when that was made: a name may be given again."""
 
 
-@attrs.frozen
+@frozen
 class Remembered:
     """The digests that one tag has pointed to since something that runs from it was first seen."""
 
@@ -218,7 +219,7 @@ class Cause(enum.StrEnum):
     """A rename breaks the kernel's leases here, so that nobody can tell who has a disk open."""
 
 
-@attrs.frozen
+@frozen
 class DiskUsage:
     """How full the file system of `images/` is, as `df` shows it, and what came of earlier pressure."""
 
@@ -240,7 +241,7 @@ class DiskUsage:
         return self.used_bytes + self.available_bytes
 
 
-@attrs.frozen
+@frozen
 class Suspension:
     """One cause for which a sweep deletes nothing."""
 
@@ -259,7 +260,7 @@ def _index(references: Iterable[Reference]) -> ReferenceIndex:
     return ReferenceIndex.of(references)
 
 
-@attrs.frozen
+@frozen
 class Inventory:
     """Everything that `plan` decides on, as it was found on the disk and among the leases.
 

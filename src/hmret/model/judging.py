@@ -27,6 +27,7 @@ from hmret.model.terms import latest_of, terms_of
 from hmret.model.times import SECOND
 from hmret.model.timetable import Timetable
 from hmret.model.unwatched import NO_GAPS, Gaps
+from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
 __all__ = ["Circumstances", "Judge"]
@@ -39,7 +40,7 @@ _NEVER_READ: Mapping[str, int] = {}
 _PINNED, _NOT_ALLOWED = Always(Reason.PINNED), Always(Reason.NOT_ALLOWED)
 
 
-@attrs.frozen
+@frozen
 class Circumstances:
     """What holds for all images of a sweep, but for the time."""
 
@@ -97,7 +98,7 @@ class Circumstances:
         return self._grounds[policy.pinned.matches(repository), policy.allowed.matches(repository)]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Judge:
     """The grounds of the table, asked of the images of one repository at one time."""
 

@@ -8,6 +8,7 @@ import attrs
 from hmret.model.errors import ConfigError
 from hmret.model.setting_checks import check_amount, check_choice, check_positive, check_share
 from hmret.model.sizes import format_share
+from hmret.model.values import frozen
 
 __all__ = ["DiskLimits"]
 
@@ -15,7 +16,7 @@ _GAP = 0.05
 _DIGITS = 12  # 85 % less 5 is 80, which the difference of two floats is not
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class DiskLimits:
     """Limits above which images go before their window ends, longest unused first; `hmret.disk` in the config.
 

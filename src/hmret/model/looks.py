@@ -4,11 +4,10 @@ A look is a sweep that nothing suspended, by an engine that goes on or by a comm
 cannot know what was in use meanwhile: a window counts only time between looks that are close together.
 """
 
-import attrs
-
 from hmret.model.clock_watch import CLOCK_TOLERANCE_NS, ClockReading, ClockRecord
 from hmret.model.times import SECOND
 from hmret.model.unwatched import NO_GAPS, Gaps
+from hmret.model.values import frozen
 
 __all__ = ["Look", "LooksRecord", "Watched", "far_apart_ns", "record_at_start", "watch"]
 
@@ -25,7 +24,7 @@ def far_apart_ns(shortest_window_ns: int, interval_ns: int) -> int:
     return max(min(_HOUR_NS, shortest_window_ns // _PARTS_OF_WINDOW), _INTERVALS * interval_ns)
 
 
-@attrs.frozen
+@frozen
 class Look:
     """When somebody looked, and who."""
 
@@ -34,7 +33,7 @@ class Look:
     """False: a command that sweeps once, as cron starts it."""
 
 
-@attrs.frozen
+@frozen
 class LooksRecord:
     """What lasts from one look to the next."""
 
@@ -47,7 +46,7 @@ class LooksRecord:
     """In how many looks, one after the other, reads of disks held back most of what was due."""
 
 
-@attrs.frozen
+@frozen
 class Watched:
     """What a look finds of the time before it."""
 

@@ -1,11 +1,11 @@
 """What keeps an image from being deleted although it is due."""
 
-import attrs
+from hmret.model.values import frozen
 
 __all__ = ["Obstacle"]
 
 
-@attrs.frozen
+@frozen
 class Obstacle:
     """Something that a deletion, or the kernel, would refuse."""
 

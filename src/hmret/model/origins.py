@@ -12,6 +12,7 @@ import attrs
 
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.references import parsed
+from hmret.model.values import frozen
 
 __all__ = ["LABEL", "Builds", "Origins", "is_local"]
 
@@ -40,7 +41,7 @@ def is_local(repository: str) -> bool:
     return _LOCAL.fullmatch(repository) is not None
 
 
-@attrs.frozen
+@frozen
 class Origins:
     """The repositories whose images were made on this host."""
 
@@ -83,7 +84,7 @@ class _Tagged(Protocol):
     def tags(self) -> Mapping[str, str]: ...
 
 
-@attrs.frozen
+@frozen
 class Builds:
     """What the records of this host's builds name."""
 

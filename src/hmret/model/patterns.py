@@ -13,6 +13,7 @@ import attrs
 
 from hmret.model.errors import ConfigError
 from hmret.model.pattern_doubts import other_language, show_pattern
+from hmret.model.values import frozen
 
 __all__ = ["Patterns", "compile_patterns", "why_never"]
 
@@ -20,7 +21,7 @@ _shortened = reprlib.Repr()
 _shortened.maxstring = 200
 
 
-@attrs.frozen
+@frozen
 class Patterns:
     """Compiled patterns; made by `compile_patterns`."""
 

@@ -56,6 +56,7 @@ from hmret.model.tag_history import TagName
 from hmret.model.times import nanoseconds_of
 from hmret.model.units import spare_units
 from hmret.model.unwatched import Gaps
+from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Holder, Reason, Summary, Verdict
 
 __all__ = ["Action", "Plan", "Reason", "Summary", "Verdict", "plan"]
@@ -66,7 +67,7 @@ _NO_FINALS: Mapping[str, Reason] = {}
 _NONE_GONE: Mapping[str, AbstractSet[str]] = {}
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Plan:
     """The verdicts on all images, sorted by repository and digest, and what else a sweep has to do."""
 

@@ -12,6 +12,7 @@ from hmret.model.origins import Origins
 from hmret.model.patterns import Patterns, compile_patterns
 from hmret.model.rules import Rule
 from hmret.model.times import timedelta_nanoseconds
+from hmret.model.values import frozen
 
 __all__ = ["NEVER", "Policy", "Terms", "TermsRule"]
 
@@ -19,7 +20,7 @@ NEVER = 1 << 64
 """Later than any time in nanoseconds, and longer than any window."""
 
 
-@attrs.frozen
+@frozen
 class Terms:
     """What holds for an image."""
 
@@ -31,7 +32,7 @@ class Terms:
     """The place among the rules, from 1, of the one that says so; None: no rule does."""
 
 
-@attrs.frozen
+@frozen
 class TermsRule:
     """A rule, ready to be asked."""
 
@@ -57,7 +58,7 @@ class TermsRule:
         )
 
 
-@attrs.frozen
+@frozen
 class Policy:
     """The rules that choose among the images which nothing needs."""
 

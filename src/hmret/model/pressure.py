@@ -11,6 +11,7 @@ from hmret.model.policy import Policy
 from hmret.model.selection import Choice, Freed, Pressure, Selection, Substitute, apparent_bytes
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.unwatched import NO_GAPS, Gaps
+from hmret.model.values import frozen
 
 __all__ = ["Pressed", "seen_by"]
 
@@ -18,7 +19,7 @@ Disk = tuple[int, int]
 """What the links of one disk have in common."""
 
 
-@attrs.frozen
+@frozen
 class _Group:
     """Images that must go together for their bytes to come free: those whose disks are links of one."""
 
@@ -38,7 +39,7 @@ class _Group:
         return self.since_ns, self.choices
 
 
-@attrs.frozen
+@frozen
 class Pressed:
     """Adds what the disk needs, longest unused first."""
 

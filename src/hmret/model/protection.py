@@ -17,6 +17,7 @@ from hmret.model.tag_history import (
     put_together,
     recall,
 )
+from hmret.model.values import frozen
 
 __all__ = [
     "NO_PROTECTION",
@@ -45,7 +46,7 @@ class StaleReference:
     image: str
 
 
-@attrs.frozen
+@frozen
 class Protection:
     """What the references come to."""
 
@@ -57,7 +58,7 @@ class Protection:
     """What to give to the next plan, so that the past targets of a tag stay protected."""
 
 
-@attrs.frozen
+@frozen
 class RepositoryProtection:
     """What the references to one repository come to."""
 

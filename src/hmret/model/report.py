@@ -6,6 +6,7 @@ from datetime import datetime
 import attrs
 
 from hmret.model.images import Suspension
+from hmret.model.values import frozen
 
 __all__ = [
     "DeletedImage",
@@ -33,7 +34,7 @@ class SweepStatus(enum.StrEnum):
     """The sweep could not be carried out."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class DeletedImage:
     """One image that a sweep deleted."""
 
@@ -46,7 +47,7 @@ class DeletedImage:
     unused_since_ns: int
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SweepError:
     """One thing that a sweep could not do."""
 
@@ -56,7 +57,7 @@ class SweepError:
     digest: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SweepReport:
     """What one sweep found and did; the counters with hypeman's names mean what they mean there."""
 
@@ -90,7 +91,7 @@ class SweepReport:
     """Blocks that came free with them."""
 
 
-@attrs.frozen
+@frozen
 class MarkedUsed:
     """An image that is here and stays for at least its window from now."""
 
@@ -100,7 +101,7 @@ class MarkedUsed:
     """Whether it had a timer that was cleared."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Quarantined:
     """A deleted image that can be brought back."""
 
@@ -116,7 +117,7 @@ class Quarantined:
     """When it goes for good, as the setting is now: in the next sweep after that."""
 
 
-@attrs.frozen
+@frozen
 class Restored:
     """An image that is back in the cache, and stays for a full window from then."""
 
@@ -130,7 +131,7 @@ class Restored:
     """From when on its window counts."""
 
 
-@attrs.frozen
+@frozen
 class Leased:
     """An image that a lease covers."""
 

@@ -7,7 +7,6 @@ time for which it was made, is the part of the next plan as well.
 from collections.abc import Callable, Iterator, Mapping, Set as AbstractSet
 from functools import cached_property
 
-import attrs
 import msgspec
 
 from hmret.model.due_times import DueTimes, add_up
@@ -17,6 +16,7 @@ from hmret.model.origins import Builds
 from hmret.model.policy import NEVER
 from hmret.model.protection import RepositoryProtection
 from hmret.model.terms import next_dated_ns, tags_by_digest
+from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
 __all__ = ["RIPE", "RepositoryInputs", "RepositoryPlan", "inputs_of", "plan_repository"]
@@ -92,7 +92,7 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
         )
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class RepositoryPlan:
     """What becomes of the images of one repository."""
 

@@ -8,6 +8,7 @@ import attrs
 
 from hmret.model.errors import ConfigError
 from hmret.model.setting_checks import check_count, check_positive, read_patterns
+from hmret.model.values import frozen
 
 __all__ = ["Rule", "rules_of"]
 
@@ -25,7 +26,7 @@ def _check_window(owner: object, field: "attrs.Attribute[timedelta]", value: obj
         check_positive(owner, field, value)
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Rule:
     """What holds for the images that it matches, instead of what holds for all; the first that matches counts.
 

@@ -16,6 +16,7 @@ import msgspec
 from hmret.model.brake import Brake, Braking
 from hmret.model.hours import DeletionWindow
 from hmret.model.images import Image, Key
+from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 
 __all__ = [
@@ -62,7 +63,7 @@ class Choice(msgspec.Struct, frozen=True, order=True, gc=False):
                 yield image.copy
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Freed:
     """The bytes that come free with images that go: a disk with several links counts with the last of them."""
 
@@ -103,7 +104,7 @@ def apparent_bytes(choices: Iterable[Choice]) -> int:
     return total + sum(linked.values())
 
 
-@attrs.frozen
+@frozen
 class Pressure:
     """A limit of the disk is exceeded."""
 
@@ -129,7 +130,7 @@ class Pressure:
         return self.asked_bytes > self.quarantined_bytes
 
 
-@attrs.frozen
+@frozen
 class Substitute:
     """Images that go, together, in place of one that turns out not to be deletable."""
 
@@ -138,7 +139,7 @@ class Substitute:
     """Whether they go only while the disk needs what the others have not freed."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Selection:
     """What is chosen so far."""
 
@@ -203,7 +204,7 @@ class Step(Protocol):
         ...
 
 
-@attrs.frozen
+@frozen
 class Braked:
     """Holds all that has expired where it is too much at once."""
 
@@ -220,7 +221,7 @@ class Braked:
                 selection.hold_all(Reason.BRAKE)
 
 
-@attrs.frozen
+@frozen
 class AtHours:
     """Holds everything back outside the hours in which images may go."""
 
@@ -233,7 +234,7 @@ class AtHours:
             selection.hold_all(Reason.OUTSIDE_WINDOW)
 
 
-@attrs.frozen
+@frozen
 class Limited:
     """Puts off what is too much for one sweep; those unused the longest go first, and one always goes."""
 

@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-import attrs
-
 from hmret.model.planning import Plan
 from hmret.model.policy import Policy
+from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
 __all__ = ["PATTERN_KEYS", "StoppedTimers"]
@@ -21,7 +20,7 @@ _SHOWN = 5
 """Patterns that a line repeats."""
 
 
-@attrs.frozen
+@frozen
 class StoppedTimers:
     """Running timers that a sweep stops because no pattern lets their images go: each of those waits for a whole window again."""
 

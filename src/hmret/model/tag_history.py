@@ -10,11 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
-import attrs
-
 from hmret.model.images import Image, Inventory, Reference, Remembered, Repository, Thing
 from hmret.model.references import ImageReference, parsed
 from hmret.model.times import SECOND, nanoseconds_of
+from hmret.model.values import frozen
 
 __all__ = [
     "TagHistory",
@@ -38,7 +37,7 @@ _HEX_DIGITS = 64
 _NOTHING: frozenset[str] = frozenset()
 
 
-@attrs.frozen
+@frozen
 class TagHistory:
     """What the tags of one repository have pointed to."""
 
@@ -54,7 +53,7 @@ class TagHistory:
         return known | self.unsettled.get(reference, _NOTHING)
 
 
-@attrs.frozen
+@frozen
 class _Sight:
     """What the first sight of a thing comes to."""
 

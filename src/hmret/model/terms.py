@@ -4,17 +4,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from functools import lru_cache
 
-import attrs
-
 from hmret.model.images import Image, Repository
 from hmret.model.policy import NEVER, Policy, Terms, TermsRule
+from hmret.model.values import frozen
 
 __all__ = ["RepositoryTerms", "invert_tags", "latest_of", "next_dated_ns", "tags_by_digest", "terms_of"]
 
 _NONE: AbstractSet[str] = frozenset()
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class RepositoryTerms:
     """What holds for the images of one repository."""
 

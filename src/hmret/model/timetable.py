@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-import attrs
-
 from hmret.model.images import Image
 from hmret.model.policy import NEVER
 from hmret.model.terms import RepositoryTerms
 from hmret.model.times import SECOND
 from hmret.model.unwatched import NO_GAPS, Gaps
+from hmret.model.values import frozen
 
 __all__ = ["Timetable"]
 
@@ -18,7 +17,7 @@ _FUTURE_TOLERANCE_NS = 5 * 60 * SECOND
 _NEVER_READ: Mapping[str, int] = {}
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Timetable:
     """The timers of a repository, the windows that hold for them, and the time; all in nanoseconds."""
 

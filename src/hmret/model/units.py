@@ -3,11 +3,10 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-import attrs
-
 from hmret.model.images import ContentOwners
 from hmret.model.repository_plan import RepositoryPlan
 from hmret.model.selection import Choice
+from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
 __all__ = ["Ripe", "spare_units"]
@@ -18,7 +17,7 @@ Rows = Mapping[str, tuple[int, Reason]]
 """By repository: since when a row has been unused, and what else keeps it; `EXPIRED`: nothing."""
 
 
-@attrs.frozen
+@frozen
 class Ripe:
     """The rows of shared content whose own time has come."""
 

@@ -6,6 +6,8 @@ from itertools import accumulate, pairwise
 
 import attrs
 
+from hmret.model.values import frozen
+
 __all__ = ["MOST_GAPS", "NO_GAPS", "Gap", "Gaps"]
 
 Gap = tuple[int, int]
@@ -15,7 +17,7 @@ MOST_GAPS = 128
 """How many gaps are told apart: some four months of a host that is switched off each night."""
 
 
-@attrs.frozen
+@frozen
 class Gaps:
     """All time that nobody watched, up to now.
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-import attrs
+from hmret.model.values import frozen
 
 __all__ = ["UsersRecord"]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class UsersRecord:
     """Those who referred to an image when last anyone did; of very many, some."""
 

@@ -3,9 +3,8 @@
 import enum
 from datetime import datetime
 
-import attrs
-
 from hmret.model.times import datetime_of
+from hmret.model.values import frozen
 
 __all__ = ["ACTIONS", "Action", "Holder", "Reason", "Summary", "Verdict"]
 
@@ -71,7 +70,7 @@ ACTIONS = {
 """What each reason comes to."""
 
 
-@attrs.frozen
+@frozen
 class Holder:
     """A repository whose row keeps the content that it shares."""
 
@@ -79,7 +78,7 @@ class Holder:
     reason: Reason
 
 
-@attrs.frozen
+@frozen
 class Verdict:
     """What becomes of one image, and why."""
 
@@ -128,7 +127,7 @@ class Verdict:
         return None if self.expires_at_ns is None else datetime_of(self.expires_at_ns)
 
 
-@attrs.frozen
+@frozen
 class Summary:
     """A plan in numbers."""
 

@@ -11,6 +11,7 @@ from hmret.cli.demo.clock import DAY, DemoClock
 from hmret.model.images import Key
 from hmret.model.planning import Action, Plan, Reason, Verdict
 from hmret.model.times import parse_time
+from hmret.model.values import define, frozen
 
 __all__ = [
     "Chronicle",
@@ -27,7 +28,7 @@ __all__ = [
 _MIB = 1024 * 1024
 
 
-@attrs.frozen
+@frozen
 class Event:
     """One thing that happened."""
 
@@ -38,7 +39,7 @@ class Event:
     text: str
 
 
-@attrs.frozen
+@frozen
 class Deletion:
     """What the engine said when it had deleted an image."""
 
@@ -48,7 +49,7 @@ class Deletion:
     reason: Reason = Reason.EXPIRED
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Chronicle:
     """Hears the host and the engine, and tells."""
 

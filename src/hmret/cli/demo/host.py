@@ -20,11 +20,12 @@ from hmret.engine.retention import Retention
 from hmret.model.images import Key
 from hmret.model.references import parse_reference
 from hmret.model.times import format_time
+from hmret.model.values import define
 
 __all__ = ["Host", "offers_leases"]
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Host:
     """The host; of retention it knows what any embedder does: `lease` and `mark_used`."""
 

@@ -17,6 +17,7 @@ from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, METADATA, TAG_STAGE, 
 from hmret.model.images import Key
 from hmret.model.references import ImageReference
 from hmret.model.times import format_time
+from hmret.model.values import frozen
 
 __all__ = ["DISK", "ImageStore", "StoredImage", "hash_disk"]
 
@@ -27,7 +28,7 @@ _EXTENT_BYTES = 64 * 1024
 _MANIFEST = "manifest.json"
 
 
-@attrs.frozen
+@frozen
 class StoredImage:
     """A digest as a repository has it."""
 
@@ -57,7 +58,7 @@ class StoredImage:
         return self.folders[0] / DISK
 
 
-@attrs.frozen
+@frozen
 class ImageStore:
     """Works on `images/`; the times in what it writes are the demonstration's."""
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-import attrs
 import msgspec
 
 from hmret.cli.demo.chronicle import Chronicle, bytes_text, day_of, days_of, held_text
@@ -14,6 +13,7 @@ from hmret.cli.demo.image_store import DISK, StoredImage, hash_disk
 from hmret.disk.layout import METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.model.images import Key
 from hmret.model.planning import Plan, Reason, Verdict
+from hmret.model.values import frozen
 
 __all__ = ["Outcome", "find_faults", "outcomes", "sum_up", "to_document"]
 
@@ -34,7 +34,7 @@ _KEPT = {
 """In a word or two, to follow a number."""
 
 
-@attrs.frozen
+@frozen
 class Outcome:
     """What became of one image."""
 

@@ -15,7 +15,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import anyio
-import attrs
 import msgspec
 
 from hmret.api.control_socket import listening_socket
@@ -32,6 +31,7 @@ from hmret.engine.surroundings import Surroundings
 from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError
 from hmret.model.times import timedelta_nanoseconds
+from hmret.model.values import frozen
 
 __all__ = ["run"]
 
@@ -42,7 +42,7 @@ _DAY_NS = timedelta_nanoseconds(DAY)
 _LONGEST_PROGRAM = 20
 
 
-@attrs.frozen
+@frozen
 class _Ending:
     """How the story ended."""
 
@@ -70,7 +70,7 @@ def run(*, as_json: bool, keep: str | None, serve: str | None, day_seconds: floa
         return 1
 
 
-@attrs.frozen
+@frozen
 class _Show:
     """How the demonstration is to go."""
 

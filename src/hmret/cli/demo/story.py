@@ -20,6 +20,7 @@ from hmret.model.images import Key
 from hmret.model.limits import DiskLimits
 from hmret.model.planning import Plan, Reason
 from hmret.model.rules import Rule
+from hmret.model.values import define
 
 __all__ = ["ALLOWED", "DAYS", "PINNED", "Story", "StoryError"]
 
@@ -50,7 +51,7 @@ class StoryError(Exception):
     """The engine did not do what the story waits for."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Story:
     """Makes the host act, and looks at what the engine makes of it."""
 

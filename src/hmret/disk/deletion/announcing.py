@@ -19,6 +19,7 @@ from hmret.disk.hypeman.links import Layout
 from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, hex_of
 from hmret.disk.outcomes import Candidate
 from hmret.disk.trash import NO_CONTENT, Copy, Intent, Link
+from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 
 __all__ = ["Announced", "Announcing"]
@@ -29,7 +30,7 @@ _AT_REST = frozenset((NO_CONTENT, "ready", "failed", "unknown"))
 _OTHER_TAGS = "its tags are others"
 
 
-@attrs.frozen
+@frozen
 class Announced:
     """An image of a batch, and what goes with it."""
 
@@ -54,7 +55,7 @@ class _Keep(Exception):  # noqa: N818 - it says what is to be done
         self.detail = detail
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Announcing:
     """Looks at the images of one batch."""
 

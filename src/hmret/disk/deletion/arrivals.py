@@ -11,7 +11,6 @@ import errno
 from collections.abc import Sequence
 from contextlib import suppress
 
-import attrs
 import msgspec
 
 from hmret.disk.deletion.open_folders import OpenFolders, exists
@@ -22,6 +21,7 @@ from hmret.disk.folders import open_folder, opened, read_file
 from hmret.disk.hypeman.images import read_digest_folder
 from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES, hex_of
 from hmret.disk.trash import Intent, Place, repositories_of
+from hmret.model.values import frozen
 
 __all__ = ["Arrival", "Found", "heal", "look_for_arrivals"]
 
@@ -45,7 +45,7 @@ class Arrival(enum.StrEnum):
     """The image again, by a pull: its place is taken."""
 
 
-@attrs.frozen
+@frozen
 class Found:
     """What was found."""
 

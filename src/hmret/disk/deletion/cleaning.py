@@ -14,6 +14,7 @@ from hmret.disk.layout import CONTENT, IMAGES, RETENTION, hex_of
 from hmret.disk.outcomes import Retired
 from hmret.disk.state_files import HeldState, clear_state, look_at_state
 from hmret.disk.trash import Intent, Link, Place, place_in_trash, repositories_of
+from hmret.model.values import define
 
 __all__ = ["Cleaning", "is_here"]
 
@@ -26,7 +27,7 @@ def is_here(folders: OpenFolders, intent: Intent) -> Callable[[str], bool]:
     )
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Cleaning:
     """Cleans up after the images of one batch."""
 

@@ -21,6 +21,7 @@ from hmret.disk.layout import CONTENT, IMAGES, METADATA, OWN, RETENTION, TRASH, 
 from hmret.disk.signatures import SETTLING_NS
 from hmret.disk.state_files import SettledState, read_settled_states
 from hmret.disk.trash import NO_CONTENT, Intent, Link, repositories_of
+from hmret.model.values import define
 
 __all__ = ["AT_ONCE", "HeldAhead", "HeldImage"]
 
@@ -34,7 +35,7 @@ _OF_ONE_IMAGE = frozenset((errno.EAGAIN, errno.ESTALE))
 """It is open, or another by now: that says nothing of other images."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class HeldImage:
     """One image, as it was when it was held."""
 
@@ -110,7 +111,7 @@ class HeldImage:
         return Step(step)
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class HeldAhead:
     """Holds images of a batch, some at a time."""
 

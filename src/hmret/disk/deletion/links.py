@@ -18,6 +18,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout, tag_folder
 from hmret.disk.layout import OWN, TRASH
 from hmret.disk.trash import Intent, Link
+from hmret.model.values import frozen
 
 __all__ = [
     "TakenLinks",
@@ -40,7 +41,7 @@ _NO_TAG = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
 _TRASH = f"{OWN}/{TRASH}"
 
 
-@attrs.frozen
+@frozen
 class _Aside:
     """Where a tag stands that was set aside."""
 
@@ -50,7 +51,7 @@ class _Aside:
     """Whether it is known to be the recorded one."""
 
 
-@attrs.frozen
+@frozen
 class TakenLinks:
     """What came of taking an image's tags."""
 

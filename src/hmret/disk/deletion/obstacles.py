@@ -16,6 +16,7 @@ from hmret.disk.layout import CONTENT, IMAGES, hex_of
 from hmret.model.images import Key
 from hmret.model.obstacles import Obstacle
 from hmret.model.selection import Choice
+from hmret.model.values import define
 
 __all__ = ["find_obstacles"]
 
@@ -38,7 +39,7 @@ def find_obstacles(
     return found
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Looking:
     """Looks at the folders of some images, one after the other."""
 

@@ -8,6 +8,7 @@ import attrs
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import let_go, make_data_folders, open_data_folder, step_into
 from hmret.disk.layout import IMAGES, RETENTION
+from hmret.model.values import define
 
 __all__ = ["OpenFolders", "exists", "inode_of", "inodes_of"]
 
@@ -20,7 +21,7 @@ _ROOTS = (IMAGES, RETENTION)
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class OpenFolders:
     """Opens each folder once.
 

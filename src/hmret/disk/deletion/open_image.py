@@ -9,11 +9,12 @@ from hmret.disk.deletion.renaming import is_hidden_in_place, rename_back, rename
 from hmret.disk.digest_folder import DigestFolder, open_digest_folder
 from hmret.disk.layout import HIDDEN_METADATA, hex_of
 from hmret.disk.trash import Intent, Place, find_places, place_in_trash
+from hmret.model.values import define
 
 __all__ = ["OpenImage"]
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class OpenImage:
     """One image's folders; closing them releases the leases."""
 

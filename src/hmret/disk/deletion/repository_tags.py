@@ -14,6 +14,7 @@ from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
 from hmret.disk.hypeman.repositories import list_entries
 from hmret.disk.layout import HEX_DIGITS, TAG_NAME, TAG_STAGE, digest_of, hex_of
 from hmret.disk.trash import Link
+from hmret.model.values import define, frozen
 
 __all__ = ["RepositoryTags", "TagMovedError"]
 
@@ -25,7 +26,7 @@ class TagMovedError(Exception):
     """A tag leads elsewhere than it did a moment ago, or has gone."""
 
 
-@attrs.frozen
+@frozen
 class _Folder:
     """The tags in one folder."""
 
@@ -35,7 +36,7 @@ class _Folder:
     """The tags that are being made in it, with their digests."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class RepositoryTags:
     """Reads the folders of tags that a batch is about.
 

@@ -21,6 +21,7 @@ from hmret.disk.signatures import settled_since
 from hmret.model.references import is_repository
 from hmret.model.terms import invert_tags
 from hmret.model.times import SECOND
+from hmret.model.values import define, frozen
 
 __all__ = ["NO_LINKERS", "Linkers", "TagView", "staged_in"]
 
@@ -34,7 +35,7 @@ _NO_TAGS: Mapping[str, str] = {}
 _NO_DIGESTS: Mapping[str, tuple[str, ...]] = {}
 
 
-@attrs.frozen
+@frozen
 class _Folder:
     """One folder, as it was when it was last listed."""
 
@@ -48,7 +49,7 @@ class _Folder:
 _ABSENT = _Folder()
 
 
-@attrs.frozen
+@frozen
 class Linkers:
     """The tags that lead to digests, at one moment."""
 
@@ -97,7 +98,7 @@ NO_LINKERS = Linkers({}, {}, {}, {})
 """Where there is no `images/`."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class TagView:
     """Looks again and again, from several threads; what was found the last time need not be listed again."""
 
@@ -189,7 +190,7 @@ class TagView:
             self._added[digest] = (*self._added.get(digest, ()), name)
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Looking:
     """One look at the folders."""
 

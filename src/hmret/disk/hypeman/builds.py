@@ -16,6 +16,7 @@ from hmret.disk.folders import opened, read_file
 from hmret.disk.layout import BUILDS, METADATA
 from hmret.disk.signatures import Signature, is_still, settled
 from hmret.model.origins import Builds
+from hmret.model.values import frozen
 
 __all__ = ["NO_BUILDS", "BuildsFound", "look_at_builds"]
 
@@ -35,7 +36,7 @@ class _Record(msgspec.Struct, gc=False):
     request: _Request | None = None
 
 
-@attrs.frozen
+@frozen
 class _BuildFile:
     digest: str = ""
     references: tuple[str, ...] = ()
@@ -43,7 +44,7 @@ class _BuildFile:
     signature: Signature | None = attrs.field(default=None, eq=False)
 
 
-@attrs.frozen
+@frozen
 class BuildsFound:
     """What the records were found to name; a look that finds nothing new returns the one before it."""
 

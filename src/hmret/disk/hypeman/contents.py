@@ -3,7 +3,6 @@
 import stat
 from collections.abc import Iterable
 
-import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem, Listing
@@ -11,6 +10,7 @@ from hmret.disk.folders import open_folder, opened
 from hmret.disk.hypeman.images import ImageFound, is_settled
 from hmret.disk.layout import INSTALLING, METADATA, ROOTFS_NAMES
 from hmret.model.times import SECOND
+from hmret.model.values import frozen
 
 __all__ = ["INSTALLING_NS", "Contents", "contents_of", "look_inside", "with_contents"]
 
@@ -21,7 +21,7 @@ _KNOWN = frozenset((METADATA, *ROOTFS_NAMES))
 """What was looked at already."""
 
 
-@attrs.frozen
+@frozen
 class Contents:
     """What keeps a folder from being deleted."""
 

@@ -13,6 +13,7 @@ import msgspec
 from hmret.disk.hypeman.content import is_part, part_of
 from hmret.disk.hypeman.images import FolderScan
 from hmret.model.images import Image
+from hmret.model.values import define
 
 __all__ = ["HardLinks"]
 
@@ -20,7 +21,7 @@ _NOTHING = FolderScan("")
 _NO_IMAGES: Mapping[str, Image] = {}
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class HardLinks:
     """Compares the names that a disk is said to have with those that are here."""
 

@@ -20,6 +20,7 @@ from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Image, Repository, SharedDisk
 from hmret.model.references import parse_reference
 from hmret.model.times import SECOND
+from hmret.model.values import frozen
 
 __all__ = [
     "BLOCK",
@@ -53,7 +54,7 @@ Oddity = tuple[str, str, str]
 """Something that is reported: the event's name, the path below the data directory, and what is wrong."""
 
 
-@attrs.frozen
+@frozen
 class FolderScan:
     """What one folder below `images/` holds."""
 

@@ -5,8 +5,6 @@ import os
 from collections.abc import Iterable, Mapping
 from sys import intern
 
-import attrs
-
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_folder, opened
 from hmret.disk.hypeman.hidden import find_hidden
@@ -27,6 +25,7 @@ from hmret.disk.signatures import settled
 from hmret.model.images import Repository
 from hmret.model.references import is_repository
 from hmret.model.times import SECOND
+from hmret.model.values import frozen
 
 __all__ = [
     "Entries",
@@ -47,7 +46,7 @@ _NO_TAGS: Mapping[str, str] = {}
 _GONE = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 
-@attrs.frozen
+@frozen
 class Entries:
     """What stands in a folder, by kind."""
 
@@ -56,7 +55,7 @@ class Entries:
     others: tuple[str, ...]
 
 
-@attrs.frozen
+@frozen
 class TagsFound:
     """The tags in a folder."""
 

@@ -16,6 +16,7 @@ from hmret.disk.hypeman.images import FolderScan
 from hmret.disk.hypeman.repositories import repository_of
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, TAG_NAME, hex_of
 from hmret.model.images import ContentOwners, Image, Reference, Repository
+from hmret.model.values import define, frozen
 
 __all__ = ["Rows", "RowsFound"]
 
@@ -32,7 +33,7 @@ _NO_SHARES: Mapping[str, tuple[str, ...]] = {}
 _NO_NOTES: Mapping[str, str] = {}
 
 
-@attrs.frozen
+@frozen
 class RowsFound:
     """What the folders come to."""
 
@@ -44,7 +45,7 @@ class RowsFound:
     """Paths of content that no repository has."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Rows:
     """Makes rows of folders, again and again; of what has not changed, the rows are the very same objects."""
 

@@ -17,6 +17,7 @@ from hmret.disk.hypeman.images import FolderScan, Oddity
 from hmret.disk.layout import CONTENT, IMAGES, METADATA, ROOTFS_NAMES, hex_of
 from hmret.model.images import Image, Repository
 from hmret.model.times import SECOND
+from hmret.model.values import frozen
 
 __all__ = ["Unfinished", "look_at_unfinished"]
 
@@ -27,7 +28,7 @@ _TEMPORARY = ".tmp-"
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
-@attrs.frozen
+@frozen
 class Unfinished:
     """What was found of images that are not ready, or not whole."""
 

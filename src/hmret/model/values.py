@@ -1,0 +1,85 @@
+"""Classes of values: those of attrs, less the code that it writes and compiles for each of them anew at every start.
+
+attrs compiles comparison, hash and `repr` of each class from text, which takes longer than all else about it. Here all classes
+share them, by the fields that attrs lists, and they say what attrs' own would.
+"""
+
+from collections.abc import Callable, Hashable
+from operator import attrgetter
+from reprlib import recursive_repr
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+__all__ = ["define", "frozen"]
+
+if TYPE_CHECKING:
+    from attrs import define, frozen
+else:
+
+    def frozen(
+        cls: type | None = None,
+        *,
+        eq: bool = True,
+        repr: bool = True,  # noqa: A002 - as attrs has it
+        kw_only: bool = False,
+    ) -> type | Callable[[type], type]:
+        """Make a class of values that do not change, and can be keys where they can be compared."""
+
+        def make(cls: type) -> type:
+            made = attrs.frozen(cls, eq=False, repr=False, kw_only=kw_only)
+            return _complete(made, cls, eq=eq, shows_fields=repr, has_hash=True)
+
+        return make if cls is None else make(cls)
+
+    def define(
+        cls: type | None = None,
+        *,
+        eq: bool = True,
+        repr: bool = True,  # noqa: A002 - as attrs has it
+        kw_only: bool = False,
+    ) -> type | Callable[[type], type]:
+        """Make a class of values that change, and where they can be compared cannot be keys."""
+
+        def make(cls: type) -> type:
+            made = attrs.define(cls, eq=False, repr=False, kw_only=kw_only)
+            return _complete(made, cls, eq=eq, shows_fields=repr, has_hash=False)
+
+        return make if cls is None else make(cls)
+
+
+def _complete(made: Any, written: type, *, eq: bool, shows_fields: bool, has_hash: bool) -> type:
+    """Give a class what attrs would have compiled for it, but for what is written in it."""
+    own = vars(written)
+    if shows_fields and "__repr__" not in own:
+        made.__repr__ = _show
+    if eq and "__eq__" not in own:
+        made.__eq__, made.__hash__ = _comparison(made)
+        if not has_hash:
+            made.__hash__ = None
+    return made  # type: ignore[no-any-return]  # the class itself
+
+
+def _comparison(cls: Any) -> tuple[Callable[[Any, object], bool], Callable[[Any], int]]:
+    """Make what compares values of exactly one class, and their hash, by the fields that are compared."""
+    names = [field.name for field in attrs.fields(cls) if field.eq]
+    fields: Callable[[object], Hashable] = attrgetter(*names) if names else lambda _: ()
+
+    def is_equal(self: Any, other: object) -> bool:
+        return fields(self) == fields(other) if other.__class__ is self.__class__ else NotImplemented
+
+    def hash_of(self: Any) -> int:
+        return hash((cls, fields(self)))
+
+    return is_equal, hash_of
+
+
+@recursive_repr("...")
+def _show(self: Any) -> str:
+    cls = type(self)
+    fields = [
+        f"{field.name}={getattr(self, field.name, attrs.NOTHING)!r}"
+        for field in attrs.fields(cls)
+        if field.repr
+    ]
+    return f"{cls.__qualname__.rpartition('>.')[2]}({', '.join(fields)})"
