@@ -105,20 +105,25 @@ def _is_open(fd: int) -> bool:
     return True
 
 
+def _put_away(path: Path) -> None:
+    """Take something away that keeps its inode, so that what comes in its place has another."""
+    with suppress(FileNotFoundError):
+        path.rename(path.with_name(f".away-{len([*path.parent.iterdir()])}"))
+
+
 def _write(path: str, content: bytes = b"x") -> Callable[[GoingFolder], None]:
     def write(going: GoingFolder) -> None:
         (going.top / path).parent.mkdir(parents=True, exist_ok=True)
-        # What was there keeps its inode until another has one.
-        (going.top / "fresh").write_bytes(content)
-        (going.top / "fresh").rename(going.top / path)
+        _put_away(going.top / path)
+        (going.top / path).write_bytes(content)
 
     return write
 
 
 def _link(path: str, target: str) -> Callable[[GoingFolder], None]:
     def link(going: GoingFolder) -> None:
-        (going.top / "fresh").symlink_to(target)
-        (going.top / "fresh").rename(going.top / path)
+        _put_away(going.top / path)
+        (going.top / path).symlink_to(target)
 
     return link
 
@@ -133,7 +138,7 @@ def _move(source: str, target: str) -> Callable[[GoingFolder], Any]:
 
 def _replace(path: str, make: Callable[[GoingFolder], None]) -> Callable[[GoingFolder], None]:
     def replace(going: GoingFolder) -> None:
-        (going.top / path).rename(going.top / "before")
+        _put_away(going.top / path)
         make(going)
 
     return replace
@@ -169,11 +174,11 @@ WRONG: dict[str, Callable[[GoingFolder], None]] = {
     "the first tag leads elsewhere": _link("tags/latest", "../content/" + "b" * 64),
     "the last tag leads to the same": _link("tags/3.20", TODAYS),
     "the last tag is a file": _write("tags/3.20"),
-    "the last tag has gone": lambda going: (going.top / "tags/3.20").unlink(),
+    "the last tag has gone": lambda going: _put_away(going.top / "tags/3.20"),
     "a tag's name in the trash is taken by a folder": _folder("trash/gone.tag1"),
     "the first timer is another": _write("timers/one", b"one"),
     "the last timer is written over": _change_in_place("timers/two"),
-    "the last timer has gone": lambda going: (going.top / "timers/two").unlink(),
+    "the last timer has gone": lambda going: _put_away(going.top / "timers/two"),
     "the last timer is a folder": _replace("timers/two", _folder("timers/two")),
 }
 """What can have become of it since it was looked at."""
