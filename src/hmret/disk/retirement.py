@@ -158,6 +158,7 @@ class _Batch:
             images_fd = self.folders.find(IMAGES)
             linkers = NO_LINKERS if images_fd is None else view.look(images_fd, pause)
         announcing = Announcing(self.folders, linkers, {candidate.digest for candidate in chosen})
+        announcing.look_ahead(chosen)
         return [
             announcing.announce(candidate, f"{token}.{number}") for number, candidate in enumerate(chosen)
         ]

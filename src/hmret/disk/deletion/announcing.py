@@ -11,7 +11,7 @@ from contextlib import suppress
 import attrs
 import msgspec
 
-from hmret.disk.deletion.open_folders import OpenFolders, inode_of
+from hmret.disk.deletion.open_folders import Looks, OpenFolders
 from hmret.disk.deletion.repository_tags import RepositoryTags, TagMovedError
 from hmret.disk.deletion.tag_view import Linkers
 from hmret.disk.hypeman.images import ImageFound, read_digest_folder
@@ -20,6 +20,7 @@ from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, hex_of
 from hmret.disk.outcomes import Candidate
 from hmret.disk.trash import NO_CONTENT, Copy, Intent, Link
 from hmret.model.values import define, frozen
+from hmret.model.images import Key
 from hmret.model.verdicts import Reason
 
 __all__ = ["Announced", "Announcing"]
@@ -64,11 +65,31 @@ class Announcing:
     """Who links to which digest below `repositories/`; needed where the batch has content."""
     digests: AbstractSet[str] | None = None
     """Of the images of the batch; None: of any."""
+    looks: Looks = attrs.field(init=False)
     tags: RepositoryTags = attrs.field(init=False)
+
+    @looks.default
+    def _make_looks(self) -> Looks:
+        return Looks(self.folders)
 
     @tags.default
     def _make_tags(self) -> RepositoryTags:
-        return RepositoryTags(self.folders, self.linkers, self.digests)
+        return RepositoryTags(self.folders, self.linkers, self.digests, self.looks)
+
+    def look_ahead(self, candidates: Iterable[Candidate]) -> None:
+        """Ask about some images together what is asked about each."""
+        paths: list[str] = []
+        rows: list[Key] = []
+        for candidate in candidates:
+            hexadecimal = hex_of(candidate.digest)
+            paths.append(f"{IMAGES}/{CONTENT}/{hexadecimal}")
+            if not candidate.is_content:
+                continue
+            for row in candidate.rows:
+                paths += [f"{IMAGES}/{row.repository}", f"{IMAGES}/{row.repository}/{hexadecimal}"]
+                rows.append((row.repository, candidate.digest))
+        self.looks.ask(paths)
+        self.tags.read_ahead(rows)
 
     def announce(self, candidate: Candidate, name: str) -> Announced:
         """Look at one image; `name` is that of its intent."""
@@ -200,7 +221,7 @@ class Announcing:
 
     def _look_at(self, folder: str, repository: str | None, digest: str) -> ImageFound | None:
         """Look at a digest's folder below a folder of `images/`; None: there is none, or it is no image."""
-        if not self.folders.exists(f"{IMAGES}/{folder}/{hex_of(digest)}"):
+        if self.looks.inode(f"{IMAGES}/{folder}/{hex_of(digest)}") is None:
             return None
         folder_fd = self.folders.find(f"{IMAGES}/{folder}")
         if folder_fd is None:
@@ -209,8 +230,10 @@ class Announcing:
 
     def _inode(self, folder: str, digest: str) -> int | None:
         """Return the inode of a digest's folder below a folder of `images/`; None: there is none."""
-        folder_fd = self.folders.find(f"{IMAGES}/{folder}")
-        return None if folder_fd is None else inode_of(self.folders.filesystem, folder_fd, hex_of(digest))
+        path = f"{IMAGES}/{folder}/{hex_of(digest)}"
+        if self.looks.is_absent(path) or self.folders.find(f"{IMAGES}/{folder}") is None:
+            return None
+        return self.looks.inode(path)
 
 
 def _completed(

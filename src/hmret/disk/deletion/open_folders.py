@@ -2,15 +2,16 @@
 
 import errno
 import os
+from collections.abc import Iterable
 
 import attrs
 
-from hmret.disk.filesystem import Filesystem
+from hmret.disk.filesystem import FileFound, Filesystem
 from hmret.disk.folders import let_go, make_data_folders, open_data_folder, step_into
 from hmret.disk.layout import IMAGES, RETENTION
 from hmret.model.values import define
 
-__all__ = ["OpenFolders", "exists", "inode_of", "inodes_of"]
+__all__ = ["Looks", "OpenFolders", "exists", "inode_of", "inodes_of"]
 
 # An embedding server may have few descriptors to spare.
 _MOST = 64
@@ -19,6 +20,7 @@ _ROOTS = (IMAGES, RETENTION)
 """Stay open while anything below them is asked for: hmret never removes these."""
 
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
+_NOTHING_THERE = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 
 @define(eq=False)
@@ -117,6 +119,38 @@ class OpenFolders:
             self.drop(next(iter(self._open)))
 
 
+@attrs.define(eq=False)
+class Looks:
+    """What stands at paths below the data directory, for those that look at many: what was asked together is one call.
+
+    Of one moment, and for the work of that moment: whoever must know what is there now asks the folders themselves.
+    """
+
+    folders: OpenFolders
+    _found: dict[str, FileFound | int] = attrs.field(factory=dict)
+
+    def ask(self, paths: Iterable[str]) -> None:
+        """Look at some paths."""
+        chosen = list(dict.fromkeys(paths))
+        answers = self.folders.filesystem.stat_files(self.folders.data_fd, chosen) if chosen else []
+        self._found.update(zip(chosen, answers, strict=True))
+
+    def is_absent(self, path: str) -> bool:
+        """Tell whether nothing was at a path when it was asked about; not so where it was not."""
+        return self._found.get(path) in _NOTHING_THERE
+
+    def inode(self, path: str) -> int | None:
+        """Return the inode of what is at a path, as `OpenFolders.inode` does.
+
+        Raises:
+            OSError: that could not be told.
+        """
+        found = self._found.get(path)
+        if isinstance(found, tuple):
+            return found[2]
+        return None if found in _NOTHING_THERE else self.folders.inode(path)
+
+
 def exists(filesystem: Filesystem, folder_fd: int, path: str) -> bool:
     """Return whether anything is at a path below an open folder; its last component is not followed.
 
@@ -146,7 +180,7 @@ def inodes_of(filesystem: Filesystem, folder_fd: int, paths: list[str]) -> list[
     for path, answer in zip(paths, filesystem.stat_files(folder_fd, paths), strict=True):
         if not isinstance(answer, int):
             found.append(answer[2])
-        elif answer in (errno.ENOENT, errno.ENOTDIR):
+        elif answer in _NOTHING_THERE:
             found.append(None)
         else:
             raise OSError(answer, os.strerror(answer), path)

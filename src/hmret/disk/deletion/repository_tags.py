@@ -2,19 +2,20 @@
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from operator import itemgetter
 
 import attrs
 
 from hmret.disk.deletion.links import read_links
-from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.open_folders import Looks, OpenFolders
 from hmret.disk.deletion.tag_view import Linkers, staged_in
 from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
 from hmret.disk.hypeman.repositories import list_entries
 from hmret.disk.layout import HEX_DIGITS, TAG_NAME, TAG_STAGE, digest_of, hex_of
 from hmret.disk.trash import Link
 from hmret.model.values import define, frozen
+from hmret.model.images import Key
 
 __all__ = ["RepositoryTags", "TagMovedError"]
 
@@ -48,6 +49,10 @@ class RepositoryTags:
     """What leads where below `repositories/`; None: nobody has looked, so those folders are read as well."""
     digests: AbstractSet[str] | None = None
     """Those that are asked about; None: it may be any."""
+    looks: Looks = attrs.field(default=attrs.Factory(lambda tags: Looks(tags.folders), takes_self=True))
+    """What is known to be absent need not be opened."""
+    _links_read: dict[tuple[Layout, str, str], Link | None] = attrs.field(factory=dict)
+    """By layout, repository and tag: what was read together with others; None: there was none, or something else."""
     _read: dict[tuple[Layout, str], _Folder] = attrs.field(factory=dict)
 
     def tags(self, layout: Layout, repository: str, digest: str) -> tuple[str, ...]:
@@ -76,7 +81,34 @@ class RepositoryTags:
 
     def is_being_made(self, repository: str, digest: str) -> bool:
         """Return whether a tag to a digest is being made in either of a repository's folders, and is not there yet."""
-        return any(True for layout in Layout for _ in self.staged(layout, repository, digest))
+        if self.linkers is None and self._folder(Layout.CONTENT, repository).staged:
+            return any(True for layout in Layout for _ in self.staged(layout, repository, digest))
+        if self.linkers is not None and any(True for _ in self.staged(Layout.CONTENT, repository, digest)):
+            return True
+        return bool(self._folder(Layout.LEGACY, repository).staged) and any(
+            True for _ in self.staged(Layout.LEGACY, repository, digest)
+        )
+
+    def read_ahead(self, keys: Iterable[Key]) -> None:
+        """Read the tags of some rows of content, and those that they shadow, together; each exactly as it is.
+
+        What cannot be read so is read when it is asked for.
+        """
+        wanted = [
+            (layout, repository, tag)
+            for repository, digest in keys
+            for tag in self.tags(Layout.CONTENT, repository, digest)
+            for layout in (Layout.LEGACY, Layout.CONTENT)
+            if layout is Layout.CONTENT or not self.looks.is_absent(tag_folder(layout, repository))
+        ]
+        paths = [f"{tag_folder(layout, repository)}/{tag}" for layout, repository, tag in wanted]
+        filesystem, data_fd = self.folders.filesystem, self.folders.data_fd
+        found = filesystem.stat_files(data_fd, paths)
+        for key, answer, target in zip(wanted, found, filesystem.read_links(data_fd, paths), strict=True):
+            if isinstance(answer, tuple) and isinstance(target, str):
+                self._links_read[key] = Link(*key, target, answer[2])
+            elif answer == errno.ENOENT and target == errno.ENOENT:
+                self._links_read[key] = None
 
     def links(self, repository: str, digest: str) -> list[Link]:
         """List the tags of a repository that lead to a digest, exactly as they are.
@@ -100,6 +132,11 @@ class RepositoryTags:
 
     def _links(self, layout: Layout, repository: str, tags: Sequence[str]) -> list[Link]:
         """Take down tags, exactly as they are now."""
+        if self.looks.is_absent(tag_folder(layout, repository)):
+            return []
+        keys = [(layout, repository, tag) for tag in tags]
+        if all(key in self._links_read for key in keys):
+            return [link for key in keys if (link := self._links_read[key]) is not None]
         folder_fd = self.folders.find(tag_folder(layout, repository)) if tags else None
         if folder_fd is None:
             return []
@@ -108,20 +145,20 @@ class RepositoryTags:
     def _folder(self, layout: Layout, repository: str) -> _Folder:
         key = layout, repository
         if key not in self._read:
-            self._read[key] = self._read_folder(tag_folder(layout, repository))
+            is_absent = self.looks.is_absent(tag_folder(layout, repository))
+            self._read[key] = _Folder() if is_absent else self._read_folder(layout, repository)
         return self._read[key]
 
-    def _read_folder(self, folder: str) -> _Folder:
-        filesystem = self.folders.filesystem
+    def _read_folder(self, layout: Layout, repository: str) -> _Folder:
+        filesystem, folder = self.folders.filesystem, tag_folder(layout, repository)
         folder_fd = self.folders.find(folder)
         if folder_fd is None:
             return _Folder()
         entries = list_entries(filesystem, folder_fd)
         tags: dict[str, list[str]] = {}
         names = [*entries.links]
-        for name, target in sorted(
-            zip(names, filesystem.read_links(folder_fd, names), strict=True), key=itemgetter(0)
-        ):
+        targets = filesystem.read_links(folder_fd, names)
+        for name, target in sorted(zip(names, targets, strict=True), key=itemgetter(0)):
             if isinstance(target, int):
                 if target in _NO_LINK or not TAG_NAME.fullmatch(name):
                     continue
@@ -132,6 +169,14 @@ class RepositoryTags:
             hexadecimal = pointed_to(folder, target)
             if hexadecimal is not None and TAG_NAME.fullmatch(name):
                 tags.setdefault(digest_of(hexadecimal), []).append(name)
+        if self.digests is not None:
+            chosen = [tag for few in tags.values() for tag in few]
+            found = filesystem.stat_files(folder_fd, chosen) if chosen else []
+            leads = dict(zip(names, targets, strict=True))
+            for tag, answer in zip(chosen, found, strict=True):
+                if isinstance(answer, tuple):
+                    link = Link(layout, repository, tag, str(leads[tag]), answer[2])
+                    self._links_read[layout, repository, tag] = link
         is_staging = any(name.startswith(TAG_STAGE) for name in entries.folders)
         staged = tuple(staged_in(filesystem, folder_fd, folder)) if is_staging else ()
         return _Folder(tags, staged)

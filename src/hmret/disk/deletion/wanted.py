@@ -10,18 +10,20 @@ from contextlib import closing
 
 from hmret.disk.deletion import putting_back
 from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
-from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.open_folders import Looks, OpenFolders
 from hmret.disk.deletion.repository_tags import RepositoryTags
 from hmret.disk.deletion.tag_view import TagView
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.hypeman.links import Layout
-from hmret.disk.layout import IMAGES, hex_of
+from hmret.disk.hypeman.links import Layout, tag_folder
+from hmret.disk.layout import CONTENT, IMAGES, hex_of
 from hmret.disk.trash import Intent, Link, Place, repositories_of
 
 __all__ = ["bring_back", "find_wanted"]
 
 _WANTED = frozenset((Arrival.GHOST, Arrival.PROMOTION, Arrival.FOLDER))
 """What has come and is nothing without the image."""
+_CONTENT = f"{IMAGES}/{CONTENT}"
+_LAYOUTS = tuple(Layout)
 
 
 def find_wanted(
@@ -42,32 +44,53 @@ def find_wanted(
         images_fd = folders.find(IMAGES)
         if images_fd is not None and any(intent.is_content for intent, _ in chosen):
             linkers = view.look(images_fd, pause)
-        tags = RepositoryTags(folders, linkers, {intent.digest for intent, _ in chosen})
+        looks = Looks(folders)
+        looks.ask(_places_of_arrivals(chosen, has_linkers=linkers is not None))
+        tags = RepositoryTags(folders, linkers, {intent.digest for intent, _ in chosen}, looks)
         wanted: list[Intent] = []
         for intent, places in chosen:
-            if places and _is_wanted(folders, tags, intent, places):
+            if places and _is_wanted(folders, tags, looks, intent, places):
                 wanted.append(intent)
             pause()
         return wanted
 
 
-def _is_wanted(folders: OpenFolders, tags: RepositoryTags, intent: Intent, places: Sequence[Place]) -> bool:
-    arrival = look_for_arrivals(folders, intent, places).arrival
-    if arrival is not Arrival.NOTHING:
-        return arrival in _WANTED
-    digest = intent.digest
+def _places_of_arrivals(
+    images: Iterable[tuple[Intent, Sequence[Place]]], *, has_linkers: bool
+) -> Iterable[str]:
+    """List where anything can stand that has come in the place of an image, and the folders of tags that may be absent."""
+    for intent, _ in images:
+        hexadecimal = hex_of(intent.digest)
+        yield f"{_CONTENT}/{hexadecimal}"
+        for name in repositories_of(intent):
+            yield f"{IMAGES}/{name}/{hexadecimal}"
+            yield f"{IMAGES}/{name}"
+            if not has_linkers:
+                yield tag_folder(Layout.CONTENT, name)
+
+
+def _is_wanted(
+    folders: OpenFolders, tags: RepositoryTags, looks: Looks, intent: Intent, places: Sequence[Place]
+) -> bool:
+    digest, hexadecimal, names = intent.digest, hex_of(intent.digest), repositories_of(intent)
+    if not all(looks.is_absent(f"{parent}/{hexadecimal}") for parent in (_CONTENT, *map(_own_folder, names))):
+        arrival = look_for_arrivals(folders, intent, places).arrival
+        if arrival is not Arrival.NOTHING:
+            return arrival in _WANTED
     linking = set()
     if intent.is_content and tags.linkers is not None:
-        linking = tags.linkers.repositories(digest, repositories_of(intent))
+        linking = tags.linkers.repositories(digest, names)
     # Of a folder that goes alone the tags of other repositories dangled before.
-    layouts = (Layout.LEGACY,) if intent.is_content else tuple(Layout)
-    linking.update(
-        name
-        for name in repositories_of(intent)
-        if any(tags.tags(layout, name, digest) for layout in layouts) or tags.is_being_made(name, digest)
-    )
+    layouts = (Layout.LEGACY,) if intent.is_content else _LAYOUTS
+    for name in names:
+        if any(tags.tags(layout, name, digest) for layout in layouts) or tags.is_being_made(name, digest):
+            linking.add(name)
     # The tags of one that has a folder of its own, however broken, were left to lead there.
     return any(not folders.exists(f"{IMAGES}/{name}/{hex_of(digest)}") for name in linking)
+
+
+def _own_folder(repository: str) -> str:
+    return f"{IMAGES}/{repository}"
 
 
 def bring_back(filesystem: Filesystem, data_fd: int, intent: Intent, beside: Iterable[Link] = ()) -> bool:
