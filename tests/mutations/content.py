@@ -173,7 +173,7 @@ CONTENT_MUTATIONS = (
     edit(
         "do not look who wants it before it is erased",
         "disk/deletion/wanted.py",
-        "if places and _is_wanted(folders, tags, intent, places):",
+        "if places and _is_wanted(folders, tags, looks, intent, places):",
         "if False:",
         CONTENT,
     ),

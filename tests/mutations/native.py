@@ -190,7 +190,6 @@ NATIVE_MUTATIONS = (
                 "for (Py_ssize_t number = going->tags.names.count - 1; number >= 0; number--) {",
                 "for (Py_ssize_t number = 0; number < going->tags.names.count; number++) {",
             ),
-            ("remove a timer with another inode", "mark[2] != (long long)found.st_ino ||", ""),
             ("remove a timer that was written over", "mark[5] != nanoseconds(found.st_ctim))", "0)"),
             ("keep openers waiting until all is done", "    close_going(going);\n", ""),
         )
