@@ -19,8 +19,8 @@ from hmret.disk.hypeman.links import Layout
 from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, hex_of
 from hmret.disk.outcomes import Candidate
 from hmret.disk.trash import NO_CONTENT, Copy, Intent, Link
-from hmret.model.values import define, frozen
 from hmret.model.images import Key
+from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 
 __all__ = ["Announced", "Announcing"]

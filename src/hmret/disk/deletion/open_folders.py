@@ -119,7 +119,7 @@ class OpenFolders:
             self.drop(next(iter(self._open)))
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Looks:
     """What stands at paths below the data directory, for those that look at many: what was asked together is one call.
 

@@ -14,8 +14,8 @@ from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
 from hmret.disk.hypeman.repositories import list_entries
 from hmret.disk.layout import HEX_DIGITS, TAG_NAME, TAG_STAGE, digest_of, hex_of
 from hmret.disk.trash import Link
-from hmret.model.values import define, frozen
 from hmret.model.images import Key
+from hmret.model.values import define, frozen
 
 __all__ = ["RepositoryTags", "TagMovedError"]
 
