@@ -7,9 +7,11 @@ import re
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import hmret.disk.filesystem
 from hmret.disk.filesystem import NATIVE, POSIX, Filesystem, FolderCalls
 from hmret.disk.folders import CHUNK
 from hmret.disk.layout import METADATA, ROOTFS_NAMES
@@ -500,3 +502,16 @@ def test_a_disk_with_another_name_frees_nothing(tmp_path: Path, folder: int, cal
     (tmp_path / "link").symlink_to(".")
     assert calls.erase_folder(folder, "link", ["elsewhere"], DISKS) == (errno.ENOTDIR, 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "link"]
+
+
+def test_a_core_that_was_built_for_other_code_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HMRET_NATIVE", raising=False)
+    older, fitting = ModuleType("older"), ModuleType("fitting")
+    vars(fitting)["INTERFACE"] = hmret.disk.filesystem._INTERFACE
+    vars(older)["INTERFACE"] = hmret.disk.filesystem._INTERFACE - 1
+    assert hmret.disk.filesystem._usable(fitting) is fitting
+    assert (
+        hmret.disk.filesystem._usable(older) is hmret.disk.filesystem._usable(ModuleType("of before")) is None
+    )
+    monkeypatch.setenv("HMRET_NATIVE", "0")
+    assert hmret.disk.filesystem._usable(fitting) is None

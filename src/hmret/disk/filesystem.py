@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from types import ModuleType
 
 try:
     import hmret.disk._native as _built
@@ -103,7 +104,18 @@ class _Posix(FolderCalls):
     earliest_stamp_ns = staticmethod(earliest_stamp_ns)
 
 
-_core = None if os.environ.get("HMRET_NATIVE") == "0" else _built
+# That of `_native.c`: a core that another version has left behind, as an update of a checkout does, is none.
+_INTERFACE = 2
+
+
+def _usable(core: ModuleType | None) -> ModuleType | None:
+    """Pass the native core where it was built for this very code and is not switched off."""
+    if os.environ.get("HMRET_NATIVE") == "0" or getattr(core, "INTERFACE", None) != _INTERFACE:
+        return None
+    return core
+
+
+_core = _usable(_built)
 NATIVE = _core is not None
 """Whether whole-folder work is done by the native core."""
 
