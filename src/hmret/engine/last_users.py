@@ -12,13 +12,15 @@ import attrs
 from hmret.engine.log import log_event
 from hmret.model.grouping import ReferenceIndex
 from hmret.model.images import Inventory, Key, Repository
-from hmret.model.planning import Plan
+from hmret.model.planning import USERS_SHOWN, Plan
 from hmret.model.users_record import UsersRecord
 from hmret.model.values import define
 
 __all__ = ["LastUsers"]
 
 _NOBODY: Mapping[str, object] = {}
+_NO_SOURCES: Mapping[str, tuple[str, ...]] = {}
+_NO_NAMES: Mapping[str, str] = {}
 
 
 async def _save_nothing(_users: tuple[UsersRecord, ...]) -> None:
@@ -30,16 +32,17 @@ class LastUsers:
     """Remembers of each image that is here who referred to it when last anyone did; on record now and then."""
 
     save: Callable[[tuple[UsersRecord, ...]], Awaitable[None]] = _save_nothing
-    _users: dict[Key, UsersRecord] = attrs.field(factory=dict, init=False)
+    _past: dict[Key, UsersRecord] = attrs.field(factory=dict, init=False)
+    """Of images that nobody referred to at the last look, and of those on record."""
     _saved: tuple[UsersRecord, ...] = attrs.field(default=(), init=False)
     _noted: tuple[ReferenceIndex, Mapping[str, Repository]] | None = attrs.field(default=None, init=False)
     """What was last noted; where both are the same objects again, nothing is new."""
-    _sources: dict[str, Mapping[str, tuple[str, ...]]] = attrs.field(factory=dict, init=False)
-    """By repository: who needed its images then."""
+    _sources: Mapping[str, Mapping[str, tuple[str, ...]]] = attrs.field(factory=dict, init=False)
+    """By repository and digest: who needed its images then."""
 
     def restore(self, users: Iterable[UsersRecord]) -> None:
         """Go on from what is on record."""
-        self._users = {(one.repository, one.digest): one for one in users}
+        self._past = {(one.repository, one.digest): one for one in users}
         self._saved = self._as_record()
 
     def is_behind(self, plan: Plan, inventory: Inventory) -> bool:
@@ -53,42 +56,40 @@ class LastUsers:
         `pause`: called now and then.
         """
         is_first = self._noted is None
-        self._noted = plan.references, inventory.repositories
-        sources = dict(plan.sources())
-        for name, by_digest in sources.items():
-            if self._sources.get(name) is not by_digest:
-                for digest in by_digest:
-                    self._note(plan, (name, digest))
+        before, names = self._sources, self._names
+        now = dict(plan.sources())
+        for repository, by_digest in before.items():
+            if now.get(repository) is not by_digest:
+                left = now.get(repository, _NO_SOURCES)
+                for digest, sources in by_digest.items():
+                    if digest not in left:
+                        self._past[repository, digest] = _record((repository, digest), sources, names)
                 pause()
-        self._sources = sources
+        self._noted, self._sources = (plan.references, inventory.repositories), now
         if is_first:
             # Of single sweeps, each is the first.
             self.forget_all_but(inventory)
 
-    def _note(self, plan: Plan, key: Key) -> None:
-        repository, digest = key
-        named = plan.named_users(repository, digest)
-        self._users[key] = UsersRecord(
-            repository=repository,
-            digest=digest,
-            referenced_by=tuple(named),
-            vm_names={source: name for source, name in named.items() if name},
-        )
-
     def forget_all_but(self, inventory: Inventory) -> None:
         """Forget images that are gone; while part of the cache cannot be seen, none is known to be."""
         if not inventory.unlisted:
-            self._users = {key: users for key, users in self._users.items() if inventory.holds(key)}
+            self._past = {key: users for key, users in self._past.items() if inventory.holds(key)}
 
     def facts(self, key: Key) -> Mapping[str, object]:
         """Say who referred to an image when last anyone did; nothing where that is not known."""
-        users = self._users.get(key)
+        repository, digest = key
+        sources = self._sources.get(repository, _NO_SOURCES).get(digest)
+        users = self._past.get(key) if sources is None else _record(key, sources, self._names)
         return _NOBODY if users is None else users.facts
 
-    async def keep(self) -> None:
-        """Write down what has changed; where that fails, a restart loses it."""
+    def unsaved(self) -> tuple[UsersRecord, ...] | None:
+        """Return what is to be on record, None: it is; for a thread, as there may be many."""
         record = self._as_record()
-        if record == self._saved:
+        return None if record == self._saved else record
+
+    async def keep(self, record: tuple[UsersRecord, ...] | None) -> None:
+        """Write down what has changed; where that fails, a restart loses it."""
+        if record is None:
             return
         try:
             await self.save(record)
@@ -96,5 +97,23 @@ class LastUsers:
         except OSError as error:
             log_event(logging.WARNING, "last_users_not_recorded", error=error.strerror)
 
+    @property
+    def _names(self) -> Mapping[str, str]:
+        return _NO_NAMES if self._noted is None else self._noted[0].names
+
     def _as_record(self) -> tuple[UsersRecord, ...]:
-        return tuple(self._users[key] for key in sorted(self._users))
+        names = self._names
+        current = {
+            (repository, digest): _record((repository, digest), sources, names)
+            for repository, by_digest in self._sources.items()
+            for digest, sources in by_digest.items()
+        }
+        users = self._past | current
+        return tuple(users[key] for key in sorted(users))
+
+
+def _record(key: Key, sources: tuple[str, ...], names: Mapping[str, str]) -> UsersRecord:
+    repository, digest = key
+    shown = sources[:USERS_SHOWN]
+    named = {source: names[source] for source in shown if source in names}
+    return UsersRecord(repository=repository, digest=digest, referenced_by=shown, vm_names=named)

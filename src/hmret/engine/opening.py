@@ -158,7 +158,7 @@ async def open_engine(
                 actors.deleter.stop_early()
                 await schedule.stop()
                 with anyio.CancelScope(shield=True):
-                    await sweeping.last_users.keep()
+                    await sweeping.keep_users()
 
 
 @asynccontextmanager

@@ -188,7 +188,7 @@ class Sweeping:
             self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
             await self.deleting.deleter.forget_deleted(now_ns - _DAY_NS)
             await self.overlook.keep()
-            await self._keep_users(survey)
+            await self.keep_users(survey)
         return report
 
     async def _note_users(self, plan: Plan, survey: Survey) -> None:
@@ -197,10 +197,11 @@ class Sweeping:
             note = partial(self.last_users.note, plan, survey.inventory, self.overlook.threads.pause)
             await self.overlook.threads.run_alone(note)
 
-    async def _keep_users(self, survey: Survey) -> None:
-        """Write down who needed which image last, but for what is gone."""
-        await self.overlook.threads.run_alone(self.last_users.forget_all_but, survey.inventory)
-        await self.last_users.keep()
+    async def keep_users(self, survey: Survey | None = None) -> None:
+        """Write down who needed which image last; by a look at all images, without what is gone."""
+        if survey is not None:
+            await self.overlook.threads.run_alone(self.last_users.forget_all_but, survey.inventory)
+        await self.last_users.keep(await self.overlook.threads.run_alone(self.last_users.unsaved))
 
     def _begin_tally(self, plan: Plan, now_ns: int, stopped: StoppedTimers | None) -> Tally:
         """Begin the account of a sweep with what is known before anything is done."""

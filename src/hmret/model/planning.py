@@ -59,9 +59,9 @@ from hmret.model.unwatched import Gaps
 from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Holder, Reason, Summary, Verdict
 
-__all__ = ["Action", "Plan", "Reason", "Summary", "Verdict", "plan"]
+__all__ = ["USERS_SHOWN", "Action", "Plan", "Reason", "Summary", "Verdict", "plan"]
 
-_USERS = 10
+USERS_SHOWN = 10
 """Those who need an image, of whom an event tells."""
 _NO_FINALS: Mapping[str, Reason] = {}
 _NONE_GONE: Mapping[str, AbstractSet[str]] = {}
@@ -248,7 +248,7 @@ class Plan:
     def named_users(self, repository: str, digest: str) -> Mapping[str, str]:
         """List those who need an image, or some of very many, each with its name; empty: it has none."""
         part = self._parts.get(repository)
-        sources = () if part is None else part.judge.sources.get(digest, ())[:_USERS]
+        sources = () if part is None else part.judge.sources.get(digest, ())[:USERS_SHOWN]
         return {source: self.vm_names.get(source, "") for source in sources}
 
     def resolve(self, reference: ImageReference) -> Key | None:

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-from hmret.model.values import frozen
+import msgspec
 
 __all__ = ["UsersRecord"]
 
 
-@frozen(kw_only=True)
-class UsersRecord:
+class UsersRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Those who referred to an image when last anyone did; of very many, some."""
 
     repository: str
