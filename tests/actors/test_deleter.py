@@ -22,7 +22,8 @@ from builders import (
     settle,
     state_of,
 )
-from hmret.actors.deleter import BatchRetired, Deleter
+from hmret.actors.deleter import Deleter
+from hmret.actors.deleter_requests import BatchRetired
 from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Retired
 from hmret.disk.quarantine import Held
 from hmret.disk.trash import Place

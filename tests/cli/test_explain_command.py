@@ -19,6 +19,7 @@ from hmret.model.config import RetentionConfig
 from hmret.model.images import Cause, Suspension
 from hmret.model.planning import Action, Reason, Verdict
 from hmret.model.verdicts import Holder
+from support.image_fields import IMAGE_FIELDS
 
 Call = Callable[..., tuple[int, str, str]]
 CallJson = Callable[..., tuple[int, Any]]
@@ -26,25 +27,7 @@ CallJson = Callable[..., tuple[int, Any]]
 DUE = timedelta(days=31)
 HALF = timedelta(days=15)
 X = "ghcr.io/kernel/x"
-FIELDS = [
-    "repository",
-    "digest",
-    "tags",
-    "status",
-    "size_bytes",
-    "disk_bytes",
-    "action",
-    "reason",
-    "referenced_by",
-    "unused_since",
-    "expires_at",
-    "shared_with",
-    "held_by",
-    "blockers",
-    "detail",
-    "rule",
-    "vm_names",
-]
+FIELDS = [*IMAGE_FIELDS, "blockers", "detail", "rule", "vm_names"]
 
 
 def test_the_document_is_one_image_with_every_reason(cache: Cache, call_json: CallJson, backend: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from cli.caches import DISK_BYTES, Cache, sizes_and_times
 from hmret.cli import plan as plan_command
+from support.image_fields import IMAGE_FIELDS
 
 Call = Callable[..., tuple[int, str, str]]
 CallJson = Callable[..., tuple[int, Any]]
@@ -17,21 +18,6 @@ CallJson = Callable[..., tuple[int, Any]]
 DUE = timedelta(days=31)
 FIELDS = ["at", "data_dir", "enabled", "suspended", "stale_references", "summary", "vm_names", "images"]
 SUMMARY_FIELDS = ["images", "delete", "delete_bytes", "mark", "clear", "keep", "prune"]
-IMAGE_FIELDS = [
-    "repository",
-    "digest",
-    "tags",
-    "status",
-    "size_bytes",
-    "disk_bytes",
-    "action",
-    "reason",
-    "referenced_by",
-    "unused_since",
-    "expires_at",
-    "shared_with",
-    "held_by",
-]
 
 
 def test_the_document_has_the_fields_of_the_contract(cache: Cache, call_json: CallJson, backend: str) -> None:

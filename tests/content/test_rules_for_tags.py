@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from builders import FakeClock, digest
+from builders import digest
 from hmret import Reason, Rule
-from memory_filesystem import MemoryFilesystem
 from support.content_trees import Host
 
 APP = "ghcr.io/acme/app"
@@ -15,16 +14,6 @@ D, E, F = digest("d"), digest("e"), digest("f")
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["content", "older layout"])
-def layout(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def host(filesystem: MemoryFilesystem, clock: FakeClock) -> Host:
-    return Host(filesystem, clock)
 
 
 def make_image(host: Host, layout: str, letters: str, *tags: str, days: int = 2, age_days: int = 60) -> None:

@@ -4,9 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from builders import FakeClock, digest
+from builders import digest
 from hmret import DiskLimits, Reason
-from memory_filesystem import MemoryFilesystem
 from support.content_trees import Host
 
 APP = "ghcr.io/acme/app"
@@ -14,16 +13,6 @@ D, E = digest("d"), digest("e")
 GIB = 1 << 30
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["content", "older layout"])
-def layout(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def host(filesystem: MemoryFilesystem, clock: FakeClock) -> Host:
-    return Host(filesystem, clock)
 
 
 def make_sparse(host: Host, layout: str, letters: str, *, days: int) -> None:

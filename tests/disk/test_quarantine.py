@@ -23,7 +23,8 @@ from builders import (
     state_of,
 )
 from disk.hosts import Host, open_host
-from hmret.actors.deleter import Deleter, Recovery, Settled
+from hmret.actors.deleter import Deleter
+from hmret.actors.deleter_requests import Settled
 from hmret.disk.deletion.links import read_link
 from hmret.disk.folders import let_go
 from hmret.disk.hypeman.links import Layout
@@ -31,6 +32,7 @@ from hmret.disk.image_scan import scan_folder
 from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH
 from hmret.disk.outcomes import Candidate, Failed, LastLook, Retired
 from hmret.disk.quarantine import Held, change_record, drop_records, hold, load_held, read_records, release
+from hmret.disk.recovery import Recovery
 from hmret.disk.restoring import PutBack, restore, settle_quarantine
 from hmret.disk.retirement import retire
 from hmret.disk.trash import Copy, Link, drop_intents

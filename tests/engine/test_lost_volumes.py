@@ -88,6 +88,20 @@ async def seen(host: Host, layout: str, folder: str) -> None:
     host.state(APP, "c")
 
 
+async def waited_for(host: Host, cause: str, folder: str) -> hmret.SweepReport:
+    """Have a volume away for two sweeps, which wait for it and change nothing; returns what the one does that finds it again."""
+    before = timers(host)
+    unmount(host, folder)
+    for _ in range(2):
+        report = (await host.sweep()).report
+        assert causes(report) == [(cause, folder)]
+        assert f"hmret confirm {folder}" in report.suspended[0].detail
+        assert counts(report) == (0, 0, 0, 0)
+    assert timers(host) == before
+    mount_again(host, folder)
+    return (await host.sweep()).report
+
+
 # Guests and snapshots.
 
 
@@ -97,16 +111,7 @@ async def test_guests_whose_volume_is_not_mounted_are_waited_for(
 ) -> None:
     await seen(host, layout, folder)
     host.state(ALPINE, "dd")
-    before = timers(host)
-    unmount(host, folder)
-    for _ in range(2):
-        report = (await host.sweep()).report
-        assert causes(report) == [("lost_references", folder)]
-        assert f"hmret confirm {folder}" in report.suspended[0].detail
-        assert counts(report) == (0, 0, 0, 0)
-    assert timers(host) == before
-    mount_again(host, folder)
-    report = (await host.sweep()).report
+    report = await waited_for(host, "lost_references", folder)
     assert (report.status, counts(report)) == (hmret.SweepStatus.SUCCESS, (0, 0, 1, 1))
     assert report.protected_images == 2
 
@@ -349,15 +354,7 @@ async def test_images_whose_volume_is_not_mounted_keep_their_timers(
 ) -> None:
     await with_timers(host, layout)
     before = timers(host)
-    unmount(host, part)
-    for _ in range(2):
-        report = (await host.sweep()).report
-        assert causes(report) == [("lost_images", part)]
-        assert f"hmret confirm {part}" in report.suspended[0].detail
-        assert counts(report) == (0, 0, 0, 0)
-    assert timers(host) == before
-    mount_again(host, part)
-    report = (await host.sweep()).report
+    report = await waited_for(host, "lost_images", part)
     assert (report.status, report.ready_images) == (hmret.SweepStatus.SUCCESS, 3)
     assert timers(host) == before
 

@@ -12,7 +12,7 @@ import attrs
 import trio
 from trio.testing import MockClock
 
-from hmret.actors.deleter import Retire
+from hmret.actors.deleter_requests import Retire
 from hmret.actors.reference_collector import LookAgain
 from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, OWN, RETENTION, TAG_STAGE, TRASH, hex_of
 from hmret.disk.own_files import save_clock_record

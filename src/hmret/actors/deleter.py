@@ -62,24 +62,7 @@ from hmret.disk.trash import (
     repositories_of,
 )
 
-__all__ = [
-    "BatchRetired",
-    "BringBack",
-    "Deleter",
-    "Free",
-    "Freed",
-    "Hold",
-    "LookHeld",
-    "Recover",
-    "Recovery",
-    "Redate",
-    "Release",
-    "Released",
-    "Restore",
-    "Retire",
-    "Settle",
-    "Settled",
-]
+__all__ = ["Deleter"]
 
 
 _WritesRecords = Hold | Restore | BringBack | Redate | Settle | Recover

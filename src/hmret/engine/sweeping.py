@@ -9,7 +9,6 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from hmret.actors.deleter import Recovery
 from hmret.actors.journal_keeper import JournalKeeper
 from hmret.actors.locks import Lease
 from hmret.actors.scanner import ScanResult
@@ -17,6 +16,7 @@ from hmret.disk.clock import Clock
 from hmret.disk.folder_record import FOLDERS
 from hmret.disk.layout import IMAGES, OWN
 from hmret.disk.own_files import REMEMBERED
+from hmret.disk.recovery import Recovery
 from hmret.engine.batches import batches
 from hmret.engine.brake_watch import BrakeWatch
 from hmret.engine.counters import Counters
