@@ -9,7 +9,7 @@ ROOT ?=
 LOCK := packaging/development.lock
 NATIVE := packaging/build_native.py $(wildcard src/hmret/disk/_*.c)
 
-.PHONY: demo install uninstall systemd-test test prove check check-fast check-pure coverage bench bench-full timelapse simulate mutations openapi format lock clean
+.PHONY: demo install uninstall systemd-test test test-newest prove check check-fast check-pure coverage bench bench-full timelapse simulate mutations openapi format lock clean
 
 demo: $(RUNS)
 	$(BIN)/python -m hmret demo $(DEMO)
@@ -87,6 +87,14 @@ $(RUNS): pyproject.toml $(LOCK) $(NATIVE)
 $(READY): $(RUNS)
 	$(INSTALL) -e '.[dev]'
 	touch $@
+
+# The tests with the newest of what pyproject.toml admits, by whichever PYTHON, in an environment of their own.
+TESTS ?= tests
+test-newest:
+	rm -rf .venv/newest && $(PYTHON) -m venv .venv/newest
+	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	.venv/newest/bin/python -m pip list --disable-pip-version-check
+	.venv/newest/bin/python -m pytest -q -n auto --dist worksteal $(TESTS)
 
 # Writes the versions that development installs anew: the newest that pyproject.toml admits.
 lock:
