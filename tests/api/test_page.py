@@ -424,11 +424,12 @@ def test_a_hundred_thousand_images_are_a_page_at_a_time(look_at: Opener, host: P
 def test_what_happens_is_shown_as_it_happens(look_at: Opener, host: PretendHost) -> None:
     page = look_at("?sort=repository")
     gone = host.images.pop(0)
-    host.tell("delete", image=f"{gone['repository']}@{gone['digest']}", bytes=3 << 30)
+    users = {"last_referenced_by": ["instance/k3v9", "snapshot/s1"], "vm_names": {"instance/k3v9": "web-1"}}
+    host.tell("delete", image=f"{gone['repository']}@{gone['digest']}", bytes=3 << 30, **users)
     wait_until(page, lambda: page.locator("#count").inner_text() == "419 images")
     line = page.locator("#log li").first.inner_text()
     assert gone["repository"] in line
-    assert "freed 3.0 GiB" in line
+    assert "freed 3.0 GiB; last needed by web-1 (instance/k3v9), snapshot/s1" in line
 
 
 def test_a_stream_that_ends_is_listened_to_again(look_at: Opener, host: PretendHost) -> None:
