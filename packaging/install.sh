@@ -68,6 +68,9 @@ install_all() {
     "$hmret" completion fish | put "$root/etc/fish/completions/hmret.fish"
     "$hmret" completion zsh | put "$root/usr/local/share/zsh/site-functions/_cyclopts_hmret"
     put "$root/etc/hmret/config.yaml.example" <"$here/packaging/config.example.yaml"
+    for page in "$here"/README.md "$here"/docs/*.md; do
+        put "$root/usr/share/doc/hmret/$(basename -- "$page")" <"$page"
+    done
     if has_systemd; then systemctl daemon-reload; fi
     cat <<END
 $("$hmret" --version) is installed in $prefix. Next:
@@ -86,7 +89,7 @@ uninstall_all() {
     while IFS= read -r file; do
         rm -f -- "$file"
     done <"$list"
-    rmdir "$root/etc/hmret" 2>/dev/null || true
+    rmdir "$root/etc/hmret" "$root/usr/share/doc/hmret" 2>/dev/null || true
     rm -rf -- "$prefix"
     if has_systemd; then systemctl daemon-reload; fi
     echo "hmret is removed. What stays: its settings, and system/hmret/ in the data directory."

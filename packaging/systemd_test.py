@@ -423,6 +423,53 @@ def another_data_directory_by_a_drop_in_and_by_a_unit_of_its_own(machine: Machin
 
 
 @check
+def an_operators_first_day_goes_as_the_readme_and_the_guide_say(machine: Machine) -> None:
+    guide = (HERE / "docs/OPERATING.md").read_text(encoding="utf-8")
+    shutil.rmtree(ROOT / "var/lib/hypeman")
+    (ROOT / "etc/hypeman/config.yaml").unlink()
+    machine.run(f"python3 -c '{MAKE_IMAGES}' /var/lib/hypeman 0 40")
+    # Before anything is set: nothing would go, and no page has to say why.
+    assert "retention is disabled" in machine.run("hmret check-config")
+    looked = machine.run("hmret plan")
+    assert "no image of 40 would be deleted" in looked, looked
+    assert "set images.auto_delete.enabled" in looked, looked
+    assert "no pattern of images.auto_delete.allowed matches" in machine.run(
+        "hmret explain ghcr.io/many/000010:v1"
+    )
+    # Beside hypeman's own controller, with a limit of one.
+    assert "run it with `hmret.max_deletes_per_sweep: 1`" in guide
+    machine.write(
+        "/etc/hypeman/config.yaml",
+        "images: {auto_delete: {enabled: false, allowed: ['ghcr.io/many/*']}}\n",
+    )
+    machine.write("/etc/hmret/config.yaml", "hmret: {enabled: true, max_deletes_per_sweep: 1}\n")
+    checked = machine.run("hmret check-config")
+    assert "retention is enabled" in checked, checked
+    assert "warning" not in checked, checked
+    assert "1 image of 40 would be deleted" in machine.run("hmret plan")
+    machine.run("systemctl enable --now hmret")
+    machine.wait_line("sweep_ended", deleted=1)
+    assert machine.run("systemctl show -P StatusText hmret") == "last sweep: success, 40 images, 1 deleted\n"
+    assert "deleted images    1," in machine.run("hmret status")
+    # Trusted by now.
+    machine.write("/etc/hmret/config.yaml", "hmret: {enabled: true}\n")
+    machine.run("systemctl reload hmret")
+    machine.wait_line("settings_reloaded")
+    machine.run("hmret sweep")
+    assert "deleted images    4," in machine.run("hmret status")
+    assert "the same in the newer checkout, then `systemctl restart hmret`" in " ".join(guide.split())
+    machine.run("make -C /src install && systemctl restart hmret")
+    assert "deleted images    0" in machine.run("hmret status")
+    documents = machine.run("systemctl show -P Documentation hmret").split()
+    assert [machine.run(f"head -c 2 {page.removeprefix('file://')}") for page in documents] == ["# "] * 2
+    assert machine.run(f"journalctl -u hmret -p warning -o cat --since=@{machine.since}", code=None) in (
+        "",
+        "-- No entries --\n",
+    )
+    (ROOT / "etc/hmret/config.yaml").unlink()
+
+
+@check
 def installed_again_and_removed_it_leaves_settings_and_data(machine: Machine) -> None:
     machine.configure(enabled=True)
     machine.run("systemctl enable --now hmret")

@@ -222,6 +222,10 @@ def test_what_make_install_puts_where(host: Host) -> None:
     assert example == (ROOT / "packaging/config.example.yaml").read_text()
     for script in SCRIPTS:
         assert "check-config" in (host.root / script).read_text()
+    pages = re.findall(r"file://(/\S+)", unit)
+    assert len(pages) == 2
+    for page in pages:
+        assert (host.root / page.lstrip("/")).read_text() == (ROOT / "docs" / Path(page).name).read_text()
 
 
 def test_the_guide_for_operators_on_completion(host: Host) -> None:
