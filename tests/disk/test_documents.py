@@ -155,8 +155,12 @@ def test_whatever_else_is_in_the_file_does_not_matter() -> None:
 
 @pytest.mark.parametrize("depth", [10_000, 1_000_000])
 def test_nesting_that_is_too_deep_is_unreadable_and_nothing_worse(depth: int) -> None:
-    with pytest.raises(UnreadableError):
-        guest(f'{{"x": {"[" * depth}{"]" * depth}}}')
+    # What is too deep the interpreter says: since 3.14 what its stack does not hold, which ten thousand may be or not.
+    try:
+        found = images(f'{{"x": {"[" * depth}{"]" * depth}, "Image": "alpine"}}')
+    except UnreadableError:
+        return
+    assert (found, depth) == (["alpine"], 10_000)
 
 
 def test_a_huge_file_is_read() -> None:

@@ -147,8 +147,9 @@ def _read(path: str, *, regular_only: bool, pipe_seconds: float) -> ConfigFile:
             content = _read_all(fd, place, None if is_regular else time.monotonic() + pipe_seconds)
         finally:
             os.close(fd)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        told = place.error(f"expected a readable file, got {reason_of(error)}")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path, in words of each Python's own
+        reason = reason_of(error) if isinstance(error, OSError) else "embedded null byte"
+        told = place.error(f"expected a readable file, got {reason}")
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             raise UnavailableError(str(told)) from None
         raise told from None
