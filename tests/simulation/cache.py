@@ -64,7 +64,8 @@ class Cache:
     def find(self, repository: str, digest: str) -> Pulled | None:
         """Find the folder that hypeman goes by for a digest of a repository."""
         own, shared = self._here((repository, digest)), self._here(content_of(digest))
-        if own is not None and own.is_whole and (shared is None or shared.status != "ready"):
+        hides_own = shared is not None and METADATA in shared.files and shared.status == "ready"
+        if own is not None and own.is_whole and not hides_own:
             return own
         if shared is not None and (METADATA in shared.files or shared.disk):
             return shared
