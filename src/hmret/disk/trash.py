@@ -165,13 +165,13 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
 
     def tags_of(self, repository: str, links: Iterable[Link] | None = None) -> tuple[str, ...]:
         """List the tags of a repository among its links, or among some of them, that lead to this image; sorted."""
+        hexadecimal = hex_of(self.digest)
         return tuple(
             sorted(
                 {
                     link.tag
                     for link in (self.all_links if links is None else links)
-                    if link.repository == repository
-                    and pointed_to(link.parent, link.target) == hex_of(self.digest)
+                    if link.repository == repository and pointed_to(link.parent, link.target) == hexadecimal
                 }
             )
         )
@@ -355,7 +355,7 @@ def intent_name(name: str) -> str:
 
 def repositories_of(intent: Intent) -> set[str]:
     """List the repositories whose own folders and tags an intent is about."""
-    return {row.repository for row in intent.rows}
+    return {intent.repository, *(row.repository for row in intent.others)}
 
 
 def list_trash(filesystem: Filesystem, data_fd: int) -> tuple[list[str], list[str]]:

@@ -86,9 +86,10 @@ class Cleaning:
         self._left.update(copy.repository for copy in intent.all_copies if copy.repository)
         self._left.update(link.repository for link in intent.all_links if link.layout is Layout.LEGACY)
         first = places[-1] if places else place_in_trash(intent, number=len(intent.all_copies) - 1)
-        return Retired(
-            first, intent.tags_of(intent.repository, links), tuple(faults), tuple(places[:-1]), links
-        )
+        # Nearly always all of them have gone.
+        is_all = bool(intent.copies) and len(links) == len(intent.links)
+        tags = tuple(intent.tags) if is_all else intent.tags_of(intent.repository, links)
+        return Retired(first, tags, tuple(faults), tuple(places[:-1]), links)
 
     def remove_empty_folders(self) -> None:
         """Remove the folders that were left empty by what has gone.

@@ -17,7 +17,7 @@ from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.digest_folder import DigestFolder, understand
 from hmret.disk.filesystem import Step
 from hmret.disk.folders import CHUNK
-from hmret.disk.layout import CONTENT, IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
+from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.disk.signatures import SETTLING_NS
 from hmret.disk.state_files import SettledState, read_settled_states
 from hmret.disk.trash import NO_CONTENT, Intent, Link, repositories_of
@@ -187,6 +187,7 @@ class HeldAhead:
             one.reason is not None
             or one.error is not None
             or one.is_gone
+            or DIGEST_HEX.fullmatch(hex_of(intent.digest)) is None
             or len(intent.copies) != 1
             or intent.staying
             or intent.beside != NO_CONTENT
