@@ -50,6 +50,8 @@ class Cache:
         """By repository, or `content`, and digest."""
         self.retired: dict[str, Pulled] = {}
         """By where they lie, until the engine has erased some of them."""
+        self.replaced: list[Pulled] = []
+        """Images that had gone when the same digest was pulled again: a loss of power may bring them back."""
         self.tags: dict[Tag, tuple[str, int]] = {}
         """What hypeman has linked: the digest, and the event. A shadowed tag is not among them."""
         self._orphans: dict[Tag, tuple[Pulled, str, int]] = {}
@@ -127,6 +129,8 @@ class Cache:
         before = self.images.get(key)
         image = Pulled(key, inode, path, unready_at=self.chronicle.now)
         image.follows_retired = before is not None and not before.is_present and before.follows_retired
+        if before is not None and not before.path:
+            self.replaced.append(before)
         self.images[key] = image
         return image
 

@@ -561,7 +561,12 @@ class Truth(Cache):
             for path, (kind, _) in tree.items()
             if kind == "folder" and (IMAGE_PATH.fullmatch(path) or _RETIRED_PATH.fullmatch(f"{path}/x"))
         }
-        everything = {*self.images.values(), *self.retired.values()}
+        for image in self.replaced:
+            # Its removal may have been undone, with all that was in it.
+            path = f"{path_of(image.key)}/"
+            image.files = {name.removeprefix(path) for name in tree if name.startswith(path)}
+        everything = {*self.images.values(), *self.retired.values(), *self.replaced}
+        self.replaced.clear()
         self.retired.clear()
         for image in sorted(everything, key=lambda image: image.inode):
             path = places.get(image.inode, "")
