@@ -303,6 +303,33 @@ async def test_a_ghost_gets_every_file_of_the_image_back(host: Host) -> None:
     assert [path for path in host.entries() if path.startswith(f"{TRASH}/")] == []
 
 
+async def test_a_disk_that_a_pull_brings_before_the_ghost_is_mended_is_not_replaced(host: Host) -> None:
+    make_unit(host)
+    written = host.files()[f"{CONTENT_D}/metadata.json"][1]
+    assert isinstance(written, bytes)
+    disk = f"{CONTENT_D}/rootfs.erofs"
+
+    def pull(call: Call) -> None:
+        # Right before the ghost's folder is looked through for disks.
+        if call.name == "stat" and call.path.startswith(f"{DATA}/{TRASH}/") and "/rootfs" in call.path:
+            memory.before = None
+            host.hypeman.write(disk, b"of a pull")
+
+    def tag() -> None:
+        host.hypeman.link(A, "mine", "d")
+        host.hypeman.write(f"{CONTENT_D}/metadata.json", written)
+        memory.before = pull
+
+    memory = host.place
+    assert isinstance(memory, MemoryFilesystem)
+    when(host, lambda: not host.exists(CONTENT_D), tag)
+    await host.sweep()
+    assert memory.before is None
+    assert host.files()[disk][1] == b"of a pull"
+    assert host.exists(f"{CONTENT_D}/metadata.json")
+    assert [path for path in host.entries() if path.startswith(f"{TRASH}/")] == []
+
+
 # Folders that others have of the digest go after the content, and their tags with them.
 
 

@@ -161,7 +161,7 @@ CONTENT_MUTATIONS = (
         "disk/deletion/arrivals.py",
         "if not disks or any(exists(filesystem, target_fd, name) for name in ROOTFS_NAMES):",
         "if not disks:",
-        CONTENT,
+        ("tests/content/test_wanted_again.py",),
     ),
     edit(
         "erase content though a repository has a folder of it by now",
