@@ -22,7 +22,7 @@ from support.content_trees import (
     link_path,
     state_path,
 )
-from support.interruptions import killed_when, when
+from support.interruptions import disk_of, killed_when, when
 from support.patience import patiently
 
 A = "docker.io/library/alpine"
@@ -307,7 +307,7 @@ async def test_a_disk_that_a_pull_brings_before_the_ghost_is_mended_is_not_repla
     make_unit(host)
     written = host.files()[f"{CONTENT_D}/metadata.json"][1]
     assert isinstance(written, bytes)
-    disk = f"{CONTENT_D}/rootfs.erofs"
+    disk, memory = f"{CONTENT_D}/rootfs.erofs", disk_of(host)
 
     def pull(call: Call) -> None:
         # Right before the ghost's folder is looked through for disks.
@@ -320,11 +320,9 @@ async def test_a_disk_that_a_pull_brings_before_the_ghost_is_mended_is_not_repla
         host.hypeman.write(f"{CONTENT_D}/metadata.json", written)
         memory.before = pull
 
-    memory = host.place
-    assert isinstance(memory, MemoryFilesystem)
     when(host, lambda: not host.exists(CONTENT_D), tag)
     await host.sweep()
-    assert memory.before is None
+    assert memory.before is None  # the pull has come
     assert host.files()[disk][1] == b"of a pull"
     assert host.exists(f"{CONTENT_D}/metadata.json")
     assert [path for path in host.entries() if path.startswith(f"{TRASH}/")] == []

@@ -13,10 +13,11 @@ from memory_filesystem import Call, MemoryFilesystem
 from support.content_trees import Host
 from support.patience import PATIENCE
 
-__all__ = ["Between", "Halt", "Interruption", "killed_when", "when"]
+__all__ = ["Between", "Halt", "Interruption", "disk_of", "killed_when", "when"]
 
 
-def _disk_of(host: Host) -> MemoryFilesystem:
+def disk_of(host: Host) -> MemoryFilesystem:
+    """Return the disk of a host in memory."""
     assert isinstance(host.place, MemoryFilesystem)
     return host.place
 
@@ -30,7 +31,7 @@ class Interruption:
 
 def when(host: Host, condition: Callable[[], bool], act: Callable[[], object]) -> Interruption:
     """Act once, right before the first call of the file system at which the condition holds."""
-    disk = _disk_of(host)
+    disk = disk_of(host)
     interruption = Interruption()
 
     def look(call: Call) -> None:
@@ -45,7 +46,7 @@ def when(host: Host, condition: Callable[[], bool], act: Callable[[], object]) -
 
 async def killed_when(host: Host, condition: Callable[[], bool], **settings: Any) -> Host:
     """Sweep, and return the host as it would be had the process been killed when the condition first held."""
-    disk = _disk_of(host)
+    disk = disk_of(host)
     copies: list[MemoryFilesystem] = []
     when(host, condition, lambda: copies.append(disk.crashed_copy()))
     await host.sweep(**settings)
@@ -81,12 +82,12 @@ class Halt:
     _loop_thread: int = attrs.field(factory=threading.get_ident, init=False)
 
     def __attrs_post_init__(self) -> None:
-        _disk_of(self.host).before = self._stop
+        disk_of(self.host).before = self._stop
 
     def _stop(self, call: Call) -> None:
         # Opening and closing an engine calls on the event loop's own thread, which must not stand still.
         if threading.get_ident() != self._loop_thread and self.condition(call):
-            _disk_of(self.host).before = None
+            disk_of(self.host).before = None
             anyio.from_thread.run(self._stand)
 
     async def _stand(self) -> None:
