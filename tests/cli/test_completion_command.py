@@ -1,7 +1,6 @@
 """Completion: shells take the scripts, and complete what is typed, as it is typed."""
 
 import os
-import pty
 import re
 import shutil
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import pytest
 from hmret.cli.app import make_app
 from hmret.cli.completion import Shell
 from support.children import child, run_program
+from support.terminals import open_terminal
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -59,7 +59,7 @@ def type_into(shell: str, keys: str, folder: Path) -> str:
     """Type into a shell at a terminal; returns what the program was called with."""
     name, start, command = START[shell]
     (folder / name).write_text(start.replace("{folder}", str(folder)))
-    ours, theirs = pty.openpty()
+    ours, theirs = open_terminal()
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "xterm", "INPUTRC": os.devnull}
     seen = b""
     with child(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=folder):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import sys
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import datetime_of
 from support.children import child
 from support.patience import PATIENCE, patiently
+from support.terminals import open_terminal
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -28,7 +28,7 @@ DUE = timedelta(days=31)
 
 def at_terminal(*arguments: object, typed: str = "", columns: int = 132) -> tuple[int, str]:
     """Carry out a command with all three streams on a terminal, at which something has been typed ahead."""
-    ours, theirs = pty.openpty()
+    ours, theirs = open_terminal()
     os.write(ours, typed.encode())
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
     environment.pop("NO_COLOR", None)
