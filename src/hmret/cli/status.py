@@ -7,9 +7,7 @@ from hmret.api.readings import read_suspensions
 from hmret.cli.client import need_engine
 from hmret.cli.fewer_options import ASKING, Asking
 from hmret.cli.output import printable, write_json, write_result
-from hmret.cli.tables import format_size, format_suspension, format_table
-from hmret.model.durations import format_span
-from hmret.model.times import SECOND
+from hmret.cli.tables import format_seconds, format_size, format_suspension, format_table
 
 __all__ = ["status"]
 
@@ -32,7 +30,7 @@ def _facts(document: Any) -> list[list[str]]:
     totals, last = document["totals"], document["last_sweep"]
     return [
         ["engine", f"{document['version']}, process {document['process']}, {document['backend']}"],
-        ["up for", _seconds(document["uptime_seconds"])],
+        ["up for", format_seconds(document["uptime_seconds"])],
         ["data directory", printable(document["data_dir"])],
         ["retention", "enabled" if document["enabled"] else "disabled: nothing is swept"],
         ["sweeping", f"yes, {document['images_seen']} images seen" if document["sweeping"] else "no"],
@@ -72,7 +70,7 @@ def _limits(disk: Any, brake: Any) -> Iterator[list[str]]:
         else:
             yield [
                 "brake",
-                f"holds: {told}; they go in {_seconds(brake['seconds'])}, or with: hmret sweep --release-brake",
+                f"holds: {told}; they go in {format_seconds(brake['seconds'])}, or with: hmret sweep --release-brake",
             ]
 
 
@@ -88,10 +86,6 @@ def _put_quarantine(quarantine: Any) -> str:
 
 def _sum_up(last: Any) -> Iterator[str]:
     yield f"{last['status']} at {last['started_at']}"
-    yield f"took {_seconds(last['duration_seconds'])}"
+    yield f"took {format_seconds(last['duration_seconds'])}"
     yield f"{last['ready_images']} images"
     yield f"{last['deleted_images']} deleted"
-
-
-def _seconds(seconds: float) -> str:
-    return format_span(round(seconds * 1000) * (SECOND // 1000))

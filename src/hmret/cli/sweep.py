@@ -19,7 +19,14 @@ from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import is_terminal, printable, say, write_json, write_result
 from hmret.cli.planning import make_plan
 from hmret.cli.progress import sweep_in_sight
-from hmret.cli.tables import format_size, format_suspension, format_table, format_when, terminal_digest
+from hmret.cli.tables import (
+    format_seconds,
+    format_size,
+    format_suspension,
+    format_table,
+    format_when,
+    terminal_digest,
+)
 from hmret.cli.words import put_count, stopped_by, tell_stopped
 from hmret.disk.settings import Settings
 from hmret.model.report import DeletedImage, SweepReport, SweepStatus
@@ -121,7 +128,7 @@ def _tell(report: SweepReport) -> Iterator[str]:
     if report.status is SweepStatus.DISABLED:
         yield "disabled: nothing was touched; set images.auto_delete.enabled, or give --enable"
         return
-    yield f"{report.status.value}, after {report.duration_seconds:.2f} s"
+    yield f"{report.status.value}, after {format_seconds(report.duration_seconds)}"
     yield from map(format_suspension, report.suspended)
     yield format_table(
         [

@@ -4,12 +4,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from hmret.cli.output import is_terminal, printable
+from hmret.model.durations import format_span
 from hmret.model.images import Suspension
 from hmret.model.times import SECOND, format_time
 
 __all__ = [
     "format_day",
     "format_minute",
+    "format_seconds",
     "format_size",
     "format_suspension",
     "format_table",
@@ -49,6 +51,11 @@ def format_table(
         cells.insert(0, titles)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(_aligned(row, widths, right) for row in cells)
+
+
+def format_seconds(seconds: float) -> str:
+    """Write how long something took, to the millisecond: `80ms`, `1m2.5s`."""
+    return format_span(round(seconds * 1000) * (SECOND // 1000))
 
 
 def format_size(size_bytes: int) -> str:
