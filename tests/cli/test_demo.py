@@ -468,7 +468,7 @@ def test_the_whole_demonstration_is_told_once_in_25_lines_that_fit(room: Path) -
     has_leases = offers_leases(room)
     with command(room, day_seconds=FAST_DAY_SECONDS) as demo:
         output, errors = demo.communicate(timeout=PATIENCE)
-    assert (demo.returncode, errors) == (0, "")
+    assert (demo.returncode, errors) == (0, ""), output
     assert all(character.isprintable() or character == "\n" for character in output)
     lines = output.splitlines()
     days = [(int(line[4:6]), line[8:]) for line in lines if line.startswith("day ")]
@@ -495,12 +495,12 @@ def test_the_cache_that_is_kept_can_be_played_with(room: Path, tmp_path: Path, c
     folder = tmp_path / "kept cache"
     with command(room, day_seconds=FAST_DAY_SECONDS, keep=str(folder)) as demo:
         output, errors = demo.communicate(timeout=PATIENCE)
-    assert (demo.returncode, errors) == (0, "")
+    assert (demo.returncode, errors) == (0, ""), output
     shown = [shlex.split(line) for line in output.splitlines() if line.startswith("  ")]
     assert [words[1] for words in shown] == ["plan", "explain"]
     for words in shown:
         code, answer, complaints = call(*words[1:])
-        assert (code, complaints) == (0, "")
+        assert (code, complaints) == (0, ""), answer
         assert ("alpine" if words[1] == "explain" else str(folder)) in answer
     with command(room, day_seconds=FAST_DAY_SECONDS, keep=str(folder)) as again:
         _, errors = again.communicate(timeout=PATIENCE)
@@ -519,15 +519,15 @@ def test_the_page_shows_it_and_what_is_left_until_it_is_interrupted(room: Path) 
                 assert demo.poll() is None
             assert client.get("/v1/status").json()["totals"]["deleted_images"] == 10
         demo.send_signal(signal.SIGINT)
-        _, errors = demo.communicate(timeout=PATIENCE)
-    assert (demo.returncode, errors) == (0, "")
+        output, errors = demo.communicate(timeout=PATIENCE)
+    assert (demo.returncode, errors) == (0, ""), output
     assert list(room.iterdir()) == []
 
 
 def test_with_json_it_prints_one_document_and_nothing_else(room: Path) -> None:
     with command(room, day_seconds=FAST_DAY_SECONDS, as_json=True) as demo:
         output, errors = demo.communicate(timeout=PATIENCE)
-    assert (demo.returncode, errors) == (0, "")
+    assert (demo.returncode, errors) == (0, ""), output
     document = json.loads(output)
     assert document["faults"] == []
     gone = [image for image in document["images"] if image["outcome"] == "deleted"]
