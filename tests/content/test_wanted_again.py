@@ -100,6 +100,28 @@ async def test_what_is_tagged_while_it_is_in_quarantine_is_put_back_when_it_was_
         assert (await host.sweep_by(retention)).report.marked_unused == 3
 
 
+async def test_an_older_folder_whose_promotion_was_cut_off_by_its_deletion_is_put_back_when_it_was_to_be_erased(
+    host: Host, clock: FakeClock
+) -> None:
+    host.legacy(A, "d")
+    host.legacy_link(A, "1", "d")
+    host.state(A, "d")
+    own = legacy_path(A, "d")
+    written = host.files()[f"{own}/metadata.json"][1]
+    assert isinstance(written, bytes)
+    async with host.opened(quarantine=DAY) as retention:
+        assert len((await host.sweep_by(retention)).deleted) == 1
+        # A server of August had read it, and found no disk to link.
+        unfinished = written.replace(b'"ready"', b'"converting"')
+        assert unfinished != written
+        host.hypeman.write(f"{CONTENT_D}/metadata.json", unfinished)
+        clock.advance(DAY)
+        assert (await retention.sweep()).released_images == 0
+    assert host.exists(f"{own}/metadata.json")
+    assert host.exists(f"{own}/rootfs.erofs")
+    assert events(host, "recover") == [(f"{A}@{D}", "wanted")]
+
+
 async def test_what_is_restored_while_it_is_looked_whether_it_is_wanted_is_not_erased(
     host: Host, clock: FakeClock
 ) -> None:

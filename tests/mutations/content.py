@@ -182,7 +182,7 @@ CONTENT_MUTATIONS = (
         "disk/deletion/arrivals.py",
         "is_promotion = any(_is_promotion_of(folders, place, digest) for place in places)\n",
         "is_promotion = False\n",
-        CONTENT,
+        ("tests/content/test_wanted_again.py",),
     ),
     edit(
         "let an image go that a tag leads to by now",
