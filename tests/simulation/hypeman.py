@@ -157,6 +157,8 @@ class Hypeman:
         self._truth.filesystem.move(f"{path}.tmp", path)
         image.files.add(METADATA)
         image.status = status
+        # Where hmret had hidden what there was, it is this that counts from now on.
+        image.is_hidden = False
 
     def rebuild(self, image: Pulled | None = None) -> Work:
         """Have an image converted again: it is not ready meanwhile."""
