@@ -233,8 +233,9 @@ class Story:
         self._say("new settings: CI's builds go after a day, and into quarantine for 3")
         reference = f"{_BUILD}:104"
         key = (await self._pull(reference, Reason.RETENTION_WINDOW)).key
-        # Its timer must begin a day before the clock stands, however long the next sweep takes to come.
-        await self._until_unused(key, by=41 * DAY)
+        # Its timer must begin a day before the clock stands, however long the next sweep takes to come; and be seen
+        # before that day is over.
+        await self._until_unused(key, by=40.9 * DAY)
         await self._until_gone(key, by=42.5 * DAY)
         self._say(f"{short(reference)} goes by that rule, into quarantine")
         self.retention.reconfigure(attrs.evolve(self.retention.config, rules=()))
