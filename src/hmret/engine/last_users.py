@@ -55,7 +55,6 @@ class LastUsers:
 
         `pause`: called now and then.
         """
-        is_first = self._noted is None
         before, names = self._sources, self._names
         now = dict(plan.sources())
         for repository, by_digest in before.items():
@@ -66,9 +65,7 @@ class LastUsers:
                         self._past[repository, digest] = _record((repository, digest), sources, names)
                 pause()
         self._noted, self._sources = (plan.references, inventory.repositories), now
-        if is_first:
-            # Of single sweeps, each is the first.
-            self.forget_all_but(inventory)
+        self.forget_all_but(inventory)
 
     def forget_all_but(self, inventory: Inventory) -> None:
         """Forget images that are gone; while part of the cache cannot be seen, none is known to be."""
