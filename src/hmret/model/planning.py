@@ -327,6 +327,8 @@ class _Protected(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     references: tuple[Reference, ...]
     repository: Repository | None
+    names_above: tuple[str, ...]
+    """Of the repositories that would be above it, whether or not they are there."""
     above: tuple[Repository | None, ...]
     found: RepositoryProtection
 
@@ -414,13 +416,14 @@ def _protections(
             and before.found.is_lasting
             and before.references is references
             and before.repository is repositories.get(name)
-            and all(map(is_, before.above, map(repositories.get, names_above(name))))
+            and all(map(is_, before.above, map(repositories.get, before.names_above)))
         ):
             found[name] = before
         else:
             protection = protect_repository(inventory, name, now_ns)
-            above = tuple(map(repositories.get, names_above(name)))
-            found[name] = _Protected(references, repositories.get(name), above, protection)
+            above = names_above(name)
+            of_above = tuple(map(repositories.get, above))
+            found[name] = _Protected(references, repositories.get(name), above, of_above, protection)
         pause()
     return found
 

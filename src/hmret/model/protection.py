@@ -219,7 +219,6 @@ def above_of(inventory: Inventory, name: str) -> Iterator[tuple[Repository | Non
         yield inventory.repositories.get(above), folder
 
 
-@lru_cache(maxsize=65_536)
 def names_above(name: str) -> tuple[str, ...]:
     """List the names that repositories above one would have."""
     return tuple(above for above, _ in _paths_above(name))
