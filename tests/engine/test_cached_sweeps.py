@@ -290,8 +290,9 @@ async def test_a_stop_does_not_wait_for_a_long_look(
             looks = len(opened)
             gate.opened.set()
     world.filesystem.before = None
-    # A batch or two, not the 3,600 images that are there, for each of which three files or folders are opened.
-    assert len(opened) - looks < 3600
+    # Two or three batches of 500 images, by the order in which the event loop takes up its tasks, and not all 3,600, for
+    # each of which three files or folders are opened.
+    assert len(opened) - looks < 3 * 3600 / 2
 
 
 async def test_two_engines_in_turn_see_what_the_other_did(world: World) -> None:
