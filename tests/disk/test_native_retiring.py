@@ -175,6 +175,8 @@ DYING = """
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 static int dying(int failed)
 {
@@ -190,6 +192,8 @@ static int dying_rename(int from, const char *name, int to, const char *other)
     snprintf(path, sizeof path, "%s/rootfs.ext4", other);
     if (failed == 0 && getenv("OPENS"))
         openat(to, path, O_RDONLY | O_NONBLOCK); /* would have to wait, and is told to the holder of the lease */
+    if (failed == 0 && getenv("COMES") && strstr(other, ".tag"))
+        mkdir(getenv("COMES"), 0700); /* as a pull does while the tags are set aside */
     return dying(failed);
 }
 static int dying_unlink(int folder, const char *name, int flags) { return dying(unlinkat(folder, name, flags)); }
@@ -198,13 +202,14 @@ static int dying_fsync(int fd) { return dying(fsync(fd)); }
 #define unlinkat dying_unlink
 #define fsync dying_fsync
 """
-"""Ends the process right after one of the core's calls that change anything, or opens the disk when it has been renamed."""
+"""Ends the process right after one of the core's calls that change anything, or opens the disk when it has been renamed, or
+makes an owner's folder while tags are set aside."""
 
 LIVES = """
 import importlib.util, json, os, sys
 from pathlib import Path
 from disk.test_native_core import SingleCalls
-from support.going_folder import GoingFolder, names_in
+from support.going_folder import NAME, GoingFolder, names_in
 spec = importlib.util.spec_from_file_location("_native", sys.argv[1])
 core = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(core)
@@ -222,7 +227,12 @@ while ended:
 os.environ |= {"DIE_AT": "0", "OPENS": "1"}
 top = Path(sys.argv[2], "opened")
 GoingFolder(top).make()
-print(json.dumps([left, *GoingFolder(top).ask(calls)]))
+told = [left, *GoingFolder(top).ask(calls)]
+del os.environ["OPENS"]
+top = Path(sys.argv[2], "come")
+GoingFolder(top).make()
+os.environ["COMES"] = str(top / "own" / NAME)
+print(json.dumps([*told, GoingFolder(top).ask(calls)[0]]))
 """
 
 
@@ -279,8 +289,9 @@ def test_killed_after_any_of_its_calls_it_leaves_what_the_single_calls_leave(tmp
         else:
             ended = True
         left.append(names_in(going.top))
-    core_left, when_opened, are_open = json.loads(told.stdout)
+    core_left, when_opened, are_open, when_come = json.loads(told.stdout)
     assert core_left == left
     # The rename, two folders synced, two tags set aside and removed, two timers: after each, and without an end.
     assert len(left) == 10
     assert (when_opened, are_open) == ([Step.RENAMED, errno.EBUSY, 0], [True, True, True])
+    assert when_come == [Step.LOOKED, errno.EEXIST, 0]

@@ -146,9 +146,11 @@ def _replace(path: str, make: Callable[[GoingFolder], None]) -> Callable[[GoingF
 
 def _change_in_place(path: str) -> Callable[[GoingFolder], None]:
     def change(going: GoingFolder) -> None:
+        found = (going.top / path).stat()
         with (going.top / path).open("r+b") as file:
             file.write(b"X")
-        os.utime(going.top / path, ns=(1, 1))
+        # What can be put back is: its ctime cannot.
+        os.utime(going.top / path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
     return change
 
