@@ -303,6 +303,19 @@ async def test_mark_used_under_an_owner_whose_own_folder_is_unfinished_uses_the_
     assert swept.deleted == []
 
 
+async def test_what_was_used_under_an_owner_that_is_untied_since_stays_in_the_next_sweep(host: Host) -> None:
+    """Its own timer was cleared, and no other had to be; now only the others' are asked for, which have run out."""
+    make_shared(host)
+    async with host.opened() as retention:
+        await retention.plan()
+        assert (await retention.mark_used(f"{A}:1")).cleared
+        assert host.exists(state_path(B, "d"))
+        host.remove(link_path(A, "1"))
+        swept = await host.sweep_by(retention)
+    assert swept.deleted == []
+    assert host.exists(content_path("d"))
+
+
 async def test_mark_used_under_what_was_an_owner_at_the_last_scan_clears_the_timers_of_the_others(
     host: Host,
 ) -> None:

@@ -217,7 +217,7 @@ CONTENT_MUTATIONS = (
         "disk/deletion/renaming.py",
         'if not exists(filesystem, folders.get(place.folder), f"{place.name}/{METADATA}"):',
         "if True:",
-        CONTENT,
+        ("tests/disk/test_retirement.py",),
     ),
     # Crashes.
     edit(
@@ -268,7 +268,7 @@ CONTENT_MUTATIONS = (
         "model/protection.py",
         "above is not None and (folder in above.tags or folder in above.odd_tags)",
         "False",
-        CONTENT,
+        ("tests/model/test_protection_of_content.py",),
     ),
     edit(
         "trust a tag that is none",
@@ -282,7 +282,7 @@ CONTENT_MUTATIONS = (
         "engine/overlook.py",
         "if name not in owners:\n            yield from",
         "if False:\n            yield from",
-        CONTENT,
+        ("tests/content/test_neighbours_of_use.py",),
     ),
     edit(
         "clear one timer of content that others own",
