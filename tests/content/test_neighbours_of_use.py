@@ -303,6 +303,19 @@ async def test_mark_used_under_an_owner_whose_own_folder_is_unfinished_uses_the_
     assert swept.deleted == []
 
 
+async def test_mark_used_clears_a_timer_that_the_last_sweep_has_started_too(host: Host) -> None:
+    """That of a folder of another repository's own, which comes to own the content later, by a pull."""
+    host.content("d")
+    host.link(B, "1", "d")
+    host.legacy(A, "d")
+    async with host.opened() as retention:
+        assert (await retention.sweep()).marked_unused == 2
+        assert host.exists(state_path(A, "d"))
+        assert (await retention.mark_used(f"{NOBODY}@{D}")).cleared
+    assert not host.exists(state_path(A, "d"))
+    assert not host.exists(state_path(B, "d"))
+
+
 async def test_what_was_used_under_an_owner_that_is_untied_since_stays_in_the_next_sweep(host: Host) -> None:
     """Its own timer was cleared, and no other had to be; now only the others' are asked for, which have run out."""
     make_shared(host)

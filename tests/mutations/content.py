@@ -278,6 +278,13 @@ CONTENT_MUTATIONS = (
         CONTENT,
     ),
     edit(
+        "leave timers that were started since the last look to who may come to own the content",
+        "actors/state_keeper.py",
+        "if digest in timers), *started]",
+        "if digest in timers)]",
+        ("tests/content/test_neighbours_of_use.py",),
+    ),
+    edit(
         "ignore a use by a name that does not own it",
         "engine/overlook.py",
         "if name not in owners:\n            yield from",

@@ -168,6 +168,8 @@ class StateKeeper(Actor[_Requests]):
         self._data_fd = data_fd
         self._threads = threads
         self._repositories: Mapping[str, Repository] = {}
+        self._started: frozenset[Key] = frozenset()
+        """Images whose timers were started here since the last look at all."""
         self._tree = KnownTree(
             filesystem,
             data_fd,
@@ -287,7 +289,10 @@ class StateKeeper(Actor[_Requests]):
         def begin() -> None:
             self._repositories = repositories
 
-        return await self._tree.look_through(begin)
+        started = self._started
+        loaded = await self._tree.look_through(begin)
+        self._started -= started
+        return loaded
 
     def write_record(self) -> None:
         """Write down what is known, for the next start; while this actor runs, nobody else calls this.
@@ -364,9 +369,13 @@ class StateKeeper(Actor[_Requests]):
         return has_tag_to(self._filesystem, images_fd, repository, digest)
 
     def _with_timer(self, digest: str) -> list[str]:
-        """List the repositories in which a digest had a timer at the last look: they may have come to own its content."""
+        """List the repositories in which a digest has a timer, by the last look and by what was started since.
+
+        They may have come to own its content, or come to do so later.
+        """
         known = {} if self._tree.last is None else self._tree.last.states.by_repository
-        return [repository for repository, timers in known.items() if digest in timers]
+        started = (repository for repository, other in self._started if other == digest)
+        return [*(repository for repository, timers in known.items() if digest in timers), *started]
 
     def _resolve(self, images_fd: int, repository: str, tag: str) -> str | None:
         try:
@@ -375,6 +384,7 @@ class StateKeeper(Actor[_Requests]):
             return None
 
     async def _mark(self, request: Mark) -> tuple[StateFault, ...]:
+        self._started |= {*request.keys}
         return await self._threads.run(self._mark_batch, request)
 
     def _mark_batch(self, request: Mark) -> tuple[StateFault, ...]:
