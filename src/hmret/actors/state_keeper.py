@@ -168,8 +168,8 @@ class StateKeeper(Actor[_Requests]):
         self._data_fd = data_fd
         self._threads = threads
         self._repositories: Mapping[str, Repository] = {}
-        self._started: frozenset[Key] = frozenset()
-        """Images whose timers were started here since the last look at all."""
+        self._started: list[tuple[Key, ...]] = []
+        """Images whose timers were started here since the last look at all, a batch each."""
         self._tree = KnownTree(
             filesystem,
             data_fd,
@@ -289,9 +289,10 @@ class StateKeeper(Actor[_Requests]):
         def begin() -> None:
             self._repositories = repositories
 
-        started = self._started
+        # By identity: another look may have taken some of them meanwhile.
+        started = {id(keys): keys for keys in self._started}
         loaded = await self._tree.look_through(begin)
-        self._started -= started
+        self._started = [keys for keys in self._started if id(keys) not in started]
         return loaded
 
     def write_record(self) -> None:
@@ -374,7 +375,7 @@ class StateKeeper(Actor[_Requests]):
         They may have come to own its content, or come to do so later.
         """
         known = {} if self._tree.last is None else self._tree.last.states.by_repository
-        started = (repository for repository, other in self._started if other == digest)
+        started = (repository for keys in self._started for repository, other in keys if other == digest)
         return [*(repository for repository, timers in known.items() if digest in timers), *started]
 
     def _resolve(self, images_fd: int, repository: str, tag: str) -> str | None:
@@ -384,7 +385,7 @@ class StateKeeper(Actor[_Requests]):
             return None
 
     async def _mark(self, request: Mark) -> tuple[StateFault, ...]:
-        self._started |= {*request.keys}
+        self._started.append(request.keys)
         return await self._threads.run(self._mark_batch, request)
 
     def _mark_batch(self, request: Mark) -> tuple[StateFault, ...]:

@@ -241,15 +241,10 @@ class Plan:
 
         Of very many it lists some.
         """
-        users = self.named_users(repository, digest)
-        named = {source: name for source, name in users.items() if name}
-        return {"referenced_by": list(users), **({"vm_names": named} if named else {})} if users else {}
-
-    def named_users(self, repository: str, digest: str) -> Mapping[str, str]:
-        """List those who need an image, or some of very many, each with its name; empty: it has none."""
         part = self._parts.get(repository)
         sources = () if part is None else part.judge.sources.get(digest, ())[:USERS_SHOWN]
-        return {source: self.vm_names.get(source, "") for source in sources}
+        named = {source: self.vm_names[source] for source in sources if source in self.vm_names}
+        return {"referenced_by": list(sources), **({"vm_names": named} if named else {})} if sources else {}
 
     def resolve(self, reference: ImageReference) -> Key | None:
         """Find the image that a reference names; None: it is not here."""
