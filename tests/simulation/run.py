@@ -13,6 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from hmret.actors.deleter_requests import Retire
+from hmret.actors.locks import Claimed
 from hmret.actors.reference_collector import LookAgain
 from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, OWN, RETENTION, TAG_STAGE, TRASH, hex_of
 from hmret.disk.own_files import save_clock_record
@@ -143,6 +144,8 @@ class _Run:
         self._gaps = random.Random(f"gaps of {seed}")
         self._pace = self._interval / rng.choice((1, 3))
         self._looks: dict[trio.lowlevel.Task, int] = {}
+        self._grip = Claimed(())
+        """Of the batch that goes."""
         self._crashes = 0
         self._sweeps = 0
         self._truth.on_retired = self._pull_again
@@ -239,17 +242,17 @@ class _Run:
     def _switch_off_after(self, count: int, retention: Retention) -> None:
         """Reload settings that switch deletion off, in the midst of the sweep that deletes so many images from now on."""
         left = count
-        last = ""
 
         def switch_off() -> None:
             off = attrs.evolve(self._config.auto_delete, enabled=False)
             retention.reconfigure(attrs.evolve(self._config, auto_delete=off, enabled=None))
-            self._truth.last_allowed = last
+            grip = self._grip
+            self._truth.last_allowed = grip.digests - grip.waiting - grip.done
             self.chronicle.tell("deletion is switched off")
 
-        def on_gone(key: Key) -> None:
-            nonlocal left, last
-            left, last = left - 1, key[1]
+        def on_gone(_key: Key) -> None:
+            nonlocal left
+            left -= 1
             if left == 0:
                 self._threads.soon(switch_off)
 
@@ -504,6 +507,8 @@ class _Run:
             request = arguments[0]
             assert isinstance(request, Retire)
             self.chronicle.tell(f"hmret begins to retire {len(request.candidates)}")
+            assert isinstance(request.grip, Claimed)
+            self._grip = request.grip
             self._truth.note_retire(request.candidates)
 
     def _wake(self) -> None:

@@ -91,7 +91,10 @@ class ToldDisk(MemoryDisk):
         if name == METADATA:
             # Where hmret has just hidden what there was, this is a pull that begins in its folder.
             image.is_hidden = False
-            image.status = status_in(self.filesystem.read_file(f"{DATA}/{path}"))
+            status = status_in(self.filesystem.read_file(f"{DATA}/{path}"))
+            if image.is_ghost and status != "ready":
+                image.unready_at = self._truth.chronicle.now  # a pull has begun in its folder
+            image.status = status
         self._judge(image)
         if image.is_whole:
             self._truth.adopt_orphans(image)

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 import attrs
 import trio
 
+from hmret.disk.deletion.ghosts import is_ghost_aside
 from hmret.disk.layout import (
     HIDDEN_METADATA,
     IMAGES,
@@ -100,8 +101,8 @@ class Truth(Cache):
         """Told each image that has left the cache, whether or not it has come again by then."""
         self.has_spoilt_timers = False
         """Whether a timer was made unreadable: it begins anew when that is found, which may be as late as it is due."""
-        self.last_allowed: str | None = None
-        """The digest that was in hand when deletion was switched off; None: it is on."""
+        self.last_allowed: frozenset[str] | None = None
+        """The digests that were in hand when deletion was switched off; None: it is on."""
         self.window_ns = timedelta_nanoseconds(config.auto_delete.unused_for)
         self.apart_ns = far_apart_ns(self.window_ns, timedelta_nanoseconds(config.sweep_interval))
         """How far apart two looks must lie for the time between them not to count."""
@@ -329,7 +330,8 @@ class Truth(Cache):
         self.retirements += not image.is_ghost
         self.leave_orphans(image)
         self.tell("retired", image)
-        if self.last_allowed not in (None, image.key[1]) and not image.is_ghost:
+        is_too_late = self.last_allowed is not None and image.key[1] not in self.last_allowed
+        if is_too_late and not image.is_ghost:
             raise self.chronicle.fail(f"{image.path} went after deletion was switched off")
         self.on_gone(image.key)
         if self.denied:
@@ -488,8 +490,12 @@ class Truth(Cache):
         image = self.retired.get(path)
         if image is None or not image.path:
             return  # hmret has begun to erase it before
+        fresh = self.filesystem.exists(path_of(image.key))  # then there is no place to put it back to
+        if is_ghost_aside(path.rpartition("/")[2]) and not image.is_ghost and not fresh:
+            raise self.chronicle.fail(
+                f"hmret erases {short(image.key)} as a ghost, and a pull has begun in it"
+            )
         for hold in self.holds:
-            fresh = self.filesystem.exists(path_of(image.key))  # then there is no place to put it back to
             if hold.image is image and not fresh and not self._is_unleased(image):
                 raise self.chronicle.fail(f"hmret erases {short(image.key)}, whose {hold.file_name} is open")
 
