@@ -20,7 +20,7 @@ from support.content_trees import (
     state_path,
     without,
 )
-from support.interruptions import Between, when
+from support.interruptions import Between, disk_of, when
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"
@@ -349,6 +349,39 @@ async def test_mark_used_under_an_owner_that_is_untied_meanwhile_clears_the_time
     timers = make_shared(host)
     async with host.opened() as retention:
         await retention.plan()
+        untied = when(
+            host, lambda: not host.exists(state_path(A, "d")), lambda: host.remove(link_path(A, "1"))
+        )
+        assert (await retention.mark_used(f"{A}{name}")).cleared
+    assert untied.has_happened
+    assert [host.exists(timer) for timer in timers] == [False, False]
+    assert (await host.sweep()).deleted == []
+
+
+@pytest.mark.parametrize(
+    ("name", "waits"), [(f"{A}:1", False), (f"{A}@{D}", False), (f"{NOBODY}@{D}", True), (f"{C}:1", True)]
+)
+async def test_before_the_first_scan_only_a_use_under_a_name_that_owns_nothing_waits_for_one(
+    host: Host, name: str, waits: bool
+) -> None:
+    timers = make_shared(host)
+    host.legacy_link(C, "1", "d")
+    listed: list[str] = []
+    async with host.opened() as retention:
+        disk_of(host).before = lambda call: listed.append(call.path) if call.name == "scandir" else None
+        assert (await retention.mark_used(name)).cleared
+        disk_of(host).before = None
+    assert (f"{DATA}/images/repositories" in listed) == waits
+    assert [host.exists(timer) for timer in timers] == [False, not waits]
+    assert (await host.sweep()).deleted == []
+
+
+@pytest.mark.parametrize("name", [":1", f"@{D}"])
+async def test_before_the_first_scan_a_use_under_an_owner_that_is_untied_meanwhile_keeps_it_for_the_others(
+    host: Host, name: str
+) -> None:
+    timers = make_shared(host)
+    async with host.opened() as retention:
         untied = when(
             host, lambda: not host.exists(state_path(A, "d")), lambda: host.remove(link_path(A, "1"))
         )

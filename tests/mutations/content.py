@@ -298,6 +298,13 @@ CONTENT_MUTATIONS = (
         "if False:",
         USE,
     ),
+    edit(
+        "take whoever uses content for its owner before the first scan",
+        "actors/state_keeper.py",
+        "return has_tag_to(self._filesystem, images_fd, repository, digest)",
+        "return request.owners is None or has_tag_to(self._filesystem, images_fd, repository, digest)",
+        ("tests/content/test_neighbours_of_use.py",),
+    ),
     Mutation(
         "ask who owns content before its timer is cleared, and not after",
         (

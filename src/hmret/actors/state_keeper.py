@@ -86,7 +86,7 @@ class Confirmed:
     fault: StateFault | None = None
     """Why its timer could not be cleared."""
     needs_owners: bool = False
-    """Whether it is content that others may own: nothing was cleared, for want of knowing who they are."""
+    """Whether it is content that others own: only its own timer was cleared, for want of knowing who they are."""
 
 
 @frozen(eq=False, kw_only=True)
@@ -211,7 +211,8 @@ class StateKeeper(Actor[_Requests]):
             key: the image: what hypeman would boot by that name, be it content of other repositories.
             tag: the tag by which it was found; None: by its digest.
             owners: the repositories that own its content, as far as is known: where that of `key` is none of them, their
-                timers are cleared too, as theirs are what the content goes by. None: nobody knows.
+                timers are cleared too, as theirs are what the content goes by. None: nothing has been scanned yet; the
+                answer says whether it must be.
         """
         return await self._mailbox.ask(Confirm(key=key, tag=tag, owners=owners))
 
@@ -339,12 +340,12 @@ class StateKeeper(Actor[_Requests]):
                 image = find_image(self._filesystem, images_fd, repository, digest)
                 if image is None or image.broken is not None or image.status != "ready":
                     return Confirmed(is_named=True, image=image)
-                if image.is_content and request.owners is None:
-                    return Confirmed(is_named=True, image=image, needs_owners=True)
                 cleared = self._clear_own(key)
                 # After that: whoever is untied from it by now has nothing that holds it but the timers of others.
                 if image.is_content and not self._is_owner(images_fd, request):
-                    others = {*(request.owners or ()), *self._with_timer(digest)} - {repository}
+                    if request.owners is None:
+                        return Confirmed(is_named=True, image=image, cleared=cleared, needs_owners=True)
+                    others = {*request.owners, *self._with_timer(digest)} - {repository}
                     for owner in sorted(others):
                         cleared |= self._clear_own((owner, digest))
         except (FileNotFoundError, NotADirectoryError):
@@ -360,13 +361,18 @@ class StateKeeper(Actor[_Requests]):
             raise _NotClearedError(_fault(key, error)) from error
 
     def _is_owner(self, images_fd: int, request: Confirm) -> bool:
-        """Tell whether content is that of the repository that it was asked for by, now and at the last look."""
+        """Tell whether content is that of the repository that it was asked for by, now and at the last look.
+
+        Where there has been none yet, a tag of today's layout says so: the sweep that is to look first deletes nothing that
+        is used while it runs, and the next one sees the tag, or else that what was used is not that repository's.
+        """
         repository, digest = request.key
-        if request.owners is None or repository not in request.owners:
-            return False
-        # By a tag that leads to it, it is the repository's; by its digest it may have been that only.
-        if request.tag is not None and self._resolve(images_fd, repository, request.tag) == digest:
-            return True
+        if request.owners is not None:
+            if repository not in request.owners:
+                return False
+            # By a tag that leads to it, it is the repository's; by its digest it may have been that only.
+            if request.tag is not None and self._resolve(images_fd, repository, request.tag) == digest:
+                return True
         return has_tag_to(self._filesystem, images_fd, repository, digest)
 
     def _with_timer(self, digest: str) -> list[str]:

@@ -445,10 +445,11 @@ class Retention:
             with anyio.CancelScope(shield=True):
                 owners = self._inspection.scanner.owners(digest)
                 found = await self._states.confirm(key, named.tag, owners)
+                cleared = found.cleared
                 if found.needs_owners:
                     # Nothing has been scanned yet, and whose timers count for this content is not known without.
                     scan = await self._inspection.scanner.scan()
-                    found = await self._states.confirm(key, named.tag, scan.contents.get(digest, ()))
+                    found = await self._states.confirm(key, None, scan.contents.get(digest, ()))
         if not found.is_named:
             return None
         if found.fault is not None:
@@ -460,7 +461,7 @@ class Retention:
             raise ImageNotFoundError(f"{text}: broken: {image.broken}")
         if image.status != "ready":
             raise ImageNotFoundError(f"{text}: not ready: {image.status}")
-        used = MarkedUsed(*key, cleared=found.cleared)
+        used = MarkedUsed(*key, cleared=cleared or found.cleared)
         self._sweeping.uses.add(key)
         await self._note_use(used)
         return used
