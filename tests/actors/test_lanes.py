@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -154,3 +155,32 @@ def test_work_rests_after_a_while_and_not_before(monkeypatch: pytest.MonkeyPatch
     pace()
     assert len(rests) == 2
     assert all(0 < rest < 0.001 for rest in rests)
+
+
+async def test_threads_that_read_give_the_interpreter_away_sooner_and_sooner_still_while_somebody_hurries(
+    anyio_backend_name: str,
+) -> None:
+    threads = WorkerThreads()
+    before = sys.getswitchinterval()
+    assert await threads.run(sys.getswitchinterval) == before
+    briskly = await threads.read(sys.getswitchinterval)
+    with threads.hurry():
+        hurried = sys.getswitchinterval()
+        with threads.hurry():
+            assert await threads.read(sys.getswitchinterval) == hurried
+        assert await threads.read(sys.getswitchinterval) == hurried
+    assert 0 < hurried < briskly < before
+    assert sys.getswitchinterval() == before
+
+
+async def test_an_interpreter_that_switches_sooner_by_itself_is_left_alone(anyio_backend_name: str) -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    own = sys.getswitchinterval()
+    try:
+        threads = WorkerThreads()
+        with threads.hurry():
+            assert await threads.read(sys.getswitchinterval) == own
+        assert sys.getswitchinterval() == own
+    finally:
+        sys.setswitchinterval(before)

@@ -30,6 +30,8 @@ _COLD_LANES = 8
 # How long a thread may keep the interpreter from others while much is worked through, in seconds; Python's own default
 # is ten times as long.
 _SWITCH_SECONDS = 0.0005
+# The same while somebody is in a hurry, who has to get it back after each of a dozen system calls.
+_URGENT_SWITCH_SECONDS = 0.00005
 # Long enough to lose nothing by resting. While somebody waits, work stops, but no longer than a millisecond at a time: a fifth or so of
 # its pace is left to it whatever comes.
 _WORK_SECONDS = 0.01
@@ -51,7 +53,7 @@ def voluntary_switches() -> int:
 class Pace:
     """Has threads that work through much give way to the others.
 
-    While one works in `briskly`, whoever waits for the interpreter gets it after half a millisecond and not after five:
+    While one works briskly, whoever waits for the interpreter gets it after half a millisecond and not after five:
     an event loop in the same process is held up for that long at most. That is a setting of the whole interpreter, put
     back when the last of them has ended. A thread that calls the pace itself also rests for a moment now and then, and
     stops, or nearly so, while somebody is in a hurry.
@@ -66,7 +68,8 @@ class Pace:
         """Have the threads that work through much stop while the block lasts, or nearly so."""
         self._urgent += 1
         try:
-            yield
+            with _switching.after(_URGENT_SWITCH_SECONDS):
+                yield
         finally:
             self._urgent -= 1
 
@@ -89,24 +92,26 @@ class _Switching:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wanted = 0
+        self._wanted: list[float] = []
         self._before = 0.0
 
     @contextmanager
-    def briskly(self) -> Iterator[None]:
-        """Switch between threads more often while the block lasts."""
+    def after(self, seconds: float) -> Iterator[None]:
+        """Switch between threads after so long at most while the block lasts."""
         with self._lock:
-            self._wanted += 1
-            if self._wanted == 1:
+            if not self._wanted:
                 self._before = sys.getswitchinterval()
-                sys.setswitchinterval(min(self._before, _SWITCH_SECONDS))
+            self._wanted.append(seconds)
+            self._set()
         try:
             yield
         finally:
             with self._lock:
-                self._wanted -= 1
-                if not self._wanted:
-                    sys.setswitchinterval(self._before)
+                self._wanted.remove(seconds)
+                self._set()
+
+    def _set(self) -> None:
+        sys.setswitchinterval(min((self._before, *self._wanted)))
 
 
 _switching = _Switching()
@@ -195,7 +200,7 @@ def _telling_of_limits() -> Iterator[None]:
 
 
 def _run_briskly(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    with _switching.briskly():
+    with _switching.after(_SWITCH_SECONDS):
         return function(*arguments)
 
 

@@ -3,11 +3,21 @@
 Older versions know nothing of it and leave it alone; what they know is in `clock.json`.
 """
 
+from contextlib import suppress
+
 import msgspec
 
 from hmret.disk.documents import UnreadableError
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import make_data_folders, open_data_folder, opened, read_file, write_file
+from hmret.disk.folders import (
+    BATCH,
+    make_data_folders,
+    open_data_folder,
+    opened,
+    read_file,
+    step_into,
+    write_file,
+)
 from hmret.disk.layout import OWN, RETENTION
 from hmret.model.clock_watch import ClockReading
 from hmret.model.looks import Look, LooksRecord
@@ -75,27 +85,24 @@ def newest_timer(filesystem: Filesystem, data_fd: int) -> int | None:
     Folders are not asked: what they tell may be no more than that somebody has copied them.
     """
     newest_ns = 0
-    levels = [RETENTION]
-    while levels:
-        path = levels.pop()
-        try:
-            with (
-                opened(filesystem, open_data_folder(filesystem, data_fd, path)) as fd,
-                filesystem.scandir(fd) as found,
-            ):
-                for entry in list(found):
-                    if entry.is_dir(follow_symlinks=False):
-                        levels.append(f"{path}/{entry.name}")
-                    elif entry.name.endswith(".json"):
-                        newest_ns = max(newest_ns, _written_at(filesystem, fd, entry.name))
-        except OSError:
+    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, RETENTION)) as root_fd:
+        levels = [""]
+        while levels:
+            path = levels.pop()
             # What cannot be listed tells nothing; nor is any of its timers known then.
-            continue
+            with suppress(OSError), opened(filesystem, step_into(filesystem, root_fd, path)) as fd:
+                links, folders, others, _ = filesystem.list_folder(fd)
+                levels.extend(f"{path}/{name}" if path else name for name in folders)
+                newest_ns = max(newest_ns, _newest_of(filesystem, fd, [*links, *others]))
     return newest_ns or None
 
 
-def _written_at(filesystem: Filesystem, fd: int, name: str) -> int:
-    try:
-        return filesystem.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime_ns
-    except OSError:
-        return 0
+def _newest_of(filesystem: Filesystem, fd: int, names: list[str]) -> int:
+    """Tell when any of some timers was last written; 0: none is there."""
+    timers = [name for name in names if name.endswith(".json")]
+    newest_ns = 0
+    for start in range(0, len(timers), BATCH):
+        for found in filesystem.stat_files(fd, timers[start : start + BATCH]):
+            if not isinstance(found, int):
+                newest_ns = max(newest_ns, found[4])
+    return newest_ns
