@@ -261,9 +261,28 @@ def test_a_typo_suggests_no_command_that_deletes_or_runs(call: Call, typo: str) 
     ],
 )
 def test_a_typo_suggests_no_option_by_which_more_goes(call: Call, typo: str) -> None:
-    code, _, complaints = call("sweep", typo)
+    for tokens in (("sweep", typo), (typo, "sweep")):
+        code, _, complaints = call(*tokens)
+        assert code == 2
+        assert "Did you mean" not in complaints
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [
+        ("plna", "plan"),
+        ("explian", "explain"),
+        ("quarentine", "quarantine"),
+        ("--verison", "--version"),
+        ("--hlep", "--help"),
+        ("--jsn", "--json"),
+        ("--data_dir=/", "--data-dir"),
+    ],
+)
+def test_a_typo_suggests_what_was_meant(call: Call, typo: str, meant: str) -> None:
+    code, _, complaints = call(typo)
     assert code == 2
-    assert "Did you mean" not in complaints or "--json" in complaints
+    assert complaints.endswith(f"Did you mean {meant}?\n")
 
 
 @pytest.mark.parametrize(

@@ -103,9 +103,8 @@ def _command_first(tokens: Sequence[str]) -> list[str]:
         if name in HELP_FLAGS + VERSION_FLAGS:
             return [name]
         if name not in WITH_VALUE + WITHOUT_VALUE:
-            raise ConfigError(
-                f"unknown option: {tokens[position]}{suggest(name, WITH_VALUE + WITHOUT_VALUE)}"
-            )
+            known = WITH_VALUE + WITHOUT_VALUE + HELP_FLAGS + VERSION_FLAGS
+            raise ConfigError(f"unknown option: {tokens[position]}{suggest(name, known)}")
         position += 1 if equals or name in WITHOUT_VALUE else 2
     if not tokens:
         return ["--help"]
