@@ -502,6 +502,16 @@ def test_the_cache_that_is_kept_can_be_played_with(room: Path, tmp_path: Path, c
         code, answer, complaints = call(*words[1:])
         assert (code, complaints) == (0, ""), answer
         assert ("alpine" if words[1] == "explain" else str(folder)) in answer
+    # Its timers go on by this host's clock, which has not jumped.
+    timers = {
+        json.loads(file.read_bytes())["digest"]: json.loads(file.read_bytes())["unused_since"]
+        for file in (folder / "system/image-retention").rglob("*.json")
+    }
+    document = json.loads(call("plan", "--json", *shown[0][2:])[1])
+    waiting = {one["digest"]: one["unused_since"] for one in document["images"] if one["unused_since"]}
+    assert document["suspended"] == []
+    assert waiting == timers != {}
+    assert {one["reason"] for one in document["images"] if one["unused_since"]} == {"retention_window"}
     with command(room, day_seconds=FAST_DAY_SECONDS, keep=str(folder)) as again:
         _, errors = again.communicate(timeout=PATIENCE)
     assert again.returncode == 1

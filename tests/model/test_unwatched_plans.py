@@ -11,7 +11,7 @@ from hmret.model.limits import DiskLimits
 from hmret.model.planning import plan
 from hmret.model.times import SECOND, datetime_of
 from hmret.model.unwatched import Gaps
-from hmret.model.verdicts import Reason
+from hmret.model.verdicts import Action, Reason
 from model.inventories import (
     ALPINE,
     DUE_NS,
@@ -194,6 +194,27 @@ def test_what_is_not_due_is_not_held_back_by_a_read() -> None:
     inventory = cache(NOW_NS - 20 * DAY_NS, accessed={(ALPINE, A): NOW_NS - 5 * DAY_NS})
     made = plan(inventory, make_policy(), NOW)
     assert (made.held_back, made.mark_times) == (0, {(ALPINE, A): NOW_NS - 5 * DAY_NS})
+
+
+def test_a_timer_that_a_read_begins_anew_is_one_that_patterns_stop() -> None:
+    read_ns = NOW_NS - 5 * DAY_NS
+    inventory = cache(DUE_NS, NOW_NS - DAY_NS, accessed={(ALPINE, A): read_ns})
+    made = plan(inventory, make_policy(allowed=()), NOW)
+    assert made.stopped_timers == {Reason.NOT_ALLOWED: 2}
+    verdict = made.verdict(ALPINE, A)
+    assert verdict is not None
+    assert (verdict.action, verdict.unused_since_ns) == (Action.CLEAR, read_ns)
+
+
+def test_a_timer_of_an_image_that_was_pulled_again_is_none_that_patterns_stop() -> None:
+    image = make_image(A, created_ns=NOW_NS - 2 * DAY_NS)
+    key = (ALPINE, A)
+    inventory = make_inventory(
+        make_repository(image), states={key: DUE_NS}, gaps=WEEK, accessed={key: NOW_NS - DAY_NS}
+    )
+    made = plan(inventory, make_policy(allowed=()), NOW)
+    assert made.clears
+    assert made.stopped_timers == {}
 
 
 def test_a_forecast_counts_from_the_read() -> None:

@@ -20,6 +20,7 @@ from hmret.model.references import parsed
 from hmret.model.values import frozen
 
 __all__ = [
+    "CLOCK_RECORD",
     "LEASES",
     "REMEMBERED",
     "LeaseRecord",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 _BRAKE = "brake.json"
-_CLOCK = "clock.json"
+CLOCK_RECORD = "clock.json"
 _DISK = "disk.json"
 REMEMBERED = "references.json"
 LEASES = "leases.json"
@@ -160,7 +161,7 @@ def _is_text(thing: Thing) -> bool:
 def load_clock_record(filesystem: Filesystem, data_fd: int) -> ClockRecord | None:
     """Read what the clocks said at the last sweep; None where that is not known."""
     try:
-        record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_CLOCK}", data_fd), type=_Clock)
+        record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{CLOCK_RECORD}", data_fd), type=_Clock)
     except _FAULTS:
         return None
     return ClockRecord(**msgspec.structs.asdict(record))
@@ -173,7 +174,7 @@ def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord)
         OSError: it could not be written.
     """
     document = _Clock(**attrs.asdict(record))
-    _save(filesystem, data_fd, _CLOCK, msgspec.json.encode(document))
+    _save(filesystem, data_fd, CLOCK_RECORD, msgspec.json.encode(document))
 
 
 def load_brake_record(filesystem: Filesystem, data_fd: int) -> BrakeRecord | None:

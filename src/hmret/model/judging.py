@@ -205,7 +205,9 @@ class Judge:
         else:
             also = () if final is None or final in everywhere else (final,)
             blockers = tuple(sorted({*blockers, *also, *everywhere}, key=_ORDER.__getitem__))
-        since_ns = self.timetable.unused_since(image)
+        # A timer that a read begins anew is one that a sweep would stop.
+        is_cleared = ACTIONS[reason] is Action.CLEAR
+        since_ns = (self.timetable.runs_since if is_cleared else self.timetable.unused_since)(image)
         return Verdict(
             repository=self.name,
             digest=image.digest,

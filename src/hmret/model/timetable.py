@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import attrs
+
 from hmret.model.images import Image
 from hmret.model.policy import NEVER
 from hmret.model.terms import RepositoryTerms
@@ -44,6 +46,13 @@ class Timetable:
         if created_ns is not None and since_ns < created_ns <= self.now_ns:
             return None
         return None if since_ns < self.accessed.get(image.digest, since_ns) else since_ns
+
+    def runs_since(self, image: Image) -> int | None:
+        """Tell since when the timer of an image runs, if only since its disk was last read unseen; None: it has none."""
+        read_ns = self.accessed.get(image.digest)
+        if read_ns is None or attrs.evolve(self, accessed=_NEVER_READ).unused_since(image) is None:
+            return self.unused_since(image)
+        return max(self.unused_since(image) or 0, read_ns)
 
     def begins_at(self, image: Image) -> int:
         """Tell when the timer of an image begins that has none that counts: when its disk was last read unseen, else now."""

@@ -25,6 +25,9 @@ from hmret.cli.demo.host import Host, offers_leases
 from hmret.cli.demo.outcome import Outcome, find_faults, outcomes, sum_up, to_document
 from hmret.cli.demo.story import ALLOWED, DAYS, PINNED, Story, StoryError
 from hmret.cli.garbage import collect_from_now_on
+from hmret.disk.layout import OWN
+from hmret.disk.looks_record import LOOKS
+from hmret.disk.own_files import CLOCK_RECORD
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
@@ -130,6 +133,8 @@ async def _run(show: _Show) -> int:
         chronicle.say(f"watch it at {_url(show.page)}")
     with chronicle.listening():
         ending = await _tell_story(show, chronicle)
+    if show.stays:
+        _forget_time(show.data_dir)
     return 1 if ending.faults else 0
 
 
@@ -213,6 +218,12 @@ def _print_ending(show: _Show, chronicle: Chronicle, ending: _Ending) -> None:
     for line in _next_steps(show):
         print(f"  {line}")
     sys.stdout.flush()
+
+
+def _forget_time(data_dir: Path) -> None:
+    """Take what the engine has written down of the demonstration's clock away: by it this host's clock has jumped."""
+    for record in (CLOCK_RECORD, LOOKS):
+        (data_dir / OWN / record).unlink(missing_ok=True)
 
 
 def _next_steps(show: _Show) -> list[str]:
