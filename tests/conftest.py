@@ -23,6 +23,12 @@ settings.register_profile(
 )
 settings.load_profile("hmret")
 
+# The settings of the host that tests run on are none of theirs.
+for variable in tuple(os.environ):
+    if variable.startswith(("CONFIG_PATH", "DATA_DIR", "IMAGES__", "HMRET__", "REGISTRY__", "BUILD__")):
+        del os.environ[variable]
+os.environ["HMRET_CONFIG"] = os.devnull
+
 # A process that a test starts finds compiled what the one before it has compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

@@ -168,6 +168,7 @@ def test_progress_tells_the_images_seen(
 
     monkeypatch.setattr(progress, "is_terminal", lambda _: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
     report = anyio.run(sweep, backend=backend)
     assert report.status is SweepStatus.SUCCESS
     output, complaints = capsys.readouterr()

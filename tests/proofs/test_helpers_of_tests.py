@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from builders import make_image
+from hmret.disk.settings import load_settings
 from proofs.mortal import Life, Mortals
 from support.children import Child, child, children_here, hear_interrupts, run_program
 from support.patience import wait_until
@@ -60,6 +61,12 @@ def test_a_pipe_that_nobody_opens_is_not_waited_for_for_ever(
         pass
     with pytest.raises(AssertionError, match="nobody has written"):
         wait_for_end(pipe)
+
+
+def test_the_settings_of_the_host_that_tests_run_on_are_none_of_theirs() -> None:
+    settings = load_settings(config_file=None, environment=os.environ, flags={})
+    assert settings.config_files == {os.devnull: False}
+    assert {setting.source for setting in settings.values.values()} == {"default"}
 
 
 def test_programs_of_tests_hear_an_interrupt_also_where_the_tests_run_in_the_background() -> None:
