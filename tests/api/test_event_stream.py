@@ -12,6 +12,7 @@ from hmret.api.streams import EventStream, read_event_id, write_event_id
 from hmret.engine.events import EventHub
 from hmret.engine.surroundings import Surroundings
 from memory_filesystem import MemoryFilesystem
+from support.patience import patiently
 
 
 def parse(text: str) -> list[tuple[str, str, Any]]:
@@ -155,11 +156,12 @@ async def test_who_comes_back_too_late_is_told_so() -> None:
 
 async def test_an_event_stream_shows_that_it_lives() -> None:
     hub, client = EventHub(), Client()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(client.follow, EventStream(hub, None, heartbeat_seconds=0.01))
-        while client.content.count(b": heartbeat\n\n") < 3:  # noqa: ASYNC110 - nothing else tells
-            await anyio.sleep(0.01)
-        client.gone.set()
+    with patiently():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.follow, EventStream(hub, None, heartbeat_seconds=0.01))
+            while client.content.count(b": heartbeat\n\n") < 3:  # noqa: ASYNC110 - nothing else tells
+                await anyio.sleep(0.01)
+            client.gone.set()
 
 
 async def test_the_stream_of_the_application_follows(

@@ -15,6 +15,7 @@ from builders import make_image, settle
 from hmret.api import bodies
 from hmret.api.client_stream import accept as real_accept
 from hmret.api.server import Limits
+from hmret.engine.retention import Retention
 from support.patience import PATIENCE, patiently
 
 CLIENTS = 200
@@ -49,6 +50,13 @@ async def wait_clients(server: object, number: int) -> None:
     """Wait until so many clients are connected."""
     with patiently():
         while getattr(server, "clients") != number:  # noqa: ASYNC110, B009 - nothing else tells
+            await anyio.sleep(0.01)
+
+
+async def wait_listener(retention: Retention) -> None:
+    """Wait until somebody follows the events."""
+    with patiently():
+        while retention.event_hub.listening == 0:  # noqa: ASYNC110 - nothing else tells
             await anyio.sleep(0.01)
 
 
@@ -175,8 +183,7 @@ async def test_a_client_that_does_not_read_is_cut_off_and_nobody_waits_for_it(pa
     async with serving_on(path, root, limits) as (retention, server):
         with connect(path) as client:
             client.sendall(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n")
-            while retention.event_hub.listening == 0:  # noqa: ASYNC110 - nothing else tells
-                await anyio.sleep(0.01)
+            await wait_listener(retention)
             for number in range(4000):
                 retention.event_hub.publish([{"event": "mark", "image": "x" * 500, "number": number}])
             assert (await retention.sweep()).status == "success"
@@ -188,8 +195,7 @@ async def test_a_client_that_goes_leaves_nothing_behind(path: str, root: Path) -
     async with serving_on(path, root) as (retention, server):
         with connect(path) as client:
             client.sendall(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n")
-            while retention.event_hub.listening == 0:  # noqa: ASYNC110 - nothing else tells
-                await anyio.sleep(0.01)
+            await wait_listener(retention)
         await wait_clients(server, 0)
         assert retention.event_hub.listening == 0
 
@@ -219,8 +225,7 @@ async def test_an_answer_under_way_is_sent_before_the_end_and_followers_are_let_
                     lines.extend([line async for line in response.aiter_lines()])
 
             tasks.start_soon(follow)
-            while retention.event_hub.listening == 0:  # noqa: ASYNC110 - nothing else tells
-                await anyio.sleep(0.01)
+            await wait_listener(retention)
             await retention.sweep()
             server.stop()
             retention.event_hub.end()
@@ -237,8 +242,7 @@ async def test_a_client_that_does_not_read_does_not_hold_up_the_end(path: str, r
             client = socket.socket(socket.AF_UNIX)
             client.connect(path)
             client.sendall(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n")
-            while retention.event_hub.listening == 0:  # noqa: ASYNC110 - nothing else tells
-                await anyio.sleep(0.01)
+            await wait_listener(retention)
             for _ in range(4000):
                 retention.event_hub.publish([{"event": "mark", "image": "x" * 500}])
             await settle()
