@@ -540,7 +540,7 @@ class Truth(Cache):
         for (folder, name), image, since in self.orphans():
             path = f"{DATA}/{IMAGES}/{folder}/{name}"
             digest = image.key[1]
-            in_time = since < self._judged_at.get(digest, 0) and digest not in self.unsure
+            in_time = since < image.batch and digest not in self.unsure
             # Where a pull has begun and was stopped, the tag was left for it.
             is_begun = self.filesystem.exists(path_of(content_of(digest)))
             if in_time and not is_begun and self.filesystem.exists(path):
