@@ -40,6 +40,7 @@ check-fast: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy src tests benchmarks examples
 	$(BIN)/lint-imports
+	PYTHONPATH=tests $(BIN)/python -m mutations.check
 
 # The tests of the disk and of the actors, without the native core.
 check-pure: $(READY)

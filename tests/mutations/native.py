@@ -1,6 +1,6 @@
 """Checks of the native core."""
 
-from mutations.mutation import edit
+from mutations.mutation import DROP, NEVER, Become, Swap, edit
 
 __all__ = ["NATIVE_MUTATIONS"]
 
@@ -12,186 +12,205 @@ _AS_FAR = ("tests/disk/test_native_retiring.py",)
 
 NATIVE_MUTATIONS = (
     edit(
-        "follow a link to read metadata, natively",
-        _CORE,
-        " | O_NOFOLLOW | O_CLOEXEC)",
-        " | O_CLOEXEC)",
-        _ALIKE,
+        "follow a link to read metadata, natively", "native-read-no-links", Swap("O_NOFOLLOW | ", ""), _ALIKE
     ),
     edit(
         "follow a link in the place of a disk, natively",
-        _CORE,
-        "if (fstatat(folder, path, &found, AT_SYMLINK_NOFOLLOW) == 0) {",
-        "if (fstatat(folder, path, &found, 0) == 0) {",
+        "native-disk-no-links",
+        Swap("AT_SYMLINK_NOFOLLOW", "0"),
         _ALIKE,
     ),
     edit(
         "follow a link to tell whether a file has changed, natively",
-        _CORE,
-        "fstatat(folder, name_at(&names, number), &file->found, AT_SYMLINK_NOFOLLOW)",
-        "fstatat(folder, name_at(&names, number), &file->found, 0)",
+        "native-stat-no-links",
+        Swap("AT_SYMLINK_NOFOLLOW", "0"),
         _ALIKE,
     ),
     edit(
         "take a disk that cannot be looked at for none, natively",
-        _CORE,
-        "if (errno != ENOENT && errno != ENOTDIR) {",
-        "if (0) {",
+        "native-unseen-disk-not-absent",
+        NEVER,
         _ALIKE,
     ),
-    edit(
-        "take a link for a file, natively",
-        _CORE,
-        "case DT_LNK:\n        return 'l';",
-        "case DT_LNK:\n        return 'f';",
-        _ALIKE,
-    ),
+    edit("take a link for a file, natively", "native-links-listed-as-links", Swap("l", "f"), _ALIKE),
     edit(
         "follow a link in the place of a digest folder, natively",
-        _DELETION,
-        "#define FOLDER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)",
-        "#define FOLDER_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)",
+        "native-folder-no-links",
+        Swap("O_NOFOLLOW | ", ""),
         _ALIKE,
     ),
     edit(
         "open what a link in a digest folder leads to, natively",
-        _DELETION,
-        "held->fd = open_in(folder->fd, name, READ_FLAGS);",
-        "held->fd = open_in(folder->fd, name, READ_FLAGS & ~O_NOFOLLOW);",
+        "native-open-no-links",
+        Swap(")", " & ~O_NOFOLLOW)"),
         _ALIKE,
     ),
     edit(
         "take no lease, natively",
-        _DELETION,
-        "|| fcntl(fd, F_SETLEASE, F_WRLCK) < 0;",
-        "|| 0;",
+        "native-lease-every-file",
+        Swap("fcntl(fd, F_SETLEASE, F_WRLCK) < ", ""),
         _ALIKE,
     ),
     edit(
         "go on where a lease is refused for an opener, natively",
-        _DELETION,
-        "if (numbers[done - 1] == EAGAIN)",
-        "if (0)",
+        "native-first-refusal-decides",
+        NEVER,
         _ALIKE,
     ),
     edit(
-        "ask only the last lease, natively",
-        _DELETION,
-        "for (Py_ssize_t number = 0; held == F_WRLCK && number < count; number++)",
-        "for (Py_ssize_t number = 0; held >= 0 && number < count; number++)",
-        _ALIKE,
+        "ask only the last lease, natively", "native-every-lease-counts", Swap("== F_WRLCK", ">= 0"), _ALIKE
     ),
     edit(
         "end the process by whoever opens a disk that is leased, natively",
-        _DELETION,
-        "fcntl(fd, F_SETSIG, SIGURG) < 0 ||",
-        "",
+        "native-lease-every-file",
+        Swap("fcntl(fd, F_SETSIG, SIGURG) < 0 ||", ""),
         _ALIKE,
     ),
     edit(
         "take a link for a disk, natively",
-        _CORE,
-        "S_ISREG(found.st_mode) ? (long long)found.st_blocks : -1",
-        "(long long)found.st_blocks",
+        "native-disk-is-a-file",
+        Swap("S_ISREG(found.st_mode) ? (long long)found.st_blocks : -1", "(long long)found.st_blocks"),
         _ALIKE,
     ),
     edit(
         "take a folder with a pipe in it for one of files only, natively",
-        _CORE,
-        "is_plain = entry->type == DT_REG;",
-        "is_plain = entry->type != DT_LNK && entry->type != DT_DIR;",
+        "native-files-and-no-more",
+        Swap("== DT_REG", "!= DT_LNK && entry->type != DT_DIR"),
         _ALIKE,
     ),
     edit(
         "follow a link to the folder of an image, natively",
-        _CORE,
-        "openat(parent, name, READ_FLAGS | O_DIRECTORY)",
-        "openat(parent, name, O_RDONLY | O_DIRECTORY)",
+        "native-plain-folder-no-links",
+        Swap("READ_FLAGS", "O_RDONLY"),
         _ALIKE,
     ),
-    *(
-        edit(
-            f"take a path with another {what} for the same, natively",
-            _CORE,
-            f"mark[{number}] == {value}",
-            "1",
-            _ALIKE,
-        )
-        for number, what, value in (
-            (0, "device", "found->st_dev"),
-            (1, "inode", "found->st_ino"),
-            (2, "mtime", "(uint64_t)nanoseconds(found->st_mtim)"),
-            (3, "ctime", "(uint64_t)nanoseconds(found->st_ctim)"),
-            (0, "inode by its short mark", "(int64_t)(found->st_ino & INT64_MAX)"),
-            (1, "ctime by its short mark", "nanoseconds(found->st_ctim)"),
-        )
+    edit(
+        "take a path with another device for the same, natively",
+        "native-every-stamp-counts",
+        Swap("mark[0] == found->st_dev", "1"),
+        _ALIKE,
+    ),
+    edit(
+        "take a path with another inode for the same, natively",
+        "native-every-stamp-counts",
+        Swap("mark[1] == found->st_ino", "1"),
+        _ALIKE,
+    ),
+    edit(
+        "take a path with another mtime for the same, natively",
+        "native-every-stamp-counts",
+        Swap("mark[2] == (uint64_t)nanoseconds(found->st_mtim)", "1"),
+        _ALIKE,
+    ),
+    edit(
+        "take a path with another ctime for the same, natively",
+        "native-every-stamp-counts",
+        Swap("mark[3] == (uint64_t)nanoseconds(found->st_ctim)", "1"),
+        _ALIKE,
+    ),
+    edit(
+        "take a path with another inode by its short mark for the same, natively",
+        "native-short-stamp-counts",
+        Swap("mark[0] == (int64_t)(found->st_ino & INT64_MAX)", "1"),
+        _ALIKE,
+    ),
+    edit(
+        "take a path with another ctime by its short mark for the same, natively",
+        "native-short-stamp-counts",
+        Swap("mark[1] == nanoseconds(found->st_ctim)", "1"),
+        _ALIKE,
     ),
     edit(
         "take whatever tag has come in the place of another, natively",
-        _DELETION,
-        "if (found.st_ino != inode) {",
-        "if (0) {",
+        "native-tag-on-record-only",
+        NEVER,
         _ALIKE,
     ),
     edit(
         "count what is freed of a disk that has other names, natively",
-        _DELETION,
-        "if (S_ISREG(found.st_mode) && found.st_nlink == 1)",
-        "if (S_ISREG(found.st_mode))",
+        "native-last-name-frees",
+        Swap(" && found.st_nlink == 1", ""),
         _ALIKE,
     ),
-    *(
-        edit(f"{what}, in the one call that carries a deletion out", _RETIRING, old, new, _AS_FAR)
-        for what, old, new in (
-            ("take no lease", "|| fcntl(fd, F_SETLEASE, F_WRLCK) < 0)", "|| 0)"),
-            ("ask no lease again", "return all_leased(going) ? 0 : EBUSY;", "return 0;"),
-            (
-                "rename an image whose metadata was written over",
-                "if (nanoseconds(found.st_ctim) != going->metadata_changed_ns)",
-                "if (0)",
-            ),
-            (
-                "rename another folder of content",
-                "return found.st_ino == going->inode ? 0 : ESTALE;",
-                "return 0;",
-            ),
-            (
-                "look at nothing that has come into the folder",
-                "|| nanoseconds(found.st_mtim) != going->changed_ns)",
-                "|| 0)",
-            ),
-            (
-                "leave content unsynced",
-                "if (going->syncs && (fsync(going->parent) < 0 || fsync(going->trash) < 0))",
-                "if (0)",
-            ),
-            (
-                "take tags though something has come in the image's place",
-                "if ((*error = has_come(going)))\n        return SETTLED;",
-                "",
-            ),
-            (
-                "look for no pull once the tags are aside",
-                "|| (*error = has_come(going)) || (*error = remove_tags(going))",
-                "|| (*error = remove_tags(going))",
-            ),
-            (
-                "take what cannot be looked at for absent",
-                "if (errno != ENOENT && errno != ENOTDIR)\n            return errno;",
-                "",
-            ),
-            (
-                "remove a tag that leads elsewhere",
-                "memcmp(heap->bytes + aside.start, target, strlen(target)) != 0)",
-                "0)",
-            ),
-            (
-                "let the tag that shadows another go last",
-                "for (Py_ssize_t number = going->tags.names.count - 1; number >= 0; number--) {",
-                "for (Py_ssize_t number = 0; number < going->tags.names.count; number++) {",
-            ),
-            ("remove a timer that was written over", "mark[5] != nanoseconds(found.st_ctim))", "0)"),
-            ("keep openers waiting until all is done", "    close_going(going);\n", ""),
-        )
+    edit(
+        "take no lease, in the one call that carries a deletion out",
+        "native-lease-before-rename",
+        Swap("fcntl(fd, F_SETLEASE, F_WRLCK) < ", ""),
+        _AS_FAR,
+    ),
+    edit(
+        "ask no lease again, in the one call that carries a deletion out",
+        "native-lease-after-rename",
+        Swap("all_leased(going) ? 0 : EBUSY", "0"),
+        _AS_FAR,
+    ),
+    edit(
+        "rename an image whose metadata was written over, in the one call that carries a deletion out",
+        "native-metadata-unchanged",
+        NEVER,
+        _AS_FAR,
+    ),
+    edit(
+        "rename another folder of content, in the one call that carries a deletion out",
+        "native-same-folder",
+        Become("return 0;"),
+        _AS_FAR,
+    ),
+    edit(
+        "look at nothing that has come into the folder, in the one call that carries a deletion out",
+        "native-nothing-came-in",
+        Swap("nanoseconds(found.st_mtim) != going->changed_ns", "0"),
+        _AS_FAR,
+    ),
+    edit(
+        "leave content unsynced, in the one call that carries a deletion out",
+        "native-sync-before-tags",
+        NEVER,
+        _AS_FAR,
+    ),
+    edit(
+        "take tags though something has come in the image's place, in the one call that carries a deletion out",
+        "native-no-arrival-before-tags",
+        NEVER,
+        _AS_FAR,
+    ),
+    edit(
+        "look for no pull once the tags are aside, in the one call that carries a deletion out",
+        "native-no-arrival-after-tags",
+        Swap("has_come(going)) || (*error = ", ""),
+        _AS_FAR,
+    ),
+    edit(
+        "take what cannot be looked at for absent, in the one call that carries a deletion out",
+        "native-unseen-not-absent",
+        NEVER,
+        _AS_FAR,
+    ),
+    edit(
+        "remove a tag that leads elsewhere, in the one call that carries a deletion out",
+        "native-tag-leads-here",
+        Swap("memcmp(heap->bytes + aside.start, target, strlen(target)) != ", ""),
+        _AS_FAR,
+    ),
+    edit(
+        "let the tag that shadows another go last, in the one call that carries a deletion out",
+        "native-hiding-tag-goes-first",
+        Swap(
+            "going->tags.names.count - 1; number >= 0; number--",
+            "0; number < going->tags.names.count; number++",
+        ),
+        _AS_FAR,
+    ),
+    edit(
+        "remove a timer that was written over, in the one call that carries a deletion out",
+        "native-timer-unchanged",
+        Swap("mark[5] != nanoseconds(found.st_ctim)", "0"),
+        _AS_FAR,
+    ),
+    edit(
+        "keep openers waiting until all is done, in the one call that carries a deletion out",
+        "native-release-openers",
+        DROP,
+        _AS_FAR,
     ),
 )

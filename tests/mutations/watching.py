@@ -1,6 +1,6 @@
 """Checks that keep time that nobody watched out of every window, taken away one at a time."""
 
-from mutations.mutation import Mutation, edit
+from mutations.mutation import NEVER, Become, Mutation, Swap, edit
 
 __all__ = ["WATCHING_MUTATIONS"]
 
@@ -9,123 +9,81 @@ PLANS = ("tests/model/test_unwatched_plans.py",)
 TIME = ("tests/engine/test_time_nobody_watched.py",)
 
 WATCHING_MUTATIONS: tuple[Mutation, ...] = (
-    edit(
-        "believe a timer that is older than its image",
-        "model/timetable.py",
-        "if created_ns is not None and since_ns < created_ns <= self.now_ns:",
-        "if False:",
-        PLANS,
-    ),
+    edit("believe a timer that is older than its image", "timer-of-this-image", NEVER, PLANS),
     edit(
         "believe a timer that is older than its image where only its window holds",
-        "model/repository_plan.py",
-        "and (image.created_ns is None or image.created_ns <= since_ns)",
-        "and True",
+        "shortcut-only-keeps",
+        Swap("(image.created_ns is None or image.created_ns <= since_ns)", "True"),
         PLANS,
     ),
-    edit(
-        "count time that no engine watched",
-        "model/looks.py",
-        "is_unwatched = is_apart",
-        "is_unwatched = False",
-        LOOKS,
-    ),
-    edit(
-        "count what the clock skipped",
-        "model/looks.py",
-        "return skipped_ns if skipped_ns > CLOCK_TOLERANCE_NS else 0",
-        "return 0",
-        LOOKS,
-    ),
+    edit("count time that no engine watched", "time-without-engine", Swap("is_apart", "False"), LOOKS),
+    edit("count what the clock skipped", "skipped-time-is-unwatched", Become("return 0"), LOOKS),
     edit(
         "let single sweeps count across a suspended one",
-        "model/looks.py",
-        "is_unwatched = record.was_suspended or not is_certain",
-        "is_unwatched = not is_certain",
+        "certain-time-between-sweeps",
+        Swap("record.was_suspended or ", ""),
         LOOKS,
     ),
     edit(
         "let single sweeps count across any boot",
-        "model/looks.py",
-        "is_unwatched = record.was_suspended or not is_certain",
-        "is_unwatched = record.was_suspended",
+        "certain-time-between-sweeps",
+        Swap(" or not is_certain", ""),
         LOOKS,
     ),
     edit(
         "take a host that was off for one that slept",
-        "model/looks.py",
-        "_asleep_ns(last.at, now.at, elapsed_ns) if is_one_boot else 0",
-        "elapsed_ns if not is_one_boot else _asleep_ns(last.at, now.at, elapsed_ns)",
+        "off-is-not-asleep",
+        Swap(
+            "_asleep_ns(last.at, now.at, elapsed_ns) if is_one_boot else 0",
+            "elapsed_ns if not is_one_boot else _asleep_ns(last.at, now.at, elapsed_ns)",
+        ),
         LOOKS,
     ),
-    edit(
-        "leave gaps in the future",
-        "model/looks.py",
-        "gaps = record.gaps.until(now.at.wall_ns)",
-        "gaps = record.gaps",
-        LOOKS,
-    ),
-    edit(
-        "believe timers before the first look",
-        "model/looks.py",
-        "if older is None and newest_timer_ns is not None and newest_timer_ns <= now_ns:",
-        "if False:",
-        LOOKS,
-    ),
+    edit("leave gaps in the future", "no-gaps-in-the-future", Swap(".until(now.at.wall_ns)", ""), LOOKS),
+    edit("believe timers before the first look", "newest-timer-dates-last-sweep", NEVER, LOOKS),
     edit(
         "let windows count time that nobody watched",
-        "model/timetable.py",
-        "return self.gaps.moved(since_ns) + self.terms.of(image.digest).window_ns",
-        "return since_ns + self.terms.of(image.digest).window_ns",
+        "window-in-watched-time",
+        Swap("self.gaps.moved(since_ns)", "since_ns"),
         PLANS,
     ),
     edit(
         "let the disk's need count time that nobody watched",
-        "model/pressure.py",
-        "since_ns = self.gaps.latest_moved_to(",
-        "since_ns = int(",
+        "pressure-in-watched-time",
+        Swap("self.gaps.latest_moved_to", "int"),
         PLANS,
     ),
     edit(
         "keep a plan over a new gap",
-        "model/judging.py",
-        "not causes.isdisjoint(_HOLD_MARKS), inventory.gaps.until(now_ns))",
-        "not causes.isdisjoint(_HOLD_MARKS))",
+        "new-gap-renews-the-plan",
+        Swap(", inventory.gaps.until(now_ns)", ""),
         PLANS,
     ),
     edit(
         "let a quarantine count time that nobody watched",
-        "engine/quarantine.py",
-        "return self.gaps().moved(held.retired_at_ns) + self.period_ns",
-        "return held.retired_at_ns + self.period_ns",
+        "quarantine-in-watched-time",
+        Swap("self.gaps().moved(held.retired_at_ns)", "held.retired_at_ns"),
         TIME,
     ),
     edit(
         "let a lease count time that nobody watched",
-        "engine/lease_book.py",
-        "unwatched_ns = gaps.since(record.expires_at_ns - record.ttl_ns)",
-        "unwatched_ns = 0",
+        "lease-in-watched-time",
+        Swap("gaps.since(record.expires_at_ns - record.ttl_ns)", "0"),
         TIME,
     ),
     edit(
         "forget a use that could not be put on record",
-        "engine/sweeping.py",
-        "is_marked &= not any(fault.key in plan.mark_times for fault in faults)",
-        "is_marked &= True",
+        "unseen-use-on-record",
+        Become("is_marked &= True"),
         TIME,
     ),
-    edit(
-        "pass over reads that nobody saw",
-        "model/timetable.py",
-        "return None if since_ns < self.accessed.get(image.digest, since_ns) else since_ns",
-        "return since_ns",
-        PLANS,
-    ),
+    edit("pass over reads that nobody saw", "read-disk-was-in-use", Become("return since_ns"), PLANS),
     edit(
         "take a suspended sweep for a look",
-        "engine/sweeping.py",
-        "if plan.suspended:\n            await self.looks.note_suspended()\n        else:",
-        "if True:",
+        "suspended-sweep-not-watched",
+        Become(
+            "if True:\n            await self.looks.note(reading, watched, plan, asks_reads=self.overlook.asks_reads(watched))"
+        ),
         TIME,
     ),
 )

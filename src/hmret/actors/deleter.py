@@ -273,7 +273,8 @@ class Deleter(Actor[_Asked]):
             case Work():
                 return await self._threads.run(request.do)
             case _:
-                # Records of what is held are written by one at a time.
+                # guard(one-writer-of-records): Two writers at once could lose a record of the quarantine, and with it
+                # an image that is held.
                 async with self._records:
                     return await self._answer_alone(request)
 
@@ -306,6 +307,8 @@ class Deleter(Actor[_Asked]):
             now_ns = self._monotonic_ns()
             if first_ns is None:
                 first_ns = now_ns
+            # guard(look-must-be-fresh): References may have been written since they were read, so what is reached too
+            # late waits for a fresh look.
             return self._is_stopping or now_ns - first_ns > within_ns
 
         return stopping

@@ -83,6 +83,7 @@ class Claimed:
         """Begin to work on one image; False where a user has withdrawn it, or it is done with: leave it alone."""
         with self._lock:
             if digest not in self._waiting:
+                # guard(taken-back-is-untouched): An image that a user has taken back from the sweep is left alone.
                 return False
             self._waiting.remove(digest)
             self._in_hand.add(digest)
@@ -119,6 +120,8 @@ class Claimed:
         """Take an image out of the claim; False while it is being worked on."""
         with self._lock:
             self._waiting.discard(digest)
+            # guard(no-use-while-in-work): An image is in use or being deleted, never both: a user gets it only when
+            # no thread works on it.
             return digest not in self._in_hand
 
 
@@ -231,6 +234,8 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
         return None
 
     async def _use(self, request: Use) -> None:
+        # guard(user-waits-for-deletion): A caller that marks an image as used waits while it is deleted, and gets no
+        # yes for one that is about to go.
         while (claim := self._claims.get(request.digest)) is not None and not request.ended.is_set():
             claimed, over = claim
             if claimed.withdraw(request.digest):
@@ -261,6 +266,8 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
     async def _claim(self, request: Claim) -> None:
         if request.ended.is_set():
             return
+        # guard(used-since-start-is-spared): A plan knows nothing of uses after its start, so the sweep neither marks
+        # nor deletes what was used since.
         given = Claimed(
             digest
             for digest in request.digests

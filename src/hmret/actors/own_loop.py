@@ -36,6 +36,8 @@ class OwnLoop:
         Raises:
             RuntimeError: it comes from another event loop, or from a thread without one.
         """
+        # guard(foreign-loop-is-refused): A call from another event loop would wake no waiting task, or corrupt the
+        # caller's scheduler; it is refused at once.
         if not self.is_current:
             raise RuntimeError(_DETAIL)
 
@@ -44,6 +46,8 @@ class OwnLoop:
 
         A loop that has ended calls nothing any more.
         """
+        # guard(foreign-loop-hands-over): A lease that ends on another event loop is handed over to the engine's own,
+        # which might otherwise never notice its end.
         if self.is_current:
             function()
             return

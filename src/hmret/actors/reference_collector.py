@@ -271,6 +271,8 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
             loaded = await self._threads.run(load_remembered, self._filesystem, self._data_fd)
             # Another request may have been quicker, and have remembered more since.
             if self._remembered is None:
+                # guard(tag-memory-over-restart): What moved tags once pointed to is still in use by guests after a
+                # restart; this memory keeps it.
                 self._remembered = self._written = loaded
         return self._remembered
 
@@ -451,6 +453,8 @@ class _Files:
     def renew(self, look: ReferenceLook) -> "_Files":
         """Say what a later look comes to; only what is new in it is worked through."""
         before, after = self.look.files, look.files
+        # guard(each-look-counts-changes): A guest or snapshot that changed since the last look protects what it needs
+        # from this look on.
         if after is before and self.is_indexed:
             return self if look is self.look else attrs.evolve(self, look=look)
         indexed = before if self.is_indexed else {}

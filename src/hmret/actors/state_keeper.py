@@ -340,8 +340,12 @@ class StateKeeper(Actor[_Requests]):
                 image = find_image(self._filesystem, images_fd, repository, digest)
                 if image is None or image.broken is not None or image.status != "ready":
                     return Confirmed(is_named=True, image=image)
+                # guard(own-timer-first): A tag can move while a use is recorded; the own timer is cleared before
+                # ownership is checked, so none is overlooked.
                 cleared = self._clear_own(key)
                 # After that: whoever is untied from it by now has nothing that holds it but the timers of others.
+                # guard(use-clears-every-timer): Content marked as used is used for all its owners; a timer left
+                # running would make it due for one of them.
                 if image.is_content and not self._is_owner(images_fd, request):
                     if request.owners is None:
                         return Confirmed(is_named=True, image=image, cleared=cleared, needs_owners=True)
@@ -356,6 +360,8 @@ class StateKeeper(Actor[_Requests]):
 
     def _clear_own(self, key: Key) -> bool:
         try:
+            # guard(cleared-timer-stays-cleared): A use that was confirmed holds after a power loss: the old timer
+            # does not return and make the image due.
             return clear_state(self._filesystem, self._data_fd, key, durable=True)
         except OSError as error:
             raise _NotClearedError(_fault(key, error)) from error
@@ -373,6 +379,8 @@ class StateKeeper(Actor[_Requests]):
             # By a tag that leads to it, it is the repository's; by its digest it may have been that only.
             if request.tag is not None and self._resolve(images_fd, repository, request.tag) == digest:
                 return True
+        # guard(ownership-needs-a-tag): Before the first scan only a tag proves an owner; taken on trust, a use would
+        # leave the true owners' timers running.
         return has_tag_to(self._filesystem, images_fd, repository, digest)
 
     def _with_timer(self, digest: str) -> list[str]:
@@ -382,6 +390,8 @@ class StateKeeper(Actor[_Requests]):
         """
         known = {} if self._tree.last is None else self._tree.last.states.by_repository
         started = (repository for keys in self._started for repository, other in keys if other == digest)
+        # guard(fresh-timers-cleared-too): A timer started since the last scan counts as well; left running, it would
+        # delete content that has just been used.
         return [*(repository for repository, timers in known.items() if digest in timers), *started]
 
     def _resolve(self, images_fd: int, repository: str, tag: str) -> str | None:

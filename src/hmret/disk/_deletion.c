@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <stdio.h>
 
+/* guard(native-folder-no-links): An image's folder is opened only if it is one; through a link, files outside
+   the cache would be deleted. */
 #define FOLDER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
 static int open_in(int folder, const char *name, int flags)
@@ -122,6 +124,8 @@ static int hold_files(struct held_folder *folder, const char *metadata, size_t m
         }
         struct held *held = &folder->files[folder->count++];
         memset(held, 0, sizeof *held);
+        /* guard(native-open-no-links): What a link in an image's folder leads to is not the image's: it is
+           neither opened nor leased, and the image stays. */
         held->fd = open_in(folder->fd, name, READ_FLAGS);
         if (held->fd < 0) {
             held->error = errno;
@@ -403,9 +407,12 @@ static PyObject *take_leases(PyObject *Py_UNUSED(module), PyObject *list)
     Py_BEGIN_ALLOW_THREADS
     while (done < count) {
         int fd = numbers[done];
-        /* The default signal of a lease break, SIGIO, kills the process; SIGURG is ignored unless asked for. */
+        /* guard(native-lease-every-file): A disk that any process has open stays. SIGURG, ignored by default,
+           announces an opener; the default, SIGIO, would kill this process. */
         int failed = fcntl(fd, F_SETSIG, SIGURG) < 0 || fcntl(fd, F_SETLEASE, F_WRLCK) < 0;
         numbers[done++] = failed ? errno : 0;
+        /* guard(native-first-refusal-decides): One file in use keeps the whole image; leases on the rest would
+           only delay processes that open them. */
         if (numbers[done - 1] == EAGAIN)
             break;
     }
@@ -430,6 +437,8 @@ static PyObject *are_leased(PyObject *Py_UNUSED(module), PyObject *list)
     int held = F_WRLCK, error = 0, *numbers = take_numbers(list, &count);
     if (numbers == NULL)
         return NULL;
+    /* guard(native-every-lease-counts): A process that opened any file of the image, not only the last, gets the
+       image back whole. */
     Py_BEGIN_ALLOW_THREADS
     for (Py_ssize_t number = 0; held == F_WRLCK && number < count; number++)
         held = fcntl(numbers[number], F_GETLEASE);
@@ -482,6 +491,8 @@ static void set_one_aside(int folder, const char *tag, unsigned long long inode,
         aside->error = errno;
         return;
     }
+    /* guard(native-tag-on-record-only): A tag that has been set again since the look is another one: it stays in
+       place, even for a moment. */
     if (found.st_ino != inode) {
         aside->error = ENOENT;
         return;
@@ -617,6 +628,8 @@ static int remove_files(int folder, const struct names *files, const struct name
         if (is_among(disks, name)) {
             if (fstatat(folder, name, &found, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno;
+            /* guard(native-last-name-frees): A disk with another hard link frees nothing; counted, it would
+               report space that a full disk does not have. */
             if (S_ISREG(found.st_mode) && found.st_nlink == 1)
                 freed = found.st_blocks;
         }

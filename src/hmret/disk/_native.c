@@ -24,6 +24,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* guard(native-read-no-links): No link is followed to a file: it could pass off a file from elsewhere as part of
+   an image. */
 #define READ_FLAGS (O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC)
 #define LONGEST_LINK 4096
 #define MOST_BYTES (1 << 24)
@@ -186,6 +188,8 @@ static int holds_files_only(int parent, const char *name)
     _Alignas(struct raw_entry) char buffer[4096];
     struct stat found;
     int is_plain = 1;
+    /* guard(native-plain-folder-no-links): A link to a folder of plain files would make something that is no
+       image's folder pass for one. */
     int fd = openat(parent, name, READ_FLAGS | O_DIRECTORY);
     if (fd < 0)
         return 0;
@@ -202,6 +206,8 @@ static int holds_files_only(int parent, const char *name)
                 continue;
             if (entry->type == DT_UNKNOWN)
                 is_plain = fstatat(fd, entry->name, &found, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(found.st_mode);
+            /* guard(native-files-and-no-more): A folder with anything but regular files in it is not plainly an
+               image and is never deleted. */
             else
                 is_plain = entry->type == DT_REG;
         }
@@ -234,14 +240,20 @@ static void look_at_image(int folder, const char *name, const char *metadata, co
     }
     for (Py_ssize_t number = 0; number < disks->count; number++) {
         strcpy(path + length, name_at(disks, number));
+        /* guard(native-disk-no-links): A link in the place of a disk is judged as a link: what it leads to does
+           not make the image whole. */
         if (fstatat(folder, path, &found, AT_SYMLINK_NOFOLLOW) == 0) {
             image->disk = (int)number;
+            /* guard(native-disk-is-a-file): Only a regular file is a disk; with anything else in its place the
+               image is broken and stays. */
             image->blocks = S_ISREG(found.st_mode) ? (long long)found.st_blocks : -1;
             image->device = found.st_dev;
             image->disk_inode = found.st_ino;
             image->links = found.st_nlink;
             break;
         }
+        /* guard(native-unseen-disk-not-absent): A disk that cannot be looked at is not absent: the image is
+           reported as broken rather than judged without it. */
         if (errno != ENOENT && errno != ENOTDIR) {
             image->disk = (int)number;
             image->disk_error = errno;
@@ -388,6 +400,8 @@ static PyObject *look_at_files(int folder, PyObject *list, Py_ssize_t most)
         if (most >= 0)
             file->error = read_one(folder, name_at(&names, number), (size_t)most, &file->found, &heap,
                                    &file->start, &file->length);
+        /* guard(native-stat-no-links): A link is compared itself, not its target; otherwise one put in the place
+           of a file could pass for that file. */
         else
             file->error =
                 fstatat(folder, name_at(&names, number), &file->found, AT_SYMLINK_NOFOLLOW) < 0 ? errno : 0;
@@ -515,6 +529,8 @@ static char kind_of(int folder, const struct dirent *entry)
     case DT_DIR:
         return 'd';
     case DT_LNK:
+        /* guard(native-links-listed-as-links): Tags are links, and a link may hide a folder of images; listed as
+           a file, it would protect and suspend nothing. */
         return 'l';
     case DT_UNKNOWN:
         if (fstatat(folder, entry->d_name, &found, AT_SYMLINK_NOFOLLOW) == 0)
@@ -773,6 +789,8 @@ static int has_mark(const struct stat *found, const char *bytes)
 {
     uint64_t mark[4];
     memcpy(mark, bytes, sizeof mark);
+    /* guard(native-every-stamp-counts): A file or folder that differs in any of these is read again; trusted
+       unread, what it names now would not be protected. */
     return mark[0] == found->st_dev && mark[1] == found->st_ino &&
            mark[2] == (uint64_t)nanoseconds(found->st_mtim) && mark[3] == (uint64_t)nanoseconds(found->st_ctim);
 }
@@ -781,6 +799,8 @@ static int has_short_mark(const struct stat *found, const char *bytes)
 {
     int64_t mark[2];
     memcpy(mark, bytes, sizeof mark);
+    /* guard(native-short-stamp-counts): A timer or metadata that was replaced or changed is read again; trusted
+       unread, it would speak for another image. */
     return mark[0] == (int64_t)(found->st_ino & INT64_MAX) && mark[1] == nanoseconds(found->st_ctim);
 }
 

@@ -43,7 +43,8 @@ static int lease_all(const struct going *going)
 {
     for (Py_ssize_t number = 0; going->leases && number < going->file_count; number++) {
         int fd = going->files[number];
-        /* The default signal of a lease break, SIGIO, kills the process; SIGURG is ignored unless asked for. */
+        /* guard(native-lease-before-rename): A disk that any process has open stays. SIGURG, ignored by default,
+           announces an opener; the default, SIGIO, would kill this process. */
         if (fcntl(fd, F_SETSIG, SIGURG) < 0 || fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
             return errno;
     }
@@ -71,12 +72,16 @@ static int changed_before(const struct going *going)
     struct stat found;
     if (fstat(going->metadata, &found) < 0)
         return errno;
+    /* guard(native-metadata-unchanged): Metadata rewritten since the image was judged may say something else of
+       it, so the image stays this time. */
     if (nanoseconds(found.st_ctim) != going->metadata_changed_ns)
         return ESTALE;
     if (!going->syncs)
         return 0;
     if (fstatat(going->parent, going->name, &found, AT_SYMLINK_NOFOLLOW) < 0)
         return errno;
+    /* guard(native-same-folder): A fresh pull may have replaced the folder since it was judged; only the one
+       that was judged is renamed. */
     return found.st_ino == going->inode ? 0 : ESTALE;
 }
 
@@ -86,10 +91,16 @@ static int changed_after(const struct going *going)
     struct stat found;
     if (fstatat(going->trash, going->aside, &found, AT_SYMLINK_NOFOLLOW) < 0)
         return errno;
+    /* guard(native-nothing-came-in): A folder that was replaced or gained a file before the rename may be a new
+       pull's, so it is put back. */
     if (found.st_ino != going->inode || nanoseconds(found.st_mtim) != going->changed_ns)
         return ESTALE;
+    /* guard(native-sync-before-tags): The rename is on the disk before tags go; after a power loss content would
+       otherwise be back without its tags. */
     if (going->syncs && (fsync(going->parent) < 0 || fsync(going->trash) < 0))
         return errno;
+    /* guard(native-lease-after-rename): A process that opened the disk between the lease and the rename gets the
+       image back whole. */
     return all_leased(going) ? 0 : EBUSY;
 }
 
@@ -100,6 +111,8 @@ static int has_come(const struct going *going)
     for (Py_ssize_t number = 0; number < going->absent.count; number++) {
         if (fstatat(going->data, name_at(&going->absent, number), &found, AT_SYMLINK_NOFOLLOW) == 0)
             return EEXIST;
+        /* guard(native-unseen-not-absent): A place that cannot be looked at may hold a fresh pull, so no tag is
+           removed. */
         if (errno != ENOENT && errno != ENOTDIR)
             return errno;
     }
@@ -117,6 +130,8 @@ static int set_all_aside(const struct going *going, struct heap *heap)
                       going->trash, name_at(&going->tag_asides, number), &aside, heap);
         if (aside.error || aside.look_error)
             return aside.error ? aside.error : aside.look_error;
+        /* guard(native-tag-leads-here): A tag that leads elsewhere is another image's and is not removed, even
+           if it reuses the same inode. */
         if (aside.inode != going->tag_inodes[number] || aside.length != (ssize_t)strlen(target) ||
             memcmp(heap->bytes + aside.start, target, strlen(target)) != 0)
             return ESTALE;
@@ -126,7 +141,8 @@ static int set_all_aside(const struct going *going, struct heap *heap)
 
 static int remove_tags(struct going *going)
 {
-    /* One that shadows another goes before that, so that no lookup sees what it hid. */
+    /* guard(native-hiding-tag-goes-first): A tag that hides an older one goes first, so that no lookup ever
+       finds the old image. */
     for (Py_ssize_t number = going->tags.names.count - 1; number >= 0; number--) {
         if (unlinkat(going->trash, name_at(&going->tag_asides, number), 0) < 0)
             return errno;
@@ -144,6 +160,8 @@ static int remove_timers(const struct going *going)
         const char *name = name_at(&going->timers.names, number);
         if (fstatat(folder, name, &found, AT_SYMLINK_NOFOLLOW) < 0)
             return errno;
+        /* guard(native-timer-unchanged): A timer rewritten since the image was judged may be that of a fresh
+           pull and is not removed. */
         if (mark[0] != (long long)found.st_mode || mark[1] != (long long)found.st_dev ||
             mark[2] != (long long)found.st_ino || mark[3] != (long long)found.st_size ||
             mark[4] != nanoseconds(found.st_mtim) || mark[5] != nanoseconds(found.st_ctim))
@@ -164,10 +182,15 @@ static enum step carry_out(struct going *going, struct heap *heap, int *error)
     }
     if ((*error = changed_after(going)))
         return RENAMED;
-    /* Whoever opens one of its files now waits for this. */
+    /* guard(native-release-openers): A process that opens one of these files waits for its lease to end, so it
+       is not kept waiting for the cleanup. */
     close_going(going);
+    /* guard(native-no-arrival-before-tags): Where the image has been pulled again since the rename, its tags
+       lead to the fresh one and stay. */
     if ((*error = has_come(going)))
         return SETTLED;
+    /* guard(native-no-arrival-after-tags): A pull may arrive while the tags are set aside; they are then put
+       back for the fresh image. */
     if ((*error = set_all_aside(going, heap)) || (*error = has_come(going)) || (*error = remove_tags(going)) ||
         (*error = remove_timers(going)))
         return LOOKED;

@@ -40,8 +40,12 @@ BATCH = 32
 """How many files or folders one call is asked about: each call gives the interpreter's lock away, and has to get it back."""
 
 _WHEREVER = os.O_RDONLY | os.O_DIRECTORY
+# guard(no-links-between-folders): A link in the place of a folder could lead a deletion out of the cache, so no step
+# follows one.
 _STEP = _WHEREVER | os.O_NOFOLLOW
 _FOLLOW = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+# guard(no-links-when-reading): A link in the place of a file could show what belongs to something else, so nothing is
+# decided by it.
 READ = _FOLLOW | os.O_NOFOLLOW
 """Flags to open a file with, to read it: a pipe in its place does not make the reader wait, a link is refused."""
 
@@ -80,6 +84,8 @@ def step_into(filesystem: Filesystem, root_fd: int, path: str) -> int:
     fd = root_fd
     for name in path.split("/"):
         try:
+            # guard(paths-lead-only-downwards): A path with dots in a record could lead out of the cache to the data
+            # of others, so it is refused.
             if name in ("", ".", ".."):
                 raise ValueError(f"not a path of plain names: {path!r}")
             next_fd = open_folder(filesystem, name, fd)
@@ -227,6 +233,7 @@ def write_file(filesystem: Filesystem, name: str, content: bytes, dir_fd: int, *
     an empty file.
     """
     beside = f"{name}.tmp"
+    # guard(no-links-when-writing): A link planted in our folder must not make us overwrite a file elsewhere.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     try:
         fd = filesystem.open(beside, flags, 0o644, dir_fd=dir_fd)

@@ -110,6 +110,8 @@ def look_again(filesystem: Filesystem, images_fd: int, known: FolderScan) -> Fol
     Returns `known` itself where they are what they were.
     """
     repository = known.repository
+    # guard(unready-is-checked-again): A pull finishes inside a folder whose own time stamps stay the same, so images
+    # that were not ready are looked at each time.
     if repository is None or not known.unsettled:
         return known
     of_content = is_part(known.path)

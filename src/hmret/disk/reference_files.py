@@ -207,6 +207,8 @@ class _Looking:
                 continue
             fresh = _read(read, (kind, folder, name, file_name), file)
             if fresh is None and file is not None and self._is_folder(folder_fd, name):
+                # guard(guest-without-metadata): A guest whose metadata is missing may only lack its mount; while its
+                # folder is there, what it named stays in use.
                 fresh = _without_metadata(file)
             if fresh is not file:
                 renewed[number] = fresh
@@ -226,7 +228,8 @@ class _Looking:
             found = self.filesystem.stat(f"{name}/{file_name}", dir_fd=folder_fd)
         except OSError:
             return False  # which reading it finds again, and tells
-        # What changes a file in any way changes its ctime; another file has another inode.
+        # guard(rewritten-guest-is-read): A write changes the ctime, a replacement the inode: either way the guest may
+        # need another image by now and is read again.
         if found.st_ctime_ns != signature[4] or found.st_ino != signature[1]:
             return False
         path = f"{name}/{_SAVED_STATES[kind][0]}"
@@ -258,6 +261,8 @@ def _list(filesystem: Filesystem, fd: int, known: _Listing | None) -> _Listing:
     looked_ns = filesystem.now_ns()
     found = filesystem.fstat(fd)
     signature = settled(found, looked_ns)
+    # guard(guests-are-listed-again): A guest that was put in the place of another needs its own image, so a changed
+    # folder is listed again.
     if known is not None and signature is not None and known.signature == signature:
         return known
     names, mark = _names(filesystem, fd), mark_of(found)
@@ -345,6 +350,8 @@ def _read(
             return None
         return ReferenceFile(path, problem=_fault(error), known_as=known_as)
     except UnreadableError as error:
+        # guard(unreadable-is-not-absent): A guest or snapshot that cannot be understood may need any image: it is
+        # reported and suspends deletion.
         return ReferenceFile(path, problem=str(error), known_as=known_as)
     file = ReferenceFile(path, references, signature=signature)
     if not _is_open_ended(references):

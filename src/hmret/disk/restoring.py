@@ -114,6 +114,8 @@ def _settle(folders: OpenFolders, held: Held, *, is_held: bool) -> None:
             show_metadata(folders, copy.parent, hex_of(held.digest))
     if not is_held:
         _follow_back(folders, held)
+    # guard(cut-off-restore-is-undone): What a restore that a crash cut off has made, such as tags that lead nowhere,
+    # is undone; the image stays in quarantine.
     elif _may_be_cut_off(folders, held):
         _undo_restore(folders, held)
 
@@ -128,6 +130,8 @@ def _find_whole(folders: OpenFolders, held: Held) -> Place:
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
     place = main_place(held.intent, find_places(filesystem, data_fd, held.intent))
+    # guard(restore-the-right-image): Only the image that was retired is restored; whatever else stands in its place
+    # in the trash is left alone.
     if place is None or not _is_that_image(folders, held, place):
         raise LookupError(f"{held.repository}@{held.digest}: not in quarantine any more")
     check_layers(filesystem, data_fd, folders.get(place.folder), place.name)
@@ -172,11 +176,15 @@ class _Restoring:
         if folders.exists(f"{self.place.copy.parent}/{hex_of(held.digest)}"):
             raise _here_already()
         # First of all, so that whatever else a crash leaves is known by it.
+        # guard(restore-starts-a-timer): A restored image starts a whole window: an old timer must not make it due.
+        # The timer also shows what a crash has left.
         self._write_states()
         self._made_links += make_links(folders, free_links(folders, held.intent.all_links))
         # hypeman may pull it at any moment.
         if not rename_back(folders, self.place):
             raise _here_already()
+        # guard(back-before-record-goes): Power may fail during a restore: the record of the image goes only after its
+        # return is on the disk, or it could be lost.
         with suppress(OSError):
             # Only then its record may go.
             folders.filesystem.fsync(folders.get(self.place.copy.parent))
@@ -269,6 +277,8 @@ def _undo_restore(folders: OpenFolders, held: Held, made_links: Iterable[Link] |
     # The timers are made first and go last: without one, there is nothing else.
     if made_links is None and not _has_state(folders, held):
         return
+    # guard(tags-before-timers): The timers show that a restore was cut off, so they go last; a second crash must not
+    # leave tags behind.
     remove_links(folders, held.intent.all_links if made_links is None else made_links)
     folders.close()
     for name in repositories_of(held.intent):

@@ -16,6 +16,8 @@ def doubt_rules(rules: Sequence[Rule]) -> Iterator[str]:
     for number, rule in enumerate(rules[:_MOST_RULES], start=1):
         told = f"hmret.rules, rule {number}"
         yield from (f"{told}: {reason}" for reason in map(why_never, rule.match) if reason is not None)
+        # guard(impossible-tag-is-reported): A pattern that no tag can match protects nothing; the operator learns of
+        # it before images go.
         yield from (f"{told}: {reason}" for reason in map(why_never_tag, rule.tags) if reason is not None)
         yield from (f"{told}: {reason}" for reason in _shadows(rules[: number - 1], rule))
     if rules and _covers_all(rules[0]) and rules[0].unused_for == "never":
@@ -43,6 +45,8 @@ def _first_over(before: Sequence[Rule], match: Sequence[str], tags: Sequence[str
     """Find the first of some rules, by its number, that matches whatever has one of these repositories and tags."""
     for number, other in enumerate(before, start=1):
         has_tags = not other.tags or (bool(tags) and _all_covered(other.tags, tags, of="tag"))
+        # guard(shadowed-rule-is-reported): A rule in the shadow of a wider one has no effect; the operator learns of
+        # it before images go.
         if has_tags and _all_covered(other.match, match, of="repository"):
             return number
     return None

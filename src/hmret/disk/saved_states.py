@@ -98,6 +98,8 @@ class _Search:
             # It is being written, or removed.
             self.is_stable = False
         except OSError as error:
+            # guard(unreadable-state-suspends): A saved state that exists but cannot be read may name any image, so it
+            # suspends deletion.
             raise UnreadableStateError(error.errno, error.strerror or str(error), path) from None
         return []
 
@@ -182,6 +184,8 @@ def is_still_saved(filesystem: Filesystem, dir_fd: int, path: str, known: SavedS
     try:
         for entry, signature in known.entries:
             found = filesystem.stat(entry, dir_fd=dir_fd, follow_symlinks=False)
+            # guard(changed-state-read-again): A saved state that has changed may open other disks by now, so it is
+            # searched again.
             if (found.st_dev, found.st_ino, found.st_ctime_ns) != (signature[0], signature[1], signature[4]):
                 return False
         if not known.entries:
@@ -215,6 +219,8 @@ def disks_named_in(content: bytes) -> Iterator[str]:
 
 def _repositories_before(before: bytes) -> Iterator[str]:
     """List the repositories to whose folder a path may lead that ends in front of a digest; `content` is that of them all."""
+    # guard(any-spelling-of-slashes): A configuration may write slashes escaped, encoded or doubled; the disk it names
+    # is protected in every spelling.
     path = _SLASHES.sub(b"/", before)
     if not path.endswith(b"/"):
         return

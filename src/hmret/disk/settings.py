@@ -64,6 +64,8 @@ def load_settings(
         ConfigError: the file cannot be read or a setting is not usable; the message is one line.
         KeyError: `flags` holds a key that is no setting.
     """
+    # guard(reload-reads-plain-files): A pipe in the place of a config file would make a running service wait for
+    # ever, so a reload reads regular files only.
     files = find_config_files(
         config_file,
         environment,
@@ -154,8 +156,12 @@ def _refuse_lost(earlier: Mapping[str, bool], documents: Sequence[_Document]) ->
     """Refuse to go on without what stood in a file that was read before."""
     now = {document.file.path: document.root is not None for document in documents}
     for path, held_anything in earlier.items():
+        # guard(lost-config-is-refused): Without a config file that was read before, pins and rules would be gone in
+        # silence; a reload keeps those in force.
         if path not in now:
             raise Place(path).error("expected the config file that was read before, got none")
+        # guard(emptied-config-is-refused): A config file may be empty for a moment while it is written; a reload
+        # keeps the pins and rules in force.
         if held_anything and not now[path]:
             raise Place(path).error("expected settings, got a file that has become empty")
 
@@ -166,6 +172,8 @@ def _variable_values(environment: Mapping[str, str]) -> Mapping[str, VariableVal
     for variable in sorted(environment):
         place = Place(f"environment variable {variable}")
         prefix = next((prefix for prefix in _PREFIXES if variable.startswith(prefix)), None)
+        # guard(empty-variable-not-given): Compose and unit files set variables to nothing; that must not take away a
+        # pin, a rule or a limit.
         if not environment[variable]:
             continue  # as hypeman's loader has it; compose files and unit files make such variables
         if variable in keys:

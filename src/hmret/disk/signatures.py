@@ -25,6 +25,8 @@ def settled(found: Stat, looked_ns: int) -> Signature | None:
 
     `looked_ns` is the file system's time before the look.
     """
+    # guard(recent-change-is-unknown): A second write within two seconds may leave the same time stamp, so what has
+    # just changed is read again at the next look.
     if max(found.st_mtime_ns, found.st_ctime_ns) > looked_ns - SETTLING_NS:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
@@ -50,6 +52,8 @@ def is_still(filesystem: Filesystem, path: str, dir_fd: int, signature: Signatur
         found = filesystem.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     except OSError:
         return False
+    # guard(changed-stamp-is-reread): What others have changed shows in time stamps or inode; it is read again instead
+    # of trusted.
     return (
         found.st_ctime_ns == signature[4]
         and found.st_mtime_ns == signature[3]

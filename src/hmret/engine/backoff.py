@@ -32,6 +32,8 @@ class Backoff:
 
     def restore(self, failures: Iterable[FailureRecord]) -> None:
         """Go on from what is on record; of another boot only how often each failed counts."""
+        # guard(failures-outlast-restart): A failed deletion waits its time across restarts as well; a one-shot sweep
+        # would otherwise retry it every time.
         self._failures = {(one.repository, one.digest): one for one in failures}
         self._saved = self._as_record()
 

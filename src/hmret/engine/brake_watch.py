@@ -38,6 +38,8 @@ class BrakeWatch:
             return 0
         if record.is_released:
             return _ALL
+        # guard(brake-needs-full-notice): The operator has the whole announced time to object before a mass expiry
+        # goes.
         return _reach(record) if self._remaining_ns(record, reading) <= 0 else 0
 
     def remaining_seconds(self, reading: ClockReading) -> float:
@@ -80,6 +82,8 @@ class BrakeWatch:
 
     def _remaining_ns(self, record: BrakeRecord, reading: ClockReading) -> int:
         hold_ns = timedelta_nanoseconds(self.hold_for)
+        # guard(reboot-restarts-notice): How long a reboot took is not known, so the notice of a mass expiry runs in
+        # full after it.
         if record.boot_id != reading.boot_id:
             return hold_ns
         return hold_ns - (reading.boot_ns - record.announced_boot_ns)
@@ -96,4 +100,6 @@ class BrakeWatch:
 
 def _reach(record: BrakeRecord) -> int:
     """Tell how many images count as those that were announced."""
+    # guard(release-fits-the-notice): After the notice, no more goes than was announced and half as much again; a
+    # larger wave gets a notice of its own.
     return record.announced_images * 3 // 2

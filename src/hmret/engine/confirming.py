@@ -46,6 +46,8 @@ class Confirming:
             raise ValueError(
                 f"there are several things to confirm, name those that are right: {' '.join(waiting)}"
             )
+        # guard(confirm-only-the-named): An operator confirms only the volumes that were named; deletion stays
+        # suspended for any other.
         chosen = tuple(name for name in waiting if not asked or name in asked)
         await self._take_over(survey.folders, chosen)
         return chosen

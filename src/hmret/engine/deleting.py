@@ -122,6 +122,8 @@ class Deleting:
         candidates = await self.overlook.threads.run_alone(prepare)
         view = TagView(self.deleter.filesystem, scan.tag_folders)
         async with anyio.create_task_group() as tasks:
+            # guard(stop-at-end-of-hours): Deletion ends with the hours that the operator allows, also in the middle
+            # of a sweep; the rest waits.
             while candidates and may_go_on() and not is_interrupted():
                 batch, candidates = candidates[: self._batch], candidates[self._batch :]
                 turn = await self._retire(batch, view, boot_ns, tally, is_interrupted)
@@ -221,6 +223,8 @@ class Deleting:
             fault = f"{OWN}/{TRASH}", error.strerror or str(error)
             return Recovery((), {}, (), 0, (fault,))
         async with self.locks.claiming(digests) as given:
+            # guard(recover-only-unused): Finishing or undoing an earlier deletion waits while somebody uses any of
+            # its images.
             if given.digests == digests and given.begin_all():
                 with anyio.CancelScope(shield=True):
                     recovery = await self.deleter.recover(hold_at_ns=self.quarantine.hold_at_ns)
@@ -236,17 +240,25 @@ class Deleting:
         is_interrupted: Callable[[], bool],
     ) -> _Turn:
         async with self.locks.claiming({candidate.digest for candidate in batch}) as given:
+            # guard(delete-only-what-is-unused): Only images that were free when the batch was claimed are deleted;
+            # one in use stays.
             chosen = [candidate for candidate in batch if candidate.digest in given.digests]
             if not chosen:
                 return _Turn()
             begin_ns = self.monotonic_ns()
             keys = [key for candidate in chosen for key in candidate.keys]
             again = await self.overlook.look_again(keys)
+            # guard(batch-in-the-same-folder): If the data directory is moved in the midst of a sweep, no further
+            # batch of images is deleted.
             await self.check_folder()
             looked_ns = self.monotonic_ns()
+            # guard(late-doubt-stops-deletion): A reference that turned unreadable, or a volume that went away since
+            # the plan, may hide what is needed: nothing goes.
             tally.suspended.extend(self.overlook.suspensions_of(again))
             if tally.suspended:
                 return _Turn(left=chosen, is_last=True)
+            # guard(references-read-under-claim): References are read again once the batch is claimed: a guest made
+            # after the plan keeps its image.
             look = LastLook(
                 again.keys,
                 self.overlook.policy.shortest_window_ns,
@@ -254,7 +266,8 @@ class Deleting:
                 asks_leases=not self.overlook.leases_break,
             )
             within_ns = min(max(4 * (looked_ns - begin_ns), _SHORTEST_NS), _LONGEST_NS)
-            # The claim must last until the thread has ended, whatever becomes of this sweep.
+            # guard(claim-outlasts-the-thread): The claim lasts until the thread has ended, whatever happens to the
+            # sweep, or a user would get an image that is still being deleted.
             with anyio.CancelScope(shield=True):
                 retired = await self.deleter.retire(
                     chosen, look, given, view=view, within_ns=within_ns, is_interrupted=is_interrupted

@@ -181,7 +181,11 @@ class DiskWatch:
     def _in_context(self, usage: DiskUsage, reading: ClockReading, quarantined_bytes: int) -> DiskUsage:
         record = self.record
         # By the clock of another boot nobody knows how long ago that was: it is tried again.
+        # guard(pause-while-others-fill-disk): While other data fills the disk, the cache waits between attempts and
+        # does not shrink with every sweep.
         waits = record.boot_id == reading.boot_id and reading.boot_ns < record.again_boot_ns
+        # guard(stop-where-none-comes-free): Where deletions free no space on the disk, more of them would only empty
+        # the cache, so they pause.
         return attrs.evolve(
             usage,
             quarantined_bytes=quarantined_bytes,
@@ -192,6 +196,8 @@ class DiskWatch:
 
     def _note_level(self, usage: DiskUsage) -> None:
         used, total, high = usage.used_bytes, usage.total_bytes, self.limits.high_watermark
+        # guard(pause-until-low-mark): Other data that fills the disk counts until the low mark is reached, or the
+        # cache would shrink with each new rise.
         if not high or used <= self.limits.low * total:
             self.record = DiskRecord()
         elif used > high * total:

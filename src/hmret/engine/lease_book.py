@@ -90,6 +90,8 @@ class LeaseBook:
                     rest_ns = record.ttl_ns
                     if trusts_clock:
                         # Never longer than it was granted for, whatever the clock says.
+                        # guard(lease-in-watched-time): A host that was off does not use up a lease: it lasts as long
+                        # as granted in time that was watched.
                         unwatched_ns = gaps.since(record.expires_at_ns - record.ttl_ns)
                         rest_ns = min(record.expires_at_ns + unwatched_ns - self._clock.now_ns(), rest_ns)
                     expires_ns = self._clock.now_ns() + rest_ns

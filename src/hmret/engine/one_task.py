@@ -41,6 +41,8 @@ class OneTask(AbstractAsyncContextManager[T_co]):
             RuntimeError: it was entered by another task. That one can still leave it; where it has ended, which only
                 asyncio allows, the block is closed here, since no one else could.
         """
+        # guard(same-task-leaves-block): A block closed by a foreign task would cancel the task that opened it, or end
+        # the whole run; it stays open and the caller gets an error.
         if _task() is self._entered_by:
             return await self._block.__aexit__(kind, error, traceback)
         if not _has_ended(self._entered_by):

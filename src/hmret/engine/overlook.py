@@ -130,6 +130,8 @@ class Overlook:
         found = await self._compare_folders(before, scan, states, collected.folders)
         accessed = await self._look_for_reads(scan, states, watched, now_ns)
         ignoring = self.config.unreadable_references == "ignore"
+        # guard(lost-guests-keep-history): Guests on a missing volume may name any tag, so what tags have pointed to
+        # is remembered until they are back.
         return Survey(
             inventory=Inventory(
                 repositories=scan.repositories,
@@ -250,6 +252,8 @@ class Overlook:
         for name in sorted({verdict.repository for rows in units for verdict in rows}):
             for image in made.newest(name):
                 found = await self.scanner.look_at((name, image.digest), is_content=image.is_content)
+                # guard(newest-still-usable): Older images go only because newer ones stay; if one of those is
+                # unusable by now, the older ones stay, too.
                 if found is None or _rank(found) != _rank(image):
                     otherwise.add((name, image.digest))
                     break
@@ -292,6 +296,8 @@ class Overlook:
         would name is anybody's guess, and may be everything.
         """
         ignoring = self.config.unreadable_references == "ignore"
+        # guard(failing-source-suspends): A source of the embedder's that fails may have named any image: it suspends
+        # deletion even where unreadable files are ignored.
         return [
             Suspension(
                 Cause.UNREADABLE_REFERENCE, self._absolute(path), f"{problem}; {_reference_remedy(path)}"
@@ -307,6 +313,8 @@ class Overlook:
     def suspensions_of(self, again: Protected) -> list[Suspension]:
         """Say why a last look at the references suspends deletion."""
         lost = self.lost_suspensions(self.folders.compare(again.folders))
+        # guard(lost-volume-at-last-look): A volume that goes away between the plan and the deletion takes its guests
+        # out of sight, so the sweep stops.
         return [*self.reference_suspensions(again.unreadable), *lost]
 
     def _suspensions(
@@ -331,6 +339,8 @@ class Overlook:
             if link.problem:
                 where = self._absolute(f"{IMAGES}/{link.path}")
                 causes.append(Suspension(Cause.UNREADABLE_CACHE, where, f"{link.problem}; {_BIND_MOUNT}"))
+        # guard(unlisted-part-suspends): A part of the cache that cannot be listed may hold tags and images that
+        # depend on others, so all deletion waits.
         for path, problem in scan.unlisted:
             where = self._absolute(f"{IMAGES}/{path}".rstrip("/"))
             remedy = _remedy(path)
@@ -379,6 +389,8 @@ def _used_by_others(uses: Iterable[Key], contents: ContentOwners, states: Timers
     """List the rows of content that was used by the name of a repository that does not own it, where they have timers."""
     for name, digest in uses:
         owners = contents.get(digest, ())
+        # guard(foreign-use-counts): Content used under the name of a repository that does not own it was in use for
+        # all its owners.
         if name not in owners:
             yield from ((owner, digest) for owner in owners if (owner, digest) in states)
 

@@ -105,6 +105,8 @@ class Quarantine:
 
     def until(self, held: Held) -> int:
         """Tell when an image goes, by the setting in force, in nanoseconds since the epoch; time that nobody watched does not count."""
+        # guard(quarantine-in-watched-time): An operator has the whole quarantine to notice a mistake; time without an
+        # engine does not shorten it.
         return self.gaps().moved(held.retired_at_ns) + self.period_ns
 
     async def hold(self, token: str, retired: Sequence[Retired], tally: Tally) -> None:
@@ -130,6 +132,8 @@ class Quarantine:
 
         `may_go_on`: asked before each image, from whatever thread.
         """
+        # guard(future-hold-is-redated): An image that was retired while the clock was ahead would be held for years,
+        # so it counts as retired now.
         await self._redate(tally)
         view = self._look_at_tags()
         due = takewhile(lambda held: not self.is_on or self.until(held) <= tally.now_ns, self._held.values())
@@ -170,7 +174,8 @@ class Quarantine:
             if held is None:
                 raise ImageNotFoundError(f"{text}: not in quarantine")
             async with self.locks.using(held.digest):
-                # From here on nobody else erases it or brings it back.
+                # guard(restore-or-erase-not-both): From here on no sweep erases this image and no other call restores
+                # it.
                 if self._take(held):
                     return await self._restore(held, named.repository, text)
 

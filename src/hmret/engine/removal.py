@@ -76,7 +76,11 @@ class Removal:
         await self._take_note()
         await self._free_quarantine()
         await self._delete_all()
+        # guard(next-in-place-of-failed): An image that fails takes no place under a limit; the next one goes instead,
+        # so a full disk still gets its space.
         await self._delete_substitutes()
+        # guard(doubt-stops-emptying): While anything suspends deletion, nothing leaves the quarantine for good: it
+        # may be needed.
         while not (self.is_over or self.tally.suspended):
             await self.deleting.check_folder()
             await self.deleting.quarantine.expire(self.tally, self._goes_on)
@@ -91,10 +95,14 @@ class Removal:
     @property
     def _has_ended(self) -> bool:
         """Whether no image may be deleted any more in this sweep."""
+        # guard(doubt-ends-the-sweep): A reason for suspension that turns up in the middle of a sweep stops its
+        # further deletions at once.
         return self.is_over or bool(self.tally.suspended) or self.tally.blocked is not None
 
     def _goes_on(self) -> bool:
         """Return whether the next image may be begun; may be asked from any thread."""
+        # guard(reload-stops-emptying): A longer quarantine counts at once: once new settings wait, nothing more
+        # leaves the quarantine by the old ones.
         return not self.new_settings.are_waiting
 
     def _is_open(self) -> bool:
@@ -109,6 +117,8 @@ class Removal:
             before = self.overlook.policy
             self.overlook.reconfigure(config)
             self._policy = self.overlook.policy
+            # guard(switch-off-ends-sweep): An operator who switches deletion off stops the running sweep: no further
+            # image is begun.
             if not config.active:
                 self._end("switched off")
                 break
@@ -218,6 +228,8 @@ class Removal:
         """Cut off what does not fit into the limits of one sweep, beside what has gone in it; one always fits."""
         gone = len(self.deleting.gone)
         if self._policy.max_deletes:
+            # guard(replacements-within-limit): What goes in place of failed deletions counts towards the limit of the
+            # sweep, so no more goes than was allowed.
             choices = choices[: max(self._policy.max_deletes - gone, 0)]
         if not self._policy.max_bytes:
             return choices
@@ -242,6 +254,8 @@ class Removal:
         frees_at_once = self.plan.pressure is not None and self.plan.pressure.frees_at_once
         while units and not self._has_ended:
             chosen = await self.overlook.threads.run_alone(self._choose, units)
+            # guard(reload-interrupts-batch): Settings changed during a sweep count from the next image on: the batch
+            # ends so that they can be applied.
             left = await self.deleting.delete(
                 [rows for _, rows in chosen],
                 self.survey.scan,
@@ -267,4 +281,6 @@ class Removal:
         return allowed[: len(fitting)]
 
     def _allows(self, choice: Choice) -> bool:
+        # guard(both-settings-let-go): After a reload only what both the old and the new settings let go is deleted; a
+        # new pin counts at once.
         return self._allowed is None or all(key in self._allowed for key in choice.keys)

@@ -457,8 +457,11 @@ class Retention:
         image = found.image
         if image is None:
             raise ImageNotFoundError(f"{text}: not in the cache")
+        # guard(broken-is-not-confirmed): The caller is about to boot the image, so one that is broken gets no yes.
         if image.broken is not None:
             raise ImageNotFoundError(f"{text}: broken: {image.broken}")
+        # guard(unready-is-not-confirmed): The caller is about to boot the image, so one whose pull has not finished
+        # gets no yes.
         if image.status != "ready":
             raise ImageNotFoundError(f"{text}: not ready: {image.status}")
         used = MarkedUsed(*key, cleared=cleared or found.cleared)

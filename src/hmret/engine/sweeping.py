@@ -131,6 +131,8 @@ class Sweeping:
             DataDirMovedError: the data directory is not the one that the engine opened.
             DataDirLockedError: images have come, and another engine has them.
         """
+        # guard(sweep-in-the-same-folder): An engine whose data directory was moved aside must not sweep: the path now
+        # leads to another cache.
         await self.deleting.check_folder()
         leases = await self.deleting.locks.begin_sweep()
         uses = self.uses.take()
@@ -154,6 +156,8 @@ class Sweeping:
             return await look(leases=await self.deleting.locks.leases(), disk=disk)
 
         plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
+        # guard(refuse-before-any-change): A single sweep that is refused for its patterns leaves every timer as it
+        # was.
         stopped = await self._stopped_by(plan, survey, may_stop_all=stops_timers)
         await self._note_users(plan, survey)
         self.counters.note_plan(plan, self.overlook.threads.pause)
@@ -165,6 +169,8 @@ class Sweeping:
                 # While deletion is suspended nobody knows what would go.
                 await self.brake.note(plan.braking, reading)
             pressure = plan.pressure
+            # guard(suspended-sweep-frees-none): A sweep that is suspended neither deletes an image nor empties the
+            # quarantine.
             if not tally.suspended:
                 removal = await self._remove(plan, survey, reading, look_again, tally)
                 if removal.has_changed or tally.blocked is not None:
@@ -221,6 +227,8 @@ class Sweeping:
             return None
         # There may be as many as there are images.
         stopped = await self.overlook.threads.run_alone(StoppedTimers.of, plan, self.overlook.policy)
+        # guard(pattern-slip-keeps-timers): A slip in the patterns must not stop every timer, or each image would wait
+        # for its whole window again.
         if stopped is not None and stopped.allows_nothing and not may_stop_all:
             raise StopsTimersError(stopped.refusal)
         return stopped
@@ -347,6 +355,8 @@ class Sweeping:
 
     async def _note_look(self, reading: ClockReading, watched: Watched, plan: Plan) -> None:
         """Take note of this look, on record, now that all uses that nobody saw are, and before anything is deleted."""
+        # guard(suspended-sweep-not-watched): A suspended sweep may not have seen all that is in use, so the time
+        # before it does not count as watched.
         if plan.suspended:
             await self.looks.note_suspended()
         else:
@@ -404,6 +414,8 @@ class Sweeping:
         except OSError as error:
             # It is remembered until a restart; after one, references seen for the first time protect more.
             tally.note_record_error(f"{OWN}/{REMEMBERED}", error)
+        # guard(lost-volume-keeps-timers): While a volume is missing, its images only seem gone: no timer is cleared
+        # or pruned because of that.
         if survey.folders.lost:
             return True
         reasons = dict(plan.clears)
@@ -420,10 +432,14 @@ class Sweeping:
                 is_marked = False
                 break
             async with self.deleting.locks.claiming(digest for _, digest in batch) as given:
+                # guard(mark-only-what-is-unused): Only images that were free when the batch was claimed get a timer;
+                # one in use does not.
                 keys = [key for key in batch if key[1] in given.digests]
                 # The claim must last until the thread has ended, whatever becomes of this sweep.
                 with anyio.CancelScope(shield=True):
                     faults = await states.mark(keys, tally.now_ns, given, plan.mark_times)
+                # guard(unseen-use-on-record): If a use found after a gap cannot be recorded, the gap stays open, so
+                # that the next sweep finds it again.
                 is_marked &= not any(fault.key in plan.mark_times for fault in faults)
                 keys = [key for key in keys if key[1] in given.done]
                 tally.marked += tally.note_states("mark", keys, faults, reason="newly_unused")

@@ -52,6 +52,8 @@ def watch_clock(record: ClockRecord | None, reading: ClockReading) -> tuple[Cloc
     A jump of more than 5 minutes, a wall clock before the last record, or, after a reboot, one more than a day after
     it that is not synchronised, is distrusted for one hour of boot time. An hour that a reboot cut short begins anew.
     """
+    # guard(jumping-clock-suspends): A clock that jumps forward makes everything due at once; deletion waits until it
+    # has been right for an hour.
     fault = None if record is None else _fault(record, reading)
     until_ns = 0
     if fault is not None:

@@ -144,6 +144,7 @@ class KeptByRule:
     reason = Reason.KEPT_BY_RULE
 
     def holds(self, image: Image, here: Here) -> bool:
+        # guard(rule-keeps-for-ever): An image that an operator's rule keeps for ever is never deleted.
         return here.timetable.terms.of(image.digest).window_ns == NEVER
 
 
@@ -158,6 +159,8 @@ class Waiting:
         since_ns = timetable.unused_since(image)
         if since_ns is None or timetable.terms.of(image.digest).window_ns == NEVER:
             return False
+        # guard(whole-window-passes): An image that is unused waits for its whole retention window, and falls due at
+        # the very end of it.
         return timetable.runs_out_at(image, since_ns) > timetable.now_ns
 
 
@@ -168,6 +171,7 @@ class Latest:
     reason = Reason.LATEST
 
     def holds(self, image: Image, here: Here) -> bool:
+        # guard(newest-images-stay): The newest images of a repository stay, so that one to boot from is always left.
         return image.digest in here.latest
 
 
@@ -178,6 +182,8 @@ class TooYoung:
     reason = Reason.TOO_YOUNG
 
     def holds(self, image: Image, here: Here) -> bool:
+        # guard(minimum-age-is-respected): An image younger than the minimum age, or of unknown age, stays even if its
+        # window has passed.
         return here.timetable.grown_at(image) > here.timetable.now_ns
 
 

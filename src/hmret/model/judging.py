@@ -34,6 +34,8 @@ __all__ = ["Circumstances", "Judge"]
 
 _OF_ANY: tuple[Ground, ...] = (NotReady(), Broken())
 """What is asked of images that may not be ready or whole; nothing else is wrong with those that are."""
+# guard(no-marks-in-doubt): While the clock is wrong or a volume is missing, what is unused is not known, so no timer
+# starts.
 _HOLD_MARKS = frozenset((Cause.CLOCK_JUMP, Cause.LOST_REFERENCES, Cause.LOST_IMAGES))
 _ORDER = {reason: number for number, reason in enumerate(Reason)}
 _NEVER_READ: Mapping[str, int] = {}
@@ -71,8 +73,12 @@ class Circumstances:
     def _against_deletion(self) -> Iterator[Ground]:
         """List what can hold beside users and what the operator has chosen for a repository."""
         policy = self.policy
+        # guard(unpullable-stays): What no registry has, such as a local build, would be lost for good; it stays
+        # unless the operator said otherwise.
         if policy.keeps_unpullable:
             yield NotPullable()
+        # guard(doubt-starts-no-timer): A timer that starts by a wrong clock, or while a volume is missing, would let
+        # its image go too early.
         if not self.holds_marks:
             yield NewlyUnused()
         if policy.rules:
@@ -82,6 +88,8 @@ class Circumstances:
             yield Latest()
         if policy.min_age_ns:
             yield TooYoung()
+        # guard(suspension-keeps-everything): While deletion is suspended, what is needed may be unknown, so no image
+        # is due.
         if self.is_suspended:
             yield Always(Reason.SUSPENDED)
         yield BackingOff()
@@ -90,11 +98,15 @@ class Circumstances:
     def of(cls, inventory: Inventory, policy: Policy, now_ns: int) -> "Circumstances":
         """Say under which circumstances an inventory is judged at a time."""
         causes = {suspension.cause for suspension in inventory.suspensions}
+        # guard(new-gap-renews-the-plan): A plan made before a gap was found counts unwatched time as unused, so it is
+        # not kept.
         return cls(policy, bool(causes), not causes.isdisjoint(_HOLD_MARKS), inventory.gaps.until(now_ns))
 
     def grounds(self, repository: str) -> tuple[Ground, ...]:
         """List the grounds on which a whole image of a repository can stay, in the order of the table."""
         policy = self.policy
+        # guard(operator-patterns-hold): Images of a pinned repository, or of one that the operator has not allowed,
+        # are never deleted.
         return self._grounds[policy.pinned.matches(repository), policy.allowed.matches(repository)]
 
 

@@ -65,19 +65,27 @@ def watch(record: LooksRecord, now: Look, apart_ns: int) -> Watched:
         now: this look.
         apart_ns: what `far_apart_ns` says.
     """
+    # guard(no-gaps-in-the-future): A clock that was ahead leaves gaps in the future; kept, they would postpone
+    # deletions that are due.
     gaps = record.gaps.until(now.at.wall_ns)
     last = record.last
     if last is None or last.at.wall_ns >= now.at.wall_ns:
         return Watched(gaps)
     elapsed_ns = now.at.wall_ns - last.at.wall_ns
     is_one_boot = last.at.boot_id == now.at.boot_id and bool(now.at.boot_id)
+    # guard(off-is-not-asleep): Sleep is known only within one boot; a host that was off for longer than the window
+    # must not lose its images.
     awake_ns = elapsed_ns - (_asleep_ns(last.at, now.at, elapsed_ns) if is_one_boot else 0)
     is_apart = awake_ns > apart_ns
     if last.by_engine or now.by_engine:
+        # guard(time-without-engine): While no engine was watching, an image may have been in use unseen, so that time
+        # counts in no window.
         is_unwatched = is_apart
     else:
         # Nothing would ever fall due if the time between two single sweeps did not count, but only what is certain does.
         is_certain = is_one_boot or (last.at.synchronised and now.at.synchronised)
+        # guard(certain-time-between-sweeps): Between single sweeps only certain time counts: not across a suspended
+        # sweep, nor a boot with an uncertain clock.
         is_unwatched = record.was_suspended or not is_certain
     skipped_ns = _skipped_ns(last.at, now.at, elapsed_ns) if is_one_boot else 0
     gap_ns = awake_ns if is_unwatched else skipped_ns
@@ -97,6 +105,8 @@ def _asleep_ns(last: ClockReading, now: ClockReading, elapsed_ns: int) -> int:
 def _skipped_ns(last: ClockReading, now: ClockReading, elapsed_ns: int) -> int:
     """Tell by how much the wall clock was moved forward between two readings of one boot; 0 where it is trusted."""
     skipped_ns = elapsed_ns - max(now.boot_ns - last.boot_ns, 0)
+    # guard(skipped-time-is-unwatched): Time that the clock skipped has not passed, so setting it forward makes no
+    # image due.
     return skipped_ns if skipped_ns > CLOCK_TOLERANCE_NS else 0
 
 
@@ -125,6 +135,8 @@ def record_at_start(
         older = Look(ClockReading(clock.boot_id, clock.boot_ns, clock.wall_ns), by_engine=True)
     if record is None or record.last is None:
         gaps = NO_GAPS if record is None else record.gaps
+        # guard(newest-timer-dates-last-sweep): Without a record of earlier sweeps the newest timer dates the last
+        # one; the time since then was not watched.
         if older is None and newest_timer_ns is not None and newest_timer_ns <= now_ns:
             older = Look(ClockReading("", 0, newest_timer_ns), by_engine=True)
         return LooksRecord(older, gaps)

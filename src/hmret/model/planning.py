@@ -301,11 +301,15 @@ class Plan:
         self, inventory: Inventory, circumstances: Circumstances, now_ns: int
     ) -> tuple[Mapping[str, RepositoryPlan], Mapping[str, "_Protected"]]:
         """Hand over the parts that may stand in a later plan as well, where nothing new is in them."""
+        # guard(tag-memory-renews-plan): Images that moved tags once pointed to stay; where that memory changes, no
+        # decision of an earlier plan stands.
         is_alike = circumstances == self._circumstances and inventory.remembered == self.remembered
         return (self._parts, self._protections) if is_alike and now_ns >= self._at_ns else ({}, {})
 
     def stands(self, inventory: Inventory, circumstances: Circumstances, now_ns: int) -> Gathered | None:
         """Return what all repositories come to where nothing at all of that can be another; None: it can."""
+        # guard(time-ends-the-whole-plan): Time alone can make an image due or change which are the newest; from that
+        # moment on an earlier plan no longer stands.
         if (
             self._basis.is_that_of(inventory)
             and circumstances == self._circumstances
@@ -373,6 +377,8 @@ def plan(
     for name in _names(inventory):
         part = known.get(name)
         protection = protections[name].found if name in protections else NO_PROTECTION
+        # guard(time-ends-a-verdict): Time alone can change what is decided on a repository; from that moment on it is
+        # decided again.
         is_due = part is None or part.until_ns <= now_ns
         if (
             part is None

@@ -111,6 +111,8 @@ def _protected(inventory: Inventory, found: Mapping[str, RepositoryProtection]) 
 def foreign_owners(inventory: Inventory, name: str, digest: str) -> tuple[str, ...]:
     """List the repositories that own the content of a digest, where one that is none of them names it."""
     owners = inventory.contents.get(digest, ())
+    # guard(any-name-protects-owners): hypeman boots content under any repository name, so a reference protects it for
+    # every repository that owns it.
     return () if name in owners else owners
 
 
@@ -207,6 +209,8 @@ def protect_repository(inventory: Inventory, name: str, now_ns: int | None) -> R
 
 def is_behind_link(inventory: Inventory, name: str) -> bool:
     """Return whether a lookup in a repository goes by the tag of another: one that has the name of a folder above it."""
+    # guard(tag-of-parent-hides): Where a tag of a parent repository is in the path, lookups go by that tag, so a
+    # reference keeps every digest here.
     return any(
         above is not None and (folder in above.tags or folder in above.odd_tags)
         for above, folder in above_of(inventory, name)

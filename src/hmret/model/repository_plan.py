@@ -69,6 +69,8 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
 
         In that, nothing is leased, backing off, unlisted, needed by a foreign name or was read unseen.
         """
+        # guard(changed-inputs-new-verdict): A guest, timer or lease that is new in a repository counts at once:
+        # earlier decisions on its images do not stand.
         return (
             self.repository is inventory.repositories.get(name)
             and self.timers is inventory.states.by_repository.get(name, _NO_TIMERS)
@@ -189,6 +191,8 @@ class RepositoryPlan:
         judge = self.judge
         found = []
         for image, reason in self.decisions:
+            # guard(pressure-takes-only-waiting): For want of space only images go that nothing but their window
+            # keeps: pins, leases and the newest hold on a full disk, too.
             if reason is Reason.RETENTION_WINDOW and tuple(judge.reasons(image)) == (reason,):
                 found.append((judge.timetable.unused_since(image) or 0, image))
         return tuple(found)
@@ -313,6 +317,8 @@ def plan_repository(
     sources, leased, built, accessed = judge.sources, inputs.leased, inputs.built, inputs.accessed
     unready: Mapping[str, str] = {} if inputs.repository is None else inputs.repository.unready
     shared: Mapping[str, tuple[str, ...]] = {} if inputs.repository is None else inputs.repository.shared
+    # guard(future-date-ends-plan): An image dated in the future takes its place by age once that time has come; an
+    # earlier decision must not outlast it.
     until_ns = next_dated_ns(circumstances.policy, inputs.repository, now_ns)
     after_ns, now_ns = judge.waiting_span()
     earliest_ns = NEVER
@@ -326,6 +332,8 @@ def plan_repository(
     ready = 0
     for digest, image in images.items():
         since_ns = timers.get(digest)
+        # guard(shortcut-only-keeps): An image within its window stays, whatever rules say. Only one that nothing else
+        # can hold, and with no timer of an earlier pull, is settled here.
         if (
             since_ns is not None
             and after_ns < since_ns <= now_ns
@@ -400,4 +408,6 @@ def _has_links(image: Image) -> bool:
 
 
 def _lies_below(name: str, folders: tuple[str, ...]) -> bool:
+    # guard(unlisted-timers-stay): An image below a folder that cannot be listed may still be there, so its timer is
+    # not removed like that of one that has gone.
     return any(not folder or name == folder or name.startswith(f"{folder}/") for folder in folders)

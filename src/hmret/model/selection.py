@@ -217,6 +217,8 @@ class Braked:
         if self.brake.holds(expired, selection.eligible):
             is_released = expired <= self.released_images
             selection.braking = Braking(expired, selection.eligible, is_released)
+            # guard(brake-holds-mass-expiry): When too much expires at once, a setting or a clock may be wrong; all of
+            # it stays until that has been announced for long enough.
             if not is_released:
                 selection.hold_all(Reason.BRAKE)
 
@@ -229,6 +231,8 @@ class AtHours:
     now: datetime
 
     def apply(self, selection: Selection) -> None:
+        # guard(only-at-allowed-hours): Outside the hours that the operator has set, nothing that has expired is
+        # deleted.
         if not self.window.is_open(self.now):
             selection.is_closed = True
             selection.hold_all(Reason.OUTSIDE_WINDOW)

@@ -40,11 +40,17 @@ class Timetable:
         and has been pulled again, or from before its disk was last read unseen.
         """
         since_ns = self.timers.get(image.digest)
+        # guard(future-timer-restarts): A timer from the future was set by a wrong clock: it starts again, or the
+        # image would stay for years.
         if since_ns is None or since_ns > self.now_ns + _FUTURE_TOLERANCE_NS:
             return None
         created_ns = image.created_ns
+        # guard(timer-of-this-image): A timer older than its image is that of an earlier pull; the image that is here
+        # gets its full window.
         if created_ns is not None and since_ns < created_ns <= self.now_ns:
             return None
+        # guard(read-disk-was-in-use): A disk that was read while nothing watched was in use then; its older timer
+        # counts no longer.
         return None if since_ns < self.accessed.get(image.digest, since_ns) else since_ns
 
     def runs_since(self, image: Image) -> int | None:
@@ -83,6 +89,8 @@ class Timetable:
 
     def runs_out_at(self, image: Image, since_ns: int) -> int:
         """Tell when the window of an image that is unused since then has passed, in time that was watched."""
+        # guard(window-in-watched-time): An image must be unused for its whole window in time that was watched,
+        # however long the engine was away.
         return self.gaps.moved(since_ns) + self.terms.of(image.digest).window_ns
 
     def next_turn(self, image: Image) -> int:

@@ -70,6 +70,8 @@ class HeldImage:
         copy, hexadecimal = intent.copies[0], hex_of(intent.digest)
         trash_fd, links = folders.get(f"{OWN}/{TRASH}"), intent.links
         metadata = folder.metadata_name
+        # guard(arrivals-in-every-place): A pull may bring the image back as content or in a repository's folder; tags
+        # go only if it is in neither.
         paths = [f"{IMAGES}/{name}/{hexadecimal}" for name in (CONTENT, *repositories_of(intent))]
         marks = [mark for timer in self.timers.values() for mark in timer.found]
         step, self.error, gone = folders.filesystem.retire_folder(
@@ -104,6 +106,8 @@ class HeldImage:
             ),
         )
         self.gone = tuple(links[len(links) - gone :])
+        # guard(leases-of-call-remembered): The later checks ask the leases taken in the single call as well;
+        # otherwise a process that opened the disk goes unseen.
         if asks_leases and step >= Step.LEASED:
             folder.leased.update(folder.descriptors)
         if step >= Step.RENAMED:
@@ -220,6 +224,8 @@ class HeldAhead:
 def _is_ordinary(folder: DigestFolder, looked_ns: int) -> bool:
     """Tell whether a folder holds files alone, each by one name, and shows by its time stamps when anything changes."""
     metadata = folder.found.get(folder.metadata_name)
+    # guard(second-name-takes-slow-path): A disk with a second hard link may be held twice in one batch and then gets
+    # no lease; it would seem to be in use.
     return (
         metadata is not None
         and folder.fault is None

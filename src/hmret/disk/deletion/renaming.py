@@ -62,6 +62,8 @@ def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> Place | N
     """Rename a folder to where it is no image for hypeman, on its own file system; as `rename_out`."""
     filesystem, hexadecimal = folders.filesystem, hex_of(intent.digest)
     copy = intent.all_copies[number]
+    # guard(hidden-before-it-moves): hypeman lists any folder with metadata and a disk, so on another file system the
+    # metadata is hidden first.
     hide_metadata(folders, copy.parent, hexadecimal)
     place = place_beside(intent, number=number)
     moved = False
@@ -88,6 +90,8 @@ def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> Place | N
                 raise
             # Within one folder that is what an overlay says of a folder that it has from below.
             raise OSError(errno.EXDEV, _LOWER_LAYER) from None
+    # guard(give-way-to-a-pull): New metadata in the renamed folder is that of a pull that has begun there; the folder
+    # is given back to it.
     if not exists(filesystem, folders.get(place.folder), f"{place.name}/{METADATA}"):
         return place
     if rename_back(folders, place):

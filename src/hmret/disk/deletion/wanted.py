@@ -49,6 +49,8 @@ def find_wanted(
         tags = RepositoryTags(folders, linkers, {intent.digest for intent, _ in chosen}, looks)
         wanted: list[Intent] = []
         for intent, places in chosen:
+            # guard(last-look-before-erase): Before a byte is freed, an image that a client has begun to use again is
+            # put back whole.
             if places and _is_wanted(folders, tags, looks, intent, places):
                 wanted.append(intent)
             pause()
@@ -86,6 +88,8 @@ def _is_wanted(
         if any(tags.tags(layout, name, digest) for layout in layouts) or tags.is_being_made(name, digest):
             linking.add(name)
     # The tags of one that has a folder of its own, however broken, were left to lead there.
+    # guard(new-tag-brings-back): A tag set since the image went leads to it, so the image comes back rather than
+    # leave the tag without a target.
     return any(not folders.exists(f"{IMAGES}/{name}/{hex_of(digest)}") for name in linking)
 
 
