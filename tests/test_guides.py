@@ -15,10 +15,10 @@ import hmret
 from api.engines import retention_with_everything
 from builders import make_image
 from hmret.api.metrics import render_metrics
-from hmret.disk.settings import load_settings
 from hmret.model import errors
 from hmret.model.durations import parse_duration
 from hmret.model.times import SECOND
+from hmret.settings.load import load_settings
 
 ROOT = Path(__file__).parent.parent
 EMBEDDING = (ROOT / "docs" / "EMBEDDING.md").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ import pytest
 
 from cli.caches import Cache
 from cli.services import running_service
-from hmret.disk.settings import load_settings
+from hmret.settings.load import load_settings
 from support.children import child, run_program
 from support.patience import PATIENCE
 

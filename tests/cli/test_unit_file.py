@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hmret.cli.unit import unit_text
-from hmret.disk.settings import load_settings
+from hmret.settings.load import load_settings
 from support.children import run_program
 
 Call = Callable[..., tuple[int, str, str]]

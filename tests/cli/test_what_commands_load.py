@@ -38,7 +38,7 @@ HEAVY = {
     "hmret.cli.completion",
     "hmret.cli.demo",
     "hmret.cli.service",
-    "hmret.disk.settings",
+    "hmret.settings.load",
     "hmret.model.forecast",
     "logging",
     "msgspec",

@@ -3,19 +3,16 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from builders import DATA, data_fd_of, make_image, make_state
-from disk.loading import Load
 from hmret.disk import clock as clocks
 from hmret.disk.access_times import last_reads
 from hmret.disk.clock import HOST_CLOCK, with_boot_id
 from hmret.disk.filesystem import POSIX
 from hmret.disk.folders import opened
 from hmret.disk.looks_record import load_looks_record, newest_timer, save_looks_record
-from hmret.disk.setting_warnings import warnings_about
 from hmret.model.clock_watch import ClockReading, ClockRecord
 from hmret.model.looks import Look, LooksRecord
 from hmret.model.times import SECOND
@@ -126,33 +123,3 @@ def test_without_a_boot_id_the_clocks_are_read_and_the_boot_is_told_by_its_time(
 
 def test_with_a_boot_id_a_clock_is_as_it_was() -> None:
     assert with_boot_id(HOST_CLOCK, None) is HOST_CLOCK
-
-
-# A file system that notes no reads.
-
-
-def test_a_file_system_that_notes_no_reads_is_warned_of(
-    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "images").mkdir()
-    monkeypatch.setattr(
-        os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_NOATIME, f_frsize=1, f_blocks=1)
-    )
-    warnings = {
-        mode: [
-            warning
-            for settings in [
-                load(flags={"data_dir": str(tmp_path)}, environment={"HMRET__ACCESS_TIME": mode})
-            ]
-            for warning in warnings_about(settings.config, settings.values)
-            if warning.startswith("hmret.access_time")
-        ]
-        for mode in ("gaps", "always", "never")
-    }
-    assert warnings["never"] == []
-    (warning,) = warnings["gaps"]
-    assert warning == (
-        "hmret.access_time: gaps, but the images lie on a file system that is mounted noatime, "
-        "so no read of a disk is ever noted; mount it relatime, or set never"
-    )
-    assert len(warnings["always"]) == 1

@@ -10,7 +10,7 @@ POLICY = (
     *("tests/model/test_judging.py", "tests/model/test_origins.py", "tests/model/test_policy_properties.py"),
 )
 TERMS = ("tests/model/test_terms.py",)
-SETTINGS = ("tests/disk/test_config_files.py", "tests/disk/test_rule_warnings.py")
+SETTINGS = ("tests/settings/test_config_files.py", "tests/settings/test_rule_warnings.py")
 TAG_RULES = ("tests/content/test_rules_for_tags.py",)
 LIMITS = ("tests/engine/test_disk_and_brake.py",)
 CLOCK = ("tests/model/test_clock_watch.py", "tests/engine/test_clock_guard.py")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from builders import make_image
-from hmret.disk.settings import load_settings
+from hmret.settings.load import load_settings
 from proofs.mortal import Life, Mortals
 from support.children import Child, child, children_here, hear_interrupts, run_program
 from support.patience import wait_until

@@ -54,7 +54,6 @@ from hmret.api.openapi_schemas import LARGEST_PAGE
 from hmret.api.page import load_page
 from hmret.api.problems import Problem, problem_of, problem_response
 from hmret.api.streams import EventStream, PlanStream, read_event_id
-from hmret.disk.policy_settings import config_from_policy
 from hmret.engine.retention import Retention
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
 from hmret.model.forecast import DAYS, Outlook, summarize
@@ -62,6 +61,7 @@ from hmret.model.planning import Action, Reason
 from hmret.model.search import is_searchable
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.values import define
+from hmret.settings.policy_document import config_from_policy
 
 __all__ = ["HEARTBEAT_SECONDS", "make_app"]
 

@@ -16,7 +16,6 @@ from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.verdicts import Holder
 
 if TYPE_CHECKING:
-    from hmret.disk.settings import Settings
     from hmret.model.comparing import Difference
     from hmret.model.protection import StaleReference
     from hmret.model.report import (
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
         SweepError,
         SweepReport,
     )
+    from hmret.settings.load import Settings
 
 __all__ = [
     "Document",

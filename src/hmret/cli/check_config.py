@@ -10,13 +10,13 @@ from hmret.api.documents import check_config_document
 from hmret.cli.fewer_options import CHECKING, Checking
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.tables import format_table
+from hmret.disk.data_dir_warnings import try_leases
 from hmret.disk.filesystem import NATIVE
-from hmret.disk.setting_keys import SIZE_KEYS
-from hmret.disk.setting_warnings import try_leases
-from hmret.disk.settings import Settings
 from hmret.model.durations import format_duration, format_span
 from hmret.model.sizes import format_exact_size
 from hmret.model.times import SECOND
+from hmret.settings.keys import SIZE_KEYS
+from hmret.settings.load import Settings
 
 __all__ = ["check_config"]
 

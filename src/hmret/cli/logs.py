@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, Processor
 
-    from hmret.disk.settings import Settings
+    from hmret.settings.load import Settings
 
 __all__ = ["LogFormat", "LogLevel", "log_failure", "log_warnings", "logging_to_stderr", "wanted_format"]
 

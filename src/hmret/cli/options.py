@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from hmret.cli.logs import LogFormat, LogLevel, logging_to_stderr
-from hmret.disk.settings import Settings, load_settings
+from hmret.disk.data_dir_warnings import doubt_data_dir
 from hmret.model.durations import parse_span
 from hmret.model.errors import ConfigError
 from hmret.model.times import SECOND
 from hmret.model.values import frozen
+from hmret.settings.load import Settings, load_settings
 
 __all__ = ["DEFAULTS", "TIMEOUT", "Backend", "Common", "Named", "Place", "read_span"]
 
@@ -102,7 +103,13 @@ class Common:
             "hmret.enabled": self.enable,
         }
         config_file = None if self.config is None else str(self.config)
-        return load_settings(config_file=config_file, environment=os.environ, flags=flags, earlier=earlier)
+        return load_settings(
+            config_file=config_file,
+            environment=os.environ,
+            flags=flags,
+            earlier=earlier,
+            ask_disk=doubt_data_dir,
+        )
 
     @property
     def names_policy(self) -> bool:

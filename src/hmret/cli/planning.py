@@ -12,12 +12,12 @@ from hmret.cli.client import Engine, find_engine, say_who_answers
 from hmret.cli.engines import opened_inspection
 from hmret.cli.logs import log_warnings
 from hmret.cli.options import Common
-from hmret.disk.policy_settings import policy_settings
-from hmret.disk.settings import Settings
 from hmret.model.config import RetentionConfig
 from hmret.model.planning import Plan
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.values import frozen
+from hmret.settings.load import Settings
+from hmret.settings.policy_document import policy_settings
 
 __all__ = ["Made", "make_plan"]
 

@@ -24,7 +24,6 @@ from hmret.api.server import Server
 from hmret.cli.logs import log_warnings
 from hmret.cli.reading import in_time
 from hmret.cli.systemd import Notifier
-from hmret.disk.settings import Settings
 from hmret.engine.log import log_event
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
@@ -33,6 +32,7 @@ from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
 from hmret.model.report import SweepReport
 from hmret.model.values import define
+from hmret.settings.load import Settings
 
 __all__ = ["Service"]
 

@@ -28,8 +28,8 @@ from hmret.cli.tables import (
     terminal_digest,
 )
 from hmret.cli.words import put_count, stopped_by, tell_stopped
-from hmret.disk.settings import Settings
 from hmret.model.report import DeletedImage, SweepReport, SweepStatus
+from hmret.settings.load import Settings
 
 __all__ = ["sweep"]
 

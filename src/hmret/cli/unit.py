@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from hmret.cli.options import Place
 from hmret.cli.output import write_result
-from hmret.disk.settings import load_settings
+from hmret.settings.load import load_settings
 
 __all__ = ["unit", "unit_text"]
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import example, given, settings as hypothesis_settings, strategies
 
 from disk.configs import configs
-from hmret.disk.policy_settings import config_from_policy, policy_settings
-from hmret.disk.settings import load_settings
 from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError
 from hmret.model.hours import DeletionWindow
 from hmret.model.limits import DiskLimits
 from hmret.model.rules import Rule
+from hmret.settings.load import load_settings
+from hmret.settings.policy_document import config_from_policy, policy_settings
 
 KEYS = [
     "images.auto_delete.enabled",

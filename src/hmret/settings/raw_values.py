@@ -7,20 +7,20 @@ from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
-from hmret.disk.places import Place, name_unknown, show
-from hmret.disk.written_values import (
+from hmret.model.durations import format_duration
+from hmret.model.errors import ConfigError
+from hmret.model.values import frozen
+from hmret.settings.source_location import Place, name_unknown, show
+from hmret.settings.written_values import (
     COUNT,
     COUNT_EXPECTED,
     MAPPINGS_EXPECTED,
     between_commas,
     parse_go_boolean,
 )
-from hmret.model.durations import format_duration
-from hmret.model.errors import ConfigError
-from hmret.model.values import frozen
 
 if TYPE_CHECKING:
-    from hmret.disk.yaml_values import NodeValue
+    from hmret.settings.yaml_values import NodeValue
 
 __all__ = ["OptionValue", "TypedValue", "Value", "VariableValue", "check_unicode"]
 
@@ -108,7 +108,7 @@ class VariableValue:
         self, each: str, names: Collection[str], narrowing: Collection[str] = ()
     ) -> Sequence[tuple[Place, "Mapping[str, NodeValue]"]]:
         """Read the list as YAML."""
-        from hmret.disk.yaml_values import read_yaml  # noqa: PLC0415 - few write YAML into a variable
+        from hmret.settings.yaml_values import read_yaml  # noqa: PLC0415 - few write YAML into a variable
 
         root = read_yaml(self.place.text, check_unicode(self.place, self.content), f"{each}s")
         if root is None:

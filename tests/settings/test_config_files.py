@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hmret.disk.config_files import find_config_files, in_home
-from hmret.disk.settings import Settings, load_settings
 from hmret.model.errors import ConfigError
 from hmret.model.unavailable import UnavailableError
+from hmret.settings.config_files import find_config_files, in_home
+from hmret.settings.load import Settings, load_settings
 from support.patience import PATIENCE
 
 PINNED = "hmret: {pinned: ['ghcr.io/acme/*']}\n"

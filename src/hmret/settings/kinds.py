@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from hmret.disk.places import Place, show
-from hmret.disk.setting_values import OptionValue, Value, check_unicode
 from hmret.model.durations import go_duration, parse_duration, parse_span
 from hmret.model.errors import ConfigError
 from hmret.model.patterns import compile_patterns
 from hmret.model.rules import Rule
 from hmret.model.sizes import format_share, parse_share, parse_size
 from hmret.model.values import frozen
+from hmret.settings.raw_values import OptionValue, Value, check_unicode
+from hmret.settings.source_location import Place, show
 
 __all__ = [
     "AMOUNT",

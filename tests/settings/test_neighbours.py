@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from disk.loading import Load
+from settings.loading import Load
 
 CLASH = "hmret.metrics_listen: hypeman serves its {what} on port {port} of that address ({key})"
 

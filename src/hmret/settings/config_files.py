@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from hmret.disk.places import Place
 from hmret.model.unavailable import UnavailableError
 from hmret.model.values import frozen
+from hmret.settings.source_location import Place
 
 __all__ = [
     "HYPEMAN_FILES",

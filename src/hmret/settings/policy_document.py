@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from hmret.disk.places import Place, name_unknown, show
-from hmret.disk.setting_keys import KEYS, ReadSetting, change_config
-from hmret.disk.setting_values import TypedValue
 from hmret.model.config import RetentionConfig
+from hmret.settings.keys import KEYS, ReadSetting, change_config
+from hmret.settings.raw_values import TypedValue
+from hmret.settings.source_location import Place, name_unknown, show
 
 __all__ = ["config_from_policy", "policy_settings"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
-from hmret.disk.places import Place, show
 from hmret.model.values import frozen
+from hmret.settings.source_location import Place, show
 
 __all__ = [
     "BOOLEAN",

@@ -8,14 +8,14 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, example, given, settings as hypothesis_settings, strategies
 
-from disk.loading import Load, changed, complaint
-from hmret.disk.setting_warnings import Setting, warnings_about
-from hmret.disk.settings import Settings, load_settings
 from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError
 from hmret.model.hours import DeletionWindow
 from hmret.model.limits import DiskLimits
 from hmret.model.rules import Rule
+from hmret.settings.load import Settings, load_settings
+from hmret.settings.warnings import Setting, warnings_about
+from settings.loading import Load, changed, complaint
 
 pytestmark = pytest.mark.usefixtures("each_yaml_loader")
 

@@ -5,8 +5,12 @@ from typing import Any
 
 import attrs
 
-from hmret.disk.places import Place
-from hmret.disk.setting_kinds import (
+from hmret.model.config import AutoDelete, RetentionConfig
+from hmret.model.errors import ConfigError
+from hmret.model.hours import DeletionWindow
+from hmret.model.limits import DiskLimits
+from hmret.model.values import frozen
+from hmret.settings.kinds import (
     AMOUNT,
     BOOLEAN,
     COUNT,
@@ -24,12 +28,8 @@ from hmret.disk.setting_kinds import (
     tell,
     text_of,
 )
-from hmret.disk.setting_values import Value
-from hmret.model.config import AutoDelete, RetentionConfig
-from hmret.model.errors import ConfigError
-from hmret.model.hours import DeletionWindow
-from hmret.model.limits import DiskLimits
-from hmret.model.values import frozen
+from hmret.settings.raw_values import Value
+from hmret.settings.source_location import Place
 
 __all__ = [
     "ALL_SECTIONS",

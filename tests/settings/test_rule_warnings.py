@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from hmret.disk.rule_warnings import doubt_rules
 from hmret.model.rules import Rule
+from hmret.settings.rule_warnings import doubt_rules
 
 DAY = timedelta(days=1)
 

@@ -3,21 +3,26 @@
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from builders import make_image
-from disk.loading import Load
+from hmret.disk.data_dir_warnings import doubt_data_dir
 from hmret.disk.filesystem import POSIX
-from hmret.disk.setting_warnings import warnings_about
-from hmret.disk.settings import load_settings
+from hmret.settings.load import load_settings
+from settings.loading import Load
 
 
 def warnings_of(data_dir: Path) -> tuple[str, ...]:
     settings = load_settings(
-        config_file=None, environment={}, flags={"data_dir": str(data_dir)}, default_files=()
+        config_file=None,
+        environment={},
+        flags={"data_dir": str(data_dir)},
+        default_files=(),
+        ask_disk=doubt_data_dir,
     )
-    return warnings_about(settings.config, settings.values)
+    return settings.warnings
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -151,3 +156,29 @@ def test_what_is_probably_not_meant_in_a_policy_is_warned_of(
     loaded = load(f"{hypeman}hmret:\n  {policy}\n", flags={"data_dir": str(tmp_path)})
 
     assert list(loaded.warnings) == warned
+
+
+def test_a_file_system_that_notes_no_reads_is_warned_of(
+    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    monkeypatch.setattr(
+        os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_NOATIME, f_frsize=1, f_blocks=1)
+    )
+    warnings = {
+        mode: [
+            warning
+            for warning in load(
+                flags={"data_dir": str(tmp_path)}, environment={"HMRET__ACCESS_TIME": mode}
+            ).warnings
+            if warning.startswith("hmret.access_time")
+        ]
+        for mode in ("gaps", "always", "never")
+    }
+    assert warnings["never"] == []
+    (warning,) = warnings["gaps"]
+    assert warning == (
+        "hmret.access_time: gaps, but the images lie on a file system that is mounted noatime, "
+        "so no read of a disk is ever noted; mount it relatime, or set never"
+    )
+    assert len(warnings["always"]) == 1

@@ -11,8 +11,8 @@ from hmret.model.config import RetentionConfig
 from hmret.model.sizes import format_exact_size, format_share
 
 if TYPE_CHECKING:
-    from hmret.disk.yaml_nodes import Node
-    from hmret.disk.yaml_values import NodeValue
+    from hmret.settings.yaml_nodes import Node
+    from hmret.settings.yaml_values import NodeValue
 
 __all__ = ["NEIGHBOURS", "doubt_neighbours", "neighbour_values"]
 
@@ -55,7 +55,7 @@ def doubt_neighbours(config: RetentionConfig, neighbours: Mapping[str, str]) -> 
 
 
 def _look_up(node: "Node", path: Sequence[str]) -> str | None:
-    from hmret.disk.yaml_nodes import Mapping as MappingNode, Scalar  # noqa: PLC0415 - where there is no file nobody waits for it
+    from hmret.settings.yaml_nodes import Mapping as MappingNode, Scalar  # noqa: PLC0415 - where there is no file nobody waits for it
 
     for name in path:
         if not isinstance(node, MappingNode):

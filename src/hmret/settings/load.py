@@ -4,22 +4,22 @@ Flags win over the environment, the environment over the file, the file over the
 where it was read, even if another one wins over it, so that an error can name the line, the variable or the flag.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
-from hmret.disk.config_files import HYPEMAN_FILES, OWN_FILE, ConfigFile, find_config_files, in_home
-from hmret.disk.places import Place, name_unknown
-from hmret.disk.setting_keys import ALL_SECTIONS, KEYS, PATH_KEYS, SECTIONS, ReadSetting, change_config
-from hmret.disk.setting_neighbours import neighbour_values
-from hmret.disk.setting_values import OptionValue, Value, VariableValue
-from hmret.disk.setting_warnings import Setting, Source, warnings_about
 from hmret.model.config import RetentionConfig
 from hmret.model.values import frozen
+from hmret.settings.config_files import HYPEMAN_FILES, OWN_FILE, ConfigFile, find_config_files, in_home
+from hmret.settings.keys import ALL_SECTIONS, KEYS, PATH_KEYS, SECTIONS, ReadSetting, change_config
+from hmret.settings.neighbours import neighbour_values
+from hmret.settings.raw_values import OptionValue, Value, VariableValue
+from hmret.settings.source_location import Place, name_unknown
+from hmret.settings.warnings import Setting, Source, warnings_about
 
 if TYPE_CHECKING:
-    from hmret.disk.yaml_values import NodeValue
+    from hmret.settings.yaml_values import NodeValue
 
 __all__ = ["Settings", "load_settings"]
 
@@ -49,6 +49,7 @@ def load_settings(
     default_files: Sequence[str] = HYPEMAN_FILES,
     own_file: str | None = OWN_FILE,
     earlier: Settings | None = None,
+    ask_disk: Callable[[RetentionConfig], Sequence[str]] = lambda _: (),
 ) -> Settings:
     """Gather the settings of one engine; reads at most two config files.
 
@@ -58,6 +59,8 @@ def load_settings(
 
     With the settings of `earlier`, which are to be replaced, no file keeps its reader waiting: one that is no regular file
     is refused. So is one that has become empty or has gone: what stood in it would be lost in silence.
+
+    `ask_disk` looks whether the disk bears out what the settings say, and returns warnings.
 
     Raises:
         UnavailableError: a config file that is named is not there.
@@ -97,6 +100,7 @@ def load_settings(
     neighbours = neighbour_values([document.root for document in documents], environment)
     warnings = (
         *(warning for document in documents for warning in document.warnings()),
+        *ask_disk(config),
         *warnings_about(config, effective, neighbours),
     )
     return Settings(
@@ -118,14 +122,14 @@ class _Document:
 
     @classmethod
     def of(cls, file: ConfigFile) -> "_Document":
-        from hmret.disk.yaml_values import read_yaml  # noqa: PLC0415 - where there is no file nobody waits for it
+        from hmret.settings.yaml_values import read_yaml  # noqa: PLC0415 - where there is no file nobody waits for it
 
         return cls(file, read_yaml(file.path, file.text(), "the file"))
 
     def values(self) -> "Mapping[str, NodeValue]":
         if self.root is None:
             return {}
-        from hmret.disk.yaml_values import find_values  # noqa: PLC0415 - the same
+        from hmret.settings.yaml_values import find_values  # noqa: PLC0415 - the same
 
         sections = ALL_SECTIONS if self.file.is_own else SECTIONS
         return find_values(self.root, [key.name for key in KEYS], sections)

@@ -10,11 +10,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings as hypothesis_settings
 
 from disk.configs import configs
-from disk.loading import Load, changed, complaint
-from hmret.disk.setting_warnings import Setting
-from hmret.disk.settings import load_settings
 from hmret.model.config import RetentionConfig
 from hmret.model.rules import Rule
+from hmret.settings.load import load_settings
+from hmret.settings.warnings import Setting
+from settings.loading import Load, changed, complaint
 
 pytestmark = pytest.mark.usefixtures("each_yaml_loader")
 

@@ -6,9 +6,17 @@ A complaint about a value is one line: `FILE:LINE: key: what was expected, got â
 import re
 from collections.abc import Collection, Iterable, Iterator
 
-from hmret.disk.places import Place, name_unknown, show
-from hmret.disk.written_values import COUNT, COUNT_EXPECTED, GO_BOOLEANS, MAPPINGS_EXPECTED, between_commas
-from hmret.disk.yaml_nodes import (
+from hmret.model.errors import ConfigError
+from hmret.model.values import frozen
+from hmret.settings.source_location import Place, name_unknown, show
+from hmret.settings.written_values import (
+    COUNT,
+    COUNT_EXPECTED,
+    GO_BOOLEANS,
+    MAPPINGS_EXPECTED,
+    between_commas,
+)
+from hmret.settings.yaml_nodes import (
     BOOLEAN,
     FLOAT,
     INTEGER,
@@ -23,8 +31,6 @@ from hmret.disk.yaml_nodes import (
     describe,
     has_tag,
 )
-from hmret.model.errors import ConfigError
-from hmret.model.values import frozen
 
 __all__ = [
     "NodeValue",

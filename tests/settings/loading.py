@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from hmret.disk.settings import Settings
 from hmret.model.errors import ConfigError
+from hmret.settings.load import Settings
 
 Load = Callable[..., Settings]
 

@@ -2,7 +2,7 @@
 
 import re
 
-from hmret.disk.places import Place, show
+from hmret.settings.source_location import Place, show
 
 __all__ = [
     "COUNT",

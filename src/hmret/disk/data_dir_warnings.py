@@ -1,0 +1,102 @@
+"""What the disk says of settings that are allowed: of the data directory, of its leases, of links in it."""
+
+import itertools
+import os
+import pathlib
+import stat
+from collections.abc import Iterator
+
+from hmret.disk.filesystem import POSIX
+from hmret.disk.folders import opened
+from hmret.disk.hypeman.hidden_links import find_hidden_links
+from hmret.disk.layout import METADATA
+from hmret.disk.lease_trial import do_leases_break
+from hmret.model.config import RetentionConfig
+
+__all__ = ["doubt_data_dir", "try_leases"]
+
+_MOST_LINKS = 10  # that are told
+_MOST_FOLDERS = 200  # that are looked into for a file to try a lease on
+
+
+def doubt_data_dir(config: RetentionConfig) -> tuple[str, ...]:
+    """Look for what is probably not meant in the data directory that the settings name; one line each."""
+    data_dir = pathlib.Path(config.data_dir)
+    return (*_look_at_data_dir(data_dir), *_look_for_links(data_dir), *_doubt_access_times(config))
+
+
+def _doubt_access_times(config: RetentionConfig) -> Iterator[str]:
+    try:
+        notes_reads = not os.statvfs(f"{config.data_dir}/images").f_flag & os.ST_NOATIME
+    except OSError:
+        return
+    if config.access_time != "never" and not notes_reads:
+        yield (
+            f"hmret.access_time: {config.access_time}, but the images lie on a file system that is mounted noatime, "
+            "so no read of a disk is ever noted; mount it relatime, or set never"
+        )
+
+
+def _look_at_data_dir(data_dir: pathlib.Path) -> list[str]:
+    warnings: list[str] = []
+    if not data_dir.is_absolute():
+        warnings.append(f"data_dir: {str(data_dir)!r} depends on the folder in which hmret is started")
+    for folder in (data_dir, data_dir / "images"):
+        try:
+            problem = "" if stat.S_ISDIR(folder.stat().st_mode) else "not a folder"
+        except OSError as error:
+            problem = (error.strerror or str(error)).lower()
+        if problem:
+            outcome = "run does not start" if folder == data_dir else "there is nothing to do"
+            return [*warnings, f"data_dir: {str(folder)!r}: {problem}, so {outcome}"]
+    refused = _probe_leases(data_dir / "images")
+    if refused is not None:
+        warnings.append(
+            f"data_dir: {str(data_dir)!r} offers no file leases ({refused}), so hmret cannot ask the kernel "
+            "whether a disk is open"
+        )
+    return warnings
+
+
+def try_leases(data_dir: str) -> tuple[str, ...]:
+    """Warn where a rename breaks the kernel's leases; tried on a file of hmret's own, where its folder is there."""
+    try:
+        with opened(POSIX, os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)) as fd:
+            if not do_leases_break(POSIX, fd):
+                return ()
+    except OSError:
+        return ()
+    told = (
+        f"data_dir: on {data_dir!r} a rename breaks the kernel's leases, so nobody can tell whether a disk is open: "
+        "nothing is deleted, unless hmret.leases: when-offered lets references alone decide"
+    )
+    return (told,)
+
+
+def _look_for_links(data_dir: pathlib.Path) -> Iterator[str]:
+    """Warn of links that hide images, which suspend deletion."""
+    try:
+        images_fd = os.open(data_dir / "images", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    with opened(POSIX, images_fd):
+        for link in itertools.islice(find_hidden_links(POSIX, images_fd), _MOST_LINKS):
+            yield (
+                f"data_dir: {str(data_dir / 'images' / link.path)!r} is {link.problem}, so nothing is deleted; "
+                "to have it on another disk, use a bind mount in the place of the link"
+            )
+
+
+def _probe_leases(images: pathlib.Path) -> str | None:
+    """Try whether the kernel gives its word, on the first file of an image that is found; None: it does, or no file."""
+    for folder, _, files in itertools.islice(os.walk(images), _MOST_FOLDERS):
+        if METADATA in files:
+            try:
+                with opened(POSIX, POSIX.open(f"{folder}/{METADATA}", os.O_RDONLY | os.O_NONBLOCK)) as fd:
+                    POSIX.take_lease(fd)
+            except (BlockingIOError, FileNotFoundError):
+                return None
+            except OSError as error:
+                return error.strerror
+            return None
+    return None

@@ -1,0 +1,100 @@
+"""Settings that are allowed but probably not meant."""
+
+import os
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Literal
+
+from hmret.model.config import RetentionConfig
+from hmret.model.patterns import why_never
+from hmret.model.values import frozen
+from hmret.settings.neighbours import NEIGHBOURS, doubt_neighbours
+from hmret.settings.rule_warnings import doubt_rules
+
+__all__ = ["Setting", "Source", "warnings_about"]
+
+Source = Literal["default", "file", "environment", "flag"]
+
+AUTO_DELETE = "images.auto_delete"
+_MAX_SOCKET_BYTES = 107  # sun_path of a Linux socket address, without its NUL
+
+
+@frozen
+class Setting:
+    """One effective value and where it came from."""
+
+    value: object
+    """Ready for JSON: durations are seconds, as a float, sizes bytes, shares percentages as text; None: unset."""
+    source: Source
+
+
+def warnings_about(
+    config: RetentionConfig, values: Mapping[str, Setting], neighbours: Mapping[str, str] = NEIGHBOURS
+) -> tuple[str, ...]:
+    """Look for settings that are allowed but probably not meant; what the disk says of them is not asked.
+
+    `neighbours`: the settings of hypeman's own that ours must get along with.
+    """
+    auto_delete = config.auto_delete
+    warnings = [
+        f"{key}: {reason}"
+        for key, patterns in (
+            (f"{AUTO_DELETE}.allowed", auto_delete.allowed),
+            ("hmret.pinned", config.pinned),
+        )
+        for reason in map(why_never, patterns)
+        if reason is not None
+    ]
+    if config.active and not auto_delete.allowed:
+        warnings.append(f"{AUTO_DELETE}.allowed: empty, so nothing is eligible for deletion")
+    if any(not pattern.strip("*") for pattern in config.pinned):
+        warnings.append("hmret.pinned: covers every repository, so nothing is eligible for deletion")
+    both = [values[key] for key in (f"{AUTO_DELETE}.enabled", "hmret.enabled")]
+    if all(setting.value is True and setting.source in ("file", "environment") for setting in both):
+        warnings.append(
+            f"{AUTO_DELETE}.enabled and hmret.enabled: both true, so beside a hypeman server two controllers "
+            f"delete; {AUTO_DELETE}.enabled should be false there"
+        )
+    if config.unreadable_references == "ignore":
+        warnings.append(
+            "hmret.unreadable_references: ignore is less safe, "
+            "an image whose only reference cannot be read may be deleted"
+        )
+    if len(os.fsencode(config.control_socket)) > _MAX_SOCKET_BYTES:
+        warnings.append(
+            f"hmret.control_socket: longer than the {_MAX_SOCKET_BYTES} bytes that a socket's path may have"
+        )
+    if config.metrics_listen.startswith(("0.0.0.0:", "[::]:")):
+        warnings.append(
+            f"hmret.metrics_listen: {config.metrics_listen} is open to every network of this host"
+        )
+    return (
+        *warnings,
+        *doubt_rules(config.rules),
+        *_doubt_limits(config),
+        *_doubt_brake(values),
+        *doubt_neighbours(config, neighbours),
+    )
+
+
+def _doubt_limits(config: RetentionConfig) -> Iterator[str]:
+    windows = [config.auto_delete.unused_for, *(rule.unused_for for rule in config.rules)]
+    longest = max(window for window in windows if isinstance(window, timedelta))
+    if config.disk.is_set and config.disk.min_unused_for > longest:
+        yield (
+            f"hmret.disk.min_unused_for: longer than {AUTO_DELETE}.unused_for and every rule's window, "
+            "so no image goes before its window ends, however full the disk is"
+        )
+    if config.disk.is_set and config.window.hours and not config.window.yields_to_pressure:
+        yield (
+            "hmret.window.yields_to_pressure: false, so a disk that is too full stays so until the hours "
+            f"of hmret.window.hours ({', '.join(config.window.hours)})"
+        )
+    if config.delete_unpullable:
+        yield "hmret.delete_unpullable: images that cannot be pulled again may be deleted for good"
+
+
+def _doubt_brake(values: Mapping[str, Setting]) -> Iterator[str]:
+    given = [key for key in ("hmret.brake", "hmret.brake_min_images") if values[key].source != "default"]
+    if given and values["hmret.brake_for"].value == 0:
+        yield f"{given[0]}: has no effect while hmret.brake_for is 0, which switches the brake off"
