@@ -76,6 +76,13 @@ def test_hypemans_second_place_is_in_the_home_of_the_user(tmp_path: pathlib.Path
     assert (loaded.config.data_dir, loaded.config_file) == ("/srv", str(path))
 
 
+def test_who_has_no_home_has_no_file_there_and_cannot_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As it answers where neither the variable nor the user's entry tells.
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert load(default_files=("~/.config/hypeman/config.yaml",)).config_file is None
+    assert complaint(named="~/config.yaml").endswith("expected the variable HOME beside ~/, got none")
+
+
 @pytest.mark.parametrize("variable", ["HMRET_CONFIG", "CONFIG_PATH"])
 def test_a_file_that_a_variable_names_is_never_passed_over(files: dict[str, str], variable: str) -> None:
     with pytest.raises(UnavailableError, match="gone: expected a readable file, got no such file"):

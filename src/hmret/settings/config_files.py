@@ -100,7 +100,9 @@ def find_config_files(
     if sole is not None:
         return [read(sole)]
     shared = environment.get("CONFIG_PATH") or None
-    files = [read(shared)] if shared is not None else _first_there(hypeman_files, read)
+    # Who has no home has no file there.
+    places = [path for path in hypeman_files if not path.startswith("~/") or _home(environment)]
+    files = [read(shared)] if shared is not None else _first_there(places, read)
     own = [] if own_file is None else _first_there([own_file], read)
     return [*files, *(attrs.evolve(file, is_own=True) for file in own)]
 
@@ -113,8 +115,8 @@ def in_home(path: str, environment: Mapping[str, str]) -> str:
     """
     if path != "~" and not path.startswith("~/"):
         return path
-    home = environment.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - a Path would lose what it cannot expand
-    if home.startswith("~"):
+    home = _home(environment)
+    if home is None:
         raise Place(path).error("expected the variable HOME beside ~/, got none")
     return home.rstrip("/") + path[1:] or "/"
 
@@ -122,6 +124,11 @@ def in_home(path: str, environment: Mapping[str, str]) -> str:
 def reason_of(error: Exception) -> str:
     """Say in a few words what is wrong."""
     return str((isinstance(error, OSError) and error.strerror) or error).lower()
+
+
+def _home(environment: Mapping[str, str]) -> str | None:
+    home = environment.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - a Path would lose what it cannot expand
+    return None if home.startswith("~") else home
 
 
 def _first_there(paths: Sequence[str], read: Callable[[str], ConfigFile]) -> list[ConfigFile]:
