@@ -16,10 +16,10 @@ import anyio.to_thread
 import attrs
 import pytest
 
-from hmret.disk.erasing import Freeing
+from hmret.disk.deletion.trash.erasing import Freeing
+from hmret.disk.deletion.trash.intents import Place as RetiredPlace
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import IMAGES, RETENTION, digest_of, hex_of
-from hmret.disk.trash import Place as RetiredPlace
 from hmret.engine.surroundings import Surroundings
 from hmret.model.clock_watch import ClockReading
 from hmret.model.config import AutoDelete, RetentionConfig

@@ -24,9 +24,9 @@ from builders import (
 )
 from hmret.actors.deleter import Deleter
 from hmret.actors.deleter_requests import BatchRetired
-from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Retired
-from hmret.disk.quarantine import Held
-from hmret.disk.trash import Place
+from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, LastLook, Retired
+from hmret.disk.deletion.recovery.quarantine import Held
+from hmret.disk.deletion.trash.intents import Place
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
 from hmret.model.times import nanoseconds_of

@@ -30,7 +30,7 @@ from builders import (
     set_tag,
 )
 from hmret.actors.reference_collector import Collected, ReferenceCollector, ReferenceSource
-from hmret.disk import cache_records
+from hmret.disk.scans import checkpoints as cache_records
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Inventory, Key, Reference, Remembered
 from hmret.model.tag_history import put_together

@@ -23,7 +23,7 @@ from hmret.cli.demo.clock import DAY, DemoClock
 from hmret.cli.demo.host import Host, offers_leases
 from hmret.cli.demo.image_store import StoredImage, hash_disk
 from hmret.cli.demo.outcome import find_faults, outcomes
-from hmret.disk.documents import UnreadableError, read_guest, read_snapshot
+from hmret.disk.hypeman.documents import UnreadableError, read_guest, read_snapshot
 from hmret.engine.retention import Retention
 from hmret.model.clock_watch import ClockRecord, watch_clock
 from hmret.model.images import Inventory

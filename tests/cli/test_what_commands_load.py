@@ -23,8 +23,8 @@ PARSING = {"cyclopts", "rich", "docstring_parser"}
 ENGINE = {"anyio", "asyncio", "trio", "hmret.engine.inspecting", "hmret.disk.filesystem"}
 DELETING = {
     "hmret.actors.deleter",
-    "hmret.disk.quarantine",
-    "hmret.disk.recovery",
+    "hmret.disk.deletion.recovery.quarantine",
+    "hmret.disk.deletion.recovery.recovering",
     "hmret.engine.opening",
     "hmret.engine.sweeping",
 }

@@ -9,7 +9,7 @@ import hmret
 from builders import DATA, FakeClock, digest, settle
 from hmret import Reason
 from hmret.actors.threads import WorkerThreads
-from hmret.disk.documents import encode_state
+from hmret.disk.hypeman.documents import encode_state
 from memory_filesystem import MemoryFilesystem
 from support.content_trees import FRESH, Host, content_path, legacy_path, state_path, without
 from support.interruptions import Halt

@@ -39,7 +39,7 @@ from builders import (
 )
 from hmret.actors.deleter import Deleter
 from hmret.actors.threads import InlineThreads
-from hmret.disk.outcomes import Candidate, LastLook
+from hmret.disk.deletion.outcomes import Candidate, LastLook
 from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention

@@ -15,26 +15,26 @@ TAG_RULES = ("tests/content/test_rules_for_tags.py",)
 LIMITS = ("tests/engine/test_disk_and_brake.py",)
 CLOCK = ("tests/model/test_clock_watch.py", "tests/engine/test_clock_guard.py")
 STATEFUL = ("tests/proofs/test_stateful.py",)
-RETIREMENT = ("tests/disk/test_retirement.py", "tests/disk/test_trash.py", "tests/actors/test_deleter.py")
+RETIREMENT = ("tests/disk/deletion/test_retirement.py", "tests/disk/deletion/trash/test_trash.py", "tests/actors/test_deleter.py")
 QUARANTINE = (
-    "tests/disk/test_quarantine.py",
+    "tests/disk/deletion/recovery/test_quarantine.py",
     "tests/actors/test_deleter.py",
     "tests/engine/test_quarantined_images.py",
 )
-HELD = ("tests/disk/test_quarantine.py",)
+HELD = ("tests/disk/deletion/recovery/test_quarantine.py",)
 KILLS = ("tests/proofs/test_kills.py",)
 RACES = ("tests/proofs/test_races.py",)
 FUZZ = ("tests/proofs/test_fuzz.py",)
-REFERENCES = ("tests/disk/test_reference_files.py", "tests/actors/test_reference_collector.py")
+REFERENCES = ("tests/disk/scans/test_reference_files.py", "tests/actors/test_reference_collector.py")
 FIRST_SIGHTS = ("tests/model/test_protection.py", "tests/content/test_forks_and_odd_ages.py")
-SAVED_STATES = ("tests/disk/test_saved_states.py", "tests/content/test_forks_and_odd_ages.py")
-SCAN = ("tests/disk/test_image_scan.py", "tests/actors/test_scanner.py")
+SAVED_STATES = ("tests/disk/hypeman/test_saved_states.py", "tests/content/test_forks_and_odd_ages.py")
+SCAN = ("tests/disk/hypeman/test_image_scan.py", "tests/actors/test_scanner.py")
 CACHES = (
     "tests/actors/test_cached_looks.py",
-    "tests/disk/test_folder_cache.py",
-    "tests/disk/test_signatures.py",
+    "tests/disk/scans/test_folder_cache.py",
+    "tests/disk/test_fingerprints.py",
 )
-TAGS = ("tests/disk/test_taken_links.py",)
+TAGS = ("tests/disk/deletion/tags/test_taken_links.py",)
 LOOKS = ("tests/actors/test_cached_looks.py",)
 LOCKS = ("tests/actors/test_locks.py",)
 ENGINE = (
@@ -42,11 +42,11 @@ ENGINE = (
     *("tests/engine/test_moved_tags.py", "tests/proofs/test_last_look.py"),
 )
 VIEWS = (
-    *("tests/disk/test_signatures.py", "tests/disk/test_folder_cache.py", "tests/disk/test_snapshots.py"),
+    *("tests/disk/test_fingerprints.py", "tests/disk/scans/test_folder_cache.py", "tests/disk/scans/test_checkpoint_file.py"),
     *("tests/actors/test_cached_looks.py", "tests/proofs/test_cached_views.py"),
 )
 CACHED = ("tests/engine/test_cached_sweeps.py",)
-FOLDERS = ("tests/disk/test_folders.py", "tests/disk/test_own_files.py", "tests/disk/test_journal.py")
+FOLDERS = ("tests/disk/test_folders.py", "tests/disk/records/test_own_files.py", "tests/disk/records/test_journal.py")
 
 MUTATIONS = (
     # The kernel's word.
@@ -530,19 +530,19 @@ MUTATIONS = (
         "take a fresh timer for the one that was read",
         "later-timer-is-not-ours",
         Swap(" found[2] == self.found[2] and", ""),
-        ("tests/disk/test_state_files.py",),
+        ("tests/disk/hypeman/test_state_files.py",),
     ),
     edit(
         "take a timer that was written over for the one that was read",
         "later-timer-is-not-ours",
         Swap(" and self.filesystem.pread(self.fd, size_bytes, 0) == self.content", ""),
-        ("tests/disk/test_state_files.py",),
+        ("tests/disk/hypeman/test_state_files.py",),
     ),
     edit(
         "take a timer that has just been written for one that shows when it is written over",
         "fresh-timer-by-content",
         Swap("max(found[4:]) <= looked_ns - SETTLING_NS", "True"),
-        ("tests/disk/test_state_files.py",),
+        ("tests/disk/hypeman/test_state_files.py",),
     ),
     # What is not given is refused twice: by who asks, and by the grip of the thread that works.
     Mutation(
@@ -749,7 +749,7 @@ MUTATIONS = (
         "let two engines work on one data directory",
         "one-engine-per-directory",
         DROP,
-        ("tests/disk/test_data_dir.py",),
+        ("tests/disk/test_claim.py",),
         ENGINE,
     ),
     # What was read before.

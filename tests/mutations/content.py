@@ -5,9 +5,9 @@ from mutations.mutation import ALWAYS, DROP, NEVER, Become, Mutation, Swap, edit
 __all__ = ["CONTENT_MUTATIONS"]
 
 CONTENT = (
-    *("tests/disk/test_announcing.py", "tests/disk/test_taken_links.py"),
-    *("tests/disk/test_tag_view.py", "tests/disk/test_rows.py", "tests/disk/test_content.py"),
-    *("tests/disk/test_units.py", "tests/disk/test_units_in_quarantine.py"),
+    *("tests/disk/deletion/test_announcing.py", "tests/disk/deletion/tags/test_taken_links.py"),
+    *("tests/disk/deletion/tags/test_tag_view.py", "tests/disk/hypeman/test_rows.py", "tests/disk/hypeman/test_content.py"),
+    *("tests/disk/deletion/test_units.py", "tests/disk/deletion/recovery/test_units_in_quarantine.py"),
     *("tests/model/test_shared_content.py", "tests/model/test_builds.py", "tests/model/test_origins.py"),
     *("tests/content/test_situations_of_units.py", "tests/content/test_situations_of_use.py"),
     *("tests/content/test_situations_of_races.py", "tests/content/test_situations_of_odd_trees.py"),
@@ -15,9 +15,9 @@ CONTENT = (
     *("tests/content/test_neighbours_of_limits.py", "tests/content/test_pullable.py"),
     "tests/content/test_hypeman_race_table.py",
 )
-UNITS = ("tests/disk/test_units.py",)
+UNITS = ("tests/disk/deletion/test_units.py",)
 USE = ("tests/content/test_situations_of_use.py",)
-GHOSTS = ("tests/disk/test_late_ghosts.py",)
+GHOSTS = ("tests/disk/deletion/test_late_ghosts.py",)
 
 CONTENT_MUTATIONS = (
     # Who has it.
@@ -108,7 +108,7 @@ CONTENT_MUTATIONS = (
         "take the folder of a pull that began in it",
         "give-way-to-a-pull",
         ALWAYS,
-        ("tests/disk/test_retirement.py",),
+        ("tests/disk/deletion/test_retirement.py",),
     ),
     # Crashes.
     edit("leave owners' folders out though their content stands", "standing-content-undoes", NEVER, UNITS),

@@ -5,7 +5,7 @@ from mutations.mutation import DROP, NEVER, Become, Swap, edit
 __all__ = ["DELETION_MUTATIONS"]
 
 INSTEAD = ("tests/engine/test_in_place_of_what_fails.py",)
-IN_ONE_CALL = ("tests/disk/test_in_one_call.py",)
+IN_ONE_CALL = ("tests/disk/deletion/test_in_one_call.py",)
 FULL = ("tests/engine/test_full_disk.py",)
 RELOAD = ("tests/engine/test_reload_in_a_sweep.py",)
 

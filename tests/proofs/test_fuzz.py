@@ -29,9 +29,9 @@ from builders import (
 )
 from hmret import HmretError, ImageNotFoundError, SweepReport, SweepStatus
 from hmret.actors.threads import InlineThreads
+from hmret.disk.deletion.recovery.quarantine import load_held
+from hmret.disk.deletion.recovery.restoring import restore
 from hmret.disk.layout import hex_of
-from hmret.disk.quarantine import load_held
-from hmret.disk.restoring import restore
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key

@@ -16,8 +16,8 @@ from hmret.actors.deleter_requests import Retire
 from hmret.actors.locks import Claimed
 from hmret.actors.reference_collector import LookAgain
 from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, OWN, RETENTION, TAG_STAGE, TRASH, hex_of
-from hmret.disk.own_files import save_clock_record
-from hmret.disk.reference_files import look_at_references
+from hmret.disk.records.engine import save_clock_record
+from hmret.disk.scans.references import look_at_references
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings

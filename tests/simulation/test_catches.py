@@ -11,11 +11,11 @@ import pytest
 from hmret.actors.deleter import Deleter
 from hmret.actors.locks import Claim, Claimed, Locks
 from hmret.actors.reference_collector import Protected, ReferenceCollector
-from hmret.disk.data_dir import DataDir
+from hmret.disk.claim import DataDir
 from hmret.disk.deletion import cleaning
 from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.open_image import OpenImage
-from hmret.disk.recovery import Recovery
+from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.engine import folder_watch
 from hmret.engine.new_settings import NewSettings
 from hmret.engine.overlook import Overlook

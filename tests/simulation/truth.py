@@ -24,6 +24,7 @@ import attrs
 import trio
 
 from hmret.disk.deletion.ghosts import is_ghost_aside
+from hmret.disk.deletion.outcomes import Candidate
 from hmret.disk.layout import (
     HIDDEN_METADATA,
     IMAGES,
@@ -33,7 +34,6 @@ from hmret.disk.layout import (
     TRASH,
     hex_of,
 )
-from hmret.disk.outcomes import Candidate
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.config import RetentionConfig
 from hmret.model.images import Key

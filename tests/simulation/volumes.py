@@ -4,8 +4,8 @@ import random
 
 import attrs
 
-from hmret.disk.folder_record import load_folders
 from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES, RETENTION, TRASH
+from hmret.disk.records.folders import load_folders
 from memory_filesystem import MemoryFilesystem, Tree
 from simulation.landmarks import ASIDE, DATA
 

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from builders import GatedThreads, data_fd_of
 from hmret.actors.deleter import Deleter
+from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.folders import let_go
-from hmret.disk.recovery import Recovery
 from memory_filesystem import Call, Crash, MemoryFilesystem
 
 __all__ = ["cut_at", "cut_everywhere", "failed_everywhere", "recover", "started"]

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 
 from builders import DATA, START_NS, digest, make_image, make_state
+from hmret.disk.deletion.outcomes import Candidate
+from hmret.disk.deletion.trash.intents import Row
 from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES, RETENTION, TRASH
-from hmret.disk.outcomes import Candidate
-from hmret.disk.trash import Row
 from memory_filesystem import MemoryFilesystem, Tree
 
 __all__ = [

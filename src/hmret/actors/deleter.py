@@ -25,18 +25,9 @@ from hmret.actors.deleter_requests import (
 )
 from hmret.actors.mailbox import Actor, Work
 from hmret.actors.threads import Threads
-from hmret.disk import erasing
 from hmret.disk.deletion.ghosts import clear_ghosts
-from hmret.disk.deletion.past_deletions import deleted_lately, forget_deleted
-from hmret.disk.deletion.tag_folders import remove_empty_tag_folders
-from hmret.disk.deletion.tag_view import TagView
-from hmret.disk.deletion.wanted import bring_back, find_wanted
-from hmret.disk.erasing import free_places
-from hmret.disk.filesystem import Filesystem
-from hmret.disk.grip import FIRM, Grip
-from hmret.disk.layout import OWN, TRASH
-from hmret.disk.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
-from hmret.disk.quarantine import (
+from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
+from hmret.disk.deletion.recovery.quarantine import (
     Held,
     HeldImages,
     change_record,
@@ -46,11 +37,14 @@ from hmret.disk.quarantine import (
     read_records,
     release,
 )
-from hmret.disk.recovery import Recovering, Recovery
-from hmret.disk.reserve import fill_reserve
-from hmret.disk.restoring import PutBack, restore, settle_quarantine
-from hmret.disk.retirement import retire
-from hmret.disk.trash import (
+from hmret.disk.deletion.recovery.recovering import Recovering, Recovery
+from hmret.disk.deletion.recovery.restoring import PutBack, restore, settle_quarantine
+from hmret.disk.deletion.retirement import retire
+from hmret.disk.deletion.tags.tag_folders import remove_empty_tag_folders
+from hmret.disk.deletion.tags.tag_view import TagView
+from hmret.disk.deletion.trash import erasing
+from hmret.disk.deletion.trash.erasing import free_places
+from hmret.disk.deletion.trash.intents import (
     Intent,
     Link,
     Place,
@@ -61,6 +55,12 @@ from hmret.disk.trash import (
     read_intents,
     repositories_of,
 )
+from hmret.disk.deletion.trash.past_deletions import deleted_lately, forget_deleted
+from hmret.disk.deletion.trash.reserve import fill_reserve
+from hmret.disk.deletion.wanted import bring_back, find_wanted
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.grip import FIRM, Grip
+from hmret.disk.layout import OWN, TRASH
 
 __all__ = ["Deleter"]
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 from hmret.actors.mailbox import Request
-from hmret.disk.deletion.tag_view import TagView
+from hmret.disk.deletion.outcomes import Candidate, LastLook, Outcome, Retired
+from hmret.disk.deletion.recovery.quarantine import Held, HeldImages
+from hmret.disk.deletion.recovery.recovering import Recovery
+from hmret.disk.deletion.recovery.restoring import PutBack
+from hmret.disk.deletion.tags.tag_view import TagView
+from hmret.disk.deletion.trash.intents import Intent, Link, Place
 from hmret.disk.grip import FIRM, Grip
-from hmret.disk.outcomes import Candidate, LastLook, Outcome, Retired
-from hmret.disk.quarantine import Held, HeldImages
-from hmret.disk.recovery import Recovery
-from hmret.disk.restoring import PutBack
-from hmret.disk.trash import Intent, Link, Place
 from hmret.model.values import frozen
 
 __all__ = [

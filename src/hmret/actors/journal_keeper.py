@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.journal import append_to_journal, deletions_on_record
+from hmret.disk.records.journal import append_to_journal, deletions_on_record
 from hmret.model.values import frozen
 
 __all__ = ["Append", "Entry", "JournalKeeper"]

@@ -9,10 +9,10 @@ import attrs
 
 from hmret.actors.lanes import Lanes
 from hmret.actors.threads import Threads
-from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folder_cache import Folder, FolderCache
 from hmret.disk.folders import open_data_folder, opened
+from hmret.disk.scans.checkpoints import CacheRecord
+from hmret.disk.scans.folder_cache import Folder, FolderCache
 from hmret.model.values import define
 
 __all__ = ["Found", "KnownTree"]

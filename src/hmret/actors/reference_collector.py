@@ -13,13 +13,13 @@ import attrs
 from hmret.actors.lanes import Lanes
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
-from hmret.disk.cache_records import load_references, save_references
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened
-from hmret.disk.image_scan import OddTagError, resolve_tag
+from hmret.disk.hypeman.scan import OddTagError, resolve_tag
 from hmret.disk.layout import IMAGES, REFERENCE_FILES
-from hmret.disk.own_files import load_remembered, save_remembered
-from hmret.disk.reference_files import (
+from hmret.disk.records.engine import load_remembered, save_remembered
+from hmret.disk.scans.checkpoints import load_references, save_references
+from hmret.disk.scans.references import (
     NOTHING_KNOWN,
     ReferenceFile,
     ReferenceLook,

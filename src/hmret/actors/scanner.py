@@ -7,10 +7,9 @@ from typing import assert_never
 from hmret.actors.known_tree import KnownTree
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
-from hmret.disk.access_times import DiskOfRow, last_reads
-from hmret.disk.cache_records import CacheRecord
 from hmret.disk.deletion.obstacles import find_obstacles
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.fingerprints import Signature
 from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.hypeman.builds import NO_BUILDS, BuildsFound, look_at_builds
 from hmret.disk.hypeman.content import (
@@ -22,13 +21,11 @@ from hmret.disk.hypeman.content import (
     part_signature,
     scan_part,
 )
-from hmret.disk.hypeman.hard_links import HardLinks
 from hmret.disk.hypeman.hidden import Hidden
 from hmret.disk.hypeman.images import Oddity
 from hmret.disk.hypeman.repositories import repository_of
 from hmret.disk.hypeman.rows import Rows, RowsFound
-from hmret.disk.hypeman.unfinished import Unfinished, look_at_unfinished
-from hmret.disk.image_scan import (
+from hmret.disk.hypeman.scan import (
     FolderScan,
     OddTagError,
     link_time,
@@ -37,9 +34,12 @@ from hmret.disk.image_scan import (
     resolve_tag,
     scan_folder,
 )
+from hmret.disk.hypeman.unfinished import Unfinished, look_at_unfinished
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
-from hmret.disk.reading import pack_images, read_images, unpack_images, weigh
-from hmret.disk.signatures import Signature
+from hmret.disk.scans.access_times import DiskOfRow, last_reads
+from hmret.disk.scans.checkpoints import CacheRecord
+from hmret.disk.scans.hard_links import HardLinks
+from hmret.disk.scans.packing import pack_images, read_images, unpack_images, weigh
 from hmret.model.grouping import Timers
 from hmret.model.images import ContentOwners, Image, Key, Reference, Repository
 from hmret.model.obstacles import Obstacle

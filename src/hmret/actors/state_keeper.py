@@ -9,16 +9,16 @@ import attrs
 from hmret.actors.known_tree import KnownTree
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
-from hmret.disk.cache_records import CacheRecord
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.grip import FIRM, Grip
 from hmret.disk.hypeman.lookup import find_image, has_tag_to
-from hmret.disk.image_scan import OddTagError, resolve_tag
+from hmret.disk.hypeman.scan import OddTagError, resolve_tag
+from hmret.disk.hypeman.states import StateFolder, clear_state, remove_strays, scan_states, write_states
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
-from hmret.disk.own_files import load_clock_record, save_clock_record
-from hmret.disk.reading import pack_states, read_states, unpack_states, weigh
-from hmret.disk.state_files import StateFolder, clear_state, remove_strays, scan_states, write_states
+from hmret.disk.records.engine import load_clock_record, save_clock_record
+from hmret.disk.scans.checkpoints import CacheRecord
+from hmret.disk.scans.packing import pack_states, read_states, unpack_states, weigh
 from hmret.model.clock_watch import ClockRecord
 from hmret.model.grouping import Timers
 from hmret.model.images import Image, Key, Repository

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from hmret.api.control_socket import SOCKET_NAME, connectable, control_socket_path, own_path
 from hmret.cli.output import say
+from hmret.disk.kernel.lock_table import find_lock_owner
 from hmret.disk.layout import LOCK, OWN
-from hmret.disk.lock_table import find_lock_owner
 from hmret.model.config import RetentionConfig
 from hmret.model.errors import (
     ConfigError,

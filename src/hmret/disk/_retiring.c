@@ -1,6 +1,6 @@
 /* Carrying out the deletion of one image in one call; a part of _native.c, which has what this uses.
 
-   The order is that of hmret/disk/retirement.py, where a folder goes alone and nothing is out of the ordinary. At the first
+   The order is that of hmret/disk/deletion/retirement.py, where a folder goes alone and nothing is out of the ordinary. At the first
    thing that is, this stops, and says how far it has come: from there on it is done a step at a time. */
 
 /* How far it has come; hmret/disk/filesystem.py has the same numbers. */

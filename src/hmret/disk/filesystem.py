@@ -19,11 +19,11 @@ try:
 except ImportError:  # it was not built
     _built = None  # type: ignore[assignment]  # a module, or none
 
-from hmret.disk.barriers import find_barrier
-from hmret.disk.folder_calls import FolderCalls
-from hmret.disk.lock_holder import find_lock_holder
-from hmret.disk.stamps import earliest_stamp_ns
-from hmret.disk.system_calls import (
+from hmret.disk.kernel.barriers import find_barrier
+from hmret.disk.kernel.folder_calls import FolderCalls
+from hmret.disk.kernel.lock_holder import find_lock_holder
+from hmret.disk.kernel.stamps import earliest_stamp_ns
+from hmret.disk.kernel.system_calls import (
     DigestListing,
     Entry,
     FileFound,

@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.signatures import Signature
+from hmret.disk.fingerprints import Signature
 
 __all__ = ["WatchedPaths", "changed_files"]
 

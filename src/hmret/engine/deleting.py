@@ -14,13 +14,13 @@ from hmret.actors.deleter import Deleter
 from hmret.actors.deleter_requests import BatchRetired
 from hmret.actors.locks import Locks
 from hmret.actors.scanner import ScanResult
-from hmret.disk.deletion.tag_view import TagView
+from hmret.disk.deletion.outcomes import Candidate, Chosen, Failed, Kept, LastLook, Retired
+from hmret.disk.deletion.recovery.recovering import Recovery
+from hmret.disk.deletion.tags.tag_view import TagView
+from hmret.disk.deletion.trash.intents import Intent, Link, Row
+from hmret.disk.deletion.trash.reserve import NO_SPACE
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH
-from hmret.disk.outcomes import Candidate, Chosen, Failed, Kept, LastLook, Retired
-from hmret.disk.recovery import Recovery
-from hmret.disk.reserve import NO_SPACE
-from hmret.disk.trash import Intent, Link, Row
 from hmret.engine.backoff import Backoff
 from hmret.engine.batches import batches
 from hmret.engine.log import log_event

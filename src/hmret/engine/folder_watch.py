@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import attrs
 
 from hmret.actors.scanner import ScanResult
-from hmret.disk.clock import Clock
+from hmret.disk.kernel.clock import Clock
 from hmret.disk.layout import CONTENT, IMAGES
 from hmret.model.folder_record import FolderOnRecord, FolderSeen, LostFolder, find_lost, renewed
 from hmret.model.grouping import Timers

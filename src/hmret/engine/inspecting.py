@@ -18,16 +18,16 @@ from hmret.actors.locks import Lease, Locks
 from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
 from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
-from hmret.disk.backoff_file import load_backoff, save_backoff
 from hmret.disk.disk_usage import look_at_usage
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folder_record import load_folders, look_at_cache, save_folders
-from hmret.disk.own_files import (
+from hmret.disk.records.backoff import load_backoff, save_backoff
+from hmret.disk.records.engine import (
     load_brake_record,
     load_disk_record,
     save_brake_record,
     save_disk_record,
 )
+from hmret.disk.records.folders import load_folders, look_at_cache, save_folders
 from hmret.engine.backoff import Backoff
 from hmret.engine.brake_watch import BrakeWatch
 from hmret.engine.disk_watch import DiskWatch

@@ -9,7 +9,7 @@ import attrs
 from hmret.actors.locks import Locks
 from hmret.actors.scanner import Scanner
 from hmret.actors.threads import Threads
-from hmret.disk.clock import Clock
+from hmret.disk.kernel.clock import Clock
 from hmret.disk.layout import DIGEST_HEX, digest_of
 from hmret.engine.backoff import Backoff
 from hmret.engine.brake_watch import BrakeWatch

@@ -12,9 +12,9 @@ import anyio.lowlevel
 import attrs
 
 from hmret.actors.locks import Lease, Locks
-from hmret.disk.documents import UnreadableError
+from hmret.disk.hypeman.documents import UnreadableError
 from hmret.disk.layout import OWN
-from hmret.disk.own_files import LEASES, LeaseRecord, load_leases, save_leases
+from hmret.disk.records.engine import LEASES, LeaseRecord, load_leases, save_leases
 from hmret.engine.surroundings import Surroundings
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key

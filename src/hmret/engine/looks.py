@@ -7,10 +7,10 @@ from functools import partial
 import attrs
 
 from hmret.actors.threads import Threads
-from hmret.disk.clock import with_boot_id
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.looks_record import load_looks_record, newest_timer, save_looks_record
-from hmret.disk.own_files import load_clock_record
+from hmret.disk.kernel.clock import with_boot_id
+from hmret.disk.records.engine import load_clock_record
+from hmret.disk.records.looks import load_looks_record, newest_timer, save_looks_record
 from hmret.engine.log import log_event
 from hmret.engine.surroundings import Surroundings
 from hmret.model.clock_watch import ClockReading, ClockRecord

@@ -10,11 +10,11 @@ import attrs
 
 from hmret.actors.deleter import Deleter
 from hmret.actors.locks import Locks
-from hmret.disk.deletion.tag_view import TagView
+from hmret.disk.deletion.outcomes import Retired
+from hmret.disk.deletion.recovery.quarantine import RECORD, Held
+from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH
-from hmret.disk.outcomes import Retired
-from hmret.disk.quarantine import RECORD, Held
 from hmret.engine.batches import batches
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event

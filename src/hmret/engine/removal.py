@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import attrs
 
-from hmret.disk.clock import Clock
+from hmret.disk.kernel.clock import Clock
 from hmret.engine.deleting import Deleting
 from hmret.engine.log import log_event
 from hmret.engine.new_settings import NewSettings

@@ -15,7 +15,7 @@ import attrs
 from hmret.actors.locks import Lease
 from hmret.actors.own_loop import OwnLoop
 from hmret.actors.state_keeper import StateKeeper
-from hmret.disk.own_files import LeaseRecord
+from hmret.disk.records.engine import LeaseRecord
 from hmret.engine.confirming import Confirming
 from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub, Listener

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import attrs
 
 from hmret.actors.threads import Threads, WorkerThreads
-from hmret.disk.clock import HOST_CLOCK, Clock
 from hmret.disk.filesystem import POSIX, Filesystem
+from hmret.disk.kernel.clock import HOST_CLOCK, Clock
 from hmret.model.values import frozen
 
 __all__ = ["Surroundings"]

@@ -12,11 +12,11 @@ import attrs
 from hmret.actors.journal_keeper import JournalKeeper
 from hmret.actors.locks import Lease
 from hmret.actors.scanner import ScanResult
-from hmret.disk.clock import Clock
-from hmret.disk.folder_record import FOLDERS
+from hmret.disk.deletion.recovery.recovering import Recovery
+from hmret.disk.kernel.clock import Clock
 from hmret.disk.layout import IMAGES, OWN
-from hmret.disk.own_files import REMEMBERED
-from hmret.disk.recovery import Recovery
+from hmret.disk.records.engine import REMEMBERED
+from hmret.disk.records.folders import FOLDERS
 from hmret.engine.batches import batches
 from hmret.engine.brake_watch import BrakeWatch
 from hmret.engine.counters import Counters

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import attrs
 
 from hmret.actors.state_keeper import StateFault
+from hmret.disk.deletion.outcomes import Failed, Kept, Retired
+from hmret.disk.deletion.recovery.quarantine import Held
+from hmret.disk.deletion.trash.intents import Intent, Place
+from hmret.disk.deletion.trash.reserve import NO_SPACE, NO_SPACE_REMEDY
 from hmret.disk.deletion.wholeness import LayersGoneError
-from hmret.disk.outcomes import Failed, Kept, Retired
-from hmret.disk.quarantine import Held
-from hmret.disk.reserve import NO_SPACE, NO_SPACE_REMEDY
-from hmret.disk.trash import Intent, Place
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
 from hmret.model.images import Key, Suspension

@@ -26,8 +26,8 @@ from hmret.cli.demo.outcome import Outcome, find_faults, outcomes, sum_up, to_do
 from hmret.cli.demo.story import ALLOWED, DAYS, PINNED, Story, StoryError
 from hmret.cli.garbage import collect_from_now_on
 from hmret.disk.layout import OWN
-from hmret.disk.looks_record import LOOKS
-from hmret.disk.own_files import CLOCK_RECORD
+from hmret.disk.records.engine import CLOCK_RECORD
+from hmret.disk.records.looks import LOOKS
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings

@@ -12,13 +12,13 @@ import attrs
 import msgspec
 
 from hmret.disk.deletion.open_folders import Looks, OpenFolders
-from hmret.disk.deletion.repository_tags import RepositoryTags, TagMovedError
-from hmret.disk.deletion.tag_view import Linkers
+from hmret.disk.deletion.outcomes import Candidate
+from hmret.disk.deletion.tags.repository_tags import RepositoryTags, TagMovedError
+from hmret.disk.deletion.tags.tag_view import Linkers
+from hmret.disk.deletion.trash.intents import NO_CONTENT, Copy, Intent, Link
 from hmret.disk.hypeman.images import ImageFound, read_digest_folder
 from hmret.disk.hypeman.links import Layout
 from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, hex_of
-from hmret.disk.outcomes import Candidate
-from hmret.disk.trash import NO_CONTENT, Copy, Intent, Link
 from hmret.model.images import Key
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason

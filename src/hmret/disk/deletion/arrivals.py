@@ -14,13 +14,13 @@ from contextlib import suppress
 import msgspec
 
 from hmret.disk.deletion.open_folders import OpenFolders, exists
+from hmret.disk.deletion.trash.intents import Intent, Place, repositories_of
 from hmret.disk.deletion.wholeness import check_layers
-from hmret.disk.documents import read_object
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_folder, opened, read_file
+from hmret.disk.hypeman.documents import read_object
 from hmret.disk.hypeman.images import read_digest_folder
 from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES, hex_of
-from hmret.disk.trash import Intent, Place, repositories_of
 from hmret.model.values import frozen
 
 __all__ = ["Arrival", "Found", "heal", "look_for_arrivals"]

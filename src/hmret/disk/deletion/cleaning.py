@@ -6,14 +6,14 @@ from contextlib import suppress
 
 import attrs
 
-from hmret.disk.deletion.links import TakenLinks, settle_aside, take_links
 from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.outcomes import Retired
+from hmret.disk.deletion.tags.links import TakenLinks, settle_aside, take_links
+from hmret.disk.deletion.trash.intents import Intent, Link, Place, place_in_trash, repositories_of
 from hmret.disk.folders import remove_empty_folders
 from hmret.disk.hypeman.links import Layout, tag_folder
+from hmret.disk.hypeman.states import HeldState, clear_state, look_at_state
 from hmret.disk.layout import CONTENT, IMAGES, RETENTION, hex_of
-from hmret.disk.outcomes import Retired
-from hmret.disk.state_files import HeldState, clear_state, look_at_state
-from hmret.disk.trash import Intent, Link, Place, place_in_trash, repositories_of
 from hmret.model.values import define
 
 __all__ = ["Cleaning", "is_here"]

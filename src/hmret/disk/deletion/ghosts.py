@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 
 from hmret.disk.deletion.open_folders import OpenFolders, exists, inode_of
-from hmret.disk.documents import UnreadableError, read_image_metadata
-from hmret.disk.erasing import erase
+from hmret.disk.deletion.trash.erasing import erase
+from hmret.disk.deletion.trash.intents import open_trash
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_folder, opened, read_file
+from hmret.disk.hypeman.documents import UnreadableError, read_image_metadata
 from hmret.disk.hypeman.images import read_digest_folder
 from hmret.disk.layout import (
     CONTENT,
@@ -24,7 +25,6 @@ from hmret.disk.layout import (
     digest_of,
     hex_of,
 )
-from hmret.disk.trash import open_trash
 from hmret.model.times import SECOND
 
 __all__ = ["clear_fresh_ghost", "clear_ghosts", "is_ghost_aside", "settle_ghosts"]

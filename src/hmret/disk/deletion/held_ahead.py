@@ -2,7 +2,7 @@
 
 Those of which one folder goes, and nothing is out of the ordinary: nearly all. They are looked at by the rules of every
 other, and what is held of one is only what the disk said. Whatever turns out not to be as expected, from the leases to the
-last timer, is left from there on to the steps that every other image takes (`hmret.disk.retirement`).
+last timer, is left from there on to the steps that every other image takes (`hmret.disk.deletion.retirement`).
 """
 
 import errno
@@ -11,16 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 
 from hmret.disk.deletion.announcing import Announced
-from hmret.disk.deletion.links import name_aside
+from hmret.disk.deletion.digest_folder import DigestFolder, understand
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.open_image import OpenImage
-from hmret.disk.digest_folder import DigestFolder, understand
+from hmret.disk.deletion.tags.links import name_aside
+from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link, repositories_of
 from hmret.disk.filesystem import Step
+from hmret.disk.fingerprints import SETTLING_NS
 from hmret.disk.folders import CHUNK
+from hmret.disk.hypeman.states import SettledState, read_settled_states
 from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
-from hmret.disk.signatures import SETTLING_NS
-from hmret.disk.state_files import SettledState, read_settled_states
-from hmret.disk.trash import NO_CONTENT, Intent, Link, repositories_of
 from hmret.model.values import define
 
 __all__ = ["AT_ONCE", "HeldAhead", "HeldImage"]

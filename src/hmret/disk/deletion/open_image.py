@@ -4,11 +4,11 @@ from contextlib import suppress
 
 import attrs
 
+from hmret.disk.deletion.digest_folder import DigestFolder, open_digest_folder
 from hmret.disk.deletion.open_folders import OpenFolders, inode_of
 from hmret.disk.deletion.renaming import is_hidden_in_place, rename_back, rename_out, show_metadata
-from hmret.disk.digest_folder import DigestFolder, open_digest_folder
+from hmret.disk.deletion.trash.intents import Intent, Place, find_places, place_in_trash
 from hmret.disk.layout import HIDDEN_METADATA, hex_of
-from hmret.disk.trash import Intent, Place, find_places, place_in_trash
 from hmret.model.values import define
 
 __all__ = ["OpenImage"]

@@ -5,13 +5,13 @@ from contextlib import suppress
 
 from hmret.disk.deletion.arrivals import Arrival, Found, heal, look_for_arrivals
 from hmret.disk.deletion.ghosts import clear_fresh_ghost
-from hmret.disk.deletion.links import free_links, make_links
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.renaming import rename_back
+from hmret.disk.deletion.tags.links import free_links, make_links
+from hmret.disk.deletion.trash.erasing import erase
+from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link, Place, find_places
 from hmret.disk.deletion.wholeness import check_layers, is_whole
-from hmret.disk.erasing import erase
 from hmret.disk.layout import hex_of
-from hmret.disk.trash import NO_CONTENT, Intent, Link, Place, find_places
 
 __all__ = ["bring_back", "erase_rest", "follow", "main_of", "mend", "put_back"]
 

@@ -9,9 +9,9 @@ import errno
 from contextlib import suppress
 
 from hmret.disk.deletion.open_folders import OpenFolders, exists
+from hmret.disk.deletion.trash.intents import Intent, Place, place_beside, place_in_trash
 from hmret.disk.folders import open_folder, opened
 from hmret.disk.layout import DIGEST_HEX, HIDDEN_METADATA, IMAGES, METADATA, hex_of
-from hmret.disk.trash import Intent, Place, place_beside, place_in_trash
 
 __all__ = [
     "hide_metadata",

@@ -11,12 +11,12 @@ from contextlib import closing
 from hmret.disk.deletion import putting_back
 from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
 from hmret.disk.deletion.open_folders import Looks, OpenFolders
-from hmret.disk.deletion.repository_tags import RepositoryTags
-from hmret.disk.deletion.tag_view import TagView
+from hmret.disk.deletion.tags.repository_tags import RepositoryTags
+from hmret.disk.deletion.tags.tag_view import TagView
+from hmret.disk.deletion.trash.intents import Intent, Link, Place, repositories_of
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout, tag_folder
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
-from hmret.disk.trash import Intent, Link, Place, repositories_of
 
 __all__ = ["bring_back", "find_wanted"]
 

@@ -12,9 +12,9 @@ import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.fingerprints import Signature, is_still, settled
 from hmret.disk.folders import opened, read_file
 from hmret.disk.layout import BUILDS, METADATA
-from hmret.disk.signatures import Signature, is_still, settled
 from hmret.model.origins import Builds
 from hmret.model.values import frozen
 

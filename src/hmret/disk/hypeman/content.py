@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.fingerprints import Signature, settled
 from hmret.disk.folders import BATCH, open_folder, opened
 from hmret.disk.hypeman.contents import with_contents
 from hmret.disk.hypeman.images import (
@@ -21,7 +22,6 @@ from hmret.disk.hypeman.images import (
     read_digest_folders,
 )
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
-from hmret.disk.signatures import Signature, settled
 from hmret.model.images import Image, Repository
 
 __all__ = ["ContentNames", "is_part", "list_content", "names_in", "part_of", "part_signature", "scan_part"]

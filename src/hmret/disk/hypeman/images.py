@@ -10,12 +10,12 @@ from sys import intern
 import attrs
 import msgspec
 
-from hmret.disk.documents import ImageMetadata, UnreadableError, read_image_metadata
 from hmret.disk.filesystem import Filesystem, ImageLook, Stat
+from hmret.disk.fingerprints import INODE_BITS, Signature
 from hmret.disk.folders import CHUNK, read_file
+from hmret.disk.hypeman.documents import ImageMetadata, UnreadableError, read_image_metadata
 from hmret.disk.hypeman.hidden import Hidden
 from hmret.disk.layout import CONTENT, METADATA, ROOTFS_NAMES, digest_of
-from hmret.disk.signatures import INODE_BITS, Signature
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Image, Repository, SharedDisk
 from hmret.model.references import parse_reference

@@ -2,7 +2,7 @@
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.repositories import scan_tag_folder
-from hmret.disk.image_scan import look_at_image
+from hmret.disk.hypeman.scan import look_at_image
 from hmret.disk.layout import REPOSITORIES
 from hmret.model.images import Image
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from sys import intern
 
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.fingerprints import settled
 from hmret.disk.folders import open_folder, opened
 from hmret.disk.hypeman.hidden import find_hidden
 from hmret.disk.hypeman.images import FolderScan, Oddity
@@ -21,7 +22,6 @@ from hmret.disk.layout import (
     digest_of,
     hex_of,
 )
-from hmret.disk.signatures import settled
 from hmret.model.images import Repository
 from hmret.model.references import is_repository
 from hmret.model.times import SECOND

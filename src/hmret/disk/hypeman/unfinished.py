@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 import attrs
 import msgspec
 
-from hmret.disk.documents import read_object
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import read_file
 from hmret.disk.hypeman.content import is_part
+from hmret.disk.hypeman.documents import read_object
 from hmret.disk.hypeman.images import FolderScan, Oddity
 from hmret.disk.layout import CONTENT, IMAGES, METADATA, ROOTFS_NAMES, hex_of
 from hmret.model.images import Image, Repository

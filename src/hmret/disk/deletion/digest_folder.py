@@ -1,0 +1,282 @@
+"""One digest folder, held open and leased while it is looked at for the last time."""
+
+import errno
+import os
+import stat
+from collections.abc import Collection
+from typing import NamedTuple
+
+import attrs
+
+from hmret.disk.filesystem import Filesystem, HeldFile, HeldFolder
+from hmret.disk.fingerprints import SETTLING_NS
+from hmret.disk.folders import CHUNK, let_go, read_sized_file
+from hmret.disk.hypeman.contents import INSTALLING_NS
+from hmret.disk.hypeman.scan import image_of
+from hmret.disk.layout import HIDDEN_METADATA, INSTALLING, METADATA, ROOTFS_NAMES
+from hmret.model.images import Image
+from hmret.model.values import define
+from hmret.model.verdicts import Reason
+
+__all__ = ["DigestFolder", "open_digest_folder", "understand"]
+
+_NO_FILE = frozenset((errno.ELOOP, errno.ENXIO))
+"""A symbolic link, or a socket."""
+
+_NO_LEASES = frozenset(
+    (errno.ENOLCK, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
+)
+"""The file system, or our permissions, do not offer leases."""
+
+
+class _Found(NamedTuple):
+    """What a file was when it was opened."""
+
+    st_mode: int
+    st_dev: int
+    st_ino: int
+    st_nlink: int
+    st_size: int
+    st_blocks: int
+    st_ctime_ns: int
+    st_atime_ns: int = 0
+    st_mtime_ns: int = 0
+    """Neither is asked for."""
+
+
+@define(eq=False)
+class DigestFolder:
+    """The files of one digest folder, each open until `close`."""
+
+    filesystem: Filesystem
+    folder_fd: int
+    inode: int
+    """Of the folder."""
+    settled_ns: int | None = None
+    """When something last came into the folder, or left it, where the next time would show; None: it might not."""
+    metadata_name: str = METADATA
+    metadata: bytes = b""
+    """What was read of it."""
+    descriptors: dict[str, int] = attrs.field(factory=dict)
+    found: dict[str, _Found] = attrs.field(factory=dict)
+    """What each file was when it was opened."""
+    leased: set[str] = attrs.field(factory=set)
+    refusals: list[OSError] = attrs.field(factory=list)
+    """Why leases are not offered here, by the file system or for want of permission; empty: they are."""
+
+    image: Image | None = None
+    """What its metadata says, once it was judged."""
+    elsewhere: set[str] = attrs.field(factory=set)
+    """Files that are held open by another name of theirs, in this folder or in another of the same image."""
+    besides: set[str] = attrs.field(factory=set)
+    """What is in it that is no file: folders in which hypeman made something long ago go along."""
+    fault: tuple[Reason, str] | None = None
+    """Why it must not be deleted: what is in it that is no file, or is being made."""
+
+    _names: dict[str, str] = attrs.field(factory=dict)
+    """What files are called by now, where that is another name."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has both metadata and a disk, which is not so any more once its erasing has begun."""
+        return all(
+            not self.found.keys().isdisjoint(names) for names in ((METADATA, HIDDEN_METADATA), ROOTFS_NAMES)
+        )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all files in it; empty where there is more than files, so that it is to be listed to be erased."""
+        return () if self.besides else tuple(self.found)
+
+    @property
+    def open_files(self) -> list[tuple[int, int]]:
+        """Device and inode of each file that it holds open."""
+        return [
+            (found.st_dev, found.st_ino) for name, found in self.found.items() if name in self.descriptors
+        ]
+
+    def lease(self) -> bool:
+        """Take the kernel's word that nobody else has any of the files open; False where somebody has.
+
+        The word is kept, as leases, until the files are closed. Where leases are not offered, nobody is taken
+        to have the file open.
+
+        Raises:
+            OSError: a lease failed for another reason.
+        """
+        # guard(ask-about-every-file): A process may have a disk open that no reference names, so the kernel is asked
+        # about each file.
+        answers = self.filesystem.take_leases([*self.descriptors.values()])
+        for name, error in zip(self.descriptors, answers, strict=False):
+            if error == errno.EAGAIN:
+                # guard(open-file-keeps-image): An image stays while any process has one of its files open or mapped.
+                return False
+            if error == 0:
+                self.leased.add(name)
+                continue
+            refusal = OSError(error, os.strerror(error))
+            if error not in _NO_LEASES:
+                raise refusal
+            self.refusals.append(refusal)
+        return True
+
+    def judge(self, repository: str | None, hexadecimal: str) -> Reason | None:
+        """Say why this folder is not a whole image that is ready; None: it is, and may be deleted.
+
+        `repository`: whose own folder it is; None: it is content.
+        """
+        if self.fault is not None:
+            return self.fault[0]
+        metadata_fd = self.descriptors.get(self.metadata_name)
+        disks = [self.found[name] for name in ROOTFS_NAMES if name in self.found]
+        if metadata_fd is None or not disks:
+            return Reason.BROKEN
+        content, size_bytes = self.metadata, self.found[self.metadata_name].st_size
+        if len(content) < size_bytes:
+            content = read_sized_file(self.filesystem, metadata_fd, size_bytes)
+        image = image_of(content, disks[0], "", repository, hexadecimal)
+        if image.broken is not None:
+            return Reason.BROKEN
+        self.image = image
+        return None if image.status == "ready" else Reason.NOT_READY
+
+    def is_still(self, parent_fd: int, name: str, *, is_hidden: bool = False) -> bool:
+        """Tell whether this folder now has that name, with the files that were looked at, none being opened.
+
+        `is_hidden`: whether its metadata has been hidden since.
+
+        Raises:
+            OSError: it could not be told.
+        """
+        moved = self.filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        if moved.st_ino != self.inode:
+            return False
+        self._names = {METADATA: HIDDEN_METADATA} if is_hidden else {}
+        # guard(arrivals-show-in-the-stamp): A rename keeps a folder's mtime; a file that arrives or leaves changes
+        # it. So what a pull has put in by now is seen.
+        if moved.st_mtime_ns != self.settled_ns or is_hidden:
+            with self.filesystem.scandir(self.folder_fd) as entries:
+                names = {entry.name for entry in entries}
+            known = {*self.found, *self.besides}
+            # guard(only-known-files-go): A file that a pull has put into the folder since the last look is not
+            # deleted with it.
+            if names != {self._names.get(known_name, known_name) for known_name in known}:
+                return False
+            if not all(map(self._is_same, self.found)):
+                return False
+        # guard(leases-survive-the-move): A process that opened a file during the rename has broken its lease; the
+        # image goes back to it.
+        return self.filesystem.are_leased([self.descriptors[name] for name in self.leased])
+
+    def close(self) -> None:
+        """Close the files, which releases their leases, and the folder."""
+        self.filesystem.close_all([*self.descriptors.values(), self.folder_fd])
+
+    def _is_same(self, name: str) -> bool:
+        now = self._names.get(name, name)
+        found = self.filesystem.stat(now, dir_fd=self.folder_fd, follow_symlinks=False)
+        return found.st_ino == self.found[name].st_ino
+
+    def note_folder(self, name: str) -> None:
+        """Note a folder in it.
+
+        Raises:
+            OSError: it could not be looked at.
+        """
+        self.besides.add(name)
+        if not name.startswith(INSTALLING):
+            self._note_fault(Reason.BROKEN, f"{name}: a folder")
+            return
+        found = self.filesystem.stat(name, dir_fd=self.folder_fd, follow_symlinks=False)
+        if found.st_mtime_ns > self.filesystem.now_ns() - INSTALLING_NS:
+            self._note_fault(Reason.NOT_READY, f"{name}: something is being made in it")
+
+    def note_file(self, held: HeldFile, opened: Collection[tuple[int, int]]) -> None:
+        """Note what is in it and no folder; what is no file is a fault. `opened` as for `open_digest_folder`.
+
+        Raises:
+            OSError: it could not be opened.
+        """
+        name, fd, error, *kinds = held
+        if error:
+            if error not in _NO_FILE:
+                raise OSError(error, os.strerror(error), name)
+            self.besides.add(name)
+            self._note_fault(Reason.BROKEN, f"{name}: no file")
+            return
+        self.descriptors[name] = fd
+        found = _Found(*kinds)
+        if not stat.S_ISREG(found.st_mode):
+            self._note_fault(Reason.BROKEN, f"{name}: no file")
+        # guard(one-lease-per-inode): A file that is open twice gets no lease, so a disk with two names is opened
+        # once; else it would seem in use for ever.
+        elif found.st_nlink > 1 and (found.st_dev, found.st_ino) in (*opened, *self.open_files):
+            # With two descriptors of one file no lease is given.
+            let_go(self.filesystem, self.descriptors.pop(name))
+            self.elsewhere.add(name)
+        self.found[name] = found
+
+    def _note_fault(self, reason: Reason, text: str) -> None:
+        """Note why it must not be deleted: what will pass is told where nothing else is wrong."""
+        if self.fault is None or (self.fault[0] is Reason.NOT_READY and reason is Reason.BROKEN):
+            self.fault = reason, text
+
+
+def open_digest_folder(
+    filesystem: Filesystem,
+    parent_fd: int,
+    name: str,
+    opened: Collection[tuple[int, int]] = (),
+    metadata_name: str = METADATA,
+) -> DigestFolder:
+    """Open a digest folder and each file in it, to be closed by the caller.
+
+    Where it holds anything but files, and folders in which hypeman made something long ago, it has a `fault`.
+
+    Args:
+        filesystem: the disk.
+        parent_fd: the folder that it stands in.
+        name: its name there.
+        opened: device and inode of files that other folders of the image hold open: another name of one is not held open.
+        metadata_name: how its metadata is called.
+
+    Raises:
+        OSError: the folder or a file cannot be opened.
+    """
+    looked_ns = filesystem.now_ns()
+    held = filesystem.hold_folder(parent_fd, name, metadata_name, CHUNK)
+    return understand(filesystem, held, looked_ns, opened, metadata_name)
+
+
+def understand(
+    filesystem: Filesystem,
+    held: HeldFolder,
+    looked_ns: int,
+    opened: Collection[tuple[int, int]] = (),
+    metadata_name: str = METADATA,
+) -> DigestFolder:
+    """Make of a folder that is held open since a moment what `open_digest_folder` makes of it.
+
+    Raises:
+        OSError: a file in it could not be opened; then nothing of it is open.
+    """
+    fd, inode, changed_ns, files, folders, content = held
+    # guard(fresh-folder-is-relisted): Two changes within two seconds may share a time stamp, so a folder that has
+    # just changed is listed again after the rename.
+    settled_ns = changed_ns if changed_ns <= looked_ns - SETTLING_NS else None
+    folder = DigestFolder(filesystem, fd, inode, settled_ns, metadata_name, content)
+    try:
+        for file_name, file in sorted(
+            [*((file[0], file) for file in files), *((one, None) for one in folders)]
+        ):
+            if file is None:
+                folder.note_folder(file_name)
+            else:
+                folder.note_file(file, opened)
+    except BaseException:
+        # Those that were not come to are open, too; one that is open by another name has been closed.
+        left = {file[1] for file in files if file[0] not in folder.found}
+        filesystem.close_all(sorted(left - {-1}))
+        folder.close()
+        raise
+    return folder

@@ -1,0 +1,145 @@
+"""Finishing the deletion of one image that was cut off, or undoing it: what is left to do from each of its steps."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import attrs
+
+from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
+from hmret.disk.deletion.cleaning import Cleaning, is_here
+from hmret.disk.deletion.open_folders import OpenFolders, inode_of
+from hmret.disk.deletion.open_image import OpenImage
+from hmret.disk.deletion.outcomes import Failed, Kept, Outcome, Retired
+from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
+from hmret.disk.deletion.renaming import (
+    hide_metadata,
+    is_hidden_in_place,
+    rename_aside,
+    rename_back,
+    rename_out,
+    show_metadata,
+)
+from hmret.disk.deletion.tags.links import settle_aside
+from hmret.disk.deletion.trash.erasing import erase
+from hmret.disk.deletion.trash.intents import Intent, Place
+from hmret.disk.deletion.wholeness import LayersGoneError
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.hypeman.states import clear_state
+from hmret.disk.layout import METADATA, hex_of
+from hmret.model.verdicts import Reason
+
+__all__ = ["finish", "finish_gone", "finish_hidden", "undo_copies"]
+
+
+def finish(filesystem: Filesystem, data_fd: int, places: Sequence[Place]) -> Outcome:
+    """Finish a deletion that was cut off, or undo it where somebody has a disk open or the image is needed again.
+
+    The caller lets nobody else work on this image meanwhile. `places` is where its folders stand; with content, either that
+    or nothing of it is out of the cache.
+    """
+    intent = places[0].intent
+    with _folders(filesystem, data_fd) as folders:
+        image = OpenImage(folders, intent, places=sorted(places, key=lambda place: place.number))
+        try:
+            return _finish(image)
+        except OSError as error:
+            place = image.places[0]
+            return Failed(intent.keys[0], f"{place.folder}/{place.name}", error, unfinished=True)
+
+
+def finish_hidden(filesystem: Filesystem, data_fd: int, intent: Intent) -> None:
+    """Rename the folders of an image out of sight whose metadata was hidden right before a crash; hidden counts as renamed.
+
+    Metadata beside it is that of a pull, which has begun in the folder since: the folder is the pull's then.
+
+    Raises:
+        OSError: one could not be.
+    """
+    with _folders(filesystem, data_fd) as folders:
+        for number, copy in enumerate(intent.all_copies):
+            if is_hidden_in_place(folders, intent, number):
+                if folders.exists(f"{copy.parent}/{hex_of(intent.digest)}/{METADATA}"):
+                    show_metadata(folders, copy.parent, hex_of(intent.digest))
+                else:
+                    rename_aside(folders, intent, number)
+
+
+def undo_copies(filesystem: Filesystem, data_fd: int, places: Sequence[Place]) -> None:
+    """Rename the owners' own folders back where their content still stands; one whose place is taken is erased.
+
+    Raises:
+        OSError: one could not be.
+    """
+    with _folders(filesystem, data_fd) as folders:
+        for place in places:
+            if not rename_back(folders, place):
+                erase(filesystem, data_fd, place.folder, place.name)
+
+
+def finish_gone(filesystem: Filesystem, data_fd: int, intent: Intent) -> Retired:
+    """Take the tags and the timers of an image whose folders stand nowhere any more."""
+    with _folders(filesystem, data_fd) as folders:
+        return Cleaning(folders).clean_up(intent, (), None)
+
+
+def _finish(image: OpenImage) -> Outcome:
+    folders, intent = image.folders, image.intent
+    _follow(image)
+    try:
+        image.open_in_trash()
+        # What is being erased already does not come back: its disk is open by another name.
+        is_free = not image.is_complete or image.lease()
+    finally:
+        image.close()
+    refusal = ""
+    try:
+        # guard(crash-spares-open-disk): After a crash, an image whose disk is open by now returns to the cache
+        # instead of being erased.
+        is_back = not is_free and put_back(folders, intent, image.places, intent.all_links)
+        if not is_back:
+            for place in image.places:
+                if place.is_beside:
+                    hide_metadata(folders, place.folder, place.name)
+            found = look_for_arrivals(folders, intent, image.places)
+            is_back = found.arrival is not Arrival.NOTHING and mend(
+                folders, intent, image.places, found, intent.all_links
+            )
+    except LayersGoneError as error:
+        is_back, refusal = False, str(error.strerror)
+    if is_back:
+        settle_aside(folders, intent, is_here(folders, intent))
+        erase_rest(folders, intent)
+        for key in intent.keys:
+            clear_state(folders.filesystem, folders.data_fd, key)
+        return Kept(intent.keys[0], Reason.OPEN, intent.keys if intent.others else ())
+    cleaning = Cleaning(folders)
+    retired = cleaning.clean_up(intent, image.places, None)
+    cleaning.remove_empty_folders()
+    return attrs.evolve(retired, refusal=refusal)
+
+
+def _follow(image: OpenImage) -> None:
+    """Rename the owners' own folders that are still in place after their content."""
+    folders, intent = image.folders, image.intent
+    if not intent.is_content:
+        return
+    standing = {place.number for place in image.places}
+    for number, copy in enumerate(intent.all_copies):
+        if number in standing or not copy.repository:
+            continue
+        parent_fd = folders.find(copy.parent)
+        if parent_fd is None or inode_of(folders.filesystem, parent_fd, hex_of(intent.digest)) != copy.inode:
+            continue
+        place = rename_out(folders, intent, number)
+        if place is not None:
+            image.places.append(place)
+    image.places.sort(key=lambda place: place.number)
+
+
+@contextmanager
+def _folders(filesystem: Filesystem, data_fd: int) -> Iterator[OpenFolders]:
+    folders = OpenFolders(filesystem, data_fd)
+    try:
+        yield folders
+    finally:
+        folders.close()

@@ -1,0 +1,407 @@
+"""The quarantine: retired images that are held whole in the trash, each batch by a record of its own.
+
+A folder that a record names is held: nobody erases it before it is released, whatever the intents of its batch say.
+The record is written durably before those are forgotten. It is not rewritten when an image is released or restored: what
+stands nowhere any more is no longer held, whatever the record says, and no later batch has its name; the record goes with
+the last of them. A record that does not hold what we could have written is not believed, and nothing of its batch is
+touched.
+"""
+
+import stat
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence, Set as AbstractSet
+from contextlib import closing, suppress
+from typing import Literal
+
+import msgspec
+
+from hmret.disk.deletion import wholeness
+from hmret.disk.deletion.open_folders import OpenFolders, inode_of
+from hmret.disk.deletion.outcomes import Retired
+from hmret.disk.deletion.renaming import is_hidden_in_place
+from hmret.disk.deletion.trash.erasing import Freed, free_places
+from hmret.disk.deletion.trash.intents import (
+    NO_CONTENT,
+    Copy,
+    Intent,
+    Link,
+    Place,
+    Row,
+    find_places,
+    intent_name,
+    is_ours,
+    list_trash,
+    open_trash,
+    place_in_trash,
+)
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import open_data_folder, opened, read_file, write_file
+from hmret.disk.hypeman.scan import BLOCK
+from hmret.disk.layout import OWN, ROOTFS_NAMES, TRASH, hex_of
+from hmret.model.images import Key
+from hmret.model.values import frozen
+
+__all__ = [
+    "RECORD",
+    "Held",
+    "HeldImages",
+    "HeldRecords",
+    "change_record",
+    "drop_records",
+    "hold",
+    "is_whole",
+    "load_held",
+    "main_place",
+    "read_records",
+    "release",
+]
+
+_TRASH = f"{OWN}/{TRASH}"
+RECORD = ".held"
+"""Ends the name of a record; what stands before it is the token of the batch."""
+
+_LATEST_NS = (1 << 63) - 1
+
+
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """One image in quarantine, as its record has it."""
+
+    repository: str
+    digest: str
+    tags: list[str]
+    """The tags that went with it."""
+    unused_since_ns: int
+    name: str
+    """Of the folder, as its intent had it."""
+    disk_bytes: int
+    """Blocks that were to come free with it when it was retired; 0 while its disk had hard links elsewhere."""
+    retired_at_ns: int
+    """Wall clock, nanoseconds since the epoch."""
+    others: list[Row] = []
+    """Its other rows."""
+    copies: list[Copy] = []
+    links: list[Link] = []
+    """All tags that went with it."""
+    beside: str = NO_CONTENT
+    staying: list[Copy] = []
+
+    @property
+    def key(self) -> Key:
+        """Its first row."""
+        return self.repository, self.digest
+
+    @property
+    def token(self) -> str:
+        """The name of its batch."""
+        return self.name.partition(".")[0]
+
+    @property
+    def intent(self) -> Intent:
+        """The intent by which it was retired."""
+        return Intent(
+            self.repository,
+            self.digest,
+            self.tags,
+            self.unused_since_ns,
+            self.name,
+            self.others,
+            self.copies,
+            self.links,
+            self.beside,
+            self.staying,
+        )
+
+    def tags_of(self, repository: str) -> tuple[str, ...]:
+        """List the tags of one of its repositories that went with it."""
+        return tuple(self.tags) if repository == self.repository else self.intent.tags_of(repository)
+
+
+@frozen
+class HeldRecords:
+    """What the records say."""
+
+    by_token: dict[str, dict[str, Held] | None]
+    """By the names of their folders; None: the record cannot be read, or is not believed."""
+    errors: tuple[tuple[str, str], ...]
+    """Paths of those, and why."""
+
+    def names_of(self, token: str) -> AbstractSet[str]:
+        """List the names that the record of a batch holds; empty where there is none or it is not believed."""
+        return (self.by_token.get(token) or {}).keys()
+
+    def is_doubtful(self, token: str) -> bool:
+        """Tell whether a batch has a record that is not believed."""
+        return token in self.by_token and self.by_token[token] is None
+
+    def covers(self, name: str) -> bool:
+        """Tell whether a name in the trash is held, or may be."""
+        token = name.partition(".")[0]
+        if token not in self.by_token:
+            return False
+        return self.is_doubtful(token) or name == token + RECORD or intent_name(name) in self.names_of(token)
+
+
+@frozen
+class HeldImages:
+    """What is in quarantine."""
+
+    held: tuple[Held, ...]
+    """Whole; by when they were retired."""
+    going: tuple[Held, ...]
+    """Those whose erasing has begun."""
+    gone: tuple[Held, ...]
+    """Those that stand nowhere any more, though a record still has them."""
+    errors: tuple[tuple[str, str], ...]
+    """Paths of what could not be read, and why."""
+    back: tuple[Held, ...] = ()
+    """Those whose content is back in the cache, where the folders that its owners have of their own are still to follow."""
+
+
+def hold(
+    filesystem: Filesystem,
+    data_fd: int,
+    token: str,
+    retired: Sequence[Retired],
+    retired_at_ns: int,
+) -> list[Held]:
+    """Write down, durably, that retired images of a batch are held, each with the tags that went with it.
+
+    Raises:
+        OSError: it could not be written, or an earlier record of the batch could not be read; nothing is held then.
+    """
+    earlier: list[Held] = []
+    with suppress(FileNotFoundError):
+        earlier = _read_record(filesystem, data_fd, token)
+    disk_bytes = _blocks_of(filesystem, data_fd, [one.place.intent for one in retired])
+    fresh = [_held(one, size, retired_at_ns) for one, size in zip(retired, disk_bytes, strict=True)]
+    names = {held.name for held in fresh}
+    _write_record(filesystem, data_fd, token, [*(one for one in earlier if one.name not in names), *fresh])
+    return fresh
+
+
+def _held(one: Retired, disk_bytes: int, retired_at_ns: int) -> Held:
+    intent = one.place.intent
+    return Held(
+        intent.repository,
+        intent.digest,
+        sorted(one.tags),
+        intent.unused_since_ns,
+        intent.name,
+        disk_bytes,
+        retired_at_ns,
+        intent.others,
+        intent.copies,
+        [*one.links] if intent.copies else [],
+        intent.beside,
+        intent.staying,
+    )
+
+
+def read_records(filesystem: Filesystem, data_fd: int) -> HeldRecords:
+    """Read all records.
+
+    Raises:
+        OSError: the trash cannot be listed.
+    """
+    by_token: dict[str, dict[str, Held] | None] = {}
+    errors: list[tuple[str, str]] = []
+    for name in list_trash(filesystem, data_fd)[1]:
+        if name.endswith(RECORD):
+            token = name.removesuffix(RECORD)
+            try:
+                record = _read_record(filesystem, data_fd, token)
+                by_token[token] = {held.name: held for held in record}
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                by_token[token] = None
+                errors.append((f"{_TRASH}/{name}", error.strerror or str(error)))
+    return HeldRecords(by_token, tuple(errors))
+
+
+def load_held(filesystem: Filesystem, data_fd: int) -> HeldImages:
+    """Look what is in quarantine; changes nothing.
+
+    Raises:
+        OSError: the trash cannot be listed.
+    """
+    records = read_records(filesystem, data_fd)
+    errors = list(records.errors)
+    found: dict[str, list[Held]] = {"held": [], "going": [], "gone": [], "back": []}
+    for record in records.by_token.values():
+        for held in (record or {}).values():
+            try:
+                found[_state_of(filesystem, data_fd, held)].append(held)
+            except OSError as error:
+                errors.append((f"{_TRASH}/{held.name}", error.strerror or str(error)))
+    found["held"].sort(key=lambda held: (held.retired_at_ns, held.name))
+    return HeldImages(
+        tuple(found["held"]),
+        tuple(found["going"]),
+        tuple(found["gone"]),
+        tuple(errors),
+        tuple(found["back"]),
+    )
+
+
+def _state_of(filesystem: Filesystem, data_fd: int, held: Held) -> Literal["held", "going", "gone", "back"]:
+    """Look where the folders of one image stand."""
+    places = find_places(filesystem, data_fd, held.intent)
+    if not places:
+        return "gone"
+    main = main_place(held.intent, places)
+    if main is not None and is_whole(filesystem, data_fd, main):
+        return "held"
+    content = held.intent.all_copies[-1]
+    is_back = (
+        main is None
+        and inode_of(filesystem, data_fd, f"{content.parent}/{hex_of(held.digest)}") == content.inode
+    )
+    return "back" if is_back else "going"
+
+
+def main_place(intent: Intent, places: Sequence[Place]) -> Place | None:
+    """Find the folder that is an image, content or a repository's own where that goes alone; None: it is not among these."""
+    last = len(intent.all_copies) - 1
+    return next((place for place in places if place.number == last), None)
+
+
+def is_whole(filesystem: Filesystem, data_fd: int, place: Place) -> bool:
+    """Return whether a retired folder has both metadata and a disk: as long as its erasing has not begun.
+
+    Raises:
+        OSError: that could not be told.
+    """
+    with opened(filesystem, open_data_folder(filesystem, data_fd, place.folder)) as fd:
+        return wholeness.is_whole(filesystem, fd, place.name)
+
+
+def release(
+    filesystem: Filesystem,
+    data_fd: int,
+    images: Iterable[Held],
+    *,
+    may_go_on: Callable[[], bool] = lambda: True,
+    stopping: Callable[[], bool] = lambda: False,
+    pause: Callable[[], None] = lambda: None,
+) -> Freed:
+    """Erase the folders of images in quarantine, their metadata first; `drop_records` then forgets them.
+
+    What came of each is told in their order; what stands nowhere has gone. Once `may_go_on` says no, no further image is
+    begun: those are left out.
+    """
+    disk_bytes: list[int] = []
+    done: list[bool] = []
+    errors: list[tuple[Place, str]] = []
+    for held in images:
+        if not may_go_on():
+            break
+        try:
+            places = find_places(filesystem, data_fd, held.intent)
+        except OSError as error:
+            errors.append((place_in_trash(held.intent), error.strerror or str(error)))
+            disk_bytes.append(0)
+            done.append(False)
+            continue
+        freed = free_places(filesystem, data_fd, places, stopping=stopping, pause=pause)
+        disk_bytes.append(sum(freed.disk_bytes))
+        done.append(all(freed.done))
+        errors.extend(freed.errors)
+    return Freed(tuple(disk_bytes), tuple(done), tuple(errors))
+
+
+def drop_records(filesystem: Filesystem, data_fd: int, tokens: Collection[str]) -> None:
+    """Forget the records of which nothing is left; what could not be forgotten is found again at the next start."""
+    for token in tokens:
+        with suppress(OSError):
+            record = _read_record(filesystem, data_fd, token)
+            if not any(_is_left(filesystem, data_fd, held) for held in record):
+                with opened(filesystem, open_data_folder(filesystem, data_fd, _TRASH)) as fd:
+                    filesystem.unlink(token + RECORD, dir_fd=fd)
+
+
+def _is_left(filesystem: Filesystem, data_fd: int, held: Held) -> bool:
+    """Return whether anything of an image is still out of the cache, or in it with its metadata hidden."""
+    if find_places(filesystem, data_fd, held.intent):
+        return True
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
+        return any(
+            is_hidden_in_place(folders, held.intent, number) for number in range(len(held.intent.all_copies))
+        )
+
+
+def change_record(
+    filesystem: Filesystem, data_fd: int, token: str, change: Callable[[Held], Held]
+) -> list[Held]:
+    """Write the record of a batch anew, durably, each image of it changed; returns what it says then.
+
+    Raises:
+        OSError: it could not be read or written; then it says what it said.
+    """
+    record = [change(held) for held in _read_record(filesystem, data_fd, token)]
+    _write_record(filesystem, data_fd, token, record)
+    return record
+
+
+def _write_record(filesystem: Filesystem, data_fd: int, token: str, record: Sequence[Held]) -> None:
+    with opened(filesystem, open_trash(filesystem, data_fd)) as fd:
+        # guard(held-record-is-durable): After a power loss only this record keeps an image in quarantine from being
+        # erased, so it is on the disk before the intents go.
+        write_file(filesystem, token + RECORD, msgspec.json.encode(record), fd, durable=True)
+
+
+def _read_record(filesystem: Filesystem, data_fd: int, token: str) -> list[Held]:
+    """Read the record of a batch.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read, or does not hold what we could have written.
+    """
+    content = read_file(filesystem, f"{_TRASH}/{token}{RECORD}", data_fd)
+    try:
+        record = msgspec.json.decode(content, type=list[Held])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise OSError("holds no record of what is in quarantine") from None
+    names = {held.name for held in record}
+    # guard(doubtful-record-is-refused): A damaged record may name anything; what it covers is neither restored nor
+    # erased.
+    if not names or len(names) != len(record) or not all(_could_be_ours(held, token) for held in record):
+        raise OSError("does not name what can be in quarantine")
+    return record
+
+
+def _could_be_ours(held: Held, token: str) -> bool:
+    return (
+        is_ours(held.intent, token)
+        and abs(held.unused_since_ns) <= _LATEST_NS
+        and 0 <= held.disk_bytes <= _LATEST_NS
+        and 0 <= held.retired_at_ns <= _LATEST_NS
+    )
+
+
+def _blocks_of(filesystem: Filesystem, data_fd: int, intents: Iterable[Intent]) -> list[int]:
+    """Tell the blocks that come free with each image, if they are erased in this order; what cannot be told is 0."""
+    links: Counter[tuple[int, int]] = Counter()
+    sizes: list[int] = []
+    for intent in intents:
+        size = 0
+        with suppress(OSError):
+            for place in find_places(filesystem, data_fd, intent):
+                size += _blocks_in(filesystem, data_fd, place, links)
+        sizes.append(size)
+    return sizes
+
+
+def _blocks_in(filesystem: Filesystem, data_fd: int, place: Place, links: Counter[tuple[int, int]]) -> int:
+    """Tell the blocks that come free with one folder, after those whose links have been counted."""
+    size = 0
+    for name in ROOTFS_NAMES:
+        with suppress(OSError):
+            found = filesystem.stat(
+                f"{place.folder}/{place.name}/{name}", dir_fd=data_fd, follow_symlinks=False
+            )
+            disk = found.st_dev, found.st_ino
+            links[disk] += 1
+            if stat.S_ISREG(found.st_mode) and links[disk] == found.st_nlink:
+                size += found.st_blocks * BLOCK
+    return size

@@ -1,0 +1,305 @@
+"""Finishing what was cut off: what the intents on record say, and what lies in the trash by no record."""
+
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
+from typing import assert_never
+
+import attrs
+
+from hmret.disk.deletion.ghosts import is_ghost_aside, settle_ghosts
+from hmret.disk.deletion.open_folders import OpenFolders, inode_of
+from hmret.disk.deletion.outcomes import Failed, Kept, Retired
+from hmret.disk.deletion.recovery.finishing import finish, finish_gone, finish_hidden, undo_copies
+from hmret.disk.deletion.recovery.quarantine import Held, HeldRecords, hold, is_whole, read_records
+from hmret.disk.deletion.tags.links import free_links, make_links
+from hmret.disk.deletion.tags.tag_view import TagView
+from hmret.disk.deletion.trash.erasing import erase, free_places
+from hmret.disk.deletion.trash.intents import (
+    Intent,
+    Place,
+    drop_intents,
+    find_places,
+    list_trash,
+    read_intents,
+    repositories_of,
+)
+from hmret.disk.deletion.wanted import bring_back, find_wanted
+from hmret.disk.deletion.wholeness import LayersGoneError
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.layout import IMAGES, OWN, TRASH, hex_of
+from hmret.model.images import Key
+from hmret.model.values import define, frozen
+
+__all__ = ["Recovering", "Recovery"]
+
+_TRASH = f"{OWN}/{TRASH}"
+
+
+@frozen
+class Recovery:
+    """What was found in the trash."""
+
+    finished: tuple[Retired, ...]
+    disk_bytes: dict[Key, int]
+    """The bytes that came free with each of those; none with what is held."""
+    restored: tuple[Key, ...]
+    """Images that were put back, because somebody had begun to open them."""
+    freed_bytes: int
+    errors: tuple[tuple[str, str], ...]
+    held: tuple[Held, ...] = ()
+    """Those of the finished that are in quarantine now."""
+
+
+@define(eq=False)
+class Recovering:
+    """One recovery; nobody else works on the images that have intents meanwhile."""
+
+    filesystem: Filesystem
+    data_fd: int
+    stopping: Callable[[], bool] = lambda: False
+    pause: Callable[[], None] = lambda: None
+    hold_at_ns: int | None = None
+    """When what is finished went into quarantine; None: its bytes are freed."""
+    has_unfinished: bool = False
+    """Whether something waits for the next recovery."""
+    _finished: list[Retired] = attrs.field(factory=list)
+    _restored: list[Key] = attrs.field(factory=list)
+    _held: list[Held] = attrs.field(factory=list)
+    _seen: list[Intent] = attrs.field(factory=list)
+    _back: set[str] = attrs.field(factory=set)
+    """Digests of the content that is back."""
+    _errors: list[tuple[str, str]] = attrs.field(factory=list)
+    _disk_bytes: dict[Key, int] = attrs.field(factory=dict)
+    _freed_bytes: int = 0
+
+    def recover(self) -> Recovery:
+        """Finish or undo what was cut off; what is in quarantine stays there."""
+        tokens, _ = self._list_trash()
+        records = self._records()
+        if records is not None:
+            for token in tokens:
+                try:
+                    self._recover_batch(token, records)
+                except OSError as error:
+                    self.has_unfinished = True
+                    self._errors.append((f"{_TRASH}/{token}.json", error.strerror or str(error)))
+            if self._back:
+                self._make_links_beside()
+            ghosts = settle_ghosts(self.filesystem, self.data_fd)
+            self.has_unfinished = self.has_unfinished or bool(ghosts)
+            self._errors.extend(ghosts)
+            self._erase_strays()
+        return Recovery(
+            tuple(self._finished),
+            self._disk_bytes,
+            tuple(self._restored),
+            self._freed_bytes,
+            tuple(self._errors),
+            tuple(self._held),
+        )
+
+    def _recover_batch(self, token: str, records: HeldRecords) -> None:
+        """Finish or undo what one file of intents says, and forget it once all of that is done."""
+        if records.is_doubtful(token):
+            # What of it is held, and what was still to be finished, nobody can tell.
+            return
+        is_done = True
+        held_names = records.names_of(token)
+        intents = read_intents(self.filesystem, self.data_fd, token)
+        retired: list[Retired] = []
+        # guard(crash-is-cleaned-up): A deletion that a crash cut off is finished or undone at the next start, so no
+        # image stays half gone.
+        for intent in intents:
+            # guard(held-is-already-settled): A crash can leave intents for images that are in quarantine already;
+            # they stay held and are not erased.
+            if intent.name not in held_names:
+                self._seen.append(intent)
+                is_done &= self._finish(intent, retired)
+        if is_done:
+            # guard(recovery-looks-before-erase): After a crash, too, an image that a client has begun to use again is
+            # put back before its bytes are freed.
+            retired = self._without_wanted(retired)
+            self._finished += retired
+            rest = self._hold(token, retired)
+            # A crash may have left folders empty of images whose bytes are free already.
+            names = {name for intent in intents for name in repositories_of(intent)}
+            is_done = self._free(token, rest, names)
+        else:
+            self._finished += retired
+        if not is_done:
+            self.has_unfinished = True
+
+    def _finish(self, intent: Intent, retired: list[Retired]) -> bool:
+        """Finish or undo the deletion of one image; returns whether all of it is done."""
+        # guard(finish-hidden-folders): A folder whose metadata was hidden right before a crash is taken out now;
+        # otherwise it stays for ever and is no image.
+        finish_hidden(self.filesystem, self.data_fd, intent)
+        places = find_places(self.filesystem, self.data_fd, intent)
+        is_standing = self._is_standing(intent)
+        if not places:
+            # Either nothing was renamed, or what was is erased.
+            # guard(tags-of-erased-go): When a crash came after the erase, the tags and timers that are left go too; a
+            # tag without its image boots nothing.
+            return is_standing or not intent.copies or self._finish_gone(intent)
+        # guard(standing-content-undoes): If a crash came before the content was renamed, all is still whole: the
+        # folders go back and the next sweep decides.
+        if intent.is_content and is_standing and all(place.copy.repository for place in places):
+            # Cut off before its content was renamed: all is whole, and the next sweep decides again.
+            undo_copies(self.filesystem, self.data_fd, places)
+            return True
+        match finish(self.filesystem, self.data_fd, places):
+            case Retired() as one:
+                self._errors.extend(one.faults)
+                if one.refusal:
+                    self._errors.append((f"{one.place.folder}/{one.place.name}", one.refusal))
+                if one.faults:
+                    return False
+                retired.append(one)
+            case Kept():
+                self._note_restored(intent)
+            case Failed() as failed:
+                self._errors.append((failed.path, failed.error.strerror or str(failed.error)))
+                return False
+            case _ as never:
+                assert_never(never)
+        return True
+
+    def _finish_gone(self, intent: Intent) -> bool:
+        """Finish the deletion of an image of which nothing is left; returns whether all of it is done."""
+        gone = finish_gone(self.filesystem, self.data_fd, intent)
+        self._errors.extend(gone.faults)
+        if not gone.faults:
+            self._finished.append(gone)
+        return not gone.faults
+
+    def _is_standing(self, intent: Intent) -> bool:
+        """Return whether the image of an intent is in its place, and is that which was recorded, as far as that is known."""
+        main = intent.all_copies[-1]
+        inode = inode_of(self.filesystem, self.data_fd, f"{main.parent}/{hex_of(intent.digest)}")
+        return inode is not None and main.inode in (0, inode)
+
+    def _note_restored(self, intent: Intent) -> None:
+        """Note an image that is back; the tags that went with other folders of the digest of content lead to it again."""
+        self._restored.extend(intent.keys)
+        if intent.is_content:
+            self._back.add(intent.digest)
+
+    def _make_links_beside(self) -> None:
+        links = [
+            link
+            for intent in self._seen
+            if intent.digest in self._back and not intent.is_content
+            for link in intent.all_links
+        ]
+        with closing(OpenFolders(self.filesystem, self.data_fd)) as folders:
+            try:
+                make_links(folders, free_links(folders, links))
+            except OSError as error:
+                self._errors.append((IMAGES, error.strerror or str(error)))
+
+    def _without_wanted(self, retired: list[Retired]) -> list[Retired]:
+        """Put back what somebody has come to want; returns the others.
+
+        Raises:
+            OSError: nobody can tell, or it could not be put back; all of it waits.
+        """
+        if not retired:
+            return retired
+        wanted = find_wanted(
+            self.filesystem,
+            self.data_fd,
+            [(one.place.intent, one.places) for one in retired if not one.refusal],
+            TagView(self.filesystem, {}),
+            self.pause,
+        )
+        names = set()
+        for intent in wanted:
+            try:
+                is_back = bring_back(self.filesystem, self.data_fd, intent)
+            except LayersGoneError as error:
+                self._errors.append((f"{_TRASH}/{intent.name}", str(error.strerror)))
+                continue
+            if is_back:
+                names.add(intent.name)
+                self._note_restored(intent)
+        return [one for one in retired if one.place.intent.name not in names]
+
+    def _hold(self, token: str, retired: list[Retired]) -> list[Place]:
+        """Put what is whole into quarantine; returns what is to be freed.
+
+        Raises:
+            OSError: it could not be written down; all of it waits.
+        """
+        places = [place for one in retired for place in one.places]
+        if self.hold_at_ns is None:
+            return places
+        # guard(half-erased-is-not-held): An image whose erasing had begun cannot be restored, so it is erased and not
+        # held in quarantine.
+        whole = [one for one in retired if is_whole(self.filesystem, self.data_fd, one.place)]
+        if whole:
+            # Which of its tags went before it was cut off is not known; those that have moved on are not free any more.
+            chosen = [
+                attrs.evolve(one, tags=tuple(one.place.intent.tags), links=one.place.intent.all_links)
+                for one in whole
+            ]
+            self._held += hold(self.filesystem, self.data_fd, token, chosen, self.hold_at_ns)
+        held = {one.place.intent.name for one in whole}
+        return [place for place in places if place.intent.name not in held]
+
+    def _free(self, token: str, places: Iterable[Place], repositories: set[str]) -> bool:
+        chosen = tuple(places)
+        freed = free_places(self.filesystem, self.data_fd, chosen, stopping=self.stopping, pause=self.pause)
+        for place, disk_bytes in zip(chosen, freed.disk_bytes, strict=True):
+            key = place.intent.keys[0]
+            self._disk_bytes[key] = self._disk_bytes.get(key, 0) + disk_bytes
+        self._freed_bytes += sum(freed.disk_bytes)
+        self._errors.extend((f"{place.folder}/{place.name}", error) for place, error in freed.errors)
+        if not all(freed.done):
+            return False
+        # Those that stay on record are found done by the next recovery.
+        with suppress(OSError):
+            drop_intents(self.filesystem, self.data_fd, token, repositories)
+        return True
+
+    def _erase_strays(self) -> None:
+        """Erase what lies in the trash without an intent on record, and is not held."""
+        tokens, names = self._list_trash()
+        records = self._records()
+        if records is None:
+            return
+        for name in names:
+            # guard(held-folders-are-no-strays): An image in quarantine has no intent any more; its record keeps it
+            # from being erased as a leftover.
+            is_ours = name.partition(".")[0] in tokens or records.covers(name)
+            if not is_ours and not is_ghost_aside(name):
+                try:
+                    self._freed_bytes += (
+                        erase(self.filesystem, self.data_fd, _TRASH, name, self.stopping) or 0
+                    )
+                except OSError as error:
+                    self.has_unfinished = True
+                    self._errors.append((f"{_TRASH}/{name}", error.strerror or str(error)))
+
+    def _records(self) -> HeldRecords | None:
+        """Read what is held; None where nobody can tell: then nothing may be touched."""
+        try:
+            return read_records(self.filesystem, self.data_fd)
+        except OSError as error:
+            self._note_trash(error)
+            # guard(unlisted-records-keep-all): If the records of the quarantine cannot be listed, any folder in the
+            # trash may be held, so none is erased.
+            return None
+
+    def _list_trash(self) -> tuple[list[str], list[str]]:
+        """List the trash; what cannot be listed waits for another time, which is noted once."""
+        try:
+            return list_trash(self.filesystem, self.data_fd)
+        except OSError as error:
+            self._note_trash(error)
+            return [], []
+
+    def _note_trash(self, error: OSError) -> None:
+        self.has_unfinished = True
+        fault = _TRASH, error.strerror or str(error)
+        if fault not in self._errors:
+            self._errors.append(fault)

@@ -1,0 +1,411 @@
+"""Deleting images: the last look at each, the renames out of the cache, and what must follow them.
+
+Every removal below `images/` begins here, a step at a time from its own descriptor, following no symbolic link, and
+only of a folder that is a digest folder by its name, its metadata and its contents. Callers have a grip on the images
+of a batch, and have looked at the references after they got it.
+
+An image is content with the folders that its owners have of their own, or one such folder alone. Its steps, in this order:
+
+1. All is looked at again: owners, tags, timers, metadata, files. What is not as the plan had it keeps the image.
+2. The intent is on the disk: all folders, tags and timers. A crash before the first rename leaves the image as it was.
+3. Write leases are held on each file, one for each inode, from before the renames until after them.
+4. The repositories' own folders are renamed first, content last. While content stands every lookup has the answer it had;
+   its rename is the one moment at which the image is gone, for all repositories at once. A crash in between renames back
+   what was renamed.
+5. What has come meanwhile is looked at: an opener, a pull, a ghost. Each is a reason to put back, or to leave alone. A crash
+   from here on is finished at the next start: the same look, then the rest.
+6. Tags go, each set aside by a rename and looked at there; then the timers, each only with the time that was recorded.
+
+The bytes are freed later, after one more look (`hmret.disk.deletion.wanted`).
+"""
+
+import errno
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+
+import attrs
+
+from hmret.disk.deletion.announcing import Announced, Announcing
+from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
+from hmret.disk.deletion.cleaning import Cleaning
+from hmret.disk.deletion.held_ahead import AT_ONCE, HeldAhead, HeldImage
+from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.open_image import OpenImage
+from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, LastLook, Outcome
+from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
+from hmret.disk.deletion.tags.tag_view import NO_LINKERS, TagView
+from hmret.disk.deletion.trash.intents import Row, repositories_of, write_intents
+from hmret.disk.deletion.wholeness import LayersGoneError
+from hmret.disk.filesystem import Filesystem, Step
+from hmret.disk.grip import FIRM, Grip
+from hmret.disk.hypeman.states import HeldState, clear_state, hold_state, look_at_state
+from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH, hex_of
+from hmret.model.values import define
+from hmret.model.verdicts import Reason
+
+__all__ = ["retire"]
+
+_MOST_HELD = 8
+"""Timers of one image that are held open; those of further rows are read again before they are removed."""
+
+
+def retire(
+    filesystem: Filesystem,
+    data_fd: int,
+    candidates: Sequence[Candidate],
+    look: LastLook,
+    *,
+    token: str,
+    grip: Grip = FIRM,
+    view: TagView | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+    pause: Callable[[], None] = lambda: None,
+) -> tuple[list[Outcome], OSError | None]:
+    """Rename the images of a batch out of the cache, those that still may go.
+
+    Each is begun with the grip's leave, or not at all. Returns what became of each that was begun before this was
+    told to stop, and the error with which leases are refused here, None where they are offered.
+
+    Args:
+        filesystem: the disk.
+        data_fd: the data directory.
+        candidates: the batch; those of one repository one after the other.
+        look: what they are judged by.
+        token: names the intents; no batch before had it.
+        grip: the hold that the caller has of the images.
+        view: who links to what below `repositories/`, as the scan saw it; None: nothing is known.
+        stopping: asked before each image.
+        pause: called after each image, so that other threads have their turn.
+    """
+    with ExitStack() as stack:
+        batch = _Batch(filesystem, data_fd, look)
+        stack.callback(batch.folders.close)
+        try:
+            announced = batch.announce(token, candidates, view or TagView(filesystem, {}), pause)
+        except OSError as error:
+            return batch.none_begun(candidates, IMAGES, error), None
+        try:
+            # guard(intent-before-rename): After a crash the intents say what to finish or undo; without them a
+            # deletion would stay half done.
+            write_intents(filesystem, data_fd, token, [one.intent for one in announced])
+        except OSError as error:
+            return batch.none_begun(candidates, f"{OWN}/{TRASH}", error), None
+        outcomes: dict[int, Outcome] = {}
+        stack.callback(batch.ahead.close)
+        groups = list(_by_digest(announced))
+        for place, (digest, group) in enumerate(groups):
+            if place % AT_ONCE == 0:
+                batch.ahead.hold(_that_go_alone(groups[place : place + AT_ONCE]))
+            if stopping():
+                break
+            # guard(delete-only-with-leave): An image that came into use while its batch waited is not deleted.
+            if not grip.begin(digest):
+                continue
+            try:
+                for number, one in group:
+                    outcomes[number] = batch.retire(one)
+            finally:
+                grip.end(digest)
+            pause()
+        batch.cleaning.remove_empty_folders()
+        return [outcomes[number] for number in sorted(outcomes)], batch.lease_error
+
+
+def _by_digest(announced: Sequence[Announced]) -> Iterator[tuple[str, list[tuple[int, Announced]]]]:
+    """Group the images of a batch by digest, content first: the links of what goes after it then lead nowhere."""
+    groups: dict[str, list[tuple[int, Announced]]] = {}
+    for number, one in enumerate(announced):
+        groups.setdefault(one.intent.digest, []).append((number, one))
+    for digest, group in groups.items():
+        yield digest, sorted(group, key=lambda item: not item[1].candidate.is_content)
+
+
+def _that_go_alone(groups: Iterable[tuple[str, Sequence[tuple[int, Announced]]]]) -> Iterator[Announced]:
+    """List the images beside which no other of their digest goes."""
+    for _, group in groups:
+        if len(group) == 1:
+            yield group[0][1]
+
+
+@define(eq=False)
+class _Batch:
+    """The open folders of one batch."""
+
+    filesystem: Filesystem
+    data_fd: int
+    look: LastLook
+    lease_error: OSError | None = None
+    folders: OpenFolders = attrs.field(init=False)
+    cleaning: Cleaning = attrs.field(init=False)
+    ahead: HeldAhead = attrs.field(init=False)
+
+    @folders.default
+    def _open_folders(self) -> OpenFolders:
+        return OpenFolders(self.filesystem, self.data_fd)
+
+    @cleaning.default
+    def _make_cleaning(self) -> Cleaning:
+        return Cleaning(self.folders)
+
+    @ahead.default
+    def _make_ahead(self) -> HeldAhead:
+        return HeldAhead(self.folders)
+
+    def announce(
+        self, token: str, candidates: Iterable[Candidate], view: TagView, pause: Callable[[], None]
+    ) -> list[Announced]:
+        """Look at the images of the batch; what will stay has an intent without folders."""
+        chosen = list(candidates)
+        linkers = None
+        if any(candidate.is_content for candidate in chosen):
+            images_fd = self.folders.find(IMAGES)
+            linkers = NO_LINKERS if images_fd is None else view.look(images_fd, pause)
+        announcing = Announcing(self.folders, linkers, {candidate.digest for candidate in chosen})
+        announcing.look_ahead(chosen)
+        return [
+            announcing.announce(candidate, f"{token}.{number}") for number, candidate in enumerate(chosen)
+        ]
+
+    @staticmethod
+    def none_begun(candidates: Iterable[Candidate], path: str, error: OSError) -> list[Outcome]:
+        """Say that nothing could be begun, for the sake of one path."""
+        return [
+            Failed(
+                candidate.key,
+                path,
+                error,
+                keys=candidate.keys if candidate.others else (),
+                is_unbegun=True,
+            )
+            for candidate in candidates
+        ]
+
+    def retire(self, one: Announced) -> Outcome:  # noqa: C901, PLR0911 - one rule after the other
+        """Take the last look at one image, and rename it out of the cache if it may go."""
+        candidate = one.candidate
+        states: dict[str, HeldState] = {}
+        held = self.ahead.take(one)
+        try:
+            # guard(newly-referenced-stays): An image that a guest, snapshot or lease needs by now stays, whatever the
+            # plan said.
+            if any(row_key in self.look.protected for row_key in candidate.keys):
+                return self._kept(one, Reason.REFERENCED)
+            for row in candidate.rows:
+                reason = self._look_at_timer(row, candidate.digest, states, held)
+                if reason is not None:
+                    return self._kept(one, reason)
+            if one.error is not None:
+                raise one.error
+            if one.is_gone:
+                return self._kept(one, None)
+            if one.reason is Reason.BROKEN:
+                return self._broken(one, one.detail)
+            if one.reason is not None:
+                return self._kept(one, one.reason, one.detail)
+            return self._rename_out(one, states, held)
+        except (FileNotFoundError, NotADirectoryError):
+            return self._kept(one, None)
+        except OSError as error:
+            return self._failed(one, error)
+        finally:
+            for state in states.values():
+                state.close()
+            if held is not None:
+                held.close()
+
+    def _look_at_timer(
+        self, row: Row, digest: str, states: dict[str, HeldState], held: HeldImage | None
+    ) -> Reason | None:
+        """Say why a row's timer keeps its image; None: it does not. What is held of it is added to `states`."""
+        key = row.repository, digest
+        since_ns: int | None
+        if held is not None:
+            since_ns = held.timers[row.repository].unused_since_ns
+        elif len(states) < _MOST_HELD:
+            folder_fd = self.folders.find(f"{RETENTION}/{row.repository}")
+            state = None if folder_fd is None else hold_state(self.filesystem, folder_fd, key)
+            if state is not None:
+                states[row.repository] = state
+            since_ns = None if state is None else state.unused_since_ns
+        else:
+            since_ns = look_at_state(self.filesystem, self.data_fd, key)
+        if since_ns is None:
+            return Reason.NEWLY_UNUSED
+        is_due = since_ns + self.look.unused_for_ns <= self.look.now_ns
+        # guard(timer-is-unchanged): A timer that was cleared or restarted since the plan means that the image was
+        # used, so it stays.
+        return None if since_ns == row.unused_since_ns and is_due else Reason.RETENTION_WINDOW
+
+    def _rename_out(  # noqa: C901, PLR0911 - one rule after the other
+        self, one: Announced, states: Mapping[str, HeldState], held: HeldImage | None = None
+    ) -> Outcome:
+        """Rename an image out of the cache, and clean up after it.
+
+        One that is `held` is carried out in one call; where that has stopped, it goes on here from the same step.
+        """
+        intent = one.intent
+        image = OpenImage(self.folders, intent) if held is None else held.open_image()
+        refusal = ""
+        arrival: Arrival | None = Arrival.NOTHING
+        try:
+            if held is None:
+                image.open_in_cache()
+            step = self._begin(one, image, held)
+            if isinstance(step, Kept):
+                return step
+            if step is Step.NOT_BEGUN:
+                image.close()
+                return self._rename_out(one, states)
+            stopped = self._move_out(one, image) if step <= Step.RENAMED else None
+            if stopped is not None:
+                return stopped
+            try:
+                if step <= Step.SETTLED:
+                    arrival = self._settle(image, is_closed=step is Step.SETTLED)
+            except LayersGoneError as error:
+                arrival, refusal = Arrival.ITSELF, str(error.strerror)
+            except OSError as error:
+                place = image.places[-1]
+                return self._failed(one, error, f"{place.folder}/{place.name}", unfinished=True)
+        finally:
+            image.close()
+        if arrival is None:
+            return self._put_back(one)
+        if step is Step.DONE:
+            return self.cleaning.note_gone(intent, image.places, intent.all_links)
+        absent: set[str] = set()
+        if arrival is Arrival.NOTHING and step is not Step.LOOKED:
+            absent = repositories_of(intent) - {copy.repository for copy in intent.staying}
+        # guard(removed-tags-reported): Tags removed by the single call belong to the image's record, so that a
+        # restore from quarantine sets them again.
+        gone = () if held is None else held.gone
+        # guard(tags-aside-settled): Where the single call stopped among the tags, those already set aside are settled
+        # first; none is lost in the trash.
+        timers = None if step is Step.LOOKED else states
+        return attrs.evolve(
+            self.cleaning.clean_up(intent, image.places, timers, absent, gone), refusal=refusal
+        )
+
+    def _begin(self, one: Announced, image: OpenImage, held: HeldImage | None) -> Step | Kept:
+        """Judge an image that is open, and get the kernel's word, or have it carried out in one call; says how far that came.
+
+        Raises:
+            OSError: nothing of it was changed.
+        """
+        kept = self._judge(one, image)
+        if kept is not None:
+            return kept
+        if held is not None:
+            step = held.carry_out(image, asks_leases=self.look.asks_leases)
+            self.ahead.learn(held, step)
+            return step
+        if self.look.asks_leases:
+            is_free = image.lease()
+            self.lease_error = self.lease_error or image.refusal
+            if not is_free:
+                return self._kept(one, Reason.OPEN, clears=True)
+        return Step.LEASED
+
+    def _move_out(self, one: Announced, image: OpenImage) -> Outcome | None:
+        """Rename the folders of an image out of the cache; returns what became of it if they are not all out.
+
+        Raises:
+            OSError: one could not be renamed, and all are in their places.
+        """
+        try:
+            is_out = image.move_out()
+        except OSError as error:
+            image.undo()
+            if image.is_left_out():
+                return self._failed(one, error, unfinished=True)
+            raise
+        return None if is_out else self._give_way(one, image)
+
+    def _judge(self, one: Announced, image: OpenImage) -> Kept | None:
+        """Say why an image may not be deleted, by what its folders hold and what they say of themselves; None: it may."""
+        hexadecimal = hex_of(one.intent.digest)
+        for number, folder in image.opened.items():
+            copy = one.intent.all_copies[number]
+            if copy.inode not in (0, folder.inode):
+                return self._kept(one, None)
+            # guard(metadata-right-before-move): Only a whole, ready image goes: one that a pull is writing by now, or
+            # that is no longer that image, stays.
+            reason = folder.judge(copy.repository or None, hexadecimal)
+            if reason is not None:
+                detail = "" if folder.fault is None else f"{copy.parent}/{hexadecimal}/{folder.fault[1]}"
+                return (
+                    self._broken(one, detail) if reason is Reason.BROKEN else self._kept(one, reason, detail)
+                )
+        main = image.opened[len(image.opened) - 1].image
+        assert main is not None  # a folder that was judged well has one
+        # guard(same-name-in-metadata): Untagged content belongs to the repository its metadata names; under another
+        # name, another policy decides on it.
+        if one.is_by_name and main.content_name != one.candidate.repository:
+            return self._kept(one, Reason.SHARED, "its metadata names another repository by now")
+        for row in one.candidate.rows:
+            chosen = one.candidate.chosen_with(row.repository)
+            # guard(same-age-and-origin): An image whose metadata states another age or origin than the plan knew may
+            # be kept by a rule; the next sweep decides.
+            if chosen is not None and not chosen.is_still(main):
+                return self._kept(one, Reason.RETENTION_WINDOW)
+        return None
+
+    def _put_back(self, one: Announced) -> Kept:
+        """Say that an image has been put back; of what is left of it nothing stays out of the cache."""
+        is_left = False
+        try:
+            erase_rest(self.folders, one.intent)
+        except OSError:
+            is_left = True
+        return attrs.evolve(self._kept(one, Reason.OPEN, clears=True), unfinished=is_left)
+
+    def _give_way(self, one: Announced, image: OpenImage) -> Outcome:
+        """Leave an image alone in whose folder a pull has begun: nothing of the old one is to be kept for it."""
+        image.undo()
+        if image.is_left_out():
+            error = OSError(errno.EBUSY, "a pull has begun in it, and the rest could not be put back")
+            return self._failed(one, error, unfinished=True)
+        return self._kept(one, Reason.NOT_READY, "a pull has begun in it", clears=True)
+
+    def _settle(self, image: OpenImage, *, is_closed: bool = False) -> Arrival | None:
+        """Look for what has come while an image was renamed; None: it has been put back, or made whole, for that.
+
+        `is_closed`: whether nobody had opened it when it was closed.
+
+        Raises:
+            LayersGoneError: it should have been, and cannot be: it stays out.
+            OSError: it waits where it stands.
+        """
+        came_between = not is_closed and image.came_between()
+        # Whoever opens one of its files now waits for this; so would a look into it below.
+        image.close()
+        if not image.places:
+            return Arrival.ITSELF
+        # guard(opener-gets-image-back): A process that opened the disk between the lease and the rename finds its
+        # image whole in the cache again.
+        if came_between and put_back(self.folders, image.intent, image.places):
+            return None
+        found = look_for_arrivals(self.folders, image.intent, image.places)
+        if found.arrival is not Arrival.NOTHING and mend(self.folders, image.intent, image.places, found):
+            return None
+        return found.arrival
+
+    def _kept(self, one: Announced, reason: Reason | None, detail: str = "", *, clears: bool = False) -> Kept:
+        """Keep an image; `clears`: its time starts again when it is next found unused."""
+        candidate = one.candidate
+        if clears:
+            for key in candidate.keys:
+                clear_state(self.filesystem, self.data_fd, key)
+        return Kept(candidate.key, reason, candidate.keys if candidate.others else (), detail, cleared=clears)
+
+    def _broken(self, one: Announced, detail: str) -> Kept:
+        """Keep an image that is broken, as a plan has it for what it sees to be so: its time starts again."""
+        with suppress(OSError):
+            return self._kept(one, Reason.BROKEN, detail, clears=True)
+        return self._kept(one, Reason.BROKEN, detail)
+
+    def _failed(self, one: Announced, error: OSError, path: str = "", *, unfinished: bool = False) -> Failed:
+        candidate = one.candidate
+        path = path or f"{one.intent.all_copies[-1].parent}/{hex_of(candidate.digest)}"
+        keys = candidate.keys if candidate.others else ()
+        return Failed(candidate.key, path, error, unfinished=unfinished, keys=keys)

@@ -1,0 +1,310 @@
+"""The tags of an image that goes: found exactly as they are, set aside, and put back where somebody wants them.
+
+hypeman sets a tag, and pulls a digest again, at any moment and under no lock of ours. So a tag is never unlinked where it
+stands: it is renamed out of the way first, looked at there, and put back where it is not the one that was recorded, or
+where the digest is here again. Nothing is ever put back over another.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import suppress
+from itertools import groupby
+
+import attrs
+
+from hmret.disk.deletion.open_folders import OpenFolders, exists
+from hmret.disk.deletion.trash.intents import Intent, Link
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.hypeman.links import Layout, tag_folder
+from hmret.disk.layout import OWN, TRASH
+from hmret.model.values import frozen
+
+__all__ = [
+    "TakenLinks",
+    "free_links",
+    "make_links",
+    "name_aside",
+    "read_link",
+    "read_links",
+    "remove_links",
+    "settle_aside",
+    "take_links",
+]
+
+_ASIDE = ".hmret-tag-"
+"""Begins the name of a tag that had to be set aside beside itself; no scan looks at such names."""
+
+_NO_TAG = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
+"""It has gone, or is no link any more: it is somebody else's."""
+
+_TRASH = f"{OWN}/{TRASH}"
+
+
+@frozen
+class _Aside:
+    """Where a tag stands that was set aside."""
+
+    folder: str
+    name: str
+    is_recorded: bool = False
+    """Whether it is known to be the recorded one."""
+
+
+@frozen
+class TakenLinks:
+    """What came of taking an image's tags."""
+
+    taken: tuple[Link, ...]
+    faults: tuple[tuple[str, str], ...]
+    """Paths of those that could not be taken, and why."""
+
+
+def read_links(
+    filesystem: Filesystem, folder_fd: int, layout: Layout, repository: str, tags: Sequence[str]
+) -> list[Link]:
+    """Read tags in their open folder, each exactly as it is; those that are none, or something else, are left out.
+
+    Raises:
+        OSError: one is there and cannot be read.
+    """
+    names = [*tags]
+    found = filesystem.stat_files(folder_fd, names)
+    links: list[Link] = []
+    for tag, answer, target in zip(names, found, filesystem.read_links(folder_fd, names), strict=True):
+        for error in (answer, target):
+            if isinstance(error, int) and error not in _NO_TAG:
+                raise OSError(error, os.strerror(error), tag)
+        if not isinstance(answer, int) and not isinstance(target, int):
+            links.append(Link(layout, repository, tag, target, answer[2]))
+    return links
+
+
+def read_link(
+    filesystem: Filesystem, folder_fd: int, layout: Layout, repository: str, tag: str
+) -> Link | None:
+    """Read a tag in its open folder, as `read_links` does; None: there is none, or something else."""
+    return next(iter(read_links(filesystem, folder_fd, layout, repository, [tag])), None)
+
+
+def take_links(
+    folders: OpenFolders, intent: Intent, is_here: Callable[[str], bool], absent: Container[str] = ()
+) -> TakenLinks:
+    """Take the tags of an image that is out of the cache, where neither its content nor the repository's own folder is here.
+
+    All are set aside first, so that one look tells for all of them whether the digest has come in between.
+
+    Args:
+        folders: what is open.
+        intent: the image.
+        is_here: tells of a repository whether its tags to the digest lead to something now.
+        absent: repositories of which this has been looked at just now, and nothing was here.
+    """
+    filesystem = folders.filesystem
+    taken: list[Link] = []
+    faults: list[tuple[str, str]] = []
+    here: dict[str, bool] = {}
+    chosen: list[tuple[Link, str]] = []
+    for number, link in enumerate(intent.all_links):
+        try:
+            if link.repository not in here:
+                # guard(returned-image-keeps-tags): If a pull has brought the digest back by now, its tags are not
+                # touched.
+                here[link.repository] = link.repository not in absent and is_here(link.repository)
+            if not here[link.repository]:
+                chosen.append((link, name_aside(intent, number)))
+        except OSError as error:
+            faults.append(_fault(link, error))
+    aside = _set_all_aside(folders, chosen, faults)
+    here.clear()
+    # One that shadows another goes back before that, so that no lookup sees what it hid.
+    for link, found in reversed(aside):
+        try:
+            if link.repository not in here:
+                # guard(pull-gets-its-tags-back): A pull may bring the digest back while its tags are set aside; they
+                # return and lead to it.
+                here[link.repository] = is_here(link.repository)
+            # guard(moved-tag-goes-back): A tag that hypeman moved at the last moment leads to another image; it goes
+            # back to its place.
+            if not here[link.repository] and found.is_recorded:
+                filesystem.unlink(found.name, dir_fd=folders.get(found.folder))
+                taken.append(link)
+            else:
+                _put_back(folders, found, link)
+        except OSError as error:
+            faults.append(_fault(link, error))
+    return TakenLinks(tuple(reversed(taken)), tuple(faults))
+
+
+def settle_aside(folders: OpenFolders, intent: Intent, is_here: Callable[[str], bool]) -> tuple[Link, ...]:
+    """Settle the tags that a crash left set aside; returns those that are gone for good.
+
+    Raises:
+        OSError: one could not be settled.
+    """
+    filesystem = folders.filesystem
+    gone: list[Link] = []
+    for number, link in reversed(tuple(enumerate(intent.all_links))):
+        for found in (_Aside(_TRASH, name_aside(intent, number)), _Aside(link.parent, _ASIDE + link.tag)):
+            fd = folders.find(found.folder)
+            if fd is None or not exists(filesystem, fd, found.name):
+                continue
+            if _is_recorded(filesystem, fd, found.name, link) and not is_here(link.repository):
+                filesystem.unlink(found.name, dir_fd=folders.get(found.folder))
+                gone.append(link)
+            else:
+                _put_back(folders, found, link)
+    return tuple(gone)
+
+
+def free_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
+    """List those of some tags whose names nothing has taken, in either layout.
+
+    Raises:
+        OSError: that could not be told.
+    """
+    return tuple(
+        link
+        for link in links
+        if not any(folders.exists(f"{tag_folder(layout, link.repository)}/{link.tag}") for layout in Layout)
+    )
+
+
+def make_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
+    """Make tags as they were, where nothing has taken their names; returns those that were made."""
+    made: list[Link] = []
+    # One that shadows another is made before that, so that no lookup sees what it hid.
+    for link in sorted(links, key=lambda link: link.layout is not Layout.CONTENT):
+        with suppress(FileExistsError):
+            folders.filesystem.symlink(link.target, link.tag, dir_fd=folders.make(link.parent))
+            made.append(link)
+    return tuple(made)
+
+
+def remove_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
+    """Remove tags that were made for an image that is not here after all, where they are what was made.
+
+    Raises:
+        OSError: one could not be removed.
+    """
+    removed: list[Link] = []
+    for link in links:
+        folder_fd = folders.find(link.parent)
+        if folder_fd is None:
+            continue
+        found = read_link(folders.filesystem, folder_fd, link.layout, link.repository, link.tag)
+        if found is not None and found.target == link.target:
+            folders.filesystem.unlink(link.tag, dir_fd=folder_fd)
+            removed.append(link)
+    return tuple(removed)
+
+
+def _fault(link: Link, error: OSError) -> tuple[str, str]:
+    return f"{link.parent}/{link.tag}", os.strerror(error.errno or 0)
+
+
+def name_aside(intent: Intent, number: int) -> str:
+    """Name a tag of an intent in the trash."""
+    return f"{intent.name}.tag{number}"
+
+
+def _set_all_aside(
+    folders: OpenFolders, links: Iterable[tuple[Link, str]], faults: list[tuple[str, str]]
+) -> list[tuple[Link, _Aside]]:
+    """Rename tags out of their folders, each to its name, those that seem to be the recorded ones.
+
+    Where it leads is looked at when nobody can change it any more. What goes wrong is added to `faults`.
+    """
+    aside: list[tuple[Link, _Aside]] = []
+    for _, group in groupby(links, key=lambda item: (item[0].layout, item[0].repository)):
+        few = [*group]
+        try:
+            folder_fd = folders.find(few[0][0].parent)
+            if folder_fd is None:
+                continue
+            answers = folders.filesystem.set_aside(
+                folder_fd,
+                [link.tag for link, _ in few],
+                [link.inode for link, _ in few],
+                folders.get(_TRASH),
+                [name for _, name in few],
+            )
+        except OSError as error:
+            faults.extend(_fault(link, error) for link, _ in few)
+            continue
+        for (link, name), (code, doubt, inode, target) in zip(few, answers, strict=True):
+            # guard(unread-tag-stays-aside): A tag that cannot be read may be anybody's; it is not put back unseen but
+            # waits in the trash for the next start.
+            if not code and doubt in (0, *_NO_TAG):
+                is_recorded = not doubt and (inode, target) == (link.inode, link.target)
+                aside.append((link, _Aside(_TRASH, name, is_recorded)))
+                continue
+            if not code:
+                # Nobody knows which it is: it stays aside for the next recovery.
+                faults.append(_fault(link, OSError(doubt, os.strerror(doubt))))
+                continue
+            try:
+                found = _set_aside_otherwise(folders, link, name, code)
+            except OSError as fault:
+                faults.append(_fault(link, fault))
+            else:
+                if found is not None:
+                    aside.append((link, found))
+    return aside
+
+
+def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int) -> _Aside | None:
+    """Rename a tag out of its folder that could not be renamed by its inode into the trash; None: it is another, or has gone.
+
+    Raises:
+        OSError: it could not be renamed.
+    """
+    filesystem = folders.filesystem
+    if error == errno.EXDEV:
+        found = _Aside(link.parent, _ASIDE + link.tag)
+    elif not link.inode:
+        # Of an older release's intent nothing else is known of it than where it leads.
+        found = _Aside(_TRASH, name)
+        if not _is_recorded(filesystem, folders.get(link.parent), link.tag, link):
+            return None
+    elif error in (errno.ENOENT, errno.ENOTDIR):
+        return None
+    else:
+        raise OSError(error, os.strerror(error), link.tag)
+    try:
+        filesystem.rename(
+            link.tag, found.name, src_dir_fd=folders.get(link.parent), dst_dir_fd=folders.get(found.folder)
+        )
+    except FileNotFoundError:
+        return None
+    except OSError as fault:
+        if fault.errno != errno.EXDEV or found.folder != _TRASH:
+            raise
+        return _set_aside_otherwise(folders, link, name, errno.EXDEV)
+    is_recorded = _is_recorded(filesystem, folders.get(found.folder), found.name, link)
+    return attrs.evolve(found, is_recorded=is_recorded)
+
+
+def _put_back(folders: OpenFolders, found: "_Aside", link: Link) -> None:
+    """Put back what was set aside in the place of a tag; not over another."""
+    filesystem = folders.filesystem
+    folder = link.parent
+    folders.make(folder)
+    try:
+        target = filesystem.readlink(found.name, dir_fd=folders.get(found.folder))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # Something else had taken the tag's name: it is not ours.
+        filesystem.rename(
+            found.name, link.tag, src_dir_fd=folders.get(found.folder), dst_dir_fd=folders.get(folder)
+        )
+        return
+    with suppress(FileExistsError):
+        filesystem.symlink(target, link.tag, dir_fd=folders.get(folder))
+    filesystem.unlink(found.name, dir_fd=folders.get(found.folder))
+
+
+def _is_recorded(filesystem: Filesystem, fd: int, name: str, link: Link) -> bool:
+    found = read_link(filesystem, fd, link.layout, link.repository, name)
+    return found is not None and found.target == link.target and link.inode in (0, found.inode)

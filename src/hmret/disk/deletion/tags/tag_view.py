@@ -1,0 +1,298 @@
+"""Who links to which digest below `images/repositories/`, as it is now: the scan's folders, but for those that changed.
+
+A folder that has the time stamps that it was last seen with holds the tags that it held then. So the look at all of them is
+one call for hundreds of folders, and only what has changed is listed.
+"""
+
+import errno
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
+from contextlib import suppress
+
+import attrs
+
+from hmret.disk.filesystem import FileFound, Filesystem
+from hmret.disk.fingerprints import settled_since
+from hmret.disk.folders import open_folder, opened
+from hmret.disk.hypeman.images import FolderScan
+from hmret.disk.hypeman.links import pointed_to
+from hmret.disk.hypeman.repositories import is_host, list_entries, read_tags, repository_of
+from hmret.disk.layout import FOLDER_NAME, IMAGES, REPOSITORIES, TAG_NAME, TAG_STAGE, digest_of
+from hmret.model.references import is_repository
+from hmret.model.terms import invert_tags
+from hmret.model.times import SECOND
+from hmret.model.values import define, frozen
+
+__all__ = ["NO_LINKERS", "Linkers", "TagView", "staged_in"]
+
+_FRESH_NS = 60 * SECOND
+"""A tag that is being made counts as made for so long."""
+
+_BATCH = 512
+"""Folders that are looked at in one call."""
+
+_NO_TAGS: Mapping[str, str] = {}
+_NO_DIGESTS: Mapping[str, tuple[str, ...]] = {}
+
+
+@frozen
+class _Folder:
+    """One folder, as it was when it was last listed."""
+
+    tags: Mapping[str, str] = _NO_TAGS
+    """Of the repository whose folder it is: tag to digest."""
+    subfolders: tuple[str, ...] = ()
+    found: FileFound | None = None
+    """While it is still found like this, nothing in it has changed; None: it is listed by every look."""
+
+
+_ABSENT = _Folder()
+
+
+@frozen
+class Linkers:
+    """The tags that lead to digests, at one moment."""
+
+    _folders: Mapping[str, _Folder]
+    _added: Mapping[str, tuple[str, ...]]
+    """By digest: repositories with a tag to it that the scan did not see, perhaps by a later look."""
+    _staged: Mapping[str, AbstractSet[tuple[str, str]]]
+    """By digest: the tags to it that are being made, as repository and tag."""
+    _inverted: dict[str, tuple[Mapping[str, str], Mapping[str, tuple[str, ...]]]]
+    """By path: tags, and the same by digest; what stands there is of other tags where they have changed since."""
+
+    def tags(self, repository: str, digest: str) -> tuple[str, ...]:
+        """List the tags of a repository that lead to a digest."""
+        return self._by_digest(f"{REPOSITORIES}/{repository}").get(digest, ())
+
+    def repositories(self, digest: str, scanned: Iterable[str]) -> set[str]:
+        """List the repositories with a tag that leads to a digest, made or being made.
+
+        `scanned`: those that had one, as the scan saw it, and perhaps others.
+        """
+        found = {name for name in scanned if digest in self._by_digest(f"{REPOSITORIES}/{name}")}
+        for name in self._added.get(digest, ()):
+            if digest in self._by_digest(f"{REPOSITORIES}/{name}"):
+                found.add(name)
+        found.update(name for name, _ in self._staged.get(digest, ()))
+        return found
+
+    def staged(self, digest: str) -> Iterator[tuple[str, str]]:
+        """List the tags to a digest that are being made and are not there yet, as repository and tag."""
+        return (
+            (name, tag) for name, tag in self._staged.get(digest, ()) if tag not in self.tags(name, digest)
+        )
+
+    def _by_digest(self, path: str) -> Mapping[str, tuple[str, ...]]:
+        folder = self._folders.get(path)
+        if folder is None or not folder.tags:
+            return _NO_DIGESTS
+        tags, inverted = self._inverted.get(path, (None, _NO_DIGESTS))
+        if tags is not folder.tags:
+            inverted = invert_tags(folder.tags)
+            self._inverted[path] = folder.tags, inverted
+        return inverted
+
+
+NO_LINKERS = Linkers({}, {}, {}, {})
+"""Where there is no `images/`."""
+
+
+@define(eq=False)
+class TagView:
+    """Looks again and again, from several threads; what was found the last time need not be listed again."""
+
+    filesystem: Filesystem
+    scanned: Mapping[str, FolderScan]
+    """The folders as the scan saw them, by path; empty: nothing is known, and all are listed."""
+    _folders: dict[str, _Folder] = attrs.field(factory=dict, init=False)
+    """As they were last seen, each after that in which it stands."""
+    _added: dict[str, tuple[str, ...]] = attrs.field(factory=dict, init=False)
+    _added_in: dict[str, AbstractSet[str]] = attrs.field(factory=dict, init=False)
+    """By path: the digests that its tags lead to and that those that the scan saw did not."""
+    _inverted: dict[str, tuple[Mapping[str, str], Mapping[str, tuple[str, ...]]]] = attrs.field(
+        factory=dict, init=False
+    )
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+
+    def look(self, images_fd: int, pause: Callable[[], None] = lambda: None) -> Linkers:
+        """Look at all folders.
+
+        Raises:
+            OSError: one could not be listed: then nobody knows who links to what.
+        """
+        with self._lock:
+            looking = _Looking(self.filesystem, images_fd, pause)
+            folders = self._look_at_known(looking)
+            if folders is None:
+                folders = self._walk(looking)
+            self._note(folders)
+            return Linkers(folders, self._added, looking.staged, self._inverted)
+
+    def _look_at_known(self, looking: "_Looking") -> dict[str, _Folder] | None:
+        """Look at the folders of the last look; None where there are others by now, so that all have to be found out."""
+        folders = self._folders.copy()
+        before = [folder.found for folder in folders.values()]
+        answers = looking.stat([*folders])
+        for path, found, answer in zip(self._folders, before, answers, strict=True):
+            # guard(changed-tag-folders-relisted): A tag set since the scan keeps its content: a folder of tags that
+            # has changed is listed again.
+            if found != answer:
+                folders[path] = looking.list_folder(path, answer)
+                if folders[path].subfolders != self._folders[path].subfolders:
+                    return None
+        return folders or None
+
+    def _walk(self, looking: "_Looking") -> dict[str, _Folder]:
+        """Find out which folders there are, and list those that are not what the scan or an earlier look saw."""
+        folders: dict[str, _Folder] = {}
+        waiting = [REPOSITORIES]
+        while waiting:
+            paths, waiting = waiting, []
+            for path, answer in zip(paths, looking.stat(paths), strict=True):
+                known = self._folders.get(path) or self._as_scanned(path, answer)
+                if known is None or known.found != answer:
+                    known = looking.list_folder(path, answer)
+                folders[path] = known
+                waiting.extend(known.subfolders)
+        return folders
+
+    def _as_scanned(self, path: str, answer: FileFound | int) -> _Folder | None:
+        """Return a folder as the scan saw it; None where it is another by now."""
+        scanned = self.scanned.get(path)
+        if scanned is None or isinstance(answer, int) or scanned.signature != answer[1:]:
+            return None
+        return _Folder(_tags_of(scanned), scanned.subfolders, answer)
+
+    def _note(self, folders: dict[str, _Folder]) -> None:
+        """Take note of how the folders are now."""
+        before, self._folders = self._folders, folders
+        for path in before.keys() - folders.keys():
+            self._note_tags(path, _NO_TAGS)
+        for path, folder in folders.items():
+            if folder is not before.get(path):
+                self._note_tags(path, folder.tags)
+
+    def _note_tags(self, path: str, tags: Mapping[str, str]) -> None:
+        """Take note of the tags in a folder, those that the scan did not see there."""
+        name = repository_of(path)
+        scanned = self.scanned.get(path)
+        added: AbstractSet[str] = frozenset()
+        if scanned is None or _tags_of(scanned) is not tags:
+            known = _NO_TAGS if scanned is None else _tags_of(scanned)
+            added = {digest for _, digest in tags.items() - known.items()}
+        earlier = self._added_in.get(path, frozenset())
+        if name is None or added == earlier:
+            return
+        self._added_in[path] = added
+        # Others read this at the same time: each digest has its names at once.
+        for digest in earlier - added:
+            self._added[digest] = tuple(other for other in self._added[digest] if other != name)
+        for digest in added - earlier:
+            self._added[digest] = (*self._added.get(digest, ()), name)
+
+
+@define(eq=False)
+class _Looking:
+    """One look at the folders."""
+
+    filesystem: Filesystem
+    images_fd: int
+    pause: Callable[[], None]
+    staged: dict[str, set[tuple[str, str]]] = attrs.field(factory=dict, init=False)
+    """By digest: the tags to it that are being made, as repository and tag."""
+    _device: int = attrs.field(init=False)
+    _looked_ns: int = attrs.field(init=False)
+    _earliest_ns: int | None = attrs.field(init=False)
+    """What the next change of any folder can be stamped with, if it is on the same file system."""
+
+    @_device.default
+    def _device_of_images(self) -> int:
+        return self.filesystem.fstat(self.images_fd).st_dev
+
+    @_looked_ns.default
+    def _before_the_look(self) -> int:
+        return self.filesystem.now_ns()
+
+    @_earliest_ns.default
+    def _stamped_from_now_on(self) -> int | None:
+        return self.filesystem.earliest_stamp_ns(self.images_fd)
+
+    def stat(self, paths: list[str]) -> list[FileFound | int]:
+        """Look at folders, without listing them."""
+        answers: list[FileFound | int] = []
+        for start in range(0, len(paths), _BATCH):
+            answers += self.filesystem.stat_files(self.images_fd, paths[start : start + _BATCH])
+            self.pause()
+        return answers
+
+    def list_folder(self, path: str, answer: FileFound | int) -> _Folder:
+        """List a folder, `answer` being what it was found to be before that.
+
+        Raises:
+            OSError: it could not be listed.
+        """
+        filesystem = self.filesystem
+        try:
+            fd = open_folder(filesystem, path, self.images_fd)
+        except FileNotFoundError:
+            return _ABSENT
+        except OSError as error:
+            # guard(unlisted-tags-are-unknown): A folder that cannot be listed may hold a tag to any digest; taken for
+            # empty, it would let content in use go.
+            if path == REPOSITORIES or error.errno != errno.ENOTDIR:
+                raise
+            return _ABSENT
+        with opened(filesystem, fd):
+            entries = list_entries(filesystem, fd)
+            below = filter(FOLDER_NAME.fullmatch, entries.folders)
+            name = repository_of(path)
+            if name is None:
+                below = filter(is_host, below)
+            tags = _NO_TAGS
+            is_staging = False
+            if name is not None and is_repository(name):
+                tags = read_tags(filesystem, fd, path, entries).tags
+                is_staging = any(folder.startswith(TAG_STAGE) for folder in entries.folders)
+                if is_staging:
+                    for tag, digest in staged_in(filesystem, fd, f"{IMAGES}/{path}"):
+                        self.staged.setdefault(digest, set()).add((name, tag))
+        self.pause()
+        subfolders = tuple(f"{path}/{folder}" for folder in below)
+        return _Folder(tags, subfolders, None if is_staging else self._settled(answer))
+
+    def _settled(self, answer: FileFound | int) -> FileFound | None:
+        """Return what a folder was found to be where any change from now on shows."""
+        if isinstance(answer, int):
+            return None
+        _, device, _, _, *stamps = answer
+        earliest_ns = self._earliest_ns if device == self._device else None
+        return answer if settled_since(max(stamps), self._looked_ns, earliest_ns) else None
+
+
+def _tags_of(scanned: FolderScan) -> Mapping[str, str]:
+    return _NO_TAGS if scanned.repository is None else scanned.repository.tags
+
+
+def staged_in(filesystem: Filesystem, folder_fd: int, folder: str) -> Iterator[tuple[str, str]]:
+    """List the tags that are being made in an open folder, whose path below the data directory is given, with their digests.
+
+    Raises:
+        OSError: one could not be read.
+    """
+    for stage in list_entries(filesystem, folder_fd).folders:
+        if not stage.startswith(TAG_STAGE):
+            continue
+        # One that has been moved to its place meanwhile is found there by the next look.
+        with suppress(FileNotFoundError):
+            made = filesystem.stat(stage, dir_fd=folder_fd, follow_symlinks=False)
+            # guard(fresh-stage-counts): A tag being made needs its content already; only a stage left behind more
+            # than a minute ago is ignored.
+            if made.st_mtime_ns < filesystem.now_ns() - _FRESH_NS:
+                continue
+            with opened(filesystem, open_folder(filesystem, stage, folder_fd)) as stage_fd:
+                for tag in filter(TAG_NAME.fullmatch, list_entries(filesystem, stage_fd).links):
+                    # It is written for the folder to which it will be moved.
+                    hexadecimal = pointed_to(folder, filesystem.readlink(tag, dir_fd=stage_fd))
+                    if hexadecimal is not None:
+                        yield tag, digest_of(hexadecimal)

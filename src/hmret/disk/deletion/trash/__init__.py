@@ -1,0 +1,1 @@
+"""Where retired folders stand, by which intents, and how their bytes are freed."""

@@ -1,0 +1,1 @@
+"""What the kernel offers: its calls, its clocks, its locks, and what it refuses."""

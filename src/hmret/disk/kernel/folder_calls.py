@@ -1,0 +1,350 @@
+"""The calls that do whole-folder work, by the single calls of any `Filesystem`: what stands in for the native core."""
+
+import errno
+import os
+import re
+import stat
+import struct
+from contextlib import suppress
+
+from hmret.disk.kernel.system_calls import (
+    DigestListing,
+    FileFound,
+    Filesystem,
+    HeldFile,
+    HeldFolder,
+    ImageLook,
+    Lease,
+    Listing,
+    Stat,
+    Step,
+)
+
+__all__ = ["FolderCalls"]
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
+
+
+class FolderCalls:
+    """The calls that do whole-folder work, by those that do not: what is made of this has those."""
+
+    def list_folder(self: Filesystem, fd: int, /) -> Listing:
+        """List an open folder, by kind; no link is followed."""
+        links: list[str] = []
+        folders: list[str] = []
+        others: list[str] = []
+        inodes: list[int] = []
+        with self.scandir(fd) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    links.append(entry.name)
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                    inodes.append(entry.inode())
+                else:
+                    others.append(entry.name)
+        return links, folders, others, inodes
+
+    def look_at_images(
+        self: Filesystem, fd: int, names: list[str], metadata: str, disks: list[str], most: int, /
+    ) -> list[ImageLook]:
+        """Read the metadata of each image in an open folder, and look at its disk."""
+        answer: list[ImageLook] = []
+        for name in names:
+            fault, content, inode, changed_ns, is_file = 0, b"", 0, 0, False
+            try:
+                found, content = _read_one(self, fd, f"{name}/{metadata}", most)
+                inode, changed_ns, is_file = found.st_ino, found.st_ctime_ns, stat.S_ISREG(found.st_mode)
+            except OSError as error:
+                fault = error.errno or errno.EIO
+            disk = number, disk_fault, blocks, _ = _look_at_disk(self, fd, name, disks)
+            is_whole = is_file and not fault and number >= 0 and not disk_fault and blocks >= 0
+            is_plain = is_whole and _holds_files_only(self, fd, name, {metadata, disks[number]})
+            answer.append((fault, content, inode, changed_ns, *disk, is_plain))
+        return answer
+
+    def read_files(
+        self: Filesystem, fd: int, paths: list[str], most: int, /
+    ) -> list[tuple[int, int, int, int, int, int, bytes] | int]:
+        """Read files; in place of one that fails, its errno."""
+        answer: list[tuple[int, int, int, int, int, int, bytes] | int] = []
+        for path in paths:
+            try:
+                found, content = _read_one(self, fd, path, most)
+            except OSError as error:
+                answer.append(error.errno or errno.EIO)
+            else:
+                answer.append((*_told(found), content))
+        return answer
+
+    def stat_files(self: Filesystem, fd: int, paths: list[str], /) -> list[FileFound | int]:
+        """Look at paths; in place of one that fails, its errno."""
+        answer: list[FileFound | int] = []
+        for path in paths:
+            try:
+                answer.append(_told(self.stat(path, dir_fd=fd, follow_symlinks=False)))
+            except OSError as error:
+                answer.append(error.errno or errno.EIO)
+        return answer
+
+    def read_links(self: Filesystem, fd: int, names: list[str], /) -> list[str | int]:
+        """Read symbolic links; in place of one that fails, its errno."""
+        answer: list[str | int] = []
+        for name in names:
+            try:
+                answer.append(self.readlink(name, dir_fd=fd))
+            except OSError as error:
+                answer.append(error.errno or errno.EIO)
+        return answer
+
+    def hold_folder(self: Filesystem, fd: int, name: str, metadata: str, most: int, /) -> HeldFolder:
+        """Open a folder, and all that is in it and is no folder."""
+        folder_fd = self.open(name, _FOLDER, dir_fd=fd)
+        files: list[HeldFile] = []
+        content = b""
+        try:
+            found = self.fstat(folder_fd)
+            with self.scandir(folder_fd) as entries:
+                kinds = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+            for entry, is_folder in kinds:
+                if not is_folder:
+                    files.append(_hold_one(self, folder_fd, entry))
+                    if entry == metadata and stat.S_ISREG(files[-1][3]):
+                        content = self.pread(files[-1][1], most, 0)
+        except BaseException:
+            self.close_all([folder_fd, *(file[1] for file in files)])
+            raise
+        folders = [entry for entry, is_folder in kinds if is_folder]
+        return folder_fd, found.st_ino, found.st_mtime_ns, files, folders, content
+
+    def hold_folders(
+        self: Filesystem, _fds: list[int], _names: list[str], _metadata: str, _most: int, /
+    ) -> list[HeldFolder | int]:
+        """Hold none: by single calls nothing is gained by that, and each is held when its turn comes."""
+        return []
+
+    def retire_folder(self: Filesystem, *_what: object) -> tuple[int, int, int]:
+        """Come no further than the beginning: by single calls it is done a step at a time, as `retirement` has it."""
+        return Step.NOT_BEGUN, 0, 0
+
+    def hold_file(self: Filesystem, fd: int, name: str, most: int, /) -> tuple[int, FileFound, bytes]:
+        """Open a file, look at it, and read it."""
+        file_fd = self.open(name, _READ, dir_fd=fd)
+        try:
+            return file_fd, _told(self.fstat(file_fd)), self.read(file_fd, most)
+        except BaseException:
+            self.close_all([file_fd])
+            raise
+
+    def take_leases(self: Filesystem, fds: list[int], /) -> list[int]:
+        """Take write leases, up to the first that somebody else is in the way of."""
+        answer: list[int] = []
+        for fd in fds:
+            try:
+                self.take_lease(fd)
+                answer.append(0)
+            except OSError as error:
+                answer.append(error.errno or errno.EIO)
+                if error.errno == errno.EAGAIN:
+                    break
+        return answer
+
+    def are_leased(self: Filesystem, fds: list[int], /) -> bool:
+        """Return whether each is leased still."""
+        return all(self.ask_lease(fd) == Lease.HELD for fd in fds)
+
+    def close_all(self: Filesystem, fds: list[int], /) -> None:
+        """Close descriptors; those that are none are passed over."""
+        for fd in fds:
+            with suppress(OSError):
+                self.close(fd)
+
+    def list_digests(self: Filesystem, fd: int, digits: int, known: bytes, /) -> DigestListing:
+        """List an open folder of digests, in parts by their first digits."""
+        if not 1 <= digits <= _MOST_DIGITS or len(known) not in (0, _PART.size << 4 * digits):
+            raise ValueError("out of range")
+        links, folders, others, inodes = self.list_folder(fd)
+        parts: dict[int, list[tuple[str, int]]] = {}
+        for name, inode in zip(folders, inodes, strict=True):
+            if _DIGEST.fullmatch(name):
+                parts.setdefault(int(name[:digits], 16), []).append((name, inode & _INODE_BITS))
+            else:
+                others.append(name)
+        prints = [(number, len(found), _sum(found)) for number, found in sorted(parts.items())]
+        before = dict(enumerate(_PART.iter_unpack(known)))
+        fresh = [
+            one
+            for number, count, total in prints
+            if before.get(number) != (count, total)
+            for one in parts[number]
+        ]
+        return prints, fresh, [*links, *others]
+
+    def changed_paths(self: Filesystem, fd: int, paths: bytes, marks: bytes, follow: bool, /) -> list[int]:
+        """Look which paths are not what they were; returns the numbers of those, and of what cannot be looked at."""
+        names = [os.fsdecode(path) for path in paths.split(b"\0")[:-1]]
+        form = _SHORT_MARK if len(marks) == len(names) * _SHORT_MARK.size else _MARK
+        if len(marks) != len(names) * form.size or not (not paths or paths.endswith(b"\0")):
+            raise ValueError("each path needs a zero byte and a mark")
+        changed: list[int] = []
+        for number, (name, mark) in enumerate(zip(names, form.iter_unpack(marks), strict=True)):
+            try:
+                found = self.stat(name, dir_fd=fd, follow_symlinks=follow)
+            except OSError:
+                changed.append(number)
+                continue
+            numbers = found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+            if form is _SHORT_MARK:
+                # guard(same-file-same-content): A file rewritten in place keeps its inode; its ctime shows that what
+                # is known of it no longer holds.
+                is_still = mark == (found.st_ino & _INODE_BITS, found.st_ctime_ns)
+            else:
+                is_still = mark == tuple(one & _BITS for one in numbers)
+            if not is_still:
+                changed.append(number)
+        return changed
+
+    def set_aside(
+        self: Filesystem, fd: int, tags: list[str], inodes: list[int], beside_fd: int, names: list[str], /
+    ) -> list[tuple[int, int, int, str]]:
+        """Rename links out of an open folder, each if it is the one of its inode, to names in another."""
+        answer: list[tuple[int, int, int, str]] = []
+        for tag, inode, name in zip(tags, inodes, names, strict=True):
+            try:
+                # guard(newer-tag-is-not-touched): A tag that hypeman has set since stays in its place, so no lookup
+                # fails for it.
+                if self.stat(tag, dir_fd=fd, follow_symlinks=False).st_ino != inode:
+                    answer.append((errno.ENOENT, 0, 0, ""))
+                    continue
+                self.rename(tag, name, src_dir_fd=fd, dst_dir_fd=beside_fd)
+            except OSError as error:
+                answer.append((error.errno or errno.EIO, 0, 0, ""))
+                continue
+            try:
+                found = self.stat(name, dir_fd=beside_fd, follow_symlinks=False)
+                answer.append((0, 0, found.st_ino, self.readlink(name, dir_fd=beside_fd)))
+            except OSError as error:
+                answer.append((0, error.errno or errno.EIO, 0, ""))
+        return answer
+
+    def erase_folder(
+        self: Filesystem, fd: int, name: str, files: list[str], disks: list[str], /
+    ) -> tuple[int, int]:
+        """Remove a folder by the names of all files in it."""
+        blocks = 0
+        try:
+            folder_fd = self.open(name, _FOLDER, dir_fd=fd)
+            try:
+                for file in files:
+                    freed = 0
+                    if file in disks:
+                        found = self.stat(file, dir_fd=folder_fd, follow_symlinks=False)
+                        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+                            freed = found.st_blocks
+                    self.unlink(file, dir_fd=folder_fd)
+                    blocks += freed
+            finally:
+                self.close_all([folder_fd])
+            self.rmdir(name, dir_fd=fd)
+        except OSError as error:
+            return error.errno or errno.EIO, blocks
+        return 0, blocks
+
+
+def _hold_one(filesystem: Filesystem, folder_fd: int, name: str) -> HeldFile:
+    try:
+        # guard(no-links-inside-images): A link inside an image's folder leads to something that is not the image; it
+        # is refused, and the image stays.
+        fd = filesystem.open(name, _READ, dir_fd=folder_fd)
+    except OSError as error:
+        return name, -1, error.errno or errno.EIO, 0, 0, 0, 0, 0, 0, 0
+    try:
+        found = filesystem.fstat(fd)
+    except BaseException:
+        filesystem.close_all([fd])
+        raise
+    kinds = found.st_mode, found.st_dev, found.st_ino, found.st_nlink
+    return name, fd, 0, *kinds, found.st_size, found.st_blocks, found.st_ctime_ns
+
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SUM_DIGITS = 15
+_MOST_DIGITS = 4
+_PART = struct.Struct("=2Q")
+
+
+def _sum(found: list[tuple[str, int]]) -> int:
+    """Add up names and inodes, in whatever order: names are random digits, and no two sums are alike by chance."""
+    return sum(int(name[:_SUM_DIGITS], 16) * (2 * inode + 1) for name, inode in found) & _INODE_BITS
+
+
+_MARK = struct.Struct("=4Q")
+_SHORT_MARK = struct.Struct("=2q")
+_INODE_BITS = 2**63 - 1
+_BITS = 2**64 - 1
+
+
+_DiskLook = tuple[int, int, int, tuple[int, int, int] | None]
+"""The disk's part of an `ImageLook`."""
+
+
+def _look_at_disk(filesystem: Filesystem, folder_fd: int, name: str, disks: list[str]) -> _DiskLook:
+    for number, disk in enumerate(disks):
+        try:
+            found = filesystem.stat(f"{name}/{disk}", dir_fd=folder_fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                continue
+            return number, error.errno or errno.EIO, 0, None
+        # guard(disk-is-a-plain-file): A link or device in the place of a disk may lead anywhere, so its image is
+        # reported as broken and stays.
+        if not stat.S_ISREG(found.st_mode):
+            return number, 0, -1, None
+        links = found.st_nlink
+        shared = (found.st_dev, found.st_ino, links) if links > 1 else None
+        return number, 0, found.st_blocks, shared
+    return -1, 0, 0, None
+
+
+def _holds_files_only(filesystem: Filesystem, folder_fd: int, name: str, known: set[str]) -> bool:
+    """Tell whether nothing but regular files is in a folder, as some are known to be; not so where that is not known."""
+    try:
+        fd = filesystem.open(name, _READ | os.O_DIRECTORY, dir_fd=folder_fd)
+    except OSError:
+        return False
+    try:
+        links, folders, others, _ = filesystem.list_folder(fd)
+        others = [other for other in others if other not in known]
+        if links or folders:
+            return False
+        return all(
+            not isinstance(found, int) and stat.S_ISREG(found[0])
+            for found in filesystem.stat_files(fd, others)
+        )
+    except OSError:
+        return False
+    finally:
+        with suppress(OSError):
+            filesystem.close(fd)
+
+
+def _read_one(filesystem: Filesystem, folder_fd: int, path: str, most: int) -> tuple[Stat, bytes]:
+    fd = filesystem.open(path, _READ, dir_fd=folder_fd)
+    try:
+        return filesystem.fstat(fd), filesystem.read(fd, most)
+    finally:
+        # Nothing was written through it: whatever `close` says, it is gone.
+        with suppress(OSError):
+            filesystem.close(fd)
+
+
+def _told(found: Stat) -> FileFound:
+    return (
+        found.st_mode,
+        found.st_dev,
+        found.st_ino,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+    )

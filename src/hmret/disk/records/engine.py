@@ -1,0 +1,247 @@
+"""hmret's own records in `system/hmret/`: what must be known after a restart."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
+
+import attrs
+import msgspec
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import make_data_folders, opened, read_file, write_file
+from hmret.disk.hypeman.documents import UnreadableError
+from hmret.disk.layout import OWN
+from hmret.model.brake import BrakeRecord
+from hmret.model.clock_watch import ClockRecord
+from hmret.model.disk_record import DiskRecord
+from hmret.model.errors import InvalidReferenceError
+from hmret.model.images import Remembered, Thing
+from hmret.model.references import parsed
+from hmret.model.values import frozen
+
+__all__ = [
+    "CLOCK_RECORD",
+    "LEASES",
+    "REMEMBERED",
+    "LeaseRecord",
+    "load_brake_record",
+    "load_clock_record",
+    "load_disk_record",
+    "load_leases",
+    "load_remembered",
+    "save_brake_record",
+    "save_clock_record",
+    "save_disk_record",
+    "save_leases",
+    "save_remembered",
+]
+
+_BRAKE = "brake.json"
+CLOCK_RECORD = "clock.json"
+_DISK = "disk.json"
+REMEMBERED = "references.json"
+LEASES = "leases.json"
+_MODE = 0o700
+
+_NEVER = "9999-12-31T23:59:59Z"
+"""Since when things are covered, to an older release, which goes by their age alone: it is to see them for the first time."""
+
+_FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
+
+
+class _Memory(msgspec.Struct, gc=False):
+    """What a tag has pointed to; an older release kept it by the source of a reference and its text."""
+
+    digests: list[str]
+    created_at: str | None = None
+    repository: str = ""
+    tag: str = ""
+    image: str = ""
+    seen: list[tuple[str, datetime | None]] = []
+
+
+@frozen(kw_only=True)
+class LeaseRecord:
+    """A lease that survives a restart."""
+
+    id: str
+    repository: str
+    digest: str
+    owner: str
+    reason: str
+    ttl_ns: int
+    """How long it was last granted for, in nanoseconds."""
+    expires_at_ns: int
+    """Wall clock, nanoseconds since the epoch."""
+
+
+class _Brake(msgspec.Struct, gc=False):
+    boot_id: str
+    announced_boot_ns: int
+    announced_images: int
+    is_released: bool = False
+
+
+class _Disk(msgspec.Struct, gc=False):
+    is_pressed: bool
+    failures: int
+    in_vain: int
+    boot_id: str
+    again_boot_ns: int
+    shortfall_bytes: int
+
+
+class _Clock(msgspec.Struct, gc=False):
+    boot_id: str
+    boot_ns: int
+    wall_ns: int
+    suspended_until_boot_ns: int = 0
+    keeps_looks: bool = False
+
+
+def load_remembered(filesystem: Filesystem, data_fd: int) -> dict[tuple[str, str], Remembered]:
+    """Read what tags have pointed to, by repository and tag; nothing where it cannot be read.
+
+    Then references are as if seen for the first time, which protects more.
+    """
+    try:
+        memories = msgspec.json.decode(
+            read_file(filesystem, f"{OWN}/{REMEMBERED}", data_fd), type=list[_Memory]
+        )
+    except _FAULTS:
+        return {}
+    found: dict[tuple[str, str], Remembered] = {}
+    for memory in memories:
+        key = _tag_of(memory)
+        if key is None:
+            continue
+        known = found.get(key, Remembered(frozenset()))
+        # What an older release knew of a tag tells of no thing that it was seen, so they are all seen for the first time.
+        found[key] = Remembered(known.digests.union(memory.digests), known.seen | frozenset(memory.seen))
+    return found
+
+
+def _tag_of(memory: _Memory) -> tuple[str, str] | None:
+    if memory.repository:
+        return memory.repository, memory.tag
+    try:
+        image = parsed(memory.image)
+    except InvalidReferenceError:
+        return None
+    return None if image.tag is None else (image.repository, image.tag)
+
+
+def save_remembered(
+    filesystem: Filesystem, data_fd: int, remembered: Mapping[tuple[str, str], Remembered]
+) -> None:
+    """Write what tags have pointed to, durably.
+
+    That a thing was seen whose name is no UTF-8 is left out, which is as safe as losing the record.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    memories = [
+        _Memory(
+            sorted(memory.digests),
+            _NEVER,
+            repository,
+            tag,
+            seen=sorted(filter(_is_text, memory.seen), key=str),
+        )
+        for (repository, tag), memory in sorted(remembered.items())
+    ]
+    _save(filesystem, data_fd, REMEMBERED, msgspec.json.encode(memories))
+
+
+def _is_text(thing: Thing) -> bool:
+    return thing[0].isprintable()
+
+
+def load_clock_record(filesystem: Filesystem, data_fd: int) -> ClockRecord | None:
+    """Read what the clocks said at the last sweep; None where that is not known."""
+    try:
+        record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{CLOCK_RECORD}", data_fd), type=_Clock)
+    except _FAULTS:
+        return None
+    return ClockRecord(**msgspec.structs.asdict(record))
+
+
+def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord) -> None:
+    """Write what the clocks say now, durably: it is after a power loss that they may be wrong.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    document = _Clock(**attrs.asdict(record))
+    _save(filesystem, data_fd, CLOCK_RECORD, msgspec.json.encode(document))
+
+
+def load_brake_record(filesystem: Filesystem, data_fd: int) -> BrakeRecord | None:
+    """Read since when the brake holds; None where it does not, or nobody knows: then it begins to."""
+    try:
+        record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_BRAKE}", data_fd), type=_Brake)
+    except _FAULTS:
+        return None
+    return BrakeRecord(record.boot_id, record.announced_boot_ns, record.announced_images, record.is_released)
+
+
+def save_brake_record(filesystem: Filesystem, data_fd: int, record: BrakeRecord | None) -> None:
+    """Write since when the brake holds; None: it does not.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    if record is not None:
+        document = _Brake(**attrs.asdict(record))
+        _save(filesystem, data_fd, _BRAKE, msgspec.json.encode(document))
+        return
+    with suppress(FileNotFoundError):
+        filesystem.unlink(f"{OWN}/{_BRAKE}", dir_fd=data_fd)
+
+
+def load_disk_record(filesystem: Filesystem, data_fd: int) -> DiskRecord:
+    """Read what came of earlier pressure; where nobody knows, nothing did."""
+    try:
+        record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_DISK}", data_fd), type=_Disk)
+    except _FAULTS:
+        return DiskRecord()
+    return DiskRecord(**msgspec.structs.asdict(record))
+
+
+def save_disk_record(filesystem: Filesystem, data_fd: int, record: DiskRecord) -> None:
+    """Write what came of earlier pressure.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    _save(filesystem, data_fd, _DISK, msgspec.json.encode(_Disk(**attrs.asdict(record))))
+
+
+def load_leases(filesystem: Filesystem, data_fd: int) -> list[LeaseRecord]:
+    """Read the durable leases.
+
+    Raises:
+        UnreadableError: they are on record and cannot be told; nobody then knows what they cover.
+        OSError: the record cannot be read.
+    """
+    try:
+        return msgspec.json.decode(read_file(filesystem, f"{OWN}/{LEASES}", data_fd), type=list[LeaseRecord])
+    except FileNotFoundError:
+        return []
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise UnreadableError(" ".join(str(error).split())) from None
+
+
+def save_leases(filesystem: Filesystem, data_fd: int, leases: Iterable[LeaseRecord]) -> None:
+    """Write the durable leases, durably.
+
+    Raises:
+        OSError: they could not be written.
+    """
+    _save(filesystem, data_fd, LEASES, msgspec.json.encode(list(leases)))
+
+
+def _save(filesystem: Filesystem, data_fd: int, name: str, content: bytes) -> None:
+    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as fd:
+        write_file(filesystem, name, content, fd, durable=True)

@@ -1,0 +1,108 @@
+"""The record of looks, `system/hmret/looks.json`: when somebody last looked at the whole cache, and what nobody watched.
+
+Older versions know nothing of it and leave it alone; what they know is in `clock.json`.
+"""
+
+from contextlib import suppress
+
+import msgspec
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import (
+    BATCH,
+    make_data_folders,
+    open_data_folder,
+    opened,
+    read_file,
+    step_into,
+    write_file,
+)
+from hmret.disk.hypeman.documents import UnreadableError
+from hmret.disk.layout import OWN, RETENTION
+from hmret.model.clock_watch import ClockReading
+from hmret.model.looks import Look, LooksRecord
+from hmret.model.unwatched import Gaps
+
+__all__ = ["LOOKS", "load_looks_record", "newest_timer", "save_looks_record"]
+
+LOOKS = "looks.json"
+_MODE = 0o700
+_FAULTS = (OSError, UnreadableError, msgspec.MsgspecError, ValueError, RecursionError)
+
+
+class _Look(msgspec.Struct, gc=False):
+    boot_id: str
+    boot_ns: int
+    wall_ns: int
+    monotonic_ns: int | None
+    synchronised: bool
+    by_engine: bool
+
+
+class _Looks(msgspec.Struct, gc=False):
+    last: _Look | None
+    gaps: list[tuple[int, int]]
+    was_suspended: bool = False
+    held_back_looks: int = 0
+
+
+def load_looks_record(filesystem: Filesystem, data_fd: int) -> LooksRecord | None:
+    """Read what is known of looks; None where there is no record, or none that can be read."""
+    try:
+        found = msgspec.json.decode(read_file(filesystem, f"{OWN}/{LOOKS}", data_fd), type=_Looks)
+    except _FAULTS:
+        return None
+    last = found.last
+    look = None
+    if last is not None:
+        reading = ClockReading(
+            last.boot_id, last.boot_ns, last.wall_ns, last.synchronised, monotonic_ns=last.monotonic_ns
+        )
+        look = Look(reading, last.by_engine)
+    return LooksRecord(look, Gaps.of(found.gaps), found.was_suspended, found.held_back_looks)
+
+
+def save_looks_record(filesystem: Filesystem, data_fd: int, record: LooksRecord) -> None:
+    """Write what is known of looks, as one and durably: what is deleted afterwards rests on it.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    look = None
+    if record.last is not None:
+        at = record.last.at
+        look = _Look(
+            at.boot_id, at.boot_ns, at.wall_ns, at.monotonic_ns, at.synchronised, record.last.by_engine
+        )
+    document = _Looks(look, list(record.gaps), record.was_suspended, record.held_back_looks)
+    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as fd:
+        write_file(filesystem, LOOKS, msgspec.json.encode(document), fd, durable=True)
+
+
+def newest_timer(filesystem: Filesystem, data_fd: int) -> int | None:
+    """Tell when a timer was last written, of whatever image, in nanoseconds since the epoch; None: there is none.
+
+    Folders are not asked: what they tell may be no more than that somebody has copied them.
+    """
+    newest_ns = 0
+    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, RETENTION)) as root_fd:
+        levels = [""]
+        while levels:
+            path = levels.pop()
+            # What cannot be listed tells nothing; nor is any of its timers known then.
+            with suppress(OSError), opened(filesystem, step_into(filesystem, root_fd, path)) as fd:
+                links, folders, others, _ = filesystem.list_folder(fd)
+                levels.extend(f"{path}/{name}" if path else name for name in folders)
+                newest_ns = max(newest_ns, _newest_of(filesystem, fd, [*links, *others]))
+    return newest_ns or None
+
+
+def _newest_of(filesystem: Filesystem, fd: int, names: list[str]) -> int:
+    """Tell when any of some timers was last written; 0: none is there."""
+    timers = [name for name in names if name.endswith(".json")]
+    newest_ns = 0
+    for start in range(0, len(timers), BATCH):
+        for found in filesystem.stat_files(fd, timers[start : start + BATCH]):
+            if not isinstance(found, int):
+                newest_ns = max(newest_ns, found[4])
+    return newest_ns

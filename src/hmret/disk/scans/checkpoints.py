@@ -1,0 +1,157 @@
+"""What a `FolderCache` knows, on the disk, for the next start."""
+
+import struct
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Generic, TypeVar
+
+import msgspec
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.scans.checkpoint_file import load_snapshot, save_snapshot
+from hmret.disk.scans.folder_cache import Folder, FolderCache
+from hmret.disk.scans.packing import pack_references, unpack_references
+from hmret.disk.scans.references import ReferenceFile
+from hmret.model.values import frozen
+
+__all__ = ["CacheRecord", "load_references", "save_references"]
+
+F = TypeVar("F", bound=Folder)
+
+# Folders in a frame: little enough to be read without holding anybody up.
+_FOLDERS = 8
+_FORMAT = 7
+_COUNT = struct.Struct("!I")
+_FAULTS = (msgspec.MsgspecError, ValueError, OverflowError, struct.error)
+
+
+@frozen
+class CacheRecord(Generic[F]):
+    """The record of one cache."""
+
+    name: str
+    """Of the file, below hmret's own folder."""
+    pack: Callable[[Sequence[F]], bytes]
+    unpack: Callable[[bytes], Sequence[F]]
+    """Takes what `pack` made.
+
+    Raises:
+        msgspec.MsgspecError, ValueError: it is not that.
+    """
+
+    def save(
+        self, filesystem: Filesystem, data_fd: int, cache: FolderCache[F], pause: Callable[[], None]
+    ) -> None:
+        """Write down what is known.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        save_snapshot(filesystem, data_fd, self.name, _head(self.name), self._frames(cache, pause))
+
+    def load(
+        self, filesystem: Filesystem, data_fd: int, cache: FolderCache[F], pause: Callable[[], None]
+    ) -> None:
+        """Know what was written down; nothing where that cannot be read."""
+        cache.restore(self._folders(filesystem, data_fd, pause))
+
+    def _frames(self, cache: FolderCache[F], pause: Callable[[], None]) -> Iterator[bytes]:
+        waiting: list[tuple[F, int]] = []
+        for known in cache.export():
+            waiting.append(known)
+            if len(waiting) == _FOLDERS:
+                yield from self._frame(waiting)
+                waiting.clear()
+                pause()
+        yield from self._frame(waiting)
+
+    def _frame(self, known: Sequence[tuple[F, int]]) -> Iterator[bytes]:
+        """Pack some folders; what cannot be packed is left out, and then read at the next start."""
+        trusted_until = struct.pack(f"!{len(known)}q", *(until_ns for _, until_ns in known))
+        try:
+            packed = self.pack([folder for folder, _ in known])
+        except _FAULTS:
+            return
+        yield _COUNT.pack(len(known)) + trusted_until + packed
+
+    def _folders(
+        self, filesystem: Filesystem, data_fd: int, pause: Callable[[], None]
+    ) -> Iterator[tuple[F, int]]:
+        for frame in load_snapshot(filesystem, data_fd, self.name, _head(self.name)):
+            try:
+                (count,) = _COUNT.unpack_from(frame)
+                trusted_until = struct.unpack_from(f"!{count}q", frame, _COUNT.size)
+                folders = self.unpack(frame[_COUNT.size + 8 * count :])
+            except _FAULTS:
+                return
+            yield from zip(folders, trusted_until, strict=False)
+            pause()
+
+
+def _head(name: str) -> bytes:
+    return f"hmret {name} {_FORMAT} {sys.byteorder}".encode()
+
+
+_REFERENCES = "references.snapshot"
+_REFERENCES_HEAD = f"{_REFERENCES} with saved states"
+_FILES = 250
+
+
+def save_references(
+    filesystem: Filesystem,
+    data_fd: int,
+    boot_id: str,
+    files: Mapping[str, ReferenceFile],
+    pause: Callable[[], None],
+) -> None:
+    """Write down what guests and snapshots were found to refer to, with the signatures of their files.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    frames = chain((_boot_frame(boot_id),), _reference_frames(files, pause))
+    save_snapshot(filesystem, data_fd, _REFERENCES, _head(_REFERENCES_HEAD), frames)
+
+
+def load_references(
+    filesystem: Filesystem, data_fd: int, boot_id: str, pause: Callable[[], None]
+) -> dict[str, ReferenceFile]:
+    """Read what was written down; nothing where that cannot be read.
+
+    It counts only where a file has its signature. What was written down before this boot has none: hypeman writes these
+    files in place, and a power loss may leave one with its latest time stamps and an earlier content. That says only
+    what a guest referred to whose metadata has gone since.
+    """
+    files: dict[str, ReferenceFile] = {}
+    frames = load_snapshot(filesystem, data_fd, _REFERENCES, _head(_REFERENCES_HEAD))
+    is_of_this_boot = next(frames, b"") == _boot_frame(boot_id)
+    for frame in frames:
+        try:
+            found = unpack_references(frame)
+        except _FAULTS:
+            break
+        # guard(reboot-trusts-no-guest-file): A power loss may leave an older content under the newest time stamps, so
+        # guests are read again after each boot.
+        if not is_of_this_boot:
+            found = {
+                source: msgspec.structs.replace(file, signature=None, saved=None)
+                for source, file in found.items()
+            }
+        files.update(found)
+        pause()
+    return files
+
+
+def _boot_frame(boot_id: str) -> bytes:
+    """Name the boot; a record without the names of guests is taken for one of another boot, so that all are read again."""
+    return f"{boot_id} with names".encode()
+
+
+def _reference_frames(files: Mapping[str, ReferenceFile], pause: Callable[[], None]) -> Iterator[bytes]:
+    # A name that is no text cannot be written down. What has no signature is read again in any case, and where its
+    # metadata has gone by then, this is what it named.
+    known = [(source, file) for source, file in files.items() if file.problem is None and source.isascii()]
+    for start in range(0, len(known), _FILES):
+        yield pack_references(dict(known[start : start + _FILES]))
+        pause()

@@ -1,0 +1,429 @@
+"""Reading what guests and snapshots refer to, again only where a file has changed.
+
+A file that cannot be read is remembered as unreadable, never as holding no reference. Where the metadata does not say
+which digest boots, the saved state beside it is searched, too, for the disks that it opens.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+
+import attrs
+import msgspec
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.fingerprints import SETTLING_NS, Signature, settled
+from hmret.disk.folders import BATCH, CHUNK, opened, read_file
+from hmret.disk.hypeman.documents import UnreadableError, read_guest, read_snapshot
+from hmret.disk.hypeman.saved_states import SavedState, UnreadableStateError, is_still_saved, read_saved_state
+from hmret.disk.layout import REFERENCE_FILES
+from hmret.disk.records.folders import mark_of, printable_name
+from hmret.disk.scans.reference_watch import ReferenceFile, ReferenceWatch
+from hmret.model.folder_record import FolderMark, FolderSeen
+from hmret.model.images import Reference
+from hmret.model.references import parsed
+from hmret.model.values import define, frozen
+
+__all__ = [
+    "NOTHING_KNOWN",
+    "ReferenceFile",
+    "ReferenceLook",
+    "list_guests",
+    "look_at_references",
+    "read_reference_files",
+]
+
+_LIST = os.O_RDONLY | os.O_DIRECTORY
+# Files looked at between two pauses: some 50 microseconds.
+_STEP = 16
+
+_READERS: Mapping[str, Callable[[bytes, str], tuple[Reference, ...]]] = {
+    "instance": read_guest,
+    "snapshot": read_snapshot,
+}
+
+_SAVED_STATES: Mapping[str, tuple[str, str]] = {
+    "instance": ("snapshots", ""),
+    "snapshot": ("guest", "snapshots"),
+}
+"""By kind: the folder that holds a saved state, and which of the folders in it does; empty: all of it.
+
+A snapshot has a copy of the guest's folder.
+"""
+
+
+@frozen
+class _Listing:
+    """The names in the folder of all guests, or of all snapshots."""
+
+    signature: Signature | None
+    names: tuple[str, ...]
+    files: tuple[ReferenceFile | None, ...] | None = None
+    """What was found in each at the last look, None: no file; None for all: they are not looked at yet."""
+    mark: FolderMark | None = None
+    """Which folder that was."""
+    watch: ReferenceWatch | None = None
+    """What tells which of the files have changed."""
+
+    def holding(self, files: tuple[ReferenceFile | None, ...], watch: ReferenceWatch) -> "_Listing":
+        """Say what was found in each; the same object where that is known."""
+        return self if files is self.files else attrs.evolve(self, files=files, watch=watch)
+
+    @cached_property
+    def seen(self) -> FolderSeen:
+        """The folder, and the names of those in it that have their file."""
+        named = zip(self.names, self.files or (), strict=False)
+        return FolderSeen(
+            self.mark, frozenset(printable_name(name) for name, file in named if file is not None)
+        )
+
+
+@frozen
+class ReferenceLook:
+    """What one look at all guests and snapshots found. A look that finds nothing new returns the one before it."""
+
+    files: Mapping[str, ReferenceFile]
+    """By source: `instance/ID`, `snapshot/ID`; or by the name of a folder that could not be listed."""
+    listings: Mapping[str, _Listing] = attrs.field(factory=dict, repr=False, eq=False)
+    absent: tuple[str, ...] = attrs.field(default=(), eq=False)
+    """Folders that are not there."""
+
+    def folders(self) -> Mapping[str, FolderSeen]:
+        """Say which folders these are, but for those that could not be listed."""
+        gone = {folder: FolderSeen(None) for folder in self.absent}
+        return {**gone, **{folder: listing.seen for folder, listing in self.listings.items()}}
+
+
+NOTHING_KNOWN = ReferenceLook({})
+
+
+def list_guests(filesystem: Filesystem, data_fd: int) -> list[str]:
+    """List the guests and snapshots, by source, as far as that can be told."""
+    sources: list[str] = []
+    for kind, folder, _ in REFERENCE_FILES:
+        try:
+            with opened(filesystem, filesystem.open(folder, _LIST, dir_fd=data_fd)) as fd:
+                sources.extend(f"{kind}/{name}" for name in _names(filesystem, fd))
+        except OSError:
+            continue
+    return sources
+
+
+def read_reference_files(
+    filesystem: Filesystem, data_fd: int, sources: Iterable[str], pause: Callable[[], None] = lambda: None
+) -> dict[str, ReferenceFile]:
+    """Read the files of some guests and snapshots; returns by source what each held, without those that are absent."""
+    chosen = set(sources)
+    found: dict[str, ReferenceFile] = {}
+    for kind, folder, file_name in REFERENCE_FILES:
+        names = [source.removeprefix(f"{kind}/") for source in chosen if source.startswith(f"{kind}/")]
+        if not names:
+            continue
+        with opened(filesystem, filesystem.open(folder, _LIST, dir_fd=data_fd)) as fd:
+            read = _ReadAhead(filesystem, fd, [f"{name}/{file_name}" for name in names], pause)
+            for name in names:
+                pause()
+                file = _read(read, (kind, folder, name, file_name))
+                if file is not None:
+                    found[f"{kind}/{name}"] = file
+    return found
+
+
+def look_at_references(
+    filesystem: Filesystem,
+    data_fd: int,
+    known: ReferenceLook = NOTHING_KNOWN,
+    pause: Callable[[], None] = lambda: None,
+) -> ReferenceLook:
+    """Look at every guest and snapshot.
+
+    `known` is what the last look returned: a file whose `stat` has not changed is not read again. A guest's folder
+    without metadata is a guest being made and is left out; so is one that has gone.
+    """
+    looking = _Looking(filesystem, known, pause)
+    for kind, folder, file_name in REFERENCE_FILES:
+        try:
+            folder_fd = filesystem.open(folder, _LIST, dir_fd=data_fd)
+        except OSError as error:
+            if not (isinstance(error, FileNotFoundError) and _is_absent(filesystem, folder, data_fd)):
+                looking.files[folder] = ReferenceFile(folder, problem=_fault(error))
+                looking.is_new = True
+            else:
+                looking.absent.append(folder)
+            # What is on record from an earlier engine comes without listings, and may be of this folder.
+            is_known = not known.listings or folder in known.listings or folder in known.files
+            looking.is_new = looking.is_new or is_known
+            continue
+        with opened(filesystem, folder_fd):
+            try:
+                listing = _list(filesystem, folder_fd, known.listings.get(folder))
+            except OSError as error:
+                looking.files[folder] = ReferenceFile(folder, problem=_fault(error))
+                looking.is_new = True
+                continue
+            looking.look(folder_fd, listing, (kind, folder, file_name))
+    if looking.is_new:
+        looking.gather()
+        looking.is_new = looking.files != known.files
+    files = looking.files if looking.is_new else known.files
+    return ReferenceLook(files, looking.listings, tuple(looking.absent))
+
+
+@define(eq=False)
+class _Looking:
+    """One look, as far as it has come."""
+
+    filesystem: Filesystem
+    known: ReferenceLook
+    pause: Callable[[], None]
+    files: dict[str, ReferenceFile] = attrs.field(factory=dict)
+    listings: dict[str, _Listing] = attrs.field(factory=dict)
+    absent: list[str] = attrs.field(factory=list)
+    is_new: bool = False
+    """Whether anything is not what it was."""
+
+    def look(self, folder_fd: int, listing: _Listing, where: tuple[str, str, str]) -> None:
+        """Look at the files of all guests, or of all snapshots; most are known and have not changed."""
+        kind, folder, file_name = where
+        pause = self.pause
+        known = listing.files
+        if known is None:
+            known = tuple(self.known.files.get(f"{kind}/{name}") for name in listing.names)
+            self.is_new = True
+        elif listing.names is not self.known.listings[folder].names:
+            self.is_new = True
+        watch = listing.watch or ReferenceWatch.of(listing.names, file_name, known)
+        renewed: dict[int, ReferenceFile | None] = {}
+        due = watch.changed(self.filesystem, folder_fd)
+        unknown = [number for number in due if known[number] is None]
+        paths = [f"{listing.names[number]}/{file_name}" for number in unknown]
+        read = _ReadAhead(self.filesystem, folder_fd, paths, pause)
+        for step, number in enumerate(due):
+            if step % _STEP == 0:
+                pause()
+            name, file = listing.names[number], known[number]
+            if file is not None and self._is_still(folder_fd, (kind, name, file_name), file):
+                continue
+            fresh = _read(read, (kind, folder, name, file_name), file)
+            if fresh is None and file is not None and self._is_folder(folder_fd, name):
+                # guard(guest-without-metadata): A guest whose metadata is missing may only lack its mount; while its
+                # folder is there, what it named stays in use.
+                fresh = _without_metadata(file)
+            if fresh is not file:
+                renewed[number] = fresh
+        if renewed:
+            self.is_new = True
+            known = tuple(renewed.get(number, file) for number, file in enumerate(known))
+            watch = watch.renewed(listing.names, file_name, renewed)
+        self.listings[folder] = listing.holding(known, watch)
+
+    def _is_still(self, folder_fd: int, where: tuple[str, str, str], file: ReferenceFile) -> bool:
+        """Return whether a file, told by kind, name and file name, is what it was; so far as that can be told."""
+        kind, name, file_name = where
+        signature, saved = file.signature, file.saved
+        if signature is None:
+            return False
+        try:
+            found = self.filesystem.stat(f"{name}/{file_name}", dir_fd=folder_fd)
+        except OSError:
+            return False  # which reading it finds again, and tells
+        # guard(rewritten-guest-is-read): A write changes the ctime, a replacement the inode: either way the guest may
+        # need another image by now and is read again.
+        if found.st_ctime_ns != signature[4] or found.st_ino != signature[1]:
+            return False
+        path = f"{name}/{_SAVED_STATES[kind][0]}"
+        return saved is None or is_still_saved(self.filesystem, folder_fd, path, saved)
+
+    def _is_folder(self, folder_fd: int, name: str) -> bool:
+        try:
+            return stat.S_ISDIR(self.filesystem.stat(name, dir_fd=folder_fd).st_mode)
+        except OSError:
+            return False
+
+    def gather(self) -> None:
+        """Put together what was found, by source."""
+        for kind, folder, _ in REFERENCE_FILES:
+            listing = self.listings.get(folder)
+            if listing is not None:
+                for name, file in zip(listing.names, listing.files or (), strict=True):
+                    if file is not None:
+                        self.files[f"{kind}/{name}"] = file
+
+
+def _names(filesystem: Filesystem, fd: int) -> tuple[str, ...]:
+    with filesystem.scandir(fd) as entries:
+        return tuple(entry.name for entry in entries)
+
+
+def _list(filesystem: Filesystem, fd: int, known: _Listing | None) -> _Listing:
+    """List an open folder, unless its signature says that it holds the names that are known."""
+    looked_ns = filesystem.now_ns()
+    found = filesystem.fstat(fd)
+    signature = settled(found, looked_ns)
+    # guard(guests-are-listed-again): A guest that was put in the place of another needs its own image, so a changed
+    # folder is listed again.
+    if known is not None and signature is not None and known.signature == signature:
+        return known
+    names, mark = _names(filesystem, fd), mark_of(found)
+    if known is None or known.files is None or known.watch is None:
+        return _Listing(signature, names, mark=mark)
+    before, now = {*known.names}, {*names}
+    gone = {number for number, name in enumerate(known.names) if name not in now}
+    come = [name for name in names if name not in before]
+    if not gone and not come:
+        return attrs.evolve(known, signature=signature, mark=mark)
+    names = (*(name for name in known.names if name in now), *come)
+    left = (file for name, file in zip(known.names, known.files, strict=True) if name in now)
+    files = (*left, *(None for _ in come))
+    return _Listing(signature, names, files, mark, known.watch.without(gone, names))
+
+
+def _without_metadata(known: ReferenceFile) -> ReferenceFile | None:
+    """Say what a guest refers to whose metadata has gone and whose folder has not: its own volume may not be mounted.
+
+    It goes on protecting what it named, for as long as its folder is there.
+    """
+    if known.problem is not None or not known.references:
+        return None
+    return known if known.signature is None else msgspec.structs.replace(known, signature=None)
+
+
+class _ReadAhead:
+    """Reads some files before they are asked for, many in one call; and any other one when it is."""
+
+    def __init__(
+        self, filesystem: Filesystem, folder_fd: int, paths: Sequence[str], pause: Callable[[], None]
+    ) -> None:
+        self.filesystem = filesystem
+        self.folder_fd = folder_fd
+        self.pause = pause
+        self._paths = list(reversed(paths))
+        self._read: dict[str, tuple[Signature | None, bytes]] = {}
+
+    def read(self, path: str) -> tuple[Signature | None, bytes]:
+        """Read a file; also returns its signature from before it was read.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if self._paths and self._paths[-1] == path:
+            self._read_some()
+        ahead = self._read.pop(path, None)
+        if ahead is not None:
+            return ahead
+        looked_ns = self.filesystem.now_ns()
+        # Before it is read: what is written after this has another signature.
+        signature = settled(self.filesystem.stat(path, dir_fd=self.folder_fd), looked_ns)
+        return signature, read_file(self.filesystem, path, self.folder_fd, follow=True)
+
+    def _read_some(self) -> None:
+        paths = self._paths[: -BATCH - 1 : -1]
+        del self._paths[-BATCH:]
+        looked_ns = self.filesystem.now_ns()
+        answers = self.filesystem.read_files(self.folder_fd, paths, CHUNK)
+        for path, answer in zip(paths, answers, strict=True):
+            # What is a link, is no file or was not read whole is read in the other way.
+            if isinstance(answer, int):
+                continue
+            mode, device, inode, size_bytes, modified_ns, changed_ns, content = answer
+            if stat.S_ISREG(mode) and len(content) == size_bytes < CHUNK:
+                signature = device, inode, size_bytes, modified_ns, changed_ns
+                is_fresh = max(modified_ns, changed_ns) > looked_ns - SETTLING_NS
+                self._read[path] = None if is_fresh else signature, content
+
+
+def _read(
+    ahead: _ReadAhead, where: tuple[str, str, str, str], known: ReferenceFile | None = None
+) -> ReferenceFile | None:
+    """Read the file of a guest or snapshot, told by kind, folder, name and file name; None where it is absent."""
+    kind, folder, name, file_name = where
+    filesystem, folder_fd = ahead.filesystem, ahead.folder_fd
+    path, relative, source = f"{folder}/{name}/{file_name}", f"{name}/{file_name}", f"{kind}/{name}"
+    known_as = "" if known is None else known.name
+    try:
+        signature, content = ahead.read(relative)
+        references = _READERS[kind](content, source)
+    except OSError as error:
+        is_absent = isinstance(error, FileNotFoundError) and _is_absent(filesystem, relative, folder_fd)
+        if is_absent or isinstance(error, NotADirectoryError):
+            return None
+        return ReferenceFile(path, problem=_fault(error), known_as=known_as)
+    except UnreadableError as error:
+        # guard(unreadable-is-not-absent): A guest or snapshot that cannot be understood may need any image: it is
+        # reported and suspends deletion.
+        return ReferenceFile(path, problem=str(error), known_as=known_as)
+    file = ReferenceFile(path, references, signature=signature)
+    if not _is_open_ended(references):
+        return file
+    before = None if known is None else known.saved
+    return _with_saved_state(filesystem, folder_fd, where, file, known=before, pause=ahead.pause)
+
+
+def _with_saved_state(
+    filesystem: Filesystem,
+    folder_fd: int,
+    where: tuple[str, str, str, str],
+    file: ReferenceFile,
+    *,
+    known: SavedState | None,
+    pause: Callable[[], None],
+) -> ReferenceFile:
+    """Add to what metadata says what the saved state beside it does, or that it cannot be read."""
+    kind, folder, name, _ = where
+    place, marker = _SAVED_STATES[kind]
+    source = f"{kind}/{name}"
+    try:
+        saved = read_saved_state(
+            filesystem, folder_fd, f"{name}/{place}", known=known, marker=marker, pause=pause
+        )
+    except UnreadableStateError as error:
+        # What its metadata names counts all the same, also where what cannot be read is to be ignored.
+        references = _opening(file.references, source, ())
+        return ReferenceFile(f"{folder}/{error.filename}", references, _fault(error))
+    references = file.references if saved.images is None else _opening(file.references, source, saved.images)
+    return ReferenceFile(file.path, references, signature=file.signature, saved=saved)
+
+
+def _is_open_ended(references: tuple[Reference, ...]) -> bool:
+    """Return whether metadata leaves it open which digest boots."""
+    return not references or any(
+        not reference.resolved_image or parsed(reference.resolved_image).digest is None
+        for reference in references
+    )
+
+
+def _opening(
+    references: tuple[Reference, ...], source: str, images: tuple[str, ...]
+) -> tuple[Reference, ...]:
+    """Add what a saved state names; one that names nothing still tells that the age of its guest proves nothing."""
+    if not references:
+        return (Reference(source, saved_state=images),) if images else ()
+    return tuple(msgspec.structs.replace(reference, saved_state=images) for reference in references)
+
+
+def _is_absent(filesystem: Filesystem, path: str, dir_fd: int) -> bool:
+    """Tell absence from a symbolic link, the file's own or its folder's, that leads nowhere."""
+    for part in (path, path.rpartition("/")[0]):
+        if part:
+            try:
+                filesystem.stat(part, dir_fd=dir_fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+            if part == path or _leads_nowhere(filesystem, part, dir_fd):
+                return False
+    return True
+
+
+def _leads_nowhere(filesystem: Filesystem, path: str, dir_fd: int) -> bool:
+    try:
+        filesystem.stat(path, dir_fd=dir_fd)
+    except OSError:
+        return True
+    return False
+
+
+def _fault(error: OSError) -> str:
+    return error.strerror or str(error)
