@@ -8,9 +8,9 @@ from typing import Literal
 import attrs
 from benchmarks.vm_stream import CI, GIB
 
-from hmret.model.config import AutoDelete, RetentionConfig
-from hmret.model.limits import DiskLimits
-from hmret.model.rules import Rule
+from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.policy.rules import Rule
 
 __all__ = ["CANDIDATES", "KINDS", "Candidate", "Kind"]
 

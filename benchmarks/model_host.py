@@ -13,13 +13,13 @@ import attrs
 from benchmarks.vm_stream import Creation
 
 from hmret.engine.disk_watch import DiskWatch
-from hmret.model.clock_watch import ClockReading
-from hmret.model.config import RetentionConfig
-from hmret.model.disk_record import DiskRecord
+from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.images import DiskUsage, Image, Inventory, Key, Reference, Repository
-from hmret.model.planning import Plan, plan
-from hmret.model.policy import Policy
+from hmret.model.plan.decide import Plan, plan
+from hmret.model.policy.compiled import Policy
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.records.disk import DiskRecord
 from hmret.model.times import datetime_of, nanoseconds_of
 from hmret.model.verdicts import Reason
 

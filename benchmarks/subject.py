@@ -26,7 +26,7 @@ import anyio.to_thread
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
-from hmret.model.config import AutoDelete, RetentionConfig
+from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.report import SweepReport
 
 _TICK_SECONDS = 0.001

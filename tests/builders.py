@@ -21,10 +21,10 @@ from hmret.disk.deletion.trash.intents import Place as RetiredPlace
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import IMAGES, RETENTION, digest_of, hex_of
 from hmret.engine.surroundings import Surroundings
-from hmret.model.clock_watch import ClockReading
-from hmret.model.config import AutoDelete, RetentionConfig
+from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
+from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.times import SECOND, datetime_of, format_time, timedelta_nanoseconds
 from memory_filesystem import Call, MemoryFilesystem
 from support.patience import PATIENCE, patiently

@@ -13,7 +13,7 @@ from hmret.disk.layout import RETENTION, hex_of
 from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
-from hmret.model.clock_watch import ClockReading
+from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.times import nanoseconds_of, parse_time
 from support.archives import unpack
 from support.bounds import bound

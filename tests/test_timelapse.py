@@ -19,8 +19,8 @@ from benchmarks.timelapse_table import hit_rate, put_into_page, show, tabulate
 from benchmarks.vm_stream import CI, DAY, GIB, HOUR, Creation, Shape, catalogue, creations
 
 from builders import digest
-from hmret.model.config import AutoDelete, RetentionConfig
-from hmret.model.limits import DiskLimits
+from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.policy.limits import DiskLimits
 from hmret.model.verdicts import Reason
 from hmret.settings.load import load_settings
 from support.children import run_program

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from hmret.engine.opening import open_retention
     from hmret.engine.retention import Retention
     from hmret.engine.statistics import Statistics
-    from hmret.model.brake import Braking
-    from hmret.model.config import AutoDelete, RetentionConfig
     from hmret.model.errors import (
         AmbiguousImageError,
         ConfigError,
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
         InvalidReferenceError,
         StopsTimersError,
     )
-    from hmret.model.hours import DeletionWindow
     from hmret.model.images import (
         Cause,
         DiskUsage,
@@ -38,10 +35,15 @@ if TYPE_CHECKING:
         SharedDisk,
         Suspension,
     )
-    from hmret.model.limits import DiskLimits
-    from hmret.model.patterns import Patterns, compile_patterns
-    from hmret.model.planning import Action, Plan, Reason, Summary, Verdict, plan
-    from hmret.model.policy import Policy
+    from hmret.model.plan.decide import Action, Plan, Reason, Summary, Verdict, plan
+    from hmret.model.plan.selection import Pressure
+    from hmret.model.policy.brake import Braking
+    from hmret.model.policy.compiled import Policy
+    from hmret.model.policy.config import AutoDelete, RetentionConfig
+    from hmret.model.policy.limits import DiskLimits
+    from hmret.model.policy.patterns import Patterns, compile_patterns
+    from hmret.model.policy.rules import Rule
+    from hmret.model.policy.window import DeletionWindow
     from hmret.model.protection import StaleReference
     from hmret.model.references import ImageReference, parse_reference
     from hmret.model.report import (
@@ -54,8 +56,6 @@ if TYPE_CHECKING:
         SweepReport,
         SweepStatus,
     )
-    from hmret.model.rules import Rule
-    from hmret.model.selection import Pressure
 
 __all__ = [
     "Action",
@@ -120,9 +120,9 @@ _HOMES = {
     "Leased": "hmret.model.report",
     "Retention": "hmret.engine.retention",
     "Statistics": "hmret.engine.statistics",
-    "Braking": "hmret.model.brake",
-    "AutoDelete": "hmret.model.config",
-    "RetentionConfig": "hmret.model.config",
+    "Braking": "hmret.model.policy.brake",
+    "AutoDelete": "hmret.model.policy.config",
+    "RetentionConfig": "hmret.model.policy.config",
     "AmbiguousImageError": "hmret.model.errors",
     "ConfigError": "hmret.model.errors",
     "DataDirLockedError": "hmret.model.errors",
@@ -133,7 +133,7 @@ _HOMES = {
     "ImageNotFoundError": "hmret.model.errors",
     "InvalidReferenceError": "hmret.model.errors",
     "StopsTimersError": "hmret.model.errors",
-    "DeletionWindow": "hmret.model.hours",
+    "DeletionWindow": "hmret.model.policy.window",
     "Cause": "hmret.model.images",
     "DiskUsage": "hmret.model.images",
     "Image": "hmret.model.images",
@@ -143,16 +143,16 @@ _HOMES = {
     "Repository": "hmret.model.images",
     "SharedDisk": "hmret.model.images",
     "Suspension": "hmret.model.images",
-    "DiskLimits": "hmret.model.limits",
-    "Patterns": "hmret.model.patterns",
-    "compile_patterns": "hmret.model.patterns",
-    "Action": "hmret.model.planning",
-    "Plan": "hmret.model.planning",
-    "Reason": "hmret.model.planning",
-    "Summary": "hmret.model.planning",
-    "Verdict": "hmret.model.planning",
-    "plan": "hmret.model.planning",
-    "Policy": "hmret.model.policy",
+    "DiskLimits": "hmret.model.policy.limits",
+    "Patterns": "hmret.model.policy.patterns",
+    "compile_patterns": "hmret.model.policy.patterns",
+    "Action": "hmret.model.plan.decide",
+    "Plan": "hmret.model.plan.decide",
+    "Reason": "hmret.model.plan.decide",
+    "Summary": "hmret.model.plan.decide",
+    "Verdict": "hmret.model.plan.decide",
+    "plan": "hmret.model.plan.decide",
+    "Policy": "hmret.model.policy.compiled",
     "StaleReference": "hmret.model.protection",
     "ImageReference": "hmret.model.references",
     "parse_reference": "hmret.model.references",
@@ -163,8 +163,8 @@ _HOMES = {
     "SweepError": "hmret.model.report",
     "SweepReport": "hmret.model.report",
     "SweepStatus": "hmret.model.report",
-    "Rule": "hmret.model.rules",
-    "Pressure": "hmret.model.selection",
+    "Rule": "hmret.model.policy.rules",
+    "Pressure": "hmret.model.plan.selection",
 }
 
 

@@ -18,7 +18,7 @@ from builders import (
     state_of,
 )
 from hmret.actors.state_keeper import StateKeeper
-from hmret.model.clock_watch import ClockRecord
+from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
 from hmret.model.times import format_time

@@ -19,7 +19,7 @@ from hmret.api.server import Limits, Server
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
-from hmret.model.config import RetentionConfig
+from hmret.model.policy.config import RetentionConfig
 from support.patience import PATIENCE
 
 __all__ = ["ALPINE", "Api", "asking", "connect", "served", "serving_on", "told_problem"]

@@ -25,10 +25,10 @@ from hmret.api.catalog import SORTS, Catalog, Query
 from hmret.api.documents import image_document
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
-from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.images import Image, Inventory, Repository
-from hmret.model.planning import Plan, Verdict, plan
-from hmret.model.policy import Policy
+from hmret.model.plan.decide import Plan, Verdict, plan
+from hmret.model.policy.compiled import Policy
+from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem
 

@@ -15,7 +15,7 @@ from hmret.api.metrics import render_metrics
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
-from hmret.model.limits import DiskLimits
+from hmret.model.policy.limits import DiskLimits
 from hmret.model.times import SECOND
 from memory_filesystem import MemoryFilesystem
 from support.children import run_program

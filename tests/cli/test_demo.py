@@ -25,11 +25,11 @@ from hmret.cli.demo.image_store import StoredImage, hash_disk
 from hmret.cli.demo.outcome import find_faults, outcomes
 from hmret.disk.hypeman.documents import UnreadableError, read_guest, read_snapshot
 from hmret.engine.retention import Retention
-from hmret.model.clock_watch import ClockRecord, watch_clock
+from hmret.model.clock.clock_guard import ClockRecord, watch_clock
 from hmret.model.images import Inventory
-from hmret.model.patterns import compile_patterns
-from hmret.model.planning import Action, Plan, Reason, Verdict, plan
-from hmret.model.policy import Policy
+from hmret.model.plan.decide import Action, Plan, Reason, Verdict, plan
+from hmret.model.policy.compiled import Policy
+from hmret.model.policy.patterns import compile_patterns
 from hmret.model.times import datetime_of
 from hmret.model.verdicts import Holder
 from support.children import Child, child

@@ -15,9 +15,9 @@ from hmret.api.documents import encode_document, explain_document
 from hmret.api.readings import ExplainReading, read_explain
 from hmret.cli import explain as explain_command
 from hmret.cli.tables import put_suspension
-from hmret.model.config import RetentionConfig
 from hmret.model.images import Cause, Suspension
-from hmret.model.planning import Action, Reason, Verdict
+from hmret.model.plan.decide import Action, Reason, Verdict
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.verdicts import Holder
 from support.image_fields import IMAGE_FIELDS
 

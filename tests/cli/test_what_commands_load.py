@@ -12,7 +12,7 @@ from hmret.cli.app import make_app
 from hmret.cli.backend import run_on
 from hmret.cli.engines import opened_engine, opened_inspection, opened_quarantine
 from hmret.cli.whole_help import whole_help
-from hmret.model.config import RetentionConfig
+from hmret.model.policy.config import RetentionConfig
 from support.children import run_program
 
 Call = Callable[..., tuple[int, str, str]]
@@ -39,7 +39,7 @@ HEAVY = {
     "hmret.cli.demo",
     "hmret.cli.service",
     "hmret.settings.load",
-    "hmret.model.forecast",
+    "hmret.model.plan.forecast",
     "logging",
     "msgspec",
     "rich",
@@ -81,7 +81,7 @@ def test_the_settings_are_shown_without_an_engine(cache: Cache) -> None:
 def test_a_look_loads_nothing_that_deletes_or_serves(tokens: list[str], cache: Cache) -> None:
     cache.image("docker.io/library/alpine", "a", "latest")
     loaded = loaded_by(*tokens, "--data-dir", cache.root)
-    assert not loaded & {*SERVING, *DELETING, "trio", "rich", "hmret.model.forecast"}
+    assert not loaded & {*SERVING, *DELETING, "trio", "rich", "hmret.model.plan.forecast"}
     assert loaded >= {"anyio", "cyclopts"}
 
 

@@ -5,10 +5,10 @@ from typing import Literal
 
 from hypothesis import strategies as st
 
-from hmret.model.config import AutoDelete, RetentionConfig
-from hmret.model.hours import DeletionWindow
-from hmret.model.limits import DiskLimits
-from hmret.model.rules import Rule
+from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.policy.rules import Rule
+from hmret.model.policy.window import DeletionWindow
 
 __all__ = ["configs"]
 

@@ -29,11 +29,11 @@ from hmret.disk.layout import hex_of
 from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
-from hmret.model.config import RetentionConfig
-from hmret.model.hours import DeletionWindow
 from hmret.model.images import Key
-from hmret.model.limits import DiskLimits
-from hmret.model.rules import Rule
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.policy.rules import Rule
+from hmret.model.policy.window import DeletionWindow
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
 from memory_filesystem import Call, MemoryFilesystem

@@ -10,7 +10,7 @@ from builders import FakeClock, make_config
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key
-from hmret.model.limits import DiskLimits
+from hmret.model.policy.limits import DiskLimits
 from hmret.model.verdicts import Reason
 from memory_filesystem import ForeignOpen, MemoryFilesystem
 from support.due_images import LAYOUTS, are_here, image_folder, make_due

@@ -23,8 +23,8 @@ from builders import (
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
-from hmret.model.config import AutoDelete
 from hmret.model.images import Key
+from hmret.model.policy.config import AutoDelete
 from memory_filesystem import MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"

@@ -21,8 +21,8 @@ from builders import (
 )
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
-from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem

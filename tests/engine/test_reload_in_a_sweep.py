@@ -15,12 +15,12 @@ from hmret.disk.layout import HEX_DIGITS
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
-from hmret.model.config import RetentionConfig
-from hmret.model.hours import DeletionWindow
 from hmret.model.images import Key
-from hmret.model.limits import DiskLimits
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.policy.rules import Rule
+from hmret.model.policy.window import DeletionWindow
 from hmret.model.report import SweepReport
-from hmret.model.rules import Rule
 from memory_filesystem import Call, MemoryFilesystem
 from support.due_images import LAYOUTS, are_here, make_due
 

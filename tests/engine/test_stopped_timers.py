@@ -21,9 +21,9 @@ from hmret.api.engine_documents import status_document
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
-from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError, StopsTimersError
 from hmret.model.images import Key
+from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.times import format_time, timedelta_nanoseconds
 from hmret.model.verdicts import Reason
 from memory_filesystem import MemoryFilesystem

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from builders import START, START_NS, digest
 from hmret.model.images import Image, Inventory, Key, Reference, Repository
-from hmret.model.patterns import compile_patterns
-from hmret.model.policy import Policy, TermsRule
+from hmret.model.policy.compiled import Policy, TermsRule
+from hmret.model.policy.patterns import compile_patterns
 from hmret.model.times import timedelta_nanoseconds
 
 __all__ = [

@@ -6,10 +6,10 @@ import attrs
 import pytest
 
 from builders import digest
-from hmret.model.config import RetentionConfig
 from hmret.model.origins import Builds, Origins
-from hmret.model.planning import plan
-from hmret.model.policy import Policy
+from hmret.model.plan.decide import plan
+from hmret.model.policy.compiled import Policy
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.verdicts import Action, Reason
 from model.inventories import (
     ALPINE,

@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from builders import START_NS
-from hmret.model.clock_watch import ClockReading, ClockRecord, watch_clock
+from hmret.model.clock.clock_guard import ClockReading, ClockRecord, watch_clock
 from hmret.model.times import SECOND
 
 MINUTE = 60 * SECOND

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from builders import digest
-from hmret.model.forecast import DAYS, HORIZONS, Due, Holding, Outlook, summarize
 from hmret.model.images import Cause, Inventory, Key, SharedDisk, Suspension
-from hmret.model.planning import plan
-from hmret.model.policy import NEVER
+from hmret.model.plan.decide import plan
+from hmret.model.plan.forecast import DAYS, HORIZONS, Due, Holding, Outlook, summarize
+from hmret.model.policy.compiled import NEVER
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Action, Reason
 from model.inventories import (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from hmret.model.errors import ConfigError
-from hmret.model.hours import DeletionWindow
+from hmret.model.policy.window import DeletionWindow
 
 BERLIN = "Europe/Berlin"
 

@@ -7,11 +7,11 @@ import attrs
 import msgspec
 import pytest
 
-from hmret.model.brake import Brake
-from hmret.model.hours import DeletionWindow
 from hmret.model.images import Cause, Image, Inventory, Reference, Suspension
-from hmret.model.planning import Plan, plan
-from hmret.model.policy import NEVER
+from hmret.model.plan.decide import Plan, plan
+from hmret.model.policy.brake import Brake
+from hmret.model.policy.compiled import NEVER
+from hmret.model.policy.window import DeletionWindow
 from hmret.model.times import SECOND
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 from model.inventories import (

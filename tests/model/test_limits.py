@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from hmret.model.errors import ConfigError
-from hmret.model.limits import DiskLimits
+from hmret.model.policy.limits import DiskLimits
 
 
 def refusal(**settings: Any) -> str:

@@ -5,10 +5,10 @@ from datetime import timedelta
 import attrs
 import pytest
 
-from hmret.model.clock_watch import ClockReading, ClockRecord, known_boot_id
-from hmret.model.looks import Look, LooksRecord, far_apart_ns, record_at_start, watch
+from hmret.model.clock.clock_guard import ClockReading, ClockRecord, known_boot_id
+from hmret.model.clock.looks import Look, LooksRecord, far_apart_ns, record_at_start, watch
+from hmret.model.clock.unwatched import Gaps
 from hmret.model.times import SECOND, timedelta_nanoseconds
-from hmret.model.unwatched import Gaps
 
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
 THEN_NS = 1_780_000_000 * SECOND

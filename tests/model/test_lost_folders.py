@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from hmret.model.clock_watch import ClockReading
-from hmret.model.folder_record import (
+from hmret.model.clock.clock_guard import ClockReading
+from hmret.model.images import Cause
+from hmret.model.records.folders import (
     FolderMark,
     FolderOnRecord,
     FolderSeen,
@@ -13,7 +14,6 @@ from hmret.model.folder_record import (
     find_lost,
     renewed,
 )
-from hmret.model.images import Cause
 
 BOOT, LATER_BOOT = "boot", "later boot"
 MARK = FolderMark(inode=12, device=5, modified_ns=1000)

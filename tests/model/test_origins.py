@@ -3,7 +3,7 @@
 import pytest
 
 from hmret.model.origins import is_local
-from hmret.model.planning import plan
+from hmret.model.plan.decide import plan
 from hmret.model.verdicts import Action, Reason
 from model.inventories import (
     ALPINE,

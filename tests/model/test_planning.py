@@ -24,8 +24,8 @@ from hmret.model.images import (
     SharedDisk,
     Suspension,
 )
-from hmret.model.planning import Plan, plan
-from hmret.model.policy import Policy
+from hmret.model.plan.decide import Plan, plan
+from hmret.model.policy.compiled import Policy
 from hmret.model.protection import StaleReference, protect
 from hmret.model.times import SECOND, datetime_of
 from hmret.model.verdicts import Action, Reason, Summary

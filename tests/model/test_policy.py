@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from hmret.model.config import AutoDelete, RetentionConfig
-from hmret.model.policy import Policy
+from hmret.model.policy.compiled import Policy
+from hmret.model.policy.config import AutoDelete, RetentionConfig
 
 
 def test_a_policy_has_what_its_configuration_states() -> None:

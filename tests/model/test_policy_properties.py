@@ -7,13 +7,13 @@ import attrs
 from hypothesis import given, settings, strategies as st
 
 from builders import digest
-from hmret.model.brake import Brake
-from hmret.model.hours import DeletionWindow
 from hmret.model.images import Cause, DiskUsage, Image, Inventory, Repository, SharedDisk, Suspension
-from hmret.model.limits import DiskLimits
-from hmret.model.patterns import compile_patterns
-from hmret.model.planning import Plan, plan
-from hmret.model.policy import NEVER, Policy, TermsRule
+from hmret.model.plan.decide import Plan, plan
+from hmret.model.policy.brake import Brake
+from hmret.model.policy.compiled import NEVER, Policy, TermsRule
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.policy.patterns import compile_patterns
+from hmret.model.policy.window import DeletionWindow
 from hmret.model.verdicts import ACTIONS, Action, Reason
 from model.inventories import DUE_NS, NOW, NOW_NS, WINDOW_NS, guest
 

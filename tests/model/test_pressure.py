@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from hmret.model.brake import Brake
-from hmret.model.hours import DeletionWindow
 from hmret.model.images import Cause, DiskUsage, Image, Inventory, SharedDisk, Suspension
-from hmret.model.limits import DiskLimits
-from hmret.model.planning import Plan, plan
+from hmret.model.plan.decide import Plan, plan
+from hmret.model.policy.brake import Brake
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.policy.window import DeletionWindow
 from hmret.model.verdicts import Action, Reason
 from model.inventories import (
     ALPINE,

@@ -6,9 +6,9 @@ from typing import Any
 import attrs
 import pytest
 
-from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
-from hmret.model.rules import Rule, rules_of
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.rules import Rule, rules_of
 
 
 def refusal(**settings: Any) -> str:

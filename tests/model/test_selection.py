@@ -2,10 +2,10 @@
 
 import pytest
 
-from hmret.model.brake import Brake, Braking
-from hmret.model.hours import DeletionWindow
 from hmret.model.images import Inventory, Repository
-from hmret.model.planning import Plan, plan
+from hmret.model.plan.decide import Plan, plan
+from hmret.model.policy.brake import Brake, Braking
+from hmret.model.policy.window import DeletionWindow
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Action, Reason
 from model.inventories import (

@@ -10,14 +10,14 @@ import attrs
 import msgspec
 import pytest
 
-from hmret.model.brake import Brake
 from hmret.model.grouping import Timers
-from hmret.model.hours import DeletionWindow
 from hmret.model.images import Cause, ContentOwners, DiskUsage, Inventory, Repository, SharedDisk, Suspension
-from hmret.model.limits import DiskLimits
 from hmret.model.origins import Builds
-from hmret.model.planning import plan
-from hmret.model.policy import NEVER, Policy
+from hmret.model.plan.decide import plan
+from hmret.model.policy.brake import Brake
+from hmret.model.policy.compiled import NEVER, Policy
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.policy.window import DeletionWindow
 from hmret.model.verdicts import Action, Holder, Reason
 from model.inventories import (
     ALPINE,

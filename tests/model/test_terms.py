@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from hmret.model.images import Image, Repository
-from hmret.model.planning import plan
-from hmret.model.policy import NEVER, Policy
-from hmret.model.terms import latest_of, terms_of
+from hmret.model.plan.decide import plan
+from hmret.model.plan.effective_rules import latest_of, terms_of
+from hmret.model.policy.compiled import NEVER, Policy
 from hmret.model.verdicts import Reason
 from model.inventories import (
     ALPINE,

@@ -6,12 +6,12 @@ from typing import Any
 import attrs
 import pytest
 
-from hmret.model.brake import Brake
-from hmret.model.forecast import summarize
 from hmret.model.images import DiskUsage, Image, Key, SharedDisk
-from hmret.model.limits import DiskLimits
-from hmret.model.planning import Plan, plan
-from hmret.model.policy import NEVER
+from hmret.model.plan.decide import Plan, plan
+from hmret.model.plan.forecast import summarize
+from hmret.model.policy.brake import Brake
+from hmret.model.policy.compiled import NEVER
+from hmret.model.policy.limits import DiskLimits
 from hmret.model.verdicts import Holder, Reason
 from model.inventories import (
     ALPINE,

@@ -2,7 +2,7 @@
 
 from hypothesis import given, strategies as st
 
-from hmret.model.unwatched import MOST_GAPS, NO_GAPS, Gaps
+from hmret.model.clock.unwatched import MOST_GAPS, NO_GAPS, Gaps
 
 HOUR = 3600
 DAY = 24 * HOUR

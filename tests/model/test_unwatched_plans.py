@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from hmret.model.forecast import summarize
+from hmret.model.clock.unwatched import Gaps
 from hmret.model.images import DiskUsage, Inventory
-from hmret.model.limits import DiskLimits
-from hmret.model.planning import plan
+from hmret.model.plan.decide import plan
+from hmret.model.plan.forecast import summarize
+from hmret.model.policy.limits import DiskLimits
 from hmret.model.times import SECOND, datetime_of
-from hmret.model.unwatched import Gaps
 from hmret.model.verdicts import Action, Reason
 from model.inventories import (
     ALPINE,

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from hmret.model.images import ContentOwners, Inventory
-from hmret.model.planning import Plan, plan
+from hmret.model.plan.decide import Plan, plan
 from hmret.model.times import SECOND
 from model.inventories import (
     ALPINE,

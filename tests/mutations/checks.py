@@ -15,7 +15,11 @@ TAG_RULES = ("tests/content/test_rules_for_tags.py",)
 LIMITS = ("tests/engine/test_disk_and_brake.py",)
 CLOCK = ("tests/model/test_clock_watch.py", "tests/engine/test_clock_guard.py")
 STATEFUL = ("tests/proofs/test_stateful.py",)
-RETIREMENT = ("tests/disk/deletion/test_retirement.py", "tests/disk/deletion/trash/test_trash.py", "tests/actors/test_deleter.py")
+RETIREMENT = (
+    "tests/disk/deletion/test_retirement.py",
+    "tests/disk/deletion/trash/test_trash.py",
+    "tests/actors/test_deleter.py",
+)
 QUARANTINE = (
     "tests/disk/deletion/recovery/test_quarantine.py",
     "tests/actors/test_deleter.py",
@@ -42,11 +46,19 @@ ENGINE = (
     *("tests/engine/test_moved_tags.py", "tests/proofs/test_last_look.py"),
 )
 VIEWS = (
-    *("tests/disk/test_fingerprints.py", "tests/disk/scans/test_folder_cache.py", "tests/disk/scans/test_checkpoint_file.py"),
+    *(
+        "tests/disk/test_fingerprints.py",
+        "tests/disk/scans/test_folder_cache.py",
+        "tests/disk/scans/test_checkpoint_file.py",
+    ),
     *("tests/actors/test_cached_looks.py", "tests/proofs/test_cached_views.py"),
 )
 CACHED = ("tests/engine/test_cached_sweeps.py",)
-FOLDERS = ("tests/disk/test_folders.py", "tests/disk/records/test_own_files.py", "tests/disk/records/test_journal.py")
+FOLDERS = (
+    "tests/disk/test_folders.py",
+    "tests/disk/records/test_own_files.py",
+    "tests/disk/records/test_journal.py",
+)
 
 MUTATIONS = (
     # The kernel's word.

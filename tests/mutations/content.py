@@ -6,7 +6,11 @@ __all__ = ["CONTENT_MUTATIONS"]
 
 CONTENT = (
     *("tests/disk/deletion/test_announcing.py", "tests/disk/deletion/tags/test_taken_links.py"),
-    *("tests/disk/deletion/tags/test_tag_view.py", "tests/disk/hypeman/test_rows.py", "tests/disk/hypeman/test_content.py"),
+    *(
+        "tests/disk/deletion/tags/test_tag_view.py",
+        "tests/disk/hypeman/test_rows.py",
+        "tests/disk/hypeman/test_content.py",
+    ),
     *("tests/disk/deletion/test_units.py", "tests/disk/deletion/recovery/test_units_in_quarantine.py"),
     *("tests/model/test_shared_content.py", "tests/model/test_builds.py", "tests/model/test_origins.py"),
     *("tests/content/test_situations_of_units.py", "tests/content/test_situations_of_use.py"),

@@ -27,9 +27,9 @@ from hmret.actors.state_keeper import StateKeeper
 from hmret.disk.layout import OWN, hex_of
 from hmret.model.grouping import ReferenceIndex
 from hmret.model.images import Inventory
-from hmret.model.patterns import compile_patterns
-from hmret.model.planning import Plan, plan
-from hmret.model.policy import Policy
+from hmret.model.plan.decide import Plan, plan
+from hmret.model.policy.compiled import Policy
+from hmret.model.policy.patterns import compile_patterns
 from hmret.model.times import SECOND, datetime_of
 from memory_filesystem import MemoryFilesystem
 from support.bounds import bound

@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, example, given, settings as hypothesis_settings, strategies
 
-from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError
-from hmret.model.hours import DeletionWindow
-from hmret.model.limits import DiskLimits
-from hmret.model.rules import Rule
+from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.policy.rules import Rule
+from hmret.model.policy.window import DeletionWindow
 from hmret.settings.load import Settings, load_settings
 from hmret.settings.warnings import Setting, warnings_about
 from settings.loading import Load, changed, complaint

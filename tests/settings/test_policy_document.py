@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given, settings as hypothesis_settings, strategies
 
 from disk.configs import configs
-from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError
-from hmret.model.hours import DeletionWindow
-from hmret.model.limits import DiskLimits
-from hmret.model.rules import Rule
+from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.policy.rules import Rule
+from hmret.model.policy.window import DeletionWindow
 from hmret.settings.load import load_settings
 from hmret.settings.policy_document import config_from_policy, policy_settings
 

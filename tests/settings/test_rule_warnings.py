@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from hmret.model.rules import Rule
+from hmret.model.policy.rules import Rule
 from hmret.settings.rule_warnings import doubt_rules
 
 DAY = timedelta(days=1)

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings as hypothesis_settings
 
 from disk.configs import configs
-from hmret.model.config import RetentionConfig
-from hmret.model.rules import Rule
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.rules import Rule
 from hmret.settings.load import load_settings
 from hmret.settings.warnings import Setting
 from settings.loading import Load, changed, complaint

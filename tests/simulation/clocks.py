@@ -5,7 +5,7 @@ from datetime import datetime
 
 from trio.testing import MockClock
 
-from hmret.model.clock_watch import ClockReading
+from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.times import SECOND, datetime_of
 
 __all__ = ["VirtualClock"]

@@ -21,10 +21,10 @@ from hmret.disk.scans.references import look_at_references
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
-from hmret.model.clock_watch import ClockRecord
-from hmret.model.config import AutoDelete, RetentionConfig
+from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.errors import ConfigError, DataDirMovedError
 from hmret.model.images import Cause, Key
+from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.report import SweepStatus
 from hmret.model.times import SECOND
 from memory_filesystem import Crash, MemoryFilesystem, Tree

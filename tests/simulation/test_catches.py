@@ -20,7 +20,7 @@ from hmret.engine import folder_watch
 from hmret.engine.new_settings import NewSettings
 from hmret.engine.overlook import Overlook
 from hmret.model.images import Image, Key
-from hmret.model.timetable import Timetable
+from hmret.model.plan.expiry import Timetable
 from simulation.chronicle import Breach
 from simulation.run import run_seed
 from support.bounds import IS_WHOLE

@@ -34,11 +34,11 @@ from hmret.disk.layout import (
     TRASH,
     hex_of,
 )
-from hmret.model.clock_watch import ClockRecord
-from hmret.model.config import RetentionConfig
+from hmret.model.clock.clock_guard import ClockRecord
+from hmret.model.clock.looks import far_apart_ns
 from hmret.model.images import Key
-from hmret.model.looks import far_apart_ns
-from hmret.model.patterns import compile_patterns
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.patterns import compile_patterns
 from hmret.model.times import SECOND, timedelta_nanoseconds
 from memory_filesystem import Call, MemoryFilesystem
 from simulation.cache import ASIDE_PREFIX, IMAGE_PATH, Cache, aside_of

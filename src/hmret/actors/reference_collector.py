@@ -28,7 +28,6 @@ from hmret.disk.scans.references import (
     read_reference_files,
 )
 from hmret.model.errors import InvalidReferenceError
-from hmret.model.folder_record import FolderSeen
 from hmret.model.grouping import ReferenceIndex
 from hmret.model.images import (
     ContentOwners,
@@ -40,6 +39,7 @@ from hmret.model.images import (
     Repository,
 )
 from hmret.model.protection import protected_keys
+from hmret.model.records.folders import FolderSeen
 from hmret.model.references import parsed
 from hmret.model.tag_history import named_tags, unseen_tags
 from hmret.model.values import frozen

@@ -43,7 +43,7 @@ from hmret.disk.scans.packing import pack_images, read_images, unpack_images, we
 from hmret.model.grouping import Timers
 from hmret.model.images import ContentOwners, Image, Key, Reference, Repository
 from hmret.model.obstacles import Obstacle
-from hmret.model.selection import Choice
+from hmret.model.plan.selection import Choice
 from hmret.model.values import frozen
 
 __all__ = [

@@ -19,7 +19,7 @@ from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.disk.records.engine import load_clock_record, save_clock_record
 from hmret.disk.scans.checkpoints import CacheRecord
 from hmret.disk.scans.packing import pack_states, read_states, unpack_states, weigh
-from hmret.model.clock_watch import ClockRecord
+from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.grouping import Timers
 from hmret.model.images import Image, Key, Repository
 from hmret.model.values import frozen

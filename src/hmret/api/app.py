@@ -56,9 +56,9 @@ from hmret.api.problems import Problem, problem_of, problem_response
 from hmret.api.streams import EventStream, PlanStream, read_event_id
 from hmret.engine.retention import Retention
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
-from hmret.model.forecast import DAYS, Outlook, summarize
-from hmret.model.planning import Action, Reason
-from hmret.model.search import is_searchable
+from hmret.model.plan.decide import Action, Reason
+from hmret.model.plan.forecast import DAYS, Outlook, summarize
+from hmret.model.plan.search import is_searchable
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.values import define
 from hmret.settings.policy_document import config_from_policy

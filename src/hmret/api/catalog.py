@@ -22,7 +22,7 @@ from hmret.api.problems import Problem
 from hmret.engine.batches import batches
 from hmret.engine.retention import Retention
 from hmret.model.images import Key
-from hmret.model.planning import Plan, Verdict
+from hmret.model.plan.decide import Plan, Verdict
 from hmret.model.report import SweepReport
 from hmret.model.values import define, frozen
 

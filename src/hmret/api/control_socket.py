@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from hmret.disk.layout import OWN
-from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.unavailable import UnavailableError
 
 __all__ = [

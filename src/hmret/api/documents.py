@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hmret.model.config import RetentionConfig
 from hmret.model.images import Suspension
-from hmret.model.planning import Plan, Reason, Summary, Verdict
+from hmret.model.plan.decide import Plan, Reason, Summary, Verdict
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.verdicts import Holder
 
 if TYPE_CHECKING:
-    from hmret.model.comparing import Difference
+    from hmret.model.plan.comparing import Difference
     from hmret.model.protection import StaleReference
     from hmret.model.report import (
         DeletedImage,
@@ -79,7 +79,7 @@ def plan_head(plan: Plan, config: RetentionConfig) -> Document:
 
 def comparison_document(in_force: Plan, candidate: Plan) -> Document:
     """Write what a candidate policy would change; `reason` is the candidate's."""
-    from hmret.model.comparing import compare  # noqa: PLC0415 - whoever compares nothing does not wait for it
+    from hmret.model.plan.comparing import compare  # noqa: PLC0415 - whoever compares nothing does not wait for it
 
     compared = compare(in_force, candidate)
     return {

@@ -7,7 +7,7 @@ import attrs
 from hmret.api.documents import Document, sweep_document
 from hmret.engine.events import Event
 from hmret.engine.statistics import Statistics
-from hmret.model.config import RetentionConfig
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import Leased
 from hmret.model.times import format_time, nanoseconds_of
 

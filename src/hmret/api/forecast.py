@@ -1,7 +1,7 @@
 """What the cache holds and what falls due when, as a document: `GET /v1/forecast`."""
 
 from hmret.api.documents import Document
-from hmret.model.forecast import Outlook
+from hmret.model.plan.forecast import Outlook
 from hmret.model.times import format_time, nanoseconds_of
 
 __all__ = ["MOST_DAYS", "forecast_document"]

@@ -22,9 +22,9 @@ from prometheus_client.registry import Collector
 from hmret.engine.counters import Counters, Histogram
 from hmret.engine.retention import Retention
 from hmret.engine.statistics import Statistics
-from hmret.model.config import RetentionConfig
-from hmret.model.forecast import HORIZONS, Holding, Outlook
 from hmret.model.images import Cause, DiskUsage
+from hmret.model.plan.forecast import HORIZONS, Holding, Outlook
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import SECOND
 from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS

@@ -12,8 +12,8 @@ from hmret.api.documents import Document
 from hmret.api.forecast import MOST_DAYS
 from hmret.api.openapi_parts import IMAGE, TEXT, TIME, one_of, ref
 from hmret.api.openapi_schemas import LARGEST_PAGE, schemas
-from hmret.model.forecast import DAYS
-from hmret.model.planning import Action, Reason
+from hmret.model.plan.decide import Action, Reason
+from hmret.model.plan.forecast import DAYS
 
 __all__ = ["openapi_document"]
 

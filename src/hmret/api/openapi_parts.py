@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from hmret.api.documents import Document
 from hmret.model.images import Cause
-from hmret.model.planning import Action, Reason
+from hmret.model.plan.decide import Action, Reason
 from hmret.model.report import SweepStatus
 
 __all__ = [

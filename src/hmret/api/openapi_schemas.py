@@ -19,9 +19,9 @@ from hmret.api.openapi_parts import (
     one_of,
     ref,
 )
-from hmret.model.forecast import HORIZONS
 from hmret.model.images import Cause
-from hmret.model.planning import Action, Reason
+from hmret.model.plan.decide import Action, Reason
+from hmret.model.plan.forecast import HORIZONS
 from hmret.model.report import SweepStatus
 
 __all__ = ["LARGEST_PAGE", "schemas"]

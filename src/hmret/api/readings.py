@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 
-from hmret.model.config import RetentionConfig
 from hmret.model.images import Cause, Suspension
-from hmret.model.planning import Action, Plan, Reason, Summary, Verdict
+from hmret.model.plan.decide import Action, Plan, Reason, Summary, Verdict
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.protection import StaleReference
 from hmret.model.times import datetime_of, parse_time
 from hmret.model.values import frozen

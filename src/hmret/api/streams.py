@@ -16,8 +16,8 @@ from hmret.api.documents import comparison_document, encode_document, image_docu
 from hmret.api.engine_documents import event_document
 from hmret.engine.batches import batches
 from hmret.engine.events import Event, EventHub, Listener
-from hmret.model.config import RetentionConfig
-from hmret.model.planning import Plan
+from hmret.model.plan.decide import Plan
+from hmret.model.policy.config import RetentionConfig
 
 __all__ = ["EventStream", "PlanStream", "read_event_id", "write_event_id"]
 

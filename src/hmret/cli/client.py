@@ -16,7 +16,6 @@ from hmret.api.control_socket import SOCKET_NAME, connectable, control_socket_pa
 from hmret.cli.output import say
 from hmret.disk.kernel.lock_table import find_lock_owner
 from hmret.disk.layout import LOCK, OWN
-from hmret.model.config import RetentionConfig
 from hmret.model.errors import (
     ConfigError,
     EngineClosedError,
@@ -25,6 +24,7 @@ from hmret.model.errors import (
     ImageNotFoundError,
     InvalidReferenceError,
 )
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import frozen
 
 if TYPE_CHECKING:

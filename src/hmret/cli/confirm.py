@@ -12,8 +12,8 @@ from hmret.cli.either import Asked, ask_or_do
 from hmret.cli.engines import opened_engine
 from hmret.cli.fewer_options import WITHOUT_POLICY, WithoutPolicy
 from hmret.cli.output import printable, write_json, write_result
-from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
+from hmret.model.policy.config import RetentionConfig
 
 __all__ = ["confirm"]
 

@@ -11,10 +11,10 @@ from hmret.cli.output import write_json, write_result
 from hmret.cli.planning import Made, make_plan
 from hmret.cli.tables import format_size, format_table
 from hmret.disk.layout import IMAGES
-from hmret.model.config import RetentionConfig
-from hmret.model.forecast import summarize
-from hmret.model.limits import DiskLimits
-from hmret.model.planning import Verdict
+from hmret.model.plan.decide import Verdict
+from hmret.model.plan.forecast import summarize
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.limits import DiskLimits
 from hmret.model.sizes import format_share
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.values import define

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.options import Common
-from hmret.model.config import RetentionConfig
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import frozen
 
 __all__ = ["Asked", "ask_or_do"]

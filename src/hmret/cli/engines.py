@@ -4,7 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from hmret.cli.garbage import collect_from_now_on
-from hmret.model.config import RetentionConfig
+from hmret.model.policy.config import RetentionConfig
 
 if TYPE_CHECKING:
     from hmret.engine.inspection import Inspection

@@ -13,9 +13,9 @@ from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.reasons import describe_reason
 from hmret.cli.tables import format_size, format_table, format_when, put_suspension
 from hmret.cli.words import STOP, action_of
-from hmret.model.config import RetentionConfig
 from hmret.model.images import Suspension
-from hmret.model.planning import Reason, Verdict
+from hmret.model.plan.decide import Reason, Verdict
+from hmret.model.policy.config import RetentionConfig
 
 __all__ = ["explain"]
 

@@ -16,7 +16,7 @@ from hmret.cli.options import DEFAULTS, Common
 from hmret.cli.output import write_json, write_result
 from hmret.cli.tables import format_size, format_table
 from hmret.model.errors import ConfigError
-from hmret.model.forecast import Outlook, summarize
+from hmret.model.plan.forecast import Outlook, summarize
 from hmret.settings.load import Settings
 
 __all__ = ["forecast"]

@@ -10,7 +10,7 @@ from hmret.cli.output import write_json, write_result
 from hmret.cli.planning import make_plan
 from hmret.cli.tables import format_day, format_size, format_suspension, format_when, shorten_digest
 from hmret.cli.words import name_source
-from hmret.model.planning import Verdict
+from hmret.model.plan.decide import Verdict
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.verdicts import Action, Reason
 

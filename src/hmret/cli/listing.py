@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from hmret.cli.words import action_of
 from hmret.model.errors import ConfigError, InvalidReferenceError
-from hmret.model.patterns import compile_patterns
+from hmret.model.policy.patterns import compile_patterns
 from hmret.model.references import parse_reference
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason, Verdict

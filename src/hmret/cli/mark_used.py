@@ -12,8 +12,8 @@ from hmret.cli.engines import opened_engine
 from hmret.cli.fewer_options import WITHOUT_POLICY, WithoutPolicy
 from hmret.cli.options import Named
 from hmret.cli.output import printable, write_json, write_result
-from hmret.model.config import RetentionConfig
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import MarkedUsed
 
 __all__ = ["mark_used"]

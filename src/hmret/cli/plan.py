@@ -33,7 +33,7 @@ from hmret.cli.words import (
     tell_summary,
 )
 from hmret.model.errors import ConfigError
-from hmret.model.planning import Verdict
+from hmret.model.plan.decide import Verdict
 from hmret.model.times import datetime_of, format_time, nanoseconds_of, parse_time
 
 __all__ = ["plan", "show_plan"]

@@ -12,8 +12,8 @@ from hmret.cli.client import Engine, find_engine, say_who_answers
 from hmret.cli.engines import opened_inspection
 from hmret.cli.logs import log_warnings
 from hmret.cli.options import Common
-from hmret.model.config import RetentionConfig
-from hmret.model.planning import Plan
+from hmret.model.plan.decide import Plan
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.values import frozen
 from hmret.settings.load import Settings

@@ -16,8 +16,8 @@ from hmret.cli.listing import TABLE, Shown, named_lines, write_csv
 from hmret.cli.options import Named
 from hmret.cli.output import printable, write_json, write_result
 from hmret.cli.tables import format_minute, format_size, format_when, shorten_digest
-from hmret.model.config import RetentionConfig
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import Quarantined, Restored
 from hmret.model.times import nanoseconds_of
 

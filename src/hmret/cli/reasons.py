@@ -5,9 +5,9 @@ from typing import assert_never
 
 from hmret.cli.tables import format_when
 from hmret.cli.words import name_source
-from hmret.model.config import RetentionConfig
 from hmret.model.durations import format_span
-from hmret.model.patterns import compile_patterns
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.patterns import compile_patterns
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.verdicts import Reason, Verdict
 

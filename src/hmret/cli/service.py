@@ -28,8 +28,8 @@ from hmret.engine.log import log_event
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
-from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepReport
 from hmret.model.values import define
 from hmret.settings.load import Settings

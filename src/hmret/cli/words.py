@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hmret.cli.tables import format_size
-from hmret.model.planning import Summary
-from hmret.model.stopped_timers import PATTERN_KEYS
+from hmret.model.plan.decide import Summary
+from hmret.model.plan.stopped_timers import PATTERN_KEYS
 from hmret.model.verdicts import Action, Reason, Verdict
 
 __all__ = [

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable
 import attrs
 
 from hmret.engine.log import log_event
-from hmret.model.backoff_record import FailureRecord
 from hmret.model.images import Key
+from hmret.model.records.backoff import FailureRecord
 from hmret.model.times import SECOND
 from hmret.model.values import define
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 import attrs
 
 from hmret.engine.log import log_event
-from hmret.model.brake import BrakeRecord, Braking
-from hmret.model.clock_watch import ClockReading
+from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.durations import format_duration
+from hmret.model.policy.brake import BrakeRecord, Braking
 from hmret.model.times import SECOND, timedelta_nanoseconds
 from hmret.model.values import define
 

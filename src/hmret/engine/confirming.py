@@ -7,7 +7,7 @@ from hmret.engine.folder_watch import FoldersFound
 from hmret.engine.log import log_event
 from hmret.engine.sweeping import Sweeping
 from hmret.engine.tally import journal_entry
-from hmret.model.folder_record import CACHE_FOLDER, REFERENCE_FOLDERS
+from hmret.model.records.folders import CACHE_FOLDER, REFERENCE_FOLDERS
 from hmret.model.values import frozen
 
 __all__ = ["CLOCK", "Confirming"]

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 from hmret.engine.log import log_event
-from hmret.model.clock_watch import ClockReading
-from hmret.model.disk_record import DiskRecord
+from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.images import DiskUsage
-from hmret.model.limits import DiskLimits
-from hmret.model.selection import Pressure
+from hmret.model.plan.selection import Pressure
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.records.disk import DiskRecord
 from hmret.model.times import SECOND
 from hmret.model.values import define, frozen
 

@@ -7,8 +7,8 @@ import attrs
 from hmret.actors.scanner import ScanResult
 from hmret.disk.kernel.clock import Clock
 from hmret.disk.layout import CONTENT, IMAGES
-from hmret.model.folder_record import FolderOnRecord, FolderSeen, LostFolder, find_lost, renewed
 from hmret.model.grouping import Timers
+from hmret.model.records.folders import FolderOnRecord, FolderSeen, LostFolder, find_lost, renewed
 from hmret.model.values import define, frozen
 
 __all__ = ["FolderWatch", "FoldersFound"]

@@ -39,12 +39,12 @@ from hmret.engine.log import log_event
 from hmret.engine.looks import knowing_boot, open_looks
 from hmret.engine.overlook import Overlook
 from hmret.engine.surroundings import Surroundings
-from hmret.model.backoff_record import FailureRecord
-from hmret.model.brake import BrakeRecord
-from hmret.model.clock_watch import watch_clock
-from hmret.model.config import RetentionConfig
-from hmret.model.disk_record import DiskRecord
+from hmret.model.clock.clock_guard import watch_clock
 from hmret.model.errors import ConfigError
+from hmret.model.policy.brake import BrakeRecord
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.records.backoff import FailureRecord
+from hmret.model.records.disk import DiskRecord
 from hmret.model.unavailable import UnavailableError
 from hmret.model.values import frozen
 

@@ -17,15 +17,15 @@ from hmret.engine.disk_watch import DiskWatch
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.looks import Looks
 from hmret.engine.overlook import Overlook, Survey
-from hmret.model.clock_watch import ClockRecord, watch_clock
-from hmret.model.config import RetentionConfig
+from hmret.model.clock.clock_guard import ClockRecord, watch_clock
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Key, Suspension
-from hmret.model.planning import Plan
-from hmret.model.policy import Policy
-from hmret.model.pressure import seen_by
+from hmret.model.plan.decide import Plan
+from hmret.model.plan.pressure import seen_by
+from hmret.model.plan.search import find_images, is_digest, is_searchable, sole_image
+from hmret.model.policy.compiled import Policy
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.references import ImageReference, parse_reference
-from hmret.model.search import find_images, is_digest, is_searchable, sole_image
 from hmret.model.times import datetime_of, nanoseconds_of
 from hmret.model.values import frozen
 from hmret.model.verdicts import Verdict

@@ -12,8 +12,8 @@ import attrs
 from hmret.engine.log import log_event
 from hmret.model.grouping import ReferenceIndex
 from hmret.model.images import Inventory, Key, Repository
-from hmret.model.planning import USERS_SHOWN, Plan
-from hmret.model.users_record import UsersRecord
+from hmret.model.plan.decide import USERS_SHOWN, Plan
+from hmret.model.records.users import UsersRecord
 from hmret.model.values import define
 
 __all__ = ["LastUsers"]

@@ -16,10 +16,10 @@ from hmret.disk.hypeman.documents import UnreadableError
 from hmret.disk.layout import OWN
 from hmret.disk.records.engine import LEASES, LeaseRecord, load_leases, save_leases
 from hmret.engine.surroundings import Surroundings
+from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
 from hmret.model.times import SECOND, timedelta_nanoseconds
-from hmret.model.unwatched import NO_GAPS, Gaps
 from hmret.model.values import define
 
 __all__ = ["REMEDY", "LeaseBook"]

@@ -13,13 +13,13 @@ from hmret.disk.records.engine import load_clock_record
 from hmret.disk.records.looks import load_looks_record, newest_timer, save_looks_record
 from hmret.engine.log import log_event
 from hmret.engine.surroundings import Surroundings
-from hmret.model.clock_watch import ClockReading, ClockRecord
-from hmret.model.config import RetentionConfig
-from hmret.model.looks import Look, LooksRecord, Watched, far_apart_ns, record_at_start, watch
-from hmret.model.planning import Plan
-from hmret.model.policy import Policy
+from hmret.model.clock.clock_guard import ClockReading, ClockRecord
+from hmret.model.clock.looks import Look, LooksRecord, Watched, far_apart_ns, record_at_start, watch
+from hmret.model.clock.unwatched import Gaps
+from hmret.model.plan.decide import Plan
+from hmret.model.policy.compiled import Policy
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
-from hmret.model.unwatched import Gaps
 from hmret.model.values import define
 
 __all__ = ["Looks", "knowing_boot", "open_looks"]

@@ -1,6 +1,6 @@
 """Settings that are changed while a sweep runs."""
 
-from hmret.model.config import RetentionConfig
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import define
 
 __all__ = ["NewSettings"]

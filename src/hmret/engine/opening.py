@@ -40,9 +40,9 @@ from hmret.engine.retention import HasMailbox, Retention
 from hmret.engine.schedule import Schedule
 from hmret.engine.surroundings import Surroundings
 from hmret.engine.sweeping import Sweeping
-from hmret.model.config import RetentionConfig
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.records.users import UsersRecord
 from hmret.model.times import timedelta_nanoseconds
-from hmret.model.users_record import UsersRecord
 from hmret.model.values import frozen
 
 __all__ = ["open_engine", "open_quarantine", "open_retention"]

@@ -19,8 +19,8 @@ from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES
 from hmret.engine.folder_watch import FoldersFound, FolderWatch
 from hmret.engine.groups import first_error
 from hmret.engine.lease_book import REMEDY
-from hmret.model.config import RetentionConfig
-from hmret.model.folder_record import FolderSeen, LostFolder
+from hmret.model.clock.looks import Watched
+from hmret.model.clock.unwatched import NO_GAPS
 from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.images import (
     Cause,
@@ -32,13 +32,13 @@ from hmret.model.images import (
     Reference,
     Suspension,
 )
-from hmret.model.looks import Watched
-from hmret.model.planning import Plan, plan
-from hmret.model.policy import Policy
+from hmret.model.plan.decide import Plan, plan
+from hmret.model.plan.selection import Choice
+from hmret.model.plan.undeletable import with_obstacles
+from hmret.model.policy.compiled import Policy
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.records.folders import FolderSeen, LostFolder
 from hmret.model.references import forget_references
-from hmret.model.selection import Choice
-from hmret.model.undeletable import with_obstacles
-from hmret.model.unwatched import NO_GAPS
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Verdict
 

@@ -19,11 +19,11 @@ from hmret.engine.batches import batches
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
 from hmret.engine.tally import Tally
+from hmret.model.clock.unwatched import Gaps
 from hmret.model.errors import ImageExistsError, ImageNotFoundError
 from hmret.model.references import ImageReference
 from hmret.model.report import Quarantined, Restored
 from hmret.model.times import SECOND, datetime_of, format_time
-from hmret.model.unwatched import Gaps
 from hmret.model.values import define
 
 __all__ = ["Quarantine"]

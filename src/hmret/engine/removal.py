@@ -19,10 +19,10 @@ from hmret.engine.new_settings import NewSettings
 from hmret.engine.overlook import Overlook, Survey
 from hmret.engine.tally import Tally, journal_entry
 from hmret.model.images import Key
-from hmret.model.planning import Plan
-from hmret.model.policy import Policy
-from hmret.model.pressure import seen_by
-from hmret.model.selection import Choice, Freed, Substitute, apparent_bytes
+from hmret.model.plan.decide import Plan
+from hmret.model.plan.pressure import seen_by
+from hmret.model.plan.selection import Choice, Freed, Substitute, apparent_bytes
+from hmret.model.policy.compiled import Policy
 from hmret.model.times import datetime_of
 from hmret.model.values import define
 from hmret.model.verdicts import Reason, Verdict

@@ -27,13 +27,13 @@ from hmret.engine.statistics import Statistics
 from hmret.engine.surroundings import Surroundings
 from hmret.engine.sweeping import Sweeping
 from hmret.engine.tally import journal_entry
-from hmret.model.config import RetentionConfig
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Key, Suspension
-from hmret.model.planning import Plan, Verdict
+from hmret.model.plan.decide import Plan, Verdict
+from hmret.model.plan.search import sole_image, start_of_digest
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.references import ImageReference
 from hmret.model.report import Leased, MarkedUsed, Quarantined, Restored, SweepReport
-from hmret.model.search import sole_image, start_of_digest
 from hmret.model.times import SECOND, datetime_of, nanoseconds_of, timedelta_nanoseconds
 from hmret.model.values import define
 

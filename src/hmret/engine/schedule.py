@@ -11,8 +11,8 @@ from hmret.engine.groups import sole_error
 from hmret.engine.log import log_event
 from hmret.engine.sweeping import Sweeping
 from hmret.engine.tally import journal_entry
-from hmret.model.config import RetentionConfig
 from hmret.model.errors import DataDirLockedError, DataDirMovedError, HmretError, StopsTimersError
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepError, SweepReport, SweepStatus
 from hmret.model.times import SECOND, datetime_of
 from hmret.model.values import frozen

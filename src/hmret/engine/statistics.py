@@ -1,9 +1,9 @@
 """The engine in numbers."""
 
-from hmret.model.brake import Braking
 from hmret.model.images import DiskUsage
+from hmret.model.plan.stopped_timers import StoppedTimers
+from hmret.model.policy.brake import Braking
 from hmret.model.report import SweepReport
-from hmret.model.stopped_timers import StoppedTimers
 from hmret.model.values import frozen
 
 __all__ = ["Statistics"]

@@ -32,14 +32,14 @@ from hmret.engine.overlook import Overlook, Survey
 from hmret.engine.recent_uses import RecentUses
 from hmret.engine.removal import Removal
 from hmret.engine.tally import Tally, blocked_detail, journal_entry
-from hmret.model.clock_watch import ClockReading, ClockRecord, watch_clock
-from hmret.model.config import RetentionConfig
+from hmret.model.clock.clock_guard import ClockReading, ClockRecord, watch_clock
+from hmret.model.clock.looks import Watched
 from hmret.model.errors import StopsTimersError
 from hmret.model.images import DiskUsage, Key
-from hmret.model.looks import Watched
-from hmret.model.planning import Plan
+from hmret.model.plan.decide import Plan
+from hmret.model.plan.stopped_timers import StoppedTimers
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepError, SweepReport
-from hmret.model.stopped_timers import StoppedTimers
 from hmret.model.times import SECOND, datetime_of, format_time, nanoseconds_of, timedelta_nanoseconds
 from hmret.model.values import define, frozen
 

@@ -7,10 +7,10 @@ from datetime import datetime
 import attrs
 import msgspec
 
+from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.obstacles import Obstacle
 from hmret.model.origins import Builds
-from hmret.model.unwatched import NO_GAPS, Gaps
 from hmret.model.values import frozen
 
 __all__ = [

@@ -5,10 +5,10 @@ from typing import Any
 
 import attrs
 
-from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError
-from hmret.model.hours import DeletionWindow
-from hmret.model.limits import DiskLimits
+from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.policy.window import DeletionWindow
 from hmret.model.values import frozen
 from hmret.settings.kinds import (
     AMOUNT,

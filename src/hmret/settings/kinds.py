@@ -6,8 +6,8 @@ from typing import Any
 
 from hmret.model.durations import go_duration, parse_duration, parse_span
 from hmret.model.errors import ConfigError
-from hmret.model.patterns import compile_patterns
-from hmret.model.rules import Rule
+from hmret.model.policy.patterns import compile_patterns
+from hmret.model.policy.rules import Rule
 from hmret.model.sizes import format_share, parse_share, parse_size
 from hmret.model.values import frozen
 from hmret.settings.raw_values import OptionValue, Value, check_unicode

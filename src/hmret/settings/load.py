@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from hmret.model.config import RetentionConfig
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import frozen
 from hmret.settings.config_files import HYPEMAN_FILES, OWN_FILE, ConfigFile, find_config_files, in_home
 from hmret.settings.keys import ALL_SECTIONS, KEYS, PATH_KEYS, SECTIONS, ReadSetting, change_config

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hmret.model.config import RetentionConfig
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.sizes import format_exact_size, format_share
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from hmret.model.config import RetentionConfig
+from hmret.model.policy.config import RetentionConfig
 from hmret.settings.keys import KEYS, ReadSetting, change_config
 from hmret.settings.raw_values import TypedValue
 from hmret.settings.source_location import Place, name_unknown, show

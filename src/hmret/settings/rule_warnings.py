@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from hmret.model.pattern_doubts import covers, show_pattern, why_never_tag
-from hmret.model.patterns import why_never
-from hmret.model.rules import Rule
+from hmret.model.policy.pattern_doubts import covers, show_pattern, why_never_tag
+from hmret.model.policy.patterns import why_never
+from hmret.model.policy.rules import Rule
 
 __all__ = ["doubt_rules"]
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Literal
 
-from hmret.model.config import RetentionConfig
-from hmret.model.patterns import why_never
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.patterns import why_never
 from hmret.model.values import frozen
 from hmret.settings.neighbours import NEIGHBOURS, doubt_neighbours
 from hmret.settings.rule_warnings import doubt_rules

@@ -14,8 +14,8 @@ import pytest
 
 from builders import DATA
 from disk.deletion import test_retirement
-from disk.hosts import Host
 from disk.deletion.test_units import broken_promise, delete
+from disk.hosts import Host
 from hmret.disk.deletion import digest_folder, held_ahead
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.filesystem import Step

@@ -13,10 +13,10 @@ from hmret.disk.kernel import clock as clocks
 from hmret.disk.kernel.clock import HOST_CLOCK, with_boot_id
 from hmret.disk.records.looks import load_looks_record, newest_timer, save_looks_record
 from hmret.disk.scans.access_times import last_reads
-from hmret.model.clock_watch import ClockReading, ClockRecord
-from hmret.model.looks import Look, LooksRecord
+from hmret.model.clock.clock_guard import ClockReading, ClockRecord
+from hmret.model.clock.looks import Look, LooksRecord
+from hmret.model.clock.unwatched import Gaps
 from hmret.model.times import SECOND
-from hmret.model.unwatched import Gaps
 from memory_filesystem import MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"

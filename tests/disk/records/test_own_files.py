@@ -21,7 +21,7 @@ from hmret.disk.records.engine import (
     save_leases,
     save_remembered,
 )
-from hmret.model.clock_watch import ClockRecord
+from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.images import Remembered
 
 ALPINE = "docker.io/library/alpine"

@@ -8,7 +8,7 @@ from builders import DATA
 from disk.hosts import Host
 from hmret.disk.layout import OWN
 from hmret.disk.records.folders import load_folders, look_at_cache, printable_name, save_folders
-from hmret.model.folder_record import FolderMark, FolderOnRecord, FolderSeen
+from hmret.model.records.folders import FolderMark, FolderOnRecord, FolderSeen
 
 RECORD = {
     "guests": FolderOnRecord("boot", FolderMark(2**63 + 1, 7, 123), frozenset(("vm-1", "vm-2"))),

@@ -9,7 +9,7 @@ import attrs
 
 from hmret.cli.demo.clock import DAY, DemoClock
 from hmret.model.images import Key
-from hmret.model.planning import Action, Plan, Reason, Verdict
+from hmret.model.plan.decide import Action, Plan, Reason, Verdict
 from hmret.model.times import parse_time
 from hmret.model.values import define, frozen
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from hmret.model.clock_watch import ClockReading
+from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.times import SECOND, parse_time, timedelta_nanoseconds
 
 __all__ = ["DAY", "DemoClock"]

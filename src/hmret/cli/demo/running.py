@@ -31,8 +31,8 @@ from hmret.disk.records.looks import LOOKS
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
-from hmret.model.config import AutoDelete, RetentionConfig
 from hmret.model.errors import ConfigError
+from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import frozen
 

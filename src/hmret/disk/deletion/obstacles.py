@@ -15,7 +15,7 @@ from hmret.disk.hypeman.contents import Contents, contents_of
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
 from hmret.model.images import Key
 from hmret.model.obstacles import Obstacle
-from hmret.model.selection import Choice
+from hmret.model.plan.selection import Choice
 from hmret.model.values import define
 
 __all__ = ["find_obstacles"]

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import attrs
 
-from hmret.model.clock_watch import ClockReading, ClockRecord, known_boot_id
+from hmret.model.clock.clock_guard import ClockReading, ClockRecord, known_boot_id
 from hmret.model.values import frozen
 
 __all__ = ["HOST_CLOCK", "Clock", "NamedBoot", "with_boot_id"]

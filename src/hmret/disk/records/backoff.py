@@ -8,7 +8,7 @@ import msgspec
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import make_folders, opened, read_file, write_file
 from hmret.disk.layout import OWN
-from hmret.model.backoff_record import FailureRecord
+from hmret.model.records.backoff import FailureRecord
 
 __all__ = ["BACKOFF", "load_backoff", "save_backoff"]
 

@@ -11,11 +11,11 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import make_data_folders, opened, read_file, write_file
 from hmret.disk.hypeman.documents import UnreadableError
 from hmret.disk.layout import OWN
-from hmret.model.brake import BrakeRecord
-from hmret.model.clock_watch import ClockRecord
-from hmret.model.disk_record import DiskRecord
+from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Remembered, Thing
+from hmret.model.policy.brake import BrakeRecord
+from hmret.model.records.disk import DiskRecord
 from hmret.model.references import parsed
 from hmret.model.values import frozen
 

@@ -12,7 +12,7 @@ from hmret.disk.filesystem import Filesystem, Stat
 from hmret.disk.folders import make_data_folders, open_data_folder, open_folder, opened, read_file, write_file
 from hmret.disk.hypeman.repositories import is_host, list_entries
 from hmret.disk.layout import CONTENT, FOLDER_NAME, IMAGES, OWN, REPOSITORIES
-from hmret.model.folder_record import FolderMark, FolderOnRecord, FolderSeen
+from hmret.model.records.folders import FolderMark, FolderOnRecord, FolderSeen
 
 __all__ = ["FOLDERS", "load_folders", "look_at_cache", "mark_of", "printable_name", "save_folders"]
 

@@ -7,7 +7,7 @@ import msgspec
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import make_folders, opened, read_file, write_file
 from hmret.disk.layout import OWN
-from hmret.model.users_record import UsersRecord
+from hmret.model.records.users import UsersRecord
 
 __all__ = ["LAST_USERS", "load_last_users", "save_last_users"]
 

@@ -19,9 +19,9 @@ from hmret.disk.folders import (
 )
 from hmret.disk.hypeman.documents import UnreadableError
 from hmret.disk.layout import OWN, RETENTION
-from hmret.model.clock_watch import ClockReading
-from hmret.model.looks import Look, LooksRecord
-from hmret.model.unwatched import Gaps
+from hmret.model.clock.clock_guard import ClockReading
+from hmret.model.clock.looks import Look, LooksRecord
+from hmret.model.clock.unwatched import Gaps
 
 __all__ = ["LOOKS", "load_looks_record", "newest_timer", "save_looks_record"]
 

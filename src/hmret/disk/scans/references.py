@@ -20,8 +20,8 @@ from hmret.disk.hypeman.saved_states import SavedState, UnreadableStateError, is
 from hmret.disk.layout import REFERENCE_FILES
 from hmret.disk.records.folders import mark_of, printable_name
 from hmret.disk.scans.reference_watch import ReferenceFile, ReferenceWatch
-from hmret.model.folder_record import FolderMark, FolderSeen
 from hmret.model.images import Reference
+from hmret.model.records.folders import FolderMark, FolderSeen
 from hmret.model.references import parsed
 from hmret.model.values import define, frozen
 

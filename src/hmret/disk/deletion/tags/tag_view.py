@@ -18,8 +18,8 @@ from hmret.disk.hypeman.images import FolderScan
 from hmret.disk.hypeman.links import pointed_to
 from hmret.disk.hypeman.repositories import is_host, list_entries, read_tags, repository_of
 from hmret.disk.layout import FOLDER_NAME, IMAGES, REPOSITORIES, TAG_NAME, TAG_STAGE, digest_of
+from hmret.model.plan.effective_rules import invert_tags
 from hmret.model.references import is_repository
-from hmret.model.terms import invert_tags
 from hmret.model.times import SECOND
 from hmret.model.values import define, frozen
 

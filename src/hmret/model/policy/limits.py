@@ -6,7 +6,7 @@ from typing import Literal
 import attrs
 
 from hmret.model.errors import ConfigError
-from hmret.model.setting_checks import check_amount, check_choice, check_positive, check_share
+from hmret.model.policy.checks import check_amount, check_choice, check_positive, check_share
 from hmret.model.sizes import format_share
 from hmret.model.values import frozen
 

@@ -5,12 +5,12 @@ from operator import attrgetter
 
 import attrs
 
+from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.images import DiskUsage, Inventory
-from hmret.model.limits import DiskLimits
-from hmret.model.policy import Policy
-from hmret.model.selection import Choice, Freed, Pressure, Selection, Substitute, apparent_bytes
+from hmret.model.plan.selection import Choice, Freed, Pressure, Selection, Substitute, apparent_bytes
+from hmret.model.policy.compiled import Policy
+from hmret.model.policy.limits import DiskLimits
 from hmret.model.times import timedelta_nanoseconds
-from hmret.model.unwatched import NO_GAPS, Gaps
 from hmret.model.values import frozen
 
 __all__ = ["Pressed", "seen_by"]

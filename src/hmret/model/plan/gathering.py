@@ -7,11 +7,11 @@ from itertools import chain
 from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.images import ContentOwners, Inventory, Key, Remembered, Repository
 from hmret.model.origins import Builds
+from hmret.model.plan.repository_plan import RepositoryPlan
+from hmret.model.plan.selection import Choice
+from hmret.model.plan.units import Ripe
 from hmret.model.protection import RepositoryProtection, StaleReference, stale_references
-from hmret.model.repository_plan import RepositoryPlan
-from hmret.model.selection import Choice
 from hmret.model.tag_history import TagName, put_together
-from hmret.model.units import Ripe
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 

@@ -6,7 +6,7 @@ record, and what was in that one is missing. Either alone is an ordinary day: gu
 
 from collections.abc import Callable, Iterator, Mapping
 
-from hmret.model.clock_watch import ClockReading
+from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.images import Cause
 from hmret.model.values import frozen
 

@@ -1,6 +1,6 @@
 """Two policies compared: what would go by one and not by the other."""
 
-from hmret.model.planning import Plan
+from hmret.model.plan.decide import Plan
 from hmret.model.values import frozen
 from hmret.model.verdicts import Verdict
 

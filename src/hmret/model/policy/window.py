@@ -7,7 +7,7 @@ from datetime import UTC, datetime, tzinfo
 import attrs
 
 from hmret.model.errors import ConfigError
-from hmret.model.setting_checks import check_bool
+from hmret.model.policy.checks import check_bool
 from hmret.model.values import frozen
 
 __all__ = ["DeletionWindow"]

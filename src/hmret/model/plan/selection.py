@@ -13,9 +13,9 @@ from typing import Protocol
 import attrs
 import msgspec
 
-from hmret.model.brake import Brake, Braking
-from hmret.model.hours import DeletionWindow
 from hmret.model.images import Image, Key
+from hmret.model.policy.brake import Brake, Braking
+from hmret.model.policy.window import DeletionWindow
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 

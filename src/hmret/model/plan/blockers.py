@@ -4,8 +4,8 @@ from collections.abc import Mapping, Set as AbstractSet
 from typing import Protocol
 
 from hmret.model.images import Image, Repository
-from hmret.model.policy import NEVER
-from hmret.model.timetable import Timetable
+from hmret.model.plan.expiry import Timetable
+from hmret.model.policy.compiled import NEVER
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 

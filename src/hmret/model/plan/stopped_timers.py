@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from hmret.model.planning import Plan
-from hmret.model.policy import Policy
+from hmret.model.plan.decide import Plan
+from hmret.model.policy.compiled import Policy
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 

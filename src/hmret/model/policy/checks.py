@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from hmret.model.errors import ConfigError
-from hmret.model.patterns import compile_patterns
+from hmret.model.policy.patterns import compile_patterns
 
 __all__ = [
     "check_amount",

@@ -7,7 +7,7 @@ import msgspec
 
 from hmret.model.images import Image, Inventory, Key
 from hmret.model.obstacles import Obstacle
-from hmret.model.selection import Choice
+from hmret.model.plan.selection import Choice
 
 __all__ = ["with_obstacles"]
 

@@ -7,7 +7,7 @@ from typing import Literal
 import attrs
 
 from hmret.model.errors import ConfigError
-from hmret.model.setting_checks import check_count, check_positive, read_patterns
+from hmret.model.policy.checks import check_count, check_positive, read_patterns
 from hmret.model.values import frozen
 
 __all__ = ["Rule", "rules_of"]

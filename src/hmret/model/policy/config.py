@@ -7,10 +7,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import attrs
 
 from hmret.model.errors import ConfigError
-from hmret.model.hours import DeletionWindow
-from hmret.model.limits import DiskLimits
-from hmret.model.rules import Rule, rules_of
-from hmret.model.setting_checks import (
+from hmret.model.policy.checks import (
     check_bool,
     check_choice,
     check_count,
@@ -21,6 +18,9 @@ from hmret.model.setting_checks import (
     check_text,
     read_patterns,
 )
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.policy.rules import Rule, rules_of
+from hmret.model.policy.window import DeletionWindow
 from hmret.model.values import frozen
 
 __all__ = ["AutoDelete", "RetentionConfig"]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from functools import lru_cache
 
 from hmret.model.images import Image, Repository
-from hmret.model.policy import NEVER, Policy, Terms, TermsRule
+from hmret.model.policy.compiled import NEVER, Policy, Terms, TermsRule
 from hmret.model.values import frozen
 
 __all__ = ["RepositoryTerms", "invert_tags", "latest_of", "next_dated_ns", "tags_by_digest", "terms_of"]

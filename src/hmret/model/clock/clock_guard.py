@@ -43,7 +43,7 @@ class ClockRecord:
     suspended_until_boot_ns: int = 0
     """Until when, by the boot-time clock, the wall clock is not trusted; 0: it is."""
     keeps_looks: bool = True
-    """Whether whoever wrote it keeps a record of looks too (`hmret.model.looks`); older versions do not."""
+    """Whether whoever wrote it keeps a record of looks too (`hmret.model.clock.looks`); older versions do not."""
 
 
 def watch_clock(record: ClockRecord | None, reading: ClockReading) -> tuple[ClockRecord, str | None]:

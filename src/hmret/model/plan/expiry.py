@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import attrs
 
+from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.images import Image
-from hmret.model.policy import NEVER
-from hmret.model.terms import RepositoryTerms
+from hmret.model.plan.effective_rules import RepositoryTerms
+from hmret.model.policy.compiled import NEVER
 from hmret.model.times import SECOND
-from hmret.model.unwatched import NO_GAPS, Gaps
 from hmret.model.values import frozen
 
 __all__ = ["Timetable"]

@@ -9,13 +9,13 @@ from functools import cached_property
 
 import msgspec
 
-from hmret.model.due_times import DueTimes, add_up
 from hmret.model.images import Image, Inventory, Repository
-from hmret.model.judging import Circumstances, Judge
 from hmret.model.origins import Builds
-from hmret.model.policy import NEVER
+from hmret.model.plan.due_times import DueTimes, add_up
+from hmret.model.plan.effective_rules import next_dated_ns, tags_by_digest
+from hmret.model.plan.evaluate import Circumstances, Judge
+from hmret.model.policy.compiled import NEVER
 from hmret.model.protection import RepositoryProtection
-from hmret.model.terms import next_dated_ns, tags_by_digest
 from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 

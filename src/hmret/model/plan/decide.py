@@ -13,9 +13,7 @@ from operator import is_
 import attrs
 import msgspec
 
-from hmret.model.brake import Braking
-from hmret.model.due_times import DueTimes, Timed
-from hmret.model.gathering import Basis, Gathered, shifts_of
+from hmret.model.clock.unwatched import Gaps
 from hmret.model.grouping import ReferenceIndex
 from hmret.model.images import (
     DiskUsage,
@@ -27,21 +25,13 @@ from hmret.model.images import (
     Repository,
     Suspension,
 )
-from hmret.model.judging import Circumstances
 from hmret.model.obstacles import Obstacle
-from hmret.model.policy import Policy
-from hmret.model.pressure import Pressed
-from hmret.model.protection import (
-    NO_PROTECTION,
-    RepositoryProtection,
-    StaleReference,
-    foreign_owners,
-    names_above,
-    protect_repository,
-)
-from hmret.model.references import ImageReference
-from hmret.model.repository_plan import RIPE, RepositoryPlan, inputs_of, plan_repository
-from hmret.model.selection import (
+from hmret.model.plan.due_times import DueTimes, Timed
+from hmret.model.plan.evaluate import Circumstances
+from hmret.model.plan.gathering import Basis, Gathered, shifts_of
+from hmret.model.plan.pressure import Pressed
+from hmret.model.plan.repository_plan import RIPE, RepositoryPlan, inputs_of, plan_repository
+from hmret.model.plan.selection import (
     AtHours,
     Braked,
     Choice,
@@ -52,10 +42,20 @@ from hmret.model.selection import (
     Step,
     Substitute,
 )
+from hmret.model.plan.units import spare_units
+from hmret.model.policy.brake import Braking
+from hmret.model.policy.compiled import Policy
+from hmret.model.protection import (
+    NO_PROTECTION,
+    RepositoryProtection,
+    StaleReference,
+    foreign_owners,
+    names_above,
+    protect_repository,
+)
+from hmret.model.references import ImageReference
 from hmret.model.tag_history import TagName
 from hmret.model.times import nanoseconds_of
-from hmret.model.units import spare_units
-from hmret.model.unwatched import Gaps
 from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Holder, Reason, Summary, Verdict
 

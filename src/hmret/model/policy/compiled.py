@@ -4,13 +4,13 @@ from typing import Self
 
 import attrs
 
-from hmret.model.brake import Brake
-from hmret.model.config import RetentionConfig
-from hmret.model.hours import DeletionWindow
-from hmret.model.limits import DiskLimits
 from hmret.model.origins import Origins
-from hmret.model.patterns import Patterns, compile_patterns
-from hmret.model.rules import Rule
+from hmret.model.policy.brake import Brake
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.policy.patterns import Patterns, compile_patterns
+from hmret.model.policy.rules import Rule
+from hmret.model.policy.window import DeletionWindow
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import frozen
 

@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from hmret.model.images import ContentOwners
-from hmret.model.repository_plan import RepositoryPlan
-from hmret.model.selection import Choice
+from hmret.model.plan.repository_plan import RepositoryPlan
+from hmret.model.plan.selection import Choice
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from hmret.model.errors import ConfigError
-from hmret.model.pattern_doubts import other_language, show_pattern
+from hmret.model.policy.pattern_doubts import other_language, show_pattern
 from hmret.model.values import frozen
 
 __all__ = ["Patterns", "compile_patterns", "why_never"]

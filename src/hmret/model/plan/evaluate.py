@@ -5,8 +5,10 @@ from functools import cached_property
 
 import attrs
 
+from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.durations import format_span
-from hmret.model.grounds import (
+from hmret.model.images import Cause, Image, Inventory, Repository
+from hmret.model.plan.blockers import (
     Always,
     BackingOff,
     Broken,
@@ -21,12 +23,10 @@ from hmret.model.grounds import (
     TooYoung,
     Waiting,
 )
-from hmret.model.images import Cause, Image, Inventory, Repository
-from hmret.model.policy import NEVER, Policy
-from hmret.model.terms import latest_of, terms_of
+from hmret.model.plan.effective_rules import latest_of, terms_of
+from hmret.model.plan.expiry import Timetable
+from hmret.model.policy.compiled import NEVER, Policy
 from hmret.model.times import SECOND
-from hmret.model.timetable import Timetable
-from hmret.model.unwatched import NO_GAPS, Gaps
 from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 

@@ -4,9 +4,9 @@ A look is a sweep that nothing suspended, by an engine that goes on or by a comm
 cannot know what was in use meanwhile: a window counts only time between looks that are close together.
 """
 
-from hmret.model.clock_watch import CLOCK_TOLERANCE_NS, ClockReading, ClockRecord
+from hmret.model.clock.clock_guard import CLOCK_TOLERANCE_NS, ClockReading, ClockRecord
+from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.times import SECOND
-from hmret.model.unwatched import NO_GAPS, Gaps
 from hmret.model.values import frozen
 
 __all__ = ["Look", "LooksRecord", "Watched", "far_apart_ns", "record_at_start", "watch"]

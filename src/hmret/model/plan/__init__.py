@@ -1,0 +1,1 @@
+"""What follows from it: which images go, which stay, and why."""
