@@ -118,6 +118,24 @@ async def test_a_name_makes_nobody_an_owner_where_a_tag_points_to_the_digest(hos
 # With older folders.
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_timer_that_hypeman_kept_for_a_stage_that_was_left_behind_is_pruned(
+    host: Host, is_there: bool
+) -> None:
+    host.content("d")
+    host.link(A, "1", "d")
+    if is_there:
+        host.link(f"{A}/.tag-stage-114", "1", "d")
+    before = host.files()
+    pruned = host.state(f"{A}/.tag-stage-114", "d")
+    swept = await host.sweep()
+    assert swept.report.pruned_states == 1
+    assert not host.exists(pruned)
+    assert not host.exists(pruned.rpartition("/")[0])
+    assert before.keys() <= host.files().keys()
+
+
+
 async def test_an_image_of_the_older_layout_alone_goes_as_ever(host: Host) -> None:
     gone = host.legacy(A, "d"), host.legacy_link(A, "1", "d"), host.state(A, "d")
     before = host.files()

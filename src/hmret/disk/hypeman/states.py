@@ -28,7 +28,7 @@ from hmret.disk.folders import (
 )
 from hmret.disk.grip import FIRM, Grip
 from hmret.disk.hypeman.documents import UnreadableError, encode_state, read_state
-from hmret.disk.layout import FOLDER_NAME, RETENTION, digest_of, hex_of
+from hmret.disk.layout import FOLDER_NAME, RETENTION, TAG_STAGE, digest_of, hex_of
 from hmret.disk.watched_paths import changed_files
 from hmret.model.images import Key
 from hmret.model.times import SECOND
@@ -121,7 +121,9 @@ def _scan_open_folder(
     timers, marks = _still(filesystem, fd, states, known)
     states = [name for name in states if digest_of(name.removesuffix(_SUFFIX)) not in timers]
     corrupt = _read_states(filesystem, fd, path, states, looked_ns, timers, marks, pause)
-    subfolders = [f"{path}/{name}" if path else name for name in filter(FOLDER_NAME.fullmatch, folders)]
+    # A stage that was left behind is a row to hypeman, for which its own controller keeps a timer.
+    below = (name for name in folders if FOLDER_NAME.fullmatch(name) or name.startswith(TAG_STAGE))
+    subfolders = [f"{path}/{name}" if path else name for name in below]
     for name in filter(_STRAY_NAME.fullmatch, [*files, *folders]):
         # It may become one, or go, by the mere passing of time.
         signature = None
