@@ -126,14 +126,15 @@ class Witness:
 
     def _dangling(self, reading: Reading) -> list[Reference]:
         """List the tags to the digest that lead nowhere now and did not before."""
-        return [
-            (repository, tag)
-            for repository, tag in reading.tags_to(self._scene.due)
-            if reading.find(repository, self._scene.due) is None
-            and (repository, tag) not in self._dangled
-            and (self._counts_staged or "/.tag-stage-" not in repository)
-            and not self._is_begun(repository)
-        ]
+        dangling = []
+        for repository, tag in reading.tags_to(self._scene.due):
+            # What is staged will be a tag of the repository that it is staged in.
+            owner, is_staged, _ = repository.partition("/.tag-stage-")
+            counts = (repository, tag) not in self._dangled and (self._counts_staged or not is_staged)
+            leads = reading.find(owner, self._scene.due) is not None or self._is_begun(owner)
+            if counts and not leads:
+                dangling.append((repository, tag))
+        return dangling
 
     def _is_begun(self, repository: str) -> bool:
         """Return whether a folder has come that a pull may be about to fill."""
