@@ -34,6 +34,7 @@ from hmret.disk.scans import checkpoints as cache_records
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Inventory, Key, Reference, Remembered
 from hmret.model.tag_history import put_together
+from hmret.model.times import nanoseconds_of
 from memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently
 
@@ -403,6 +404,52 @@ async def test_a_tag_that_is_absent_is_looked_for_again(world: World) -> None:
             await anyio.lowlevel.checkpoint()
     again: Any = asker.answer
     assert again.keys == {A}
+
+
+@pytest.mark.parametrize(
+    ("when", "created_at", "kept"),
+    [
+        ("after the scan", None, True),
+        ("after the scan", START, True),
+        ("before it", START + timedelta(seconds=1), True),
+        ("before it", START, False),
+        ("before it", None, False),
+    ],
+)
+async def test_what_has_just_come_by_a_tag_that_stays_absent_may_run_from_any_image_of_its_repository(
+    world: World, when: str, created_at: datetime | None, kept: bool
+) -> None:
+    make_image(world.filesystem, ALPINE, "a", tags=())
+    make_image(world.filesystem, KERNEL, "k")
+    async with running(world.collector()) as collector:
+        if when == "before it":
+            make_guest(world.filesystem, "one", "alpine", created_at=created_at)
+        await collector.collect()
+        if when == "after the scan":
+            make_guest(world.filesystem, "one", "alpine", created_at=created_at)
+        young_since_ns = nanoseconds_of(START)
+        again = await collector.look_again([A, K], young_since_ns=young_since_ns)
+    assert again.keys == ({A} if kept else frozenset())
+
+
+async def test_what_has_come_by_a_digest_and_a_tag_that_stays_absent_needs_that_digest_alone(
+    world: World,
+) -> None:
+    make_image(world.filesystem, ALPINE, "a", tags=())
+    make_image(world.filesystem, ALPINE, "b", tags=())
+    async with running(world.collector()) as collector:
+        await collector.collect()
+        make_guest(world.filesystem, "one", "alpine", resolved_image=f"{ALPINE}@{B[1]}")
+        assert await protected(collector, A, B) == {B}
+
+
+async def test_content_that_a_newcomer_may_run_from_stays_for_all_its_owners(world: World) -> None:
+    async with running(world.collector()) as collector:
+        await collector.collect()
+        make_guest(world.filesystem, "one", "alpine", created_at=START)
+        other = KERNEL, A[1]
+        again = await collector.look_again([other, K], {A[1]: ALPINE})
+    assert again.keys == {other}
 
 
 async def test_a_reference_that_cannot_be_read_is_told_by_the_last_look_too(world: World) -> None:

@@ -135,7 +135,6 @@ async def test_a_timer_that_hypeman_kept_for_a_stage_that_was_left_behind_is_pru
     assert before.keys() <= host.files().keys()
 
 
-
 async def test_an_image_of_the_older_layout_alone_goes_as_ever(host: Host) -> None:
     gone = host.legacy(A, "d"), host.legacy_link(A, "1", "d"), host.state(A, "d")
     before = host.files()

@@ -177,6 +177,18 @@ MUTATIONS = (
         ENGINE,
     ),
     edit(
+        "trust a tag that is absent while something comes by it",
+        "newcomer-by-absent-tag",
+        Become("doubtful = set[str]()"),
+        REFERENCES,
+    ),
+    edit(
+        "trust a tag that is absent where something has come by it right before the scan",
+        "newcomer-before-the-scan",
+        Become("is_young = False"),
+        REFERENCES,
+    ),
+    edit(
         "forget what a moved tag has pointed to",
         "moved-tag-keeps-old-image",
         Swap(" if before is None else before.digests", ""),

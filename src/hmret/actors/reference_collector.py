@@ -4,7 +4,7 @@ It reads guests and snapshots, again only where a file changed; asks the embedde
 moved tags have pointed to.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from typing import Protocol, assert_never
 
 import anyio
@@ -42,6 +42,7 @@ from hmret.model.protection import protected_keys
 from hmret.model.records.folders import FolderSeen
 from hmret.model.references import parsed
 from hmret.model.tag_history import named_tags, unseen_tags
+from hmret.model.times import nanoseconds_of
 from hmret.model.values import frozen
 
 __all__ = [
@@ -120,6 +121,7 @@ class LookAgain(Request[Protected]):
     keys: frozenset[Key]
     content: Mapping[str, str] = attrs.field(factory=dict)
     bases: tuple[Reference, ...] = ()
+    young_since_ns: int | None = None
 
 
 @frozen(eq=False, kw_only=True)
@@ -160,6 +162,8 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         self._own: tuple[Reference, ...] = ()
         self._all = self._files.index
         """The references of the files and of the embedder's sources."""
+        self._collected = self._all
+        """Those that were collected last."""
         self._unseen: (
             tuple[ReferenceIndex, Mapping[tuple[str, str], Remembered], frozenset[tuple[str, str]]] | None
         ) = None
@@ -182,16 +186,21 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         keys: Iterable[Key],
         content: Mapping[str, str] | None = None,
         bases: tuple[Reference, ...] = (),
+        young_since_ns: int | None = None,
     ) -> Protected:
-        """Tell which of some images are referenced now.
+        """Return which of some images are referenced now.
 
         Args:
             keys: the rows.
             content: of the digests that are content, which any repository's name can mean, the repository that its metadata
                 names.
             bases: what images need of each other.
+            young_since_ns: what was made since, in nanoseconds since the epoch, may run from any image of its repository
+                while its tag is absent, as what has come since the last `collect` may.
         """
-        asked = LookAgain(keys=frozenset(keys), content=content or {}, bases=bases)
+        asked = LookAgain(
+            keys=frozenset(keys), content=content or {}, bases=bases, young_since_ns=young_since_ns
+        )
         return await self._mailbox.ask(asked)
 
     async def keep(self) -> None:
@@ -227,6 +236,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
     async def _collect(self) -> Collected:
         remembered = await self._recall()
         references, unreadable, unread_sources = await self._gather()
+        self._collected = references
         if unreadable and not unread_sources.isdisjoint(_UNLISTED):
             # Nobody knows the names of what was not listed, so whatever is missing counts as not read.
             unread_sources |= {_SOME_SOURCE}
@@ -376,8 +386,9 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         """Resolve the references against an inventory of nothing but these images, with their tags as they are now.
 
         Content is named by whatever repository, so of that every reference counts that names its digest, and all that tags
-        have pointed to. Also tells whether every tag that is named was there: hypeman moves a tag by removing and making
-        its link, so one that is absent is worth a second look.
+        have pointed to. Also returns whether every tag that is named was there: hypeman moves a tag by removing and making
+        its link, so one that is absent is worth a second look. It may be absent then, too: what has come just now, by a
+        tag that is absent, may run from any image of that repository.
         """
         digests: dict[str, dict[str, Image]] = {}
         owners: dict[str, list[str]] = {}
@@ -421,15 +432,44 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
             references=ReferenceIndex((), groups),
             remembered=remembered,
         )
-        is_complete = sum(len(tags[name]) + len(odd[name]) for name in names) == len(named_here)
+        absent = {(name, tag) for name, tag in named_here if tag not in tags[name] and tag not in odd[name]}
+        # guard(newcomer-by-absent-tag): A guest made during the sweep may run from an image to which its tag no longer
+        # leads; while the tag is being moved, all that it can have led to stays.
+        doubtful = self._with_newcomers(groups, absent, asked.young_since_ns)
         ever = set().union(*(memory.digests for memory in remembered.values()), references.digests)
         needed = ever.intersection(asked.content)
+        needed |= {digest for name in doubtful for digest in by_name.get(name, ())}
+        kept = {(name, digest) for name in doubtful for digest in digests.get(name, ())}
         return (
             protected_keys(inventory).union(
-                (name, digest) for digest in needed for name in owners.get(digest, ())
+                kept, ((name, digest) for digest in needed for name in owners.get(digest, ()))
             ),
-            is_complete,
+            not absent,
         )
+
+    def _with_newcomers(
+        self,
+        groups: Mapping[str, Iterable[Reference]],
+        absent: AbstractSet[tuple[str, str]],
+        young_since_ns: int | None,
+    ) -> set[str]:
+        """List the repositories of which something new names a tag that is absent."""
+        found: set[str] = set()
+        for name in {name for name, _ in absent}:
+            known = {*self._collected.by_repository.get(name, ())}
+            for reference in groups[name]:
+                # guard(newcomer-before-the-scan): A guest that was made right before the scan may have been seen
+                # without its tag as well.
+                is_young = (
+                    young_since_ns is not None
+                    and reference.created_at is not None
+                    and nanoseconds_of(reference.created_at) > young_since_ns
+                )
+                if (is_young or reference not in known) and not absent.isdisjoint(
+                    named_tags((reference,), open_ended=True)
+                ):
+                    found.add(name)
+        return found
 
     async def _remember(self, remembered: Mapping[tuple[str, str], Remembered]) -> None:
         self._remembered = remembered

@@ -247,7 +247,7 @@ class Deleting:
                 return _Turn()
             begin_ns = self.monotonic_ns()
             keys = [key for candidate in chosen for key in candidate.keys]
-            again = await self.overlook.look_again(keys)
+            again = await self.overlook.look_again(keys, tally.now_ns)
             # guard(batch-in-the-same-folder): If the data directory is moved in the midst of a sweep, no further
             # batch of images is deleted.
             await self.check_folder()

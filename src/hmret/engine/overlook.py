@@ -39,10 +39,14 @@ from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.records.folders import FolderSeen, LostFolder
 from hmret.model.references import forget_references
+from hmret.model.times import SECOND
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Verdict
 
 __all__ = ["LEASES_BROKEN", "Overlook", "Survey"]
+
+_YOUNG_NS = 600 * SECOND
+"""How long before a sweep a guest may have been made whose tag has not been seen yet, since it is moved time and again."""
 
 
 @frozen(eq=False)
@@ -260,8 +264,11 @@ class Overlook:
         changed = {name for name, _ in otherwise}
         return [rows for rows in units if not any(row.repository in changed for row in rows)], otherwise
 
-    async def look_again(self, keys: Sequence[Key]) -> Protected:
-        """Look which of some rows are referenced now; content is needed by whatever name means it."""
+    async def look_again(self, keys: Sequence[Key], began_ns: int) -> Protected:
+        """Look which of some rows are referenced now; content is needed by whatever name means it.
+
+        `began_ns`: when the sweep began, by the wall clock.
+        """
         content: dict[str, str] = {}
         for name, digest in keys:
             repository = self._scan.repositories.get(name) if self._scan is not None else None
@@ -269,7 +276,7 @@ class Overlook:
             if image is not None and image.content_name is not None:
                 content[digest] = image.content_name
         bases = () if self._scan is None else self._scan.bases
-        return await self.references.look_again(keys, content, bases)
+        return await self.references.look_again(keys, content, bases, began_ns - _YOUNG_NS)
 
     async def doubt(self, keys: AbstractSet[Key]) -> None:
         """Have some images read afresh by the next survey: the last look found them otherwise."""
