@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import attrs
 from benchmarks.vm_stream import Creation
 
-from hmret.engine.disk_watch import DiskWatch
+from hmret.engine.watch.disk import DiskWatch
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.images import DiskUsage, Image, Inventory, Key, Reference, Repository

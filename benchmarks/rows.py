@@ -1,6 +1,5 @@
 """The rows of the table, each measured beside its floor, run by run."""
 
-import importlib.util
 import json
 import statistics
 import subprocess
@@ -189,8 +188,6 @@ def measure_memory(bench: Bench, tree: Tree, goal_mib: float | None) -> Row:
     for _ in range(min(bench.runs, 2)):
         _forget(tree)
         row.ours.append(measure_peak(_sweep_command(tree.folder)).bytes)
-    if not _has_command("sweep"):
-        row.note = "the engine driven by subject.py: there is no `hmret sweep` yet"
     return row
 
 
@@ -380,10 +377,4 @@ def _settings(data_dir: Path) -> Sequence[str]:
 
 
 def _sweep_command(data_dir: Path) -> Sequence[str | Path]:
-    if _has_command("sweep"):
-        return [sys.executable, "-m", "hmret", "sweep", *_settings(data_dir)]
-    return [sys.executable, HERE / "subject.py", data_dir, "--once"]
-
-
-def _has_command(name: str) -> bool:
-    return importlib.util.find_spec(f"hmret.cli.{name}") is not None
+    return [sys.executable, "-m", "hmret", "sweep", *_settings(data_dir)]

@@ -14,9 +14,9 @@ from starlette.applications import Starlette
 import hmret
 from cli.caches import Cache
 from cli.services import running_service
-from hmret.api.bodies import BODY_SECONDS, LARGEST_BODY
+from hmret.api.http.requests import BODY_SECONDS, LARGEST_BODY
+from hmret.api.http.server import Limits
 from hmret.api.openapi import openapi_document
-from hmret.api.server import Limits
 from support.children import run_program
 
 PAGE = (Path(__file__).parent.parent / "docs" / "CONTROL_API.md").read_text(encoding="utf-8")

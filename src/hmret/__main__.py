@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from hmret.cli.output import keep_streams_apart
+from hmret.cli.display.output import keep_streams_apart
 
 __all__ = ["main"]
 
@@ -33,7 +33,7 @@ def _carry_out(argv: Sequence[str]) -> int:
         remedy = "pip install '.[server]' in a checkout of hmret"
         print(f"hmret: error: the command line needs more than is installed: {remedy}", file=sys.stderr)  # noqa: T201 - what it is for
         return 2
-    from hmret.cli.entry import carry_out  # noqa: PLC0415 - it needs what may not be installed
+    from hmret.cli.parsing.entry import carry_out  # noqa: PLC0415 - it needs what may not be installed
 
     return carry_out(argv)
 

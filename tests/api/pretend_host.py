@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import attrs
 
-from hmret.api.page import load_page
+from hmret.api.http.page import load_page
 
 __all__ = ["HOSTILE", "PretendHost", "make_images", "serving"]
 

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 
 from builders import make_config, make_image
 from hmret.api.app import make_app
-from hmret.api.server import Limits, Server
+from hmret.api.http.server import Limits, Server
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings

@@ -28,7 +28,7 @@ from builders import (
 )
 from hmret import asgi
 from hmret.api import app as api_app
-from hmret.api.page import load_page
+from hmret.api.http.page import load_page
 from hmret.engine.surroundings import Surroundings
 from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem

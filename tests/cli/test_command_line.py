@@ -18,8 +18,8 @@ import pytest
 
 from cli.caches import Cache
 from hmret.__main__ import main
-from hmret.cli import app, commands
-from hmret.cli.options import Common
+from hmret.cli.parsing import app, command_table as commands
+from hmret.cli.parsing.options import Common
 from hmret.disk.filesystem import NATIVE
 from hmret.model.errors import HmretError
 from support.children import Ended, run_program
@@ -341,7 +341,9 @@ def test_an_interrupt_ends_with_130_and_no_word(
     cache: Cache, call: Call, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The signal comes as soon as the engine is open.
-    monkeypatch.setattr("hmret.cli.sweep.log_warnings", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(
+        "hmret.cli.commands.sweep.log_warnings", lambda _: os.kill(os.getpid(), signal.SIGINT)
+    )
     earlier = signal.getsignal(signal.SIGINT)
     flags = ["--enable", "--data-dir", cache.root, "--backend", backend]
     assert call("sweep", *flags) == (130, "", "")
@@ -355,7 +357,7 @@ def test_an_error_that_is_nobodys_fault_in_advance_is_one_line_and_1(
     def fail(_: object) -> None:
         raise HmretError("two\nlines")
 
-    monkeypatch.setattr("hmret.cli.check_config.write_result", fail)
+    monkeypatch.setattr("hmret.cli.commands.check_config.write_result", fail)
     assert call("check-config") == (1, "", "hmret: error: two\\nlines\n")
 
 
@@ -399,7 +401,7 @@ def test_the_demonstration_is_called_with_its_option(monkeypatch: pytest.MonkeyP
         seen.append((as_json, keep, serve))
         return 1
 
-    monkeypatch.setattr("hmret.cli.demo_command.main", show)
+    monkeypatch.setattr("hmret.cli.commands.demo.main", show)
     assert call("demo", "--json")[0] == 1
     assert call("demo")[0] == 1
     assert call("demo", "--keep", "here", "--serve")[0] == 1

@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from cli.caches import Cache
-from hmret.cli.app import make_app
 from hmret.cli.backend import run_on
 from hmret.cli.engines import opened_engine, opened_inspection, opened_quarantine
-from hmret.cli.whole_help import whole_help
+from hmret.cli.parsing.app import make_app
+from hmret.cli.parsing.whole_help import whole_help
 from hmret.model.policy.config import RetentionConfig
 from support.children import run_program
 
@@ -26,7 +26,7 @@ DELETING = {
     "hmret.disk.deletion.recovery.quarantine",
     "hmret.disk.deletion.recovery.recovering",
     "hmret.engine.opening",
-    "hmret.engine.sweeping",
+    "hmret.engine.sweep.sweeping",
 }
 HEAVY = {
     *SERVING,
@@ -35,9 +35,9 @@ HEAVY = {
     *DELETING,
     "attrs",
     "hmret.api.app",
-    "hmret.cli.completion",
+    "hmret.cli.commands.completion",
     "hmret.cli.demo",
-    "hmret.cli.service",
+    "hmret.cli.service.serving",
     "hmret.settings.load",
     "hmret.model.plan.forecast",
     "logging",

@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 
 from hmret.__main__ import main
-from hmret.cli.commands import COMMANDS, HELP
-from hmret.cli.completion import Shell
+from hmret.cli.commands.completion import Shell
+from hmret.cli.parsing.command_table import COMMANDS, HELP
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -15,9 +15,9 @@ from hmret.actors.locks import Locks
 from hmret.actors.threads import InlineThreads
 from hmret.engine import events
 from hmret.engine.opening import open_engine
-from hmret.engine.recent_uses import RecentUses
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
+from hmret.engine.sweep.recent_uses import RecentUses
 from memory_filesystem import MemoryFilesystem
 from support.content_trees import Host
 

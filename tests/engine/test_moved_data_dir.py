@@ -17,9 +17,9 @@ from builders import (
     make_state,
     make_surroundings,
 )
-from hmret.engine import deleting
 from hmret.engine.opening import open_engine
 from hmret.engine.surroundings import Surroundings
+from hmret.engine.sweep import deleting
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 from memory_filesystem import Call, MemoryFilesystem

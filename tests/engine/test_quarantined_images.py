@@ -32,7 +32,7 @@ from builders import (
 from hmret.engine.opening import open_engine, open_quarantine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings
-from hmret.engine.tally import Tally
+from hmret.engine.sweep.tally import Tally
 from hmret.model.images import Key
 from hmret.model.times import SECOND, format_time
 from memory_filesystem import Call, MemoryFilesystem

@@ -17,7 +17,7 @@ from builders import (
     state_of,
     told,
 )
-from hmret.api.engine_documents import status_document
+from hmret.api.wire.engine_documents import status_document
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
 from hmret.engine.surroundings import Surroundings

@@ -4,16 +4,28 @@ from mutations.mutation import ALWAYS, DROP, NEVER, Become, Mutation, Swap, edit
 
 __all__ = ["MUTATIONS"]
 
-MODEL = ("tests/model/test_planning.py", "tests/model/test_judging.py", "tests/model/test_protection.py")
-POLICY = (
-    *("tests/model/test_terms.py", "tests/model/test_selection.py", "tests/model/test_pressure.py"),
-    *("tests/model/test_judging.py", "tests/model/test_origins.py", "tests/model/test_policy_properties.py"),
+MODEL = (
+    "tests/model/plan/test_decide.py",
+    "tests/model/plan/test_evaluate.py",
+    "tests/model/test_protection.py",
 )
-TERMS = ("tests/model/test_terms.py",)
+POLICY = (
+    *(
+        "tests/model/plan/test_effective_rules.py",
+        "tests/model/plan/test_selection.py",
+        "tests/model/plan/test_pressure.py",
+    ),
+    *(
+        "tests/model/plan/test_evaluate.py",
+        "tests/model/test_origins.py",
+        "tests/model/plan/test_policy_properties.py",
+    ),
+)
+TERMS = ("tests/model/plan/test_effective_rules.py",)
 SETTINGS = ("tests/settings/test_config_files.py", "tests/settings/test_rule_warnings.py")
 TAG_RULES = ("tests/content/test_rules_for_tags.py",)
 LIMITS = ("tests/engine/test_disk_and_brake.py",)
-CLOCK = ("tests/model/test_clock_watch.py", "tests/engine/test_clock_guard.py")
+CLOCK = ("tests/model/clock/test_clock_guard_of_model.py", "tests/engine/test_clock_guard.py")
 STATEFUL = ("tests/proofs/test_stateful.py",)
 RETIREMENT = (
     "tests/disk/deletion/test_retirement.py",
@@ -251,55 +263,91 @@ MUTATIONS = (
         "let a whole plan stand though its states may be others",
         "whole-plan-needs-same-facts",
         Swap("\n            and self.states is inventory.states\n            ", "\n            "),
-        ("tests/model/test_planning.py", "tests/model/test_builds.py", "tests/model/test_whole_plans.py"),
+        (
+            "tests/model/plan/test_decide.py",
+            "tests/model/test_builds.py",
+            "tests/model/plan/test_whole_plans.py",
+        ),
     ),
     edit(
         "let a whole plan stand though its references may be others",
         "whole-plan-needs-same-facts",
         Swap("\n            and self.references is inventory.references\n            ", "\n            "),
-        ("tests/model/test_planning.py", "tests/model/test_builds.py", "tests/model/test_whole_plans.py"),
+        (
+            "tests/model/plan/test_decide.py",
+            "tests/model/test_builds.py",
+            "tests/model/plan/test_whole_plans.py",
+        ),
     ),
     edit(
         "let a whole plan stand though its contents may be others",
         "whole-plan-needs-same-facts",
         Swap("\n            and self.contents is inventory.contents\n            ", "\n            "),
-        ("tests/model/test_planning.py", "tests/model/test_builds.py", "tests/model/test_whole_plans.py"),
+        (
+            "tests/model/plan/test_decide.py",
+            "tests/model/test_builds.py",
+            "tests/model/plan/test_whole_plans.py",
+        ),
     ),
     edit(
         "let a whole plan stand though its builds may be others",
         "whole-plan-needs-same-facts",
         Swap("\n            and self.builds is inventory.builds\n            ", "\n            "),
-        ("tests/model/test_planning.py", "tests/model/test_builds.py", "tests/model/test_whole_plans.py"),
+        (
+            "tests/model/plan/test_decide.py",
+            "tests/model/test_builds.py",
+            "tests/model/plan/test_whole_plans.py",
+        ),
     ),
     edit(
         "let a whole plan stand though its leased may be others",
         "whole-plan-needs-same-facts",
         Swap("\n            and self.leased == inventory.leased\n            ", "\n            "),
-        ("tests/model/test_planning.py", "tests/model/test_builds.py", "tests/model/test_whole_plans.py"),
+        (
+            "tests/model/plan/test_decide.py",
+            "tests/model/test_builds.py",
+            "tests/model/plan/test_whole_plans.py",
+        ),
     ),
     edit(
         "let a whole plan stand though its backing_off may be others",
         "whole-plan-needs-same-facts",
         Swap("\n            and self.backing_off == inventory.backing_off\n            ", "\n            "),
-        ("tests/model/test_planning.py", "tests/model/test_builds.py", "tests/model/test_whole_plans.py"),
+        (
+            "tests/model/plan/test_decide.py",
+            "tests/model/test_builds.py",
+            "tests/model/plan/test_whole_plans.py",
+        ),
     ),
     edit(
         "let a whole plan stand though its accessed may be others",
         "whole-plan-needs-same-facts",
         Swap("\n            and self.accessed == inventory.accessed\n            ", "\n            "),
-        ("tests/model/test_planning.py", "tests/model/test_builds.py", "tests/model/test_whole_plans.py"),
+        (
+            "tests/model/plan/test_decide.py",
+            "tests/model/test_builds.py",
+            "tests/model/plan/test_whole_plans.py",
+        ),
     ),
     edit(
         "let a whole plan stand though its unlisted may be others",
         "whole-plan-needs-same-facts",
         Swap("\n            and self.unlisted == inventory.unlisted\n            ", "\n            "),
-        ("tests/model/test_planning.py", "tests/model/test_builds.py", "tests/model/test_whole_plans.py"),
+        (
+            "tests/model/plan/test_decide.py",
+            "tests/model/test_builds.py",
+            "tests/model/plan/test_whole_plans.py",
+        ),
     ),
     edit(
         "let a whole plan stand though its unread_sources may be others",
         "whole-plan-needs-same-facts",
         Swap("\n            and self.unread_sources == inventory.unread_sources\n        ", "\n        "),
-        ("tests/model/test_planning.py", "tests/model/test_builds.py", "tests/model/test_whole_plans.py"),
+        (
+            "tests/model/plan/test_decide.py",
+            "tests/model/test_builds.py",
+            "tests/model/plan/test_whole_plans.py",
+        ),
     ),
     edit(
         "let a slip in the patterns of a single sweep stop every timer",
@@ -317,7 +365,11 @@ MUTATIONS = (
         "let a whole plan stand though its time has come",
         "time-ends-the-whole-plan",
         Swap(" < self._gathered.until_ns", ""),
-        ("tests/model/test_planning.py", "tests/model/test_judging.py", "tests/model/test_whole_plans.py"),
+        (
+            "tests/model/plan/test_decide.py",
+            "tests/model/plan/test_evaluate.py",
+            "tests/model/plan/test_whole_plans.py",
+        ),
     ),
     edit(
         "let a part of a plan stand though its time has come",
@@ -438,7 +490,7 @@ MUTATIONS = (
         "unpullable-stays",
         NEVER,
         POLICY,
-        ("tests/model/test_judging.py",),
+        ("tests/model/plan/test_evaluate.py",),
     ),
     edit(
         "pass by what cannot be pulled again where nothing else is to tell",
@@ -821,7 +873,7 @@ MUTATIONS = (
         "take calls from any event loop",
         "foreign-loop-is-refused",
         NEVER,
-        ("tests/engine/test_other_loops.py", "tests/api/test_loop_guard.py"),
+        ("tests/engine/test_other_loops.py", "tests/api/http/test_loop_guard.py"),
     ),
     edit(
         "end a lease from another event loop as from its own",

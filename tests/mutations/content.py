@@ -12,7 +12,7 @@ CONTENT = (
         "tests/disk/hypeman/test_content.py",
     ),
     *("tests/disk/deletion/test_units.py", "tests/disk/deletion/recovery/test_units_in_quarantine.py"),
-    *("tests/model/test_shared_content.py", "tests/model/test_builds.py", "tests/model/test_origins.py"),
+    *("tests/model/plan/test_shared_content.py", "tests/model/test_builds.py", "tests/model/test_origins.py"),
     *("tests/content/test_situations_of_units.py", "tests/content/test_situations_of_use.py"),
     *("tests/content/test_situations_of_races.py", "tests/content/test_situations_of_odd_trees.py"),
     *("tests/content/test_neighbours_of_units.py", "tests/content/test_neighbours_of_use.py"),

@@ -4,8 +4,8 @@ from mutations.mutation import NEVER, Become, Mutation, Swap, edit
 
 __all__ = ["WATCHING_MUTATIONS"]
 
-LOOKS = ("tests/model/test_looks.py",)
-PLANS = ("tests/model/test_unwatched_plans.py",)
+LOOKS = ("tests/model/clock/test_looks.py",)
+PLANS = ("tests/model/plan/test_unwatched_plans.py",)
 TIME = ("tests/engine/test_time_nobody_watched.py",)
 
 WATCHING_MUTATIONS: tuple[Mutation, ...] = (

@@ -16,9 +16,9 @@ from hmret.disk.deletion import cleaning
 from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.deletion.recovery.recovering import Recovery
-from hmret.engine import folder_watch
-from hmret.engine.new_settings import NewSettings
 from hmret.engine.overlook import Overlook
+from hmret.engine.sweep.new_settings import NewSettings
+from hmret.engine.watch import folders as folder_watch
 from hmret.model.images import Image, Key
 from hmret.model.plan.expiry import Timetable
 from simulation.chronicle import Breach

@@ -20,7 +20,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hmret.actors.threads import WorkerThreads
-from hmret.api.bodies import (
+from hmret.api.http.host_guard import HostGuard
+from hmret.api.http.loop_guard import LoopGuard
+from hmret.api.http.page import load_page
+from hmret.api.http.requests import (
     Candidate,
     Confirm,
     GrantLease,
@@ -32,8 +35,12 @@ from hmret.api.bodies import (
     read_moment,
     read_ttl,
 )
-from hmret.api.catalog import SORTS, Catalog, Page, Query
-from hmret.api.documents import (
+from hmret.api.http.streams import EventStream, PlanStream, read_event_id
+from hmret.api.image_index import SORTS, Catalog, Page, Query
+from hmret.api.metrics import render_metrics
+from hmret.api.openapi import openapi_document
+from hmret.api.problems import Problem, problem_of, problem_response
+from hmret.api.wire.documents import (
     Document,
     confirmed_document,
     encode_document,
@@ -44,16 +51,9 @@ from hmret.api.documents import (
     restored_document,
     sweep_document,
 )
-from hmret.api.engine_documents import lease_document, leases_document, status_document
-from hmret.api.forecast import MOST_DAYS, forecast_document
-from hmret.api.hosts import HostGuard
-from hmret.api.loop_guard import LoopGuard
-from hmret.api.metrics import render_metrics
-from hmret.api.openapi import openapi_document
-from hmret.api.openapi_schemas import LARGEST_PAGE
-from hmret.api.page import load_page
-from hmret.api.problems import Problem, problem_of, problem_response
-from hmret.api.streams import EventStream, PlanStream, read_event_id
+from hmret.api.wire.engine_documents import lease_document, leases_document, status_document
+from hmret.api.wire.forecast import MOST_DAYS, forecast_document
+from hmret.api.wire.openapi_schemas import LARGEST_PAGE
 from hmret.engine.retention import Retention
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
 from hmret.model.plan.decide import Action, Reason

@@ -7,11 +7,11 @@ import json
 from collections.abc import Sequence
 from importlib import metadata
 
-from hmret.api.catalog import SORTS
-from hmret.api.documents import Document
-from hmret.api.forecast import MOST_DAYS
-from hmret.api.openapi_parts import IMAGE, TEXT, TIME, one_of, ref
-from hmret.api.openapi_schemas import LARGEST_PAGE, schemas
+from hmret.api.image_index import SORTS
+from hmret.api.wire.documents import Document
+from hmret.api.wire.forecast import MOST_DAYS
+from hmret.api.wire.openapi_parts import IMAGE, TEXT, TIME, one_of, ref
+from hmret.api.wire.openapi_schemas import LARGEST_PAGE, schemas
 from hmret.model.plan.decide import Action, Reason
 from hmret.model.plan.forecast import DAYS
 

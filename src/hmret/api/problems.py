@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from hmret.api.documents import encode_document
+from hmret.api.wire.documents import encode_document
 from hmret.model.errors import (
     EngineClosedError,
     ImageExistsError,

@@ -8,7 +8,7 @@ from typing import TypeVar
 import anyio
 import anyio.abc
 
-from hmret.cli.options import Backend
+from hmret.cli.parsing.options import Backend
 from hmret.model.errors import HmretError
 
 __all__ = ["run_on", "until_interrupted"]

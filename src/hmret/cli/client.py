@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from hmret.api.control_socket import SOCKET_NAME, connectable, control_socket_path, own_path
-from hmret.cli.output import say
+from hmret.api.http.control_socket import SOCKET_NAME, connectable, control_socket_path, own_path
+from hmret.cli.display.output import say
 from hmret.disk.kernel.lock_table import find_lock_owner
 from hmret.disk.layout import LOCK, OWN
 from hmret.model.errors import (
@@ -30,7 +30,7 @@ from hmret.model.values import frozen
 if TYPE_CHECKING:
     import httpx2
 
-    from hmret.cli.options import Common
+    from hmret.cli.parsing.options import Common
 
 __all__ = ["TIMEOUT_SECONDS", "Engine", "find_engine", "need_engine", "say_who_answers"]
 

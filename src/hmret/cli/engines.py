@@ -8,8 +8,8 @@ from hmret.model.policy.config import RetentionConfig
 
 if TYPE_CHECKING:
     from hmret.engine.inspection import Inspection
-    from hmret.engine.quarantine import Quarantine
     from hmret.engine.retention import Retention
+    from hmret.engine.sweep.quarantine import Quarantine
 
 __all__ = ["opened_engine", "opened_inspection", "opened_quarantine"]
 

@@ -5,13 +5,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from hmret.api.documents import plan_document
-from hmret.api.readings import PlanReading, read_plan
+from hmret.api.wire.documents import plan_document
+from hmret.api.wire.readings import PlanReading, read_plan
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import Engine, find_engine, say_who_answers
+from hmret.cli.display.logs import log_warnings
 from hmret.cli.engines import opened_inspection
-from hmret.cli.logs import log_warnings
-from hmret.cli.options import Common
+from hmret.cli.parsing.options import Common
 from hmret.model.plan.decide import Plan
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import format_time, nanoseconds_of

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Iterable, Sequence
 
-from hmret.engine.folder_watch import FoldersFound
 from hmret.engine.log import log_event
-from hmret.engine.sweeping import Sweeping
-from hmret.engine.tally import journal_entry
+from hmret.engine.sweep.sweeping import Sweeping
+from hmret.engine.sweep.tally import journal_entry
+from hmret.engine.watch.folders import FoldersFound
 from hmret.model.records.folders import CACHE_FOLDER, REFERENCE_FOLDERS
 from hmret.model.values import frozen
 

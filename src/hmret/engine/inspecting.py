@@ -28,17 +28,17 @@ from hmret.disk.records.engine import (
     save_disk_record,
 )
 from hmret.disk.records.folders import load_folders, look_at_cache, save_folders
-from hmret.engine.backoff import Backoff
-from hmret.engine.brake_watch import BrakeWatch
-from hmret.engine.disk_watch import DiskWatch
-from hmret.engine.folder_watch import FolderWatch
 from hmret.engine.groups import sole_error
 from hmret.engine.inspection import Inspection, NoSweeps
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
-from hmret.engine.looks import knowing_boot, open_looks
 from hmret.engine.overlook import Overlook
 from hmret.engine.surroundings import Surroundings
+from hmret.engine.watch.backoff import Backoff
+from hmret.engine.watch.brake import BrakeWatch
+from hmret.engine.watch.disk import DiskWatch
+from hmret.engine.watch.folders import FolderWatch
+from hmret.engine.watch.looks import knowing_boot, open_looks
 from hmret.model.clock.clock_guard import watch_clock
 from hmret.model.errors import ConfigError
 from hmret.model.policy.brake import BrakeRecord

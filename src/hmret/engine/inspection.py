@@ -11,12 +11,12 @@ from hmret.actors.scanner import Scanner
 from hmret.actors.threads import Threads
 from hmret.disk.kernel.clock import Clock
 from hmret.disk.layout import DIGEST_HEX, digest_of
-from hmret.engine.backoff import Backoff
-from hmret.engine.brake_watch import BrakeWatch
-from hmret.engine.disk_watch import DiskWatch
 from hmret.engine.lease_book import LeaseBook
-from hmret.engine.looks import Looks
 from hmret.engine.overlook import Overlook, Survey
+from hmret.engine.watch.backoff import Backoff
+from hmret.engine.watch.brake import BrakeWatch
+from hmret.engine.watch.disk import DiskWatch
+from hmret.engine.watch.looks import Looks
 from hmret.model.clock.clock_guard import ClockRecord, watch_clock
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Key, Suspension

@@ -27,19 +27,19 @@ from hmret.disk.layout import OWN
 from hmret.disk.lease_trial import do_leases_break
 from hmret.disk.records.last_users import load_last_users, save_last_users
 from hmret.engine.counters import Counters
-from hmret.engine.deleting import Deleting
 from hmret.engine.inspecting import Watchers, inspect, open_data_dir, running
 from hmret.engine.inspection import Inspection
-from hmret.engine.last_users import LastUsers
 from hmret.engine.log import log_event
-from hmret.engine.looks import knowing_boot
 from hmret.engine.one_task import OneTask
 from hmret.engine.overlook import LEASES_BROKEN
-from hmret.engine.quarantine import Quarantine
 from hmret.engine.retention import HasMailbox, Retention
 from hmret.engine.schedule import Schedule
 from hmret.engine.surroundings import Surroundings
-from hmret.engine.sweeping import Sweeping
+from hmret.engine.sweep.deleting import Deleting
+from hmret.engine.sweep.quarantine import Quarantine
+from hmret.engine.sweep.sweeping import Sweeping
+from hmret.engine.watch.last_users import LastUsers
+from hmret.engine.watch.looks import knowing_boot
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.records.users import UsersRecord
 from hmret.model.times import timedelta_nanoseconds

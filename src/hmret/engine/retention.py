@@ -21,12 +21,12 @@ from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub, Listener
 from hmret.engine.inspection import Inspection, named_image
 from hmret.engine.log import log_event
-from hmret.engine.quarantine import Quarantine
 from hmret.engine.schedule import Schedule
 from hmret.engine.statistics import Statistics
 from hmret.engine.surroundings import Surroundings
-from hmret.engine.sweeping import Sweeping
-from hmret.engine.tally import journal_entry
+from hmret.engine.sweep.quarantine import Quarantine
+from hmret.engine.sweep.sweeping import Sweeping
+from hmret.engine.sweep.tally import journal_entry
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Key, Suspension
 from hmret.model.plan.decide import Plan, Verdict

@@ -9,8 +9,8 @@ import anyio.abc
 from hmret.actors.mailbox import Mailbox, Request
 from hmret.engine.groups import sole_error
 from hmret.engine.log import log_event
-from hmret.engine.sweeping import Sweeping
-from hmret.engine.tally import journal_entry
+from hmret.engine.sweep.sweeping import Sweeping
+from hmret.engine.sweep.tally import journal_entry
 from hmret.model.errors import DataDirLockedError, DataDirMovedError, HmretError, StopsTimersError
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepError, SweepReport, SweepStatus

@@ -17,8 +17,8 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from hmret.api.control_socket import listening_socket
-from hmret.api.hosts import own_names
+from hmret.api.http.control_socket import listening_socket
+from hmret.api.http.host_guard import own_names
 from hmret.cli.demo.chronicle import Chronicle, day_of
 from hmret.cli.demo.clock import DAY, DemoClock
 from hmret.cli.demo.host import Host, offers_leases
@@ -190,7 +190,7 @@ async def _serving(page: socket.socket | None, retention: Retention) -> AsyncIte
         yield
         return
     from hmret.api.app import make_app  # noqa: PLC0415 - loaded only where it is asked for
-    from hmret.api.server import Server  # noqa: PLC0415 - the same
+    from hmret.api.http.server import Server  # noqa: PLC0415 - the same
 
     server = Server(make_app(retention, read_only=True, host_names=own_names("127.0.0.1:0")), page)
     async with anyio.create_task_group() as tasks:

@@ -1,0 +1,177 @@
+"""Answers that are long: plans of very many images in pieces, and events for as long as somebody listens.
+
+Neither is a generator that somebody else must close: each is its own task, which ends with its client.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import islice
+
+import anyio
+import msgspec
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from hmret.actors.threads import Threads
+from hmret.api.wire.documents import comparison_document, encode_document, image_document, plan_head
+from hmret.api.wire.engine_documents import event_document
+from hmret.engine.events import Event, EventHub, Listener
+from hmret.engine.sweep.batches import batches
+from hmret.model.plan.decide import Plan
+from hmret.model.policy.config import RetentionConfig
+
+__all__ = ["EventStream", "PlanStream", "read_event_id", "write_event_id"]
+
+# Images written at a time, and events: a millisecond or two.
+_IMAGES = 500
+_EVENTS = 200
+
+_RETRY = b"retry: 2000\n\n"
+_HEARTBEAT = b": heartbeat\n\n"
+
+
+class _Stream(Response):
+    """An answer whose body is sent piece by piece, until it ends or its client goes."""
+
+    def __init__(self, media_type: str) -> None:
+        self.status_code = 200
+        self.media_type = media_type
+        self.background = None
+        self.init_headers()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_there = True
+
+        async def send_piece(content: bytes) -> None:
+            await send({"type": "http.response.body", "body": content, "more_body": True})
+
+        async def watch(tasks: anyio.abc.TaskGroup) -> None:
+            nonlocal is_there
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            is_there = False
+            tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch, tasks)
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            if scope["method"] != "HEAD":
+                await self.send_body(send_piece)
+            tasks.cancel_scope.cancel()
+        if is_there:
+            # Nobody watches any more: with this the server says that the client is done, and must not be cancelled
+            # while it makes the connection ready for the next request.
+            await send({"type": "http.response.body", "body": b""})
+
+    async def send_body(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        """Send the pieces."""
+        raise NotImplementedError
+
+
+class PlanStream(_Stream):
+    """The document of a plan, written in threads while it is sent; compared with that in force, if it is another's."""
+
+    def __init__(
+        self, plan: Plan, config: RetentionConfig, threads: Threads, in_force: Plan | None = None
+    ) -> None:
+        super().__init__("application/json")
+        self._pieces = _pieces(plan, config, threads.pause, in_force)
+        self._threads = threads
+
+    async def send_body(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        while piece := await self._threads.run(next, self._pieces, b""):
+            await send(piece)
+
+
+def _pieces(
+    plan: Plan, config: RetentionConfig, pause: Callable[[], None], in_force: Plan | None
+) -> Iterator[bytes]:
+    yield encode_document(plan_head(plan, config)).removesuffix(b"}") + b',"images":['
+    comma = b""
+    verdicts = plan.iterate()
+    while True:
+        # One at a time: many of them at once would have the interpreter's collector look at everything there is.
+        images = []
+        for verdict in islice(verdicts, _IMAGES):
+            images.append(encode_document(image_document(verdict)))
+            pause()
+        if not images:
+            break
+        yield comma + b",".join(images)
+        comma = b","
+    if in_force is not None:
+        yield b'],"comparison":' + encode_document(comparison_document(in_force, plan)) + b"}"
+    else:
+        yield b"]}"
+
+
+class EventStream(_Stream):
+    """Events as they happen, as server-sent events.
+
+    Source of the format: the HTML standard, "Server-sent events".
+    """
+
+    def __init__(
+        self, hub: EventHub, after: int | None, *, heartbeat_seconds: float, follow: bool = True
+    ) -> None:
+        super().__init__("text/event-stream")
+        self.headers["cache-control"] = "no-store"
+        self._hub = hub
+        self._after = after
+        self._heartbeat_seconds = heartbeat_seconds
+        self._follow = follow
+
+    async def send_body(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        with self._hub.listen(self._after) as listener:
+            if not self._follow:
+                listener.end()
+            await send(_RETRY)
+            if listener.missed:
+                await send(_notice("missed", "events have been lost; read the images anew"))
+            while (batch := await self._next(listener)) is not None:
+                if not batch:
+                    await send(_HEARTBEAT)
+                for part in batches(batch, _EVENTS):
+                    await send(b"".join(map(self._write, part)))
+            if listener.fell_behind:
+                await send(_notice("dropped", "this client did not keep up; connect again"))
+
+    async def _next(self, listener: Listener) -> Sequence[Event] | None:
+        """Wait for events; none: nothing has happened for a while; None: it is over."""
+        with anyio.move_on_after(self._heartbeat_seconds):
+            try:
+                return await anext(listener)
+            except StopAsyncIteration:
+                return None
+        return ()
+
+    def _write(self, event: Event) -> bytes:
+        head = f"id: {write_event_id(self._hub, event.number)}\nevent: {event.name}\n".encode()
+        return head + b"data: " + encode_document(event_document(event)) + b"\n\n"
+
+
+def write_event_id(hub: EventHub, number: int) -> str:
+    """Name an event so that another engine does not take it for one of its own."""
+    return f"{hub.instance}-{number}"
+
+
+def read_event_id(hub: EventHub, text: str | None) -> int | None:
+    """Read the name of the last event that a client has seen; None: it asks for nothing that has passed.
+
+    After a restart of the engine, everything is new to that client: 0.
+    """
+    if not text:
+        return None
+    instance, _, number = text.rpartition("-")
+    is_ours = instance == hub.instance and number.isascii() and number.isdigit() and len(number) < _DIGITS
+    return int(number) if is_ours else 0
+
+
+_DIGITS = 19
+
+
+def _notice(name: str, detail: str) -> bytes:
+    return (
+        f"event: {name}\ndata: ".encode() + msgspec.json.encode({"event": name, "detail": detail}) + b"\n\n"
+    )

@@ -1,0 +1,280 @@
+"""All images of a plan, a page at a time: filtered, sorted, and found again from where a page ended.
+
+A cache may have 100,000 images, so everything here is done in threads, and in steps short enough that the event loop
+gets its turn: no single call into C sorts or writes all of them.
+"""
+
+import base64
+import heapq
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
+from itertools import islice
+from typing import TypeVar
+
+import anyio
+import attrs
+import msgspec
+
+from hmret.actors.threads import Threads
+from hmret.api.problems import Problem
+from hmret.engine.retention import Retention
+from hmret.engine.sweep.batches import batches
+from hmret.model.images import Key
+from hmret.model.plan.decide import Plan, Verdict
+from hmret.model.report import SweepReport
+from hmret.model.values import define, frozen
+
+__all__ = ["SORTS", "Catalog", "Page", "Query"]
+
+# How old a plan may be that no sweep made, in seconds; it is made anew when it is asked for later than that.
+_FRESH_SECONDS = 60.0
+
+# Sorted in one call: a millisecond or two.
+_RUN = 1024
+
+# Filters whose outcome is remembered: those of a few people who page through.
+_FILTERS = 8
+
+T = TypeVar("T")
+_LAST = (1 << 63) - 1
+
+_SortKey = tuple[str | int, str, str]
+
+SORTS: Mapping[str, Callable[[Verdict], str | int]] = {
+    "repository": lambda verdict: verdict.repository,
+    "status": lambda verdict: verdict.status,
+    "size_bytes": lambda verdict: verdict.size_bytes,
+    "disk_bytes": lambda verdict: verdict.disk_bytes,
+    "action": lambda verdict: verdict.action.value,
+    "reason": lambda verdict: verdict.reason.value,
+    "unused_since": lambda verdict: _LAST if verdict.unused_since_ns is None else verdict.unused_since_ns,
+    "expires_at": lambda verdict: _LAST if verdict.expires_at_ns is None else verdict.expires_at_ns,
+}
+"""What images can be sorted by; a time that is not set is later than any. Then by repository and digest."""
+
+
+@frozen
+class Query:
+    """What is asked for."""
+
+    q: str = ""
+    """Part of the repository, the digest, a tag, or the id or name of who refers to it, in any case; empty: all."""
+    action: str = ""
+    reason: str = ""
+    status: str = ""
+    sort: str = "repository"
+    descending: bool = False
+
+    @property
+    def is_all(self) -> bool:
+        """Whether no image is left out."""
+        return not (self.q or self.action or self.reason or self.status)
+
+
+@frozen
+class Page:
+    """Some images."""
+
+    plan: Plan
+    verdicts: tuple[Verdict, ...]
+    total: int
+    """All images."""
+    matched: int
+    """Those that are asked for, on whatever page."""
+    next: str | None
+    """What `after` is for the next page; None: this is the last."""
+
+
+class _Columns:
+    """What the images of a plan are filtered and sorted by: texts and numbers only.
+
+    A verdict for each would be 100,000 objects of which the interpreter's collector then looks at every one, while
+    everything else stands still.
+    """
+
+    def __init__(self, verdicts: Iterable[Verdict], names: Mapping[str, str]) -> None:
+        self.sorts: dict[str, list[str | int]] = {name: [] for name in SORTS}
+        self.digests: list[str] = []
+        self.searched: list[str] = []
+        """Tags and who refers to it, in lower case."""
+        columns = [(column, SORTS[name]) for name, column in self.sorts.items()]
+        for verdict in verdicts:
+            for column, value_of in columns:
+                column.append(value_of(verdict))
+            self.digests.append(verdict.digest)
+            called = (names[source] for source in verdict.referenced_by if source in names)
+            self.searched.append("\n".join((*verdict.tags, *verdict.referenced_by, *called)).lower())
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def key(self, sort: str, place: int) -> _SortKey:
+        """Tell what an image is sorted by."""
+        return self.sorts[sort][place], self.repository(place), self.digests[place]
+
+    def repository(self, place: int) -> str:
+        return str(self.sorts["repository"][place])
+
+    def matches(self, query: Query, place: int) -> bool:
+        """Tell whether an image is asked for."""
+        for name, wanted in (("action", query.action), ("reason", query.reason), ("status", query.status)):
+            if wanted and self.sorts[name][place] != wanted:
+                return False
+        part = query.q.lower()
+        return (
+            not part
+            or part in self.repository(place)
+            or part in self.digests[place]
+            or part in self.searched[place]
+        )
+
+
+@define(eq=False)
+class _Rows:
+    """The images of one plan that are still there, and what was found out about them so far."""
+
+    plan: Plan
+    report: SweepReport | None
+    made: float
+    _columns: _Columns
+    _pause: Callable[[], None]
+    _orders: dict[str, Sequence[int]] = attrs.field(factory=dict)
+    _masks: dict[tuple[str, str, str, str], bytearray] = attrs.field(factory=dict)
+
+    def page(self, query: Query, limit: int, after: _SortKey | None) -> Page:
+        order = self._order(query.sort)
+        mask = None if query.is_all else self._mask(query)
+        found = list(islice(_paced(self._walk(order, mask, query, after), self._pause), limit + 1))
+        more = len(found) > limit
+        return Page(
+            plan=self.plan,
+            verdicts=tuple(_paced(map(self._verdict, found[:limit]), self._pause)),
+            total=len(self._columns),
+            matched=len(self._columns) if mask is None else sum(mask),
+            next=_encode_cursor(self._columns.key(query.sort, found[limit - 1])) if more else None,
+        )
+
+    def _verdict(self, place: int) -> Verdict:
+        verdict = self.plan.verdict(self._columns.repository(place), self._columns.digests[place])
+        assert verdict is not None  # it is of this plan
+        return verdict
+
+    def _walk(
+        self, order: Sequence[int], mask: bytearray | None, query: Query, after: _SortKey | None
+    ) -> Iterator[int]:
+        key = partial(self._columns.key, query.sort)
+        if query.descending:
+            end = len(order) if after is None else bisect_left(order, after, key=key)
+            places = range(end - 1, -1, -1)
+        else:
+            places = range(0 if after is None else bisect_right(order, after, key=key), len(order))
+        for position in places:
+            if mask is None or mask[order[position]]:
+                yield order[position]
+
+    def _order(self, sort: str) -> Sequence[int]:
+        known = self._orders.get(sort)
+        if known is None:
+            # The plan is sorted already.
+            known = range(len(self._columns)) if sort == "repository" else self._sorted(sort)
+            self._orders[sort] = known
+        return known
+
+    def _sorted(self, sort: str) -> Sequence[int]:
+        key = partial(self._columns.key, sort)
+        runs = []
+        for run in batches(range(len(self._columns)), _RUN):
+            runs.append(sorted(run, key=key))
+            self._pause()
+        return list(_paced(heapq.merge(*runs, key=key), self._pause))
+
+    def _mask(self, query: Query) -> bytearray:
+        name = query.q, query.action, query.reason, query.status
+        known = self._masks.pop(name, None)
+        if known is None:
+            places = _paced(range(len(self._columns)), self._pause)
+            known = bytearray(self._columns.matches(query, place) for place in places)
+        self._masks[name] = known
+        while len(self._masks) > _FILTERS:
+            del self._masks[next(iter(self._masks))]
+        return known
+
+
+@define(eq=False)
+class Catalog:
+    """The images as the last sweep left them; where there is none, as a plan made now has them."""
+
+    _retention: Retention
+    _threads: Threads
+    _rows: _Rows | None = None
+    _lock: anyio.Lock = attrs.field(factory=anyio.Lock)
+
+    async def page(self, query: Query, limit: int, after: str | None) -> Page:
+        """Give the images that are asked for, from after a cursor on.
+
+        Raises:
+            Problem: the cursor is none of ours.
+        """
+        cursor = None if after is None else _decode_cursor(after, query.sort)
+        rows = await self._current()
+        return await self._threads.run(rows.page, query, limit, cursor)
+
+    async def _current(self) -> _Rows:
+        async with self._lock:
+            made = self._retention.last_plan if self._retention.config.active else None
+            report = self._retention.statistics().last_report
+            if report is not None and (made is None or report.started_at != made.at):
+                report = None
+            rows = self._rows
+            now = anyio.current_time()
+            if rows is not None and made is None and now - rows.made < _FRESH_SECONDS:
+                return rows
+            if rows is None or made is None or rows.plan is not made or rows.report is not report:
+                plan = await self._retention.plan() if made is None else made
+                pause = self._threads.pause
+                columns = await self._threads.run(_still_there, plan, report, pause)
+                rows = self._rows = _Rows(plan, report, now, columns, pause)
+            return rows
+
+
+def _still_there(plan: Plan, report: SweepReport | None, pause: Callable[[], None]) -> _Columns:
+    """List the images of a plan without those that were deleted since."""
+    deleted = () if report is None else report.deleted
+    gone: set[Key] = {(image.repository, image.digest) for image in deleted}
+    verdicts = _paced(plan.iterate(), pause)
+    return _Columns(
+        (verdict for verdict in verdicts if (verdict.repository, verdict.digest) not in gone), plan.vm_names
+    )
+
+
+def _paced(items: Iterable[T], pause: Callable[[], None]) -> Iterator[T]:
+    """Give way to other threads between two steps."""
+    for item in items:
+        pause()
+        yield item
+
+
+def _encode_cursor(key: _SortKey) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
+
+
+def _decode_cursor(text: str, sort: str) -> _SortKey:
+    try:
+        content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        value, repository, digest = msgspec.json.decode(content, type=tuple[str | int, str, str])
+    except (ValueError, msgspec.MsgspecError):
+        raise _not_a_cursor(text) from None
+    is_number = sort in ("size_bytes", "disk_bytes", "unused_since", "expires_at")
+    if isinstance(value, int) is not is_number:
+        raise _not_a_cursor(text)
+    return value, repository, digest
+
+
+def _not_a_cursor(text: str) -> Problem:
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid-parameter",
+        f"after: expected what `next` of a page with the same sort was, got {text[:100]!r}",
+    )

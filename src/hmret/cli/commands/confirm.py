@@ -1,0 +1,50 @@
+"""`confirm`: what is there now is right."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hmret.api.wire.documents import confirmed_document
+from hmret.api.wire.outcome_readings import read_confirmed
+from hmret.cli.display.output import printable, write_json, write_result
+from hmret.cli.engine_or_disk import Asked, ask_or_do
+from hmret.cli.engines import opened_engine
+from hmret.cli.parsing.fewer_options import WITHOUT_POLICY, WithoutPolicy
+from hmret.model.errors import ConfigError
+from hmret.model.policy.config import RetentionConfig
+
+__all__ = ["confirm"]
+
+
+def confirm(
+    *what: Annotated[str, Parameter(help="Folders as they are told to be lost, or clock.")],
+    common: WithoutPolicy = WITHOUT_POLICY,
+) -> int:
+    """Say that what is there now is right."""
+    asked = Asked("POST", "/v1/confirm", {"what": list(what)})
+    confirmed = ask_or_do(common, asked, read_confirmed, partial(_confirm, what))
+    if common.json:
+        write_json(confirmed_document(confirmed))
+        return 0
+    write_result("\n".join(_tell(confirmed, what)))
+    return 0
+
+
+def _tell(confirmed: tuple[str, ...], what: tuple[str, ...]) -> Iterator[str]:
+    yield from (printable(f"{name}: confirmed") for name in confirmed)
+    if not (confirmed or what):
+        yield "nothing to confirm"
+    for name in what:
+        # A folder may have been named by its whole path.
+        if not any(f"/{name.rstrip('/')}".endswith(f"/{one}") for one in confirmed):
+            yield printable(f"{name}: nothing to confirm")
+
+
+async def _confirm(what: tuple[str, ...], config: RetentionConfig) -> tuple[str, ...]:
+    async with opened_engine(config) as retention:
+        try:
+            return await retention.confirm(*what)
+        except ValueError as error:
+            raise ConfigError(f"confirm: {error}") from None

@@ -1,0 +1,181 @@
+"""`du`: how many bytes the images occupy, and how full their disk is."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hmret.api.wire.forecast import forecast_document
+from hmret.cli.display.columns import Column, format_columns, last_part, shorten_repository
+from hmret.cli.display.output import write_json, write_result
+from hmret.cli.display.tables import format_size, format_table
+from hmret.cli.parsing.options import DEFAULTS, Common
+from hmret.cli.planning import Made, make_plan
+from hmret.disk.layout import IMAGES
+from hmret.model.plan.decide import Verdict
+from hmret.model.plan.forecast import summarize
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.limits import DiskLimits
+from hmret.model.sizes import format_share
+from hmret.model.times import format_time, nanoseconds_of
+from hmret.model.values import define
+from hmret.model.verdicts import Action
+
+__all__ = ["du"]
+
+_BY_REPOSITORY = (
+    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
+    Column(title="images", worth=7, is_right=True),
+    Column(title="on disk", worth=8, is_right=True),
+    Column(title="shared", worth=5, is_right=True),
+    Column(title="would go", worth=6, is_right=True),
+)
+_BY_REASON = (
+    Column(title="reason", worth=9),
+    Column(title="images", worth=7, is_right=True),
+    Column(title="on disk", worth=8, is_right=True),
+)
+
+
+@define
+class _Repository:
+    """What one repository has."""
+
+    images: int = 0
+    disk_bytes: int = 0
+    shared_bytes: int = 0
+    """Those of them that other repositories have, too."""
+    going_bytes: int = 0
+
+
+def du(*, common: Common = DEFAULTS) -> int:
+    """Show how many bytes the images occupy."""
+    made = make_plan(common, common.settings())
+    forecast = _forecast(made)
+    repositories = _by_repository(made.reading.verdicts)
+    space = _look_at_disk(made.config)
+    marks = _marks(made.config.disk, space)
+    if common.json:
+        write_json(
+            {
+                "at": format_time(nanoseconds_of(made.reading.at)),
+                "data_dir": made.reading.data_dir,
+                "images": forecast["images"],
+                "bytes": forecast["bytes"],
+                "repositories": [
+                    {
+                        "repository": name,
+                        "images": one.images,
+                        "bytes": one.disk_bytes,
+                        "shared_bytes": one.shared_bytes,
+                        "delete_bytes": one.going_bytes,
+                    }
+                    for name, one in repositories
+                ],
+                "reasons": forecast["holdings"],
+                "disk": space,
+                "marks": marks,
+            }
+        )
+    else:
+        write_result("\n".join(_tell(forecast, repositories, space, marks)))
+    return 0
+
+
+def _forecast(made: Made) -> Mapping[str, Any]:
+    """Have the bytes added up, those of a disk with several names once."""
+    if made.engine is not None:
+        document: Mapping[str, Any] = made.engine.ask("GET", "/v1/forecast")
+        return document
+    assert made.plan is not None
+    return forecast_document(summarize(made.plan))
+
+
+def _by_repository(verdicts: Sequence[Verdict]) -> list[tuple[str, _Repository]]:
+    """Add up what each repository has, the largest first; content that several have counts for each of them."""
+    found: dict[str, _Repository] = {}
+    for verdict in verdicts:
+        one = found.setdefault(verdict.repository, _Repository())
+        one.images += 1
+        one.disk_bytes += verdict.disk_bytes
+        one.shared_bytes += verdict.disk_bytes if verdict.shared_with else 0
+        one.going_bytes += verdict.disk_bytes if verdict.action is Action.DELETE else 0
+    return sorted(found.items(), key=lambda item: (-item[1].disk_bytes, item[0]))
+
+
+def _look_at_disk(config: RetentionConfig) -> Mapping[str, int] | None:
+    """Look how full the file system of the images is, as df shows it; None: nobody can tell."""
+    try:
+        space = os.statvfs(f"{config.data_dir}/{IMAGES}")
+    except OSError:
+        return None
+    used_bytes = (space.f_blocks - space.f_bfree) * space.f_frsize
+    return {"used_bytes": used_bytes, "available_bytes": space.f_bavail * space.f_frsize}
+
+
+def _marks(limits: DiskLimits, space: Mapping[str, int] | None) -> Mapping[str, object] | None:
+    """Tell the marks of the disk, and how many bytes lie between them and what is in use; None: none is set."""
+    if not limits.is_set:
+        return None
+    total = 0 if space is None else space["used_bytes"] + space["available_bytes"]
+    high = round(limits.high_watermark * total) if limits.high_watermark and total else None
+    low = round(limits.low * total) if limits.high_watermark and total else None
+    max_used = limits.max_used
+    return {
+        "high_watermark": format_share(limits.high_watermark) if limits.high_watermark else None,
+        "low_watermark": format_share(limits.low) if limits.high_watermark else None,
+        "high_bytes": high,
+        "low_bytes": low,
+        "max_used": format_share(max_used) if isinstance(max_used, float) else max_used or None,
+    }
+
+
+def _tell(
+    forecast: Mapping[str, Any],
+    repositories: Sequence[tuple[str, _Repository]],
+    space: Mapping[str, int] | None,
+    marks: Mapping[str, Any] | None,
+) -> Iterator[str]:
+    if repositories:
+        rows = [
+            [
+                name,
+                str(one.images),
+                format_size(one.disk_bytes),
+                format_size(one.shared_bytes) if one.shared_bytes else "-",
+                format_size(one.going_bytes) if one.going_bytes else "-",
+            ]
+            for name, one in repositories
+        ]
+        yield format_columns(_BY_REPOSITORY, rows)
+        yield ""
+        held = sorted(forecast["holdings"], key=lambda one: (-one["bytes"], one["reason"]))
+        rows = [
+            [one["reason"], str(one["images"]), format_size(one["bytes"])] for one in held if one["images"]
+        ]
+        yield format_columns(_BY_REASON, rows)
+        yield ""
+    facts = [["in all", f"{forecast['images']} images, {format_size(forecast['bytes'])}, each disk once"]]
+    if space is not None:
+        total = space["used_bytes"] + space["available_bytes"]
+        share = format_share(round(space["used_bytes"] / total, 3)) if total else "0%"
+        facts.append(["disk", f"{format_size(space['used_bytes'])} of {format_size(total)} in use, {share}"])
+    facts += _tell_marks(marks, space)
+    yield format_table(facts).rstrip("\n")
+
+
+def _tell_marks(marks: Mapping[str, Any] | None, space: Mapping[str, int] | None) -> Iterator[list[str]]:
+    if marks is None:
+        yield ["marks", "none set: images go for their age alone"]
+        return
+    for name in ("high", "low"):
+        share, size_bytes = marks[f"{name}_watermark"], marks[f"{name}_bytes"]
+        if share is None:
+            continue
+        told = share
+        if size_bytes is not None and space is not None:
+            left = size_bytes - space["used_bytes"]
+            told += f", {format_size(size_bytes)}: {format_size(abs(left))} {'below' if left >= 0 else 'above'} it"
+        yield [f"{name} mark", told]
+    if marks["max_used"] is not None:
+        most = marks["max_used"]
+        yield ["most for images", most if isinstance(most, str) else format_size(most)]

@@ -1,0 +1,79 @@
+"""`events`: what the running engine does."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from hmret.cli.client import need_engine
+from hmret.cli.display.columns import output_width, shorten_end
+from hmret.cli.display.output import is_terminal, printable, say, write_result
+from hmret.cli.display.tables import shorten_digest
+from hmret.cli.display.words import name_source
+from hmret.cli.garbage import collect_from_now_on
+from hmret.cli.parsing.fewer_options import ASKING, Asking
+
+__all__ = ["events"]
+
+_SECOND = len("2026-12-24T00:00:00")
+_FIRST = ("time", "event", "image", "vm_names")
+_LONG_EVENT = 14
+"""Characters; the names of most events are shorter, so that what follows is aligned."""
+
+
+def events(
+    *,
+    follow: Annotated[
+        bool,
+        Parameter(name=("--follow", "-f"), help="Go on with what happens, until interrupted.", negative=()),
+    ] = False,
+    output: Annotated[
+        Literal["table", "wide", "json"],
+        Parameter(name=("--output", "-o"), help="A line each, a long one with all that is known, or JSON."),
+    ] = "table",
+    common: Asking = ASKING,
+) -> int:
+    """Tell what the running engine has done lately, and does."""
+    engine = need_engine(common.settings().config, common.timeout_seconds)
+    collect_from_now_on()
+    for event in engine.events(follow=follow):
+        # A document each, on a line each: there is no end to wait for.
+        if common.json or output == "json":
+            line = json.dumps(event)
+        else:
+            line = engine.read(_tell_all if output == "wide" else _tell, event)
+        if not write_result(line):
+            return 0
+    if follow:
+        say("the engine has stopped")
+    return 0
+
+
+def _tell_all(event: Mapping[str, Any]) -> str:
+    rest = [f"{key}={value}" for key, value in event.items() if key not in ("time", "event")]
+    return printable(" ".join([event.get("time", "-"), event["event"], *rest]))
+
+
+def _tell(event: Mapping[str, Any]) -> str:
+    """Put an event into a line that fits a terminal: its first facts in full, of the others what there is room for."""
+    time, image = event.get("time", ""), event.get("image", "")
+    repository, at, digest = image.partition("@")
+    if at:
+        image = f"{repository}@{shorten_digest(digest)}"
+    head = [f"{time[:_SECOND]}Z" if time else "-", event["event"].ljust(_LONG_EVENT), image]
+    names = event.get("vm_names", {})
+    facts = [
+        f"{key}={_put(value, names)}"
+        for key, value in event.items()
+        if key not in _FIRST and value not in ("", [])
+    ]
+    line = printable(" ".join(filter(None, (*head, *facts))))
+    return shorten_end(line, output_width()) if is_terminal(sys.stdout) else line
+
+
+def _put(value: object, names: Mapping[str, str]) -> str:
+    if isinstance(value, list):
+        return ",".join(name_source(str(one), names) for one in value)
+    return str(value)

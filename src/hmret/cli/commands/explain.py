@@ -1,0 +1,95 @@
+"""`explain`: why one image goes or stays."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from hmret.api.wire.documents import explain_document, explained_detail
+from hmret.api.wire.readings import ExplainReading, read_explain
+from hmret.cli.backend import run_on, until_interrupted
+from hmret.cli.client import find_engine, say_who_answers
+from hmret.cli.display.output import printable, write_json, write_result
+from hmret.cli.display.reasons import describe_reason
+from hmret.cli.display.tables import format_size, format_table, format_when, put_suspension
+from hmret.cli.display.words import STOP, action_of
+from hmret.cli.engines import opened_inspection
+from hmret.cli.parsing.options import DEFAULTS, Common, Named
+from hmret.model.images import Suspension
+from hmret.model.plan.decide import Reason, Verdict
+from hmret.model.policy.config import RetentionConfig
+
+__all__ = ["explain"]
+
+
+def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
+    """Tell why one image goes or stays."""
+    config = common.settings().config
+    engine = None if common.names_policy else find_engine(config, common.timeout_seconds)
+    if engine is not None:
+        say_who_answers(engine, common)
+        document = engine.explain(image)
+        reading = engine.read(partial(read_explain, status=engine.ask("GET", "/v1/status")), document)
+    else:
+        with common.logging():
+            work = partial(until_interrupted, partial(_explain, config, image))
+            verdict, suspended, names = run_on(common.backend, config.data_dir, work)
+        document = explain_document(verdict, suspended, names)
+        reading = ExplainReading(verdict, list(map(put_suspension, suspended)), config.active, names)
+    if common.json:
+        write_json(document)
+    else:
+        write_result("\n".join(_tell(reading, config)))
+    return 0
+
+
+async def _explain(
+    config: RetentionConfig, image: str
+) -> tuple[Verdict, Sequence[Suspension], Mapping[str, str]]:
+    async with opened_inspection(config) as inspection:
+        return await inspection.explain_with_names(image)
+
+
+def _tell(reading: ExplainReading, config: RetentionConfig) -> Iterator[str]:
+    verdict = reading.verdict
+    yield printable(f"{verdict.repository}@{verdict.digest}")
+    stops = action_of(verdict) == STOP
+    facts = [
+        ["tags", ", ".join(verdict.tags) or "-"],
+        ["status", verdict.status],
+        ["size", format_size(verdict.size_bytes)],
+        ["on disk", format_size(verdict.disk_bytes)],
+        ["unused since", format_when(verdict.unused_since_ns)],
+        ["expires", "-" if stops else format_when(verdict.expires_at_ns)],
+        ["verdict", f"{action_of(verdict)}, {verdict.reason.value}"],
+    ]
+    facts += (row for row in _tell_more(verdict) if row[1])
+    yield format_table(facts).rstrip("\n")
+    for blocker in verdict.blockers:
+        for words in describe_reason(blocker, verdict, reading.suspended, config, reading.vm_names):
+            yield f"- {printable(words)}"
+    if stops:
+        yield "the next sweep stops its timer"
+    yield _foretell(verdict)
+    if not reading.enabled:
+        yield "disabled: nothing is swept; set images.auto_delete.enabled, or give --enable"
+
+
+def _tell_more(verdict: Verdict) -> Iterator[list[str]]:
+    yield ["shared with", ", ".join(verdict.shared_with)]
+    holders = (f"{one.repository} ({one.reason.value})" for one in verdict.held_by)
+    yield ["held by", ", ".join(holders)]
+    yield ["detail", explained_detail(verdict) or ""]
+
+
+def _foretell(verdict: Verdict) -> str:
+    match verdict.blockers:
+        case ():
+            return "it goes with the next sweep"
+        case (Reason.RETENTION_WINDOW,):
+            return f"it goes with the first sweep from {format_when(verdict.expires_at_ns)} on"
+        case (Reason.NEWLY_UNUSED,):
+            return "its timer starts with the next sweep; it goes when its whole window has passed after that"
+        case (Reason.DEFERRED,):
+            return "it goes with one of the next sweeps"
+        case (Reason.OUTSIDE_WINDOW,):
+            return "it goes with the first sweep within these hours"
+    return "it stays while any of this holds"

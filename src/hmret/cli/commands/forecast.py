@@ -1,0 +1,74 @@
+"""`forecast`: what falls due when."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hmret.api.wire.forecast import MOST_DAYS, forecast_document
+from hmret.api.wire.readings import DueReading, read_forecast
+from hmret.cli.backend import run_on, until_interrupted
+from hmret.cli.client import find_engine, say_who_answers
+from hmret.cli.display.logs import log_warnings
+from hmret.cli.display.output import write_json, write_result
+from hmret.cli.display.tables import format_size, format_table
+from hmret.cli.engines import opened_inspection
+from hmret.cli.parsing.options import DEFAULTS, Common
+from hmret.model.errors import ConfigError
+from hmret.model.plan.forecast import Outlook, summarize
+from hmret.settings.load import Settings
+
+__all__ = ["forecast"]
+
+_WIDTH = 40
+"""Characters of the longest bar."""
+
+
+def forecast(
+    *,
+    days: Annotated[int, Parameter(help=f"How many UTC days, today the first; up to {MOST_DAYS}.")] = 30,
+    common: Common = DEFAULTS,
+) -> int:
+    """Tell what falls due on each day."""
+    if not 1 <= days <= MOST_DAYS:
+        raise ConfigError(f"--days: expected a number from 1 to {MOST_DAYS}, got {days}")
+    settings = common.settings()
+    # The running engine foresees by its own settings only.
+    works_alone = common.names_policy or common.config is not None
+    engine = None if works_alone else find_engine(settings.config, common.timeout_seconds)
+    if engine is not None:
+        say_who_answers(engine, common)
+        document = engine.ask("GET", "/v1/forecast", parameters={"days": str(days)})
+    else:
+        with common.logging():
+            work = partial(until_interrupted, partial(_foresee, settings, days))
+            outlook = run_on(common.backend, settings.config.data_dir, work)
+        document = forecast_document(outlook)
+    if common.json:
+        write_json(document)
+    else:
+        read = read_forecast if engine is None else partial(engine.read, read_forecast)
+        write_result("\n".join(_tell(read(document))))
+    return 0
+
+
+async def _foresee(settings: Settings, days: int) -> Outlook:
+    async with opened_inspection(settings.config) as inspection:
+        log_warnings(settings)
+        return summarize(await inspection.plan(), days=days)
+
+
+def _tell(days: Sequence[DueReading]) -> Iterator[str]:
+    most = max(day.disk_bytes for day in days)
+    rows = [
+        (day.date, str(day.images), format_size(day.disk_bytes), _bar(day.disk_bytes, most)) for day in days
+    ]
+    yield format_table(rows, titles=("date (UTC)", "images", "falls due", ""), right=[1, 2]).rstrip("\n")
+    images, disk_bytes = (sum(getattr(day, name) for day in days) for name in ("images", "disk_bytes"))
+    yield f"in all {images} images, {format_size(disk_bytes)}, if nothing is used or pulled meanwhile"
+
+
+def _bar(disk_bytes: int, most: int) -> str:
+    """Draw a size; anything that is there at all is seen."""
+    return "#" * (-(-disk_bytes * _WIDTH // most)) if disk_bytes else ""

@@ -1,0 +1,83 @@
+"""`images`: every image of the cache, with what is known of its use."""
+
+from collections.abc import Mapping
+
+from hmret.api.wire.documents import image_document
+from hmret.cli.display.columns import Column, format_columns, last_part, shorten_list, shorten_repository
+from hmret.cli.display.listing import EVERYTHING, IMAGE_FIELDS, TABLE, Chosen, Shown, named_lines, write_csv
+from hmret.cli.display.output import write_json, write_result
+from hmret.cli.display.tables import format_day, format_size, format_suspension, format_when, shorten_digest
+from hmret.cli.display.words import name_source
+from hmret.cli.parsing.options import DEFAULTS, Common
+from hmret.cli.planning import make_plan
+from hmret.model.plan.decide import Verdict
+from hmret.model.times import format_time, nanoseconds_of
+from hmret.model.verdicts import Action, Reason
+
+__all__ = ["images"]
+
+_COLUMNS = (
+    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
+    Column(title="digest", worth=8),
+    Column(title="on disk", worth=7, is_right=True),
+    Column(title="last use", worth=5),
+    Column(title="due", worth=6),
+    Column(title="reason", worth=4),
+    Column(title="holders", worth=3, least=10, shorten=shorten_list),
+    Column(title="tags", worth=2, least=8, shorten=shorten_list),
+)
+_WIDE = (*_COLUMNS, Column(title="status", worth=1))
+_IN_USE = (Reason.REFERENCED, Reason.LEASED, Reason.OPEN)
+
+
+def images(*, chosen: Chosen = EVERYTHING, shown: Shown = TABLE, common: Common = DEFAULTS) -> int:
+    """List every image."""
+    made = make_plan(common, common.settings())
+    reading = made.reading
+    found = chosen.cut(chosen.choose(reading.verdicts))
+    match output := shown.as_output(as_json=common.json):
+        case "json":
+            documents = {(one["repository"], one["digest"]): one for one in made.document()["images"]}
+            write_json(
+                {
+                    "at": format_time(nanoseconds_of(reading.at)),
+                    "data_dir": reading.data_dir,
+                    "images": [documents[one.repository, one.digest] for one in found],
+                    "vm_names": dict(reading.vm_names),
+                }
+            )
+        case "csv":
+            write_result(write_csv(IMAGE_FIELDS, [image_document(verdict) for verdict in found]))
+        case "name":
+            write_result(named_lines(found))
+        case "table" | "wide":
+            is_wide = output == "wide"
+            rows = [_row(verdict, reading.vm_names, is_wide=is_wide) for verdict in found]
+            lines = [format_columns(_WIDE if is_wide else _COLUMNS, rows, whole=is_wide)] if rows else []
+            lines += map(format_suspension, reading.suspended)
+            write_result("\n".join(lines or ["no images"]))
+    return 1 if reading.suspended else 0
+
+
+def _row(verdict: Verdict, names: Mapping[str, str], *, is_wide: bool) -> list[str]:
+    put_time = format_when if is_wide else format_day
+    if is_wide:
+        needing = [name_source(source, names) for source in verdict.referenced_by]
+    else:
+        # Names are what people know, and short.
+        needing = [names.get(source, source) for source in verdict.referenced_by]
+    holders = [*needing, *(one.repository for one in verdict.held_by)]
+    last_use = "in use" if verdict.reason in _IN_USE else put_time(verdict.unused_since_ns)
+    # A timer that the next sweep stops never runs out.
+    due = "-" if verdict.action is Action.CLEAR else put_time(verdict.expires_at_ns)
+    row = [
+        verdict.repository,
+        verdict.digest if is_wide else shorten_digest(verdict.digest),
+        format_size(verdict.disk_bytes),
+        last_use,
+        due,
+        verdict.reason.value,
+        ",".join(holders) or "-",
+        ",".join(verdict.tags) or "-",
+    ]
+    return [*row, verdict.status] if is_wide else row

@@ -1,0 +1,102 @@
+"""`lease`, `leases` and `unlease`: images that are kept for a while, by the running engine."""
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from cyclopts import Parameter
+
+from hmret.cli.client import need_engine
+from hmret.cli.display.columns import Column, format_columns, last_part, shorten_repository
+from hmret.cli.display.listing import TABLE, Shown, write_csv
+from hmret.cli.display.output import printable, write_json, write_result
+from hmret.cli.display.tables import shorten_digest
+from hmret.cli.parsing.fewer_options import ASKING, Asking
+from hmret.cli.parsing.options import Named, read_span
+
+__all__ = ["lease", "leases", "unlease"]
+
+Id = Annotated[str, Parameter(name="ID", help="Of a lease, as lease and leases tell it.")]
+
+
+def lease(
+    image: Named,
+    /,
+    *,
+    ttl: Annotated[str, Parameter(help="How long it lasts from now, such as 10m or 7d.")] = "1h",
+    owner: Annotated[str, Parameter(help="Who wants it.")] = "command line",
+    reason: Annotated[str, Parameter(help="What for.")] = "",
+    digest: Annotated[str | None, Parameter(help="Counts instead of what the reference says.")] = None,
+    common: Asking = ASKING,
+) -> int:
+    """Keep an image from deletion for a while."""
+    read_span("--ttl", ttl)
+    body = {"image": image, "digest": digest, "ttl": ttl, "owner": owner, "reason": reason}
+    engine = need_engine(common.settings().config, common.timeout_seconds)
+    document = engine.ask("POST", "/v1/leases", body=body)
+    if common.json:
+        write_json(document)
+    else:
+        write_result(printable(engine.read(_tell, document)))
+    return 0
+
+
+def leases(*, shown: Shown = TABLE, common: Asking = ASKING) -> int:
+    """Tell the leases that were granted."""
+    engine = need_engine(common.settings().config, common.timeout_seconds)
+    document = engine.ask("GET", "/v1/leases")
+    match output := shown.as_output(as_json=common.json):
+        case "json":
+            write_json(document)
+        case "csv":
+            write_result(write_csv(_FIELDS, document["leases"]))
+        case "name":
+            write_result("".join(engine.read(_names, document)))
+        case "table" | "wide":
+            rows = engine.read(_rows, document)
+            if not rows:
+                write_result("no leases")
+            elif output == "wide":
+                write_result(format_columns(_COLUMNS, rows, whole=True))
+            else:
+                write_result(format_columns(_COLUMNS, [_shortened(row) for row in rows]))
+    return 0
+
+
+def unlease(lease_id: Id, /, *, common: Asking = ASKING) -> int:
+    """End a lease."""
+    need_engine(common.settings().config, common.timeout_seconds).ask(
+        "DELETE", f"/v1/leases/{quote(lease_id, safe='')}"
+    )
+    if common.json:
+        write_json({"id": lease_id})
+    return 0
+
+
+def _tell(document: Any) -> str:
+    return "{id} {repository}@{digest} until {expires_at}".format_map(document)
+
+
+_FIELDS = ("id", "repository", "digest", "owner", "reason", "expires_at")
+_COLUMNS = (
+    Column(title="id", worth=9),
+    Column(title="repository", worth=8, least=16, least_of=last_part, shorten=shorten_repository),
+    Column(title="digest", worth=6),
+    Column(title="owner", worth=5, least=8),
+    Column(title="reason", worth=4, least=8),
+    Column(title="expires", worth=7),
+)
+
+
+def _names(document: Any) -> list[str]:
+    return [f"{one['repository']}@{one['digest']}\n" for one in document["leases"]]
+
+
+def _rows(document: Any) -> list[list[str]]:
+    return [[one[name] or "-" for name in _FIELDS] for one in document["leases"]]
+
+
+def _shortened(row: list[str]) -> list[str]:
+    identity, repository, digest, owner, reason, expires_at = row
+    day_and_minute = len("2026-12-24T00:00")
+    expires = expires_at if expires_at == "-" else f"{expires_at[:day_and_minute]}Z"
+    return [identity, repository, shorten_digest(digest), owner, reason, expires]

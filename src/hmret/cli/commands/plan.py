@@ -1,0 +1,205 @@
+"""`plan`: what a sweep would do, and nothing of it done."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from hmret.api.wire.documents import image_document
+from hmret.api.wire.readings import ComparisonReading, PlanReading
+from hmret.cli.display.columns import Column, format_columns, last_part, shorten_list, shorten_repository
+from hmret.cli.display.listing import EVERYTHING, IMAGE_FIELDS, TABLE, Chosen, Shown, named_lines, write_csv
+from hmret.cli.display.output import is_terminal, printable, write_json, write_result
+from hmret.cli.display.tables import (
+    format_day,
+    format_size,
+    format_suspension,
+    format_when,
+    shorten_digest,
+)
+from hmret.cli.display.words import (
+    ACTION_STYLES,
+    KEEP,
+    action_of,
+    count_reasons,
+    name_source,
+    name_sources,
+    put_count,
+    stopped_by,
+    tell_summary,
+)
+from hmret.cli.parsing.options import DEFAULTS, Common
+from hmret.cli.planning import Made, make_plan
+from hmret.model.errors import ConfigError
+from hmret.model.plan.decide import Verdict
+from hmret.model.times import datetime_of, format_time, nanoseconds_of, parse_time
+
+__all__ = ["plan", "show_plan"]
+
+# What somebody still scrolls through; a pipe gets everything.
+_MOST_ON_TERMINAL = 200
+
+_SOMETHING_GOES = 4
+
+_COLUMNS = (
+    Column(title="action", worth=7),
+    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
+    Column(title="digest", worth=8),
+    Column(title="reason", worth=6),
+    Column(title="on disk", worth=5, is_right=True),
+    Column(title="tags", worth=3, least=8, shorten=shorten_list),
+    Column(title="expires", worth=4),
+    Column(title="unused since", worth=2),
+)
+_WIDE = (*_COLUMNS, Column(title="status", worth=1), Column(title="needed by", worth=1))
+
+
+def plan(
+    *,
+    at: Annotated[
+        str | None, Parameter(help="What would be due then: an RFC 3339 time, such as 2026-12-24T00:00:00Z.")
+    ] = None,
+    chosen: Chosen = EVERYTHING,
+    every: Annotated[
+        bool,
+        Parameter(name="--all", help="List what is kept, too.", negative=(), show_default=False),
+    ] = False,
+    detailed_exitcode: Annotated[
+        bool,
+        Parameter(help="Exit code 4: something would go.", negative=(), show_default=False),
+    ] = False,
+    shown: Shown = TABLE,
+    common: Common = DEFAULTS,
+) -> int:
+    """Tell what a sweep would do, now or at another time."""
+    moment = None if at is None else _read_moment(at)
+    made = make_plan(common, common.settings(), moment)
+    show_plan(made, common, shown, chosen, every=every)
+    if made.reading.suspended:
+        return 1
+    return _SOMETHING_GOES if detailed_exitcode and made.reading.summary.delete else 0
+
+
+def show_plan(
+    made: Made, common: Common, shown: Shown = TABLE, chosen: Chosen = EVERYTHING, *, every: bool = False
+) -> None:
+    """Write a plan in the form that is asked for."""
+    reading = made.reading
+    match output := shown.as_output(as_json=common.json):
+        case "json":
+            write_json(_document(made, chosen))
+        case "csv":
+            images = chosen.cut(chosen.choose(reading.verdicts))
+            write_result(write_csv(IMAGE_FIELDS, [image_document(verdict) for verdict in images]))
+        case "name":
+            images = chosen.cut(_listed(chosen, reading.verdicts, every=every))
+            write_result(named_lines(images))
+        case "table" | "wide":
+            told = _tell(reading, chosen, every=every, is_wide=output == "wide")
+            write_result("\n".join(told))
+
+
+def _document(made: Made, chosen: Chosen) -> Mapping[str, Any]:
+    document = made.document()
+    if chosen.names_some or chosen.sort is not None or chosen.limit is not None:
+        images = {(image["repository"], image["digest"]): image for image in document["images"]}
+        found = chosen.cut(chosen.choose(made.reading.verdicts))
+        document["images"] = [images[verdict.repository, verdict.digest] for verdict in found]
+    return document
+
+
+def _read_moment(text: str) -> datetime:
+    try:
+        return datetime_of(parse_time(text))
+    except ValueError:
+        raise ConfigError(
+            f"--at: expected an RFC 3339 time with its zone, such as 2026-12-24T00:00:00Z, got {text!r}"
+        ) from None
+
+
+def _listed(chosen: Chosen, verdicts: Sequence[Verdict], *, every: bool) -> list[Verdict]:
+    """Choose what is listed: what goes and what changes, or what is asked for; what goes comes first."""
+    found = chosen.choose(verdicts, "action")
+    if every or chosen.names_some:
+        return found
+    return [verdict for verdict in found if action_of(verdict) != KEEP]
+
+
+def _tell(made: PlanReading, chosen: Chosen, *, every: bool, is_wide: bool) -> Iterator[str]:
+    verdicts = made.verdicts
+    listed = _listed(chosen, verdicts, every=every)
+    images = chosen.cut(listed)
+    if chosen.limit is None and is_terminal(sys.stdout):
+        images = images[:_MOST_ON_TERMINAL]
+    if images:
+        if is_wide:
+            rows = [_wide_row(verdict, made.vm_names) for verdict in images]
+            yield format_columns(_WIDE, rows, styles=ACTION_STYLES, whole=True)
+        else:
+            yield format_columns(_COLUMNS, [_row(verdict) for verdict in images], styles=ACTION_STYLES)
+    if len(images) < len(listed):
+        yield f"{len(listed) - len(images)} more are not shown; --limit says how many are"
+    yield from tell_summary(made.summary, stopped_by(verdicts))
+    yield from _tell_kept(verdicts, hint=not (every or chosen.names_some))
+    for stale in made.stale_references:
+        source = name_source(stale.source, made.vm_names)
+        yield printable(f"stale reference: {source} refers to {stale.image}, which is not here")
+    if made.comparison is not None:
+        yield from _tell_comparison(made.comparison)
+    yield f"at {format_time(nanoseconds_of(made.at))} in {printable(made.data_dir)}"
+    yield from map(format_suspension, made.suspended)
+    if not made.enabled:
+        yield "disabled: a sweep would do nothing of this; set images.auto_delete.enabled, or give --enable"
+
+
+def _tell_kept(verdicts: Sequence[Verdict], *, hint: bool) -> Iterator[str]:
+    """Count what stays as it is, by why."""
+    counts = count_reasons(verdict for verdict in verdicts if action_of(verdict) == KEEP)
+    if counts:
+        parts = ", ".join(f"{count} {reason.value}" for reason, count in counts.items())
+        kept = put_count(sum(counts.values()), "image")
+        yield f"{kept} would be kept: {parts}{'; --all lists them' if hint else ''}"
+
+
+def _tell_comparison(comparison: ComparisonReading) -> Iterator[str]:
+    """Tell what the settings that were given would change."""
+    for title, differences in (
+        ("would newly go", comparison.newly_go),
+        ("would newly stay", comparison.newly_stay),
+    ):
+        for one in differences[:_MOST_ON_TERMINAL]:
+            yield printable(
+                f"{title}: {one.verdict.repository}@{shorten_digest(one.verdict.digest)} "
+                f"({', '.join(one.verdict.tags) or '-'}), {format_size(one.verdict.disk_bytes)}, "
+                f"{one.reason_in_force.value} by the settings in force, {one.verdict.reason.value} by these"
+            )
+        if len(differences) > _MOST_ON_TERMINAL:
+            yield f"{title}: {len(differences) - _MOST_ON_TERMINAL} more"
+    in_force = comparison.in_force
+    yield (
+        f"compared with the settings in force, {put_count(len(comparison.newly_go), 'image')} would newly go and "
+        f"{len(comparison.newly_stay)} newly stay; by those {in_force.delete} of {in_force.images} would be deleted "
+        f"({format_size(in_force.delete_bytes)})"
+    )
+
+
+def _row(verdict: Verdict) -> list[str]:
+    return [
+        action_of(verdict),
+        verdict.repository,
+        shorten_digest(verdict.digest),
+        verdict.reason.value,
+        format_size(verdict.disk_bytes),
+        ",".join(verdict.tags) or "-",
+        format_day(verdict.expires_at_ns),
+        format_day(verdict.unused_since_ns),
+    ]
+
+
+def _wide_row(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
+    row = _row(verdict)
+    row[2] = verdict.digest
+    row[-2:] = format_when(verdict.expires_at_ns), format_when(verdict.unused_since_ns)
+    return [*row, verdict.status, name_sources(verdict.referenced_by, names) or "-"]

@@ -1,0 +1,105 @@
+"""`quarantine` and `restore`: deleted images that can be brought back."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hmret.api.wire.documents import quarantine_document, restored_document
+from hmret.api.wire.outcome_readings import read_quarantine, read_restored
+from hmret.cli.display.columns import Column, format_columns, last_part, shorten_list, shorten_repository
+from hmret.cli.display.listing import TABLE, Shown, named_lines, write_csv
+from hmret.cli.display.output import printable, write_json, write_result
+from hmret.cli.display.tables import format_minute, format_size, format_when, shorten_digest
+from hmret.cli.engine_or_disk import Asked, ask_or_do
+from hmret.cli.engines import opened_engine, opened_quarantine
+from hmret.cli.parsing.fewer_options import WITHOUT_POLICY, WithoutPolicy
+from hmret.cli.parsing.options import Named
+from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.report import Quarantined, Restored
+from hmret.model.times import nanoseconds_of
+
+__all__ = ["quarantine", "restore"]
+
+_COLUMNS = (
+    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
+    Column(title="digest", worth=8),
+    Column(title="tags", worth=5, least=8, shorten=shorten_list),
+    Column(title="on disk", worth=6, is_right=True),
+    Column(title="deleted", worth=4),
+    Column(title="until", worth=7),
+)
+_FIELDS = ("repository", "digest", "tags", "disk_bytes", "retired_at", "until")
+
+
+def restore(
+    image: Named,
+    /,
+    *,
+    digest: Annotated[str | None, Parameter(help="Counts instead of what the reference says.")] = None,
+    common: WithoutPolicy = WITHOUT_POLICY,
+) -> int:
+    """Bring a deleted image back from quarantine."""
+    asked = Asked("POST", "/v1/restore", {"image": image, "digest": digest})
+    restored = ask_or_do(common, asked, read_restored, partial(_restore, image, digest))
+    if common.json:
+        write_json(restored_document(restored))
+    else:
+        write_result(printable(_tell(restored)))
+    return 0
+
+
+def quarantine(*, shown: Shown = TABLE, common: WithoutPolicy = WITHOUT_POLICY) -> int:
+    """Tell the deleted images that can be brought back."""
+    images: Sequence[Quarantined] = ask_or_do(common, Asked("GET", "/v1/quarantine"), read_quarantine, _look)
+    match output := shown.as_output(as_json=common.json):
+        case "json":
+            write_json(quarantine_document(images))
+        case "csv":
+            write_result(write_csv(_FIELDS, quarantine_document(images)["images"]))  # type: ignore[arg-type]  # a document
+        case "name":
+            write_result(named_lines(images))
+        case "table" | "wide" if not images:
+            write_result("nothing is in quarantine")
+        case "table" | "wide":
+            is_wide = output == "wide"
+            rows = [_row(image, is_wide=is_wide) for image in images]
+            write_result(format_columns(_COLUMNS, rows, whole=is_wide))
+    return 0
+
+
+async def _restore(image: str, digest: str | None, config: RetentionConfig) -> Restored:
+    async with opened_engine(config) as retention:
+        try:
+            return await retention.restore(image, digest)
+        except (ImageNotFoundError, InvalidReferenceError):
+            found = None if digest is not None else retention.search_quarantine(image)
+            if found is None:
+                raise
+        return await retention.restore(found)
+
+
+async def _look(config: RetentionConfig) -> tuple[Quarantined, ...]:
+    async with opened_quarantine(config) as held:
+        await held.look()
+        return held.images()
+
+
+def _tell(restored: Restored) -> str:
+    tags = f" ({', '.join(restored.tags)})" if restored.tags else ""
+    taken = f", without {', '.join(restored.taken_tags)}, taken meanwhile" if restored.taken_tags else ""
+    return f"{restored.repository}@{restored.digest}{tags} restored{taken}"
+
+
+def _row(image: Quarantined, *, is_wide: bool) -> list[str]:
+    put_time = format_when if is_wide else format_minute
+    return [
+        image.repository,
+        image.digest if is_wide else shorten_digest(image.digest),
+        ",".join(image.tags) or "-",
+        format_size(image.disk_bytes),
+        put_time(nanoseconds_of(image.retired_at)),
+        put_time(nanoseconds_of(image.until)),
+    ]

@@ -1,0 +1,91 @@
+"""`status`: how the running engine is."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from hmret.api.wire.readings import read_suspensions
+from hmret.cli.client import need_engine
+from hmret.cli.display.output import printable, write_json, write_result
+from hmret.cli.display.tables import format_seconds, format_size, format_suspension, format_table
+from hmret.cli.parsing.fewer_options import ASKING, Asking
+
+__all__ = ["status"]
+
+
+def status(*, common: Asking = ASKING) -> int:
+    """Tell how the running engine is."""
+    engine = need_engine(common.settings().config, common.timeout_seconds)
+    document = engine.ask("GET", "/v1/status")
+    suspended = engine.read(lambda told: read_suspensions(told["suspended"]), document)
+    if common.json:
+        write_json(document)
+    else:
+        facts = engine.read(_facts, document)
+        words = [format_table(facts).rstrip("\n"), *map(format_suspension, suspended)]
+        write_result("\n".join(words))
+    return 1 if suspended else 0
+
+
+def _facts(document: Any) -> list[list[str]]:
+    totals, last = document["totals"], document["last_sweep"]
+    return [
+        ["engine", f"{document['version']}, process {document['process']}, {document['backend']}"],
+        ["up for", format_seconds(document["uptime_seconds"])],
+        ["data directory", printable(document["data_dir"])],
+        ["retention", "enabled" if document["enabled"] else "disabled: nothing is swept"],
+        ["sweeping", f"yes, {document['images_seen']} images seen" if document["sweeping"] else "no"],
+        ["last sweep", "none yet" if last is None else ", ".join(_sum_up(last))],
+        ["sweeps", str(totals["sweeps"])],
+        ["deleted images", f"{totals['deleted_images']}, {format_size(totals['deleted_bytes'])}"],
+        ["failed deletions", str(totals["failed_deletes"])],
+        [
+            "trash",
+            "not readable" if document["trash_bytes"] is None else format_size(document["trash_bytes"]),
+        ],
+        ["quarantine", _put_quarantine(document["quarantine"])],
+        *_limits(document["disk"], document["brake"]),
+        *_put_stopped(document.get("stopped_timers")),
+        ["leases", str(document["granted_leases"])],
+        [
+            "file leases",
+            {True: "offered", False: "not offered", None: "not tried yet"}[document["leases_offered"]],
+        ],
+    ]
+
+
+def _limits(disk: Any, brake: Any) -> Iterator[list[str]]:
+    """Tell how full the disk is, where a limit is set, and what the brake holds, where it does."""
+    if disk is not None:
+        used, total = disk["used_bytes"], disk["used_bytes"] + disk["available_bytes"]
+        told = f"{format_size(used)} of {format_size(total)} in use"
+        if disk["pressed"]:
+            told += ", too full: images go early"
+        if disk["shortfall_bytes"]:
+            told += f"; {format_size(disk['shortfall_bytes'])} are missing to the low mark whatever goes"
+        yield ["disk", told]
+    if brake is not None:
+        told = f"{brake['expired']} of {brake['eligible']} images have expired at once"
+        if brake["released"]:
+            yield ["brake", f"released: {told}"]
+        else:
+            yield [
+                "brake",
+                f"holds: {told}; they go in {format_seconds(brake['seconds'])}, or with: hmret sweep --release-brake",
+            ]
+
+
+def _put_stopped(stopped: Any) -> Iterator[list[str]]:
+    """Tell which timers the settings in force have stopped."""
+    if stopped is not None:
+        yield ["timers stopped", f"{stopped['timers']} at {stopped['at']}: {printable(stopped['detail'])}"]
+
+
+def _put_quarantine(quarantine: Any) -> str:
+    return f"{quarantine['images']} images, {format_size(quarantine['bytes'])}"
+
+
+def _sum_up(last: Any) -> Iterator[str]:
+    yield f"{last['status']} at {last['started_at']}"
+    yield f"took {format_seconds(last['duration_seconds'])}"
+    yield f"{last['ready_images']} images"
+    yield f"{last['deleted_images']} deleted"

@@ -1,0 +1,167 @@
+"""`sweep`: one sweep, and what it did."""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hmret.api.wire.documents import sweep_document
+from hmret.api.wire.outcome_readings import read_report
+from hmret.api.wire.readings import PlanReading
+from hmret.cli.backend import run_on, until_interrupted
+from hmret.cli.client import find_engine, say_who_answers
+from hmret.cli.display.logs import log_warnings
+from hmret.cli.display.output import is_terminal, printable, say, write_json, write_result
+from hmret.cli.display.progress import sweep_in_sight
+from hmret.cli.display.tables import (
+    format_seconds,
+    format_size,
+    format_suspension,
+    format_table,
+    format_when,
+    terminal_digest,
+)
+from hmret.cli.display.words import put_count, stopped_by, tell_stopped
+from hmret.cli.engines import opened_engine
+from hmret.cli.parsing.options import DEFAULTS, Common
+from hmret.cli.planning import make_plan
+from hmret.model.report import DeletedImage, SweepReport, SweepStatus
+from hmret.settings.load import Settings
+
+__all__ = ["sweep"]
+
+_DONE = (SweepStatus.SUCCESS, SweepStatus.DISABLED)
+
+
+def sweep(
+    *,
+    dry_run: Annotated[
+        bool, Parameter(help="Do what plan does, and nothing else.", negative=(), show_default=False)
+    ] = False,
+    yes: Annotated[
+        bool, Parameter(name=("--yes", "-y"), help="Do not ask.", negative=(), show_default=False)
+    ] = False,
+    release_brake: Annotated[
+        bool, Parameter(help="Let go what the brake holds.", negative=(), show_default=False)
+    ] = False,
+    stop_timers: Annotated[
+        bool,
+        Parameter(
+            help="Stop every timer where the patterns allow nothing that is here.",
+            negative=(),
+            show_default=False,
+        ),
+    ] = False,
+    common: Common = DEFAULTS,
+) -> int:
+    """Sweep once, and tell what was deleted."""
+    if dry_run:
+        from hmret.cli.commands.plan import plan  # noqa: PLC0415 - a sweep does not wait for it
+
+        return plan(common=common)
+    settings = common.settings()
+    engine = None if common.names_policy else find_engine(settings.config, common.timeout_seconds)
+    sweeps = engine is not None or settings.config.active
+    if sweeps and not yes and _is_watched() and not _is_wanted(make_plan(common, settings).reading):
+        say("nothing was done")
+        return 1
+    if engine is not None:
+        say_who_answers(engine, common)
+        parameters = {"release_brake": "true"} if release_brake else {}
+        document = engine.ask("POST", "/v1/sweeps", parameters=parameters)
+        report = engine.read(read_report, document)
+    else:
+        report = _sweep_here(settings, common, release_brake=release_brake, stop_timers=stop_timers)
+        document = sweep_document(report)
+    if common.json:
+        write_json(document)
+    else:
+        write_result("\n".join(_tell(report)))
+    return 0 if report.status in _DONE else 1
+
+
+def _is_watched() -> bool:
+    """Return whether a person has called this and can answer."""
+    return is_terminal(sys.stdin) and is_terminal(sys.stderr)
+
+
+def _is_wanted(made: PlanReading) -> bool:
+    """Ask whether what would go is to go; nothing is asked where nothing would."""
+    if made.suspended or not made.enabled or not made.summary.delete:
+        return True
+    for line in tell_stopped(stopped_by(made.verdicts)):
+        print(line, file=sys.stderr)
+    images = put_count(made.summary.delete, "image")
+    question = (
+        f"Delete {images}, {format_size(made.summary.delete_bytes)}, in {printable(made.data_dir)}? [y/N] "
+    )
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _sweep_here(settings: Settings, common: Common, *, release_brake: bool, stop_timers: bool) -> SweepReport:
+    if not settings.config.active:
+        return SweepReport(status=SweepStatus.DISABLED, started_at=datetime.now(UTC), duration_seconds=0.0)
+    with common.logging():
+        work = partial(
+            _sweep,
+            settings,
+            shown=not common.json,
+            release_brake=release_brake,
+            stop_timers=stop_timers,
+        )
+        return run_on(common.backend, settings.config.data_dir, partial(until_interrupted, work))
+
+
+async def _sweep(settings: Settings, *, shown: bool, release_brake: bool, stop_timers: bool) -> SweepReport:
+    async with opened_engine(settings.config) as retention:
+        log_warnings(settings)
+        return await sweep_in_sight(
+            retention, shown=shown, release_brake=release_brake, stop_timers=stop_timers
+        )
+
+
+def _tell(report: SweepReport) -> Iterator[str]:
+    if report.status is SweepStatus.DISABLED:
+        yield "disabled: nothing was touched; set images.auto_delete.enabled, or give --enable"
+        return
+    yield f"{report.status.value}, after {format_seconds(report.duration_seconds)}"
+    yield from map(format_suspension, report.suspended)
+    yield format_table(
+        [
+            ["deleted images", str(report.deleted_images)],
+            ["freed", format_size(report.deleted_bytes + report.released_bytes)],
+            *_tell_quarantine(report),
+            ["failed deletions", str(report.failed_deletes)],
+            ["kept because open", str(report.open_images)],
+            ["timers stopped", str(report.cleared_states)],
+            ["timers started", str(report.marked_unused)],
+            ["records of gone images pruned", str(report.pruned_states)],
+            ["ready images", str(report.ready_images)],
+            ["protected images", str(report.protected_images)],
+            ["stale references", str(report.stale_references)],
+        ],
+        right=[1],
+    ).rstrip("\n")
+    yield from map(_tell_deleted, report.deleted)
+    for error in report.errors:
+        image = f"{error.repository}@{terminal_digest(error.digest)}" if error.repository else ""
+        yield "error: " + printable(": ".join(filter(None, (image, error.path, error.error))))
+
+
+def _tell_quarantine(report: SweepReport) -> Iterator[list[str]]:
+    if report.quarantined_images:
+        yield ["put into quarantine", f"{report.quarantined_images}, {format_size(report.quarantined_bytes)}"]
+    if report.released_images:
+        yield ["released from quarantine", str(report.released_images)]
+
+
+def _tell_deleted(image: DeletedImage) -> str:
+    tags = f" ({', '.join(image.tags)})" if image.tags else ""
+    told = f"deleted {image.repository}@{terminal_digest(image.digest)}{tags}"
+    return printable(
+        f"{told}, {format_size(image.disk_bytes)}, unused since {format_when(image.unused_since_ns)}"
+    )

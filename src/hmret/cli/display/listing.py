@@ -1,0 +1,183 @@
+"""Which images a command lists, in which order, and how."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from hmret.cli.display.words import action_of
+from hmret.model.errors import ConfigError, InvalidReferenceError
+from hmret.model.policy.patterns import compile_patterns
+from hmret.model.references import parse_reference
+from hmret.model.values import frozen
+from hmret.model.verdicts import Reason, Verdict
+
+__all__ = ["EVERYTHING", "IMAGE_FIELDS", "TABLE", "Chosen", "Output", "Shown", "named_lines", "write_csv"]
+
+Output = Literal["table", "wide", "name", "json", "csv"]
+"""How things are listed."""
+
+Wanted = Literal["delete", "stop-timer", "start-timer", "keep", "clear", "mark", "none"]
+Order = Literal["repository", "size", "unused", "expires", "action", "reason"]
+
+IMAGE_FIELDS = (
+    "repository",
+    "digest",
+    "tags",
+    "status",
+    "size_bytes",
+    "disk_bytes",
+    "action",
+    "reason",
+    "referenced_by",
+    "unused_since",
+    "expires_at",
+    "shared_with",
+    "held_by",
+)
+"""The fields of an image in the JSON documents, in their order."""
+
+_LAST = 1 << 64
+_RANKS: Mapping[str, int] = {"delete": 0, "stop timer": 1, "start timer": 2, "keep": 3}
+_ORDERS: Mapping[str, Callable[[Verdict], Any]] = {
+    "repository": lambda verdict: verdict.repository,
+    "size": lambda verdict: -verdict.disk_bytes,
+    "unused": lambda verdict: _LAST if verdict.unused_since_ns is None else verdict.unused_since_ns,
+    "expires": lambda verdict: _LAST if verdict.expires_at_ns is None else verdict.expires_at_ns,
+    "action": lambda verdict: _RANKS[action_of(verdict)],
+    "reason": lambda verdict: verdict.reason.value,
+}
+
+
+@Parameter(name="*", negative=())
+@frozen(kw_only=True)
+class Shown:
+    """How a command lists things."""
+
+    output: Annotated[
+        Output,
+        Parameter(
+            name=("--output", "-o"),
+            help="A table, a wide one with whole digests, names alone, JSON, or CSV with the fields of the JSON.",
+        ),
+    ] = "table"
+    quiet: Annotated[
+        bool,
+        Parameter(name=("--quiet", "-q"), help="Only repository@digest, one a line.", show_default=False),
+    ] = False
+
+    def as_output(self, *, as_json: bool) -> Output:
+        """Return how things are listed, `--json` and `-q` included; of several, JSON counts."""
+        if as_json:
+            return "json"
+        return "name" if self.quiet else self.output
+
+
+TABLE = Shown()
+"""As a table."""
+
+
+@Parameter(name="*", negative=())
+@frozen(kw_only=True)
+class Chosen:
+    """Which images a command lists, and in which order."""
+
+    reason: Annotated[
+        list[Reason] | None,
+        Parameter(help="Only images of this reason; repeatable.", json_list=False, negative=()),
+    ] = None
+    action: Annotated[
+        list[Wanted] | None,
+        Parameter(
+            help="Only images to which this happens, in these words or in those of the JSON; repeatable.",
+            json_list=False,
+            negative=(),
+        ),
+    ] = None
+    repository: Annotated[
+        str | None, Parameter(help="Only images of this repository, or of those that match a pattern.")
+    ] = None
+    sort: Annotated[
+        Order | None,
+        Parameter(help="By what they are sorted; sizes the largest first, times the earliest first."),
+    ] = None
+    limit: Annotated[int | None, Parameter(help="How many are listed at most.")] = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit: expected a number of at least 1, got {self.limit}")
+
+    @property
+    def names_some(self) -> bool:
+        """Whether the options say which images are meant."""
+        return any(option is not None for option in (self.reason, self.action, self.repository))
+
+    def choose(self, verdicts: Sequence[Verdict], usual_order: str = "repository") -> list[Verdict]:
+        """Return the images that are asked for, in the order that is asked for."""
+        is_named = self._is_named()
+        found = [
+            verdict for verdict in verdicts if self._is_asked_for(verdict) and is_named(verdict.repository)
+        ]
+        key = _ORDERS[self.sort or usual_order]
+        return sorted(found, key=lambda verdict: (key(verdict), verdict.repository, verdict.digest))
+
+    def cut(self, verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+        """Leave out what is more than `limit`."""
+        return verdicts if self.limit is None else verdicts[: self.limit]
+
+    def _is_asked_for(self, verdict: Verdict) -> bool:
+        if self.reason is not None and verdict.reason not in self.reason:
+            return False
+        words = (action_of(verdict).replace(" ", "-"), verdict.action.value)
+        return self.action is None or any(word in self.action for word in words)
+
+    def _is_named(self) -> Callable[[str], bool]:
+        text = self.repository
+        if text is None:
+            return lambda _name: True
+        try:
+            pattern = compile_patterns([text])
+        except ConfigError as error:
+            raise ConfigError(f"--repository: {str(error).partition(': ')[2] or error}") from None
+        try:
+            whole = parse_reference(text).repository
+        except InvalidReferenceError:
+            whole = text
+        return lambda name: name == whole or pattern.matches(name)
+
+
+EVERYTHING = Chosen()
+"""All images."""
+
+
+def named_lines(images: Sequence[Any]) -> str:
+    """Name images, one `repository@digest` a line; the empty text where there are none."""
+    return "".join(f"{image.repository}@{image.digest}\n" for image in images)
+
+
+def write_csv(fields: Sequence[str], documents: Sequence[Mapping[str, Any]]) -> str:
+    """Write JSON objects as CSV (RFC 4180) below a header of their fields.
+
+    Elements of a list are separated by spaces, those that are objects written as their values with colons; null is empty.
+    """
+    import csv  # noqa: PLC0415 - only those who ask for it wait for it
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(fields)
+    writer.writerows([_cell(document[field]) for field in fields] for document in documents)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case list():
+            return " ".join(map(_cell, value))
+        case Mapping():
+            return ":".join(map(_cell, value.values()))
+    return str(value)

@@ -1,0 +1,191 @@
+"""Log lines on standard error: one event a line, for people or as JSON, and for the journal with its priority."""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from hmret.cli.display.output import complain, printable
+from hmret.cli.service.systemd import priority_prefix
+from hmret.engine.log import log_event
+from hmret.model.times import format_time
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from structlog.typing import EventDict, Processor
+
+    from hmret.settings.load import Settings
+
+__all__ = ["LogFormat", "LogLevel", "log_failure", "log_warnings", "logging_to_stderr", "wanted_format"]
+
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+_LEVELS: Mapping[LogLevel, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_LEVEL_WIDTH = 7
+
+
+@contextmanager
+def logging_to_stderr(log_format: LogFormat, level: LogLevel) -> Iterator[None]:
+    """Write what is logged inside the block to standard error; `level` is that of our own events."""
+    own = logging.getLogger("hmret")
+    before = own.level
+    own.setLevel(_LEVELS[level])
+    try:
+        with _handling(_Lines(log_format)), _logging_what_is_uncaught():
+            yield
+    finally:
+        own.setLevel(before)
+
+
+@contextmanager
+def _handling(handler: logging.Handler) -> Iterator[None]:
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+@contextmanager
+def _logging_what_is_uncaught() -> Iterator[None]:
+    """Log what Python itself would write to standard error in a form of its own: exceptions of threads and destructors."""
+
+    def log_of_thread(uncaught: threading.ExceptHookArgs) -> None:
+        if uncaught.exc_type is not SystemExit:
+            _log_uncaught(getattr(uncaught.thread, "name", "a thread"), uncaught.exc_value)
+
+    def log_of_destructor(uncaught: "sys.UnraisableHookArgs") -> None:
+        _log_uncaught(uncaught.err_msg or repr(uncaught.object), uncaught.exc_value)
+
+    before = threading.excepthook, sys.unraisablehook
+    threading.excepthook, sys.unraisablehook = log_of_thread, log_of_destructor
+    try:
+        yield
+    finally:
+        threading.excepthook, sys.unraisablehook = before
+
+
+def _log_uncaught(where: str, error: BaseException | None) -> None:
+    logging.getLogger("hmret").error("exception_not_caught in %s", where, exc_info=error)
+
+
+def wanted_format(tokens: Sequence[str]) -> LogFormat:
+    """Return the format of log lines that the words of a command line ask for, whether or not the rest makes sense."""
+    pairs = zip(("", *tokens), tokens, strict=False)
+    wants_json = "--log-format=json" in tokens or ("--log-format", "json") in pairs
+    return "json" if wants_json else "console"
+
+
+def log_failure(log_format: LogFormat, message: str, error: BaseException | None = None) -> None:
+    """Say why a command ends: a log line where JSON is asked for or the journal reads, else one line for people.
+
+    `error`: what nobody foresaw, whose traceback is wanted; None: the message says all.
+    """
+    if log_format == "json" or priority_prefix(logging.ERROR, os.environ):
+        record = logging.LogRecord("hmret", logging.ERROR, "", 0, message, None, _exc_info(error))
+        record.hmret_event = ("command_failed", {"error": message})
+        _Lines(log_format).handle(record)
+        return
+    if error is not None:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return
+    complain(message)
+
+
+def _exc_info(
+    error: BaseException | None,
+) -> "tuple[type[BaseException], BaseException, TracebackType | None] | None":
+    return None if error is None else (type(error), error, error.__traceback__)
+
+
+def log_warnings(settings: "Settings") -> None:
+    """Log what is allowed in the settings but probably not meant."""
+    for warning in settings.warnings:
+        log_event(logging.WARNING, "setting_doubtful", detail=warning)
+
+
+class _Lines(logging.Handler):
+    """Writes to whatever standard error is at the moment: a progress bar puts itself in its place.
+
+    What makes the lines is loaded with the first of them: most commands have nothing to log.
+    """
+
+    def __init__(self, log_format: LogFormat) -> None:
+        super().__init__()
+        self._log_format = log_format
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Make a line of a record."""
+        if self.formatter is None:
+            self.formatter = _formatter(self._log_format)
+        return self.formatter.format(record)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if sys.stderr is None:
+            return
+        try:
+            prefix = priority_prefix(record.levelno, os.environ)
+            print(f"{prefix}{self.format(record)}", file=sys.stderr, flush=True)
+        except Exception:  # noqa: BLE001 - the boundary: a line that cannot be written never fails who logs it
+            self.handleError(record)
+
+
+def _formatter(log_format: LogFormat) -> logging.Formatter:
+    from structlog.processors import JSONRenderer, format_exc_info  # noqa: PLC0415 - only those that log wait for it
+    from structlog.stdlib import ProcessorFormatter  # noqa: PLC0415
+
+    rendering = [JSONRenderer(default=str)] if log_format == "json" else [_keep_on_the_line, _console()]
+    return ProcessorFormatter(processors=[_take_event, format_exc_info, *rendering])
+
+
+def _console() -> "Processor":
+    """Make what writes a line for people: time, level and event, and then keys with their values."""
+    from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter  # noqa: PLC0415
+
+    bare = partial(KeyValueColumnFormatter, None, "", "")
+    columns = [
+        Column("timestamp", bare(str)),
+        Column("level", bare(str, width=_LEVEL_WIDTH)),
+        Column("event", bare(printable)),
+        Column("", KeyValueColumnFormatter("", "", "", _quoted)),
+    ]
+    return ConsoleRenderer(columns=columns, sort_keys=False)
+
+
+def _take_event(_logger: object, _method: str, line: "EventDict") -> "EventDict":
+    """Take the event and its keys from a record; what others have logged is an event without keys."""
+    record: logging.LogRecord = line["_record"]
+    event, keys = getattr(record, "hmret_event", None) or (line["event"], {})
+    head = {"timestamp": _time(record), "level": record.levelname.lower(), "event": event}
+    return {**head, **keys, **({"exc_info": line["exc_info"]} if "exc_info" in line else {})}
+
+
+def _keep_on_the_line(_logger: object, _method: str, line: "EventDict") -> "EventDict":
+    """Call a traceback something that is not written below the line."""
+    if "exception" in line:
+        line["traceback"] = line.pop("exception")
+    return line
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    if text and text.isprintable() and not set(text) & set(' "=\\'):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{printable(escaped)}"'
+
+
+def _time(record: logging.LogRecord) -> str:
+    return format_time(int(record.created * 1e6) * 1000)

@@ -1,0 +1,79 @@
+"""The reasons of verdicts in words."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import assert_never
+
+from hmret.cli.display.tables import format_when
+from hmret.cli.display.words import name_source
+from hmret.model.durations import format_span
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.patterns import compile_patterns
+from hmret.model.times import timedelta_nanoseconds
+from hmret.model.verdicts import Reason, Verdict
+
+__all__ = ["describe_reason"]
+
+
+def describe_reason(  # noqa: C901, PLR0912 - one case for each reason
+    blocker: Reason,
+    verdict: Verdict,
+    suspended: Sequence[str],
+    config: RetentionConfig,
+    vm_names: Mapping[str, str],
+) -> Iterator[str]:
+    """Put a reason against a deletion into words; `suspended` says what suspends deletion."""
+    match blocker:
+        case Reason.NOT_READY:
+            yield f"not ready: its status is {verdict.status}"
+        case Reason.BROKEN:
+            yield f"broken, so left alone: {verdict.broken}"
+        case Reason.REFERENCED:
+            yield from (f"referenced by {name_source(source, vm_names)}" for source in verdict.referenced_by)
+        case Reason.LEASED:
+            yield "covered by a lease"
+        case Reason.PINNED:
+            pins = [pin for pin in config.pinned if compile_patterns([pin]).matches(verdict.repository)]
+            yield f"pinned: hmret.pinned has {', '.join(pins) or 'a pattern for it'}"
+        case Reason.NOT_ALLOWED:
+            yield f"not allowed: no pattern of images.auto_delete.allowed matches {verdict.repository}"
+        case Reason.NOT_PULLABLE:
+            yield "cannot be pulled again, as its label, a build's record or its repository says; hmret.delete_unpullable is false"
+        case Reason.NEWLY_UNUSED:
+            yield "no timer runs yet: the next sweep starts it"
+        case Reason.KEPT_BY_RULE:
+            yield f"rule {verdict.rule} of hmret.rules keeps it"
+        case Reason.RETENTION_WINDOW:
+            by_rule = "" if verdict.rule is None else f", by rule {verdict.rule} of hmret.rules"
+            yield f"in its window until {format_when(verdict.expires_at_ns)}{by_rule}"
+        case Reason.LATEST:
+            yield "one of the newest of its repository, as many as keep_latest says"
+        case Reason.TOO_YOUNG:
+            yield f"younger than hmret.min_age, {format_span(timedelta_nanoseconds(config.min_age))}, or of unknown age"
+        case Reason.SHARED:
+            holders = ", ".join(f"{one.repository} ({one.reason})" for one in verdict.held_by)
+            yield f"its bytes are also those of {holders or ', '.join(verdict.shared_with)}"
+        case Reason.SUSPENDED:
+            yield from (f"deletion is suspended: {words}" for words in suspended)
+        case Reason.BACKOFF:
+            yield "its deletion failed lately, and is not tried again yet"
+        case Reason.BRAKE:
+            yield (
+                "the brake holds: too much has expired at once; it goes when that has been announced for "
+                "hmret.brake_for, or with: hmret sweep --release-brake"
+            )
+        case Reason.OUTSIDE_WINDOW:
+            window = config.window
+            yield f"outside the hours of hmret.window: {', '.join(window.hours)} {window.time_zone}"
+        case Reason.DEFERRED:
+            yield (
+                f"deferred: more are due than hmret.max_deletes_per_sweep, {config.max_deletes_per_sweep}, or "
+                f"hmret.max_bytes_per_sweep, {config.max_bytes_per_sweep}, lets go at once"
+            )
+        case Reason.OPEN:
+            yield "a process has its disk open"
+        case Reason.EXPIRED:
+            yield "its window has passed"
+        case Reason.DISK_PRESSURE:
+            yield "the disk is too full, by hmret.disk"
+        case _:
+            assert_never(blocker)

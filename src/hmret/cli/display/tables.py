@@ -1,0 +1,147 @@
+"""Tables and the words for sizes and times: rich for a terminal, aligned text for everything else."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from hmret.cli.display.output import is_terminal, printable
+from hmret.model.durations import format_span
+from hmret.model.images import Suspension
+from hmret.model.times import SECOND, format_time
+
+__all__ = [
+    "format_day",
+    "format_minute",
+    "format_seconds",
+    "format_size",
+    "format_suspension",
+    "format_table",
+    "format_when",
+    "put_suspension",
+    "shorten_digest",
+    "terminal_digest",
+]
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_STEP = 1024
+_SHORT = 12  # hex digits, as other tools show them
+
+
+def format_table(
+    rows: Iterable[Sequence[str]],
+    *,
+    titles: Sequence[str] = (),
+    right: Sequence[int] = (),
+    styles: Mapping[str, str] | None = None,
+    is_cut: bool = False,
+) -> str:
+    """Lay out rows in columns for whoever reads standard output.
+
+    Args:
+        rows: the cells; each becomes one line, whatever is in it.
+        titles: a title for each column; empty: no title line.
+        right: numbers of the columns that are aligned to the right.
+        styles: cells that stand out on a terminal, by their text.
+        is_cut: what is too wide for a terminal is cut off, and not wrapped.
+    """
+    titles = [title.upper() for title in titles]
+    cells = [[printable(cell) for cell in row] for row in rows]
+    if is_terminal(sys.stdout):
+        return _on_terminal(cells, titles, right, styles or {}, is_cut=is_cut)
+    if titles:
+        cells.insert(0, titles)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(_aligned(row, widths, right) for row in cells)
+
+
+def format_seconds(seconds: float) -> str:
+    """Write how long something took, to the millisecond: `80ms`, `1m2.5s`."""
+    return format_span(round(seconds * 1000) * (SECOND // 1000))
+
+
+def format_size(size_bytes: int) -> str:
+    """Write a size as people read it: `512 B`, `1.5 MiB`."""
+    if size_bytes < _STEP:
+        return f"{size_bytes} B"
+    size, unit = size_bytes / _STEP, 0
+    while size >= _STEP and unit < len(_UNITS) - 1:
+        size, unit = size / _STEP, unit + 1
+    return f"{size:.1f} {_UNITS[unit]}"
+
+
+def format_when(nanoseconds: int | None) -> str:
+    """Write a time to the second; `-` where there is none."""
+    return "-" if nanoseconds is None else format_time(nanoseconds // SECOND * SECOND)
+
+
+def format_suspension(suspension: Suspension) -> str:
+    """Write why nothing is deleted, and what remedies it, in one line."""
+    return f"deletion is suspended: {printable(put_suspension(suspension))}"
+
+
+def put_suspension(suspension: Suspension) -> str:
+    """Put a suspension into words."""
+    return ": ".join(filter(None, (suspension.cause.value, suspension.path, suspension.detail)))
+
+
+def shorten_digest(digest: str) -> str:
+    """Shorten a digest to what other tools show of it, and what every command here takes for it."""
+    return digest.removeprefix("sha256:")[:_SHORT]
+
+
+def terminal_digest(digest: str) -> str:
+    """Shorten a digest where a person reads it; a file or a program gets all of it."""
+    return shorten_digest(digest) if is_terminal(sys.stdout) else digest
+
+
+def format_day(nanoseconds: int | None) -> str:
+    """Write the UTC day of a time; `-` where there is none."""
+    return format_when(nanoseconds)[: len("2026-12-24")]
+
+
+def format_minute(nanoseconds: int | None) -> str:
+    """Write a time to the minute, in UTC; `-` where there is none."""
+    if nanoseconds is None:
+        return "-"
+    return f"{format_when(nanoseconds)[: len('2026-12-24T00:00')]}Z"
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
+    padded = [
+        cell.rjust(width) if column in right else cell.ljust(width)
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def _on_terminal(
+    cells: Sequence[Sequence[str]],
+    titles: Sequence[str],
+    right: Sequence[int],
+    styles: Mapping[str, str],
+    *,
+    is_cut: bool,
+) -> str:
+    from rich import box  # noqa: PLC0415 - programs that read us do not wait for it
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(
+        box=box.SIMPLE_HEAD if titles else None,
+        show_header=bool(titles),
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for column in range(len(titles) or len(cells[0])):
+        table.add_column(
+            titles[column] if titles else "",
+            justify="right" if column in right else "left",
+            overflow="ellipsis" if is_cut else "fold",
+            no_wrap=is_cut,
+        )
+    for row in cells:
+        table.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in row))
+    console = Console(file=sys.stdout)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()

@@ -1,0 +1,87 @@
+"""The words for what becomes of images: what people read, where the JSON documents go on to say `clear` and `mark`."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from hmret.cli.display.tables import format_size
+from hmret.model.plan.decide import Summary
+from hmret.model.plan.stopped_timers import PATTERN_KEYS
+from hmret.model.verdicts import Action, Reason, Verdict
+
+__all__ = [
+    "ACTION_STYLES",
+    "KEEP",
+    "STOP",
+    "action_of",
+    "count_reasons",
+    "name_source",
+    "name_sources",
+    "put_count",
+    "stopped_by",
+    "tell_stopped",
+    "tell_summary",
+]
+
+DELETE, STOP, START, KEEP = "delete", "stop timer", "start timer", "keep"
+
+ACTION_STYLES: Mapping[str, str] = {DELETE: "red", STOP: "magenta", START: "yellow"}
+
+
+def action_of(verdict: Verdict) -> str:
+    """Say what a sweep does with an image: delete it, stop or start its timer, or keep it as it is."""
+    match verdict.action:
+        case Action.DELETE:
+            return DELETE
+        case Action.MARK:
+            return START
+        case Action.CLEAR if verdict.unused_since_ns is not None:
+            return STOP
+    return KEEP
+
+
+def stopped_by(verdicts: Iterable[Verdict]) -> Mapping[Reason, int]:
+    """Count the timers that a sweep stops, by why."""
+    return count_reasons(verdict for verdict in verdicts if action_of(verdict) == STOP)
+
+
+def count_reasons(verdicts: Iterable[Verdict]) -> Mapping[Reason, int]:
+    """Count images by why; the most first."""
+    return dict(Counter(verdict.reason for verdict in verdicts).most_common())
+
+
+def put_count(count: int, what: str) -> str:
+    """Put a number of things into words: `1 timer`, `2 timers`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def tell_stopped(by_reason: Mapping[Reason, int]) -> Iterator[str]:
+    """Say which timers a sweep would stop, and by what."""
+    count = sum(by_reason.values())
+    if count:
+        parts = (
+            f"{number} {reason.value}{f' ({PATTERN_KEYS[reason]})' if reason in PATTERN_KEYS else ''}"
+            for reason, number in by_reason.items()
+        )
+        yield f"{put_count(count, 'timer')} would be stopped: {', '.join(parts)}"
+
+
+def tell_summary(summary: Summary, stopped: Mapping[Reason, int]) -> Iterator[str]:
+    """Say what a sweep would do: first what goes, then whose timers would be stopped and by what, and then the rest."""
+    going = put_count(summary.delete, "image") if summary.delete else "no image"
+    yield f"{going} of {summary.images} would be deleted ({format_size(summary.delete_bytes)})"
+    yield from tell_stopped(stopped)
+    if summary.mark:
+        yield f"{put_count(summary.mark, 'timer')} would be started"
+    if summary.prune:
+        yield f"{put_count(summary.prune, 'record')} of images that are gone would be pruned"
+
+
+def name_source(source: str, names: Mapping[str, str]) -> str:
+    """Put the name of a VM beside the id of whoever refers to an image: `instance/ID (web-1)`."""
+    name = names.get(source, "")
+    return f"{source} ({name})" if name else source
+
+
+def name_sources(sources: Sequence[str], names: Mapping[str, str]) -> str:
+    """Do so for several."""
+    return ", ".join(name_source(source, names) for source in sources)

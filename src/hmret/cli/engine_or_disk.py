@@ -1,0 +1,44 @@
+"""What the running engine does where there is one, and the command itself where there is none."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from hmret.cli.backend import run_on, until_interrupted
+from hmret.cli.client import find_engine, say_who_answers
+from hmret.cli.parsing.options import Common
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.values import frozen
+
+__all__ = ["Asked", "ask_or_do"]
+
+T = TypeVar("T")
+
+
+@frozen
+class Asked:
+    """What a running engine is asked."""
+
+    method: str
+    path: str
+    body: Mapping[str, object] | None = None
+
+
+def ask_or_do(
+    common: Common,
+    asked: Asked,
+    read: Callable[[Any], T],
+    work: Callable[[RetentionConfig], Awaitable[T]],
+) -> T:
+    """Have the running engine do something, and say so; where none runs, do it here.
+
+    Raises:
+        HmretError: as the engine says, or as the work does.
+    """
+    config = common.settings().config
+    engine = find_engine(config, common.timeout_seconds)
+    if engine is not None:
+        say_who_answers(engine, common)
+        return engine.read(read, engine.ask(asked.method, asked.path, body=asked.body))
+    with common.logging():
+        return run_on(common.backend, config.data_dir, partial(until_interrupted, partial(work, config)))

@@ -1,0 +1,107 @@
+"""The commands as cyclopts has them: their options, their help, and what it finds wrong with a call."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cyclopts import App, CycloptsError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
+
+from hmret.cli.display.output import is_terminal
+from hmret.cli.parsing.command_table import (
+    COMMANDS,
+    HELP,
+    HELP_FLAGS,
+    VERSION_FLAGS,
+    WITH_VALUE,
+    WITHOUT_VALUE,
+    in_paragraphs,
+)
+from hmret.cli.parsing.suggestions import suggest
+from hmret.model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cyclopts.help import HelpPanel
+    from cyclopts.help.protocols import HelpFormatter
+    from rich.console import Console, ConsoleOptions
+
+__all__ = ["call", "make_app"]
+
+
+def call(words: Sequence[str]) -> int:
+    """Carry out the command that stands first; returns its exit code.
+
+    Raises:
+        ConfigError: it was called as it cannot be.
+        HmretError, OSError: as the command says.
+    """
+    try:
+        code = make_app()(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise ConfigError(_told(error)) from None
+    return code if isinstance(code, int) else 0
+
+
+def make_app() -> App:
+    """Put the commands together; none is imported."""
+    formatter: HelpFormatter | str = "default" if is_terminal(sys.stdout) else _WrappedHelp()
+    app = App(
+        name="hmret",
+        help=in_paragraphs(HELP),
+        help_format="plaintext",
+        help_flags=HELP_FLAGS,
+        help_formatter=formatter,  # type: ignore[arg-type]  # the two words that it takes
+        version=_version,
+        version_flags=VERSION_FLAGS,
+        result_action="return_value",
+        verbose=False,
+        suppress_keyboard_interrupt=False,
+    )
+    for name, (target, text) in COMMANDS.items():
+        app.command(target, name=name, help=in_paragraphs(text))
+    return app
+
+
+class _WrappedHelp:
+    """Help as plain text, each paragraph wrapped once."""
+
+    def __call__(self, console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
+        from hmret.cli.parsing.plain_help import PLAIN, print_wrapped  # noqa: PLC0415 - only those who ask for help wait for it
+
+        print_wrapped(console, lambda wide: PLAIN(wide, options, panel))
+
+    def render_usage(self, console: "Console", options: "ConsoleOptions", usage: object) -> None:
+        from hmret.cli.parsing.plain_help import PLAIN, print_wrapped  # noqa: PLC0415 - the same
+
+        print_wrapped(console, lambda wide: PLAIN.render_usage(wide, options, usage))
+
+    def render_description(self, console: "Console", options: "ConsoleOptions", description: object) -> None:
+        from hmret.cli.parsing.plain_help import PLAIN, print_wrapped  # noqa: PLC0415 - the same
+
+        print_wrapped(console, lambda wide: PLAIN.render_description(wide, options, description))
+
+
+def _version() -> str:
+    import platform  # noqa: PLC0415 - seldom asked for, and slow to load
+    from importlib import metadata  # noqa: PLC0415 - the same
+
+    from hmret.disk.filesystem import NATIVE  # noqa: PLC0415 - the same
+
+    core = "native core" if NATIVE else "no native core"
+    return f"hmret {metadata.version('hmret')} (Python {platform.python_version()}, {core})"
+
+
+def _told(error: CycloptsError) -> str:
+    match error:
+        case UnusedCliTokensError():
+            return f"unexpected: {' '.join(error.unused_tokens or ())}"
+        case UnknownCommandError():
+            name = (error.unused_tokens or [""])[0]
+            return f'unknown command "{name}"{suggest(name, COMMANDS) or ". --help lists them"}'
+        case UnknownOptionError():
+            given = (error.token.keyword or error.token.value).partition("=")[0]
+            if given in (*WITH_VALUE, *WITHOUT_VALUE):
+                return f"{given} means nothing to {' '.join(error.command_chain or ())}"
+            known = [name for one in error.argument_collection if one.parse for name in one.names]
+            return f"unknown option: {given}{suggest(given, known)}"
+    text = str(error)
+    return f"{text[:1].lower()}{text[1:]}".rstrip(".")

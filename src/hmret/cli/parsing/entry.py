@@ -1,0 +1,139 @@
+"""One command, from the words that it is called by to its exit code.
+
+0: done, also when nothing was to do. 1: something failed or is suspended. 2: bad usage or config. 3: another engine
+has the data directory. 4: something would go, where plan was asked. What went wrong is told in one line.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+
+from hmret.cli.display.output import complain, escape_unprintable, is_terminal, write_result
+from hmret.cli.parsing.command_table import HELP_FLAGS, VERSION_FLAGS, WITH_VALUE, WITHOUT_VALUE
+from hmret.cli.parsing.suggestions import suggest
+from hmret.cli.parsing.whole_help import pipe_width, whole_help
+from hmret.model.errors import ConfigError, DataDirLockedError, HmretError, InvalidReferenceError
+from hmret.model.thread_refusal import NO_THREAD, is_thread_refusal
+
+__all__ = ["carry_out"]
+
+_FAILED = 1
+_USAGE = 2
+_LOCKED = 3
+_INTERRUPTED = 130  # as a shell tells it: 128 and the number of SIGINT
+
+_KEY = r"(?:^|[ :])((?:images\.auto_delete|registry|build|hmret)(?:\.\w+)*|data_dir|HMRET__\w+|IMAGES__\w+|--[a-z][a-z-]*)(?=[:,. ]|$)"
+"""A key or an option in the words of an error."""
+
+
+def carry_out(tokens: Sequence[str]) -> int:
+    """Carry out one command; returns the exit code."""
+    escape_unprintable()
+    try:
+        return _call(tokens)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except (HmretError, OSError) as error:
+        told, code = _told(error), _code_of(error)
+        _fail(tokens, told, key=_key_in(told) if code == _USAGE else None)
+        return code
+    except Exception as error:  # noqa: BLE001 - the boundary: what nobody foresaw is told in the format that is asked for
+        if isinstance(error, RuntimeError) and is_thread_refusal(error):
+            _fail(tokens, NO_THREAD)
+        else:
+            _fail(tokens, f"{type(error).__name__}: {error}", error=error)
+        return _FAILED
+
+
+def _fail(
+    tokens: Sequence[str], message: str, *, key: str | None = None, error: Exception | None = None
+) -> None:
+    """Say why a command ends: as JSON where that is asked for, with the key or option at fault."""
+    from hmret.cli.display.logs import log_failure, wanted_format  # noqa: PLC0415 - what goes well does not wait for it
+
+    if _wants_json(tokens):
+        complain(message, as_json=True, key=key)
+    else:
+        log_failure(wanted_format(tokens), message, error)
+
+
+def _wants_json(tokens: Sequence[str]) -> bool:
+    """Return whether JSON was asked for, so far as that can be told of what may not be understood."""
+    joined = " ".join(tokens)
+    return "--json" in tokens or any(
+        way in f"{joined} " for way in ("-o json ", "--output json ", "--output=json ", "-o=json ")
+    )
+
+
+def _call(tokens: Sequence[str]) -> int:
+    _refuse_no_text(tokens)
+    words = _command_first(tokens)
+    if words[0] in HELP_FLAGS and not is_terminal(sys.stdout):
+        write_result(whole_help(pipe_width()))
+        return 0
+    from hmret.cli.parsing.app import call  # noqa: PLC0415 - whoever only asks for help in a pipe does not wait for it
+
+    return call(words)
+
+
+def _refuse_no_text(tokens: Sequence[str]) -> None:
+    """Refuse arguments that are no UTF-8: no setting, image or lease has such a name, and no answer could repeat it.
+
+    A config file may lie anywhere.
+
+    Raises:
+        ConfigError: one is none.
+    """
+    for before, token in zip(("", *tokens), tokens, strict=False):
+        is_path = before == "--config" or token.startswith("--config=")
+        if not is_path and any("\ud800" <= char <= "\udfff" for char in token):
+            name = f"{before}: " if before.startswith("-") else ""
+            raise ConfigError(f"{name}expected UTF-8, got {token!r}")
+
+
+def _command_first(tokens: Sequence[str]) -> list[str]:
+    """Move common options that stand before the command behind it.
+
+    Raises:
+        ConfigError: something else stands there, or there is no command.
+    """
+    position = 0
+    while position < len(tokens) and tokens[position].startswith("-"):
+        name, equals, _ = tokens[position].partition("=")
+        if name in HELP_FLAGS + VERSION_FLAGS:
+            return [name]
+        if name not in WITH_VALUE + WITHOUT_VALUE:
+            known = WITH_VALUE + WITHOUT_VALUE + HELP_FLAGS + VERSION_FLAGS
+            raise ConfigError(f"unknown option: {tokens[position]}{suggest(name, known)}")
+        position += 1 if equals or name in WITHOUT_VALUE else 2
+    if not tokens:
+        return ["--help"]
+    if position >= len(tokens):
+        raise ConfigError("expected a command; --help lists them")
+    match tokens[position:]:
+        case ["help", name, *_] if not name.startswith("-"):
+            return [name, "--help"]
+        case ["help", *_]:
+            return ["--help"]
+        case ["version", *rest] if not rest:
+            return ["--version"]
+    return [tokens[position], *tokens[:position], *tokens[position + 1 :]]
+
+
+def _told(error: Exception) -> str:
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+
+
+def _key_in(told: str) -> str | None:
+    """Find the setting or option that an error names; None: it names none."""
+    found = None if told.startswith("unknown command") else re.search(_KEY, told)
+    return None if found is None else found[1]
+
+
+def _code_of(error: Exception) -> int:
+    match error:
+        case ConfigError() | InvalidReferenceError():
+            return _USAGE
+        case DataDirLockedError():
+            return _LOCKED
+    return _FAILED

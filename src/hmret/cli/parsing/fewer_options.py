@@ -1,0 +1,75 @@
+"""The common options of commands for which some mean nothing."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hmret.cli.display.logs import LogLevel
+from hmret.cli.parsing.options import TIMEOUT, Backend, Common
+from hmret.model.values import frozen
+
+__all__ = [
+    "ASKING",
+    "CHECKING",
+    "RUNNING",
+    "WITHOUT_POLICY",
+    "Asking",
+    "Checking",
+    "Running",
+    "WithoutPolicy",
+]
+
+# What a command has no use for, and refuses: who gives it has something else in mind.
+_NoFlag = Annotated[bool | None, Parameter(parse=False)]
+_NoText = Annotated[str | None, Parameter(parse=False)]
+_NoTexts = Annotated[list[str] | None, Parameter(parse=False)]
+_NoBackend = Annotated[Backend, Parameter(parse=False)]
+_NoLogLevel = Annotated[LogLevel | None, Parameter(parse=False)]
+_NoTimeout = Annotated[str, Parameter(parse=False)]
+
+
+@Parameter(name="*", negative=())
+@frozen(kw_only=True)
+class WithoutPolicy(Common):
+    """What stands behind a command that does the same whatever may be deleted."""
+
+    enable: _NoFlag = None
+    unused_for: _NoText = None
+    allow: _NoTexts = None
+
+
+@Parameter(name="*", negative=())
+@frozen(kw_only=True)
+class Asking(WithoutPolicy):
+    """What stands behind a command that only asks the running engine."""
+
+    backend: _NoBackend = "asyncio"
+    log_level: _NoLogLevel = None
+
+
+@Parameter(name="*", negative=())
+@frozen(kw_only=True)
+class Checking(Common):
+    """What stands behind a command that reads the settings and nothing else."""
+
+    backend: _NoBackend = "asyncio"
+    timeout: _NoTimeout = TIMEOUT
+    log_level: _NoLogLevel = None
+
+
+@Parameter(name="*", negative=())
+@frozen(kw_only=True)
+class Running(Common):
+    """What stands behind a command that is an engine."""
+
+    json: Annotated[
+        bool, Parameter(help="Tell an error that ends it as one JSON document.", show_default=False)
+    ] = False
+    timeout: _NoTimeout = TIMEOUT
+
+
+WITHOUT_POLICY = WithoutPolicy()
+"""No option given."""
+ASKING = Asking()
+CHECKING = Checking()
+RUNNING = Running()

@@ -1,0 +1,134 @@
+"""The options that commands have in common, and the settings that they come to."""
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from hmret.cli.display.logs import LogFormat, LogLevel, logging_to_stderr
+from hmret.disk.data_dir_warnings import doubt_data_dir
+from hmret.model.durations import parse_span
+from hmret.model.errors import ConfigError
+from hmret.model.times import SECOND
+from hmret.model.values import frozen
+from hmret.settings.load import Settings, load_settings
+
+__all__ = ["DEFAULTS", "TIMEOUT", "Backend", "Common", "Named", "Place", "read_span"]
+
+Backend = Literal["asyncio", "trio"]
+"""What runs the engine."""
+
+Named = Annotated[
+    str,
+    Parameter(
+        name="IMAGE",
+        help="A reference by tag or digest (alpine:3.20), 12 or more digits of a digest, or the name of a VM.",
+    ),
+]
+"""The image that a command is about."""
+
+Place = str | Path
+"""A path, always as the text that was given; that it may be a `Path` lets shells complete it."""
+
+TIMEOUT = "5s"
+"""How long a running engine may be silent, where nothing else is said."""
+
+
+def read_span(option: str, text: str) -> int:
+    """Read the duration that an option gives, of more than zero; returns nanoseconds.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        nanoseconds = parse_span(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
+    if nanoseconds <= 0:
+        raise ConfigError(f"{option}: expected a duration of more than zero, got {text!r}")
+    return nanoseconds
+
+
+@Parameter(name="*", negative=())
+@frozen(kw_only=True)
+class Common:
+    """What stands behind a command; None: not given."""
+
+    config: Annotated[
+        Place | None,
+        Parameter(
+            metavar="FILE",
+            help="hypeman's config file; default: $HMRET_CONFIG, $CONFIG_PATH, /etc/hypeman/config.yaml or "
+            "~/.config/hypeman/config.yaml, the first that is given or there.",
+        ),
+    ] = None
+    data_dir: Annotated[Place | None, Parameter(metavar="FOLDER", help="hypeman's data directory.")] = None
+    enable: Annotated[bool | None, Parameter(n_tokens=0, help="Sweep, whatever the config file says.")] = None
+    unused_for: Annotated[
+        str | None, Parameter(help="How long an image must have been unused: 30d, 720h.")
+    ] = None
+    allow: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Pattern of repositories that may be deleted from; repeatable, replaces the configured list.",
+            json_list=False,
+        ),
+    ] = None
+    backend: Annotated[Backend, Parameter(help="What runs the engine.")] = "asyncio"
+    json: Annotated[
+        bool, Parameter(help="Print one JSON document; an error is one, too.", show_default=False)
+    ] = False
+    timeout: Annotated[str, Parameter(help="How long a running engine may be silent.")] = TIMEOUT
+    log_format: Annotated[LogFormat, Parameter(help="How log lines look on standard error.")] = "console"
+    log_level: Annotated[
+        LogLevel | None, Parameter(help="The least that is logged; default: warning, of run: info.")
+    ] = None
+
+    def settings(self, earlier: Settings | None = None) -> Settings:
+        """Gather the settings: these options over the environment over the config files over the defaults.
+
+        `earlier`: those that are to be replaced, so that nothing of them is lost in silence.
+
+        Raises:
+            ConfigError: a setting is not usable.
+        """
+        flags: Mapping[str, object] = {
+            "data_dir": self.data_dir,
+            "images.auto_delete.enabled": self.enable,
+            "images.auto_delete.unused_for": self.unused_for,
+            "images.auto_delete.allowed": self.allow,
+            "hmret.enabled": self.enable,
+        }
+        config_file = None if self.config is None else str(self.config)
+        return load_settings(
+            config_file=config_file,
+            environment=os.environ,
+            flags=flags,
+            earlier=earlier,
+            ask_disk=doubt_data_dir,
+        )
+
+    @property
+    def names_policy(self) -> bool:
+        """Whether options say what is to be deleted: the running engine goes by its own settings."""
+        return any(option is not None for option in (self.enable, self.unused_for, self.allow))
+
+    @property
+    def timeout_seconds(self) -> float:
+        """How long a running engine may be silent.
+
+        Raises:
+            ConfigError: the option is no duration.
+        """
+        return read_span("--timeout", self.timeout) / SECOND
+
+    def logging(self, default_level: LogLevel = "warning") -> AbstractContextManager[None]:
+        """Write log lines to standard error as the options say."""
+        return logging_to_stderr(self.log_format, self.log_level or default_level)
+
+
+DEFAULTS = Common()
+"""No option given."""

@@ -1,0 +1,29 @@
+"""`run`: the engine as a service, until it is told to stop."""
+
+from hmret.cli.garbage import collect_from_now_on
+from hmret.cli.parsing.fewer_options import RUNNING, Running
+from hmret.model.errors import HmretError
+from hmret.model.unavailable import UnavailableError
+
+__all__ = ["run"]
+
+
+def run(*, common: Running = RUNNING) -> int:
+    """Sweep in the background until SIGTERM or SIGINT; SIGHUP reads the settings anew."""
+    try:
+        return _run(common)
+    except UnavailableError as error:
+        # It may be there a moment later, so whoever started this does well to try again.
+        raise HmretError(str(error)) from None
+
+
+def _run(common: Running) -> int:
+    settings = common.settings()
+    # Settings that cannot be used are told without waiting for what serves them.
+    from hmret.cli.backend import run_on  # noqa: PLC0415
+    from hmret.cli.service.serving import Service  # noqa: PLC0415
+
+    collect_from_now_on()
+    with common.logging("info"):
+        run_on(common.backend, settings.config.data_dir, Service(settings, common.settings).run)
+    return 0

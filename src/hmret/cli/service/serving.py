@@ -1,0 +1,288 @@
+"""The engine as a service: opened, served, told of its signals, and stopped in order."""
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
+from typing import Never
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import attrs
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from starlette.types import ASGIApp
+
+from hmret.api.app import make_app
+from hmret.api.http.control_socket import ControlSocket, bound_socket, listening_socket
+from hmret.api.http.group_guard import GroupGuard
+from hmret.api.http.host_guard import own_names
+from hmret.api.http.server import Server
+from hmret.cli.display.logs import log_warnings
+from hmret.cli.service.reading import in_time
+from hmret.cli.service.systemd import Notifier
+from hmret.engine.log import log_event
+from hmret.engine.opening import open_engine
+from hmret.engine.retention import Retention
+from hmret.engine.surroundings import Surroundings
+from hmret.model.errors import ConfigError
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.report import SweepReport
+from hmret.model.values import define
+from hmret.settings.load import Settings
+
+__all__ = ["Service"]
+
+# How often the control socket is looked for: one `lstat`.
+_LOOK_EVERY_SECONDS = 2.0
+# What is laid down when the service starts.
+_FIXED = ("data_dir", "control_socket", "control_socket_group", "metrics_listen")
+
+
+@define(eq=False)
+class Service:
+    """One engine that runs until it is told to stop."""
+
+    settings: Settings
+    load: Callable[[Settings], Settings]
+    """Reads the settings again, given those in force."""
+    notifier: Notifier = attrs.field(factory=lambda: Notifier.of(os.environ))
+    load_seconds: float = 10.0
+    """For how long a reload waits for the settings to be read."""
+    _retention: Retention | None = None
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT; SIGHUP reads the settings anew.
+
+        Raises:
+            ConfigError: a socket cannot be made; nothing has been swept then.
+            DataDirLockedError: another engine has the data directory.
+        """
+        async with anyio.create_task_group() as tasks:
+            with anyio.CancelScope() as running:
+                # One that is asked for while another one reads is done after it; more would find nothing newer.
+                asked, reloads = anyio.create_memory_object_stream[None](1)
+                tasks.start_soon(self._reload_when_asked, reloads)
+                await tasks.start(self._obey, running, asked)
+                await self._serve(tasks)
+            tasks.cancel_scope.cancel()
+        log_event(logging.INFO, "engine_stopped")
+
+    async def _serve(self, tasks: anyio.abc.TaskGroup) -> None:
+        config = self.settings.config
+        async with (
+            _serving() as servers,
+            open_engine(config, Surroundings(), scheduled=False) as retention,
+        ):
+            with ExitStack() as stack:
+                control, bound = stack.enter_context(bound_socket(config, os.environ))
+                apps: list[tuple[ASGIApp | GroupGuard, socket.socket]] = [(_guarded(retention), bound)]
+                if config.metrics_listen:
+                    names = own_names(config.metrics_listen)
+                    listening = stack.enter_context(listening_socket(config.metrics_listen))
+                    apps.append((make_app(retention, read_only=True, host_names=names), listening))
+                try:
+                    first, *_ = [await servers.start(Server(app, listening)) for app, listening in apps]
+                    self._begin(retention, control, tasks)
+                    await _keep_bound(control, first)
+                finally:
+                    self._retention = None
+                    # Nobody new comes in; those who wait are answered by the engine as it ends.
+                    servers.stop()
+
+    def _begin(self, retention: Retention, control: ControlSocket, tasks: anyio.abc.TaskGroup) -> None:
+        self._retention = retention
+        config = retention.config
+        log_event(
+            logging.INFO,
+            "engine_started",
+            data_dir=config.data_dir,
+            control_socket=str(control.path),
+            metrics_listen=config.metrics_listen or "off",
+        )
+        _tell_if_off(config)
+        log_warnings(self.settings)
+        tasks.start_soon(self._tell_status, retention)
+        tasks.start_soon(self._feed_watchdog, retention)
+        self.notifier.ready(_status_of(None, config))
+        retention.begin_sweeps()
+
+    async def _obey(
+        self,
+        running: anyio.CancelScope,
+        asked: MemoryObjectSendStream[None],
+        *,
+        task_status: anyio.abc.TaskStatus[None],
+    ) -> None:
+        """Do what the signals say; nothing here is waited for, so that the one that stops it is always heard."""
+        signals = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+        async with asked:
+            with anyio.open_signal_receiver(*signals) as received:
+                task_status.started()
+                async for number in received:
+                    if number is signal.SIGHUP:
+                        with suppress(anyio.WouldBlock):
+                            asked.send_nowait(None)
+                        continue
+                    log_event(logging.INFO, "engine_stopping", reason=number.name)
+                    self.notifier.stopping()
+                    running.cancel()
+
+    async def _reload_when_asked(self, reloads: MemoryObjectReceiveStream[None]) -> None:
+        async with reloads:
+            async for _ in reloads:
+                await self._reload()
+
+    async def _reload(self) -> None:
+        """Read the settings anew, and go by them; bad ones are refused, and the old ones stay."""
+        retention = self._retention
+        if retention is None:
+            log_event(
+                logging.WARNING, "settings_not_reloaded", detail="the engine is not running yet, or stops"
+            )
+            return
+        self.notifier.reloading()
+        try:
+            settings = await self._load_in_time()
+            fixed = [name for name in _FIXED if _differs(name, settings.config, self.settings.config)]
+            kept = {name: getattr(self.settings.config, name) for name in _FIXED}
+            applied = retention.reconfigure(attrs.evolve(settings.config, **kept))
+        except ConfigError as error:
+            retention.counters.note_refused_settings()
+            log_event(logging.ERROR, "settings_refused", detail=str(error))
+            self.notifier.ready(f"settings refused: {error}")
+            return
+        for name in fixed:
+            key = name if name == "data_dir" else f"hmret.{name}"
+            log_event(
+                logging.WARNING,
+                "setting_not_changed",
+                setting=key,
+                detail="it needs a restart; the old value stays",
+            )
+        self.settings = attrs.evolve(settings, config=retention.config)
+        when = "now" if applied else "now what they forbid, all else after the sweep under way"
+        log_event(
+            logging.INFO,
+            "settings_reloaded",
+            config_file=", ".join(settings.config_files) or "none",
+            applied=when,
+        )
+        _tell_if_off(retention.config)
+        log_warnings(settings)
+        self.notifier.ready(_status_of(retention.statistics().last_report, retention.config))
+
+    async def _load_in_time(self) -> Settings:
+        """Read the settings again.
+
+        Raises:
+            ConfigError: they are not usable, or cannot be read in time.
+        """
+        try:
+            return await in_time(partial(self.load, self.settings), self.load_seconds)
+        except TimeoutError:
+            raise ConfigError(f"the settings could not be read within {self.load_seconds:g}s") from None
+        except RuntimeError as error:
+            raise ConfigError(f"the settings could not be read: {error}") from None
+
+    async def _tell_status(self, retention: Retention) -> None:
+        """Keep systemd's line of status up to date."""
+        with retention.listen() as listener:
+            async for batch in listener:
+                if any(event.name == "sweep" for event in batch):
+                    self.notifier.status(_status_of(retention.statistics().last_report, retention.config))
+
+    async def _feed_watchdog(self, retention: Retention) -> None:
+        """Give signs of life for as long as the engine answers."""
+        if self.notifier.watchdog_seconds is None:
+            return
+        while True:
+            await retention.wait_answer()
+            self.notifier.alive()
+            await anyio.sleep(self.notifier.watchdog_seconds / 3)
+
+
+def _guarded(retention: Retention) -> GroupGuard:
+    return GroupGuard(make_app(retention), os.geteuid(), lambda: retention.config.control_socket_group_writes)
+
+
+@define(eq=False)
+class _Servers:
+    """What serves; it outlives the engine, so that everybody hears an answer."""
+
+    _tasks: anyio.abc.TaskGroup
+    _servers: list[Server] = attrs.field(factory=list)
+
+    async def start(self, server: Server) -> Server:
+        self._servers.append(server)
+        await self._tasks.start(_run_shielded, server)
+        return server
+
+    def stop(self) -> None:
+        for server in self._servers:
+            server.stop()
+
+
+@asynccontextmanager
+async def _serving() -> AsyncIterator[_Servers]:
+    async with anyio.create_task_group() as tasks:
+        servers = _Servers(tasks)
+        try:
+            yield servers
+        finally:
+            servers.stop()
+
+
+async def _keep_bound(control: ControlSocket, server: Server) -> Never:
+    """Put the control socket back whenever it has been removed or replaced; a problem is logged once while it lasts."""
+    problem = ""
+    while True:
+        await anyio.sleep(_LOOK_EVERY_SECONDS)
+        try:
+            listening = await anyio.to_thread.run_sync(control.bind_again)
+        except ConfigError as error:
+            if str(error) != problem:
+                problem = str(error)
+                log_event(logging.WARNING, "control_socket_lost", path=str(control.path), detail=problem)
+            continue
+        problem = ""
+        if listening is not None:
+            server.listen_on(listening)
+            log_event(logging.WARNING, "control_socket_bound_again", path=str(control.path))
+
+
+async def _run_shielded(server: Server, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+    # Whoever stops the service stops the engine; the answers under way have their moment after that.
+    with anyio.CancelScope(shield=True):
+        await server.run(task_status=task_status)
+
+
+def _tell_if_off(config: RetentionConfig) -> None:
+    if not config.active:
+        log_event(
+            logging.WARNING,
+            "retention_disabled",
+            detail="nothing is swept or deleted; mark-used, leases, status and metrics are served. Set hmret.enabled "
+            "(or images.auto_delete.enabled) to true and reload",
+        )
+
+
+def _differs(name: str, one: RetentionConfig, other: RetentionConfig) -> bool:
+    return bool(getattr(one, name) != getattr(other, name))
+
+
+def _status_of(report: SweepReport | None, config: RetentionConfig) -> str:
+    if not config.active:
+        return "disabled: nothing is swept"
+    if report is None:
+        return "the first sweep runs"
+    words = (
+        f"last sweep: {report.status.value}, {report.ready_images} images, {report.deleted_images} deleted"
+    )
+    for suspension in report.suspended[:1]:
+        told = ": ".join(filter(None, (suspension.cause.value, suspension.path, suspension.detail)))
+        words = f"deletion is suspended: {told}"
+    return words
