@@ -23,9 +23,11 @@ settings.register_profile(
 )
 settings.load_profile("hmret")
 
-# The settings of the host that tests run on are none of theirs.
+# The settings of the host that tests run on are none of theirs, nor is what its terminal is like.
+_OF_THE_HOST = ("CONFIG_PATH", "DATA_DIR", "IMAGES__", "HMRET__", "REGISTRY__", "BUILD__")
+_OF_ITS_TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 for variable in tuple(os.environ):
-    if variable.startswith(("CONFIG_PATH", "DATA_DIR", "IMAGES__", "HMRET__", "REGISTRY__", "BUILD__")):
+    if variable.startswith(_OF_THE_HOST + _OF_ITS_TERMINAL):
         del os.environ[variable]
 os.environ["HMRET_CONFIG"] = os.devnull
 
