@@ -180,6 +180,25 @@ async def test_users_whose_names_are_no_text_keep_no_other_from_the_record(
     assert has_image(filesystem, odd)
 
 
+async def test_an_image_goes_whose_last_user_has_a_name_that_is_no_text(
+    surroundings: Surroundings,
+    filesystem: MemoryFilesystem,
+    clock: FakeClock,
+    key: Key,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with opened(filesystem, surroundings) as retention:
+        folder = start_vm(filesystem, "\udcff")
+        await retention.sweep()
+        end_vm(filesystem, folder)
+        await live_on(retention, clock)
+    assert told(caplog, "sweep_failed") == []
+    assert not has_image(filesystem, key)
+    for event in ("mark", "delete"):
+        (entry,) = journal(filesystem, event)
+        assert entry["last_referenced_by"] == ["instance/\\udcff"]
+
+
 async def test_images_that_are_gone_are_forgotten(
     surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock, key: Key
 ) -> None:

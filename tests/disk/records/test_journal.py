@@ -116,3 +116,11 @@ def test_a_file_that_cannot_be_rotated_is_told(memory: Host) -> None:
 def test_a_name_that_is_no_utf8_loses_no_line(host: Host) -> None:
     append(host, {"n": 1}, {"n": 2, "path": "guests/\udcff/metadata.json"}, {"n": 3})
     assert lines(host) == [{"n": 1}, {"n": 2, "path": "guests/\\udcff/metadata.json"}, {"n": 3}]
+
+
+def test_nor_does_one_that_stands_further_within(host: Host) -> None:
+    append(
+        host, {"by": ["instance/\udcff"], "names": {"instance/\udcff": "web-\udcfe"}, "n": 1, "none": None}
+    )
+    odd, name = "instance/\\udcff", "web-\\udcfe"
+    assert lines(host) == [{"by": [odd], "names": {odd: name}, "n": 1, "none": None}]

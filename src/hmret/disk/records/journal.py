@@ -99,11 +99,18 @@ def _line(entry: Mapping[str, object]) -> bytes:
     try:
         return msgspec.json.encode(entry) + b"\n"
     except UnicodeEncodeError:  # a name on the disk that is no UTF-8
-        return msgspec.json.encode({key: _printable(value) for key, value in entry.items()}) + b"\n"
+        return msgspec.json.encode(_printable(entry)) + b"\n"
 
 
 def _printable(value: object) -> object:
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case Mapping():
+            return {_printable(key): _printable(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_printable(inner) for inner in value]
+    return value
 
 
 def _open(filesystem: Filesystem, own_fd: int) -> int:
