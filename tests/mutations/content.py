@@ -21,6 +21,7 @@ CONTENT = (
 )
 UNITS = ("tests/disk/deletion/test_units.py",)
 USE = ("tests/content/test_situations_of_use.py",)
+FOLDERS = ("tests/disk/deletion/tags/test_empty_tag_folders.py",)
 GHOSTS = ("tests/disk/deletion/test_late_ghosts.py",)
 
 CONTENT_MUTATIONS = (
@@ -224,4 +225,5 @@ CONTENT_MUTATIONS = (
         GHOSTS,
     ),
     edit("remove a folder in which a tag is about to be made", "empty-tag-folder-waits", ALWAYS, CONTENT),
+    edit("remove a folder that hides an older tag", "hidden-tag-stays-hidden", NEVER, FOLDERS),
 )

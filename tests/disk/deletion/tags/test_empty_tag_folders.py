@@ -40,6 +40,27 @@ def test_one_that_has_not_been_empty_for_so_long_stays(memory: Host) -> None:
     assert memory.exists(f"{IMAGES}/{ALPINE}")
 
 
+def test_one_that_hides_a_tag_of_the_older_layout_stays(memory: Host) -> None:
+    hidden, plain = f"{ALPINE}/v1", f"{ALPINE}/v2"
+    make_folder(memory, hidden)
+    make_folder(memory, plain)
+    older = ALPINE.removeprefix(f"{REPOSITORIES}/")
+    memory.link(f"{IMAGES}/{older}/v1", "a" * 64)
+    memory.folder(f"{IMAGES}/{older}/v2")
+    remove(memory, hidden, plain)
+    assert memory.exists(f"{IMAGES}/{hidden}")
+    assert not memory.exists(f"{IMAGES}/{plain}")
+
+
+def test_one_of_which_it_is_not_known_whether_it_hides_a_tag_stays(memory: Host) -> None:
+    make_folder(memory, f"{ALPINE}/v1")
+    older = f"{IMAGES}/{ALPINE.removeprefix(f'{REPOSITORIES}/')}"
+    memory.folder(older)
+    memory.memory.deny(f"/data/{older}", errno.EIO, call="open")
+    remove(memory, f"{ALPINE}/v1")
+    assert memory.exists(f"{IMAGES}/{ALPINE}/v1")
+
+
 @pytest.mark.parametrize("name", ["latest", ".tag-stage-7"])
 def test_one_in_which_something_has_come_since_the_scan_stays(memory: Host, name: str) -> None:
     make_folder(memory)
