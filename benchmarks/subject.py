@@ -24,8 +24,8 @@ import anyio.abc
 import anyio.to_thread
 
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.report import SweepReport
 
@@ -130,13 +130,13 @@ async def _answer(retention: Retention, asked: Mapping[str, Any]) -> dict[str, A
 
 
 async def _sweep_once(config: RetentionConfig) -> None:
-    async with open_engine(config, Surroundings(), scheduled=False) as retention:
+    async with open_engine(config, Platform(), scheduled=False) as retention:
         _say(await _sweep(retention))
 
 
 async def _serve(config: RetentionConfig) -> None:
     begin = time.perf_counter()
-    async with open_engine(config, Surroundings(), scheduled=False) as retention:
+    async with open_engine(config, Platform(), scheduled=False) as retention:
         _say({"opened_seconds": time.perf_counter() - begin})
         while line := await anyio.to_thread.run_sync(sys.stdin.readline):
             _say(await _answer(retention, json.loads(line)))

@@ -20,7 +20,7 @@ from hmret.disk.deletion.trash.erasing import Freeing
 from hmret.disk.deletion.trash.intents import Place as RetiredPlace
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import IMAGES, RETENTION, digest_of, hex_of
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
@@ -345,9 +345,9 @@ class GatedThreads:
 
 def make_surroundings(
     filesystem: MemoryFilesystem, clock: FakeClock, threads: GatedThreads | None = None
-) -> Surroundings:
+) -> Platform:
     """Put a host in memory under an engine."""
-    return Surroundings(
+    return Platform(
         filesystem=filesystem, clock=clock, threads=threads or GatedThreads(), monotonic_ns=lambda: 0
     )
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from builders import DATA, FakeClock, GatedThreads, data_fd_of, make_surroundings
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from memory_filesystem import MemoryFilesystem
 from support.bounds import IS_WHOLE
 from support.children import KEEPER, children_here, end_group, hear_interrupts
@@ -103,5 +103,5 @@ def threads() -> GatedThreads:
 
 
 @pytest.fixture
-def surroundings(filesystem: MemoryFilesystem, clock: FakeClock, threads: GatedThreads) -> Surroundings:
+def platform(filesystem: MemoryFilesystem, clock: FakeClock, threads: GatedThreads) -> Platform:
     return make_surroundings(filesystem, clock, threads)

@@ -12,7 +12,7 @@ from hmret import AutoDelete, RetentionConfig, SweepReport
 from hmret.disk.layout import RETENTION, hex_of
 from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.times import nanoseconds_of, parse_time
 from support.archives import unpack
@@ -80,14 +80,14 @@ def folders_in(root: pathlib.Path) -> set[str]:
 
 
 async def sweep(root: pathlib.Path, now: datetime, config: RetentionConfig) -> SweepReport:
-    async with open_engine(config, Surroundings(clock=FixedClock(now)), scheduled=False) as retention:
+    async with open_engine(config, Platform(clock=FixedClock(now)), scheduled=False) as retention:
         return await retention.sweep()
 
 
 async def verdicts(
     root: pathlib.Path, now: datetime, config: RetentionConfig
 ) -> dict[naive.Key, tuple[object, ...]]:
-    async with open_inspection(config, Surroundings(clock=FixedClock(now))) as inspection:
+    async with open_inspection(config, Platform(clock=FixedClock(now))) as inspection:
         plan = await inspection.plan()
     return {
         (one.repository, one.digest): (one.action, one.reason, list(one.referenced_by), list(one.tags))

@@ -273,8 +273,8 @@ async def test_a_sweep_over_a_mixed_tree_does_what_the_naive_implementation_says
         root = tmp_path / f"seed-{seed}"
         settings = settings_for(seed)
         build_mixed_tree(root, seed, NOW, unused_for=WINDOW, is_readable=seed % 5 != 0)
-        surroundings = surroundings_of(clock_at(NOW), has_locks=seed % 5 == 0)
-        async with open_engine(config_of(root, settings), surroundings, scheduled=False) as retention:
+        platform = surroundings_of(clock_at(NOW), has_locks=seed % 5 == 0)
+        async with open_engine(config_of(root, settings), platform, scheduled=False) as retention:
             await check(retention, root, settings, NOW, {})
 
 

@@ -17,8 +17,8 @@ from builders import make_config, make_image
 from hmret.api.app import make_app
 from hmret.api.http.server import Limits, Server
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.policy.config import RetentionConfig
 from support.patience import PATIENCE
 
@@ -50,10 +50,10 @@ class Api:
 
 @asynccontextmanager
 async def asking(
-    surroundings: Surroundings, config: RetentionConfig, *, scheduled: bool = False, **options: Any
+    platform: Platform, config: RetentionConfig, *, scheduled: bool = False, **options: Any
 ) -> AsyncIterator[Api]:
     """Open an engine, and ask its control API in this loop."""
-    async with open_engine(config, surroundings, scheduled=scheduled) as retention:
+    async with open_engine(config, platform, scheduled=scheduled) as retention:
         app = make_app(retention, **options)
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://hmret") as client:
@@ -70,7 +70,7 @@ async def serving_on(
     listening.listen(512)
     async with (
         anyio.create_task_group() as tasks,
-        open_engine(make_config(root), Surroundings(), scheduled=False) as retention,
+        open_engine(make_config(root), Platform(), scheduled=False) as retention,
     ):
         server = Server(make_app(retention, **options), listening, limits)
         await tasks.start(server.run)
@@ -91,7 +91,7 @@ def served(root: Path, backend: str) -> Iterator[str]:
     async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         async with (
             anyio.create_task_group() as tasks,
-            open_engine(make_config(root), Surroundings(), scheduled=True) as retention,
+            open_engine(make_config(root), Platform(), scheduled=True) as retention,
         ):
             server = Server(make_app(retention), listening)
             await tasks.start(server.run)

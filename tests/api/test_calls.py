@@ -29,7 +29,7 @@ from builders import (
 from hmret import asgi
 from hmret.api import app as api_app
 from hmret.api.http.page import load_page
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem
 
@@ -37,11 +37,11 @@ DUE_NS = START_NS - timedelta_nanoseconds(timedelta(days=31))
 
 
 async def test_mark_used_clears_the_timer_and_says_so(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     key = make_image(filesystem, ALPINE, "a", tags=("3.20",))
     make_state(filesystem, key, DUE_NS)
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         used = await api.post("/v1/mark-used", {"image": "alpine:3.20"})
         assert used == {"repository": ALPINE, "digest": key[1], "cleared": True}
         again = await api.post("/v1/mark-used", {"image": "alpine", "digest": key[1]})
@@ -49,11 +49,11 @@ async def test_mark_used_clears_the_timer_and_says_so(
     assert state_of(filesystem, key) is None
 
 
-async def test_what_is_lost_is_confirmed(surroundings: Surroundings, filesystem: MemoryFilesystem) -> None:
+async def test_what_is_lost_is_confirmed(platform: Platform, filesystem: MemoryFilesystem) -> None:
     make_image(filesystem, ALPINE, "a", tags=("3.20",))
     make_guest(filesystem, "vm", "alpine:3.20")
     make_snapshot(filesystem, "snap", "alpine:3.20")
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         assert (await api.client.post("/v1/sweeps")).json()["status"] == "success"
         for folder in ("guests", "snapshots"):
             filesystem.move(f"{DATA}/{folder}", f"/{folder}")
@@ -68,12 +68,12 @@ async def test_what_is_lost_is_confirmed(surroundings: Surroundings, filesystem:
 
 
 async def test_a_deleted_image_is_listed_and_restored(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     key = make_image(filesystem, ALPINE, "a", tags=("3.20", "latest"))
     make_state(filesystem, key, DUE_NS)
     config = attrs.evolve(make_config(filesystem), quarantine=timedelta(days=1))
-    async with asking(surroundings, config) as api:
+    async with asking(platform, config) as api:
         assert await api.get("/v1/quarantine") == {"images": []}
         report = (await api.client.post("/v1/sweeps")).json()
         assert (report["deleted_bytes"], report["quarantined_images"], report["quarantined_bytes"]) == (
@@ -124,7 +124,7 @@ async def test_a_deleted_image_is_listed_and_restored(
     ],
 )
 async def test_what_cannot_be_restored_is_a_problem(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     body: dict[str, object],
     status: int,
@@ -132,16 +132,14 @@ async def test_what_cannot_be_restored_is_a_problem(
 ) -> None:
     make_state(filesystem, make_image(filesystem, ALPINE, "a"), DUE_NS)
     config = attrs.evolve(make_config(filesystem), quarantine=timedelta(days=1))
-    async with asking(surroundings, config) as api:
+    async with asking(platform, config) as api:
         await api.client.post("/v1/sweeps")
         make_image(filesystem, ALPINE, "a")
         told_problem(await api.client.post("/v1/restore", json=body), status, kind)
 
 
-async def test_who_may_only_look_restores_nothing(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
-) -> None:
-    async with asking(surroundings, make_config(filesystem), read_only=True) as api:
+async def test_who_may_only_look_restores_nothing(platform: Platform, filesystem: MemoryFilesystem) -> None:
+    async with asking(platform, make_config(filesystem), read_only=True) as api:
         assert await api.get("/v1/quarantine") == {"images": []}
         assert (await api.client.post("/v1/restore", json={"image": "alpine"})).status_code == 404
 
@@ -161,10 +159,10 @@ async def test_who_may_only_look_restores_nothing(
     ],
 )
 async def test_what_cannot_be_marked_used_is_a_problem(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, body: object, status: int, kind: str
+    platform: Platform, filesystem: MemoryFilesystem, body: object, status: int, kind: str
 ) -> None:
     make_image(filesystem, ALPINE, "a", tags=("pulling",), status="pulling")
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         told_problem(await api.client.post("/v1/mark-used", json=body), status, kind)
 
 
@@ -181,7 +179,7 @@ async def test_what_cannot_be_marked_used_is_a_problem(
     ],
 )
 async def test_a_body_that_is_none_is_a_problem(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     content: bytes,
     media_type: str,
@@ -189,27 +187,25 @@ async def test_a_body_that_is_none_is_a_problem(
     kind: str,
 ) -> None:
     headers = {"content-type": media_type} if media_type else {}
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         response = await api.client.post("/v1/mark-used", content=content, headers=headers)
         told_problem(response, status, kind)
 
 
-async def test_a_disk_that_fails_is_a_problem(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
-) -> None:
+async def test_a_disk_that_fails_is_a_problem(platform: Platform, filesystem: MemoryFilesystem) -> None:
     key = make_image(filesystem, ALPINE, "a")
     filesystem.make_folder(f"{DATA}/system/image-retention/{ALPINE}/{key[1][7:]}.json/in the way")
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         response = await api.client.post("/v1/mark-used", json={"image": "alpine"})
         assert "image-retention" in told_problem(response, 500, "disk")
 
 
 async def test_a_lease_is_granted_listed_renewed_and_ended(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     key = make_image(filesystem, ALPINE, "a")
     body = {"image": "alpine", "ttl": "10m", "owner": "vm-1", "reason": "create"}
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         response = await api.client.post("/v1/leases", json=body)
         assert response.status_code == 201
         lease = response.json()
@@ -244,10 +240,10 @@ async def test_a_lease_is_granted_listed_renewed_and_ended(
     "ttl", [0, -1, "0s", "-1m", "soon", "1y", "", 1e300, -1e308, True, None, [1], 9_300_000_000, "2562048h"]
 )
 async def test_a_lease_needs_a_time_to_live(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, ttl: object
+    platform: Platform, filesystem: MemoryFilesystem, ttl: object
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         response = await api.client.post("/v1/leases", json={"image": "alpine", "ttl": ttl})
         assert "ttl" in told_problem(
             response,
@@ -258,20 +254,20 @@ async def test_a_lease_needs_a_time_to_live(
 
 
 async def test_the_smallest_time_to_live_is_not_nothing(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         lease = await api.post("/v1/leases", {"image": "alpine", "ttl": "1ns"}, 201)
         assert lease["expires_at"] == format_time(START_NS + 1000)
 
 
 async def test_a_sweep_is_waited_for_and_its_report_is_the_document_of_sweep(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     key = make_image(filesystem, ALPINE, "a", tags=("3.20",))
     make_state(filesystem, key, DUE_NS)
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         report = await api.post("/v1/sweeps", {})
         assert (report["status"], report["deleted_images"]) == ("success", 1)
         assert report["deleted"][0]["repository"] == ALPINE
@@ -291,11 +287,11 @@ async def test_a_sweep_is_waited_for_and_its_report_is_the_document_of_sweep(
 
 
 async def test_a_plan_is_for_now_or_for_another_time(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     key = make_image(filesystem, ALPINE, "a")
     make_state(filesystem, key, START_NS)
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         now = await api.get("/v1/plan")
         assert now["images"][0]["reason"] == "retention_window"
         at = (START + timedelta(days=30)).isoformat()
@@ -309,22 +305,22 @@ async def test_a_plan_is_for_now_or_for_another_time(
 
 
 async def test_a_plan_of_many_images_is_one_document(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     for number in range(1203):
         make_image(filesystem, f"ghcr.io/many/{number:04}", "a", tags=())
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         plan = await api.get("/v1/plan")
     names = [image["repository"] for image in plan["images"]]
     assert names == [f"ghcr.io/many/{number:04}" for number in range(1203)]
 
 
 async def test_an_image_is_explained_by_whatever_names_it(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     key = make_image(filesystem, "ghcr.io/kernel/x", "a", tags=("v1",))
     make_guest(filesystem, "vm-1", "ghcr.io/kernel/x:v1")
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         for name in ("ghcr.io%2Fkernel%2Fx%3Av1", "ghcr.io/kernel/x:v1", f"ghcr.io/kernel/x@{key[1]}"):
             explained = await api.get(f"/v1/images/{name}")
             assert (explained["reason"], explained["referenced_by"]) == ("referenced", ["instance/vm-1"])
@@ -333,11 +329,11 @@ async def test_an_image_is_explained_by_whatever_names_it(
 
 
 async def test_a_name_that_is_no_utf_8_does_not_break_an_answer(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     filesystem.write_file(f"{DATA}/guests/torn-\udcff/metadata.json", b"{")
     make_image(filesystem, ALPINE, "a")
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         plan = json.loads((await api.client.get("/v1/plan")).content)
         assert "torn-\udcff" in plan["suspended"][0]["path"]
         await api.post("/v1/sweeps", {})
@@ -348,10 +344,10 @@ async def test_a_name_that_is_no_utf_8_does_not_break_an_answer(
 
 
 async def test_the_status_tells_the_engine(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock, anyio_backend_name: str
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock, anyio_backend_name: str
 ) -> None:
     filesystem.write_file(f"{DATA}/system/hmret/trash/x/rootfs.ext4", bytes(10_000))
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         clock.advance(timedelta(seconds=90))
         filesystem.write_file(f"{DATA}/system/hmret/trash/x/rootfs.ext4", bytes(10_000))
         status = await api.get("/v1/status")
@@ -364,9 +360,9 @@ async def test_the_status_tells_the_engine(
 
 
 async def test_it_is_healthy_and_ready_until_the_engine_stops(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         assert await api.get("/healthz") == {"status": "ok"}
         assert await api.get("/readyz") == {"status": "ok"}
         app = api.app
@@ -376,10 +372,8 @@ async def test_it_is_healthy_and_ready_until_the_engine_stops(
         assert "stopped" in told_problem(await client.post("/v1/sweeps"), 503, "engine-stopped")
 
 
-async def test_what_is_not_there_is_a_problem(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
-) -> None:
-    async with asking(surroundings, make_config(filesystem)) as api:
+async def test_what_is_not_there_is_a_problem(platform: Platform, filesystem: MemoryFilesystem) -> None:
+    async with asking(platform, make_config(filesystem)) as api:
         told_problem(await api.client.get("/v2"), 404, "")
         response = await api.client.patch("/v1/leases")
         told_problem(response, 405, "")
@@ -387,7 +381,7 @@ async def test_what_is_not_there_is_a_problem(
 
 
 async def test_what_nobody_foresaw_is_a_problem_and_logged(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -396,15 +390,13 @@ async def test_what_nobody_foresaw_is_a_problem_and_logged(
         raise ZeroDivisionError
 
     monkeypatch.setattr(api_app, "render_metrics", fail)
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         told_problem(await api.client.get("/metrics"), 500, "internal")
     assert "request_failed GET /metrics" in caplog.text
 
 
-async def test_metrics_are_what_prometheus_reads(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
-) -> None:
-    async with asking(surroundings, make_config(filesystem)) as api:
+async def test_metrics_are_what_prometheus_reads(platform: Platform, filesystem: MemoryFilesystem) -> None:
+    async with asking(platform, make_config(filesystem)) as api:
         response = await api.client.get("/metrics")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain")
@@ -412,10 +404,10 @@ async def test_metrics_are_what_prometheus_reads(
 
 
 async def test_to_be_read_only_leaves_out_what_changes_anything(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    async with asking(surroundings, make_config(filesystem), read_only=True) as api:
+    async with asking(platform, make_config(filesystem), read_only=True) as api:
         for path in ("/v1/status", "/v1/images", "/v1/plan", "/v1/images/alpine", "/metrics", "/healthz"):
             assert (await api.client.get(path)).status_code == 200
         for path in ("/v1/mark-used", "/v1/sweeps", "/v1/leases"):
@@ -443,10 +435,10 @@ async def test_to_be_read_only_leaves_out_what_changes_anything(
     ],
 )
 async def test_only_what_is_addressed_to_us_is_answered(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, host: str, ours: bool
+    platform: Platform, filesystem: MemoryFilesystem, host: str, ours: bool
 ) -> None:
     names = frozenset(("localhost", "box"))
-    async with asking(surroundings, make_config(filesystem), host_names=names) as api:
+    async with asking(platform, make_config(filesystem), host_names=names) as api:
         response = await api.client.get("/v1/status", headers={"host": host})
         if ours:
             assert response.status_code == 200
@@ -457,13 +449,13 @@ async def test_only_what_is_addressed_to_us_is_answered(
 
 
 async def test_plans_are_made_a_few_at_a_time(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, threads: GatedThreads
+    platform: Platform, filesystem: MemoryFilesystem, threads: GatedThreads
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     gates = [threads.hold("plan") for _ in range(2)]
     answers: list[int] = []
 
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
 
         async def ask() -> None:
             answers.append((await api.client.get("/v1/plan")).status_code)
@@ -482,10 +474,10 @@ async def test_plans_are_made_a_few_at_a_time(
 
 
 async def test_it_can_be_mounted_in_a_server_of_somebody_else(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         server = Starlette()
         server.mount("/retention", asgi.make_app(api.retention))
         transport = httpx2.ASGITransport(app=server)
@@ -498,21 +490,21 @@ async def test_it_can_be_mounted_in_a_server_of_somebody_else(
 
 
 async def test_the_page_is_served_with_the_policy_that_it_needs(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     page, headers = load_page()
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         response = await api.client.get("/")
         assert response.content == page
         assert {name: response.headers[name] for name in headers} == headers
 
 
 async def test_a_forecast_is_made_where_nothing_is_swept(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     key = make_image(filesystem, ALPINE, "a")
     make_state(filesystem, key, START_NS - 40 * 86_400 * SECOND)
-    async with asking(surroundings, make_config(filesystem, enabled=False)) as api:
+    async with asking(platform, make_config(filesystem, enabled=False)) as api:
         forecast = await api.get("/v1/forecast")
         assert api.retention.counters.outlook is None
     assert (forecast["images"], forecast["bytes"]) == (1, 4096)
@@ -523,11 +515,11 @@ async def test_a_forecast_is_made_where_nothing_is_swept(
 
 
 async def test_a_forecast_is_what_the_last_sweep_has_left(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_state(filesystem, make_image(filesystem, ALPINE, "a"), START_NS - 40 * 86_400 * SECOND)
     make_image(filesystem, ALPINE, "b", tags=("b",))
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         await api.retention.sweep()
         forecast = await api.get("/v1/forecast")
     assert forecast["images"] == 1

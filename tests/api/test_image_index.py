@@ -24,7 +24,7 @@ from hmret.api import image_index as catalog_module
 from hmret.api.image_index import SORTS, Catalog, Query
 from hmret.api.wire.documents import image_document
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.images import Image, Inventory, Repository
 from hmret.model.plan.decide import Plan, Verdict, plan
 from hmret.model.policy.compiled import Policy
@@ -67,10 +67,10 @@ async def pages(api: Api, **parameters: str) -> list[Any]:
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("sort", sorted(SORTS))
 async def test_every_image_is_on_one_page_in_order(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, sort: str, order: str
+    platform: Platform, filesystem: MemoryFilesystem, sort: str, order: str
 ) -> None:
     fill(filesystem)
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         everything = (await api.get("/v1/plan"))["images"]
         verdicts = (await api.retention.plan()).verdicts
         naive = sorted(
@@ -102,10 +102,10 @@ async def test_every_image_is_on_one_page_in_order(
     ],
 )
 async def test_only_what_is_asked_for_is_found(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, parameters: dict[str, str], wanted: Any
+    platform: Platform, filesystem: MemoryFilesystem, parameters: dict[str, str], wanted: Any
 ) -> None:
     fill(filesystem)
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         everything = (await api.get("/v1/plan"))["images"]
         expected = list(filter(wanted, everything))
         for _ in range(2):  # the second time from what was found out the first time
@@ -114,10 +114,10 @@ async def test_only_what_is_asked_for_is_found(
 
 
 async def test_the_documents_of_a_page_are_those_of_the_last_sweep(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         report = await api.retention.sweep()
         clock.advance(timedelta(minutes=1))
         make_image(filesystem, ALPINE, "b")
@@ -132,10 +132,10 @@ async def test_the_documents_of_a_page_are_those_of_the_last_sweep(
 
 
 async def test_where_nothing_is_swept_a_plan_is_made_and_kept_for_a_while(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    async with open_engine(make_config(filesystem, enabled=False), surroundings, scheduled=True) as retention:
+    async with open_engine(make_config(filesystem, enabled=False), platform, scheduled=True) as retention:
         catalog = Catalog(retention, InlineThreads())
         first = await catalog.page(Query(), 10, None)
         make_image(filesystem, ALPINE, "b")
@@ -147,12 +147,12 @@ async def test_where_nothing_is_swept_a_plan_is_made_and_kept_for_a_while(
 
 
 async def test_those_who_ask_at_once_share_what_is_made(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, threads: GatedThreads
+    platform: Platform, filesystem: MemoryFilesystem, threads: GatedThreads
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     gate = threads.hold("plan")
     plans: list[Plan] = []
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         catalog = Catalog(retention, InlineThreads())
 
         async def ask() -> None:
@@ -189,19 +189,19 @@ async def test_those_who_ask_at_once_share_what_is_made(
     ],
 )
 async def test_what_cannot_be_asked_is_a_problem(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, parameters: dict[str, str]
+    platform: Platform, filesystem: MemoryFilesystem, parameters: dict[str, str]
 ) -> None:
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         response = await api.client.get("/v1/images", params=parameters)
         told_problem(response, 422, "invalid-parameter")
 
 
 async def test_a_cursor_whose_image_has_gone_goes_on_behind_it(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     for letters in "abc":
         make_image(filesystem, ALPINE, letters, tags=(letters,))
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         await api.retention.sweep()
         page = await api.get("/v1/images", limit="2")
         assert [one["tags"] for one in page["images"]] == [["a"], ["b"]]

@@ -13,8 +13,8 @@ from api.engines import ALPINE, KERNEL, retention_with_everything
 from builders import DATA, START_NS, make_config
 from hmret.api.metrics import render_metrics
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.times import SECOND
 from memory_filesystem import MemoryFilesystem
@@ -127,16 +127,16 @@ async def test_the_bytes_of_the_cache_are_told_by_reason(retention: Retention) -
 
 
 async def test_settings_are_told_and_whether_they_are_those_that_were_read_last(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     limits = DiskLimits(high_watermark=0.85, max_used=10**9)
     config = attrs.evolve(
         make_config(filesystem), disk=limits, max_deletes_per_sweep=7, max_bytes_per_sweep=9
     )
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         samples = samples_of(retention)
         opened = value(samples, "hmret_config_last_reload_success_timestamp_seconds")
-        assert opened == surroundings.clock.now_ns() / SECOND
+        assert opened == platform.clock.now_ns() / SECOND
         retention.counters.note_refused_settings()
         assert value(samples_of(retention), "hmret_config_last_reload_successful") == 0
         retention.reconfigure(attrs.evolve(config, enabled=False))
@@ -156,10 +156,10 @@ async def test_settings_are_told_and_whether_they_are_those_that_were_read_last(
 
 
 async def test_how_full_the_disk_is_is_told_without_a_limit_too_and_is_always_a_number(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     filesystem.make_folder(f"{DATA}/images")
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         await retention.sweep()
         assert not retention.config.disk.is_set
         assert 0 <= value(samples_of(retention), "hmret_disk_used_ratio") <= 1
@@ -177,8 +177,8 @@ async def test_no_label_names_a_repository_or_a_digest(retention: Retention) -> 
         assert text not in page
 
 
-async def test_series_do_not_come_and_go(filesystem: MemoryFilesystem, surroundings: Surroundings) -> None:
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+async def test_series_do_not_come_and_go(filesystem: MemoryFilesystem, platform: Platform) -> None:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         await retention.sweep()
         quiet = set(samples_of(retention))
     async with retention_with_everything() as retention:
@@ -186,9 +186,9 @@ async def test_series_do_not_come_and_go(filesystem: MemoryFilesystem, surroundi
 
 
 async def test_before_the_first_sweep_nothing_is_said_of_the_cache(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         names = {name for name, _ in samples_of(retention)}
     assert "hmret_build_info" in names
     assert not names & {

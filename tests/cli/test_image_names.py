@@ -11,7 +11,7 @@ import pytest
 from builders import make_config
 from cli.caches import Cache
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 
 Call = Callable[..., tuple[int, str, str]]
 CallJson = Callable[..., tuple[int, Any]]
@@ -92,7 +92,7 @@ def test_an_image_is_marked_used_and_restored_by_digits(cache: Cache, call: Call
 
     async def sweep() -> None:
         config = attrs.evolve(make_config(cache.root), quarantine=timedelta(days=1))
-        async with open_engine(config, Surroundings(), scheduled=False) as retention:
+        async with open_engine(config, Platform(), scheduled=False) as retention:
             assert (await retention.sweep()).quarantined_images == 1
 
     anyio.run(sweep)

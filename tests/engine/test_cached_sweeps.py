@@ -29,8 +29,8 @@ from builders import (
 from hmret.disk.layout import OWN
 from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key, Reference
 from hmret.model.times import SECOND, format_time
 from memory_filesystem import Call, MemoryFilesystem
@@ -58,13 +58,13 @@ class Source:
 class World:
     filesystem: MemoryFilesystem
     clock: FakeClock
-    surroundings: Surroundings
+    platform: Platform
     source: Source = attrs.field(factory=Source)
 
     @asynccontextmanager
     async def engine(self) -> AsyncIterator[Retention]:
         async with open_engine(
-            make_config(self.filesystem), self.surroundings, sources=(self.source,), scheduled=False
+            make_config(self.filesystem), self.platform, sources=(self.source,), scheduled=False
         ) as retention:
             yield retention
 
@@ -81,7 +81,7 @@ class World:
 
 
 @pytest.fixture
-def world(filesystem: MemoryFilesystem, clock: FakeClock, surroundings: Surroundings) -> World:
+def world(filesystem: MemoryFilesystem, clock: FakeClock, platform: Platform) -> World:
     """A cache with an image that is due in an hour, and others that are not."""
     make_image(filesystem, ALPINE, "a")
     make_image(filesystem, ALPINE, "b", tags=())
@@ -89,7 +89,7 @@ def world(filesystem: MemoryFilesystem, clock: FakeClock, surroundings: Surround
     make_guest(filesystem, "vm", KERNEL)
     make_state(filesystem, A, START_NS - WINDOW_NS + int(DUE_IN.total_seconds()) * SECOND)
     clock.advance(timedelta(seconds=10))
-    return World(filesystem, clock, surroundings)
+    return World(filesystem, clock, platform)
 
 
 def change_metadata(world: World, **fields: str) -> None:
@@ -221,7 +221,7 @@ async def test_an_embedders_reference_that_comes_and_goes_counts_while_it_is_the
 
 async def test_a_dry_run_writes_no_record_and_changes_none(world: World) -> None:
     filesystem, config = world.filesystem, make_config(world.filesystem)
-    async with open_inspection(config, world.surroundings) as inspection:
+    async with open_inspection(config, world.platform) as inspection:
         await inspection.plan()
     assert not any(map(filesystem.exists, RECORDS))
     async with world.engine() as retention:
@@ -230,7 +230,7 @@ async def test_a_dry_run_writes_no_record_and_changes_none(world: World) -> None
     make_image(filesystem, ALPINE, "e")
     world.clock.advance(timedelta(minutes=1))
     before = filesystem.snapshot()
-    async with open_inspection(config, world.surroundings) as inspection:
+    async with open_inspection(config, world.platform) as inspection:
         assert (await inspection.plan()).verdict(ALPINE, digest("e")) is not None
         world.clock.advance(timedelta(hours=5))
         await inspection.plan()
@@ -239,7 +239,7 @@ async def test_a_dry_run_writes_no_record_and_changes_none(world: World) -> None
 
 async def test_an_engine_that_is_switched_off_writes_no_record(world: World) -> None:
     config = make_config(world.filesystem, enabled=False)
-    async with open_engine(config, world.surroundings, scheduled=True) as retention:
+    async with open_engine(config, world.platform, scheduled=True) as retention:
         await retention.sweep()
     assert not any(map(world.filesystem.exists, RECORDS))
 
@@ -288,7 +288,7 @@ async def test_a_stop_does_not_wait_for_a_long_look(
     gates = [threads.hold("_look") for _ in range(20)]
 
     async def serve() -> None:
-        async with open_engine(make_config(filesystem), world.surroundings, scheduled=True):
+        async with open_engine(make_config(filesystem), world.platform, scheduled=True):
             await leave.wait()
 
     with patiently():

@@ -25,8 +25,8 @@ from builders import (
 )
 from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Cause, Key
 from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem
@@ -39,15 +39,15 @@ DAY_NS = 24 * HOUR_NS
 RECORD = f"{DATA}/system/hmret/clock.json"
 
 
-def opened(surroundings: Surroundings) -> AbstractAsyncContextManager[Retention]:
-    assert isinstance(surroundings.filesystem, MemoryFilesystem)
-    return open_engine(make_config(surroundings.filesystem), surroundings, scheduled=False)
+def opened(platform: Platform) -> AbstractAsyncContextManager[Retention]:
+    assert isinstance(platform.filesystem, MemoryFilesystem)
+    return open_engine(make_config(platform.filesystem), platform, scheduled=False)
 
 
 @pytest.fixture
-async def retention(surroundings: Surroundings, anyio_backend: str) -> AsyncIterator[Retention]:
+async def retention(platform: Platform, anyio_backend: str) -> AsyncIterator[Retention]:
     """An engine that has swept once, so that the clocks are on record."""
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
         yield retention
 
@@ -136,11 +136,11 @@ async def test_the_remedy_is_told_with_a_clock_jump(retention: Retention, clock:
 
 
 async def test_nothing_is_suspended_where_no_sweep_is_on_record(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     key = make_due(filesystem)
     clock.synchronised = False
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert causes(await retention.sweep()) == []
     assert not has_image(filesystem, key)
 
@@ -241,45 +241,45 @@ async def test_a_clock_jump_is_told_once_while_it_lasts_and_when_it_ends(
 
 
 async def test_a_jump_while_the_engine_was_down_suspends_deletion(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     key = make_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.mark_used("alpine:a")
         await retention.sweep()
     make_state(filesystem, key, LONG_AGO_NS)
     clock.advance(timedelta(days=3))
     clock.wall_ns += 6 * MINUTE_NS
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert causes(await retention.sweep()) == [Cause.CLOCK_JUMP]
     assert has_image(filesystem, key)
 
 
 async def test_an_engine_that_was_down_for_a_week_trusts_the_clock(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     key = make_due(filesystem)
     clock.advance(timedelta(days=7))
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert causes(await retention.sweep()) == []
     assert not has_image(filesystem, key)
 
 
 async def test_the_hour_goes_on_over_a_restart_in_the_same_boot(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
         clock.wall_ns += HOUR_NS
         await retention.sweep()
     key = make_due(filesystem)
     clock.advance(timedelta(minutes=59))
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert causes(await retention.sweep()) == [Cause.CLOCK_JUMP]
     clock.advance(timedelta(minutes=1))
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert causes(await retention.sweep()) == []
     assert not has_image(filesystem, key)
 
@@ -295,17 +295,17 @@ async def test_the_hour_goes_on_over_a_restart_in_the_same_boot(
     ],
 )
 async def test_after_a_reboot_a_clock_is_trusted_within_a_day_or_where_it_is_synchronised(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     clock: FakeClock,
     wall: timedelta,
     synchronised: bool,
 ) -> None:
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     key = make_due(filesystem)
     reboot(clock, wall=wall, synchronised=synchronised)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert causes(await retention.sweep()) == []
     assert not has_image(filesystem, key)
 
@@ -321,32 +321,32 @@ async def test_after_a_reboot_a_clock_is_trusted_within_a_day_or_where_it_is_syn
     ],
 )
 async def test_after_a_reboot_a_clock_that_went_back_or_far_unsynchronised_suspends_deletion(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     clock: FakeClock,
     wall: timedelta,
     synchronised: bool,
 ) -> None:
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     key = make_due(filesystem)
     reboot(clock, wall=wall, synchronised=synchronised)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert causes(await retention.sweep()) == [Cause.CLOCK_JUMP]
     assert has_image(filesystem, key)
 
 
 async def test_an_hour_that_a_reboot_cut_short_begins_anew(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
         clock.wall_ns += HOUR_NS
         await retention.sweep()
     key = make_due(filesystem)
     clock.advance(timedelta(minutes=59))
     reboot(clock, wall=timedelta(minutes=2))
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert causes(await retention.sweep()) == [Cause.CLOCK_JUMP]
         clock.advance(timedelta(minutes=59))
         assert causes(await retention.sweep()) == [Cause.CLOCK_JUMP]
@@ -358,13 +358,13 @@ async def test_an_hour_that_a_reboot_cut_short_begins_anew(
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"boot_id": 7}', b"\xff"])
 async def test_a_record_of_the_clocks_that_cannot_be_read_is_made_anew(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock, content: bytes
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock, content: bytes
 ) -> None:
     filesystem.write_file(RECORD, content)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert causes(await retention.sweep()) == []
     clock.wall_ns += HOUR_NS
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert causes(await retention.sweep()) == [Cause.CLOCK_JUMP]
 
 
@@ -412,12 +412,12 @@ async def test_a_plan_does_not_take_a_jump_away_from_the_sweep_after_it(
 
 
 async def test_an_inspection_sees_a_jump_since_the_sweep_on_record_and_writes_nothing(
-    retention: Retention, surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    retention: Retention, platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     make_due(filesystem)
     clock.wall_ns += HOUR_NS
     before = filesystem.snapshot()
-    async with open_inspection(make_config(filesystem), surroundings) as inspection:
+    async with open_inspection(make_config(filesystem), platform) as inspection:
         assert causes(await inspection.plan()) == [Cause.CLOCK_JUMP]
     assert filesystem.snapshot() == before
 

@@ -21,8 +21,8 @@ from builders import (
 )
 from hmret.engine.counters import Counters, Histogram
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Cause, Key
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import SECOND
@@ -36,10 +36,10 @@ TRASH = f"{DATA}/system/hmret/trash"
 
 @pytest.fixture
 async def retention(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, anyio_backend: str
+    filesystem: MemoryFilesystem, platform: Platform, anyio_backend: str
 ) -> AsyncIterator[Retention]:
     """An engine that sweeps only when asked."""
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         yield retention
 
 
@@ -109,7 +109,7 @@ async def test_an_unforeseen_failure_of_a_sweep_is_counted_as_an_error(
     def fail(*_arguments: object) -> None:
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("hmret.engine.overlook.plan", fail)
+    monkeypatch.setattr("hmret.engine.surveyor.plan", fail)
     assert (await retention.sweep()).status is SweepStatus.ERROR
     assert sum(retention.counters.sweeps["error"].counts) == 1
     assert retention.counters.outlook is None
@@ -188,9 +188,7 @@ async def test_bytes_that_could_not_be_freed_wait_in_the_trash_and_count_once_th
     assert (counters.deleted_bytes, counters.trash_bytes) == (4096, 0)
 
 
-async def test_what_the_start_recovers_is_counted(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
-) -> None:
+async def test_what_the_start_recovers_is_counted(filesystem: MemoryFilesystem, platform: Platform) -> None:
     make_due(filesystem, "a")
 
     def refuse(call: object) -> None:
@@ -198,11 +196,11 @@ async def test_what_the_start_recovers_is_counted(
             raise OSError(errno.EIO, "refused")
 
     config = make_config(filesystem)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         filesystem.before = refuse
         await retention.sweep()
     filesystem.before = None
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         assert retention.counters.deleted == {"expired": 0, "disk_pressure": 0, "recovered": 1}
         assert retention.counters.deleted_bytes == 4096
 

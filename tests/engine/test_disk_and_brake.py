@@ -28,7 +28,7 @@ from hmret.actors.threads import InlineThreads
 from hmret.disk.layout import hex_of
 from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.images import Key
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.limits import DiskLimits
@@ -73,11 +73,11 @@ def present(filesystem: MemoryFilesystem, keys: list[Key]) -> int:
 
 
 async def test_a_disk_that_is_too_full_is_brought_down_to_the_low_mark(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, caplog: pytest.LogCaptureFixture
+    filesystem: MemoryFilesystem, platform: Platform, caplog: pytest.LogCaptureFixture
 ) -> None:
     keys = make_idle(filesystem, 9)
     filesystem.capacity_bytes = 10 * MIB
-    async with open_engine(make_config(filesystem, disk=LIMITS), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem, disk=LIMITS), platform, scheduled=False) as retention:
         report = await retention.sweep()
         assert present(filesystem, keys) == 5
         assert (report.deleted_images, report.deleted_bytes) == (4, 4 * MIB)
@@ -93,12 +93,12 @@ async def test_a_disk_that_is_too_full_is_brought_down_to_the_low_mark(
 
 
 async def test_between_the_marks_it_goes_on_once_it_has_begun(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     keys = make_idle(filesystem, 9)
     filesystem.capacity_bytes = 10 * MIB
     config = make_config(filesystem, disk=LIMITS, max_deletes_per_sweep=2)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         left = []
         for _ in range(4):
             await retention.sweep()
@@ -106,25 +106,23 @@ async def test_between_the_marks_it_goes_on_once_it_has_begun(
         assert left == [7, 5, 5, 5]
 
 
-async def test_below_the_high_mark_nothing_begins(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
-) -> None:
+async def test_below_the_high_mark_nothing_begins(filesystem: MemoryFilesystem, platform: Platform) -> None:
     keys = make_idle(filesystem, 7)
     filesystem.capacity_bytes = 10 * MIB
-    async with open_engine(make_config(filesystem, disk=LIMITS), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem, disk=LIMITS), platform, scheduled=False) as retention:
         await retention.sweep()
         assert present(filesystem, keys) == 7
 
 
 async def test_somebody_else_who_fills_the_disk_does_not_empty_the_cache(
     filesystem: MemoryFilesystem,
-    surroundings: Surroundings,
+    platform: Platform,
     clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     keys = make_idle(filesystem, 10, size_bytes=8 * MIB // 10)
     filesystem.capacity_bytes, filesystem.foreign_bytes = 100 * MIB, 88 * MIB
-    async with open_engine(make_config(filesystem, disk=LIMITS), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem, disk=LIMITS), platform, scheduled=False) as retention:
         await retention.sweep()
         after_first = present(filesystem, keys)
         # Of 96 in use 36 are too many, and 8 the cache's: its share of that is 3, which is four images.
@@ -165,7 +163,7 @@ async def test_somebody_else_who_fills_the_disk_does_not_empty_the_cache(
 )
 async def test_between_the_marks_and_under_limits_it_backs_off_too(
     filesystem: MemoryFilesystem,
-    surroundings: Surroundings,
+    platform: Platform,
     clock: FakeClock,
     high: float,
     foreign: int,
@@ -178,7 +176,7 @@ async def test_between_the_marks_and_under_limits_it_backs_off_too(
     left = []
     for number in range(11):
         # An engine of its own for some sweeps, as cron has it.
-        async with open_engine(config, surroundings, scheduled=False) as retention:
+        async with open_engine(config, platform, scheduled=False) as retention:
             await retention.sweep()
         left.append(present(filesystem, keys))
         clock.advance(timedelta(minutes=1))
@@ -188,11 +186,11 @@ async def test_between_the_marks_and_under_limits_it_backs_off_too(
 
 
 async def test_what_goes_in_vain_goes_no_further(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+    filesystem: MemoryFilesystem, platform: Platform, clock: FakeClock
 ) -> None:
     keys = make_idle(filesystem, 16)
     filesystem.capacity_bytes, filesystem.foreign_bytes = 32 * MIB, 12 * MIB
-    async with open_engine(make_config(filesystem, disk=LIMITS), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem, disk=LIMITS), platform, scheduled=False) as retention:
         left = []
         for _ in range(6):
             before = present(filesystem, keys)
@@ -208,11 +206,11 @@ async def test_what_goes_in_vain_goes_no_further(
         assert disk.is_futile
 
 
-async def test_other_limits_begin_anew(filesystem: MemoryFilesystem, surroundings: Surroundings) -> None:
+async def test_other_limits_begin_anew(filesystem: MemoryFilesystem, platform: Platform) -> None:
     keys = make_idle(filesystem, 9)
     filesystem.capacity_bytes = 10 * MIB
     config = make_config(filesystem, disk=LIMITS, max_deletes_per_sweep=1)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         await retention.sweep()
         assert present(filesystem, keys) == 8
         higher = attrs.evolve(config, disk=DiskLimits(high_watermark=0.95, low_watermark=0.6))
@@ -224,36 +222,36 @@ async def test_other_limits_begin_anew(filesystem: MemoryFilesystem, surrounding
 
 
 async def test_the_record_of_the_disk_that_is_torn_counts_for_nothing(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     make_idle(filesystem, 9)
     filesystem.capacity_bytes = 10 * MIB
     path = f"{DATA}/system/hmret/disk.json"
     config = make_config(filesystem, disk=LIMITS, max_deletes_per_sweep=1)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         await retention.sweep()
     assert json.loads(filesystem.read_file(path))["is_pressed"] is True
     filesystem.write_file(path, b'{"is_pressed": ')
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         assert not retention._sweeping.disk.is_pressed
         assert (await retention.sweep()).deleted_images == 1
 
 
-async def test_the_cap_of_the_cache_is_kept(filesystem: MemoryFilesystem, surroundings: Surroundings) -> None:
+async def test_the_cap_of_the_cache_is_kept(filesystem: MemoryFilesystem, platform: Platform) -> None:
     keys = make_idle(filesystem, 6)
     config = make_config(filesystem, disk=DiskLimits(max_used=4 * MIB))
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         report = await retention.sweep()
         assert present(filesystem, keys) == 4
         assert report.deleted_bytes == 2 * MIB
 
 
 async def test_the_oldest_in_quarantine_go_before_any_image_does(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     keys = make_idle(filesystem, 6)
     config = make_config(filesystem, quarantine=timedelta(days=1), unused_for=timedelta(hours=51))
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         report = await retention.sweep()
         assert (report.quarantined_images, present(filesystem, keys)) == (4, 2)
         filesystem.capacity_bytes = 7 * MIB
@@ -271,7 +269,7 @@ async def test_the_oldest_in_quarantine_go_before_any_image_does(
 
 
 async def test_what_is_in_quarantine_counts_towards_the_cap(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     keys = make_idle(filesystem, 6)
     config = make_config(
@@ -280,7 +278,7 @@ async def test_what_is_in_quarantine_counts_towards_the_cap(
         unused_for=timedelta(hours=51),
         disk=DiskLimits(max_used=6 * MIB),
     )
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         assert (await retention.sweep()).quarantined_images == 4
         retention.reconfigure(attrs.evolve(config, disk=DiskLimits(max_used=5 * MIB)))
         report = await retention.sweep()
@@ -289,11 +287,11 @@ async def test_what_is_in_quarantine_counts_towards_the_cap(
 
 
 async def test_what_was_marked_used_is_safe_from_pressure_for_its_time(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+    filesystem: MemoryFilesystem, platform: Platform, clock: FakeClock
 ) -> None:
     (key,) = make_idle(filesystem, 1)
     config = make_config(filesystem, disk=DiskLimits(max_used=1, min_unused_for=HOUR))
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         await retention.mark_used(f"{ALPINE}:va")
         for minutes in (0, 1, 58):
             clock.advance(timedelta(minutes=minutes))
@@ -304,11 +302,11 @@ async def test_what_was_marked_used_is_safe_from_pressure_for_its_time(
 
 
 async def test_a_disk_that_cannot_be_measured_is_told_once_and_presses_nothing(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, caplog: pytest.LogCaptureFixture
+    filesystem: MemoryFilesystem, platform: Platform, caplog: pytest.LogCaptureFixture
 ) -> None:
     keys = make_idle(filesystem, 9)
     filesystem.capacity_bytes = 100 * MIB
-    async with open_engine(make_config(filesystem, disk=LIMITS), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem, disk=LIMITS), platform, scheduled=False) as retention:
         await retention.sweep()
         filesystem.capacity_bytes = 10 * MIB
 
@@ -327,11 +325,11 @@ async def test_a_disk_that_cannot_be_measured_is_told_once_and_presses_nothing(
 
 
 async def test_a_plan_looks_at_the_disk_and_notes_nothing(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     make_idle(filesystem, 9)
     filesystem.capacity_bytes = 10 * MIB
-    async with open_inspection(make_config(filesystem, disk=LIMITS), surroundings) as inspection:
+    async with open_inspection(make_config(filesystem, disk=LIMITS), platform) as inspection:
         made = await inspection.plan()
         assert [verdict.reason for verdict in made.deletions] == [Reason.DISK_PRESSURE] * 4
         assert not inspection.disk.is_pressed
@@ -339,7 +337,7 @@ async def test_a_plan_looks_at_the_disk_and_notes_nothing(
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_what_was_projected_comes_free(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, seed: int
+    filesystem: MemoryFilesystem, platform: Platform, seed: int
 ) -> None:
     chance = random.Random(seed)
     disks: list[str] = []
@@ -354,7 +352,7 @@ async def test_what_was_projected_comes_free(
         disks.append(disk)
     limits = DiskLimits(max_used=chance.choice((0, 100, 1000)) * 1024, min_unused_for=HOUR)
     config = make_config(filesystem, disk=limits)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         projected = await retention.plan()
         used = filesystem.used_bytes()
         report = await retention.sweep()
@@ -371,11 +369,11 @@ def test_a_disk_that_fills_up_between_sweeps_is_noticed_within_ten_seconds() -> 
         filesystem.make_folder(f"{DATA}/images")
         keys = make_idle(filesystem, 9)
         filesystem.capacity_bytes = 12 * MIB  # three quarters are in use: within 5 points of the mark
-        surroundings = Surroundings(
+        platform = Platform(
             filesystem=filesystem, clock=clock, threads=InlineThreads(), monotonic_ns=lambda: 0
         )
         config = make_config(filesystem, disk=LIMITS, sweep_interval=timedelta(minutes=10))
-        async with open_engine(config, surroundings, scheduled=True) as retention:
+        async with open_engine(config, platform, scheduled=True) as retention:
             await trio.sleep(125)
             assert retention.statistics().sweeps == 1
             assert present(filesystem, keys) == 9
@@ -399,12 +397,12 @@ def test_a_disk_that_fills_up_again_after_it_was_brought_down_is_noticed_again()
         filesystem.make_folder(f"{DATA}/images")
         keys = make_idle(filesystem, 10)
         filesystem.capacity_bytes = 12 * MIB
-        surroundings = Surroundings(
+        platform = Platform(
             filesystem=filesystem, clock=clock, threads=InlineThreads(), monotonic_ns=lambda: 0
         )
         limits = DiskLimits(high_watermark=0.8, low_watermark=0.78)
         config = make_config(filesystem, disk=limits, sweep_interval=timedelta(minutes=10))
-        async with open_engine(config, surroundings, scheduled=True) as retention:
+        async with open_engine(config, platform, scheduled=True) as retention:
             await trio.sleep(5)
             assert (retention.statistics().sweeps, present(filesystem, keys)) == (1, 9)
             filesystem.foreign_bytes = MIB
@@ -427,11 +425,11 @@ def test_a_disk_that_is_far_from_full_is_not_looked_at_between_sweeps() -> None:
             if call.name == "fstatvfs":
                 looks.append(call.number)
 
-        surroundings = Surroundings(
+        platform = Platform(
             filesystem=filesystem, clock=clock, threads=InlineThreads(), monotonic_ns=lambda: 0
         )
         config = make_config(filesystem, disk=LIMITS, sweep_interval=timedelta(minutes=10))
-        async with open_engine(config, surroundings, scheduled=True):
+        async with open_engine(config, platform, scheduled=True):
             filesystem.before = count
             await trio.sleep(599)
             filesystem.before = None
@@ -452,12 +450,12 @@ def braked(filesystem: MemoryFilesystem, **fields: Any) -> RetentionConfig:
 
 async def test_the_brake_holds_until_it_was_announced_for_long_enough(
     filesystem: MemoryFilesystem,
-    surroundings: Surroundings,
+    platform: Platform,
     clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     keys = make_idle(filesystem, 4, hours=24 * 40)
-    async with open_engine(braked(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(braked(filesystem), platform, scheduled=False) as retention:
         for minutes in (0, 60, 59):
             clock.advance(timedelta(minutes=minutes))
             report = await retention.sweep()
@@ -476,45 +474,43 @@ async def test_the_brake_holds_until_it_was_announced_for_long_enough(
 
 
 async def test_the_time_for_which_it_was_announced_survives_a_restart_but_no_reboot(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+    filesystem: MemoryFilesystem, platform: Platform, clock: FakeClock
 ) -> None:
     make_idle(filesystem, 4, hours=24 * 40)
     config = braked(filesystem)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         await retention.sweep()
     clock.advance(timedelta(minutes=119))
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         assert (await retention.sweep()).deleted_images == 0
     clock.boot_id, clock.boot_ns = "second-boot", clock.boot_ns + 3 * 3600 * SECOND
     clock.advance(timedelta(minutes=1))
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         assert (await retention.sweep()).deleted_images == 0
         clock.advance(2 * HOUR)
         assert (await retention.sweep()).deleted_images == 4
 
 
-async def test_a_sweep_can_release_the_brake(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
-) -> None:
+async def test_a_sweep_can_release_the_brake(filesystem: MemoryFilesystem, platform: Platform) -> None:
     keys = make_idle(filesystem, 8, hours=24 * 40)
     config = braked(filesystem, max_deletes_per_sweep=3)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         assert (await retention.sweep()).deleted_images == 0
         assert (await retention.sweep(release_brake=True)).deleted_images == 3
     # What it takes several sweeps to do stays released, over a restart too.
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         assert (await retention.sweep()).deleted_images == 3
         assert (await retention.sweep()).deleted_images == 2
         assert present(filesystem, keys) == 0
 
 
 async def test_many_more_than_were_announced_are_announced_anew(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+    filesystem: MemoryFilesystem, platform: Platform, clock: FakeClock
 ) -> None:
     keys = make_idle(filesystem, 16)
     for key in keys[:9]:
         make_state(filesystem, key, START_NS - 40 * 86_400 * SECOND)
-    async with open_engine(braked(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(braked(filesystem), platform, scheduled=False) as retention:
         assert (await retention.sweep()).deleted_images == 0
         for key in keys[9:]:
             make_state(filesystem, key, START_NS - 40 * 86_400 * SECOND)
@@ -526,11 +522,11 @@ async def test_many_more_than_were_announced_are_announced_anew(
 
 
 async def test_a_release_while_deletion_is_suspended_counts_afterwards(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+    filesystem: MemoryFilesystem, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hmret.actors.reference_collector._TORN_PAUSE", 0)
     make_idle(filesystem, 4, hours=24 * 40)
-    async with open_engine(braked(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(braked(filesystem), platform, scheduled=False) as retention:
         await retention.sweep()
         filesystem.make_folder(f"{DATA}/guests/torn")
         filesystem.write_file(f"{DATA}/guests/torn/metadata.json", b"{")
@@ -541,10 +537,10 @@ async def test_a_release_while_deletion_is_suspended_counts_afterwards(
 
 
 async def test_a_clock_that_jumps_does_not_release_the_brake(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+    filesystem: MemoryFilesystem, platform: Platform, clock: FakeClock
 ) -> None:
     keys = make_idle(filesystem, 4, hours=24 * 40)
-    async with open_engine(braked(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(braked(filesystem), platform, scheduled=False) as retention:
         await retention.sweep()
         clock.wall_ns += 30 * 86_400 * SECOND
         await retention.sweep()
@@ -554,16 +550,16 @@ async def test_a_clock_that_jumps_does_not_release_the_brake(
 
 
 async def test_a_record_of_the_brake_that_is_torn_holds_it_anew(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+    filesystem: MemoryFilesystem, platform: Platform, clock: FakeClock
 ) -> None:
     make_idle(filesystem, 4, hours=24 * 40)
-    async with open_engine(braked(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(braked(filesystem), platform, scheduled=False) as retention:
         await retention.sweep()
     path = f"{DATA}/system/hmret/brake.json"
     assert json.loads(filesystem.read_file(path))["boot_id"] == "first-boot"
     filesystem.write_file(path, b'{"boot_id": ')
     clock.advance(3 * HOUR)
-    async with open_engine(braked(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(braked(filesystem), platform, scheduled=False) as retention:
         assert (await retention.sweep()).deleted_images == 0
         clock.advance(2 * HOUR)
         assert (await retention.sweep()).deleted_images == 4
@@ -571,12 +567,10 @@ async def test_a_record_of_the_brake_that_is_torn_holds_it_anew(
     assert not filesystem.exists(path)
 
 
-async def test_without_a_time_there_is_no_brake(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
-) -> None:
+async def test_without_a_time_there_is_no_brake(filesystem: MemoryFilesystem, platform: Platform) -> None:
     make_idle(filesystem, 4, hours=24 * 40)
     config = braked(filesystem, brake_for=timedelta(0))
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         assert (await retention.sweep()).deleted_images == 4
 
 
@@ -584,13 +578,11 @@ async def test_without_a_time_there_is_no_brake(
 
 
 async def test_images_go_within_the_hours_only(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+    filesystem: MemoryFilesystem, platform: Platform, clock: FakeClock
 ) -> None:
     make_idle(filesystem, 2, hours=24 * 40)
     window = DeletionWindow(hours=["02:00-05:00"], time_zone="Europe/Berlin")
-    async with open_engine(
-        make_config(filesystem, window=window), surroundings, scheduled=False
-    ) as retention:
+    async with open_engine(make_config(filesystem, window=window), platform, scheduled=False) as retention:
         local = clock.now().astimezone(window._zone)
         assert (await retention.sweep()).deleted_images == 0
         opens = (local + timedelta(days=1)).replace(hour=2, minute=0, second=0, microsecond=0)
@@ -601,16 +593,14 @@ async def test_images_go_within_the_hours_only(
 
 
 async def test_a_sweep_ends_with_the_hours(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+    filesystem: MemoryFilesystem, platform: Platform, clock: FakeClock
 ) -> None:
     for number in range(80):
         key = make_image(filesystem, ALPINE, f"{number:02}", tags=(), size_bytes=1)
         make_state(filesystem, key, START_NS - 40 * 86_400 * SECOND)
     local = clock.now()
     window = DeletionWindow(hours=[f"{local:%H:%M}-{local + timedelta(minutes=1):%H:%M}"])
-    async with open_engine(
-        make_config(filesystem, window=window), surroundings, scheduled=False
-    ) as retention:
+    async with open_engine(make_config(filesystem, window=window), platform, scheduled=False) as retention:
 
         def pass_the_time(call: Call) -> None:
             if call.name == "rename" and "/trash/" in call.path:
@@ -624,14 +614,14 @@ async def test_a_sweep_ends_with_the_hours(
 
 
 async def test_a_tag_that_comes_after_the_first_batch_counts(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     keys = []
     for number in range(80):
         keys.append(make_image(filesystem, ALPINE, f"{number:02}", tags=(), size_bytes=1))
         make_state(filesystem, keys[-1], START_NS - 40 * 86_400 * SECOND)
     rules = (Rule(match=["*"], tags=["prod-*"], unused_for="never"),)
-    async with open_engine(make_config(filesystem, rules=rules), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem, rules=rules), platform, scheduled=False) as retention:
         renames: list[int] = []
 
         def tag(call: Call) -> None:
@@ -649,11 +639,11 @@ async def test_a_tag_that_comes_after_the_first_batch_counts(
 
 
 async def test_what_metadata_says_by_now_counts(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+    filesystem: MemoryFilesystem, platform: Platform, clock: FakeClock
 ) -> None:
     (key,) = make_idle(filesystem, 1, hours=24 * 30 - 2)
     clock.advance(timedelta(minutes=5))
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         await retention.sweep()
         # As hypeman writes it, beside itself and renamed: the repository's folder does not show it.
         path = f"{DATA}/images/{ALPINE}/{hex_of(key[1])}/metadata.json"
@@ -668,15 +658,13 @@ async def test_what_metadata_says_by_now_counts(
 
 
 async def test_the_newest_must_still_be_usable_for_an_older_one_to_go(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+    filesystem: MemoryFilesystem, platform: Platform, clock: FakeClock
 ) -> None:
     old = make_image(filesystem, ALPINE, "a", tags=(), created_at=clock.now() - timedelta(days=90))
     new = make_image(filesystem, ALPINE, "b", tags=(), created_at=clock.now() - timedelta(days=1))
     make_state(filesystem, old, START_NS - (24 * 30 - 1) * 3600 * SECOND)
     clock.advance(timedelta(minutes=5))
-    async with open_engine(
-        make_config(filesystem, keep_latest=1), surroundings, scheduled=False
-    ) as retention:
+    async with open_engine(make_config(filesystem, keep_latest=1), platform, scheduled=False) as retention:
         await retention.sweep()
         path = f"{DATA}/images/{ALPINE}/{hex_of(new[1])}/metadata.json"
         metadata = json.loads(filesystem.read_file(path))
@@ -690,11 +678,11 @@ async def test_the_newest_must_still_be_usable_for_an_older_one_to_go(
 
 
 async def test_a_tag_that_comes_between_the_plan_and_the_deletion_counts(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     first, second = make_idle(filesystem, 2, hours=24 * 40)
     rules = (Rule(match=["*"], tags=["keep-*"], unused_for="never"),)
-    async with open_engine(make_config(filesystem, rules=rules), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem, rules=rules), platform, scheduled=False) as retention:
         looks: list[int] = []
 
         def tag(call: Call) -> None:
@@ -715,11 +703,11 @@ async def test_a_tag_that_comes_between_the_plan_and_the_deletion_counts(
 
 
 async def test_a_candidate_policy_is_compared_with_the_one_in_force(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     keys = make_idle(filesystem, 3, hours=24 * 10)
     config = make_config(filesystem)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         async with retention.lease(f"{ALPINE}:va"):
             shorter = attrs.evolve(
                 config, auto_delete=attrs.evolve(config.auto_delete, unused_for=timedelta(days=5))
@@ -732,12 +720,12 @@ async def test_a_candidate_policy_is_compared_with_the_one_in_force(
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_settings_that_change_while_it_runs_count_for_the_disk_and_the_brake(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     keys = make_idle(filesystem, 9)
     filesystem.capacity_bytes = 10 * MIB
     config = make_config(filesystem)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         await retention.sweep()
         assert present(filesystem, keys) == 9
         retention.reconfigure(attrs.evolve(config, disk=LIMITS))

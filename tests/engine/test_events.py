@@ -19,7 +19,7 @@ from builders import (
 )
 from hmret.engine.events import Event, EventHub, Listener
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.times import timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem
 
@@ -98,12 +98,12 @@ async def test_a_wait_that_is_cancelled_loses_no_event() -> None:
 
 
 async def test_a_listener_that_waits_wakes_up_and_ends_with_the_engine(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     heard: list[Event] = []
     async with (
         anyio.create_task_group() as tasks,
-        open_engine(make_config(filesystem), surroundings, scheduled=False) as retention,
+        open_engine(make_config(filesystem), platform, scheduled=False) as retention,
     ):
 
         async def listen() -> None:
@@ -117,7 +117,7 @@ async def test_a_listener_that_waits_wakes_up_and_ends_with_the_engine(
 
 
 async def test_each_thing_that_a_sweep_does_is_told_when_it_is_done(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     due = make_image(filesystem, ALPINE, "a", tags=("old",))
     make_state(filesystem, due, DUE_NS)
@@ -125,7 +125,7 @@ async def test_each_thing_that_a_sweep_does_is_told_when_it_is_done(
     make_state(filesystem, used, DUE_NS)
     make_guest(filesystem, "vm", resolved_image="@".join(used))
     fresh = make_image(filesystem, ALPINE, "c", tags=("fresh",))
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         with retention.listen() as listener:
             await retention.sweep()
             await retention.mark_used("alpine:fresh")
@@ -142,12 +142,10 @@ async def test_each_thing_that_a_sweep_does_is_told_when_it_is_done(
     assert not has_image(filesystem, due)
 
 
-async def test_a_use_that_clears_a_timer_is_told(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
-) -> None:
+async def test_a_use_that_clears_a_timer_is_told(platform: Platform, filesystem: MemoryFilesystem) -> None:
     key = make_image(filesystem, ALPINE, "a")
     make_state(filesystem, key, DUE_NS)
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         with retention.listen() as listener:
             await retention.mark_used("alpine")
             await retention.mark_used("alpine")
@@ -156,12 +154,10 @@ async def test_a_use_that_clears_a_timer_is_told(
     assert (event.name, event.facts["reason"], event.facts["image"]) == ("clear", "used", "@".join(key))
 
 
-async def test_a_suspension_and_its_end_are_told(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
-) -> None:
+async def test_a_suspension_and_its_end_are_told(platform: Platform, filesystem: MemoryFilesystem) -> None:
     path = f"{DATA}/guests/vm/metadata.json"
     filesystem.write_file(path, b"{")
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         with retention.listen() as listener:
             await retention.sweep()
             filesystem.write_file(path, b"{}")
@@ -172,10 +168,10 @@ async def test_a_suspension_and_its_end_are_told(
 
 
 async def test_what_an_earlier_engine_left_is_told_to_whoever_asks_later(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     filesystem.write_file(f"{DATA}/system/hmret/trash/0123456789abcdef.json", b"{")
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         await retention.sweep()
         with retention.listen(after=0) as listener:
             listener.end()
@@ -184,11 +180,11 @@ async def test_what_an_earlier_engine_left_is_told_to_whoever_asks_later(
 
 
 async def test_a_listener_that_does_not_read_does_not_slow_a_sweep(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     for number in range(300):
         make_image(filesystem, f"ghcr.io/x/{number}", "a", tags=())
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         with retention.event_hub.listen(places=5) as listener:
             report = await retention.sweep()
     assert (report.marked_unused, listener.fell_behind) == (300, True)
@@ -196,10 +192,10 @@ async def test_a_listener_that_does_not_read_does_not_slow_a_sweep(
 
 @pytest.mark.parametrize("scheduled", [True, False])
 async def test_sweeps_begin_by_themselves_only_where_they_are_to(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, scheduled: bool
+    platform: Platform, filesystem: MemoryFilesystem, scheduled: bool
 ) -> None:
     key = make_image(filesystem, ALPINE, "a")
-    async with open_engine(make_config(filesystem), surroundings, scheduled=scheduled) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=scheduled) as retention:
         await settle()
         assert (state_of(filesystem, key) is not None) is scheduled
         retention.begin_sweeps()
@@ -208,9 +204,9 @@ async def test_sweeps_begin_by_themselves_only_where_they_are_to(
 
 
 async def test_the_uptime_is_told_by_the_clock_since_boot(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         clock.wall_ns += timedelta_nanoseconds(timedelta(days=7))
         assert retention.uptime_seconds == 0
         clock.advance(timedelta(seconds=3))

@@ -32,8 +32,8 @@ from builders import (
 )
 from hmret.actors.threads import WorkerThreads
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key
 from hmret.model.times import SECOND, format_time
 from memory_filesystem import Call, ForeignOpen, MemoryFilesystem
@@ -48,17 +48,17 @@ TRASH = f"{OWN}/trash"
 MINUTE = timedelta(minutes=1)
 
 
-def opened(surroundings: Surroundings) -> AbstractAsyncContextManager[Retention]:
-    assert isinstance(surroundings.filesystem, MemoryFilesystem)
-    return open_engine(make_config(surroundings.filesystem), surroundings, scheduled=False)
+def opened(platform: Platform) -> AbstractAsyncContextManager[Retention]:
+    assert isinstance(platform.filesystem, MemoryFilesystem)
+    return open_engine(make_config(platform.filesystem), platform, scheduled=False)
 
 
 @pytest.fixture
 async def retention(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, anyio_backend: str
+    filesystem: MemoryFilesystem, platform: Platform, anyio_backend: str
 ) -> AsyncIterator[Retention]:
     """An engine that sweeps only when asked."""
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         yield retention
         filesystem.before = None
 
@@ -287,43 +287,43 @@ async def test_one_image_that_backs_off_does_not_keep_another(
 
 
 async def test_a_new_engine_knows_what_failed_lately_and_waits_as_long(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     key = make_due(filesystem)
     filesystem.deny(folder(key), errno.EIO, call="rename")
     for minutes in (1, 2, 4):
-        async with opened(surroundings) as retention:
+        async with opened(platform) as retention:
             assert (await retention.sweep()).failed_deletes == 1
             clock.advance(minutes * MINUTE - timedelta(microseconds=1))
-        async with opened(surroundings) as retention:
+        async with opened(platform) as retention:
             assert (await retention.explain("alpine:a")).reason is hmret.Reason.BACKOFF
             assert (await retention.sweep()).failed_deletes == 0
             clock.advance(timedelta(microseconds=1))
     filesystem.allow(folder(key))
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert (await retention.sweep()).deleted_images == 1
 
 
 async def test_in_another_boot_a_failed_deletion_is_tried_at_once(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     key = make_due(filesystem)
     filesystem.deny(folder(key), errno.EIO, call="rename")
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     filesystem.allow(folder(key))
     clock.boot_id = "second-boot"
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert (await retention.sweep()).deleted_images == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[{}]", b'"x"', b"[" * 100_000], ids=range(5))
 async def test_a_record_of_failures_that_makes_no_sense_is_none(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, content: bytes
+    platform: Platform, filesystem: MemoryFilesystem, content: bytes
 ) -> None:
     make_due(filesystem)
     filesystem.write_file(f"{DATA}/system/hmret/backoff.json", content)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert (await retention.sweep()).deleted_images == 1
 
 
@@ -455,7 +455,7 @@ async def test_leftovers_wait_while_a_fresh_pull_of_the_same_digest_is_in_use(
 @pytest.mark.parametrize("is_one_shot", [False, True], ids=["engine", "one-shot"])
 @pytest.mark.parametrize("name", ["rootfs.ext4", "metadata.json"])
 async def test_every_sweep_that_cannot_free_bytes_says_so_and_it_is_logged_once(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     caplog: pytest.LogCaptureFixture,
     name: str,
@@ -467,11 +467,11 @@ async def test_every_sweep_that_cannot_free_bytes_says_so_and_it_is_logged_once(
     )
     found = []
     async with AsyncExitStack() as stack:
-        retention = await stack.enter_async_context(opened(surroundings))
+        retention = await stack.enter_async_context(opened(platform))
         for _ in range(3):
             if is_one_shot:
                 await stack.aclose()
-                retention = await stack.enter_async_context(opened(surroundings))
+                retention = await stack.enter_async_context(opened(platform))
             report = await retention.sweep()
             (error,) = report.errors
             found.append((report.status, error.path.rpartition("/")[0], error.error))
@@ -485,7 +485,7 @@ async def test_every_sweep_that_cannot_free_bytes_says_so_and_it_is_logged_once(
 
 
 async def test_strays_in_the_trash_are_erased_at_the_start(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     filesystem.write_file(f"{TRASH}/stray", b"x")
     filesystem.write_file(f"{TRASH}/0123456789abcdef.json.tmp", b"[")
@@ -493,18 +493,18 @@ async def test_strays_in_the_trash_are_erased_at_the_start(
     filesystem.write_file("/elsewhere/precious", b"x")
     filesystem.make_link(f"{TRASH}/link", "/elsewhere")
     filesystem.make_link(f"{TRASH}/folder.7/link", "/elsewhere")
-    async with opened(surroundings):
+    async with opened(platform):
         assert filesystem.tree(TRASH) == {}
     assert filesystem.read_file("/elsewhere/precious") == b"x"
 
 
 async def test_a_stray_that_cannot_be_erased_is_told_and_stops_nothing(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, caplog: pytest.LogCaptureFixture
+    platform: Platform, filesystem: MemoryFilesystem, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = make_due(filesystem)
     filesystem.write_file(f"{TRASH}/stray", b"x")
     filesystem.deny(f"{TRASH}/stray", errno.EIO, call="unlink")
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         for _ in range(2):
             report = await retention.sweep()
             assert [one.path for one in report.errors] == ["system/hmret/trash/stray"]
@@ -526,12 +526,12 @@ async def test_a_stop_in_the_midst_of_deletions_finishes_the_image_in_hand_and_w
             anyio.from_thread.run_sync(arrived.set)
             assert go.wait(PATIENCE)
 
-    surroundings = Surroundings(filesystem=filesystem, clock=clock, threads=WorkerThreads())
+    platform = Platform(filesystem=filesystem, clock=clock, threads=WorkerThreads())
     scope = anyio.CancelScope()
 
     async def embed() -> None:
         with scope:
-            async with opened(surroundings) as retention:
+            async with opened(platform) as retention:
                 await retention.sweep()
 
     with patiently():
@@ -552,7 +552,7 @@ async def test_a_stop_in_the_midst_of_deletions_finishes_the_image_in_hand_and_w
 
 
 async def test_a_stop_between_two_batches_begins_no_further_one(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, threads: GatedThreads
+    filesystem: MemoryFilesystem, platform: Platform, threads: GatedThreads
 ) -> None:
     keys = [make_due(filesystem, f"{number:04x}") for number in range(40)]
     gate = threads.hold("_free")
@@ -560,7 +560,7 @@ async def test_a_stop_between_two_batches_begins_no_further_one(
 
     async def embed() -> None:
         with scope:
-            async with opened(surroundings) as retention:
+            async with opened(platform) as retention:
                 await retention.sweep()
 
     with patiently():
@@ -577,7 +577,7 @@ async def test_a_stop_between_two_batches_begins_no_further_one(
     gone = {"@".join(key) for key in keys if not has_image(filesystem, key)}
     assert len(gone) == 32
     assert {line["image"] for line in journal(filesystem, "delete")} == gone
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert filesystem.tree(TRASH) == {}
         assert (await retention.sweep()).deleted_images == 8
 
@@ -717,7 +717,7 @@ async def test_the_journal_has_a_line_for_each_mark_clear_and_deletion(
 
 
 async def test_the_journal_tells_why_a_timer_was_cleared(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     names = ("used", "leased", "pinned", "not_allowed", "broken", "not_ready")
     keys = {}
@@ -735,7 +735,7 @@ async def test_the_journal_tells_why_a_timer_was_cleared(
         ),
         pinned=(keys["pinned"][0],),
     )
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         await retention.mark_used(keys["used"][0], keys["used"][1])
         async with retention.lease(keys["leased"][0], keys["leased"][1]):
             make_state(filesystem, keys["leased"], LONG_AGO_NS)
@@ -766,7 +766,7 @@ async def test_the_journal_tells_what_failed_where_and_why(
 
 
 async def test_the_journal_tells_what_was_recovered(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+    filesystem: MemoryFilesystem, platform: Platform, clock: FakeClock
 ) -> None:
     key = make_due(filesystem)
     after: list[MemoryFilesystem] = []
@@ -776,7 +776,7 @@ async def test_the_journal_tells_what_was_recovered(
             after.append(filesystem.crashed_copy())
 
     filesystem.before = copy
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     filesystem.before = None
     (crashed,) = after
@@ -821,11 +821,11 @@ async def test_a_journal_that_fails_again_is_told_again(
 
 
 async def test_a_line_that_was_cut_off_stays_alone_on_its_line(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_due(filesystem)
     filesystem.write_file(JOURNAL, b'{"time": "2026-')
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     first, *rest = filesystem.read_file(JOURNAL).splitlines()
     assert first == b'{"time": "2026-'
@@ -833,7 +833,7 @@ async def test_a_line_that_was_cut_off_stays_alone_on_its_line(
 
 
 async def test_a_kill_while_the_journal_is_written_leaves_an_engine_that_starts(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, clock: FakeClock
+    filesystem: MemoryFilesystem, platform: Platform, clock: FakeClock
 ) -> None:
     make_due(filesystem)
     after: list[MemoryFilesystem] = []
@@ -844,7 +844,7 @@ async def test_a_kill_while_the_journal_is_written_leaves_an_engine_that_starts(
 
     filesystem.shorten = lambda length: (length + 1) // 2
     filesystem.before = copy
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     filesystem.before = None
     assert after

@@ -21,8 +21,8 @@ from builders import (
 )
 from hmret.actors.threads import InlineThreads
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key
 from memory_filesystem import MemoryFilesystem
 from support.bounds import IS_WHOLE
@@ -62,7 +62,7 @@ class Host:
         self.filesystem.remove(f"{DATA}/guests/vm-1")
 
 
-async def live(interval: timedelta, host: Host, surroundings: Surroundings) -> dict[str, timedelta]:
+async def live(interval: timedelta, host: Host, platform: Platform) -> dict[str, timedelta]:
     """Let forty days pass; returns when after the begin each repository's image was deleted."""
     gone: dict[str, timedelta] = {}
     begin = host.clock.now()
@@ -75,7 +75,7 @@ async def live(interval: timedelta, host: Host, surroundings: Surroundings) -> d
             gone[image.repository.removeprefix("ghcr.io/kernel/")] = report.started_at - begin
 
     config = make_config(host.filesystem, unused_for=WINDOW, sweep_interval=interval)
-    async with open_engine(config, surroundings, scheduled=True) as retention:
+    async with open_engine(config, platform, scheduled=True) as retention:
         events: list[Event] = [
             (timedelta(days=2, minutes=30, seconds=30), host.remove_guest),
             (timedelta(days=20, seconds=30), lambda: retention.mark_used("ghcr.io/kernel/saved")),
@@ -104,10 +104,10 @@ def test_in_forty_days_the_right_image_goes_at_the_right_minute(interval: timede
         clock = loop_clock()
         filesystem = MemoryFilesystem(clock.now_ns)
         host = Host(filesystem, clock)
-        surroundings = Surroundings(
+        platform = Platform(
             filesystem=filesystem, clock=clock, threads=InlineThreads(), monotonic_ns=lambda: 0
         )
-        gone = await live(interval, host, surroundings)
+        gone = await live(interval, host, platform)
         # A guest that goes in the midst of an interval is missed at the next sweep, and the timer starts there.
         unserved_at = timedelta(days=2, minutes=30) + interval
         assert gone == {

@@ -8,7 +8,7 @@ import pytest
 
 from builders import DATA, make_config, told
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.images import Key
 from hmret.model.report import SweepStatus
 from memory_filesystem import Call, MemoryFilesystem
@@ -41,21 +41,21 @@ def layout(request: pytest.FixtureRequest) -> str:
     return name
 
 
-async def begin(surroundings: Surroundings, filesystem: MemoryFilesystem) -> None:
+async def begin(platform: Platform, filesystem: MemoryFilesystem) -> None:
     """Have hmret been here while there was space."""
-    async with open_engine(make_config(filesystem, allowed=()), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem, allowed=()), platform, scheduled=False) as retention:
         await retention.sweep()
 
 
 @pytest.mark.parametrize("quarantine", [timedelta(0), timedelta(days=1)], ids=["erased", "held"])
 async def test_deletions_begin_on_a_full_disk(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str, quarantine: timedelta
+    platform: Platform, filesystem: MemoryFilesystem, layout: str, quarantine: timedelta
 ) -> None:
-    await begin(surroundings, filesystem)
+    await begin(platform, filesystem)
     keys = make_due(filesystem, layout, 40)
     disk = FullDisk(filesystem)
     config = make_config(filesystem, quarantine=quarantine)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         report = await retention.sweep()
     assert report.deleted_images > 0
     assert any(are_here(filesystem, layout, keys)) == disk.is_full
@@ -63,20 +63,20 @@ async def test_deletions_begin_on_a_full_disk(
 
 
 async def test_the_reserve_is_filled_again_afterwards(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
-    await begin(surroundings, filesystem)
+    await begin(platform, filesystem)
     make_due(filesystem, "older", 3)
     FullDisk(filesystem)
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         assert (await retention.sweep()).deleted_images == 3
         assert len(filesystem.read_file(RESERVE)) == 64 * 1024
 
 
 async def test_a_crash_after_the_reserve_was_used_is_finished_at_the_next_start(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
-    await begin(surroundings, filesystem)
+    await begin(platform, filesystem)
     keys = make_due(filesystem, "older", 3)
     FullDisk(filesystem)
     renamed: list[str] = []
@@ -91,27 +91,27 @@ async def test_a_crash_after_the_reserve_was_used_is_finished_at_the_next_start(
             renamed.append(call.path)
 
     filesystem.before = before
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         report = await retention.sweep()
         assert (report.status, report.deleted_images) == (SweepStatus.PARTIAL, 3)
     filesystem.before = None
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False):
+    async with open_engine(make_config(filesystem), platform, scheduled=False):
         pass
     assert not any(are_here(filesystem, "older", keys))
     assert filesystem.tree(f"{DATA}/system/hmret/trash") == {}
 
 
 async def test_where_nothing_is_written_in_place_it_is_said_what_helps(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     layout: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, "hmret")
-    await begin(surroundings, filesystem)
+    await begin(platform, filesystem)
     keys = make_due(filesystem, layout, 40)
     disk = FullDisk(filesystem, writes_in_place=False)
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         for _ in range(2):
             report = await retention.sweep()
             assert (report.status, report.deleted_images) == (SweepStatus.PARTIAL, 0)
@@ -127,26 +127,26 @@ async def test_where_nothing_is_written_in_place_it_is_said_what_helps(
 
 
 async def test_a_batch_whose_intents_do_not_fit_goes_in_smaller_ones(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str
+    platform: Platform, filesystem: MemoryFilesystem, layout: str
 ) -> None:
-    await begin(surroundings, filesystem)
+    await begin(platform, filesystem)
     keys = make_due(filesystem, layout, 32)
     for key in keys:
         for number in range(40):
             _add_tag(filesystem, layout, key, f"{'t' * 80}{number}")
     FullDisk(filesystem)
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         assert (await retention.sweep()).deleted_images == 32
 
 
 async def test_a_first_start_on_a_full_disk_says_what_to_do(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     FullDisk(filesystem)
     with pytest.raises(
         OSError, match="cannot make its own folder: No space left on device; free some MiB"
     ) as raised:
-        async with open_engine(make_config(filesystem), surroundings, scheduled=False):
+        async with open_engine(make_config(filesystem), platform, scheduled=False):
             pass
     assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, f"{DATA}/system/hmret")
 

@@ -8,7 +8,7 @@ import pytest
 
 from builders import FakeClock, make_config
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.images import Key
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.verdicts import Reason
@@ -39,11 +39,11 @@ def break_deletion(filesystem: MemoryFilesystem, layout: str, keys: list[Key]) -
 
 @pytest.mark.parametrize("fields", LIMITS, ids="+".join)
 async def test_a_deletion_that_fails_takes_no_place_under_a_limit(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str, fields: dict[str, Any]
+    platform: Platform, filesystem: MemoryFilesystem, layout: str, fields: dict[str, Any]
 ) -> None:
     keys = make_due(filesystem, layout, 8, size_bytes=MIB)
     break_deletion(filesystem, layout, keys[:3])
-    async with open_engine(make_config(filesystem, **fields), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem, **fields), platform, scheduled=False) as retention:
         report = await retention.sweep()
         assert (report.deleted_images, report.failed_deletes) == (2, 3)
         # The longest unused of those that can be deleted.
@@ -54,13 +54,13 @@ async def test_a_deletion_that_fails_takes_no_place_under_a_limit(
 
 @pytest.mark.parametrize("fields", LIMITS, ids="+".join)
 async def test_one_shot_sweeps_know_of_it_too(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str, fields: dict[str, Any]
+    platform: Platform, filesystem: MemoryFilesystem, layout: str, fields: dict[str, Any]
 ) -> None:
     keys = make_due(filesystem, layout, 8, size_bytes=MIB)
     break_deletion(filesystem, layout, keys[:3])
     found = []
     for _ in range(3):
-        async with open_engine(make_config(filesystem, **fields), surroundings, scheduled=False) as retention:
+        async with open_engine(make_config(filesystem, **fields), platform, scheduled=False) as retention:
             report = await retention.sweep()
             found.append((report.deleted_images, report.failed_deletes))
     assert found == [(2, 3), (2, 0), (1, 0)]
@@ -69,12 +69,12 @@ async def test_one_shot_sweeps_know_of_it_too(
 
 @pytest.mark.parametrize("fields", LIMITS, ids="+".join)
 async def test_an_image_that_is_open_takes_no_place_either(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str, fields: dict[str, Any]
+    platform: Platform, filesystem: MemoryFilesystem, layout: str, fields: dict[str, Any]
 ) -> None:
     keys = make_due(filesystem, layout, 5, size_bytes=MIB)
     disk = "rootfs.ext4" if layout == "older" else "rootfs.erofs"
     opener: ForeignOpen = filesystem.hold_open(f"{image_folder(layout, keys[0])}/{disk}")
-    async with open_engine(make_config(filesystem, **fields), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem, **fields), platform, scheduled=False) as retention:
         report = await retention.sweep()
     opener.close()
     assert (report.deleted_images, report.open_images) == (2, 1)
@@ -82,11 +82,11 @@ async def test_an_image_that_is_open_takes_no_place_either(
 
 
 async def test_nothing_more_goes_where_all_went_that_was_planned(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str
+    platform: Platform, filesystem: MemoryFilesystem, layout: str
 ) -> None:
     keys = make_due(filesystem, layout, 5)
     config = make_config(filesystem, max_deletes_per_sweep=2)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         assert (await retention.sweep()).deleted_images == 2
     assert are_here(filesystem, layout, keys) == [False] * 2 + [True] * 3
 
@@ -97,13 +97,13 @@ async def test_nothing_more_goes_where_all_went_that_was_planned(
     ids=["mark", "max"],
 )
 async def test_under_pressure_the_next_image_comes_free_instead(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str, limits: DiskLimits
+    platform: Platform, filesystem: MemoryFilesystem, layout: str, limits: DiskLimits
 ) -> None:
     filesystem.capacity_bytes = 20 * MIB
     keys = make_due(filesystem, layout, 8, size_bytes=MIB, days=3)
     filesystem.foreign_bytes = 3 * MIB
     break_deletion(filesystem, layout, keys[:2])
-    async with open_engine(make_config(filesystem, disk=limits), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem, disk=limits), platform, scheduled=False) as retention:
         report = await retention.sweep()
         went = report.deleted_images
         assert went >= 3
@@ -112,24 +112,24 @@ async def test_under_pressure_the_next_image_comes_free_instead(
 
 
 async def test_what_it_frees_is_no_more_than_the_disk_needs(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str
+    platform: Platform, filesystem: MemoryFilesystem, layout: str
 ) -> None:
     keys = make_due(filesystem, layout, 8, size_bytes=MIB, days=3)
     break_deletion(filesystem, layout, keys[:1])
     config = make_config(filesystem, disk=DiskLimits(max_used=5 * MIB))
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         report = await retention.sweep()
     assert report.deleted_bytes < 5 * MIB
     assert are_here(filesystem, layout, keys).count(True) >= 4
 
 
 async def test_what_fails_counts_in_no_plan_until_it_is_tried_again(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock, layout: str
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock, layout: str
 ) -> None:
     keys = make_due(filesystem, layout, 2, size_bytes=MIB)
     break_deletion(filesystem, layout, keys[:1])
     config = make_config(filesystem, max_deletes_per_sweep=1)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         await retention.sweep()
         plan = await retention.plan()
         assert (plan.summary.delete, plan.summary.delete_bytes) == (0, 0)

@@ -21,8 +21,8 @@ from builders import (
     told,
 )
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key
 from hmret.model.policy.config import AutoDelete
 from memory_filesystem import MemoryFilesystem
@@ -42,12 +42,10 @@ def key(filesystem: MemoryFilesystem) -> Key:
     return make_image(filesystem, ALPINE, "a", tags=("3.20",), created_at=START - timedelta(days=60))
 
 
-def opened(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
-) -> AbstractAsyncContextManager[Retention]:
+def opened(filesystem: MemoryFilesystem, platform: Platform) -> AbstractAsyncContextManager[Retention]:
     auto_delete = AutoDelete(enabled=True, unused_for=WINDOW, allowed=("*",))
     config = attrs.evolve(make_config(filesystem), auto_delete=auto_delete)
-    return open_engine(config, surroundings, scheduled=False)
+    return open_engine(config, platform, scheduled=False)
 
 
 def start_vm(filesystem: MemoryFilesystem, guest: str = "k3v9", name: str = "web-1") -> str:
@@ -75,14 +73,14 @@ def journal(filesystem: MemoryFilesystem, event: str) -> Iterator[dict[str, obje
 
 
 async def test_an_image_that_goes_is_told_with_its_tags_and_the_vms_that_needed_it_last(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     clock: FakeClock,
     key: Key,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     other = start_vm(filesystem, "a1", "ci-7")
-    async with opened(filesystem, surroundings) as retention:
+    async with opened(filesystem, platform) as retention:
         await retention.sweep()
         end_vm(filesystem, other)
         folder = start_vm(filesystem)
@@ -106,7 +104,7 @@ async def test_an_image_that_goes_is_told_with_its_tags_and_the_vms_that_needed_
 
 
 async def test_that_is_known_over_a_restart(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     clock: FakeClock,
     key: Key,
@@ -115,11 +113,11 @@ async def test_that_is_known_over_a_restart(
     folder = start_vm(filesystem)
     # As single sweeps do, which are an engine each: the last user goes between two of them.
     for _ in range(2):
-        async with opened(filesystem, surroundings) as retention:
+        async with opened(filesystem, platform) as retention:
             await retention.sweep()
         if filesystem.exists(folder):
             end_vm(filesystem, folder)
-    async with opened(filesystem, surroundings) as retention:
+    async with opened(filesystem, platform) as retention:
         await live_on(retention, clock)
     (line,) = told(caplog, "image_deleted")
     assert line["vm_names"] == {"instance/k3v9": "web-1"}
@@ -127,20 +125,20 @@ async def test_that_is_known_over_a_restart(
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[{}]", b"[1]", b"[" * 100_000, None])
 async def test_an_image_goes_as_well_where_nobody_knows_who_needed_it(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     clock: FakeClock,
     key: Key,
     caplog: pytest.LogCaptureFixture,
     content: bytes | None,
 ) -> None:
-    async with opened(filesystem, surroundings) as retention:
+    async with opened(filesystem, platform) as retention:
         await retention.sweep()
     if content is None:
         filesystem.make_folder(RECORD)
     else:
         filesystem.write_file(RECORD, content)
-    async with opened(filesystem, surroundings) as retention:
+    async with opened(filesystem, platform) as retention:
         await live_on(retention, clock)
     assert not has_image(filesystem, key)
     (line,) = told(caplog, "image_deleted")
@@ -149,26 +147,26 @@ async def test_an_image_goes_as_well_where_nobody_knows_who_needed_it(
 
 
 async def test_a_record_that_cannot_be_written_stops_nothing_and_is_told(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     key: Key,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     start_vm(filesystem)
     filesystem.make_folder(RECORD)
-    async with opened(filesystem, surroundings) as retention:
+    async with opened(filesystem, platform) as retention:
         assert (await retention.sweep()).status == "success"
     assert len(told(caplog, "last_users_not_recorded")) == 1
 
 
 async def test_users_whose_names_are_no_text_keep_no_other_from_the_record(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, key: Key
+    platform: Platform, filesystem: MemoryFilesystem, key: Key
 ) -> None:
     start_vm(filesystem)
     make_guest(filesystem, "\udcff", "alpine:3.20")
     odd = make_image(filesystem, "docker.io/library/odd", "b", tags=("odd",))
     make_guest(filesystem, "\udcfe", "odd:odd")
-    async with opened(filesystem, surroundings) as retention:
+    async with opened(filesystem, platform) as retention:
         await retention.sweep()
     (record,) = json.loads(filesystem.read_file(RECORD))
     assert record == {
@@ -200,25 +198,25 @@ async def test_an_image_goes_whose_last_user_has_a_name_that_is_no_text(
 
 
 async def test_images_that_are_gone_are_forgotten(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock, key: Key
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock, key: Key
 ) -> None:
     folder = start_vm(filesystem)
-    async with opened(filesystem, surroundings) as retention:
+    async with opened(filesystem, platform) as retention:
         await retention.sweep()
         end_vm(filesystem, folder)
         await live_on(retention, clock)
     assert not has_image(filesystem, key)
     assert len(json.loads(filesystem.read_file(RECORD))) == 1
-    async with opened(filesystem, surroundings) as retention:
+    async with opened(filesystem, platform) as retention:
         await retention.sweep()
     assert json.loads(filesystem.read_file(RECORD)) == []
 
 
 async def test_they_are_forgotten_while_an_engine_runs_too_but_not_while_the_cache_cannot_be_seen(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock, key: Key
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock, key: Key
 ) -> None:
     folder = start_vm(filesystem)
-    async with opened(filesystem, surroundings) as retention:
+    async with opened(filesystem, platform) as retention:
         await retention.sweep()
         filesystem.deny(f"{DATA}/images/docker.io", errno.EACCES)
         for _ in range(4):

@@ -35,8 +35,8 @@ from builders import (
 from hmret.actors.threads import InlineThreads
 from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Cause, Key
 from hmret.model.report import Leased
 from hmret.model.times import SECOND
@@ -50,15 +50,15 @@ LONG_AGO_NS = START_NS - 40 * 86_400 * SECOND
 HOUR = timedelta(hours=1)
 
 
-def opened(surroundings: Surroundings) -> AbstractAsyncContextManager[Retention]:
-    assert isinstance(surroundings.filesystem, MemoryFilesystem)
-    return open_engine(make_config(surroundings.filesystem), surroundings, scheduled=False)
+def opened(platform: Platform) -> AbstractAsyncContextManager[Retention]:
+    assert isinstance(platform.filesystem, MemoryFilesystem)
+    return open_engine(make_config(platform.filesystem), platform, scheduled=False)
 
 
 @pytest.fixture
-async def retention(surroundings: Surroundings, anyio_backend: str) -> AsyncIterator[Retention]:
+async def retention(platform: Platform, anyio_backend: str) -> AsyncIterator[Retention]:
     """An engine that sweeps only when asked."""
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         yield retention
 
 
@@ -355,14 +355,12 @@ async def test_a_granted_lease_that_expires_while_it_is_made_still_implies_mark_
 # Over a restart.
 
 
-async def test_a_granted_lease_survives_a_restart(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
-) -> None:
+async def test_a_granted_lease_survives_a_restart(platform: Platform, filesystem: MemoryFilesystem) -> None:
     key = make_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         leased = await grant(retention)
     make_state(filesystem, key, LONG_AGO_NS)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert retention.granted_leases() == (leased,)
         assert (await retention.sweep()).deleted_images == 0
         assert await reason_of(retention) is hmret.Reason.LEASED
@@ -418,32 +416,30 @@ async def test_a_power_loss_while_a_lease_is_recorded_keeps_those_granted_before
             assert leased in other.granted_leases()
 
 
-async def test_an_ended_lease_does_not_come_back(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
-) -> None:
+async def test_an_ended_lease_does_not_come_back(platform: Platform, filesystem: MemoryFilesystem) -> None:
     key = make_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.end_lease((await grant(retention)).id)
         assert retention.granted_leases() == ()
     make_state(filesystem, key, LONG_AGO_NS)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert retention.granted_leases() == ()
         await retention.sweep()
     assert not has_image(filesystem, key)
 
 
 async def test_a_lease_that_expired_while_the_engine_was_down_does_not_come_back_and_is_told(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     key = make_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await grant(retention)
     make_state(filesystem, key, LONG_AGO_NS)
     clock.advance(HOUR)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert retention.granted_leases() == ()
         await settle()
         await retention.sweep()
@@ -453,14 +449,14 @@ async def test_a_lease_that_expired_while_the_engine_was_down_does_not_come_back
 
 
 async def test_a_lease_on_an_image_that_is_gone_holds_up_nothing(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_due(filesystem, "a")
     other = make_due(filesystem, "b", tags=("other",))
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await grant(retention)
     filesystem.remove(f"{DATA}/images/{ALPINE}/{'a' * 64}")
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert (await retention.sweep()).deleted_images == 1
     assert not has_image(filesystem, other)
 
@@ -469,17 +465,17 @@ async def test_a_lease_on_an_image_that_is_gone_holds_up_nothing(
 
 
 async def test_an_expired_lease_is_taken_off_the_record_and_told_once_over_restarts(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     make_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await grant(retention)
     clock.advance(HOUR)
     for _ in range(2):
-        async with opened(surroundings):
+        async with opened(platform):
             while b"owner" in filesystem.read_file(LEASES):
                 await anyio.lowlevel.checkpoint()
     assert len(told(caplog, "lease_expired")) == 1
@@ -526,15 +522,15 @@ async def test_of_two_leases_on_an_image_either_covers_it(
 
 
 async def test_a_renewed_lease_says_when_it_now_ends_also_after_a_restart(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         leased = await grant(retention)
         clock.advance(HOUR / 2)
         renewed = await retention.renew_lease(leased.id, 2 * HOUR)
         assert (renewed.id, renewed.expires_at) == (leased.id, clock.now() + 2 * HOUR)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert retention.granted_leases() == (renewed,)
 
 
@@ -572,7 +568,7 @@ async def test_a_lease_is_not_renewed_for_nothing(retention: Retention, filesyst
 # The clock.
 
 
-Test = Callable[[Surroundings, MemoryFilesystem, FakeClock], Awaitable[None]]
+Test = Callable[[Platform, MemoryFilesystem, FakeClock], Awaitable[None]]
 
 
 def on_a_clock_that_jumps(test: Test) -> None:
@@ -582,16 +578,16 @@ def on_a_clock_that_jumps(test: Test) -> None:
         clock = loop_clock()
         filesystem = MemoryFilesystem(clock.now_ns)
         make_image(filesystem, ALPINE, "a")
-        surroundings = Surroundings(filesystem=filesystem, clock=clock, threads=InlineThreads())
-        await test(surroundings, filesystem, clock)
+        platform = Platform(filesystem=filesystem, clock=clock, threads=InlineThreads())
+        await test(platform, filesystem, clock)
         assert filesystem.open_descriptors() == {}
 
     trio.run(run, clock=MockClock(autojump_threshold=0))
 
 
 def test_a_granted_lease_lasts_as_long_as_it_says() -> None:
-    async def test(surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock) -> None:
-        async with opened(surroundings) as retention:
+    async def test(platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock) -> None:
+        async with opened(platform) as retention:
             await grant(retention)
             await trio.sleep(3599)
             assert await reason_of(retention) is hmret.Reason.LEASED
@@ -602,8 +598,8 @@ def test_a_granted_lease_lasts_as_long_as_it_says() -> None:
 
 
 def test_a_renewed_lease_lasts_from_its_renewal() -> None:
-    async def test(surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock) -> None:
-        async with opened(surroundings) as retention:
+    async def test(platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock) -> None:
+        async with opened(platform) as retention:
             leased = await grant(retention)
             await trio.sleep(3000)
             await retention.renew_lease(leased.id, HOUR)
@@ -616,8 +612,8 @@ def test_a_renewed_lease_lasts_from_its_renewal() -> None:
 
 
 def test_a_renewal_may_shorten_a_lease() -> None:
-    async def test(surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock) -> None:
-        async with opened(surroundings) as retention:
+    async def test(platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock) -> None:
+        async with opened(platform) as retention:
             leased = await grant(retention)
             await retention.renew_lease(leased.id, timedelta(minutes=1))
             await trio.sleep(61)
@@ -627,11 +623,11 @@ def test_a_renewal_may_shorten_a_lease() -> None:
 
 
 def test_a_restart_does_not_make_a_lease_last_longer() -> None:
-    async def test(surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock) -> None:
-        async with opened(surroundings) as retention:
+    async def test(platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock) -> None:
+        async with opened(platform) as retention:
             await grant(retention)
             await trio.sleep(1800)
-        async with opened(surroundings) as retention:
+        async with opened(platform) as retention:
             await trio.sleep(1799)
             assert await reason_of(retention) is hmret.Reason.LEASED
             await trio.sleep(2)
@@ -641,11 +637,11 @@ def test_a_restart_does_not_make_a_lease_last_longer() -> None:
 
 
 def test_after_the_clock_went_back_over_a_restart_a_lease_lasts_no_longer_than_it_was_granted_for() -> None:
-    async def test(surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock) -> None:
-        async with opened(surroundings) as retention:
+    async def test(platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock) -> None:
+        async with opened(platform) as retention:
             await grant(retention)
         clock.wall_ns -= 10 * 86_400 * SECOND
-        async with opened(surroundings) as retention:
+        async with opened(platform) as retention:
             await trio.sleep(3599)
             assert len(retention.granted_leases()) == 1
             await trio.sleep(2)
@@ -666,29 +662,29 @@ async def test_a_wall_clock_that_jumps_forward_does_not_end_a_lease(
 
 
 async def test_a_wall_clock_that_jumps_forward_over_a_restart_does_not_end_a_lease(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
         await grant(retention)
     clock.wall_ns += 10 * 86_400 * SECOND
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await settle()
         assert len(retention.granted_leases()) == 1
         assert await reason_of(retention) is hmret.Reason.LEASED
 
 
 async def test_a_wrong_clock_after_a_reboot_does_not_end_a_lease(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
         await grant(retention)
     clock.boot_id, clock.boot_ns, clock.synchronised = "second-boot", SECOND, False
     clock.wall_ns += 10 * 86_400 * SECOND
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await settle()
         assert await reason_of(retention) is hmret.Reason.LEASED
 
@@ -697,11 +693,11 @@ async def test_a_wrong_clock_after_a_reboot_does_not_end_a_lease(
 
 
 async def test_leases_on_record_that_cannot_be_read_suspend_deletion_and_marks_go_on(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     due, fresh = make_due(filesystem), make_image(filesystem, ALPINE, "b", tags=())
     filesystem.write_file(LEASES, b'[{"id": 7')
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         report = await retention.sweep()
     (suspension,) = report.suspended
     assert report.status is hmret.SweepStatus.SUSPENDED
@@ -712,33 +708,33 @@ async def test_leases_on_record_that_cannot_be_read_suspend_deletion_and_marks_g
 
 
 async def test_leases_on_record_that_the_disk_refuses_suspend_deletion(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     due = make_due(filesystem)
     filesystem.write_file(LEASES, b"[]")
     filesystem.deny(LEASES, errno.EIO)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert [one.path for one in (await retention.sweep()).suspended] == [LEASES]
     assert has_image(filesystem, due)
 
 
 async def test_unreadable_leases_suspend_deletion_also_where_unreadable_references_are_ignored(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     due = make_due(filesystem)
     filesystem.write_file(LEASES, b"?")
     config = make_config(filesystem, unreadable_references="ignore")
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         assert (await retention.sweep()).status is hmret.SweepStatus.SUSPENDED
     assert has_image(filesystem, due)
 
 
 async def test_unreadable_leases_are_not_written_over_by_a_new_one(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     filesystem.write_file(LEASES, b"?")
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         with pytest.raises(OSError, match="remove it once you know") as raised:
             await grant(retention)
         assert retention.granted_leases() == ()
@@ -747,14 +743,14 @@ async def test_unreadable_leases_are_not_written_over_by_a_new_one(
 
 
 async def test_unreadable_leases_that_are_removed_suspend_nothing_after_a_restart(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     due = make_due(filesystem)
     filesystem.write_file(LEASES, b"?")
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     filesystem.remove(LEASES)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     assert not has_image(filesystem, due)
 
@@ -763,14 +759,14 @@ async def test_unreadable_leases_that_are_removed_suspend_nothing_after_a_restar
 
 
 async def test_an_inspection_sees_granted_leases_and_writes_nothing(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     key = make_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await grant(retention)
     make_state(filesystem, key, LONG_AGO_NS)
     before = filesystem.snapshot()
-    async with open_inspection(make_config(filesystem), surroundings) as inspection:
+    async with open_inspection(make_config(filesystem), platform) as inspection:
         (verdict,) = (await inspection.plan()).verdicts
         assert (verdict.action, verdict.reason) == (hmret.Action.CLEAR, hmret.Reason.LEASED)
         assert (await inspection.explain("alpine")).reason is hmret.Reason.LEASED
@@ -778,20 +774,20 @@ async def test_an_inspection_sees_granted_leases_and_writes_nothing(
 
 
 async def test_an_inspection_sees_the_leases_of_an_engine_that_runs(
-    retention: Retention, surroundings: Surroundings, filesystem: MemoryFilesystem
+    retention: Retention, platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     await grant(retention)
-    async with open_inspection(make_config(filesystem), surroundings) as inspection:
+    async with open_inspection(make_config(filesystem), platform) as inspection:
         assert (await inspection.explain("alpine")).reason is hmret.Reason.LEASED
 
 
 async def test_an_inspection_is_suspended_by_unreadable_leases(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_due(filesystem)
     filesystem.write_file(LEASES, b"?")
-    async with open_inspection(make_config(filesystem), surroundings) as inspection:
+    async with open_inspection(make_config(filesystem), platform) as inspection:
         plan = await inspection.plan()
     assert [one.path for one in plan.suspended] == [LEASES]
     assert plan.summary.delete == 0
@@ -801,7 +797,7 @@ async def test_an_inspection_is_suspended_by_unreadable_leases(
 
 
 async def test_whoever_waits_for_a_lease_when_the_engine_ends_is_refused(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, threads: GatedThreads
+    filesystem: MemoryFilesystem, platform: Platform, threads: GatedThreads
 ) -> None:
     make_due(filesystem)
     gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
@@ -812,7 +808,7 @@ async def test_whoever_waits_for_a_lease_when_the_engine_ends_is_refused(
         gate.opened.set()
 
     with patiently():
-        async with anyio.create_task_group() as tasks, opened(surroundings) as retention:
+        async with anyio.create_task_group() as tasks, opened(platform) as retention:
             tasks.start_soon(sweeper.ask, retention.sweep)
             await gate.arrived.wait()
             tasks.start_soon(asker.ask, lambda: _grant_or_tell(retention))
@@ -830,7 +826,7 @@ async def _grant_or_tell(retention: Retention) -> object:
 
 
 async def test_the_engine_does_not_end_while_a_lease_is_being_recorded(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, threads: GatedThreads
+    filesystem: MemoryFilesystem, platform: Platform, threads: GatedThreads
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     gate = threads.hold("save_leases")
@@ -839,7 +835,7 @@ async def test_the_engine_does_not_end_while_a_lease_is_being_recorded(
 
     async def embed() -> None:
         nonlocal is_over
-        async with opened(surroundings) as retention:
+        async with opened(platform) as retention:
             tasks.start_soon(asker.ask, lambda: grant(retention))
             await gate.arrived.wait()
         is_over = True
@@ -853,5 +849,5 @@ async def test_the_engine_does_not_end_while_a_lease_is_being_recorded(
             gate.opened.set()
     assert is_over
     assert isinstance(asker.answer, Leased)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert retention.granted_leases() == (asker.answer,)

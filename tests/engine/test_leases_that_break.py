@@ -11,7 +11,7 @@ from builders import DATA, make_config, told
 from hmret.disk.filesystem import POSIX
 from hmret.disk.lease_trial import do_leases_break
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.report import SweepStatus
 from memory_filesystem import MemoryFilesystem
 from support.due_images import LAYOUTS, are_here, make_due
@@ -24,7 +24,7 @@ def layout(request: pytest.FixtureRequest) -> str:
 
 
 async def test_deletion_is_suspended_and_the_remedy_told(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     layout: str,
     caplog: pytest.LogCaptureFixture,
@@ -32,7 +32,7 @@ async def test_deletion_is_suspended_and_the_remedy_told(
     caplog.set_level(logging.WARNING, "hmret")
     filesystem.rename_breaks_leases = True
     keys = make_due(filesystem, layout, 3)
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         report = await retention.sweep()
         assert (report.status, report.open_images) == (SweepStatus.SUSPENDED, 0)
         (cause,) = report.suspended
@@ -45,12 +45,12 @@ async def test_deletion_is_suspended_and_the_remedy_told(
 
 
 async def test_by_the_operators_leave_references_alone_decide(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str
+    platform: Platform, filesystem: MemoryFilesystem, layout: str
 ) -> None:
     filesystem.rename_breaks_leases = True
     keys = make_due(filesystem, layout, 3)
     config = make_config(filesystem, leases="when-offered")
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         report = await retention.sweep()
         assert (report.status, report.deleted_images) == (SweepStatus.SUCCESS, 3)
         assert retention.statistics().leases_offered is False
@@ -59,35 +59,33 @@ async def test_by_the_operators_leave_references_alone_decide(
 
 @pytest.mark.parametrize("leases", ["suspend", "when-offered"])
 async def test_where_leases_are_not_offered_at_all_nothing_is_suspended(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str, leases: str
+    platform: Platform, filesystem: MemoryFilesystem, layout: str, leases: str
 ) -> None:
     filesystem.rename_breaks_leases = True
     filesystem.lease_error = errno.EINVAL
     make_due(filesystem, layout, 3)
     config = make_config(filesystem, leases=leases)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         assert (await retention.sweep()).deleted_images == 3
 
 
 @pytest.mark.parametrize("leases", ["suspend", "when-offered"])
 async def test_where_leases_hold_an_open_disk_stays_whatever_the_setting(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, leases: str
+    platform: Platform, filesystem: MemoryFilesystem, leases: str
 ) -> None:
     keys = make_due(filesystem, "older", 2)
     opener = filesystem.hold_open(
         f"{DATA}/images/{keys[0][0]}/{keys[0][1].removeprefix('sha256:')}/rootfs.ext4"
     )
     config = make_config(filesystem, leases=leases)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         report = await retention.sweep()
     opener.close()
     assert (report.deleted_images, report.open_images) == (1, 1)
 
 
-async def test_the_trial_leaves_nothing_behind(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
-) -> None:
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False):
+async def test_the_trial_leaves_nothing_behind(platform: Platform, filesystem: MemoryFilesystem) -> None:
+    async with open_engine(make_config(filesystem), platform, scheduled=False):
         names = filesystem.tree(f"{DATA}/system/hmret")
     assert not [name for name in names if "trial" in name]
 

@@ -15,8 +15,8 @@ from hmret.actors.locks import Locks
 from hmret.actors.threads import InlineThreads
 from hmret.engine import events
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.engine.sweep.recent_uses import RecentUses
 from memory_filesystem import MemoryFilesystem
 from support.content_trees import Host
@@ -93,11 +93,11 @@ def test_in_a_thousand_sweeps_of_a_busy_host_the_engine_holds_no_more_objects(
         filesystem = MemoryFilesystem(clock.now_ns)
         filesystem.make_folder(f"{DATA}/images")
         churn = Churn(filesystem, Host(filesystem, clock))
-        surroundings = Surroundings(
+        platform = Platform(
             filesystem=filesystem, clock=clock, threads=InlineThreads(), monotonic_ns=lambda: 0
         )
         config = make_config(filesystem, unused_for=LIVES * SWEEPS_A_TURN * SWEEP_EVERY)
-        async with open_engine(config, surroundings, scheduled=False) as retention:
+        async with open_engine(config, platform, scheduled=False) as retention:
             for number in range(1, SWEEPS + 1):
                 if number % SWEEPS_A_TURN == 0:
                     await churn.turn(retention)

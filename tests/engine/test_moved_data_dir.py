@@ -18,7 +18,7 @@ from builders import (
     make_surroundings,
 )
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.engine.sweep import deleting
 from hmret.model.images import Key
 from hmret.model.times import SECOND
@@ -53,10 +53,10 @@ PARTS = [DATA, f"{DATA}/images", f"{DATA}/system", f"{DATA}/system/hmret/lock"]
 
 @pytest.mark.parametrize("part", PARTS)
 async def test_a_sweep_in_a_folder_that_was_moved_aside_is_refused(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, part: str
+    filesystem: MemoryFilesystem, platform: Platform, part: str
 ) -> None:
     async def work() -> None:
-        async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
             make_due(filesystem, "a")
             make_image(filesystem, ALPINE, "b")
             move_aside(filesystem, part)
@@ -74,13 +74,13 @@ async def test_a_sweep_in_a_folder_that_was_moved_aside_is_refused(
 
 
 async def test_the_block_of_an_embedder_is_cancelled_and_says_why(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     cancelled = []
 
     async def work() -> None:
-        async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
             await retention.sweep()
             filesystem.move(DATA, "/aside")
             retention.begin_sweeps()
@@ -95,7 +95,7 @@ async def test_the_block_of_an_embedder_is_cancelled_and_says_why(
 
 
 async def test_a_folder_that_is_moved_between_two_batches_loses_no_more_than_the_first(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+    filesystem: MemoryFilesystem, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deleting, "_FEWEST", 1)
     monkeypatch.setattr(deleting, "_MOST", 1)
@@ -108,7 +108,7 @@ async def test_a_folder_that_is_moved_between_two_batches_loses_no_more_than_the
             move_aside(filesystem, DATA)
 
     async def work() -> None:
-        async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
             retention._sweeping.deleting._batch = 1
             filesystem.before = move
             await retention.sweep()
@@ -123,55 +123,55 @@ async def test_a_folder_that_came_back_is_opened_again(clock: FakeClock, threads
     filesystem = MemoryFilesystem(clock.now_ns)
     filesystem.make_folder(f"{DATA}/images")
     make_due(filesystem, "a")
-    surroundings = make_surroundings(filesystem, clock, threads)
+    platform = make_surroundings(filesystem, clock, threads)
 
     async def work() -> None:
-        async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
             filesystem.move(DATA, "/aside")
             await retention.sweep()
 
     with pytest.raises(hmret.DataDirMovedError):
         await work()
     filesystem.move("/aside", DATA)
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         assert (await retention.sweep()).deleted_images == 1
 
 
 async def test_two_data_directories_with_the_same_images_have_one_engine(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     filesystem.make_folder("/other")
     filesystem.make_link("/other/images", f"{DATA}/images")
     config = make_config(filesystem)
     other = hmret.RetentionConfig(data_dir="/other", auto_delete=config.auto_delete)
-    async with open_engine(config, surroundings, scheduled=False):
+    async with open_engine(config, platform, scheduled=False):
         with pytest.raises(hmret.DataDirLockedError, match="/other/images"):
-            async with open_engine(other, surroundings, scheduled=False):
+            async with open_engine(other, platform, scheduled=False):
                 pytest.fail("two engines")
 
 
 async def test_images_that_come_while_another_engine_has_them_end_this_one(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     filesystem.make_folder("/other")
     config = make_config(filesystem)
     other = hmret.RetentionConfig(data_dir="/other", auto_delete=config.auto_delete)
 
     async def work() -> None:
-        async with open_engine(other, surroundings, scheduled=False) as retention:
+        async with open_engine(other, platform, scheduled=False) as retention:
             filesystem.make_link("/other/images", f"{DATA}/images")
             await retention.sweep()
 
-    async with open_engine(config, surroundings, scheduled=False):
+    async with open_engine(config, platform, scheduled=False):
         with pytest.raises(hmret.DataDirLockedError, match="/other/images"):
             await work()
 
 
 async def test_that_images_cannot_be_locked_is_told_once(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, caplog: pytest.LogCaptureFixture
+    filesystem: MemoryFilesystem, platform: Platform, caplog: pytest.LogCaptureFixture
 ) -> None:
     filesystem.deny(f"{DATA}/images", 9, call="lock")
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         for _ in range(3):
             assert (await retention.sweep()).status is hmret.SweepStatus.SUCCESS
     assert [record.getMessage().partition(" ")[0] for record in caplog.records].count(

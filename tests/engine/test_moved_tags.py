@@ -27,8 +27,8 @@ from builders import (
 )
 from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key
 from hmret.model.times import SECOND, nanoseconds_of
 from memory_filesystem import Call, MemoryFilesystem
@@ -60,15 +60,15 @@ def images(filesystem: MemoryFilesystem) -> Iterator[None]:
     filesystem.before = None
 
 
-def opened(surroundings: Surroundings) -> AbstractAsyncContextManager[Retention]:
-    assert isinstance(surroundings.filesystem, MemoryFilesystem)
-    return open_engine(make_config(surroundings.filesystem), surroundings, scheduled=False)
+def opened(platform: Platform) -> AbstractAsyncContextManager[Retention]:
+    assert isinstance(platform.filesystem, MemoryFilesystem)
+    return open_engine(make_config(platform.filesystem), platform, scheduled=False)
 
 
 @pytest.fixture
-async def retention(surroundings: Surroundings, anyio_backend: str) -> AsyncIterator[Retention]:
+async def retention(platform: Platform, anyio_backend: str) -> AsyncIterator[Retention]:
     """An engine that sweeps only when asked."""
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         yield retention
 
 
@@ -199,33 +199,33 @@ async def test_where_a_guest_says_what_it_boots_the_past_of_its_tag_does_not_cou
 
 
 async def test_the_memory_of_moved_tags_survives_restarts(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_guest(filesystem, "one", "alpine", created_at=BORN)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     for letter in "bc":
         make_due(filesystem, letter, created_at=LATER)
         point(filesystem, letter)
-        async with opened(surroundings) as retention:
+        async with opened(platform) as retention:
             await retention.sweep()
     make_due(filesystem, "d", created_at=LATER)
     make_all_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     assert here(filesystem) == "abc"
 
 
 async def test_the_memory_of_a_tag_that_moved_while_the_engine_was_down_survives(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_guest(filesystem, "one", "alpine", created_at=BORN)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     make_due(filesystem, "b", created_at=LATER)
     point(filesystem, "b")
     make_all_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     assert here(filesystem) == "ab"
 
@@ -246,15 +246,15 @@ async def test_the_memory_of_moved_tags_survives_a_power_loss_after_the_sweep(
 
 
 async def test_an_inspection_knows_what_moved_tags_pointed_to(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_guest(filesystem, "one", "alpine", created_at=BORN)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     make_due(filesystem, "b", created_at=LATER)
     point(filesystem, "b")
     make_all_due(filesystem)
-    async with open_inspection(make_config(filesystem), surroundings) as inspection:
+    async with open_inspection(make_config(filesystem), platform) as inspection:
         assert (await inspection.plan()).summary.delete == 0
 
 
@@ -291,10 +291,10 @@ async def test_at_first_sight_a_guest_of_unknown_age_protects_every_digest_of_th
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[7]", b'[{"source": "instance/one"}]', b"\xff"])
 async def test_a_memory_that_is_lost_while_the_tag_moves_protects_all_that_was_there_before_the_guest(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, content: bytes | None
+    platform: Platform, filesystem: MemoryFilesystem, content: bytes | None
 ) -> None:
     make_guest(filesystem, "one", "alpine", created_at=BORN)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     assert here(filesystem) == "a"
     filesystem.remove(RECORD)
@@ -304,21 +304,21 @@ async def test_a_memory_that_is_lost_while_the_tag_moves_protects_all_that_was_t
     make_due(filesystem, "c", created_at=LATER)
     point(filesystem, "b")
     make_all_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     assert here(filesystem) == "ab"
 
 
 async def test_a_memory_that_the_disk_refuses_protects_all_that_was_there_before_the_guest(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_guest(filesystem, "one", "alpine", created_at=BORN)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     filesystem.deny(RECORD, errno.EIO, call="read")
     point(filesystem, "b")
     make_all_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     assert "a" in here(filesystem)
 
@@ -328,11 +328,11 @@ async def test_a_memory_that_the_disk_refuses_protects_all_that_was_there_before
 
 @pytest.mark.parametrize("restarts", [False, True])
 async def test_a_guest_that_is_torn_while_the_tag_moves_keeps_its_image(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, restarts: bool
+    platform: Platform, filesystem: MemoryFilesystem, restarts: bool
 ) -> None:
     make_guest(filesystem, "one", "alpine", created_at=BORN)
     whole = filesystem.read_file(GUEST)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
         filesystem.write_file(GUEST, whole[:9])
         make_due(filesystem, "b", created_at=LATER)
@@ -343,7 +343,7 @@ async def test_a_guest_that_is_torn_while_the_tag_moves_keeps_its_image(
         if not restarts:
             await retention.sweep()
     if restarts:
-        async with opened(surroundings) as retention:
+        async with opened(platform) as retention:
             await retention.sweep()
     assert here(filesystem) == "ab"
 
@@ -436,12 +436,12 @@ async def test_the_memory_of_a_tag_ends_with_the_last_guest_that_names_it(
 
 
 async def test_a_memory_that_cannot_be_written_is_reported_and_holds_until_the_next_sweep_writes_it(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_guest(filesystem, "one", "alpine", created_at=BORN)
     filesystem.make_folder(f"{DATA}/system/hmret")
     filesystem.deny(f"{RECORD}.tmp", errno.ENOSPC, call="write")
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         report = await retention.sweep()
         assert report.status is hmret.SweepStatus.PARTIAL
         assert [one.error for one in report.errors] == ["No space left on device"]
@@ -454,7 +454,7 @@ async def test_a_memory_that_cannot_be_written_is_reported_and_holds_until_the_n
         filesystem.allow(f"{RECORD}.tmp")
         assert (await retention.sweep()).status is hmret.SweepStatus.SUCCESS
     make_all_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     assert here(filesystem) == "ab"
 

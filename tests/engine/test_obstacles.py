@@ -9,7 +9,7 @@ import pytest
 
 from builders import FakeClock, make_config, state_of, told
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.report import SweepStatus
 from hmret.model.verdicts import Action, Reason
 from memory_filesystem import MemoryFilesystem
@@ -63,7 +63,7 @@ LIMITS: list[dict[str, Any]] = [{}, {"max_deletes_per_sweep": 1}, {"max_bytes_pe
 @pytest.mark.parametrize("obstruct", BROKEN)
 @pytest.mark.parametrize("is_known", [False, True], ids=["before the first scan", "after it"])
 async def test_a_folder_that_holds_more_than_files_is_broken_and_takes_no_place(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     layout: str,
     obstruct: Obstruct,
@@ -73,7 +73,7 @@ async def test_a_folder_that_holds_more_than_files_is_broken_and_takes_no_place(
 ) -> None:
     caplog.set_level(logging.WARNING, "hmret")
     keys = make_due(filesystem, layout, 3)
-    async with open_engine(make_config(filesystem, **fields), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem, **fields), platform, scheduled=False) as retention:
         if is_known:
             await retention.plan()
         obstruct(filesystem, image_folder(layout, keys[0]))
@@ -95,34 +95,34 @@ async def test_a_folder_that_holds_more_than_files_is_broken_and_takes_no_place(
 
 @pytest.mark.parametrize("obstruct", BROKEN)
 async def test_it_is_broken_long_before_it_is_due(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str, obstruct: Obstruct
+    platform: Platform, filesystem: MemoryFilesystem, layout: str, obstruct: Obstruct
 ) -> None:
     key = make_in(filesystem, layout, "ghcr.io/acme/app", "a")
     obstruct(filesystem, image_folder(layout, key))
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         assert (await retention.explain(key[0])).reason is Reason.BROKEN
         # It boots all the same, so a use of it is one.
         assert (await retention.mark_used(key[0])).digest == key[1]
 
 
 async def test_what_is_taken_out_of_it_lets_it_go_again_in_its_time(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str
+    platform: Platform, filesystem: MemoryFilesystem, layout: str
 ) -> None:
     (key,) = make_due(filesystem, layout, 1)
     put_folder(filesystem, image_folder(layout, key))
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         await retention.sweep()
         filesystem.remove(f"{image_folder(layout, key)}/backup")
         assert (await retention.explain(key[0])).reason is Reason.NEWLY_UNUSED
 
 
 async def test_a_folder_in_which_hypeman_is_at_work_is_not_ready_until_it_is_left_over(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock, layout: str
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock, layout: str
 ) -> None:
     keys = make_due(filesystem, layout, 2)
     begin_install(filesystem, image_folder(layout, keys[0]))
     config = make_config(filesystem, max_deletes_per_sweep=1, unused_for=timedelta(minutes=30))
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         found = await retention.explain(keys[0][0])
         assert (found.action, found.reason) == (Action.CLEAR, Reason.NOT_READY)
         assert (await retention.sweep()).deleted_images == 1
@@ -136,7 +136,7 @@ async def test_a_folder_in_which_hypeman_is_at_work_is_not_ready_until_it_is_lef
 @pytest.mark.parametrize("fields", LIMITS, ids="+".join)
 @pytest.mark.parametrize("obstruct", BARRED)
 async def test_what_the_kernel_would_refuse_is_not_tried_and_every_sweep_says_so(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     layout: str,
     obstruct: Obstruct,
@@ -146,7 +146,7 @@ async def test_what_the_kernel_would_refuse_is_not_tried_and_every_sweep_says_so
     caplog.set_level(logging.WARNING, "hmret")
     keys = make_due(filesystem, layout, 4)
     obstruct(filesystem, image_folder(layout, keys[0]))
-    async with open_engine(make_config(filesystem, **fields), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem, **fields), platform, scheduled=False) as retention:
         plan = await retention.plan()
         verdict = plan.verdict(*keys[0])
         assert verdict is not None
@@ -167,11 +167,11 @@ async def test_what_the_kernel_would_refuse_is_not_tried_and_every_sweep_says_so
 
 
 async def test_a_folder_in_which_nothing_can_be_changed_keeps_all_that_is_in_it(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str
+    platform: Platform, filesystem: MemoryFilesystem, layout: str
 ) -> None:
     keys = make_due(filesystem, layout, 3)
     bar_parent(filesystem, image_folder(layout, keys[0]))
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         report = await retention.sweep()
         kept = 1 if layout == "older" else 3
         assert report.deleted_images == 3 - kept
@@ -181,13 +181,13 @@ async def test_a_folder_in_which_nothing_can_be_changed_keeps_all_that_is_in_it(
 
 
 async def test_many_that_cannot_be_deleted_keep_nothing_else(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str
+    platform: Platform, filesystem: MemoryFilesystem, layout: str
 ) -> None:
     keys = make_due(filesystem, layout, 60)
     for number, key in enumerate(keys[:58]):
         (put_folder if number % 2 else bar_folder)(filesystem, image_folder(layout, key))
     config = make_config(filesystem, max_deletes_per_sweep=1)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         for left in (1, 0):
             assert (await retention.sweep()).deleted_images == 1
             assert are_here(filesystem, layout, keys[58:]).count(True) == left

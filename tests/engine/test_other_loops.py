@@ -22,8 +22,8 @@ from builders import (
     settle,
 )
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key
 from memory_filesystem import MemoryFilesystem
 from support.patience import patiently
@@ -85,11 +85,11 @@ READINGS: dict[str, Callable[[Retention], object]] = {
 
 @pytest.fixture
 async def retention(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, anyio_backend: str
+    filesystem: MemoryFilesystem, platform: Platform, anyio_backend: str
 ) -> AsyncIterator[Retention]:
     """An engine that sweeps only when asked, with one image that nothing uses."""
     make_image(filesystem, ALPINE, "a")
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         yield retention
 
 

@@ -30,8 +30,8 @@ from builders import (
     told,
 )
 from hmret.engine.opening import open_engine, open_quarantine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.engine.sweep.tally import Tally
 from hmret.model.images import Key
 from hmret.model.times import SECOND, format_time
@@ -51,15 +51,15 @@ def config_of(filesystem: MemoryFilesystem, quarantine: timedelta = DAY) -> hmre
     return attrs.evolve(make_config(filesystem), quarantine=quarantine)
 
 
-def opened(surroundings: Surroundings, quarantine: timedelta = DAY) -> AbstractAsyncContextManager[Retention]:
-    assert isinstance(surroundings.filesystem, MemoryFilesystem)
-    return open_engine(config_of(surroundings.filesystem, quarantine), surroundings, scheduled=False)
+def opened(platform: Platform, quarantine: timedelta = DAY) -> AbstractAsyncContextManager[Retention]:
+    assert isinstance(platform.filesystem, MemoryFilesystem)
+    return open_engine(config_of(platform.filesystem, quarantine), platform, scheduled=False)
 
 
 @pytest.fixture
-async def retention(surroundings: Surroundings, anyio_backend: str) -> AsyncIterator[Retention]:
+async def retention(platform: Platform, anyio_backend: str) -> AsyncIterator[Retention]:
     """An engine with a day of quarantine, that sweeps only when asked."""
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         yield retention
 
 
@@ -121,11 +121,9 @@ async def test_what_is_deleted_is_held_and_its_bytes_are_not_free_yet(
     assert await retention.trash_bytes() == 0
 
 
-async def test_without_quarantine_nothing_is_held(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
-) -> None:
+async def test_without_quarantine_nothing_is_held(platform: Platform, filesystem: MemoryFilesystem) -> None:
     make_due(filesystem)
-    async with opened(surroundings, timedelta(0)) as retention:
+    async with opened(platform, timedelta(0)) as retention:
         report = await retention.sweep()
         assert (report.deleted_bytes, report.quarantined_images, retention.quarantined()) == (4096, 0, ())
     assert trash_of(filesystem) == []
@@ -221,20 +219,20 @@ async def test_a_clock_that_jumped_does_not_empty_it(
 
 
 async def test_what_was_retired_in_the_future_counts_from_now(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     make_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     (record,) = [path for path in trash_of(filesystem) if path.endswith(".held")]
     (held,) = json.loads(filesystem.read_file(record))
     future = [{**held, "retired_at_ns": START_NS + 400 * 86_400 * SECOND}]
     filesystem.write_file(record, json.dumps(future).encode())
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert retention.quarantined()[0].retired_at > START + timedelta(days=300)
         await retention.sweep()
         assert retention.quarantined()[0].until == START + DAY
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert retention.quarantined()[0].retired_at == START
         clock.advance(DAY)
         assert (await retention.sweep()).released_images == 1
@@ -305,7 +303,7 @@ async def test_what_is_to_be_freed_at_once_does_not_go_into_quarantine(
     keys = [make_due(filesystem, letters, tags=()) for letters in "abcd"]
     sweeping = retention._sweeping
     plan = await retention.plan()
-    scan = await sweeping.overlook.scanner.scan()
+    scan = await sweeping.surveyor.scanner.scan()
     tally = Tally(START_NS, [], counters=sweeping.counters)
     await sweeping.deleting.delete(plan.units, scan, 0, tally, holds=False)
     report = tally.report(plan, 0.0)
@@ -535,18 +533,18 @@ async def test_a_restore_that_is_cancelled_is_done_or_not_begun(
 
 
 async def test_what_is_held_outlasts_the_engine(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     one, other = make_due(filesystem, "a", tags=("a",)), make_due(filesystem, "b", tags=("b",))
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
         held = retention.quarantined()
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert retention.quarantined() == held
         assert retention.counters.quarantined_images == 2
         await retention.restore("alpine:a")
     clock.advance(DAY)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert held_keys(retention) == [other]
         assert (await retention.sweep()).released_images == 1
     assert has_image(filesystem, one)
@@ -555,14 +553,14 @@ async def test_what_is_held_outlasts_the_engine(
 
 @pytest.mark.parametrize(("quarantine", "held"), [(DAY, 1), (timedelta(0), 0)])
 async def test_what_the_start_finishes_is_held_where_quarantine_is_on(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, quarantine: timedelta, held: int
+    platform: Platform, filesystem: MemoryFilesystem, quarantine: timedelta, held: int
 ) -> None:
     make_due(filesystem)
-    async with opened(surroundings, quarantine) as retention:
+    async with opened(platform, quarantine) as retention:
         filesystem.before = refuse_records if held else refuse_erasing
         await retention.sweep()
     filesystem.before = None
-    async with opened(surroundings, quarantine) as retention:
+    async with opened(platform, quarantine) as retention:
         assert len(retention.quarantined()) == held
         assert retention.counters.deleted["recovered"] == 1
         assert retention.counters.deleted_bytes == (0 if held else 4096)
@@ -576,29 +574,29 @@ def refuse_erasing(call: object) -> None:
 
 
 async def test_without_quarantine_what_is_held_can_still_come_back_until_the_next_sweep(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     key = make_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
-    async with opened(surroundings, timedelta(0)) as retention:
+    async with opened(platform, timedelta(0)) as retention:
         await retention.restore("alpine")
     assert has_image(filesystem, key)
 
 
 async def test_a_record_that_is_damaged_keeps_its_images_and_is_told_once(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     make_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     (record,) = [path for path in trash_of(filesystem) if path.endswith(".held")]
     filesystem.write_file(record, b"[{")
     before = trash_of(filesystem)
-    async with opened(surroundings, timedelta(0)) as retention:
+    async with opened(platform, timedelta(0)) as retention:
         for _ in range(3):
             clock.advance(DAY)
             await retention.sweep()
@@ -610,24 +608,24 @@ async def test_a_record_that_is_damaged_keeps_its_images_and_is_told_once(
 
 
 async def test_an_inspection_tells_what_is_held_and_writes_nothing(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     key = make_due(filesystem)
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
     before = filesystem.snapshot()
-    async with open_quarantine(config_of(filesystem), surroundings) as quarantine:
+    async with open_quarantine(config_of(filesystem), platform) as quarantine:
         await quarantine.look()
         assert [image.digest for image in quarantine.images()] == [key[1]]
     assert filesystem.snapshot() == before
 
 
 async def test_a_stop_leaves_what_is_due_for_the_next_start(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock, threads: GatedThreads
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock, threads: GatedThreads
 ) -> None:
     for letters in "abc":
         make_due(filesystem, letters, tags=())
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         await retention.sweep()
         clock.advance(DAY)
         gate = threads.hold("_release_batch")
@@ -640,19 +638,19 @@ async def test_a_stop_leaves_what_is_due_for_the_next_start(
 
             tasks.start_soon(stop)
             assert (await retention.sweep()).released_images == 0
-    async with opened(surroundings) as retention:
+    async with opened(platform) as retention:
         assert (await retention.sweep()).released_images == 3
     assert trash_of(filesystem) == []
 
 
 async def test_whatever_is_done_with_held_images_none_is_lost_and_none_is_left(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, clock: FakeClock
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock
 ) -> None:
     """Deletions, restores, pulls, moved tags, restarts and settings at random; each image is here, held or released."""
     rng = random.Random(7)
     names = [(ALPINE, "a"), (ALPINE, "b"), (EDGE, "a"), (EDGE, "c")]
     for _ in range(12):
-        async with opened(surroundings, rng.choice((DAY, 2 * DAY))) as retention:
+        async with opened(platform, rng.choice((DAY, 2 * DAY))) as retention:
             for _ in range(6):
                 repository, letters = rng.choice(names)
                 key = repository, digest(letters)
@@ -680,7 +678,7 @@ async def test_whatever_is_done_with_held_images_none_is_lost_and_none_is_left(
                         gone = [one for one in here if not has_image(filesystem, one)]
                         assert report.quarantined_images == len(gone) == report.deleted_images
                         assert len(held_keys(retention)) == len(held) + len(gone) - report.released_images
-    async with opened(surroundings, timedelta(0)) as retention:
+    async with opened(platform, timedelta(0)) as retention:
         await retention.sweep()
         assert retention.quarantined() == ()
     assert trash_of(filesystem) == []

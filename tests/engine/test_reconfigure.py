@@ -20,7 +20,7 @@ from builders import (
     told,
 )
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.errors import ConfigError
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepReport, SweepStatus
@@ -32,12 +32,12 @@ HOUR_OLD_NS = START_NS - timedelta_nanoseconds(timedelta(hours=1))
 
 
 async def test_the_next_sweep_goes_by_the_new_policy(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     key = make_image(filesystem, ALPINE, "a")
     make_state(filesystem, key, HOUR_OLD_NS)
     config = make_config(filesystem)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         await retention.sweep()
         assert has_image(filesystem, key)
         shorter = make_config(filesystem, unused_for=timedelta(minutes=30))
@@ -49,12 +49,12 @@ async def test_the_next_sweep_goes_by_the_new_policy(
 
 
 async def test_a_sweep_under_way_ends_by_the_policy_that_it_began_with(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, threads: GatedThreads
+    platform: Platform, filesystem: MemoryFilesystem, threads: GatedThreads
 ) -> None:
     key = make_image(filesystem, ALPINE, "a")
     make_state(filesystem, key, HOUR_OLD_NS)
     reports: list[SweepReport] = []
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
 
         async def sweep() -> None:
             reports.append(await retention.sweep())
@@ -72,11 +72,11 @@ async def test_a_sweep_under_way_ends_by_the_policy_that_it_began_with(
 
 
 async def test_of_two_changes_the_last_counts(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, threads: GatedThreads
+    platform: Platform, filesystem: MemoryFilesystem, threads: GatedThreads
 ) -> None:
     key = make_image(filesystem, ALPINE, "a")
     make_state(filesystem, key, HOUR_OLD_NS)
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         gate = threads.hold("plan")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
@@ -89,10 +89,10 @@ async def test_of_two_changes_the_last_counts(
 
 
 async def test_another_data_directory_is_refused_and_nothing_changes(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     config = make_config(filesystem)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         with pytest.raises(
             ConfigError, match=r"^data_dir: cannot change while the engine runs, from /data to /else$"
         ):
@@ -103,9 +103,9 @@ async def test_another_data_directory_is_refused_and_nothing_changes(
 async def test_switched_off_it_sweeps_no_more_and_switched_on_it_does_at_once(
     filesystem: MemoryFilesystem, threads: GatedThreads
 ) -> None:
-    surroundings = Surroundings(filesystem=filesystem, clock=loop_clock(), threads=threads)
+    platform = Platform(filesystem=filesystem, clock=loop_clock(), threads=threads)
     on = make_config(filesystem, sweep_interval=timedelta(hours=1))
-    async with open_engine(on, surroundings, scheduled=True) as retention:
+    async with open_engine(on, platform, scheduled=True) as retention:
         await settle()
         assert retention.statistics().sweeps == 1
         retention.reconfigure(make_config(filesystem, enabled=False))
@@ -121,10 +121,10 @@ async def test_switched_off_it_sweeps_no_more_and_switched_on_it_does_at_once(
 
 
 async def test_the_journal_can_be_switched_off_and_on(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     config = make_config(filesystem)
-    async with open_engine(attrs.evolve(config, journal=False), surroundings, scheduled=False) as retention:
+    async with open_engine(attrs.evolve(config, journal=False), platform, scheduled=False) as retention:
         make_image(filesystem, ALPINE, "a")
         await retention.sweep()
         assert not filesystem.exists("/data/system/hmret/journal.jsonl")
@@ -135,11 +135,11 @@ async def test_the_journal_can_be_switched_off_and_on(
 
 
 async def test_a_sweep_is_told_aloud_only_where_something_came_of_it(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, caplog: pytest.LogCaptureFixture
+    platform: Platform, filesystem: MemoryFilesystem, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "hmret")
     make_image(filesystem, ALPINE, "a")
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         await retention.sweep()
         await retention.sweep()
     levels = [record.levelname for record in caplog.records if "sweep_ended" in record.getMessage()]

@@ -13,8 +13,8 @@ import pytest
 from builders import FakeClock, GatedThreads, make_config, told
 from hmret.disk.layout import HEX_DIGITS
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Key
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.limits import DiskLimits
@@ -56,13 +56,13 @@ def when_the_third_goes(filesystem: MemoryFilesystem, do: Callable[[], object]) 
 
 
 async def swept_with_a_reload(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     config: RetentionConfig,
     changed: RetentionConfig,
 ) -> SweepReport:
     """Sweep by some settings, and change them while the third image is on its way out."""
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         answers: list[bool] = []
         when_the_third_goes(filesystem, lambda: answers.append(retention.reconfigure(changed)))
         report = await retention.sweep()
@@ -104,72 +104,72 @@ FORBIDDING: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fields", FORBIDDING, ids="+".join)
 async def test_what_new_settings_forbid_stays_from_the_next_image_on(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     layout: str,
     keys: list[Key],
     fields: dict[str, Any],
 ) -> None:
     report = await swept_with_a_reload(
-        surroundings, filesystem, make_config(filesystem), make_config(filesystem, **fields)
+        platform, filesystem, make_config(filesystem), make_config(filesystem, **fields)
     )
     assert report.deleted_images == GONE
     assert are_here(filesystem, layout, keys) == [False] * GONE + [True] * (COUNT - GONE)
 
 
 async def test_only_what_they_forbid_stays(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str, keys: list[Key]
+    platform: Platform, filesystem: MemoryFilesystem, layout: str, keys: list[Key]
 ) -> None:
     pinned = make_config(filesystem, pinned=(keys[5][0], keys[7][0]))
-    report = await swept_with_a_reload(surroundings, filesystem, make_config(filesystem), pinned)
+    report = await swept_with_a_reload(platform, filesystem, make_config(filesystem), pinned)
     assert report.deleted_images == COUNT - 2
     assert are_here(filesystem, layout, keys) == [number in (5, 7) for number in range(COUNT)]
 
 
 async def test_what_they_allow_beyond_the_plan_waits_for_the_next_sweep(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str, keys: list[Key]
+    platform: Platform, filesystem: MemoryFilesystem, layout: str, keys: list[Key]
 ) -> None:
     narrow = make_config(filesystem, allowed=tuple(repository for repository, _ in keys[:6]))
-    report = await swept_with_a_reload(surroundings, filesystem, narrow, make_config(filesystem))
+    report = await swept_with_a_reload(platform, filesystem, narrow, make_config(filesystem))
     assert report.deleted_images == 6
     assert are_here(filesystem, layout, keys) == [False] * 6 + [True] * 6
 
 
 async def test_a_lower_limit_counts_what_has_gone_before_it(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str, keys: list[Key]
+    platform: Platform, filesystem: MemoryFilesystem, layout: str, keys: list[Key]
 ) -> None:
     limited = make_config(filesystem, max_deletes_per_sweep=5)
-    report = await swept_with_a_reload(surroundings, filesystem, make_config(filesystem), limited)
+    report = await swept_with_a_reload(platform, filesystem, make_config(filesystem), limited)
     assert report.deleted_images == 5
     assert are_here(filesystem, layout, keys) == [False] * 5 + [True] * 7
 
 
 async def test_a_quarantine_holds_what_goes_from_then_on(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, keys: list[Key]
+    platform: Platform, filesystem: MemoryFilesystem, keys: list[Key]
 ) -> None:
     held = make_config(filesystem, quarantine=timedelta(days=7))
-    report = await swept_with_a_reload(surroundings, filesystem, make_config(filesystem), held)
+    report = await swept_with_a_reload(platform, filesystem, make_config(filesystem), held)
     assert report.deleted_images == COUNT
     # Those that were on their way are held too: their bytes had not been freed.
     assert report.quarantined_images == COUNT
 
 
 async def test_a_quarantine_that_is_switched_off_counts_from_the_next_sweep(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, keys: list[Key]
+    platform: Platform, filesystem: MemoryFilesystem, keys: list[Key]
 ) -> None:
     held = make_config(filesystem, quarantine=timedelta(days=7))
-    report = await swept_with_a_reload(surroundings, filesystem, held, make_config(filesystem))
+    report = await swept_with_a_reload(platform, filesystem, held, make_config(filesystem))
     assert (report.quarantined_images, report.released_images) == (COUNT, 0)
 
 
 async def test_settings_that_change_while_a_sweep_looks_count_for_all_of_it(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     threads: GatedThreads,
     layout: str,
     keys: list[Key],
 ) -> None:
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         gate = threads.hold("plan")
         async with sweeping(retention) as reports:
             await gate.arrived.wait()
@@ -180,24 +180,24 @@ async def test_settings_that_change_while_a_sweep_looks_count_for_all_of_it(
 
 
 async def test_a_sweep_that_is_switched_off_in_its_midst_says_so(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     keys: list[Key],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, "hmret")
     off = make_config(filesystem, enabled=False)
-    await swept_with_a_reload(surroundings, filesystem, make_config(filesystem), off)
+    await swept_with_a_reload(platform, filesystem, make_config(filesystem), off)
     assert [line["detail"] for line in told(caplog, "deletion_stopped")] == [
         "by settings changed in the midst of it: switched off"
     ]
 
 
 async def test_of_two_changes_in_the_midst_of_a_sweep_the_last_counts(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str, keys: list[Key]
+    platform: Platform, filesystem: MemoryFilesystem, layout: str, keys: list[Key]
 ) -> None:
     config = make_config(filesystem)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
 
         def change_twice() -> None:
             retention.reconfigure(make_config(filesystem, enabled=False))
@@ -210,21 +210,21 @@ async def test_of_two_changes_in_the_midst_of_a_sweep_the_last_counts(
 
 
 async def test_a_reference_that_may_no_longer_be_ignored_suspends_the_rest(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str, keys: list[Key]
+    platform: Platform, filesystem: MemoryFilesystem, layout: str, keys: list[Key]
 ) -> None:
     filesystem.write_file("/data/guests/vm-1/metadata.json", b"{")
     ignoring = make_config(filesystem, unreadable_references="ignore")
-    report = await swept_with_a_reload(surroundings, filesystem, ignoring, make_config(filesystem))
+    report = await swept_with_a_reload(platform, filesystem, ignoring, make_config(filesystem))
     assert [one.cause for one in report.suspended] == ["unreadable_reference"]
     assert are_here(filesystem, layout, keys) == [False] * GONE + [True] * (COUNT - GONE)
 
 
 async def test_what_goes_for_want_of_space_stays_where_the_limit_is_lifted(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, layout: str
+    platform: Platform, filesystem: MemoryFilesystem, layout: str
 ) -> None:
     keys = make_due(filesystem, layout, COUNT, days=5)
     pressed = make_config(filesystem, disk=DiskLimits(max_used=4096))
-    report = await swept_with_a_reload(surroundings, filesystem, pressed, make_config(filesystem))
+    report = await swept_with_a_reload(platform, filesystem, pressed, make_config(filesystem))
     assert report.deleted_images == GONE
     assert are_here(filesystem, layout, keys) == [False] * GONE + [True] * (COUNT - GONE)
 
@@ -234,7 +234,7 @@ async def test_what_goes_for_want_of_space_stays_where_the_limit_is_lifted(
 )
 @pytest.mark.parametrize("pressed", [False, True])
 async def test_nothing_more_leaves_the_quarantine(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     clock: FakeClock,
     keys: list[Key],
@@ -242,7 +242,7 @@ async def test_nothing_more_leaves_the_quarantine(
     pressed: bool,
 ) -> None:
     held = make_config(filesystem, quarantine=timedelta(hours=2))
-    async with open_engine(held, surroundings, scheduled=False) as retention:
+    async with open_engine(held, platform, scheduled=False) as retention:
         await retention.sweep()
         assert len(retention.quarantined()) == COUNT
         if pressed:

@@ -42,8 +42,8 @@ from hmret.actors.threads import InlineThreads
 from hmret.disk.deletion.outcomes import Candidate, LastLook
 from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Cause, Key, Reference
 from hmret.model.times import SECOND, format_time
 from memory_filesystem import Call, MemoryFilesystem
@@ -80,10 +80,10 @@ class FakeSource:
 
 @pytest.fixture
 async def retention(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, anyio_backend: str
+    filesystem: MemoryFilesystem, platform: Platform, anyio_backend: str
 ) -> AsyncIterator[Retention]:
     """An engine that sweeps only when asked."""
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         yield retention
 
 
@@ -306,9 +306,7 @@ async def test_what_was_not_come_to_while_the_look_was_fresh_is_looked_at_again_
     keys = [make_due(filesystem, letters, tags=(f"v{letters}",)) for letters in ("a", "b", "c")]
     # Each look at the clock finds that more time has passed than one look at the references is good for.
     seconds = itertools.count(0, SECOND)
-    surroundings = attrs.evolve(
-        make_surroundings(filesystem, clock, threads), monotonic_ns=lambda: next(seconds)
-    )
+    platform = attrs.evolve(make_surroundings(filesystem, clock, threads), monotonic_ns=lambda: next(seconds))
     deleted: list[str] = []
 
     def need_the_last(call: Call) -> None:
@@ -319,7 +317,7 @@ async def test_what_was_not_come_to_while_the_look_was_fresh_is_looked_at_again_
                 make_guest(filesystem, "vm", "alpine:vc")
 
     filesystem.before = need_the_last
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         report = await retention.sweep()
     assert (report.deleted_images, report.status) == (2, hmret.SweepStatus.SUCCESS)
     assert [has_image(filesystem, key) for key in keys] == [False, False, True]
@@ -568,10 +566,10 @@ async def test_a_sweep_asked_for_while_one_runs_waits_and_has_its_own(
     assert retention.statistics().sweeps == 2
 
 
-async def test_sweeps_never_overlap(filesystem: MemoryFilesystem, surroundings: Surroundings) -> None:
+async def test_sweeps_never_overlap(filesystem: MemoryFilesystem, platform: Platform) -> None:
     source = FakeSource()
     config = make_config(filesystem, sweep_interval=timedelta(milliseconds=1))
-    async with open_engine(config, surroundings, sources=[source], scheduled=True) as retention:
+    async with open_engine(config, platform, sources=[source], scheduled=True) as retention:
         async with anyio.create_task_group() as tasks:
             for _ in range(20):
                 tasks.start_soon(retention.sweep)
@@ -580,11 +578,11 @@ async def test_sweeps_never_overlap(filesystem: MemoryFilesystem, surroundings: 
 
 
 async def test_the_engine_sweeps_at_the_start_and_then_again_and_again(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     config = make_config(filesystem, sweep_interval=timedelta(milliseconds=1))
     with patiently():
-        async with open_engine(config, surroundings, scheduled=True) as retention:
+        async with open_engine(config, platform, scheduled=True) as retention:
             assert retention.statistics().sweeps == 0
             while retention.statistics().sweeps < 3:
                 await anyio.lowlevel.checkpoint()
@@ -597,23 +595,23 @@ async def test_an_engine_that_is_not_scheduled_sweeps_only_when_asked(
     assert retention.statistics().sweeps == 0
 
 
-def on_a_clock_that_jumps(test: Callable[[Surroundings, MemoryFilesystem], Awaitable[None]]) -> None:
+def on_a_clock_that_jumps(test: Callable[[Platform, MemoryFilesystem], Awaitable[None]]) -> None:
     """Run a test on trio, with a host in memory, and with no time spent on waiting."""
 
     async def run() -> None:
         clock = loop_clock()
         filesystem = MemoryFilesystem(clock.now_ns)
         filesystem.make_folder(f"{DATA}/images")
-        await test(Surroundings(filesystem=filesystem, clock=clock, threads=InlineThreads()), filesystem)
+        await test(Platform(filesystem=filesystem, clock=clock, threads=InlineThreads()), filesystem)
         assert filesystem.open_descriptors() == {}
 
     trio.run(run, clock=MockClock(autojump_threshold=0))
 
 
 def test_a_sweep_begins_at_each_interval() -> None:
-    async def test(surroundings: Surroundings, filesystem: MemoryFilesystem) -> None:
+    async def test(platform: Platform, filesystem: MemoryFilesystem) -> None:
         config = make_config(filesystem, sweep_interval=timedelta(minutes=7))
-        async with open_engine(config, surroundings, scheduled=True) as retention:
+        async with open_engine(config, platform, scheduled=True) as retention:
             begun = []
             for _ in range(4):
                 await trio.sleep(60)
@@ -627,11 +625,11 @@ def test_a_sweep_begins_at_each_interval() -> None:
 
 
 def test_a_sweep_that_takes_too_long_is_not_made_up_for() -> None:
-    async def test(surroundings: Surroundings, filesystem: MemoryFilesystem) -> None:
+    async def test(platform: Platform, filesystem: MemoryFilesystem) -> None:
         gate = anyio.Event()
         source = FakeSource(gate=gate)
         async with open_engine(
-            make_config(filesystem), surroundings, sources=[source], scheduled=True
+            make_config(filesystem), platform, sources=[source], scheduled=True
         ) as retention:
             await trio.sleep(150)
             gate.set()
@@ -647,10 +645,10 @@ def test_a_sweep_that_takes_too_long_is_not_made_up_for() -> None:
 
 
 def test_a_lease_lasts_as_long_as_it_says() -> None:
-    async def test(surroundings: Surroundings, filesystem: MemoryFilesystem) -> None:
+    async def test(platform: Platform, filesystem: MemoryFilesystem) -> None:
         make_image(filesystem, ALPINE, "a")
         async with (
-            open_engine(make_config(filesystem), surroundings, scheduled=False) as retention,
+            open_engine(make_config(filesystem), platform, scheduled=False) as retention,
             retention.lease("alpine", ttl=timedelta(hours=1)),
         ):
             await trio.sleep(3599)
@@ -677,13 +675,13 @@ async def test_an_unreadable_reference_suspends_deletion_and_names_the_file(
 
 
 async def test_an_unreadable_reference_may_be_ignored(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     due = make_due(filesystem)
     path = make_guest(filesystem, "one", "alpine")
     filesystem.write_file(f"{DATA}/{path}", b"{")
     config = make_config(filesystem, unreadable_references="ignore")
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         report = await retention.sweep()
     assert report.deleted_images == 1
     assert not has_image(filesystem, due)
@@ -853,30 +851,30 @@ async def test_explain_of_what_is_absent_is_not_found(retention: Retention, imag
 
 
 async def test_an_inspection_plans_and_writes_nothing(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     make_due(filesystem)
     before = filesystem.snapshot()
-    async with open_inspection(make_config(filesystem), surroundings) as inspection:
+    async with open_inspection(make_config(filesystem), platform) as inspection:
         assert (await inspection.plan()).summary.delete == 1
         assert (await inspection.explain("alpine")).action is hmret.Action.DELETE
     assert filesystem.snapshot() == before
 
 
 async def test_an_inspection_looks_beside_an_open_engine(
-    retention: Retention, filesystem: MemoryFilesystem, surroundings: Surroundings
+    retention: Retention, filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     make_due(filesystem)
-    async with open_inspection(make_config(filesystem), surroundings) as inspection:
+    async with open_inspection(make_config(filesystem), platform) as inspection:
         assert (await inspection.plan()).summary.delete == 1
 
 
 async def test_the_error_of_an_inspections_block_comes_out_unchanged(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     error = KeyError("mine")
     with pytest.raises(KeyError) as raised:
-        async with open_inspection(make_config(filesystem), surroundings):
+        async with open_inspection(make_config(filesystem), platform):
             raise error
     assert raised.value is error
 
@@ -911,12 +909,10 @@ async def test_statistics_are_frozen(retention: Retention) -> None:
 # Switched off.
 
 
-async def test_switched_off_it_sweeps_nothing(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
-) -> None:
+async def test_switched_off_it_sweeps_nothing(filesystem: MemoryFilesystem, platform: Platform) -> None:
     key = make_due(filesystem)
     config = make_config(filesystem, enabled=False)
-    async with open_engine(config, surroundings, scheduled=True) as retention:
+    async with open_engine(config, platform, scheduled=True) as retention:
         await settle()
         report = await retention.sweep()
         assert report.status is hmret.SweepStatus.DISABLED
@@ -925,11 +921,11 @@ async def test_switched_off_it_sweeps_nothing(
 
 
 async def test_switched_off_mark_used_and_lease_still_work(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     key = make_due(filesystem)
     config = make_config(filesystem, enabled=False)
-    async with open_engine(config, surroundings, scheduled=True) as retention:
+    async with open_engine(config, platform, scheduled=True) as retention:
         assert (await retention.mark_used("alpine")).cleared
         async with retention.lease("alpine") as leased:
             assert leased.digest == key[1]
@@ -939,58 +935,58 @@ async def test_switched_off_mark_used_and_lease_still_work(
 
 
 async def test_a_second_engine_on_the_directory_is_refused(
-    retention: Retention, filesystem: MemoryFilesystem, surroundings: Surroundings
+    retention: Retention, filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     with pytest.raises(hmret.DataDirLockedError, match=DATA):
-        async with open_engine(make_config(filesystem), surroundings, scheduled=False):
+        async with open_engine(make_config(filesystem), platform, scheduled=False):
             pytest.fail("two engines")
 
 
 async def test_the_directory_is_free_again_after_the_end(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     for _ in range(2):
-        async with open_engine(make_config(filesystem), surroundings, scheduled=True) as retention:
+        async with open_engine(make_config(filesystem), platform, scheduled=True) as retention:
             await retention.sweep()
 
 
 async def test_a_directory_that_is_not_there_is_a_config_error(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     filesystem.remove(DATA)
     with pytest.raises(hmret.ConfigError, match=r"data_dir: .*No such file"):
-        async with open_engine(make_config(filesystem), surroundings, scheduled=False):
+        async with open_engine(make_config(filesystem), platform, scheduled=False):
             pytest.fail("opened")
 
 
 async def test_a_directory_that_cannot_be_written_is_an_os_error(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     filesystem.make_folder(f"{DATA}/system")
     filesystem.deny(f"{DATA}/system", errno.EROFS)
     with pytest.raises(OSError, match="Read-only"):
-        async with open_engine(make_config(filesystem), surroundings, scheduled=False):
+        async with open_engine(make_config(filesystem), platform, scheduled=False):
             pytest.fail("opened")
 
 
 async def test_opening_finishes_what_was_left_unfinished(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, caplog: pytest.LogCaptureFixture, data_fd: int
+    filesystem: MemoryFilesystem, platform: Platform, caplog: pytest.LogCaptureFixture, data_fd: int
 ) -> None:
     caplog.set_level(logging.INFO, logger="hmret")
     key = make_due(filesystem)
-    async with running(Deleter(filesystem, data_fd, surroundings.threads)) as deleter:
+    async with running(Deleter(filesystem, data_fd, platform.threads)) as deleter:
         await deleter.retire([Candidate(*key, LONG_AGO_NS)], LastLook(frozenset(), 1, START_NS))
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False):
+    async with open_engine(make_config(filesystem), platform, scheduled=False):
         assert "deletion_recovered" in events(caplog)
         assert filesystem.tree(f"{DATA}/system/hmret/trash") == {}
 
 
 async def test_opening_goes_on_where_the_trash_cannot_be_listed(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, caplog: pytest.LogCaptureFixture
+    filesystem: MemoryFilesystem, platform: Platform, caplog: pytest.LogCaptureFixture
 ) -> None:
     filesystem.make_folder(f"{DATA}/system/hmret/trash")
     filesystem.deny(f"{DATA}/system/hmret/trash", errno.EACCES)
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         await retention.sweep()
     assert "recovery_failed" in events(caplog)
 
@@ -999,47 +995,45 @@ async def test_opening_goes_on_where_the_trash_cannot_be_listed(
     "error", [KeyError("mine"), ExceptionGroup("mine", [ValueError("one")]), hmret.EngineClosedError("mine")]
 )
 async def test_the_error_of_the_block_comes_out_unchanged(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, error: Exception
+    filesystem: MemoryFilesystem, platform: Platform, error: Exception
 ) -> None:
     with pytest.raises(type(error)) as raised:
-        async with open_engine(make_config(filesystem), surroundings, scheduled=True):
+        async with open_engine(make_config(filesystem), platform, scheduled=True):
             raise error
     assert raised.value is error
 
 
-async def test_cancelling_the_block_is_clean(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
-) -> None:
+async def test_cancelling_the_block_is_clean(filesystem: MemoryFilesystem, platform: Platform) -> None:
     with patiently():
         with anyio.CancelScope() as scope:
-            async with open_engine(make_config(filesystem), surroundings, scheduled=True):
+            async with open_engine(make_config(filesystem), platform, scheduled=True):
                 scope.cancel()
                 await anyio.sleep_forever()
         assert scope.cancelled_caught
-        async with open_engine(make_config(filesystem), surroundings, scheduled=True):
+        async with open_engine(make_config(filesystem), platform, scheduled=True):
             pass
 
 
 @pytest.mark.parametrize("steps", range(0, 60, 3))
 async def test_cancelling_at_any_step_of_a_first_sweep_is_clean(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, steps: int
+    filesystem: MemoryFilesystem, platform: Platform, steps: int
 ) -> None:
     make_due(filesystem)
     make_image(filesystem, ALPINE, "b", tags=())
     with patiently():
         with anyio.CancelScope() as scope:
-            async with open_engine(make_config(filesystem), surroundings, scheduled=True):
+            async with open_engine(make_config(filesystem), platform, scheduled=True):
                 for _ in range(steps):
                     await anyio.lowlevel.checkpoint()
                 scope.cancel()
-        async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
             await retention.sweep()
     assert not has_image(filesystem, (ALPINE, digest("a")))
     assert has_image(filesystem, (ALPINE, digest("b")))
 
 
 async def test_cancelling_waits_for_the_deletion_in_hand(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, threads: GatedThreads
+    filesystem: MemoryFilesystem, platform: Platform, threads: GatedThreads
 ) -> None:
     key = make_due(filesystem)
     gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
@@ -1049,7 +1043,7 @@ async def test_cancelling_waits_for_the_deletion_in_hand(
     async def embed() -> None:
         nonlocal is_over
         with scope:
-            async with open_engine(make_config(filesystem), surroundings, scheduled=True):
+            async with open_engine(make_config(filesystem), platform, scheduled=True):
                 await anyio.sleep_forever()
         is_over = True
 
@@ -1062,17 +1056,17 @@ async def test_cancelling_waits_for_the_deletion_in_hand(
             assert not is_over
             gate.opened.set()
     assert is_over
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         await retention.sweep()
     assert not has_image(filesystem, key)
     assert filesystem.tree(f"{DATA}/system/hmret/trash") == {}
 
 
 async def test_after_the_block_every_call_is_refused(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    async with open_engine(make_config(filesystem), surroundings, scheduled=True) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=True) as retention:
         pass
     calls: list[Callable[[], Awaitable[object]]] = [
         lambda: retention.mark_used("alpine"),
@@ -1093,11 +1087,11 @@ async def test_after_the_block_every_call_is_refused(
 
 
 async def test_after_the_block_durable_leases_are_refused(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     hour = timedelta(hours=1)
-    async with open_engine(make_config(filesystem), surroundings, scheduled=True) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=True) as retention:
         leased = await retention.grant_lease("alpine", owner="api", reason="create vm-1", ttl=hour)
     calls: list[Callable[[], Awaitable[object]]] = [
         lambda: retention.grant_lease("alpine", owner="api", reason="create vm-1", ttl=hour),
@@ -1128,38 +1122,34 @@ async def asking(
 
 
 async def test_whoever_waits_for_a_sweep_when_the_engine_ends_is_refused(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     source = FakeSource(gate=anyio.Event())
     with patiently():
         async with (
             asking(Retention.sweep, Retention.sweep) as begin,
-            open_engine(
-                make_config(filesystem), surroundings, sources=[source], scheduled=False
-            ) as retention,
+            open_engine(make_config(filesystem), platform, sources=[source], scheduled=False) as retention,
         ):
             askers = await begin(retention)
     assert all(asker.is_refused for asker in askers)
 
 
 async def test_whoever_waits_for_a_plan_when_the_engine_ends_is_refused(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     source = FakeSource(gate=anyio.Event())
     with patiently():
         async with (
             asking(Retention.plan, lambda retention: retention.explain("alpine")) as begin,
-            open_engine(
-                make_config(filesystem), surroundings, sources=[source], scheduled=False
-            ) as retention,
+            open_engine(make_config(filesystem), platform, sources=[source], scheduled=False) as retention,
         ):
             askers = await begin(retention)
     assert all(asker.is_refused for asker in askers)
 
 
 async def test_whoever_waits_for_a_lock_when_the_engine_ends_hears_of_it(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, threads: GatedThreads
+    filesystem: MemoryFilesystem, platform: Platform, threads: GatedThreads
 ) -> None:
     key = make_due(filesystem)
     gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
@@ -1178,7 +1168,7 @@ async def test_whoever_waits_for_a_lock_when_the_engine_ends_hears_of_it(
         async with (
             anyio.create_task_group() as tasks,
             asking(Retention.sweep, mark) as begin,
-            open_engine(make_config(filesystem), surroundings, scheduled=False) as retention,
+            open_engine(make_config(filesystem), platform, scheduled=False) as retention,
         ):
             askers = await begin(retention)
             tasks.start_soon(open_gate)
@@ -1187,7 +1177,7 @@ async def test_whoever_waits_for_a_lock_when_the_engine_ends_hears_of_it(
 
 
 async def test_the_engine_ends_while_a_lease_is_held(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     let_go = anyio.Event()
@@ -1198,7 +1188,7 @@ async def test_the_engine_ends_while_a_lease_is_held(
 
     with patiently():
         async with asking(lease) as begin:
-            async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+            async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
                 askers = await begin(retention)
             assert not askers[0].is_answered
             let_go.set()

@@ -5,7 +5,7 @@ import pytest
 
 from builders import DATA, GatedThreads, make_config, settle
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from memory_filesystem import MemoryFilesystem
 from support.patience import patiently
 
@@ -14,7 +14,7 @@ STRAY = f"{DATA}/system/hmret/trash/stray/rootfs.ext4"
 
 @pytest.mark.parametrize("is_cut_off", [True, False])
 async def test_told_to_stop_while_it_recovers_it_leaves_the_rest_for_the_next_start(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, threads: GatedThreads, is_cut_off: bool
+    platform: Platform, filesystem: MemoryFilesystem, threads: GatedThreads, is_cut_off: bool
 ) -> None:
     filesystem.write_file(STRAY, bytes(4096))
     gate = threads.hold("_recover")
@@ -22,7 +22,7 @@ async def test_told_to_stop_while_it_recovers_it_leaves_the_rest_for_the_next_st
         async with anyio.create_task_group() as tasks:
 
             async def start() -> None:
-                async with open_engine(make_config(filesystem), surroundings, scheduled=False):
+                async with open_engine(make_config(filesystem), platform, scheduled=False):
                     pass
 
             tasks.start_soon(start)

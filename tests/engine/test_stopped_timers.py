@@ -19,8 +19,8 @@ from builders import (
 )
 from hmret.api.wire.engine_documents import status_document
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.errors import ConfigError, StopsTimersError
 from hmret.model.images import Key
 from hmret.model.policy.config import AutoDelete, RetentionConfig
@@ -76,7 +76,7 @@ def timers(filesystem: MemoryFilesystem, keys: list[Key]) -> int:
     ],
 )
 async def test_a_sweep_that_may_not_stop_every_timer_is_refused_and_changes_none(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     keys: list[Key],
     allowed: tuple[str, ...],
@@ -84,7 +84,7 @@ async def test_a_sweep_that_may_not_stop_every_timer_is_refused_and_changes_none
     words: str,
 ) -> None:
     config = with_patterns(filesystem, *allowed, pinned=pinned)
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         with pytest.raises(StopsTimersError) as caught:
             await retention.sweep(stop_timers=False)
         assert isinstance(caught.value, ConfigError)
@@ -99,23 +99,21 @@ async def test_a_sweep_that_may_not_stop_every_timer_is_refused_and_changes_none
 
 
 async def test_a_sweep_whose_patterns_still_match_something_is_not_refused(
-    surroundings: Surroundings, filesystem: MemoryFilesystem, keys: list[Key]
+    platform: Platform, filesystem: MemoryFilesystem, keys: list[Key]
 ) -> None:
-    async with open_engine(
-        with_patterns(filesystem, "ghcr.io/*"), surroundings, scheduled=False
-    ) as retention:
+    async with open_engine(with_patterns(filesystem, "ghcr.io/*"), platform, scheduled=False) as retention:
         await retention.sweep(stop_timers=False)
     assert timers(filesystem, keys) == 1
 
 
 async def test_a_sweep_where_no_timer_runs_is_not_refused(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     gone = make_image(filesystem, "gcr.io/needed/y", "c", tags=("used",))
     make_state(filesystem, gone, HOUR_OLD_NS)
     make_guest(filesystem, "vm", "gcr.io/needed/y:used")
-    async with open_engine(with_patterns(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(with_patterns(filesystem), platform, scheduled=False) as retention:
         assert (await retention.sweep(stop_timers=False)).status == "success"
         assert retention.statistics().stopped_timers is None
 
@@ -135,13 +133,13 @@ def status_of(retention: Retention) -> object:
 
 
 async def test_an_engine_stops_them_and_says_once_how_many_and_why(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     keys: list[Key],
     clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with open_engine(with_patterns(filesystem, "*"), surroundings, scheduled=False) as retention:
+    async with open_engine(with_patterns(filesystem, "*"), platform, scheduled=False) as retention:
         await retention.sweep()
         assert (timers(filesystem, keys), status_of(retention)) == (3, None)
         assert told(caplog, "timers_stopped") == []
@@ -169,12 +167,12 @@ async def test_an_engine_stops_them_and_says_once_how_many_and_why(
 
 
 async def test_timers_of_images_in_use_are_not_counted(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     keys: list[Key],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with open_engine(with_patterns(filesystem, "*"), surroundings, scheduled=False) as retention:
+    async with open_engine(with_patterns(filesystem, "*"), platform, scheduled=False) as retention:
         plan = await retention.plan()
         assert dict(plan.stopped_timers) == {Reason.REFERENCED: 1}
         await retention.sweep()
@@ -182,13 +180,13 @@ async def test_timers_of_images_in_use_are_not_counted(
 
 
 async def test_a_timer_that_a_use_stops_is_told_with_the_name_of_the_vm(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     key = make_image(filesystem, ALPINE, "a", tags=("used",))
     make_state(filesystem, key, HOUR_OLD_NS)
     path = make_guest(filesystem, "k3v9", "alpine:used")
     filesystem.write_file(f"{DATA}/{path}", b'{"Name": "web-1", "Image": "alpine:used"}')
-    async with open_engine(with_patterns(filesystem, "*"), surroundings, scheduled=False) as retention:
+    async with open_engine(with_patterns(filesystem, "*"), platform, scheduled=False) as retention:
         with retention.listen() as listener:
             await retention.sweep()
             listener.end()

@@ -30,8 +30,8 @@ from builders import (
 )
 from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.images import Cause, Key, Suspension
 from hmret.model.times import SECOND
 from memory_filesystem import Call, MemoryFilesystem
@@ -53,10 +53,10 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def retention(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, anyio_backend: str
+    filesystem: MemoryFilesystem, platform: Platform, anyio_backend: str
 ) -> AsyncIterator[Retention]:
     """An engine that sweeps only when asked."""
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         yield retention
         filesystem.before = None
 
@@ -241,12 +241,12 @@ class Failing:
 @pytest.mark.parametrize("unreadable_references", ["suspend", "ignore"])
 async def test_the_remedy_for_an_embedders_source_gives_up_nothing_that_it_protects(
     filesystem: MemoryFilesystem,
-    surroundings: Surroundings,
+    platform: Platform,
     unreadable_references: Literal["suspend", "ignore"],
 ) -> None:
     key = make_due(filesystem)
     config = make_config(filesystem, unreadable_references=unreadable_references)
-    async with open_engine(config, surroundings, sources=[Failing()], scheduled=False) as retention:
+    async with open_engine(config, platform, sources=[Failing()], scheduled=False) as retention:
         (suspension,) = (await retention.sweep()).suspended
     assert (suspension.cause, suspension.path) == (hmret.Cause.UNREADABLE_REFERENCE, "Failing")
     assert suspension.detail == (
@@ -285,24 +285,24 @@ async def test_the_vm_whose_reference_turns_unreadable_is_told_by_its_name(
 
 
 async def test_an_engine_that_finds_a_reference_unreadable_knows_the_vm_from_before_its_start(
-    filesystem: MemoryFilesystem, clock: FakeClock, surroundings: Surroundings
+    filesystem: MemoryFilesystem, clock: FakeClock, platform: Platform
 ) -> None:
     filesystem.write_file(f"{DATA}/{GUEST}", NAMED)
     clock.advance(timedelta(seconds=3))
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         await retention.sweep()
     filesystem.deny(f"{DATA}/{GUEST}", errno.EIO)
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         assert "(VM web-1)" in (await sole_suspension(retention)).detail
 
 
 async def test_an_unreadable_reference_may_be_ignored_and_is_told(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, caplog: pytest.LogCaptureFixture
+    filesystem: MemoryFilesystem, platform: Platform, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = make_due(filesystem)
     filesystem.write_file(f"{DATA}/{GUEST}", b"{")
     config = make_config(filesystem, unreadable_references="ignore")
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         report = await retention.sweep()
         await retention.sweep()
     assert (report.status, report.suspended) == (hmret.SweepStatus.SUCCESS, ())
@@ -311,13 +311,13 @@ async def test_an_unreadable_reference_may_be_ignored_and_is_told(
 
 
 async def test_what_is_readable_protects_also_where_unreadable_references_are_ignored(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     key = make_due(filesystem)
     make_guest(filesystem, "two", "alpine:a")
     filesystem.write_file(f"{DATA}/{GUEST}", b"{")
     config = make_config(filesystem, unreadable_references="ignore")
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         await retention.sweep()
     assert has_image(filesystem, key)
 
@@ -590,11 +590,11 @@ async def test_a_suspended_plan_deletes_nothing_and_says_why(
 
 
 async def test_an_inspection_is_suspended_as_a_sweep_is(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     make_due(filesystem)
     filesystem.write_file(f"{DATA}/{GUEST}", b"{")
-    async with open_inspection(make_config(filesystem), surroundings) as inspection:
+    async with open_inspection(make_config(filesystem), platform) as inspection:
         assert [one.path for one in (await inspection.plan()).suspended] == [f"{DATA}/{GUEST}"]
 
 
@@ -706,11 +706,11 @@ async def test_a_cache_that_cannot_be_listed_at_all_suspends_deletion_and_prunes
 
 
 async def test_a_cache_that_was_never_seen_is_left_alone_with_all_its_states(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     key = make_due(filesystem)
     filesystem.remove(f"{DATA}/images")
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         report = await retention.sweep()
     assert (report.status, report.pruned_states) == (hmret.SweepStatus.SUCCESS, 0)
     assert (report.ready_images, report.deleted_images) == (0, 0)
@@ -721,7 +721,7 @@ async def test_a_cache_that_was_never_seen_is_left_alone_with_all_its_states(
     "folder", ["images", "guests", "snapshots", "system", "system/image-retention", "system/hmret"]
 )
 async def test_a_folder_that_was_moved_elsewhere_is_found_through_the_link_in_its_place(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, folder: str
+    filesystem: MemoryFilesystem, platform: Platform, folder: str
 ) -> None:
     due, needed = make_due(filesystem, "a"), make_due(filesystem, "b")
     make_guest(filesystem, "one", f"alpine@{digest('b')}")
@@ -729,7 +729,7 @@ async def test_a_folder_that_was_moved_elsewhere_is_found_through_the_link_in_it
     filesystem.make_folder(f"{DATA}/{folder}")
     filesystem.move(f"{DATA}/{folder}", "/bigger")
     filesystem.make_link(f"{DATA}/{folder}", "/bigger")
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         report = await retention.sweep()
         assert (await retention.mark_used(f"alpine@{digest('b')}")).digest == needed[1]
     assert (report.status, report.deleted_images, report.cleared_states, report.errors) == (
@@ -744,12 +744,12 @@ async def test_a_folder_that_was_moved_elsewhere_is_found_through_the_link_in_it
 
 
 async def test_a_cache_behind_a_link_to_nowhere_suspends_deletion_and_costs_no_timer(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     key = make_due(filesystem)
     filesystem.move(f"{DATA}/images", "/mnt/images")
     filesystem.make_link(f"{DATA}/images", "/mnt/other")
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         suspension = await sole_suspension(retention)
     assert (suspension.cause, suspension.path) == (Cause.UNREADABLE_CACHE, f"{DATA}/images")
     assert "leads nowhere" in suspension.detail
@@ -867,8 +867,8 @@ async def test_one_unreadable_guest_among_many_is_found(
         make_guest(filesystem, name, "busybox")
     bad = rng.choice(names)
     filesystem.write_file(f"{DATA}/guests/{bad}/metadata.json", b"{")
-    surroundings = make_surroundings(filesystem, clock, threads)
+    platform = make_surroundings(filesystem, clock, threads)
     with patiently():
-        async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
             assert (await sole_suspension(retention)).path == f"{DATA}/guests/{bad}/metadata.json"
     assert has_image(filesystem, key)

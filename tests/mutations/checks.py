@@ -358,7 +358,7 @@ MUTATIONS = (
     edit(
         "refuse a single sweep only after it has changed something",
         "refuse-before-any-change",
-        Swap("stopped ", "await self.overlook.states.clear(dict(plan.clears))\n        stopped "),
+        Swap("stopped ", "await self.surveyor.states.clear(dict(plan.clears))\n        stopped "),
         ("tests/engine/test_stopped_timers.py",),
     ),
     edit(

@@ -82,7 +82,7 @@ WATCHING_MUTATIONS: tuple[Mutation, ...] = (
         "take a suspended sweep for a look",
         "suspended-sweep-not-watched",
         Become(
-            "if True:\n            await self.looks.note(reading, watched, plan, asks_reads=self.overlook.asks_reads(watched))"
+            "if True:\n            await self.looks.note(reading, watched, plan, asks_reads=self.surveyor.asks_reads(watched))"
         ),
         TIME,
     ),

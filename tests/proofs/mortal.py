@@ -28,7 +28,7 @@ from builders import FakeClock, make_config, make_image
 from hmret.actors.threads import InlineThreads, WorkerThreads
 from hmret.disk.filesystem import POSIX, Filesystem, FolderCalls
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from support.children import Child, child
 from support.patience import PATIENCE
 
@@ -179,7 +179,7 @@ async def _live(life: Life, begun: int) -> dict[str, object]:
 
     clock = FakeClock()
     clock.advance(timedelta(hours=life.hours_later))
-    surroundings = Surroundings(
+    platform = Platform(
         filesystem=mortal(life, calls, pull),
         clock=clock,
         threads=InlineThreads() if life.kill_after is None else WorkerThreads(),
@@ -188,7 +188,7 @@ async def _live(life: Life, begun: int) -> dict[str, object]:
     )
     config = attrs.evolve(make_config(place), quarantine=timedelta(hours=life.quarantine_hours))
     status = ""
-    async with open_engine(config, surroundings, scheduled=False) as retention:
+    async with open_engine(config, platform, scheduled=False) as retention:
         os.write(begun, b"\n")
         for use in life.uses:
             await retention.mark_used(use)

@@ -33,7 +33,7 @@ from hmret.disk.deletion.recovery.quarantine import load_held
 from hmret.disk.deletion.recovery.restoring import restore
 from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.images import Key
 from hmret.model.times import timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem
@@ -97,13 +97,13 @@ class Host:
         return reports
 
     async def _sweep(self) -> list[SweepReport]:
-        surroundings = Surroundings(
+        platform = Platform(
             filesystem=self.filesystem, clock=self.clock, threads=InlineThreads(), monotonic_ns=lambda: 0
         )
         config = make_config(self.filesystem)
         reports = []
         with patiently():
-            async with open_engine(config, surroundings, scheduled=False) as retention:
+            async with open_engine(config, platform, scheduled=False) as retention:
                 await retention.plan()
                 try:
                     async with retention.lease(*self.leased):
@@ -547,8 +547,8 @@ def test_no_link_that_leads_outside_is_followed(tmp_path: Path, path: str, is_in
     before = everything_in(outside)
 
     async def sweep() -> None:
-        surroundings = Surroundings(clock=FakeClock(), threads=InlineThreads(), monotonic_ns=lambda: 0)
-        async with open_engine(make_config(root), surroundings, scheduled=False) as retention:
+        platform = Platform(clock=FakeClock(), threads=InlineThreads(), monotonic_ns=lambda: 0)
+        async with open_engine(make_config(root), platform, scheduled=False) as retention:
             await retention.sweep()
             await retention.sweep()
 

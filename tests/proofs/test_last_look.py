@@ -20,7 +20,7 @@ from builders import (
 )
 from hmret import MarkedUsed
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.times import SECOND
 from memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently
@@ -33,12 +33,12 @@ OLD_NS = START_NS - 60 * 24 * 3600 * SECOND
 
 
 async def test_an_image_is_not_deleted_while_mark_used_works_on_it(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, threads: GatedThreads
+    filesystem: MemoryFilesystem, platform: Platform, threads: GatedThreads
 ) -> None:
     for letters in "ab":
         make_state(filesystem, make_image(filesystem, ALPINE, letters, tags=()), OLD_NS)
     used: list[MarkedUsed] = []
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
 
         async def mark_used() -> None:
             used.append(await retention.mark_used(*KEY))
@@ -56,7 +56,7 @@ async def test_an_image_is_not_deleted_while_mark_used_works_on_it(
 
 
 async def test_a_tag_that_moved_to_another_image_since_the_plan_is_not_touched(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     make_state(filesystem, make_image(filesystem, ALPINE, "a"), OLD_NS)
     make_image(filesystem, ALPINE, "b", tags=())
@@ -69,7 +69,7 @@ async def test_a_tag_that_moved_to_another_image_since_the_plan_is_not_touched(
             moved.append(filesystem.inode(link))
 
     filesystem.before = move_tag
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         report = await retention.sweep()
     assert [image.digest for image in report.deleted] == [digest("a")]
     assert [filesystem.inode(link)] == moved
@@ -81,20 +81,20 @@ def lose_power(filesystem: MemoryFilesystem) -> list[str | None]:
 
 
 async def test_a_timer_that_mark_used_cleared_stays_cleared_through_a_loss_of_power(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     make_state(filesystem, make_image(filesystem, ALPINE, "a"), OLD_NS)
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         await retention.mark_used(*KEY)
         assert set(lose_power(filesystem)) == {None}
 
 
 async def test_a_timer_that_a_sweep_cleared_before_mark_used_stays_cleared_through_a_loss_of_power(
-    filesystem: MemoryFilesystem, surroundings: Surroundings
+    filesystem: MemoryFilesystem, platform: Platform
 ) -> None:
     make_state(filesystem, make_image(filesystem, ALPINE, "a"), OLD_NS)
     make_guest(filesystem, "vm", "alpine")
-    async with open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         report = await retention.sweep()
         assert report.cleared_states == 1
         await retention.mark_used(*KEY)

@@ -18,7 +18,7 @@ from builders import FakeClock, digest, has_image, make_config, make_image, stat
 from hmret import ImageNotFoundError, Retention
 from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.images import Key
 from hmret.model.times import timedelta_nanoseconds
 from support.bounds import bound
@@ -172,7 +172,7 @@ async def test_told_yes_it_is_here_and_told_no_it_is_gone(
     for letters in LETTERS:
         pull(tmp_path, letters)
     config = make_config(tmp_path, unused_for=WINDOW)
-    async with open_engine(config, Surroundings(clock=clock), scheduled=False) as retention:
+    async with open_engine(config, Platform(clock=clock), scheduled=False) as retention:
         await retention.sweep()
         clock.advance(WINDOW)
         async with anyio.create_task_group() as others:
@@ -232,7 +232,7 @@ async def test_an_opener_gets_a_whole_disk_or_none_and_hardly_waits(tmp_path: Pa
         openers = [stack.enter_context(opening(tmp_path, seed)) for seed in range(2)]
         with patiently():
             async with (
-                open_engine(config, Surroundings(clock=clock), scheduled=False) as retention,
+                open_engine(config, Platform(clock=clock), scheduled=False) as retention,
                 anyio.create_task_group() as tasks,
             ):
                 tasks.start_soon(race.sweep, retention)
@@ -257,7 +257,7 @@ async def test_a_disk_that_a_process_has_open_stays_with_its_tag_and_a_new_timer
     for letters in LETTERS:
         pull(tmp_path, letters)
     config = make_config(tmp_path, unused_for=WINDOW)
-    async with open_engine(config, Surroundings(clock=clock), scheduled=False) as retention:
+    async with open_engine(config, Platform(clock=clock), scheduled=False) as retention:
         await retention.sweep()
         clock.advance(WINDOW)
         held = key_of(LETTERS[3])

@@ -36,7 +36,7 @@ from hmret.actors import reference_collector
 from hmret.actors.threads import InlineThreads
 from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.images import Key
 from hmret.model.times import parse_time, timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem
@@ -108,12 +108,12 @@ class Host(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        surroundings = Surroundings(
+        platform = Platform(
             filesystem=self.filesystem, clock=self.clock, threads=InlineThreads(), monotonic_ns=lambda: 0
         )
         config = make_config(self.filesystem, unused_for=WINDOW, quarantine=self.quarantine)
         self.engine: AbstractContextManager[Retention] = self.portal.wrap_async_context_manager(
-            open_engine(config, surroundings, scheduled=False)
+            open_engine(config, platform, scheduled=False)
         )
         self.retention = self.engine.__enter__()
 

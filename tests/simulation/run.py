@@ -19,8 +19,8 @@ from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, OWN, RETENTION, TAG_S
 from hmret.disk.records.engine import save_clock_record
 from hmret.disk.scans.references import look_at_references
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.errors import ConfigError, DataDirMovedError
 from hmret.model.images import Cause, Key
@@ -327,8 +327,8 @@ class _Run:
         if self._truth.retirements != retired:
             raise self.chronicle.fail("images went from a data directory that was moved aside")
 
-    def _surroundings(self) -> Surroundings:
-        return Surroundings(self._truth.filesystem, self._clock, self._threads, self._clock.boot_ns)
+    def _surroundings(self) -> Platform:
+        return Platform(self._truth.filesystem, self._clock, self._threads, self._clock.boot_ns)
 
     def _excuse(self, error: BaseException) -> None:
         """Let pass what an engine may end with: a crash, or an error that its disk gave it at the start."""

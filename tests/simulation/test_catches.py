@@ -16,7 +16,7 @@ from hmret.disk.deletion import cleaning
 from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.deletion.recovery.recovering import Recovery
-from hmret.engine.overlook import Overlook
+from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.new_settings import NewSettings
 from hmret.engine.watch import folders as folder_watch
 from hmret.model.images import Image, Key
@@ -56,7 +56,7 @@ def images_in_use_are_claimed() -> AbstractContextManager[object]:
 def nothing_suspends() -> Iterator[None]:
     with ExitStack() as stack:
         for method in ("_suspensions", "reference_suspensions"):
-            stack.enter_context(mock.patch.object(Overlook, method, return_value=[]))
+            stack.enter_context(mock.patch.object(Surveyor, method, return_value=[]))
         yield
 
 

@@ -31,8 +31,8 @@ from hmret.actors.reference_collector import ReferenceSource
 from hmret.actors.threads import InlineThreads, Threads
 from hmret.disk.filesystem import POSIX
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.times import timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem
 
@@ -374,14 +374,14 @@ class Host:
             default: Threads = GatedThreads()
         else:
             filesystem, default = POSIX, InlineThreads()
-        surroundings = Surroundings(
+        platform = Platform(
             filesystem=filesystem,
             clock=self.clock,
             threads=threads or default,
             monotonic_ns=lambda: 0,
         )
         config = make_config(self.place, **settings)
-        async with open_engine(config, surroundings, sources=sources, scheduled=False) as retention:
+        async with open_engine(config, platform, sources=sources, scheduled=False) as retention:
             yield retention
         if isinstance(self.place, MemoryFilesystem):
             assert self.place.open_descriptors() == {}

@@ -15,8 +15,8 @@ import attrs
 from builders import make_config
 from hmret.actors.threads import InlineThreads
 from hmret.engine import opening
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.report import SweepReport
 from memory_filesystem import Call as DiskCall, Crash
 from support.hypeman_lookup import Reading
@@ -155,11 +155,11 @@ class Played:
     async def _serve(self, act: Callable[[Retention], Awaitable[None]]) -> None:
         filesystem = self.world.filesystem
         filesystem.before = self.before
-        surroundings = Surroundings(
+        platform = Platform(
             filesystem=filesystem, clock=self.world.clock, threads=InlineThreads(), monotonic_ns=lambda: 0
         )
         self._is_watched = self._have_met
-        async with opening.open_engine(make_config(filesystem), surroundings, scheduled=False) as retention:
+        async with opening.open_engine(make_config(filesystem), platform, scheduled=False) as retention:
             await act(retention)
         self._is_watched = False
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import hmret
 import naive
 from builders import FakeClock, GatedThreads
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from support.locked_files import dated, with_locks
 from support.mixed_values import Rule, Settings
 
@@ -37,8 +37,8 @@ OVERLAPPING = (
 """Rules of which several hold for the tags of one image."""
 
 
-def surroundings_of(clock: FakeClock, *, has_locks: bool = False) -> Surroundings:
-    return Surroundings(
+def surroundings_of(clock: FakeClock, *, has_locks: bool = False) -> Platform:
+    return Platform(
         filesystem=with_locks(clock) if has_locks else dated(clock),
         clock=clock,
         threads=GatedThreads(),

@@ -15,27 +15,27 @@ __all__ = ["opened_engine", "opened_inspection", "opened_quarantine"]
 
 
 def opened_engine(config: RetentionConfig) -> AbstractAsyncContextManager["Retention"]:
-    """Open an engine on the host's own surroundings that sweeps only when asked; raises as `open_engine` does."""
+    """Open an engine on this host's own platform that sweeps only when asked; raises as `open_engine` does."""
     from hmret.engine.opening import open_engine  # noqa: PLC0415 - see above
-    from hmret.engine.surroundings import Surroundings  # noqa: PLC0415 - the same
+    from hmret.engine.platform import Platform  # noqa: PLC0415 - the same
 
     collect_from_now_on()
-    return open_engine(config, Surroundings(), scheduled=False)
+    return open_engine(config, Platform(), scheduled=False)
 
 
 def opened_inspection(config: RetentionConfig) -> AbstractAsyncContextManager["Inspection"]:
     """Open a data directory to look at it only; raises as `open_inspection` does."""
     from hmret.engine.inspecting import open_inspection  # noqa: PLC0415 - see above
-    from hmret.engine.surroundings import Surroundings  # noqa: PLC0415 - the same
+    from hmret.engine.platform import Platform  # noqa: PLC0415 - the same
 
     collect_from_now_on()
-    return open_inspection(config, Surroundings())
+    return open_inspection(config, Platform())
 
 
 def opened_quarantine(config: RetentionConfig) -> AbstractAsyncContextManager["Quarantine"]:
     """Open a data directory to look at its quarantine only; raises as `open_quarantine` does."""
     from hmret.engine.opening import open_quarantine  # noqa: PLC0415 - see above
-    from hmret.engine.surroundings import Surroundings  # noqa: PLC0415 - the same
+    from hmret.engine.platform import Platform  # noqa: PLC0415 - the same
 
     collect_from_now_on()
-    return open_quarantine(config, Surroundings())
+    return open_quarantine(config, Platform())

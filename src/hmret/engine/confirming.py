@@ -38,7 +38,7 @@ class Confirming:
         sweeping = self.sweeping
         await sweeping.deleting.check_folder()
         clock_fault = sweeping.clock_fault()
-        survey = await sweeping.overlook.survey(leases=(), clock_fault=clock_fault)
+        survey = await sweeping.surveyor.survey(leases=(), clock_fault=clock_fault)
         waiting = [one.name for one in survey.folders.lost]
         if clock_fault is not None:
             waiting.append(CLOCK)
@@ -54,7 +54,7 @@ class Confirming:
 
     def _checked(self, name: str) -> str:
         """Read a folder's name, which may be given as its whole path."""
-        data_dir = self.sweeping.overlook.config.data_dir.rstrip("/")
+        data_dir = self.sweeping.surveyor.config.data_dir.rstrip("/")
         name = name.removeprefix(f"{data_dir}/").rstrip("/")
         if name == CLOCK or name in REFERENCE_FOLDERS or name.partition("/")[0] == CACHE_FOLDER:
             return name
@@ -65,7 +65,7 @@ class Confirming:
         sweeping = self.sweeping
         folders = [name for name in chosen if name != CLOCK]
         if folders:
-            await sweeping.overlook.folders.take_over(found, folders)
+            await sweeping.surveyor.folders.take_over(found, folders)
         if CLOCK in chosen:
             await sweeping.trust_clock()
         entries = [journal_entry(sweeping.clock.now_ns(), "confirm", None, what=name) for name in chosen]

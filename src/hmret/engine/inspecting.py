@@ -32,8 +32,8 @@ from hmret.engine.groups import sole_error
 from hmret.engine.inspection import Inspection, NoSweeps
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
-from hmret.engine.overlook import Overlook
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
+from hmret.engine.surveyor import Surveyor
 from hmret.engine.watch.backoff import Backoff
 from hmret.engine.watch.brake import BrakeWatch
 from hmret.engine.watch.disk import DiskWatch
@@ -82,14 +82,14 @@ class Watchers:
     @classmethod
     def of(
         cls,
-        surroundings: Surroundings,
+        platform: Platform,
         data_fd: int,
         sources: Sequence[ReferenceSource] = (),
         *,
         read_files: bool = True,
     ) -> Self:
         """Make those of a data directory."""
-        filesystem, threads = surroundings.filesystem, surroundings.threads
+        filesystem, threads = platform.filesystem, platform.threads
         return cls(
             Locks(_tell_expiry),
             Scanner(filesystem, data_fd, threads),
@@ -99,7 +99,7 @@ class Watchers:
                 threads,
                 sources,
                 read_files=read_files,
-                boot_id=surroundings.clock.read().boot_id,
+                boot_id=platform.clock.read().boot_id,
             ),
             StateKeeper(filesystem, data_fd, threads),
         )
@@ -108,18 +108,18 @@ class Watchers:
 @asynccontextmanager
 async def open_inspection(
     config: RetentionConfig,
-    surroundings: Surroundings,
+    platform: Platform,
     *,
     sources: Sequence[ReferenceSource] = (),
 ) -> AsyncIterator[Inspection]:
     """Open a data directory to look at it only: takes no lock, recovers nothing, writes nothing."""
     with ExitStack() as stack:
-        data_fd = open_data_dir(surroundings.filesystem, config)
-        stack.callback(surroundings.filesystem.close, data_fd)
-        surroundings = await knowing_boot(surroundings, data_fd)
-        watchers = Watchers.of(surroundings, data_fd, sources)
+        data_fd = open_data_dir(platform.filesystem, config)
+        stack.callback(platform.filesystem.close, data_fd)
+        platform = await knowing_boot(platform, data_fd)
+        watchers = Watchers.of(platform, data_fd, sources)
         async with running(watchers.actors) as tasks:
-            yield await inspect(config, surroundings, watchers, data_fd, tasks, keeps_records=False)
+            yield await inspect(config, platform, watchers, data_fd, tasks, keeps_records=False)
 
 
 def open_data_dir(filesystem: Filesystem, config: RetentionConfig) -> int:
@@ -174,7 +174,7 @@ async def _run_in(scope: anyio.CancelScope, run: Callable[[], Awaitable[None]]) 
 
 async def inspect(
     config: RetentionConfig,
-    surroundings: Surroundings,
+    platform: Platform,
     watchers: Watchers,
     data_fd: int,
     tasks: anyio.abc.TaskGroup,
@@ -185,7 +185,7 @@ async def inspect(
 
     `keeps_records`: whether this goes on as an engine, which writes down what leases it grants; else it is only looked at.
     """
-    filesystem, threads = surroundings.filesystem, surroundings.threads
+    filesystem, threads = platform.filesystem, platform.threads
 
     async def save_disk(record: DiskRecord) -> None:
         await threads.run(save_disk_record, filesystem, data_fd, record)
@@ -196,10 +196,10 @@ async def inspect(
     async def save_failures(failures: tuple[FailureRecord, ...]) -> None:
         await threads.run(save_backoff, filesystem, data_fd, failures)
 
-    leases = LeaseBook(watchers.locks, surroundings, data_fd, _tell_expiry)
+    leases = LeaseBook(watchers.locks, platform, data_fd, _tell_expiry)
     record = await watchers.states.load_clock()
-    looks = await open_looks(config, surroundings, data_fd, record)
-    reading = surroundings.clock.read()
+    looks = await open_looks(config, platform, data_fd, record)
+    reading = platform.clock.read()
     _, clock_fault = watch_clock(record, reading)
     # Whether this goes on as an engine is not known yet: if so, that is what lets a lease last the longer.
     gaps = looks.watch(reading, by_engine=True).gaps
@@ -210,11 +210,11 @@ async def inspect(
     folders = FolderWatch(
         lambda known: threads.run_alone(look_at_cache, filesystem, data_fd, known),
         lambda record: threads.run_alone(save_folders, filesystem, data_fd, record),
-        surroundings.clock,
+        platform.clock,
         await threads.run(load_folders, filesystem, data_fd),
     )
-    overlook = Overlook(config, watchers.scanner, watchers.references, watchers.states, threads, folders)
-    backoff = Backoff(surroundings.clock.read().boot_id, save_failures)
+    surveyor = Surveyor(config, watchers.scanner, watchers.references, watchers.states, threads, folders)
+    backoff = Backoff(platform.clock.read().boot_id, save_failures)
     backoff.restore(await threads.run(load_backoff, filesystem, data_fd))
     disk = DiskWatch(
         partial(threads.run, look_at_usage, filesystem, data_fd),
@@ -226,10 +226,10 @@ async def inspect(
         config.brake_for, save_brake, await threads.run(load_brake_record, filesystem, data_fd)
     )
     return Inspection(
-        overlook,
+        surveyor,
         watchers.locks,
         leases,
-        surroundings.clock,
+        platform.clock,
         looks,
         disk,
         brake,

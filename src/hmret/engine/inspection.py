@@ -12,7 +12,7 @@ from hmret.actors.threads import Threads
 from hmret.disk.kernel.clock import Clock
 from hmret.disk.layout import DIGEST_HEX, digest_of
 from hmret.engine.lease_book import LeaseBook
-from hmret.engine.overlook import Overlook, Survey
+from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.watch.backoff import Backoff
 from hmret.engine.watch.brake import BrakeWatch
 from hmret.engine.watch.disk import DiskWatch
@@ -65,7 +65,7 @@ class NoSweeps:
 class Inspection:
     """Looks without touching: what a sweep would do, and why."""
 
-    overlook: Overlook
+    surveyor: Surveyor
     locks: Locks
     leases: LeaseBook
     clock: Clock
@@ -78,12 +78,12 @@ class Inspection:
     @property
     def scanner(self) -> Scanner:
         """The actor that knows the images."""
-        return self.overlook.scanner
+        return self.surveyor.scanner
 
     @property
     def threads(self) -> Threads:
         """Where blocking work is done."""
-        return self.overlook.threads
+        return self.surveyor.threads
 
     async def plan(self, at: datetime | None = None) -> Plan:
         """Make the plan that a sweep would follow now, or at another time, if nothing else changes until then.
@@ -93,7 +93,7 @@ class Inspection:
             ValueError: `at` has no time zone.
         """
         survey, now = await self._survey()
-        return await self.overlook.decide(survey, at or now, self.past.last_plan)
+        return await self.surveyor.decide(survey, at or now, self.past.last_plan)
 
     async def compare(self, config: RetentionConfig, at: datetime | None = None) -> tuple[Plan, Plan]:
         """Make the plan by the policy in force, and that by another, of the same inventory.
@@ -103,17 +103,17 @@ class Inspection:
             ValueError: `at` has no time zone.
         """
         survey, now = await self._survey(config)
-        in_force = await self.overlook.decide(survey, at or now, self.past.last_plan)
+        in_force = await self.surveyor.decide(survey, at or now, self.past.last_plan)
         policy = Policy.of(config)
-        candidate = attrs.evolve(survey, inventory=seen_by(policy, self.overlook.policy, survey.inventory))
-        return in_force, await self.overlook.decide(candidate, at or now, policy=policy)
+        candidate = attrs.evolve(survey, inventory=seen_by(policy, self.surveyor.policy, survey.inventory))
+        return in_force, await self.surveyor.decide(candidate, at or now, policy=policy)
 
     async def _survey(self, candidate: RetentionConfig | None = None) -> tuple[Survey, datetime]:
         """Look at everything, and at the time."""
         reading = self.clock.read()
         _, clock_fault = watch_clock(self.past.clock_record, reading)
         now = datetime_of(reading.wall_ns)
-        survey = await self.overlook.survey(
+        survey = await self.surveyor.survey(
             leases=await self.locks.leases(),
             lease_fault=self.leases.fault,
             clock_fault=clock_fault,

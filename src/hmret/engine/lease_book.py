@@ -15,7 +15,7 @@ from hmret.actors.locks import Lease, Locks
 from hmret.disk.hypeman.documents import UnreadableError
 from hmret.disk.layout import OWN
 from hmret.disk.records.engine import LEASES, LeaseRecord, load_leases, save_leases
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
@@ -53,12 +53,12 @@ class LeaseBook:
     """Grants, renews and ends durable leases; each holds its image's lock in a task of its own."""
 
     def __init__(
-        self, locks: Locks, surroundings: Surroundings, data_fd: int, on_expiry: Callable[[Lease], None]
+        self, locks: Locks, platform: Platform, data_fd: int, on_expiry: Callable[[Lease], None]
     ) -> None:
         self._locks = locks
-        self._filesystem = surroundings.filesystem
-        self._threads = surroundings.threads
-        self._clock = surroundings.clock
+        self._filesystem = platform.filesystem
+        self._threads = platform.threads
+        self._clock = platform.clock
         self._data_fd = data_fd
         self._on_expiry = on_expiry
         self._held: dict[str, _Held] = {}

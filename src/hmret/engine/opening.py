@@ -31,10 +31,10 @@ from hmret.engine.inspecting import Watchers, inspect, open_data_dir, running
 from hmret.engine.inspection import Inspection
 from hmret.engine.log import log_event
 from hmret.engine.one_task import OneTask
-from hmret.engine.overlook import LEASES_BROKEN
+from hmret.engine.platform import Platform
 from hmret.engine.retention import HasMailbox, Retention
 from hmret.engine.schedule import Schedule
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.surveyor import LEASES_BROKEN
 from hmret.engine.sweep.deleting import Deleting
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.sweep.sweeping import Sweeping
@@ -98,26 +98,24 @@ def open_retention(
         RuntimeError: on leaving, the task is another one than that which has entered.
     """
     return OneTask(
-        open_engine(
-            config, Surroundings(), sources=sources or (), metadata_files=metadata_files, scheduled=True
-        )
+        open_engine(config, Platform(), sources=sources or (), metadata_files=metadata_files, scheduled=True)
     )
 
 
 @asynccontextmanager
 async def open_engine(
     config: RetentionConfig,
-    surroundings: Surroundings,
+    platform: Platform,
     *,
     sources: Sequence[ReferenceSource] = (),
     metadata_files: bool = True,
     scheduled: bool,
 ) -> AsyncIterator[Retention]:
-    """Open the engine as `open_retention` does, on surroundings of choice; unscheduled, it sweeps only when asked.
+    """Open the engine as `open_retention` does, on a platform of choice; unscheduled, it sweeps only when asked.
 
     Until `Retention.begin_sweeps`, that is: whoever has more to set up before the first sweep calls it then.
     """
-    filesystem = surroundings.filesystem
+    filesystem = platform.filesystem
     with ExitStack() as stack:
         data_fd = open_data_dir(filesystem, config)
         stack.callback(filesystem.close, data_fd)
@@ -129,30 +127,30 @@ async def open_engine(
             detail = f"hmret cannot make its own folder: {error.strerror}; {NO_SPACE_REMEDY}"
             raise OSError(error.errno, detail, f"{config.data_dir.rstrip('/')}/{OWN}") from None
         stack.callback(data_dir.close)
-        surroundings = await knowing_boot(surroundings, data_fd)
-        watchers = Watchers.of(surroundings, data_fd, sources, read_files=metadata_files)
+        platform = await knowing_boot(platform, data_fd)
+        watchers = Watchers.of(platform, data_fd, sources, read_files=metadata_files)
         actors = _Actors(
             watchers,
-            Deleter(filesystem, data_fd, surroundings.threads, monotonic_ns=surroundings.monotonic_ns),
+            Deleter(filesystem, data_fd, platform.threads, monotonic_ns=platform.monotonic_ns),
             JournalKeeper(
-                filesystem, data_fd, surroundings.threads, _tell_journal_failure, enabled=config.journal
+                filesystem, data_fd, platform.threads, _tell_journal_failure, enabled=config.journal
             ),
         )
-        async with _keeping(watchers, surroundings), actors.running() as tasks:
-            looking = await inspect(config, surroundings, watchers, data_fd, tasks, keeps_records=True)
-            sweeping = await _sweeping(surroundings, looking, actors, data_fd, data_dir)
+        async with _keeping(watchers, platform), actors.running() as tasks:
+            looking = await inspect(config, platform, watchers, data_fd, tasks, keeps_records=True)
+            sweeping = await _sweeping(platform, looking, actors, data_fd, data_dir)
             inspection = attrs.evolve(looking, past=sweeping)
             await _recover(sweeping, actors.deleter)
             await actors.deleter.fill_reserve()
-            await _try_leases(sweeping, filesystem, surroundings, data_fd)
-            sweeping.counters.note_settings(surroundings.clock.now_ns())
+            await _try_leases(sweeping, filesystem, platform, data_fd)
+            sweeping.counters.note_settings(platform.clock.now_ns())
             schedule = Schedule(config, sweeping)
             tasks.start_soon(schedule.run)
             if scheduled:
                 schedule.begin()
             mailboxes: dict[str, HasMailbox] = {"sweeps": schedule, **actors.mailboxes}
             try:
-                yield Retention(inspection, sweeping, watchers.states, schedule, mailboxes, surroundings)
+                yield Retention(inspection, sweeping, watchers.states, schedule, mailboxes, platform)
             finally:
                 sweeping.events.end()
                 actors.deleter.stop_early()
@@ -162,27 +160,23 @@ async def open_engine(
 
 
 @asynccontextmanager
-async def open_quarantine(config: RetentionConfig, surroundings: Surroundings) -> AsyncIterator[Quarantine]:
+async def open_quarantine(config: RetentionConfig, platform: Platform) -> AsyncIterator[Quarantine]:
     """Open a data directory to look at its quarantine only: takes no lock, recovers nothing, writes nothing."""
     with ExitStack() as stack:
-        data_fd = open_data_dir(surroundings.filesystem, config)
-        stack.callback(surroundings.filesystem.close, data_fd)
-        surroundings = await knowing_boot(surroundings, data_fd)
-        watchers = Watchers.of(surroundings, data_fd)
-        deleter = Deleter(
-            surroundings.filesystem, data_fd, surroundings.threads, monotonic_ns=surroundings.monotonic_ns
-        )
+        data_fd = open_data_dir(platform.filesystem, config)
+        stack.callback(platform.filesystem.close, data_fd)
+        platform = await knowing_boot(platform, data_fd)
+        watchers = Watchers.of(platform, data_fd)
+        deleter = Deleter(platform.filesystem, data_fd, platform.threads, monotonic_ns=platform.monotonic_ns)
         async with running((*watchers.actors, deleter)) as tasks:
-            looking = await inspect(config, surroundings, watchers, data_fd, tasks, keeps_records=False)
-            yield _quarantine(surroundings, looking, deleter, Counters())
+            looking = await inspect(config, platform, watchers, data_fd, tasks, keeps_records=False)
+            yield _quarantine(platform, looking, deleter, Counters())
 
 
-async def _try_leases(
-    sweeping: Sweeping, filesystem: Filesystem, surroundings: Surroundings, data_fd: int
-) -> None:
+async def _try_leases(sweeping: Sweeping, filesystem: Filesystem, platform: Platform, data_fd: int) -> None:
     """Find out whether a rename breaks the kernel's leases here, and say so."""
-    if await surroundings.threads.run(do_leases_break, filesystem, data_fd):
-        sweeping.overlook.leases_break = True
+    if await platform.threads.run(do_leases_break, filesystem, data_fd):
+        sweeping.surveyor.leases_break = True
         sweeping.deleting.leases_offered = False
         log_event(logging.WARNING, "leases_broken", detail=LEASES_BROKEN)
 
@@ -202,15 +196,15 @@ async def _recover(sweeping: Sweeping, deleter: Deleter) -> None:
 
 
 @asynccontextmanager
-async def _keeping(watchers: Watchers, surroundings: Surroundings) -> AsyncIterator[None]:
+async def _keeping(watchers: Watchers, platform: Platform) -> AsyncIterator[None]:
     """Write down what is known of the cache when the actors have ended; where that fails, the next start takes longer."""
     try:
         yield
     finally:
         with anyio.CancelScope(shield=True), suppress(OSError):
-            await surroundings.threads.run_alone(watchers.scanner.write_record)
-            await surroundings.threads.run_alone(watchers.states.write_record)
-            await surroundings.threads.run_alone(watchers.references.write_record)
+            await platform.threads.run_alone(watchers.scanner.write_record)
+            await platform.threads.run_alone(watchers.states.write_record)
+            await platform.threads.run_alone(watchers.references.write_record)
 
 
 def _tell_journal_failure(error: OSError) -> None:
@@ -225,7 +219,7 @@ def _tell_unlocked(data_dir: DataDir) -> None:
 
 
 def _quarantine(
-    surroundings: Surroundings,
+    platform: Platform,
     inspection: Inspection,
     deleter: Deleter,
     counters: Counters,
@@ -234,21 +228,21 @@ def _quarantine(
         deleter,
         inspection.locks,
         counters,
-        surroundings.clock.now_ns,
+        platform.clock.now_ns,
         lambda: inspection.looks.gaps,
-        timedelta_nanoseconds(inspection.overlook.config.quarantine),
+        timedelta_nanoseconds(inspection.surveyor.config.quarantine),
     )
 
 
 async def _sweeping(
-    surroundings: Surroundings,
+    platform: Platform,
     inspection: Inspection,
     actors: _Actors,
     data_fd: int,
     data_dir: DataDir,
 ) -> Sweeping:
     """Put together what sweeps, upon what looks."""
-    filesystem, threads = surroundings.filesystem, surroundings.threads
+    filesystem, threads = platform.filesystem, platform.threads
 
     async def check_folder() -> None:
         await threads.run(data_dir.check)
@@ -258,29 +252,29 @@ async def _sweeping(
         await threads.run(save_last_users, filesystem, data_fd, users)
 
     counters = Counters()
-    quarantine = _quarantine(surroundings, inspection, actors.deleter, counters)
+    quarantine = _quarantine(platform, inspection, actors.deleter, counters)
     last_users = LastUsers(save_users)
     last_users.restore(await threads.run(load_last_users, filesystem, data_fd))
     deleting = Deleting(
-        inspection.overlook,
+        inspection.surveyor,
         inspection.locks,
         actors.deleter,
-        surroundings.monotonic_ns,
+        platform.monotonic_ns,
         quarantine,
         check_folder,
         inspection.backoff,
     )
     return Sweeping(
-        inspection.overlook,
+        inspection.surveyor,
         deleting,
         inspection.leases,
         actors.journal,
-        surroundings.clock,
+        platform.clock,
         inspection.past.clock_record,
         inspection.looks,
         inspection.disk,
         inspection.brake,
-        partial(threads.run, trash_bytes, filesystem, inspection.overlook.config.data_dir, quarantine.names),
+        partial(threads.run, trash_bytes, filesystem, inspection.surveyor.config.data_dir, quarantine.names),
         counters=counters,
         last_users=last_users,
     )

@@ -21,9 +21,9 @@ from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub, Listener
 from hmret.engine.inspection import Inspection, named_image
 from hmret.engine.log import log_event
+from hmret.engine.platform import Platform
 from hmret.engine.schedule import Schedule
 from hmret.engine.statistics import Statistics
-from hmret.engine.surroundings import Surroundings
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.sweep.sweeping import Sweeping
 from hmret.engine.sweep.tally import journal_entry
@@ -63,7 +63,7 @@ class Retention:
     _states: StateKeeper
     _schedule: Schedule
     _mailboxes: Mapping[str, "HasMailbox"]
-    _surroundings: Surroundings
+    _surroundings: Platform
     _opened_boot_ns: int = attrs.field(init=False)
     _loop: OwnLoop = attrs.field(factory=OwnLoop, init=False)
 

@@ -10,7 +10,7 @@ from api.serving import ALPINE, Api, asking, told_problem
 from builders import make_config, make_image, settle
 from hmret.api.http.streams import EventStream, read_event_id, write_event_id
 from hmret.engine.events import EventHub
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from memory_filesystem import MemoryFilesystem
 from support.patience import patiently
 
@@ -35,10 +35,10 @@ async def passed(api: Api, after: str = "0", **headers: str) -> list[tuple[str, 
 
 
 async def test_what_has_passed_is_told_from_where_the_client_was(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
     key = make_image(filesystem, ALPINE, "a")
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         assert await passed(api) == []
         await api.retention.sweep()
         events = await passed(api)
@@ -55,10 +55,8 @@ async def test_what_has_passed_is_told_from_where_the_client_was(
         told_problem(await api.client.get("/v1/events?follow=perhaps"), 422, "invalid-parameter")
 
 
-async def test_head_does_not_wait_for_anything(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
-) -> None:
-    async with asking(surroundings, make_config(filesystem)) as api:
+async def test_head_does_not_wait_for_anything(platform: Platform, filesystem: MemoryFilesystem) -> None:
+    async with asking(platform, make_config(filesystem)) as api:
         response = await api.client.head("/v1/events")
         assert (response.status_code, response.content) == (200, b"")
         assert (await api.client.head("/v1/plan")).status_code == 200
@@ -165,9 +163,9 @@ async def test_an_event_stream_shows_that_it_lives() -> None:
 
 
 async def test_the_stream_of_the_application_follows(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
-    async with asking(surroundings, make_config(filesystem)) as api, anyio.create_task_group() as tasks:
+    async with asking(platform, make_config(filesystem)) as api, anyio.create_task_group() as tasks:
         client = Client()
         scope = {
             "type": "http",

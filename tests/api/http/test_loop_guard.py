@@ -10,7 +10,7 @@ import pytest
 
 from api.serving import ALPINE, Api, asking
 from builders import make_config, make_image
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from memory_filesystem import MemoryFilesystem
 from support.patience import patiently
 
@@ -40,10 +40,10 @@ def refused(messages: list[str]) -> Iterator[None]:
 @pytest.mark.parametrize("other_backend", ["asyncio", "trio"])
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
 async def test_a_request_on_another_event_loop_is_an_error_at_once_and_the_engine_goes_on(
-    filesystem: MemoryFilesystem, surroundings: Surroundings, method: str, path: str, other_backend: str
+    filesystem: MemoryFilesystem, platform: Platform, method: str, path: str, other_backend: str
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         raised, statuses = await anyio.to_thread.run_sync(ask_elsewhere, api, method, path, other_backend)
         assert ["another event loop" in message for message in raised] == [True]
         assert statuses == [500]

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from api.serving import asking, served
 from builders import make_config
 from hmret.api.openapi import openapi_document
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from memory_filesystem import MemoryFilesystem
 
 COPY = Path(__file__).parents[3] / "docs" / "openapi.json"
@@ -28,17 +28,15 @@ schema = schemathesis.openapi.from_dict(
 
 
 async def test_what_is_served_is_what_the_repository_has(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
+    platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         assert json.loads(COPY.read_text()) == await api.get("/openapi.json")
 
 
-async def test_every_call_is_described_and_no_other(
-    surroundings: Surroundings, filesystem: MemoryFilesystem
-) -> None:
+async def test_every_call_is_described_and_no_other(platform: Platform, filesystem: MemoryFilesystem) -> None:
     described = {(path, method.upper()) for path, calls in _paths().items() for method in calls}
-    async with asking(surroundings, make_config(filesystem)) as api:
+    async with asking(platform, make_config(filesystem)) as api:
         there = {
             (route.path.replace(":path", ""), method)
             for route in api.app.routes

@@ -13,7 +13,7 @@ from builders import make_config
 from cli.caches import DISK_BYTES, Cache, sizes_and_times
 from cli.services import running_service
 from hmret.engine.opening import open_engine
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 
 Call = Callable[..., tuple[int, str, str]]
 CallJson = Callable[..., tuple[int, Any]]
@@ -29,7 +29,7 @@ def digest(cache: Cache) -> str:
 
     async def sweep() -> None:
         config = attrs.evolve(make_config(cache.root), quarantine=timedelta(days=1))
-        async with open_engine(config, Surroundings(), scheduled=False) as retention:
+        async with open_engine(config, Platform(), scheduled=False) as retention:
             assert (await retention.sweep()).quarantined_images == 1
 
     anyio.run(sweep)

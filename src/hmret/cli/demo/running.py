@@ -29,8 +29,8 @@ from hmret.disk.layout import OWN
 from hmret.disk.records.engine import CLOCK_RECORD
 from hmret.disk.records.looks import LOOKS
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.errors import ConfigError
 from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
@@ -158,7 +158,7 @@ async def _tell_story(show: _Show, chronicle: Chronicle) -> _Ending:
         sweep_interval=timedelta(seconds=show.day_seconds / _SWEEPS_PER_DAY),
     )
     async with (
-        open_engine(config, Surroundings(clock=chronicle.clock), scheduled=True) as retention,
+        open_engine(config, Platform(clock=chronicle.clock), scheduled=True) as retention,
         _serving(show.page, retention),
     ):
         host = Host(show.data_dir, chronicle.clock, retention, chronicle)

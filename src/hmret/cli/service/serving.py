@@ -26,8 +26,8 @@ from hmret.cli.service.reading import in_time
 from hmret.cli.service.systemd import Notifier
 from hmret.engine.log import log_event
 from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.surroundings import Surroundings
 from hmret.model.errors import ConfigError
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepReport
@@ -75,7 +75,7 @@ class Service:
         config = self.settings.config
         async with (
             _serving() as servers,
-            open_engine(config, Surroundings(), scheduled=False) as retention,
+            open_engine(config, Platform(), scheduled=False) as retention,
         ):
             with ExitStack() as stack:
                 control, bound = stack.enter_context(bound_socket(config, os.environ))

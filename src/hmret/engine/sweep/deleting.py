@@ -22,7 +22,7 @@ from hmret.disk.deletion.trash.reserve import NO_SPACE
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH
 from hmret.engine.log import log_event
-from hmret.engine.overlook import Overlook
+from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.batches import batches
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.sweep.tally import Tally
@@ -65,7 +65,7 @@ class _Turn:
 class Deleting:
     """Carries out deletions."""
 
-    overlook: Overlook
+    surveyor: Surveyor
     locks: Locks
     deleter: Deleter
     monotonic_ns: Callable[[], int]
@@ -119,7 +119,7 @@ class Deleting:
         Returns what was not come to, by the first row of each.
         """
         prepare = partial(self._prepare, units, scan, tally)
-        candidates = await self.overlook.threads.run_alone(prepare)
+        candidates = await self.surveyor.threads.run_alone(prepare)
         view = TagView(self.deleter.filesystem, scan.tag_folders)
         async with anyio.create_task_group() as tasks:
             # guard(stop-at-end-of-hours): Deletion ends with the hours that the operator allows, also in the middle
@@ -143,7 +143,7 @@ class Deleting:
         for rows in units:
             if all(row.unused_since_ns is not None for row in rows):
                 candidates.append(self._candidate(rows, scan))
-                self.overlook.threads.pause()
+                self.surveyor.threads.pause()
         return _ordered(candidates)
 
     def _candidate(self, rows: Sequence[Verdict], scan: ScanResult) -> Candidate:
@@ -163,7 +163,7 @@ class Deleting:
 
     def _chosen(self, row: Verdict, is_content: bool) -> Chosen:
         # Whoever tags content comes to own it, so its tags always matter.
-        tags = row.tags if is_content or self.overlook.policy.asks_tags else None
+        tags = row.tags if is_content or self.surveyor.policy.asks_tags else None
         return Chosen(tags, row.created_ns, row.pullable)
 
     async def _settle(
@@ -247,23 +247,23 @@ class Deleting:
                 return _Turn()
             begin_ns = self.monotonic_ns()
             keys = [key for candidate in chosen for key in candidate.keys]
-            again = await self.overlook.look_again(keys, tally.now_ns)
+            again = await self.surveyor.look_again(keys, tally.now_ns)
             # guard(batch-in-the-same-folder): If the data directory is moved in the midst of a sweep, no further
             # batch of images is deleted.
             await self.check_folder()
             looked_ns = self.monotonic_ns()
             # guard(late-doubt-stops-deletion): A reference that turned unreadable, or a volume that went away since
             # the plan, may hide what is needed: nothing goes.
-            tally.suspended.extend(self.overlook.suspensions_of(again))
+            tally.suspended.extend(self.surveyor.suspensions_of(again))
             if tally.suspended:
                 return _Turn(left=chosen, is_last=True)
             # guard(references-read-under-claim): References are read again once the batch is claimed: a guest made
             # after the plan keeps its image.
             look = LastLook(
                 again.keys,
-                self.overlook.policy.shortest_window_ns,
+                self.surveyor.policy.shortest_window_ns,
                 tally.now_ns,
-                asks_leases=not self.overlook.leases_break,
+                asks_leases=not self.surveyor.leases_break,
             )
             within_ns = min(max(4 * (looked_ns - begin_ns), _SHORTEST_NS), _LONGEST_NS)
             # guard(claim-outlasts-the-thread): The claim lasts until the thread has ended, whatever happens to the
@@ -341,7 +341,7 @@ class Deleting:
             tally.note_not_erased(place, error)
 
     def _tell_leases(self, error: OSError | None) -> None:
-        if self.overlook.leases_break:
+        if self.surveyor.leases_break:
             return
         if error is not None and self.leases_offered is not False:
             log_event(logging.WARNING, "no_file_leases", error=error.strerror)

@@ -14,7 +14,7 @@ import attrs
 
 from hmret.disk.kernel.clock import Clock
 from hmret.engine.log import log_event
-from hmret.engine.overlook import Overlook, Survey
+from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.sweep.deleting import Deleting
 from hmret.engine.sweep.new_settings import NewSettings
 from hmret.engine.sweep.tally import Tally, journal_entry
@@ -37,7 +37,7 @@ _MOST_FAILURES = 512
 class Removal:
     """Carries out what one plan wants gone."""
 
-    overlook: Overlook
+    surveyor: Surveyor
     deleting: Deleting
     clock: Clock
     new_settings: NewSettings
@@ -61,7 +61,7 @@ class Removal:
 
     @_policy.default
     def _policy_of_plan(self) -> Policy:
-        return self.overlook.policy
+        return self.surveyor.policy
 
     @_is_closed.default
     def _as_planned(self) -> bool:
@@ -114,20 +114,20 @@ class Removal:
         has_changed = False
         while not self.is_over and (config := self.new_settings.take()) is not None:
             has_changed = True
-            before = self.overlook.policy
-            self.overlook.reconfigure(config)
-            self._policy = self.overlook.policy
+            before = self.surveyor.policy
+            self.surveyor.reconfigure(config)
+            self._policy = self.surveyor.policy
             # guard(switch-off-ends-sweep): An operator who switches deletion off stops the running sweep: no further
             # image is begun.
             if not config.active:
                 self._end("switched off")
                 break
-            await self.overlook.doubt(self.tally.doubtful)
+            await self.surveyor.doubt(self.tally.doubtful)
             survey = await self.look()
             # The limits of one sweep are asked of what has gone in all of it.
             policy = attrs.evolve(self._policy, max_deletes=0, max_bytes=0)
             inventory = seen_by(policy, before, survey.inventory)
-            made = await self.overlook.decide(
+            made = await self.surveyor.decide(
                 attrs.evolve(survey, inventory=inventory), datetime_of(self.tally.now_ns), policy=policy
             )
             if made.suspended:
@@ -165,14 +165,14 @@ class Removal:
 
     async def _delete_all(self) -> None:
         # Where very much goes, what is made of it here and below would hold up the event loop.
-        units = await self.overlook.threads.run_alone(self._planned_units)
+        units = await self.surveyor.threads.run_alone(self._planned_units)
         await self._delete(await self._confirmed(units))
 
     def _planned_units(self) -> list[tuple[Choice, tuple[Verdict, ...]]]:
         units: list[tuple[Choice, tuple[Verdict, ...]]] = []
         for choice in self.plan.choices:
             units.append((choice, self.plan.rows(choice)))
-            self.overlook.threads.pause()
+            self.surveyor.threads.pause()
         return units
 
     async def _delete_substitutes(self) -> None:
@@ -244,7 +244,7 @@ class Removal:
         self, units: Sequence[tuple[Choice, tuple[Verdict, ...]]]
     ) -> list[tuple[Choice, tuple[Verdict, ...]]]:
         """Look again at the newest images, for which older ones may go; leaves out where they are not what they were."""
-        rows, otherwise = await self.overlook.confirm_newest(self.plan, [rows for _, rows in units])
+        rows, otherwise = await self.surveyor.confirm_newest(self.plan, [rows for _, rows in units])
         self.tally.doubtful |= otherwise
         kept = {id(one) for one in rows}
         return [unit for unit in units if id(unit[1]) in kept]
@@ -253,7 +253,7 @@ class Removal:
         """Delete images, as far as the settings of now and the limits of one sweep allow."""
         frees_at_once = self.plan.pressure is not None and self.plan.pressure.frees_at_once
         while units and not self._has_ended:
-            chosen = await self.overlook.threads.run_alone(self._choose, units)
+            chosen = await self.surveyor.threads.run_alone(self._choose, units)
             # guard(reload-interrupts-batch): Settings changed during a sweep count from the next image on: the batch
             # ends so that they can be applied.
             left = await self.deleting.delete(

@@ -21,7 +21,7 @@ from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub
 from hmret.engine.lease_book import LeaseBook
 from hmret.engine.log import log_event
-from hmret.engine.overlook import Overlook, Survey
+from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.sweep.batches import batches
 from hmret.engine.sweep.deleting import Deleting
 from hmret.engine.sweep.new_settings import NewSettings
@@ -71,7 +71,7 @@ class _Oddity:
 class Sweeping:
     """Carries out sweeps, one at a time."""
 
-    overlook: Overlook
+    surveyor: Surveyor
     deleting: Deleting
     leases: LeaseBook
     journal: JournalKeeper
@@ -110,7 +110,7 @@ class Sweeping:
         """Go by other settings from now on; while a sweep runs, `change_settings` is called."""
         self.new_settings.take()
         self.stopped_timers = None
-        self.overlook.reconfigure(config)
+        self.surveyor.reconfigure(config)
         self.looks.reconfigure(config)
         self.deleting.quarantine.period_ns = timedelta_nanoseconds(config.quarantine)
         self.journal.enabled = config.journal
@@ -155,12 +155,12 @@ class Sweeping:
             disk = await self.disk.glance(reading, self.counters.quarantined_bytes, anyway=True)
             return await look(leases=await self.deleting.locks.leases(), disk=disk)
 
-        plan = self.last_plan = await self.overlook.decide(survey, now, self.last_plan)
+        plan = self.last_plan = await self.surveyor.decide(survey, now, self.last_plan)
         # guard(refuse-before-any-change): A single sweep that is refused for its patterns leaves every timer as it
         # was.
         stopped = await self._stopped_by(plan, survey, may_stop_all=stops_timers)
         await self._note_users(plan, survey)
-        self.counters.note_plan(plan, self.overlook.threads.pause)
+        self.counters.note_plan(plan, self.surveyor.threads.pause)
         tally = self._begin_tally(plan, now_ns, stopped)
         try:
             if await self._keep_states(survey, plan, tally):
@@ -189,25 +189,25 @@ class Sweeping:
         if tally.deleted or self.counters.trash_bytes or waits:
             await self.look_into_trash()
         seconds = (self.clock.read().boot_ns - reading.boot_ns) / SECOND
-        report = await self.overlook.threads.run_alone(tally.report, plan, seconds)
+        report = await self.surveyor.threads.run_alone(tally.report, plan, seconds)
         if reading.boot_ns >= self._keep_at_ns:
             self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
             await self.deleting.deleter.forget_deleted(now_ns - _DAY_NS)
-            await self.overlook.keep()
+            await self.surveyor.keep()
             await self.keep_users(survey)
         return report
 
     async def _note_users(self, plan: Plan, survey: Survey) -> None:
         """Note who needs which image, to be told when it goes."""
         if self.last_users.is_behind(plan, survey.inventory):
-            note = partial(self.last_users.note, plan, survey.inventory, self.overlook.threads.pause)
-            await self.overlook.threads.run_alone(note)
+            note = partial(self.last_users.note, plan, survey.inventory, self.surveyor.threads.pause)
+            await self.surveyor.threads.run_alone(note)
 
     async def keep_users(self, survey: Survey | None = None) -> None:
         """Write down who needed which image last; by a look at all images, without what is gone."""
         if survey is not None:
-            await self.overlook.threads.run_alone(self.last_users.forget_all_but, survey.inventory)
-        await self.last_users.keep(await self.overlook.threads.run_alone(self.last_users.unsaved))
+            await self.surveyor.threads.run_alone(self.last_users.forget_all_but, survey.inventory)
+        await self.last_users.keep(await self.surveyor.threads.run_alone(self.last_users.unsaved))
 
     def _begin_tally(self, plan: Plan, now_ns: int, stopped: StoppedTimers | None) -> Tally:
         """Begin the account of a sweep with what is known before anything is done."""
@@ -226,7 +226,7 @@ class Sweeping:
         if survey.folders.lost or not plan.clears:
             return None
         # There may be as many as there are images.
-        stopped = await self.overlook.threads.run_alone(StoppedTimers.of, plan, self.overlook.policy)
+        stopped = await self.surveyor.threads.run_alone(StoppedTimers.of, plan, self.surveyor.policy)
         # guard(pattern-slip-keeps-timers): A slip in the patterns must not stop every timer, or each image would wait
         # for its whole window again.
         if stopped is not None and stopped.allows_nothing and not may_stop_all:
@@ -271,7 +271,7 @@ class Sweeping:
     ) -> Removal:
         """Carry out what the plan wants gone, and take away what earlier deletions have left."""
         removal = Removal(
-            self.overlook,
+            self.surveyor,
             self.deleting,
             self.clock,
             self.new_settings,
@@ -285,7 +285,7 @@ class Sweeping:
         # Those deletions may have found a reason to delete nothing more.
         if not (tally.suspended or removal.is_over):
             await self._clear_leavings(survey.scan, tally)
-        await self.overlook.doubt(tally.doubtful)
+        await self.surveyor.doubt(tally.doubtful)
         return removal
 
     async def _survey(
@@ -299,7 +299,7 @@ class Sweeping:
         disk: DiskUsage | None,
     ) -> Survey:
         """Take the inventory of everything."""
-        return await self.overlook.survey(
+        return await self.surveyor.survey(
             leases=leases,
             uses=(*uses, *self.uses),
             lease_fault=self.leases.fault,
@@ -348,7 +348,7 @@ class Sweeping:
         record, fault = watch_clock(self.clock_record, reading)
         self.clock_record = record
         try:
-            await self.overlook.states.save_clock(record)
+            await self.surveyor.states.save_clock(record)
         except OSError as error:
             log_event(logging.WARNING, "clock_not_recorded", error=error.strerror)
         return fault
@@ -360,7 +360,7 @@ class Sweeping:
         if plan.suspended:
             await self.looks.note_suspended()
         else:
-            await self.looks.note(reading, watched, plan, asks_reads=self.overlook.asks_reads(watched))
+            await self.looks.note(reading, watched, plan, asks_reads=self.surveyor.asks_reads(watched))
 
     def clock_fault(self) -> str | None:
         """Say what is wrong with the clock now; None: nothing."""
@@ -374,7 +374,7 @@ class Sweeping:
         """
         reading = self.clock.read()
         record = ClockRecord(reading.boot_id, reading.boot_ns, reading.wall_ns)
-        await self.overlook.states.save_clock(record)
+        await self.surveyor.states.save_clock(record)
         self.clock_record = record
 
     async def _clear_leavings(self, scan: ScanResult, tally: Tally) -> None:
@@ -403,14 +403,14 @@ class Sweeping:
 
         Returns whether all uses that nobody saw are on record.
         """
-        states = self.overlook.states
+        states = self.surveyor.states
         try:
-            await self.overlook.folders.renew(survey.folders)
+            await self.surveyor.folders.renew(survey.folders)
         except OSError as error:
             tally.note_record_error(f"{OWN}/{FOLDERS}", error)
         try:
             if not survey.is_remembered or plan.remembered != survey.inventory.remembered:
-                await self.overlook.references.remember(plan.remembered)
+                await self.surveyor.references.remember(plan.remembered)
         except OSError as error:
             # It is remembered until a restart; after one, references seen for the first time protect more.
             tally.note_record_error(f"{OWN}/{REMEMBERED}", error)

@@ -12,7 +12,7 @@ from hmret.disk.kernel.clock import with_boot_id
 from hmret.disk.records.engine import load_clock_record
 from hmret.disk.records.looks import load_looks_record, newest_timer, save_looks_record
 from hmret.engine.log import log_event
-from hmret.engine.surroundings import Surroundings
+from hmret.engine.platform import Platform
 from hmret.model.clock.clock_guard import ClockReading, ClockRecord
 from hmret.model.clock.looks import Look, LooksRecord, Watched, far_apart_ns, record_at_start, watch
 from hmret.model.clock.unwatched import Gaps
@@ -109,24 +109,24 @@ class Looks:
         )
 
 
-async def knowing_boot(surroundings: Surroundings, data_fd: int) -> Surroundings:
-    """Give surroundings a clock that tells which boot this is, where the kernel does not."""
-    if surroundings.clock.read().boot_id:
-        return surroundings
-    record = await surroundings.threads.run(load_clock_record, surroundings.filesystem, data_fd)
-    return attrs.evolve(surroundings, clock=with_boot_id(surroundings.clock, record))
+async def knowing_boot(platform: Platform, data_fd: int) -> Platform:
+    """Give a platform a clock that tells which boot this is, where the kernel does not."""
+    if platform.clock.read().boot_id:
+        return platform
+    record = await platform.threads.run(load_clock_record, platform.filesystem, data_fd)
+    return attrs.evolve(platform, clock=with_boot_id(platform.clock, record))
 
 
 async def open_looks(
-    config: RetentionConfig, surroundings: Surroundings, data_fd: int, clock: ClockRecord | None
+    config: RetentionConfig, platform: Platform, data_fd: int, clock: ClockRecord | None
 ) -> Looks:
     """Find out what is known of looks, where an engine begins.
 
     `clock`: what the clocks said at the last sweep.
     """
-    threads, filesystem = surroundings.threads, surroundings.filesystem
+    threads, filesystem = platform.threads, platform.filesystem
     limit_ns = apart_ns(config)
-    now_ns = surroundings.clock.now_ns()
+    now_ns = platform.clock.now_ns()
     record = await threads.run_alone(_load, filesystem, data_fd, clock, now_ns, limit_ns)
     return Looks(record, partial(_save, threads, filesystem, data_fd), limit_ns)
 

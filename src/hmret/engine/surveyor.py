@@ -43,7 +43,7 @@ from hmret.model.times import SECOND
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Verdict
 
-__all__ = ["LEASES_BROKEN", "Overlook", "Survey"]
+__all__ = ["LEASES_BROKEN", "Survey", "Surveyor"]
 
 _YOUNG_NS = 600 * SECOND
 """How long before a sweep a guest may have been made whose tag has not been seen yet, since it is moved time and again."""
@@ -67,7 +67,7 @@ class Survey:
 
 
 @define(eq=False)
-class Overlook:
+class Surveyor:
     """Asks the actors for all that there is."""
 
     config: RetentionConfig

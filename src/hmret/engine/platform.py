@@ -10,11 +10,11 @@ from hmret.disk.filesystem import POSIX, Filesystem
 from hmret.disk.kernel.clock import HOST_CLOCK, Clock
 from hmret.model.values import frozen
 
-__all__ = ["Surroundings"]
+__all__ = ["Platform"]
 
 
 @frozen
-class Surroundings:
+class Platform:
     """The host's own by default; tests and the demonstration put others in their place."""
 
     filesystem: Filesystem = POSIX
