@@ -411,7 +411,10 @@ MUTATIONS = (
     edit("delete what a rule keeps", "rule-keeps-for-ever", Become("return False"), POLICY),
     edit("let any rule count, not the first", "first-rule-decides", Swap("return", "usual ="), TERMS),
     edit(
-        "delete one of the newest", "newest-images-stay", Swap("image.digest in here.latest", "False"), POLICY
+        "delete one of the newest",
+        "newest-images-stay",
+        Swap("image.digest in evaluation.latest", "False"),
+        POLICY,
     ),
     edit(
         "take an empty variable for an empty list",
@@ -512,7 +515,7 @@ MUTATIONS = (
     edit(
         "press what else holds against",
         "pressure-takes-only-waiting",
-        Swap(" and tuple(judge.reasons(image)) == (reason,)", ""),
+        Swap(" and tuple(evaluator.reasons(image)) == (reason,)", ""),
         POLICY,
     ),
     edit(

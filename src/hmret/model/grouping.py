@@ -1,7 +1,7 @@
 """Timers and references, grouped by repository, so that what did not change can be told by identity.
 
 Neither is ever changed once made, nor are the groups: a group that is the same object holds the same things. A plan
-uses that to judge again only the repositories where something is new.
+uses that to evaluate again only the repositories where something is new.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

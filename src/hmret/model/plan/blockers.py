@@ -1,4 +1,4 @@
-"""The grounds on which an image stays: values with one method each, asked of one repository at one time."""
+"""What keeps an image from deletion: values with one method each, asked of one repository at one time."""
 
 from collections.abc import Mapping, Set as AbstractSet
 from typing import Protocol
@@ -12,12 +12,12 @@ from hmret.model.verdicts import Reason
 __all__ = [
     "Always",
     "BackingOff",
+    "Blocker",
     "Broken",
-    "Ground",
-    "Here",
+    "Evaluation",
+    "HeldByLease",
     "KeptByRule",
     "Latest",
-    "Leased",
     "NewlyUnused",
     "NotPullable",
     "NotReady",
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-class Here(Protocol):
+class Evaluation(Protocol):
     """What is known of the repository whose images are asked about."""
 
     @property
@@ -48,7 +48,7 @@ class Here(Protocol):
     def is_local(self) -> bool: ...
 
 
-class Ground(Protocol):
+class Blocker(Protocol):
     """Something that can hold against the deletion of an image."""
 
     @property
@@ -56,7 +56,7 @@ class Ground(Protocol):
         """What a verdict calls it."""
         ...
 
-    def holds(self, image: Image, here: Here) -> bool:
+    def blocks(self, image: Image, evaluation: Evaluation) -> bool:
         """Tell whether it does."""
         ...
 
@@ -67,8 +67,8 @@ class NotReady:
 
     reason = Reason.NOT_READY
 
-    def holds(self, image: Image, here: Here) -> bool:
-        if here.repository is not None and image.digest in here.repository.unready:
+    def blocks(self, image: Image, evaluation: Evaluation) -> bool:
+        if evaluation.repository is not None and image.digest in evaluation.repository.unready:
             return True
         if image.making is not None and image.foreign is None:
             return True
@@ -81,7 +81,7 @@ class Broken:
 
     reason = Reason.BROKEN
 
-    def holds(self, image: Image, _here: Here) -> bool:
+    def blocks(self, image: Image, _evaluation: Evaluation) -> bool:
         return image.broken is not None or image.foreign is not None
 
 
@@ -91,18 +91,18 @@ class Referenced:
 
     reason = Reason.REFERENCED
 
-    def holds(self, image: Image, here: Here) -> bool:
-        return image.digest in here.sources
+    def blocks(self, image: Image, evaluation: Evaluation) -> bool:
+        return image.digest in evaluation.sources
 
 
 @frozen
-class Leased:
+class HeldByLease:
     """A live lease covers it."""
 
     reason = Reason.LEASED
 
-    def holds(self, image: Image, here: Here) -> bool:
-        return image.digest in here.leased
+    def blocks(self, image: Image, evaluation: Evaluation) -> bool:
+        return image.digest in evaluation.leased
 
 
 @frozen
@@ -111,7 +111,7 @@ class Always:
 
     reason: Reason
 
-    def holds(self, _image: Image, _here: Here) -> bool:
+    def blocks(self, _image: Image, _evaluation: Evaluation) -> bool:
         return True
 
 
@@ -121,10 +121,10 @@ class NotPullable:
 
     reason = Reason.NOT_PULLABLE
 
-    def holds(self, image: Image, here: Here) -> bool:
+    def blocks(self, image: Image, evaluation: Evaluation) -> bool:
         if image.pullable is not None:
             return not image.pullable
-        return here.is_local or image.digest in here.built
+        return evaluation.is_local or image.digest in evaluation.built
 
 
 @frozen
@@ -133,8 +133,8 @@ class NewlyUnused:
 
     reason = Reason.NEWLY_UNUSED
 
-    def holds(self, image: Image, here: Here) -> bool:
-        return here.timetable.unused_since(image) is None
+    def blocks(self, image: Image, evaluation: Evaluation) -> bool:
+        return evaluation.timetable.unused_since(image) is None
 
 
 @frozen
@@ -143,9 +143,9 @@ class KeptByRule:
 
     reason = Reason.KEPT_BY_RULE
 
-    def holds(self, image: Image, here: Here) -> bool:
+    def blocks(self, image: Image, evaluation: Evaluation) -> bool:
         # guard(rule-keeps-for-ever): An image that an operator's rule keeps for ever is never deleted.
-        return here.timetable.terms.of(image.digest).window_ns == NEVER
+        return evaluation.timetable.terms.of(image.digest).window_ns == NEVER
 
 
 @frozen
@@ -154,8 +154,8 @@ class Waiting:
 
     reason = Reason.RETENTION_WINDOW
 
-    def holds(self, image: Image, here: Here) -> bool:
-        timetable = here.timetable
+    def blocks(self, image: Image, evaluation: Evaluation) -> bool:
+        timetable = evaluation.timetable
         since_ns = timetable.unused_since(image)
         if since_ns is None or timetable.terms.of(image.digest).window_ns == NEVER:
             return False
@@ -170,9 +170,9 @@ class Latest:
 
     reason = Reason.LATEST
 
-    def holds(self, image: Image, here: Here) -> bool:
+    def blocks(self, image: Image, evaluation: Evaluation) -> bool:
         # guard(newest-images-stay): The newest images of a repository stay, so that one to boot from is always left.
-        return image.digest in here.latest
+        return image.digest in evaluation.latest
 
 
 @frozen
@@ -181,10 +181,10 @@ class TooYoung:
 
     reason = Reason.TOO_YOUNG
 
-    def holds(self, image: Image, here: Here) -> bool:
+    def blocks(self, image: Image, evaluation: Evaluation) -> bool:
         # guard(minimum-age-is-respected): An image younger than the minimum age, or of unknown age, stays even if its
         # window has passed.
-        return here.timetable.grown_at(image) > here.timetable.now_ns
+        return evaluation.timetable.grown_at(image) > evaluation.timetable.now_ns
 
 
 @frozen
@@ -193,5 +193,5 @@ class BackingOff:
 
     reason = Reason.BACKOFF
 
-    def holds(self, image: Image, here: Here) -> bool:
-        return image.digest in here.backing_off
+    def blocks(self, image: Image, evaluation: Evaluation) -> bool:
+        return image.digest in evaluation.backing_off

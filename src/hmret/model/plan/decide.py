@@ -27,7 +27,7 @@ from hmret.model.images import (
 )
 from hmret.model.obstacles import Obstacle
 from hmret.model.plan.due_times import DueTimes, Timed
-from hmret.model.plan.evaluate import Circumstances
+from hmret.model.plan.evaluate import PlanContext
 from hmret.model.plan.gathering import Basis, Gathered, shifts_of
 from hmret.model.plan.pressure import Pressed
 from hmret.model.plan.repository_plan import RIPE, RepositoryPlan, inputs_of, plan_repository
@@ -93,7 +93,7 @@ class Plan:
     protected_images: int
     """Images here that are referenced, ready or not."""
     _parts: Mapping[str, RepositoryPlan]
-    _circumstances: Circumstances
+    _context: PlanContext
     _at_ns: int
     _going: tuple[Choice, ...]
     """Longest unused first."""
@@ -242,14 +242,14 @@ class Plan:
         Of very many it lists some.
         """
         part = self._parts.get(repository)
-        sources = () if part is None else part.judge.sources.get(digest, ())[:USERS_SHOWN]
+        sources = () if part is None else part.evaluator.sources.get(digest, ())[:USERS_SHOWN]
         named = {source: self.vm_names[source] for source in sources if source in self.vm_names}
         return {"referenced_by": list(sources), **({"vm_names": named} if named else {})} if sources else {}
 
     def resolve(self, reference: ImageReference) -> Key | None:
         """Find the image that a reference names; None: it is not here."""
         part = self._parts.get(reference.repository)
-        repository = None if part is None else part.judge.repository
+        repository = None if part is None else part.evaluator.repository
         if repository is None:
             return None
         digest = reference.digest or repository.tags.get(reference.tag or "", "")
@@ -258,14 +258,14 @@ class Plan:
     def digests(self) -> Iterator[tuple[str, Iterable[str]]]:
         """List the digests of each repository."""
         for name, part in self._parts.items():
-            if part.judge.repository is not None:
-                yield name, part.judge.repository.images
+            if part.evaluator.repository is not None:
+                yield name, part.evaluator.repository.images
 
     def sources(self) -> Iterator[tuple[str, Mapping[str, tuple[str, ...]]]]:
         """List who needs each digest that is here, by repository."""
         for name, part in self._parts.items():
-            if part.judge.sources:
-                yield name, part.judge.sources
+            if part.evaluator.sources:
+                yield name, part.evaluator.sources
 
     @property
     def stopped_timers(self) -> Mapping[Reason, int]:
@@ -273,18 +273,18 @@ class Plan:
         counts: Counter[Reason] = Counter()
         for (name, digest), reason in self.clears:
             part = self._parts[name]
-            if part.judge.timetable.runs_since(part.image(digest)) is not None:
+            if part.evaluator.timetable.runs_since(part.image(digest)) is not None:
                 counts[reason] += 1
         return counts
 
     @property
     def allows_nothing(self) -> bool:
         """Whether the operator's patterns let no image go that is here."""
-        policy = self._circumstances.policy
+        policy = self._context.policy
         return not any(
             policy.allowed.matches(name) and not policy.pinned.matches(name)
             for name, part in self._parts.items()
-            if part.judge.repository is not None and part.judge.repository.images
+            if part.evaluator.repository is not None and part.evaluator.repository.images
         )
 
     @property
@@ -295,24 +295,24 @@ class Plan:
     def newest(self, repository: str) -> tuple[Image, ...]:
         """List the images of a repository that stay for being among its newest."""
         part = self._parts.get(repository)
-        return () if part is None else tuple(part.image(digest) for digest in sorted(part.judge.latest))
+        return () if part is None else tuple(part.image(digest) for digest in sorted(part.evaluator.latest))
 
     def parts_for(
-        self, inventory: Inventory, circumstances: Circumstances, now_ns: int
+        self, inventory: Inventory, context: PlanContext, now_ns: int
     ) -> tuple[Mapping[str, RepositoryPlan], Mapping[str, "_Protected"]]:
         """Hand over the parts that may stand in a later plan as well, where nothing new is in them."""
         # guard(tag-memory-renews-plan): Images that moved tags once pointed to stay; where that memory changes, no
         # decision of an earlier plan stands.
-        is_alike = circumstances == self._circumstances and inventory.remembered == self.remembered
+        is_alike = context == self._context and inventory.remembered == self.remembered
         return (self._parts, self._protections) if is_alike and now_ns >= self._at_ns else ({}, {})
 
-    def stands(self, inventory: Inventory, circumstances: Circumstances, now_ns: int) -> Gathered | None:
+    def stands(self, inventory: Inventory, context: PlanContext, now_ns: int) -> Gathered | None:
         """Return what all repositories come to where nothing at all of that can be another; None: it can."""
         # guard(time-ends-the-whole-plan): Time alone can make an image due or change which are the newest; from that
         # moment on an earlier plan no longer stands.
         if (
             self._basis.is_that_of(inventory)
-            and circumstances == self._circumstances
+            and context == self._context
             and inventory.remembered is self.remembered
             and self._at_ns <= now_ns < self._gathered.until_ns
             and all(protected.found.is_lasting for protected in self._protections.values())
@@ -357,14 +357,14 @@ def plan(
         ValueError: `now` has no time zone.
     """
     now_ns = nanoseconds_of(now)
-    circumstances = Circumstances.of(inventory, policy, now_ns)
+    context = PlanContext.of(inventory, policy, now_ns)
     known: Mapping[str, RepositoryPlan] = {}
     known_protections: Mapping[str, _Protected] = {}
     if previous is not None:
-        known, known_protections = previous.parts_for(inventory, circumstances, now_ns)
-        gathered = previous.stands(inventory, circumstances, now_ns)
+        known, known_protections = previous.parts_for(inventory, context, now_ns)
+        gathered = previous.stands(inventory, context, now_ns)
         if gathered is not None:
-            return _choose(inventory, policy, now, known, known_protections, circumstances, gathered)
+            return _choose(inventory, policy, now, known, known_protections, context, gathered)
     protections = _protections(inventory, known_protections, now_ns, pause)
     foreign = _foreign(inventory, protections)
     leased = _by_repository(chain(inventory.leased, _leased_by_others(inventory)))
@@ -397,11 +397,11 @@ def plan(
                 accessed=accessed.get(name),
             )
             if part is None or is_due or not part.inputs.are(inputs):
-                part = plan_repository(name, inputs, circumstances, now_ns)
+                part = plan_repository(name, inputs, context, now_ns)
         parts[name] = part
         pause()
     gathered = Gathered.of(inventory, parts, {name: one.found for name, one in protections.items()})
-    return _choose(inventory, policy, now, parts, protections, circumstances, gathered)
+    return _choose(inventory, policy, now, parts, protections, context, gathered)
 
 
 def _protections(
@@ -478,7 +478,7 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
     now: datetime,
     parts: Mapping[str, RepositoryPlan],
     protections: Mapping[str, _Protected],
-    circumstances: Circumstances,
+    context: PlanContext,
     gathered: Gathered,
 ) -> Plan:
     """Choose what goes in one sweep."""
@@ -491,7 +491,7 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
         cache_sizes=lambda: _cache_bytes(part.sizes for part in parts.values()),
         spare=lambda: spare_units(parts, inventory.contents, ripe),
     )
-    for step in _steps(policy, inventory, now, circumstances.gaps):
+    for step in _steps(policy, inventory, now, context.gaps):
         step.apply(selection)
     chosen = selection.final_reasons()
     finals: Mapping[str, Mapping[str, Reason]] = ripe.finals
@@ -516,7 +516,7 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
         ready_images=gathered.ready_images,
         protected_images=gathered.protected_images,
         parts=parts,
-        circumstances=circumstances,
+        context=context,
         at_ns=selection.now_ns,
         going=tuple(selection.going),
         finals=finals,

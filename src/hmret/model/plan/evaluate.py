@@ -1,4 +1,4 @@
-"""The images of one repository, judged at one time."""
+"""The images of one repository, evaluated at one time."""
 
 from collections.abc import Iterator, Mapping, Set as AbstractSet
 from functools import cached_property
@@ -11,11 +11,11 @@ from hmret.model.images import Cause, Image, Inventory, Repository
 from hmret.model.plan.blockers import (
     Always,
     BackingOff,
+    Blocker,
     Broken,
-    Ground,
+    HeldByLease,
     KeptByRule,
     Latest,
-    Leased,
     NewlyUnused,
     NotPullable,
     NotReady,
@@ -30,9 +30,9 @@ from hmret.model.times import SECOND
 from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
-__all__ = ["Circumstances", "Judge"]
+__all__ = ["Evaluator", "PlanContext"]
 
-_OF_ANY: tuple[Ground, ...] = (NotReady(), Broken())
+_OF_ANY: tuple[Blocker, ...] = (NotReady(), Broken())
 """What is asked of images that may not be ready or whole; nothing else is wrong with those that are."""
 # guard(no-marks-in-doubt): While the clock is wrong or a volume is missing, what is unused is not known, so no timer
 # starts.
@@ -43,7 +43,7 @@ _PINNED, _NOT_ALLOWED = Always(Reason.PINNED), Always(Reason.NOT_ALLOWED)
 
 
 @frozen
-class Circumstances:
+class PlanContext:
     """What holds for all images of a sweep, but for the time."""
 
     policy: Policy
@@ -52,16 +52,16 @@ class Circumstances:
     """Whether no timer begins: the time is not known, or what is here."""
     gaps: Gaps = NO_GAPS
     """Time up to now that nobody watched."""
-    _grounds: Mapping[tuple[bool, bool], tuple[Ground, ...]] = attrs.field(init=False, eq=False)
+    _blockers: Mapping[tuple[bool, bool], tuple[Blocker, ...]] = attrs.field(init=False, eq=False)
     """By whether a repository is pinned, and allowed: made once, as there may be very many repositories."""
 
-    @_grounds.default
-    def _combine_grounds(self) -> Mapping[tuple[bool, bool], tuple[Ground, ...]]:
+    @_blockers.default
+    def _combine_blockers(self) -> Mapping[tuple[bool, bool], tuple[Blocker, ...]]:
         against_deletion = tuple(self._against_deletion())
         return {
             (pinned, allowed): (
                 Referenced(),
-                Leased(),
+                HeldByLease(),
                 *((_PINNED,) if pinned else ()),
                 *(() if allowed else (_NOT_ALLOWED,)),
                 *against_deletion,
@@ -70,7 +70,7 @@ class Circumstances:
             for allowed in (False, True)
         }
 
-    def _against_deletion(self) -> Iterator[Ground]:
+    def _against_deletion(self) -> Iterator[Blocker]:
         """List what can hold beside users and what the operator has chosen for a repository."""
         policy = self.policy
         # guard(unpullable-stays): What no registry has, such as a local build, would be lost for good; it stays
@@ -95,26 +95,26 @@ class Circumstances:
         yield BackingOff()
 
     @classmethod
-    def of(cls, inventory: Inventory, policy: Policy, now_ns: int) -> "Circumstances":
-        """Say under which circumstances an inventory is judged at a time."""
+    def of(cls, inventory: Inventory, policy: Policy, now_ns: int) -> "PlanContext":
+        """Return the context in which an inventory is evaluated at a time."""
         causes = {suspension.cause for suspension in inventory.suspensions}
         # guard(new-gap-renews-the-plan): A plan made before a gap was found counts unwatched time as unused, so it is
         # not kept.
         return cls(policy, bool(causes), not causes.isdisjoint(_HOLD_MARKS), inventory.gaps.until(now_ns))
 
-    def grounds(self, repository: str) -> tuple[Ground, ...]:
-        """List the grounds on which a whole image of a repository can stay, in the order of the table."""
+    def blockers(self, repository: str) -> tuple[Blocker, ...]:
+        """List what can keep a whole image of a repository, in the order of the table."""
         policy = self.policy
         # guard(operator-patterns-hold): Images of a pinned repository, or of one that the operator has not allowed,
         # are never deleted.
-        return self._grounds[policy.pinned.matches(repository), policy.allowed.matches(repository)]
+        return self._blockers[policy.pinned.matches(repository), policy.allowed.matches(repository)]
 
 
 @frozen(eq=False)
-class Judge:
-    """The grounds of the table, asked of the images of one repository at one time."""
+class Evaluator:
+    """The blockers of the table, asked of the images of one repository at one time."""
 
-    circumstances: Circumstances
+    context: PlanContext
     now_ns: int
     name: str
     repository: Repository | None
@@ -129,29 +129,29 @@ class Judge:
     accessed: Mapping[str, int] = _NEVER_READ
     """When disks were last read unseen, by digest."""
     timetable: Timetable = attrs.field(init=False)
-    _grounds: tuple[Ground, ...] = attrs.field(init=False)
+    _blockers: tuple[Blocker, ...] = attrs.field(init=False)
     """Those that can hold for an image that is ready and whole, in the order of the table."""
 
     @timetable.default
     def _make_timetable(self) -> Timetable:
-        policy = self.circumstances.policy
+        policy = self.context.policy
         terms = terms_of(policy, self.name, self.repository)
-        gaps = self.circumstances.gaps
+        gaps = self.context.gaps
         return Timetable(self.timers, terms, policy.min_age_ns, self.now_ns, gaps, self.accessed)
 
-    @_grounds.default
-    def _list_grounds(self) -> tuple[Ground, ...]:
-        return self.circumstances.grounds(self.name)
+    @_blockers.default
+    def _list_grounds(self) -> tuple[Blocker, ...]:
+        return self.context.blockers(self.name)
 
     @cached_property
     def latest(self) -> AbstractSet[str]:
         """Digests that stay for being among the newest."""
-        return latest_of(self.circumstances.policy, self.repository, self.timetable.terms, self.now_ns)
+        return latest_of(self.context.policy, self.repository, self.timetable.terms, self.now_ns)
 
     @cached_property
     def is_local(self) -> bool:
         """Whether the images of this repository were made on this host."""
-        return self.circumstances.policy.origins.are_here(self.name)
+        return self.context.policy.origins.are_here(self.name)
 
     def reasons(self, image: Image) -> Iterator[Reason]:
         """List every reason against a deletion of this image now, in the order of the table.
@@ -159,16 +159,16 @@ class Judge:
         That its timer starts holds only where nothing stops timers: no sweep starts that of an image in use.
         """
         can_start = True
-        for ground in (*_OF_ANY, *self._grounds):
-            if (can_start or ground.reason is not Reason.NEWLY_UNUSED) and ground.holds(image, self):
-                can_start = can_start and ACTIONS[ground.reason] is not Action.CLEAR
-                yield ground.reason
+        for blocker in (*_OF_ANY, *self._blockers):
+            if (can_start or blocker.reason is not Reason.NEWLY_UNUSED) and blocker.blocks(image, self):
+                can_start = can_start and ACTIONS[blocker.reason] is not Action.CLEAR
+                yield blocker.reason
 
     def first_reason(self, image: Image) -> Reason:
         """Tell the reason that decides."""
-        for ground in self._grounds if self._is_plain(image) else (*_OF_ANY, *self._grounds):
-            if ground.holds(image, self):
-                return ground.reason
+        for blocker in self._blockers if self._is_plain(image) else (*_OF_ANY, *self._blockers):
+            if blocker.blocks(image, self):
+                return blocker.reason
         return Reason.EXPIRED
 
     def _is_plain(self, image: Image) -> bool:
@@ -191,9 +191,9 @@ class Judge:
             terms.by_digest
             or terms.usual.window_ns == NEVER
             or self.timetable.min_age_ns
-            or _PINNED in self._grounds
-            or _NOT_ALLOWED in self._grounds
-            or (self.circumstances.policy.keeps_unpullable and self.is_local)
+            or _PINNED in self._blockers
+            or _NOT_ALLOWED in self._blockers
+            or (self.context.policy.keeps_unpullable and self.is_local)
         ):
             return NEVER, NEVER
         return self.timetable.gaps.latest_moved_to(self.now_ns - terms.usual.window_ns), self.now_ns

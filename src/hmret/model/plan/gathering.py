@@ -140,7 +140,7 @@ def shifts_of(
 
 def _count_protected(parts: Iterable[RepositoryPlan]) -> int:
     """Count the distinct digests here that something refers to."""
-    return len(set().union(*(part.judge.sources for part in parts if part.judge.sources)))
+    return len(set().union(*(part.evaluator.sources for part in parts if part.evaluator.sources)))
 
 
 def _remembered(

@@ -13,7 +13,7 @@ from hmret.model.images import Image, Inventory, Repository
 from hmret.model.origins import Builds
 from hmret.model.plan.due_times import DueTimes, add_up
 from hmret.model.plan.effective_rules import next_dated_ns, tags_by_digest
-from hmret.model.plan.evaluate import Circumstances, Judge
+from hmret.model.plan.evaluate import Evaluator, PlanContext
 from hmret.model.policy.compiled import NEVER
 from hmret.model.protection import RepositoryProtection
 from hmret.model.values import frozen
@@ -46,7 +46,7 @@ RIPE = frozenset((Reason.SUSPENDED, Reason.BACKOFF, Reason.EXPIRED))
 
 
 class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """What the part of a plan depends on, but for the circumstances and the time."""
+    """What the part of a plan depends on, but for the context and the time."""
 
     repository: Repository | None
     timers: Mapping[str, int | None]
@@ -98,7 +98,7 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
 class RepositoryPlan:
     """What becomes of the images of one repository."""
 
-    judge: Judge
+    evaluator: Evaluator
     inputs: RepositoryInputs
     until_ns: int
     """When, in nanoseconds, something else would be decided though nothing else had changed."""
@@ -125,7 +125,7 @@ class RepositoryPlan:
     @property
     def eligible(self) -> int:
         """How many images may go at all, now or later, as far as anybody can tell; not those whose content others share."""
-        latest = self.judge.latest if self.judge.circumstances.policy.keeps_latest else _NO_DIGESTS
+        latest = self.evaluator.latest if self.evaluator.context.policy.keeps_latest else _NO_DIGESTS
         if latest or self._shared:
             return sum(
                 _NUMBERS[reason] in _ELIGIBLE
@@ -139,7 +139,7 @@ class RepositoryPlan:
         """List the digests of those whose content others share that may go for all that this repository says."""
         for digest in self._shared:
             reason = self.reason(digest)
-            if _NUMBERS[reason] in _ELIGIBLE and digest not in self.judge.latest:
+            if _NUMBERS[reason] in _ELIGIBLE and digest not in self.evaluator.latest:
                 yield digest
 
     @property
@@ -148,7 +148,7 @@ class RepositoryPlan:
 
     def reason(self, digest: str) -> Reason:
         """Tell what this repository says of an image that is here."""
-        return self.judge.first_reason(self.image(digest))
+        return self.evaluator.first_reason(self.image(digest))
 
     def image(self, digest: str) -> Image:
         """Find an image that is here."""
@@ -188,13 +188,13 @@ class RepositoryPlan:
     @cached_property
     def spare(self) -> tuple[tuple[int, Image], ...]:
         """The images that only their window keeps, and since when each has been unused."""
-        judge = self.judge
+        evaluator = self.evaluator
         found = []
         for image, reason in self.decisions:
             # guard(pressure-takes-only-waiting): For want of space only images go that nothing but their window
             # keeps: pins, leases and the newest hold on a full disk, too.
-            if reason is Reason.RETENTION_WINDOW and tuple(judge.reasons(image)) == (reason,):
-                found.append((judge.timetable.unused_since(image) or 0, image))
+            if reason is Reason.RETENTION_WINDOW and tuple(evaluator.reasons(image)) == (reason,):
+                found.append((evaluator.timetable.unused_since(image) or 0, image))
         return tuple(found)
 
     @cached_property
@@ -230,15 +230,15 @@ class RepositoryPlan:
 
         `finals`: what was decided beyond this repository, by digest.
         """
-        judge = self.judge
+        evaluator = self.evaluator
         for image, reason in self.decisions:
             if ACTIONS[reason] is Action.CLEAR:
                 yield image, reason, None
             else:
-                since_ns = judge.timetable.unused_since(image)
+                since_ns = evaluator.timetable.unused_since(image)
                 if reason is Reason.NEWLY_UNUSED:
                     since_ns = self.mark_times.get(image.digest, now_ns)
-                yield image, finals.get(image.digest, reason), judge.falls_due(image, since_ns)
+                yield image, finals.get(image.digest, reason), evaluator.falls_due(image, since_ns)
 
     def count(self, counts: dict[Reason, int]) -> None:
         """Add up how many images there are for each reason."""
@@ -247,14 +247,14 @@ class RepositoryPlan:
             counts[_REASONS[number]] += numbers.count(number)
 
     def verdicts(self, finals: Mapping[str, Reason], everywhere: tuple[Reason, ...]) -> Iterator[Verdict]:
-        """Tell all about each image, sorted by digest; `finals` and `everywhere` as `Judge.verdict` takes them."""
+        """Tell all about each image, sorted by digest; `finals` and `everywhere` as `Evaluator.verdict` takes them."""
         repository = self.inputs.repository
         if repository is None:
             return
         tags = tags_by_digest(repository)
         for digest in sorted(repository.images):
             image = repository.images[digest]
-            yield self.judge.verdict(image, finals.get(digest), tags.get(digest, ()), everywhere)
+            yield self.evaluator.verdict(image, finals.get(digest), tags.get(digest, ()), everywhere)
 
     def verdict(self, digest: str, final: Reason | None, everywhere: tuple[Reason, ...]) -> Verdict | None:
         """Tell all about one image; None where it is not here."""
@@ -262,7 +262,7 @@ class RepositoryPlan:
         image = None if repository is None else repository.images.get(digest)
         if repository is None or image is None:
             return None
-        return self.judge.verdict(image, final, self._tags.get(digest, ()), everywhere)
+        return self.evaluator.verdict(image, final, self._tags.get(digest, ()), everywhere)
 
     @cached_property
     def _tags(self) -> Mapping[str, tuple[str, ...]]:
@@ -296,12 +296,10 @@ def inputs_of(
     )
 
 
-def plan_repository(
-    name: str, inputs: RepositoryInputs, circumstances: Circumstances, now_ns: int
-) -> RepositoryPlan:
+def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, now_ns: int) -> RepositoryPlan:
     """Decide on every image of one repository."""
-    judge = Judge(
-        circumstances,
+    evaluator = Evaluator(
+        context,
         now_ns,
         name,
         inputs.repository,
@@ -314,13 +312,13 @@ def plan_repository(
     )
     images: Mapping[str, Image] = {} if inputs.repository is None else inputs.repository.images
     timers = inputs.timers
-    sources, leased, built, accessed = judge.sources, inputs.leased, inputs.built, inputs.accessed
+    sources, leased, built, accessed = evaluator.sources, inputs.leased, inputs.built, inputs.accessed
     unready: Mapping[str, str] = {} if inputs.repository is None else inputs.repository.unready
     shared: Mapping[str, tuple[str, ...]] = {} if inputs.repository is None else inputs.repository.shared
     # guard(future-date-ends-plan): An image dated in the future takes its place by age once that time has come; an
     # earlier decision must not outlast it.
-    until_ns = next_dated_ns(circumstances.policy, inputs.repository, now_ns)
-    after_ns, now_ns = judge.waiting_span()
+    until_ns = next_dated_ns(context.policy, inputs.repository, now_ns)
+    after_ns, now_ns = evaluator.waiting_span()
     earliest_ns = NEVER
     numbers = bytearray()
     marks: list[str] = []
@@ -354,28 +352,28 @@ def plan_repository(
             ready += 1
             earliest_ns = min(earliest_ns, since_ns)
             continue
-        reason = judge.first_reason(image)
-        until_ns = min(until_ns, judge.timetable.next_turn(image))
+        reason = evaluator.first_reason(image)
+        until_ns = min(until_ns, evaluator.timetable.next_turn(image))
         numbers.append(_NUMBERS[reason])
         ready += image.is_plain and digest not in unready
         if reason is Reason.NEWLY_UNUSED:
             marks.append(digest)
-            begins_ns = judge.timetable.begins_at(image)
+            begins_ns = evaluator.timetable.begins_at(image)
             if begins_ns != now_ns:
                 mark_times[digest] = begins_ns
-            held_back += judge.timetable.was_read_when_due(image)
+            held_back += evaluator.timetable.was_read_when_due(image)
         elif digest in shared and reason in RIPE:
-            ripe.append((judge.timetable.unused_since(image) or 0, digest, reason))
+            ripe.append((evaluator.timetable.unused_since(image) or 0, digest, reason))
         elif reason is Reason.EXPIRED:
-            due.append((judge.timetable.unused_since(image) or 0, digest))
+            due.append((evaluator.timetable.unused_since(image) or 0, digest))
         elif digest in timers and ACTIONS[reason] is Action.CLEAR:
             clears.append((digest, reason))
     gone = () if inputs.is_unlisted else (digest for digest in timers if digest not in images)
     return RepositoryPlan(
-        judge=judge,
+        evaluator=evaluator,
         inputs=inputs,
         until_ns=min(
-            until_ns, judge.timetable.gaps.moved(earliest_ns) + judge.timetable.terms.usual.window_ns
+            until_ns, evaluator.timetable.gaps.moved(earliest_ns) + evaluator.timetable.terms.usual.window_ns
         ),
         ready_images=ready,
         marks=tuple(sorted(marks)),
