@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from builders import START, START_NS, digest
 from hmret.model.images import Image, Inventory, Key, Reference, Repository
-from hmret.model.policy.compiled import Policy, TermsRule
+from hmret.model.policy.compiled import CompiledRule, Policy
 from hmret.model.policy.patterns import compile_patterns
 from hmret.model.times import timedelta_nanoseconds
 
@@ -66,10 +66,10 @@ def make_policy(
 
 def make_rule(
     *match: str, tags: tuple[str, ...] = (), window_ns: int | None = None, keep_latest: int | None = None
-) -> TermsRule:
+) -> CompiledRule:
     """Make a rule for some repositories."""
     patterns = compile_patterns(tags) if tags else None
-    return TermsRule(compile_patterns(match or ("*",)), patterns, window_ns, keep_latest)
+    return CompiledRule(compile_patterns(match or ("*",)), patterns, window_ns, keep_latest)
 
 
 def guest(image: str = "", *, name: str = "vm", resolved: str = "", **fields: object) -> Reference:

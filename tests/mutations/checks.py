@@ -21,7 +21,7 @@ POLICY = (
         "tests/model/plan/test_policy_properties.py",
     ),
 )
-TERMS = ("tests/model/plan/test_effective_rules.py",)
+RULES_OF_TAGS = ("tests/model/plan/test_effective_rules.py",)
 SETTINGS = ("tests/settings/test_config_files.py", "tests/settings/test_rule_warnings.py")
 TAG_RULES = ("tests/content/test_rules_for_tags.py",)
 LIMITS = ("tests/engine/test_disk_and_brake.py",)
@@ -396,7 +396,7 @@ MUTATIONS = (
     Mutation(
         "ignore the window",
         (
-            ("whole-window-passes", Swap("timetable.runs_out_at(image, since_ns)", "since_ns")),
+            ("whole-window-passes", Swap("expiry.runs_out_at(image, since_ns)", "since_ns")),
             ("shortcut-only-keeps", Swap("after_ns < since_ns <= now_ns", "False")),
         ),
         (*MODEL, *STATEFUL),
@@ -409,7 +409,7 @@ MUTATIONS = (
     ),
     # Rules and limits.
     edit("delete what a rule keeps", "rule-keeps-for-ever", Become("return False"), POLICY),
-    edit("let any rule count, not the first", "first-rule-decides", Swap("return", "usual ="), TERMS),
+    edit("let any rule count, not the first", "first-rule-decides", Swap("return", "usual ="), RULES_OF_TAGS),
     edit(
         "delete one of the newest",
         "newest-images-stay",
@@ -486,7 +486,12 @@ MUTATIONS = (
         Swap("image.is_plain", "True"),
         POLICY,
     ),
-    edit("take what states no age for old", "odd-age-displaces-none", Swap("None or", "not None and"), TERMS),
+    edit(
+        "take what states no age for old",
+        "odd-age-displaces-none",
+        Swap("None or", "not None and"),
+        RULES_OF_TAGS,
+    ),
     edit("delete what is too young", "minimum-age-is-respected", Become("return False"), POLICY),
     edit(
         "delete what cannot be pulled again",

@@ -20,7 +20,7 @@ from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.new_settings import NewSettings
 from hmret.engine.watch import folders as folder_watch
 from hmret.model.images import Image, Key
-from hmret.model.plan.expiry import Timetable
+from hmret.model.plan.expiry import Expiry
 from simulation.chronicle import Breach
 from simulation.run import run_seed
 from support.bounds import IS_WHOLE
@@ -75,14 +75,14 @@ def a_reload_waits_for_the_end_of_the_sweep() -> AbstractContextManager[object]:
 @contextmanager
 def the_timer_of_a_retired_image_counts_for_a_fresh_pull() -> Iterator[None]:
     """Take out both checks: the state goes with its image, and one that is older than its image does not count."""
-    unused_since = Timetable.unused_since
+    unused_since = Expiry.unused_since
 
-    def of_any_age(self: Timetable, image: Image) -> int | None:
+    def of_any_age(self: Expiry, image: Image) -> int | None:
         return unused_since(self, msgspec.structs.replace(image, created_ns=None))
 
     with (
         mock.patch.object(Cleaning, "_remove_state", return_value=None),
-        mock.patch.object(Timetable, "unused_since", of_any_age),
+        mock.patch.object(Expiry, "unused_since", of_any_age),
     ):
         yield
 

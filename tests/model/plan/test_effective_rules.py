@@ -6,7 +6,7 @@ import pytest
 
 from hmret.model.images import Image, Repository
 from hmret.model.plan.decide import plan
-from hmret.model.plan.effective_rules import latest_of, terms_of
+from hmret.model.plan.effective_rules import effective_rules, latest_of
 from hmret.model.policy.compiled import NEVER, Policy
 from hmret.model.verdicts import Reason
 from model.inventories import (
@@ -31,12 +31,12 @@ HOUR = 3600 * 10**9
 
 
 def window_of(policy: Policy, repository: Repository, digest: str = A) -> int:
-    return terms_of(policy, repository.name, repository).of(digest).window_ns
+    return effective_rules(policy, repository.name, repository).of(digest).window_ns
 
 
 def latest(policy: Policy, *images: Image, tags: dict[str, str] | None = None) -> set[str]:
     repository = make_repository(*images, tags=tags)
-    return set(latest_of(policy, repository, terms_of(policy, ALPINE, repository), NOW_NS))
+    return set(latest_of(policy, repository, effective_rules(policy, ALPINE, repository), NOW_NS))
 
 
 def test_without_rules_the_usual_window_holds() -> None:
@@ -49,7 +49,7 @@ def test_the_first_rule_that_matches_holds() -> None:
         make_rule("docker.io/*", window_ns=2),
         make_rule("*", window_ns=3),
     )
-    found = terms_of(make_policy(rules=rules), ALPINE, make_repository(make_image()))
+    found = effective_rules(make_policy(rules=rules), ALPINE, make_repository(make_image()))
     assert (found.of(A).window_ns, found.of(A).rule) == (2, 2)
 
 
@@ -75,7 +75,7 @@ def test_of_the_judgements_of_several_tags_the_one_that_keeps_longest_counts(
     number = 1 if rules_turned else 2
     policy = make_policy(rules=tuple(reversed(rules) if rules_turned else rules))
     repository = make_repository(make_image(), tags=dict.fromkeys(tags, A))
-    found = terms_of(policy, ALPINE, repository).of(A)
+    found = effective_rules(policy, ALPINE, repository).of(A)
     assert (found.window_ns, found.rule) == (NEVER, number)
 
 

@@ -10,7 +10,7 @@ from builders import digest
 from hmret.model.images import Cause, DiskUsage, Image, Inventory, Repository, SharedDisk, Suspension
 from hmret.model.plan.decide import Plan, plan
 from hmret.model.policy.brake import Brake
-from hmret.model.policy.compiled import NEVER, Policy, TermsRule
+from hmret.model.policy.compiled import NEVER, CompiledRule, Policy
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.patterns import compile_patterns
 from hmret.model.policy.window import DeletionWindow
@@ -24,7 +24,7 @@ TAGS = ("v1", "v2", "dev-1", "latest")
 PATTERNS = st.lists(st.sampled_from(("*", "docker.io/*", "ghcr.io/*", "*/alpine")), max_size=2)
 
 rules = st.builds(
-    lambda match, tags, window_ns, keep_latest: TermsRule(
+    lambda match, tags, window_ns, keep_latest: CompiledRule(
         compile_patterns(match or ["*"]), compile_patterns(tags) if tags else None, window_ns, keep_latest
     ),
     PATTERNS,
@@ -195,7 +195,9 @@ def test_a_plan_that_goes_on_from_another_is_the_same_plan(
 
 @settings(max_examples=300)
 @given(inventories(), policies, rules.filter(lambda rule: rule.keep_latest is None))
-def test_a_rule_that_keeps_never_deletes_more(inventory: Inventory, policy: Policy, rule: TermsRule) -> None:
+def test_a_rule_that_keeps_never_deletes_more(
+    inventory: Inventory, policy: Policy, rule: CompiledRule
+) -> None:
     # Where the disk wants so many bytes, or the brake a share, one that stays makes room for others: not here.
     policy = attrs.evolve(policy, disk=None, brake=None)
     keeping = attrs.evolve(rule, window_ns=NEVER)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Set as AbstractSet
 from typing import Protocol
 
 from hmret.model.images import Image, Repository
-from hmret.model.plan.expiry import Timetable
+from hmret.model.plan.expiry import Expiry
 from hmret.model.policy.compiled import NEVER
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
@@ -31,7 +31,7 @@ class Evaluation(Protocol):
     """What is known of the repository whose images are asked about."""
 
     @property
-    def timetable(self) -> Timetable: ...
+    def expiry(self) -> Expiry: ...
     @property
     def repository(self) -> Repository | None: ...
     @property
@@ -134,7 +134,7 @@ class NewlyUnused:
     reason = Reason.NEWLY_UNUSED
 
     def blocks(self, image: Image, evaluation: Evaluation) -> bool:
-        return evaluation.timetable.unused_since(image) is None
+        return evaluation.expiry.unused_since(image) is None
 
 
 @frozen
@@ -145,7 +145,7 @@ class KeptByRule:
 
     def blocks(self, image: Image, evaluation: Evaluation) -> bool:
         # guard(rule-keeps-for-ever): An image that an operator's rule keeps for ever is never deleted.
-        return evaluation.timetable.terms.of(image.digest).window_ns == NEVER
+        return evaluation.expiry.rules.of(image.digest).window_ns == NEVER
 
 
 @frozen
@@ -155,13 +155,13 @@ class Waiting:
     reason = Reason.RETENTION_WINDOW
 
     def blocks(self, image: Image, evaluation: Evaluation) -> bool:
-        timetable = evaluation.timetable
-        since_ns = timetable.unused_since(image)
-        if since_ns is None or timetable.terms.of(image.digest).window_ns == NEVER:
+        expiry = evaluation.expiry
+        since_ns = expiry.unused_since(image)
+        if since_ns is None or expiry.rules.of(image.digest).window_ns == NEVER:
             return False
         # guard(whole-window-passes): An image that is unused waits for its whole retention window, and falls due at
         # the very end of it.
-        return timetable.runs_out_at(image, since_ns) > timetable.now_ns
+        return expiry.runs_out_at(image, since_ns) > expiry.now_ns
 
 
 @frozen
@@ -184,7 +184,7 @@ class TooYoung:
     def blocks(self, image: Image, evaluation: Evaluation) -> bool:
         # guard(minimum-age-is-respected): An image younger than the minimum age, or of unknown age, stays even if its
         # window has passed.
-        return evaluation.timetable.grown_at(image) > evaluation.timetable.now_ns
+        return evaluation.expiry.grown_at(image) > evaluation.expiry.now_ns
 
 
 @frozen

@@ -273,7 +273,7 @@ class Plan:
         counts: Counter[Reason] = Counter()
         for (name, digest), reason in self.clears:
             part = self._parts[name]
-            if part.evaluator.timetable.runs_since(part.image(digest)) is not None:
+            if part.evaluator.expiry.runs_since(part.image(digest)) is not None:
                 counts[reason] += 1
         return counts
 

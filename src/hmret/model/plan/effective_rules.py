@@ -5,43 +5,43 @@ from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from functools import lru_cache
 
 from hmret.model.images import Image, Repository
-from hmret.model.policy.compiled import NEVER, Policy, Terms, TermsRule
+from hmret.model.policy.compiled import NEVER, CompiledRule, EffectiveRule, Policy
 from hmret.model.values import frozen
 
-__all__ = ["RepositoryTerms", "invert_tags", "latest_of", "next_dated_ns", "tags_by_digest", "terms_of"]
+__all__ = ["EffectiveRules", "effective_rules", "invert_tags", "latest_of", "next_dated_ns", "tags_by_digest"]
 
 _NONE: AbstractSet[str] = frozenset()
 
 
 @frozen(eq=False)
-class RepositoryTerms:
+class EffectiveRules:
     """What holds for the images of one repository."""
 
-    usual: Terms
+    usual: EffectiveRule
     """What holds for an image without tags."""
-    by_digest: Mapping[str, tuple[Terms, ...]]
-    """What the tags of each image say, where that may be something else, the longest window first; empty: the usual terms
+    by_digest: Mapping[str, tuple[EffectiveRule, ...]]
+    """What the tags of each image say, where that may be something else, the longest window first; empty: the usual rule
     hold for all."""
 
-    def of(self, digest: str) -> Terms:
-        """Tell what holds for an image: of the terms of its tags those with the longest window."""
+    def of(self, digest: str) -> EffectiveRule:
+        """Return what holds for an image: of the rules of its tags the one with the longest window."""
         return self.by_digest[digest][0] if digest in self.by_digest else self.usual
 
-    def all_of(self, digest: str) -> tuple[Terms, ...]:
+    def all_of(self, digest: str) -> tuple[EffectiveRule, ...]:
         """List what each of its tags says of an image, the longest window first."""
         return self.by_digest.get(digest) or (self.usual,)
 
 
 @lru_cache(maxsize=64)
-def _alike(terms: Terms) -> RepositoryTerms:
+def _alike(effective: EffectiveRule) -> EffectiveRules:
     """Say that the same holds for all images; one value for all repositories of which that is so."""
-    return RepositoryTerms(terms, {})
+    return EffectiveRules(effective, {})
 
 
-def terms_of(policy: Policy, name: str, repository: Repository | None) -> RepositoryTerms:
+def effective_rules(policy: Policy, name: str, repository: Repository | None) -> EffectiveRules:
     """Tell what holds for the images of a repository.
 
-    An image is judged once for each of its tags, by the first rule that matches that tag (none: the general terms), and
+    An image is evaluated once for each of its tags, by the first rule that matches that tag (none: the general one), and
     once where it has no tag. Of these judgements the one that keeps it longest counts: no tag of an image can shorten
     what another one promises.
     """
@@ -52,37 +52,43 @@ def terms_of(policy: Policy, name: str, repository: Repository | None) -> Reposi
     usual = rules.pop()[1] if rules and rules[-1][0].tags is None else general
     if not rules or repository is None:
         return _alike(usual)
-    by_tag = {tag: _judge_tag(tag, rules, usual) for tag in repository.tags}
+    by_tag = {tag: _rule_of_tag(tag, rules, usual) for tag in repository.tags}
     by_digest = {
         digest: tuple(sorted({by_tag[tag] for tag in tags}, key=_longest_first))
         for digest, tags in tags_by_digest(repository).items()
     }
-    return RepositoryTerms(usual, {digest: terms for digest, terms in by_digest.items() if terms != (usual,)})
+    return EffectiveRules(
+        usual, {digest: effective for digest, effective in by_digest.items() if effective != (usual,)}
+    )
 
 
-def _judge_tag(tag: str, rules: Iterable[tuple[TermsRule, Terms]], usual: Terms) -> Terms:
+def _rule_of_tag(
+    tag: str, rules: Iterable[tuple[CompiledRule, EffectiveRule]], usual: EffectiveRule
+) -> EffectiveRule:
     """Tell what the first rule that matches a tag says, of those that ask for tags."""
-    for rule, terms in rules:
+    for rule, effective in rules:
         if rule.tags is not None and rule.tags.matches(tag):
             # guard(first-rule-decides): Operators write exceptions before the general rule, so the first rule that
             # matches a tag decides.
-            return terms
+            return effective
     return usual
 
 
-def _longest_first(terms: Terms) -> tuple[int, int]:
+def _longest_first(effective: EffectiveRule) -> tuple[int, int]:
     # guard(longest-keeping-tag-decides): Of several tags, the one that keeps an image longest decides: no rule for
     # one takes away what another gives.
-    return -terms.window_ns, terms.rule or 0
+    return -effective.window_ns, effective.rule or 0
 
 
-def _candidates(rules: Iterable[TermsRule], name: str, general: Terms) -> Iterator[tuple[TermsRule, Terms]]:
-    """List the rules for a repository, with their terms, up to the first that matches all of its images."""
+def _candidates(
+    rules: Iterable[CompiledRule], name: str, general: EffectiveRule
+) -> Iterator[tuple[CompiledRule, EffectiveRule]]:
+    """List the rules for a repository, with what they come to, up to the first that matches all of its images."""
     for number, rule in enumerate(rules, 1):
         if rule.match.matches(name):
             yield (
                 rule,
-                Terms(
+                EffectiveRule(
                     general.window_ns if rule.window_ns is None else rule.window_ns,
                     general.keep_latest if rule.keep_latest is None else rule.keep_latest,
                     number,
@@ -93,7 +99,7 @@ def _candidates(rules: Iterable[TermsRule], name: str, general: Terms) -> Iterat
 
 
 def latest_of(
-    policy: Policy, repository: Repository | None, terms: RepositoryTerms, now_ns: int
+    policy: Policy, repository: Repository | None, rules: EffectiveRules, now_ns: int
 ) -> AbstractSet[str]:
     """List the digests of a repository that stay for being among its newest.
 
@@ -117,8 +123,8 @@ def latest_of(
     for image in whole:
         # guard(newest-for-any-tag): An image that is among the newest for one of its tags stays, whatever the rules
         # for its other tags say.
-        for judgement in terms.all_of(image.digest):
-            number = judgement.rule
+        for effective in rules.all_of(image.digest):
+            number = effective.rule
             if number is not None and policy.rules[number - 1].keep_latest is not None:
                 own[number].append(image)
             elif image.digest in general:

@@ -23,8 +23,8 @@ from hmret.model.plan.blockers import (
     TooYoung,
     Waiting,
 )
-from hmret.model.plan.effective_rules import latest_of, terms_of
-from hmret.model.plan.expiry import Timetable
+from hmret.model.plan.effective_rules import effective_rules, latest_of
+from hmret.model.plan.expiry import Expiry
 from hmret.model.policy.compiled import NEVER, Policy
 from hmret.model.times import SECOND
 from hmret.model.values import frozen
@@ -128,16 +128,16 @@ class Evaluator:
     """Digests that were built on this host."""
     accessed: Mapping[str, int] = _NEVER_READ
     """When disks were last read unseen, by digest."""
-    timetable: Timetable = attrs.field(init=False)
+    expiry: Expiry = attrs.field(init=False)
     _blockers: tuple[Blocker, ...] = attrs.field(init=False)
     """Those that can hold for an image that is ready and whole, in the order of the table."""
 
-    @timetable.default
-    def _make_timetable(self) -> Timetable:
+    @expiry.default
+    def _make_timetable(self) -> Expiry:
         policy = self.context.policy
-        terms = terms_of(policy, self.name, self.repository)
+        rules = effective_rules(policy, self.name, self.repository)
         gaps = self.context.gaps
-        return Timetable(self.timers, terms, policy.min_age_ns, self.now_ns, gaps, self.accessed)
+        return Expiry(self.timers, rules, policy.min_age_ns, self.now_ns, gaps, self.accessed)
 
     @_blockers.default
     def _list_grounds(self) -> tuple[Blocker, ...]:
@@ -146,7 +146,7 @@ class Evaluator:
     @cached_property
     def latest(self) -> AbstractSet[str]:
         """Digests that stay for being among the newest."""
-        return latest_of(self.context.policy, self.repository, self.timetable.terms, self.now_ns)
+        return latest_of(self.context.policy, self.repository, self.expiry.rules, self.now_ns)
 
     @cached_property
     def is_local(self) -> bool:
@@ -186,21 +186,21 @@ class Evaluator:
         Nothing where it may be otherwise: for want of the operator's leave, because not all images have one window, or because
         the time changes more than that.
         """
-        terms = self.timetable.terms
+        rules = self.expiry.rules
         if (
-            terms.by_digest
-            or terms.usual.window_ns == NEVER
-            or self.timetable.min_age_ns
+            rules.by_digest
+            or rules.usual.window_ns == NEVER
+            or self.expiry.min_age_ns
             or _PINNED in self._blockers
             or _NOT_ALLOWED in self._blockers
             or (self.context.policy.keeps_unpullable and self.is_local)
         ):
             return NEVER, NEVER
-        return self.timetable.gaps.latest_moved_to(self.now_ns - terms.usual.window_ns), self.now_ns
+        return self.expiry.gaps.latest_moved_to(self.now_ns - rules.usual.window_ns), self.now_ns
 
-    def falls_due(self, image: Image, since_ns: int | None) -> int | None:
+    def expires_at(self, image: Image, since_ns: int | None) -> int | None:
         """Tell when an image that is unused since then goes, in nanoseconds, if nothing changes; None: never."""
-        return None if image.digest in self.latest else self.timetable.due_at(image, since_ns)
+        return None if image.digest in self.latest else self.expiry.due_at(image, since_ns)
 
     def verdict(
         self, image: Image, final: Reason | None, tags: tuple[str, ...], everywhere: tuple[Reason, ...]
@@ -219,7 +219,7 @@ class Evaluator:
             blockers = tuple(sorted({*blockers, *also, *everywhere}, key=_ORDER.__getitem__))
         # A timer that a read begins anew is one that a sweep would stop.
         is_cleared = ACTIONS[reason] is Action.CLEAR
-        since_ns = (self.timetable.runs_since if is_cleared else self.timetable.unused_since)(image)
+        since_ns = (self.expiry.runs_since if is_cleared else self.expiry.unused_since)(image)
         return Verdict(
             repository=self.name,
             digest=image.digest,
@@ -232,9 +232,9 @@ class Evaluator:
             blockers=blockers,
             referenced_by=self.sources.get(image.digest, ()),
             unused_since_ns=since_ns,
-            expires_at_ns=self.timetable.due_at(image, since_ns),
+            expires_at_ns=self.expiry.due_at(image, since_ns),
             broken=image.broken or image.foreign,
-            rule=self.timetable.terms.of(image.digest).rule,
+            rule=self.expiry.rules.of(image.digest).rule,
             created_ns=image.created_ns,
             pullable=image.pullable,
             shared_with=self._shared_with(image.digest),
@@ -247,7 +247,7 @@ class Evaluator:
 
     def _unwatched(self, since_ns: int | None) -> str | None:
         """Say how much of the time since then nobody watched; None: all of it was watched."""
-        unwatched_ns = 0 if since_ns is None else self.timetable.gaps.since(since_ns)
+        unwatched_ns = 0 if since_ns is None else self.expiry.gaps.since(since_ns)
         if not unwatched_ns:
             return None
         unwatched = format_span(max(round(unwatched_ns, -9), SECOND))

@@ -6,12 +6,12 @@ import attrs
 
 from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.images import Image
-from hmret.model.plan.effective_rules import RepositoryTerms
+from hmret.model.plan.effective_rules import EffectiveRules
 from hmret.model.policy.compiled import NEVER
 from hmret.model.times import SECOND
 from hmret.model.values import frozen
 
-__all__ = ["Timetable"]
+__all__ = ["Expiry"]
 
 # How far in the future `unused_since` may lie before it is taken for wrong and the timer starts again.
 _FUTURE_TOLERANCE_NS = 5 * 60 * SECOND
@@ -20,12 +20,12 @@ _NEVER_READ: Mapping[str, int] = {}
 
 
 @frozen(eq=False)
-class Timetable:
+class Expiry:
     """The timers of a repository, the windows that hold for them, and the time; all in nanoseconds."""
 
     timers: Mapping[str, int | None]
     """By digest."""
-    terms: RepositoryTerms
+    rules: EffectiveRules
     min_age_ns: int
     now_ns: int
     gaps: Gaps = NO_GAPS
@@ -91,9 +91,9 @@ class Timetable:
         """Tell when the window of an image that is unused since then has passed, in time that was watched."""
         # guard(window-in-watched-time): An image must be unused for its whole window in time that was watched,
         # however long the engine was away.
-        return self.gaps.moved(since_ns) + self.terms.of(image.digest).window_ns
+        return self.gaps.moved(since_ns) + self.rules.of(image.digest).window_ns
 
-    def next_turn(self, image: Image) -> int:
+    def next_change(self, image: Image) -> int:
         """Tell when the time alone next changes what is to be said of an image; `NEVER`: it does not."""
         since_ns = self.timers.get(image.digest)
         if since_ns is None and not self.min_age_ns:

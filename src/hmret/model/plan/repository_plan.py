@@ -194,7 +194,7 @@ class RepositoryPlan:
             # guard(pressure-takes-only-waiting): For want of space only images go that nothing but their window
             # keeps: pins, leases and the newest hold on a full disk, too.
             if reason is Reason.RETENTION_WINDOW and tuple(evaluator.reasons(image)) == (reason,):
-                found.append((evaluator.timetable.unused_since(image) or 0, image))
+                found.append((evaluator.expiry.unused_since(image) or 0, image))
         return tuple(found)
 
     @cached_property
@@ -235,10 +235,10 @@ class RepositoryPlan:
             if ACTIONS[reason] is Action.CLEAR:
                 yield image, reason, None
             else:
-                since_ns = evaluator.timetable.unused_since(image)
+                since_ns = evaluator.expiry.unused_since(image)
                 if reason is Reason.NEWLY_UNUSED:
                     since_ns = self.mark_times.get(image.digest, now_ns)
-                yield image, finals.get(image.digest, reason), evaluator.falls_due(image, since_ns)
+                yield image, finals.get(image.digest, reason), evaluator.expires_at(image, since_ns)
 
     def count(self, counts: dict[Reason, int]) -> None:
         """Add up how many images there are for each reason."""
@@ -353,19 +353,19 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
             earliest_ns = min(earliest_ns, since_ns)
             continue
         reason = evaluator.first_reason(image)
-        until_ns = min(until_ns, evaluator.timetable.next_turn(image))
+        until_ns = min(until_ns, evaluator.expiry.next_change(image))
         numbers.append(_NUMBERS[reason])
         ready += image.is_plain and digest not in unready
         if reason is Reason.NEWLY_UNUSED:
             marks.append(digest)
-            begins_ns = evaluator.timetable.begins_at(image)
+            begins_ns = evaluator.expiry.begins_at(image)
             if begins_ns != now_ns:
                 mark_times[digest] = begins_ns
-            held_back += evaluator.timetable.was_read_when_due(image)
+            held_back += evaluator.expiry.was_read_when_due(image)
         elif digest in shared and reason in RIPE:
-            ripe.append((evaluator.timetable.unused_since(image) or 0, digest, reason))
+            ripe.append((evaluator.expiry.unused_since(image) or 0, digest, reason))
         elif reason is Reason.EXPIRED:
-            due.append((evaluator.timetable.unused_since(image) or 0, digest))
+            due.append((evaluator.expiry.unused_since(image) or 0, digest))
         elif digest in timers and ACTIONS[reason] is Action.CLEAR:
             clears.append((digest, reason))
     gone = () if inputs.is_unlisted else (digest for digest in timers if digest not in images)
@@ -373,7 +373,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
         evaluator=evaluator,
         inputs=inputs,
         until_ns=min(
-            until_ns, evaluator.timetable.gaps.moved(earliest_ns) + evaluator.timetable.terms.usual.window_ns
+            until_ns, evaluator.expiry.gaps.moved(earliest_ns) + evaluator.expiry.rules.usual.window_ns
         ),
         ready_images=ready,
         marks=tuple(sorted(marks)),

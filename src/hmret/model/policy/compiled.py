@@ -14,26 +14,26 @@ from hmret.model.policy.window import DeletionWindow
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import frozen
 
-__all__ = ["NEVER", "Policy", "Terms", "TermsRule"]
+__all__ = ["NEVER", "CompiledRule", "EffectiveRule", "Policy"]
 
 NEVER = 1 << 64
 """Later than any time in nanoseconds, and longer than any window."""
 
 
 @frozen
-class Terms:
+class EffectiveRule:
     """What holds for an image."""
 
     window_ns: int
     """How long it must have been unused; `NEVER`: it stays."""
     keep_latest: int
-    """How many of the newest that these terms hold for stay, in each repository."""
+    """How many of the newest that this rule holds for stay, in each repository."""
     rule: int | None = None
     """The place among the rules, from 1, of the one that says so; None: no rule does."""
 
 
 @frozen
-class TermsRule:
+class CompiledRule:
     """A rule, ready to be asked."""
 
     match: Patterns
@@ -70,7 +70,7 @@ class Policy:
     """The most deletions of one plan; 0: no limit."""
     max_bytes: int = 0
     """The most bytes that one plan deletes; 0: no limit. One image always goes, however large."""
-    rules: tuple[TermsRule, ...] = ()
+    rules: tuple[CompiledRule, ...] = ()
     keep_latest: int = 0
     min_age_ns: int = 0
     disk: DiskLimits | None = None
@@ -82,12 +82,12 @@ class Policy:
     """Whether images stay that cannot be pulled again."""
     origins: Origins = attrs.field(factory=Origins)
     """Which repositories hold what cannot be."""
-    terms: Terms = attrs.field(init=False, eq=False)
+    terms: EffectiveRule = attrs.field(init=False, eq=False)
     """What holds where no rule says otherwise."""
 
     @terms.default
-    def _usual_terms(self) -> Terms:
-        return Terms(self.unused_for_ns, self.keep_latest)
+    def _usual_terms(self) -> EffectiveRule:
+        return EffectiveRule(self.unused_for_ns, self.keep_latest)
 
     @property
     def keeps_latest(self) -> bool:
@@ -116,7 +116,7 @@ class Policy:
             pinned=compile_patterns(config.pinned),
             max_deletes=config.max_deletes_per_sweep,
             max_bytes=config.max_bytes_per_sweep,
-            rules=tuple(map(TermsRule.of, config.rules)),
+            rules=tuple(map(CompiledRule.of, config.rules)),
             keep_latest=config.keep_latest,
             min_age_ns=timedelta_nanoseconds(config.min_age),
             disk=config.disk if config.disk.is_set else None,
