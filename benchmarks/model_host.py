@@ -184,7 +184,7 @@ class Host:
         # What `mark_used` does.
         self._clear_timer(key)
         self._start(creation)
-        if self.watch.is_near and run_at_once(self.watch.has_become_too_full(self._reading, 0)):
+        if self.watch.is_near and run_at_once(self.watch.is_newly_pressed(self._reading, 0)):
             self._sweep()
 
     def _pull(self, creation: Creation) -> Image:

@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 from hmret.disk.deletion.trash.erasing import Freeing
-from hmret.disk.deletion.trash.intents import Place as RetiredPlace
+from hmret.disk.deletion.trash.intents import TrashEntry as RetiredPlace
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import IMAGES, RETENTION, digest_of, hex_of
 from hmret.engine.platform import Platform

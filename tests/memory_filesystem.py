@@ -26,7 +26,7 @@ from typing import Concatenate, NamedTuple, NoReturn, ParamSpec, Self, TypeVar
 
 import attrs
 
-from hmret.disk.filesystem import Entry, FolderCalls, Lease
+from hmret.disk.filesystem import Entry, FileLease, FolderCalls
 
 __all__ = ["Call", "Crash", "FileStat", "ForeignOpen", "MemoryFilesystem", "Tree"]
 
@@ -651,7 +651,7 @@ class MemoryFilesystem(FolderCalls):
         description = self._description(fd)
         file = description.inode
         held = isinstance(file, _File) and file.lease is description and not file.lease_breaking
-        return Lease.HELD if held else fcntl.F_UNLCK
+        return FileLease.HELD if held else fcntl.F_UNLCK
 
     def earliest_stamp_ns(self, _fd: int, /) -> int | None:
         """Return the time: that is what the next change is stamped with at the earliest."""

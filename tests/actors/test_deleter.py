@@ -26,7 +26,7 @@ from hmret.actors.deleter import Deleter
 from hmret.actors.deleter_requests import BatchRetired
 from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, LastLook, Retired
 from hmret.disk.deletion.recovery.quarantine import Held
-from hmret.disk.deletion.trash.intents import Place
+from hmret.disk.deletion.trash.intents import TrashEntry
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
 from hmret.model.times import nanoseconds_of
@@ -57,7 +57,7 @@ def make_due(filesystem: MemoryFilesystem, letters: str, *, tags: tuple[str, ...
     return Candidate(*key, START_NS)
 
 
-def places_of(batch: BatchRetired) -> list[Place]:
+def places_of(batch: BatchRetired) -> list[TrashEntry]:
     return [outcome.place for outcome in batch.outcomes if isinstance(outcome, Retired)]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import pytest
 
-from hmret.disk.filesystem import POSIX, Entry, Filesystem, Lease
+from hmret.disk.filesystem import POSIX, Entry, FileLease, Filesystem
 from memory_filesystem import Call, Crash, MemoryFilesystem, Tree
 from support.children import run_program
 
@@ -749,13 +749,13 @@ def test_a_folder_can_be_locked(world: World) -> None:
 def test_a_lease_is_held_when_nobody_else_has_the_file_open(leasing: World) -> None:
     fd = leasing.filesystem.open(leasing.at("leased"), _READ)
     leasing.filesystem.take_lease(fd)
-    assert leasing.filesystem.ask_lease(fd) == Lease.HELD
+    assert leasing.filesystem.ask_lease(fd) == FileLease.HELD
     leasing.filesystem.close(fd)
 
 
 def test_a_lease_that_was_not_taken_is_not_held(leasing: World) -> None:
     fd = leasing.filesystem.open(leasing.at("leased"), _READ)
-    assert leasing.filesystem.ask_lease(fd) != Lease.HELD
+    assert leasing.filesystem.ask_lease(fd) != FileLease.HELD
     leasing.filesystem.close(fd)
 
 
@@ -799,7 +799,7 @@ def test_an_opener_who_will_not_wait_is_refused_and_begins_to_break_the_lease(le
     leasing.filesystem.take_lease(fd)
     with pytest.raises(BlockingIOError):
         leasing.filesystem.open(leasing.at("leased"), _READ | os.O_NONBLOCK)
-    assert leasing.filesystem.ask_lease(fd) != Lease.HELD
+    assert leasing.filesystem.ask_lease(fd) != FileLease.HELD
     leasing.filesystem.close(fd)
     assert leasing.read("leased") == b"disk"
 
@@ -809,9 +809,9 @@ def test_a_lease_outlasts_a_rename_and_a_stat(leasing: World) -> None:
     leasing.filesystem.take_lease(fd)
     leasing.filesystem.rename(leasing.at("leased"), leasing.at("b"))
     leasing.filesystem.stat(leasing.at("b"))
-    assert leasing.filesystem.ask_lease(fd) == Lease.HELD
+    assert leasing.filesystem.ask_lease(fd) == FileLease.HELD
     leasing.filesystem.unlink(leasing.at("b"))
-    assert leasing.filesystem.ask_lease(fd) == Lease.HELD
+    assert leasing.filesystem.ask_lease(fd) == FileLease.HELD
     leasing.filesystem.close(fd)
 
 
@@ -839,7 +839,7 @@ def test_another_process_breaks_the_lease_and_its_signal_does_not_kill(disk_file
     POSIX.take_lease(fd)
     opener = run_program([sys.executable, "-c", program])
     assert "BlockingIOError" in opener.stderr
-    assert POSIX.ask_lease(fd) != Lease.HELD
+    assert POSIX.ask_lease(fd) != FileLease.HELD
     os.close(fd)
 
 
@@ -853,7 +853,7 @@ def test_a_thread_that_waits_for_the_lease_gets_the_file_when_it_is_released(dis
     POSIX.take_lease(fd)
     opener = threading.Thread(target=wait_open)
     opener.start()
-    while POSIX.ask_lease(fd) == Lease.HELD:
+    while POSIX.ask_lease(fd) == FileLease.HELD:
         pass
     assert opened == []
     os.close(fd)
@@ -1308,7 +1308,7 @@ def test_a_foreign_holder_prevents_the_lease_through_any_hard_link(memory: Memor
     assert _errno(memory.take_lease, fd) == "EAGAIN"
     holder.close()
     memory.take_lease(fd)
-    assert memory.ask_lease(fd) == Lease.HELD
+    assert memory.ask_lease(fd) == FileLease.HELD
 
 
 def test_a_foreign_opener_breaks_the_lease_and_waits_for_its_end(memory: MemoryFilesystem) -> None:
@@ -1316,7 +1316,7 @@ def test_a_foreign_opener_breaks_the_lease_and_waits_for_its_end(memory: MemoryF
     fd = memory.open("/a", _READ)
     memory.take_lease(fd)
     opener = memory.begin_open("/a")
-    assert (opener.is_open, memory.ask_lease(fd) == Lease.HELD) == (False, False)
+    assert (opener.is_open, memory.ask_lease(fd) == FileLease.HELD) == (False, False)
     memory.close(fd)
     assert opener.is_open
     fd = memory.open("/a", _READ)

@@ -541,7 +541,7 @@ MUTATIONS = (
     edit(
         "go on though nothing comes free",
         "stop-where-none-comes-free",
-        Swap("waits and record.in_vain >= _IN_VAIN", "False"),
+        Swap("waits and record.ineffective_sweeps >= _MOST_INEFFECTIVE", "False"),
         LIMITS,
     ),
     edit("release more than was announced", "release-fits-the-notice", Become("return _ALL"), LIMITS),

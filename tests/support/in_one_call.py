@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import attrs
 
-from hmret.disk.filesystem import Filesystem, HeldFolder, Lease, Step
+from hmret.disk.filesystem import FileLease, Filesystem, HeldFolder, Step
 
 __all__ = ["hold_folders", "retire_folder"]
 
@@ -87,7 +87,7 @@ class _Going:
             _expect((moved.st_ino, moved.st_mtime_ns), (inode, changed_ns))
             for fd in (parent_fd, trash_fd) if syncs else ():
                 filesystem.fsync(fd)
-            _expect([self._lease_of(fd) for fd in leased], [Lease.HELD] * len(leased), errno.EBUSY)
+            _expect([self._lease_of(fd) for fd in leased], [FileLease.HELD] * len(leased), errno.EBUSY)
         filesystem.close_all([*self.files, folder_fd])
 
     def _lease_of(self, fd: int) -> int | None:

@@ -8,10 +8,10 @@ import anyio
 import msgspec
 
 from hmret.actors.deleter_requests import (
+    BatchFreed,
     BatchRetired,
     BringBack,
     Free,
-    Freed,
     Hold,
     LookHeld,
     Recover,
@@ -43,13 +43,13 @@ from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.tag_folders import remove_empty_tag_folders
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash import erasing
-from hmret.disk.deletion.trash.erasing import free_places
+from hmret.disk.deletion.trash.erasing import free_entries
 from hmret.disk.deletion.trash.intents import (
     Intent,
     Link,
-    Place,
+    TrashEntry,
     drop_intents,
-    find_places,
+    find_entries,
     list_trash,
     new_token,
     read_intents,
@@ -136,12 +136,12 @@ class Deleter(Actor[_Asked]):
             )
         )
 
-    async def free(self, token: str, places: Iterable[Place]) -> Freed:
+    async def free(self, token: str, places: Iterable[TrashEntry]) -> BatchFreed:
         """Free the bytes of a retired batch."""
         return await self._mailbox.ask(Free(token=token, places=tuple(places)))
 
     async def find_wanted(
-        self, images: Iterable[tuple[Intent, Sequence[Place]]], view: TagView
+        self, images: Iterable[tuple[Intent, Sequence[TrashEntry]]], view: TagView
     ) -> list[Intent]:
         """List those of some retired images that somebody has come to want since.
 
@@ -335,15 +335,15 @@ class Deleter(Actor[_Asked]):
             pause=self._threads.pause,
         )
 
-    def _free(self, token: str, places: tuple[Place, ...]) -> Freed:
-        freed = free_places(
+    def _free(self, token: str, places: tuple[TrashEntry, ...]) -> BatchFreed:
+        freed = free_entries(
             self._filesystem, self._data_fd, places, stopping=self._stopping, pause=self._threads.pause
         )
         if token not in self._kept_intents and all(freed.done):
             self._forget(token, _repositories(place.intent for place in places))
         else:
             self.has_unfinished = True
-        return Freed(freed.disk_bytes, freed.errors)
+        return BatchFreed(freed.disk_bytes, freed.errors)
 
     def _hold(self, request: Hold) -> tuple[Held, ...]:
         token = request.token
@@ -367,7 +367,7 @@ class Deleter(Actor[_Asked]):
             await self._threads.run(drop_records, self._filesystem, self._data_fd, tokens)
         return Released(freed.disk_bytes, freed.done, freed.errors)
 
-    def _release_batch(self, request: Release) -> erasing.Freed:
+    def _release_batch(self, request: Release) -> erasing.FreedFolders:
         return release(
             self._filesystem,
             self._data_fd,
@@ -411,7 +411,7 @@ class Deleter(Actor[_Asked]):
 
     def _find_held_wanted(self, images: Sequence[Held], view: TagView) -> list[Held]:
         retired = [
-            (held.intent, find_places(self._filesystem, self._data_fd, held.intent)) for held in images
+            (held.intent, find_entries(self._filesystem, self._data_fd, held.intent)) for held in images
         ]
         wanted = find_wanted(self._filesystem, self._data_fd, retired, view, self._threads.pause)
         names = {intent.name for intent in wanted}

@@ -8,15 +8,15 @@ from hmret.disk.deletion.recovery.quarantine import Held, HeldImages
 from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.deletion.recovery.restoring import PutBack
 from hmret.disk.deletion.tags.tag_view import TagView
-from hmret.disk.deletion.trash.intents import Intent, Link, Place
+from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry
 from hmret.disk.grip import FIRM, Grip
 from hmret.model.values import frozen
 
 __all__ = [
+    "BatchFreed",
     "BatchRetired",
     "BringBack",
     "Free",
-    "Freed",
     "Hold",
     "LookHeld",
     "Recover",
@@ -41,12 +41,12 @@ class BatchRetired:
 
 
 @frozen
-class Freed:
+class BatchFreed:
     """The bytes that came free with each image of a batch."""
 
     disk_bytes: tuple[int, ...]
     """In the order of the retired images."""
-    errors: tuple[tuple[Place, str], ...]
+    errors: tuple[tuple[TrashEntry, str], ...]
     """Folders that could not be erased, and why; they stay in the trash for the next time."""
 
 
@@ -58,7 +58,7 @@ class Released:
     """The bytes that came free with each."""
     done: tuple[bool, ...]
     """Whether each has gone; what has not is no longer whole, and waits for the next time."""
-    errors: tuple[tuple[Place, str], ...]
+    errors: tuple[tuple[TrashEntry, str], ...]
 
 
 @frozen
@@ -89,11 +89,11 @@ class Retire(Request[BatchRetired]):
 
 
 @frozen(eq=False, kw_only=True)
-class Free(Request[Freed]):
+class Free(Request[BatchFreed]):
     """Asks to free the bytes of a retired batch."""
 
     token: str
-    places: tuple[Place, ...]
+    places: tuple[TrashEntry, ...]
 
 
 @frozen(eq=False, kw_only=True)

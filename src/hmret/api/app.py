@@ -24,12 +24,12 @@ from hmret.api.http.host_guard import HostGuard
 from hmret.api.http.loop_guard import LoopGuard
 from hmret.api.http.page import load_page
 from hmret.api.http.requests import (
-    Candidate,
-    Confirm,
+    ConfirmBody,
     GrantLease,
     MarkUsed,
+    PlanBody,
     RenewLease,
-    Restore,
+    RestoreBody,
     read_body,
     read_count,
     read_moment,
@@ -265,7 +265,7 @@ class _Calls:
 
     async def candidate(self, request: Request) -> Response:
         at = read_moment(request, "at")
-        body = await read_body(request, Candidate)
+        body = await read_body(request, PlanBody)
         retention = self._retention
         try:
             config = config_from_policy(retention.config, body.settings)
@@ -285,7 +285,7 @@ class _Calls:
         return _json(mark_used_document(await self._named(body.image, body.digest, mark_used)))
 
     async def confirm(self, request: Request) -> Response:
-        body = await read_body(request, Confirm)
+        body = await read_body(request, ConfirmBody)
         try:
             confirmed = await self._retention.confirm(*body.what)
         except ValueError as error:
@@ -293,7 +293,7 @@ class _Calls:
         return _json(confirmed_document(confirmed))
 
     async def restore(self, request: Request) -> Response:
-        body = await read_body(request, Restore)
+        body = await read_body(request, RestoreBody)
         try:
             restored = await self._retention.restore(body.image, body.digest)
         except (ImageNotFoundError, InvalidReferenceError):

@@ -7,7 +7,7 @@ it. There every deletion would look as if somebody had opened the disk in that v
 import os
 from contextlib import suppress
 
-from hmret.disk.filesystem import Filesystem, Lease
+from hmret.disk.filesystem import FileLease, Filesystem
 from hmret.disk.folders import let_go, open_data_folder, opened
 from hmret.disk.layout import OWN
 
@@ -49,4 +49,4 @@ def _try(filesystem: Filesystem, own_fd: int) -> bool:
         except OSError:
             return False
         filesystem.rename(_NAME, _NEW_NAME, src_dir_fd=own_fd, dst_dir_fd=own_fd)
-        return filesystem.ask_lease(fd) != Lease.HELD
+        return filesystem.ask_lease(fd) != FileLease.HELD

@@ -16,7 +16,7 @@ from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.watch.backoff import Backoff
 from hmret.engine.watch.brake import BrakeWatch
 from hmret.engine.watch.disk import DiskWatch
-from hmret.engine.watch.looks import Looks
+from hmret.engine.watch.looks import LookHistory
 from hmret.model.clock.clock_guard import ClockRecord, watch_clock
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Key, Suspension
@@ -69,7 +69,7 @@ class Inspection:
     locks: Locks
     leases: LeaseBook
     clock: Clock
-    looks: Looks
+    looks: LookHistory
     disk: DiskWatch
     brake: BrakeWatch
     backoff: Backoff

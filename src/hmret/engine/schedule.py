@@ -162,7 +162,7 @@ class Schedule:
             with anyio.move_on_after(pause):
                 await self._changed.wait()
                 return
-            if await disk.has_become_too_full(clock.read(), counters.quarantined_bytes):
+            if await disk.is_newly_pressed(clock.read(), counters.quarantined_bytes):
                 return
 
     async def _sweep(self, request: SweepRequest) -> SweepReport:

@@ -14,7 +14,7 @@ import attrs
 
 from hmret.model.unavailable import UnavailableError
 from hmret.model.values import frozen
-from hmret.settings.source_location import Place
+from hmret.settings.source_location import SourceLocation
 
 __all__ = [
     "HYPEMAN_FILES",
@@ -62,7 +62,9 @@ class ConfigFile:
         except UnicodeDecodeError as error:
             line = error.object.count(b"\n", 0, error.start) + 1
             byte = error.object[error.start]
-            raise Place(f"{self.path}:{line}").error(f"expected UTF-8, got the byte 0x{byte:02x}") from None
+            raise SourceLocation(f"{self.path}:{line}").error(
+                f"expected UTF-8, got the byte 0x{byte:02x}"
+            ) from None
 
 
 def find_config_files(
@@ -117,7 +119,7 @@ def in_home(path: str, environment: Mapping[str, str]) -> str:
         return path
     home = _home(environment)
     if home is None:
-        raise Place(path).error("expected the variable HOME beside ~/, got none")
+        raise SourceLocation(path).error("expected the variable HOME beside ~/, got none")
     return home.rstrip("/") + path[1:] or "/"
 
 
@@ -141,7 +143,7 @@ def _first_there(paths: Sequence[str], read: Callable[[str], ConfigFile]) -> lis
 
 
 def _read(path: str, *, regular_only: bool, pipe_seconds: float) -> ConfigFile:
-    place = Place(path or "the config file")
+    place = SourceLocation(path or "the config file")
     try:
         # Neither a pipe without a writer nor a terminal keeps an open waiting, or becomes ours.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -163,7 +165,7 @@ def _read(path: str, *, regular_only: bool, pipe_seconds: float) -> ConfigFile:
     return ConfigFile(path, content, is_regular and bool(mode & stat.S_IWOTH))
 
 
-def _read_all(fd: int, place: Place, end: float | None) -> bytes:
+def _read_all(fd: int, place: SourceLocation, end: float | None) -> bytes:
     """Read up to the end; `end`: when, by the monotonic clock, what may keep its reader waiting must have come to it."""
     content = bytearray()
     while len(content) <= _MAX_FILE_BYTES:
@@ -179,7 +181,7 @@ def _read_all(fd: int, place: Place, end: float | None) -> bytes:
     raise place.error(f"expected at most {_MAX_FILE_BYTES} bytes, got more")
 
 
-def _wait_input(fd: int, place: Place, end: float) -> None:
+def _wait_input(fd: int, place: SourceLocation, end: float) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     if not poll.poll(max(end - time.monotonic(), 0) * 1000):

@@ -24,12 +24,12 @@ from hmret.settings.kinds import (
     SIZE,
     SPANS,
     ZERO_DURATION,
-    Kind,
+    SettingKind,
     tell,
     text_of,
 )
 from hmret.settings.raw_values import Value
-from hmret.settings.source_location import Place
+from hmret.settings.source_location import SourceLocation
 
 __all__ = [
     "ALL_SECTIONS",
@@ -37,8 +37,8 @@ __all__ = [
     "PATH_KEYS",
     "SECTIONS",
     "SIZE_KEYS",
-    "Key",
     "ReadSetting",
+    "SettingKey",
     "change_config",
 ]
 
@@ -64,12 +64,12 @@ _FLAGS = {
 
 
 @frozen
-class Key:
+class SettingKey:
     """A setting."""
 
     name: str
     """Dotted."""
-    kind: Kind
+    kind: SettingKind
     policy: bool = attrs.field(default=True, kw_only=True)
     """Whether it says what is deleted, and not how the engine goes about it."""
     in_force: str = attrs.field(default="", kw_only=True)
@@ -121,7 +121,7 @@ class Key:
     def _part_of(self, config: RetentionConfig) -> object:
         return getattr(config, _PARTS[self.section][0]) if self.section in _PARTS else config
 
-    def _check(self, place: Place, value: object) -> Any:
+    def _check(self, place: SourceLocation, value: object) -> Any:
         try:
             return getattr(self.owner(**{self.field: value}), self.field)
         except ConfigError as error:
@@ -129,41 +129,41 @@ class Key:
 
 
 KEYS = (
-    Key("data_dir", text_of("a path"), policy=False),
-    Key("images.auto_delete.enabled", HYPEMAN_BOOLEAN),
-    Key("images.auto_delete.unused_for", HYPEMAN_DURATION),
-    Key("images.auto_delete.allowed", HYPEMAN_PATTERNS),
-    Key("registry.url", text_of("host:port"), attribute="registry_url"),
-    Key("build.builder_image", text_of("an image"), attribute="builder_image"),
-    Key("hmret.enabled", BOOLEAN),
-    Key("hmret.sweep_interval", DURATION, policy=False),
-    Key("hmret.pinned", PATTERNS),
-    Key("hmret.rules", RULES),
-    Key("hmret.keep_latest", COUNT),
-    Key("hmret.min_age", ZERO_DURATION),
-    Key("hmret.delete_unpullable", BOOLEAN),
-    Key("hmret.max_deletes_per_sweep", COUNT),
-    Key("hmret.max_bytes_per_sweep", SIZE),
-    Key("hmret.disk.high_watermark", SHARE),
-    Key("hmret.disk.low_watermark", SHARE, in_force="low"),
-    Key("hmret.disk.max_used", AMOUNT),
-    Key("hmret.disk.count", text_of("blocks or apparent")),
-    Key("hmret.disk.min_unused_for", DURATION),
-    Key("hmret.quarantine", ZERO_DURATION),
-    Key("hmret.window.hours", SPANS),
-    Key("hmret.window.time_zone", text_of("a time zone such as Europe/Berlin")),
-    Key("hmret.window.yields_to_pressure", BOOLEAN),
-    Key("hmret.brake", SHARE),
-    Key("hmret.brake_min_images", COUNT),
-    Key("hmret.brake_for", ZERO_DURATION),
-    Key("hmret.unreadable_references", text_of("suspend or ignore"), policy=False),
-    Key("hmret.access_time", text_of("gaps, always or never"), policy=False),
-    Key("hmret.leases", text_of("suspend or when-offered"), policy=False),
-    Key("hmret.control_socket", text_of("a path"), policy=False),
-    Key("hmret.control_socket_group", text_of("a group"), policy=False),
-    Key("hmret.control_socket_group_writes", BOOLEAN, policy=False),
-    Key("hmret.metrics_listen", text_of("host:port"), policy=False),
-    Key("hmret.journal", BOOLEAN, policy=False),
+    SettingKey("data_dir", text_of("a path"), policy=False),
+    SettingKey("images.auto_delete.enabled", HYPEMAN_BOOLEAN),
+    SettingKey("images.auto_delete.unused_for", HYPEMAN_DURATION),
+    SettingKey("images.auto_delete.allowed", HYPEMAN_PATTERNS),
+    SettingKey("registry.url", text_of("host:port"), attribute="registry_url"),
+    SettingKey("build.builder_image", text_of("an image"), attribute="builder_image"),
+    SettingKey("hmret.enabled", BOOLEAN),
+    SettingKey("hmret.sweep_interval", DURATION, policy=False),
+    SettingKey("hmret.pinned", PATTERNS),
+    SettingKey("hmret.rules", RULES),
+    SettingKey("hmret.keep_latest", COUNT),
+    SettingKey("hmret.min_age", ZERO_DURATION),
+    SettingKey("hmret.delete_unpullable", BOOLEAN),
+    SettingKey("hmret.max_deletes_per_sweep", COUNT),
+    SettingKey("hmret.max_bytes_per_sweep", SIZE),
+    SettingKey("hmret.disk.high_watermark", SHARE),
+    SettingKey("hmret.disk.low_watermark", SHARE, in_force="low"),
+    SettingKey("hmret.disk.max_used", AMOUNT),
+    SettingKey("hmret.disk.count", text_of("blocks or apparent")),
+    SettingKey("hmret.disk.min_unused_for", DURATION),
+    SettingKey("hmret.quarantine", ZERO_DURATION),
+    SettingKey("hmret.window.hours", SPANS),
+    SettingKey("hmret.window.time_zone", text_of("a time zone such as Europe/Berlin")),
+    SettingKey("hmret.window.yields_to_pressure", BOOLEAN),
+    SettingKey("hmret.brake", SHARE),
+    SettingKey("hmret.brake_min_images", COUNT),
+    SettingKey("hmret.brake_for", ZERO_DURATION),
+    SettingKey("hmret.unreadable_references", text_of("suspend or ignore"), policy=False),
+    SettingKey("hmret.access_time", text_of("gaps, always or never"), policy=False),
+    SettingKey("hmret.leases", text_of("suspend or when-offered"), policy=False),
+    SettingKey("hmret.control_socket", text_of("a path"), policy=False),
+    SettingKey("hmret.control_socket_group", text_of("a group"), policy=False),
+    SettingKey("hmret.control_socket_group_writes", BOOLEAN, policy=False),
+    SettingKey("hmret.metrics_listen", text_of("host:port"), policy=False),
+    SettingKey("hmret.journal", BOOLEAN, policy=False),
 )
 
 SIZE_KEYS: Collection[str] = frozenset(key.name for key in KEYS if key.kind in (SIZE, AMOUNT))
@@ -178,7 +178,7 @@ PATH_KEYS: Collection[str] = frozenset(("data_dir", "hmret.control_socket"))
 class ReadSetting:
     """A value that was read, and where."""
 
-    place: Place
+    place: SourceLocation
     value: Any
 
 
@@ -199,6 +199,6 @@ def change_config(base: RetentionConfig, settings: Mapping[str, ReadSetting]) ->
         except ConfigError as error:
             field, _, problem = str(error).partition(": ")
             name = f"{section}.{field}"
-            place = settings[name].place if name in settings else Place(name)
+            place = settings[name].place if name in settings else SourceLocation(name)
             raise place.error(problem) from None
     return attrs.evolve(base, **changes[""], **changes["hmret"], **parts)

@@ -11,7 +11,7 @@ from hmret.model.policy.rules import Rule
 from hmret.model.sizes import format_share, parse_share, parse_size
 from hmret.model.values import frozen
 from hmret.settings.raw_values import OptionValue, Value, check_unicode
-from hmret.settings.source_location import Place, show
+from hmret.settings.source_location import SourceLocation, show
 
 __all__ = [
     "AMOUNT",
@@ -27,7 +27,7 @@ __all__ = [
     "SIZE",
     "SPANS",
     "ZERO_DURATION",
-    "Kind",
+    "SettingKind",
     "tell",
     "text_of",
 ]
@@ -42,12 +42,12 @@ _PATTERN = "a repository pattern"
 _TAG = "a tag pattern (a number needs quotes)"
 _SPAN = "a span of a day such as 02:00-05:00"
 
-Check = Callable[[Place, object], Any]
+Check = Callable[[SourceLocation, object], Any]
 """Lets the class whose field a setting is check a value; raises ConfigError with the place."""
 
 
 @frozen
-class Kind:
+class SettingKind:
     """What the values of a setting are."""
 
     read: Callable[[Value, Check], object]
@@ -56,12 +56,14 @@ class Kind:
     """Makes a value ready for JSON, in a form that can be read again; not asked about one that is unset."""
 
 
-def text_of(expected: str) -> Kind:
+def text_of(expected: str) -> SettingKind:
     """Make the kind of a text; `expected` is what it must be."""
-    return Kind(lambda value, check: check(value.place, check_unicode(value.place, value.text(expected))))
+    return SettingKind(
+        lambda value, check: check(value.place, check_unicode(value.place, value.text(expected)))
+    )
 
 
-def tell(place: Place, error: ConfigError, field: str = "") -> ConfigError:
+def tell(place: SourceLocation, error: ConfigError, field: str = "") -> ConfigError:
     """Tell what the model found in a value with the value's place instead of the field's name."""
     return place.error(show(str(error).removeprefix(f"{field}: "), _MAX_PROBLEM))
 
@@ -99,7 +101,9 @@ def _read_zero_duration(value: Value, _check: Check) -> timedelta:
     return _duration(value.place, value.duration(_DURATION), zero=True)
 
 
-def _duration(place: Place, text: str, expected: str = _DURATION, *, zero: bool = False) -> timedelta:
+def _duration(
+    place: SourceLocation, text: str, expected: str = _DURATION, *, zero: bool = False
+) -> timedelta:
     try:
         nanoseconds = parse_span(text)
     except ValueError:
@@ -146,7 +150,7 @@ def _read_hypeman_patterns(value: Value, _check: Check) -> tuple[str, ...]:
     return _patterns(value.weak_texts(_PATTERN), "repository")
 
 
-def _patterns(texts: Iterable[tuple[Place, str]], of: str) -> tuple[str, ...]:
+def _patterns(texts: Iterable[tuple[SourceLocation, str]], of: str) -> tuple[str, ...]:
     patterns: list[str] = []
     for place, text in texts:
         checked = check_unicode(place, text)
@@ -168,7 +172,7 @@ def _read_rules(value: Value, _check: Check) -> tuple[Rule, ...]:
     return tuple(_rule(place, fields) for place, fields in value.mappings("rule", [*_RULE_FIELDS], ["tags"]))
 
 
-def _rule(place: Place, fields: Mapping[str, Value]) -> Rule:
+def _rule(place: SourceLocation, fields: Mapping[str, Value]) -> Rule:
     values = {name: _RULE_FIELDS[name](value) for name, value in fields.items()}
     try:
         return Rule(**{"match": (), **values})
@@ -218,24 +222,24 @@ def _show_rule(rule: Rule) -> dict[str, object]:
     }
 
 
-BOOLEAN = Kind(_read_boolean)
-COUNT = Kind(_read_count)
-DURATION = Kind(_read_duration, timedelta.total_seconds)
+BOOLEAN = SettingKind(_read_boolean)
+COUNT = SettingKind(_read_count)
+DURATION = SettingKind(_read_duration, timedelta.total_seconds)
 """More than zero; seconds in JSON."""
-HYPEMAN_DURATION = Kind(_read_hypeman_duration, timedelta.total_seconds)
+HYPEMAN_DURATION = SettingKind(_read_hypeman_duration, timedelta.total_seconds)
 """More than zero, and in a config file or a variable as Go writes it."""
-ZERO_DURATION = Kind(_read_zero_duration, timedelta.total_seconds)
+ZERO_DURATION = SettingKind(_read_zero_duration, timedelta.total_seconds)
 """Zero or more."""
-SIZE = Kind(_read_size)
+SIZE = SettingKind(_read_size)
 """Bytes in JSON."""
-AMOUNT = Kind(_read_amount, _show_amount)
+AMOUNT = SettingKind(_read_amount, _show_amount)
 """Bytes in JSON, or a percentage as text."""
-SHARE = Kind(_read_share, format_share)
+SHARE = SettingKind(_read_share, format_share)
 """A percentage as text in JSON."""
-PATTERNS = Kind(_read_patterns, list)
-HYPEMAN_BOOLEAN = Kind(_read_hypeman_boolean)
+PATTERNS = SettingKind(_read_patterns, list)
+HYPEMAN_BOOLEAN = SettingKind(_read_hypeman_boolean)
 """As hypeman's loader takes it: quoted or a number as well."""
-HYPEMAN_PATTERNS = Kind(_read_hypeman_patterns, list)
+HYPEMAN_PATTERNS = SettingKind(_read_hypeman_patterns, list)
 """As hypeman's loader takes them: as one text with commas as well."""
-SPANS = Kind(_read_spans, list)
-RULES = Kind(_read_rules, lambda rules: [_show_rule(rule) for rule in rules])
+SPANS = SettingKind(_read_spans, list)
+RULES = SettingKind(_read_rules, lambda rules: [_show_rule(rule) for rule in rules])

@@ -15,7 +15,7 @@ from hmret.settings.config_files import HYPEMAN_FILES, OWN_FILE, ConfigFile, fin
 from hmret.settings.keys import ALL_SECTIONS, KEYS, PATH_KEYS, SECTIONS, ReadSetting, change_config
 from hmret.settings.neighbours import neighbour_values
 from hmret.settings.raw_values import OptionValue, Value, VariableValue
-from hmret.settings.source_location import Place, name_unknown
+from hmret.settings.source_location import SourceLocation, name_unknown
 from hmret.settings.warnings import Setting, Source, warnings_about
 
 if TYPE_CHECKING:
@@ -163,18 +163,18 @@ def _refuse_lost(earlier: Mapping[str, bool], documents: Sequence[_Document]) ->
         # guard(lost-config-is-refused): Without a config file that was read before, pins and rules would be gone in
         # silence; a reload keeps those in force.
         if path not in now:
-            raise Place(path).error("expected the config file that was read before, got none")
+            raise SourceLocation(path).error("expected the config file that was read before, got none")
         # guard(emptied-config-is-refused): A config file may be empty for a moment while it is written; a reload
         # keeps the pins and rules in force.
         if held_anything and not now[path]:
-            raise Place(path).error("expected settings, got a file that has become empty")
+            raise SourceLocation(path).error("expected settings, got a file that has become empty")
 
 
 def _variable_values(environment: Mapping[str, str]) -> Mapping[str, VariableValue]:
     keys = {key.variable: key.name for key in KEYS}
     values = {}
     for variable in sorted(environment):
-        place = Place(f"environment variable {variable}")
+        place = SourceLocation(f"environment variable {variable}")
         prefix = next((prefix for prefix in _PREFIXES if variable.startswith(prefix)), None)
         # guard(empty-variable-not-given): Compose and unit files set variables to nothing; that must not take away a
         # pin, a rule or a limit.
@@ -193,5 +193,7 @@ def _variable_values(environment: Mapping[str, str]) -> Mapping[str, VariableVal
 def _flag_values(flags: Mapping[str, object]) -> Mapping[str, OptionValue]:
     keys = {key.name: key for key in KEYS}
     return {
-        name: OptionValue(Place(keys[name].flag), value) for name, value in flags.items() if value is not None
+        name: OptionValue(SourceLocation(keys[name].flag), value)
+        for name, value in flags.items()
+        if value is not None
     }

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from hmret.model.policy.config import RetentionConfig
 from hmret.settings.keys import KEYS, ReadSetting, change_config
 from hmret.settings.raw_values import TypedValue
-from hmret.settings.source_location import Place, name_unknown, show
+from hmret.settings.source_location import SourceLocation, name_unknown, show
 
 __all__ = ["config_from_policy", "policy_settings"]
 
@@ -34,7 +34,7 @@ def config_from_policy(base: RetentionConfig, values: Mapping[str, object]) -> R
     """
     read = {}
     for name, content in values.items():
-        place = Place(show(name))
+        place = SourceLocation(show(name))
         if name not in _KEYS:
             raise place.error(name_unknown(name, _POLICY))
         key = _KEYS[name]

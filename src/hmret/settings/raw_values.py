@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from hmret.model.durations import format_duration
 from hmret.model.errors import ConfigError
 from hmret.model.values import frozen
-from hmret.settings.source_location import Place, name_unknown, show
+from hmret.settings.source_location import SourceLocation, name_unknown, show
 from hmret.settings.written_values import (
     COUNT,
     COUNT_EXPECTED,
@@ -31,7 +31,7 @@ class Value(Protocol):
     """A value as its source has it; each call raises ConfigError where it is something else."""
 
     @property
-    def place(self) -> Place: ...
+    def place(self) -> SourceLocation: ...
     def boolean(self) -> bool: ...
     def weak_boolean(self) -> bool:
         """Give a boolean that may be written in any way that hypeman's loader takes."""
@@ -47,14 +47,14 @@ class Value(Protocol):
         """Give the text of a duration."""
         ...
 
-    def texts(self, expected: str) -> list[tuple[Place, str]]: ...
-    def weak_texts(self, expected: str) -> list[tuple[Place, str]]:
+    def texts(self, expected: str) -> list[tuple[SourceLocation, str]]: ...
+    def weak_texts(self, expected: str) -> list[tuple[SourceLocation, str]]:
         """Give the elements of a list that may be one text with commas."""
         ...
 
     def mappings(
         self, each: str, names: Collection[str], narrowing: Collection[str] = ()
-    ) -> Sequence[tuple[Place, Mapping[str, "Value"]]]:
+    ) -> Sequence[tuple[SourceLocation, Mapping[str, "Value"]]]:
         """Give the mappings of a list, each with its place, the values by name; those that are null are left out.
 
         Args:
@@ -65,7 +65,7 @@ class Value(Protocol):
         ...
 
 
-def check_unicode(place: Place, text: str) -> str:
+def check_unicode(place: SourceLocation, text: str) -> str:
     """Refuse bytes of the environment that are no UTF-8: they arrive as lone surrogates, which no report could print."""
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise place.error(f"expected UTF-8, got {show(text)!r}")
@@ -76,7 +76,7 @@ def check_unicode(place: Place, text: str) -> str:
 class VariableValue:
     """The text of an environment variable; one that is empty is not given. An empty list is written `[]`."""
 
-    place: Place
+    place: SourceLocation
     content: str
 
     def boolean(self) -> bool:
@@ -97,7 +97,7 @@ class VariableValue:
 
     number = duration = text
 
-    def texts(self, expected: str) -> list[tuple[Place, str]]:
+    def texts(self, expected: str) -> list[tuple[SourceLocation, str]]:
         if self.content.strip() == "[]":
             return []
         return between_commas(self.place, self.content, expected)
@@ -106,7 +106,7 @@ class VariableValue:
 
     def mappings(
         self, each: str, names: Collection[str], narrowing: Collection[str] = ()
-    ) -> Sequence[tuple[Place, "Mapping[str, NodeValue]"]]:
+    ) -> Sequence[tuple[SourceLocation, "Mapping[str, NodeValue]"]]:
         """Read the list as YAML."""
         from hmret.settings.yaml_values import read_yaml  # noqa: PLC0415 - few write YAML into a variable
 
@@ -120,7 +120,7 @@ class VariableValue:
 class TypedValue:
     """A value that has a type already, as the command line and JSON have them."""
 
-    place: Place
+    place: SourceLocation
     content: object
 
     def boolean(self) -> bool:
@@ -155,7 +155,7 @@ class TypedValue:
                 return format_duration(round(Fraction(self.content) * 1_000_000) * 1000)
         return self.text(expected)
 
-    def texts(self, expected: str) -> list[tuple[Place, str]]:
+    def texts(self, expected: str) -> list[tuple[SourceLocation, str]]:
         if not isinstance(self.content, list | tuple):
             raise self._unexpected(f"a list, each element {expected}")
         elements = [TypedValue(self.place, element) for element in self.content]
@@ -168,7 +168,7 @@ class TypedValue:
         each: str,
         names: Collection[str],
         narrowing: Collection[str] = (),  # noqa: ARG002 - programs say null where people leave a key out
-    ) -> Sequence[tuple[Place, Mapping[str, "TypedValue"]]]:
+    ) -> Sequence[tuple[SourceLocation, Mapping[str, "TypedValue"]]]:
         if not isinstance(self.content, list | tuple):
             raise self._unexpected(MAPPINGS_EXPECTED)
         elements = [

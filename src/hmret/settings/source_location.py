@@ -5,18 +5,18 @@ from collections.abc import Collection
 from hmret.model.errors import ConfigError
 from hmret.model.values import frozen
 
-__all__ = ["Place", "name_unknown", "show"]
+__all__ = ["SourceLocation", "name_unknown", "show"]
 
 
 @frozen
-class Place:
+class SourceLocation:
     """Where a value was read: a line of a file and its key, an environment variable or a flag."""
 
     text: str
 
-    def within(self, name: str) -> "Place":
+    def within(self, name: str) -> "SourceLocation":
         """Name a part of the value that stands here."""
-        return Place(f"{self.text}, {name}")
+        return SourceLocation(f"{self.text}, {name}")
 
     def error(self, problem: str) -> ConfigError:
         """Tell a problem with the value as an error of exactly one line."""

@@ -2,7 +2,7 @@
 
 import re
 
-from hmret.settings.source_location import Place, show
+from hmret.settings.source_location import SourceLocation, show
 
 __all__ = [
     "COUNT",
@@ -30,7 +30,7 @@ def parse_go_boolean(text: str) -> bool | None:
     return GO_BOOLEANS.get(text)
 
 
-def between_commas(place: Place, text: str, expected: str) -> list[tuple[Place, str]]:
+def between_commas(place: SourceLocation, text: str, expected: str) -> list[tuple[SourceLocation, str]]:
     """Take a list that is one text with commas; an empty text is an empty list.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from hmret.model.values import frozen
-from hmret.settings.source_location import Place, show
+from hmret.settings.source_location import SourceLocation, show
 
 __all__ = [
     "BOOLEAN",
@@ -114,14 +114,14 @@ def compose(file: str, text: str) -> Node | None:
     except yaml.reader.ReaderError as error:
         char = chr(error.character)
         line = text.count("\n", 0, text.find(char)) + 1
-        raise Place(f"{file}:{line}").error(f"expected printable text, got {char!r}") from None
+        raise SourceLocation(f"{file}:{line}").error(f"expected printable text, got {char!r}") from None
     except yaml.MarkedYAMLError as error:
         line = 1 if error.problem_mark is None else error.problem_mark.line + 1
         hint = " (text that begins with * needs quotes)" if error.context == "while scanning an alias" else ""
         told = ", ".join(part for part in (error.context, error.problem) if part)
-        raise Place(f"{file}:{line}").error(f"not valid YAML, {show(told, 160)}{hint}") from None
+        raise SourceLocation(f"{file}:{line}").error(f"not valid YAML, {show(told, 160)}{hint}") from None
     except (ValueError, OverflowError) as error:  # the pure-Python loader, at an escape that is no character
-        raise Place(file).error(f"not valid YAML, {error}") from None
+        raise SourceLocation(file).error(f"not valid YAML, {error}") from None
     return None if root is None or has_tag(root, NULL) else root
 
 
@@ -132,7 +132,7 @@ def _compose(file: str, loader: Any) -> Node | None:
     open_nodes: list[list[Node]] = [root]
     anchors: dict[str, Node] = {}
     while (event := loader.get_event()) is not None:
-        place = Place(f"{file}:{event.start_mark.line + 1}")
+        place = SourceLocation(f"{file}:{event.start_mark.line + 1}")
         match event:
             case yaml.DocumentStartEvent() if root:
                 raise place.error("expected one YAML document, got another one")

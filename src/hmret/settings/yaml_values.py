@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from hmret.model.errors import ConfigError
 from hmret.model.values import frozen
-from hmret.settings.source_location import Place, name_unknown, show
+from hmret.settings.source_location import SourceLocation, name_unknown, show
 from hmret.settings.written_values import (
     COUNT,
     COUNT_EXPECTED,
@@ -52,9 +52,9 @@ class NodeValue:
     node: Node
 
     @property
-    def place(self) -> Place:
+    def place(self) -> SourceLocation:
         """Where the value stands, which for an alias is where its anchor does."""
-        return Place(f"{self.file}:{self.node.line}: {self.key}")
+        return SourceLocation(f"{self.file}:{self.node.line}: {self.key}")
 
     def boolean(self) -> bool:
         match self.node:
@@ -102,13 +102,13 @@ class NodeValue:
                 return "0"
         return self.text(expected)
 
-    def texts(self, expected: str) -> list[tuple[Place, str]]:
+    def texts(self, expected: str) -> list[tuple[SourceLocation, str]]:
         if not isinstance(self.node, Sequence):
             raise self._unexpected(f"a list, each element {expected}")
         elements = [NodeValue(self.file, self.key, node) for node in self.node.children]
         return [(element.place, element.text(expected)) for element in elements]
 
-    def weak_texts(self, expected: str) -> list[tuple[Place, str]]:
+    def weak_texts(self, expected: str) -> list[tuple[SourceLocation, str]]:
         """Take what hypeman's loader takes for a list: one text with commas too."""
         match self.node:
             case Scalar(tag=tag, text=text) if tag == STRING:
@@ -117,7 +117,7 @@ class NodeValue:
 
     def mappings(
         self, each: str, names: Collection[str], narrowing: Collection[str] = ()
-    ) -> list[tuple[Place, dict[str, "NodeValue"]]]:
+    ) -> list[tuple[SourceLocation, dict[str, "NodeValue"]]]:
         """Give the mappings of a list, each with its place, the values by name; those that are null are left out.
 
         Args:
@@ -137,7 +137,7 @@ class NodeValue:
         prefix = f"{self.key}, "
         for key, value in self.pairs():
             if isinstance(key, Scalar) and key.text in narrowing and has_tag(value, NULL):
-                place = Place(f"{self.file}:{key.line}: {prefix}{key.text}")
+                place = SourceLocation(f"{self.file}:{key.line}: {prefix}{key.text}")
                 raise place.error("expected a value, or no such key, got nothing")
         picked = _pick(self, prefix, names, strict=True)
         return {name: NodeValue(self.file, f"{prefix}{name}", node) for name, node in picked}
@@ -198,7 +198,7 @@ def _pick(
     lines: dict[str, int] = {}
     for key, value in mapping.pairs():
         name = key.text if isinstance(key, Scalar) else describe(key)
-        place = Place(f"{mapping.file}:{key.line}: {prefix}{show(name)}")
+        place = SourceLocation(f"{mapping.file}:{key.line}: {prefix}{show(name)}")
         if name in lines:
             raise place.error(f"expected once, got it on line {lines[name]} and again on line {key.line}")
         if name in names:
@@ -211,7 +211,7 @@ def _pick(
             _refuse_merged(place, value, names)
 
 
-def _refuse_merged(place: Place, value: Node, names: Collection[str]) -> None:
+def _refuse_merged(place: SourceLocation, value: Node, names: Collection[str]) -> None:
     """Refuse a merge that brings in a key of ours: skipped like the rest of the file, it would be lost."""
     pending, seen = [value], set[int]()
     while pending:

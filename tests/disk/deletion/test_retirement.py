@@ -37,14 +37,14 @@ from hmret.disk.deletion.trash.intents import (
     Copy,
     Intent,
     Link,
-    Place,
+    TrashEntry,
     drop_intents,
+    entries_of,
     list_trash,
-    places_of,
     read_intents,
     write_intents,
 )
-from hmret.disk.filesystem import POSIX, Filesystem, FolderCalls, Lease
+from hmret.disk.filesystem import POSIX, FileLease, Filesystem, FolderCalls
 from hmret.disk.fingerprints import SETTLING_NS
 from hmret.disk.folders import let_go
 from hmret.disk.hypeman.links import Layout
@@ -178,7 +178,7 @@ def test_an_image_that_is_due_is_retired_with_its_tags_and_its_state(host: Host)
     intent = Intent(
         *candidate.key, list(TAGS), START_NS, f"{TOKEN}.0", copies=copies, links=links, beside="none"
     )
-    place = Place(intent, f"{OWN}/{TRASH}", f"{TOKEN}.0")
+    place = TrashEntry(intent, f"{OWN}/{TRASH}", f"{TOKEN}.0")
     assert outcome == Retired(place, TAGS, links=tuple(links))
     assert isinstance(outcome, Retired)
     assert outcome.key == candidate.key
@@ -597,7 +597,7 @@ def test_who_opens_on_a_real_disk_between_the_lease_and_the_rename_gets_the_imag
             leased.append(args[0])
         elif name == "rename" and args[0] == "a" * 64:
             opener.start()
-            wait_until(lambda: any(POSIX.ask_lease(fd) != Lease.HELD for fd in leased), "a broken lease")
+            wait_until(lambda: any(POSIX.ask_lease(fd) != FileLease.HELD for fd in leased), "a broken lease")
 
     watched: Filesystem = Watched(come_between)  # type: ignore[assignment]  # it has whatever POSIX has
     outcomes, _ = retire(watched, real.data_fd, [candidate], LOOK, token=TOKEN)
@@ -1126,9 +1126,9 @@ def test_a_pull_that_begins_in_a_folder_whose_metadata_is_hidden_gets_the_folder
 # Finishing what was cut off.
 
 
-def place_of(host: Host) -> Place:
+def place_of(host: Host) -> TrashEntry:
     (intent,) = read_intents(host.filesystem, host.data_fd, TOKEN)
-    in_trash, beside = places_of(intent)
+    in_trash, beside = entries_of(intent)
     return in_trash if host.exists(f"{in_trash.folder}/{in_trash.name}") else beside
 
 
@@ -1257,7 +1257,7 @@ def test_what_cannot_be_finished_waits(memory: Host) -> None:
     outcome = finish(
         memory.filesystem,
         memory.data_fd,
-        [places_of(read_intents(memory.filesystem, memory.data_fd, TOKEN)[0])[0]],
+        [entries_of(read_intents(memory.filesystem, memory.data_fd, TOKEN)[0])[0]],
     )
     assert isinstance(outcome, Failed)
     assert (outcome.key, outcome.path, outcome.unfinished) == (candidate.key, IN_TRASH, True)

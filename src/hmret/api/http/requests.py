@@ -15,12 +15,12 @@ from hmret.model.times import SECOND, datetime_of, parse_time
 
 __all__ = [
     "LARGEST_BODY",
-    "Candidate",
-    "Confirm",
+    "ConfirmBody",
     "GrantLease",
     "MarkUsed",
+    "PlanBody",
     "RenewLease",
-    "Restore",
+    "RestoreBody",
     "read_body",
     "read_count",
     "read_moment",
@@ -50,20 +50,20 @@ class MarkUsed(msgspec.Struct, forbid_unknown_fields=True):
     digest: str | None = None
 
 
-class Confirm(msgspec.Struct, forbid_unknown_fields=True):
+class ConfirmBody(msgspec.Struct, forbid_unknown_fields=True):
     """`POST /v1/confirm`."""
 
     what: list[str] = []
 
 
-class Candidate(msgspec.Struct, forbid_unknown_fields=True):
+class PlanBody(msgspec.Struct, forbid_unknown_fields=True):
     """`POST /v1/plan`."""
 
     settings: dict[str, object]
     """Of the policy, by dotted key; what is not given is as it is in force."""
 
 
-class Restore(msgspec.Struct, forbid_unknown_fields=True):
+class RestoreBody(msgspec.Struct, forbid_unknown_fields=True):
     """`POST /v1/restore`."""
 
     image: str

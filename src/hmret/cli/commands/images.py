@@ -4,7 +4,15 @@ from collections.abc import Mapping
 
 from hmret.api.wire.documents import image_document
 from hmret.cli.display.columns import Column, format_columns, last_part, shorten_list, shorten_repository
-from hmret.cli.display.listing import EVERYTHING, IMAGE_FIELDS, TABLE, Chosen, Shown, named_lines, write_csv
+from hmret.cli.display.listing import (
+    EVERYTHING,
+    IMAGE_FIELDS,
+    TABLE,
+    ImageFilter,
+    Shown,
+    named_lines,
+    write_csv,
+)
 from hmret.cli.display.output import write_json, write_result
 from hmret.cli.display.tables import format_day, format_size, format_suspension, format_when, shorten_digest
 from hmret.cli.display.words import name_source
@@ -30,7 +38,7 @@ _WIDE = (*_COLUMNS, Column(title="status", worth=1))
 _IN_USE = (Reason.REFERENCED, Reason.LEASED, Reason.OPEN)
 
 
-def images(*, chosen: Chosen = EVERYTHING, shown: Shown = TABLE, common: Common = DEFAULTS) -> int:
+def images(*, chosen: ImageFilter = EVERYTHING, shown: Shown = TABLE, common: Common = DEFAULTS) -> int:
     """List every image."""
     made = make_plan(common, common.settings())
     reading = made.reading

@@ -10,7 +10,15 @@ from cyclopts import Parameter
 from hmret.api.wire.documents import image_document
 from hmret.api.wire.readings import ComparisonReading, PlanReading
 from hmret.cli.display.columns import Column, format_columns, last_part, shorten_list, shorten_repository
-from hmret.cli.display.listing import EVERYTHING, IMAGE_FIELDS, TABLE, Chosen, Shown, named_lines, write_csv
+from hmret.cli.display.listing import (
+    EVERYTHING,
+    IMAGE_FIELDS,
+    TABLE,
+    ImageFilter,
+    Shown,
+    named_lines,
+    write_csv,
+)
 from hmret.cli.display.output import is_terminal, printable, write_json, write_result
 from hmret.cli.display.tables import (
     format_day,
@@ -61,7 +69,7 @@ def plan(
     at: Annotated[
         str | None, Parameter(help="What would be due then: an RFC 3339 time, such as 2026-12-24T00:00:00Z.")
     ] = None,
-    chosen: Chosen = EVERYTHING,
+    chosen: ImageFilter = EVERYTHING,
     every: Annotated[
         bool,
         Parameter(name="--all", help="List what is kept, too.", negative=(), show_default=False),
@@ -83,7 +91,7 @@ def plan(
 
 
 def show_plan(
-    made: Made, common: Common, shown: Shown = TABLE, chosen: Chosen = EVERYTHING, *, every: bool = False
+    made: Made, common: Common, shown: Shown = TABLE, chosen: ImageFilter = EVERYTHING, *, every: bool = False
 ) -> None:
     """Write a plan in the form that is asked for."""
     reading = made.reading
@@ -101,7 +109,7 @@ def show_plan(
             write_result("\n".join(told))
 
 
-def _document(made: Made, chosen: Chosen) -> Mapping[str, Any]:
+def _document(made: Made, chosen: ImageFilter) -> Mapping[str, Any]:
     document = made.document()
     if chosen.names_some or chosen.sort is not None or chosen.limit is not None:
         images = {(image["repository"], image["digest"]): image for image in document["images"]}
@@ -119,7 +127,7 @@ def _read_moment(text: str) -> datetime:
         ) from None
 
 
-def _listed(chosen: Chosen, verdicts: Sequence[Verdict], *, every: bool) -> list[Verdict]:
+def _listed(chosen: ImageFilter, verdicts: Sequence[Verdict], *, every: bool) -> list[Verdict]:
     """Choose what is listed: what goes and what changes, or what is asked for; what goes comes first."""
     found = chosen.choose(verdicts, "action")
     if every or chosen.names_some:
@@ -127,7 +135,7 @@ def _listed(chosen: Chosen, verdicts: Sequence[Verdict], *, every: bool) -> list
     return [verdict for verdict in found if action_of(verdict) != KEEP]
 
 
-def _tell(made: PlanReading, chosen: Chosen, *, every: bool, is_wide: bool) -> Iterator[str]:
+def _tell(made: PlanReading, chosen: ImageFilter, *, every: bool, is_wide: bool) -> Iterator[str]:
     verdicts = made.verdicts
     listed = _listed(chosen, verdicts, every=every)
     images = chosen.cut(listed)

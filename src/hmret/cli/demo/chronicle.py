@@ -16,7 +16,7 @@ from hmret.model.values import define, frozen
 __all__ = [
     "Chronicle",
     "Deletion",
-    "Event",
+    "DemoEvent",
     "bytes_text",
     "day_of",
     "days_of",
@@ -29,7 +29,7 @@ _MIB = 1024 * 1024
 
 
 @frozen
-class Event:
+class DemoEvent:
     """One thing that happened."""
 
     at: timedelta
@@ -56,7 +56,7 @@ class Chronicle:
     clock: DemoClock
     is_silent: bool = False
     """Whether nothing is printed."""
-    events: list[Event] = attrs.field(factory=list, init=False)
+    events: list[DemoEvent] = attrs.field(factory=list, init=False)
     names: dict[Key, str] = attrs.field(factory=dict, init=False)
     """What each image is called, gone or not."""
     verdicts: dict[Key, Verdict] = attrs.field(factory=dict, init=False)
@@ -73,7 +73,7 @@ class Chronicle:
 
     def tell(self, teller: str, name: str, text: str) -> None:
         """Keep one event."""
-        self.events.append(Event(self.clock.elapsed, teller, name, text))
+        self.events.append(DemoEvent(self.clock.elapsed, teller, name, text))
 
     def say(self, text: str) -> None:
         """Print a line on what has just happened."""

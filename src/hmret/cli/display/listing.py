@@ -13,7 +13,16 @@ from hmret.model.references import parse_reference
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason, Verdict
 
-__all__ = ["EVERYTHING", "IMAGE_FIELDS", "TABLE", "Chosen", "Output", "Shown", "named_lines", "write_csv"]
+__all__ = [
+    "EVERYTHING",
+    "IMAGE_FIELDS",
+    "TABLE",
+    "ImageFilter",
+    "Output",
+    "Shown",
+    "named_lines",
+    "write_csv",
+]
 
 Output = Literal["table", "wide", "name", "json", "csv"]
 """How things are listed."""
@@ -80,7 +89,7 @@ TABLE = Shown()
 
 @Parameter(name="*", negative=())
 @frozen(kw_only=True)
-class Chosen:
+class ImageFilter:
     """Which images a command lists, and in which order."""
 
     reason: Annotated[
@@ -147,7 +156,7 @@ class Chosen:
         return lambda name: name == whole or pattern.matches(name)
 
 
-EVERYTHING = Chosen()
+EVERYTHING = ImageFilter()
 """All images."""
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 import attrs
 import msgspec
 
-from hmret.disk.deletion.open_folders import Looks, OpenFolders
+from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
 from hmret.disk.deletion.outcomes import Candidate
 from hmret.disk.deletion.tags.repository_tags import RepositoryTags, TagMovedError
 from hmret.disk.deletion.tags.tag_view import Linkers
@@ -65,12 +65,12 @@ class Announcing:
     """Who links to which digest below `repositories/`; needed where the batch has content."""
     digests: AbstractSet[str] | None = None
     """Of the images of the batch; None: of any."""
-    looks: Looks = attrs.field(init=False)
+    looks: KnownPaths = attrs.field(init=False)
     tags: RepositoryTags = attrs.field(init=False)
 
     @looks.default
-    def _make_looks(self) -> Looks:
-        return Looks(self.folders)
+    def _make_looks(self) -> KnownPaths:
+        return KnownPaths(self.folders)
 
     @tags.default
     def _make_tags(self) -> RepositoryTags:

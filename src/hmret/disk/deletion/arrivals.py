@@ -14,7 +14,7 @@ from contextlib import suppress
 import msgspec
 
 from hmret.disk.deletion.open_folders import OpenFolders, exists
-from hmret.disk.deletion.trash.intents import Intent, Place, repositories_of
+from hmret.disk.deletion.trash.intents import Intent, TrashEntry, repositories_of
 from hmret.disk.deletion.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_folder, opened, read_file
@@ -54,7 +54,7 @@ class Found:
     """Of a ghost: the folder in which it stands."""
 
 
-def look_for_arrivals(folders: OpenFolders, intent: Intent, places: Sequence[Place]) -> Found:
+def look_for_arrivals(folders: OpenFolders, intent: Intent, places: Sequence[TrashEntry]) -> Found:
     """Look for what has come since an image was renamed to some places.
 
     Raises:
@@ -67,7 +67,7 @@ def look_for_arrivals(folders: OpenFolders, intent: Intent, places: Sequence[Pla
     )
 
 
-def _look_for_content(folders: OpenFolders, intent: Intent, places: Sequence[Place]) -> Found:
+def _look_for_content(folders: OpenFolders, intent: Intent, places: Sequence[TrashEntry]) -> Found:
     digest = intent.digest
     if folders.exists(f"{_CONTENT}/{hex_of(digest)}"):
         if _is_ghost(folders, _CONTENT, None, digest):
@@ -82,7 +82,7 @@ def _look_for_content(folders: OpenFolders, intent: Intent, places: Sequence[Pla
     return Found(Arrival.NOTHING)
 
 
-def _look_for_own(folders: OpenFolders, intent: Intent, places: Sequence[Place]) -> Found:
+def _look_for_own(folders: OpenFolders, intent: Intent, places: Sequence[TrashEntry]) -> Found:
     repository, digest = intent.repository, intent.digest
     own, hexadecimal = f"{IMAGES}/{repository}", hex_of(digest)
     if not folders.any_exists(f"{own}/{hexadecimal}", f"{_CONTENT}/{hexadecimal}"):
@@ -111,7 +111,7 @@ def _has_new_folder(folders: OpenFolders, intent: Intent, repository: str) -> bo
     )
 
 
-def heal(folders: OpenFolders, place: Place, parent: str) -> bool:
+def heal(folders: OpenFolders, place: TrashEntry, parent: str) -> bool:
     """Make a ghost whole with the files of a retired folder, its disk first: they are renamed into it, never over another.
 
     Returns whether the image is whole then.
@@ -157,7 +157,7 @@ def _move_rest(filesystem: Filesystem, source_fd: int, target_fd: int) -> None:
             filesystem.rename(name, name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
 
 
-def _is_promotion_of(folders: OpenFolders, place: Place, digest: str) -> bool:
+def _is_promotion_of(folders: OpenFolders, place: TrashEntry, digest: str) -> bool:
     """Return whether content is what a promotion of a retired folder has left: its metadata, but for the status, no disk."""
     filesystem, hexadecimal = folders.filesystem, hex_of(digest)
     try:

@@ -9,7 +9,7 @@ import attrs
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.tags.links import TakenLinks, settle_aside, take_links
-from hmret.disk.deletion.trash.intents import Intent, Link, Place, place_in_trash, repositories_of
+from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, entry_in_trash, repositories_of
 from hmret.disk.folders import remove_empty_folders
 from hmret.disk.hypeman.links import Layout, tag_folder
 from hmret.disk.hypeman.states import HeldState, clear_state, look_at_state
@@ -40,7 +40,7 @@ class Cleaning:
     def clean_up(
         self,
         intent: Intent,
-        places: Sequence[Place],
+        places: Sequence[TrashEntry],
         held: Mapping[str, HeldState] | None,
         absent: Collection[str] = (),
         gone: Collection[Link] = (),
@@ -81,7 +81,7 @@ class Cleaning:
     def note_gone(
         self,
         intent: Intent,
-        places: Sequence[Place],
+        places: Sequence[TrashEntry],
         links: tuple[Link, ...],
         faults: Sequence[tuple[str, str]] = (),
     ) -> Retired:
@@ -89,7 +89,7 @@ class Cleaning:
         self._untimed |= repositories_of(intent)
         self._left.update(copy.repository for copy in intent.all_copies if copy.repository)
         self._left.update(link.repository for link in intent.all_links if link.layout is Layout.LEGACY)
-        first = places[-1] if places else place_in_trash(intent, number=len(intent.all_copies) - 1)
+        first = places[-1] if places else entry_in_trash(intent, number=len(intent.all_copies) - 1)
         # Nearly always all of them have gone.
         is_all = bool(intent.copies) and len(links) == len(intent.links)
         tags = tuple(intent.tags) if is_all else intent.tags_of(intent.repository, links)

@@ -11,7 +11,7 @@ from hmret.disk.folders import let_go, make_data_folders, open_data_folder, step
 from hmret.disk.layout import IMAGES, RETENTION
 from hmret.model.values import define
 
-__all__ = ["Looks", "OpenFolders", "exists", "inode_of", "inodes_of"]
+__all__ = ["KnownPaths", "OpenFolders", "exists", "inode_of", "inodes_of"]
 
 # An embedding server may have few descriptors to spare.
 _MOST = 64
@@ -120,7 +120,7 @@ class OpenFolders:
 
 
 @define(eq=False)
-class Looks:
+class KnownPaths:
     """What stands at paths below the data directory, for those that look at many: what was asked together is one call.
 
     Of one moment, and for the work of that moment: whoever must know what is there now asks the folders themselves.

@@ -7,7 +7,7 @@ import attrs
 from hmret.disk.deletion.digest_folder import DigestFolder, open_digest_folder
 from hmret.disk.deletion.open_folders import OpenFolders, inode_of
 from hmret.disk.deletion.renaming import is_hidden_in_place, rename_back, rename_out, show_metadata
-from hmret.disk.deletion.trash.intents import Intent, Place, find_places, place_in_trash
+from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_trash, find_entries
 from hmret.disk.layout import HIDDEN_METADATA, hex_of
 from hmret.model.values import define
 
@@ -22,7 +22,7 @@ class OpenImage:
     intent: Intent
     opened: dict[int, DigestFolder] = attrs.field(factory=dict)
     """By their numbers in the intent, in the order in which they are renamed."""
-    places: list[Place] = attrs.field(factory=list)
+    places: list[TrashEntry] = attrs.field(factory=list)
     """Where those that were renamed stand, content last."""
     refusal: OSError | None = None
     """Why leases are not offered here."""
@@ -72,7 +72,7 @@ class OpenImage:
         """Note that the one folder of which it consists has been renamed into the trash, and perhaps closed then."""
         [(number, folder)] = self.opened.items()
         self.has_begun = True
-        self.places = [place_in_trash(self.intent, folder.files, number)]
+        self.places = [entry_in_trash(self.intent, folder.files, number)]
         if is_closed:
             self.opened.clear()
 
@@ -134,7 +134,7 @@ class OpenImage:
         if not self.has_begun:
             return False
         try:
-            return bool(find_places(self.folders.filesystem, self.folders.data_fd, self.intent)) or any(
+            return bool(find_entries(self.folders.filesystem, self.folders.data_fd, self.intent)) or any(
                 is_hidden_in_place(self.folders, self.intent, number)
                 for number, folder in self.opened.items()
                 if HIDDEN_METADATA not in folder.found
@@ -147,7 +147,7 @@ class OpenImage:
         for place in self.places:
             try:
                 folder_fd = self.folders.get(place.folder)
-                if not self.opened[place.number].is_still(folder_fd, place.name, is_hidden=place.is_beside):
+                if not self.opened[place.number].is_still(folder_fd, place.name, is_hidden=place.is_in_place):
                     return True
             except OSError:
                 return True

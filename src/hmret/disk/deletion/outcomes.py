@@ -4,7 +4,7 @@ from collections.abc import Set as AbstractSet
 
 import attrs
 
-from hmret.disk.deletion.trash.intents import Link, Place, Row
+from hmret.disk.deletion.trash.intents import Link, Row, TrashEntry
 from hmret.model.images import Image, Key
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
@@ -81,13 +81,13 @@ class LastLook:
 class Retired:
     """An image that is out of the cache; its bytes wait in the trash."""
 
-    place: Place
+    place: TrashEntry
     """Of its content, or of its one folder."""
     tags: tuple[str, ...]
     """The tags of its first row that went with it."""
     faults: tuple[tuple[str, str], ...] = ()
     """Paths of what should have gone with it and did not, and why."""
-    others: tuple[Place, ...] = ()
+    others: tuple[TrashEntry, ...] = ()
     """Of the folders that repositories had of their own beside the content."""
     links: tuple[Link, ...] = ()
     """All tags that went with it."""
@@ -100,7 +100,7 @@ class Retired:
         return self.place.intent.repository, self.place.intent.digest
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[TrashEntry, ...]:
         """Where its folders stand, in the order in which they are erased: as long as content is left, it tells what it was."""
         return (*self.others, self.place)
 

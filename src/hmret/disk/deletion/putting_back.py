@@ -9,7 +9,7 @@ from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.renaming import rename_back
 from hmret.disk.deletion.tags.links import free_links, make_links
 from hmret.disk.deletion.trash.erasing import erase
-from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link, Place, find_places
+from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link, TrashEntry, find_entries
 from hmret.disk.deletion.wholeness import check_layers, is_whole
 from hmret.disk.layout import hex_of
 
@@ -17,7 +17,7 @@ __all__ = ["bring_back", "erase_rest", "follow", "main_of", "mend", "put_back"]
 
 
 def put_back(
-    folders: OpenFolders, intent: Intent, places: Sequence[Place], links: Iterable[Link] = ()
+    folders: OpenFolders, intent: Intent, places: Sequence[TrashEntry], links: Iterable[Link] = ()
 ) -> bool:
     """Rename the folders of an image back to where they were, content first; returns whether the first of them is back.
 
@@ -48,7 +48,7 @@ def put_back(
     return True
 
 
-def follow(folders: OpenFolders, place: Place) -> bool:
+def follow(folders: OpenFolders, place: TrashEntry) -> bool:
     """Rename one more folder of an image back that is back itself; False where its place is taken, or it is not whole.
 
     Raises:
@@ -58,7 +58,11 @@ def follow(folders: OpenFolders, place: Place) -> bool:
 
 
 def mend(
-    folders: OpenFolders, intent: Intent, places: Sequence[Place], found: Found, links: Iterable[Link] = ()
+    folders: OpenFolders,
+    intent: Intent,
+    places: Sequence[TrashEntry],
+    found: Found,
+    links: Iterable[Link] = (),
 ) -> bool:
     """Put an image back, or make a ghost in its place whole, by what has come since; returns whether it is here, whole.
 
@@ -95,7 +99,7 @@ def bring_back(folders: OpenFolders, intent: Intent, beside: Iterable[Link] = ()
         LayersGoneError: its data has gone, so it stays where it is.
         OSError: it could not be put back, or what is left of it not be erased; the next recovery finishes that.
     """
-    places = find_places(folders.filesystem, folders.data_fd, intent)
+    places = find_entries(folders.filesystem, folders.data_fd, intent)
     found = look_for_arrivals(folders, intent, places)
     is_back = mend(folders, intent, places, found, intent.all_links)
     if not is_back and found.arrival is not Arrival.GHOST:
@@ -114,10 +118,10 @@ def erase_rest(folders: OpenFolders, intent: Intent) -> None:
     Raises:
         OSError: something could not be erased; the next recovery does that.
     """
-    for place in find_places(folders.filesystem, folders.data_fd, intent):
+    for place in find_entries(folders.filesystem, folders.data_fd, intent):
         erase(folders.filesystem, folders.data_fd, place.folder, place.name)
 
 
-def main_of(places: Sequence[Place]) -> Place | None:
+def main_of(places: Sequence[TrashEntry]) -> TrashEntry | None:
     """Find of the folders of one image the one that is it: content, or a repository's own where that goes alone."""
     return max(places, key=lambda place: place.number, default=None)

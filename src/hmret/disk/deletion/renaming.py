@@ -9,7 +9,7 @@ import errno
 from contextlib import suppress
 
 from hmret.disk.deletion.open_folders import OpenFolders, exists
-from hmret.disk.deletion.trash.intents import Intent, Place, place_beside, place_in_trash
+from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_place, entry_in_trash
 from hmret.disk.folders import open_folder, opened
 from hmret.disk.layout import DIGEST_HEX, HIDDEN_METADATA, IMAGES, METADATA, hex_of
 
@@ -32,7 +32,7 @@ _TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR))
 
 def rename_out(
     folders: OpenFolders, intent: Intent, number: int, files: tuple[str, ...] = ()
-) -> Place | None:
+) -> TrashEntry | None:
     """Rename a folder of an image out of the cache; returns where it stands then.
 
     None: a pull has begun in it, on a disk on which that is possible: then it is the pull's, and in its place.
@@ -43,7 +43,7 @@ def rename_out(
     hexadecimal = hex_of(intent.digest)
     if not DIGEST_HEX.fullmatch(hexadecimal):
         raise OSError(errno.EINVAL, "not the name of a digest folder")
-    place = place_in_trash(intent, files, number)
+    place = entry_in_trash(intent, files, number)
     try:
         folders.filesystem.rename(
             hexadecimal,
@@ -58,18 +58,18 @@ def rename_out(
     return place
 
 
-def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> Place | None:
+def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> TrashEntry | None:
     """Rename a folder to where it is no image for hypeman, on its own file system; as `rename_out`."""
     filesystem, hexadecimal = folders.filesystem, hex_of(intent.digest)
     copy = intent.all_copies[number]
     # guard(hidden-before-it-moves): hypeman lists any folder with metadata and a disk, so on another file system the
     # metadata is hidden first.
     hide_metadata(folders, copy.parent, hexadecimal)
-    place = place_beside(intent, number=number)
+    place = entry_in_place(intent, number=number)
     moved = False
     if not copy.repository:
         # In `content/` every name is a digest's; it can be a file system of its own, though.
-        outside = place_beside(intent, number=number, within=IMAGES)
+        outside = entry_in_place(intent, number=number, within=IMAGES)
         try:
             filesystem.rename(
                 hexadecimal,
@@ -101,7 +101,7 @@ def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> Place | N
     return place
 
 
-def rename_back(folders: OpenFolders, place: Place) -> bool:
+def rename_back(folders: OpenFolders, place: TrashEntry) -> bool:
     """Rename a folder back to where it was; False where its place has been taken.
 
     Raises:
@@ -120,7 +120,7 @@ def rename_back(folders: OpenFolders, place: Place) -> bool:
         if error.errno in _TAKEN:
             return False
         raise
-    if place.is_beside:
+    if place.is_in_place:
         show_metadata(folders, parent, hexadecimal)
     return True
 

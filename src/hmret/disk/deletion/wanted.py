@@ -10,10 +10,10 @@ from contextlib import closing
 
 from hmret.disk.deletion import putting_back
 from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
-from hmret.disk.deletion.open_folders import Looks, OpenFolders
+from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
 from hmret.disk.deletion.tags.repository_tags import RepositoryTags
 from hmret.disk.deletion.tags.tag_view import TagView
-from hmret.disk.deletion.trash.intents import Intent, Link, Place, repositories_of
+from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, repositories_of
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout, tag_folder
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
@@ -29,7 +29,7 @@ _LAYOUTS = tuple(Layout)
 def find_wanted(
     filesystem: Filesystem,
     data_fd: int,
-    images: Iterable[tuple[Intent, Sequence[Place]]],
+    images: Iterable[tuple[Intent, Sequence[TrashEntry]]],
     view: TagView,
     pause: Callable[[], None] = lambda: None,
 ) -> list[Intent]:
@@ -44,7 +44,7 @@ def find_wanted(
         images_fd = folders.find(IMAGES)
         if images_fd is not None and any(intent.is_content for intent, _ in chosen):
             linkers = view.look(images_fd, pause)
-        looks = Looks(folders)
+        looks = KnownPaths(folders)
         looks.ask(_places_of_arrivals(chosen, has_linkers=linkers is not None))
         tags = RepositoryTags(folders, linkers, {intent.digest for intent, _ in chosen}, looks)
         wanted: list[Intent] = []
@@ -58,7 +58,7 @@ def find_wanted(
 
 
 def _places_of_arrivals(
-    images: Iterable[tuple[Intent, Sequence[Place]]], *, has_linkers: bool
+    images: Iterable[tuple[Intent, Sequence[TrashEntry]]], *, has_linkers: bool
 ) -> Iterable[str]:
     """List where anything can stand that has come in the place of an image, and the folders of tags that may be absent."""
     for intent, _ in images:
@@ -72,7 +72,11 @@ def _places_of_arrivals(
 
 
 def _is_wanted(
-    folders: OpenFolders, tags: RepositoryTags, looks: Looks, intent: Intent, places: Sequence[Place]
+    folders: OpenFolders,
+    tags: RepositoryTags,
+    looks: KnownPaths,
+    intent: Intent,
+    places: Sequence[TrashEntry],
 ) -> bool:
     digest, hexadecimal, names = intent.digest, hex_of(intent.digest), repositories_of(intent)
     if not all(looks.is_absent(f"{parent}/{hexadecimal}") for parent in (_CONTENT, *map(_own_folder, names))):

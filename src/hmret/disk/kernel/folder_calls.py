@@ -10,11 +10,11 @@ from contextlib import suppress
 from hmret.disk.kernel.system_calls import (
     DigestListing,
     FileFound,
+    FileLease,
     Filesystem,
     HeldFile,
     HeldFolder,
     ImageLook,
-    Lease,
     Listing,
     Stat,
     Step,
@@ -152,7 +152,7 @@ class FolderCalls:
 
     def are_leased(self: Filesystem, fds: list[int], /) -> bool:
         """Return whether each is leased still."""
-        return all(self.ask_lease(fd) == Lease.HELD for fd in fds)
+        return all(self.ask_lease(fd) == FileLease.HELD for fd in fds)
 
     def close_all(self: Filesystem, fds: list[int], /) -> None:
         """Close descriptors; those that are none are passed over."""

@@ -13,11 +13,11 @@ __all__ = [
     "DigestListing",
     "Entry",
     "FileFound",
+    "FileLease",
     "Filesystem",
     "HeldFile",
     "HeldFolder",
     "ImageLook",
-    "Lease",
     "Listing",
     "Space",
     "Stat",
@@ -103,7 +103,7 @@ class Entry(Protocol):
         ...
 
 
-class Lease:
+class FileLease:
     """The kernel's answers about a write lease on a file."""
 
     HELD = fcntl.F_WRLCK
@@ -171,7 +171,7 @@ class Filesystem(Protocol):
         ...
 
     def ask_lease(self, fd: int) -> int:
-        """Tell what is left of the lease: `Lease.HELD`, or anything else when somebody has begun to open the file."""
+        """Tell what is left of the lease: `FileLease.HELD`, or anything else when somebody has begun to open the file."""
         ...
 
     def find_barrier(self, path: str, *, dir_fd: int | None = None) -> str:

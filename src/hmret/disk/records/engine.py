@@ -85,7 +85,7 @@ class _Brake(msgspec.Struct, gc=False):
 class _Disk(msgspec.Struct, gc=False):
     is_pressed: bool
     failures: int
-    in_vain: int
+    ineffective_sweeps: int = msgspec.field(name="in_vain")
     boot_id: str
     again_boot_ns: int
     shortfall_bytes: int

@@ -21,7 +21,7 @@ from hmret.engine.sweep.tally import Tally, journal_entry
 from hmret.model.images import Key
 from hmret.model.plan.decide import Plan
 from hmret.model.plan.pressure import seen_by
-from hmret.model.plan.selection import Choice, Freed, Substitute, apparent_bytes
+from hmret.model.plan.selection import BytesFreed, Choice, Substitute, apparent_bytes
 from hmret.model.policy.compiled import Policy
 from hmret.model.times import datetime_of
 from hmret.model.values import define
@@ -207,7 +207,7 @@ class Removal:
                 rows = (attrs.evolve(row, reason=reason) for row in self.plan.rows(choice))
                 chosen.append((choice, tuple(rows)))
             if substitute.for_space:
-                blocks -= Freed.by(substitute.choices).total_bytes
+                blocks -= BytesFreed.by(substitute.choices).total_bytes
                 sizes -= apparent_bytes(substitute.choices)
         return chosen
 
@@ -217,7 +217,7 @@ class Removal:
         if pressure is None:
             return 0, 0
         freed = list(self._freed_choices())
-        blocks = pressure.asked_bytes - self.tally.released_bytes - Freed.by(freed).total_bytes
+        blocks = pressure.asked_bytes - self.tally.released_bytes - BytesFreed.by(freed).total_bytes
         return blocks, pressure.asked_sizes_bytes - apparent_bytes(freed)
 
     def _freed_choices(self) -> Iterable[Choice]:
@@ -233,7 +233,7 @@ class Removal:
             choices = choices[: max(self._policy.max_deletes - gone, 0)]
         if not self._policy.max_bytes:
             return choices
-        freed = Freed.by(self._freed_choices())
+        freed = BytesFreed.by(self._freed_choices())
         for place, choice in enumerate(choices):
             freed.add(choice)
             if (gone or place) and freed.total_bytes > self._policy.max_bytes:

@@ -31,7 +31,7 @@ from hmret.engine.sweep.tally import Tally, blocked_detail, journal_entry
 from hmret.engine.watch.brake import BrakeWatch
 from hmret.engine.watch.disk import DiskWatch
 from hmret.engine.watch.last_users import LastUsers
-from hmret.engine.watch.looks import Looks
+from hmret.engine.watch.looks import LookHistory
 from hmret.model.clock.clock_guard import ClockReading, ClockRecord, watch_clock
 from hmret.model.clock.looks import Watched
 from hmret.model.errors import StopsTimersError
@@ -77,7 +77,7 @@ class Sweeping:
     journal: JournalKeeper
     clock: Clock
     clock_record: ClockRecord | None
-    looks: Looks
+    looks: LookHistory
     disk: DiskWatch
     brake: BrakeWatch
     measure_trash: Callable[[], Awaitable[int]]

@@ -8,7 +8,7 @@ import attrs
 from hmret.actors.state_keeper import StateFault
 from hmret.disk.deletion.outcomes import Failed, Kept, Retired
 from hmret.disk.deletion.recovery.quarantine import Held
-from hmret.disk.deletion.trash.intents import Intent, Place
+from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.deletion.trash.reserve import NO_SPACE, NO_SPACE_REMEDY
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.engine.counters import Counters
@@ -46,7 +46,7 @@ def _no_users(_key: Key) -> Mapping[str, object]:
     return {}
 
 
-def _path_of(place: Place) -> str:
+def _path_of(place: TrashEntry) -> str:
     return f"{place.folder}/{place.name}"
 
 
@@ -210,7 +210,7 @@ class Tally:
             # Bytes count once, with the first row.
             disk_bytes = 0
 
-    def note_not_erased(self, place: Place, error: str) -> None:
+    def note_not_erased(self, place: TrashEntry, error: str) -> None:
         """Note a folder whose bytes could not be freed."""
         key = place.intent.keys[0]
         self._note_error(key, "deletion_unfinished", _path_of(place), error)

@@ -22,7 +22,7 @@ _NEAR = 0.05
 _FIRST_WAIT_NS = 600 * SECOND
 _LONGEST_WAIT_NS = 6 * 3600 * SECOND
 
-_IN_VAIN = 2
+_MOST_INEFFECTIVE = 2
 """So many sweeps in a row after which little has come free of what went are taken for futile; one may be chance."""
 
 
@@ -102,11 +102,11 @@ class DiskWatch:
             return usage
         came_free = promise.used_bytes - usage.used_bytes
         if 2 * came_free >= promise.freed_bytes:
-            self.record = attrs.evolve(self.record, in_vain=0)
+            self.record = attrs.evolve(self.record, ineffective_sweeps=0)
             return usage
-        in_vain = self.record.in_vain + 1
-        self.record = attrs.evolve(self.record, in_vain=in_vain)
-        if in_vain >= _IN_VAIN and self.is_pressed:
+        ineffective_sweeps = self.record.ineffective_sweeps + 1
+        self.record = attrs.evolve(self.record, ineffective_sweeps=ineffective_sweeps)
+        if ineffective_sweeps >= _MOST_INEFFECTIVE and self.is_pressed:
             missing = usage.used_bytes - int(self.limits.low * usage.total_bytes)
             self._back_off(reading, missing)
         self.usage = self._in_context(usage, reading, quarantined_bytes)
@@ -142,7 +142,7 @@ class DiskWatch:
             "something else fills the disk"
         )
 
-    async def has_become_too_full(self, reading: ClockReading, quarantined_bytes: int) -> bool:
+    async def is_newly_pressed(self, reading: ClockReading, quarantined_bytes: int) -> bool:
         """Look at the disk between sweeps; tells whether the high mark is exceeded now and was not before."""
         was_pressed = self.is_pressed
         await self.look(reading, quarantined_bytes)
@@ -158,7 +158,7 @@ class DiskWatch:
             if pressure.is_out_of_reach:
                 missing = pressure.wanted_bytes - pressure.quarantined_bytes - pressure.projected_bytes
                 self._back_off(reading, missing)
-            elif not self.record.in_vain:
+            elif not self.record.ineffective_sweeps:
                 self._settle()
             await self.look(reading, quarantined_bytes)
         if self.record != self._saved:
@@ -191,7 +191,7 @@ class DiskWatch:
             quarantined_bytes=quarantined_bytes,
             is_pressed=record.is_pressed,
             is_backing_off=waits,
-            is_futile=waits and record.in_vain >= _IN_VAIN,
+            is_futile=waits and record.ineffective_sweeps >= _MOST_INEFFECTIVE,
         )
 
     def _note_level(self, usage: DiskUsage) -> None:

@@ -22,7 +22,7 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import define
 
-__all__ = ["Looks", "knowing_boot", "open_looks"]
+__all__ = ["LookHistory", "knowing_boot", "open_looks"]
 
 _LOOKS_IN_VAIN = 3
 """In so many looks, one after the other, reads must hold back most of what is due before that is told."""
@@ -34,7 +34,7 @@ def apart_ns(config: RetentionConfig) -> int:
 
 
 @define(eq=False)
-class Looks:
+class LookHistory:
     """What is known of looks; on the event loop."""
 
     record: LooksRecord
@@ -119,7 +119,7 @@ async def knowing_boot(platform: Platform, data_fd: int) -> Platform:
 
 async def open_looks(
     config: RetentionConfig, platform: Platform, data_fd: int, clock: ClockRecord | None
-) -> Looks:
+) -> LookHistory:
     """Find out what is known of looks, where an engine begins.
 
     `clock`: what the clocks said at the last sweep.
@@ -128,7 +128,7 @@ async def open_looks(
     limit_ns = apart_ns(config)
     now_ns = platform.clock.now_ns()
     record = await threads.run_alone(_load, filesystem, data_fd, clock, now_ns, limit_ns)
-    return Looks(record, partial(_save, threads, filesystem, data_fd), limit_ns)
+    return LookHistory(record, partial(_save, threads, filesystem, data_fd), limit_ns)
 
 
 def _load(

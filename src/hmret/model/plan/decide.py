@@ -29,20 +29,20 @@ from hmret.model.obstacles import Obstacle
 from hmret.model.plan.due_times import DueTimes, Timed
 from hmret.model.plan.evaluate import PlanContext
 from hmret.model.plan.gathering import Basis, Gathered, shifts_of
-from hmret.model.plan.pressure import Pressed
+from hmret.model.plan.pressure import PressureStep
 from hmret.model.plan.repository_plan import RIPE, RepositoryPlan, inputs_of, plan_repository
 from hmret.model.plan.selection import (
-    AtHours,
-    Braked,
+    BrakeStep,
+    BytesFreed,
     Choice,
-    Freed,
-    Limited,
     Pressure,
+    QuotaStep,
     Selection,
-    Step,
+    SelectionStep,
     Substitute,
+    WindowStep,
 )
-from hmret.model.plan.units import spare_units
+from hmret.model.plan.units import evictable_units
 from hmret.model.policy.brake import Braking
 from hmret.model.policy.compiled import Policy
 from hmret.model.protection import (
@@ -180,7 +180,7 @@ class Plan:
         return Summary(
             images=sum(reasons.values()),
             delete=counts[Action.DELETE],
-            delete_bytes=Freed.by(self._going).total_bytes,
+            delete_bytes=BytesFreed.by(self._going).total_bytes,
             mark=counts[Action.MARK],
             clear=counts[Action.CLEAR],
             keep=counts[Action.NONE],
@@ -489,7 +489,7 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
         eligible=_eligible(inventory, parts.values()) if policy.brake else 0,
         cache_bytes=lambda: _cache_bytes(part.blocks for part in parts.values()),
         cache_sizes=lambda: _cache_bytes(part.sizes for part in parts.values()),
-        spare=lambda: spare_units(parts, inventory.contents, ripe),
+        evictable=lambda: evictable_units(parts, inventory.contents, ripe),
     )
     for step in _steps(policy, inventory, now, context.gaps):
         step.apply(selection)
@@ -534,17 +534,17 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
     )
 
 
-def _steps(policy: Policy, inventory: Inventory, now: datetime, gaps: Gaps) -> Iterator[Step]:
+def _steps(policy: Policy, inventory: Inventory, now: datetime, gaps: Gaps) -> Iterator[SelectionStep]:
     """List what decides, in this order, on what goes."""
     if policy.brake is not None:
-        yield Braked(policy.brake, inventory.brake_released_images)
-    yield AtHours(policy.window, now)
+        yield BrakeStep(policy.brake, inventory.brake_released_images)
+    yield WindowStep(policy.window, now)
     if policy.disk is not None:
         usage = inventory.disk or DiskUsage(0, 0)
         yields = policy.window.yields_to_pressure
-        yield Pressed(policy.disk, usage, bool(inventory.suspensions), yields, gaps)
+        yield PressureStep(policy.disk, usage, bool(inventory.suspensions), yields, gaps)
     if policy.max_deletes or policy.max_bytes:
-        yield Limited(policy.max_deletes, policy.max_bytes)
+        yield QuotaStep(policy.max_deletes, policy.max_bytes)
 
 
 def _unit_bytes(images: Iterable[Image]) -> int:

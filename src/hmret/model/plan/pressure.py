@@ -7,13 +7,13 @@ import attrs
 
 from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.images import DiskUsage, Inventory
-from hmret.model.plan.selection import Choice, Freed, Pressure, Selection, Substitute, apparent_bytes
+from hmret.model.plan.selection import BytesFreed, Choice, Pressure, Selection, Substitute, apparent_bytes
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import frozen
 
-__all__ = ["Pressed", "seen_by"]
+__all__ = ["PressureStep", "seen_by"]
 
 Disk = tuple[int, int]
 """What the links of one disk have in common."""
@@ -40,7 +40,7 @@ class _Group:
 
 
 @frozen
-class Pressed:
+class PressureStep:
     """Adds what the disk needs, longest unused first."""
 
     limits: DiskLimits
@@ -60,7 +60,7 @@ class Pressed:
         is_held_up = self.is_suspended or (selection.is_closed and not self.yields)
         groups = [] if is_held_up else self._groups(selection)
         quarantined = 0 if self.is_suspended else self.usage.quarantined_bytes
-        going = Freed.by(selection.going).total_bytes
+        going = BytesFreed.by(selection.going).total_bytes
         is_out_of_reach = (
             not is_held_up and quarantined + going + sum(group.freed_bytes for group in groups) < excess
         )
@@ -137,15 +137,17 @@ class Pressed:
         since_ns = self.gaps.latest_moved_to(
             selection.now_ns - timedelta_nanoseconds(self.limits.min_unused_for)
         )
-        going = Freed.by(selection.going)
+        going = BytesFreed.by(selection.going)
         # guard(recent-use-beats-pressure): Even on a full disk, an image that was used within the shortest unused
         # time stays.
-        may_go = (choice for choice in (*selection.spare(), *selection.held) if choice.since_ns <= since_ns)
+        may_go = (
+            choice for choice in (*selection.evictable(), *selection.held) if choice.since_ns <= since_ns
+        )
         return sorted(_groups_of(may_go, going), key=attrgetter("turn"))
 
 
 def _groups_of(  # noqa: C901 - two passes over all disks
-    choices: Iterable[Choice], going: Freed
+    choices: Iterable[Choice], going: BytesFreed
 ) -> Iterator[_Group]:
     """Group images by the disks that they have in common; those with links elsewhere, that stay, are left out."""
     grouped: dict[Disk, list[Choice]] = {}
@@ -164,7 +166,7 @@ def _groups_of(  # noqa: C901 - two passes over all disks
                 if folder.shared_disk is not None:
                     grouped[folder.shared_disk.identity] = together
     for group in {id(group): group for group in grouped.values()}.values():
-        freed = Freed(links=going.links.copy())
+        freed = BytesFreed(links=going.links.copy())
         for choice in group:
             freed.add(choice)
         links_of = {

@@ -186,7 +186,7 @@ class RepositoryPlan:
         return add_up(self.timers(0, _NO_FINALS))
 
     @cached_property
-    def spare(self) -> tuple[tuple[int, Image], ...]:
+    def evictable(self) -> tuple[tuple[int, Image], ...]:
         """The images that only their window keeps, and since when each has been unused."""
         evaluator = self.evaluator
         found = []

@@ -20,15 +20,15 @@ from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 
 __all__ = [
-    "AtHours",
-    "Braked",
+    "BrakeStep",
+    "BytesFreed",
     "Choice",
-    "Freed",
-    "Limited",
     "Pressure",
+    "QuotaStep",
     "Selection",
-    "Step",
+    "SelectionStep",
     "Substitute",
+    "WindowStep",
     "apparent_bytes",
 ]
 
@@ -64,7 +64,7 @@ class Choice(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 @define(eq=False)
-class Freed:
+class BytesFreed:
     """The bytes that come free with images that go: a disk with several links counts with the last of them."""
 
     total_bytes: int = 0
@@ -72,7 +72,7 @@ class Freed:
     """How many links of a disk have gone."""
 
     @classmethod
-    def by(cls, choices: Iterable[Choice]) -> "Freed":
+    def by(cls, choices: Iterable[Choice]) -> "BytesFreed":
         """Add up what comes free with some images."""
         freed = cls()
         for choice in choices:
@@ -152,7 +152,7 @@ class Selection:
     """Tells the blocks of all disks of the cache, those with several links once."""
     cache_sizes: Callable[[], int]
     """Tells the apparent sizes of all that are ready, those with several links once."""
-    spare: Callable[[], Iterable[Choice]]
+    evictable: Callable[[], Iterable[Choice]]
     """Lists what only its window keeps."""
     held: dict[Choice, Reason] = attrs.field(factory=dict)
     """What has expired and stays for now, and why."""
@@ -196,7 +196,7 @@ class Selection:
         return finals
 
 
-class Step(Protocol):
+class SelectionStep(Protocol):
     """One of the things that decide on what goes."""
 
     def apply(self, selection: Selection) -> None:
@@ -205,7 +205,7 @@ class Step(Protocol):
 
 
 @frozen
-class Braked:
+class BrakeStep:
     """Holds all that has expired where it is too much at once."""
 
     brake: Brake
@@ -224,7 +224,7 @@ class Braked:
 
 
 @frozen
-class AtHours:
+class WindowStep:
     """Holds everything back outside the hours in which images may go."""
 
     window: DeletionWindow
@@ -239,7 +239,7 @@ class AtHours:
 
 
 @frozen
-class Limited:
+class QuotaStep:
     """Puts off what is too much for one sweep; those unused the longest go first, and one always goes."""
 
     max_deletes: int
@@ -253,7 +253,7 @@ class Limited:
             return
         selection.put_off(rest)
         if selection.pressure is not None:
-            projected = Freed.by(selection.going).total_bytes
+            projected = BytesFreed.by(selection.going).total_bytes
             selection.pressure = attrs.evolve(selection.pressure, projected_bytes=projected)
 
     def _fitting(self, choices: list[Choice]) -> int:
@@ -261,7 +261,7 @@ class Limited:
         count = min(len(choices), self.max_deletes or len(choices))
         if not self.max_bytes:
             return count
-        freed = Freed()
+        freed = BytesFreed()
         for place, choice in enumerate(choices[:count]):
             freed.add(choice)
             if place and freed.total_bytes > self.max_bytes:

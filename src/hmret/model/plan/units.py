@@ -9,7 +9,7 @@ from hmret.model.plan.selection import Choice
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["Ripe", "spare_units"]
+__all__ = ["Ripe", "evictable_units"]
 
 _ORDER = {reason: number for number, reason in enumerate(Reason)}
 
@@ -69,11 +69,13 @@ class Ripe:
             )
 
 
-def spare_units(parts: Mapping[str, RepositoryPlan], contents: ContentOwners, ripe: Ripe) -> Iterator[Choice]:
+def evictable_units(
+    parts: Mapping[str, RepositoryPlan], contents: ContentOwners, ripe: Ripe
+) -> Iterator[Choice]:
     """List what only its window keeps; shared content where that is so of each row whose time has not come."""
     shared: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for name, part in parts.items():
-        for since_ns, image in part.spare:
+        for since_ns, image in part.evictable:
             if part.owners(image.digest) == 1:
                 yield Choice(since_ns, name, image.digest, image)
             else:

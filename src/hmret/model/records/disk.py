@@ -13,7 +13,7 @@ class DiskRecord:
     """Whether the high mark was exceeded and the low one has not been reached since."""
     failures: int = 0
     """How often in a row the low mark was out of reach."""
-    in_vain: int = 0
+    ineffective_sweeps: int = 0
     """After how many sweeps in a row little has come free of what went."""
     boot_id: str = ""
     again_boot_ns: int = 0

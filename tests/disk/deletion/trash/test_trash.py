@@ -11,13 +11,13 @@ from disk.hosts import Host
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import (
     Intent,
-    Place,
+    TrashEntry,
     drop_intents,
+    entries_of,
+    entry_in_trash,
     list_trash,
     new_token,
     open_trash,
-    place_in_trash,
-    places_of,
     read_intents,
     write_intents,
 )
@@ -134,7 +134,7 @@ def test_an_intent_of_shared_content_is_read_with_all_that_goes_with_it(host: Ho
         (f"images/repositories/{ALPINE}", "latest")
     ]
     # Where content is out of the cache it tells that the image is, so it is looked for last.
-    assert [place.number for place in places_of(intent)] == [0, 0, 1, 1, 1]
+    assert [place.number for place in entries_of(intent)] == [0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,9 @@ def test_intents_that_the_disk_does_not_give_are_told(memory: Host) -> None:
 
 
 def test_an_image_stands_in_the_trash_or_beside_itself() -> None:
-    assert places_of(INTENT) == (
-        Place(INTENT, FOLDER, f"{TOKEN}.0"),
-        Place(INTENT, f"images/{ALPINE}", f".hmret-{TOKEN}.0"),
+    assert entries_of(INTENT) == (
+        TrashEntry(INTENT, FOLDER, f"{TOKEN}.0"),
+        TrashEntry(INTENT, f"images/{ALPINE}", f".hmret-{TOKEN}.0"),
     )
 
 
@@ -259,14 +259,14 @@ def test_what_cannot_be_erased_is_told(memory: Host, call: str) -> None:
 
 
 def test_freeing_what_stood_beside_itself_removes_the_folders_left_empty(host: Host) -> None:
-    place = places_of(INTENT)[1]
+    place = entries_of(INTENT)[1]
     host.write(f"{place.folder}/{place.name}/rootfs.ext4", bytes(4096))
     assert free(host.filesystem, host.data_fd, place) == 4096
     assert (host.names("images"), host.exists("images")) == ([], True)
 
 
 def test_freeing_in_the_trash_leaves_the_images_alone(host: Host) -> None:
-    place = places_of(INTENT)[0]
+    place = entries_of(INTENT)[0]
     host.folder(place.folder)
     host.folder(f"images/{ALPINE}")
     host.write(f"{place.folder}/{place.name}/rootfs.ext4", bytes(4096))
@@ -275,7 +275,7 @@ def test_freeing_in_the_trash_leaves_the_images_alone(host: Host) -> None:
 
 
 def test_freeing_that_is_told_to_stop_removes_no_folder(host: Host) -> None:
-    place = places_of(INTENT)[1]
+    place = entries_of(INTENT)[1]
     host.write(f"{place.folder}/{place.name}/rootfs.ext4")
     assert free(host.filesystem, host.data_fd, place, lambda: True) is None
     assert host.exists(f"{place.folder}/{place.name}/rootfs.ext4")
@@ -292,7 +292,7 @@ def test_a_pipe_is_removed_and_not_waited_for(real: Host) -> None:
 
 
 def test_what_is_known_is_freed_without_a_look_at_what_is_in_it(memory: Host) -> None:
-    place = place_in_trash(INTENT, (METADATA, "rootfs.ext4"))
+    place = entry_in_trash(INTENT, (METADATA, "rootfs.ext4"))
     for name in place.files:
         memory.write(f"{place.folder}/{place.name}/{name}", bytes(4096))
     memory.memory.deny(f"{DATA}/{place.folder}/{place.name}", errno.EACCES, call="scandir")
@@ -302,7 +302,7 @@ def test_what_is_known_is_freed_without_a_look_at_what_is_in_it(memory: Host) ->
 
 @pytest.mark.parametrize("odd", ["more", "fewer", "a folder"])
 def test_what_is_not_as_it_was_known_is_freed_all_the_same(host: Host, odd: str) -> None:
-    place = place_in_trash(INTENT, (METADATA, "rootfs.ext4"))
+    place = entry_in_trash(INTENT, (METADATA, "rootfs.ext4"))
     path = f"{place.folder}/{place.name}"
     host.write(f"{path}/rootfs.ext4", bytes(4096))
     if odd != "fewer":
@@ -316,7 +316,7 @@ def test_what_is_not_as_it_was_known_is_freed_all_the_same(host: Host, odd: str)
 
 
 def test_a_link_in_the_place_of_what_is_known_is_not_followed(host: Host) -> None:
-    place = place_in_trash(INTENT, (METADATA,))
+    place = entry_in_trash(INTENT, (METADATA,))
     host.write(f"elsewhere/{METADATA}")
     host.folder(place.folder)
     host.link(f"{place.folder}/{place.name}", "../../../elsewhere")

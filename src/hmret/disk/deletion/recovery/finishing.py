@@ -21,7 +21,7 @@ from hmret.disk.deletion.renaming import (
 )
 from hmret.disk.deletion.tags.links import settle_aside
 from hmret.disk.deletion.trash.erasing import erase
-from hmret.disk.deletion.trash.intents import Intent, Place
+from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.states import clear_state
@@ -31,7 +31,7 @@ from hmret.model.verdicts import Reason
 __all__ = ["finish", "finish_gone", "finish_hidden", "undo_copies"]
 
 
-def finish(filesystem: Filesystem, data_fd: int, places: Sequence[Place]) -> Outcome:
+def finish(filesystem: Filesystem, data_fd: int, places: Sequence[TrashEntry]) -> Outcome:
     """Finish a deletion that was cut off, or undo it where somebody has a disk open or the image is needed again.
 
     The caller lets nobody else work on this image meanwhile. `places` is where its folders stand; with content, either that
@@ -64,7 +64,7 @@ def finish_hidden(filesystem: Filesystem, data_fd: int, intent: Intent) -> None:
                     rename_aside(folders, intent, number)
 
 
-def undo_copies(filesystem: Filesystem, data_fd: int, places: Sequence[Place]) -> None:
+def undo_copies(filesystem: Filesystem, data_fd: int, places: Sequence[TrashEntry]) -> None:
     """Rename the owners' own folders back where their content still stands; one whose place is taken is erased.
 
     Raises:
@@ -98,7 +98,7 @@ def _finish(image: OpenImage) -> Outcome:
         is_back = not is_free and put_back(folders, intent, image.places, intent.all_links)
         if not is_back:
             for place in image.places:
-                if place.is_beside:
+                if place.is_in_place:
                     hide_metadata(folders, place.folder, place.name)
             found = look_for_arrivals(folders, intent, image.places)
             is_back = found.arrival is not Arrival.NOTHING and mend(

@@ -19,20 +19,20 @@ from hmret.disk.deletion import wholeness
 from hmret.disk.deletion.open_folders import OpenFolders, inode_of
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.renaming import is_hidden_in_place
-from hmret.disk.deletion.trash.erasing import Freed, free_places
+from hmret.disk.deletion.trash.erasing import FreedFolders, free_entries
 from hmret.disk.deletion.trash.intents import (
     NO_CONTENT,
     Copy,
     Intent,
     Link,
-    Place,
     Row,
-    find_places,
+    TrashEntry,
+    entry_in_trash,
+    find_entries,
     intent_name,
     is_ours,
     list_trash,
     open_trash,
-    place_in_trash,
 )
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened, read_file, write_file
@@ -246,7 +246,7 @@ def load_held(filesystem: Filesystem, data_fd: int) -> HeldImages:
 
 def _state_of(filesystem: Filesystem, data_fd: int, held: Held) -> Literal["held", "going", "gone", "back"]:
     """Look where the folders of one image stand."""
-    places = find_places(filesystem, data_fd, held.intent)
+    places = find_entries(filesystem, data_fd, held.intent)
     if not places:
         return "gone"
     main = main_place(held.intent, places)
@@ -260,13 +260,13 @@ def _state_of(filesystem: Filesystem, data_fd: int, held: Held) -> Literal["held
     return "back" if is_back else "going"
 
 
-def main_place(intent: Intent, places: Sequence[Place]) -> Place | None:
+def main_place(intent: Intent, places: Sequence[TrashEntry]) -> TrashEntry | None:
     """Find the folder that is an image, content or a repository's own where that goes alone; None: it is not among these."""
     last = len(intent.all_copies) - 1
     return next((place for place in places if place.number == last), None)
 
 
-def is_whole(filesystem: Filesystem, data_fd: int, place: Place) -> bool:
+def is_whole(filesystem: Filesystem, data_fd: int, place: TrashEntry) -> bool:
     """Return whether a retired folder has both metadata and a disk: as long as its erasing has not begun.
 
     Raises:
@@ -284,7 +284,7 @@ def release(
     may_go_on: Callable[[], bool] = lambda: True,
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
-) -> Freed:
+) -> FreedFolders:
     """Erase the folders of images in quarantine, their metadata first; `drop_records` then forgets them.
 
     What came of each is told in their order; what stands nowhere has gone. Once `may_go_on` says no, no further image is
@@ -292,22 +292,22 @@ def release(
     """
     disk_bytes: list[int] = []
     done: list[bool] = []
-    errors: list[tuple[Place, str]] = []
+    errors: list[tuple[TrashEntry, str]] = []
     for held in images:
         if not may_go_on():
             break
         try:
-            places = find_places(filesystem, data_fd, held.intent)
+            places = find_entries(filesystem, data_fd, held.intent)
         except OSError as error:
-            errors.append((place_in_trash(held.intent), error.strerror or str(error)))
+            errors.append((entry_in_trash(held.intent), error.strerror or str(error)))
             disk_bytes.append(0)
             done.append(False)
             continue
-        freed = free_places(filesystem, data_fd, places, stopping=stopping, pause=pause)
+        freed = free_entries(filesystem, data_fd, places, stopping=stopping, pause=pause)
         disk_bytes.append(sum(freed.disk_bytes))
         done.append(all(freed.done))
         errors.extend(freed.errors)
-    return Freed(tuple(disk_bytes), tuple(done), tuple(errors))
+    return FreedFolders(tuple(disk_bytes), tuple(done), tuple(errors))
 
 
 def drop_records(filesystem: Filesystem, data_fd: int, tokens: Collection[str]) -> None:
@@ -322,7 +322,7 @@ def drop_records(filesystem: Filesystem, data_fd: int, tokens: Collection[str]) 
 
 def _is_left(filesystem: Filesystem, data_fd: int, held: Held) -> bool:
     """Return whether anything of an image is still out of the cache, or in it with its metadata hidden."""
-    if find_places(filesystem, data_fd, held.intent):
+    if find_entries(filesystem, data_fd, held.intent):
         return True
     with closing(OpenFolders(filesystem, data_fd)) as folders:
         return any(
@@ -386,13 +386,15 @@ def _blocks_of(filesystem: Filesystem, data_fd: int, intents: Iterable[Intent]) 
     for intent in intents:
         size = 0
         with suppress(OSError):
-            for place in find_places(filesystem, data_fd, intent):
+            for place in find_entries(filesystem, data_fd, intent):
                 size += _blocks_in(filesystem, data_fd, place, links)
         sizes.append(size)
     return sizes
 
 
-def _blocks_in(filesystem: Filesystem, data_fd: int, place: Place, links: Counter[tuple[int, int]]) -> int:
+def _blocks_in(
+    filesystem: Filesystem, data_fd: int, place: TrashEntry, links: Counter[tuple[int, int]]
+) -> int:
     """Tell the blocks that come free with one folder, after those whose links have been counted."""
     size = 0
     for name in ROOTFS_NAMES:

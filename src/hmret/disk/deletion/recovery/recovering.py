@@ -13,12 +13,12 @@ from hmret.disk.deletion.recovery.finishing import finish, finish_gone, finish_h
 from hmret.disk.deletion.recovery.quarantine import Held, HeldRecords, hold, is_whole, read_records
 from hmret.disk.deletion.tags.links import free_links, make_links
 from hmret.disk.deletion.tags.tag_view import TagView
-from hmret.disk.deletion.trash.erasing import erase, free_places
+from hmret.disk.deletion.trash.erasing import erase, free_entries
 from hmret.disk.deletion.trash.intents import (
     Intent,
-    Place,
+    TrashEntry,
     drop_intents,
-    find_places,
+    find_entries,
     list_trash,
     read_intents,
     repositories_of,
@@ -134,7 +134,7 @@ class Recovering:
         # guard(finish-hidden-folders): A folder whose metadata was hidden right before a crash is taken out now;
         # otherwise it stays for ever and is no image.
         finish_hidden(self.filesystem, self.data_fd, intent)
-        places = find_places(self.filesystem, self.data_fd, intent)
+        places = find_entries(self.filesystem, self.data_fd, intent)
         is_standing = self._is_standing(intent)
         if not places:
             # Either nothing was renamed, or what was is erased.
@@ -224,7 +224,7 @@ class Recovering:
                 self._note_restored(intent)
         return [one for one in retired if one.place.intent.name not in names]
 
-    def _hold(self, token: str, retired: list[Retired]) -> list[Place]:
+    def _hold(self, token: str, retired: list[Retired]) -> list[TrashEntry]:
         """Put what is whole into quarantine; returns what is to be freed.
 
         Raises:
@@ -246,9 +246,9 @@ class Recovering:
         held = {one.place.intent.name for one in whole}
         return [place for place in places if place.intent.name not in held]
 
-    def _free(self, token: str, places: Iterable[Place], repositories: set[str]) -> bool:
+    def _free(self, token: str, places: Iterable[TrashEntry], repositories: set[str]) -> bool:
         chosen = tuple(places)
-        freed = free_places(self.filesystem, self.data_fd, chosen, stopping=self.stopping, pause=self.pause)
+        freed = free_entries(self.filesystem, self.data_fd, chosen, stopping=self.stopping, pause=self.pause)
         for place, disk_bytes in zip(chosen, freed.disk_bytes, strict=True):
             key = place.intent.keys[0]
             self._disk_bytes[key] = self._disk_bytes.get(key, 0) + disk_bytes

@@ -28,8 +28,8 @@ from hmret.disk.deletion.renaming import (
     show_metadata,
 )
 from hmret.disk.deletion.tags.links import free_links, make_links, remove_links
-from hmret.disk.deletion.trash.erasing import Freed, erase
-from hmret.disk.deletion.trash.intents import Link, Place, find_places, repositories_of
+from hmret.disk.deletion.trash.erasing import FreedFolders, erase
+from hmret.disk.deletion.trash.intents import Link, TrashEntry, find_entries, repositories_of
 from hmret.disk.deletion.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened, remove_empty_folders
@@ -86,7 +86,7 @@ def settle_quarantine(
     *,
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
-) -> tuple[HeldImages, Freed]:
+) -> tuple[HeldImages, FreedFolders]:
     """Look what is in quarantine, finish releases that were cut off, and undo or finish restores that were.
 
     Nobody else works on it meanwhile. Returns what is held and still to be erased, and what came free.
@@ -127,7 +127,7 @@ def _settle(folders: OpenFolders, held: Held, *, is_held: bool) -> None:
         _undo_restore(folders, held)
 
 
-def _find_whole(folders: OpenFolders, held: Held) -> Place:
+def _find_whole(folders: OpenFolders, held: Held) -> TrashEntry:
     """Find the folder of an image in quarantine, which must be that image by its metadata and its files.
 
     Raises:
@@ -136,7 +136,7 @@ def _find_whole(folders: OpenFolders, held: Held) -> Place:
         OSError: it could not be told.
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
-    place = main_place(held.intent, find_places(filesystem, data_fd, held.intent))
+    place = main_place(held.intent, find_entries(filesystem, data_fd, held.intent))
     # guard(restore-the-right-image): Only the image that was retired is restored; whatever else stands in its place
     # in the trash is left alone.
     if place is None or not _is_that_image(folders, held, place):
@@ -145,7 +145,7 @@ def _find_whole(folders: OpenFolders, held: Held) -> Place:
     return place
 
 
-def _is_that_image(folders: OpenFolders, held: Held, place: Place) -> bool:
+def _is_that_image(folders: OpenFolders, held: Held, place: TrashEntry) -> bool:
     filesystem, place_fd = folders.filesystem, folders.get(place.folder)
     try:
         metadata = METADATA if exists(filesystem, place_fd, f"{place.name}/{METADATA}") else HIDDEN_METADATA
@@ -166,7 +166,7 @@ class _Restoring:
 
     folders: OpenFolders
     held: Held
-    place: Place
+    place: TrashEntry
     unused_since_ns: int
     _made_links: tuple[Link, ...] = ()
     _earlier: dict[Key, int | None] = attrs.field(factory=dict)
@@ -264,7 +264,7 @@ def _follow_back(folders: OpenFolders, held: Held) -> None:
         OSError: one could not be.
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
-    for place in find_places(filesystem, data_fd, held.intent):
+    for place in find_entries(filesystem, data_fd, held.intent):
         if not follow(folders, place):
             erase(filesystem, data_fd, place.folder, place.name)
 
@@ -275,8 +275,8 @@ def _undo_restore(folders: OpenFolders, held: Held, made_links: Iterable[Link] |
     `made_links`: those that it made; None: any that it could have made. What belongs to an image that is here stays.
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
-    for place in find_places(filesystem, data_fd, held.intent):
-        if place.is_beside:
+    for place in find_entries(filesystem, data_fd, held.intent):
+        if place.is_in_place:
             hide_metadata(folders, place.folder, place.name)
     parents = (CONTENT, *sorted(repositories_of(held.intent)))
     if any(_is_new(folders, held, f"{IMAGES}/{parent}") for parent in parents):
@@ -305,8 +305,8 @@ def _is_new(folders: OpenFolders, held: Held, parent: str) -> bool:
 
 def _may_be_cut_off(folders: OpenFolders, held: Held) -> bool:
     """Return whether a restore may have left something: a quick look at what is there in nearly no case."""
-    places = find_places(folders.filesystem, folders.data_fd, held.intent)
-    return _has_state(folders, held) or any(place.is_beside for place in places)
+    places = find_entries(folders.filesystem, folders.data_fd, held.intent)
+    return _has_state(folders, held) or any(place.is_in_place for place in places)
 
 
 def _has_state(folders: OpenFolders, held: Held) -> bool:

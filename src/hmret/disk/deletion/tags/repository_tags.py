@@ -7,7 +7,7 @@ from operator import itemgetter
 
 import attrs
 
-from hmret.disk.deletion.open_folders import Looks, OpenFolders
+from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
 from hmret.disk.deletion.tags.links import read_links
 from hmret.disk.deletion.tags.tag_view import Linkers, staged_in
 from hmret.disk.deletion.trash.intents import Link
@@ -49,7 +49,9 @@ class RepositoryTags:
     """What leads where below `repositories/`; None: nobody has looked, so those folders are read as well."""
     digests: AbstractSet[str] | None = None
     """Those that are asked about; None: it may be any."""
-    looks: Looks = attrs.field(default=attrs.Factory(lambda tags: Looks(tags.folders), takes_self=True))
+    looks: KnownPaths = attrs.field(
+        default=attrs.Factory(lambda tags: KnownPaths(tags.folders), takes_self=True)
+    )
     """What is known to be absent need not be opened."""
     _links_read: dict[tuple[Layout, str, str], Link | None] = attrs.field(factory=dict)
     """By layout, repository and tag: what was read together with others; None: there was none, or something else."""

@@ -6,14 +6,14 @@ import stat
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 
-from hmret.disk.deletion.trash.intents import Place
+from hmret.disk.deletion.trash.intents import TrashEntry
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import let_go, open_data_folder, open_folder, opened, remove_empty_folders
 from hmret.disk.hypeman.scan import BLOCK
 from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES
 from hmret.model.values import define, frozen
 
-__all__ = ["Freed", "Freeing", "erase", "free_places"]
+__all__ = ["FreedFolders", "Freeing", "erase", "free_entries"]
 
 # What comes of erasing a folder by the names of its files where others are in it, or it is no folder.
 _NOT_AS_KNOWN = frozenset(
@@ -31,14 +31,14 @@ class Freeing:
     _folder: str = ""
     _fd: int = -1
 
-    def free(self, place: Place) -> int | None:
+    def free(self, place: TrashEntry) -> int | None:
         """Erase a retired folder, and remove the folders left empty by that; as `erase`."""
         try:
             fd = self._open(place.folder)
         except FileNotFoundError:
             return 0
         freed = _erase_known(self.filesystem, fd, place.name, place.files, self.stopping)
-        if freed is not None and place.is_beside and place.copy.repository:
+        if freed is not None and place.is_in_place and place.copy.repository:
             with (
                 suppress(OSError),
                 opened(self.filesystem, open_data_folder(self.filesystem, self.data_fd, IMAGES)) as fd,
@@ -61,29 +61,29 @@ class Freeing:
 
 
 @frozen
-class Freed:
+class FreedFolders:
     """What came of freeing some retired folders."""
 
     disk_bytes: tuple[int, ...]
     """The bytes that came free with each, in their order."""
     done: tuple[bool, ...]
     """Whether each has gone; what has not is left for the next time."""
-    errors: tuple[tuple[Place, str], ...]
+    errors: tuple[tuple[TrashEntry, str], ...]
     """Folders that could not be erased, and why."""
 
 
-def free_places(
+def free_entries(
     filesystem: Filesystem,
     data_fd: int,
-    places: Iterable[Place],
+    places: Iterable[TrashEntry],
     *,
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
-) -> Freed:
+) -> FreedFolders:
     """Erase retired folders, one after the other; one that fails does not keep the others."""
     disk_bytes: list[int] = []
     done: list[bool] = []
-    errors: list[tuple[Place, str]] = []
+    errors: list[tuple[TrashEntry, str]] = []
     with closing(Freeing(filesystem, data_fd, stopping)) as freeing:
         for place in places:
             try:
@@ -94,7 +94,7 @@ def free_places(
             disk_bytes.append(came_free or 0)
             done.append(came_free is not None)
             pause()
-    return Freed(tuple(disk_bytes), tuple(done), tuple(errors))
+    return FreedFolders(tuple(disk_bytes), tuple(done), tuple(errors))
 
 
 def erase(

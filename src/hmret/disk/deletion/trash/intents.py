@@ -43,18 +43,18 @@ __all__ = [
     "Copy",
     "Intent",
     "Link",
-    "Place",
     "Row",
+    "TrashEntry",
     "drop_intents",
-    "find_places",
+    "entries_of",
+    "entry_in_place",
+    "entry_in_trash",
+    "find_entries",
     "intent_name",
     "is_ours",
     "list_trash",
     "new_token",
     "open_trash",
-    "place_beside",
-    "place_in_trash",
-    "places_of",
     "read_intents",
     "repositories_of",
     "write_intents",
@@ -178,7 +178,7 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
 
 
 @frozen
-class Place:
+class TrashEntry:
     """Where a retired folder stands."""
 
     intent: Intent
@@ -196,7 +196,7 @@ class Place:
         return self.intent.all_copies[self.number]
 
     @property
-    def is_beside(self) -> bool:
+    def is_in_place(self) -> bool:
         """Whether it had to stay on its own file system, below `images/`."""
         return self.folder.startswith(IMAGES)
 
@@ -206,38 +206,40 @@ def open_trash(filesystem: Filesystem, data_fd: int) -> int:
     return make_data_folders(filesystem, data_fd, _TRASH, 0o700)
 
 
-def place_in_trash(intent: Intent, files: tuple[str, ...] = (), number: int = 0) -> Place:
+def entry_in_trash(intent: Intent, files: tuple[str, ...] = (), number: int = 0) -> TrashEntry:
     """Say where a folder of an intent goes."""
-    return Place(intent, _TRASH, intent.all_copies[number].name, files, number)
+    return TrashEntry(intent, _TRASH, intent.all_copies[number].name, files, number)
 
 
-def place_beside(intent: Intent, files: tuple[str, ...] = (), number: int = 0, *, within: str = "") -> Place:
+def entry_in_place(
+    intent: Intent, files: tuple[str, ...] = (), number: int = 0, *, within: str = ""
+) -> TrashEntry:
     """Say where it goes if the trash is on another file system: beside itself, or (`within`) elsewhere on that one."""
     copy = intent.all_copies[number]
-    return Place(intent, within or copy.parent, _BESIDE + copy.name, files, number)
+    return TrashEntry(intent, within or copy.parent, _BESIDE + copy.name, files, number)
 
 
-def places_of(intent: Intent) -> tuple[Place, ...]:
+def entries_of(intent: Intent) -> tuple[TrashEntry, ...]:
     """Say where the folders of an intent may stand; content last."""
-    places: list[Place] = []
+    places: list[TrashEntry] = []
     for number, copy in enumerate(intent.all_copies):
-        places.append(place_in_trash(intent, number=number))
+        places.append(entry_in_trash(intent, number=number))
         if not copy.repository:
-            places.append(place_beside(intent, number=number, within=IMAGES))
-        places.append(place_beside(intent, number=number))
+            places.append(entry_in_place(intent, number=number, within=IMAGES))
+        places.append(entry_in_place(intent, number=number))
     return tuple(places)
 
 
-def find_places(filesystem: Filesystem, data_fd: int, intent: Intent) -> list[Place]:
+def find_entries(filesystem: Filesystem, data_fd: int, intent: Intent) -> list[TrashEntry]:
     """Find where the folders of an intent stand; empty: they have gone, or are in the cache.
 
     Raises:
         OSError: it could not be told.
     """
-    return [place for place in places_of(intent) if _exists(filesystem, data_fd, place)]
+    return [place for place in entries_of(intent) if _exists(filesystem, data_fd, place)]
 
 
-def _exists(filesystem: Filesystem, data_fd: int, place: Place) -> bool:
+def _exists(filesystem: Filesystem, data_fd: int, place: TrashEntry) -> bool:
     try:
         filesystem.stat(f"{place.folder}/{place.name}", dir_fd=data_fd, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
