@@ -380,7 +380,7 @@ async def test_what_is_doubted_is_read_in_full(host: Host) -> None:
         await scanner.scan()
         host.filesystem.remove(host.path(A, "rootfs.ext4"))
         assert (await scanner.scan()).repositories[ALPINE].images[A[1]].broken is None
-        await scanner.doubt({A})
+        await scanner.invalidate({A})
         assert (await scanner.scan()).repositories[ALPINE].images[A[1]].broken
 
 

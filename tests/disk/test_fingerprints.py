@@ -7,7 +7,7 @@ import pytest
 
 from builders import DATA, START_NS, FakeClock
 from hmret.disk.filesystem import POSIX
-from hmret.disk.fingerprints import SETTLING_NS, is_still, settled, settled_since
+from hmret.disk.fingerprints import SETTLING_NS, is_unchanged, stable_fingerprint, stable_since
 from hmret.model.times import SECOND
 from memory_filesystem import FileStat, MemoryFilesystem
 
@@ -19,7 +19,7 @@ def found(*, mtime_ns: int = 0, ctime_ns: int = 0) -> FileStat:
 
 
 def test_a_signature_is_device_inode_size_and_both_stamps() -> None:
-    assert settled(found(mtime_ns=3, ctime_ns=4), LOOKED_NS) == (1, 7, 42, 3, 4)
+    assert stable_fingerprint(found(mtime_ns=3, ctime_ns=4), LOOKED_NS) == (1, 7, 42, 3, 4)
 
 
 @pytest.mark.parametrize("stamp", ["mtime_ns", "ctime_ns"])
@@ -31,19 +31,19 @@ def test_what_changed_a_moment_ago_or_later_than_now_is_not_settled(
     stamp: str, ago_ns: int, is_settled: bool
 ) -> None:
     seen = found(**{stamp: LOOKED_NS - ago_ns})
-    assert (settled(seen, LOOKED_NS) is not None) == is_settled
+    assert (stable_fingerprint(seen, LOOKED_NS) is not None) == is_settled
 
 
 def folder_changed_by(change: str, filesystem: MemoryFilesystem, clock: FakeClock) -> bool:
-    """Make a folder, change something, and tell whether its signature shows it."""
+    """Make a folder, change something, and tell whether its fingerprint shows it."""
     filesystem.make_folder(f"{DATA}/a/folder/deeper")
     filesystem.write_file(f"{DATA}/a/file")
     filesystem.make_link(f"{DATA}/a/link", "file")
     clock.wall_ns += 10 * SECOND
     fd = filesystem.open(DATA, os.O_RDONLY | os.O_DIRECTORY)
-    signature = settled(filesystem.stat("a", dir_fd=fd), clock.now_ns())
-    assert signature is not None
-    assert is_still(filesystem, "a", fd, signature)
+    fingerprint = stable_fingerprint(filesystem.stat("a", dir_fd=fd), clock.now_ns())
+    assert fingerprint is not None
+    assert is_unchanged(filesystem, "a", fd, fingerprint)
     clock.wall_ns += 1
     match change:
         case "file made":
@@ -71,7 +71,7 @@ def folder_changed_by(change: str, filesystem: MemoryFilesystem, clock: FakeCloc
         case "its permissions changed":
             filesystem.change_mode(f"{DATA}/a")
         case "its mtime set back":
-            filesystem.set_mtime(f"{DATA}/a", signature[3])
+            filesystem.set_mtime(f"{DATA}/a", fingerprint[3])
         case "it renamed away and another in its place":
             filesystem.move(f"{DATA}/a", f"{DATA}/old")
             filesystem.make_folder(f"{DATA}/a")
@@ -87,7 +87,7 @@ def folder_changed_by(change: str, filesystem: MemoryFilesystem, clock: FakeCloc
         case _:
             assert change == "folder below changed"
             filesystem.write_file(f"{DATA}/a/folder/new")
-    still = is_still(filesystem, "a", fd, signature)
+    still = is_unchanged(filesystem, "a", fd, fingerprint)
     filesystem.close(fd)
     return not still
 
@@ -127,28 +127,28 @@ def test_what_happens_below_a_folder_does_not_show(
 def test_a_real_folder_that_is_replaced_by_its_copy_shows(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     folder.mkdir()
-    signature = settled(os.stat(folder), 2**62)  # noqa: PTH116 - what the engine calls
-    assert signature is not None
+    fingerprint = stable_fingerprint(os.stat(folder), 2**62)  # noqa: PTH116 - what the engine calls
+    assert fingerprint is not None
     fd = os.open(tmp_path, os.O_RDONLY)
-    assert is_still(POSIX, "a", fd, signature)
+    assert is_unchanged(POSIX, "a", fd, fingerprint)
     folder.rename(tmp_path / "old")
     folder.mkdir()
-    os.utime(folder, ns=(signature[3], signature[3]))
-    assert not is_still(POSIX, "a", fd, signature)
+    os.utime(folder, ns=(fingerprint[3], fingerprint[3]))
+    assert not is_unchanged(POSIX, "a", fd, fingerprint)
     os.close(fd)
 
 
 def test_what_the_kernel_stamps_later_from_now_on_is_settled_at_once() -> None:
     changed_ns = LOOKED_NS - 1
-    assert not settled_since(changed_ns, LOOKED_NS, None)
-    assert settled_since(changed_ns, LOOKED_NS, changed_ns + 1)
-    assert not settled_since(changed_ns, LOOKED_NS, changed_ns)
+    assert not stable_since(changed_ns, LOOKED_NS, None)
+    assert stable_since(changed_ns, LOOKED_NS, changed_ns + 1)
+    assert not stable_since(changed_ns, LOOKED_NS, changed_ns)
 
 
 def test_a_stamp_of_whole_seconds_is_no_proof_of_fine_ones() -> None:
     changed_ns = (LOOKED_NS // SECOND - 1) * SECOND
-    assert not settled_since(changed_ns, LOOKED_NS, LOOKED_NS)
-    assert settled_since(changed_ns - SECOND, LOOKED_NS, None)
+    assert not stable_since(changed_ns, LOOKED_NS, LOOKED_NS)
+    assert stable_since(changed_ns - SECOND, LOOKED_NS, None)
 
 
 def test_no_change_is_stamped_earlier_than_was_told_before_it(tmp_path: Path) -> None:

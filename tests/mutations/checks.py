@@ -239,7 +239,7 @@ MUTATIONS = (
     edit(
         "trust a guest that was written anew",
         "rewritten-guest-is-read",
-        Swap("st_ctime_ns != signature[4] or found.", ""),
+        Swap("st_ctime_ns != fingerprint[4] or found.", ""),
         REFERENCES,
         CACHES,
     ),
@@ -247,7 +247,7 @@ MUTATIONS = (
         "trust a folder of which others have changed something",
         "changed-stamp-is-reread",
         Swap(
-            "found.st_ctime_ns == signature[4]\n        and found.st_mtime_ns == signature[3]\n        and",
+            "found.st_ctime_ns == fingerprint[4]\n        and found.st_mtime_ns == fingerprint[3]\n        and",
             "",
         ),
         CACHES,
@@ -857,7 +857,7 @@ MUTATIONS = (
     edit(
         "keep the guests that were there when others are put in their place",
         "guests-are-listed-again",
-        Swap("signature == signature", "names"),
+        Swap("fingerprint == fingerprint", "names"),
         REFERENCES,
         VIEWS,
     ),

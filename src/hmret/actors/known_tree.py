@@ -74,10 +74,10 @@ class KnownTree(Generic[F, R]):
                 self.last = await self.threads.run_alone(self.put_together, folders)
             return self.last
 
-    async def doubt(self, paths: AbstractSet[str]) -> None:
+    async def invalidate(self, paths: AbstractSet[str]) -> None:
         """Read some folders afresh the next time: what is known of them is not so."""
         async with self._looking:
-            self.cache.doubt(paths)
+            self.cache.invalidate(paths)
 
     async def keep(self) -> None:
         """Write down what is known, for the next start.

@@ -320,12 +320,12 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
     async def _read_ahead(self) -> Mapping[str, ReferenceFile]:
         """Begin with what an earlier engine knew, or have many files read by several threads.
 
-        What they held is checked like everything that is known: it counts where a file still has its signature.
+        What they held is checked like everything that is known: it counts where a file still has its fingerprint.
         """
         found = await self._threads.run_alone(
             load_references, self._filesystem, self._data_fd, self._boot_id, self._threads.pause
         )
-        if any(file.signature is not None for file in found.values()):
+        if any(file.fingerprint is not None for file in found.values()):
             self._kept = found
             return found
         if self._threads.lanes == 1:

@@ -9,7 +9,7 @@ from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
 from hmret.disk.deletion.obstacles import find_obstacles
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.fingerprints import Signature
+from hmret.disk.fingerprints import Fingerprint
 from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.hypeman.builds import NO_BUILDS, BuildsFound, look_at_builds
 from hmret.disk.hypeman.content import (
@@ -205,7 +205,7 @@ class Scanner(Actor[_Requests]):
         self._rows = Rows()
         self._links = HardLinks(self._look_at_disk)
         self._builds = NO_BUILDS
-        self._prints: dict[str, Signature] = {}
+        self._prints: dict[str, Fingerprint] = {}
         """Of the parts of content, as it was last listed."""
         self._names: ContentNames = {}
         """Of those parts that have not been read since."""
@@ -228,7 +228,7 @@ class Scanner(Actor[_Requests]):
         """
         await self._mailbox.ask(KeepScan())
 
-    async def doubt(self, keys: AbstractSet[Key]) -> None:
+    async def invalidate(self, keys: AbstractSet[Key]) -> None:
         """Say that what is known of some images is not so: they are read afresh the next time."""
         await self._mailbox.ask(DoubtScan(keys=frozenset(keys)))
 
@@ -280,7 +280,7 @@ class Scanner(Actor[_Requests]):
             case DoubtScan():
                 names = {name for name, _ in request.keys}
                 parts = {part_of(digest) for _, digest in request.keys}
-                await self._tree.doubt({*names, *(f"{REPOSITORIES}/{name}" for name in names), *parts})
+                await self._tree.invalidate({*names, *(f"{REPOSITORIES}/{name}" for name in names), *parts})
             case LookAt():
                 return await self._threads.run(self._look_at, request.key, request.is_content)
             case ResolveTag():
@@ -348,26 +348,26 @@ class Scanner(Actor[_Requests]):
         cache = self._tree.cache
         if not self._prints and (listed := cache.known(CONTENT)) is not None:
             self._note_prints(listed)
-        signature = self._prints.get(path)
-        known = None if signature is None else cache.still(images_fd, path, signature)
+        fingerprint = self._prints.get(path)
+        known = None if fingerprint is None else cache.still(images_fd, path, fingerprint)
         if known is not None:
             self._names.pop(path, None)
             return look_again(self._filesystem, images_fd, known), len(known.unsettled)
         names = self._names.pop(path, None)
         if names is None:
             earlier = cache.known(path)
-            if earlier is not None and signature is not None and earlier.signature == signature:
+            if earlier is not None and fingerprint is not None and earlier.fingerprint == fingerprint:
                 # Not read for too long: all of it is read, by the names that it had and has.
                 names = names_in(earlier)
             else:
                 listing, self._names = list_content(self._filesystem, images_fd)
                 self._note_prints(listing)
-                names, signature = self._names.pop(path, []), self._prints.get(path)
-        if signature is None:
+                names, fingerprint = self._names.pop(path, []), self._prints.get(path)
+        if fingerprint is None:
             return FolderScan(path), 1
         before = cache.known_in_part(path)
         folder = scan_part(
-            self._filesystem, images_fd, path, names, signature, known=before, pause=self._threads.pause
+            self._filesystem, images_fd, path, names, fingerprint, known=before, pause=self._threads.pause
         )
         return folder, 1 + weigh(folder)
 

@@ -104,7 +104,7 @@ class KeepStates(Request[None]):
 
 
 @frozen(eq=False, kw_only=True)
-class DoubtStates(Request[None]):
+class InvalidateStates(Request[None]):
     """Says that what is known of some repositories is not so."""
 
     repositories: frozenset[str]
@@ -149,7 +149,7 @@ class SaveClock(Request[None]):
 
 
 _Requests = (
-    LoadStates | Confirm | KeepStates | DoubtStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock
+    LoadStates | Confirm | KeepStates | InvalidateStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock
 )
 
 
@@ -198,9 +198,9 @@ class StateKeeper(Actor[_Requests]):
         """
         await self._mailbox.ask(KeepStates())
 
-    async def doubt(self, repositories: AbstractSet[str]) -> None:
+    async def invalidate(self, repositories: AbstractSet[str]) -> None:
         """Say that what is known of some repositories is not so: they are read afresh the next time."""
-        await self._mailbox.ask(DoubtStates(repositories=frozenset(repositories)))
+        await self._mailbox.ask(InvalidateStates(repositories=frozenset(repositories)))
 
     async def confirm(self, key: Key, tag: str | None, owners: tuple[str, ...] | None = ()) -> Confirmed:
         """Look at an image and, where it is ready and whole and a tag still points to it, clear its timer, durably.
@@ -273,12 +273,12 @@ class StateKeeper(Actor[_Requests]):
                 await self._do(request)
                 return None
 
-    async def _do(self, request: KeepStates | DoubtStates | RemoveStrays | SaveClock) -> None:
+    async def _do(self, request: KeepStates | InvalidateStates | RemoveStrays | SaveClock) -> None:
         match request:
             case KeepStates():
                 await self._tree.keep()
-            case DoubtStates():
-                await self._tree.doubt(request.repositories)
+            case InvalidateStates():
+                await self._tree.invalidate(request.repositories)
             case RemoveStrays():
                 await self._threads.run(remove_strays, self._filesystem, self._data_fd, request.strays)
             case SaveClock():

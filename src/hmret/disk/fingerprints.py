@@ -8,19 +8,19 @@ stamps, a change that it would stamp later than the last one is enough.
 from hmret.disk.filesystem import Filesystem, Stat
 from hmret.model.times import SECOND
 
-__all__ = ["INODE_BITS", "SETTLING_NS", "Signature", "is_still", "settled", "settled_since"]
+__all__ = ["INODE_BITS", "SETTLING_NS", "Fingerprint", "is_unchanged", "stable_fingerprint", "stable_since"]
 
 INODE_BITS = 2**63 - 1
 """As much of an inode number as a mark holds: some file systems use all 64 bits."""
 
-Signature = tuple[int, int, int, int, int]
+Fingerprint = tuple[int, int, int, int, int]
 """Device, inode, size in bytes, and when contents and inode last changed, in nanoseconds."""
 
 SETTLING_NS = 2 * SECOND
 """How long ago a change must lie, in nanoseconds, for the next one to show."""
 
 
-def settled(found: Stat, looked_ns: int) -> Signature | None:
+def stable_fingerprint(found: Stat, looked_ns: int) -> Fingerprint | None:
     """Make what tells the next version from the one that was looked at; None where its last change is too fresh.
 
     `looked_ns` is the file system's time before the look.
@@ -32,7 +32,7 @@ def settled(found: Stat, looked_ns: int) -> Signature | None:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def settled_since(changed_ns: int, looked_ns: int, earliest_ns: int | None) -> bool:
+def stable_since(changed_ns: int, looked_ns: int, earliest_ns: int | None) -> bool:
     """Return whether whatever changes after a look gets another stamp than the last change before it.
 
     Args:
@@ -46,8 +46,8 @@ def settled_since(changed_ns: int, looked_ns: int, earliest_ns: int | None) -> b
     return earliest_ns is not None and changed_ns < earliest_ns and changed_ns % SECOND != 0
 
 
-def is_still(filesystem: Filesystem, path: str, dir_fd: int, signature: Signature) -> bool:
-    """Tell whether a path, whose last component must not be a symbolic link, still has a signature."""
+def is_unchanged(filesystem: Filesystem, path: str, dir_fd: int, fingerprint: Fingerprint) -> bool:
+    """Tell whether a path, whose last component must not be a symbolic link, still has a fingerprint."""
     try:
         found = filesystem.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     except OSError:
@@ -55,8 +55,8 @@ def is_still(filesystem: Filesystem, path: str, dir_fd: int, signature: Signatur
     # guard(changed-stamp-is-reread): What others have changed shows in time stamps or inode; it is read again instead
     # of trusted.
     return (
-        found.st_ctime_ns == signature[4]
-        and found.st_mtime_ns == signature[3]
-        and found.st_ino == signature[1]
-        and found.st_dev == signature[0]
+        found.st_ctime_ns == fingerprint[4]
+        and found.st_mtime_ns == fingerprint[3]
+        and found.st_ino == fingerprint[1]
+        and found.st_dev == fingerprint[0]
     )

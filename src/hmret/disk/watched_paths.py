@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.fingerprints import Signature
+from hmret.disk.fingerprints import Fingerprint
 
 __all__ = ["WatchedPaths", "changed_files"]
 
@@ -29,29 +29,29 @@ def changed_files(
 
 
 class WatchedPaths:
-    """Some paths below a folder, in their order, and the signature that each had."""
+    """Some paths below a folder, in their order, and the fingerprint that each had."""
 
     __slots__ = ("_marks", "_paths", "paths")
 
-    def __init__(self, known: Iterable[tuple[str, Signature]] = ()) -> None:
+    def __init__(self, known: Iterable[tuple[str, Fingerprint]] = ()) -> None:
         self.paths: list[str] = []
         self._marks = array("Q")
-        for path, signature in known:
+        for path, fingerprint in known:
             self.paths.append(path)
-            self._marks.extend(_mark(signature))
+            self._marks.extend(_mark(fingerprint))
         self._paths = _joined(self.paths)
 
-    def renewed(self, signatures: Mapping[int, Signature]) -> "WatchedPaths":
-        """Return the same paths, some of them, told by number, with other signatures."""
+    def renewed(self, fingerprints: Mapping[int, Fingerprint]) -> "WatchedPaths":
+        """Return the same paths, some of them, told by number, with other fingerprints."""
         other = WatchedPaths()
         other.paths, other._paths, other._marks = self.paths, self._paths, self._marks[:]
-        for number, signature in signatures.items():
+        for number, fingerprint in fingerprints.items():
             start = _NUMBERS * number
-            other._marks[start : start + _NUMBERS] = array("Q", _mark(signature))
+            other._marks[start : start + _NUMBERS] = array("Q", _mark(fingerprint))
         return other
 
     def changed_by(
-        self, gone: AbstractSet[int], come: Iterable[tuple[str, Signature]] = ()
+        self, gone: AbstractSet[int], come: Iterable[tuple[str, Fingerprint]] = ()
     ) -> "WatchedPaths":
         """Return the same without some paths, told by number, and with others behind them."""
         other, more = WatchedPaths(), WatchedPaths(come)
@@ -75,6 +75,6 @@ def _joined(paths: Sequence[str]) -> bytes:
     return os.fsencode("\0".join(paths) + "\0") if paths else b""
 
 
-def _mark(signature: Signature) -> tuple[int, int, int, int]:
-    device, inode, _, modified_ns, changed_ns = signature
+def _mark(fingerprint: Fingerprint) -> tuple[int, int, int, int]:
+    device, inode, _, modified_ns, changed_ns = fingerprint
     return device & _BITS, inode & _BITS, modified_ns & _BITS, changed_ns & _BITS

@@ -230,7 +230,7 @@ class Surveyor:
             looked_at.update(choice.keys[0] for choice in fresh)
             chosen = {choice: obstacles[key] for choice in fresh if (key := choice.keys[0]) in obstacles}
             # What is in a folder the scan will see by itself then.
-            await self.scanner.doubt(
+            await self.scanner.invalidate(
                 {
                     key
                     for choice, obstacle in chosen.items()
@@ -278,11 +278,11 @@ class Surveyor:
         bases = () if self._scan is None else self._scan.bases
         return await self.references.look_again(keys, content, bases, began_ns - _YOUNG_NS)
 
-    async def doubt(self, keys: AbstractSet[Key]) -> None:
+    async def invalidate(self, keys: AbstractSet[Key]) -> None:
         """Have some images read afresh by the next survey: the last look found them otherwise."""
         if keys:
-            await self.scanner.doubt(keys)
-            await self.states.doubt({repository for repository, _ in keys})
+            await self.scanner.invalidate(keys)
+            await self.states.invalidate({repository for repository, _ in keys})
 
     async def keep(self) -> None:
         """Write down what is known of the cache, for the next start; where that fails, that start takes longer.

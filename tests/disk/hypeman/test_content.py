@@ -47,12 +47,12 @@ def parts(host: Host, known: dict[str, FolderScan] | None = None) -> dict[str, F
     after: dict[str, FolderScan] = {}
     with opened(host.filesystem, host.open("images")) as fd:
         for path, count, total in found.prints:
-            signature = part_signature(count, total)
-            if path in before and before[path].signature == signature:
+            fingerprint = part_signature(count, total)
+            if path in before and before[path].fingerprint == fingerprint:
                 after[path] = look_again(host.filesystem, fd, before[path])
             else:
                 after[path] = scan_part(
-                    host.filesystem, fd, path, names[path], signature, known=before.get(path)
+                    host.filesystem, fd, path, names[path], fingerprint, known=before.get(path)
                 )
     return after
 

@@ -246,7 +246,7 @@ def test_what_the_disk_does_not_give_of_a_saved_state_is_unreadable_and_named(
     memory.memory.deny(f"{DATA}/{path}", error, call=call)
     file = look(memory)["instance/vm"]
     assert (file.path, file.problem) == (path, os.strerror(error))
-    assert file.signature is None
+    assert file.fingerprint is None
     # What the metadata names counts, also where what cannot be read is to be ignored.
     assert file.references == (Reference("instance/vm", "alpine", saved_state=()),)
     memory.memory.allow(f"{DATA}/{path}")

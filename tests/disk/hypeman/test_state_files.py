@@ -230,33 +230,33 @@ def held(host: Host) -> Iterator[HeldState]:
 
 def test_a_state_that_is_held_is_what_stands_there(held: HeldState) -> None:
     assert held.unused_since_ns == START_NS
-    assert held.is_still()
+    assert held.is_unchanged()
 
 
 def test_a_state_that_was_replaced_is_not_the_one_that_is_held(host: Host, held: HeldState) -> None:
     content = host.read(A)
     host.remove(A)
     host.write(A, content)
-    assert not held.is_still()
+    assert not held.is_unchanged()
 
 
 def test_a_state_that_was_written_over_is_not_the_one_that_is_held(host: Host, held: HeldState) -> None:
     fd = host.filesystem.open(A, os.O_WRONLY, dir_fd=host.data_fd)
     host.filesystem.write(fd, host.read(A).replace(b"2026", b"2027"))
     let_go(host.filesystem, fd)
-    assert not held.is_still()
+    assert not held.is_unchanged()
 
 
 def test_a_state_that_has_grown_is_not_the_one_that_is_held(host: Host, held: HeldState) -> None:
     fd = host.filesystem.open(A, os.O_WRONLY, dir_fd=host.data_fd)
     host.filesystem.write(fd, host.read(A) + b" ")
     let_go(host.filesystem, fd)
-    assert not held.is_still()
+    assert not held.is_unchanged()
 
 
 def test_a_state_that_has_gone_is_not_the_one_that_is_held(held: HeldState) -> None:
     held.remove()
-    assert not held.is_still()
+    assert not held.is_unchanged()
     held.remove()
 
 

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from builders import DATA
-from hmret.disk.fingerprints import Signature
+from hmret.disk.fingerprints import Fingerprint
 from hmret.disk.layout import OWN
 from hmret.disk.scans.checkpoints import CacheRecord
 from hmret.disk.scans.folder_cache import FolderCache
@@ -22,7 +22,7 @@ SIGNATURE = (1, 2, 3, 4, 5)
 class Named:
     path: str
     subfolders: tuple[str, ...] = ()
-    signature: Signature | None = SIGNATURE
+    fingerprint: Fingerprint | None = SIGNATURE
     is_settled: bool = True
     listed_in: str | None = None
 

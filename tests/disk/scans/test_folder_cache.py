@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from builders import DATA, FakeClock
-from hmret.disk.fingerprints import Signature, settled
+from hmret.disk.fingerprints import Fingerprint, stable_fingerprint
 from hmret.disk.scans.folder_cache import FolderCache
 from hmret.model.times import SECOND
 from memory_filesystem import MemoryFilesystem
@@ -18,7 +18,7 @@ HOUR_NS = 3600 * SECOND
 class Found:
     path: str
     subfolders: tuple[str, ...] = ()
-    signature: Signature | None = attrs.field(default=None, eq=False)
+    fingerprint: Fingerprint | None = attrs.field(default=None, eq=False)
     is_settled: bool = True
     listed_in: str | None = None
 
@@ -58,7 +58,7 @@ class Reader:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         self.filesystem.close(fd)
         below = tuple(sorted(f"{path}/{name}".lstrip("/") for name in names))
-        return Found(path, below, settled(found, self.filesystem.now_ns()))
+        return Found(path, below, stable_fingerprint(found, self.filesystem.now_ns()))
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_a_clock_that_is_set_back_by_hours_has_everything_read_again(
 
 def test_what_is_doubted_is_read_in_full(reader: Reader) -> None:
     reader.look()
-    reader.cache.doubt({"images/a"})
+    reader.cache.invalidate({"images/a"})
     assert reader.cache.known_in_part("images/a") is None
     _, is_new = reader.look(in_part=True)
     assert (reader.read, reader.in_part, is_new) == (["images/a"], [], True)

@@ -37,7 +37,7 @@ FULL = FolderScan(
     ALPINE,
     Repository(ALPINE, {A: IMAGE, B: BROKEN}, {"latest": A, "old": B, "dangling": digest("c")}),
     (f"{ALPINE}/deeper", f"{ALPINE}/{'d' * 64}"),
-    signature=(1, 2**64 - 1, 4096, START_NS, START_NS + 1),
+    fingerprint=(1, 2**64 - 1, 4096, START_NS, START_NS + 1),
     marks=(7, START_NS, -1, -1),
     unsettled=(B,),
 )
@@ -50,7 +50,7 @@ def fields(folder: FolderScan) -> dict[str, object]:
         "subfolders": folder.subfolders,
         "error": None if folder.error is None else (folder.error.errno, folder.error.strerror),
         "newer_layout": folder.newer_layout,
-        "signature": folder.signature,
+        "fingerprint": folder.fingerprint,
         "marks": list(folder.marks),
         "unsettled": folder.unsettled,
         "with_disk": folder.with_disk,
@@ -77,7 +77,7 @@ def again(folder: FolderScan) -> FolderScan:
         FULL,
         FolderScan(""),
         FolderScan(
-            "", subfolders=("docker.io",), newer_layout=("content", "layers"), signature=(1, 2, 3, 4, 5)
+            "", subfolders=("docker.io",), newer_layout=("content", "layers"), fingerprint=(1, 2, 3, 4, 5)
         ),
         FolderScan(ALPINE, Repository(ALPINE, {}, {"latest": A})),
         FolderScan(ALPINE, error=PermissionError(errno.EACCES, "Permission denied")),
@@ -85,14 +85,14 @@ def again(folder: FolderScan) -> FolderScan:
         FolderScan(
             "content",
             subfolders=("content/3f",),
-            signature=(1, 2, 3, 4, 5),
+            fingerprint=(1, 2, 3, 4, 5),
             prints=(("content/3f", 2, 2**63 - 1),),
             oddities=(("not_an_image", "images/content/x", "no folder named with 64 hex digits"),),
         ),
         FolderScan(
             "content/3f",
             Repository("", {A: of_content(IMAGE, ALPINE), B: of_content(BROKEN, "")}, {}),
-            signature=(0, 0, 2, 0, 2**63 - 1),
+            fingerprint=(0, 0, 2, 0, 2**63 - 1),
             marks=(7, 0, -1, 0),
             unsettled=(B,),
             with_disk=(B,),
@@ -154,7 +154,7 @@ def test_marks_that_are_damaged_are_none() -> None:
 def test_a_folder_of_states_keeps_every_field(folder: StateFolder) -> None:
     (unpacked,) = unpack_states(pack_states([folder]))
     assert unpacked == folder
-    assert unpacked.signature == folder.signature
+    assert unpacked.fingerprint == folder.fingerprint
 
 
 @pytest.mark.parametrize(

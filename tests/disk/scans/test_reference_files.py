@@ -34,7 +34,7 @@ def look(host: Host, known: Mapping[str, ReferenceFile] | None = None) -> Mappin
 def problem(host: Host, source: str = "instance/vm") -> str:
     file = look(host)[source]
     assert file.references == ()
-    assert file.signature is None
+    assert file.fingerprint is None
     assert file.problem is not None
     return file.problem
 
@@ -232,7 +232,7 @@ def test_a_file_that_changed_less_than_two_seconds_ago_is_read_again(memory: Hos
     make_guest(memory.place, "vm", "alpine")
     clock.wall_ns += 2 * 10**9 - 1
     first = look(memory)
-    assert first["instance/vm"].signature is None
+    assert first["instance/vm"].fingerprint is None
     opens = count_opens(memory)
     assert look(memory, first)["instance/vm"].references == first["instance/vm"].references
     assert len(opens) == 1
@@ -250,7 +250,7 @@ def test_a_change_within_the_granularity_of_the_time_stamp_is_seen(memory: Host,
 def test_a_file_from_the_future_is_read_each_time(memory: Host, clock: FakeClock) -> None:
     make_guest(memory.place, "vm", "alpine")
     clock.advance(timedelta(hours=-1))
-    assert look(memory)["instance/vm"].signature is None
+    assert look(memory)["instance/vm"].fingerprint is None
 
 
 @pytest.mark.parametrize("content", [{"Image": "alpine:2"}, {"Image": "alpine:1", "Name": "longer"}])

@@ -136,7 +136,7 @@ class Cleaning:
             return
         if state is not None:
             state.folder_fd = folder_fd
-            if state.is_still():
+            if state.is_unchanged():
                 state.remove()
                 return
         # guard(only-the-recorded-timer-goes): Since the crash a fresh pull may have got a timer of its own; only the

@@ -140,7 +140,7 @@ class DigestFolder:
         self.image = image
         return None if image.status == "ready" else Reason.NOT_READY
 
-    def is_still(self, parent_fd: int, name: str, *, is_hidden: bool = False) -> bool:
+    def is_unchanged(self, parent_fd: int, name: str, *, is_hidden: bool = False) -> bool:
         """Tell whether this folder now has that name, with the files that were looked at, none being opened.
 
         `is_hidden`: whether its metadata has been hidden since.

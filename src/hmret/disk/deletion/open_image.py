@@ -147,7 +147,9 @@ class OpenImage:
         for place in self.places:
             try:
                 folder_fd = self.folders.get(place.folder)
-                if not self.opened[place.number].is_still(folder_fd, place.name, is_hidden=place.is_in_place):
+                if not self.opened[place.number].is_unchanged(
+                    folder_fd, place.name, is_hidden=place.is_in_place
+                ):
                     return True
             except OSError:
                 return True

@@ -21,7 +21,7 @@ class Chosen:
     created_ns: int | None
     pullable: bool | None
 
-    def is_still(self, image: Image) -> bool:
+    def is_unchanged(self, image: Image) -> bool:
         """Tell whether an image says the same of itself."""
         return (image.created_ns, image.pullable) == (self.created_ns, self.pullable)
 

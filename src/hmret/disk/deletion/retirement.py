@@ -346,7 +346,7 @@ class _Batch:
             chosen = one.candidate.chosen_with(row.repository)
             # guard(same-age-and-origin): An image whose metadata states another age or origin than the plan knew may
             # be kept by a rule; the next sweep decides.
-            if chosen is not None and not chosen.is_still(main):
+            if chosen is not None and not chosen.is_unchanged(main):
                 return self._kept(one, Reason.RETENTION_WINDOW)
         return None
 

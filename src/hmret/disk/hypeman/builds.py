@@ -12,7 +12,7 @@ import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.fingerprints import Signature, is_still, settled
+from hmret.disk.fingerprints import Fingerprint, is_unchanged, stable_fingerprint
 from hmret.disk.folders import opened, read_file
 from hmret.disk.layout import BUILDS, METADATA
 from hmret.model.origins import Builds
@@ -41,7 +41,7 @@ class _BuildFile:
     digest: str = ""
     references: tuple[str, ...] = ()
     problem: str = ""
-    signature: Signature | None = attrs.field(default=None, eq=False)
+    fingerprint: Fingerprint | None = attrs.field(default=None, eq=False)
 
 
 @frozen
@@ -52,7 +52,7 @@ class BuildsFound:
     problems: tuple[tuple[str, str], ...] = ()
     """Paths of records that could not be read, and why."""
     files: Mapping[str, _BuildFile] = attrs.field(factory=dict, repr=False)
-    signature: Signature | None = attrs.field(default=None, eq=False)
+    fingerprint: Fingerprint | None = attrs.field(default=None, eq=False)
 
 
 NO_BUILDS = BuildsFound(Builds())
@@ -77,8 +77,8 @@ def look_at_builds(
     with opened(filesystem, fd):
         looked_ns = filesystem.now_ns()
         try:
-            signature = settled(filesystem.fstat(fd), looked_ns)
-            if signature is not None and signature == known.signature:
+            fingerprint = stable_fingerprint(filesystem.fstat(fd), looked_ns)
+            if fingerprint is not None and fingerprint == known.fingerprint:
                 names = list(known.files)
             else:
                 with filesystem.scandir(fd) as entries:
@@ -92,7 +92,9 @@ def look_at_builds(
     if files == known.files:
         # The same objects, for what rests on them; but what they are told by may have settled.
         return (
-            known if signature == known.signature else attrs.evolve(known, files=files, signature=signature)
+            known
+            if fingerprint == known.fingerprint
+            else attrs.evolve(known, files=files, fingerprint=fingerprint)
         )
     return BuildsFound(
         Builds.of(
@@ -101,23 +103,29 @@ def look_at_builds(
         ),
         tuple((f"{BUILDS}/{name}/{METADATA}", file.problem) for name, file in files.items() if file.problem),
         files,
-        signature,
+        fingerprint,
     )
 
 
 def _look(filesystem: Filesystem, fd: int, name: str, known: _BuildFile | None) -> _BuildFile:
     path = f"{name}/{METADATA}"
-    if known is not None and known.signature is not None and is_still(filesystem, path, fd, known.signature):
+    if (
+        known is not None
+        and known.fingerprint is not None
+        and is_unchanged(filesystem, path, fd, known.fingerprint)
+    ):
         return known
     try:
-        signature = settled(filesystem.stat(path, dir_fd=fd, follow_symlinks=False), filesystem.now_ns())
+        fingerprint = stable_fingerprint(
+            filesystem.stat(path, dir_fd=fd, follow_symlinks=False), filesystem.now_ns()
+        )
         content = read_file(filesystem, path, fd)
     except (FileNotFoundError, NotADirectoryError):
         # A build that begins.
         return _BuildFile()
     except OSError as error:
         return _BuildFile(problem=error.strerror or str(error))
-    return attrs.evolve(_read(content), signature=signature)
+    return attrs.evolve(_read(content), fingerprint=fingerprint)
 
 
 def _read(content: bytes) -> _BuildFile:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.fingerprints import Signature, settled
+from hmret.disk.fingerprints import Fingerprint, stable_fingerprint
 from hmret.disk.folders import BATCH, open_folder, opened
 from hmret.disk.hypeman.contents import with_contents
 from hmret.disk.hypeman.images import (
@@ -44,7 +44,7 @@ def part_of(digest: str) -> str:
     return f"{_PREFIX}{hex_of(digest)[:PART_DIGITS]}"
 
 
-def part_signature(count: int, total: int) -> Signature:
+def part_signature(count: int, total: int) -> Fingerprint:
     """Make of a part's print what tells it from another, as a folder's time stamps do."""
     return 0, 0, count, 0, total
 
@@ -71,7 +71,7 @@ def list_content(
 
 
 def _list(filesystem: Filesystem, fd: int, known: FolderScan | None) -> tuple[FolderScan, ContentNames]:
-    signature = settled(filesystem.fstat(fd), filesystem.now_ns())
+    fingerprint = stable_fingerprint(filesystem.fstat(fd), filesystem.now_ns())
     before = b""
     if known is not None:
         numbers = array("Q", bytes(16 << 4 * PART_DIGITS))
@@ -91,7 +91,7 @@ def _list(filesystem: Filesystem, fd: int, known: FolderScan | None) -> tuple[Fo
     prints = tuple((f"{_PREFIX}{number:0{PART_DIGITS}x}", count, total) for number, count, total in found)
     subfolders = tuple(part for part, _, _ in prints)
     scan = FolderScan(
-        CONTENT, subfolders=subfolders, signature=signature, prints=prints, oddities=tuple(oddities)
+        CONTENT, subfolders=subfolders, fingerprint=fingerprint, prints=prints, oddities=tuple(oddities)
     )
     return scan, names
 
@@ -126,7 +126,7 @@ def scan_part(
     images_fd: int,
     path: str,
     names: Sequence[tuple[str, int]],
-    signature: Signature,
+    fingerprint: Fingerprint,
     *,
     known: FolderScan | None = None,
     pause: Callable[[], None] = lambda: None,
@@ -173,7 +173,7 @@ def scan_part(
     return FolderScan(
         path,
         Repository("", images, {}),
-        signature=signature,
+        fingerprint=fingerprint,
         marks=marks,
         unsettled=tuple(digest for digest, image in images.items() if not is_settled(image)),
         with_disk=tuple(with_disk),

@@ -11,7 +11,7 @@ import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem, ImageLook, Stat
-from hmret.disk.fingerprints import INODE_BITS, Signature
+from hmret.disk.fingerprints import INODE_BITS, Fingerprint
 from hmret.disk.folders import CHUNK, read_file
 from hmret.disk.hypeman.documents import ImageMetadata, UnreadableError, read_image_metadata
 from hmret.disk.hypeman.hidden import Hidden
@@ -68,7 +68,7 @@ class FolderScan:
     """Why it could not be listed."""
     newer_layout: tuple[str, ...] = ()
     """Folders beside the hosts that hold no images: they are left alone."""
-    signature: Signature | None = attrs.field(default=None, eq=False)
+    fingerprint: Fingerprint | None = attrs.field(default=None, eq=False)
     """While the folder has it, no image has come or gone in it, and no tag has moved; None: look again."""
     marks: Sequence[int] = attrs.field(default=(), eq=False, repr=False)
     """Of each image, in their order: inode and ctime (in nanoseconds) of the metadata; of content, the folder's inode and
@@ -91,7 +91,7 @@ class FolderScan:
 
     @property
     def is_settled(self) -> bool:
-        """Whether it need not be looked at while it has its signature."""
+        """Whether it need not be looked at while it has its fingerprint."""
         return not self.unsettled
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from sys import intern
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.fingerprints import settled
+from hmret.disk.fingerprints import stable_fingerprint
 from hmret.disk.folders import open_folder, opened
 from hmret.disk.hypeman.hidden import find_hidden
 from hmret.disk.hypeman.images import FolderScan, Oddity
@@ -169,20 +169,22 @@ def scan_tag_folder(
 
 
 def _scan(filesystem: Filesystem, fd: int, path: str, known: FolderScan | None) -> FolderScan:
-    signature = settled(filesystem.fstat(fd), filesystem.now_ns())
+    fingerprint = stable_fingerprint(filesystem.fstat(fd), filesystem.now_ns())
     entries = list_entries(filesystem, fd)
     name = repository_of(path)
     below = filter(FOLDER_NAME.fullmatch, entries.folders)
     if name is None:
         hosts = tuple(f"{path}/{host}" for host in below if is_host(host))
         hidden = find_hidden(filesystem, fd, path, filter(is_host, entries.links))
-        return FolderScan(path, subfolders=hosts, signature=None if hidden else signature, hidden=hidden)
+        return FolderScan(path, subfolders=hosts, fingerprint=None if hidden else fingerprint, hidden=hidden)
     subfolders = tuple(f"{path}/{folder}" for folder in below)
     is_empty = not (entries.links or entries.folders or entries.others)
     if not is_repository(name):
         hidden = find_hidden(filesystem, fd, path, entries.links)
-        signature = None if hidden else signature
-        return FolderScan(path, subfolders=subfolders, signature=signature, hidden=hidden, is_empty=is_empty)
+        fingerprint = None if hidden else fingerprint
+        return FolderScan(
+            path, subfolders=subfolders, fingerprint=fingerprint, hidden=hidden, is_empty=is_empty
+        )
     before = _NO_TAGS if known is None or known.repository is None else known.repository.tags
     found = read_tags(filesystem, fd, path, entries, before)
     hidden = find_hidden(filesystem, fd, path, (link for link in entries.links if link not in found.tags))
@@ -192,7 +194,7 @@ def _scan(filesystem: Filesystem, fd: int, path: str, known: FolderScan | None) 
         path,
         repository if found.tags or found.odd_tags else None,
         subfolders,
-        signature=None if is_staging or hidden else signature,
+        fingerprint=None if is_staging or hidden else fingerprint,
         oddities=(*found.oddities, *left),
         hidden=hidden,
         is_empty=is_empty,

@@ -14,7 +14,7 @@ import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem, Stat
-from hmret.disk.fingerprints import Signature, settled
+from hmret.disk.fingerprints import Fingerprint, stable_fingerprint
 from hmret.disk.folders import READ, let_go, open_folder, opened, read_sized_file
 from hmret.disk.layout import CONTENT, HEX_DIGITS, digest_of
 from hmret.model.references import is_repository
@@ -48,7 +48,7 @@ class SavedState(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     images: tuple[str, ...] | None = None
     """The images whose disks it opens, as references by digest; None: there is no saved state."""
-    entries: tuple[tuple[str, Signature], ...] | None = ()
+    entries: tuple[tuple[str, Fingerprint], ...] | None = ()
     """The folders and files that were looked at, with what `stat` must still say for this to be true; empty: there is no
     such folder. None: something had changed a moment before, so all of it is read again."""
 
@@ -70,17 +70,17 @@ class _Search:
     marker: str
     """A folder at any depth below which files are a saved state even where they name no disk; empty: every file is."""
     found: set[str] = attrs.field(factory=set)
-    entries: list[tuple[str, Signature]] = attrs.field(factory=list)
+    entries: list[tuple[str, Fingerprint]] = attrs.field(factory=list)
     is_stable: bool = True
     is_saved_state: bool = False
 
     def note(self, path: str, found: Stat) -> None:
         """Take note of what tells that a path has not changed."""
-        signature = settled(found, self.looked_ns)
-        if signature is None:
+        fingerprint = stable_fingerprint(found, self.looked_ns)
+        if fingerprint is None:
             self.is_stable = False
         else:
-            self.entries.append((path, signature))
+            self.entries.append((path, fingerprint))
 
     def look(self, path: str) -> list[str]:
         """Look at one path; returns what is in it, where it is a folder."""
@@ -182,11 +182,15 @@ def is_still_saved(filesystem: Filesystem, dir_fd: int, path: str, known: SavedS
     if known.entries is None:
         return False
     try:
-        for entry, signature in known.entries:
+        for entry, fingerprint in known.entries:
             found = filesystem.stat(entry, dir_fd=dir_fd, follow_symlinks=False)
             # guard(changed-state-read-again): A saved state that has changed may open other disks by now, so it is
             # searched again.
-            if (found.st_dev, found.st_ino, found.st_ctime_ns) != (signature[0], signature[1], signature[4]):
+            if (found.st_dev, found.st_ino, found.st_ctime_ns) != (
+                fingerprint[0],
+                fingerprint[1],
+                fingerprint[4],
+            ):
                 return False
         if not known.entries:
             filesystem.stat(path, dir_fd=dir_fd, follow_symlinks=False)

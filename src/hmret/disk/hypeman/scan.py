@@ -8,7 +8,7 @@ import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.fingerprints import SETTLING_NS, settled
+from hmret.disk.fingerprints import SETTLING_NS, stable_fingerprint
 from hmret.disk.folders import BATCH, open_folder, opened
 from hmret.disk.hypeman.content import is_part, list_content, part_signature, scan_part
 from hmret.disk.hypeman.contents import with_contents
@@ -100,8 +100,8 @@ def _scan_content(
         return listing
     if path not in names:
         return FolderScan(path, error=listing.error)
-    signatures = {part: part_signature(count, total) for part, count, total in listing.prints}
-    return scan_part(filesystem, images_fd, path, names[path], signatures[path], known=known, pause=pause)
+    fingerprints = {part: part_signature(count, total) for part, count, total in listing.prints}
+    return scan_part(filesystem, images_fd, path, names[path], fingerprints[path], known=known, pause=pause)
 
 
 def look_again(filesystem: Filesystem, images_fd: int, known: FolderScan) -> FolderScan:
@@ -162,7 +162,7 @@ def _scan_open_folder(
     filesystem: Filesystem, fd: int, path: str, known: FolderScan | None, pause: Callable[[], None]
 ) -> FolderScan:
     looked_ns = filesystem.now_ns()
-    signature = settled(filesystem.fstat(fd), looked_ns)
+    fingerprint = stable_fingerprint(filesystem.fstat(fd), looked_ns)
     entries = list_entries(filesystem, fd)
     if not path:
         hidden = find_hidden(filesystem, fd, path, filter(is_host, entries.links))
@@ -176,7 +176,7 @@ def _scan_open_folder(
             path,
             subfolders=(*todays, *hosts),
             newer_layout=others,
-            signature=None if hidden else signature,
+            fingerprint=None if hidden else fingerprint,
             hidden=hidden,
         )
     named = is_repository(path)
@@ -189,13 +189,13 @@ def _scan_open_folder(
         pause()
     if empty:
         # A digest folder that is still empty: what comes into it does not change this folder.
-        signature = None
+        fingerprint = None
     levels = filter(FOLDER_NAME.fullmatch, {*entries.folders}.difference(digests))
     subfolders = [f"{path}/{name}" for name in (*sorted(levels), *empty)]
     if not named:
         hidden = find_hidden(filesystem, fd, path, entries.links)
         return FolderScan(
-            path, None, tuple(subfolders), signature=None if hidden else signature, hidden=hidden
+            path, None, tuple(subfolders), fingerprint=None if hidden else fingerprint, hidden=hidden
         )
     images = reader.images
     before = {} if known is None or known.repository is None else known.repository.tags
@@ -208,7 +208,7 @@ def _scan_open_folder(
         path,
         Repository(path, images, tags, odd_tags=found.odd_tags) if images or tags or found.odd_tags else None,
         tuple(subfolders),
-        signature=None if is_staging or hidden else signature,
+        fingerprint=None if is_staging or hidden else fingerprint,
         marks=reader.marks,
         unsettled=tuple(digest for digest, image in images.items() if not is_settled(image)),
         with_disk=tuple(reader.with_disk),

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import attrs
 
 from hmret.disk.filesystem import FileFound, Filesystem
-from hmret.disk.fingerprints import INODE_BITS, SETTLING_NS, Signature, settled
+from hmret.disk.fingerprints import INODE_BITS, SETTLING_NS, Fingerprint, stable_fingerprint
 from hmret.disk.folders import (
     BATCH,
     CHUNK,
@@ -72,14 +72,14 @@ class StateFolder:
     """Paths of states that could not be read, and why."""
     strays: tuple[str, ...] = ()
     """Below `image-retention/`: half-written files and empty folders that a crash left behind."""
-    signature: Signature | None = attrs.field(default=None, eq=False)
+    fingerprint: Fingerprint | None = attrs.field(default=None, eq=False)
     """While the folder has it, no state has come or gone in it, nor been written anew; None: look again."""
     marks: bytes = attrs.field(default=b"", eq=False, repr=False)
     """Of each state, in the order of `timers`: 63 bits of the inode, and ctime in nanoseconds. Inode -1: read it again."""
 
     @property
     def is_settled(self) -> bool:
-        """Whether it need not be looked at while it has its signature: so it is."""
+        """Whether it need not be looked at while it has its fingerprint: so it is."""
         return True
 
     @property
@@ -113,7 +113,7 @@ def _scan_open_folder(
     filesystem: Filesystem, fd: int, path: str, known: StateFolder | None, pause: Callable[[], None]
 ) -> StateFolder:
     looked_ns = filesystem.now_ns()
-    signature = settled(filesystem.fstat(fd), looked_ns)
+    fingerprint = stable_fingerprint(filesystem.fstat(fd), looked_ns)
     strays: list[str] = []
     links, folders, others, _ = filesystem.list_folder(fd)
     files = [*links, *others]
@@ -126,7 +126,7 @@ def _scan_open_folder(
     subfolders = [f"{path}/{name}" if path else name for name in below]
     for name in filter(_STRAY_NAME.fullmatch, [*files, *folders]):
         # It may become one, or go, by the mere passing of time.
-        signature = None
+        fingerprint = None
         if _is_stray(filesystem, fd, name):
             strays.append(f"{path}/{name}")
     is_empty = not files and not folders
@@ -134,11 +134,11 @@ def _scan_open_folder(
     # look.
     if corrupt or (is_empty and path):
         # One that could not be read is read again: it may have been for a moment only.
-        signature = None
+        fingerprint = None
     if is_empty and path and _is_stray(filesystem, fd, "."):
         strays.append(path)
     return StateFolder(
-        path, timers, tuple(subfolders), tuple(corrupt), tuple(strays), signature, marks.tobytes()
+        path, timers, tuple(subfolders), tuple(corrupt), tuple(strays), fingerprint, marks.tobytes()
     )
 
 
@@ -273,7 +273,7 @@ class HeldState:
     is_settled: bool
     """Whether it shows by its time stamps when it is written over."""
 
-    def is_still(self) -> bool:
+    def is_unchanged(self) -> bool:
         """Tell whether what was read is still what stands there, byte for byte.
 
         Raises:

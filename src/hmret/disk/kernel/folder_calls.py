@@ -198,10 +198,10 @@ class FolderCalls:
             if form is _SHORT_MARK:
                 # guard(same-file-same-content): A file rewritten in place keeps its inode; its ctime shows that what
                 # is known of it no longer holds.
-                is_still = mark == (found.st_ino & _INODE_BITS, found.st_ctime_ns)
+                is_unchanged = mark == (found.st_ino & _INODE_BITS, found.st_ctime_ns)
             else:
-                is_still = mark == tuple(one & _BITS for one in numbers)
-            if not is_still:
+                is_unchanged = mark == tuple(one & _BITS for one in numbers)
+            if not is_unchanged:
                 changed.append(number)
         return changed
 

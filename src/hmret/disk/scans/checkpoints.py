@@ -105,7 +105,7 @@ def save_references(
     files: Mapping[str, ReferenceFile],
     pause: Callable[[], None],
 ) -> None:
-    """Write down what guests and snapshots were found to refer to, with the signatures of their files.
+    """Write down what guests and snapshots were found to refer to, with the fingerprints of their files.
 
     Raises:
         OSError: it could not be written.
@@ -119,7 +119,7 @@ def load_references(
 ) -> dict[str, ReferenceFile]:
     """Read what was written down; nothing where that cannot be read.
 
-    It counts only where a file has its signature. What was written down before this boot has none: hypeman writes these
+    It counts only where a file has its fingerprint. What was written down before this boot has none: hypeman writes these
     files in place, and a power loss may leave one with its latest time stamps and an earlier content. That says only
     what a guest referred to whose metadata has gone since.
     """
@@ -135,7 +135,7 @@ def load_references(
         # guests are read again after each boot.
         if not is_of_this_boot:
             found = {
-                source: msgspec.structs.replace(file, signature=None, saved=None)
+                source: msgspec.structs.replace(file, fingerprint=None, saved=None)
                 for source, file in found.items()
             }
         files.update(found)
@@ -149,7 +149,7 @@ def _boot_frame(boot_id: str) -> bytes:
 
 
 def _reference_frames(files: Mapping[str, ReferenceFile], pause: Callable[[], None]) -> Iterator[bytes]:
-    # A name that is no text cannot be written down. What has no signature is read again in any case, and where its
+    # A name that is no text cannot be written down. What has no fingerprint is read again in any case, and where its
     # metadata has gone by then, this is what it named.
     known = [(source, file) for source, file in files.items() if file.problem is None and source.isascii()]
     for start in range(0, len(known), _FILES):

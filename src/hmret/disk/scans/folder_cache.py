@@ -1,7 +1,7 @@
 """What was found in the folders of a tree, kept for as long as a folder has not changed.
 
 One call asks of all folders that are known whether they are what they were; only those that are not are looked at.
-A folder is read again when its signature is another one, and in any case every few hours. Between, it is trusted: what
+A folder is read again when its fingerprint is another one, and in any case every few hours. Between, it is trusted: what
 a folder's own time stamps do not show, such as a file that was written in place below it, is seen that much later.
 """
 
@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 from zlib import crc32
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.fingerprints import Signature, is_still
+from hmret.disk.fingerprints import Fingerprint, is_unchanged
 from hmret.disk.watched_paths import WatchedPaths
 from hmret.model.times import SECOND
 
@@ -34,13 +34,13 @@ class Folder(Protocol):
         ...
 
     @property
-    def signature(self) -> Signature | None:
+    def fingerprint(self) -> Fingerprint | None:
         """What the folder must still have for this to be true; None: it is read every time."""
         ...
 
     @property
     def is_settled(self) -> bool:
-        """Whether it need not be looked at while it has its signature."""
+        """Whether it need not be looked at while it has its fingerprint."""
         ...
 
     @property
@@ -91,9 +91,9 @@ class FolderCache(Generic[F]):
             return
         if self._watched is None:
             self._watched = WatchedPaths(
-                (path or ".", folder.signature)
+                (path or ".", folder.fingerprint)
                 for path, folder in known.items()
-                if folder.signature is not None and folder.listed_in is None
+                if folder.fingerprint is not None and folder.listed_in is None
             )
         watched = self._watched.paths
         changed = {watched[number] for number in self._watched.changed(self._filesystem, root_fd)}
@@ -102,7 +102,7 @@ class FolderCache(Generic[F]):
             path
             for path, folder in known.items()
             if (path or ".") in changed
-            or folder.signature is None
+            or folder.fingerprint is None
             or not folder.is_settled
             or not 0 < trusted.get(path, now_ns) - now_ns <= _LONGEST_TRUST_NS
         ]
@@ -119,18 +119,18 @@ class FolderCache(Generic[F]):
     def export(self) -> Iterator[tuple[F, int]]:
         """List what is known and can be trusted later, and until when, in nanoseconds since the epoch."""
         for path, folder in self._known.items():
-            if folder.signature is not None:
+            if folder.fingerprint is not None:
                 yield folder, self._trusted_until_ns.get(path, 0)
 
     def restore(self, folders: Iterable[tuple[F, int]]) -> None:
-        """Know what another cache has exported; each folder still counts only while it has its signature."""
+        """Know what another cache has exported; each folder still counts only while it has its fingerprint."""
         found = list(folders)
         self._watched, self._has_gaps = None, True
         self._known = {folder.path: folder for folder, _ in found}
         self._trusted_until_ns = {folder.path: until_ns for folder, until_ns in found}
 
-    def doubt(self, paths: AbstractSet[str]) -> None:
-        """Trust some folders no more, whatever their signatures say: they are read in full at the next look."""
+    def invalidate(self, paths: AbstractSet[str]) -> None:
+        """Trust some folders no more, whatever their fingerprints say: they are read in full at the next look."""
         self._known = {path: folder for path, folder in self._known.items() if path not in paths}
         self._watched, self._has_gaps = None, True
 
@@ -161,20 +161,20 @@ class FolderCache(Generic[F]):
         self._built_upon.add(path)
         return known
 
-    def still(self, root_fd: int, path: str, signature: Signature | None = None) -> F | None:
+    def still(self, root_fd: int, path: str, fingerprint: Fingerprint | None = None) -> F | None:
         """Tell what is in a folder where that is known, has not changed, and was read not too long ago.
 
-        `signature`: what it has now; None: what `stat` says of it.
+        `fingerprint`: what it has now; None: what `stat` says of it.
         """
         known = self._known.get(path)
-        if known is None or known.signature is None:
+        if known is None or known.fingerprint is None:
             return None
         if not self._is_trusted(path, self._now_ns):
             return None
-        if signature is None:
-            if not is_still(self._filesystem, path or ".", root_fd, known.signature):
+        if fingerprint is None:
+            if not is_unchanged(self._filesystem, path or ".", root_fd, known.fingerprint):
                 return None
-        elif signature != known.signature:
+        elif fingerprint != known.fingerprint:
             return None
         self._built_upon.add(path)
         return known

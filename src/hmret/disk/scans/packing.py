@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.fingerprints import Signature
+from hmret.disk.fingerprints import Fingerprint
 from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.hypeman.hidden import Hidden
 from hmret.disk.hypeman.scan import FolderScan
@@ -50,7 +50,7 @@ class _ImageFolder(msgspec.Struct, array_like=True):
     errno: int | None
     message: str
     newer_layout: tuple[str, ...]
-    signature: Signature | None
+    fingerprint: Fingerprint | None
     marks: bytes
     unsettled: tuple[str, ...]
     odd_tags: tuple[str, ...]
@@ -188,7 +188,7 @@ def _packed(folder: FolderScan) -> _ImageFolder:
         None if error is None else error.errno or 0,
         "" if error is None else error.strerror or str(error),
         folder.newer_layout,
-        folder.signature,
+        folder.fingerprint,
         array("q", folder.marks).tobytes(),
         folder.unsettled,
         () if repository is None else tuple(repository.odd_tags),
@@ -221,7 +221,7 @@ def _unpacked(folder: _ImageFolder) -> FolderScan:
         folder.subfolders,
         None if folder.errno is None else OSError(folder.errno, folder.message),
         folder.newer_layout,
-        folder.signature,
+        folder.fingerprint,
         marks,
         folder.unsettled,
         folder.with_disk,

@@ -6,7 +6,7 @@ import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.fingerprints import Signature
+from hmret.disk.fingerprints import Fingerprint
 from hmret.disk.hypeman.saved_states import SavedState
 from hmret.disk.watched_paths import WatchedPaths
 from hmret.model.images import Reference
@@ -23,7 +23,7 @@ class ReferenceFile(msgspec.Struct, frozen=True, gc=False, array_like=True):
     references: tuple[Reference, ...] = ()
     problem: str | None = None
     """Why it could not be read; None: it could."""
-    signature: Signature | None = None
+    fingerprint: Fingerprint | None = None
     """What `stat` must still say for this to be true; None: look again in any case."""
     saved: SavedState | None = None
     """What its saved state was found to hold; None: that was not looked for, since the file says which digest boots."""
@@ -83,23 +83,23 @@ class ReferenceWatch:
         self, names: Sequence[str], file_name: str, files: Mapping[int, ReferenceFile | None]
     ) -> "ReferenceWatch":
         """Return the same with some files, told by number, as they are now."""
-        signatures: dict[int, Signature] = {}
+        fingerprints: dict[int, Fingerprint] = {}
         gone: set[int] = set()
-        come: dict[int, Signature] = {}
+        come: dict[int, Fingerprint] = {}
         for number, file in files.items():
             place = self.places.get(number)
-            if file is None or file.signature is None or file.saved is not None:
+            if file is None or file.fingerprint is None or file.saved is not None:
                 if place is not None:
                     gone.add(place)
             elif place is None:
-                come[number] = file.signature
+                come[number] = file.fingerprint
             else:
-                signatures[place] = file.signature
-        paths = self.paths.renewed(signatures) if signatures else self.paths
+                fingerprints[place] = file.fingerprint
+        paths = self.paths.renewed(fingerprints) if fingerprints else self.paths
         if not gone and not come:
             return attrs.evolve(self, paths=paths)
         left_out = {self.numbers[place] for place in gone}
-        watched = ((f"{names[number]}/{file_name}", signature) for number, signature in come.items())
+        watched = ((f"{names[number]}/{file_name}", fingerprint) for number, fingerprint in come.items())
         return ReferenceWatch.numbered(
             paths.changed_by(gone, watched),
             [*(number for number in self.numbers if number not in left_out), *come],

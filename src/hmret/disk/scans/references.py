@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.fingerprints import SETTLING_NS, Signature, settled
+from hmret.disk.fingerprints import SETTLING_NS, Fingerprint, stable_fingerprint
 from hmret.disk.folders import BATCH, CHUNK, opened, read_file
 from hmret.disk.hypeman.documents import UnreadableError, read_guest, read_snapshot
 from hmret.disk.hypeman.saved_states import SavedState, UnreadableStateError, is_still_saved, read_saved_state
@@ -57,7 +57,7 @@ A snapshot has a copy of the guest's folder.
 class _Listing:
     """The names in the folder of all guests, or of all snapshots."""
 
-    signature: Signature | None
+    fingerprint: Fingerprint | None
     names: tuple[str, ...]
     files: tuple[ReferenceFile | None, ...] | None = None
     """What was found in each at the last look, None: no file; None for all: they are not looked at yet."""
@@ -221,8 +221,8 @@ class _Looking:
     def _is_still(self, folder_fd: int, where: tuple[str, str, str], file: ReferenceFile) -> bool:
         """Return whether a file, told by kind, name and file name, is what it was; so far as that can be told."""
         kind, name, file_name = where
-        signature, saved = file.signature, file.saved
-        if signature is None:
+        fingerprint, saved = file.fingerprint, file.saved
+        if fingerprint is None:
             return False
         try:
             found = self.filesystem.stat(f"{name}/{file_name}", dir_fd=folder_fd)
@@ -230,7 +230,7 @@ class _Looking:
             return False  # which reading it finds again, and tells
         # guard(rewritten-guest-is-read): A write changes the ctime, a replacement the inode: either way the guest may
         # need another image by now and is read again.
-        if found.st_ctime_ns != signature[4] or found.st_ino != signature[1]:
+        if found.st_ctime_ns != fingerprint[4] or found.st_ino != fingerprint[1]:
             return False
         path = f"{name}/{_SAVED_STATES[kind][0]}"
         return saved is None or is_still_saved(self.filesystem, folder_fd, path, saved)
@@ -257,26 +257,26 @@ def _names(filesystem: Filesystem, fd: int) -> tuple[str, ...]:
 
 
 def _list(filesystem: Filesystem, fd: int, known: _Listing | None) -> _Listing:
-    """List an open folder, unless its signature says that it holds the names that are known."""
+    """List an open folder, unless its fingerprint says that it holds the names that are known."""
     looked_ns = filesystem.now_ns()
     found = filesystem.fstat(fd)
-    signature = settled(found, looked_ns)
+    fingerprint = stable_fingerprint(found, looked_ns)
     # guard(guests-are-listed-again): A guest that was put in the place of another needs its own image, so a changed
     # folder is listed again.
-    if known is not None and signature is not None and known.signature == signature:
+    if known is not None and fingerprint is not None and known.fingerprint == fingerprint:
         return known
     names, mark = _names(filesystem, fd), mark_of(found)
     if known is None or known.files is None or known.watch is None:
-        return _Listing(signature, names, mark=mark)
+        return _Listing(fingerprint, names, mark=mark)
     before, now = {*known.names}, {*names}
     gone = {number for number, name in enumerate(known.names) if name not in now}
     come = [name for name in names if name not in before]
     if not gone and not come:
-        return attrs.evolve(known, signature=signature, mark=mark)
+        return attrs.evolve(known, fingerprint=fingerprint, mark=mark)
     names = (*(name for name in known.names if name in now), *come)
     left = (file for name, file in zip(known.names, known.files, strict=True) if name in now)
     files = (*left, *(None for _ in come))
-    return _Listing(signature, names, files, mark, known.watch.without(gone, names))
+    return _Listing(fingerprint, names, files, mark, known.watch.without(gone, names))
 
 
 def _without_metadata(known: ReferenceFile) -> ReferenceFile | None:
@@ -286,7 +286,7 @@ def _without_metadata(known: ReferenceFile) -> ReferenceFile | None:
     """
     if known.problem is not None or not known.references:
         return None
-    return known if known.signature is None else msgspec.structs.replace(known, signature=None)
+    return known if known.fingerprint is None else msgspec.structs.replace(known, fingerprint=None)
 
 
 class _ReadAhead:
@@ -299,10 +299,10 @@ class _ReadAhead:
         self.folder_fd = folder_fd
         self.pause = pause
         self._paths = list(reversed(paths))
-        self._read: dict[str, tuple[Signature | None, bytes]] = {}
+        self._read: dict[str, tuple[Fingerprint | None, bytes]] = {}
 
-    def read(self, path: str) -> tuple[Signature | None, bytes]:
-        """Read a file; also returns its signature from before it was read.
+    def read(self, path: str) -> tuple[Fingerprint | None, bytes]:
+        """Read a file; also returns its fingerprint from before it was read.
 
         Raises:
             OSError: it cannot be read.
@@ -313,9 +313,9 @@ class _ReadAhead:
         if ahead is not None:
             return ahead
         looked_ns = self.filesystem.now_ns()
-        # Before it is read: what is written after this has another signature.
-        signature = settled(self.filesystem.stat(path, dir_fd=self.folder_fd), looked_ns)
-        return signature, read_file(self.filesystem, path, self.folder_fd, follow=True)
+        # Before it is read: what is written after this has another fingerprint.
+        fingerprint = stable_fingerprint(self.filesystem.stat(path, dir_fd=self.folder_fd), looked_ns)
+        return fingerprint, read_file(self.filesystem, path, self.folder_fd, follow=True)
 
     def _read_some(self) -> None:
         paths = self._paths[: -BATCH - 1 : -1]
@@ -328,9 +328,9 @@ class _ReadAhead:
                 continue
             mode, device, inode, size_bytes, modified_ns, changed_ns, content = answer
             if stat.S_ISREG(mode) and len(content) == size_bytes < CHUNK:
-                signature = device, inode, size_bytes, modified_ns, changed_ns
+                fingerprint = device, inode, size_bytes, modified_ns, changed_ns
                 is_fresh = max(modified_ns, changed_ns) > looked_ns - SETTLING_NS
-                self._read[path] = None if is_fresh else signature, content
+                self._read[path] = None if is_fresh else fingerprint, content
 
 
 def _read(
@@ -342,7 +342,7 @@ def _read(
     path, relative, source = f"{folder}/{name}/{file_name}", f"{name}/{file_name}", f"{kind}/{name}"
     known_as = "" if known is None else known.name
     try:
-        signature, content = ahead.read(relative)
+        fingerprint, content = ahead.read(relative)
         references = _READERS[kind](content, source)
     except OSError as error:
         is_absent = isinstance(error, FileNotFoundError) and _is_absent(filesystem, relative, folder_fd)
@@ -353,7 +353,7 @@ def _read(
         # guard(unreadable-is-not-absent): A guest or snapshot that cannot be understood may need any image: it is
         # reported and suspends deletion.
         return ReferenceFile(path, problem=str(error), known_as=known_as)
-    file = ReferenceFile(path, references, signature=signature)
+    file = ReferenceFile(path, references, fingerprint=fingerprint)
     if not _is_open_ended(references):
         return file
     before = None if known is None else known.saved
@@ -382,7 +382,7 @@ def _with_saved_state(
         references = _opening(file.references, source, ())
         return ReferenceFile(f"{folder}/{error.filename}", references, _fault(error))
     references = file.references if saved.images is None else _opening(file.references, source, saved.images)
-    return ReferenceFile(file.path, references, signature=file.signature, saved=saved)
+    return ReferenceFile(file.path, references, fingerprint=file.fingerprint, saved=saved)
 
 
 def _is_open_ended(references: tuple[Reference, ...]) -> bool:

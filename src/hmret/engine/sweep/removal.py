@@ -122,7 +122,7 @@ class Removal:
             if not config.active:
                 self._end("switched off")
                 break
-            await self.surveyor.doubt(self.tally.doubtful)
+            await self.surveyor.invalidate(self.tally.doubtful)
             survey = await self.look()
             # The limits of one sweep are asked of what has gone in all of it.
             policy = attrs.evolve(self._policy, max_deletes=0, max_bytes=0)

@@ -285,7 +285,7 @@ class Sweeping:
         # Those deletions may have found a reason to delete nothing more.
         if not (tally.suspended or removal.is_over):
             await self._clear_leavings(survey.scan, tally)
-        await self.surveyor.doubt(tally.doubtful)
+        await self.surveyor.invalidate(tally.doubtful)
         return removal
 
     async def _survey(

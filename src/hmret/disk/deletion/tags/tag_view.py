@@ -12,7 +12,7 @@ from contextlib import suppress
 import attrs
 
 from hmret.disk.filesystem import FileFound, Filesystem
-from hmret.disk.fingerprints import settled_since
+from hmret.disk.fingerprints import stable_since
 from hmret.disk.folders import open_folder, opened
 from hmret.disk.hypeman.images import FolderScan
 from hmret.disk.hypeman.links import pointed_to
@@ -160,7 +160,7 @@ class TagView:
     def _as_scanned(self, path: str, answer: FileFound | int) -> _Folder | None:
         """Return a folder as the scan saw it; None where it is another by now."""
         scanned = self.scanned.get(path)
-        if scanned is None or isinstance(answer, int) or scanned.signature != answer[1:]:
+        if scanned is None or isinstance(answer, int) or scanned.fingerprint != answer[1:]:
             return None
         return _Folder(_tags_of(scanned), scanned.subfolders, answer)
 
@@ -267,7 +267,7 @@ class _Looking:
             return None
         _, device, _, _, *stamps = answer
         earliest_ns = self._earliest_ns if device == self._device else None
-        return answer if settled_since(max(stamps), self._looked_ns, earliest_ns) else None
+        return answer if stable_since(max(stamps), self._looked_ns, earliest_ns) else None
 
 
 def _tags_of(scanned: FolderScan) -> Mapping[str, str]:
