@@ -165,6 +165,7 @@ def test_what_does_not_belong_together_is_listed(source: Path) -> None:
                 Mutation("one", (("whole", NEVER),), ("tests/gone.py",)),
                 Mutation("one", (("gone", DROP),), ()),
                 Mutation("same", (("first", Become("count(at, at . whole)")),), TESTS),
+                Mutation("odd", (("first", Become("count(nothing)")),), TESTS),
                 Mutation("rest", (("else", DROP), ("both", DROP), ("again", DROP)), TESTS),
             ],
         )
@@ -174,5 +175,6 @@ def test_what_does_not_belong_together_is_listed(source: Path) -> None:
     assert "one: no test is to notice it" in found
     assert "one: no guard(gone)" in found
     assert "same: it changes nothing in" in found
+    assert "odd: F821 Undefined name `nothing`" in found
     assert "no mutation takes" not in found
     assert f"{source}/look.py: no mutation takes guard(first) away" in list(complaints(source, ()))

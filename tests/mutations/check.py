@@ -7,7 +7,10 @@ that no mutation takes away, a mutation that finds no anchor or changes nothing,
 # ruff: noqa: T201 - a program prints
 
 import ast
+import re
+import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +37,7 @@ def complaints(source: Path, mutations: Sequence[Mutation]) -> Iterator[str]:
     yield from (f"{name}: stands in the table {count} times" for name, count in names.items() if count > 1)
     for mutation in mutations:
         yield from (f"{mutation.name}: {complaint}" for complaint in _complaints_of(source, mutation))
+    yield from _unknown_names(source, mutations)
 
 
 def _complaints_of(source: Path, mutation: Mutation) -> Iterator[str]:
@@ -48,6 +52,30 @@ def _complaints_of(source: Path, mutation: Mutation) -> Iterator[str]:
     for path, text in texts.items():
         if path.suffix == ".py" and _meaning(text) == _meaning(path.read_text()):
             yield f"it changes nothing in {path}"
+
+
+def _unknown_names(source: Path, mutations: Sequence[Mutation]) -> Iterator[str]:
+    """Look for names that nothing has: such a mutation would be noticed for the wrong reason."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, mutation in enumerate(mutations):
+            try:
+                texts = mutation.apply(source)
+            except LookupError:
+                continue  # which has been said
+            for path, text in texts.items():
+                if path.suffix == ".py":
+                    (Path(folder) / f"{number}-{path.name}").write_text(text)
+        program = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select", "F821"]
+        found = subprocess.run(
+            [*program, "--output-format", "concise", "--quiet", folder],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+    for number, complaint in re.findall(
+        r"^\D*?(\d+)-[^:/]*\.py:\S+ (.*)$", found.replace(f"{folder}/", ""), re.MULTILINE
+    ):
+        yield f"{mutations[int(number)].name}: {complaint}"
 
 
 def _meaning(text: str) -> str:

@@ -583,13 +583,13 @@ MUTATIONS = (
     edit(
         "delete what was withdrawn from the claim",
         "delete-only-with-leave",
-        Become("grip.begin(digest)"),
+        Become("claim.begin(digest)"),
         RETIREMENT,
     ),
     edit(
         "mark what was withdrawn from the claim",
         "no-timer-for-taken-back",
-        Become("grip.begin(digest)"),
+        Become("claim.begin(digest)"),
         ENGINE,
     ),
     edit(
@@ -628,12 +628,12 @@ MUTATIONS = (
         Swap("max(found[4:]) <= looked_ns - SETTLING_NS", "True"),
         ("tests/disk/hypeman/test_state_files.py",),
     ),
-    # What is not given is refused twice: by who asks, and by the grip of the thread that works.
+    # What is not given is refused twice: by who asks, and by the claim of the thread that works.
     Mutation(
         "mark without a claim",
         (
             ("mark-only-what-is-unused", Become("keys = list(batch)")),
-            ("no-timer-for-taken-back", Become("grip.begin(digest)")),
+            ("no-timer-for-taken-back", Become("claim.begin(digest)")),
         ),
         (
             *ENGINE,
@@ -644,7 +644,7 @@ MUTATIONS = (
         "delete without a claim",
         (
             ("delete-only-what-is-unused", Become("chosen = list(batch)")),
-            ("delete-only-with-leave", Become("grip.begin(digest)")),
+            ("delete-only-with-leave", Become("claim.begin(digest)")),
         ),
         (
             *ENGINE,

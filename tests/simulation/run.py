@@ -144,7 +144,7 @@ class _Run:
         self._gaps = random.Random(f"gaps of {seed}")
         self._pace = self._interval / rng.choice((1, 3))
         self._looks: dict[trio.lowlevel.Task, int] = {}
-        self._grip = Claimed(())
+        self._claim = Claimed(())
         """Of the batch that goes."""
         self._crashes = 0
         self._sweeps = 0
@@ -246,8 +246,8 @@ class _Run:
         def switch_off() -> None:
             off = attrs.evolve(self._config.auto_delete, enabled=False)
             retention.reconfigure(attrs.evolve(self._config, auto_delete=off, enabled=None))
-            grip = self._grip
-            self._truth.last_allowed = grip.digests - grip.waiting - grip.done
+            claim = self._claim
+            self._truth.last_allowed = claim.digests - claim.waiting - claim.done
             self.chronicle.tell("deletion is switched off")
 
         def on_gone(_key: Key) -> None:
@@ -507,8 +507,8 @@ class _Run:
             request = arguments[0]
             assert isinstance(request, Retire)
             self.chronicle.tell(f"hmret begins to retire {len(request.candidates)}")
-            assert isinstance(request.grip, Claimed)
-            self._grip = request.grip
+            assert isinstance(request.claim, Claimed)
+            self._claim = request.claim
             self._truth.note_retire(request.candidates)
 
     def _wake(self) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from hmret.actors.deleter import Deleter
-from hmret.actors.locks import Claim, Claimed, Locks
+from hmret.actors.locks import Claimed, ClaimImages, Locks
 from hmret.actors.reference_collector import Protected, ReferenceCollector
 from hmret.disk.claim import DataDir
 from hmret.disk.deletion import cleaning
@@ -45,7 +45,7 @@ def a_broken_lease_is_not_noticed() -> AbstractContextManager[object]:
 
 
 def images_in_use_are_claimed() -> AbstractContextManager[object]:
-    async def claim(_self: Locks, request: Claim) -> None:
+    async def claim(_self: Locks, request: ClaimImages) -> None:
         request.reply.give(Claimed(request.digests))
         await request.ended.wait()
 

@@ -59,7 +59,7 @@ from hmret.disk.deletion.trash.past_deletions import deleted_lately, forget_dele
 from hmret.disk.deletion.trash.reserve import fill_reserve
 from hmret.disk.deletion.wanted import bring_back, find_wanted
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.grip import FIRM, Grip
+from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import OWN, TRASH
 
 __all__ = ["Deleter"]
@@ -114,13 +114,13 @@ class Deleter(Actor[_Asked]):
         self,
         candidates: Iterable[Candidate],
         look: LastLook,
-        grip: Grip = FIRM,
+        claim: Claim = UNCONTESTED,
         *,
         view: TagView | None = None,
         within_ns: int | None = None,
         is_interrupted: Callable[[], bool] = lambda: False,
     ) -> BatchRetired:
-        """Rename images out of the cache, those that still may go and that the grip leaves to us.
+        """Rename images out of the cache, those that still may go and that the claim leaves to us.
 
         No image is begun longer than `within_ns` after the first, nor once `is_interrupted` says so, which is asked in the
         thread. One `view` is given with all batches of a sweep.
@@ -129,7 +129,7 @@ class Deleter(Actor[_Asked]):
             Retire(
                 candidates=tuple(candidates),
                 look=look,
-                grip=grip,
+                claim=claim,
                 view=view,
                 within_ns=within_ns,
                 is_interrupted=is_interrupted,
@@ -329,7 +329,7 @@ class Deleter(Actor[_Asked]):
             request.candidates,
             request.look,
             token=token,
-            grip=request.grip,
+            claim=request.claim,
             view=request.view,
             stopping=lambda: request.is_interrupted() or is_too_late(),
             pause=self._threads.pause,

@@ -9,7 +9,7 @@ from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.deletion.recovery.restoring import PutBack
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry
-from hmret.disk.grip import FIRM, Grip
+from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.model.values import frozen
 
 __all__ = [
@@ -75,11 +75,11 @@ class Settled:
 
 @frozen(eq=False, kw_only=True)
 class Retire(Request[BatchRetired]):
-    """Asks to delete a batch of images, as far as the grip that the asker has of them allows."""
+    """Asks to delete a batch of images, as far as the claim that the asker has of them allows."""
 
     candidates: tuple[Candidate, ...]
     look: LastLook
-    grip: Grip = FIRM
+    claim: Claim = UNCONTESTED
     view: TagView | None = None
     """Who links to what below `repositories/`, as the scan saw it; None: nothing is known."""
     within_ns: int | None = None

@@ -27,7 +27,7 @@ from hmret.actors.own_loop import OwnLoop
 from hmret.model.images import Key
 from hmret.model.values import frozen
 
-__all__ = ["BeginSweep", "Claim", "Claimed", "Lease", "ListLeases", "Locks", "Use"]
+__all__ = ["BeginSweep", "ClaimImages", "Claimed", "Lease", "ListLeases", "Locks", "Use"]
 
 # Images used since the last sweep began. With retention switched off none begins, and this bounds the memory: some 5 MiB.
 _MOST_USED = 32_768
@@ -126,7 +126,7 @@ class Claimed:
 
 
 @frozen(eq=False, kw_only=True)
-class Claim(Request[Claimed]):
+class ClaimImages(Request[Claimed]):
     """Asks for the claim to those of some images that nobody uses, until the asker's scope ends."""
 
     digests: frozenset[str]
@@ -143,7 +143,7 @@ class ListLeases(Request[tuple[Lease, ...]]):
     """Asks for all live leases."""
 
 
-class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
+class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
     """The lock actor."""
 
     def __init__(self, on_expiry: Callable[[Lease], None]) -> None:
@@ -210,17 +210,17 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
         Raises:
             EngineClosedError: the engine has stopped.
         """
-        request = Claim(digests=frozenset(digests))
+        request = ClaimImages(digests=frozenset(digests))
         try:
             yield await self._mailbox.ask(request)
         finally:
             request.ended.set()
 
-    async def _answer(self, request: Use | Claim | BeginSweep | ListLeases) -> object:
+    async def _answer(self, request: Use | ClaimImages | BeginSweep | ListLeases) -> object:
         match request:
             case Use():
                 await self._use(request)
-            case Claim():
+            case ClaimImages():
                 await self._claim(request)
             case BeginSweep():
                 # A use that goes on now may do its work after the sweep has looked.
@@ -263,7 +263,7 @@ class Locks(Actor[Use | Claim | BeginSweep | ListLeases]):
         if request.lease is not None and not request.ended.is_set():
             self._on_expiry(request.lease)
 
-    async def _claim(self, request: Claim) -> None:
+    async def _claim(self, request: ClaimImages) -> None:
         if request.ended.is_set():
             return
         # guard(used-since-start-is-spared): A plan knows nothing of uses after its start, so the sweep neither marks

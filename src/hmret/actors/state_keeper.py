@@ -11,10 +11,10 @@ from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened
-from hmret.disk.grip import FIRM, Grip
 from hmret.disk.hypeman.lookup import find_image, has_tag_to
 from hmret.disk.hypeman.scan import OddTagError, resolve_tag
 from hmret.disk.hypeman.states import StateFolder, clear_state, remove_strays, scan_states, write_states
+from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.disk.records.engine import load_clock_record, save_clock_record
 from hmret.disk.scans.checkpoints import CacheRecord
@@ -112,13 +112,13 @@ class InvalidateStates(Request[None]):
 
 @frozen(eq=False, kw_only=True)
 class Mark(Request[tuple[StateFault, ...]]):
-    """Asks to start the timers of some images, as far as the grip that the asker has of them allows."""
+    """Asks to start the timers of some images, as far as the claim that the asker has of them allows."""
 
     keys: tuple[Key, ...]
     unused_since_ns: int
     earlier: Mapping[Key, int] = attrs.field(factory=dict)
     """Of those that begin earlier: when."""
-    grip: Grip = FIRM
+    claim: Claim = UNCONTESTED
 
 
 @frozen(eq=False, kw_only=True)
@@ -220,15 +220,15 @@ class StateKeeper(Actor[_Requests]):
         self,
         keys: Iterable[Key],
         unused_since_ns: int,
-        grip: Grip = FIRM,
+        claim: Claim = UNCONTESTED,
         earlier: Mapping[Key, int] = MappingProxyType({}),
     ) -> tuple[StateFault, ...]:
-        """Start the timers of those images that the grip leaves to us; returns those that could not be written.
+        """Start the timers of those images that the claim leaves to us; returns those that could not be written.
 
         Those that begin `earlier`, each at a time of its own, are on the disk when this returns.
         """
         return await self._mailbox.ask(
-            Mark(keys=tuple(keys), unused_since_ns=unused_since_ns, earlier=earlier, grip=grip)
+            Mark(keys=tuple(keys), unused_since_ns=unused_since_ns, earlier=earlier, claim=claim)
         )
 
     async def clear(
@@ -411,7 +411,7 @@ class StateKeeper(Actor[_Requests]):
             request.keys,
             request.unused_since_ns,
             earlier=request.earlier,
-            grip=request.grip,
+            claim=request.claim,
             pause=self._threads.pause,
         )
         return tuple(_fault(key, error) for key, error in failed)

@@ -119,8 +119,8 @@ def is_whole(host: Host, candidate: Candidate) -> bool:
 
 
 @attrs.frozen(eq=False)
-class Grip:
-    """A grip that has lost some digests, and notes of which it is told."""
+class Claim:
+    """A claim that has lost some digests, and notes of which it is told."""
 
     lost: tuple[str, ...]
     calls: list[tuple[str, str]] = attrs.field(factory=list)
@@ -135,20 +135,20 @@ class Grip:
 
 def test_what_the_grip_has_lost_is_not_touched_and_the_rest_goes(host: Host) -> None:
     lost, goes = make_due(host, "a"), make_due(host, "b", name=OTHER)
-    grip = Grip((lost.digest,))
-    outcomes, _ = retire(host.filesystem, host.data_fd, [lost, goes], LOOK, token=TOKEN, grip=grip)
+    claim = Claim((lost.digest,))
+    outcomes, _ = retire(host.filesystem, host.data_fd, [lost, goes], LOOK, token=TOKEN, claim=claim)
     assert [outcome.key for outcome in outcomes] == [goes.key]
     assert is_whole(host, lost)
     assert state_of(host.place, lost.key) is not None
-    assert grip.calls == [("begin", lost.digest), ("begin", goes.digest), ("end", goes.digest)]
+    assert claim.calls == [("begin", lost.digest), ("begin", goes.digest), ("end", goes.digest)]
 
 
 def test_all_images_of_a_digest_are_worked_on_under_one_grip(host: Host) -> None:
     one, other = make_due(host, "a"), make_due(host, "a", name=OTHER)
-    grip = Grip(())
-    outcomes, _ = retire(host.filesystem, host.data_fd, [one, other], LOOK, token=TOKEN, grip=grip)
+    claim = Claim(())
+    outcomes, _ = retire(host.filesystem, host.data_fd, [one, other], LOOK, token=TOKEN, claim=claim)
     assert [outcome.key for outcome in outcomes] == [one.key, other.key]
-    assert grip.calls == [("begin", one.digest), ("end", one.digest)]
+    assert claim.calls == [("begin", one.digest), ("end", one.digest)]
 
 
 @attrs.frozen(eq=False)

@@ -1,7 +1,7 @@
 """Deleting images: the last look at each, the renames out of the cache, and what must follow them.
 
 Every removal below `images/` begins here, a step at a time from its own descriptor, following no symbolic link, and
-only of a folder that is a digest folder by its name, its metadata and its contents. Callers have a grip on the images
+only of a folder that is a digest folder by its name, its metadata and its contents. Callers have a claim to the images
 of a batch, and have looked at the references after they got it.
 
 An image is content with the folders that its owners have of their own, or one such folder alone. Its steps, in this order:
@@ -37,8 +37,8 @@ from hmret.disk.deletion.tags.tag_view import NO_LINKERS, TagView
 from hmret.disk.deletion.trash.intents import Row, repositories_of, write_intents
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.filesystem import Filesystem, Step
-from hmret.disk.grip import FIRM, Grip
 from hmret.disk.hypeman.states import HeldState, clear_state, hold_state, look_at_state
+from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH, hex_of
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
@@ -56,14 +56,14 @@ def retire(
     look: LastLook,
     *,
     token: str,
-    grip: Grip = FIRM,
+    claim: Claim = UNCONTESTED,
     view: TagView | None = None,
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
 ) -> tuple[list[Outcome], OSError | None]:
     """Rename the images of a batch out of the cache, those that still may go.
 
-    Each is begun with the grip's leave, or not at all. Returns what became of each that was begun before this was
+    Each is begun with leave of the claim, or not at all. Returns what became of each that was begun before this was
     told to stop, and the error with which leases are refused here, None where they are offered.
 
     Args:
@@ -72,7 +72,7 @@ def retire(
         candidates: the batch; those of one repository one after the other.
         look: what they are judged by.
         token: names the intents; no batch before had it.
-        grip: the hold that the caller has of the images.
+        claim: the hold that the caller has of the images.
         view: who links to what below `repositories/`, as the scan saw it; None: nothing is known.
         stopping: asked before each image.
         pause: called after each image, so that other threads have their turn.
@@ -99,13 +99,13 @@ def retire(
             if stopping():
                 break
             # guard(delete-only-with-leave): An image that came into use while its batch waited is not deleted.
-            if not grip.begin(digest):
+            if not claim.begin(digest):
                 continue
             try:
                 for number, one in group:
                     outcomes[number] = batch.retire(one)
             finally:
-                grip.end(digest)
+                claim.end(digest)
             pause()
         batch.cleaning.remove_empty_folders()
         return [outcomes[number] for number in sorted(outcomes)], batch.lease_error

@@ -26,8 +26,8 @@ from hmret.disk.folders import (
     step_into,
     write_file,
 )
-from hmret.disk.grip import FIRM, Grip
 from hmret.disk.hypeman.documents import UnreadableError, encode_state, read_state
+from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import FOLDER_NAME, RETENTION, TAG_STAGE, digest_of, hex_of
 from hmret.disk.watched_paths import changed_files
 from hmret.model.images import Key
@@ -373,11 +373,11 @@ def write_states(
     unused_since_ns: int,
     *,
     earlier: Mapping[Key, int] = MappingProxyType({}),
-    grip: Grip = FIRM,
+    claim: Claim = UNCONTESTED,
     pause: Callable[[], None] = lambda: None,
     durable: bool = False,
 ) -> list[tuple[Key, OSError]]:
-    """Start the timers of those images that the grip leaves to us; returns those that could not be written, and why.
+    """Start the timers of those images that the claim leaves to us; returns those that could not be written, and why.
 
     Not forced to the disk by default: what a power loss takes with it is a timer, which then starts again later. Those that begin
     `earlier`, each at a time of its own, are: they take the place of timers that would otherwise be back.
@@ -389,7 +389,7 @@ def write_states(
     for digest, same in by_digest.items():
         # guard(no-timer-for-taken-back): An image that came into use while its batch waited gets no timer: it is not
         # unused.
-        if not grip.begin(digest):
+        if not claim.begin(digest):
             continue
         try:
             for key in same:
@@ -399,7 +399,7 @@ def write_states(
                 except OSError as error:
                     failed.append((key, error))
         finally:
-            grip.end(digest)
+            claim.end(digest)
         pause()
     return failed
 

@@ -2,10 +2,10 @@
 
 from typing import Final, Protocol
 
-__all__ = ["FIRM", "Grip"]
+__all__ = ["UNCONTESTED", "Claim"]
 
 
-class Grip(Protocol):
+class Claim(Protocol):
     """The hold that a batch has of its images, each of which may be taken from it until its turn comes."""
 
     def begin(self, digest: str, /) -> bool:
@@ -17,7 +17,7 @@ class Grip(Protocol):
         ...
 
 
-class _FirmGrip:
+class _UncontestedClaim:
     def begin(self, _digest: str, /) -> bool:
         return True
 
@@ -25,5 +25,5 @@ class _FirmGrip:
         pass
 
 
-FIRM: Final[Grip] = _FirmGrip()
+UNCONTESTED: Final[Claim] = _UncontestedClaim()
 """Of a caller from whom nothing can be taken."""
