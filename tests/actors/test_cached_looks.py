@@ -242,9 +242,9 @@ async def test_whatever_changes_is_seen_by_the_next_scan(host: Host, change: str
             assert after.repositories[BUSYBOX] is before.repositories[BUSYBOX]
         host.wait()
         same(await scanner.scan(), await host.fresh_scan())
-        settled = await scanner.scan()
-        unknown = settled.is_absent or settled.unlisted or settled.hidden
-        assert unknown or is_same_object(await scanner.scan(), settled)
+        recovered = await scanner.scan()
+        unknown = recovered.is_absent or recovered.unlisted or recovered.hidden
+        assert unknown or is_same_object(await scanner.scan(), recovered)
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -24,7 +24,7 @@ from builders import (
 )
 from hmret.actors.deleter import Deleter
 from hmret.actors.deleter_requests import BatchRetired
-from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, LastLook, Retired
+from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Recheck, Retired
 from hmret.disk.deletion.recovery.quarantine import Held
 from hmret.disk.deletion.trash.intents import TrashEntry
 from hmret.model.errors import EngineClosedError
@@ -36,7 +36,7 @@ from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"
 TRASH = f"{DATA}/system/hmret/trash"
-LOOK = LastLook(frozenset(), 1, nanoseconds_of(START) + 1)
+LOOK = Recheck(frozenset(), 1, nanoseconds_of(START) + 1)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_freeing_tells_the_bytes_and_leaves_no_trash(
 
 async def test_what_is_protected_by_now_is_kept(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
     kept, gone = make_due(filesystem, "a"), make_due(filesystem, "b")
-    batch = await deleter.retire([kept, gone], LastLook(frozenset([kept.key]), 1, START_NS + 1))
+    batch = await deleter.retire([kept, gone], Recheck(frozenset([kept.key]), 1, START_NS + 1))
     assert batch.outcomes[0] == Kept(kept.key, Reason.REFERENCED)
     assert isinstance(batch.outcomes[1], Retired)
     assert has_image(filesystem, kept.key)
@@ -269,9 +269,9 @@ async def test_what_is_held_outlasts_a_recovery_and_is_settled_at_the_start(
 ) -> None:
     held = await hold_all(deleter, make_due(filesystem, "a"), make_due(filesystem, "b"))
     assert (await deleter.recover()).freed_bytes == 0
-    settled = await deleter.settle()
-    assert (settled.held, settled.going, settled.freed_bytes, settled.errors) == (held, (), 0, ())
-    assert (await deleter.look_held()).held == held
+    recovered = await deleter.recover_quarantine()
+    assert (recovered.held, recovered.going, recovered.freed_bytes, recovered.errors) == (held, (), 0, ())
+    assert (await deleter.list_held()).held == held
     assert await deleter.unfinished() == frozenset()
 
 
@@ -281,7 +281,7 @@ async def test_what_is_held_is_released_and_its_record_goes_with_the_last(
     one, other = await hold_all(deleter, make_due(filesystem, "a"), make_due(filesystem, "b"))
     released = await deleter.release([one])
     assert (released.disk_bytes, released.done, released.errors) == ((8192,), (True,), ())
-    assert (await deleter.look_held()).held == (other,)
+    assert (await deleter.list_held()).held == (other,)
     await deleter.release([other])
     assert trash_of(filesystem) == []
 
@@ -308,7 +308,7 @@ async def test_a_batch_that_cannot_be_held_is_held_by_the_next_recovery(
     assert await deleter.unfinished() == {digest("a")}
     filesystem.allow(f"{TRASH}/{batch.token}.held.tmp")
     recovery = await deleter.recover(hold_at_ns=START_NS)
-    assert (await deleter.look_held()).held == recovery.held
+    assert (await deleter.list_held()).held == recovery.held
     assert len(recovery.held) == 1
     assert not deleter.has_unfinished
 
@@ -324,7 +324,7 @@ async def test_what_is_unfinished_of_a_batch_joins_what_is_held_of_it(
     filesystem.allow(f"{DATA}/images/{ALPINE}/b")
     recovery = await deleter.recover(hold_at_ns=START_NS + 5)
     assert [(one.digest, one.tags) for one in recovery.held] == [(digest("b"), ["b"])]
-    assert [one.digest for one in (await deleter.look_held()).held] == [digest("a"), digest("b")]
+    assert [one.digest for one in (await deleter.list_held()).held] == [digest("a"), digest("b")]
 
 
 async def test_a_restore_waits_until_no_other_record_is_written(
@@ -350,7 +350,7 @@ async def test_what_was_retired_later_than_a_moment_is_dated_back_to_it(
     (dated,) = await deleter.redate(held.token, START_NS - 7)
     assert dated.retired_at_ns == START_NS - 7
     assert (await deleter.redate(held.token, START_NS)) == (dated,)
-    assert (await deleter.look_held()).held == (dated,)
+    assert (await deleter.list_held()).held == (dated,)
 
 
 async def test_a_trash_that_cannot_be_listed_settles_nothing_and_is_told(
@@ -358,8 +358,8 @@ async def test_a_trash_that_cannot_be_listed_settles_nothing_and_is_told(
 ) -> None:
     filesystem.make_folder(TRASH)
     filesystem.deny(TRASH, errno.EACCES)
-    settled = await deleter.settle()
-    assert (settled.held, settled.errors) == ((), (("system/hmret/trash", "Permission denied"),))
+    recovered = await deleter.recover_quarantine()
+    assert (recovered.held, recovered.errors) == ((), (("system/hmret/trash", "Permission denied"),))
 
 
 @pytest.mark.parametrize("ending", ["closed", "cancelled"])

@@ -339,7 +339,7 @@ K: Key = (KERNEL, digest("a"))
 
 
 async def protected(collector: ReferenceCollector, *keys: Key) -> frozenset[Key]:
-    return (await collector.look_again(keys)).keys
+    return (await collector.recheck(keys)).keys
 
 
 async def test_what_is_referenced_by_digest_is_protected(world: World) -> None:
@@ -394,7 +394,7 @@ async def test_a_tag_that_is_absent_is_looked_for_again(world: World) -> None:
     looks = [world.threads.hold("_protected") for _ in range(2)]
     asker = Asker()
     async with anyio.create_task_group() as tasks, running(world.collector()) as collector:
-        tasks.start_soon(asker.ask, lambda: collector.look_again([A]))
+        tasks.start_soon(asker.ask, lambda: collector.recheck([A]))
         await looks[0].arrived.wait()
         looks[0].opened.set()
         await looks[1].arrived.wait()
@@ -428,7 +428,7 @@ async def test_what_has_just_come_by_a_tag_that_stays_absent_may_run_from_any_im
         if when == "after the scan":
             make_guest(world.filesystem, "one", "alpine", created_at=created_at)
         young_since_ns = nanoseconds_of(START)
-        again = await collector.look_again([A, K], young_since_ns=young_since_ns)
+        again = await collector.recheck([A, K], young_since_ns=young_since_ns)
     assert again.keys == ({A} if kept else frozenset())
 
 
@@ -448,7 +448,7 @@ async def test_content_that_a_newcomer_may_run_from_stays_for_all_its_owners(wor
         await collector.collect()
         make_guest(world.filesystem, "one", "alpine", created_at=START)
         other = KERNEL, A[1]
-        again = await collector.look_again([other, K], {A[1]: ALPINE})
+        again = await collector.recheck([other, K], {A[1]: ALPINE})
     assert again.keys == {other}
 
 
@@ -456,7 +456,7 @@ async def test_a_reference_that_cannot_be_read_is_told_by_the_last_look_too(worl
     path = make_guest(world.filesystem, "one", "alpine")
     world.filesystem.write_file(f"{DATA}/{path}", json.dumps({"Image": 7}).encode())
     async with running(world.collector()) as collector:
-        again = await collector.look_again([A])
+        again = await collector.recheck([A])
     assert [name for name, _ in again.unreadable] == [path]
 
 

@@ -108,9 +108,9 @@ async def test_the_newer_layout_is_told(scanner: Scanner, filesystem: MemoryFile
 
 async def test_an_image_is_looked_at_afresh(scanner: Scanner, filesystem: MemoryFilesystem) -> None:
     key = make_image(filesystem, ALPINE, "a", status="pulling", has_disk=False)
-    before = await scanner.look_at(key, is_content=False)
+    before = await scanner.inspect_image(key, is_content=False)
     make_image(filesystem, ALPINE, "a")
-    after = await scanner.look_at(key, is_content=False)
+    after = await scanner.inspect_image(key, is_content=False)
     assert before is not None
     assert after is not None
     assert (before.status, after.status) == ("pulling", "ready")
@@ -120,11 +120,11 @@ async def test_content_and_a_folder_of_the_repository_are_looked_at_apart(
     scanner: Scanner, filesystem: MemoryFilesystem
 ) -> None:
     key = make_image(filesystem, ALPINE, "a")
-    assert await scanner.look_at(key, is_content=True) is None
+    assert await scanner.inspect_image(key, is_content=True) is None
     where = f"{DATA}/images/content/{'a' * 64}"
     metadata = {"name": f"{KERNEL}:1", "digest": key[1], "status": "pulling"}
     filesystem.write_file(f"{where}/metadata.json", json.dumps(metadata).encode())
-    own, content = [await scanner.look_at(key, is_content=one) for one in (False, True)]
+    own, content = [await scanner.inspect_image(key, is_content=one) for one in (False, True)]
     assert own is not None
     assert content is not None
     assert (own.status, own.content_name) == ("ready", None)
@@ -164,7 +164,7 @@ async def test_an_image_that_is_not_here_is_none(
     scanner: Scanner, filesystem: MemoryFilesystem, repository: str
 ) -> None:
     make_image(filesystem, ALPINE, "a")
-    assert await scanner.look_at((repository, digest("b")), is_content=False) is None
+    assert await scanner.inspect_image((repository, digest("b")), is_content=False) is None
 
 
 async def test_without_an_images_folder_nothing_is_here(
@@ -172,7 +172,7 @@ async def test_without_an_images_folder_nothing_is_here(
 ) -> None:
     filesystem.remove(f"{DATA}/images")
     for is_content in (False, True):
-        assert await scanner.look_at((ALPINE, digest("a")), is_content=is_content) is None
+        assert await scanner.inspect_image((ALPINE, digest("a")), is_content=is_content) is None
     assert await scanner.resolve_tag(ALPINE, "latest") is None
     assert await scanner.link_times([(ALPINE, "latest")]) == {}
 
@@ -183,7 +183,7 @@ async def test_an_image_that_cannot_be_looked_at_is_an_error(
     key = make_image(filesystem, ALPINE, "a")
     filesystem.deny(f"{DATA}/images/docker.io", errno.EACCES)
     with pytest.raises(PermissionError):
-        await scanner.look_at(key, is_content=False)
+        await scanner.inspect_image(key, is_content=False)
 
 
 async def test_a_tag_is_resolved_afresh(scanner: Scanner, filesystem: MemoryFilesystem) -> None:
@@ -209,7 +209,7 @@ async def test_a_look_passes_a_long_scan(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(asker.ask, scanner.scan)
         await gate.arrived.wait()
-        assert await scanner.look_at(key, is_content=False) is not None
+        assert await scanner.inspect_image(key, is_content=False) is not None
         assert not asker.is_answered
         gate.opened.set()
 
@@ -245,4 +245,4 @@ async def test_calls_after_the_end_are_refused(actor: Scanner) -> None:
     with pytest.raises(EngineClosedError):
         await actor.scan()
     with pytest.raises(EngineClosedError):
-        await actor.look_at((ALPINE, digest("a")), is_content=False)
+        await actor.inspect_image((ALPINE, digest("a")), is_content=False)

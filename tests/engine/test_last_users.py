@@ -179,13 +179,13 @@ async def test_users_whose_names_are_no_text_keep_no_other_from_the_record(
 
 
 async def test_an_image_goes_whose_last_user_has_a_name_that_is_no_text(
-    surroundings: Surroundings,
+    platform: Platform,
     filesystem: MemoryFilesystem,
     clock: FakeClock,
     key: Key,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with opened(filesystem, surroundings) as retention:
+    async with opened(filesystem, platform) as retention:
         folder = start_vm(filesystem, "\udcff")
         await retention.sweep()
         end_vm(filesystem, folder)

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from hmret.actors.deleter_requests import Retire
 from hmret.actors.locks import Claimed
-from hmret.actors.reference_collector import LookAgain
+from hmret.actors.reference_collector import RecheckReferences
 from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, OWN, RETENTION, TAG_STAGE, TRASH, hex_of
 from hmret.disk.records.engine import save_clock_record
 from hmret.disk.scans.references import look_at_references
@@ -501,7 +501,7 @@ class _Run:
                 self._truth.check_images()
         elif name == "_protected":
             asked = arguments[0]
-            assert isinstance(asked, LookAgain)
+            assert isinstance(asked, RecheckReferences)
             self._truth.note_look(asked.keys, self._looks[task])
         elif name == "_retire_batch":
             request = arguments[0]

@@ -30,10 +30,10 @@ MOST_SEEDS = 300
 
 
 def nothing_is_looked_at_again() -> AbstractContextManager[object]:
-    async def look_again(_self: ReferenceCollector, _keys: Iterable[Key], *_others: object) -> Protected:
+    async def recheck(_self: ReferenceCollector, _keys: Iterable[Key], *_others: object) -> Protected:
         return Protected(frozenset(), ())
 
-    return mock.patch.object(ReferenceCollector, "look_again", look_again)
+    return mock.patch.object(ReferenceCollector, "recheck", recheck)
 
 
 def no_lease_is_taken() -> AbstractContextManager[object]:

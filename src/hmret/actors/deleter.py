@@ -15,18 +15,18 @@ from hmret.actors.deleter_requests import (
     Hold,
     LookHeld,
     Recover,
+    RecoveredQuarantine,
+    RecoverQuarantine,
     Redate,
     Release,
     Released,
     Restore,
     Retire,
-    Settle,
-    Settled,
 )
 from hmret.actors.mailbox import Actor, Work
 from hmret.actors.threads import Threads
 from hmret.disk.deletion.ghosts import clear_ghosts
-from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
+from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Outcome, Recheck, Retired
 from hmret.disk.deletion.recovery.quarantine import (
     Held,
     HeldImages,
@@ -38,7 +38,7 @@ from hmret.disk.deletion.recovery.quarantine import (
     release,
 )
 from hmret.disk.deletion.recovery.recovering import Recovering, Recovery
-from hmret.disk.deletion.recovery.restoring import PutBack, restore, settle_quarantine
+from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, restore
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.tag_folders import remove_empty_tag_folders
 from hmret.disk.deletion.tags.tag_view import TagView
@@ -65,7 +65,7 @@ from hmret.disk.layout import OWN, TRASH
 __all__ = ["Deleter"]
 
 
-_WritesRecords = Hold | Restore | BringBack | Redate | Settle | Recover
+_WritesRecords = Hold | Restore | BringBack | Redate | RecoverQuarantine | Recover
 _Asked = Retire | Free | Release | LookHeld | Work[Any] | _WritesRecords
 
 
@@ -113,7 +113,7 @@ class Deleter(Actor[_Asked]):
     async def retire(
         self,
         candidates: Iterable[Candidate],
-        look: LastLook,
+        look: Recheck,
         claim: Claim = UNCONTESTED,
         *,
         view: TagView | None = None,
@@ -248,11 +248,11 @@ class Deleter(Actor[_Asked]):
         """
         return await self._mailbox.ask(Redate(token=token, latest_ns=latest_ns))
 
-    async def settle(self) -> Settled:
+    async def recover_quarantine(self) -> RecoveredQuarantine:
         """List what is in quarantine, after finishing or undoing what a stop cut off there."""
-        return await self._mailbox.ask(Settle())
+        return await self._mailbox.ask(RecoverQuarantine())
 
-    async def look_held(self) -> HeldImages:
+    async def list_held(self) -> HeldImages:
         """List what is in quarantine; changes nothing.
 
         Raises:
@@ -288,8 +288,8 @@ class Deleter(Actor[_Asked]):
                 return await self._threads.run(self._bring_back, request)
             case Redate():
                 return await self._threads.run(self._redate, request)
-            case Settle():
-                return await self._threads.run(self._settle)
+            case RecoverQuarantine():
+                return await self._threads.run(self._recover_quarantine)
             case Recover():
                 return await self._threads.run(self._recover, request.hold_at_ns)
             case _:
@@ -394,15 +394,15 @@ class Deleter(Actor[_Asked]):
 
         return tuple(change_record(self._filesystem, self._data_fd, request.token, change))
 
-    def _settle(self) -> Settled:
+    def _recover_quarantine(self) -> RecoveredQuarantine:
         try:
-            found, freed = settle_quarantine(
+            found, freed = recover_quarantine(
                 self._filesystem, self._data_fd, stopping=self._stopping, pause=self._threads.pause
             )
         except OSError as error:
-            return Settled((), (), 0, ((f"{OWN}/{TRASH}", error.strerror or str(error)),))
+            return RecoveredQuarantine((), (), 0, ((f"{OWN}/{TRASH}", error.strerror or str(error)),))
         errors = (*found.errors, *((f"{place.folder}/{place.name}", error) for place, error in freed.errors))
-        return Settled(found.held, found.going, sum(freed.disk_bytes), errors)
+        return RecoveredQuarantine(found.held, found.going, sum(freed.disk_bytes), errors)
 
     def _forget(self, token: str, repositories: Iterable[str]) -> None:
         """Drop intents that are carried out; those that stay on record are found done by the next recovery."""

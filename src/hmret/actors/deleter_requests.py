@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from hmret.actors.mailbox import Request
-from hmret.disk.deletion.outcomes import Candidate, LastLook, Outcome, Retired
+from hmret.disk.deletion.outcomes import Candidate, Outcome, Recheck, Retired
 from hmret.disk.deletion.recovery.quarantine import Held, HeldImages
 from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.deletion.recovery.restoring import PutBack
@@ -20,13 +20,13 @@ __all__ = [
     "Hold",
     "LookHeld",
     "Recover",
+    "RecoverQuarantine",
+    "RecoveredQuarantine",
     "Redate",
     "Release",
     "Released",
     "Restore",
     "Retire",
-    "Settle",
-    "Settled",
 ]
 
 
@@ -62,7 +62,7 @@ class Released:
 
 
 @frozen
-class Settled:
+class RecoveredQuarantine:
     """What is in quarantine when an engine begins."""
 
     held: tuple[Held, ...]
@@ -78,7 +78,7 @@ class Retire(Request[BatchRetired]):
     """Asks to delete a batch of images, as far as the claim that the asker has of them allows."""
 
     candidates: tuple[Candidate, ...]
-    look: LastLook
+    look: Recheck
     claim: Claim = UNCONTESTED
     view: TagView | None = None
     """Who links to what below `repositories/`, as the scan saw it; None: nothing is known."""
@@ -140,7 +140,7 @@ class Redate(Request[tuple[Held, ...]]):
 
 
 @frozen(eq=False, kw_only=True)
-class Settle(Request[Settled]):
+class RecoverQuarantine(Request[RecoveredQuarantine]):
     """Asks what is in quarantine, with what a stop cut off there finished or undone; nobody else works on it."""
 
 

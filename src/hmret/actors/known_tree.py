@@ -66,7 +66,7 @@ class KnownTree(Generic[F, R]):
                 self._is_fresh = False
                 await self.threads.run_alone(self._read_record)
             self.cache.begin()
-            await self.threads.read(self._glance)
+            await self.threads.read(self._find_changed)
             lanes = Lanes(self.threads, self._take, self.look, self._put)
             await lanes.run()
             folders, is_new = self.cache.end()
@@ -98,13 +98,13 @@ class KnownTree(Generic[F, R]):
             self.record.save(self.filesystem, self.data_fd, self.cache, self.threads.pause)
             self._kept = self.last
 
-    def _glance(self) -> None:
+    def _find_changed(self) -> None:
         # Where it cannot be opened, whoever looks at it tells.
         with (
             suppress(OSError),
             opened(self.filesystem, open_data_folder(self.filesystem, self.data_fd, self.root)) as fd,
         ):
-            self.cache.glance(fd)
+            self.cache.find_changed(fd)
 
     def _take(self, lanes: int) -> list[str]:
         waiting = self.cache.waiting

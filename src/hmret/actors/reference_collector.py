@@ -49,7 +49,7 @@ __all__ = [
     "Collect",
     "Collected",
     "KeepReferences",
-    "LookAgain",
+    "RecheckReferences",
     "ReferenceCollector",
     "ReferenceSource",
     "Remember",
@@ -115,7 +115,7 @@ class Collect(Request[Collected]):
 
 
 @frozen(eq=False, kw_only=True)
-class LookAgain(Request[Protected]):
+class RecheckReferences(Request[Protected]):
     """Asks which images of a batch are referenced now."""
 
     keys: frozenset[Key]
@@ -136,7 +136,7 @@ class Remember(Request[None]):
     remembered: Mapping[tuple[str, str], Remembered]
 
 
-class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember]):
+class ReferenceCollector(Actor[Collect | RecheckReferences | KeepReferences | Remember]):
     """The reference collector actor."""
 
     def __init__(
@@ -181,7 +181,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         """Read all references."""
         return await self._mailbox.ask(Collect())
 
-    async def look_again(
+    async def recheck(
         self,
         keys: Iterable[Key],
         content: Mapping[str, str] | None = None,
@@ -198,7 +198,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
             young_since_ns: what was made since, in nanoseconds since the epoch, may run from any image of its repository
                 while its tag is absent, as what has come since the last `collect` may.
         """
-        asked = LookAgain(
+        asked = RecheckReferences(
             keys=frozenset(keys), content=content or {}, bases=bases, young_since_ns=young_since_ns
         )
         return await self._mailbox.ask(asked)
@@ -219,12 +219,12 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
         """
         await self._mailbox.ask(Remember(remembered=remembered))
 
-    async def _answer(self, request: Collect | LookAgain | KeepReferences | Remember) -> object:
+    async def _answer(self, request: Collect | RecheckReferences | KeepReferences | Remember) -> object:
         match request:
             case Collect():
                 return await self._collect()
-            case LookAgain():
-                return await self._look_again(request)
+            case RecheckReferences():
+                return await self._recheck(request)
             case KeepReferences():
                 return await self._threads.run_alone(self.write_record)
             case Remember():
@@ -360,7 +360,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
             save_references(self._filesystem, self._data_fd, self._boot_id, files, self._threads.pause)
             self._kept = files
 
-    async def _look_again(self, asked: LookAgain) -> Protected:
+    async def _recheck(self, asked: RecheckReferences) -> Protected:
         remembered = await self._recall()
         references, unreadable, _ = await self._gather()
         if asked.bases:
@@ -379,7 +379,7 @@ class ReferenceCollector(Actor[Collect | LookAgain | KeepReferences | Remember])
 
     def _protected(
         self,
-        asked: LookAgain,
+        asked: RecheckReferences,
         references: ReferenceIndex,
         remembered: Mapping[tuple[str, str], Remembered],
     ) -> tuple[frozenset[Key], bool]:

@@ -29,8 +29,8 @@ from hmret.disk.hypeman.scan import (
     FolderScan,
     OddTagError,
     link_time,
-    look_again,
     look_at_image,
+    rescan_folder,
     resolve_tag,
     scan_folder,
 )
@@ -232,7 +232,7 @@ class Scanner(Actor[_Requests]):
         """Say that what is known of some images is not so: they are read afresh the next time."""
         await self._mailbox.ask(DoubtScan(keys=frozenset(keys)))
 
-    async def look_at(self, key: Key, *, is_content: bool) -> Image | None:
+    async def inspect_image(self, key: Key, *, is_content: bool) -> Image | None:
         """Look at one image afresh: at content, or at the folder that its repository has of its own."""
         return await self._mailbox.ask(LookAt(key=key, is_content=is_content))
 
@@ -328,7 +328,7 @@ class Scanner(Actor[_Requests]):
         if path == CONTENT:
             return self._look_at_content(images_fd, known), 1
         if known is not None:
-            return look_again(self._filesystem, images_fd, known), len(known.unsettled)
+            return rescan_folder(self._filesystem, images_fd, known), len(known.unsettled)
         before = self._tree.cache.known_in_part(path)
         folder = scan_folder(self._filesystem, images_fd, path, before, self._threads.pause)
         return folder, 1 + weigh(folder)
@@ -352,7 +352,7 @@ class Scanner(Actor[_Requests]):
         known = None if fingerprint is None else cache.still(images_fd, path, fingerprint)
         if known is not None:
             self._names.pop(path, None)
-            return look_again(self._filesystem, images_fd, known), len(known.unsettled)
+            return rescan_folder(self._filesystem, images_fd, known), len(known.unsettled)
         names = self._names.pop(path, None)
         if names is None:
             earlier = cache.known(path)

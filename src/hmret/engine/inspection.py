@@ -118,7 +118,9 @@ class Inspection:
             lease_fault=self.leases.fault,
             clock_fault=clock_fault,
             backing_off=self.backoff.waiting(reading.boot_ns),
-            disk=await self.disk.glance(reading, self.past.quarantined_bytes, anyway=candidate is not None),
+            disk=await self.disk.peek_usage(
+                reading, self.past.quarantined_bytes, anyway=candidate is not None
+            ),
             brake_released_images=self.brake.released_images(reading),
             watched=self.looks.watch(reading),
             now_ns=nanoseconds_of(now),

@@ -186,7 +186,7 @@ async def _recover(sweeping: Sweeping, deleter: Deleter) -> None:
     quarantine = sweeping.deleting.quarantine
     try:
         recovery = await deleter.recover(hold_at_ns=quarantine.hold_at_ns)
-        released_bytes = await quarantine.settle()
+        released_bytes = await quarantine.recover_quarantine()
     except BaseException:
         deleter.stop_early()
         raise

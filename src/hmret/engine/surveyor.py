@@ -255,7 +255,7 @@ class Surveyor:
         otherwise: set[Key] = set()
         for name in sorted({verdict.repository for rows in units for verdict in rows}):
             for image in made.newest(name):
-                found = await self.scanner.look_at((name, image.digest), is_content=image.is_content)
+                found = await self.scanner.inspect_image((name, image.digest), is_content=image.is_content)
                 # guard(newest-still-usable): Older images go only because newer ones stay; if one of those is
                 # unusable by now, the older ones stay, too.
                 if found is None or _rank(found) != _rank(image):
@@ -264,7 +264,7 @@ class Surveyor:
         changed = {name for name, _ in otherwise}
         return [rows for rows in units if not any(row.repository in changed for row in rows)], otherwise
 
-    async def look_again(self, keys: Sequence[Key], began_ns: int) -> Protected:
+    async def recheck(self, keys: Sequence[Key], began_ns: int) -> Protected:
         """Look which of some rows are referenced now; content is needed by whatever name means it.
 
         `began_ns`: when the sweep began, by the wall clock.
@@ -276,7 +276,7 @@ class Surveyor:
             if image is not None and image.content_name is not None:
                 content[digest] = image.content_name
         bases = () if self._scan is None else self._scan.bases
-        return await self.references.look_again(keys, content, bases, began_ns - _YOUNG_NS)
+        return await self.references.recheck(keys, content, bases, began_ns - _YOUNG_NS)
 
     async def invalidate(self, keys: AbstractSet[Key]) -> None:
         """Have some images read afresh by the next survey: the last look found them otherwise."""

@@ -29,7 +29,7 @@ from builders import (
 )
 from disk.hosts import Host
 from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, LastLook, Outcome, Retired
+from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Outcome, Recheck, Retired
 from hmret.disk.deletion.recovery.finishing import finish
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.links import read_link
@@ -71,7 +71,7 @@ NO_LEASES = (
     errno.ENOTTY,
 )
 WINDOW_NS = 1000
-LOOK = LastLook(frozenset(), WINDOW_NS, START_NS + WINDOW_NS)
+LOOK = Recheck(frozenset(), WINDOW_NS, START_NS + WINDOW_NS)
 TAGS = ("3.20", "latest")
 IN_TRASH = f"{OWN}/{TRASH}/{TOKEN}.0"
 
@@ -101,11 +101,11 @@ def read_tag(host: Host, tag: str, name: str = ALPINE) -> Link:
     return link
 
 
-def retire_all(host: Host, *candidates: Candidate, look: LastLook = LOOK) -> list[Outcome]:
+def retire_all(host: Host, *candidates: Candidate, look: Recheck = LOOK) -> list[Outcome]:
     return retire(host.filesystem, host.data_fd, candidates, look, token=TOKEN)[0]
 
 
-def retire_one(host: Host, candidate: Candidate, look: LastLook = LOOK) -> Outcome:
+def retire_one(host: Host, candidate: Candidate, look: Recheck = LOOK) -> Outcome:
     (outcome,) = retire_all(host, candidate, look=look)
     return outcome
 

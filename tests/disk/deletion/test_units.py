@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from builders import DATA, START_NS, data_fd_of, free
-from hmret.disk.deletion.outcomes import Kept, LastLook, Outcome, Retired
+from hmret.disk.deletion.outcomes import Kept, Outcome, Recheck, Retired
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.trash.intents import drop_intents
 from hmret.disk.folders import let_go
@@ -36,7 +36,7 @@ from support.shared_unit import (
     states_in,
 )
 
-LOOK = LastLook(frozenset(), 1000, START_NS + 1000)
+LOOK = Recheck(frozenset(), 1000, START_NS + 1000)
 
 
 @pytest.fixture(params=DISKS)

@@ -18,7 +18,7 @@ from hmret.disk.hypeman.content import (
     scan_part,
 )
 from hmret.disk.hypeman.images import FolderScan
-from hmret.disk.hypeman.scan import look_again
+from hmret.disk.hypeman.scan import rescan_folder
 from hmret.disk.layout import hex_of
 from hmret.model.images import Image
 from hmret.model.times import SECOND
@@ -49,7 +49,7 @@ def parts(host: Host, known: dict[str, FolderScan] | None = None) -> dict[str, F
         for path, count, total in found.prints:
             fingerprint = part_signature(count, total)
             if path in before and before[path].fingerprint == fingerprint:
-                after[path] = look_again(host.filesystem, fd, before[path])
+                after[path] = rescan_folder(host.filesystem, fd, before[path])
             else:
                 after[path] = scan_part(
                     host.filesystem, fd, path, names[path], fingerprint, known=before.get(path)

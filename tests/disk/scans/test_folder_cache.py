@@ -37,7 +37,7 @@ class Reader:
         self.read.clear()
         self.in_part.clear()
         self.cache.begin()
-        self.cache.glance(self.data_fd)
+        self.cache.find_changed(self.data_fd)
         while self.cache.waiting:
             self.cache.put([self._look_at(path, in_part=in_part) for path in self.cache.take(2)])
         return self.cache.end()

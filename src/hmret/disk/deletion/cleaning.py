@@ -8,7 +8,7 @@ import attrs
 
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.outcomes import Retired
-from hmret.disk.deletion.tags.links import TakenLinks, settle_aside, take_links
+from hmret.disk.deletion.tags.links import TakenLinks, resolve_parked_tags, take_links
 from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, entry_in_trash, repositories_of
 from hmret.disk.folders import remove_empty_folders
 from hmret.disk.hypeman.links import Layout, tag_folder
@@ -55,16 +55,16 @@ class Cleaning:
             gone: tags of it that are gone for good already.
         """
         faults: list[tuple[str, str]] = []
-        settled: tuple[Link, ...] = ()
+        resolved: tuple[Link, ...] = ()
         taken = TakenLinks((), ())
         try:
             if held is None:
-                settled = settle_aside(self.folders, intent, is_here(self.folders, intent))
+                resolved = resolve_parked_tags(self.folders, intent, is_here(self.folders, intent))
             taken = take_links(self.folders, intent, is_here(self.folders, intent), absent)
             faults.extend(taken.faults)
         except OSError as error:
             faults.append((IMAGES, os.strerror(error.errno or 0)))
-        gone = (*taken.taken, *settled, *gone)
+        gone = (*taken.taken, *resolved, *gone)
         links = tuple(link for link in intent.all_links if link in gone)
         for row in intent.rows:
             try:

@@ -27,7 +27,7 @@ from hmret.disk.layout import (
 )
 from hmret.model.times import SECOND
 
-__all__ = ["clear_fresh_ghost", "clear_ghosts", "is_ghost_aside", "settle_ghosts"]
+__all__ = ["clear_fresh_ghost", "clear_ghosts", "is_ghost_aside", "resolve_parked_ghosts"]
 
 _SETTLED_NS = 60 * SECOND
 """A ghost must not have changed for so long."""
@@ -53,7 +53,7 @@ def clear_ghosts(filesystem: Filesystem, data_fd: int, deleted_at_ns: Mapping[st
     return tuple(gone)
 
 
-def settle_ghosts(filesystem: Filesystem, data_fd: int) -> tuple[tuple[str, str], ...]:
+def resolve_parked_ghosts(filesystem: Filesystem, data_fd: int) -> tuple[tuple[str, str], ...]:
     """Settle what was set aside as a ghost when all ended; returns what could not be, and why.
 
     Nobody else works on it meanwhile.
@@ -63,7 +63,7 @@ def settle_ghosts(filesystem: Filesystem, data_fd: int) -> tuple[tuple[str, str]
         for folder in _ASIDE:
             try:
                 for name in tuple(_names_aside(folders, folder)):
-                    _settle(folders, folder, digest_of(name.rpartition(".")[2]))
+                    _resolve(folders, folder, digest_of(name.rpartition(".")[2]))
             except OSError as error:
                 errors.append((folder, error.strerror or str(error)))
     return tuple(errors)
@@ -108,7 +108,7 @@ def _clear(folders: OpenFolders, digest: str, deleted_at_ns: int, *, settled_ns:
     if inode is None:
         return False
     folder = _set_aside(folders, hexadecimal)
-    return folder is not None and _settle(folders, folder, digest, inode)
+    return folder is not None and _resolve(folders, folder, digest, inode)
 
 
 def _set_aside(folders: OpenFolders, hexadecimal: str) -> str | None:
@@ -129,7 +129,7 @@ def _set_aside(folders: OpenFolders, hexadecimal: str) -> str | None:
     return None
 
 
-def _settle(folders: OpenFolders, folder: str, digest: str, inode: int | None = None) -> bool:
+def _resolve(folders: OpenFolders, folder: str, digest: str, inode: int | None = None) -> bool:
     """Erase what was set aside if it is a ghost, else put it back; returns whether it has gone.
 
     `inode`: of the folder that was looked at; None: it is not known any more.

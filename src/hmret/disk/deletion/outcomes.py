@@ -9,7 +9,7 @@ from hmret.model.images import Image, Key
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["Candidate", "Chosen", "Failed", "Kept", "LastLook", "Outcome", "Retired"]
+__all__ = ["Candidate", "Chosen", "Failed", "Kept", "Outcome", "Recheck", "Retired"]
 
 
 @frozen
@@ -65,7 +65,7 @@ class Candidate:
 
 
 @frozen
-class LastLook:
+class Recheck:
     """What a batch is judged by, right before it goes."""
 
     protected: AbstractSet[Key]

@@ -31,7 +31,7 @@ from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.held_ahead import AT_ONCE, HeldAhead, HeldImage
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.open_image import OpenImage
-from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, LastLook, Outcome
+from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Outcome, Recheck
 from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
 from hmret.disk.deletion.tags.tag_view import NO_LINKERS, TagView
 from hmret.disk.deletion.trash.intents import Row, repositories_of, write_intents
@@ -53,7 +53,7 @@ def retire(
     filesystem: Filesystem,
     data_fd: int,
     candidates: Sequence[Candidate],
-    look: LastLook,
+    look: Recheck,
     *,
     token: str,
     claim: Claim = UNCONTESTED,
@@ -133,7 +133,7 @@ class _Batch:
 
     filesystem: Filesystem
     data_fd: int
-    look: LastLook
+    look: Recheck
     lease_error: OSError | None = None
     folders: OpenFolders = attrs.field(init=False)
     cleaning: Cleaning = attrs.field(init=False)
@@ -261,7 +261,7 @@ class _Batch:
                 return stopped
             try:
                 if step <= Step.SETTLED:
-                    arrival = self._settle(image, is_closed=step is Step.SETTLED)
+                    arrival = self._finish_tags(image, is_closed=step is Step.SETTLED)
             except LayersGoneError as error:
                 arrival, refusal = Arrival.ITSELF, str(error.strerror)
             except OSError as error:
@@ -367,7 +367,7 @@ class _Batch:
             return self._failed(one, error, unfinished=True)
         return self._kept(one, Reason.NOT_READY, "a pull has begun in it", clears=True)
 
-    def _settle(self, image: OpenImage, *, is_closed: bool = False) -> Arrival | None:
+    def _finish_tags(self, image: OpenImage, *, is_closed: bool = False) -> Arrival | None:
         """Look for what has come while an image was renamed; None: it has been put back, or made whole, for that.
 
         `is_closed`: whether nobody had opened it when it was closed.

@@ -51,9 +51,9 @@ __all__ = [
     "OddTagError",
     "image_of",
     "link_time",
-    "look_again",
     "look_at_image",
     "read_image",
+    "rescan_folder",
     "resolve_tag",
     "scan_folder",
 ]
@@ -104,7 +104,7 @@ def _scan_content(
     return scan_part(filesystem, images_fd, path, names[path], fingerprints[path], known=known, pause=pause)
 
 
-def look_again(filesystem: Filesystem, images_fd: int, known: FolderScan) -> FolderScan:
+def rescan_folder(filesystem: Filesystem, images_fd: int, known: FolderScan) -> FolderScan:
     """Look at those images of a folder that were not ready or not whole, the folder itself being unchanged.
 
     Returns `known` itself where they are what they were.

@@ -55,8 +55,8 @@ F = TypeVar("F", bound=Folder)
 class FolderCache(Generic[F]):
     """The folders of one tree, looked through again and again.
 
-    One look at a time: `begin`, then `glance`, then `take`, look and `put` until nothing is left to take, then `end`. Only
-    `glance`, `still` and `known_in_part` are for threads.
+    One look at a time: `begin`, then `find_changed`, then `take`, look and `put` until nothing is left to take, then `end`. Only
+    `find_changed`, `still` and `known_in_part` are for threads.
     """
 
     def __init__(self, filesystem: Filesystem) -> None:
@@ -84,7 +84,7 @@ class FolderCache(Generic[F]):
         self._built_upon = set()
         self._now_ns = self._filesystem.now_ns()
 
-    def glance(self, root_fd: int) -> None:
+    def find_changed(self, root_fd: int) -> None:
         """Ask of everything that is known whether it has changed; what has not need not be looked at."""
         known = self._known
         if "" not in known:

@@ -14,7 +14,7 @@ from hmret.actors.deleter import Deleter
 from hmret.actors.deleter_requests import BatchRetired
 from hmret.actors.locks import Locks
 from hmret.actors.scanner import ScanResult
-from hmret.disk.deletion.outcomes import Candidate, Chosen, Failed, Kept, LastLook, Retired
+from hmret.disk.deletion.outcomes import Candidate, Chosen, Failed, Kept, Recheck, Retired
 from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.intents import Intent, Link, Row
@@ -128,8 +128,8 @@ class Deleting:
                 batch, candidates = candidates[: self._batch], candidates[self._batch :]
                 turn = await self._retire(batch, view, boot_ns, tally, is_interrupted)
                 if turn.token:
-                    settle = self.quarantine.hold if holds and self.quarantine.is_on else self._free
-                    tasks.start_soon(self._settle, settle, turn, view, tally)
+                    dispose = self.quarantine.hold if holds and self.quarantine.is_on else self._free
+                    tasks.start_soon(self._dispose, dispose, turn, view, tally)
                 candidates = turn.left + candidates
                 if turn.is_last:
                     break
@@ -166,9 +166,9 @@ class Deleting:
         tags = row.tags if is_content or self.surveyor.policy.asks_tags else None
         return Chosen(tags, row.created_ns, row.pullable)
 
-    async def _settle(
+    async def _dispose(
         self,
-        settle: Callable[[str, Sequence[Retired], Tally], Awaitable[None]],
+        dispose: Callable[[str, Sequence[Retired], Tally], Awaitable[None]],
         turn: "_Turn",
         view: TagView,
         tally: Tally,
@@ -188,7 +188,7 @@ class Deleting:
                 return
             back = {intent.name for intent in wanted if await self._bring_back(intent, turn.token, tally)}
         gone = [one for one in retired if one.place.intent.name not in back]
-        await settle(turn.token, [*gone, *faulty], tally)
+        await dispose(turn.token, [*gone, *faulty], tally)
 
     async def _bring_back(self, intent: Intent, token: str, tally: Tally) -> bool:
         """Put an image back that somebody has come to want; returns whether it is back, or will be."""
@@ -247,7 +247,7 @@ class Deleting:
                 return _Turn()
             begin_ns = self.monotonic_ns()
             keys = [key for candidate in chosen for key in candidate.keys]
-            again = await self.surveyor.look_again(keys, tally.now_ns)
+            again = await self.surveyor.recheck(keys, tally.now_ns)
             # guard(batch-in-the-same-folder): If the data directory is moved in the midst of a sweep, no further
             # batch of images is deleted.
             await self.check_folder()
@@ -259,7 +259,7 @@ class Deleting:
                 return _Turn(left=chosen, is_last=True)
             # guard(references-read-under-claim): References are read again once the batch is claimed: a guest made
             # after the plan keeps its image.
-            look = LastLook(
+            look = Recheck(
                 again.keys,
                 self.surveyor.policy.shortest_window_ns,
                 tally.now_ns,

@@ -73,14 +73,14 @@ class Quarantine:
         """Whether something could not be erased, and waits for the next time."""
         return bool(self._going)
 
-    async def settle(self) -> int:
+    async def recover_quarantine(self) -> int:
         """Find out what is held, where an engine begins; returns the bytes of what a stop had left half erased."""
-        settled = await self.deleter.settle()
-        self._going = {held.name: held for held in settled.going}
-        self.add(settled.held)
-        for path, error in settled.errors:
+        recovered = await self.deleter.recover_quarantine()
+        self._going = {held.name: held for held in recovered.going}
+        self.add(recovered.held)
+        for path, error in recovered.errors:
             log_event(logging.ERROR, "quarantine_unreadable", path=path, error=error)
-        return settled.freed_bytes
+        return recovered.freed_bytes
 
     async def look(self) -> None:
         """Find out what is held, and change nothing.
@@ -88,7 +88,7 @@ class Quarantine:
         Raises:
             OSError: the trash cannot be listed.
         """
-        found = await self.deleter.look_held()
+        found = await self.deleter.list_held()
         for path, error in found.errors:
             log_event(logging.WARNING, "quarantine_unreadable", path=path, error=error)
         self.add(found.held)

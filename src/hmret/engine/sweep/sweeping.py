@@ -152,7 +152,7 @@ class Sweeping:
         )
 
         async def look_again() -> Survey:
-            disk = await self.disk.glance(reading, self.counters.quarantined_bytes, anyway=True)
+            disk = await self.disk.peek_usage(reading, self.counters.quarantined_bytes, anyway=True)
             return await look(leases=await self.deleting.locks.leases(), disk=disk)
 
         plan = self.last_plan = await self.surveyor.decide(survey, now, self.last_plan)

@@ -112,7 +112,7 @@ class DiskWatch:
         self.usage = self._in_context(usage, reading, quarantined_bytes)
         return self.usage
 
-    async def glance(
+    async def peek_usage(
         self, reading: ClockReading, quarantined_bytes: int = 0, *, anyway: bool = False
     ) -> DiskUsage | None:
         """Look at the disk without noting what is found, where there is a limit, or anyway."""
@@ -159,7 +159,7 @@ class DiskWatch:
                 missing = pressure.wanted_bytes - pressure.quarantined_bytes - pressure.projected_bytes
                 self._back_off(reading, missing)
             elif not self.record.ineffective_sweeps:
-                self._settle()
+                self._give_up()
             await self.look(reading, quarantined_bytes)
         if self.record != self._saved:
             self._saved = self.record
@@ -203,6 +203,6 @@ class DiskWatch:
         elif used > high * total:
             self.record = attrs.evolve(self.record, is_pressed=True)
 
-    def _settle(self) -> None:
+    def _give_up(self) -> None:
         """Forget that the low mark was out of reach."""
         self.record = DiskRecord(is_pressed=self.record.is_pressed)

@@ -24,8 +24,8 @@ from builders import (
 )
 from disk.hosts import Host, open_host
 from hmret.actors.deleter import Deleter
-from hmret.actors.deleter_requests import Settled
-from hmret.disk.deletion.outcomes import Candidate, Failed, LastLook, Retired
+from hmret.actors.deleter_requests import RecoveredQuarantine
+from hmret.disk.deletion.outcomes import Candidate, Failed, Recheck, Retired
 from hmret.disk.deletion.recovery.quarantine import (
     Held,
     change_record,
@@ -36,7 +36,7 @@ from hmret.disk.deletion.recovery.quarantine import (
     release,
 )
 from hmret.disk.deletion.recovery.recovering import Recovery
-from hmret.disk.deletion.recovery.restoring import PutBack, restore, settle_quarantine
+from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, restore
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.links import read_link
 from hmret.disk.deletion.trash.intents import Copy, Link, drop_intents
@@ -54,7 +54,7 @@ OTHER = "quay.io/other/thing"
 TOKEN = "0123456789abcdef"
 FOLDER = f"{OWN}/{TRASH}"
 RECORD = f"{FOLDER}/{TOKEN}.held"
-LOOK = LastLook(frozenset(), 1000, START_NS + 1000)
+LOOK = Recheck(frozenset(), 1000, START_NS + 1000)
 RETIRED_NS = START_NS + 1000
 RESTORED_NS = START_NS + 5000
 TAGS = ("3.20", "latest")
@@ -101,9 +101,9 @@ def held_now(host: Host) -> tuple[Held, ...]:
     return load_held(host.filesystem, host.data_fd).held
 
 
-def settle(host: Host) -> Settled:
-    found, freed = settle_quarantine(host.filesystem, host.data_fd)
-    return Settled(found.held, found.going, sum(freed.disk_bytes), found.errors)
+def recover(host: Host) -> RecoveredQuarantine:
+    found, freed = recover_quarantine(host.filesystem, host.data_fd)
+    return RecoveredQuarantine(found.held, found.going, sum(freed.disk_bytes), found.errors)
 
 
 # Held.
@@ -252,18 +252,18 @@ def test_a_record_that_could_not_be_ours_is_not_believed_and_its_folders_are_kep
     host.write(RECORD, content)
     host.write(f"{FOLDER}/{TOKEN}.json", json.dumps([{**RIGHT, "name": f"{TOKEN}.0"}]).encode())
     before = host.names("")
-    recovery, settled = start_on(host)
+    recovery, recovered = start_on(host)
     assert recovery.errors == ()
-    assert [path for path, _ in settled.errors] == [RECORD]
-    assert settled.held == ()
+    assert [path for path, _ in recovered.errors] == [RECORD]
+    assert recovered.held == ()
     assert host.names("") == before
 
 
-def start_on(host: Host, *, hold_at_ns: int | None = None) -> tuple[Recovery, Settled]:
+def start_on(host: Host, *, hold_at_ns: int | None = None) -> tuple[Recovery, RecoveredQuarantine]:
     """Do what a start does about the trash."""
     deleter = Deleter(host.filesystem, host.data_fd, GatedThreads())
     try:
-        return deleter._recover(hold_at_ns), deleter._settle()
+        return deleter._recover(hold_at_ns), deleter._recover_quarantine()
     finally:
         deleter._mailbox.abandon()
 
@@ -271,8 +271,8 @@ def start_on(host: Host, *, hold_at_ns: int | None = None) -> tuple[Recovery, Se
 def test_a_record_that_the_disk_does_not_give_is_told_and_its_folders_are_kept(memory: Host) -> None:
     hold_one(memory)
     memory.memory.deny(f"{DATA}/{RECORD}", errno.EIO)
-    _, settled = start_on(memory)
-    assert settled.errors == ((RECORD, "Input/output error"),)
+    _, recovered = start_on(memory)
+    assert recovered.errors == ((RECORD, "Input/output error"),)
     assert memory.exists(f"{FOLDER}/{TOKEN}.0/rootfs.ext4")
 
 
@@ -289,10 +289,10 @@ def test_where_the_records_cannot_be_listed_nothing_is_erased(memory: Host, fail
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     memory.memory.before = fail_once
-    recovery, settled = start_on(memory)
+    recovery, recovered = start_on(memory)
     memory.memory.before = None
     assert len(listed) >= failing
-    assert recovery.errors or settled.errors
+    assert recovery.errors or recovered.errors
     assert held_now(memory) == (held,)
 
 
@@ -301,8 +301,8 @@ def test_strays_beside_what_is_held_are_erased(host: Host) -> None:
     host.write(f"{FOLDER}/{TOKEN}.held.tmp", b"[")
     host.write(f"{FOLDER}/{TOKEN}.7/rootfs.ext4", bytes(4096))
     host.write(f"{FOLDER}/fedcba9876543210.0/rootfs.ext4", bytes(4096))
-    recovery, settled = start_on(host)
-    assert (recovery.freed_bytes, settled.held) == (8192, (held,))
+    recovery, recovered = start_on(host)
+    assert (recovery.freed_bytes, recovered.held) == (8192, (held,))
     assert [name for name in host.names(FOLDER) if "/" not in name] == [f"{TOKEN}.0", f"{TOKEN}.held"]
 
 
@@ -312,7 +312,7 @@ def test_what_is_gone_is_held_no_longer_and_its_record_goes(host: Host) -> None:
         host.remove(f"{FOLDER}/{TOKEN}.0/{name}")
     host.remove(f"{FOLDER}/{TOKEN}.0")
     assert held_now(host) == ()
-    assert settle(host).held == ()
+    assert recover(host).held == ()
     assert host.names(FOLDER) == []
 
 
@@ -327,7 +327,7 @@ def test_a_look_at_what_is_held_changes_nothing(memory: Host) -> None:
 
 
 def test_where_there_is_no_trash_nothing_is_held(host: Host) -> None:
-    assert (held_now(host), settle(host).errors) == ((), ())
+    assert (held_now(host), recover(host).errors) == ((), ())
 
 
 # Released.
@@ -376,7 +376,7 @@ def test_a_release_that_was_cut_off_is_finished_and_not_restored(host: Host) -> 
     with pytest.raises(LookupError):
         bring_back(host, held)
     assert not has_image(host.place, held.key)
-    assert settle(host).freed_bytes == 4096
+    assert recover(host).freed_bytes == 4096
     assert host.names(FOLDER) == []
 
 
@@ -386,7 +386,7 @@ def test_told_to_stop_it_leaves_the_rest_for_the_next_start(host: Host) -> None:
     freed = release(host.filesystem, host.data_fd, [held], stopping=answers.__next__)
     assert (freed.done, freed.errors) == ((False,), ())
     assert host.names(f"{FOLDER}/{TOKEN}.0") == ["rootfs.ext4"]
-    assert settle(host).freed_bytes == 4096
+    assert recover(host).freed_bytes == 4096
 
 
 # Restored.
@@ -580,9 +580,9 @@ WORK: dict[str, tuple[tuple[Work, ...], Work]] = {
 }
 
 
-def start(filesystem: MemoryFilesystem) -> tuple[Recovery, Settled]:
+def start(filesystem: MemoryFilesystem) -> tuple[Recovery, RecoveredQuarantine]:
     """Do what a start does about the trash, where quarantine is on."""
-    return started(filesystem, lambda deleter: (deleter._recover(RETIRED_NS), deleter._settle()))
+    return started(filesystem, lambda deleter: (deleter._recover(RETIRED_NS), deleter._recover_quarantine()))
 
 
 def is_held(filesystem: MemoryFilesystem, candidate: Candidate) -> bool:
@@ -654,8 +654,8 @@ def test_a_crash_at_any_call_leaves_each_image_here_whole_or_held_whole_or_gone(
     number = 0
     for number, filesystem in cut_copies(cache, name):
         after = filesystem.crashed_copy()
-        recovery, settled = start(after)
-        assert (recovery.errors, settled.errors) == ((), ()), number
+        recovery, recovered = start(after)
+        assert (recovery.errors, recovered.errors) == ((), ()), number
         assert broken_promise(after, before) is None, number
     assert number > 10
 
@@ -680,8 +680,8 @@ def test_a_power_loss_at_any_call_leaves_each_image_here_whole_or_held_whole_or_
     rng = random.Random(seed)
     for number, filesystem in cut_copies(cache, name):
         after = filesystem.after_power_loss(rng)
-        recovery, settled = start(after)
-        assert (recovery.errors, settled.errors) == ((), ()), number
+        recovery, recovered = start(after)
+        assert (recovery.errors, recovered.errors) == ((), ()), number
         assert broken_promise(after, before) is None, number
         if name != "release":
             assert all(has_image(after, one.key) or is_held(after, one) for one in DUE), number
@@ -773,7 +773,7 @@ def test_a_tag_that_was_set_since_is_not_taken_for_one_of_a_restore(host: Host) 
     """A restore begins with a timer: without one, there was none."""
     held = hold_one(host)
     set_tag(host.place, ALPINE, "latest", "a")
-    assert settle(host).held == (held,)
+    assert recover(host).held == (held,)
     assert host.exists(f"{IMAGES}/{ALPINE}/latest")
 
 
@@ -804,8 +804,8 @@ def test_an_image_that_stays_hidden_in_its_place_keeps_its_record_and_is_shown_a
     assert release(memory.filesystem, memory.data_fd, [held]).done == (True,)
     drop_records(memory.filesystem, memory.data_fd, {TOKEN})
     assert memory.exists(RECORD)
-    settled = settle(memory)
-    assert (settled.held, settled.errors) == ((), ())
+    recovered = recover(memory)
+    assert (recovered.held, recovered.errors) == ((), ())
     assert memory.names(folder) == [METADATA, "rootfs.ext4"]
     assert not memory.exists(RECORD)
 
@@ -816,17 +816,17 @@ def test_an_image_that_stays_hidden_in_its_place_keeps_its_record_and_is_shown_a
 def test_a_deletion_that_was_cut_off_is_held_with_the_tags_that_its_intent_names(host: Host) -> None:
     candidate = make_due(host)
     retire(host.filesystem, host.data_fd, [candidate], LOOK, token=TOKEN)
-    recovery, settled = start_on(host, hold_at_ns=RETIRED_NS)
+    recovery, recovered = start_on(host, hold_at_ns=RETIRED_NS)
     (held,) = recovery.held
     assert (held.key, tuple(held.tags), held.retired_at_ns) == (candidate.key, TAGS, RETIRED_NS)
-    assert (recovery.freed_bytes, settled.held) == (0, (held,))
+    assert (recovery.freed_bytes, recovered.held) == (0, (held,))
     assert not host.exists(f"{FOLDER}/{TOKEN}.json")
 
 
 def test_a_deletion_that_was_cut_off_is_freed_where_quarantine_is_off(host: Host) -> None:
     retire(host.filesystem, host.data_fd, [make_due(host)], LOOK, token=TOKEN)
-    recovery, settled = start_on(host)
-    assert (recovery.held, recovery.freed_bytes, settled.held) == ((), 4096, ())
+    recovery, recovered = start_on(host)
+    assert (recovery.held, recovery.freed_bytes, recovered.held) == ((), 4096, ())
     assert host.names(FOLDER) == []
 
 
@@ -845,7 +845,7 @@ def test_what_is_held_is_not_finished_again_though_its_intents_are_there(memory:
     assert isinstance(outcome, Retired)
     (held,) = hold(memory.filesystem, memory.data_fd, TOKEN, [outcome], RETIRED_NS)
     opener = memory.memory.hold_open(f"{DATA}/{FOLDER}/{TOKEN}.0/rootfs.ext4")
-    recovery, settled = start_on(memory)
+    recovery, recovered = start_on(memory)
     opener.close()
-    assert (recovery.restored, recovery.finished, settled.held) == ((), (), (held,))
+    assert (recovery.restored, recovery.finished, recovered.held) == ((), (), (held,))
     assert not memory.exists(f"{FOLDER}/{TOKEN}.json")

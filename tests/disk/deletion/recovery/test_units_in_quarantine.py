@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from builders import START_NS, data_fd_of, digest, state_of
-from hmret.disk.deletion.outcomes import LastLook, Retired
+from hmret.disk.deletion.outcomes import Recheck, Retired
 from hmret.disk.deletion.recovery.quarantine import drop_records, hold, load_held, release
 from hmret.disk.deletion.recovery.restoring import PutBack, restore
 from hmret.disk.deletion.retirement import retire
@@ -35,7 +35,7 @@ from support.shared_unit import (
     states_in,
 )
 
-LOOK = LastLook(frozenset(), 1000, START_NS + 1000)
+LOOK = Recheck(frozenset(), 1000, START_NS + 1000)
 RETIRED_NS = START_NS + 1000
 RESTORED_NS = START_NS + 5000
 
@@ -87,7 +87,7 @@ def release_all(filesystem: MemoryFilesystem) -> None:
 
 def start(filesystem: MemoryFilesystem) -> None:
     """Do what a start does about the trash, where quarantine is on."""
-    started(filesystem, lambda deleter: (deleter._recover(RETIRED_NS), deleter._settle()))
+    started(filesystem, lambda deleter: (deleter._recover(RETIRED_NS), deleter._recover_quarantine()))
 
 
 def is_held(filesystem: MemoryFilesystem) -> bool:

@@ -16,7 +16,7 @@ from hmret.disk.deletion.tags.links import (
     make_links,
     read_link,
     remove_links,
-    settle_aside,
+    resolve_parked_tags,
     take_links,
 )
 from hmret.disk.deletion.trash.intents import Copy, Intent, Link, open_trash
@@ -68,10 +68,10 @@ def take(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) -> 
         return take_links(held, intent_of(*links), is_here)
 
 
-def settle(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) -> tuple[Link, ...]:
+def resolve(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) -> tuple[Link, ...]:
     host.close(open_trash(host.filesystem, host.data_fd))
     with folders(host) as held:
-        return settle_aside(held, intent_of(*links), is_here)
+        return resolve_parked_tags(held, intent_of(*links), is_here)
 
 
 def path_of(link: Link) -> str:
@@ -321,10 +321,10 @@ def test_what_a_crash_left_set_aside_goes(memory: Host, disks: int) -> None:
     if disks == 2:
         memory.memory.mount(f"{DATA}/system")
     leave_aside(memory, link)
-    assert settle(memory, link) == (link,)
+    assert resolve(memory, link) == (link,)
     assert left_aside(memory) == []
     assert not memory.exists(path_of(link))
-    assert settle(memory, link) == ()
+    assert resolve(memory, link) == ()
 
 
 @pytest.mark.parametrize("disks", [1, 2])
@@ -338,14 +338,14 @@ def test_it_is_put_back_where_the_digest_has_come_but_never_over_another(
     leave_aside(memory, link)
     if letters:
         put_link(memory, ALPINE, "latest", letters)
-    assert settle(memory, link, is_here=lambda _: True) == ()
+    assert resolve(memory, link, is_here=lambda _: True) == ()
     assert recorded(memory, ALPINE, "latest").target.endswith((letters or "a") * 64)
     assert left_aside(memory) == []
 
 
 def test_a_recovery_with_nothing_set_aside_touches_nothing(memory: Host) -> None:
     link = put(memory, ALPINE, "latest")
-    assert settle(memory, link) == ()
+    assert resolve(memory, link) == ()
     assert recorded(memory, ALPINE, "latest") == link
 
 

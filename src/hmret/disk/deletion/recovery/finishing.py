@@ -19,7 +19,7 @@ from hmret.disk.deletion.renaming import (
     rename_out,
     show_metadata,
 )
-from hmret.disk.deletion.tags.links import settle_aside
+from hmret.disk.deletion.tags.links import resolve_parked_tags
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.deletion.wholeness import LayersGoneError
@@ -107,7 +107,7 @@ def _finish(image: OpenImage) -> Outcome:
     except LayersGoneError as error:
         is_back, refusal = False, str(error.strerror)
     if is_back:
-        settle_aside(folders, intent, is_here(folders, intent))
+        resolve_parked_tags(folders, intent, is_here(folders, intent))
         erase_rest(folders, intent)
         for key in intent.keys:
             clear_state(folders.filesystem, folders.data_fd, key)

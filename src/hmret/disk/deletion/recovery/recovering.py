@@ -6,7 +6,7 @@ from typing import assert_never
 
 import attrs
 
-from hmret.disk.deletion.ghosts import is_ghost_aside, settle_ghosts
+from hmret.disk.deletion.ghosts import is_ghost_aside, resolve_parked_ghosts
 from hmret.disk.deletion.open_folders import OpenFolders, inode_of
 from hmret.disk.deletion.outcomes import Failed, Kept, Retired
 from hmret.disk.deletion.recovery.finishing import finish, finish_gone, finish_hidden, undo_copies
@@ -85,7 +85,7 @@ class Recovering:
                     self._errors.append((f"{_TRASH}/{token}.json", error.strerror or str(error)))
             if self._back:
                 self._make_links_beside()
-            ghosts = settle_ghosts(self.filesystem, self.data_fd)
+            ghosts = resolve_parked_ghosts(self.filesystem, self.data_fd)
             self.has_unfinished = self.has_unfinished or bool(ghosts)
             self._errors.extend(ghosts)
             self._erase_strays()

@@ -39,7 +39,7 @@ from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, RETENT
 from hmret.model.images import Key
 from hmret.model.values import define, frozen
 
-__all__ = ["PutBack", "restore", "settle_quarantine"]
+__all__ = ["PutBack", "recover_quarantine", "restore"]
 
 _NO_IMAGE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 
@@ -80,7 +80,7 @@ def restore(filesystem: Filesystem, data_fd: int, held: Held, unused_since_ns: i
             raise
 
 
-def settle_quarantine(
+def recover_quarantine(
     filesystem: Filesystem,
     data_fd: int,
     *,
@@ -99,7 +99,7 @@ def settle_quarantine(
     with closing(OpenFolders(filesystem, data_fd)) as folders:
         for held in (*found.gone, *found.back, *found.held):
             try:
-                _settle(folders, held, is_held=held in found.held)
+                _recover(folders, held, is_held=held in found.held)
             except OSError as error:
                 errors.append((f"{IMAGES}/{held.repository}", error.strerror or str(error)))
             pause()
@@ -113,7 +113,7 @@ def settle_quarantine(
     return HeldImages(found.held, left, (), tuple(errors)), freed
 
 
-def _settle(folders: OpenFolders, held: Held, *, is_held: bool) -> None:
+def _recover(folders: OpenFolders, held: Held, *, is_held: bool) -> None:
     """Settle what a restore of one image has left that was cut off."""
     for number, copy in enumerate(held.intent.all_copies):
         # It was cut off right after the rename back.

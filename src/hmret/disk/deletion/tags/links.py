@@ -28,7 +28,7 @@ __all__ = [
     "read_link",
     "read_links",
     "remove_links",
-    "settle_aside",
+    "resolve_parked_tags",
     "take_links",
 ]
 
@@ -136,7 +136,9 @@ def take_links(
     return TakenLinks(tuple(reversed(taken)), tuple(faults))
 
 
-def settle_aside(folders: OpenFolders, intent: Intent, is_here: Callable[[str], bool]) -> tuple[Link, ...]:
+def resolve_parked_tags(
+    folders: OpenFolders, intent: Intent, is_here: Callable[[str], bool]
+) -> tuple[Link, ...]:
     """Settle the tags that a crash left set aside; returns those that are gone for good.
 
     Raises:
