@@ -287,7 +287,7 @@ class GatedThreads:
         return gate
 
     @staticmethod
-    def hurry() -> AbstractContextManager[None]:
+    def urgent() -> AbstractContextManager[None]:
         """Nobody holds anybody up."""
         return nullcontext()
 

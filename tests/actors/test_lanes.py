@@ -15,7 +15,7 @@ import hmret
 from builders import GatedThreads, make_config, make_guest, make_image
 from hmret.actors import lanes as lanes_module
 from hmret.actors.lanes import Lanes
-from hmret.actors.threads import Pace, WorkerThreads, voluntary_switches
+from hmret.actors.threads import Throttle, WorkerThreads, voluntary_switches
 from support.patience import PATIENCE, patiently
 
 
@@ -144,7 +144,7 @@ def test_work_rests_after_a_while_and_not_before(monkeypatch: pytest.MonkeyPatch
     rests: list[float] = []
     monkeypatch.setattr("time.perf_counter", lambda: now)
     monkeypatch.setattr("time.sleep", rests.append)
-    pace: Callable[[], None] = Pace()
+    pace: Callable[[], None] = Throttle()
     pace()
     assert len(rests) == 1  # nobody knows for how long this thread has worked
     for _ in range(10):
@@ -164,9 +164,9 @@ async def test_threads_that_read_give_the_interpreter_away_sooner_and_sooner_sti
     before = sys.getswitchinterval()
     assert await threads.run(sys.getswitchinterval) == before
     briskly = await threads.read(sys.getswitchinterval)
-    with threads.hurry():
+    with threads.urgent():
         hurried = sys.getswitchinterval()
-        with threads.hurry():
+        with threads.urgent():
             assert await threads.read(sys.getswitchinterval) == hurried
         assert await threads.read(sys.getswitchinterval) == hurried
     assert 0 < hurried < briskly < before
@@ -179,7 +179,7 @@ async def test_an_interpreter_that_switches_sooner_by_itself_is_left_alone(anyio
     own = sys.getswitchinterval()
     try:
         threads = WorkerThreads()
-        with threads.hurry():
+        with threads.urgent():
             assert await threads.read(sys.getswitchinterval) == own
         assert sys.getswitchinterval() == own
     finally:

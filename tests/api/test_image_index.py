@@ -21,7 +21,7 @@ from builders import (
 )
 from hmret.actors.threads import InlineThreads
 from hmret.api import image_index as catalog_module
-from hmret.api.image_index import SORTS, Catalog, Query
+from hmret.api.image_index import SORTS, ImageIndex, Query
 from hmret.api.wire.documents import image_document
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
@@ -136,14 +136,14 @@ async def test_where_nothing_is_swept_a_plan_is_made_and_kept_for_a_while(
 ) -> None:
     make_image(filesystem, ALPINE, "a")
     async with open_engine(make_config(filesystem, enabled=False), platform, scheduled=True) as retention:
-        catalog = Catalog(retention, InlineThreads())
-        first = await catalog.page(Query(), 10, None)
+        image_index = ImageIndex(retention, InlineThreads())
+        first = await image_index.page(Query(), 10, None)
         make_image(filesystem, ALPINE, "b")
-        second = await catalog.page(Query(), 10, None)
+        second = await image_index.page(Query(), 10, None)
         assert (first.total, second.total, second.plan is first.plan) == (1, 1, True)
-        assert catalog._rows is not None
-        catalog._rows.made -= 61
-        assert (await catalog.page(Query(), 10, None)).total == 2
+        assert image_index._rows is not None
+        image_index._rows.made -= 61
+        assert (await image_index.page(Query(), 10, None)).total == 2
 
 
 async def test_those_who_ask_at_once_share_what_is_made(
@@ -153,10 +153,10 @@ async def test_those_who_ask_at_once_share_what_is_made(
     gate = threads.hold("plan")
     plans: list[Plan] = []
     async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
-        catalog = Catalog(retention, InlineThreads())
+        image_index = ImageIndex(retention, InlineThreads())
 
         async def ask() -> None:
-            plans.append((await catalog.page(Query(), 10, None)).plan)
+            plans.append((await image_index.page(Query(), 10, None)).plan)
 
         async with anyio.create_task_group() as tasks:
             for _ in range(5):

@@ -137,7 +137,7 @@ async def test_settings_are_told_and_whether_they_are_those_that_were_read_last(
         samples = samples_of(retention)
         opened = value(samples, "hmret_config_last_reload_success_timestamp_seconds")
         assert opened == platform.clock.now_ns() / SECOND
-        retention.counters.note_refused_settings()
+        retention.counters.add_refused_settings()
         assert value(samples_of(retention), "hmret_config_last_reload_successful") == 0
         retention.reconfigure(attrs.evolve(config, enabled=False))
         after = samples_of(retention)

@@ -393,8 +393,8 @@ class PlanOfOne:
 def test_who_keeps_an_image_that_is_due_is_told_once(host: Host) -> None:
     image = asyncio.run(host.pull("ghcr.io/kernel/agent:v1"))
     known = len(host.chronicle.events)
-    host.chronicle.note_plan(shared_plan(host, "example.com/one", "example.com/two"))
-    host.chronicle.note_plan(shared_plan(host, "example.com/one"))
+    host.chronicle.add_plan(shared_plan(host, "example.com/one", "example.com/two"))
+    host.chronicle.add_plan(shared_plan(host, "example.com/one"))
     told = [event.text for event in host.chronicle.events[known:] if event.name == "image_shared"]
     assert told == [
         "ghcr.io/kernel/agent:v1 is due and stays: example.com/one and example.com/two keep the same disk"
@@ -408,8 +408,8 @@ def test_a_suspension_is_told_once_and_its_end_too(host: Host) -> None:
     keys = {"cause": "unreadable_reference", "path": "/x/metadata.json", "detail": ""}
     for _ in range(3):
         host.chronicle.hear("deletion_suspended", keys)
-    host.chronicle.note_plan(empty_plan(host))
-    host.chronicle.note_plan(empty_plan(host))
+    host.chronicle.add_plan(empty_plan(host))
+    host.chronicle.add_plan(empty_plan(host))
     assert [event.name for event in host.chronicle.events] == ["deletion_suspended", "deletion_resumed"]
 
 

@@ -26,7 +26,7 @@ DELETING = {
     "hmret.disk.deletion.recovery.quarantine",
     "hmret.disk.deletion.recovery.recovering",
     "hmret.engine.opening",
-    "hmret.engine.sweep.sweeping",
+    "hmret.engine.sweep.sweep",
 }
 HEAVY = {
     *SERVING,

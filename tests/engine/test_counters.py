@@ -78,7 +78,7 @@ def test_a_block_is_counted_however_it_ends() -> None:
 
 def test_a_sweep_that_could_not_be_carried_out_is_no_success() -> None:
     counters = Counters()
-    counters.note_sweep(SweepReport(status=SweepStatus.ERROR, started_at=START, duration_seconds=2.0))
+    counters.add_sweep(SweepReport(status=SweepStatus.ERROR, started_at=START, duration_seconds=2.0))
     assert counters.last_success_ns is None
     assert sum(counters.sweeps["error"].counts) == 1
     assert sum(counters.sweeps["success"].counts) == 0
@@ -87,7 +87,7 @@ def test_a_sweep_that_could_not_be_carried_out_is_no_success() -> None:
 @pytest.mark.parametrize("status", [SweepStatus.SUCCESS, SweepStatus.PARTIAL, SweepStatus.SUSPENDED])
 def test_a_sweep_that_was_carried_out_is_a_success_when_it_ends(status: SweepStatus) -> None:
     counters = Counters()
-    counters.note_sweep(SweepReport(status=status, started_at=START, duration_seconds=2.0))
+    counters.add_sweep(SweepReport(status=status, started_at=START, duration_seconds=2.0))
     assert counters.last_success_ns == START_NS + 2 * SECOND
     assert counters.sweeps["success"].total_seconds == 2.0
 

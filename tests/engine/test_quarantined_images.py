@@ -32,7 +32,7 @@ from builders import (
 from hmret.engine.opening import open_engine, open_quarantine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.sweep.tally import Tally
+from hmret.engine.sweep.ledger import SweepLedger
 from hmret.model.images import Key
 from hmret.model.times import SECOND, format_time
 from memory_filesystem import Call, MemoryFilesystem
@@ -304,9 +304,9 @@ async def test_what_is_to_be_freed_at_once_does_not_go_into_quarantine(
     sweeping = retention._sweeping
     plan = await retention.plan()
     scan = await sweeping.surveyor.scanner.scan()
-    tally = Tally(START_NS, [], counters=sweeping.counters)
-    await sweeping.deleting.delete(plan.units, scan, 0, tally, holds=False)
-    report = tally.report(plan, 0.0)
+    ledger = SweepLedger(START_NS, [], counters=sweeping.counters)
+    await sweeping.deleting.delete(plan.units, scan, 0, ledger, holds=False)
+    report = ledger.report(plan, 0.0)
     assert (report.deleted_images, report.deleted_bytes) == (len(keys), len(keys) * 4096)
     assert (report.quarantined_images, report.quarantined_bytes) == (0, 0)
     assert held_keys(retention) == []
@@ -323,9 +323,9 @@ async def test_the_oldest_go_first_until_enough_is_free(
         await retention.sweep()
         clock.advance(timedelta(minutes=1))
     sweeping = retention._sweeping
-    tally = Tally(clock.now_ns(), [], counters=sweeping.counters)
-    assert await sweeping.deleting.quarantine.free_oldest(wanted, tally) == gone * 8192
-    assert (tally.released, tally.released_bytes) == (gone, gone * 8192)
+    ledger = SweepLedger(clock.now_ns(), [], counters=sweeping.counters)
+    assert await sweeping.deleting.quarantine.free_oldest(wanted, ledger) == gone * 8192
+    assert (ledger.released, ledger.released_bytes) == (gone, gone * 8192)
     assert held_keys(retention) == keys[gone:]
     assert retention.counters.deleted_bytes == gone * 8192
 

@@ -162,7 +162,7 @@ MUTATIONS = (
         "drop the suspension",
         (
             ("suspension-keeps-everything", NEVER),
-            ("doubt-ends-the-sweep", Swap(" bool(self.tally.suspended) or", "")),
+            ("doubt-ends-the-sweep", Swap(" bool(self.ledger.suspended) or", "")),
             ("suspended-sweep-frees-none", ALWAYS),
         ),
         (*MODEL, *ENGINE, *STATEFUL),
@@ -796,7 +796,7 @@ MUTATIONS = (
     edit(
         "empty the quarantine though the deletions found a reason to stop",
         "doubt-stops-emptying",
-        Swap("(self.is_over or self.tally.suspended)", "self.is_over"),
+        Swap("(self.is_over or self.ledger.suspended)", "self.is_over"),
         QUARANTINE,
     ),
     edit("hold what was retired in the future until then", "future-hold-is-redated", DROP, QUARANTINE),

@@ -109,7 +109,7 @@ class SteppedThreads:
             self._waiting.append(act)
 
     @staticmethod
-    def hurry() -> AbstractContextManager[None]:
+    def urgent() -> AbstractContextManager[None]:
         """Nobody holds anybody up."""
         return nullcontext()
 

@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from hmret.model.thread_refusal import NO_THREAD, is_thread_refusal
 
-__all__ = ["InlineThreads", "Pace", "Threads", "WorkerThreads", "voluntary_switches"]
+__all__ = ["InlineThreads", "Threads", "Throttle", "WorkerThreads", "voluntary_switches"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -33,7 +33,7 @@ _SWITCH_SECONDS = 0.0005
 # The same while somebody is in a hurry, who has to get it back after each of a dozen system calls.
 _URGENT_SWITCH_SECONDS = 0.00005
 # Long enough to lose nothing by resting. While somebody waits, work stops, but no longer than a millisecond at a time: a fifth or so of
-# its pace is left to it whatever comes.
+# its speed is left to it whatever comes.
 _WORK_SECONDS = 0.01
 _REST_SECONDS = 0.00005
 _URGENT_WORK_SECONDS = 0.0002
@@ -50,12 +50,12 @@ def voluntary_switches() -> int:
     return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
-class Pace:
+class Throttle:
     """Has threads that work through much give way to the others.
 
     While one works briskly, whoever waits for the interpreter gets it after half a millisecond and not after five:
     an event loop in the same process is held up for that long at most. That is a setting of the whole interpreter, put
-    back when the last of them has ended. A thread that calls the pace itself also rests for a moment now and then, and
+    back when the last of them has ended. A thread that calls the throttle itself also rests for a moment now and then, and
     stops, or nearly so, while somebody is in a hurry.
     """
 
@@ -64,7 +64,7 @@ class Pace:
         self._urgent = 0
 
     @contextmanager
-    def hurry(self) -> Iterator[None]:
+    def urgent(self) -> Iterator[None]:
         """Have the threads that work through much stop while the block lasts, or nearly so."""
         self._urgent += 1
         try:
@@ -125,7 +125,7 @@ class Threads(Protocol):
         """What such a function calls between its steps, so that others are not held up."""
         ...
 
-    def hurry(self) -> AbstractContextManager[None]:
+    def urgent(self) -> AbstractContextManager[None]:
         """Let other functions give way more often while somebody waits for what is done in the block."""
         ...
 
@@ -157,8 +157,8 @@ class WorkerThreads:
 
     def __init__(self, limit: int = _THREADS) -> None:
         self._limit = limit
-        self.pause = Pace()
-        self.hurry = self.pause.hurry
+        self.pause = Throttle()
+        self.urgent = self.pause.urgent
         self._limiter: anyio.CapacityLimiter | None = None
         self._alone: anyio.CapacityLimiter | None = None
         self._readers: anyio.CapacityLimiter | None = None
@@ -175,13 +175,17 @@ class WorkerThreads:
         if self._readers is None:
             self._readers = anyio.CapacityLimiter(self.lanes_of_a_cold_disk)
         with _telling_of_limits():
-            return await anyio.to_thread.run_sync(_run_briskly, function, *arguments, limiter=self._readers)
+            return await anyio.to_thread.run_sync(
+                _run_in_background, function, *arguments, limiter=self._readers
+            )
 
     async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         if self._alone is None:
             self._alone = anyio.CapacityLimiter(1)
         with _telling_of_limits():
-            return await anyio.to_thread.run_sync(_run_briskly, function, *arguments, limiter=self._alone)
+            return await anyio.to_thread.run_sync(
+                _run_in_background, function, *arguments, limiter=self._alone
+            )
 
 
 @contextmanager
@@ -199,7 +203,7 @@ def _telling_of_limits() -> Iterator[None]:
         raise OSError(errno.EAGAIN, NO_THREAD) from error
 
 
-def _run_briskly(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+def _run_in_background(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
     with _switching.after(_SWITCH_SECONDS):
         return function(*arguments)
 
@@ -214,7 +218,7 @@ class InlineThreads:
         """Go on: there is nobody to give way to."""
 
     @staticmethod
-    def hurry() -> AbstractContextManager[None]:
+    def urgent() -> AbstractContextManager[None]:
         """Nobody holds anybody up."""
         return nullcontext()
 

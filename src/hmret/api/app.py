@@ -36,7 +36,7 @@ from hmret.api.http.requests import (
     read_ttl,
 )
 from hmret.api.http.streams import EventStream, PlanStream, read_event_id
-from hmret.api.image_index import SORTS, Catalog, Page, Query
+from hmret.api.image_index import SORTS, ImageIndex, Page, Query
 from hmret.api.metrics import render_metrics
 from hmret.api.openapi import openapi_document
 from hmret.api.problems import Problem, problem_of, problem_response
@@ -162,14 +162,14 @@ class _Calls:
     _retention: Retention
     _heartbeat_seconds: float
     _threads: WorkerThreads = attrs.field(factory=partial(WorkerThreads, 2))
-    _catalog: Catalog = attrs.field(init=False)
+    _catalog: ImageIndex = attrs.field(init=False)
     _planning: anyio.Semaphore = attrs.field(factory=partial(anyio.Semaphore, _PLANS))
     _planners: int = 0
 
     @_catalog.default
-    def _new_catalog(self) -> Catalog:
+    def _new_catalog(self) -> ImageIndex:
         # One thread: pages share what was found out about a plan.
-        return Catalog(self._retention, WorkerThreads(1))
+        return ImageIndex(self._retention, WorkerThreads(1))
 
     # Looking.
 

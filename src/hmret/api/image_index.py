@@ -26,7 +26,7 @@ from hmret.model.plan.decide import Plan, Verdict
 from hmret.model.report import SweepReport
 from hmret.model.values import define, frozen
 
-__all__ = ["SORTS", "Catalog", "Page", "Query"]
+__all__ = ["SORTS", "ImageIndex", "Page", "Query"]
 
 # How old a plan may be that no sweep made, in seconds; it is made anew when it is asked for later than that.
 _FRESH_SECONDS = 60.0
@@ -203,7 +203,7 @@ class _Rows:
 
 
 @define(eq=False)
-class Catalog:
+class ImageIndex:
     """The images as the last sweep left them; where there is none, as a plan made now has them."""
 
     _retention: Retention

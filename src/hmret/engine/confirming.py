@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from hmret.engine.log import log_event
-from hmret.engine.sweep.sweeping import Sweeping
-from hmret.engine.sweep.tally import journal_entry
+from hmret.engine.sweep.ledger import journal_entry
+from hmret.engine.sweep.sweep import Sweep
 from hmret.engine.watch.folders import FoldersFound
 from hmret.model.records.folders import CACHE_FOLDER, REFERENCE_FOLDERS
 from hmret.model.values import frozen
@@ -20,7 +20,7 @@ CLOCK = "clock"
 class Confirming:
     """Takes over what is told as lost, as somebody says that it is right."""
 
-    sweeping: Sweeping
+    sweeping: Sweep
 
     async def confirm(self, names: Sequence[str] = ()) -> tuple[str, ...]:
         """Take over what is lost at this moment, or the clock as it is; returns what was confirmed.

@@ -113,42 +113,42 @@ class Counters:
             self._outlook = summarize(*self._planned, self._gone)
         return self._outlook
 
-    def note_plan(self, plan: Plan, pause: Callable[[], None]) -> None:
+    def add_plan(self, plan: Plan, pause: Callable[[], None]) -> None:
         """Note what a sweep goes by; `pause` is called by whoever asks for its outlook, in small steps."""
         self._planned, self._gone, self._outlook = (plan, pause), (), None
 
-    def note_deleted(self, reason: str, disk_bytes: int) -> None:
+    def add_deleted(self, reason: str, disk_bytes: int) -> None:
         """Count an image that left the cache in a sweep."""
         self.deletes["success"] += 1
         self.deleted[reason] += 1
         self.deleted_bytes += disk_bytes
 
-    def note_stopped_timers(self, by_reason: Mapping[Reason, int]) -> None:
+    def add_stopped_timers(self, by_reason: Mapping[Reason, int]) -> None:
         """Count the timers that a sweep stops because of the operator's patterns."""
         self.stopped_timers.update(by_reason)
 
-    def note_recovered(self, images: int, freed_bytes: int) -> None:
+    def add_recovered(self, images: int, freed_bytes: int) -> None:
         """Count what a recovery has finished; images only where they were not counted when they left the cache."""
         self.deleted["recovered"] += images
         self.deleted_bytes += freed_bytes
 
-    def note_settings(self, now_ns: int) -> None:
+    def add_settings(self, now_ns: int) -> None:
         """Note that settings are taken over."""
         self.reload_succeeded, self.settings_since_ns = True, now_ns
 
-    def note_refused_settings(self) -> None:
+    def add_refused_settings(self) -> None:
         """Note that settings were refused; those in force stay."""
         self.reload_succeeded = False
 
-    def note_quarantine(self, images: int, disk_bytes: int) -> None:
+    def add_quarantine(self, images: int, disk_bytes: int) -> None:
         """Note what is in quarantine."""
         self.quarantined_images, self.quarantined_bytes = images, disk_bytes
 
-    def note_released(self, disk_bytes: int) -> None:
+    def add_released(self, disk_bytes: int) -> None:
         """Count an image that left the quarantine for good."""
         self.deleted_bytes += disk_bytes
 
-    def note_sweep(self, report: SweepReport) -> None:
+    def add_sweep(self, report: SweepReport) -> None:
         """Count a sweep that has ended."""
         if report.status is SweepStatus.ERROR:
             self.sweeps["error"].observe(report.duration_seconds)

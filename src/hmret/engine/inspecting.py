@@ -30,7 +30,7 @@ from hmret.disk.records.engine import (
 from hmret.disk.records.folders import load_folders, look_at_cache, save_folders
 from hmret.engine.groups import sole_error
 from hmret.engine.inspection import Inspection, NoSweeps
-from hmret.engine.lease_book import LeaseBook
+from hmret.engine.leases import Leases
 from hmret.engine.log import log_event
 from hmret.engine.platform import Platform
 from hmret.engine.surveyor import Surveyor
@@ -196,7 +196,7 @@ async def inspect(
     async def save_failures(failures: tuple[FailureRecord, ...]) -> None:
         await threads.run(save_backoff, filesystem, data_fd, failures)
 
-    leases = LeaseBook(watchers.locks, platform, data_fd, _tell_expiry)
+    leases = Leases(watchers.locks, platform, data_fd, _tell_expiry)
     record = await watchers.states.load_clock()
     looks = await open_looks(config, platform, data_fd, record)
     reading = platform.clock.read()

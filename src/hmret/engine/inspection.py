@@ -11,7 +11,7 @@ from hmret.actors.scanner import Scanner
 from hmret.actors.threads import Threads
 from hmret.disk.kernel.clock import Clock
 from hmret.disk.layout import DIGEST_HEX, digest_of
-from hmret.engine.lease_book import LeaseBook
+from hmret.engine.leases import Leases
 from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.watch.backoff import Backoff
 from hmret.engine.watch.brake import BrakeWatch
@@ -67,7 +67,7 @@ class Inspection:
 
     surveyor: Surveyor
     locks: Locks
-    leases: LeaseBook
+    leases: Leases
     clock: Clock
     looks: LookHistory
     disk: DiskWatch

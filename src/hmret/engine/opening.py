@@ -35,9 +35,9 @@ from hmret.engine.platform import Platform
 from hmret.engine.retention import HasMailbox, Retention
 from hmret.engine.schedule import Schedule
 from hmret.engine.surveyor import LEASES_BROKEN
-from hmret.engine.sweep.deleting import Deleting
+from hmret.engine.sweep.delete import DeletionRun
 from hmret.engine.sweep.quarantine import Quarantine
-from hmret.engine.sweep.sweeping import Sweeping
+from hmret.engine.sweep.sweep import Sweep
 from hmret.engine.watch.last_users import LastUsers
 from hmret.engine.watch.looks import knowing_boot
 from hmret.model.policy.config import RetentionConfig
@@ -143,7 +143,7 @@ async def open_engine(
             await _recover(sweeping, actors.deleter)
             await actors.deleter.fill_reserve()
             await _try_leases(sweeping, filesystem, platform, data_fd)
-            sweeping.counters.note_settings(platform.clock.now_ns())
+            sweeping.counters.add_settings(platform.clock.now_ns())
             schedule = Schedule(config, sweeping)
             tasks.start_soon(schedule.run)
             if scheduled:
@@ -173,7 +173,7 @@ async def open_quarantine(config: RetentionConfig, platform: Platform) -> AsyncI
             yield _quarantine(platform, looking, deleter, Counters())
 
 
-async def _try_leases(sweeping: Sweeping, filesystem: Filesystem, platform: Platform, data_fd: int) -> None:
+async def _try_leases(sweeping: Sweep, filesystem: Filesystem, platform: Platform, data_fd: int) -> None:
     """Find out whether a rename breaks the kernel's leases here, and say so."""
     if await platform.threads.run(do_leases_break, filesystem, data_fd):
         sweeping.surveyor.leases_break = True
@@ -181,7 +181,7 @@ async def _try_leases(sweeping: Sweeping, filesystem: Filesystem, platform: Plat
         log_event(logging.WARNING, "leases_broken", detail=LEASES_BROKEN)
 
 
-async def _recover(sweeping: Sweeping, deleter: Deleter) -> None:
+async def _recover(sweeping: Sweep, deleter: Deleter) -> None:
     """Finish or undo what an earlier engine left; told to stop meanwhile, it leaves the rest for the next start."""
     quarantine = sweeping.deleting.quarantine
     try:
@@ -191,7 +191,7 @@ async def _recover(sweeping: Sweeping, deleter: Deleter) -> None:
         deleter.stop_early()
         raise
     await sweeping.tell_recovery(recovery, sweeping.clock.now_ns())
-    sweeping.counters.note_recovered(len(recovery.finished), recovery.freed_bytes + released_bytes)
+    sweeping.counters.add_recovered(len(recovery.finished), recovery.freed_bytes + released_bytes)
     await sweeping.look_into_trash()
 
 
@@ -240,7 +240,7 @@ async def _sweeping(
     actors: _Actors,
     data_fd: int,
     data_dir: DataDir,
-) -> Sweeping:
+) -> Sweep:
     """Put together what sweeps, upon what looks."""
     filesystem, threads = platform.filesystem, platform.threads
 
@@ -255,7 +255,7 @@ async def _sweeping(
     quarantine = _quarantine(platform, inspection, actors.deleter, counters)
     last_users = LastUsers(save_users)
     last_users.restore(await threads.run(load_last_users, filesystem, data_fd))
-    deleting = Deleting(
+    deleting = DeletionRun(
         inspection.surveyor,
         inspection.locks,
         actors.deleter,
@@ -264,7 +264,7 @@ async def _sweeping(
         check_folder,
         inspection.backoff,
     )
-    return Sweeping(
+    return Sweep(
         inspection.surveyor,
         deleting,
         inspection.leases,

@@ -24,9 +24,9 @@ from hmret.engine.log import log_event
 from hmret.engine.platform import Platform
 from hmret.engine.schedule import Schedule
 from hmret.engine.statistics import Statistics
+from hmret.engine.sweep.ledger import journal_entry
 from hmret.engine.sweep.quarantine import Quarantine
-from hmret.engine.sweep.sweeping import Sweeping
-from hmret.engine.sweep.tally import journal_entry
+from hmret.engine.sweep.sweep import Sweep
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Key, Suspension
 from hmret.model.plan.decide import Plan, Verdict
@@ -59,7 +59,7 @@ class Retention:
     """
 
     _inspection: Inspection
-    _sweeping: Sweeping
+    _sweeping: Sweep
     _states: StateKeeper
     _schedule: Schedule
     _mailboxes: Mapping[str, "HasMailbox"]
@@ -85,7 +85,7 @@ class Retention:
         """
         self._loop.require()
         named = named_image(image, digest)
-        with self.counters.mark_used.timing(), self._inspection.threads.hurry():
+        with self.counters.mark_used.timing(), self._inspection.threads.urgent():
             guess = None if named.tag is None else self._inspection.scanner.guess(named.repository, named.tag)
             used = None if guess is None else await self._use(named, (named.repository, guess), image)
             while used is None:
@@ -127,7 +127,7 @@ class Retention:
             seconds = math.inf if ttl is None else ttl.total_seconds()
             async with self._inspection.locks.leasing(lease, seconds):
                 # The lease may be over before this is done; the image is in use until then all the same.
-                with self._inspection.threads.hurry():
+                with self._inspection.threads.urgent():
                     used = await self._use(named, key, image)
                 if used is None:
                     continue
@@ -294,7 +294,7 @@ class Retention:
             raise ConfigError(
                 f"data_dir: cannot change while the engine runs, from {self.config.data_dir} to {config.data_dir}"
             )
-        self.counters.note_settings(self._inspection.clock.now_ns())
+        self.counters.add_settings(self._inspection.clock.now_ns())
         return self._schedule.reconfigure(config)
 
     def begin_sweeps(self) -> None:
@@ -432,7 +432,7 @@ class Retention:
         return tuple(_leased(record) for record in self._sweeping.leases.list())
 
     async def _confirm_named(self, named: ImageReference, key: Key, text: str) -> None:
-        with self._inspection.threads.hurry():
+        with self._inspection.threads.urgent():
             used = await self._use(named, key, text)
         if used is None:
             raise _TagMovedError

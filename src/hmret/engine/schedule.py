@@ -9,8 +9,8 @@ import anyio.abc
 from hmret.actors.mailbox import Mailbox, Request
 from hmret.engine.groups import sole_error
 from hmret.engine.log import log_event
-from hmret.engine.sweep.sweeping import Sweeping
-from hmret.engine.sweep.tally import journal_entry
+from hmret.engine.sweep.ledger import journal_entry
+from hmret.engine.sweep.sweep import Sweep
 from hmret.model.errors import DataDirLockedError, DataDirMovedError, HmretError, StopsTimersError
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepError, SweepReport, SweepStatus
@@ -39,7 +39,7 @@ class SweepRequest(Request[SweepReport]):
 class Schedule:
     """The task that sweeps."""
 
-    def __init__(self, config: RetentionConfig, sweeping: Sweeping) -> None:
+    def __init__(self, config: RetentionConfig, sweeping: Sweep) -> None:
         self._mailbox: Mailbox[SweepRequest] = Mailbox()
         self._config = config
         self._sweeping = sweeping
@@ -197,7 +197,7 @@ class Schedule:
         finally:
             self.is_sweeping = False
             self._take_config()
-        self._sweeping.counters.note_sweep(report)
+        self._sweeping.counters.add_sweep(report)
         self.reports += 1
         self.deleted_images += report.deleted_images
         self.deleted_bytes += report.deleted_bytes + report.released_bytes

@@ -17,7 +17,7 @@ from hmret.actors.threads import Threads
 from hmret.disk.hypeman.images import forget_repositories
 from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES
 from hmret.engine.groups import first_error
-from hmret.engine.lease_book import REMEDY
+from hmret.engine.leases import REMEDY
 from hmret.engine.watch.folders import FoldersFound, FolderWatch
 from hmret.model.clock.looks import Watched
 from hmret.model.clock.unwatched import NO_GAPS

@@ -114,7 +114,7 @@ class Chronicle:
                 return False
         return True
 
-    def note_plan(self, plan: Plan) -> None:
+    def add_plan(self, plan: Plan) -> None:
         """Take note of what is planned, and tell what has changed since the last plan."""
         if self.suspended and not plan.suspended:
             self.suspended = frozenset()

@@ -327,4 +327,4 @@ class Story:
     async def _look(self) -> None:
         if self.chronicle.is_unheard:
             raise BrokenPipeError
-        self.chronicle.note_plan(await self.retention.plan())
+        self.chronicle.add_plan(await self.retention.plan())

@@ -151,7 +151,7 @@ class Service:
             kept = {name: getattr(self.settings.config, name) for name in _FIXED}
             applied = retention.reconfigure(attrs.evolve(settings.config, **kept))
         except ConfigError as error:
-            retention.counters.note_refused_settings()
+            retention.counters.add_refused_settings()
             log_event(logging.ERROR, "settings_refused", detail=str(error))
             self.notifier.ready(f"settings refused: {error}")
             return

@@ -18,7 +18,7 @@ from hmret.disk.layout import OWN, TRASH
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
 from hmret.engine.sweep.batches import batches
-from hmret.engine.sweep.tally import Tally
+from hmret.engine.sweep.ledger import SweepLedger
 from hmret.model.clock.unwatched import Gaps
 from hmret.model.errors import ImageExistsError, ImageNotFoundError
 from hmret.model.references import ImageReference
@@ -109,41 +109,41 @@ class Quarantine:
         # engine does not shorten it.
         return self.gaps().moved(held.retired_at_ns) + self.period_ns
 
-    async def hold(self, token: str, retired: Sequence[Retired], tally: Tally) -> None:
+    async def hold(self, token: str, retired: Sequence[Retired], ledger: SweepLedger) -> None:
         """Put a retired batch into quarantine; what could not be is held by the next recovery."""
         images: tuple[Held, ...] = ()
         try:
             with anyio.CancelScope(shield=True):
-                images = await self.deleter.hold(token, retired, tally.now_ns)
+                images = await self.deleter.hold(token, retired, ledger.now_ns)
         except OSError as error:
-            tally.note_record_error(f"{OWN}/{TRASH}/{token}{RECORD}", error)
+            ledger.add_record_error(f"{OWN}/{TRASH}/{token}{RECORD}", error)
         self.add(images)
         held_bytes = {held.name: held.disk_bytes for held in images}
-        until = format_time(tally.now_ns + self.period_ns)
+        until = format_time(ledger.now_ns + self.period_ns)
         for one in retired:
             name = one.place.intent.name
             if name in held_bytes:
-                tally.note_deleted(one, 0, quarantined_until=until, quarantined_bytes=held_bytes[name])
+                ledger.add_deleted(one, 0, quarantined_until=until, quarantined_bytes=held_bytes[name])
             else:
-                tally.note_deleted(one, 0)
+                ledger.add_deleted(one, 0)
 
-    async def expire(self, tally: Tally, may_go_on: Callable[[], bool] = lambda: True) -> None:
+    async def expire(self, ledger: SweepLedger, may_go_on: Callable[[], bool] = lambda: True) -> None:
         """Erase what has been held for long enough; only where nothing suspends deletion.
 
         `may_go_on`: asked before each image, from whatever thread.
         """
         # guard(future-hold-is-redated): An image that was retired while the clock was ahead would be held for years,
         # so it counts as retired now.
-        await self._redate(tally)
+        await self._redate(ledger)
         view = self._look_at_tags()
-        due = takewhile(lambda held: not self.is_on or self.until(held) <= tally.now_ns, self._held.values())
+        due = takewhile(lambda held: not self.is_on or self.until(held) <= ledger.now_ns, self._held.values())
         for batch in batches([*self._going.values(), *due], _BATCH):
             if not may_go_on():
                 return
-            await self._release(batch, view, tally, may_go_on)
+            await self._release(batch, view, ledger, may_go_on)
 
     async def free_oldest(
-        self, wanted_bytes: int, tally: Tally, may_go_on: Callable[[], bool] = lambda: True
+        self, wanted_bytes: int, ledger: SweepLedger, may_go_on: Callable[[], bool] = lambda: True
     ) -> int:
         """Erase what was retired first, until so many bytes have come free or nothing is left; returns how many have.
 
@@ -158,7 +158,7 @@ class Quarantine:
             while waiting and hoped_bytes < wanted_bytes and len(batch) < _BATCH:
                 batch.append(waiting.popleft())
                 hoped_bytes += batch[-1].disk_bytes
-            freed_bytes += await self._release(batch, view, tally, may_go_on)
+            freed_bytes += await self._release(batch, view, ledger, may_go_on)
         return freed_bytes
 
     async def restore(self, named: ImageReference, text: str) -> Restored:
@@ -205,10 +205,10 @@ class Quarantine:
         )
 
     async def _release(
-        self, batch: Sequence[Held], view: TagView, tally: Tally, may_go_on: Callable[[], bool]
+        self, batch: Sequence[Held], view: TagView, ledger: SweepLedger, may_go_on: Callable[[], bool]
     ) -> int:
         """Erase images, those that are still held and that nobody wants; returns the bytes that came free."""
-        kept = await self._bring_back_wanted(batch, view, tally)
+        kept = await self._bring_back_wanted(batch, view, ledger)
         # Any of them may have been restored while that was looked at.
         chosen = [
             held
@@ -231,12 +231,12 @@ class Quarantine:
         self._count()
         for held, done, disk_bytes in zip(chosen, released.done, released.disk_bytes, strict=False):
             if done and self._going.pop(held.name, None) is not None:
-                tally.note_released(held, disk_bytes)
+                ledger.add_released(held, disk_bytes)
         for place, error in released.errors:
-            tally.note_not_erased(place, error)
+            ledger.add_not_erased(place, error)
         return sum(released.disk_bytes)
 
-    async def _bring_back_wanted(self, batch: Sequence[Held], view: TagView, tally: Tally) -> set[str]:
+    async def _bring_back_wanted(self, batch: Sequence[Held], view: TagView, ledger: SweepLedger) -> set[str]:
         """Put back what somebody has come to want; returns the names of what is not to be erased now.
 
         Where nobody can tell, that is all of it.
@@ -247,11 +247,11 @@ class Quarantine:
         try:
             wanted = await self.deleter.find_held_wanted(whole, view)
         except OSError as error:
-            tally.note_record_error(f"{OWN}/{TRASH}", error)
+            ledger.add_record_error(f"{OWN}/{TRASH}", error)
             return {held.name for held in whole}
-        return {held.name for held in wanted if await self._bring_back(held, tally)}
+        return {held.name for held in wanted if await self._bring_back(held, ledger)}
 
-    async def _bring_back(self, held: Held, tally: Tally) -> bool:
+    async def _bring_back(self, held: Held, ledger: SweepLedger) -> bool:
         """Put an image back that somebody has come to want; returns whether it is not to be erased now."""
         async with self.locks.using(held.digest):
             # From here on nobody else erases it or brings it back.
@@ -266,33 +266,33 @@ class Quarantine:
                 # Its place has been taken.
                 may_go = not is_back
             except LayersGoneError as error:
-                tally.note_not_put_back(held.intent, error)
+                ledger.add_not_put_back(held.intent, error)
                 may_go = True
             except OSError as error:
-                tally.note_record_error(f"{OWN}/{TRASH}/{held.name}", error)
+                ledger.add_record_error(f"{OWN}/{TRASH}/{held.name}", error)
             finally:
                 if not is_back:
                     self._put(held)
                 self._count()
         if is_back:
-            tally.note_brought_back(held.intent)
+            ledger.add_brought_back(held.intent)
         return not may_go
 
     def _look_at_tags(self) -> TagView:
         """Begin to look at who links to what: the first batch lists every folder, the others what has changed."""
         return TagView(self.deleter.filesystem, {})
 
-    async def _redate(self, tally: Tally) -> None:
+    async def _redate(self, ledger: SweepLedger) -> None:
         """Let what was retired in the future have been retired now: a clock was wrong then."""
-        latest_ns = tally.now_ns + _LEEWAY_NS
+        latest_ns = ledger.now_ns + _LEEWAY_NS
         future = takewhile(lambda held: held.retired_at_ns > latest_ns, reversed(self._held.values()))
         for token in sorted({held.token for held in future}):
             try:
-                for held in await self.deleter.redate(token, tally.now_ns):
+                for held in await self.deleter.redate(token, ledger.now_ns):
                     if self._take(held):
                         self._put(held)
             except OSError as error:
-                tally.note_record_error(f"{OWN}/{TRASH}/{token}{RECORD}", error)
+                ledger.add_record_error(f"{OWN}/{TRASH}/{token}{RECORD}", error)
 
     def _find(self, named: ImageReference) -> Held | None:
         """Find what a reference names, the last that was retired; None: it is not held."""
@@ -338,4 +338,4 @@ class Quarantine:
 
     def _count(self) -> None:
         rows = sum(1 + len(held.others) for held in self._held.values())
-        self.counters.note_quarantine(rows, self._held_bytes)
+        self.counters.add_quarantine(rows, self._held_bytes)

@@ -15,9 +15,9 @@ import attrs
 from hmret.disk.kernel.clock import Clock
 from hmret.engine.log import log_event
 from hmret.engine.surveyor import Survey, Surveyor
-from hmret.engine.sweep.deleting import Deleting
+from hmret.engine.sweep.delete import DeletionRun
+from hmret.engine.sweep.ledger import SweepLedger, journal_entry
 from hmret.engine.sweep.new_settings import NewSettings
-from hmret.engine.sweep.tally import Tally, journal_entry
 from hmret.model.images import Key
 from hmret.model.plan.decide import Plan
 from hmret.model.plan.pressure import seen_by
@@ -38,7 +38,7 @@ class Removal:
     """Carries out what one plan wants gone."""
 
     surveyor: Surveyor
-    deleting: Deleting
+    deleting: DeletionRun
     clock: Clock
     new_settings: NewSettings
     look: Callable[[], Awaitable[Survey]]
@@ -46,7 +46,7 @@ class Removal:
     plan: Plan
     survey: Survey
     boot_ns: int
-    tally: Tally
+    ledger: SweepLedger
     is_over: bool = attrs.field(default=False, init=False)
     """Whether nothing more may go in this sweep."""
     _policy: Policy = attrs.field(init=False)
@@ -81,9 +81,9 @@ class Removal:
         await self._delete_substitutes()
         # guard(doubt-stops-emptying): While anything suspends deletion, nothing leaves the quarantine for good: it
         # may be needed.
-        while not (self.is_over or self.tally.suspended):
+        while not (self.is_over or self.ledger.suspended):
             await self.deleting.check_folder()
-            await self.deleting.quarantine.expire(self.tally, self._goes_on)
+            await self.deleting.quarantine.expire(self.ledger, self._goes_on)
             if not await self._take_note():
                 break
 
@@ -97,7 +97,7 @@ class Removal:
         """Whether no image may be deleted any more in this sweep."""
         # guard(doubt-ends-the-sweep): A reason for suspension that turns up in the middle of a sweep stops its
         # further deletions at once.
-        return self.is_over or bool(self.tally.suspended) or self.tally.blocked is not None
+        return self.is_over or bool(self.ledger.suspended) or self.ledger.blocked is not None
 
     def _goes_on(self) -> bool:
         """Return whether the next image may be begun; may be asked from any thread."""
@@ -122,16 +122,18 @@ class Removal:
             if not config.active:
                 self._end("switched off")
                 break
-            await self.surveyor.invalidate(self.tally.doubtful)
+            await self.surveyor.invalidate(self.ledger.doubtful)
             survey = await self.look()
             # The limits of one sweep are asked of what has gone in all of it.
             policy = attrs.evolve(self._policy, max_deletes=0, max_bytes=0)
             inventory = seen_by(policy, before, survey.inventory)
             made = await self.surveyor.decide(
-                attrs.evolve(survey, inventory=inventory), datetime_of(self.tally.now_ns), policy=policy
+                attrs.evolve(survey, inventory=inventory), datetime_of(self.ledger.now_ns), policy=policy
             )
             if made.suspended:
-                self.tally.suspended.extend(one for one in made.suspended if one not in self.tally.suspended)
+                self.ledger.suspended.extend(
+                    one for one in made.suspended if one not in self.ledger.suspended
+                )
                 self._end("suspended")
                 break
             self._allowed = frozenset((row.repository, row.digest) for row in made.deletions)
@@ -148,14 +150,14 @@ class Removal:
         log_event(
             logging.WARNING, "deletion_stopped", detail=f"by settings changed in the midst of it: {why}"
         )
-        self.tally.note(journal_entry(self.tally.now_ns, "deletion_stopped", None, reason=why))
+        self.ledger.note(journal_entry(self.ledger.now_ns, "deletion_stopped", None, reason=why))
 
     async def _free_quarantine(self) -> None:
         """Under pressure, free what has been in quarantine the longest before anything else goes."""
         freed_bytes = 0
         while not self.is_over and freed_bytes < self._wanted_bytes:
             freed_bytes += await self.deleting.quarantine.free_oldest(
-                self._wanted_bytes - freed_bytes, self.tally, self._goes_on
+                self._wanted_bytes - freed_bytes, self.ledger, self._goes_on
             )
             wanted_bytes = self._wanted_bytes
             if not await self._take_note():
@@ -217,7 +219,7 @@ class Removal:
         if pressure is None:
             return 0, 0
         freed = list(self._freed_choices())
-        blocks = pressure.asked_bytes - self.tally.released_bytes - BytesFreed.by(freed).total_bytes
+        blocks = pressure.asked_bytes - self.ledger.released_bytes - BytesFreed.by(freed).total_bytes
         return blocks, pressure.asked_sizes_bytes - apparent_bytes(freed)
 
     def _freed_choices(self) -> Iterable[Choice]:
@@ -245,7 +247,7 @@ class Removal:
     ) -> list[tuple[Choice, tuple[Verdict, ...]]]:
         """Look again at the newest images, for which older ones may go; leaves out where they are not what they were."""
         rows, otherwise = await self.surveyor.confirm_newest(self.plan, [rows for _, rows in units])
-        self.tally.doubtful |= otherwise
+        self.ledger.doubtful |= otherwise
         kept = {id(one) for one in rows}
         return [unit for unit in units if id(unit[1]) in kept]
 
@@ -260,7 +262,7 @@ class Removal:
                 [rows for _, rows in chosen],
                 self.survey.scan,
                 self.boot_ns,
-                self.tally,
+                self.ledger,
                 holds=not frees_at_once,
                 may_go_on=self._is_open,
                 is_interrupted=lambda: self.new_settings.are_waiting,

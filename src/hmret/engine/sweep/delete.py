@@ -24,15 +24,15 @@ from hmret.disk.layout import OWN, TRASH
 from hmret.engine.log import log_event
 from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.batches import batches
+from hmret.engine.sweep.ledger import SweepLedger
 from hmret.engine.sweep.quarantine import Quarantine
-from hmret.engine.sweep.tally import Tally
 from hmret.engine.watch.backoff import Backoff
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Verdict
 
-__all__ = ["Deleting"]
+__all__ = ["DeletionRun"]
 
 # One look at all references serves a batch. No image of it is begun longer after the first than four times what
 # the look took, so that the looks cost a quarter of the deletions where there are many guests; and within these limits,
@@ -49,7 +49,7 @@ _NOTED = 64
 
 
 @frozen(eq=False)
-class _Turn:
+class BatchResult:
     """What came of one batch."""
 
     token: str = ""
@@ -62,7 +62,7 @@ class _Turn:
 
 
 @define(eq=False)
-class Deleting:
+class DeletionRun:
     """Carries out deletions."""
 
     surveyor: Surveyor
@@ -99,7 +99,7 @@ class Deleting:
         units: Sequence[Sequence[Verdict]],
         scan: ScanResult,
         boot_ns: int,
-        tally: Tally,
+        ledger: SweepLedger,
         *,
         holds: bool = True,
         may_go_on: Callable[[], bool] = lambda: True,
@@ -111,14 +111,14 @@ class Deleting:
             units: what is due: of each image all its rows.
             scan: what the plan rests on.
             boot_ns: the boot-time clock, from which failures wait.
-            tally: the account of the sweep.
+            ledger: the account of the sweep.
             holds: whether what goes is put into quarantine, where that is on.
             may_go_on: asked before each batch; what is left then waits for another sweep.
             is_interrupted: asked before each image, from whatever thread.
 
         Returns what was not come to, by the first row of each.
         """
-        prepare = partial(self._prepare, units, scan, tally)
+        prepare = partial(self._prepare, units, scan, ledger)
         candidates = await self.surveyor.threads.run_alone(prepare)
         view = TagView(self.deleter.filesystem, scan.tag_folders)
         async with anyio.create_task_group() as tasks:
@@ -126,19 +126,21 @@ class Deleting:
             # of a sweep; the rest waits.
             while candidates and may_go_on() and not is_interrupted():
                 batch, candidates = candidates[: self._batch], candidates[self._batch :]
-                turn = await self._retire(batch, view, boot_ns, tally, is_interrupted)
+                turn = await self._retire(batch, view, boot_ns, ledger, is_interrupted)
                 if turn.token:
                     dispose = self.quarantine.hold if holds and self.quarantine.is_on else self._free
-                    tasks.start_soon(self._dispose, dispose, turn, view, tally)
+                    tasks.start_soon(self._dispose, dispose, turn, view, ledger)
                 candidates = turn.left + candidates
                 if turn.is_last:
                     break
         return frozenset(candidate.key for candidate in candidates)
 
-    def _prepare(self, units: Sequence[Sequence[Verdict]], scan: ScanResult, tally: Tally) -> list[Candidate]:
+    def _prepare(
+        self, units: Sequence[Sequence[Verdict]], scan: ScanResult, ledger: SweepLedger
+    ) -> list[Candidate]:
         """Make of what is due what is asked of the deleter, in the order in which it goes."""
         reasons = {(row.repository, row.digest): row.reason for rows in units for row in rows}
-        tally.reasons = {**tally.reasons, **reasons}
+        ledger.reasons = {**ledger.reasons, **reasons}
         candidates: list[Candidate] = []
         for rows in units:
             if all(row.unused_since_ns is not None for row in rows):
@@ -168,10 +170,10 @@ class Deleting:
 
     async def _dispose(
         self,
-        dispose: Callable[[str, Sequence[Retired], Tally], Awaitable[None]],
-        turn: "_Turn",
+        dispose: Callable[[str, Sequence[Retired], SweepLedger], Awaitable[None]],
+        turn: "BatchResult",
         view: TagView,
-        tally: Tally,
+        ledger: SweepLedger,
     ) -> None:
         """Free the bytes of a batch, or hold it, after one more look who has come to want an image of it."""
         retired = [one for one in turn.retired if not one.faults]
@@ -182,34 +184,34 @@ class Deleting:
                 wanted = await self.deleter.find_wanted(images, view) if images else []
             except OSError as error:
                 # Nobody knows what is wanted, so all of it waits for the next recovery.
-                self._leave(turn.token, error, tally)
+                self._leave(turn.token, error, ledger)
                 for one in turn.retired:
-                    tally.note_deleted(one, 0)
+                    ledger.add_deleted(one, 0)
                 return
-            back = {intent.name for intent in wanted if await self._bring_back(intent, turn.token, tally)}
+            back = {intent.name for intent in wanted if await self._bring_back(intent, turn.token, ledger)}
         gone = [one for one in retired if one.place.intent.name not in back]
-        await dispose(turn.token, [*gone, *faulty], tally)
+        await dispose(turn.token, [*gone, *faulty], ledger)
 
-    async def _bring_back(self, intent: Intent, token: str, tally: Tally) -> bool:
+    async def _bring_back(self, intent: Intent, token: str, ledger: SweepLedger) -> bool:
         """Put an image back that somebody has come to want; returns whether it is back, or will be."""
         async with self.locks.using(intent.digest):
             try:
                 beside = self._links_beside.get(intent.digest, ()) if intent.is_content else ()
                 is_back = await self.deleter.bring_back(intent, beside)
             except LayersGoneError as error:
-                tally.note_not_put_back(intent, error)
+                ledger.add_not_put_back(intent, error)
                 return False
             except OSError as error:
-                self._leave(token, error, tally)
+                self._leave(token, error, ledger)
                 return True
         if is_back:
             self.gone.discard(intent.keys[0])
-            tally.note_brought_back(intent)
+            ledger.add_brought_back(intent)
         return is_back
 
-    def _leave(self, token: str, error: OSError, tally: Tally) -> None:
+    def _leave(self, token: str, error: OSError, ledger: SweepLedger) -> None:
         """Leave what has a batch's intents for the next recovery, and say why."""
-        tally.note_record_error(f"{OWN}/{TRASH}/{token}.json", error)
+        ledger.add_record_error(f"{OWN}/{TRASH}/{token}.json", error)
         self.deleter.leave(token)
 
     async def finish_leftovers(self) -> Recovery | None:
@@ -236,33 +238,33 @@ class Deleting:
         batch: Sequence[Candidate],
         view: TagView,
         boot_ns: int,
-        tally: Tally,
+        ledger: SweepLedger,
         is_interrupted: Callable[[], bool],
-    ) -> _Turn:
+    ) -> BatchResult:
         async with self.locks.claiming({candidate.digest for candidate in batch}) as given:
             # guard(delete-only-what-is-unused): Only images that were free when the batch was claimed are deleted;
             # one in use stays.
             chosen = [candidate for candidate in batch if candidate.digest in given.digests]
             if not chosen:
-                return _Turn()
+                return BatchResult()
             begin_ns = self.monotonic_ns()
             keys = [key for candidate in chosen for key in candidate.keys]
-            again = await self.surveyor.recheck(keys, tally.now_ns)
+            again = await self.surveyor.recheck(keys, ledger.now_ns)
             # guard(batch-in-the-same-folder): If the data directory is moved in the midst of a sweep, no further
             # batch of images is deleted.
             await self.check_folder()
             looked_ns = self.monotonic_ns()
             # guard(late-doubt-stops-deletion): A reference that turned unreadable, or a volume that went away since
             # the plan, may hide what is needed: nothing goes.
-            tally.suspended.extend(self.surveyor.suspensions_of(again))
-            if tally.suspended:
-                return _Turn(left=chosen, is_last=True)
+            ledger.suspended.extend(self.surveyor.suspensions_of(again))
+            if ledger.suspended:
+                return BatchResult(left=chosen, is_last=True)
             # guard(references-read-under-claim): References are read again once the batch is claimed: a guest made
             # after the plan keeps its image.
             look = Recheck(
                 again.keys,
                 self.surveyor.policy.shortest_window_ns,
-                tally.now_ns,
+                ledger.now_ns,
                 asks_leases=not self.surveyor.leases_break,
             )
             within_ns = min(max(4 * (looked_ns - begin_ns), _SHORTEST_NS), _LONGEST_NS)
@@ -275,30 +277,32 @@ class Deleting:
                 waiting = given.waiting
         unbegun = [one for one in retired.outcomes if isinstance(one, Failed) and one.is_unbegun]
         if unbegun:
-            return self._note_unbegun(unbegun, chosen, tally)
+            return self._note_unbegun(unbegun, chosen, ledger)
         if given.done:
             taken_ns = max(self.monotonic_ns() - looked_ns, 1)
             self._batch = min(max(within_ns * len(given.done) // taken_ns, _FEWEST), _MOST)
-        gone = self._note(retired, boot_ns, tally)
+        gone = self._note(retired, boot_ns, ledger)
         # Where all still wait for their turn, the deleter has been told to stop.
-        return _Turn(
+        return BatchResult(
             retired.token,
             gone,
             left=[candidate for candidate in chosen if candidate.digest in waiting],
             is_last=waiting == given.digests,
         )
 
-    def _note_unbegun(self, unbegun: Sequence[Failed], chosen: list[Candidate], tally: Tally) -> _Turn:
+    def _note_unbegun(
+        self, unbegun: Sequence[Failed], chosen: list[Candidate], ledger: SweepLedger
+    ) -> BatchResult:
         """Go on with fewer images at a time where the disk has no room for more intents; else with none in this sweep."""
         first = unbegun[0]
         if first.error.errno in NO_SPACE and len(chosen) > 1:
             self._batch = max(len(chosen) // 4, 1)
-            return _Turn(left=chosen)
+            return BatchResult(left=chosen)
         # It is nothing about these images, so they do not back off.
-        tally.note_unbegun(first)
-        return _Turn(left=chosen, is_last=True)
+        ledger.add_unbegun(first)
+        return BatchResult(left=chosen, is_last=True)
 
-    def _note(self, retired: BatchRetired, boot_ns: int, tally: Tally) -> list[Retired]:
+    def _note(self, retired: BatchRetired, boot_ns: int, ledger: SweepLedger) -> list[Retired]:
         """Note what became of a batch; returns what has gone."""
         # Where no image came as far as its leases, nothing was learned about them.
         if retired.lease_error is not None or any(isinstance(one, Retired) for one in retired.outcomes):
@@ -315,16 +319,16 @@ class Deleting:
                         self._links_beside.setdefault(intent.digest, []).extend(outcome.links)
                     gone.append(outcome)
                 case Kept():
-                    tally.note_kept(outcome)
+                    ledger.add_kept(outcome)
                 case Failed():
                     for key in outcome.keys or (outcome.key,):
                         self.backoff.fail(key, boot_ns)
-                    tally.note_failed(outcome)
+                    ledger.add_failed(outcome)
                 case _:
                     assert_never(outcome)
         return gone
 
-    async def _free(self, token: str, retired: Sequence[Retired], tally: Tally) -> None:
+    async def _free(self, token: str, retired: Sequence[Retired], ledger: SweepLedger) -> None:
         # One whose tags or state are still there stays in the trash: what is in it is what the next recovery finishes.
         places = [place for one in retired if not one.faults for place in one.places]
         with anyio.CancelScope(shield=True):
@@ -334,11 +338,11 @@ class Deleting:
                 disk_bytes[place.intent.name] += freed_bytes
             for few in batches(retired, _NOTED):
                 for one in few:
-                    tally.note_deleted(one, disk_bytes[one.place.intent.name])
+                    ledger.add_deleted(one, disk_bytes[one.place.intent.name])
                 await anyio.lowlevel.checkpoint()
         for place, error in freed.errors:
             self.not_freed.add(place.intent.keys[0])
-            tally.note_not_erased(place, error)
+            ledger.add_not_erased(place, error)
 
     def _tell_leases(self, error: OSError | None) -> None:
         if self.surveyor.leases_break:

@@ -19,15 +19,15 @@ from hmret.disk.records.engine import REMEMBERED
 from hmret.disk.records.folders import FOLDERS
 from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub
-from hmret.engine.lease_book import LeaseBook
+from hmret.engine.leases import Leases
 from hmret.engine.log import log_event
 from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.sweep.batches import batches
-from hmret.engine.sweep.deleting import Deleting
+from hmret.engine.sweep.delete import DeletionRun
+from hmret.engine.sweep.ledger import SweepLedger, blocked_detail, journal_entry
 from hmret.engine.sweep.new_settings import NewSettings
 from hmret.engine.sweep.recent_uses import RecentUses
 from hmret.engine.sweep.removal import Removal
-from hmret.engine.sweep.tally import Tally, blocked_detail, journal_entry
 from hmret.engine.watch.brake import BrakeWatch
 from hmret.engine.watch.disk import DiskWatch
 from hmret.engine.watch.last_users import LastUsers
@@ -43,7 +43,7 @@ from hmret.model.report import SweepError, SweepReport
 from hmret.model.times import SECOND, datetime_of, format_time, nanoseconds_of, timedelta_nanoseconds
 from hmret.model.values import define, frozen
 
-__all__ = ["Sweeping"]
+__all__ = ["Sweep"]
 
 # Images claimed at a time, and lines of the journal written at a time.
 _MARKS = 512
@@ -53,7 +53,7 @@ _DAY_NS = 24 * 3600 * SECOND
 
 
 @frozen
-class _Oddity:
+class Condition:
     """Something that lasts until somebody mends it."""
 
     event: str
@@ -68,12 +68,12 @@ class _Oddity:
 
 
 @define(eq=False)
-class Sweeping:
+class Sweep:
     """Carries out sweeps, one at a time."""
 
     surveyor: Surveyor
-    deleting: Deleting
-    leases: LeaseBook
+    deleting: DeletionRun
+    leases: Leases
     journal: JournalKeeper
     clock: Clock
     clock_record: ClockRecord | None
@@ -92,7 +92,7 @@ class Sweeping:
     uses: RecentUses = attrs.field(factory=RecentUses, init=False)
     _keep_at_ns: int = attrs.field(init=False)
     """When what is known is next written down, by the boot-time clock."""
-    _told: set[_Oddity] = attrs.field(factory=set, init=False)
+    _told: set[Condition] = attrs.field(factory=set, init=False)
     _leftovers: tuple[tuple[str, str], ...] = attrs.field(default=(), init=False)
     """Paths of what the last recovery could not finish, and why."""
     new_settings: NewSettings = attrs.field(factory=NewSettings, init=False)
@@ -160,10 +160,10 @@ class Sweeping:
         # was.
         stopped = await self._stopped_by(plan, survey, may_stop_all=stops_timers)
         await self._note_users(plan, survey)
-        self.counters.note_plan(plan, self.surveyor.threads.pause)
-        tally = self._begin_tally(plan, now_ns, stopped)
+        self.counters.add_plan(plan, self.surveyor.threads.pause)
+        ledger = self._begin_ledger(plan, now_ns, stopped)
         try:
-            if await self._keep_states(survey, plan, tally):
+            if await self._keep_states(survey, plan, ledger):
                 await self._note_look(reading, watched, plan)
             if not plan.suspended:
                 # While deletion is suspended nobody knows what would go.
@@ -171,25 +171,25 @@ class Sweeping:
             pressure = plan.pressure
             # guard(suspended-sweep-frees-none): A sweep that is suspended neither deletes an image nor empties the
             # quarantine.
-            if not tally.suspended:
-                removal = await self._remove(plan, survey, reading, look_again, tally)
-                if removal.has_changed or tally.blocked is not None:
+            if not ledger.suspended:
+                removal = await self._remove(plan, survey, reading, look_again, ledger)
+                if removal.has_changed or ledger.blocked is not None:
                     # What came of it says nothing about the limits.
                     pressure = None
-            freed_bytes = tally.released_bytes + sum(image.disk_bytes for image in tally.deleted)
+            freed_bytes = ledger.released_bytes + sum(image.disk_bytes for image in ledger.deleted)
             await self.disk.note(pressure, freed_bytes, reading, self.counters.quarantined_bytes)
             # A sweep that was stopped in the midst of its deletions must not pass for one that was carried out.
             await anyio.lowlevel.checkpoint_if_cancelled()
-            self._tell_oddities(survey, plan, tally)
+            self._tell_oddities(survey, plan, ledger)
         finally:
             # What was done is written down, also where a stop or an error cuts the sweep short.
             with anyio.CancelScope(shield=True):
-                await self._write_down(survey, tally)
+                await self._write_down(survey, ledger)
         waits = self.deleting.deleter.has_unfinished or self.deleting.quarantine.has_going
-        if tally.deleted or self.counters.trash_bytes or waits:
+        if ledger.deleted or self.counters.trash_bytes or waits:
             await self.look_into_trash()
         seconds = (self.clock.read().boot_ns - reading.boot_ns) / SECOND
-        report = await self.surveyor.threads.run_alone(tally.report, plan, seconds)
+        report = await self.surveyor.threads.run_alone(ledger.report, plan, seconds)
         if reading.boot_ns >= self._keep_at_ns:
             self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
             await self.deleting.deleter.forget_deleted(now_ns - _DAY_NS)
@@ -209,13 +209,15 @@ class Sweeping:
             await self.surveyor.threads.run_alone(self.last_users.forget_all_but, survey.inventory)
         await self.last_users.keep(await self.surveyor.threads.run_alone(self.last_users.unsaved))
 
-    def _begin_tally(self, plan: Plan, now_ns: int, stopped: StoppedTimers | None) -> Tally:
+    def _begin_ledger(self, plan: Plan, now_ns: int, stopped: StoppedTimers | None) -> SweepLedger:
         """Begin the account of a sweep with what is known before anything is done."""
-        tally = Tally(now_ns, list(plan.suspended), self.events.publish, self.counters, self.last_users.facts)
-        tally.errors.extend(SweepError(path=path, error=error) for path, error in self._leftovers)
-        tally.note_obstacles(plan.obstacles)
-        self._tell_stopped(stopped, tally)
-        return tally
+        ledger = SweepLedger(
+            now_ns, list(plan.suspended), self.events.publish, self.counters, self.last_users.facts
+        )
+        ledger.errors.extend(SweepError(path=path, error=error) for path, error in self._leftovers)
+        ledger.add_obstacles(plan.obstacles)
+        self._tell_stopped(stopped, ledger)
+        return ledger
 
     async def _stopped_by(self, plan: Plan, survey: Survey, *, may_stop_all: bool) -> StoppedTimers | None:
         """Return the timers that a plan stops because of the operator's patterns; nothing has been changed yet.
@@ -233,15 +235,15 @@ class Sweeping:
             raise StopsTimersError(stopped.refusal)
         return stopped
 
-    def _tell_stopped(self, stopped: StoppedTimers | None, tally: Tally) -> None:
+    def _tell_stopped(self, stopped: StoppedTimers | None, ledger: SweepLedger) -> None:
         """Tell once of the timers that this sweep stops because of the operator's patterns."""
         if stopped is None:
             return
         self.stopped_timers = stopped
-        self.counters.note_stopped_timers(stopped.by_reason)
+        self.counters.add_stopped_timers(stopped.by_reason)
         facts: dict[str, object] = {"timers": stopped.count, "detail": stopped.detail}
         log_event(logging.WARNING, "timers_stopped", **facts)
-        tally.note(journal_entry(tally.now_ns, "timers_stopped", None, **facts))
+        ledger.note(journal_entry(ledger.now_ns, "timers_stopped", None, **facts))
 
     async def _finish_leftovers(self, now_ns: int) -> None:
         """Finish what an earlier sweep could not."""
@@ -249,13 +251,13 @@ class Sweeping:
         if recovery is not None:
             await self.tell_recovery(recovery, now_ns)
             # Its images were counted when they left the cache.
-            self.counters.note_recovered(0, recovery.freed_bytes)
+            self.counters.add_recovered(0, recovery.freed_bytes)
         elif not self.deleting.deleter.has_unfinished:
             self._leftovers = ()
 
-    async def _write_down(self, survey: Survey, tally: Tally) -> None:
+    async def _write_down(self, survey: Survey, ledger: SweepLedger) -> None:
         """Write down what was done."""
-        await self.journal.append(tally.take_entries())
+        await self.journal.append(ledger.take_entries())
         if not survey.folders.lost:
             self.deleting.backoff.forget_all_but(survey.inventory.holds)
         await self.deleting.backoff.keep()
@@ -267,7 +269,7 @@ class Sweeping:
         survey: Survey,
         reading: ClockReading,
         look_again: Callable[[], Awaitable[Survey]],
-        tally: Tally,
+        ledger: SweepLedger,
     ) -> Removal:
         """Carry out what the plan wants gone, and take away what earlier deletions have left."""
         removal = Removal(
@@ -279,13 +281,13 @@ class Sweeping:
             plan,
             survey,
             reading.boot_ns,
-            tally,
+            ledger,
         )
         await removal.run()
         # Those deletions may have found a reason to delete nothing more.
-        if not (tally.suspended or removal.is_over):
-            await self._clear_leavings(survey.scan, tally)
-        await self.surveyor.invalidate(tally.doubtful)
+        if not (ledger.suspended or removal.is_over):
+            await self._clear_leavings(survey.scan, ledger)
+        await self.surveyor.invalidate(ledger.doubtful)
         return removal
 
     async def _survey(
@@ -377,14 +379,14 @@ class Sweeping:
         await self.surveyor.states.save_clock(record)
         self.clock_record = record
 
-    async def _clear_leavings(self, scan: ScanResult, tally: Tally) -> None:
+    async def _clear_leavings(self, scan: ScanResult, ledger: SweepLedger) -> None:
         """Take away what earlier deletions have left: late ghosts, and empty folders of tags."""
         await self.deleting.deleter.remove_empty_tag_folders(
             path for path, folder in scan.tag_folders.items() if folder.is_empty
         )
         if not scan.ghosts:
             return
-        since_ns = tally.now_ns - _DAY_NS
+        since_ns = ledger.now_ns - _DAY_NS
         deleted = {
             **await self.journal.deletions(scan.ghosts, since_ns),
             **await self.deleting.deleter.deleted_lately(scan.ghosts, since_ns),
@@ -396,9 +398,9 @@ class Sweeping:
                     gone = await self.deleting.deleter.clear_ghosts(chosen)
                 for digest in chosen:
                     given.end(digest)
-                tally.note_ghosts(gone)
+                ledger.add_ghosts(gone)
 
-    async def _keep_states(self, survey: Survey, plan: Plan, tally: Tally) -> bool:
+    async def _keep_states(self, survey: Survey, plan: Plan, ledger: SweepLedger) -> bool:
         """Clear, prune and mark, and remember what tags point to; while a folder is lost, nothing of that is known.
 
         Returns whether all uses that nobody saw are on record.
@@ -407,24 +409,24 @@ class Sweeping:
         try:
             await self.surveyor.folders.renew(survey.folders)
         except OSError as error:
-            tally.note_record_error(f"{OWN}/{FOLDERS}", error)
+            ledger.add_record_error(f"{OWN}/{FOLDERS}", error)
         try:
             if not survey.is_remembered or plan.remembered != survey.inventory.remembered:
                 await self.surveyor.references.remember(plan.remembered)
         except OSError as error:
             # It is remembered until a restart; after one, references seen for the first time protect more.
-            tally.note_record_error(f"{OWN}/{REMEMBERED}", error)
+            ledger.add_record_error(f"{OWN}/{REMEMBERED}", error)
         # guard(lost-volume-keeps-timers): While a volume is missing, its images only seem gone: no timer is cleared
         # or pruned because of that.
         if survey.folders.lost:
             return True
         reasons = dict(plan.clears)
-        tally.cleared, faults = await states.clear(reasons)
+        ledger.cleared, faults = await states.clear(reasons)
         for key, reason in reasons.items():
             faults_of_key = (fault for fault in faults if fault.key == key)
-            tally.note_states("clear", (key,), faults_of_key, reason=reason, **plan.users(*key))
-        tally.pruned, faults = await states.clear(plan.pruned)
-        tally.note_states("clear", plan.pruned, faults, reason="gone")
+            ledger.add_states("clear", (key,), faults_of_key, reason=reason, **plan.users(*key))
+        ledger.pruned, faults = await states.clear(plan.pruned)
+        ledger.add_states("clear", plan.pruned, faults, reason="gone")
         await states.remove_strays(survey.stray_states)
         is_marked = True
         for batch in batches(plan.marks, _MARKS):
@@ -437,27 +439,27 @@ class Sweeping:
                 keys = [key for key in batch if key[1] in given.digests]
                 # The claim must last until the thread has ended, whatever becomes of this sweep.
                 with anyio.CancelScope(shield=True):
-                    faults = await states.mark(keys, tally.now_ns, given, plan.mark_times)
+                    faults = await states.mark(keys, ledger.now_ns, given, plan.mark_times)
                 # guard(unseen-use-on-record): If a use found after a gap cannot be recorded, the gap stays open, so
                 # that the next sweep finds it again.
                 is_marked &= not any(fault.key in plan.mark_times for fault in faults)
                 keys = [key for key in keys if key[1] in given.done]
-                tally.marked += tally.note_states("mark", keys, faults, reason="newly_unused")
-            await self.journal.append(tally.take_entries())
+                ledger.marked += ledger.add_states("mark", keys, faults, reason="newly_unused")
+            await self.journal.append(ledger.take_entries())
         return is_marked
 
-    def _tell_oddities(self, survey: Survey, plan: Plan, tally: Tally) -> None:
+    def _tell_oddities(self, survey: Survey, plan: Plan, ledger: SweepLedger) -> None:
         """Tell what is odd, each thing once while it lasts."""
         for path, problem in survey.corrupt_states:
             log_event(logging.WARNING, "state_unreadable", path=path, detail=problem)
         lasting = {
-            *(_Oddity("reference_ignored", path, problem) for path, problem in survey.ignored_references),
-            *(_Oddity(event, path, detail) for event, path, detail in survey.scan.oddities),
-            *(_Oddity("not_deletable", one.path, one.detail) for one in plan.obstacles.values()),
-            *(_Oddity("build_unreadable", path, problem) for path, problem in survey.scan.builds.problems),
-            *(_Oddity("deletion_suspended", one.path, one.detail, one.cause) for one in tally.suspended),
+            *(Condition("reference_ignored", path, problem) for path, problem in survey.ignored_references),
+            *(Condition(event, path, detail) for event, path, detail in survey.scan.oddities),
+            *(Condition("not_deletable", one.path, one.detail) for one in plan.obstacles.values()),
+            *(Condition("build_unreadable", path, problem) for path, problem in survey.scan.builds.problems),
+            *(Condition("deletion_suspended", one.path, one.detail, one.cause) for one in ledger.suspended),
             *(
-                _Oddity(event, "", told)
+                Condition(event, "", told)
                 for event, told in (
                     ("brake_holds", self.brake.announcement),
                     ("disk_stays_full", self.disk.announcement),
@@ -466,16 +468,18 @@ class Sweeping:
                 if told
             ),
         }
-        if tally.blocked is not None:
-            lasting.add(_Oddity("deletion_blocked", tally.blocked.path, blocked_detail(tally.blocked.error)))
+        if ledger.blocked is not None:
+            lasting.add(
+                Condition("deletion_blocked", ledger.blocked.path, blocked_detail(ledger.blocked.error))
+            )
         if survey.scan.newer_layout:
             names = ", ".join(f"{IMAGES}/{name}" for name in sorted(survey.scan.newer_layout))
-            lasting.add(_Oddity("newer_layout_left_alone", names))
+            lasting.add(Condition("newer_layout_left_alone", names))
         for oddity in sorted(lasting - self._told, key=str):
             log_event(logging.WARNING, oddity.event, **oddity.facts())
-            tally.note(journal_entry(tally.now_ns, oddity.event, None, **oddity.facts()))
+            ledger.note(journal_entry(ledger.now_ns, oddity.event, None, **oddity.facts()))
         for oddity in sorted(self._told - lasting, key=str):
             where = {name: fact for name, fact in oddity.facts().items() if name != "detail"}
             log_event(logging.INFO, "no_longer", what=oddity.event, **where)
-            tally.note(journal_entry(tally.now_ns, "no_longer", None, what=oddity.event, **where))
+            ledger.note(journal_entry(ledger.now_ns, "no_longer", None, what=oddity.event, **where))
         self._told = lasting

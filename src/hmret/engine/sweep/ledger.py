@@ -21,7 +21,7 @@ from hmret.model.times import datetime_of, format_time
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["Tally", "blocked_detail", "journal_entry"]
+__all__ = ["SweepLedger", "blocked_detail", "journal_entry"]
 
 
 def journal_entry(now_ns: int, event: str, key: Key | None = None, **facts: object) -> Mapping[str, object]:
@@ -51,7 +51,7 @@ def _path_of(place: TrashEntry) -> str:
 
 
 @define(eq=False)
-class Tally:
+class SweepLedger:
     """The running account of one sweep."""
 
     now_ns: int
@@ -93,7 +93,7 @@ class Tally:
         entries, self.entries = self.entries, []
         return entries
 
-    def note_states(
+    def add_states(
         self, event: str, keys: Iterable[Key], faults: Iterable[StateFault], **facts: object
     ) -> int:
         """Note states that were written or removed; returns how many were."""
@@ -105,13 +105,13 @@ class Tally:
         self.note(*(journal_entry(self.now_ns, event, key, **facts, **users(key)) for key in done))
         return len(done)
 
-    def note_record_error(self, path: str, error: OSError) -> None:
+    def add_record_error(self, path: str, error: OSError) -> None:
         """Note that a record of our own could not be written."""
         detail = error.strerror or str(error)
         self.errors.append(SweepError(path=path, error=detail))
         log_event(logging.ERROR, "record_not_written", path=path, error=detail)
 
-    def note_deleted(
+    def add_deleted(
         self,
         retired: Retired,
         disk_bytes: int,
@@ -148,7 +148,7 @@ class Tally:
         reason = self.reasons.get(key, Reason.EXPIRED)
         users = self.last_users(key)
         self.quarantined += bool(held)
-        self.counters.note_deleted(reason, disk_bytes)
+        self.counters.add_deleted(reason, disk_bytes)
         self.deleted.append(
             DeletedImage(
                 repository=repository,
@@ -184,7 +184,7 @@ class Tally:
             **held,
         )
 
-    def note_brought_back(self, intent: Intent) -> None:
+    def add_brought_back(self, intent: Intent) -> None:
         """Note an image that was put back before its bytes were freed, since somebody has come to want it."""
         for key in intent.keys:
             repository, digest = key
@@ -194,15 +194,15 @@ class Tally:
                 logging.INFO, "deletion_recovered", repository=repository, digest=digest, reason="wanted"
             )
 
-    def note_not_put_back(self, intent: Intent, error: LayersGoneError) -> None:
+    def add_not_put_back(self, intent: Intent, error: LayersGoneError) -> None:
         """Note an image that somebody has come to want and that cannot be put back: its data has gone."""
         path = str(error.filename)
         self._note_error(intent.keys[0], "not_put_back", path, error.strerror or str(error))
 
-    def note_released(self, held: Held, disk_bytes: int) -> None:
+    def add_released(self, held: Held, disk_bytes: int) -> None:
         """Note an image that has left the quarantine for good."""
         self.released_bytes += disk_bytes
-        self.counters.note_released(disk_bytes)
+        self.counters.add_released(disk_bytes)
         for repository, digest in held.intent.keys:
             self.released += 1
             self.note(journal_entry(self.now_ns, "release", (repository, digest), bytes=disk_bytes))
@@ -210,18 +210,18 @@ class Tally:
             # Bytes count once, with the first row.
             disk_bytes = 0
 
-    def note_not_erased(self, place: TrashEntry, error: str) -> None:
+    def add_not_erased(self, place: TrashEntry, error: str) -> None:
         """Note a folder whose bytes could not be freed."""
         key = place.intent.keys[0]
         self._note_error(key, "deletion_unfinished", _path_of(place), error)
 
-    def note_ghosts(self, digests: Iterable[str]) -> None:
+    def add_ghosts(self, digests: Iterable[str]) -> None:
         """Note metadata without a disk that was left by a call which had begun before its image was deleted."""
         for digest in digests:
             self.note(journal_entry(self.now_ns, "ghost", None, digest=digest))
             log_event(logging.INFO, "ghost_removed", digest=digest)
 
-    def note_kept(self, kept: Kept) -> None:
+    def add_kept(self, kept: Kept) -> None:
         """Note an image that was due and stays."""
         repository, digest = kept.key
         reason = kept.reason or "gone"
@@ -237,7 +237,7 @@ class Tally:
         level = logging.WARNING if kept.reason is Reason.BROKEN else logging.INFO
         log_event(level, "image_kept", repository=repository, digest=digest, reason=reason, **detail)
 
-    def note_failed(self, failed: Failed) -> None:
+    def add_failed(self, failed: Failed) -> None:
         """Note a deletion that failed."""
         self.failed += 1
         self.doubtful.update(failed.keys or (failed.key,))
@@ -245,7 +245,7 @@ class Tally:
         error = failed.error.strerror or str(failed.error)
         self._note_error(failed.key, "deletion_failed", failed.path, error, errno=failed.error.errno)
 
-    def note_obstacles(self, obstacles: Mapping[Key, Obstacle]) -> None:
+    def add_obstacles(self, obstacles: Mapping[Key, Obstacle]) -> None:
         """Note images that are due and cannot be deleted; every sweep that cannot says so."""
         paths: set[str] = set()
         for (repository, digest), obstacle in sorted(obstacles.items()):
@@ -256,10 +256,10 @@ class Tally:
                     SweepError(path=obstacle.path, error=detail, repository=repository, digest=digest)
                 )
 
-    def note_unbegun(self, failed: Failed) -> None:
+    def add_unbegun(self, failed: Failed) -> None:
         """Note that no image can be deleted now, for the sake of one path."""
         self.blocked = failed
-        self.note_failed(attrs.evolve(failed, error=_with_remedy(failed.error)))
+        self.add_failed(attrs.evolve(failed, error=_with_remedy(failed.error)))
 
     def _note_error(self, key: Key, event: str, path: str, error: str, **facts: object) -> None:
         repository, digest = key

@@ -22,7 +22,7 @@ from hmret.model.images import Key
 from hmret.model.times import SECOND, timedelta_nanoseconds
 from hmret.model.values import define
 
-__all__ = ["REMEDY", "LeaseBook"]
+__all__ = ["REMEDY", "Leases"]
 
 REMEDY = "remove it once you know that no lease on record matters, and start again"
 """What to do about a record of leases that cannot be read."""
@@ -49,7 +49,7 @@ class _Held:
         self.changed = anyio.Event()
 
 
-class LeaseBook:
+class Leases:
     """Grants, renews and ends durable leases; each holds its image's lock in a task of its own."""
 
     def __init__(
