@@ -13,7 +13,7 @@ from hmret.actors.deleter_requests import (
     BringBack,
     Free,
     Hold,
-    LookHeld,
+    ListHeld,
     Recover,
     RecoveredQuarantine,
     RecoverQuarantine,
@@ -66,7 +66,7 @@ __all__ = ["Deleter"]
 
 
 _WritesRecords = Hold | Restore | BringBack | Redate | RecoverQuarantine | Recover
-_Asked = Retire | Free | Release | LookHeld | Work[Any] | _WritesRecords
+_Asked = Retire | Free | Release | ListHeld | Work[Any] | _WritesRecords
 
 
 class Deleter(Actor[_Asked]):
@@ -258,7 +258,7 @@ class Deleter(Actor[_Asked]):
         Raises:
             OSError: the trash cannot be listed.
         """
-        return await self._mailbox.ask(LookHeld())
+        return await self._mailbox.ask(ListHeld())
 
     async def _answer(self, request: _Asked) -> object:
         match request:
@@ -268,7 +268,7 @@ class Deleter(Actor[_Asked]):
                 return await self._threads.run(self._free, request.token, request.places)
             case Release():
                 return await self._release(request)
-            case LookHeld():
+            case ListHeld():
                 return await self._threads.run(load_held, self._filesystem, self._data_fd)
             case Work():
                 return await self._threads.run(request.do)

@@ -18,7 +18,7 @@ __all__ = [
     "BringBack",
     "Free",
     "Hold",
-    "LookHeld",
+    "ListHeld",
     "Recover",
     "RecoverQuarantine",
     "RecoveredQuarantine",
@@ -145,7 +145,7 @@ class RecoverQuarantine(Request[RecoveredQuarantine]):
 
 
 @frozen(eq=False, kw_only=True)
-class LookHeld(Request[HeldImages]):
+class ListHeld(Request[HeldImages]):
     """Asks what is in quarantine; changes nothing."""
 
 

@@ -47,11 +47,11 @@ from hmret.model.plan.selection import Choice
 from hmret.model.values import frozen
 
 __all__ = [
-    "DoubtScan",
     "FindObstacles",
+    "InspectImage",
+    "InvalidateScan",
     "KeepScan",
     "LinkTimes",
-    "LookAt",
     "ResolveTag",
     "Scan",
     "ScanResult",
@@ -135,14 +135,14 @@ class KeepScan(Request[None]):
 
 
 @frozen(eq=False, kw_only=True)
-class DoubtScan(Request[None]):
+class InvalidateScan(Request[None]):
     """Says that what is known of some images is not so."""
 
     keys: frozenset[Key]
 
 
 @frozen(eq=False, kw_only=True)
-class LookAt(Request[Image | None]):
+class InspectImage(Request[Image | None]):
     """Asks for one image as it is now: content, or the folder that its repository has of its own."""
 
     key: Key
@@ -180,7 +180,9 @@ class FindObstacles(Request[dict[Key, Obstacle]]):
     choices: tuple[Choice, ...]
 
 
-_Requests = Scan | KeepScan | DoubtScan | LookAt | ResolveTag | LinkTimes | LastReads | FindObstacles
+_Requests = (
+    Scan | KeepScan | InvalidateScan | InspectImage | ResolveTag | LinkTimes | LastReads | FindObstacles
+)
 
 
 class Scanner(Actor[_Requests]):
@@ -230,11 +232,11 @@ class Scanner(Actor[_Requests]):
 
     async def invalidate(self, keys: AbstractSet[Key]) -> None:
         """Say that what is known of some images is not so: they are read afresh the next time."""
-        await self._mailbox.ask(DoubtScan(keys=frozenset(keys)))
+        await self._mailbox.ask(InvalidateScan(keys=frozenset(keys)))
 
     async def inspect_image(self, key: Key, *, is_content: bool) -> Image | None:
         """Look at one image afresh: at content, or at the folder that its repository has of its own."""
-        return await self._mailbox.ask(LookAt(key=key, is_content=is_content))
+        return await self._mailbox.ask(InspectImage(key=key, is_content=is_content))
 
     async def resolve_tag(self, repository: str, tag: str) -> str | None:
         """Read one tag afresh."""
@@ -277,11 +279,11 @@ class Scanner(Actor[_Requests]):
                 return await self._scan()
             case KeepScan():
                 await self._tree.keep()
-            case DoubtScan():
+            case InvalidateScan():
                 names = {name for name, _ in request.keys}
                 parts = {part_of(digest) for _, digest in request.keys}
                 await self._tree.invalidate({*names, *(f"{REPOSITORIES}/{name}" for name in names), *parts})
-            case LookAt():
+            case InspectImage():
                 return await self._threads.run(self._look_at, request.key, request.is_content)
             case ResolveTag():
                 return await self._threads.run(self._resolve_tag, request.tag)
