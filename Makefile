@@ -42,9 +42,9 @@ check-fast: $(READY)
 	$(BIN)/lint-imports
 	PYTHONPATH=tests $(BIN)/python -m mutations.check
 
-# The tests of the disk and of the actors, without the native core.
+# The tests of the disk, of the actors and of what the outside sees, without the native core.
 check-pure: $(READY)
-	HMRET_NATIVE=0 $(BIN)/python -m pytest -q -n auto --dist worksteal tests/disk tests/actors tests/test_against_naive.py
+	HMRET_NATIVE=0 $(BIN)/python -m pytest -q -n auto --dist worksteal tests/disk tests/actors tests/outside tests/test_against_naive.py
 
 coverage: $(READY)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal --cov --cov-report=term-missing
