@@ -395,16 +395,17 @@ def unwatched_before(
     timers: pathlib.Path, now: int, shortest_window: int, interval: int
 ) -> tuple[int, int] | None:
     """Tell from when to when nobody watched, before the first look of all: the newest file of a timer stands for the last one."""
-    last = newest_timer(timers)
-    if last is None or last > now or not is_far_apart(last, now, shortest_window, interval):
+    last = newest_timer(timers, now)
+    if last is None or not is_far_apart(last, now, shortest_window, interval):
         return None
     return last, now
 
 
-def newest_timer(timers: pathlib.Path) -> int | None:
-    """Tell when a file of a timer was last written; None where there is none."""
+def newest_timer(timers: pathlib.Path, now: int) -> int | None:
+    """Tell when a file of a timer was last written, up to now; None where none was."""
     files = [path for path in timers.rglob("*.json") if kind(path) != "folder"]
-    return max((path.lstat().st_mtime_ns for path in files), default=None)
+    written = [path.lstat().st_mtime_ns for path in files]
+    return max((moment for moment in written if moment <= now), default=None)
 
 
 def is_far_apart(last: int, now: int, shortest_window: int, interval: int) -> bool:

@@ -317,6 +317,20 @@ async def test_where_nobody_looked_before_the_newest_timer_says_when_somebody_di
     assert not any(are_here(filesystem, layout, keys))
 
 
+async def test_a_timer_that_is_written_while_the_engine_starts_hides_no_older_one(
+    platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock, layout: str, image: Key
+) -> None:
+    make_state(filesystem, image, START_NS)
+    filesystem.set_mtime(f"{DATA}/system/image-retention/{image[0]}/{image[1][7:]}.json", START_NS)
+    clock.run(40 * DAY)
+    fresh = make_in(filesystem, layout, ALPINE, "c")
+    make_state(filesystem, fresh, clock.wall_ns)
+    path = f"{DATA}/system/image-retention/{ALPINE}/{fresh[1][7:]}.json"
+    filesystem.set_mtime(path, clock.wall_ns + 1)
+    await sweep_once(platform)
+    assert is_here(filesystem, layout, image)
+
+
 async def test_the_record_of_an_older_version_is_the_last_look_of_an_engine(
     platform: Platform, filesystem: MemoryFilesystem, clock: FakeClock, layout: str, image: Key
 ) -> None:

@@ -42,6 +42,18 @@ WATCHING_MUTATIONS: tuple[Mutation, ...] = (
     edit("leave gaps in the future", "no-gaps-in-the-future", Swap(".until(now.at.wall_ns)", ""), LOOKS),
     edit("believe timers before the first look", "newest-timer-dates-last-sweep", NEVER, LOOKS),
     edit(
+        "have a timer of the future stand for the last look",
+        "future-timer-hides-none",
+        Swap(" and found[4] <= until_ns", ""),
+        ("tests/engine/test_time_nobody_watched.py",),
+    ),
+    edit(
+        "believe timers before the first look where the clock on record tells of one",
+        "clock-dates-last-sweep",
+        NEVER,
+        ("tests/model/clock/test_looks.py",),
+    ),
+    edit(
         "let windows count time that nobody watched",
         "window-in-watched-time",
         Swap("self.gaps.moved(since_ns)", "since_ns"),

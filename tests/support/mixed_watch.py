@@ -28,8 +28,7 @@ class Watch:
     def begin(self, root: pathlib.Path, now: int) -> None:
         """Begin an engine: where nobody is known to have looked, the newest file of a timer says when somebody did."""
         if not self.has_looked and self.last is None:
-            found = naive.newest_timer(root / "system/image-retention")
-            self.last = None if found is None or found > now else found
+            self.last = naive.newest_timer(root / "system/image-retention", now)
 
     def unwatched(self, settings: Settings, now: int) -> Gap | None:
         """Tell from when to when nobody watched, if somebody looks now."""

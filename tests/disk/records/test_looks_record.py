@@ -56,13 +56,15 @@ def data_fd(tmp_path: Path) -> Iterator[int]:
 
 
 def test_the_newest_file_of_a_timer_counts_and_no_folder(tmp_path: Path, data_fd: int) -> None:
-    assert newest_timer(POSIX, data_fd) is None
+    assert newest_timer(POSIX, data_fd, 400 * SECOND) is None
     for letters, written in (("a", 100), ("b", 300), ("c", 200)):
         key = make_image(tmp_path, f"{ALPINE}-{letters}", letters)
         make_state(tmp_path, key, 0)
         path = tmp_path / "system/image-retention" / key[0] / f"{key[1][7:]}.json"
         os.utime(path, ns=(written * SECOND, written * SECOND))
-    assert newest_timer(POSIX, data_fd) == 300 * SECOND
+    assert newest_timer(POSIX, data_fd, 300 * SECOND) == 300 * SECOND
+    assert newest_timer(POSIX, data_fd, 300 * SECOND - 1) == 200 * SECOND
+    assert newest_timer(POSIX, data_fd, 99 * SECOND) is None
 
 
 def test_a_disk_counts_as_read_when_the_file_system_says_so_but_not_in_the_future(

@@ -186,6 +186,14 @@ def test_timers_count_as_they_stand_where_no_look_is_known_and_no_timer_tells_of
     assert record_at_start(None, None, newest, THEN_NS, HOUR) == LooksRecord()
 
 
+@pytest.mark.parametrize("newest", [None, THEN_NS + 1])
+def test_the_clock_on_record_stands_for_the_last_look_where_no_timer_tells_of_any(newest: int | None) -> None:
+    found = record_at_start(LooksRecord(was_suspended=True), OURS, newest, THEN_NS, HOUR)
+    assert found.last is not None
+    assert (found.last.at.wall_ns, found.last.by_engine) == (THEN_NS - DAY, True)
+    assert watch(found, Look(THEN, ENGINE), HOUR).gaps.spans == ((THEN_NS - DAY, THEN_NS),)
+
+
 def test_the_record_of_an_older_version_counts_as_the_last_look_of_an_engine() -> None:
     found = record_at_start(None, OLDER, THEN_NS - 40 * DAY, THEN_NS, HOUR)
     assert found.last is not None

@@ -79,10 +79,12 @@ def save_looks_record(filesystem: Filesystem, data_fd: int, record: LooksRecord)
         write_file(filesystem, LOOKS, msgspec.json.encode(document), fd, durable=True)
 
 
-def newest_timer(filesystem: Filesystem, data_fd: int) -> int | None:
-    """Tell when a timer was last written, of whatever image, in nanoseconds since the epoch; None: there is none.
+def newest_timer(filesystem: Filesystem, data_fd: int, until_ns: int) -> int | None:
+    """Return when a timer was last written up to a moment, of whatever image; None: none was.
 
-    Folders are not asked: what they tell may be no more than that somebody has copied them.
+    In nanoseconds since the epoch, as is `until_ns`. One that is newer than that proves nothing of the time before: it was
+    written just now, or by a clock that was ahead. Folders are not asked: what they tell may be no more than that somebody has
+    copied them.
     """
     newest_ns = 0
     with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, RETENTION)) as root_fd:
@@ -93,16 +95,18 @@ def newest_timer(filesystem: Filesystem, data_fd: int) -> int | None:
             with suppress(OSError), opened(filesystem, step_into(filesystem, root_fd, path)) as fd:
                 links, folders, others, _ = filesystem.list_folder(fd)
                 levels.extend(f"{path}/{name}" if path else name for name in folders)
-                newest_ns = max(newest_ns, _newest_of(filesystem, fd, [*links, *others]))
+                newest_ns = max(newest_ns, _newest_of(filesystem, fd, [*links, *others], until_ns))
     return newest_ns or None
 
 
-def _newest_of(filesystem: Filesystem, fd: int, names: list[str]) -> int:
-    """Tell when any of some timers was last written; 0: none is there."""
+def _newest_of(filesystem: Filesystem, fd: int, names: list[str], until_ns: int) -> int:
+    """Return when any of some timers was last written up to a moment; 0: none was."""
     timers = [name for name in names if name.endswith(".json")]
     newest_ns = 0
     for start in range(0, len(timers), BATCH):
         for found in filesystem.stat_files(fd, timers[start : start + BATCH]):
-            if not isinstance(found, int):
+            # guard(future-timer-hides-none): A timer that is written while the engine starts must not hide when the last
+            # one before it was: the time since then was not watched.
+            if not isinstance(found, int) and found[4] <= until_ns:
                 newest_ns = max(newest_ns, found[4])
     return newest_ns

@@ -135,7 +135,8 @@ def _load(
     filesystem: Filesystem, data_fd: int, clock: ClockRecord | None, now_ns: int, limit_ns: int
 ) -> LooksRecord:
     found = load_looks_record(filesystem, data_fd)
-    newest_ns = newest_timer(filesystem, data_fd) if found is None or found.last is None else None
+    is_unknown = found is None or found.last is None
+    newest_ns = newest_timer(filesystem, data_fd, now_ns) if is_unknown else None
     return record_at_start(found, clock, newest_ns, now_ns, limit_ns)
 
 

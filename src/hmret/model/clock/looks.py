@@ -125,8 +125,8 @@ def record_at_start(
     Args:
         record: what is on record; None: nothing.
         clock: what the clocks said at the last sweep of whatever version; None: not known.
-        newest_timer_ns: when a timer was last written, in nanoseconds since the epoch; None: there is none. Asked for only
-            where there is no record.
+        newest_timer_ns: when a timer was last written up to now, in nanoseconds since the epoch; None: none was. Asked for
+            only where there is no record.
         now_ns: the time.
         apart_ns: what `far_apart_ns` says.
     """
@@ -139,6 +139,10 @@ def record_at_start(
         # one; the time since then was not watched.
         if older is None and newest_timer_ns is not None and newest_timer_ns <= now_ns:
             older = Look(ClockReading("", 0, newest_timer_ns), by_engine=True)
+        # guard(clock-dates-last-sweep): With no timer left from before, the last reading of the clock still says up to
+        # when an engine was here.
+        if older is None and clock is not None:
+            older = Look(ClockReading(clock.boot_id, clock.boot_ns, clock.wall_ns), by_engine=True)
         return LooksRecord(older, gaps)
     if older is None or older.at.wall_ns <= record.last.at.wall_ns:
         return record
