@@ -109,7 +109,7 @@ async def test_an_unforeseen_failure_of_a_sweep_is_counted_as_an_error(
     def fail(*_arguments: object) -> None:
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("hmret.engine.surveyor.plan", fail)
+    monkeypatch.setattr("hmret.engine.planner.plan", fail)
     assert (await retention.sweep()).status is SweepStatus.ERROR
     assert sum(retention.counters.sweeps["error"].counts) == 1
     assert retention.counters.outlook is None

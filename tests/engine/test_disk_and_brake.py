@@ -233,7 +233,7 @@ async def test_the_record_of_the_disk_that_is_torn_counts_for_nothing(
     assert json.loads(filesystem.read_file(path))["is_pressed"] is True
     filesystem.write_file(path, b'{"is_pressed": ')
     async with open_engine(config, platform, scheduled=False) as retention:
-        assert not retention._sweeping.disk.is_pressed
+        assert not retention._surveyor.disk.is_pressed
         assert (await retention.sweep()).deleted_images == 1
 
 
@@ -332,7 +332,7 @@ async def test_a_plan_looks_at_the_disk_and_notes_nothing(
     async with open_inspection(make_config(filesystem, disk=LIMITS), platform) as inspection:
         made = await inspection.plan()
         assert [verdict.reason for verdict in made.deletions] == [Reason.DISK_PRESSURE] * 4
-        assert not inspection.disk.is_pressed
+        assert not inspection.surveyor.disk.is_pressed
 
 
 @pytest.mark.parametrize("seed", range(12))

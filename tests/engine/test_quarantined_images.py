@@ -301,11 +301,11 @@ async def test_what_is_to_be_freed_at_once_does_not_go_into_quarantine(
     retention: Retention, filesystem: MemoryFilesystem
 ) -> None:
     keys = [make_due(filesystem, letters, tags=()) for letters in "abcd"]
-    sweeping = retention._sweeping
+    sweeps = retention._sweeps
     plan = await retention.plan()
-    scan = await sweeping.surveyor.scanner.scan()
-    ledger = SweepLedger(START_NS, [], counters=sweeping.counters)
-    await sweeping.deleting.delete(plan.units, scan, 0, ledger, holds=False)
+    scan = await sweeps.surveyor.scanner.scan()
+    ledger = SweepLedger(START_NS, [], counters=sweeps.counters)
+    await sweeps.deletions.delete(plan.units, scan, 0, ledger, holds=False)
     report = ledger.report(plan, 0.0)
     assert (report.deleted_images, report.deleted_bytes) == (len(keys), len(keys) * 4096)
     assert (report.quarantined_images, report.quarantined_bytes) == (0, 0)
@@ -322,9 +322,9 @@ async def test_the_oldest_go_first_until_enough_is_free(
         keys.append(make_due(filesystem, letters, tags=(letters,), size_bytes=8192))
         await retention.sweep()
         clock.advance(timedelta(minutes=1))
-    sweeping = retention._sweeping
-    ledger = SweepLedger(clock.now_ns(), [], counters=sweeping.counters)
-    assert await sweeping.deleting.quarantine.free_oldest(wanted, ledger) == gone * 8192
+    sweeps = retention._sweeps
+    ledger = SweepLedger(clock.now_ns(), [], counters=sweeps.counters)
+    assert await sweeps.quarantine.free_oldest(wanted, ledger) == gone * 8192
     assert (ledger.released, ledger.released_bytes) == (gone, gone * 8192)
     assert held_keys(retention) == keys[gone:]
     assert retention.counters.deleted_bytes == gone * 8192
@@ -633,7 +633,7 @@ async def test_a_stop_leaves_what_is_due_for_the_next_start(
 
             async def stop() -> None:
                 await gate.arrived.wait()
-                retention._sweeping.deleting.deleter.stop_early()
+                retention._sweeps.deleter.stop_early()
                 gate.opened.set()
 
             tasks.start_soon(stop)

@@ -451,7 +451,7 @@ MUTATIONS = (
     edit(
         "ignore an embedder's source of references that fails",
         "failing-source-suspends",
-        Swap(" or _is_source(path)", ""),
+        Swap(" or is_source(path)", ""),
         ("tests/engine/test_suspension.py",),
     ),
     edit(

@@ -94,7 +94,7 @@ WATCHING_MUTATIONS: tuple[Mutation, ...] = (
         "take a suspended sweep for a look",
         "suspended-sweep-not-watched",
         Become(
-            "if True:\n            await self.looks.note(reading, watched, plan, asks_reads=self.surveyor.asks_reads(watched))"
+            "if True:\n            asks_reads = self.asks_reads(moment.watched)\n            await self.looks.note(moment.reading, moment.watched, plan, asks_reads=asks_reads)"
         ),
         TIME,
     ),

@@ -16,7 +16,7 @@ from hmret.disk.deletion import cleaning
 from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.deletion.recovery.recovering import Recovery
-from hmret.engine.surveyor import Surveyor
+from hmret.engine.suspensions import Suspensions
 from hmret.engine.sweep.new_settings import NewSettings
 from hmret.engine.watch import folders as folder_watch
 from hmret.model.images import Image, Key
@@ -55,8 +55,8 @@ def images_in_use_are_claimed() -> AbstractContextManager[object]:
 @contextmanager
 def nothing_suspends() -> Iterator[None]:
     with ExitStack() as stack:
-        for method in ("_suspensions", "reference_suspensions"):
-            stack.enter_context(mock.patch.object(Surveyor, method, return_value=[]))
+        for method in ("of_survey", "of_references"):
+            stack.enter_context(mock.patch.object(Suspensions, method, return_value=[]))
         yield
 
 

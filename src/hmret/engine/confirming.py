@@ -1,12 +1,18 @@
 """`confirm`: somebody says that what is there now is right."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+import attrs
+
+from hmret.actors.journal_keeper import JournalKeeper
+from hmret.engine.events import EventHub
 from hmret.engine.log import log_event
+from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.ledger import journal_entry
-from hmret.engine.sweep.sweep import Sweep
 from hmret.engine.watch.folders import FoldersFound
+from hmret.model.clock.looks import Watched
+from hmret.model.clock.unwatched import NO_GAPS
 from hmret.model.records.folders import CACHE_FOLDER, REFERENCE_FOLDERS
 from hmret.model.values import frozen
 
@@ -20,7 +26,10 @@ CLOCK = "clock"
 class Confirming:
     """Takes over what is told as lost, as somebody says that it is right."""
 
-    sweeping: Sweep
+    surveyor: Surveyor
+    journal: JournalKeeper
+    events: EventHub
+    check_folder: Callable[[], Awaitable[None]]
 
     async def confirm(self, names: Sequence[str] = ()) -> tuple[str, ...]:
         """Take over what is lost at this moment, or the clock as it is; returns what was confirmed.
@@ -35,12 +44,11 @@ class Confirming:
             EngineClosedError: the engine has stopped.
         """
         asked = [self._checked(name) for name in names]
-        sweeping = self.sweeping
-        await sweeping.deleting.check_folder()
-        clock_fault = sweeping.clock_fault()
-        survey = await sweeping.surveyor.survey(leases=(), clock_fault=clock_fault)
+        await self.check_folder()
+        moment = attrs.evolve(self.surveyor.moment(), watched=Watched(NO_GAPS))
+        survey = await self.surveyor.survey(moment, leases=())
         waiting = [one.name for one in survey.folders.lost]
-        if clock_fault is not None:
+        if moment.clock_fault is not None:
             waiting.append(CLOCK)
         if not asked and len(waiting) > 1:
             raise ValueError(
@@ -54,22 +62,22 @@ class Confirming:
 
     def _checked(self, name: str) -> str:
         """Read a folder's name, which may be given as its whole path."""
-        data_dir = self.sweeping.surveyor.config.data_dir.rstrip("/")
-        name = name.removeprefix(f"{data_dir}/").rstrip("/")
+        config = self.surveyor.config
+        name = name.removeprefix(f"{config.data_dir.rstrip('/')}/").rstrip("/")
         if name == CLOCK or name in REFERENCE_FOLDERS or name.partition("/")[0] == CACHE_FOLDER:
             return name
         known = ", ".join((*REFERENCE_FOLDERS, CACHE_FOLDER, f"{CACHE_FOLDER}/NAME", CLOCK))
         raise ValueError(f"expected one of {known}, got {name[:100]!r}")
 
     async def _take_over(self, found: FoldersFound, chosen: Iterable[str]) -> None:
-        sweeping = self.sweeping
+        surveyor = self.surveyor
         folders = [name for name in chosen if name != CLOCK]
         if folders:
-            await sweeping.surveyor.folders.take_over(found, folders)
+            await surveyor.folders.take_over(found, folders)
         if CLOCK in chosen:
-            await sweeping.trust_clock()
-        entries = [journal_entry(sweeping.clock.now_ns(), "confirm", None, what=name) for name in chosen]
+            await surveyor.trust_clock()
+        entries = [journal_entry(surveyor.clock.now_ns(), "confirm", None, what=name) for name in chosen]
         for name in chosen:
             log_event(logging.WARNING, "confirmed", what=name)
-        sweeping.events.publish(entries)
-        await sweeping.journal.append(entries)
+        self.events.publish(entries)
+        await self.journal.append(entries)

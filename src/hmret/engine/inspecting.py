@@ -28,10 +28,12 @@ from hmret.disk.records.engine import (
     save_disk_record,
 )
 from hmret.disk.records.folders import load_folders, look_at_cache, save_folders
+from hmret.engine.counters import Counters
 from hmret.engine.groups import sole_error
-from hmret.engine.inspection import Inspection, NoSweeps
+from hmret.engine.inspection import Inspection
 from hmret.engine.leases import Leases
 from hmret.engine.log import log_event
+from hmret.engine.planner import Planner
 from hmret.engine.platform import Platform
 from hmret.engine.surveyor import Surveyor
 from hmret.engine.watch.backoff import Backoff
@@ -42,6 +44,7 @@ from hmret.engine.watch.looks import knowing_boot, open_looks
 from hmret.model.clock.clock_guard import watch_clock
 from hmret.model.errors import ConfigError
 from hmret.model.policy.brake import BrakeRecord
+from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.records.backoff import FailureRecord
 from hmret.model.records.disk import DiskRecord
@@ -213,7 +216,6 @@ async def inspect(
         platform.clock,
         await threads.run(load_folders, filesystem, data_fd),
     )
-    surveyor = Surveyor(config, watchers.scanner, watchers.references, watchers.states, threads, folders)
     backoff = Backoff(platform.clock.read().boot_id, save_failures)
     backoff.restore(await threads.run(load_backoff, filesystem, data_fd))
     disk = DiskWatch(
@@ -225,17 +227,24 @@ async def inspect(
     brake = BrakeWatch(
         config.brake_for, save_brake, await threads.run(load_brake_record, filesystem, data_fd)
     )
-    return Inspection(
-        surveyor,
+    surveyor = Surveyor(
+        config,
+        watchers.scanner,
+        watchers.references,
+        watchers.states,
+        threads,
+        folders,
+        platform.clock,
+        record,
         watchers.locks,
         leases,
-        platform.clock,
         looks,
         disk,
         brake,
         backoff,
-        NoSweeps(record),
+        Counters(),
     )
+    return Inspection(surveyor, Planner(Policy.of(config), watchers.scanner, threads), watchers.scanner)
 
 
 def _tell_expiry(lease: Lease) -> None:

@@ -2,22 +2,11 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Protocol
 
-import attrs
-
-from hmret.actors.locks import Locks
 from hmret.actors.scanner import Scanner
-from hmret.actors.threads import Threads
-from hmret.disk.kernel.clock import Clock
 from hmret.disk.layout import DIGEST_HEX, digest_of
-from hmret.engine.leases import Leases
+from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Survey, Surveyor
-from hmret.engine.watch.backoff import Backoff
-from hmret.engine.watch.brake import BrakeWatch
-from hmret.engine.watch.disk import DiskWatch
-from hmret.engine.watch.looks import LookHistory
-from hmret.model.clock.clock_guard import ClockRecord, watch_clock
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Key, Suspension
 from hmret.model.plan.decide import Plan
@@ -26,39 +15,10 @@ from hmret.model.plan.search import find_images, is_digest, is_searchable, sole_
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.references import ImageReference, parse_reference
-from hmret.model.times import datetime_of, nanoseconds_of
 from hmret.model.values import frozen
 from hmret.model.verdicts import Verdict
 
-__all__ = ["Inspection", "NoSweeps", "Past", "named_image"]
-
-
-class Past(Protocol):
-    """What the sweeps of an engine have left."""
-
-    @property
-    def clock_record(self) -> ClockRecord | None:
-        """What is on record of the clock; None: nothing."""
-        ...
-
-    @property
-    def last_plan(self) -> Plan | None:
-        """The plan of the last sweep, most of which stands in the next one; None: there was none."""
-        ...
-
-    @property
-    def quarantined_bytes(self) -> int:
-        """What lies in quarantine."""
-        ...
-
-
-@frozen(eq=False)
-class NoSweeps:
-    """The past of what never sweeps."""
-
-    clock_record: ClockRecord | None
-    last_plan: Plan | None = None
-    quarantined_bytes: int = 0
+__all__ = ["Inspection", "named_image"]
 
 
 @frozen(eq=False)
@@ -66,24 +26,8 @@ class Inspection:
     """Looks without touching: what a sweep would do, and why."""
 
     surveyor: Surveyor
-    locks: Locks
-    leases: Leases
-    clock: Clock
-    looks: LookHistory
-    disk: DiskWatch
-    brake: BrakeWatch
-    backoff: Backoff
-    past: Past
-
-    @property
-    def scanner(self) -> Scanner:
-        """The actor that knows the images."""
-        return self.surveyor.scanner
-
-    @property
-    def threads(self) -> Threads:
-        """Where blocking work is done."""
-        return self.surveyor.threads
+    planner: Planner
+    scanner: Scanner
 
     async def plan(self, at: datetime | None = None) -> Plan:
         """Make the plan that a sweep would follow now, or at another time, if nothing else changes until then.
@@ -93,7 +37,7 @@ class Inspection:
             ValueError: `at` has no time zone.
         """
         survey, now = await self._survey()
-        return await self.surveyor.decide(survey, at or now, self.past.last_plan)
+        return await self.planner.decide(survey.inventory, at or now)
 
     async def compare(self, config: RetentionConfig, at: datetime | None = None) -> tuple[Plan, Plan]:
         """Make the plan by the policy in force, and that by another, of the same inventory.
@@ -102,30 +46,18 @@ class Inspection:
             EngineClosedError: the engine has stopped.
             ValueError: `at` has no time zone.
         """
-        survey, now = await self._survey(config)
-        in_force = await self.surveyor.decide(survey, at or now, self.past.last_plan)
+        survey, now = await self._survey(measures_disk=True)
+        in_force = await self.planner.decide(survey.inventory, at or now)
         policy = Policy.of(config)
-        candidate = attrs.evolve(survey, inventory=seen_by(policy, self.surveyor.policy, survey.inventory))
-        return in_force, await self.surveyor.decide(candidate, at or now, policy=policy)
+        inventory = seen_by(policy, self.planner.policy, survey.inventory)
+        return in_force, await self.planner.decide(inventory, at or now, policy=policy)
 
-    async def _survey(self, candidate: RetentionConfig | None = None) -> tuple[Survey, datetime]:
+    async def _survey(self, *, measures_disk: bool = False) -> tuple[Survey, datetime]:
         """Look at everything, and at the time."""
-        reading = self.clock.read()
-        _, clock_fault = watch_clock(self.past.clock_record, reading)
-        now = datetime_of(reading.wall_ns)
-        survey = await self.surveyor.survey(
-            leases=await self.locks.leases(),
-            lease_fault=self.leases.fault,
-            clock_fault=clock_fault,
-            backing_off=self.backoff.waiting(reading.boot_ns),
-            disk=await self.disk.peek_usage(
-                reading, self.past.quarantined_bytes, anyway=candidate is not None
-            ),
-            brake_released_images=self.brake.released_images(reading),
-            watched=self.looks.watch(reading),
-            now_ns=nanoseconds_of(now),
-        )
-        return survey, now
+        moment = self.surveyor.moment()
+        leases = await self.surveyor.locks.leases()
+        disk = await self.surveyor.peek_usage(moment, anyway=measures_disk)
+        return await self.surveyor.survey(moment, leases=leases, disk=disk), moment.now
 
     async def explain(self, image: str, digest: str | None = None) -> Verdict:
         """Tell what a sweep would do now with one image, and everything that holds against its deletion.
@@ -173,7 +105,8 @@ class Inspection:
         """
         if not is_searchable(text):
             return None
-        found = await self.threads.run_alone(find_images, await self.plan(), text, self.threads.pause)
+        threads = self.planner.threads
+        found = await threads.run_alone(find_images, await self.plan(), text, threads.pause)
         if not found and is_digest(text):
             raise ImageNotFoundError(f"{text}: not in the cache")
         return sole_image(found, text)

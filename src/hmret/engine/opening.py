@@ -26,7 +26,6 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import OWN
 from hmret.disk.lease_trial import do_leases_break
 from hmret.disk.records.last_users import load_last_users, save_last_users
-from hmret.engine.counters import Counters
 from hmret.engine.inspecting import Watchers, inspect, open_data_dir, running
 from hmret.engine.inspection import Inspection
 from hmret.engine.log import log_event
@@ -34,7 +33,7 @@ from hmret.engine.one_task import OneTask
 from hmret.engine.platform import Platform
 from hmret.engine.retention import HasMailbox, Retention
 from hmret.engine.schedule import Schedule
-from hmret.engine.surveyor import LEASES_BROKEN
+from hmret.engine.suspensions import LEASES_BROKEN
 from hmret.engine.sweep.delete import DeletionRun
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.sweep.sweep import Sweep
@@ -137,26 +136,25 @@ async def open_engine(
             ),
         )
         async with _keeping(watchers, platform), actors.running() as tasks:
-            looking = await inspect(config, platform, watchers, data_fd, tasks, keeps_records=True)
-            sweeping = await _sweeping(platform, looking, actors, data_fd, data_dir)
-            inspection = attrs.evolve(looking, past=sweeping)
-            await _recover(sweeping, actors.deleter)
+            inspection = await inspect(config, platform, watchers, data_fd, tasks, keeps_records=True)
+            sweeps = await _sweep(platform, inspection, actors, data_fd, data_dir)
+            await _recover(sweeps, actors.deleter)
             await actors.deleter.fill_reserve()
-            await _try_leases(sweeping, filesystem, platform, data_fd)
-            sweeping.counters.add_settings(platform.clock.now_ns())
-            schedule = Schedule(config, sweeping)
+            await _try_leases(sweeps, filesystem, platform, data_fd)
+            sweeps.counters.add_settings(platform.clock.now_ns())
+            schedule = Schedule(config, sweeps)
             tasks.start_soon(schedule.run)
             if scheduled:
                 schedule.begin()
             mailboxes: dict[str, HasMailbox] = {"sweeps": schedule, **actors.mailboxes}
             try:
-                yield Retention(inspection, sweeping, watchers.states, schedule, mailboxes, platform)
+                yield Retention(inspection, sweeps, watchers.states, schedule, mailboxes)
             finally:
-                sweeping.events.end()
+                sweeps.events.end()
                 actors.deleter.stop_early()
                 await schedule.stop()
                 with anyio.CancelScope(shield=True):
-                    await sweeping.keep_users()
+                    await sweeps.keep_users()
 
 
 @asynccontextmanager
@@ -169,30 +167,29 @@ async def open_quarantine(config: RetentionConfig, platform: Platform) -> AsyncI
         watchers = Watchers.of(platform, data_fd)
         deleter = Deleter(platform.filesystem, data_fd, platform.threads, monotonic_ns=platform.monotonic_ns)
         async with running((*watchers.actors, deleter)) as tasks:
-            looking = await inspect(config, platform, watchers, data_fd, tasks, keeps_records=False)
-            yield _quarantine(platform, looking, deleter, Counters())
+            inspection = await inspect(config, platform, watchers, data_fd, tasks, keeps_records=False)
+            yield _quarantine(platform, inspection, deleter)
 
 
-async def _try_leases(sweeping: Sweep, filesystem: Filesystem, platform: Platform, data_fd: int) -> None:
+async def _try_leases(sweeps: Sweep, filesystem: Filesystem, platform: Platform, data_fd: int) -> None:
     """Find out whether a rename breaks the kernel's leases here, and say so."""
     if await platform.threads.run(do_leases_break, filesystem, data_fd):
-        sweeping.surveyor.leases_break = True
-        sweeping.deleting.leases_offered = False
+        sweeps.surveyor.suspensions.leases_break = True
+        sweeps.deletions.leases_offered = False
         log_event(logging.WARNING, "leases_broken", detail=LEASES_BROKEN)
 
 
-async def _recover(sweeping: Sweep, deleter: Deleter) -> None:
+async def _recover(sweeps: Sweep, deleter: Deleter) -> None:
     """Finish or undo what an earlier engine left; told to stop meanwhile, it leaves the rest for the next start."""
-    quarantine = sweeping.deleting.quarantine
     try:
-        recovery = await deleter.recover(hold_at_ns=quarantine.hold_at_ns)
-        released_bytes = await quarantine.recover_quarantine()
+        recovery = await deleter.recover(hold_at_ns=sweeps.quarantine.hold_at_ns)
+        released_bytes = await sweeps.quarantine.recover_quarantine()
     except BaseException:
         deleter.stop_early()
         raise
-    await sweeping.tell_recovery(recovery, sweeping.clock.now_ns())
-    sweeping.counters.add_recovered(len(recovery.finished), recovery.freed_bytes + released_bytes)
-    await sweeping.look_into_trash()
+    await sweeps.tell_recovery(recovery, sweeps.surveyor.clock.now_ns())
+    sweeps.counters.add_recovered(len(recovery.finished), recovery.freed_bytes + released_bytes)
+    await sweeps.look_into_trash()
 
 
 @asynccontextmanager
@@ -218,23 +215,19 @@ def _tell_unlocked(data_dir: DataDir) -> None:
         log_event(logging.WARNING, "images_not_locked", error=error.strerror)
 
 
-def _quarantine(
-    platform: Platform,
-    inspection: Inspection,
-    deleter: Deleter,
-    counters: Counters,
-) -> Quarantine:
+def _quarantine(platform: Platform, inspection: Inspection, deleter: Deleter) -> Quarantine:
+    surveyor = inspection.surveyor
     return Quarantine(
         deleter,
-        inspection.locks,
-        counters,
+        surveyor.locks,
+        surveyor.counters,
         platform.clock.now_ns,
-        lambda: inspection.looks.gaps,
-        timedelta_nanoseconds(inspection.surveyor.config.quarantine),
+        lambda: surveyor.looks.gaps,
+        timedelta_nanoseconds(surveyor.config.quarantine),
     )
 
 
-async def _sweeping(
+async def _sweep(
     platform: Platform,
     inspection: Inspection,
     actors: _Actors,
@@ -243,6 +236,7 @@ async def _sweeping(
 ) -> Sweep:
     """Put together what sweeps, upon what looks."""
     filesystem, threads = platform.filesystem, platform.threads
+    surveyor, planner, deleter = inspection.surveyor, inspection.planner, actors.deleter
 
     async def check_folder() -> None:
         await threads.run(data_dir.check)
@@ -251,30 +245,30 @@ async def _sweeping(
     async def save_users(users: tuple[UsersRecord, ...]) -> None:
         await threads.run(save_last_users, filesystem, data_fd, users)
 
-    counters = Counters()
-    quarantine = _quarantine(platform, inspection, actors.deleter, counters)
+    quarantine = _quarantine(platform, inspection, deleter)
     last_users = LastUsers(save_users)
     last_users.restore(await threads.run(load_last_users, filesystem, data_fd))
-    deleting = DeletionRun(
-        inspection.surveyor,
-        inspection.locks,
-        actors.deleter,
+    deletions = DeletionRun(
+        surveyor,
+        planner,
+        threads,
+        surveyor.locks,
+        deleter,
         platform.monotonic_ns,
         quarantine,
         check_folder,
-        inspection.backoff,
+        surveyor.backoff,
     )
     return Sweep(
-        inspection.surveyor,
-        deleting,
-        inspection.leases,
+        surveyor,
+        planner,
+        deletions,
+        deleter,
+        surveyor.locks,
+        quarantine,
         actors.journal,
-        platform.clock,
-        inspection.past.clock_record,
-        inspection.looks,
-        inspection.disk,
-        inspection.brake,
-        partial(threads.run, trash_bytes, filesystem, inspection.surveyor.config.data_dir, quarantine.names),
-        counters=counters,
-        last_users=last_users,
+        threads,
+        partial(threads.run, trash_bytes, filesystem, surveyor.config.data_dir, quarantine.names),
+        surveyor.counters,
+        last_users,
     )

@@ -12,18 +12,21 @@ from typing import Protocol
 import anyio
 import attrs
 
-from hmret.actors.locks import Lease
+from hmret.actors.locks import Lease, Locks
 from hmret.actors.own_loop import OwnLoop
+from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
+from hmret.actors.threads import Threads
+from hmret.disk.kernel.clock import Clock
 from hmret.disk.records.engine import LeaseRecord
-from hmret.engine.confirming import Confirming
 from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub, Listener
 from hmret.engine.inspection import Inspection, named_image
+from hmret.engine.leases import Leases
 from hmret.engine.log import log_event
-from hmret.engine.platform import Platform
 from hmret.engine.schedule import Schedule
 from hmret.engine.statistics import Statistics
+from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.ledger import journal_entry
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.sweep.sweep import Sweep
@@ -59,17 +62,31 @@ class Retention:
     """
 
     _inspection: Inspection
-    _sweeping: Sweep
+    _sweeps: Sweep
     _states: StateKeeper
     _schedule: Schedule
     _mailboxes: Mapping[str, "HasMailbox"]
-    _surroundings: Platform
-    _opened_boot_ns: int = attrs.field(init=False)
     _loop: OwnLoop = attrs.field(factory=OwnLoop, init=False)
+    _surveyor: Surveyor = attrs.field(init=False)
+    _scanner: Scanner = attrs.field(init=False)
+    _locks: Locks = attrs.field(init=False)
+    _leases: Leases = attrs.field(init=False)
+    _clock: Clock = attrs.field(init=False)
+    _threads: Threads = attrs.field(init=False)
+    _quarantine: Quarantine = attrs.field(init=False)
+    _opened_boot_ns: int = attrs.field(init=False)
+    event_hub: EventHub = attrs.field(init=False)
+    """Where events are numbered; `listen` is what most callers want."""
+    counters: Counters = attrs.field(init=False)
+    """What the engine has counted since it was opened, and its forecast; to be read, on its event loop."""
 
-    @_opened_boot_ns.default
-    def _boot_ns_now(self) -> int:
-        return self._surroundings.clock.read().boot_ns
+    def __attrs_post_init__(self) -> None:
+        surveyor, sweeps = self._inspection.surveyor, self._sweeps
+        self._surveyor = surveyor
+        self._scanner, self._locks, self._leases = surveyor.scanner, surveyor.locks, surveyor.leases
+        self._clock, self._threads, self._quarantine = surveyor.clock, surveyor.threads, sweeps.quarantine
+        self.event_hub, self.counters = sweeps.events, sweeps.counters
+        self._opened_boot_ns = self._clock.read().boot_ns
 
     async def mark_used(self, image: str, digest: str | None = None) -> MarkedUsed:
         """Say that an image is about to be used: it is here now, and stays for at least its window from now.
@@ -85,8 +102,8 @@ class Retention:
         """
         self._loop.require()
         named = named_image(image, digest)
-        with self.counters.mark_used.timing(), self._inspection.threads.urgent():
-            guess = None if named.tag is None else self._inspection.scanner.guess(named.repository, named.tag)
+        with self.counters.mark_used.timing(), self._threads.urgent():
+            guess = None if named.tag is None else self._scanner.guess(named.repository, named.tag)
             used = None if guess is None else await self._use(named, (named.repository, guess), image)
             while used is None:
                 used = await self._use(named, await self._inspection.resolve(named, image), image)
@@ -115,7 +132,7 @@ class Retention:
             key = await self._inspection.resolve(named, image)
             expires_ns = None
             if ttl is not None:
-                expires_ns = self._inspection.clock.now_ns() + timedelta_nanoseconds(ttl)
+                expires_ns = self._clock.now_ns() + timedelta_nanoseconds(ttl)
             lease = Lease(
                 id=os.urandom(8).hex(),
                 repository=key[0],
@@ -125,9 +142,9 @@ class Retention:
                 expires_at_ns=expires_ns,
             )
             seconds = math.inf if ttl is None else ttl.total_seconds()
-            async with self._inspection.locks.leasing(lease, seconds):
+            async with self._locks.leasing(lease, seconds):
                 # The lease may be over before this is done; the image is in use until then all the same.
-                with self._inspection.threads.urgent():
+                with self._threads.urgent():
                     used = await self._use(named, key, image)
                 if used is None:
                     continue
@@ -195,7 +212,7 @@ class Retention:
             EngineClosedError: the engine has stopped.
         """
         self._loop.require()
-        return await Confirming(self._sweeping).confirm(what)
+        return await self._sweeps.confirming().confirm(what)
 
     async def plan(self, at: datetime | None = None) -> Plan:
         """Make the plan that a sweep would follow now, or at another time; changes nothing.
@@ -294,7 +311,7 @@ class Retention:
             raise ConfigError(
                 f"data_dir: cannot change while the engine runs, from {self.config.data_dir} to {config.data_dir}"
             )
-        self.counters.add_settings(self._inspection.clock.now_ns())
+        self.counters.add_settings(self._clock.now_ns())
         return self._schedule.reconfigure(config)
 
     def begin_sweeps(self) -> None:
@@ -305,12 +322,7 @@ class Retention:
     @property
     def last_plan(self) -> Plan | None:
         """What the last sweep decided; None: none has come that far yet."""
-        return self._sweeping.last_plan
-
-    @property
-    def event_hub(self) -> EventHub:
-        """Where events are numbered; `listen` is what most callers want."""
-        return self._sweeping.events
+        return self._inspection.planner.last_plan
 
     def listen(self, after: int | None = None) -> AbstractContextManager[Listener]:
         """Listen to what happens while the block lasts: each mark, clear, deletion, failure, suspension and sweep.
@@ -333,7 +345,7 @@ class Retention:
     @property
     def uptime_seconds(self) -> float:
         """How long this engine has been open, time asleep included."""
-        return (self._surroundings.clock.read().boot_ns - self._opened_boot_ns) / SECOND
+        return (self._clock.read().boot_ns - self._opened_boot_ns) / SECOND
 
     async def wait_answer(self) -> None:
         """Return once the engine has answered a question: it is alive.
@@ -342,7 +354,7 @@ class Retention:
             EngineClosedError: the engine has stopped.
         """
         self._loop.require()
-        await self._inspection.locks.leases()
+        await self._locks.leases()
 
     async def trash_bytes(self) -> int:
         """Add up what lies in the trash and waits for its bytes to be freed: blocks, whoever else shares them.
@@ -353,15 +365,16 @@ class Retention:
             OSError: the trash cannot be read.
         """
         self._loop.require()
-        return await self._sweeping.measure_trash()
+        return await self._sweeps.measure_trash()
 
     def statistics(self) -> Statistics:
         """Tell the engine in numbers; never waits."""
-        schedule, sweeping = self._schedule, self._sweeping
-        measured = sweeping.disk.measured
+        schedule, sweeps, surveyor = self._schedule, self._sweeps, self._surveyor
+        disk, brake = surveyor.disk, surveyor.brake
+        measured = disk.measured
         return Statistics(
             sweeping=schedule.is_sweeping,
-            images_seen=self._inspection.scanner.images_seen,
+            images_seen=self._scanner.images_seen,
             sweeps=schedule.reports,
             deleted_images=schedule.deleted_images,
             deleted_bytes=schedule.deleted_bytes,
@@ -369,23 +382,18 @@ class Retention:
             quarantined_images=self.counters.quarantined_images,
             quarantined_bytes=self.counters.quarantined_bytes,
             last_report=schedule.last_report,
-            leases_offered=sweeping.deleting.leases_offered,
-            disk=sweeping.disk.usage,
+            leases_offered=sweeps.leases_offered,
+            disk=disk.usage,
             disk_used_ratio=None
             if measured is None or not measured.total_bytes
             else measured.used_bytes / measured.total_bytes,
-            disk_shortfall_bytes=sweeping.disk.shortfall_bytes,
-            held_back_images=sweeping.looks.held_back,
-            stopped_timers=sweeping.stopped_timers,
-            braking=sweeping.brake.braking,
-            brake_seconds=sweeping.brake.remaining_seconds(self._inspection.clock.read()),
+            disk_shortfall_bytes=disk.shortfall_bytes,
+            held_back_images=surveyor.looks.held_back,
+            stopped_timers=sweeps.stopped_timers,
+            braking=brake.braking,
+            brake_seconds=brake.remaining_seconds(self._clock.read()),
             waiting={name: mailbox.waiting for name, mailbox in self._mailboxes.items()},
         )
-
-    @property
-    def counters(self) -> Counters:
-        """What the engine has counted since it was opened, and its forecast; to be read, on its event loop."""
-        return self._sweeping.counters
 
     async def grant_lease(
         self, image: str, digest: str | None = None, *, owner: str, reason: str, ttl: timedelta
@@ -401,7 +409,7 @@ class Retention:
             key = await self._inspection.resolve(named, image)
             try:
                 return _leased(
-                    await self._sweeping.leases.grant(
+                    await self._leases.grant(
                         key, owner, reason, ttl, partial(self._confirm_named, named, key, image)
                     )
                 )
@@ -416,7 +424,7 @@ class Retention:
             ValueError: `ttl` is not more than zero.
         """
         self._loop.require()
-        return _leased(await self._sweeping.leases.renew(lease_id, ttl))
+        return _leased(await self._leases.renew(lease_id, ttl))
 
     async def end_lease(self, lease_id: str) -> None:
         """End a granted lease.
@@ -425,14 +433,14 @@ class Retention:
             KeyError: there is no such lease, or it has expired.
         """
         self._loop.require()
-        await self._sweeping.leases.end(lease_id)
+        await self._leases.end(lease_id)
 
     def granted_leases(self) -> tuple[Leased, ...]:
         """List the granted leases, by when they expire."""
-        return tuple(_leased(record) for record in self._sweeping.leases.list())
+        return tuple(_leased(record) for record in self._leases.list())
 
     async def _confirm_named(self, named: ImageReference, key: Key, text: str) -> None:
-        with self._inspection.threads.urgent():
+        with self._threads.urgent():
             used = await self._use(named, key, text)
         if used is None:
             raise _TagMovedError
@@ -440,15 +448,15 @@ class Retention:
     async def _use(self, named: ImageReference, key: Key, text: str) -> MarkedUsed | None:
         """Confirm an image and clear its timer; None where the tag has moved on meanwhile."""
         digest = key[1]
-        async with self._inspection.locks.using(digest):
+        async with self._locks.using(digest):
             # The lock must last until the thread has ended, also when the caller is cancelled.
             with anyio.CancelScope(shield=True):
-                owners = self._inspection.scanner.owners(digest)
+                owners = self._scanner.owners(digest)
                 found = await self._states.confirm(key, named.tag, owners)
                 cleared = found.cleared
                 if found.needs_owners:
                     # Nothing has been scanned yet, and whose timers count for this content is not known without.
-                    scan = await self._inspection.scanner.scan()
+                    scan = await self._scanner.scan()
                     found = await self._states.confirm(key, None, scan.contents.get(digest, ()))
         if not found.is_named:
             return None
@@ -465,23 +473,19 @@ class Retention:
         if image.status != "ready":
             raise ImageNotFoundError(f"{text}: not ready: {image.status}")
         used = MarkedUsed(*key, cleared=cleared or found.cleared)
-        self._sweeping.uses.add(key)
+        self._surveyor.uses.add(key)
         await self._note_use(used)
         return used
 
     async def _note_use(self, used: MarkedUsed) -> None:
         """Write a cleared timer into the journal."""
         if used.cleared:
-            now_ns = self._inspection.clock.now_ns()
+            now_ns = self._clock.now_ns()
             await self._note(journal_entry(now_ns, "clear", (used.repository, used.digest), reason="used"))
 
     async def _note(self, *entries: Mapping[str, object]) -> None:
         self.event_hub.publish(entries)
-        await self._sweeping.journal.note(entries)
-
-    @property
-    def _quarantine(self) -> Quarantine:
-        return self._sweeping.deleting.quarantine
+        await self._sweeps.journal.note(entries)
 
 
 class _TagMovedError(Exception):

@@ -39,10 +39,14 @@ class SweepRequest(Request[SweepReport]):
 class Schedule:
     """The task that sweeps."""
 
-    def __init__(self, config: RetentionConfig, sweeping: Sweep) -> None:
+    def __init__(self, config: RetentionConfig, sweeps: Sweep) -> None:
         self._mailbox: Mailbox[SweepRequest] = Mailbox()
         self._config = config
-        self._sweeping = sweeping
+        self._sweeps = sweeps
+        self._surveyor = sweeps.surveyor
+        self._clock = sweeps.surveyor.clock
+        self._counters = sweeps.counters
+        self._events = sweeps.events
         self._next_config: RetentionConfig | None = None
         self._changed = anyio.Event()
         self._begins = False
@@ -82,7 +86,7 @@ class Schedule:
 
     def begin(self) -> None:
         """Begin to sweep without being asked."""
-        self._sweeping.looks.by_engine = True
+        self._surveyor.looks.by_engine = True
         if self._tasks is not None and not self._begins:
             self._tasks.start_soon(self._ask_periodically)
         self._begins = True
@@ -99,7 +103,7 @@ class Schedule:
         """
         self._next_config = config
         if self.is_sweeping:
-            self._sweeping.change_settings(config)
+            self._sweeps.change_settings(config)
         else:
             self._take_config()
         return not self.is_sweeping
@@ -108,7 +112,7 @@ class Schedule:
         if self._next_config is None:
             return
         self._config, self._next_config = self._next_config, None
-        self._sweeping.reconfigure(self._config)
+        self._sweeps.reconfigure(self._config)
         self._changed.set()
 
     async def stop(self) -> None:
@@ -153,7 +157,7 @@ class Schedule:
 
     async def _wait_need(self) -> None:
         """Wait until the settings have changed or the disk has become too full; that is looked at where it is near."""
-        disk, clock, counters = self._sweeping.disk, self._sweeping.clock, self._sweeping.counters
+        disk, counters = self._surveyor.disk, self._counters
         while not self._changed.is_set():
             pause = _LOOK_EVERY_SECONDS if disk.is_near else math.inf
             if not self._config.active:
@@ -162,18 +166,18 @@ class Schedule:
             with anyio.move_on_after(pause):
                 await self._changed.wait()
                 return
-            if await disk.is_newly_pressed(clock.read(), counters.quarantined_bytes):
+            if await disk.is_newly_pressed(self._clock.read(), counters.quarantined_bytes):
                 return
 
     async def _sweep(self, request: SweepRequest) -> SweepReport:
-        started_ns = self._sweeping.clock.now_ns()
+        started_ns = self._clock.now_ns()
         if not self._config.active:
             return SweepReport(
                 status=SweepStatus.DISABLED, started_at=datetime_of(started_ns), duration_seconds=0.0
             )
         self.is_sweeping = True
         try:
-            report = await self._sweeping.sweep(
+            report = await self._sweeps.sweep(
                 releases_brake=request.releases_brake, stops_timers=request.stops_timers
             )
         except StopsTimersError:
@@ -191,13 +195,13 @@ class Schedule:
             report = SweepReport(
                 status=SweepStatus.ERROR,
                 started_at=datetime_of(started_ns),
-                duration_seconds=(self._sweeping.clock.now_ns() - started_ns) / SECOND,
+                duration_seconds=(self._clock.now_ns() - started_ns) / SECOND,
                 errors=(SweepError(path="", error=detail),),
             )
         finally:
             self.is_sweeping = False
             self._take_config()
-        self._sweeping.counters.add_sweep(report)
+        self._counters.add_sweep(report)
         self.reports += 1
         self.deleted_images += report.deleted_images
         self.deleted_bytes += report.deleted_bytes + report.released_bytes
@@ -225,5 +229,5 @@ class Schedule:
             facts[name] for name in ("marked", "cleared", "pruned", "deleted", "released", "errors")
         )
         log_event(logging.INFO if happened else logging.DEBUG, "sweep_ended", **facts)
-        now_ns = self._sweeping.clock.now_ns()
-        self._sweeping.events.publish([journal_entry(now_ns, "sweep", None, **facts)])
+        now_ns = self._clock.now_ns()
+        self._events.publish([journal_entry(now_ns, "sweep", None, **facts)])

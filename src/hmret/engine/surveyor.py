@@ -1,49 +1,44 @@
 """Taking the inventory: everything that a plan decides on, asked of the actors."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from itertools import islice
 
 import anyio
 import attrs
 
-from hmret.actors.locks import Lease
-from hmret.actors.reference_collector import Collected, Protected, ReferenceCollector
+from hmret.actors.locks import Lease, Locks
+from hmret.actors.reference_collector import Protected, ReferenceCollector
 from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper, StatesLoaded
 from hmret.actors.threads import Threads
 from hmret.disk.hypeman.images import forget_repositories
-from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES
+from hmret.disk.kernel.clock import Clock
+from hmret.engine.counters import Counters
 from hmret.engine.groups import first_error
-from hmret.engine.leases import REMEDY
+from hmret.engine.leases import Leases
+from hmret.engine.log import log_event
+from hmret.engine.suspensions import Suspensions, is_source
+from hmret.engine.sweep.recent_uses import RecentUses
+from hmret.engine.watch.backoff import Backoff
+from hmret.engine.watch.brake import BrakeWatch
+from hmret.engine.watch.disk import DiskWatch
 from hmret.engine.watch.folders import FoldersFound, FolderWatch
+from hmret.engine.watch.looks import LookHistory
+from hmret.model.clock.clock_guard import ClockReading, ClockRecord, watch_clock
 from hmret.model.clock.looks import Watched
-from hmret.model.clock.unwatched import NO_GAPS
 from hmret.model.grouping import ReferenceIndex, Timers
-from hmret.model.images import (
-    Cause,
-    ContentOwners,
-    DiskUsage,
-    Image,
-    Inventory,
-    Key,
-    Reference,
-    Suspension,
-)
-from hmret.model.plan.decide import Plan, plan
-from hmret.model.plan.selection import Choice
-from hmret.model.plan.undeletable import with_obstacles
-from hmret.model.policy.compiled import Policy
+from hmret.model.images import ContentOwners, DiskUsage, Inventory, Key, Reference, Suspension
+from hmret.model.plan.decide import Plan
 from hmret.model.policy.config import RetentionConfig
-from hmret.model.records.folders import FolderSeen, LostFolder
+from hmret.model.records.folders import FolderSeen
 from hmret.model.references import forget_references
-from hmret.model.times import SECOND
+from hmret.model.times import SECOND, datetime_of, nanoseconds_of
 from hmret.model.values import define, frozen
-from hmret.model.verdicts import Verdict
 
-__all__ = ["LEASES_BROKEN", "Survey", "Surveyor"]
+__all__ = ["Moment", "Survey", "Surveyor"]
 
 _YOUNG_NS = 600 * SECOND
 """How long before a sweep a guest may have been made whose tag has not been seen yet, since it is moved time and again."""
@@ -66,9 +61,30 @@ class Survey:
     """The folders that can be volumes of their own, and those that are lost."""
 
 
+@frozen
+class Moment:
+    """When a survey is taken, and what is known of the time up to then."""
+
+    reading: ClockReading
+    clock_fault: str | None
+    """Why the clock is not believed; None: it is."""
+    watched: Watched
+    """What of the time before was watched."""
+
+    @property
+    def now(self) -> datetime:
+        """The wall clock."""
+        return datetime_of(self.reading.wall_ns)
+
+    @property
+    def now_ns(self) -> int:
+        """The same in nanoseconds since the epoch, cut to what `now` can tell."""
+        return nanoseconds_of(self.now)
+
+
 @define(eq=False)
 class Surveyor:
-    """Asks the actors for all that there is."""
+    """Knows whom to ask for what is here, in use and allowed; puts the answers together."""
 
     config: RetentionConfig
     scanner: Scanner
@@ -76,42 +92,104 @@ class Surveyor:
     states: StateKeeper
     threads: Threads
     folders: FolderWatch
-    leases_break: bool = False
-    """Whether a rename breaks the kernel's leases here."""
-    policy: Policy = attrs.field(init=False)
+    clock: Clock
+    clock_record: ClockRecord | None
+    """What is on record of the clock; None: nothing."""
+    locks: Locks
+    leases: Leases
+    looks: LookHistory
+    disk: DiskWatch
+    brake: BrakeWatch
+    backoff: Backoff
+    counters: Counters
+    uses: RecentUses = attrs.field(factory=RecentUses, init=False)
+    suspensions: Suspensions = attrs.field(init=False)
     _scan: ScanResult | None = attrs.field(default=None, init=False)
     """What the last survey saw."""
     _joined: tuple[ReferenceIndex, tuple[Reference, ...], ReferenceIndex] | None = attrs.field(
         default=None, init=False
     )
 
-    @policy.default
-    def _policy_of_config(self) -> Policy:
-        return Policy.of(self.config)
+    @suspensions.default
+    def _suspensions_of_config(self) -> Suspensions:
+        return Suspensions(self.config)
 
     def reconfigure(self, config: RetentionConfig) -> None:
-        """Go by other settings from now on."""
-        self.config = config
-        self.policy = Policy.of(config)
+        """Survey by other settings from now on."""
+        self.config = self.suspensions.config = config
+
+    def change_watches(self, config: RetentionConfig) -> None:
+        """Watch the disk, the brake and the time by other settings from now on."""
+        self.looks.reconfigure(config)
+        self.disk.change_limits(config.disk)
+        self.brake.hold_for = config.brake_for
+
+    # The time.
+
+    def clock_fault(self) -> str | None:
+        """Return what is wrong with the clock now; None: nothing."""
+        return watch_clock(self.clock_record, self.clock.read())[1]
+
+    async def trust_clock(self) -> None:
+        """Believe the clock as it is: a jump that was found ends.
+
+        Raises:
+            OSError: it could not be put on record, and the jump stays.
+        """
+        reading = self.clock.read()
+        record = ClockRecord(reading.boot_id, reading.boot_ns, reading.wall_ns)
+        await self.states.save_clock(record)
+        self.clock_record = record
+
+    def moment(self) -> Moment:
+        """Read the clock for a survey that leaves nothing on record."""
+        reading = self.clock.read()
+        return Moment(reading, watch_clock(self.clock_record, reading)[1], self.looks.watch(reading))
+
+    async def begin_sweep(self, reading: ClockReading) -> Moment:
+        """Put on record that a sweep begins."""
+        self.clock_record, fault = watch_clock(self.clock_record, reading)
+        try:
+            await self.states.save_clock(self.clock_record)
+        except OSError as error:
+            log_event(logging.WARNING, "clock_not_recorded", error=error.strerror)
+        return Moment(reading, fault, self.looks.watch(reading))
+
+    async def note_look(self, moment: Moment, plan: Plan) -> None:
+        """Take note of this look, on record, now that all uses that nobody saw are, and before anything is deleted."""
+        # guard(suspended-sweep-not-watched): A suspended sweep may not have seen all that is in use, so the time
+        # before it does not count as watched.
+        if plan.suspended:
+            await self.looks.note_suspended()
+        else:
+            asks_reads = self.asks_reads(moment.watched)
+            await self.looks.note(moment.reading, moment.watched, plan, asks_reads=asks_reads)
+
+    async def peek_usage(self, moment: Moment, *, anyway: bool) -> DiskUsage | None:
+        """Look how full the disk is; `anyway`: also where no limit asks for it."""
+        return await self.disk.peek_usage(moment.reading, self.counters.quarantined_bytes, anyway=anyway)
+
+    # Surveys.
 
     async def survey(
         self,
+        moment: Moment,
         *,
-        leases: Sequence[Lease] = (),
+        leases: Sequence[Lease] | None = None,
         uses: Iterable[Key] = (),
-        lease_fault: tuple[str, str] | None = None,
-        clock_fault: str | None = None,
-        backing_off: AbstractSet[Key] = frozenset(),
         disk: DiskUsage | None = None,
-        brake_released_images: int = 0,
-        watched: Watched = Watched(NO_GAPS),  # noqa: B008 - a frozen value
-        now_ns: int = 0,
     ) -> Survey:
-        """Take the inventory of everything, as it is `now_ns`, after what was `watched` of the time before.
+        """Take the inventory of everything.
 
-        `uses`: what was used since the last one. Content is that of all its owners, so where one of them was no owner
-        when its use was confirmed, or is none any more, it is as if a lease covered it.
+        Args:
+            moment: when.
+            leases: those in force; None: they are asked for.
+            uses: what was used since the last survey. Content is that of all its owners, so where one of them was no owner
+                when its use was confirmed, or is none any more, it is as if a lease covered it.
+            disk: how full it is; None: that does not matter.
         """
+        if leases is None:
+            leases = await self.locks.leases()
         scans: list[ScanResult] = []
         loads: list[StatesLoaded] = []
 
@@ -132,7 +210,7 @@ class Surveyor:
         self._scan = scan
         link_times = await self.scanner.link_times(collected.unseen_tags)
         found = await self._compare_folders(before, scan, states, collected.folders)
-        accessed = await self._look_for_reads(scan, states, watched, now_ns)
+        accessed = await self._look_for_reads(scan, states, moment.watched, moment.now_ns)
         ignoring = self.config.unreadable_references == "ignore"
         # guard(lost-guests-keep-history): Guests on a missing volume may name any tag, so what tags have pointed to
         # is remembered until they are back.
@@ -149,14 +227,18 @@ class Surveyor:
                 leased=frozenset(
                     (*(lease.key for lease in leases), *_used_by_others(uses, scan.contents, states.states))
                 ),
-                suspensions=tuple(self._suspensions(scan, collected, found.lost, lease_fault, clock_fault)),
+                suspensions=tuple(
+                    self.suspensions.of_survey(
+                        scan, collected, found.lost, self.leases.fault, moment.clock_fault
+                    )
+                ),
                 unlisted=("",) if found.lost else scan.unpruned,
                 # Who is missing may name any tag.
                 unread_sources=collected.unread_sources.union(one.name for one in found.lost),
-                backing_off=backing_off,
+                backing_off=self.backoff.waiting(moment.reading.boot_ns),
                 disk=disk,
-                brake_released_images=brake_released_images,
-                gaps=watched.gaps,
+                brake_released_images=self.brake.released_images(moment.reading),
+                gaps=moment.watched.gaps,
                 accessed=accessed,
             ),
             scan=scan,
@@ -164,7 +246,7 @@ class Surveyor:
             stray_states=states.strays,
             is_remembered=collected.is_remembered,
             ignored_references=tuple(
-                (path, problem) for path, problem in collected.unreadable if ignoring and not _is_source(path)
+                (path, problem) for path, problem in collected.unreadable if ignoring and not is_source(path)
             ),
             folders=found,
         )
@@ -208,62 +290,6 @@ class Surveyor:
             self._joined = references, bases, references.changed((), bases)
         return self._joined[2]
 
-    async def decide(
-        self, survey: Survey, now: datetime, previous: Plan | None = None, policy: Policy | None = None
-    ) -> Plan:
-        """Make the plan, in a thread: at 100,000 images it takes too long for an event loop.
-
-        What goes by it has been looked at once more, whether a deletion would be refused: a plan does not promise that.
-
-        `policy`: another one than that in force.
-        """
-        inventory, policy = survey.inventory, policy or self.policy
-        looked_at: set[Key] = set()
-        further = 0
-        while True:
-            made = await self.threads.run_alone(plan, inventory, policy, now, previous, self.threads.pause)
-            choices = [*made.choices, *islice(_in_stead(made), further)]
-            fresh = [choice for choice in choices if choice.keys[0] not in looked_at]
-            obstacles = await self.scanner.find_obstacles(fresh) if fresh else {}
-            if not obstacles:
-                return made
-            looked_at.update(choice.keys[0] for choice in fresh)
-            chosen = {choice: obstacles[key] for choice in fresh if (key := choice.keys[0]) in obstacles}
-            # What is in a folder the scan will see by itself then.
-            await self.scanner.invalidate(
-                {
-                    key
-                    for choice, obstacle in chosen.items()
-                    if obstacle.is_broken or obstacle.will_pass
-                    for key in choice.keys
-                }
-            )
-            inventory = with_obstacles(inventory, chosen)
-            previous = made
-            # Where there are many, each round looks at twice as many.
-            further = max(2 * further, _FURTHER)
-
-    async def confirm_newest(
-        self, made: Plan, units: Sequence[tuple[Verdict, ...]]
-    ) -> tuple[list[tuple[Verdict, ...]], set[Key]]:
-        """Look afresh at the newest images, for which older ones may go; returns what of some units may go, and what is otherwise.
-
-        An image that has become unusable without its folder's having changed would be seen hours later.
-        """
-        if not self.policy.keeps_latest:
-            return list(units), set()
-        otherwise: set[Key] = set()
-        for name in sorted({verdict.repository for rows in units for verdict in rows}):
-            for image in made.newest(name):
-                found = await self.scanner.inspect_image((name, image.digest), is_content=image.is_content)
-                # guard(newest-still-usable): Older images go only because newer ones stay; if one of those is
-                # unusable by now, the older ones stay, too.
-                if found is None or _rank(found) != _rank(image):
-                    otherwise.add((name, image.digest))
-                    break
-        changed = {name for name, _ in otherwise}
-        return [rows for rows in units if not any(row.repository in changed for row in rows)], otherwise
-
     async def recheck(self, keys: Sequence[Key], began_ns: int) -> Protected:
         """Look which of some rows are referenced now; content is needed by whatever name means it.
 
@@ -296,100 +322,12 @@ class Surveyor:
             await self.states.keep()
             await self.references.keep()
 
-    def reference_suspensions(self, unreadable: Sequence[tuple[str, str]]) -> list[Suspension]:
-        """Say why unreadable references suspend deletion.
-
-        Those of files are left out where they are to be ignored. A source of the embedder's is never ignored: what it
-        would name is anybody's guess, and may be everything.
-        """
-        ignoring = self.config.unreadable_references == "ignore"
-        # guard(failing-source-suspends): A source of the embedder's that fails may have named any image: it suspends
-        # deletion even where unreadable files are ignored.
-        return [
-            Suspension(
-                Cause.UNREADABLE_REFERENCE, self._absolute(path), f"{problem}; {_reference_remedy(path)}"
-            )
-            for path, problem in unreadable
-            if not ignoring or _is_source(path)
-        ]
-
-    def lost_suspensions(self, lost: Iterable[LostFolder]) -> list[Suspension]:
-        """Say why lost folders suspend deletion."""
-        return [Suspension(one.cause, self._absolute(one.name), one.detail) for one in lost]
-
     def suspensions_of(self, again: Protected) -> list[Suspension]:
-        """Say why a last look at the references suspends deletion."""
-        lost = self.lost_suspensions(self.folders.compare(again.folders))
+        """List why a last look at the references suspends deletion."""
+        lost = self.suspensions.of_lost(self.folders.compare(again.folders))
         # guard(lost-volume-at-last-look): A volume that goes away between the plan and the deletion takes its guests
         # out of sight, so the sweep stops.
-        return [*self.reference_suspensions(again.unreadable), *lost]
-
-    def _suspensions(
-        self,
-        scan: ScanResult,
-        collected: Collected,
-        lost: Sequence[LostFolder],
-        lease_fault: tuple[str, str] | None,
-        clock_fault: str | None,
-    ) -> list[Suspension]:
-        causes = [*self.reference_suspensions(collected.unreadable), *self.lost_suspensions(lost)]
-        if lease_fault is not None:
-            path, problem = lease_fault
-            where = self._absolute(path)
-            causes.append(Suspension(Cause.UNREADABLE_REFERENCE, where, f"{problem}; {REMEDY}"))
-        if self.leases_break and self.config.leases == "suspend":
-            causes.append(Suspension(Cause.LEASES_BROKEN, self._absolute(OWN), LEASES_BROKEN))
-        if clock_fault is not None:
-            remedy = "check the time; deletion resumes by itself one hour after the clock has settled"
-            causes.append(Suspension(Cause.CLOCK_JUMP, "", f"{clock_fault}; {remedy}"))
-        for link in scan.hidden:
-            if link.problem:
-                where = self._absolute(f"{IMAGES}/{link.path}")
-                causes.append(Suspension(Cause.UNREADABLE_CACHE, where, f"{link.problem}; {_BIND_MOUNT}"))
-        # guard(unlisted-part-suspends): A part of the cache that cannot be listed may hold tags and images that
-        # depend on others, so all deletion waits.
-        for path, problem in scan.unlisted:
-            where = self._absolute(f"{IMAGES}/{path}".rstrip("/"))
-            remedy = _remedy(path)
-            causes.append(Suspension(Cause.UNREADABLE_CACHE, where, f"{problem}; {remedy}"))
-        return causes
-
-    def _absolute(self, path: str) -> str:
-        return f"{self.config.data_dir.rstrip('/')}/{path}" if "/" in path or path in _FOLDERS else path
-
-
-def _is_source(path: str) -> bool:
-    """Return whether a reference that could not be had is that of a source of the embedder's, which has no path."""
-    return "/" not in path and path not in _FOLDERS
-
-
-def _reference_remedy(path: str) -> str:
-    """Say what helps where a reference cannot be read, and gives up nothing that it may protect."""
-    if _is_source(path):
-        return "deletion resumes by itself once this source of references answers"
-    if path in _FOLDERS:
-        return "give hmret the right to list it, or repair the file system"
-    return (
-        "repair it, or remove its folder where the guest or snapshot is gone, "
-        "or set hmret.unreadable_references: ignore"
-    )
-
-
-_BIND_MOUNT = "to have it on another disk, use a bind mount in the place of the link"
-LEASES_BROKEN = (
-    "a rename breaks the kernel's leases on this file system (sshfs, say), so nobody can tell whether a disk is open; "
-    "have the data directory on another one, or set hmret.leases: when-offered to go by references alone"
-)
-"""Why deletion is suspended there, and what remedies it."""
-
-_FURTHER = 32
-"""How many images are looked at that may go in place of others."""
-
-_FOLDERS = frozenset((IMAGES, "guests", "snapshots"))
-
-
-def _in_stead(made: Plan) -> Iterator[Choice]:
-    return (choice for substitute in made.substitutes for choice in substitute.choices)
+        return [*self.suspensions.of_references(again.unreadable), *lost]
 
 
 def _used_by_others(uses: Iterable[Key], contents: ContentOwners, states: Timers) -> Iterator[Key]:
@@ -400,14 +338,3 @@ def _used_by_others(uses: Iterable[Key], contents: ContentOwners, states: Timers
         # all its owners.
         if name not in owners:
             yield from ((owner, digest) for owner in owners if (owner, digest) in states)
-
-
-def _remedy(path: str) -> str:
-    if path in (CONTENT, REPOSITORIES):
-        return f"it must be a folder that hmret may list; {_BIND_MOUNT}"
-    return "give hmret the right to list it, or repair the file system"
-
-
-def _rank(image: Image) -> tuple[object, ...]:
-    """Tell what makes an image one of the newest."""
-    return image.status, image.broken, image.created_ns

@@ -14,6 +14,7 @@ from hmret.actors.deleter import Deleter
 from hmret.actors.deleter_requests import BatchRetired
 from hmret.actors.locks import Locks
 from hmret.actors.scanner import ScanResult
+from hmret.actors.threads import Threads
 from hmret.disk.deletion.outcomes import Candidate, Chosen, Failed, Kept, Recheck, Retired
 from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.deletion.tags.tag_view import TagView
@@ -22,6 +23,7 @@ from hmret.disk.deletion.trash.reserve import NO_SPACE
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH
 from hmret.engine.log import log_event
+from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.batches import batches
 from hmret.engine.sweep.ledger import SweepLedger
@@ -66,6 +68,8 @@ class DeletionRun:
     """Carries out deletions."""
 
     surveyor: Surveyor
+    planner: Planner
+    threads: Threads
     locks: Locks
     deleter: Deleter
     monotonic_ns: Callable[[], int]
@@ -119,7 +123,7 @@ class DeletionRun:
         Returns what was not come to, by the first row of each.
         """
         prepare = partial(self._prepare, units, scan, ledger)
-        candidates = await self.surveyor.threads.run_alone(prepare)
+        candidates = await self.threads.run_alone(prepare)
         view = TagView(self.deleter.filesystem, scan.tag_folders)
         async with anyio.create_task_group() as tasks:
             # guard(stop-at-end-of-hours): Deletion ends with the hours that the operator allows, also in the middle
@@ -145,7 +149,7 @@ class DeletionRun:
         for rows in units:
             if all(row.unused_since_ns is not None for row in rows):
                 candidates.append(self._candidate(rows, scan))
-                self.surveyor.threads.pause()
+                self.threads.pause()
         return _ordered(candidates)
 
     def _candidate(self, rows: Sequence[Verdict], scan: ScanResult) -> Candidate:
@@ -165,7 +169,7 @@ class DeletionRun:
 
     def _chosen(self, row: Verdict, is_content: bool) -> Chosen:
         # Whoever tags content comes to own it, so its tags always matter.
-        tags = row.tags if is_content or self.surveyor.policy.asks_tags else None
+        tags = row.tags if is_content or self.planner.policy.asks_tags else None
         return Chosen(tags, row.created_ns, row.pullable)
 
     async def _dispose(
@@ -263,9 +267,9 @@ class DeletionRun:
             # after the plan keeps its image.
             look = Recheck(
                 again.keys,
-                self.surveyor.policy.shortest_window_ns,
+                self.planner.policy.shortest_window_ns,
                 ledger.now_ns,
-                asks_leases=not self.surveyor.leases_break,
+                asks_leases=not self.surveyor.suspensions.leases_break,
             )
             within_ns = min(max(4 * (looked_ns - begin_ns), _SHORTEST_NS), _LONGEST_NS)
             # guard(claim-outlasts-the-thread): The claim lasts until the thread has ended, whatever happens to the
@@ -345,7 +349,7 @@ class DeletionRun:
             ledger.add_not_erased(place, error)
 
     def _tell_leases(self, error: OSError | None) -> None:
-        if self.surveyor.leases_break:
+        if self.surveyor.suspensions.leases_break:
             return
         if error is not None and self.leases_offered is not False:
             log_event(logging.WARNING, "no_file_leases", error=error.strerror)

@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import attrs
 
-from hmret.disk.kernel.clock import Clock
+from hmret.actors.threads import Threads
 from hmret.engine.log import log_event
+from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.sweep.delete import DeletionRun
 from hmret.engine.sweep.ledger import SweepLedger, journal_entry
 from hmret.engine.sweep.new_settings import NewSettings
+from hmret.engine.sweep.quarantine import Quarantine
 from hmret.model.images import Key
 from hmret.model.plan.decide import Plan
 from hmret.model.plan.pressure import seen_by
@@ -38,10 +40,12 @@ class Removal:
     """Carries out what one plan wants gone."""
 
     surveyor: Surveyor
-    deleting: DeletionRun
-    clock: Clock
+    planner: Planner
+    deletions: DeletionRun
+    quarantine: Quarantine
+    threads: Threads
     new_settings: NewSettings
-    look: Callable[[], Awaitable[Survey]]
+    survey_again: Callable[[], Awaitable[Survey]]
     """Takes the inventory again."""
     plan: Plan
     survey: Survey
@@ -61,7 +65,7 @@ class Removal:
 
     @_policy.default
     def _policy_of_plan(self) -> Policy:
-        return self.surveyor.policy
+        return self.planner.policy
 
     @_is_closed.default
     def _as_planned(self) -> bool:
@@ -82,8 +86,8 @@ class Removal:
         # guard(doubt-stops-emptying): While anything suspends deletion, nothing leaves the quarantine for good: it
         # may be needed.
         while not (self.is_over or self.ledger.suspended):
-            await self.deleting.check_folder()
-            await self.deleting.quarantine.expire(self.ledger, self._goes_on)
+            await self.deletions.check_folder()
+            await self.quarantine.expire(self.ledger, self._goes_on)
             if not await self._take_note():
                 break
 
@@ -107,29 +111,28 @@ class Removal:
 
     def _is_open(self) -> bool:
         window = self._policy.window
-        return self._is_closed or window.is_open(datetime_of(self.clock.now_ns()))
+        return self._is_closed or window.is_open(datetime_of(self.surveyor.clock.now_ns()))
 
     async def _take_note(self) -> bool:
         """Find out what the settings of now let go, where they were changed; returns whether they were."""
         has_changed = False
         while not self.is_over and (config := self.new_settings.take()) is not None:
             has_changed = True
-            before = self.surveyor.policy
+            before = self.planner.policy
+            self.planner.reconfigure(config)
             self.surveyor.reconfigure(config)
-            self._policy = self.surveyor.policy
+            self._policy = self.planner.policy
             # guard(switch-off-ends-sweep): An operator who switches deletion off stops the running sweep: no further
             # image is begun.
             if not config.active:
                 self._end("switched off")
                 break
             await self.surveyor.invalidate(self.ledger.doubtful)
-            survey = await self.look()
+            survey = await self.survey_again()
             # The limits of one sweep are asked of what has gone in all of it.
             policy = attrs.evolve(self._policy, max_deletes=0, max_bytes=0)
             inventory = seen_by(policy, before, survey.inventory)
-            made = await self.surveyor.decide(
-                attrs.evolve(survey, inventory=inventory), datetime_of(self.ledger.now_ns), policy=policy
-            )
+            made = await self.planner.decide(inventory, datetime_of(self.ledger.now_ns), policy=policy)
             if made.suspended:
                 self.ledger.suspended.extend(
                     one for one in made.suspended if one not in self.ledger.suspended
@@ -156,7 +159,7 @@ class Removal:
         """Under pressure, free what has been in quarantine the longest before anything else goes."""
         freed_bytes = 0
         while not self.is_over and freed_bytes < self._wanted_bytes:
-            freed_bytes += await self.deleting.quarantine.free_oldest(
+            freed_bytes += await self.quarantine.free_oldest(
                 self._wanted_bytes - freed_bytes, self.ledger, self._goes_on
             )
             wanted_bytes = self._wanted_bytes
@@ -167,21 +170,21 @@ class Removal:
 
     async def _delete_all(self) -> None:
         # Where very much goes, what is made of it here and below would hold up the event loop.
-        units = await self.surveyor.threads.run_alone(self._planned_units)
+        units = await self.threads.run_alone(self._planned_units)
         await self._delete(await self._confirmed(units))
 
     def _planned_units(self) -> list[tuple[Choice, tuple[Verdict, ...]]]:
         units: list[tuple[Choice, tuple[Verdict, ...]]] = []
         for choice in self.plan.choices:
             units.append((choice, self.plan.rows(choice)))
-            self.surveyor.threads.pause()
+            self.threads.pause()
         return units
 
     async def _delete_substitutes(self) -> None:
         """Delete what comes next in place of what could not be deleted."""
         waiting = deque(self.plan.substitutes)
         while waiting and not self._has_ended:
-            failures = len(self._choices) - len(self.deleting.gone)
+            failures = len(self._choices) - len(self.deletions.gone)
             if not 0 < failures < _MOST_FAILURES:
                 break
             units = await self._confirmed(self._next_units(waiting))
@@ -223,12 +226,12 @@ class Removal:
         return blocks, pressure.asked_sizes_bytes - apparent_bytes(freed)
 
     def _freed_choices(self) -> Iterable[Choice]:
-        gone = self.deleting.gone - self.deleting.not_freed
+        gone = self.deletions.gone - self.deletions.not_freed
         return (choice for key, choice in self._choices.items() if key in gone)
 
     def _fitting(self, choices: Sequence[Choice]) -> Sequence[Choice]:
         """Cut off what does not fit into the limits of one sweep, beside what has gone in it; one always fits."""
-        gone = len(self.deleting.gone)
+        gone = len(self.deletions.gone)
         if self._policy.max_deletes:
             # guard(replacements-within-limit): What goes in place of failed deletions counts towards the limit of the
             # sweep, so no more goes than was allowed.
@@ -246,7 +249,7 @@ class Removal:
         self, units: Sequence[tuple[Choice, tuple[Verdict, ...]]]
     ) -> list[tuple[Choice, tuple[Verdict, ...]]]:
         """Look again at the newest images, for which older ones may go; leaves out where they are not what they were."""
-        rows, otherwise = await self.surveyor.confirm_newest(self.plan, [rows for _, rows in units])
+        rows, otherwise = await self.planner.confirm_newest(self.plan, [rows for _, rows in units])
         self.ledger.doubtful |= otherwise
         kept = {id(one) for one in rows}
         return [unit for unit in units if id(unit[1]) in kept]
@@ -255,10 +258,10 @@ class Removal:
         """Delete images, as far as the settings of now and the limits of one sweep allow."""
         frees_at_once = self.plan.pressure is not None and self.plan.pressure.frees_at_once
         while units and not self._has_ended:
-            chosen = await self.surveyor.threads.run_alone(self._choose, units)
+            chosen = await self.threads.run_alone(self._choose, units)
             # guard(reload-interrupts-batch): Settings changed during a sweep count from the next image on: the batch
             # ends so that they can be applied.
-            left = await self.deleting.delete(
+            left = await self.deletions.delete(
                 [rows for _, rows in chosen],
                 self.survey.scan,
                 self.boot_ns,

@@ -1,7 +1,7 @@
 """One sweep: what is asked of which actor, in which order, and what becomes of what fails."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
@@ -9,38 +9,35 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+from hmret.actors.deleter import Deleter
 from hmret.actors.journal_keeper import JournalKeeper
-from hmret.actors.locks import Lease
+from hmret.actors.locks import Locks
 from hmret.actors.scanner import ScanResult
+from hmret.actors.threads import Threads
 from hmret.disk.deletion.recovery.recovering import Recovery
-from hmret.disk.kernel.clock import Clock
 from hmret.disk.layout import IMAGES, OWN
 from hmret.disk.records.engine import REMEMBERED
 from hmret.disk.records.folders import FOLDERS
+from hmret.engine.confirming import Confirming
 from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub
-from hmret.engine.leases import Leases
 from hmret.engine.log import log_event
+from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.sweep.batches import batches
 from hmret.engine.sweep.delete import DeletionRun
 from hmret.engine.sweep.ledger import SweepLedger, blocked_detail, journal_entry
 from hmret.engine.sweep.new_settings import NewSettings
-from hmret.engine.sweep.recent_uses import RecentUses
+from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.sweep.removal import Removal
-from hmret.engine.watch.brake import BrakeWatch
-from hmret.engine.watch.disk import DiskWatch
 from hmret.engine.watch.last_users import LastUsers
-from hmret.engine.watch.looks import LookHistory
-from hmret.model.clock.clock_guard import ClockReading, ClockRecord, watch_clock
-from hmret.model.clock.looks import Watched
+from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.errors import StopsTimersError
-from hmret.model.images import DiskUsage, Key
 from hmret.model.plan.decide import Plan
 from hmret.model.plan.stopped_timers import StoppedTimers
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepError, SweepReport
-from hmret.model.times import SECOND, datetime_of, format_time, nanoseconds_of, timedelta_nanoseconds
+from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
 from hmret.model.values import define, frozen
 
 __all__ = ["Sweep"]
@@ -72,24 +69,20 @@ class Sweep:
     """Carries out sweeps, one at a time."""
 
     surveyor: Surveyor
-    deleting: DeletionRun
-    leases: Leases
+    planner: Planner
+    deletions: DeletionRun
+    deleter: Deleter
+    locks: Locks
+    quarantine: Quarantine
     journal: JournalKeeper
-    clock: Clock
-    clock_record: ClockRecord | None
-    looks: LookHistory
-    disk: DiskWatch
-    brake: BrakeWatch
+    threads: Threads
     measure_trash: Callable[[], Awaitable[int]]
     """Adds up what lies in the trash, in bytes; OSError where nobody can tell."""
+    counters: Counters
+    last_users: LastUsers
     events: EventHub = attrs.field(factory=EventHub)
-    last_users: LastUsers = attrs.field(factory=LastUsers)
-    last_plan: Plan | None = attrs.field(default=None, init=False)
-    """The plan of the last sweep; most of it stands in the next one."""
-    counters: Counters = attrs.field(factory=Counters)
     stopped_timers: StoppedTimers | None = attrs.field(default=None, init=False)
     """The timers that a sweep by the settings in force has stopped, for the sake of their patterns; None: none."""
-    uses: RecentUses = attrs.field(factory=RecentUses, init=False)
     _keep_at_ns: int = attrs.field(init=False)
     """When what is known is next written down, by the boot-time clock."""
     _told: set[Condition] = attrs.field(factory=set, init=False)
@@ -99,27 +92,33 @@ class Sweep:
 
     @_keep_at_ns.default
     def _not_at_once(self) -> int:
-        return self.clock.read().boot_ns + _KEEP_EVERY_NS
+        return self._boot_ns() + _KEEP_EVERY_NS
 
-    @property
-    def quarantined_bytes(self) -> int:
-        """What lies in quarantine."""
-        return self.counters.quarantined_bytes
+    def _boot_ns(self) -> int:
+        return self.surveyor.clock.read().boot_ns
 
     def reconfigure(self, config: RetentionConfig) -> None:
         """Go by other settings from now on; while a sweep runs, `change_settings` is called."""
         self.new_settings.take()
         self.stopped_timers = None
+        self.planner.reconfigure(config)
         self.surveyor.reconfigure(config)
-        self.looks.reconfigure(config)
-        self.deleting.quarantine.period_ns = timedelta_nanoseconds(config.quarantine)
+        self.surveyor.change_watches(config)
+        self.quarantine.period_ns = timedelta_nanoseconds(config.quarantine)
         self.journal.enabled = config.journal
-        self.disk.change_limits(config.disk)
-        self.brake.hold_for = config.brake_for
+
+    @property
+    def leases_offered(self) -> bool | None:
+        """Whether the kernel's file leases work here; None: not tried yet."""
+        return self.deletions.leases_offered
+
+    def confirming(self) -> Confirming:
+        """Return what takes over what is lost, as somebody says that it is right."""
+        return Confirming(self.surveyor, self.journal, self.events, self.deletions.check_folder)
 
     def change_settings(self, config: RetentionConfig) -> None:
         """Let the sweep that runs delete nothing that other settings forbid, from the next image on."""
-        quarantine = self.deleting.quarantine
+        quarantine = self.quarantine
         quarantine.period_ns = max(quarantine.period_ns, timedelta_nanoseconds(config.quarantine))
         self.new_settings.set(config)
 
@@ -133,51 +132,46 @@ class Sweep:
         """
         # guard(sweep-in-the-same-folder): An engine whose data directory was moved aside must not sweep: the path now
         # leads to another cache.
-        await self.deleting.check_folder()
-        leases = await self.deleting.locks.begin_sweep()
-        uses = self.uses.take()
-        reading = self.clock.read()
+        await self.deletions.check_folder()
+        leases = await self.locks.begin_sweep()
+        surveyor, uses = self.surveyor, self.surveyor.uses.take()
+        reading = surveyor.clock.read()
         if releases_brake:
-            await self.brake.release(reading)
-        now = datetime_of(reading.wall_ns)
-        now_ns = nanoseconds_of(now)
-        clock_fault = await self._watch_clock(reading)
-        watched = self.looks.watch(reading)
-        await self._finish_leftovers(now_ns)
-        self.deleting.begin_sweep()
-        look = partial(self._survey, reading, uses, clock_fault, watched)
-        survey = await look(
-            leases=leases,
-            disk=await self.disk.look_before_sweep(reading, self.counters.quarantined_bytes),
-        )
+            await surveyor.brake.release(reading)
+        moment = await surveyor.begin_sweep(reading)
+        await self._finish_leftovers(moment.now_ns)
+        self.deletions.begin_sweep()
+        disk = await surveyor.disk.look_before_sweep(reading, self.counters.quarantined_bytes)
+        survey = await surveyor.survey(moment, leases=leases, uses=(*uses, *surveyor.uses), disk=disk)
 
-        async def look_again() -> Survey:
-            disk = await self.disk.peek_usage(reading, self.counters.quarantined_bytes, anyway=True)
-            return await look(leases=await self.deleting.locks.leases(), disk=disk)
+        async def survey_again() -> Survey:
+            now_full = await surveyor.peek_usage(moment, anyway=True)
+            leases = await self.locks.leases()
+            return await surveyor.survey(moment, leases=leases, uses=(*uses, *surveyor.uses), disk=now_full)
 
-        plan = self.last_plan = await self.surveyor.decide(survey, now, self.last_plan)
+        plan = await self.planner.plan_sweep(survey.inventory, moment.now)
         # guard(refuse-before-any-change): A single sweep that is refused for its patterns leaves every timer as it
         # was.
         stopped = await self._stopped_by(plan, survey, may_stop_all=stops_timers)
         await self._note_users(plan, survey)
-        self.counters.add_plan(plan, self.surveyor.threads.pause)
-        ledger = self._begin_ledger(plan, now_ns, stopped)
+        self.counters.add_plan(plan, self.threads.pause)
+        ledger = self._begin_ledger(plan, moment.now_ns, stopped)
         try:
             if await self._keep_states(survey, plan, ledger):
-                await self._note_look(reading, watched, plan)
+                await surveyor.note_look(moment, plan)
             if not plan.suspended:
                 # While deletion is suspended nobody knows what would go.
-                await self.brake.note(plan.braking, reading)
+                await surveyor.brake.note(plan.braking, reading)
             pressure = plan.pressure
             # guard(suspended-sweep-frees-none): A sweep that is suspended neither deletes an image nor empties the
             # quarantine.
             if not ledger.suspended:
-                removal = await self._remove(plan, survey, reading, look_again, ledger)
+                removal = await self._remove(plan, survey, reading, survey_again, ledger)
                 if removal.has_changed or ledger.blocked is not None:
                     # What came of it says nothing about the limits.
                     pressure = None
             freed_bytes = ledger.released_bytes + sum(image.disk_bytes for image in ledger.deleted)
-            await self.disk.note(pressure, freed_bytes, reading, self.counters.quarantined_bytes)
+            await surveyor.disk.note(pressure, freed_bytes, reading, self.counters.quarantined_bytes)
             # A sweep that was stopped in the midst of its deletions must not pass for one that was carried out.
             await anyio.lowlevel.checkpoint_if_cancelled()
             self._tell_oddities(survey, plan, ledger)
@@ -185,29 +179,29 @@ class Sweep:
             # What was done is written down, also where a stop or an error cuts the sweep short.
             with anyio.CancelScope(shield=True):
                 await self._write_down(survey, ledger)
-        waits = self.deleting.deleter.has_unfinished or self.deleting.quarantine.has_going
+        waits = self.deleter.has_unfinished or self.quarantine.has_going
         if ledger.deleted or self.counters.trash_bytes or waits:
             await self.look_into_trash()
-        seconds = (self.clock.read().boot_ns - reading.boot_ns) / SECOND
-        report = await self.surveyor.threads.run_alone(ledger.report, plan, seconds)
+        seconds = (self._boot_ns() - reading.boot_ns) / SECOND
+        report = await self.threads.run_alone(ledger.report, plan, seconds)
         if reading.boot_ns >= self._keep_at_ns:
             self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
-            await self.deleting.deleter.forget_deleted(now_ns - _DAY_NS)
-            await self.surveyor.keep()
+            await self.deleter.forget_deleted(moment.now_ns - _DAY_NS)
+            await surveyor.keep()
             await self.keep_users(survey)
         return report
 
     async def _note_users(self, plan: Plan, survey: Survey) -> None:
         """Note who needs which image, to be told when it goes."""
         if self.last_users.is_behind(plan, survey.inventory):
-            note = partial(self.last_users.note, plan, survey.inventory, self.surveyor.threads.pause)
-            await self.surveyor.threads.run_alone(note)
+            note = partial(self.last_users.note, plan, survey.inventory, self.threads.pause)
+            await self.threads.run_alone(note)
 
     async def keep_users(self, survey: Survey | None = None) -> None:
         """Write down who needed which image last; by a look at all images, without what is gone."""
         if survey is not None:
-            await self.surveyor.threads.run_alone(self.last_users.forget_all_but, survey.inventory)
-        await self.last_users.keep(await self.surveyor.threads.run_alone(self.last_users.unsaved))
+            await self.threads.run_alone(self.last_users.forget_all_but, survey.inventory)
+        await self.last_users.keep(await self.threads.run_alone(self.last_users.unsaved))
 
     def _begin_ledger(self, plan: Plan, now_ns: int, stopped: StoppedTimers | None) -> SweepLedger:
         """Begin the account of a sweep with what is known before anything is done."""
@@ -228,7 +222,7 @@ class Sweep:
         if survey.folders.lost or not plan.clears:
             return None
         # There may be as many as there are images.
-        stopped = await self.surveyor.threads.run_alone(StoppedTimers.of, plan, self.surveyor.policy)
+        stopped = await self.threads.run_alone(StoppedTimers.of, plan, self.planner.policy)
         # guard(pattern-slip-keeps-timers): A slip in the patterns must not stop every timer, or each image would wait
         # for its whole window again.
         if stopped is not None and stopped.allows_nothing and not may_stop_all:
@@ -247,37 +241,39 @@ class Sweep:
 
     async def _finish_leftovers(self, now_ns: int) -> None:
         """Finish what an earlier sweep could not."""
-        recovery = await self.deleting.finish_leftovers()
+        recovery = await self.deletions.finish_leftovers()
         if recovery is not None:
             await self.tell_recovery(recovery, now_ns)
             # Its images were counted when they left the cache.
             self.counters.add_recovered(0, recovery.freed_bytes)
-        elif not self.deleting.deleter.has_unfinished:
+        elif not self.deleter.has_unfinished:
             self._leftovers = ()
 
     async def _write_down(self, survey: Survey, ledger: SweepLedger) -> None:
         """Write down what was done."""
         await self.journal.append(ledger.take_entries())
         if not survey.folders.lost:
-            self.deleting.backoff.forget_all_but(survey.inventory.holds)
-        await self.deleting.backoff.keep()
-        await self.deleting.deleter.fill_reserve()
+            self.surveyor.backoff.forget_all_but(survey.inventory.holds)
+        await self.surveyor.backoff.keep()
+        await self.deleter.fill_reserve()
 
     async def _remove(
         self,
         plan: Plan,
         survey: Survey,
         reading: ClockReading,
-        look_again: Callable[[], Awaitable[Survey]],
+        survey_again: Callable[[], Awaitable[Survey]],
         ledger: SweepLedger,
     ) -> Removal:
         """Carry out what the plan wants gone, and take away what earlier deletions have left."""
         removal = Removal(
             self.surveyor,
-            self.deleting,
-            self.clock,
+            self.planner,
+            self.deletions,
+            self.quarantine,
+            self.threads,
             self.new_settings,
-            look_again,
+            survey_again,
             plan,
             survey,
             reading.boot_ns,
@@ -290,29 +286,6 @@ class Sweep:
         await self.surveyor.invalidate(ledger.doubtful)
         return removal
 
-    async def _survey(
-        self,
-        reading: ClockReading,
-        uses: Iterable[Key],
-        clock_fault: str | None,
-        watched: Watched,
-        *,
-        leases: Sequence[Lease],
-        disk: DiskUsage | None,
-    ) -> Survey:
-        """Take the inventory of everything."""
-        return await self.surveyor.survey(
-            leases=leases,
-            uses=(*uses, *self.uses),
-            lease_fault=self.leases.fault,
-            clock_fault=clock_fault,
-            backing_off=self.deleting.backoff.waiting(reading.boot_ns),
-            disk=disk,
-            brake_released_images=self.brake.released_images(reading),
-            watched=watched,
-            now_ns=nanoseconds_of(datetime_of(reading.wall_ns)),
-        )
-
     async def look_into_trash(self) -> None:
         """Take note of how much lies in the trash; where nobody can tell, what was known stays known."""
         with suppress(OSError):
@@ -321,7 +294,7 @@ class Sweep:
     async def tell_recovery(self, recovery: Recovery, now_ns: int) -> None:
         """Tell what was found in the trash and finished, or put back."""
         entries = []
-        until = {held.key: format_time(self.deleting.quarantine.until(held)) for held in recovery.held}
+        until = {held.key: format_time(self.quarantine.until(held)) for held in recovery.held}
         for retired in recovery.finished:
             repository, digest = retired.key
             facts: dict[str, object] = {"bytes": recovery.disk_bytes.get(retired.key, 0)}
@@ -346,42 +319,9 @@ class Sweep:
         self.events.publish(entries)
         await self.journal.append(entries)
 
-    async def _watch_clock(self, reading: ClockReading) -> str | None:
-        record, fault = watch_clock(self.clock_record, reading)
-        self.clock_record = record
-        try:
-            await self.surveyor.states.save_clock(record)
-        except OSError as error:
-            log_event(logging.WARNING, "clock_not_recorded", error=error.strerror)
-        return fault
-
-    async def _note_look(self, reading: ClockReading, watched: Watched, plan: Plan) -> None:
-        """Take note of this look, on record, now that all uses that nobody saw are, and before anything is deleted."""
-        # guard(suspended-sweep-not-watched): A suspended sweep may not have seen all that is in use, so the time
-        # before it does not count as watched.
-        if plan.suspended:
-            await self.looks.note_suspended()
-        else:
-            await self.looks.note(reading, watched, plan, asks_reads=self.surveyor.asks_reads(watched))
-
-    def clock_fault(self) -> str | None:
-        """Say what is wrong with the clock now; None: nothing."""
-        return watch_clock(self.clock_record, self.clock.read())[1]
-
-    async def trust_clock(self) -> None:
-        """Believe the clock as it is: a jump that was found ends.
-
-        Raises:
-            OSError: it could not be put on record, and the jump stays.
-        """
-        reading = self.clock.read()
-        record = ClockRecord(reading.boot_id, reading.boot_ns, reading.wall_ns)
-        await self.surveyor.states.save_clock(record)
-        self.clock_record = record
-
     async def _clear_leavings(self, scan: ScanResult, ledger: SweepLedger) -> None:
         """Take away what earlier deletions have left: late ghosts, and empty folders of tags."""
-        await self.deleting.deleter.remove_empty_tag_folders(
+        await self.deleter.remove_empty_tag_folders(
             path for path, folder in scan.tag_folders.items() if folder.is_empty
         )
         if not scan.ghosts:
@@ -389,13 +329,13 @@ class Sweep:
         since_ns = ledger.now_ns - _DAY_NS
         deleted = {
             **await self.journal.deletions(scan.ghosts, since_ns),
-            **await self.deleting.deleter.deleted_lately(scan.ghosts, since_ns),
+            **await self.deleter.deleted_lately(scan.ghosts, since_ns),
         }
-        async with self.deleting.locks.claiming(deleted) as given:
+        async with self.locks.claiming(deleted) as given:
             chosen = {digest: deleted[digest] for digest in sorted(given.digests) if given.begin(digest)}
             if chosen:
                 with anyio.CancelScope(shield=True):
-                    gone = await self.deleting.deleter.clear_ghosts(chosen)
+                    gone = await self.deleter.clear_ghosts(chosen)
                 for digest in chosen:
                     given.end(digest)
                 ledger.add_ghosts(gone)
@@ -433,7 +373,7 @@ class Sweep:
             if self.new_settings.switch_off:
                 is_marked = False
                 break
-            async with self.deleting.locks.claiming(digest for _, digest in batch) as given:
+            async with self.locks.claiming(digest for _, digest in batch) as given:
                 # guard(mark-only-what-is-unused): Only images that were free when the batch was claimed get a timer;
                 # one in use does not.
                 keys = [key for key in batch if key[1] in given.digests]
@@ -452,6 +392,7 @@ class Sweep:
         """Tell what is odd, each thing once while it lasts."""
         for path, problem in survey.corrupt_states:
             log_event(logging.WARNING, "state_unreadable", path=path, detail=problem)
+        surveyor = self.surveyor
         lasting = {
             *(Condition("reference_ignored", path, problem) for path, problem in survey.ignored_references),
             *(Condition(event, path, detail) for event, path, detail in survey.scan.oddities),
@@ -461,9 +402,9 @@ class Sweep:
             *(
                 Condition(event, "", told)
                 for event, told in (
-                    ("brake_holds", self.brake.announcement),
-                    ("disk_stays_full", self.disk.announcement),
-                    ("reads_hold_back", self.looks.announcement),
+                    ("brake_holds", surveyor.brake.announcement),
+                    ("disk_stays_full", surveyor.disk.announcement),
+                    ("reads_hold_back", surveyor.looks.announcement),
                 )
                 if told
             ),
