@@ -412,6 +412,8 @@ async def test_a_tag_that_is_absent_is_looked_for_again(world: World) -> None:
         ("after the scan", None, True),
         ("after the scan", START, True),
         ("before it", START + timedelta(seconds=1), True),
+        ("before it", START + timedelta(minutes=15), True),
+        ("before it", START + timedelta(minutes=15, seconds=1), False),
         ("before it", START, False),
         ("before it", None, False),
     ],
@@ -427,8 +429,8 @@ async def test_what_has_just_come_by_a_tag_that_stays_absent_may_run_from_any_im
         await collector.collect()
         if when == "after the scan":
             make_guest(world.filesystem, "one", "alpine", created_at=created_at)
-        young_since_ns = nanoseconds_of(START)
-        again = await collector.recheck([A, K], young_since_ns=young_since_ns)
+        young_ns = nanoseconds_of(START), nanoseconds_of(START + timedelta(minutes=15))
+        again = await collector.recheck([A, K], young_ns=young_ns)
     assert again.keys == ({A} if kept else frozenset())
 
 

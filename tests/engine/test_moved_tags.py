@@ -467,3 +467,15 @@ async def test_a_memory_that_has_not_changed_is_not_written_again(
     inode = filesystem.inode(RECORD)
     await retention.sweep()
     assert filesystem.inode(RECORD) == inode is not None
+
+
+@pytest.mark.parametrize(("ahead", "kept"), [(timedelta(minutes=4), True), (timedelta(minutes=6), False)])
+async def test_a_guest_by_an_absent_tag_that_claims_to_be_made_in_the_future_keeps_no_image_for_ever(
+    filesystem: MemoryFilesystem, retention: Retention, clock: FakeClock, ahead: timedelta, kept: bool
+) -> None:
+    made_at = datetime.fromtimestamp(clock.now_ns() / SECOND, START.tzinfo) + ahead
+    make_guest(filesystem, "one", "alpine:gone", created_at=made_at)
+    await retention.sweep()
+    report = await retention.sweep()
+    assert report.stale_references == 1
+    assert has_image(filesystem, (ALPINE, digest("a"))) is kept

@@ -71,6 +71,8 @@ def rows_in_use(root: pathlib.Path, settings: Settings, text: str, now: datetime
         digest, _ = look_up(root / "images", repository, tag)
     key = repository, digest or ""
     content, own = tree.contents.get(key[1]), tree.legacy.get(key)
+    if content is not None and content.hides_all:
+        return None
     if content is not None and content.is_ready:
         # It is what boots, or fails to, whatever its owners have of their own beside it.
         if sweep.trouble(content, "") is not None:
@@ -141,19 +143,22 @@ class _Sweep:
             found.add("broken")
         if row.legacy is not None and row.legacy.is_unreadable:
             found.add("broken")
-        for reason in ("not_ready", "broken"):
+        for reason in ("not_ready", "holds more", "busy", "broken"):
             if reason in found:
-                return reason
+                return "not_ready" if reason in ("not_ready", "busy") else "broken"
         return None
 
     def trouble(self, folder: Folder, repository: str) -> str | None:
         is_content = folder.digest in self.tree.contents and self.tree.contents[folder.digest] is folder
-        looks = self.settings.looks_inside
-        if folder.status not in ("ready", "unknown") or (looks and folder.is_busy):
-            return "not_ready"
-        if folder.status == "unknown" or not folder.is_named or folder.disk is None:
+        if folder.status == "unknown":
             return "broken"
-        if looks and folder.holds_more:
+        if folder.status != "ready":
+            return "not_ready"
+        if self.settings.looks_inside and folder.holds_more:
+            return "holds more"
+        if self.settings.looks_inside and folder.is_busy:
+            return "busy"
+        if not folder.is_named or folder.disk is None:
             return "broken"
         return None if is_content or folder.repository == repository else "broken"
 

@@ -121,7 +121,7 @@ class RecheckReferences(Request[Protected]):
     keys: frozenset[Key]
     content: Mapping[str, str] = attrs.field(factory=dict)
     bases: tuple[Reference, ...] = ()
-    young_since_ns: int | None = None
+    young_ns: tuple[int, int] | None = None
 
 
 @frozen(eq=False, kw_only=True)
@@ -186,7 +186,7 @@ class ReferenceCollector(Actor[Collect | RecheckReferences | KeepReferences | Re
         keys: Iterable[Key],
         content: Mapping[str, str] | None = None,
         bases: tuple[Reference, ...] = (),
-        young_since_ns: int | None = None,
+        young_ns: tuple[int, int] | None = None,
     ) -> Protected:
         """Return which of some images are referenced now.
 
@@ -195,12 +195,11 @@ class ReferenceCollector(Actor[Collect | RecheckReferences | KeepReferences | Re
             content: of the digests that are content, which any repository's name can mean, the repository that its metadata
                 names.
             bases: what images need of each other.
-            young_since_ns: what was made since, in nanoseconds since the epoch, may run from any image of its repository
-                while its tag is absent, as what has come since the last `collect` may.
+            young_ns: what was made after the first of these times and not after the other, in nanoseconds since the epoch,
+                may run from any image of its repository while its tag is absent, as what has come since the last
+                `collect` may.
         """
-        asked = RecheckReferences(
-            keys=frozenset(keys), content=content or {}, bases=bases, young_since_ns=young_since_ns
-        )
+        asked = RecheckReferences(keys=frozenset(keys), content=content or {}, bases=bases, young_ns=young_ns)
         return await self._mailbox.ask(asked)
 
     async def keep(self) -> None:
@@ -435,7 +434,7 @@ class ReferenceCollector(Actor[Collect | RecheckReferences | KeepReferences | Re
         absent = {(name, tag) for name, tag in named_here if tag not in tags[name] and tag not in odd[name]}
         # guard(newcomer-by-absent-tag): A guest made during the sweep may run from an image to which its tag no longer
         # leads; while the tag is being moved, all that it can have led to stays.
-        doubtful = self._with_newcomers(groups, absent, asked.young_since_ns)
+        doubtful = self._with_newcomers(groups, absent, asked.young_ns)
         ever = set().union(*(memory.digests for memory in remembered.values()), references.digests)
         needed = ever.intersection(asked.content)
         needed |= {digest for name in doubtful for digest in by_name.get(name, ())}
@@ -451,7 +450,7 @@ class ReferenceCollector(Actor[Collect | RecheckReferences | KeepReferences | Re
         self,
         groups: Mapping[str, Iterable[Reference]],
         absent: AbstractSet[tuple[str, str]],
-        young_since_ns: int | None,
+        young_ns: tuple[int, int] | None,
     ) -> set[str]:
         """List the repositories of which something new names a tag that is absent."""
         found: set[str] = set()
@@ -461,9 +460,9 @@ class ReferenceCollector(Actor[Collect | RecheckReferences | KeepReferences | Re
                 # guard(newcomer-before-the-scan): A guest that was made right before the scan may have been seen
                 # without its tag as well.
                 is_young = (
-                    young_since_ns is not None
+                    young_ns is not None
                     and reference.created_at is not None
-                    and nanoseconds_of(reference.created_at) > young_since_ns
+                    and young_ns[0] < nanoseconds_of(reference.created_at) <= young_ns[1]
                 )
                 if (is_young or reference not in known) and not absent.isdisjoint(
                     named_tags((reference,), open_ended=True)

@@ -42,6 +42,8 @@ __all__ = ["Moment", "Survey", "Surveyor"]
 
 _YOUNG_NS = 600 * SECOND
 """How long before a sweep a guest may have been made whose tag has not been seen yet, since it is moved time and again."""
+_AHEAD_NS = 300 * SECOND
+"""How far ahead of the sweep's clock such a guest's may be; what says that it was made later than that proves nothing."""
 
 
 @frozen(eq=False)
@@ -302,7 +304,8 @@ class Surveyor:
             if image is not None and image.content_name is not None:
                 content[digest] = image.content_name
         bases = () if self._scan is None else self._scan.bases
-        return await self.references.recheck(keys, content, bases, began_ns - _YOUNG_NS)
+        young_ns = began_ns - _YOUNG_NS, began_ns + _AHEAD_NS
+        return await self.references.recheck(keys, content, bases, young_ns)
 
     async def invalidate(self, keys: AbstractSet[Key]) -> None:
         """Have some images read afresh by the next survey: the last look found them otherwise."""
