@@ -71,9 +71,7 @@ def rows_in_use(root: pathlib.Path, settings: Settings, text: str, now: datetime
         digest, _ = look_up(root / "images", repository, tag)
     key = repository, digest or ""
     content, own = tree.contents.get(key[1]), tree.legacy.get(key)
-    if content is not None and content.hides_all:
-        return None
-    if content is not None and content.is_ready:
+    if content is not None and content.status == "ready":
         # It is what boots, or fails to, whatever its owners have of their own beside it.
         if sweep.trouble(content, "") is not None:
             return None
