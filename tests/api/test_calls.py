@@ -377,7 +377,7 @@ async def test_what_is_not_there_is_a_problem(platform: Platform, filesystem: Me
         told_problem(await api.client.get("/v2"), 404, "")
         response = await api.client.patch("/v1/leases")
         told_problem(response, 405, "")
-        assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
+        assert response.headers["allow"] == "GET, HEAD, POST"
 
 
 async def test_what_nobody_foresaw_is_a_problem_and_logged(

@@ -46,6 +46,11 @@ def test_a_reference_that_names_nothing_stands_nowhere() -> None:
     assert (len(index), index.by_repository) == (1, {})
 
 
+def test_names_stand_in_the_order_of_those_who_refer() -> None:
+    index = ReferenceIndex.of(Reference(f"instance/{name}", "alpine", name=name.upper()) for name in "cab")
+    assert list(index.names.items()) == [(f"instance/{name}", name.upper()) for name in "abc"]
+
+
 def test_an_index_is_a_sequence() -> None:
     references = [guest("alpine", name=name) for name in "abc"]
     index = ReferenceIndex.of(references)

@@ -148,7 +148,10 @@ def _route(path: str, answers: Mapping[str, Answer]) -> Route:
 
 async def _answer_problem(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem_response(error)
+    response = problem_response(error)
+    if "allow" in response.headers:
+        response.headers["allow"] = ", ".join(sorted(response.headers["allow"].split(", ")))
+    return response
 
 
 def _json(document: Document, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> Response:

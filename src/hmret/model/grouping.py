@@ -66,9 +66,10 @@ class ReferenceIndex(Sequence["Reference"]):
 
     @property
     def names(self) -> Mapping[str, str]:
-        """The names of those who make the references, by source; found when it is first asked for."""
+        """The names of those who make the references, in the order of their sources; found when it is first asked for."""
         if self._names is None:
-            self._names = {reference.source: reference.name for reference in self._all if reference.name}
+            named = {reference.source: reference.name for reference in self._all if reference.name}
+            self._names = dict(sorted(named.items()))
         return self._names
 
     @property

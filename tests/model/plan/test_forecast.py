@@ -237,3 +237,18 @@ def test_a_forecast_agrees_with_the_verdicts_also_where_a_plan_stands(seed: int)
             for one in outlook.days:
                 assert one.disk_bytes == sum(freed for moment, freed in due if moment.date() == one.day)
             assert outlook.disk_bytes == sum(verdict.disk_bytes for verdict in made.verdicts)
+
+
+def test_the_same_cache_is_told_alike_in_whatever_order_its_repositories_come() -> None:
+    shared = SharedDisk(1, 2, 2)
+    rows = {
+        name: make_repository(make_image(A, disk_bytes=4096, shared_disk=shared), name=name)
+        for name in (ALPINE, "ghcr.io/o/x")
+    }
+    references = [guest("ghcr.io/o/x@" + A)]
+    states = {(ALPINE, A): due_in(DAY_NS)}
+    told = [
+        foresee(make_inventory(*order, states=states, references=references))
+        for order in (list(rows.values()), list(rows.values())[::-1])
+    ]
+    assert told[0].holdings == told[1].holdings

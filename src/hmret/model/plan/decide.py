@@ -154,11 +154,11 @@ class Plan:
     def timers(
         self, gone: Mapping[str, AbstractSet[str]] = _NONE_GONE
     ) -> Iterator[DueTimes | Iterator[Timed]]:
-        """Tell, one repository after the other, when its images fall due: added up, or each with its reason.
+        """Say, one repository after the other by name, when its images fall due: added up, or each with its reason.
 
         Images that are `gone`, by repository and digest, are left out. Costs much less than `verdicts`.
         """
-        for name, part in self._parts.items():
+        for name, part in sorted(self._parts.items()):
             finals, left = self._finals.get(name, _NO_FINALS), gone.get(name)
             due_times = None if finals or left else part.due_times
             if due_times is not None:
