@@ -17,6 +17,7 @@ import naive
 from naive import Key, State
 from support.mixed_origins import is_pullable
 from support.mixed_reading import (
+    ABSENT,
     Folder,
     Tree,
     hex_of,
@@ -34,6 +35,7 @@ from support.mixed_watch import Gap, Watch
 __all__ = ["decide", "rows_in_use"]
 
 FUTURE = 5 * 60 * 10**9
+JUST_NOW = 10 * 60 * 10**9
 BLOCK = 512
 CLEARING = ("not_ready", "broken", "referenced", "pinned", "not_allowed", "not_pullable")
 UnitName = tuple[str, ...]
@@ -369,6 +371,8 @@ class _Sweep:
             behind = self.behind_a_link(unit)
             if self.is_being_tagged(unit) or (behind is not None and behind.is_unfinished):
                 continue
+            if self.may_boot_a_newcomer(unit):
+                continue
             faults = [self.fault(folder) for folder in [*self.copies_of(unit), *self.contents_of(unit)]]
             fault = next(filter(None, faults), "broken" if behind is not None and behind.hides_all else None)
             if fault == "broken":
@@ -406,6 +410,22 @@ class _Sweep:
         going |= {row.key for unit in back for row in self.members(unit)}
         outcome.states = {key: state.text for key, state in self.states.items() if key not in going}
         outcome.states |= dict.fromkeys(outcome.marked, "now")
+
+    def may_boot_a_newcomer(self, unit: UnitName) -> bool:
+        """Return whether something that was made just now names a repository of a unit by a tag that is absent."""
+        names = {row.repository for row in self.members(unit)}
+        for content in self.contents_of(unit):
+            names |= {(naive.parse(str(content.fields.get("name") or "")) or ("",))[0]}
+        for reference in naive.read_references(self.tree.root)[0]:
+            if reference.created is None or not -JUST_NOW < reference.created - self.now <= FUTURE:
+                continue
+            for text in reference.resolved or reference.images:
+                repository, tag, _ = naive.parse(text) or ("", None, None)
+                if tag is None or repository not in names:
+                    continue
+                if look_up(self.tree.root / "images", repository, tag)[0] == ABSENT:
+                    return True
+        return False
 
     def fault(self, folder: Folder) -> str | None:
         """Say why a folder stays at the last look, though it was to go."""
