@@ -235,7 +235,7 @@ class RealDisk(HostDisk):
         for path in sorted((self._root / top).rglob("*")):
             name = str(path.relative_to(self._root))
             if path.is_symlink():
-                found[name] = ("link", str(path.readlink()))
+                found[name] = ("link", os.readlink(path))  # noqa: PTH115 - a path would tidy the target up
             elif path.is_dir():
                 found[name] = ("folder", None)
             else:
@@ -256,7 +256,7 @@ class RealDisk(HostDisk):
         return _RealOpened(self._root / path)
 
     def read_link(self, path: str) -> str:
-        return str((self._root / path).readlink())
+        return os.readlink(self._root / path)  # noqa: PTH115 - a path would tidy the target up
 
     def make_folder(self, path: str) -> None:
         (self._root / path).mkdir()
