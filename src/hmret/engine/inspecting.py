@@ -29,13 +29,13 @@ from hmret.disk.records.engine import (
 )
 from hmret.disk.records.folders import load_folders, look_at_cache, save_folders
 from hmret.engine.counters import Counters
-from hmret.engine.groups import sole_error
 from hmret.engine.inspection import Inspection
 from hmret.engine.leases import Leases
 from hmret.engine.log import log_event
 from hmret.engine.planner import Planner
 from hmret.engine.platform import Platform
 from hmret.engine.surveyor import Surveyor
+from hmret.engine.tasks import sole_error
 from hmret.engine.watch.backoff import Backoff
 from hmret.engine.watch.brake import BrakeWatch
 from hmret.engine.watch.disk import DiskWatch

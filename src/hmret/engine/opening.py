@@ -29,7 +29,6 @@ from hmret.disk.records.last_users import load_last_users, save_last_users
 from hmret.engine.inspecting import Watchers, inspect, open_data_dir, running
 from hmret.engine.inspection import Inspection
 from hmret.engine.log import log_event
-from hmret.engine.one_task import OneTask
 from hmret.engine.platform import Platform
 from hmret.engine.retention import HasMailbox, Retention
 from hmret.engine.schedule import Schedule
@@ -37,6 +36,7 @@ from hmret.engine.suspensions import LEASES_BROKEN
 from hmret.engine.sweep.delete import DeletionRun
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.sweep.sweep import Sweep
+from hmret.engine.tasks import OneTask
 from hmret.engine.watch.last_users import LastUsers
 from hmret.engine.watch.looks import knowing_boot
 from hmret.model.policy.config import RetentionConfig

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
-import anyio
 import attrs
 
 from hmret.actors.locks import Lease, Locks
@@ -30,12 +29,12 @@ from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.ledger import journal_entry
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.sweep.sweep import Sweep
+from hmret.engine.uses import TagMovedError, Uses
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
-from hmret.model.images import Key, Suspension
+from hmret.model.images import Suspension
 from hmret.model.plan.decide import Plan, Verdict
 from hmret.model.plan.search import sole_image, start_of_digest
 from hmret.model.policy.config import RetentionConfig
-from hmret.model.references import ImageReference
 from hmret.model.report import Leased, MarkedUsed, Quarantined, Restored, SweepReport
 from hmret.model.times import SECOND, datetime_of, nanoseconds_of, timedelta_nanoseconds
 from hmret.model.values import define
@@ -74,6 +73,7 @@ class Retention:
     _clock: Clock = attrs.field(init=False)
     _threads: Threads = attrs.field(init=False)
     _quarantine: Quarantine = attrs.field(init=False)
+    _uses: Uses = attrs.field(init=False)
     _opened_boot_ns: int = attrs.field(init=False)
     event_hub: EventHub = attrs.field(init=False)
     """Where events are numbered; `listen` is what most callers want."""
@@ -87,6 +87,16 @@ class Retention:
         self._clock, self._threads, self._quarantine = surveyor.clock, surveyor.threads, sweeps.quarantine
         self.event_hub, self.counters = sweeps.events, sweeps.counters
         self._opened_boot_ns = self._clock.read().boot_ns
+        self._uses = Uses(
+            self._locks,
+            self._scanner,
+            self._states,
+            self._threads,
+            self._clock,
+            surveyor.uses,
+            sweeps.journal,
+            sweeps.events,
+        )
 
     async def mark_used(self, image: str, digest: str | None = None) -> MarkedUsed:
         """Say that an image is about to be used: it is here now, and stays for at least its window from now.
@@ -104,9 +114,9 @@ class Retention:
         named = named_image(image, digest)
         with self.counters.mark_used.timing(), self._threads.urgent():
             guess = None if named.tag is None else self._scanner.guess(named.repository, named.tag)
-            used = None if guess is None else await self._use(named, (named.repository, guess), image)
+            used = None if guess is None else await self._uses.use(named, (named.repository, guess), image)
             while used is None:
-                used = await self._use(named, await self._inspection.resolve(named, image), image)
+                used = await self._uses.use(named, await self._inspection.resolve(named, image), image)
         return used
 
     @asynccontextmanager
@@ -144,9 +154,7 @@ class Retention:
             seconds = math.inf if ttl is None else ttl.total_seconds()
             async with self._locks.leasing(lease, seconds):
                 # The lease may be over before this is done; the image is in use until then all the same.
-                with self._threads.urgent():
-                    used = await self._use(named, key, image)
-                if used is None:
+                if await self._uses.use(named, key, image) is None:
                     continue
                 expires_at = None if expires_ns is None else datetime_of(expires_ns)
                 try:
@@ -410,10 +418,10 @@ class Retention:
             try:
                 return _leased(
                     await self._leases.grant(
-                        key, owner, reason, ttl, partial(self._confirm_named, named, key, image)
+                        key, owner, reason, ttl, partial(self._uses.confirm, named, key, image)
                     )
                 )
-            except _TagMovedError:
+            except TagMovedError:
                 continue
 
     async def renew_lease(self, lease_id: str, ttl: timedelta) -> Leased:
@@ -439,57 +447,9 @@ class Retention:
         """List the granted leases, by when they expire."""
         return tuple(_leased(record) for record in self._leases.list())
 
-    async def _confirm_named(self, named: ImageReference, key: Key, text: str) -> None:
-        with self._threads.urgent():
-            used = await self._use(named, key, text)
-        if used is None:
-            raise _TagMovedError
-
-    async def _use(self, named: ImageReference, key: Key, text: str) -> MarkedUsed | None:
-        """Confirm an image and clear its timer; None where the tag has moved on meanwhile."""
-        digest = key[1]
-        async with self._locks.using(digest):
-            # The lock must last until the thread has ended, also when the caller is cancelled.
-            with anyio.CancelScope(shield=True):
-                owners = self._scanner.owners(digest)
-                found = await self._states.confirm(key, named.tag, owners)
-                cleared = found.cleared
-                if found.needs_owners:
-                    # Nothing has been scanned yet, and whose timers count for this content is not known without.
-                    scan = await self._scanner.scan()
-                    found = await self._states.confirm(key, None, scan.contents.get(digest, ()))
-        if not found.is_named:
-            return None
-        if found.fault is not None:
-            raise OSError(f"{found.fault.path}: {found.fault.error}")
-        image = found.image
-        if image is None:
-            raise ImageNotFoundError(f"{text}: not in the cache")
-        # guard(broken-is-not-confirmed): The caller is about to boot the image, so one that is broken gets no yes.
-        if image.broken is not None:
-            raise ImageNotFoundError(f"{text}: broken: {image.broken}")
-        # guard(unready-is-not-confirmed): The caller is about to boot the image, so one whose pull has not finished
-        # gets no yes.
-        if image.status != "ready":
-            raise ImageNotFoundError(f"{text}: not ready: {image.status}")
-        used = MarkedUsed(*key, cleared=cleared or found.cleared)
-        self._surveyor.uses.add(key)
-        await self._note_use(used)
-        return used
-
-    async def _note_use(self, used: MarkedUsed) -> None:
-        """Write a cleared timer into the journal."""
-        if used.cleared:
-            now_ns = self._clock.now_ns()
-            await self._note(journal_entry(now_ns, "clear", (used.repository, used.digest), reason="used"))
-
     async def _note(self, *entries: Mapping[str, object]) -> None:
         self.event_hub.publish(entries)
         await self._sweeps.journal.note(entries)
-
-
-class _TagMovedError(Exception):
-    """A tag moved between the moment it was resolved and the moment its image was locked."""
 
 
 def _leased(record: LeaseRecord) -> Leased:

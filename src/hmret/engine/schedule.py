@@ -7,10 +7,10 @@ import anyio
 import anyio.abc
 
 from hmret.actors.mailbox import Mailbox, Request
-from hmret.engine.groups import sole_error
 from hmret.engine.log import log_event
 from hmret.engine.sweep.ledger import journal_entry
 from hmret.engine.sweep.sweep import Sweep
+from hmret.engine.tasks import sole_error
 from hmret.model.errors import DataDirLockedError, DataDirMovedError, HmretError, StopsTimersError
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepError, SweepReport, SweepStatus

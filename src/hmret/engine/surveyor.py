@@ -17,11 +17,11 @@ from hmret.actors.threads import Threads
 from hmret.disk.hypeman.images import forget_repositories
 from hmret.disk.kernel.clock import Clock
 from hmret.engine.counters import Counters
-from hmret.engine.groups import first_error
 from hmret.engine.leases import Leases
 from hmret.engine.log import log_event
 from hmret.engine.suspensions import Suspensions, is_source
 from hmret.engine.sweep.recent_uses import RecentUses
+from hmret.engine.tasks import first_error
 from hmret.engine.watch.backoff import Backoff
 from hmret.engine.watch.brake import BrakeWatch
 from hmret.engine.watch.disk import DiskWatch

@@ -15,21 +15,22 @@ from hmret.actors.locks import Locks
 from hmret.actors.scanner import ScanResult
 from hmret.actors.threads import Threads
 from hmret.disk.deletion.recovery.recovering import Recovery
-from hmret.disk.layout import IMAGES, OWN
+from hmret.disk.layout import OWN
 from hmret.disk.records.engine import REMEMBERED
 from hmret.disk.records.folders import FOLDERS
-from hmret.engine.confirming import Confirming
 from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub
 from hmret.engine.log import log_event
 from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.sweep.batches import batches
+from hmret.engine.sweep.conditions import Conditions
 from hmret.engine.sweep.delete import DeletionRun
-from hmret.engine.sweep.ledger import SweepLedger, blocked_detail, journal_entry
+from hmret.engine.sweep.ledger import SweepLedger, journal_entry
 from hmret.engine.sweep.new_settings import NewSettings
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.sweep.removal import Removal
+from hmret.engine.watch.confirming import Confirming
 from hmret.engine.watch.last_users import LastUsers
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.errors import StopsTimersError
@@ -38,7 +39,7 @@ from hmret.model.plan.stopped_timers import StoppedTimers
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepError, SweepReport
 from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
-from hmret.model.values import define, frozen
+from hmret.model.values import define
 
 __all__ = ["Sweep"]
 
@@ -47,21 +48,6 @@ _MARKS = 512
 # What is known of the cache is written down at the end, and this often, for an end that comes without a warning.
 _KEEP_EVERY_NS = 30 * 60 * SECOND
 _DAY_NS = 24 * 3600 * SECOND
-
-
-@frozen
-class Condition:
-    """Something that lasts until somebody mends it."""
-
-    event: str
-    path: str
-    detail: str = attrs.field(default="", eq=False)
-    """What is wrong, in words that may change while it lasts."""
-    cause: str = ""
-
-    def facts(self) -> dict[str, object]:
-        facts = {"cause": self.cause, "path": self.path, "detail": self.detail}
-        return {name: value for name, value in facts.items() if value}
 
 
 @define(eq=False)
@@ -85,7 +71,7 @@ class Sweep:
     """The timers that a sweep by the settings in force has stopped, for the sake of their patterns; None: none."""
     _keep_at_ns: int = attrs.field(init=False)
     """When what is known is next written down, by the boot-time clock."""
-    _told: set[Condition] = attrs.field(factory=set, init=False)
+    _conditions: Conditions = attrs.field(factory=Conditions, init=False)
     _leftovers: tuple[tuple[str, str], ...] = attrs.field(default=(), init=False)
     """Paths of what the last recovery could not finish, and why."""
     new_settings: NewSettings = attrs.field(factory=NewSettings, init=False)
@@ -174,7 +160,7 @@ class Sweep:
             await surveyor.disk.note(pressure, freed_bytes, reading, self.counters.quarantined_bytes)
             # A sweep that was stopped in the midst of its deletions must not pass for one that was carried out.
             await anyio.lowlevel.checkpoint_if_cancelled()
-            self._tell_oddities(survey, plan, ledger)
+            self._conditions.report(surveyor, survey, plan, ledger)
         finally:
             # What was done is written down, also where a stop or an error cuts the sweep short.
             with anyio.CancelScope(shield=True):
@@ -387,40 +373,3 @@ class Sweep:
                 ledger.marked += ledger.add_states("mark", keys, faults, reason="newly_unused")
             await self.journal.append(ledger.take_entries())
         return is_marked
-
-    def _tell_oddities(self, survey: Survey, plan: Plan, ledger: SweepLedger) -> None:
-        """Tell what is odd, each thing once while it lasts."""
-        for path, problem in survey.corrupt_states:
-            log_event(logging.WARNING, "state_unreadable", path=path, detail=problem)
-        surveyor = self.surveyor
-        lasting = {
-            *(Condition("reference_ignored", path, problem) for path, problem in survey.ignored_references),
-            *(Condition(event, path, detail) for event, path, detail in survey.scan.oddities),
-            *(Condition("not_deletable", one.path, one.detail) for one in plan.obstacles.values()),
-            *(Condition("build_unreadable", path, problem) for path, problem in survey.scan.builds.problems),
-            *(Condition("deletion_suspended", one.path, one.detail, one.cause) for one in ledger.suspended),
-            *(
-                Condition(event, "", told)
-                for event, told in (
-                    ("brake_holds", surveyor.brake.announcement),
-                    ("disk_stays_full", surveyor.disk.announcement),
-                    ("reads_hold_back", surveyor.looks.announcement),
-                )
-                if told
-            ),
-        }
-        if ledger.blocked is not None:
-            lasting.add(
-                Condition("deletion_blocked", ledger.blocked.path, blocked_detail(ledger.blocked.error))
-            )
-        if survey.scan.newer_layout:
-            names = ", ".join(f"{IMAGES}/{name}" for name in sorted(survey.scan.newer_layout))
-            lasting.add(Condition("newer_layout_left_alone", names))
-        for oddity in sorted(lasting - self._told, key=str):
-            log_event(logging.WARNING, oddity.event, **oddity.facts())
-            ledger.note(journal_entry(ledger.now_ns, oddity.event, None, **oddity.facts()))
-        for oddity in sorted(self._told - lasting, key=str):
-            where = {name: fact for name, fact in oddity.facts().items() if name != "detail"}
-            log_event(logging.INFO, "no_longer", what=oddity.event, **where)
-            ledger.note(journal_entry(ledger.now_ns, "no_longer", None, what=oddity.event, **where))
-        self._told = lasting

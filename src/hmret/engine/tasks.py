@@ -1,4 +1,4 @@
-"""A block that one task must both enter and leave, and the error that says so before anything is harmed."""
+"""Blocks that one task must both enter and leave, and the errors of task groups without the groups around them."""
 
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import anyio
 
-__all__ = ["OneTask"]
+__all__ = ["OneTask", "first_error", "sole_error"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -60,3 +60,18 @@ def _task() -> object:
 
 def _has_ended(coroutine: object) -> bool:
     return getattr(coroutine, "cr_frame", coroutine) is None
+
+
+def sole_error(error: BaseException) -> BaseException:
+    """Take an error out of the groups around it, as far as those hold nothing else."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def first_error(group: ExceptionGroup[Exception]) -> Exception:
+    """Take one error out of a group of those that came for the same cause."""
+    error: Exception = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

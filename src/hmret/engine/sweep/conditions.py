@@ -1,0 +1,72 @@
+"""Conditions that last until somebody mends them: each is logged when it begins and when it ends, and not in between."""
+
+import logging
+
+import attrs
+
+from hmret.disk.layout import IMAGES
+from hmret.engine.log import log_event
+from hmret.engine.surveyor import Survey, Surveyor
+from hmret.engine.sweep.ledger import SweepLedger, blocked_detail, journal_entry
+from hmret.model.plan.decide import Plan
+from hmret.model.values import define, frozen
+
+__all__ = ["Conditions"]
+
+
+@frozen
+class Condition:
+    """Something that lasts until somebody mends it."""
+
+    event: str
+    path: str
+    detail: str = attrs.field(default="", eq=False)
+    """What is wrong, in words that may change while it lasts."""
+    cause: str = ""
+
+    def facts(self) -> dict[str, object]:
+        facts = {"cause": self.cause, "path": self.path, "detail": self.detail}
+        return {name: value for name, value in facts.items() if value}
+
+
+@define(eq=False)
+class Conditions:
+    """Knows which conditions the last sweep found."""
+
+    _lasting: set[Condition] = attrs.field(factory=set, init=False)
+
+    def report(self, surveyor: Surveyor, survey: Survey, plan: Plan, ledger: SweepLedger) -> None:
+        """Log and note what a sweep has found: what is new since the last one, and what has ended."""
+        for path, problem in survey.corrupt_states:
+            log_event(logging.WARNING, "state_unreadable", path=path, detail=problem)
+        lasting = {
+            *(Condition("reference_ignored", path, problem) for path, problem in survey.ignored_references),
+            *(Condition(event, path, detail) for event, path, detail in survey.scan.oddities),
+            *(Condition("not_deletable", one.path, one.detail) for one in plan.obstacles.values()),
+            *(Condition("build_unreadable", path, problem) for path, problem in survey.scan.builds.problems),
+            *(Condition("deletion_suspended", one.path, one.detail, one.cause) for one in ledger.suspended),
+            *(
+                Condition(event, "", told)
+                for event, told in (
+                    ("brake_holds", surveyor.brake.announcement),
+                    ("disk_stays_full", surveyor.disk.announcement),
+                    ("reads_hold_back", surveyor.looks.announcement),
+                )
+                if told
+            ),
+        }
+        if ledger.blocked is not None:
+            lasting.add(
+                Condition("deletion_blocked", ledger.blocked.path, blocked_detail(ledger.blocked.error))
+            )
+        if survey.scan.newer_layout:
+            names = ", ".join(f"{IMAGES}/{name}" for name in sorted(survey.scan.newer_layout))
+            lasting.add(Condition("newer_layout_left_alone", names))
+        for condition in sorted(lasting - self._lasting, key=str):
+            log_event(logging.WARNING, condition.event, **condition.facts())
+            ledger.note(journal_entry(ledger.now_ns, condition.event, None, **condition.facts()))
+        for condition in sorted(self._lasting - lasting, key=str):
+            where = {name: fact for name, fact in condition.facts().items() if name != "detail"}
+            log_event(logging.INFO, "no_longer", what=condition.event, **where)
+            ledger.note(journal_entry(ledger.now_ns, "no_longer", None, what=condition.event, **where))
+        self._lasting = lasting

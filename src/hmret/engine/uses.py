@@ -1,0 +1,97 @@
+"""Confirming that an image is about to be used: it is here, whole and ready, and its window begins again."""
+
+import anyio
+
+from hmret.actors.journal_keeper import JournalKeeper
+from hmret.actors.locks import Locks
+from hmret.actors.scanner import Scanner
+from hmret.actors.state_keeper import StateKeeper
+from hmret.actors.threads import Threads
+from hmret.disk.kernel.clock import Clock
+from hmret.engine.events import EventHub
+from hmret.engine.sweep.ledger import journal_entry
+from hmret.engine.sweep.recent_uses import RecentUses
+from hmret.model.errors import ImageNotFoundError
+from hmret.model.images import Key
+from hmret.model.references import ImageReference
+from hmret.model.report import MarkedUsed
+from hmret.model.values import frozen
+
+__all__ = ["TagMovedError", "Uses"]
+
+
+class TagMovedError(Exception):
+    """A tag moved between the moment it was resolved and the moment its image was locked."""
+
+
+@frozen(eq=False)
+class Uses:
+    """Confirms images under their locks."""
+
+    locks: Locks
+    scanner: Scanner
+    states: StateKeeper
+    threads: Threads
+    clock: Clock
+    uses: RecentUses
+    journal: JournalKeeper
+    events: EventHub
+
+    async def confirm(self, named: ImageReference, key: Key, text: str) -> None:
+        """Use the image of a lease that is being granted.
+
+        Raises:
+            TagMovedError: the tag leads elsewhere by now.
+            ImageNotFoundError, OSError: as `use`.
+        """
+        if await self.use(named, key, text) is None:
+            raise TagMovedError
+
+    async def use(self, named: ImageReference, key: Key, text: str) -> MarkedUsed | None:
+        """Confirm an image and clear its timer; returns None where the tag has moved on in between.
+
+        Raises:
+            ImageNotFoundError: the image is not here, not ready or broken.
+            OSError: its timer could not be cleared.
+        """
+        with self.threads.urgent():
+            return await self._use(named, key, text)
+
+    async def _use(self, named: ImageReference, key: Key, text: str) -> MarkedUsed | None:
+        digest = key[1]
+        async with self.locks.using(digest):
+            # The lock must last until the thread has ended, also when the caller is cancelled.
+            with anyio.CancelScope(shield=True):
+                owners = self.scanner.owners(digest)
+                found = await self.states.confirm(key, named.tag, owners)
+                cleared = found.cleared
+                if found.needs_owners:
+                    # Nothing has been scanned yet, and whose timers count for this content is not known without.
+                    scan = await self.scanner.scan()
+                    found = await self.states.confirm(key, None, scan.contents.get(digest, ()))
+        if not found.is_named:
+            return None
+        if found.fault is not None:
+            raise OSError(f"{found.fault.path}: {found.fault.error}")
+        image = found.image
+        if image is None:
+            raise ImageNotFoundError(f"{text}: not in the cache")
+        # guard(broken-is-not-confirmed): The caller is about to boot the image, so one that is broken gets no yes.
+        if image.broken is not None:
+            raise ImageNotFoundError(f"{text}: broken: {image.broken}")
+        # guard(unready-is-not-confirmed): The caller is about to boot the image, so one whose pull has not finished
+        # gets no yes.
+        if image.status != "ready":
+            raise ImageNotFoundError(f"{text}: not ready: {image.status}")
+        used = MarkedUsed(*key, cleared=cleared or found.cleared)
+        self.uses.add(key)
+        await self._note_use(used)
+        return used
+
+    async def _note_use(self, used: MarkedUsed) -> None:
+        """Write a cleared timer into the journal."""
+        if used.cleared:
+            now_ns = self.clock.now_ns()
+            entry = journal_entry(now_ns, "clear", (used.repository, used.digest), reason="used")
+            self.events.publish([entry])
+            await self.journal.note([entry])
