@@ -47,7 +47,7 @@ def stable_since(changed_ns: int, looked_ns: int, earliest_ns: int | None) -> bo
 
 
 def is_unchanged(filesystem: Filesystem, path: str, dir_fd: int, fingerprint: Fingerprint) -> bool:
-    """Tell whether a path, whose last component must not be a symbolic link, still has a fingerprint."""
+    """Return whether a path, whose last component must not be a symbolic link, still has a fingerprint."""
     try:
         found = filesystem.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     except OSError:

@@ -30,10 +30,10 @@ _shortened.maxstring = 200
 
 
 def parse_duration(text: str) -> int:
-    """Read a Go duration; returns whole nanoseconds, what is less than one cut off term by term.
+    """Read a Go duration; returns whole nanoseconds. Each term is truncated to whole nanoseconds, as Go does.
 
     Raises:
-        ValueError: the text is no Go duration, or one that 64 bits do not hold.
+        ValueError: the text is no Go duration, or does not fit into 64 bits.
     """
     try:
         return _parse(text, _UNITS)
@@ -45,10 +45,10 @@ def parse_duration(text: str) -> int:
 
 
 def parse_span(text: str) -> int:
-    """Read a duration as Go does, or with days and weeks of 24 hours and 7 days; returns whole nanoseconds.
+    """Read a duration in Go's syntax, with days (24 hours) and weeks (7 days) too; returns whole nanoseconds.
 
     Raises:
-        ValueError: the text is no duration, or one that 64 bits do not hold.
+        ValueError: the text is no duration, or does not fit into 64 bits.
     """
     try:
         return _parse(text, {**_UNITS, **_LONG_UNITS})
@@ -71,7 +71,7 @@ def go_duration(text: str) -> str:
 
 
 class _NotADurationError(ValueError):
-    """A text is no duration, whatever its size."""
+    """A text is no duration at all, as opposed to one that is too long."""
 
 
 def _parse(text: str, units: Mapping[str, int]) -> int:
@@ -113,7 +113,7 @@ def format_duration(nanoseconds: int) -> str:
 
 
 def format_span(nanoseconds: int) -> str:
-    """Write a duration for people: days besides, and no units of which there are none: `30d`, `1d12h`, `1m30s`, `0s`."""
+    """Write a duration for people, with days, and without units that are zero: `30d`, `1d12h`, `1m30s`, `0s`."""
     sign = "-" if nanoseconds < 0 else ""
     days, rest = divmod(abs(nanoseconds), _LONG_UNITS["d"])
     text = format_duration(rest)
@@ -127,7 +127,7 @@ def format_span(nanoseconds: int) -> str:
 
 
 def _whole(digits: str) -> int:
-    # Python refuses to convert thousands of digits, and anything longer than the limit is over it.
+    # Python refuses to convert thousands of digits, and any number longer than the limit exceeds it anyway.
     return int(digits.lstrip("0")[: _LIMIT_DIGITS + 1] or "0")
 
 

@@ -2,15 +2,15 @@
 
 ```
 HmretError
-├── ConfigError            a setting is missing, mistyped or contradicts itself: the operator's to mend
-│   └── StopsTimersError   a sweep would stop all timers, and was not told that this is meant
-├── InvalidReferenceError  a text is no image reference: the caller's to mend
+├── ConfigError            a setting is missing, mistyped or contradictory: the operator must correct it
+│   └── StopsTimersError   a sweep would stop all timers, and nothing says that this is intended
+├── InvalidReferenceError  a text is no image reference: the caller must correct it
 │   └── AmbiguousImageError  a text may mean several images: the message lists them
-├── ImageNotFoundError     the image is not here, not ready or not whole: the caller pulls it again
-├── ImageExistsError       the image that is to be restored is in the cache already: nothing is to be done
-├── DataDirLockedError     another engine has this data directory, or the same images
+├── ImageNotFoundError     the image is not in the cache, not ready or incomplete: the caller pulls it again
+├── ImageExistsError       the image to restore is in the cache already: there is nothing to do
+├── DataDirLockedError     another engine uses this data directory, or the same images
 └── EngineClosedError      the engine has stopped, or stopped while this call was waiting
-    └── DataDirMovedError  the data directory is not the one that the engine opened: open it again
+    └── DataDirMovedError  the data directory is no longer the one that the engine opened: open it again
 ```
 """
 
@@ -33,11 +33,14 @@ class HmretError(Exception):
 
 
 class ConfigError(HmretError):
-    """A setting is not usable; the message is one line that names the key, the value and what was expected."""
+    """A setting is not usable; the message is one line with the key, the value and what was expected."""
 
 
 class StopsTimersError(ConfigError):
-    """The operator's patterns let nothing go that is here, so a sweep would stop every timer; nothing was changed."""
+    """The operator's patterns allow no image in the cache to be deleted, so a sweep would stop every timer.
+
+    Nothing was changed.
+    """
 
 
 class InvalidReferenceError(HmretError, ValueError):
@@ -49,20 +52,20 @@ class AmbiguousImageError(InvalidReferenceError):
 
 
 class ImageNotFoundError(HmretError, LookupError):
-    """An image is not in the cache, or is there but not ready or not whole."""
+    """An image is not in the cache, or is present but not ready or incomplete."""
 
 
 class ImageExistsError(HmretError):
-    """An image is in the cache already, so that the one in quarantine is not restored."""
+    """An image is in the cache already, so the one in quarantine is not restored."""
 
 
 class DataDirLockedError(HmretError):
-    """Another engine works on this data directory, or on the same images from another one."""
+    """Another engine works on this data directory, or on the same images through another one."""
 
 
 class EngineClosedError(HmretError):
-    """The engine has stopped; what was asked of it did not happen, or its outcome is not known."""
+    """The engine has stopped; the requested action did not happen, or its outcome is unknown."""
 
 
 class DataDirMovedError(EngineClosedError):
-    """The path of the data directory, of its images or of its lock leads elsewhere by now, so the engine has ended."""
+    """The path of the data directory, of its images or of its lock now leads elsewhere, so the engine has ended."""

@@ -1,7 +1,7 @@
-"""Timers and references, grouped by repository, so that what did not change can be told by identity.
+"""Timers and references, grouped by repository, so that unchanged groups are recognised by identity.
 
-Neither is ever changed once made, nor are the groups: a group that is the same object holds the same things. A plan
-uses that to evaluate again only the repositories where something is new.
+Timers, references and their groups are never changed once made: the same object always has the same contents.
+A plan relies on that to evaluate again only the repositories for which some object is new.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ __all__ = ["ReferenceIndex", "Timers"]
 
 
 class Timers(Mapping["Key", int | None]):
-    """`unused_since` of each image that has a state, in nanoseconds; None: unset or unreadable."""
+    """The `unused_since` of each image that has a state file, in nanoseconds; None: unset or unreadable."""
 
     __slots__ = ("by_repository",)
 
@@ -51,7 +51,7 @@ class Timers(Mapping["Key", int | None]):
 
 
 class ReferenceIndex(Sequence["Reference"]):
-    """References, and those that name each repository."""
+    """All references, and for each repository those that name it."""
 
     __slots__ = ("_all", "_digests", "_names", "by_repository")
 
@@ -60,13 +60,15 @@ class ReferenceIndex(Sequence["Reference"]):
     ) -> None:
         self._all = references
         self.by_repository = by_repository
-        """A reference stands under each repository that it names."""
+        """Maps a repository to the references that name it; a reference is listed under each repository that
+        it names.
+        """
         self._digests: frozenset[str] | None = None
         self._names: Mapping[str, str] | None = None
 
     @property
     def names(self) -> Mapping[str, str]:
-        """The names of those who make the references, in the order of their sources; found when it is first asked for."""
+        """The display names of the sources that have one, in the order of their sources; computed on first use."""
         if self._names is None:
             named = {reference.source: reference.name for reference in self._all if reference.name}
             self._names = dict(sorted(named.items()))
@@ -74,7 +76,7 @@ class ReferenceIndex(Sequence["Reference"]):
 
     @property
     def digests(self) -> frozenset[str]:
-        """The digests that references name, by whatever repository; found when it is first asked for."""
+        """The digests that references name, under any repository; computed on first use."""
         if self._digests is None:
             images = (parsed(text) for reference in self._all for text in reference.texts)
             self._digests = frozenset(image.digest for image in images if image.digest is not None)
@@ -92,7 +94,9 @@ class ReferenceIndex(Sequence["Reference"]):
         return cls((), {}).changed((), references)
 
     def changed(self, gone: Iterable["Reference"], come: Iterable["Reference"]) -> Self:
-        """Leave some of these very references out and put others in; groups without either stay the same objects.
+        """Return an index with some references replaced; groups that are not affected stay the same objects.
+
+        What has gone is recognised by identity.
 
         Raises:
             InvalidReferenceError: one does not parse.

@@ -1,4 +1,4 @@
-"""What is known of a cache at one moment: images, tags, states and references."""
+"""What is known of a cache at one moment: its images, tags, states and references."""
 
 import enum
 from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Key = tuple[str, str]
-"""One image: its normalised repository and its digest (`sha256:` and 64 hex digits)."""
+"""Identifies an image: its normalised repository and its digest (`sha256:` and 64 hex digits)."""
 
 
 class SharedDisk(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -41,18 +41,19 @@ class SharedDisk(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     @property
     def identity(self) -> tuple[int, int]:
-        """What all its links have in common, however many there are."""
+        """What all links of the disk have in common, however many there are."""
         return self.device, self.inode
 
 
 class Image(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One digest folder of the cache.
 
-    No attrs class: there are hundreds of thousands, and these stay out of the garbage collector's rounds.
+    This is no attrs class: there may be hundreds of thousands of instances, and a struct without `gc` keeps
+    them out of the garbage collector's rounds.
     """
 
     digest: str
-    """`sha256:` and the 64 hex digits that the folder is named with."""
+    """`sha256:` and the 64 hex digits that are the folder's name."""
     status: str
     """`pending`, `pulling`, `converting`, `ready` or `failed`; `unknown` where no metadata could be read."""
     created_ns: int | None = None
@@ -60,45 +61,47 @@ class Image(msgspec.Struct, frozen=True, gc=False, array_like=True):
     size_bytes: int = 0
     """The size that the metadata states; 0 where it states none."""
     disk_bytes: int = 0
-    """Blocks that the disk occupies, whoever shares them."""
+    """Blocks that the disk occupies, whether or not other links share them."""
     shared_disk: SharedDisk | None = None
     """Set where the disk has other hard links: its blocks come free only with the last of them."""
     broken: str | None = None
-    """Why this folder is no whole image; None where it is one, or is not ready yet."""
+    """Why this folder is not a complete image; None where it is one, or is not ready yet."""
     pullable: bool | None = None
     """Whether its metadata says that it can be pulled again; None: it does not, so its registry decides."""
     content_name: str | None = None
-    """None: a folder of its repository alone. Else content, which any repository can tag: the repository of the name in its
-    metadata, of whoever pulled it first; empty where that is no reference."""
+    """None: the folder belongs to its repository alone. Else it is content, which any repository can tag, and
+    this is the repository named in its metadata, the one that first pulled it; empty where that name is no
+    reference.
+    """
     copy: "Image | None" = None
-    """The folder that the repository has of this digest beside the content."""
+    """The folder of its own that the repository has for this digest beside the content; None: there is none."""
     foreign: str | None = None
-    """What lies in its folder that is no regular file, so that it is not deleted, though it boots; None: nothing."""
+    """What in its folder is no regular file, so that it is not deleted although it boots; None: nothing."""
     making: str | None = None
-    """What hypeman is making in its folder; None: nothing."""
+    """What hypeman is writing in its folder at the moment; None: nothing."""
 
     @property
     def is_content(self) -> bool:
-        """Whether other repositories can have the same folder for theirs."""
+        """Whether the folder is content, which other repositories can own too."""
         return self.content_name is not None
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is ready and whole, with nothing else in its folder."""
+        """Whether it is ready and complete, with nothing else in its folder."""
         return self.status == "ready" and self.broken is None and self.foreign is None and self.making is None
 
     def kept_for(self, *, foreign: str | None = None, making: str | None = None) -> "Image":
-        """Return the same image with something in its folder that keeps it."""
+        """Return the same image with a note of what in its folder prevents its deletion."""
         return msgspec.structs.replace(self, foreign=foreign, making=making)
 
     @property
     def folders(self) -> "tuple[Image, ...]":
-        """The folders that go with it."""
+        """The folders that are deleted together with it."""
         return (self,) if self.copy is None else (self, self.copy)
 
     @property
     def total_bytes(self) -> int:
-        """The blocks of its disks, those of one disk with two names once."""
+        """The blocks of its disks; a disk with two names counts once."""
         copy = self.copy
         if copy is None or (
             self.shared_disk is not None
@@ -115,35 +118,36 @@ _NO_IMAGES: Mapping[str, Image] = {}
 
 
 class Repository(msgspec.Struct, frozen=True, gc=False):
-    """One repository, with a row for each digest that it has, in whatever layout.
+    """One repository, with a row for each digest that it has, in either layout.
 
-    No attrs class: there may be very many, and the garbage collector need not go through them.
+    This is no attrs class: there may be very many instances, and the garbage collector need not traverse
+    them.
     """
 
     name: str
     images: Mapping[str, Image]
     """By digest."""
     tags: Mapping[str, str]
-    """Tag to digest, as lookups go; the digest need not be there."""
+    """Tag to digest, as hypeman's lookups resolve it; the digest need not be in the cache."""
     shared: Mapping[str, tuple[str, ...]] = _NO_SHARES
-    """Of those whose content other repositories own too: all its owners, sorted."""
+    """The digests whose content other repositories own too, each with all its owners, sorted."""
     unready: Mapping[str, str] = _NO_NOTES
-    """Digests that are not ready for the sake of another folder of theirs, and why."""
+    """Digests that are not ready because of another folder of theirs, and why."""
     named: Mapping[str, Image] = _NO_IMAGES
-    """Content whose metadata names this repository, though it is no row of it; by digest."""
+    """Content whose metadata names this repository although the repository has no row for it; by digest."""
     odd_tags: AbstractSet[str] = frozenset()
-    """Names of tags at which a link or a file is that is no valid tag: nobody knows what they point to."""
+    """Names of tags that are a link of another form or a file: their targets are unknown."""
     folder_tags: AbstractSet[str] = frozenset()
-    """The same where a folder is."""
+    """Names of tags that are a folder: their targets are unknown too."""
 
 
 class ContentOwners(Mapping[str, tuple[str, ...]]):
-    """The owners of each content folder, by digest: the repositories with a row for it. Some have none."""
+    """The owners of each content folder, by digest: the repositories with a row for it. Some content has none."""
 
     __slots__ = ("_owners",)
 
     def __init__(self, owners: Mapping[str, str | tuple[str, ...]]) -> None:
-        """Take owners; of nearly all there is one, which then stands there alone."""
+        """Store the owners; nearly all content has one owner, which is stored as a plain string."""
         self._owners = owners
 
     def __getitem__(self, digest: str) -> tuple[str, ...]:
@@ -160,40 +164,42 @@ class ContentOwners(Mapping[str, tuple[str, ...]]):
         return len(self._owners)
 
     def are_only(self, digest: str, repository: str) -> bool:
-        """Return whether a repository owns a content folder alone."""
+        """Return whether a repository is the only owner of a content folder."""
         return self._owners.get(digest) == repository
 
 
 class Reference(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One thing on the host that needs an image.
+    """One reference of something on the host to an image that it needs.
 
-    An embedder returns these from its own source; for the metadata files hmret makes them itself.
+    Embedders return these from their own reference sources; for hypeman's metadata files hmret makes them
+    itself.
     """
 
     source: str
-    """Who needs it: `instance/ID`, `snapshot/ID` or an embedder's own name; shown to people."""
+    """What needs the image: `instance/ID`, `snapshot/ID` or an embedder's own name; shown to people."""
     image: str = ""
     """The reference as the user typed it, by tag or digest; empty: none."""
     resolved_image: str = ""
-    """The digest-pinned reference that really boots; empty: not known, then past targets of the tag count too."""
+    """The digest-pinned reference that really boots. Empty: unknown, and then past targets of the tag count."""
     created_at: datetime | None = None
-    """When the thing was made; None: not known."""
+    """When the guest, snapshot or other source was made; None: not known."""
     saved_state: tuple[str, ...] | None = None
-    """The images whose disks its saved state opens, as references by digest; they are in use, too. Empty: the saved state
-    names none. None: there is no saved state. With one, the thing may have been forked from an older one, and
-    `created_at` proves nothing about what its tag pointed to when it was started."""
+    """The images whose disks its saved state opens, as references by digest; they are in use too. Empty: the
+    saved state names none. None: there is no saved state. A source with a saved state may have been forked
+    from an older one, so its `created_at` proves nothing about what its tag pointed to when it was started.
+    """
     name: str = ""
-    """What people call it; shown beside `source`, and nothing depends on it. Empty: not known."""
+    """The name that people use for the source; shown beside `source`, otherwise unused. Empty: unknown."""
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """All image references of it."""
+        """All image references in it."""
         named = (self.image, self.resolved_image, *(self.saved_state or ()))
         return tuple(text for text in named if text)
 
 
 Thing = tuple[str, datetime | None]
-"""Who makes a reference, and when that was made: a name may be given again."""
+"""Identifies what makes a reference: its source name and when it was made, since a name may be reused."""
 
 
 @frozen
@@ -202,48 +208,53 @@ class Remembered:
 
     digests: frozenset[str]
     seen: AbstractSet[Thing] = frozenset()
-    """Things of which it is settled that they run from one of these. What else names the tag is seen for the first time:
-    it may run from something that the tag pointed to between two looks, or before the first."""
+    """The sources known to run from one of these digests. Any other source that names the tag is seen for the
+    first time: it may run from a digest that the tag pointed to between two looks, or before the first one.
+    """
 
 
 class Cause(enum.StrEnum):
-    """Why no deletion happens in a sweep."""
+    """Why a sweep deletes nothing."""
 
     UNREADABLE_REFERENCE = "unreadable_reference"
     CLOCK_JUMP = "clock_jump"
     UNREADABLE_CACHE = "unreadable_cache"
     LOST_REFERENCES = "lost_references"
-    """The volume of guests or snapshots is not mounted, by all that is known; so for images: `LOST_IMAGES`."""
+    """By all that is known, the volume of guests or snapshots is not mounted; for images see `LOST_IMAGES`."""
     LOST_IMAGES = "lost_images"
     LEASES_BROKEN = "leases_broken"
-    """A rename breaks the kernel's leases here, so that nobody can tell who has a disk open."""
+    """A rename breaks the kernel's leases on this file system, so it cannot be known whether a process has a
+    disk open.
+    """
 
 
 @frozen
 class DiskUsage:
-    """How full the file system of `images/` is, as `df` shows it, and what came of earlier pressure."""
+    """How full the file system of `images/` is, as `df` shows it, and the outcome of earlier pressure."""
 
     used_bytes: int
     available_bytes: int
-    """To those who are not root."""
+    """Bytes available to users other than root."""
     quarantined_bytes: int = 0
-    """Blocks that come free when the quarantine is emptied."""
+    """Blocks that are freed when the quarantine is emptied."""
     is_pressed: bool = False
-    """Whether the high mark was exceeded and the low one has not been reached since."""
+    """Whether the high mark was exceeded and use has not come down to the low one since."""
     is_backing_off: bool = False
-    """Whether the low mark was out of reach lately, so that it is not tried again yet unless it is in reach."""
+    """Whether the low mark could not be reached lately, so that it is not tried again yet unless it can be
+    reached.
+    """
     is_futile: bool = False
-    """Whether what went lately has not come free on the disk, so that no more goes for that yet."""
+    """Whether recent deletions have not freed space on the disk, so that no more images go for that for now."""
 
     @property
     def total_bytes(self) -> int:
-        """What the marks are shares of."""
+        """The size of which the marks are shares."""
         return self.used_bytes + self.available_bytes
 
 
 @frozen
 class Suspension:
-    """One cause for which a sweep deletes nothing."""
+    """One cause why a sweep deletes nothing."""
 
     cause: Cause
     path: str
@@ -264,7 +275,7 @@ def _index(references: Iterable[Reference]) -> ReferenceIndex:
 class Inventory:
     """Everything that `plan` decides on, as it was found on the disk and among the leases.
 
-    Whoever makes one never changes afterwards what it holds.
+    The values in it are never changed once an inventory has been made of them.
 
     Raises:
         InvalidReferenceError: a reference does not parse.
@@ -272,38 +283,40 @@ class Inventory:
 
     repositories: Mapping[str, Repository]
     states: Timers = attrs.field(factory=lambda: Timers({}), converter=_timers)
-    """`unused_since` of each state file, in nanoseconds; None: unset or unreadable."""
+    """The `unused_since` of each state file, in nanoseconds; None: unset or unreadable."""
     references: ReferenceIndex = attrs.field(factory=lambda: ReferenceIndex((), {}), converter=_index)
     remembered: Mapping[tuple[str, str], Remembered] = attrs.field(factory=dict)
-    """By repository and tag: what the last plan returned as `remembered`."""
+    """By repository and tag: the `remembered` of the previous plan."""
     link_times: Mapping[tuple[str, str], int] = attrs.field(factory=dict)
-    """By repository and tag: when the link was made, in nanoseconds; needed where `unseen_tags` asks for it."""
+    """By repository and tag: when the link was made, in nanoseconds; needed for the tags of `unseen_tags`."""
     leased: AbstractSet[Key] = frozenset()
     suspensions: tuple[Suspension, ...] = ()
     unlisted: tuple[str, ...] = ()
-    """Folders below `images/` that could not be listed (`""`: all of it): states below them are not pruned."""
+    """Folders below `images/` that could not be listed (`""`: all of it); states below them are not pruned."""
     unread_sources: AbstractSet[str] = frozenset()
     """Sources that exist but could not be read: what is remembered of them is kept."""
     backing_off: AbstractSet[Key] = frozenset()
-    """Images whose deletion failed lately, or would."""
+    """Images whose deletion failed lately, or would fail."""
     obstacles: Mapping[Key, Obstacle] = attrs.field(factory=dict)
-    """What would be refused, of images that are otherwise due."""
+    """What would prevent the deletion of images that are otherwise due."""
     disk: DiskUsage | None = None
-    """None: not known, and then no watermark counts."""
+    """None: the disk's usage is unknown, and then no watermark applies."""
     contents: ContentOwners = attrs.field(factory=lambda: ContentOwners({}))
     """The owners of each content folder."""
     details: Mapping[str, str] = attrs.field(factory=dict)
-    """What else is to be said of some images, by digest."""
+    """Further remarks on some images, by digest."""
     builds: Builds = attrs.field(factory=Builds)
-    """What the records of this host's builds name."""
+    """The images named in the build records of this host."""
     gaps: Gaps = NO_GAPS
-    """Time up to now that nobody watched: no window counts it."""
+    """The periods up to now in which no sweep watched the cache: no retention window counts them."""
     accessed: Mapping[Key, int] = attrs.field(factory=dict)
-    """When disks of images that have timers were last read, where that was a use that nobody saw, in nanoseconds."""
+    """When disks of images that have timers were last read, in nanoseconds, where that was a use that no
+    sweep saw.
+    """
     brake_released_images: int = 0
     """Up to how many expired images the brake lets go: so many were announced for long enough, or somebody lets them go."""
 
     def holds(self, key: Key) -> bool:
-        """Tell whether an image is here."""
+        """Return whether an image is here."""
         repository = self.repositories.get(key[0])
         return repository is not None and key[1] in repository.images

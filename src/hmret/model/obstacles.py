@@ -1,4 +1,4 @@
-"""What keeps an image from being deleted although it is due."""
+"""What prevents the deletion of an image that is due."""
 
 from hmret.model.values import frozen
 
@@ -7,13 +7,13 @@ __all__ = ["Obstacle"]
 
 @frozen
 class Obstacle:
-    """Something that a deletion, or the kernel, would refuse."""
+    """Something because of which hmret or the kernel would refuse a deletion."""
 
     path: str
-    """Of what is at fault, below the data directory."""
+    """The path at fault, below the data directory."""
     detail: str
-    """What is wrong with it."""
+    """What is wrong there."""
     is_broken: bool = False
-    """Whether the folder is no plain image; else it is one that cannot be removed now."""
+    """Whether the folder holds something other than a plain image; else it merely cannot be removed now."""
     will_pass: bool = False
-    """Whether hypeman is at work there."""
+    """Whether hypeman is at work there, so that the obstacle will disappear."""

@@ -1,7 +1,7 @@
 """Whether an image can be pulled again.
 
-Nothing in an image's own metadata tells an image that was built or pushed here from one that was pulled: what tells is a
-label, the records of builds, and the repository under which it is kept.
+Nothing in hypeman's metadata tells an image that was built or pushed on this host from one that was pulled.
+The evidence is a label, the records of builds, and the repository under which the image is kept.
 """
 
 import re
@@ -17,7 +17,9 @@ from hmret.model.values import frozen
 __all__ = ["LABEL", "Builds", "Origins", "is_local"]
 
 LABEL = "io.hmret.pullable"
-"""The label of an image that tells, `true` or `false`, whatever else tells otherwise."""
+"""The label of an image that says, as `true` or `false`, whether it can be pulled again; it overrides other
+evidence.
+"""
 
 _LOCAL = re.compile(
     r"(?:(?:[^/]*\.)?localhost(?:\.localdomain)?|ip6-(?:localhost|loopback)|127\.[0-9.]+|0(?:\.0\.0\.0)?"
@@ -26,17 +28,17 @@ _LOCAL = re.compile(
 )
 
 _BUILD = re.compile(r"[^/]+/builds/[^/]+")
-"""Where hypeman keeps what it has built, under whatever host its registry had then."""
+"""Where hypeman keeps what it has built, under whatever host its registry had at the time."""
 _BUILDER = "/internal/builder"
 _NO_DIGESTS: AbstractSet[str] = frozenset()
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def is_local(repository: str) -> bool:
-    """Tell whether the registry of a repository is this very host, from which nothing can be pulled again.
+    """Return whether the registry of a repository is this very host, from which nothing can be pulled again.
 
-    That is `localhost` and what is below it, 127.0.0.0/8, `0.0.0.0`, `[::1]` and `[::]`, with a port or without. Every
-    other host counts as a registry elsewhere: a name alone does not tell what it resolves to.
+    That is `localhost` and its subdomains, 127.0.0.0/8, `0.0.0.0`, `[::1]` and `[::]`, with or without a
+    port. Every other host counts as a remote registry: a name alone does not show what it resolves to.
     """
     return _LOCAL.fullmatch(repository) is not None
 
@@ -46,9 +48,9 @@ class Origins:
     """The repositories whose images were made on this host."""
 
     registry: str = ""
-    """Host and port of hypeman's own registry; empty: not known."""
+    """Host and port of hypeman's own registry; empty: unknown."""
     builder: str = ""
-    """The repository of the image in which hypeman builds; empty: the usual one."""
+    """The repository of the image in which hypeman builds; empty: the default one."""
 
     @classmethod
     def of(cls, registry_url: str, builder_image: str) -> Self:
@@ -63,7 +65,7 @@ class Origins:
         return cls(host.partition("/")[0], builder)
 
     def are_here(self, repository: str) -> bool:
-        """Return whether the images of a repository were built or pushed here, so cannot be pulled again."""
+        """Return whether a repository's images were made on this host, so that they cannot be pulled again."""
         # guard(builds-are-irreplaceable): Images that hypeman built on this host cannot be pulled again, so they stay
         # unless the operator says otherwise.
         return (
@@ -76,7 +78,7 @@ class Origins:
 
 
 class _Tagged(Protocol):
-    """A repository, as far as it matters here."""
+    """The part of a repository that this module needs."""
 
     @property
     def name(self) -> str: ...
@@ -88,18 +90,18 @@ class _Tagged(Protocol):
 
 @frozen
 class Builds:
-    """What the records of this host's builds name."""
+    """The images named in the build records of this host."""
 
     digests: AbstractSet[str] = frozenset()
-    """Of what was built, under whatever repository it is kept."""
+    """Digests that were built on this host, under whatever repository they are kept."""
     tags: Mapping[str, AbstractSet[str]] = attrs.field(factory=dict)
-    """The tags that builds were asked to give, by repository."""
+    """The tags that builds were asked to set, by repository."""
     named: Mapping[str, AbstractSet[str]] = attrs.field(factory=dict)
     """Digests that builds name in a reference, by repository."""
 
     @classmethod
     def of(cls, digests: Iterable[str], references: Iterable[str]) -> Self:
-        """Gather what records name: digests, and references as they stand there; what is no reference names nothing."""
+        """Collect what build records name: digests and references; a text that is no reference is ignored."""
         tags: dict[str, set[str]] = {}
         named: dict[str, set[str]] = {}
         for text in references:
@@ -114,7 +116,7 @@ class Builds:
         return cls(frozenset(digests), tags, named)
 
     def in_repository(self, repository: _Tagged) -> AbstractSet[str]:
-        """List the digests of a repository's images that were built here."""
+        """List the digests of a repository's images that were built on this host."""
         if not self.digests and repository.name not in self.named and repository.name not in self.tags:
             return _NO_DIGESTS
         images = repository.images

@@ -35,12 +35,12 @@ __all__ = [
 _by_source = attrgetter("source", "image")
 _OF_FILES = ("instance/", "snapshot/")
 _OF_IMAGE = "image/"
-"""Begins the source of what one image needs of another: that is told by no guest and no snapshot."""
+"""Begins the source of a need that one image has of another; no guest or snapshot reports that one."""
 
 
 @attrs.frozen(order=True)
 class StaleReference:
-    """A reference to an image that is not here."""
+    """A reference to an image that is not in the cache."""
 
     source: str
     image: str
@@ -48,39 +48,41 @@ class StaleReference:
 
 @frozen
 class Protection:
-    """What the references come to."""
+    """The outcome of resolving all references."""
 
     sources: Mapping[Key, tuple[str, ...]]
-    """Who needs each protected image, sorted."""
+    """The sources that need each protected image, sorted."""
     stale: tuple[StaleReference, ...]
-    """References to what is not here, sorted."""
+    """References to images that are not in the cache, sorted."""
     remembered: Mapping[TagName, Remembered]
-    """What to give to the next plan, so that the past targets of a tag stay protected."""
+    """Input of the next plan, so that the past targets of a tag stay protected."""
 
 
 @frozen
 class RepositoryProtection:
-    """What the references to one repository come to."""
+    """The outcome of resolving the references to one repository."""
 
     sources: Mapping[str, tuple[str, ...]]
-    """Who needs each digest, sorted; whether or not it is here."""
+    """The sources that need each digest, sorted; whether or not the digest is in the cache."""
     meant: Mapping[Reference, frozenset[str]]
-    """Of each reference: the digests in this repository that it can mean."""
+    """For each reference: the digests in this repository that it can mean."""
     remembered: Mapping[TagName, Remembered]
-    """What to give to the next plan, so that the past targets of a tag stay protected."""
+    """Input of the next plan, so that the past targets of a tag stay protected."""
     is_settled: bool = False
-    """Whether each reference leads to an image of this very repository, so that none is stale whatever else is here."""
+    """Whether each reference resolves to an image of this very repository, so that none can be stale whatever
+    else exists.
+    """
     elsewhere: tuple[str, ...] = ()
-    """Digests that are needed and are not content of this repository: others may own them."""
+    """Needed digests that are not content of this repository: other repositories may own them."""
     is_lasting: bool = True
-    """Whether it stays as it is until something other than the time changes."""
+    """Whether it stays valid until something other than the time changes."""
 
 
 NO_PROTECTION = RepositoryProtection({}, {}, {})
 
 
 def protect(inventory: Inventory, now_ns: int | None) -> Protection:
-    """Resolve all references against the repositories; as `protect_repository`, for each that one of them names."""
+    """Resolve all references, by `protect_repository` for each repository that one of them names."""
     found = {name: protect_repository(inventory, name, now_ns) for name in inventory.references.by_repository}
     return Protection(
         {key: tuple(sorted(names)) for key, names in _protected(inventory, found).items()},
@@ -90,13 +92,13 @@ def protect(inventory: Inventory, now_ns: int | None) -> Protection:
 
 
 def protected_keys(inventory: Inventory) -> frozenset[Key]:
-    """List what the references protect, as `protect` does, and nothing else of what they come to."""
+    """List the images that the references protect, as `protect` does, and nothing else."""
     found = {name: protect_repository(inventory, name, None) for name in inventory.references.by_repository}
     return frozenset(_protected(inventory, found))
 
 
 def _protected(inventory: Inventory, found: Mapping[str, RepositoryProtection]) -> Mapping[Key, set[str]]:
-    """Put together who needs each image that is here."""
+    """Collect the sources that need each image in the cache."""
     sources: defaultdict[Key, set[str]] = defaultdict(set)
     for name, protection in found.items():
         repository = inventory.repositories.get(name)
@@ -109,7 +111,7 @@ def _protected(inventory: Inventory, found: Mapping[str, RepositoryProtection]) 
 
 
 def foreign_owners(inventory: Inventory, name: str, digest: str) -> tuple[str, ...]:
-    """List the repositories that own the content of a digest, where one that is none of them names it."""
+    """List the owners of the content of a digest, where it is named under a repository that does not own it."""
     owners = inventory.contents.get(digest, ())
     # guard(any-name-protects-owners): hypeman boots content under any repository name, so a reference protects it for
     # every repository that owns it.
@@ -119,10 +121,10 @@ def foreign_owners(inventory: Inventory, name: str, digest: str) -> tuple[str, .
 def stale_references(
     inventory: Inventory, found: Mapping[str, RepositoryProtection]
 ) -> tuple[StaleReference, ...]:
-    """List the references to what is not here, sorted.
+    """List the references to images that are not in the cache, sorted.
 
-    A text is not stale as long as content of a digest that it means is here, whatever repository it names; and none is
-    where the other text of the same reference leads to an image.
+    A text is not stale as long as content of a digest that it can mean is in the cache, whatever repository
+    it names; and none is where the other text of the same reference resolves to an image.
     """
     nowhere = [
         reference
@@ -151,25 +153,28 @@ def stale_references(
 
 
 def _is_here(inventory: Inventory, name: str, digests: Iterable[str]) -> bool:
-    """Return whether any of some digests is here, in a repository or as content."""
+    """Return whether any of some digests is in the cache, in a repository or as content."""
     repository = inventory.repositories.get(name)
     images: Mapping[str, object] = {} if repository is None else repository.images
     return any(digest in images or digest in inventory.contents for digest in digests)
 
 
 def _thing(reference: Reference) -> object:
-    """Tell what a reference is of: a guest's or a snapshot's file can hold several, an embedder's name many."""
+    """Return what two references must share to be of one thing: the source for files, else the reference itself.
+
+    A guest's or a snapshot's file can hold several references; an embedder may use one name for many things.
+    """
     return reference.source if reference.source.startswith(_OF_FILES) else reference
 
 
 def protect_repository(inventory: Inventory, name: str, now_ns: int | None) -> RepositoryProtection:
-    """Resolve the references to one repository, at a time in nanoseconds (None: not known, so no age proves anything).
+    """Resolve the references to one repository at a time in nanoseconds (None: unknown, so no age proves anything).
 
-    A reference by digest protects that digest; so does a saved state that names its disk. One by tag protects the digest
-    that the tag points to now and, where the source does not say what it really boots, each digest that the tag has
-    pointed to since something with that tag was first seen, and each that may be what the source runs from
-    (`tag_history.recall`). Where something is that is no valid tag, nobody knows what it points to, and each digest of
-    the repository is protected.
+    A reference by digest protects that digest; so does a saved state that names its disk. A reference by tag
+    protects the digest that the tag points to now and, where the source does not say what it really boots,
+    each digest that the tag has pointed to since something with that tag was first seen, and each that the
+    source may run from (`tag_history.recall`). Where a tag cannot be read as a link, its target is unknown,
+    and each digest of the repository is protected.
     """
     references = inventory.references.by_repository.get(name, ())
     if not references:
@@ -208,7 +213,7 @@ def protect_repository(inventory: Inventory, name: str, now_ns: int | None) -> R
 
 
 def is_behind_link(inventory: Inventory, name: str) -> bool:
-    """Return whether a lookup in a repository goes by the tag of another: one that has the name of a folder above it."""
+    """Return whether lookups in a repository follow a tag of a parent repository with its folder's name."""
     # guard(tag-of-parent-hides): Where a tag of a parent repository is in the path, lookups go by that tag, so a
     # reference keeps every digest here.
     return any(

@@ -1,7 +1,7 @@
-"""Image references: how a text names a repository, and a tag or a digest in it.
+"""Image references: which repository a text names, and which tag or digest in it.
 
-Source of the grammar and of the normalisation: github.com/distribution/reference v0.6,
-`ParseNormalizedNamed` and then `TagNameOnly`; where there is a digest, the tag beside it is dropped.
+Source of the grammar and of the normalisation: github.com/distribution/reference v0.6, `ParseNormalizedNamed`
+and then `TagNameOnly`; where there is a digest, the tag beside it is dropped.
 """
 
 import re
@@ -16,9 +16,9 @@ __all__ = ["ImageReference", "forget_references", "is_repository", "parse_refere
 
 _PATH_MAX = 255
 
-# No two parts of the grammar can take the same character at the same place, so that a refusal costs no more
-# than one walk back over the text. A digest is one of the three that can be verified: whatever else the
-# grammar lets pass is refused right after it.
+# No two parts of the grammar can match the same character at the same position, so a text that does not match
+# costs at most one pass of backtracking. A digest uses one of the three algorithms that can be verified;
+# other digests that the grammar allows are refused right after parsing.
 _HOST = (
     r"(?:[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*(?:\.[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 )
@@ -85,13 +85,13 @@ def parse_reference(text: str) -> ImageReference:
     return ImageReference(repository, tag or "latest", None)
 
 
-# As many texts as the guests of a large host hold; a text costs some 400 bytes.
+# Sized for the references of a large host's guests; each entry costs some 400 bytes.
 parsed = lru_cache(maxsize=32_768)(parse_reference)
-"""`parse_reference`, for texts that come again and again."""
+"""`parse_reference` with a cache, for texts that recur."""
 
 
 def forget_references() -> None:
-    """Have `parsed` begin with nothing again: of what has been parsed in days, few texts are still in use."""
+    """Empty the cache of `parsed`: after days of operation, few of the texts in it are still in use."""
     parsed.cache_clear()
 
 

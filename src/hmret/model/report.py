@@ -1,4 +1,4 @@
-"""What a sweep did, and what a use of an image came to."""
+"""The results of a sweep, and of a use of an image."""
 
 import enum
 from datetime import datetime
@@ -43,7 +43,7 @@ class DeletedImage:
     tags: tuple[str, ...]
     """The tags that went with it."""
     disk_bytes: int
-    """Blocks that came free; 0 while the disk has other hard links, and while the image is in quarantine."""
+    """Blocks that were freed; 0 while the disk has other hard links, and while the image is in quarantine."""
     unused_since_ns: int
 
 
@@ -59,7 +59,7 @@ class SweepError:
 
 @frozen(kw_only=True)
 class SweepReport:
-    """What one sweep found and did; the counters with hypeman's names mean what they mean there."""
+    """What one sweep found and did; counters named like hypeman's have the same meaning."""
 
     status: SweepStatus
     started_at: datetime
@@ -68,32 +68,32 @@ class SweepReport:
     ready_images: int = 0
     """Images that are ready and whole, before anything was deleted."""
     protected_images: int = 0
-    """Images here that are referenced, ready or not."""
+    """Images in the cache that are referenced, ready or not."""
     marked_unused: int = 0
     cleared_states: int = 0
     deleted_images: int = 0
     deleted_bytes: int = 0
     pruned_states: int = 0
     stale_references: int = 0
-    """Distinct references to what is not here."""
+    """Distinct references to images that are not in the cache."""
     open_images: int = 0
-    """Images that were due and stay because a process has their disk open."""
+    """Images that were due but stay because a process has their disk open."""
     failed_deletes: int = 0
     deleted: tuple[DeletedImage, ...] = ()
     errors: tuple[SweepError, ...] = ()
     quarantined_images: int = 0
     """Those of the deleted images that went into quarantine."""
     quarantined_bytes: int = 0
-    """Blocks that come free when they leave it."""
+    """Blocks that will be freed when they leave it."""
     released_images: int = 0
     """Images that left the quarantine for good."""
     released_bytes: int = 0
-    """Blocks that came free with them."""
+    """Blocks that were freed with them."""
 
 
 @frozen
 class MarkedUsed:
-    """An image that is here and stays for at least its window from now."""
+    """An image that is in the cache and stays for at least its window from now."""
 
     repository: str
     digest: str
@@ -103,32 +103,32 @@ class MarkedUsed:
 
 @frozen(kw_only=True)
 class Quarantined:
-    """A deleted image that can be brought back."""
+    """A deleted image that can be restored."""
 
     repository: str
     digest: str
     tags: tuple[str, ...]
     """The tags that went with it."""
     disk_bytes: int
-    """Blocks that come free when it goes for good; 0 where its disk had other hard links when it was deleted."""
+    """Blocks that are freed when it is erased; 0 where its disk had other hard links when it was deleted."""
     retired_at: datetime
     """When it was deleted."""
     until: datetime
-    """When it goes for good, as the setting is now: in the next sweep after that."""
+    """When it may be erased, by the setting as it is now: the next sweep after that erases it."""
 
 
 @frozen
 class Restored:
-    """An image that is back in the cache, and stays for a full window from then."""
+    """An image that has been restored to the cache, and stays for a full window from then."""
 
     repository: str
     digest: str
     tags: tuple[str, ...] = attrs.field(kw_only=True)
-    """Those that went with it and point to it again."""
+    """The tags that were deleted with it and point to it again."""
     taken_tags: tuple[str, ...] = attrs.field(kw_only=True)
-    """Those that went with it and point elsewhere by now, as they go on to do."""
+    """The tags that were deleted with it but point elsewhere by now, and continue to."""
     unused_since: datetime = attrs.field(kw_only=True)
-    """From when on its window counts."""
+    """When its window begins."""
 
 
 @frozen
@@ -139,6 +139,6 @@ class Leased:
     repository: str
     digest: str
     expires_at: datetime | None
-    """None: the lease ends with its block."""
+    """None: the lease ends with its `async with` block."""
     owner: str = ""
     reason: str = ""

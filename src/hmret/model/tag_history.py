@@ -1,9 +1,9 @@
-"""What the tags that things run from have pointed to, since such a thing was first seen.
+"""What tags that guests and snapshots run from have pointed to, since the first such thing was seen.
 
-The history of a tag is one for all things that name it. Two kinds of evidence go into it: what the tag points to at each
-look, and, for each thing that is seen for the first time, what the tag may have pointed to before anybody looked. A
-thing that is new at a look may have been made while the tag pointed to something that no look has seen, whatever else
-is known of the tag; so what settles that a thing was seen is the thing itself, never its age alone.
+A tag has one history for all things that name it. Two kinds of evidence go into it: the tag's target at each
+look, and, for each thing that is seen for the first time, what the tag may have pointed to before that look.
+A thing that is new at a look may have been made while the tag pointed to something that no look has seen,
+whatever else is known of the tag; so a thing counts as seen by its own identity, never by its age alone.
 """
 
 from collections import defaultdict
@@ -32,7 +32,7 @@ TagName = tuple[str, str]
 """A repository and a tag in it."""
 
 _DOUBT_NS = 300 * SECOND
-"""Times that lie no further apart may be in either order: the clocks that made them need not agree."""
+"""Times that lie no further apart may be in either order, since the clocks that made them need not agree."""
 _HEX_DIGITS = 64
 _NOTHING: frozenset[str] = frozenset()
 
@@ -42,12 +42,14 @@ class TagHistory:
     """What the tags of one repository have pointed to."""
 
     remembered: Mapping[TagName, Remembered]
-    """What to give to the next plan."""
+    """Input of the next plan."""
     unsettled: Mapping[Reference, frozenset[str]]
-    """Things that cannot be judged yet, and what they may run from: they are seen for the first time again."""
+    """Things that cannot be judged yet, with the digests that they may run from; the next look treats them as
+    new again.
+    """
 
     def digests(self, reference: Reference, tag: TagName) -> frozenset[str]:
-        """List the digests that a thing may run from, by a tag whose past targets count for it."""
+        """Return the digests that a thing may run from, by a tag whose past targets count for it."""
         memory = self.remembered.get(tag)
         known = _NOTHING if memory is None else memory.digests
         return known | self.unsettled.get(reference, _NOTHING)
@@ -55,10 +57,10 @@ class TagHistory:
 
 @frozen
 class _Sight:
-    """What the first sight of a thing comes to."""
+    """The result of seeing a thing for the first time."""
 
     digests: frozenset[str] = _NOTHING
-    """What it may run from, beside what is known of its tag."""
+    """The digests that it may run from, beside those known of its tag."""
     is_settled: bool = True
 
 
@@ -66,13 +68,13 @@ _NOT_SEEN = _Sight(is_settled=False)
 
 
 def recall(inventory: Inventory, name: str, *, is_hidden: bool, now_ns: int | None) -> TagHistory:
-    """Say what the tags of a repository have pointed to, up to now.
+    """Return what the tags of a repository have pointed to, up to now.
 
     Args:
-        inventory: all that there is.
+        inventory: everything that is known of the cache.
         name: the repository.
-        is_hidden: whether lookups in the repository go by the tag of another, so that nobody knows what they find.
-        now_ns: the time of the look, in nanoseconds; None: not known, and then no age proves anything.
+        is_hidden: whether lookups in the repository follow a tag of another one, so that their targets are unknown.
+        now_ns: the time of the look, in nanoseconds; None: unknown, and then no age proves anything.
     """
     repository = inventory.repositories.get(name)
     remembered: dict[TagName, Remembered] = {}
@@ -127,10 +129,10 @@ def _first_sight(
     linked_ns: int | None,
     now_ns: int | None,
 ) -> _Sight:
-    """Say what a thing may run from that is seen for the first time.
+    """Return what a thing that is seen for the first time may run from.
 
-    A tag that is absent, if only while it is moved, tells nothing yet; but what has a saved state opens the disk that it
-    had, whatever has become of the tag.
+    A tag that is absent, if only while it is being moved, proves nothing yet; but a thing with a saved state
+    opens the disk that it had, whatever has happened to the tag.
     """
     everything = digests_in(repository)
     if repository is None or not (is_there or (reference.saved_state is not None and everything)):
@@ -143,7 +145,7 @@ def _first_sight(
     # guard(future-age-proves-nothing): A guest dated in the future tells nothing about the image it boots, so every
     # digest of its repository stays.
     if created_ns > now_ns:
-        # It may have been made during this very look; if it has, the next one can tell.
+        # The guest may have been made during this very look; if so, the next look can judge it.
         return _Sight(everything, is_settled=created_ns > now_ns + _DOUBT_NS)
     # guard(age-before-every-image): The age of a guest that predates every image of its repository rules nothing out,
     # so every digest stays.
@@ -159,7 +161,7 @@ def _first_sight(
 
 
 def _is_before_all(repository: Repository, moment_ns: int) -> bool:
-    """Return whether a moment lies before the making of every image, of those whose age is known."""
+    """Return whether a moment lies before every image of a repository whose age is known was made."""
     folders = (folder for image in _images_of(repository) for folder in image.folders)
     ages = [folder.created_ns for folder in folders if folder.created_ns is not None]
     return bool(ages) and moment_ns < min(ages)
@@ -175,7 +177,7 @@ def _made_before(repository: Repository, moment_ns: int) -> frozenset[str]:
 
 
 def digests_in(repository: Repository | None) -> frozenset[str]:
-    """List the digests that a repository has, and the content whose metadata says that it is of that repository."""
+    """List the digests of a repository, including content whose metadata names this repository."""
     return _NOTHING if repository is None else frozenset((*repository.images, *repository.named))
 
 
@@ -184,13 +186,13 @@ def _images_of(repository: Repository) -> Iterator[Image]:
 
 
 def current_digest(repository: Repository | None, tag: str | None) -> frozenset[str]:
-    """Return what a tag points to now; nothing where it is absent."""
+    """Return the digest that a tag points to now; empty where the tag is absent."""
     target = repository.tags.get(tag) if repository is not None and tag is not None else None
     return _NOTHING if target is None else frozenset((target,))
 
 
 def is_unreadable_tag(repository: Repository | None, tag: str | None) -> bool:
-    """Return whether what is there in the place of a tag is none; one that is named as a digest's folder is that."""
+    """Return whether a tag exists but is no valid link; a tag named like a digest's folder counts as such."""
     if repository is None or tag is None:
         return False
     # guard(odd-tag-target-unknown): The target of a tag that is no valid link is unknown, so a guest that names it
@@ -203,7 +205,7 @@ def is_unreadable_tag(repository: Repository | None, tag: str | None) -> bool:
 
 
 def named_images(reference: Reference) -> Iterator[tuple[ImageReference, bool]]:
-    """List what a reference names, and whether past targets of a tag count, too."""
+    """List the images that a reference names, each with whether past targets of its tag count too."""
     if reference.image:
         yield parsed(reference.image), not reference.resolved_image
     if reference.resolved_image:
@@ -228,9 +230,10 @@ def named_tags(references: Iterable[Reference], *, open_ended: bool = False) -> 
 def unseen_tags(
     references: Iterable[Reference], remembered: Mapping[TagName, Remembered]
 ) -> Iterator[TagName]:
-    """List the tags of whose links a plan needs to know when they were made: those that something new names."""
+    """List the tags whose link times a plan needs: those named by something that is seen for the first time."""
     for reference in references:
-        # Past targets count of what really boots, and of what was typed only where that is not known.
+        # Past targets count for the reference that really boots; for the one that was typed, only where that
+        # is unknown.
         text = reference.resolved_image or reference.image
         image = parsed(text) if text else None
         if image is not None and image.tag is not None:
@@ -242,10 +245,10 @@ def unseen_tags(
 def put_together(
     inventory: Inventory, histories: Iterable[Mapping[TagName, Remembered]]
 ) -> dict[TagName, Remembered]:
-    """Say what is to be remembered of all tags.
+    """Combine the histories of all tags into what is remembered for the next plan.
 
-    While there are sources that could not be read, whatever was known stays known: they may name any tag, and are things
-    that were seen.
+    While some sources could not be read, everything known so far is kept: such a source may name any tag, and
+    may be a thing that has been seen.
     """
     remembered = dict(inventory.remembered) if inventory.unread_sources else {}
     for history in histories:

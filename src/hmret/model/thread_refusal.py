@@ -1,4 +1,4 @@
-"""How it is told that the system starts no more threads for this process."""
+"""Recognising that the system refuses to start another thread for this process."""
 
 __all__ = ["NO_THREAD", "is_thread_refusal"]
 
@@ -7,5 +7,5 @@ _REFUSAL = "can't start new thread"  # the words of Python's own RuntimeError
 
 
 def is_thread_refusal(error: RuntimeError) -> bool:
-    """Return whether that is what an error says; Python has no class of its own for it."""
+    """Return whether an error reports that no thread can be started; Python has no class of its own for it."""
     return str(error) == _REFUSAL

@@ -34,7 +34,7 @@ _MINUTES = {
     for hour in range(24)
     for minute, seconds in ((text, 60 * number) for text, number in _SIXTY.items())
 }
-"""The seconds from the begin of a day to each of its minutes."""
+"""The seconds from the start of a day to each of its minutes."""
 _DIGITS = 9
 _TENS: tuple[int, ...] = tuple(10 ** (_DIGITS - length) for length in range(_DIGITS + 1))
 
@@ -63,7 +63,7 @@ def parse_time(text: str) -> int:
 
 
 def _parse_usual_time(text: str) -> int | None:
-    """Read a time in UTC, in half the time; None where it is written otherwise, or is none."""
+    """Read a time in the usual UTC form, in half the time of a general parse; None: it has another form."""
     length = len(text) - _UNFRACTIONED - 1
     if text[10:20:3] != ("T::." if length > 0 else "T::Z") or text[-1:] != "Z" or length > _DIGITS:
         return None
@@ -79,13 +79,13 @@ def _parse_usual_time(text: str) -> int | None:
     return seconds * SECOND + int(digits) * _TENS[length]
 
 
-# The times of a cache fall on few days: some years of them fit.
+# The times in a cache fall on few distinct days: some years of days fit.
 @lru_cache(maxsize=4096)
 def _seconds_to(text: str) -> int:
-    """Count the seconds from the epoch to the begin of a day.
+    """Count the seconds from the epoch to the start of a day.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no day.
     """
     return _days(text) * 86_400
 
@@ -94,7 +94,7 @@ def _days(text: str) -> int:
     """Count the days from the epoch to a date.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no date.
     """
     if _DATE.fullmatch(text) is None:
         raise ValueError(f"not a date: {text!r}")

@@ -1,4 +1,4 @@
-"""What a setting names, and what may be there later."""
+"""The error for settings that name something which is missing or taken for now."""
 
 from hmret.model.errors import ConfigError
 
@@ -6,7 +6,8 @@ __all__ = ["UnavailableError"]
 
 
 class UnavailableError(ConfigError):
-    """A setting names what is not there yet, or what somebody else has: a later try may succeed without a change.
+    """A setting names something that is missing or in use by another process, so a later attempt may succeed.
 
-    To embedders it is the `ConfigError` that it is; `run` ends with another exit code, so that it is started again.
+    For embedders this is an ordinary `ConfigError`; `run` exits with a code of its own, so that it is started
+    again.
     """

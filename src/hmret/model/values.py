@@ -1,7 +1,8 @@
-"""Classes of values: those of attrs, less the code that it writes and compiles for each of them anew at every start.
+"""Value classes as attrs makes them, without the code that attrs compiles for each class at every start.
 
-attrs compiles comparison, hash and `repr` of each class from text, which takes longer than all else about it. Here all classes
-share them, by the fields that attrs lists, and they say what attrs' own would.
+attrs compiles comparison, hash and `repr` of each class from text, which takes longer than everything else
+about it. All classes made here share these methods, which use the fields that attrs lists and give the
+results that attrs' own would.
 """
 
 from collections.abc import Callable, Hashable
@@ -24,7 +25,7 @@ else:
         repr: bool = True,  # noqa: A002 - as attrs has it
         kw_only: bool = False,
     ) -> type | Callable[[type], type]:
-        """Make a class of values that do not change, and can be keys where they can be compared."""
+        """Make a class of immutable values, which are hashable where they are comparable."""
 
         def make(cls: type) -> type:
             made = attrs.frozen(cls, eq=False, repr=False, kw_only=kw_only)
@@ -39,7 +40,7 @@ else:
         repr: bool = True,  # noqa: A002 - as attrs has it
         kw_only: bool = False,
     ) -> type | Callable[[type], type]:
-        """Make a class of values that change, and where they can be compared cannot be keys."""
+        """Make a class of mutable values, which are not hashable where they are comparable."""
 
         def make(cls: type) -> type:
             made = attrs.define(cls, eq=False, repr=False, kw_only=kw_only)
@@ -49,7 +50,7 @@ else:
 
 
 def _complete(made: Any, written: type, *, eq: bool, shows_fields: bool, has_hash: bool) -> type:
-    """Give a class what attrs would have compiled for it, but for what is written in it."""
+    """Add to a class the methods that attrs would have compiled for it, but for those that it defines itself."""
     own = vars(written)
     if shows_fields and "__repr__" not in own:
         made.__repr__ = _show
@@ -61,7 +62,7 @@ def _complete(made: Any, written: type, *, eq: bool, shows_fields: bool, has_has
 
 
 def _comparison(cls: Any) -> tuple[Callable[[Any, object], bool], Callable[[Any], int]]:
-    """Make what compares values of exactly one class, and their hash, by the fields that are compared."""
+    """Make the comparison for values of exactly one class, and their hash, from the fields that are compared."""
     names = [field.name for field in attrs.fields(cls) if field.eq]
     fields: Callable[[object], Hashable] = attrgetter(*names) if names else lambda _: ()
 

@@ -1,4 +1,4 @@
-"""Verdicts: what becomes of an image, and the reasons there are."""
+"""Verdicts: what happens to an image, and the possible reasons."""
 
 import enum
 from datetime import datetime
@@ -19,7 +19,7 @@ class Action(enum.StrEnum):
 
 
 class Reason(enum.StrEnum):
-    """Why; in the order in which they are asked, the first that applies decides."""
+    """Why an image stays or goes; reasons are checked in this order, and the first that applies decides."""
 
     NOT_READY = "not_ready"
     BROKEN = "broken"
@@ -67,12 +67,12 @@ ACTIONS = {
     Reason.EXPIRED: Action.DELETE,
     Reason.DISK_PRESSURE: Action.DELETE,
 }
-"""What each reason comes to."""
+"""The action that follows from each reason."""
 
 
 @frozen
 class Holder:
-    """A repository whose row keeps the content that it shares."""
+    """A repository whose row keeps content that it shares."""
 
     repository: str
     reason: Reason
@@ -80,7 +80,7 @@ class Holder:
 
 @frozen
 class Verdict:
-    """What becomes of one image, and why."""
+    """What happens to one image, and why."""
 
     repository: str
     digest: str
@@ -89,41 +89,41 @@ class Verdict:
     size_bytes: int
     """The size that the metadata states."""
     disk_bytes: int
-    """The blocks that the disk occupies, whoever shares them."""
+    """The blocks that the disk occupies, whether or not other links share them."""
     action: Action
     reason: Reason
     """The first reason that applies."""
     blockers: tuple[Reason, ...]
-    """Every reason that holds against a deletion now; empty where the image goes."""
+    """Every reason against deleting the image now; empty where the image goes."""
     referenced_by: tuple[str, ...]
     """`instance/ID`, `snapshot/ID` or an embedder's own names, sorted."""
     unused_since_ns: int | None
-    """The timer as it is on record, in nanoseconds since the epoch; None: no timer, or a wrong one."""
+    """The timer as recorded, in nanoseconds since the epoch; None: no timer, or an invalid one."""
     expires_at_ns: int | None
-    """When its time has come, in nanoseconds since the epoch; None: no timer, or one that never runs out."""
+    """When its window ends, in nanoseconds since the epoch; None: no timer, or one that never runs out."""
     broken: str | None = None
     """What is wrong with the folder; None: nothing."""
     rule: int | None = None
-    """The place among the rules, from 1, of the one that holds for it; None: none does."""
+    """The position, from 1, of the rule that applies to it; None: no rule does."""
     created_ns: int | None = None
-    """When it was made, in nanoseconds since the epoch; None: not known."""
+    """When the image was made, in nanoseconds since the epoch; None: not known."""
     pullable: bool | None = None
     """Whether its metadata says that it can be pulled again; None: it does not."""
     shared_with: tuple[str, ...] = ()
     """The other repositories whose rows hold the same content, sorted."""
     held_by: tuple["Holder", ...] = ()
-    """Those of them that keep it though it is due here, and why; set where the reason is `shared`."""
+    """Those of them that keep it although it is due here, and why; set where the reason is `shared`."""
     detail: str | None = None
-    """What else is to be said of it; None: nothing."""
+    """A further remark on it; None: nothing."""
 
     @property
     def unused_since(self) -> datetime | None:
-        """The timer, cut to microseconds."""
+        """The timer, truncated to microseconds."""
         return None if self.unused_since_ns is None else datetime_of(self.unused_since_ns)
 
     @property
     def expires_at(self) -> datetime | None:
-        """When its time has come, cut to microseconds; None also where that is beyond the year 9999."""
+        """When its window ends, truncated to microseconds; None also where that is beyond the year 9999."""
         return None if self.expires_at_ns is None else datetime_of(self.expires_at_ns)
 
 
@@ -134,7 +134,7 @@ class Summary:
     images: int
     delete: int
     delete_bytes: int
-    """Blocks that come free: a disk with several links counts when the last of them goes."""
+    """Blocks that are freed: a disk with several links counts when the last of them goes."""
     mark: int
     clear: int
     keep: int

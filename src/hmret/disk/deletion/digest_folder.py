@@ -121,7 +121,7 @@ class DigestFolder:
         return True
 
     def judge(self, repository: str | None, hexadecimal: str) -> Reason | None:
-        """Say why this folder is not a whole image that is ready; None: it is, and may be deleted.
+        """Return why this folder is not a whole image that is ready; None: it is, and may be deleted.
 
         `repository`: whose own folder it is; None: it is content.
         """
@@ -141,7 +141,7 @@ class DigestFolder:
         return None if image.status == "ready" else Reason.NOT_READY
 
     def is_unchanged(self, parent_fd: int, name: str, *, is_hidden: bool = False) -> bool:
-        """Tell whether this folder now has that name, with the files that were looked at, none being opened.
+        """Return whether this folder now has that name, with the files that were looked at, none being opened.
 
         `is_hidden`: whether its metadata has been hidden since.
 

@@ -222,7 +222,7 @@ class HeldAhead:
 
 
 def _is_ordinary(folder: DigestFolder, looked_ns: int) -> bool:
-    """Tell whether a folder holds files alone, each by one name, and shows by its time stamps when anything changes."""
+    """Return whether a folder holds files alone, each by one name, and shows by its time stamps when anything changes."""
     metadata = folder.found.get(folder.metadata_name)
     # guard(second-name-takes-slow-path): A disk with a second hard link may be held twice in one batch and then gets
     # no lease; it would seem to be in use.

@@ -136,7 +136,7 @@ class KnownPaths:
         self._found.update(zip(chosen, answers, strict=True))
 
     def is_absent(self, path: str) -> bool:
-        """Tell whether nothing was at a path when it was asked about; not so where it was not."""
+        """Return whether nothing was at a path when it was asked about; not so where it was not."""
         return self._found.get(path) in _NOTHING_THERE
 
     def inode(self, path: str) -> int | None:

@@ -22,7 +22,7 @@ class Chosen:
     pullable: bool | None
 
     def is_unchanged(self, image: Image) -> bool:
-        """Tell whether an image says the same of itself."""
+        """Return whether an image says the same of itself."""
         return (image.created_ns, image.pullable) == (self.created_ns, self.pullable)
 
 
@@ -58,7 +58,7 @@ class Candidate:
         return tuple((row.repository, self.digest) for row in self.rows)
 
     def chosen_with(self, repository: str) -> Chosen | None:
-        """Say what the row of a repository was chosen with."""
+        """Return what the row of a repository was chosen with."""
         if repository == self.repository:
             return self.chosen
         return next((chosen for row, chosen in self.others if row.repository == repository), None)

@@ -216,7 +216,7 @@ class _Batch:
     def _look_at_timer(
         self, row: Row, digest: str, states: dict[str, HeldState], held: HeldImage | None
     ) -> Reason | None:
-        """Say why a row's timer keeps its image; None: it does not. What is held of it is added to `states`."""
+        """Return why a row's timer keeps its image; None: it does not. What is held of it is added to `states`."""
         key = row.repository, digest
         since_ns: int | None
         if held is not None:
@@ -322,7 +322,7 @@ class _Batch:
         return None if is_out else self._give_way(one, image)
 
     def _judge(self, one: Announced, image: OpenImage) -> Kept | None:
-        """Say why an image may not be deleted, by what its folders hold and what they say of themselves; None: it may."""
+        """Return why an image may not be deleted, by what its folders hold and what they say of themselves; None: it may."""
         hexadecimal = hex_of(one.intent.digest)
         for number, folder in image.opened.items():
             copy = one.intent.all_copies[number]

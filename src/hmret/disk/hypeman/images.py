@@ -269,7 +269,7 @@ def _judged(
 
 
 def _misnamed(name: str, repository: str) -> str:
-    """Say how a name contradicts the repository in whose folder it stands; empty where it does not."""
+    """Return how a name contradicts the repository in whose folder it stands; empty where it does not."""
     rest = name.removeprefix(repository)
     if rest != name and rest[:1] in (":", "@") and "/" not in rest:
         return ""
@@ -321,7 +321,7 @@ def _age_of(filesystem: Filesystem, parent_fd: int, name: str) -> int | None:
 def _disk_of(
     number: int, error: int, blocks: int, shared: tuple[int, int, int] | None
 ) -> tuple[Disk, str, bool]:
-    """Say what the disk of an image occupies, what is wrong with it, and whether it is there."""
+    """Return what the disk of an image occupies, what is wrong with it, and whether it is there."""
     if number < 0:
         return NO_DISK, "no rootfs", False
     if error:
@@ -332,7 +332,7 @@ def _disk_of(
 
 
 def _blocks(disk: Stat | None) -> Disk:
-    """Say what a disk occupies."""
+    """Return what a disk occupies."""
     if disk is None or not stat.S_ISREG(disk.st_mode):
         return NO_DISK
     shared = SharedDisk(disk.st_dev, disk.st_ino, disk.st_nlink) if disk.st_nlink > 1 else None

@@ -469,7 +469,7 @@ def _names_at(tagged: FolderScan) -> AbstractSet[str]:
 
 
 def _effective_tags(legacy: FolderScan, tagged: FolderScan) -> Mapping[str, str]:
-    """Say what the tags of a repository point to, as lookups go."""
+    """Return what the tags of a repository point to, as lookups go."""
     if not _tags(legacy):
         return _tags(tagged)
     shadowed = _names_at(tagged)

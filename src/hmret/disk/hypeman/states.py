@@ -274,7 +274,7 @@ class HeldState:
     """Whether it shows by its time stamps when it is written over."""
 
     def is_unchanged(self) -> bool:
-        """Tell whether what was read is still what stands there, byte for byte.
+        """Return whether what was read is still what stands there, byte for byte.
 
         Raises:
             OSError: it could not be told.

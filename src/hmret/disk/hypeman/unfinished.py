@@ -109,7 +109,7 @@ def _look_at_content(
 
 
 def _not_plain(path: str, image: Image) -> tuple[str, str, str, str]:
-    """Say why an image is kept whose folder holds more than files, and what remedies it."""
+    """Return why an image is kept whose folder holds more than files, and what remedies it."""
     where = f"{CONTENT if is_part(path) else path}/{hex_of(image.digest)}"
     remedy = f"{image.foreign}: the image is kept, as its folder holds more than files; remove that"
     return "image_not_plain", f"{IMAGES}/{where}", remedy, image.digest

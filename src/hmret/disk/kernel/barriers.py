@@ -58,7 +58,7 @@ def _statx(path: str, dir_fd: int | None) -> tuple[int, int]:
 
 
 def find_barrier(path: str, *, dir_fd: int | None = None) -> str:
-    """Say why what is at a path can be neither renamed nor removed, or nothing in it; empty: nothing is known to be against it.
+    """Return why what is at a path can be neither renamed nor removed, or nothing in it; empty: nothing is known to be against it.
 
     No link is followed in the last component.
     """

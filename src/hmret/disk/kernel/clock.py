@@ -22,7 +22,7 @@ class Clock(Protocol):
     """Where the time comes from."""
 
     def now_ns(self) -> int:
-        """Tell the wall clock, in nanoseconds since the epoch."""
+        """Return the wall clock, in nanoseconds since the epoch."""
         ...
 
     def read(self) -> ClockReading:

@@ -308,7 +308,7 @@ def _look_at_disk(filesystem: Filesystem, folder_fd: int, name: str, disks: list
 
 
 def _holds_files_only(filesystem: Filesystem, folder_fd: int, name: str, known: set[str]) -> bool:
-    """Tell whether nothing but regular files is in a folder, as some are known to be; not so where that is not known."""
+    """Return whether nothing but regular files is in a folder, as some are known to be; not so where that is not known."""
     try:
         fd = filesystem.open(name, _READ | os.O_DIRECTORY, dir_fd=folder_fd)
     except OSError:

@@ -36,7 +36,7 @@ def find_lock_holder(fd: int, written: int | None) -> int | None:
 
 
 def _open_with(process: Path, wanted: tuple[int, int]) -> list[bool]:
-    """Tell of each descriptor with which a process has the file open whether it has a lock; none where nobody may look."""
+    """Return of each descriptor with which a process has the file open whether it has a lock; none where nobody may look."""
     opened: list[bool] = []
     with suppress(OSError):
         for link in (process / "fd").iterdir():

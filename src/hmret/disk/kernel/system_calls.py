@@ -91,11 +91,11 @@ class Entry(Protocol):
     @property
     def name(self) -> str: ...
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        """Tell whether this is a folder."""
+        """Return whether this is a folder."""
         ...
 
     def is_symlink(self) -> bool:
-        """Tell whether this is a symbolic link."""
+        """Return whether this is a symbolic link."""
         ...
 
     def inode(self) -> int:
@@ -171,18 +171,18 @@ class Filesystem(Protocol):
         ...
 
     def ask_lease(self, fd: int) -> int:
-        """Tell what is left of the lease: `FileLease.HELD`, or anything else when somebody has begun to open the file."""
+        """Return what is left of the lease: `FileLease.HELD`, or anything else when somebody has begun to open the file."""
         ...
 
     def find_barrier(self, path: str, *, dir_fd: int | None = None) -> str:
-        """Say why what is at a path can be neither renamed nor removed, or nothing in it; empty: nothing is known to be so.
+        """Return why what is at a path can be neither renamed nor removed, or nothing in it; empty: nothing is known to be so.
 
         Opens nothing, and raises nothing.
         """
         ...
 
     def now_ns(self) -> int:
-        """Tell the time by the clock that stamps this file system's files, in nanoseconds since the epoch."""
+        """Return the time by the clock that stamps this file system's files, in nanoseconds since the epoch."""
         ...
 
     def earliest_stamp_ns(self, fd: int, /) -> int | None:

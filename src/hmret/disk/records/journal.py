@@ -120,7 +120,7 @@ def _open(filesystem: Filesystem, own_fd: int) -> int:
 
 
 def _ends_with_line(filesystem: Filesystem, own_fd: int, size_bytes: int) -> bool:
-    """Tell whether the last line is whole: a crash or a full disk may have cut it off."""
+    """Return whether the last line is whole: a crash or a full disk may have cut it off."""
     with opened(filesystem, filesystem.open(JOURNAL, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=own_fd)) as fd:
         return filesystem.pread(fd, 1, size_bytes - 1) == b"\n"
 

@@ -22,7 +22,7 @@ def last_reads(
     now_ns: int,
     pause: Callable[[], None] = lambda: None,
 ) -> Mapping[Key, int]:
-    """Tell of which rows a disk was read after a time, and when it last was, in nanoseconds since the epoch.
+    """Return of which rows a disk was read after a time, and when it last was, in nanoseconds since the epoch.
 
     A time in the future tells nothing, nor does a disk that cannot be looked at. Where a file system is mounted `noatime` no disk
     is ever told; with `relatime` a read is noted at most once a day, if the disk was not changed since.

@@ -150,11 +150,11 @@ class FolderCache(Generic[F]):
         self._waiting.extend(paths)
 
     def known(self, path: str) -> F | None:
-        """Tell what was last found in a folder."""
+        """Return what was last found in a folder."""
         return self._known.get(path)
 
     def known_in_part(self, path: str) -> F | None:
-        """Tell what was last found in a folder that has changed; None where it is to be read in full."""
+        """Return what was last found in a folder that has changed; None where it is to be read in full."""
         known = self._known.get(path)
         if known is None or not self._is_trusted(path, self._filesystem.now_ns()):
             return None
@@ -162,7 +162,7 @@ class FolderCache(Generic[F]):
         return known
 
     def still(self, root_fd: int, path: str, fingerprint: Fingerprint | None = None) -> F | None:
-        """Tell what is in a folder where that is known, has not changed, and was read not too long ago.
+        """Return what is in a folder where that is known, has not changed, and was read not too long ago.
 
         `fingerprint`: what it has now; None: what `stat` says of it.
         """
@@ -237,6 +237,6 @@ class FolderCache(Generic[F]):
 
 
 def _trust_ns(path: str) -> int:
-    """Say for how long a folder is trusted, in nanoseconds: not all for equally long, so as not to fall due together."""
+    """Return for how long a folder is trusted, in nanoseconds: not all for equally long, so as not to fall due together."""
     share = crc32(path.encode("utf-8", "surrogateescape")) & 0xFFFF
     return _SHORTEST_TRUST_NS + (_LONGEST_TRUST_NS - _SHORTEST_TRUST_NS) * share // 0x10000

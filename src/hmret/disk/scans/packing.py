@@ -168,7 +168,7 @@ def pack_references(files: Mapping[str, ReferenceFile]) -> bytes:
 
 
 def weigh(found: FolderScan | StateFolder | Mapping[str, ReferenceFile]) -> int:
-    """Tell how much there was to read: in images, states or files."""
+    """Return how much there was to read: in images, states or files."""
     match found:
         case FolderScan():
             return 0 if found.repository is None else len(found.repository.images)

@@ -67,7 +67,7 @@ class _Listing:
     """What tells which of the files have changed."""
 
     def holding(self, files: tuple[ReferenceFile | None, ...], watch: ReferenceWatch) -> "_Listing":
-        """Say what was found in each; the same object where that is known."""
+        """Return what was found in each; the same object where that is known."""
         return self if files is self.files else attrs.evolve(self, files=files, watch=watch)
 
     @cached_property
@@ -90,7 +90,7 @@ class ReferenceLook:
     """Folders that are not there."""
 
     def folders(self) -> Mapping[str, FolderSeen]:
-        """Say which folders these are, but for those that could not be listed."""
+        """Return which folders these are, but for those that could not be listed."""
         gone = {folder: FolderSeen(None) for folder in self.absent}
         return {**gone, **{folder: listing.seen for folder, listing in self.listings.items()}}
 
@@ -280,7 +280,7 @@ def _list(filesystem: Filesystem, fd: int, known: _Listing | None) -> _Listing:
 
 
 def _without_metadata(known: ReferenceFile) -> ReferenceFile | None:
-    """Say what a guest refers to whose metadata has gone and whose folder has not: its own volume may not be mounted.
+    """Return what a guest refers to whose metadata has gone and whose folder has not: its own volume may not be mounted.
 
     It goes on protecting what it named, for as long as its folder is there.
     """

@@ -1,1 +1,1 @@
-"""Time as it can be trusted: the guard against a jumped clock, and time that nobody watched."""
+"""How far time can be trusted: the guard against a jumping clock, and unwatched time."""

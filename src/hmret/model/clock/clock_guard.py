@@ -1,7 +1,7 @@
 """The guard against a wall clock that cannot be trusted.
 
-A clock that jumps forward makes everything due at once; one that jumps back makes nothing due for years. Whether it
-jumped is told by the boot-time clock, which nobody sets: both must have moved alike since the last sweep.
+A clock that jumps forward makes everything due at once; one that jumps back makes nothing due for years. A
+jump shows against the boot-time clock, which no one can set: both must have moved alike since the last sweep.
 """
 
 from hmret.model.durations import format_duration
@@ -22,7 +22,7 @@ class ClockReading:
     """What the clocks say at one moment."""
 
     boot_id: str
-    """Changes at each boot; empty: the kernel does not tell (see `known_boot_id`)."""
+    """Changes at each boot; empty: the kernel does not expose it (see `known_boot_id`)."""
     boot_ns: int
     """Nanoseconds since the boot, time asleep included."""
     wall_ns: int
@@ -30,7 +30,9 @@ class ClockReading:
     synchronised: bool = True
     """Whether the kernel calls its wall clock synchronised."""
     monotonic_ns: int | None = None
-    """Nanoseconds of the boot-time clock without time asleep, from any moment on; None: not known, as if it never slept."""
+    """Nanoseconds of the boot-time clock without time asleep, from an arbitrary start; None: unknown, taken
+    as no sleep.
+    """
 
 
 @frozen
@@ -41,16 +43,19 @@ class ClockRecord:
     boot_ns: int
     wall_ns: int
     suspended_until_boot_ns: int = 0
-    """Until when, by the boot-time clock, the wall clock is not trusted; 0: it is."""
+    """Until when, on the boot-time clock, the wall clock is not trusted; 0: it is trusted."""
     keeps_looks: bool = True
-    """Whether whoever wrote it keeps a record of looks too (`hmret.model.clock.looks`); older versions do not."""
+    """Whether the version that wrote it also keeps a record of looks (`hmret.model.clock.looks`); older
+    versions do not.
+    """
 
 
 def watch_clock(record: ClockRecord | None, reading: ClockReading) -> tuple[ClockRecord, str | None]:
     """Compare the clocks with the last record; returns the next record, and what is wrong, None: nothing.
 
-    A jump of more than 5 minutes, a wall clock before the last record, or, after a reboot, one more than a day after
-    it that is not synchronised, is distrusted for one hour of boot time. An hour that a reboot cut short begins anew.
+    A jump of more than 5 minutes, a wall clock before the last record, or, after a reboot, one more than a
+    day after it that is not synchronised, makes the clock distrusted for one hour of boot time. If a reboot
+    cuts that hour short, it starts again.
     """
     # guard(jumping-clock-suspends): A clock that jumps forward makes everything due at once; deletion waits until it
     # has been right for an hour.
@@ -84,9 +89,9 @@ def _fault(record: ClockRecord, reading: ClockReading) -> str | None:
 
 
 def known_boot_id(record: ClockRecord | None, reading: ClockReading, new_id: str) -> str:
-    """Tell which boot this is where the kernel does not: that of the record, if the time of the boot is the same, else a new one.
+    """Return a boot id where the kernel gives none: the record's if the host booted at the same time, else a new one.
 
-    The time of a boot is the wall clock less the boot-time clock; it is the same within 5 minutes.
+    The time of the boot is the wall clock minus the boot-time clock; it counts as the same within 5 minutes.
     """
     if reading.boot_id:
         return reading.boot_id

@@ -1,7 +1,8 @@
-"""Looks at the whole cache, and the time between them that nobody watched.
+"""Looks at the whole cache, and the time between them that no sweep watched.
 
-A look is a sweep that nothing suspended, by an engine that goes on or by a command that sweeps once. Whoever was not there
-cannot know what was in use meanwhile: a window counts only time between looks that are close together.
+A look is a sweep that was not suspended, by a running engine or by a command that sweeps once. What was in
+use while nothing watched cannot be known afterwards, so a window counts only time between looks that are
+close together.
 """
 
 from hmret.model.clock.clock_guard import CLOCK_TOLERANCE_NS, ClockReading, ClockRecord
@@ -17,7 +18,7 @@ _INTERVALS = 10
 
 
 def far_apart_ns(shortest_window_ns: int, interval_ns: int) -> int:
-    """Tell how far apart two looks must lie, in nanoseconds, for the time between them not to count.
+    """Return how far apart two looks must lie, in nanoseconds, for the time between them not to count.
 
     More than an hour, or a tenth of the shortest window where that is less, and more than ten intervals.
     """
@@ -26,44 +27,45 @@ def far_apart_ns(shortest_window_ns: int, interval_ns: int) -> int:
 
 @frozen
 class Look:
-    """When somebody looked, and who."""
+    """When the cache was looked at, and by what."""
 
     at: ClockReading
     by_engine: bool
-    """False: a command that sweeps once, as cron starts it."""
+    """False: by a command that sweeps once, as cron starts it."""
 
 
 @frozen
 class LooksRecord:
-    """What lasts from one look to the next."""
+    """What is carried from one look to the next."""
 
     last: Look | None = None
-    """None: nothing is known of any."""
+    """None: no look is known."""
     gaps: Gaps = NO_GAPS
     was_suspended: bool = False
     """Whether a sweep since the last look was suspended."""
     held_back_looks: int = 0
-    """In how many looks, one after the other, reads of disks held back most of what was due."""
+    """For how many looks in a row reads of disks have held back most of what was due."""
 
 
 @frozen
 class Watched:
-    """What a look finds of the time before it."""
+    """What a look learns about the time before it."""
 
     gaps: Gaps
-    """All time up to now that nobody watched."""
+    """All time up to now that no sweep watched."""
     unseen_since_ns: int | None = None
-    """The time of the look before, in nanoseconds since the epoch, where it lies so far back that images may have been in use
-    unseen; None: it does not, or nobody looked before."""
+    """The time of the look before, in nanoseconds since the epoch, where it lies so far back that images may
+    have been in use unseen; None: it does not, or there was no look before.
+    """
 
 
 def watch(record: LooksRecord, now: Look, apart_ns: int) -> Watched:
-    """Tell what of the time up to now nobody watched, if somebody looks now.
+    """Return which part of the time up to now was unwatched, given a look now.
 
     Args:
-        record: what the look before left.
+        record: what the previous look left.
         now: this look.
-        apart_ns: what `far_apart_ns` says.
+        apart_ns: the result of `far_apart_ns`.
     """
     # guard(no-gaps-in-the-future): A clock that was ahead leaves gaps in the future; kept, they would postpone
     # deletions that are due.
@@ -82,20 +84,22 @@ def watch(record: LooksRecord, now: Look, apart_ns: int) -> Watched:
         # counts in no window.
         is_unwatched = is_apart
     else:
-        # Nothing would ever fall due if the time between two single sweeps did not count, but only what is certain does.
+        # If the time between two single sweeps did not count, nothing would ever fall due; but only certain
+        # time counts.
         is_certain = is_one_boot or (last.at.synchronised and now.at.synchronised)
         # guard(certain-time-between-sweeps): Between single sweeps only certain time counts: not across a suspended
         # sweep, nor a boot with an uncertain clock.
         is_unwatched = record.was_suspended or not is_certain
     skipped_ns = _skipped_ns(last.at, now.at, elapsed_ns) if is_one_boot else 0
     gap_ns = awake_ns if is_unwatched else skipped_ns
-    # At the end, after the time asleep: so no timer from between can have more counted for it than there was.
+    # The gap is placed at the end, after the time asleep: so no timer started in between has more time
+    # counted for it than has passed.
     gaps = gaps.with_gap(now.at.wall_ns - gap_ns, now.at.wall_ns)
     return Watched(gaps, last.at.wall_ns if is_apart or gap_ns else None)
 
 
 def _asleep_ns(last: ClockReading, now: ClockReading, elapsed_ns: int) -> int:
-    """Tell how long the host slept between two readings of one boot."""
+    """Return how long the host slept between two readings of one boot."""
     if last.monotonic_ns is None or now.monotonic_ns is None or now.monotonic_ns < last.monotonic_ns:
         return 0
     asleep_ns = (now.boot_ns - last.boot_ns) - (now.monotonic_ns - last.monotonic_ns)
@@ -103,7 +107,7 @@ def _asleep_ns(last: ClockReading, now: ClockReading, elapsed_ns: int) -> int:
 
 
 def _skipped_ns(last: ClockReading, now: ClockReading, elapsed_ns: int) -> int:
-    """Tell by how much the wall clock was moved forward between two readings of one boot; 0 where it is trusted."""
+    """Return by how much the wall clock was moved forward between two readings of one boot; 0 where it is trusted."""
     skipped_ns = elapsed_ns - max(now.boot_ns - last.boot_ns, 0)
     # guard(skipped-time-is-unwatched): Time that the clock skipped has not passed, so setting it forward makes no
     # image due.
@@ -117,18 +121,19 @@ def record_at_start(
     now_ns: int,
     apart_ns: int,
 ) -> LooksRecord:
-    """Tell what is known of looks where an engine begins.
+    """Return what is known of looks when an engine starts.
 
-    A record that an older version left, which knew no looks, stands for the last look of an engine. Where there is none at all,
-    the newest change of a timer does: timers of a controller that was switched off months ago prove nothing.
+    A record of an older version, which kept no looks, stands for the last look of an engine. Where there is
+    no record at all, the newest change of a timer does: timers of a controller that was switched off months
+    ago prove nothing.
 
     Args:
         record: what is on record; None: nothing.
-        clock: what the clocks said at the last sweep of whatever version; None: not known.
-        newest_timer_ns: when a timer was last written up to now, in nanoseconds since the epoch; None: none was. Asked for
-            only where there is no record.
-        now_ns: the time.
-        apart_ns: what `far_apart_ns` says.
+        clock: the clock readings at the last sweep of any version; None: unknown.
+        newest_timer_ns: when a timer was last written up to now, in nanoseconds since the epoch; None: never. Used only
+            where there is no record.
+        now_ns: the current time.
+        apart_ns: the result of `far_apart_ns`.
     """
     older = None
     if clock is not None and not clock.keeps_looks:

@@ -1,4 +1,4 @@
-"""Time that nobody watched: it lies between two looks at the cache, and no window counts it."""
+"""Unwatched time: it lies between two looks at the cache, and no retention window counts it."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -11,25 +11,27 @@ from hmret.model.values import frozen
 __all__ = ["MOST_GAPS", "NO_GAPS", "Gap", "Gaps"]
 
 Gap = tuple[int, int]
-"""From when to when, in nanoseconds since the epoch."""
+"""Start and end, in nanoseconds since the epoch."""
 
 MOST_GAPS = 128
-"""How many gaps are told apart: some four months of a host that is switched off each night."""
+"""How many gaps are kept apart: some four months of a host that is switched off each night."""
 
 
 @frozen
 class Gaps:
-    """All time that nobody watched, up to now.
+    """All unwatched time up to now.
 
-    Gaps are sorted, do not touch, and none is empty. There are at most `MOST_GAPS`: where there would be more, the two
-    neighbours that reach over the least, beside their age, become one, as long as both, at the end of the later one. Times before
-    both then lose what they lost, times from between them at most as much as both; none is ever forgotten.
+    Gaps are sorted, do not touch, and are never empty. There are at most `MOST_GAPS`. Where there would be
+    more, the two neighbours that span the least time, relative to their age, are merged. The merged gap is as
+    long as both together and ends where the later one ended. So timers that started before both still lose
+    exactly as much, and timers from between them at most as much as both gaps together; no unwatched time is
+    ever forgotten.
     """
 
     spans: tuple[Gap, ...] = ()
     _starts: tuple[int, ...] = attrs.field(init=False, eq=False, repr=False)
     _left: tuple[int, ...] = attrs.field(init=False, eq=False, repr=False)
-    """How long each gap is together with all after it."""
+    """The length of each gap together with all later ones."""
 
     @_starts.default
     def _list_starts(self) -> tuple[int, ...]:
@@ -42,7 +44,7 @@ class Gaps:
 
     @classmethod
     def of(cls, spans: Iterable[Gap]) -> "Gaps":
-        """Make gaps of spans in any order, that may overlap."""
+        """Make gaps from spans in any order, which may overlap."""
         joined: list[Gap] = []
         for start_ns, end_ns in sorted(spans):
             if start_ns >= end_ns:
@@ -61,7 +63,7 @@ class Gaps:
         return self.spans[-1][1] if self.spans else None
 
     def since(self, since_ns: int) -> int:
-        """Add up the time since a moment that nobody watched, in nanoseconds."""
+        """Return how much of the time since a moment was unwatched, in nanoseconds."""
         spans = self.spans
         if not spans or since_ns >= spans[-1][1]:
             return 0
@@ -72,14 +74,14 @@ class Gaps:
         return later_ns
 
     def moved(self, since_ns: int) -> int:
-        """Tell when something would have begun that has lasted, in time that was watched, since then.
+        """Return when something that began then would have begun if only watched time counted.
 
-        Never earlier than it began, and in the order in which things began.
+        Never earlier than it really began, and the order of beginnings is kept.
         """
         return since_ns + self.since(since_ns)
 
     def latest_moved_to(self, moment_ns: int) -> int:
-        """Tell the latest beginning that `moved` puts no later than a moment."""
+        """Return the latest beginning that `moved` maps to a given moment or earlier."""
         later_ns = 0
         for start_ns, end_ns in reversed(self.spans):
             if moment_ns - later_ns >= end_ns:
@@ -88,13 +90,13 @@ class Gaps:
         return moment_ns - later_ns
 
     def until(self, now_ns: int) -> "Gaps":
-        """Cut off what lies after a moment: the clock was ahead then."""
+        """Drop what lies after a moment, since the clock was ahead when it was recorded."""
         if not self.spans or self.spans[-1][1] <= now_ns:
             return self
         return Gaps.of((start_ns, min(end_ns, now_ns)) for start_ns, end_ns in self.spans)
 
     def with_gap(self, start_ns: int, end_ns: int) -> "Gaps":
-        """Add one."""
+        """Return these gaps with one more."""
         return Gaps.of((*self.spans, (start_ns, end_ns))) if start_ns < end_ns else self
 
     def __iter__(self) -> Iterator[Gap]:
@@ -102,11 +104,11 @@ class Gaps:
 
 
 NO_GAPS = Gaps()
-"""All time was watched."""
+"""No unwatched time."""
 
 
 def _merge_nearest(spans: list[Gap]) -> None:
-    """Put the earlier of two neighbours right before the later one, where that takes the least from what lies between."""
+    """Merge the two neighbours that span the least, by age; the earlier moves right before the later."""
     newest_ns = spans[-1][1]
     _, place = min(
         ((later[1] - earlier[0]) / (newest_ns - earlier[1] + 1), number)

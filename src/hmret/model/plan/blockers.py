@@ -57,7 +57,7 @@ class Blocker(Protocol):
         ...
 
     def blocks(self, image: Image, evaluation: Evaluation) -> bool:
-        """Tell whether it does."""
+        """Return whether it does."""
         ...
 
 

@@ -47,7 +47,7 @@ class DueTimes:
         return len(self._due_ns)
 
     def until(self, end_ns: int) -> tuple[int, int]:
-        """Tell how many fall due up to a time, and their bytes."""
+        """Return how many fall due up to a time, and their bytes."""
         count = bisect_right(self._due_ns, end_ns)
         return count, self._freed_bytes[count]
 

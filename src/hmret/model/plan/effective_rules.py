@@ -39,7 +39,7 @@ def _alike(effective: EffectiveRule) -> EffectiveRules:
 
 
 def effective_rules(policy: Policy, name: str, repository: Repository | None) -> EffectiveRules:
-    """Tell what holds for the images of a repository.
+    """Return what holds for the images of a repository.
 
     An image is evaluated once for each of its tags, by the first rule that matches that tag (none: the general one), and
     once where it has no tag. Of these judgements the one that keeps it longest counts: no tag of an image can shorten
@@ -65,7 +65,7 @@ def effective_rules(policy: Policy, name: str, repository: Repository | None) ->
 def _rule_of_tag(
     tag: str, rules: Iterable[tuple[CompiledRule, EffectiveRule]], usual: EffectiveRule
 ) -> EffectiveRule:
-    """Tell what the first rule that matches a tag says, of those that ask for tags."""
+    """Return what the first rule that matches a tag says, of those that ask for tags."""
     for rule, effective in rules:
         if rule.tags is not None and rule.tags.matches(tag):
             # guard(first-rule-decides): Operators write exceptions before the general rule, so the first rule that
@@ -135,7 +135,7 @@ def latest_of(
 
 
 def next_dated_ns(policy: Policy, repository: Repository | None, now_ns: int) -> int:
-    """Tell when the next image whose `created_at` lies in the future takes its place by age; `NEVER`: there is none."""
+    """Return when the next image whose `created_at` lies in the future takes its place by age; `NEVER`: there is none."""
     if repository is None or not policy.keeps_latest:
         return NEVER
     times = (image.created_ns for image in repository.images.values())

@@ -165,7 +165,7 @@ class Evaluator:
                 yield blocker.reason
 
     def first_reason(self, image: Image) -> Reason:
-        """Tell the reason that decides."""
+        """Return the reason that decides."""
         for blocker in self._blockers if self._is_plain(image) else (*_OF_ANY, *self._blockers):
             if blocker.blocks(image, self):
                 return blocker.reason
@@ -199,7 +199,7 @@ class Evaluator:
         return self.expiry.gaps.latest_moved_to(self.now_ns - rules.usual.window_ns), self.now_ns
 
     def expires_at(self, image: Image, since_ns: int | None) -> int | None:
-        """Tell when an image that is unused since then goes, in nanoseconds, if nothing changes; None: never."""
+        """Return when an image that is unused since then goes, in nanoseconds, if nothing changes; None: never."""
         return None if image.digest in self.latest else self.expiry.due_at(image, since_ns)
 
     def verdict(
@@ -246,7 +246,7 @@ class Evaluator:
         return tuple(owner for owner in owners if owner != self.name)
 
     def _unwatched(self, since_ns: int | None) -> str | None:
-        """Say how much of the time since then nobody watched; None: all of it was watched."""
+        """Return how much of the time since then nobody watched; None: all of it was watched."""
         unwatched_ns = 0 if since_ns is None else self.expiry.gaps.since(since_ns)
         if not unwatched_ns:
             return None

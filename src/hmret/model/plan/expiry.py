@@ -34,7 +34,7 @@ class Expiry:
     """When disks were last read unseen, by digest."""
 
     def unused_since(self, image: Image) -> int | None:
-        """Tell the timer of an image; None where it has none that counts.
+        """Return the timer of an image; None where it has none that counts.
 
         One too far in the future does not; nor does one from before the image was made, as that is of an image that was removed
         and has been pulled again, or from before its disk was last read unseen.
@@ -61,7 +61,7 @@ class Expiry:
         return max(self.unused_since(image) or 0, read_ns)
 
     def begins_at(self, image: Image) -> int:
-        """Tell when the timer of an image begins that has none that counts: when its disk was last read unseen, else now."""
+        """Return when the timer of an image begins that has none that counts: when its disk was last read unseen, else now."""
         created_ns = image.created_ns or 0
         read_ns = self.accessed.get(image.digest, self.now_ns)
         return self.now_ns if read_ns < created_ns else read_ns
@@ -75,26 +75,26 @@ class Expiry:
         return due_ns is not None and due_ns <= self.now_ns
 
     def grown_at(self, image: Image) -> int:
-        """Tell when an image is old enough; `NEVER` where nobody knows."""
+        """Return when an image is old enough; `NEVER` where nobody knows."""
         if not self.min_age_ns:
             return 0
         return NEVER if image.created_ns is None else image.created_ns + self.min_age_ns
 
     def due_at(self, image: Image, since_ns: int | None) -> int | None:
-        """Tell when an image that is unused since then has waited for long enough, and is old enough; None: never."""
+        """Return when an image that is unused since then has waited for long enough, and is old enough; None: never."""
         if since_ns is None:
             return None
         due_ns = max(self.runs_out_at(image, since_ns), self.grown_at(image))
         return due_ns if due_ns < NEVER // 2 else None
 
     def runs_out_at(self, image: Image, since_ns: int) -> int:
-        """Tell when the window of an image that is unused since then has passed, in time that was watched."""
+        """Return when the window of an image that is unused since then has passed, in time that was watched."""
         # guard(window-in-watched-time): An image must be unused for its whole window in time that was watched,
         # however long the engine was away.
         return self.gaps.moved(since_ns) + self.rules.of(image.digest).window_ns
 
     def next_change(self, image: Image) -> int:
-        """Tell when the time alone next changes what is to be said of an image; `NEVER`: it does not."""
+        """Return when the time alone next changes what is to be said of an image; `NEVER`: it does not."""
         since_ns = self.timers.get(image.digest)
         if since_ns is None and not self.min_age_ns:
             return NEVER

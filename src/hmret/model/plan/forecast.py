@@ -160,7 +160,7 @@ class _Account:
             self._free(links.due_ns, disk_bytes)
 
     def _unseen_bytes(self, image: Image, owners: int) -> int:
-        """Tell the blocks of the disks of a row, but for those of which another link or row has been counted."""
+        """Return the blocks of the disks of a row, but for those of which another link or row has been counted."""
         total = 0
         for folder in image.folders:
             identity: object = folder.shared_disk

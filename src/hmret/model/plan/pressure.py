@@ -104,14 +104,14 @@ class PressureStep:
         return self.limits.count == "apparent"
 
     def _over_cap(self, selection: Selection, cache_bytes: int) -> int:
-        """Tell by how much the cache holds more than `max_used`, as that is counted."""
+        """Return by how much the cache holds more than `max_used`, as that is counted."""
         most = self.limits.max_used_bytes(self.usage.total_bytes)
         if not most:
             return 0
         return max((selection.cache_sizes() if self._counts_sizes else cache_bytes) - most, 0)
 
     def _excess(self) -> int:
-        """Tell how much is in use above the low mark, where that matters now."""
+        """Return how much is in use above the low mark, where that matters now."""
         high, total, used = self.limits.high_watermark, self.usage.total_bytes, self.usage.used_bytes
         if not high or self.usage.is_futile:
             return 0
@@ -120,7 +120,7 @@ class PressureStep:
         return 0
 
     def _share_of(self, excess: int, cache_bytes: int) -> int:
-        """Tell what of it is asked of the cache where somebody else fills the disk.
+        """Return what of it is asked of the cache where somebody else fills the disk.
 
         It gives up what it holds above its share of the low mark, which is the part that it has of what is in use. One who
         fills the disk again and again must not empty it.

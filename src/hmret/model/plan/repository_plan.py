@@ -65,7 +65,7 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
     """When disks were last read unseen, by digest."""
 
     def stand_in(self, inventory: Inventory, name: str, protection: RepositoryProtection) -> bool:
-        """Tell whether an inventory holds the very same.
+        """Return whether an inventory holds the very same.
 
         In that, nothing is leased, backing off, unlisted, needed by a foreign name or was read unseen.
         """
@@ -80,7 +80,7 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
         )
 
     def are(self, other: "RepositoryInputs") -> bool:
-        """Tell whether these are the very same."""
+        """Return whether these are the very same."""
         return (
             self.repository is other.repository
             and self.timers is other.timers
@@ -147,7 +147,7 @@ class RepositoryPlan:
         return {} if self.inputs.repository is None else self.inputs.repository.shared
 
     def reason(self, digest: str) -> Reason:
-        """Tell what this repository says of an image that is here."""
+        """Return what this repository says of an image that is here."""
         return self.evaluator.first_reason(self.image(digest))
 
     def image(self, digest: str) -> Image:
@@ -161,7 +161,7 @@ class RepositoryPlan:
 
     @property
     def is_quiet(self) -> bool:
-        """Tell whether there is nothing to do and nothing to tell."""
+        """Return whether there is nothing to do and nothing to tell."""
         return not (self.marks or self.clears or self.due or self.ripe or self.pruned)
 
     @property
@@ -226,7 +226,7 @@ class RepositoryPlan:
         return len(self._shared.get(digest, _ALONE))
 
     def timers(self, now_ns: int, finals: Mapping[str, Reason]) -> Iterator[tuple[Image, Reason, int | None]]:
-        """Tell of each image why it stays or goes, and when it falls due; in no particular order.
+        """Return of each image why it stays or goes, and when it falls due; in no particular order.
 
         `finals`: what was decided beyond this repository, by digest.
         """

@@ -188,7 +188,7 @@ class Selection:
         self.substitutes = [*put_off, *self.substitutes]
 
     def final_reasons(self) -> Mapping[str, Mapping[str, Reason]]:
-        """Say what was decided here, by repository and digest."""
+        """Return what was decided here, by repository and digest."""
         finals: defaultdict[str, dict[str, Reason]] = defaultdict(dict)
         for choice, reason in chain(self.held.items(), zip(self.pressed, repeat(Reason.DISK_PRESSURE))):
             for repository, digest in choice.keys:
@@ -257,7 +257,7 @@ class QuotaStep:
             selection.pressure = attrs.evolve(selection.pressure, projected_bytes=projected)
 
     def _fitting(self, choices: list[Choice]) -> int:
-        """Tell how many of the first images fit into one sweep."""
+        """Return how many of the first images fit into one sweep."""
         count = min(len(choices), self.max_deletes or len(choices))
         if not self.max_bytes:
             return count

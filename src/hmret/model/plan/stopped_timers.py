@@ -55,7 +55,7 @@ class StoppedTimers:
 
     @property
     def refusal(self) -> str:
-        """Say why a sweep that nobody has asked to do so does not stop them: begins with the key of the setting."""
+        """Return why a sweep that nobody has asked to do so does not stop them: begins with the key of the setting."""
         key = PATTERN_KEYS[Reason.NOT_ALLOWED if Reason.NOT_ALLOWED in self.by_reason else Reason.PINNED]
         timers = "the one timer" if self.count == 1 else f"all {self.count} timers"
         return (

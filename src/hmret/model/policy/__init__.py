@@ -1,1 +1,1 @@
-"""What an operator wants: patterns, rules, limits, hours and the brake, checked and compiled."""
+"""What an operator configures: patterns, rules, limits, hours and the brake, checked and compiled."""

@@ -1,4 +1,4 @@
-"""The brake: what has expired stays where it is too much at once, until that was announced for long enough."""
+"""The brake: if too much expires at once, all of it stays until that has been announced for long enough."""
 
 from hmret.model.values import frozen
 
@@ -7,35 +7,35 @@ __all__ = ["Brake", "BrakeRecord", "Braking"]
 
 @frozen
 class Brake:
-    """Holds everything that has expired where that is too much at once."""
+    """Holds back everything that has expired, if that is too much at once."""
 
     share: float
-    """Of the images that may go at all, from 0 to 1."""
+    """Share of the images that may be deleted at all, from 0 to 1."""
     min_images: int
 
     def holds(self, expired: int, eligible: int) -> bool:
-        """Tell whether so many expired images are too many."""
+        """Return whether this many expired images are too many."""
         return expired >= max(self.min_images, 1) and expired > self.share * eligible
 
 
 @frozen
 class Braking:
-    """More has expired at once than the brake lets go."""
+    """More has expired at once than the brake allows."""
 
     expired: int
     eligible: int
-    """Images that may go at all, now or later."""
+    """Images that may be deleted at all, now or later."""
     is_released: bool
-    """Whether they go all the same."""
+    """Whether the brake was released, so that they are deleted all the same."""
 
 
 @frozen
 class BrakeRecord:
-    """What the brake has announced, by the boot-time clock of one boot: a wrong wall clock must not let it go."""
+    """What the brake has announced, in boot time of one boot: a wrong wall clock must not release it."""
 
     boot_id: str
     announced_boot_ns: int
     announced_images: int
-    """How many expired images it held then."""
+    """How many expired images it held at the announcement."""
     is_released: bool = False
-    """Whether somebody has let it go."""
+    """Whether an operator has released it."""

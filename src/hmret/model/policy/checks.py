@@ -1,6 +1,7 @@
-"""Checks of single settings, as attrs runs them when a configuration is made.
+"""Checks of single settings, which attrs runs when a configuration is made.
 
-They take `object`: settings come from files and from embedders that no type checker has seen.
+They accept `object`: settings come from files and from embedders' code, which may never have been
+type-checked.
 """
 
 import re
@@ -74,7 +75,7 @@ def check_amount(owner: object, field: "attrs.Attribute[Any]", value: object) ->
 
 
 def check_choice(*choices: str) -> Callable[[object, "attrs.Attribute[str]", object], None]:
-    """Make a check that refuses anything but some texts."""
+    """Make a check that refuses anything but one of the given texts."""
 
     def check(_owner: object, field: "attrs.Attribute[str]", value: object) -> None:
         if value not in choices:
@@ -90,7 +91,7 @@ def check_text(_owner: object, field: "attrs.Attribute[str]", value: object) -> 
 
 
 def check_listen(_owner: object, field: "attrs.Attribute[str]", value: str) -> None:
-    """Refuse anything but `host:port` and nothing."""
+    """Refuse anything but `host:port` or an empty text."""
     check_text(_owner, field, value)
     match = _LISTEN.fullmatch(value)
     if value and (match is None or int(match[1]) > 65535):  # noqa: PLR2004 - the largest port
@@ -98,7 +99,7 @@ def check_listen(_owner: object, field: "attrs.Attribute[str]", value: str) -> N
 
 
 def read_patterns(key: str, value: Iterable[str], *, of: str = "repository") -> tuple[str, ...]:
-    """Trim the patterns of a key, and refuse what are none."""
+    """Trim the patterns of a key, and refuse a value that is no list of valid patterns."""
     try:
         return compile_patterns(value, of=of).texts
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""What an operator wants, in the form in which `plan` asks it."""
+"""The operator's configuration, in the form in which `plan` uses it."""
 
 from typing import Self
 
@@ -22,31 +22,31 @@ NEVER = 1 << 64
 
 @frozen
 class EffectiveRule:
-    """What holds for an image."""
+    """The rule values that apply to an image."""
 
     window_ns: int
-    """How long it must have been unused; `NEVER`: it stays."""
+    """How long the image must have been unused, in nanoseconds; `NEVER`: it stays."""
     keep_latest: int
-    """How many of the newest that this rule holds for stay, in each repository."""
+    """How many of the newest images under this rule stay, in each repository."""
     rule: int | None = None
-    """The place among the rules, from 1, of the one that says so; None: no rule does."""
+    """The position, from 1, of the rule that set these values; None: the general settings did."""
 
 
 @frozen
 class CompiledRule:
-    """A rule, ready to be asked."""
+    """A rule, ready for matching."""
 
     match: Patterns
     tags: Patterns | None
-    """None: whatever the tags."""
+    """None: it applies whatever the tags are."""
     window_ns: int | None
-    """None: as for all."""
+    """None: the general window applies."""
     keep_latest: int | None
-    """None: as for all, and counted among all."""
+    """None: the general number applies, counted among all images."""
 
     @classmethod
     def of(cls, rule: Rule) -> Self:
-        """Make one of a configured rule."""
+        """Compile a configured rule."""
         window = rule.unused_for
         if window is not None:
             window_ns = NEVER if window == "never" else timedelta_nanoseconds(window)
@@ -60,16 +60,16 @@ class CompiledRule:
 
 @frozen
 class Policy:
-    """The rules that choose among the images which nothing needs."""
+    """The rules that choose among images that nothing needs."""
 
     unused_for_ns: int
     """How long an image must have been unused before it is deleted, in nanoseconds."""
     allowed: Patterns
     pinned: Patterns
     max_deletes: int = 0
-    """The most deletions of one plan; 0: no limit."""
+    """The most images deleted in one sweep; 0: no limit."""
     max_bytes: int = 0
-    """The most bytes that one plan deletes; 0: no limit. One image always goes, however large."""
+    """The most bytes deleted in one sweep; 0: no limit. One image always goes, however large."""
     rules: tuple[CompiledRule, ...] = ()
     keep_latest: int = 0
     min_age_ns: int = 0
@@ -79,11 +79,11 @@ class Policy:
     brake: Brake | None = None
     """None: no brake."""
     keeps_unpullable: bool = True
-    """Whether images stay that cannot be pulled again."""
+    """Whether images that cannot be pulled again are kept."""
     origins: Origins = attrs.field(factory=Origins)
-    """Which repositories hold what cannot be."""
+    """Determines which repositories hold images that cannot be pulled again."""
     terms: EffectiveRule = attrs.field(init=False, eq=False)
-    """What holds where no rule says otherwise."""
+    """The values that apply where no rule matches."""
 
     @terms.default
     def _usual_terms(self) -> EffectiveRule:
@@ -91,12 +91,12 @@ class Policy:
 
     @property
     def keeps_latest(self) -> bool:
-        """Whether any image can stay for being among the newest."""
+        """Whether any image can be kept for being among the newest."""
         return bool(self.keep_latest or any(rule.keep_latest for rule in self.rules))
 
     @property
     def shortest_window_ns(self) -> int:
-        """How long every image stays that has been marked used, in nanoseconds."""
+        """The shortest time that an image stays after it was marked used, in nanoseconds."""
         windows = [self.unused_for_ns, *(rule.window_ns for rule in self.rules if rule.window_ns is not None)]
         if self.disk is not None:
             windows.append(timedelta_nanoseconds(self.disk.min_unused_for))
@@ -104,12 +104,12 @@ class Policy:
 
     @property
     def asks_tags(self) -> bool:
-        """Whether the tags of an image can change what holds for it."""
+        """Whether an image's tags can change which rule applies to it."""
         return any(rule.tags is not None for rule in self.rules)
 
     @classmethod
     def of(cls, config: RetentionConfig) -> Self:
-        """Make the policy that a configuration states."""
+        """Compile the policy from a configuration."""
         return cls(
             unused_for_ns=timedelta_nanoseconds(config.auto_delete.unused_for),
             allowed=compile_patterns(config.auto_delete.allowed),

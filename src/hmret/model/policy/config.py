@@ -28,7 +28,7 @@ __all__ = ["AutoDelete", "RetentionConfig"]
 
 @runtime_checkable
 class _PathLike(Protocol):
-    """What `os.PathLike` is, which this layer does not import."""
+    """The interface of `os.PathLike`, which this layer does not import."""
 
     def __fspath__(self) -> str: ...
 
@@ -49,7 +49,7 @@ def _pinned(value: Iterable[str]) -> tuple[str, ...]:
 
 
 def _check_made(kind: type) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
-    """Make a check that refuses anything but a value of a class of ours."""
+    """Make a check that refuses anything but an instance of one of our own classes."""
 
     def check(_owner: object, field: "attrs.Attribute[Any]", value: Any) -> None:
         if not isinstance(value, kind):
@@ -96,19 +96,23 @@ class RetentionConfig:
     sweep_interval: timedelta = attrs.field(default=timedelta(minutes=1), validator=check_positive)
     """Time from the start of one sweep to the start of the next; more than zero. Default: one minute."""
     pinned: tuple[str, ...] = attrs.field(default=(), converter=_pinned)
-    """Patterns of repositories that are never deleted from, whatever else says so; empty: none. Default: empty."""
+    """Patterns of repositories from which nothing is ever deleted, whatever other settings allow; empty:
+    none. Default: empty.
+    """
     max_deletes_per_sweep: int = attrs.field(default=0, validator=check_count)
     """The most images that one sweep deletes, longest unused first; 0: no limit. Default: 0."""
     max_bytes_per_sweep: int = attrs.field(default=0, validator=check_count)
     """The most bytes of images that one sweep deletes, longest unused first; 0: no limit. Default: 0."""
     rules: tuple[Rule, ...] = attrs.field(default=(), converter=rules_of)
-    """What holds for some images instead of what holds for all; the first that matches counts. Default: empty."""
+    """Settings for some images that replace the general ones; the first rule that matches counts. Default:
+    empty.
+    """
     keep_latest: int = attrs.field(default=0, validator=check_count)
     """How many of the newest images of each repository stay, whatever their age; 0: none. Default: 0."""
     min_age: timedelta = attrs.field(default=timedelta(0), validator=check_duration)
     """How old an image must be, since `created_at`, before it is due; 0: off. Default: 0."""
     disk: DiskLimits = attrs.field(factory=DiskLimits, validator=_check_made(DiskLimits))
-    """How full the disk may get before images go early. Default: no limit."""
+    """How full the disk may get before images are deleted early. Default: no limit."""
     quarantine: timedelta = attrs.field(default=timedelta(0), validator=check_duration)
     """How long a deleted image can be brought back before its bytes are freed; 0: not at all. Default: 0."""
     window: DeletionWindow = attrs.field(factory=DeletionWindow, validator=_check_made(DeletionWindow))
@@ -118,7 +122,7 @@ class RetentionConfig:
     brake_min_images: int = attrs.field(default=20, validator=check_count)
     """The brake never holds fewer expired images than this. Default: 20."""
     brake_for: timedelta = attrs.field(default=timedelta(0), validator=check_duration)
-    """For how long the brake holds after it has been announced; 0: there is no brake. Default: 0."""
+    """For how long the brake holds after its announcement; 0: there is no brake. Default: 0."""
     delete_unpullable: bool = attrs.field(default=False, validator=check_bool)
     """Whether images that cannot be pulled again may be deleted too. Default: false."""
     unreadable_references: Literal["suspend", "ignore"] = attrs.field(
@@ -128,16 +132,21 @@ class RetentionConfig:
     access_time: Literal["gaps", "always", "never"] = attrs.field(
         default="gaps", validator=check_choice("gaps", "always", "never")
     )
-    """Whether a disk that was read counts as used then: `always`, only in `gaps` in which nobody watched, or `never`."""
+    """Whether a read of a disk counts as a use: `always`, only in `gaps` in which no sweep watched, or
+    `never`.
+    """
     leases: Literal["suspend", "when-offered"] = attrs.field(
         default="suspend", validator=check_choice("suspend", "when-offered")
     )
-    """What a file system on which a rename breaks the kernel's leases does: `suspend` all deletion, or let hmret go by
-    references alone there (`when-offered`). Default: `suspend`."""
+    """The consequence of a file system on which a rename breaks the kernel's leases: `suspend` all deletion,
+    or rely on references alone there (`when-offered`). Default: `suspend`.
+    """
     control_socket: str = attrs.field(default="", validator=check_text)
     """Path of the control socket; empty: `$RUNTIME_DIRECTORY/hmret.sock`, else below the data directory."""
     control_socket_group: str = attrs.field(default="", validator=check_text)
-    """Name or number of the group that may ask the engine through its control socket; empty: none. Default: empty."""
+    """Name or number of the group that may query the engine through its control socket; empty: none. Default:
+    empty.
+    """
     control_socket_group_writes: bool = attrs.field(default=False, validator=check_bool)
     """Whether that group may also change something: mark, lease, sweep, restore, confirm. Default: false."""
     metrics_listen: str = attrs.field(default="", validator=check_listen)

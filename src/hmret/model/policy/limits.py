@@ -13,7 +13,7 @@ from hmret.model.values import frozen
 __all__ = ["DiskLimits"]
 
 _GAP = 0.05
-_DIGITS = 12  # 85 % less 5 is 80, which the difference of two floats is not
+_DIGITS = 12  # 85 % minus 5 is 80, but the difference of the two floats is not exactly 0.8
 
 
 @frozen(kw_only=True)
@@ -25,9 +25,10 @@ class DiskLimits:
     """
 
     high_watermark: float = attrs.field(default=0.0, validator=check_share)
-    """Share of the file system of `images/` in use above which images go early; 0: off. Default: 0."""
+    """Share of the file system of `images/` in use above which images are deleted early; 0: off. Default: 0.
+    """
     low_watermark: float | None = attrs.field(default=None, validator=attrs.validators.optional(check_share))
-    """Share in use down to which they then go; None: five hundredths below the high mark. Default: None."""
+    """Share in use down to which they are then deleted; None: 0.05 below the high mark. Default: None."""
     max_used: int | float = attrs.field(default=0, validator=check_amount)
     """The most that the cache's own disks may occupy: bytes, as a whole number, or a share of the file system of
     `images/`, as a float from 0 to 1; 0: no limit. Default: 0."""
@@ -37,7 +38,8 @@ class DiskLimits:
     """What counts towards `max_used`: the `blocks` that disks occupy, those in quarantine included, or their `apparent`
     sizes, as hypeman counts them, without the quarantine. Default: blocks."""
     min_unused_for: timedelta = attrs.field(default=timedelta(hours=1), validator=check_positive)
-    """How long an image must have been unused before it goes early; more than zero. Default: one hour."""
+    """How long an image must have been unused before it is deleted early; more than zero. Default: one hour.
+    """
 
     def __attrs_post_init__(self) -> None:
         if self.low_watermark is None or self.low_watermark <= self.high_watermark:
@@ -57,9 +59,9 @@ class DiskLimits:
         return max(round(self.high_watermark - _GAP, _DIGITS), 0.0)
 
     def max_used_bytes(self, total_bytes: int) -> int:
-        """Tell the most that the cache may take on a file system of so many bytes; 0: no limit.
+        """Return how many bytes the cache may occupy on a file system of this size; 0: no limit.
 
-        Where `total_bytes` is 0, nobody knows how large it is, and a share of it is no limit.
+        Where `total_bytes` is 0, the size is unknown, and a share of it sets no limit.
         """
         if not isinstance(self.max_used, float):
             return self.max_used

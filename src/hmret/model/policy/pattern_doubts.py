@@ -1,4 +1,4 @@
-"""What is odd about patterns: which can match no tag, and which match whatever another one does."""
+"""Doubtful patterns: those that can match no tag, and those that match everything that another one does."""
 
 import re
 import reprlib
@@ -13,7 +13,7 @@ _shortened.maxstring = 200
 _LONGEST_TAG = 128
 _TAG_CHARS = re.compile(r"[A-Za-z0-9_.*?-]*")
 _TAG_START = re.compile(r"[A-Za-z0-9_*?]")
-_EVERY_REPOSITORY = re.compile(r"\*+|\*+/\*+")  # each has a host and a path
+_EVERY_REPOSITORY = re.compile(r"\*+|\*+/\*+")  # each repository has a host and a path
 
 _REGULAR = "patterns are no regular expressions: only * and ? stand for something else"
 
@@ -22,12 +22,12 @@ _ANY_CHAR = "\1"
 
 
 def show_pattern(pattern: str) -> str:
-    """Put a pattern in quotes as its operator wrote it, shortened; what cannot be printed is escaped."""
+    """Quote a pattern as its operator wrote it, shortened; unprintable characters are escaped."""
     return _shortened.repr(pattern).replace("\\\\", "\\")
 
 
 def why_never_tag(pattern: str) -> str | None:
-    """Say in one line that a pattern can never match a tag; None where it can match."""
+    """Return one line that explains why a pattern can never match a tag; None where it can match."""
     pattern = pattern.strip()
     least = len(pattern.replace("*", ""))
     begins = _TAG_START.match(pattern) is not None
@@ -46,7 +46,7 @@ def why_never_tag(pattern: str) -> str | None:
 
 
 def other_language(pattern: str) -> str | None:
-    """Say how a pattern that is written as other tools have them is to be written here; None where it is not."""
+    """Return how to write here a pattern that has another tool's syntax; None where it has not."""
     if "," in pattern or "{" in pattern:
         return "each pattern is an element of the list"
     if pattern.startswith("!"):
@@ -57,20 +57,20 @@ def other_language(pattern: str) -> str | None:
 
 
 def covers(wide: str, narrow: str, *, of: str = "repository") -> bool:
-    """Tell whether a pattern surely matches whatever another one does; `of`: repositories, else tags.
+    """Return whether a pattern certainly matches everything that another one does; `of`: repositories, else tags.
 
-    Never says so wrongly. Of patterns that come to the same only by what repositories look like, it knows those that match
-    every one.
+    A True is always right. Patterns that are equivalent only by the form of repository names are recognised
+    if they match every repository.
     """
     if of == "repository" and _EVERY_REPOSITORY.fullmatch(wide):
         return True
-    # What stands for anything is one sign that only a star of the other pattern can take.
+    # Each wildcard is replaced by one character that only a star of the other pattern can match.
     text = _ordered(narrow).replace("*", _ANY_RUN).replace("?", _ANY_CHAR)
     return _expression(_ordered(wide)).fullmatch(text) is not None
 
 
 def _ordered(pattern: str) -> str:
-    """Write a run of wildcards in one way: first the single characters, then one star."""
+    """Write a run of wildcards in one canonical way: first the single characters, then one star."""
     return re.sub(
         r"[*?]+", lambda found: "?" * found[0].count("?") + "*" * ("*" in found[0]), pattern.strip()
     )
@@ -78,7 +78,8 @@ def _ordered(pattern: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _expression(pattern: str) -> re.Pattern[str]:
-    # Each star takes the shortest run and is never asked again (the atomic group): a later place leaves less for the rest.
+    # Each star takes the shortest run and is never tried again (the atomic group): a later place leaves less
+    # for the rest.
     *between, last = pattern.split("*")
     if not between:
         return re.compile(_chunk(last), re.DOTALL)

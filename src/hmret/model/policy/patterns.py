@@ -1,7 +1,7 @@
-"""Repository patterns: which repositories a list of globs stands for, and which globs can stand for none.
+"""Repository patterns: which repositories a list of globs matches, and which globs can match none.
 
-`*` is any run of characters, `/` too; `?` is any one character; all else is literal; the whole repository
-must match.
+`*` matches any run of characters, `/` too; `?` matches any one character; everything else is literal; the
+whole repository must match.
 """
 
 import re
@@ -74,9 +74,9 @@ def compile_patterns(patterns: Iterable[str], *, of: str = "repository") -> Patt
 
 
 def why_never(pattern: str) -> str | None:
-    """Say in one line that a pattern can never match a normalised repository; None where it can match.
+    """Return one line that explains why a pattern can never match a normalised repository; None where it can.
 
-    Where the mistake is a usual one, the line ends with the pattern that was probably meant.
+    Where the mistake is a common one, the line ends with the pattern that was probably meant.
     """
     pattern = pattern.strip()
     if _can_match(pattern):
@@ -97,16 +97,17 @@ def _is_glob(text: str) -> bool:
 
 
 def _expression(text: str) -> str:
-    # What stands between two stars is taken where it is first found and never looked for again (the atomic
-    # group): a later place for it leaves less for the rest, so going back could not help. That makes the time
-    # at most the text's length times the pattern's, however many stars there are.
+    # The text between two stars is matched at its first occurrence and never searched for again (the atomic
+    # group): a later occurrence leaves less for the rest, so backtracking could not help. So the time is at
+    # most the length of the text times that of the pattern, however many stars there are.
     first, *between = (_chunk(part) for part in text.split("*"))
     if not between:
         return rf"{first}\Z"
     *between, last = between
     searches = "".join(f"(?>.*?{chunk})" for chunk in between if chunk)
     size = len(text) - text.rindex("*") - 1
-    # The end is compared once, at the end, and only where it does not overlap with what was taken before.
+    # The last part is compared once, at the end, and only where it does not overlap with what has been
+    # matched before.
     return f"{first}{searches}" + (f"(?=.{{{size}}}).*+(?<={last})" if size else "")
 
 
@@ -114,10 +115,10 @@ def _chunk(part: str) -> str:
     return ".".join(re.escape(literal) for literal in part.split("?"))
 
 
-# Whether a pattern can match is decided, not guessed: the normalised repositories of `parse_reference` are
-# written down once more, as a table of places in the grammar and what may follow there, and the pattern walks
-# all places that it can be at. The limit on the length of the path is left out. A test holds the table and the
-# parser together.
+# Whether a pattern can match is decided exactly: the normalised repositories of `parse_reference` are written
+# down here as a table of the states of the grammar and the characters that may follow in each, and the
+# pattern is run through all states that it can be in. The limit on the length of the path is left out. A test
+# checks that table and parser agree.
 
 _LOWER = string.ascii_lowercase + string.digits
 _UPPER = string.ascii_uppercase
@@ -140,8 +141,8 @@ def _component(name: str, dotted: str, others: Mapping[str, str]) -> _Table:
 def _repository_table() -> _Table:
     rows: _Table = {
         "start": {_LOWER: "plain", _UPPER: "upper", "[": "["},
-        # A first part in lower case and without a dot is no host yet; an underscore makes it none for good,
-        # and then a dot is what keeps it from being moved to docker.io.
+        # A first part in lower case and without a dot is no host yet. An underscore rules a host out for
+        # good; after that, a dot is what keeps the name from being moved to docker.io.
         "plain": {_LOWER: "plain", _UPPER: "upper", "-": "plain-", ".": "host.", "_": "under_", ":": ":"},
         "plain-": {_LOWER: "plain", _UPPER: "upper", "-": "plain-"},
         "host": {
@@ -173,7 +174,7 @@ def _repository_table() -> _Table:
         **_component("path", "path", {"/": "/"}),
     }
     table = {name: {char: to for chars, to in row.items() for char in chars} for name, row in rows.items()}
-    # Three first parts are special once they end; while they are spelled they are like any other.
+    # Three first parts are special once they end; until then they are like any other.
     for word, end in (("docker.io", {"/": "hub/"}), ("index.docker.io", {}), ("localhost", {"/": "/"})):
         place = "start"
         for length, char in enumerate(word, start=1):
@@ -206,7 +207,7 @@ def _can_match(pattern: str) -> bool:
 
 
 def _probably_meant(pattern: str) -> str | None:
-    """Put a pattern right the way `parse_reference` does with a reference; None where that would be a guess."""
+    """Correct a pattern as `parse_reference` normalises a reference; None where that would be a guess."""
     name = pattern.partition("@")[0]
     head, slash, last = name.rpartition("/")
     name = head + slash + last.partition(":")[0]

@@ -1,4 +1,4 @@
-"""A rule of the operator's: another window, or another number to keep, for some images."""
+"""A rule of the operator's: a different window, or a different number to keep, for some images."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -28,7 +28,7 @@ def _check_window(owner: object, field: "attrs.Attribute[timedelta]", value: obj
 
 @frozen(kw_only=True)
 class Rule:
-    """What holds for the images that it matches, instead of what holds for all; the first that matches counts.
+    """Settings for the images that the rule matches, in place of the general ones; the first rule that matches counts.
 
     A rule never makes an image eligible that `allowed` does not.
 
@@ -43,7 +43,8 @@ class Rule:
     unused_for: timedelta | Literal["never"] | None = attrs.field(default=None, validator=_check_window)
     """The window, more than zero; `never`: they stay; None: that of `images.auto_delete.unused_for`."""
     keep_latest: int | None = attrs.field(default=None, validator=attrs.validators.optional(check_count))
-    """How many of the newest that it matches in each repository stay; None: what `hmret.keep_latest` says; 0: none."""
+    """How many of the newest that it matches in each repository stay; None: as `hmret.keep_latest`; 0: none.
+    """
 
     def __attrs_post_init__(self) -> None:
         if not self.match:
@@ -53,10 +54,10 @@ class Rule:
 
 
 def rules_of(value: object) -> tuple[Rule, ...]:
-    """Pass a list of rules.
+    """Check that a value is a list of rules, and return them.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not.
     """
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigError(f"rules: expected a list of rules, got {value!r}")

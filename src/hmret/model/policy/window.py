@@ -30,7 +30,7 @@ def _hours(value: Iterable[str]) -> tuple[str, ...]:
 
 
 def _span(text: object) -> tuple[int, int] | None:
-    """Read a span as minutes of the day; None where it is none."""
+    """Read a span as minutes of the day; None where the text is no span."""
     match = _SPAN.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         return None
@@ -69,9 +69,9 @@ class DeletionWindow:
     hours: tuple[str, ...] = attrs.field(default=(), converter=_hours)
     """Spans as `02:00-05:00`, the end not included, over midnight too; empty: always. Default: empty."""
     time_zone: str = attrs.field(default="UTC", converter=_time_zone)
-    """Whose clocks show these hours, by its name in the time zone database. Default: UTC."""
+    """The time zone of these hours, by its name in the time zone database. Default: UTC."""
     yields_to_pressure: bool = attrs.field(default=False, validator=check_bool)
-    """Whether images go at any hour where a limit of the disk is exceeded. Default: false."""
+    """Whether images are deleted at any hour while a limit of the disk is exceeded. Default: false."""
     _zone: tzinfo = attrs.field(init=False, eq=False, repr=False)
     _spans: tuple[tuple[int, int], ...] = attrs.field(init=False, eq=False, repr=False)
 
@@ -84,17 +84,17 @@ class DeletionWindow:
         return tuple(span for text in self.hours if (span := _span(text)) is not None)
 
     def is_open(self, moment: datetime) -> bool:
-        """Tell whether images may be deleted at a time.
+        """Return whether images may be deleted at a given time.
 
-        What the clocks of the zone show decides: an hour that they skip has no window, one that they show twice has it
-        twice.
+        The local time of the zone decides: an hour that its clocks skip has no window, one that they show
+        twice has two.
         """
         if not self._spans:
             return True
         try:
             local = moment.astimezone(self._zone)
         except OverflowError:
-            # At the very ends of time: what the clocks would show there cannot be told.
+            # At the very ends of the time range the local time cannot be computed.
             local = moment
         minute = 60 * local.hour + local.minute
         return any(

@@ -1,1 +1,1 @@
-"""What is remembered from one sweep to the next."""
+"""Values that are remembered from one sweep to the next."""

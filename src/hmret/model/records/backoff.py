@@ -1,4 +1,4 @@
-"""What is remembered of deletions that failed."""
+"""The record of deletions that failed."""
 
 from hmret.model.values import frozen
 
@@ -12,7 +12,7 @@ class FailureRecord:
     repository: str
     digest: str
     failures: int
-    """How often in a row."""
+    """The number of failures in a row."""
     boot_id: str
     again_boot_ns: int
-    """From when on, by the boot-time clock of that boot; in another boot it is tried at once."""
+    """When to try again, by the boot-time clock of that boot; in another boot it is tried at once."""

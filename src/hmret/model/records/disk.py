@@ -1,4 +1,4 @@
-"""What came of earlier pressure on the disk."""
+"""The outcome of earlier pressure on the disk."""
 
 from hmret.model.values import frozen
 
@@ -7,16 +7,16 @@ __all__ = ["DiskRecord"]
 
 @frozen
 class DiskRecord:
-    """What must be known of it from one sweep to the next."""
+    """What is remembered of the disk from one sweep to the next."""
 
     is_pressed: bool = False
     """Whether the high mark was exceeded and the low one has not been reached since."""
     failures: int = 0
-    """How often in a row the low mark was out of reach."""
+    """How many times in a row the low mark could not be reached."""
     ineffective_sweeps: int = 0
-    """After how many sweeps in a row little has come free of what went."""
+    """The number of sweeps in a row whose deletions freed little of what was expected."""
     boot_id: str = ""
     again_boot_ns: int = 0
-    """From when on, by the boot-time clock of that boot, it is tried again."""
+    """When it is tried again, by the boot-time clock of that boot."""
     shortfall_bytes: int = 0
-    """By how much the low mark was out of reach; 0: it was not."""
+    """By how much the low mark was missed; 0: it was reached."""

@@ -1,7 +1,8 @@
-"""Whether a folder is the one that it was, or a volume is not mounted: what is gone from it then was not removed.
+"""Whether a folder is still the one on record, or a volume is not mounted, so that what is missing was not removed.
 
-A mount point without its volume is an empty folder. Nothing in it says so; but it is another folder than the one on
-record, and what was in that one is missing. Either alone is an ordinary day: guests end, and folders are moved.
+A mount point without its volume is an empty folder, and nothing in it says so. But it is a different folder
+from the one on record, and what that one held is missing. Either alone is normal: guests end, and folders are
+moved.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,19 +26,19 @@ CACHE_FOLDER = "images"
 REFERENCE_FOLDERS = ("guests", "snapshots")
 _TAGS = f"{CACHE_FOLDER}/repositories"
 _ALWAYS = frozenset((f"{CACHE_FOLDER}/content", _TAGS))
-"""Below the images: what nobody removes while there are images, be it a volume of its own or not."""
+"""Folders below the images that no one removes while there are images, whether or not they are volumes."""
 
 Missing = Callable[[str], tuple[int, int]]
-"""Counts the timers of a folder of images: those whose image is missing, and those whose image is in it."""
+"""Counts the timers of a folder of images: those whose image is missing, and those whose image is present."""
 
 
 @frozen
 class FolderMark:
-    """What tells one folder from another."""
+    """The properties by which a folder is recognised."""
 
     inode: int
     device: int
-    """Changes with each mount on some file systems, so that it says nothing beyond one boot."""
+    """Changes with each mount on some file systems, so it proves nothing beyond one boot."""
     modified_ns: int
 
 
@@ -46,16 +47,16 @@ class FolderSeen:
     """A folder as it is now."""
 
     mark: FolderMark | None
-    """None: it is not there."""
+    """None: it does not exist."""
     names: frozenset[str] = frozenset()
-    """What is in it, as far as its record needs that."""
+    """The names in it, as far as its record needs them."""
     is_volume: bool = False
-    """Whether it is on another device than the folder that it lies in."""
+    """Whether it is on another device than its parent folder."""
 
 
 @frozen
 class FolderOnRecord:
-    """A folder as it was when what is in it was last known."""
+    """A folder as it was when its contents were last known."""
 
     boot_id: str
     mark: FolderMark
@@ -65,7 +66,7 @@ class FolderOnRecord:
 
 @frozen
 class LostFolder:
-    """A folder that is another one than on record, or gone, with half or more of what was in it missing."""
+    """A folder that has gone, or is not the one on record, with half or more of its contents missing."""
 
     name: str
     """Its path below the data directory."""
@@ -77,7 +78,7 @@ class LostFolder:
 
     @property
     def detail(self) -> str:
-        """What is wrong, and the remedy."""
+        """What is wrong, and its remedy."""
         what = "is gone" if self.is_gone else "is another folder than before"
         things = "timers of images" if self.cause is Cause.LOST_IMAGES else "guests or snapshots"
         if self.name == _TAGS:
@@ -94,13 +95,13 @@ def find_lost(
     reading: ClockReading,
     missing: Missing,
 ) -> tuple[LostFolder, ...]:
-    """List the folders that are lost.
+    """List the folders that are lost, such as volumes that are not mounted.
 
     Args:
         record: what is on record, by path below the data directory.
-        seen: what is there now. A folder that could not be looked at is left out, and is not lost.
-        reading: what the clocks say now.
-        missing: asked only where a folder of images is not what it was.
+        seen: the folders as they are now. One that could not be examined is absent here, and does not count as lost.
+        reading: the clocks now.
+        missing: called only where a folder of images is not the one on record.
     """
     return tuple(_find_lost(record, seen, reading, missing))
 
@@ -128,7 +129,7 @@ def _find_lost(
             gone, present = missing(name)
             cause, of = Cause.LOST_IMAGES, gone + present
         if gone and 2 * gone >= of:
-            # What lies below it is lost with it.
+            # Everything below it is lost with it.
             is_cache_lost = is_cache_lost or name == CACHE_FOLDER
             yield LostFolder(name, cause, gone, of, now.mark is None)
 
@@ -140,17 +141,17 @@ def _is_another(known: FolderOnRecord, now: FolderSeen, reading: ClockReading) -
     return (
         mark is None
         or mark.inode != known.mark.inode
-        # A time on record that lies ahead is that of a clock which was wrong, and tells nothing.
+        # A recorded time that lies in the future comes from a wrong clock, and proves nothing.
         or mark.modified_ns < known.mark.modified_ns <= reading.wall_ns
         or (known.boot_id == reading.boot_id and mark.device != known.mark.device)
     )
 
 
 def _may_be_lost(name: str, known: FolderOnRecord, now: FolderSeen) -> bool:
-    """Tell whether a folder of images can be a volume that is not mounted.
+    """Return whether a missing folder of images may be a volume that is not mounted.
 
-    hypeman removes the folder of a registry with the last image of it, and makes another one later: that is an
-    ordinary day, but for an empty folder, which only a mount point is.
+    hypeman removes the folder of a registry with the last image in it, and makes another one later. That is
+    normal, except for an empty folder, which only a mount point is.
     """
     if name == CACHE_FOLDER or name in _ALWAYS or known.is_volume:
         return True
@@ -163,9 +164,9 @@ def renewed(
     boot_id: str,
     lost: frozenset[str],
 ) -> Mapping[str, FolderOnRecord]:
-    """Make the next record: of what is there now, but for what is lost, and what could not be looked at.
+    """Make the next record: folders as they are now, but for those that are lost or could not be examined.
 
-    The very same record where nothing is new.
+    Returns the very same record where nothing has changed.
     """
     # guard(lost-names-stay-on-record): What a missing volume held stays on record; forgotten, it would not be missed
     # by the next sweep.
@@ -178,5 +179,5 @@ def renewed(
 
 
 def _is_within(name: str, lost: frozenset[str]) -> bool:
-    """Tell whether a folder is lost, or lies in one that is."""
+    """Return whether a folder is lost, or lies in one that is."""
     return name in lost or (CACHE_FOLDER in lost and name.startswith(f"{CACHE_FOLDER}/"))

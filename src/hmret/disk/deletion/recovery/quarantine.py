@@ -130,11 +130,11 @@ class HeldRecords:
         return (self.by_token.get(token) or {}).keys()
 
     def is_doubtful(self, token: str) -> bool:
-        """Tell whether a batch has a record that is not believed."""
+        """Return whether a batch has a record that is not believed."""
         return token in self.by_token and self.by_token[token] is None
 
     def covers(self, name: str) -> bool:
-        """Tell whether a name in the trash is held, or may be."""
+        """Return whether a name in the trash is held, or may be."""
         token = name.partition(".")[0]
         if token not in self.by_token:
             return False
@@ -380,7 +380,7 @@ def _could_be_ours(held: Held, token: str) -> bool:
 
 
 def _blocks_of(filesystem: Filesystem, data_fd: int, intents: Iterable[Intent]) -> list[int]:
-    """Tell the blocks that come free with each image, if they are erased in this order; what cannot be told is 0."""
+    """Return the blocks that come free with each image, if they are erased in this order; what cannot be told is 0."""
     links: Counter[tuple[int, int]] = Counter()
     sizes: list[int] = []
     for intent in intents:
@@ -395,7 +395,7 @@ def _blocks_of(filesystem: Filesystem, data_fd: int, intents: Iterable[Intent]) 
 def _blocks_in(
     filesystem: Filesystem, data_fd: int, place: TrashEntry, links: Counter[tuple[int, int]]
 ) -> int:
-    """Tell the blocks that come free with one folder, after those whose links have been counted."""
+    """Return the blocks that come free with one folder, after those whose links have been counted."""
     size = 0
     for name in ROOTFS_NAMES:
         with suppress(OSError):

@@ -207,20 +207,20 @@ def open_trash(filesystem: Filesystem, data_fd: int) -> int:
 
 
 def entry_in_trash(intent: Intent, files: tuple[str, ...] = (), number: int = 0) -> TrashEntry:
-    """Say where a folder of an intent goes."""
+    """Return where a folder of an intent goes."""
     return TrashEntry(intent, _TRASH, intent.all_copies[number].name, files, number)
 
 
 def entry_in_place(
     intent: Intent, files: tuple[str, ...] = (), number: int = 0, *, within: str = ""
 ) -> TrashEntry:
-    """Say where it goes if the trash is on another file system: beside itself, or (`within`) elsewhere on that one."""
+    """Return where it goes if the trash is on another file system: beside itself, or (`within`) elsewhere on that one."""
     copy = intent.all_copies[number]
     return TrashEntry(intent, within or copy.parent, _BESIDE + copy.name, files, number)
 
 
 def entries_of(intent: Intent) -> tuple[TrashEntry, ...]:
-    """Say where the folders of an intent may stand; content last."""
+    """Return where the folders of an intent may stand; content last."""
     places: list[TrashEntry] = []
     for number, copy in enumerate(intent.all_copies):
         places.append(entry_in_trash(intent, number=number))
@@ -287,7 +287,7 @@ def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Inten
 
 
 def is_ours(intent: Intent, token: str) -> bool:
-    """Tell whether an intent is one that we could have written under a token: only then it is trusted."""
+    """Return whether an intent is one that we could have written under a token: only then it is trusted."""
     head, _, number = intent.name.partition(".")
     return (
         head == token
