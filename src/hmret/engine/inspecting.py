@@ -28,7 +28,6 @@ from hmret.disk.records.engine import (
     save_disk_record,
 )
 from hmret.disk.records.folders import load_folders, look_at_cache, save_folders
-from hmret.engine.counters import Counters
 from hmret.engine.inspection import Inspection
 from hmret.engine.leases import Leases
 from hmret.engine.log import log_event
@@ -183,10 +182,12 @@ async def inspect(
     tasks: anyio.abc.TaskGroup,
     *,
     keeps_records: bool,
+    quarantined_bytes: Callable[[], int] = lambda: 0,
 ) -> Inspection:
     """Put together what looks at a data directory; returns once the leases on record are held.
 
-    `keeps_records`: whether this goes on as an engine, which writes down what leases it grants; else it is only looked at.
+    `quarantined_bytes` returns what lies in quarantine; `keeps_records`: whether this goes on as an engine, which writes
+    down what leases it grants; else it is only looked at.
     """
     filesystem, threads = platform.filesystem, platform.threads
 
@@ -242,7 +243,7 @@ async def inspect(
         disk,
         brake,
         backoff,
-        Counters(),
+        quarantined_bytes,
     )
     return Inspection(surveyor, Planner(Policy.of(config), watchers.scanner, threads), watchers.scanner)
 

@@ -26,6 +26,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import OWN
 from hmret.disk.lease_trial import do_leases_break
 from hmret.disk.records.last_users import load_last_users, save_last_users
+from hmret.engine.counters import Counters
 from hmret.engine.inspecting import Watchers, inspect, open_data_dir, running
 from hmret.engine.inspection import Inspection
 from hmret.engine.log import log_event
@@ -136,8 +137,19 @@ async def open_engine(
             ),
         )
         async with _keeping(watchers, platform), actors.running() as tasks:
-            inspection = await inspect(config, platform, watchers, data_fd, tasks, keeps_records=True)
-            sweeps = await _sweep(platform, inspection, actors, data_fd, data_dir)
+            counters = Counters()
+            inspection = await inspect(
+                config,
+                platform,
+                watchers,
+                data_fd,
+                tasks,
+                keeps_records=True,
+                quarantined_bytes=lambda: counters.quarantined_bytes,
+            )
+            sweeps = await _sweep(
+                platform, inspection, actors, counters=counters, data_fd=data_fd, data_dir=data_dir
+            )
             await _recover(sweeps, actors.deleter)
             await actors.deleter.fill_reserve()
             await _try_leases(sweeps, filesystem, platform, data_fd)
@@ -168,7 +180,7 @@ async def open_quarantine(config: RetentionConfig, platform: Platform) -> AsyncI
         deleter = Deleter(platform.filesystem, data_fd, platform.threads, monotonic_ns=platform.monotonic_ns)
         async with running((*watchers.actors, deleter)) as tasks:
             inspection = await inspect(config, platform, watchers, data_fd, tasks, keeps_records=False)
-            yield _quarantine(platform, inspection, deleter)
+            yield _quarantine(platform, inspection, deleter, Counters())
 
 
 async def _try_leases(sweeps: Sweep, filesystem: Filesystem, platform: Platform, data_fd: int) -> None:
@@ -215,12 +227,14 @@ def _tell_unlocked(data_dir: DataDir) -> None:
         log_event(logging.WARNING, "images_not_locked", error=error.strerror)
 
 
-def _quarantine(platform: Platform, inspection: Inspection, deleter: Deleter) -> Quarantine:
+def _quarantine(
+    platform: Platform, inspection: Inspection, deleter: Deleter, counters: Counters
+) -> Quarantine:
     surveyor = inspection.surveyor
     return Quarantine(
         deleter,
         surveyor.locks,
-        surveyor.counters,
+        counters,
         platform.clock.now_ns,
         lambda: surveyor.looks.gaps,
         timedelta_nanoseconds(surveyor.config.quarantine),
@@ -231,6 +245,8 @@ async def _sweep(
     platform: Platform,
     inspection: Inspection,
     actors: _Actors,
+    *,
+    counters: Counters,
     data_fd: int,
     data_dir: DataDir,
 ) -> Sweep:
@@ -245,7 +261,7 @@ async def _sweep(
     async def save_users(users: tuple[UsersRecord, ...]) -> None:
         await threads.run(save_last_users, filesystem, data_fd, users)
 
-    quarantine = _quarantine(platform, inspection, deleter)
+    quarantine = _quarantine(platform, inspection, deleter, counters)
     last_users = LastUsers(save_users)
     last_users.restore(await threads.run(load_last_users, filesystem, data_fd))
     deletions = DeletionRun(
@@ -269,6 +285,6 @@ async def _sweep(
         actors.journal,
         threads,
         partial(threads.run, trash_bytes, filesystem, surveyor.config.data_dir, quarantine.names),
-        surveyor.counters,
+        counters,
         last_users,
     )

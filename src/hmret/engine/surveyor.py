@@ -1,7 +1,7 @@
 """Taking the inventory: everything that a plan decides on, asked of the actors."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -16,7 +16,6 @@ from hmret.actors.state_keeper import StateKeeper, StatesLoaded
 from hmret.actors.threads import Threads
 from hmret.disk.hypeman.images import forget_repositories
 from hmret.disk.kernel.clock import Clock
-from hmret.engine.counters import Counters
 from hmret.engine.leases import Leases
 from hmret.engine.log import log_event
 from hmret.engine.suspensions import Suspensions, is_source
@@ -103,7 +102,8 @@ class Surveyor:
     disk: DiskWatch
     brake: BrakeWatch
     backoff: Backoff
-    counters: Counters
+    quarantined_bytes: Callable[[], int]
+    """Returns what lies in quarantine."""
     uses: RecentUses = attrs.field(factory=RecentUses, init=False)
     suspensions: Suspensions = attrs.field(init=False)
     _scan: ScanResult | None = attrs.field(default=None, init=False)
@@ -169,7 +169,7 @@ class Surveyor:
 
     async def peek_usage(self, moment: Moment, *, anyway: bool) -> DiskUsage | None:
         """Look how full the disk is; `anyway`: also where no limit asks for it."""
-        return await self.disk.peek_usage(moment.reading, self.counters.quarantined_bytes, anyway=anyway)
+        return await self.disk.peek_usage(moment.reading, self.quarantined_bytes(), anyway=anyway)
 
     # Surveys.
 
