@@ -1,1 +1,1 @@
-"""What follows from it: which images go, which stay, and why."""
+"""Planning: which images go, which stay, and why."""

@@ -1,4 +1,4 @@
-"""What keeps an image from deletion: values with one method each, asked of one repository at one time."""
+"""Blockers prevent an image's deletion; each is a value with one method, evaluated for one repository."""
 
 from collections.abc import Mapping, Set as AbstractSet
 from typing import Protocol
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Evaluation(Protocol):
-    """What is known of the repository whose images are asked about."""
+    """What is known of the repository whose images are evaluated."""
 
     @property
     def expiry(self) -> Expiry: ...
@@ -49,21 +49,21 @@ class Evaluation(Protocol):
 
 
 class Blocker(Protocol):
-    """Something that can hold against the deletion of an image."""
+    """Something that can prevent the deletion of an image."""
 
     @property
     def reason(self) -> Reason:
-        """What a verdict calls it."""
+        """The reason that a verdict gives for it."""
         ...
 
     def blocks(self, image: Image, evaluation: Evaluation) -> bool:
-        """Return whether it does."""
+        """Return whether it prevents the deletion of an image."""
         ...
 
 
 @frozen
 class NotReady:
-    """It is not ready, or another folder of its digest is not; where no metadata could be read, that is what is wrong."""
+    """It is not ready, or another folder of its digest is not. Unreadable metadata is `Broken` instead."""
 
     reason = Reason.NOT_READY
 
@@ -77,7 +77,7 @@ class NotReady:
 
 @frozen
 class Broken:
-    """Its folder is no whole image, or holds what must not go with it."""
+    """Its folder is not a complete image, or holds something that must not be deleted with it."""
 
     reason = Reason.BROKEN
 
@@ -87,7 +87,7 @@ class Broken:
 
 @frozen
 class Referenced:
-    """An instance or a snapshot refers to it."""
+    """An instance, a snapshot or another source refers to it."""
 
     reason = Reason.REFERENCED
 
@@ -107,7 +107,7 @@ class HeldByLease:
 
 @frozen
 class Always:
-    """The same for all images of the repository."""
+    """The same answer for all images of the repository."""
 
     reason: Reason
 
@@ -117,7 +117,7 @@ class Always:
 
 @frozen
 class NotPullable:
-    """It cannot be pulled again: its label says so, or says nothing, and it was built here, or is kept where such are."""
+    """It cannot be pulled again: its label says so, or it has none and was, or may have been, made here."""
 
     reason = Reason.NOT_PULLABLE
 
@@ -139,7 +139,7 @@ class NewlyUnused:
 
 @frozen
 class KeptByRule:
-    """A rule says that it stays."""
+    """A rule keeps it for ever."""
 
     reason = Reason.KEPT_BY_RULE
 
@@ -177,7 +177,7 @@ class Latest:
 
 @frozen
 class TooYoung:
-    """It was made too short a time ago, or nobody knows when."""
+    """It is younger than the minimum age, or its age is unknown."""
 
     reason = Reason.TOO_YOUNG
 

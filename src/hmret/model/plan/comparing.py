@@ -1,4 +1,4 @@
-"""Two policies compared: what would go by one and not by the other."""
+"""Two policies compared: which images only one of them would delete."""
 
 from hmret.model.plan.decide import Plan
 from hmret.model.values import frozen
@@ -20,9 +20,9 @@ class Comparison:
     """What a candidate policy would change."""
 
     newly_go: tuple[Difference, ...]
-    """What only the candidate deletes, by repository and digest."""
+    """The images that only the candidate deletes, by repository and digest."""
     newly_stay: tuple[Difference, ...]
-    """What only the policy in force deletes, by repository and digest."""
+    """The images that only the policy in force deletes, by repository and digest."""
 
 
 def compare(in_force: Plan, candidate: Plan) -> Comparison:
@@ -38,6 +38,6 @@ def compare(in_force: Plan, candidate: Plan) -> Comparison:
 
 def _difference(in_force: Plan, candidate: Plan, key: tuple[str, str]) -> Difference:
     first, second = in_force.verdict(*key), candidate.verdict(*key)
-    assert first is not None  # both plans are of the same images
+    assert first is not None  # both plans are of the same inventory
     assert second is not None
     return Difference(first, second)

@@ -1,7 +1,7 @@
-"""The decision: what becomes of each image, and why.
+"""The decision: what happens to each image, and why.
 
-Everything here is a function of its arguments. Whoever acts on a plan owes it one thing: to look again, under
-the image's lock, right before a deletion.
+Everything here is a pure function of its arguments. A plan only names candidates: before it acts on one, the
+caller must check each image again, under the image's lock.
 """
 
 from collections import Counter, defaultdict
@@ -62,70 +62,73 @@ from hmret.model.verdicts import ACTIONS, Action, Holder, Reason, Summary, Verdi
 __all__ = ["USERS_SHOWN", "Action", "Plan", "Reason", "Summary", "Verdict", "plan"]
 
 USERS_SHOWN = 10
-"""Those who need an image, of whom an event tells."""
+"""How many sources that need an image an event lists."""
 _NO_FINALS: Mapping[str, Reason] = {}
 _NONE_GONE: Mapping[str, AbstractSet[str]] = {}
 
 
 @frozen(eq=False)
 class Plan:
-    """The verdicts on all images, sorted by repository and digest, and what else a sweep has to do."""
+    """The verdicts on all images, sorted by repository and digest, and whatever else a sweep has to do."""
 
     at: datetime
     suspended: tuple[Suspension, ...]
     stale_references: tuple[StaleReference, ...]
     remembered: Mapping[TagName, Remembered]
-    """What the next inventory carries as `remembered`."""
+    """The `remembered` of the next inventory."""
     marks: tuple[Key, ...]
     """The images whose timer starts in this sweep."""
     mark_times: Mapping[Key, int]
-    """When that of some begins, in nanoseconds, which is when their disks were last read unseen; of the others it is now."""
+    """The start of such a timer, in nanoseconds, where it is when the disk was last read unseen; all others
+    start now.
+    """
     held_back: int
     """How many images would be due if their disks had not been read unseen."""
     expired: int
-    """How many are due but for what the whole host or an attempt says."""
+    """How many images are due, but for host-wide reasons and failed attempts."""
     clears: tuple[tuple[Key, Reason], ...]
-    """The images that have a state and should have none, and why."""
+    """Images that have a state although they should have none, and why."""
     pruned: tuple[Key, ...]
-    """States of images that are gone."""
+    """States of images that no longer exist."""
     ready_images: int
-    """Images that are ready and whole."""
+    """Images that are ready and complete."""
     protected_images: int
-    """Images here that are referenced, ready or not."""
+    """Images in the cache that are referenced, ready or not."""
     _parts: Mapping[str, RepositoryPlan]
     _context: PlanContext
     _at_ns: int
     _going: tuple[Choice, ...]
     """Longest unused first."""
     _finals: Mapping[str, Mapping[str, Reason]]
-    """What was decided beyond the repositories, by repository and digest."""
+    """The decisions that look at the whole cache, by repository and digest."""
     _shifts: Mapping[Reason, int]
-    """By how much that changes how many images there are for each reason."""
+    """By how much those decisions change the number of images for each reason."""
     _everywhere: tuple[Reason, ...]
-    """What holds against every deletion at this hour."""
+    """The reasons against every deletion at this hour."""
     _protections: Mapping[str, "_Protected"]
     _basis: Basis
     _gathered: Gathered
     _references: ReferenceIndex
     _details: Mapping[str, str]
-    """What else is to be said of some images, by digest."""
+    """Further remarks on some images, by digest."""
     braking: Braking | None
-    """Set where more has expired at once than the brake lets go."""
+    """Set where more has expired at once than the brake allows."""
     pressure: Pressure | None
     """Set where a limit of the disk is exceeded."""
     obstacles: Mapping[Key, Obstacle] = {}
-    """What keeps images from being deleted that would go otherwise, by their rows."""
+    """What prevents the deletion of images that would go otherwise, by their rows."""
     substitutes: tuple[Substitute, ...] = ()
-    """What goes next, in this order, if something that goes turns out not to be deletable: of what goes beyond the limits
-    of one sweep, and of what the disk would take next."""
+    """The images to delete next, in this order, if one that goes turns out not to be deletable: those beyond
+    the limits of one sweep, and those that pressure on the disk would choose next.
+    """
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """Every image with its verdict; made anew at each call."""
+        """Every image with its verdict; computed at each call."""
         return tuple(self.iterate())
 
     def iterate(self) -> Iterator[Verdict]:
-        """Make the verdicts one after the other: there may be very many."""
+        """Yield the verdicts one at a time: there may be very many."""
         for name in sorted(self._parts):
             part = self._parts[name]
             for verdict in part.verdicts(self._finals.get(name, _NO_FINALS), self._everywhere):
@@ -133,12 +136,12 @@ class Plan:
 
     @property
     def deletions(self) -> tuple[Verdict, ...]:
-        """The rows that go, longest unused first; those of one content one after the other."""
+        """The rows that go, longest unused first; rows of the same content follow one another."""
         return tuple(verdict for rows in self.units for verdict in rows)
 
     @property
     def units(self) -> tuple[tuple[Verdict, ...], ...]:
-        """What goes, longest unused first: each time the rows that go together, as they are one image."""
+        """The images that go, longest unused first, each as the rows that share its content."""
         return tuple(map(self.rows, self._going))
 
     @property
@@ -154,7 +157,7 @@ class Plan:
     def timers(
         self, gone: Mapping[str, AbstractSet[str]] = _NONE_GONE
     ) -> Iterator[DueTimes | Iterator[Timed]]:
-        """Say, one repository after the other by name, when its images fall due: added up, or each with its reason.
+        """Yield for each repository, by name, when its images fall due: added up, or each with its reason.
 
         Images that are `gone`, by repository and digest, are left out. Costs much less than `verdicts`.
         """
@@ -198,7 +201,7 @@ class Plan:
         return counts
 
     def verdict(self, repository: str, digest: str) -> Verdict | None:
-        """Find the verdict on one image; None where it is not here."""
+        """Return the verdict on one image; None where the image is not in the cache."""
         part = self._parts.get(repository)
         if part is None:
             return None
@@ -207,12 +210,12 @@ class Plan:
         return None if verdict is None else self._completed(verdict)
 
     def _completed(self, verdict: Verdict) -> Verdict:
-        """Add what other repositories say of a row, and what else is to be said of it."""
+        """Complete a verdict with the other repositories' part in it and with further remarks."""
         digest = verdict.digest
         if verdict.shared_with:
             rows = (verdict.repository, *verdict.shared_with)
             images = (self._parts[name].image(digest) for name in rows if self._parts[name].has(digest))
-            # A row can stand for its repository's own folder while the content is unfinished.
+            # A row can stand for the repository's own folder while the content is unfinished.
             disk_bytes = _unit_bytes(image for image in images if image.is_content)
             verdict = attrs.evolve(verdict, disk_bytes=disk_bytes)
         if verdict.reason is Reason.SHARED:
@@ -228,18 +231,18 @@ class Plan:
 
     @property
     def vm_names(self) -> Mapping[str, str]:
-        """The names of those who refer to images, by what they are called in `referenced_by`; who has none is left out."""
+        """The display names of sources that have one, by their names in `referenced_by`."""
         return self._references.names
 
     @property
     def references(self) -> ReferenceIndex:
-        """What refers to images, as it was found."""
+        """The references that the plan was made with."""
         return self._references
 
     def users(self, repository: str, digest: str) -> Mapping[str, object]:
-        """Say who needs an image, and the names of those that have one; nothing where nobody does.
+        """Return which sources need an image, and the display names of those that have one; empty where none does.
 
-        Of very many it lists some.
+        Of very many sources it lists some.
         """
         part = self._parts.get(repository)
         sources = () if part is None else part.evaluator.sources.get(digest, ())[:USERS_SHOWN]
@@ -247,7 +250,7 @@ class Plan:
         return {"referenced_by": list(sources), **({"vm_names": named} if named else {})} if sources else {}
 
     def resolve(self, reference: ImageReference) -> Key | None:
-        """Find the image that a reference names; None: it is not here."""
+        """Return the image that a reference names; None where it is not in the cache."""
         part = self._parts.get(reference.repository)
         repository = None if part is None else part.evaluator.repository
         if repository is None:
@@ -262,14 +265,14 @@ class Plan:
                 yield name, part.evaluator.repository.images
 
     def sources(self) -> Iterator[tuple[str, Mapping[str, tuple[str, ...]]]]:
-        """List who needs each digest that is here, by repository."""
+        """List the sources that need each digest in the cache, by repository."""
         for name, part in self._parts.items():
             if part.evaluator.sources:
                 yield name, part.evaluator.sources
 
     @property
     def stopped_timers(self) -> Mapping[Reason, int]:
-        """How many timers that run the sweep stops, by why."""
+        """The number of running timers that the sweep stops, by reason."""
         counts: Counter[Reason] = Counter()
         for (name, digest), reason in self.clears:
             part = self._parts[name]
@@ -279,7 +282,7 @@ class Plan:
 
     @property
     def allows_nothing(self) -> bool:
-        """Whether the operator's patterns let no image go that is here."""
+        """Whether the operator's patterns allow no image in the cache to be deleted."""
         policy = self._context.policy
         return not any(
             policy.allowed.matches(name) and not policy.pinned.matches(name)
@@ -289,25 +292,25 @@ class Plan:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing goes at this hour, but for want of space where that is allowed."""
+        """Whether nothing goes at this hour, except, where that is allowed, for want of space."""
         return Reason.OUTSIDE_WINDOW in self._everywhere
 
     def newest(self, repository: str) -> tuple[Image, ...]:
-        """List the images of a repository that stay for being among its newest."""
+        """List the images of a repository that are kept for being among its newest."""
         part = self._parts.get(repository)
         return () if part is None else tuple(part.image(digest) for digest in sorted(part.evaluator.latest))
 
     def parts_for(
         self, inventory: Inventory, context: PlanContext, now_ns: int
     ) -> tuple[Mapping[str, RepositoryPlan], Mapping[str, "_Protected"]]:
-        """Hand over the parts that may stand in a later plan as well, where nothing new is in them."""
+        """Return the parts that a later plan may reuse, provided that nothing in them has changed."""
         # guard(tag-memory-renews-plan): Images that moved tags once pointed to stay; where that memory changes, no
         # decision of an earlier plan stands.
         is_alike = context == self._context and inventory.remembered == self.remembered
         return (self._parts, self._protections) if is_alike and now_ns >= self._at_ns else ({}, {})
 
     def stands(self, inventory: Inventory, context: PlanContext, now_ns: int) -> Gathered | None:
-        """Return what all repositories come to where nothing at all of that can be another; None: it can."""
+        """Return the combined decisions on all repositories if none can have changed; None: one can have."""
         # guard(time-ends-the-whole-plan): Time alone can make an image due or change which are the newest; from that
         # moment on an earlier plan no longer stands.
         if (
@@ -322,12 +325,12 @@ class Plan:
 
 
 class _Protected(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """What the references to one repository come to, and what that depends on."""
+    """What the references to one repository protect, and the inputs on which that depends."""
 
     references: tuple[Reference, ...]
     repository: Repository | None
     names_above: tuple[str, ...]
-    """Of the repositories that would be above it, whether or not they are there."""
+    """The names of repositories that would be above it, whether or not they exist."""
     above: tuple[Repository | None, ...]
     found: RepositoryProtection
 
@@ -341,17 +344,17 @@ def plan(
 ) -> Plan:
     """Decide on every image of the inventory.
 
-    The result does not depend on the order of anything in the inventory. An image whose `unused_since` plus window
-    is exactly `now` is due. The caller looks again at whatever a deletion rests on, under the image's lock, before
-    it acts.
+    The result does not depend on the order of anything in the inventory. An image whose `unused_since` plus
+    window is exactly `now` is due. Before acting on the plan, the caller checks again, under the image's
+    lock, everything that a deletion rests on.
 
     Args:
-        inventory: all that there is.
-        policy: what the operator wants.
+        inventory: everything that is known of the cache.
+        policy: the operator's policy.
         now: the time of the plan.
-        previous: an earlier plan. What it says of a repository stands in this one where the inventory holds the very
-            same objects about it and the time changes nothing; it makes the plan quicker, not another one.
-        pause: called after each repository, for a thread that gives way to others.
+        previous: an earlier plan. Its decisions on a repository are reused where the inventory holds the very same
+            objects about it and the passing of time changes nothing; that makes the plan faster, never different.
+        pause: called after each repository, so that a thread can yield to others.
 
     Raises:
         ValueError: `now` has no time zone.
@@ -407,7 +410,7 @@ def plan(
 def _protections(
     inventory: Inventory, known: Mapping[str, _Protected], now_ns: int, pause: Callable[[], None]
 ) -> Mapping[str, _Protected]:
-    """Resolve the references to each repository; what rests on the very same objects stands."""
+    """Resolve the references to each repository; results that rest on the very same objects are reused."""
     found: dict[str, _Protected] = {}
     repositories = inventory.repositories
     for name, references in inventory.references.by_repository.items():
@@ -432,7 +435,7 @@ def _protections(
 def _foreign(
     inventory: Inventory, protections: Mapping[str, _Protected]
 ) -> Mapping[str, Mapping[str, frozenset[str]]]:
-    """Say who needs content by the name of a repository that does not own it; by owner and digest."""
+    """Return the sources that need content under a repository that does not own it, by owner and digest."""
     found: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     contents = inventory.contents
     for name, protected in protections.items():
@@ -447,7 +450,7 @@ def _foreign(
 
 
 def _leased_by_others(inventory: Inventory) -> Iterator[Key]:
-    """List the rows of content that a lease covers by the name of a repository that does not own it."""
+    """List the rows of content that a lease covers under the name of a repository that does not own it."""
     for name, digest in inventory.leased:
         for owner in foreign_owners(inventory, name, digest):
             repository = inventory.repositories.get(owner)
@@ -481,7 +484,7 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
     context: PlanContext,
     gathered: Gathered,
 ) -> Plan:
-    """Choose what goes in one sweep."""
+    """Choose the images that go in one sweep."""
     ripe = gathered.ripe
     selection = Selection(
         now_ns=nanoseconds_of(now),
@@ -535,7 +538,7 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
 
 
 def _steps(policy: Policy, inventory: Inventory, now: datetime, gaps: Gaps) -> Iterator[SelectionStep]:
-    """List what decides, in this order, on what goes."""
+    """List the steps that choose what goes, in order."""
     if policy.brake is not None:
         yield BrakeStep(policy.brake, inventory.brake_released_images)
     yield WindowStep(policy.window, now)
@@ -548,7 +551,7 @@ def _steps(policy: Policy, inventory: Inventory, now: datetime, gaps: Gaps) -> I
 
 
 def _unit_bytes(images: Iterable[Image]) -> int:
-    """Add up the blocks of all folders of shared content, those of one disk with several names once."""
+    """Add up the blocks of all folders of shared content; a disk with several names counts once."""
     total = 0
     seen: set[object] = set()
     for image in images:
@@ -564,7 +567,7 @@ def _unit_bytes(images: Iterable[Image]) -> int:
 
 
 def _eligible(inventory: Inventory, parts: Iterable[RepositoryPlan]) -> int:
-    """Count the images that may go at all; one that several repositories share counts once, where all let it go."""
+    """Count the images that may be deleted at all; a shared one counts once, if all its owners allow it."""
     alone = 0
     shared: Counter[str] = Counter()
     for part in parts:
@@ -574,7 +577,7 @@ def _eligible(inventory: Inventory, parts: Iterable[RepositoryPlan]) -> int:
 
 
 def _cache_bytes(parts: Iterable[tuple[int, Mapping[object, int]]]) -> int:
-    """Add up the bytes of all disks, those with several links once."""
+    """Add up the bytes of all disks; a disk with several links counts once."""
     total = 0
     shared: dict[object, int] = {}
     for own_bytes, linked in parts:

@@ -1,4 +1,4 @@
-"""When the images of one repository fall due, added up so that it can be asked again and again at other times."""
+"""When the images of one repository fall due, added up once and queried for any number of times."""
 
 from array import array
 from bisect import bisect_right
@@ -17,37 +17,38 @@ DAY_NS = 86_400 * SECOND
 
 
 class Timed(NamedTuple):
-    """One row with what a plan says of it."""
+    """One row with what a plan decided on it."""
 
     image: Image
     reason: Reason
     due_ns: int | None
-    """When it falls due, in nanoseconds since the epoch; None: it has no timer, loses it, or stays for good. One whose timer
-    starts now falls due after the whole window."""
+    """When it falls due, in nanoseconds since the epoch; None: it has no timer, loses it, or stays for good.
+    A row whose timer starts now falls due after a whole window.
+    """
     owners: int
-    """How many repositories share its content; 1: it is its own."""
+    """How many repositories share its content; 1: it is not shared."""
 
 
 @frozen(eq=False)
 class DueTimes:
-    """What stays the same of a repository for as long as nothing is new in it; only for disks with one link each."""
+    """A repository's part of a forecast while nothing in it changes; only for disks with one link each."""
 
     held: Mapping[Reason, tuple[int, int]]
-    """Images and bytes for each reason."""
+    """The number of images and of bytes for each reason."""
     days: Mapping[int, tuple[int, int]]
-    """Images and bytes that fall due, by UTC day since the epoch."""
+    """The number of images and of bytes that fall due, by UTC day since the epoch."""
     _due_ns: Sequence[int]
-    """Ascending."""
+    """The due times, ascending."""
     _freed_bytes: Sequence[int]
-    """At each place what those before it free together."""
+    """At each position, the bytes that all earlier ones free together."""
 
     @property
     def tracked(self) -> int:
-        """How many have a timer."""
+        """How many images have a timer."""
         return len(self._due_ns)
 
     def until(self, end_ns: int) -> tuple[int, int]:
-        """Return how many fall due up to a time, and their bytes."""
+        """Return how many images fall due up to a time, and their bytes."""
         count = bisect_right(self._due_ns, end_ns)
         return count, self._freed_bytes[count]
 

@@ -1,4 +1,4 @@
-"""Which of the operator's rules holds for which image, and which images are the newest."""
+"""Which of the operator's rules applies to which image, and which images are the newest."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
@@ -15,35 +15,36 @@ _NONE: AbstractSet[str] = frozenset()
 
 @frozen(eq=False)
 class EffectiveRules:
-    """What holds for the images of one repository."""
+    """The rules that apply to the images of one repository."""
 
     usual: EffectiveRule
-    """What holds for an image without tags."""
+    """The rule that applies to an image without tags."""
     by_digest: Mapping[str, tuple[EffectiveRule, ...]]
-    """What the tags of each image say, where that may be something else, the longest window first; empty: the usual rule
-    hold for all."""
+    """The rules of each image's tags, longest window first, where they may differ from the usual one; empty:
+    the usual rule applies to all images.
+    """
 
     def of(self, digest: str) -> EffectiveRule:
-        """Return what holds for an image: of the rules of its tags the one with the longest window."""
+        """Return the rule that applies to an image: of its tags' rules, the one with the longest window."""
         return self.by_digest[digest][0] if digest in self.by_digest else self.usual
 
     def all_of(self, digest: str) -> tuple[EffectiveRule, ...]:
-        """List what each of its tags says of an image, the longest window first."""
+        """List the rules of all tags of an image, longest window first."""
         return self.by_digest.get(digest) or (self.usual,)
 
 
 @lru_cache(maxsize=64)
 def _alike(effective: EffectiveRule) -> EffectiveRules:
-    """Say that the same holds for all images; one value for all repositories of which that is so."""
+    """Return the value for repositories in which one rule applies to all images; all of them share it."""
     return EffectiveRules(effective, {})
 
 
 def effective_rules(policy: Policy, name: str, repository: Repository | None) -> EffectiveRules:
-    """Return what holds for the images of a repository.
+    """Return the rules that apply to the images of a repository.
 
-    An image is evaluated once for each of its tags, by the first rule that matches that tag (none: the general one), and
-    once where it has no tag. Of these judgements the one that keeps it longest counts: no tag of an image can shorten
-    what another one promises.
+    An image is evaluated once for each of its tags, by the first rule that matches that tag (none: the
+    general one), and once where it has no tag. Of these results the one that keeps it longest counts: no tag
+    of an image can shorten what another one grants.
     """
     general = policy.terms
     if not policy.rules:
@@ -65,7 +66,7 @@ def effective_rules(policy: Policy, name: str, repository: Repository | None) ->
 def _rule_of_tag(
     tag: str, rules: Iterable[tuple[CompiledRule, EffectiveRule]], usual: EffectiveRule
 ) -> EffectiveRule:
-    """Return what the first rule that matches a tag says, of those that ask for tags."""
+    """Return the first rule that matches a tag, among the rules that ask for tags."""
     for rule, effective in rules:
         if rule.tags is not None and rule.tags.matches(tag):
             # guard(first-rule-decides): Operators write exceptions before the general rule, so the first rule that
@@ -83,7 +84,7 @@ def _longest_first(effective: EffectiveRule) -> tuple[int, int]:
 def _candidates(
     rules: Iterable[CompiledRule], name: str, general: EffectiveRule
 ) -> Iterator[tuple[CompiledRule, EffectiveRule]]:
-    """List the rules for a repository, with what they come to, up to the first that matches all of its images."""
+    """List the rules for a repository, with their values, up to the first that matches all of its images."""
     for number, rule in enumerate(rules, 1):
         if rule.match.matches(name):
             yield (
@@ -101,11 +102,12 @@ def _candidates(
 def latest_of(
     policy: Policy, repository: Repository | None, rules: EffectiveRules, now_ns: int
 ) -> AbstractSet[str]:
-    """List the digests of a repository that stay for being among its newest.
+    """List the digests of a repository that are kept for being among its newest.
 
-    By `created_at`, then by digest; only images that are ready and whole count. Those that state no `created_at`, or one
-    that lies in the future, stay beside the newest, as they may be. A number that a rule states is counted among the
-    images of which a tag is judged by that rule, the general one among all; an image stays where one of its tags says so.
+    They are ordered by `created_at`, then by digest; only images that are ready and complete count. Images
+    without a `created_at`, or with one in the future, are kept in addition, since they may be the newest. A
+    number stated by a rule is counted among the images of which a tag falls under that rule, the general
+    number among all images; an image stays where any of its tags keeps it.
     """
     if repository is None or not policy.keeps_latest:
         return _NONE
@@ -135,7 +137,7 @@ def latest_of(
 
 
 def next_dated_ns(policy: Policy, repository: Repository | None, now_ns: int) -> int:
-    """Return when the next image whose `created_at` lies in the future takes its place by age; `NEVER`: there is none."""
+    """Return when the next image with a future `created_at` takes its place by age; `NEVER`: none does."""
     if repository is None or not policy.keeps_latest:
         return NEVER
     times = (image.created_ns for image in repository.images.values())
@@ -147,7 +149,7 @@ def _age(image: Image) -> tuple[int, str]:
 
 
 def _newest(images: Iterable[Image], count: int, now_ns: int) -> Iterator[str]:
-    """Pick the newest of images that are sorted by age, and those that may be."""
+    """Yield the newest of images that are sorted by age, and those whose age is unknown."""
     if not count:
         return
     dated: list[str] = []
@@ -162,12 +164,12 @@ def _newest(images: Iterable[Image], count: int, now_ns: int) -> Iterator[str]:
 
 
 def tags_by_digest(repository: Repository) -> Mapping[str, tuple[str, ...]]:
-    """List the tags of each digest, sorted."""
+    """Return the sorted tags of each digest."""
     return invert_tags(repository.tags)
 
 
 def invert_tags(digests: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
-    """List the tags of each digest, sorted; `digests`: the digest of each tag."""
+    """Return the sorted tags of each digest; `digests` maps each tag to its digest."""
     tags: defaultdict[str, list[str]] = defaultdict(list)
     for tag in sorted(digests):
         tags[digests[tag]].append(tag)

@@ -1,4 +1,4 @@
-"""The images of one repository, evaluated at one time."""
+"""The evaluation of one repository's images at one time."""
 
 from collections.abc import Iterator, Mapping, Set as AbstractSet
 from functools import cached_property
@@ -33,7 +33,7 @@ from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 __all__ = ["Evaluator", "PlanContext"]
 
 _OF_ANY: tuple[Blocker, ...] = (NotReady(), Broken())
-"""What is asked of images that may not be ready or whole; nothing else is wrong with those that are."""
+"""Checked for images that may not be ready or complete; images that are never need these."""
 # guard(no-marks-in-doubt): While the clock is wrong or a volume is missing, what is unused is not known, so no timer
 # starts.
 _HOLD_MARKS = frozenset((Cause.CLOCK_JUMP, Cause.LOST_REFERENCES, Cause.LOST_IMAGES))
@@ -44,16 +44,17 @@ _PINNED, _NOT_ALLOWED = Always(Reason.PINNED), Always(Reason.NOT_ALLOWED)
 
 @frozen
 class PlanContext:
-    """What holds for all images of a sweep, but for the time."""
+    """Everything that applies to all images of a sweep, except the time."""
 
     policy: Policy
     is_suspended: bool
     holds_marks: bool
-    """Whether no timer begins: the time is not known, or what is here."""
+    """Whether no timer may start, because the time, or what the cache holds, is in doubt."""
     gaps: Gaps = NO_GAPS
-    """Time up to now that nobody watched."""
+    """Time up to now that no sweep watched."""
     _blockers: Mapping[tuple[bool, bool], tuple[Blocker, ...]] = attrs.field(init=False, eq=False)
-    """By whether a repository is pinned, and allowed: made once, as there may be very many repositories."""
+    """By whether a repository is pinned, and allowed; made once, since there may be very many repositories.
+    """
 
     @_blockers.default
     def _combine_blockers(self) -> Mapping[tuple[bool, bool], tuple[Blocker, ...]]:
@@ -71,7 +72,7 @@ class PlanContext:
         }
 
     def _against_deletion(self) -> Iterator[Blocker]:
-        """List what can hold beside users and what the operator has chosen for a repository."""
+        """List the possible blockers, beside users of the image and the operator's repository patterns."""
         policy = self.policy
         # guard(unpullable-stays): What no registry has, such as a local build, would be lost for good; it stays
         # unless the operator said otherwise.
@@ -103,7 +104,7 @@ class PlanContext:
         return cls(policy, bool(causes), not causes.isdisjoint(_HOLD_MARKS), inventory.gaps.until(now_ns))
 
     def blockers(self, repository: str) -> tuple[Blocker, ...]:
-        """List what can keep a whole image of a repository, in the order of the table."""
+        """List the blockers that can apply to a complete image of a repository, in the order of reasons."""
         policy = self.policy
         # guard(operator-patterns-hold): Images of a pinned repository, or of one that the operator has not allowed,
         # are never deleted.
@@ -112,16 +113,16 @@ class PlanContext:
 
 @frozen(eq=False)
 class Evaluator:
-    """The blockers of the table, asked of the images of one repository at one time."""
+    """Evaluates the blockers for the images of one repository at one time."""
 
     context: PlanContext
     now_ns: int
     name: str
     repository: Repository | None
     timers: Mapping[str, int | None]
-    """Those of this repository, by digest."""
+    """The timers of this repository, by digest."""
     sources: Mapping[str, tuple[str, ...]]
-    """Who needs each digest, sorted."""
+    """The sources that need each digest, sorted."""
     leased: AbstractSet[str]
     backing_off: AbstractSet[str]
     built: AbstractSet[str] = frozenset()
@@ -130,7 +131,7 @@ class Evaluator:
     """When disks were last read unseen, by digest."""
     expiry: Expiry = attrs.field(init=False)
     _blockers: tuple[Blocker, ...] = attrs.field(init=False)
-    """Those that can hold for an image that is ready and whole, in the order of the table."""
+    """The blockers that can apply to an image that is ready and complete, in the order of reasons."""
 
     @expiry.default
     def _make_timetable(self) -> Expiry:
@@ -145,7 +146,7 @@ class Evaluator:
 
     @cached_property
     def latest(self) -> AbstractSet[str]:
-        """Digests that stay for being among the newest."""
+        """Digests that are kept for being among the newest."""
         return latest_of(self.context.policy, self.repository, self.expiry.rules, self.now_ns)
 
     @cached_property
@@ -154,9 +155,10 @@ class Evaluator:
         return self.context.policy.origins.are_here(self.name)
 
     def reasons(self, image: Image) -> Iterator[Reason]:
-        """List every reason against a deletion of this image now, in the order of the table.
+        """List every reason against deleting this image now, in the order of reasons.
 
-        That its timer starts holds only where nothing stops timers: no sweep starts that of an image in use.
+        `NEWLY_UNUSED` is listed only where nothing stops timers: no sweep starts the timer of an image in
+        use.
         """
         can_start = True
         for blocker in (*_OF_ANY, *self._blockers):
@@ -165,26 +167,26 @@ class Evaluator:
                 yield blocker.reason
 
     def first_reason(self, image: Image) -> Reason:
-        """Return the reason that decides."""
+        """Return the first reason that applies, which decides."""
         for blocker in self._blockers if self._is_plain(image) else (*_OF_ANY, *self._blockers):
             if blocker.blocks(image, self):
                 return blocker.reason
         return Reason.EXPIRED
 
     def _is_plain(self, image: Image) -> bool:
-        """Return whether an image is ready and whole, and nothing but an image."""
+        """Return whether an image is ready and complete, with nothing else in its folder."""
         return image.is_plain and not self.is_unready(image.digest)
 
     def is_unready(self, digest: str) -> bool:
-        """Return whether a row is not ready for the sake of another folder of its digest."""
+        """Return whether a row is not ready because of another folder of its digest."""
         return self.repository is not None and digest in self.repository.unready
 
     def waiting_span(self) -> tuple[int, int]:
-        """Tell between which times, in nanoseconds, a timer has begun that has not run out.
+        """Return the range of start times, in nanoseconds, of timers that have not run out.
 
-        Later than the first and not later than the second: where nothing else holds, that is `RETENTION_WINDOW`.
-        Nothing where it may be otherwise: for want of the operator's leave, because not all images have one window, or because
-        the time changes more than that.
+        The start lies after the first time and not after the second; if nothing else applies, such an image
+        has the reason `RETENTION_WINDOW`. The range is empty where this shortcut may be wrong: the operator
+        does not allow deletion, images have different windows, or time alone can change more than that.
         """
         rules = self.expiry.rules
         if (
@@ -199,16 +201,16 @@ class Evaluator:
         return self.expiry.gaps.latest_moved_to(self.now_ns - rules.usual.window_ns), self.now_ns
 
     def expires_at(self, image: Image, since_ns: int | None) -> int | None:
-        """Return when an image that is unused since then goes, in nanoseconds, if nothing changes; None: never."""
+        """Return when an image unused since then goes if nothing changes, in nanoseconds; None: never."""
         return None if image.digest in self.latest else self.expiry.due_at(image, since_ns)
 
     def verdict(
         self, image: Image, final: Reason | None, tags: tuple[str, ...], everywhere: tuple[Reason, ...]
     ) -> Verdict:
-        """Tell all about one image.
+        """Return the full verdict on one image.
 
-        `final` is what was decided for reasons that lie beyond this repository, None: nothing; `everywhere` holds
-        against every deletion.
+        `final` is the reason decided beyond this repository, None: there is none; `everywhere` lists the
+        reasons against every deletion.
         """
         blockers = tuple(self.reasons(image))
         reason = final or next(iter(blockers), Reason.EXPIRED)
@@ -217,7 +219,7 @@ class Evaluator:
         else:
             also = () if final is None or final in everywhere else (final,)
             blockers = tuple(sorted({*blockers, *also, *everywhere}, key=_ORDER.__getitem__))
-        # A timer that a read begins anew is one that a sweep would stop.
+        # A timer that restarts because of a read is one that a sweep would stop.
         is_cleared = ACTIONS[reason] is Action.CLEAR
         since_ns = (self.expiry.runs_since if is_cleared else self.expiry.unused_since)(image)
         return Verdict(
@@ -246,7 +248,7 @@ class Evaluator:
         return tuple(owner for owner in owners if owner != self.name)
 
     def _unwatched(self, since_ns: int | None) -> str | None:
-        """Return how much of the time since then nobody watched; None: all of it was watched."""
+        """Return a remark on how much of the time since then was unwatched; None: none of it."""
         unwatched_ns = 0 if since_ns is None else self.expiry.gaps.since(since_ns)
         if not unwatched_ns:
             return None

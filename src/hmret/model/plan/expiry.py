@@ -13,7 +13,7 @@ from hmret.model.values import frozen
 
 __all__ = ["Expiry"]
 
-# How far in the future `unused_since` may lie before it is taken for wrong and the timer starts again.
+# How far in the future `unused_since` may lie before it is taken for wrong and the timer restarts.
 _FUTURE_TOLERANCE_NS = 5 * 60 * SECOND
 
 _NEVER_READ: Mapping[str, int] = {}
@@ -21,7 +21,7 @@ _NEVER_READ: Mapping[str, int] = {}
 
 @frozen(eq=False)
 class Expiry:
-    """The timers of a repository, the windows that hold for them, and the time; all in nanoseconds."""
+    """A repository's timers, the windows that apply to them, and the time; all in nanoseconds."""
 
     timers: Mapping[str, int | None]
     """By digest."""
@@ -29,15 +29,15 @@ class Expiry:
     min_age_ns: int
     now_ns: int
     gaps: Gaps = NO_GAPS
-    """Time that nobody watched: windows do not count it."""
+    """Time that no sweep watched: windows do not count it."""
     accessed: Mapping[str, int] = _NEVER_READ
     """When disks were last read unseen, by digest."""
 
     def unused_since(self, image: Image) -> int | None:
-        """Return the timer of an image; None where it has none that counts.
+        """Return the start of an image's timer; None where it has none that counts.
 
-        One too far in the future does not; nor does one from before the image was made, as that is of an image that was removed
-        and has been pulled again, or from before its disk was last read unseen.
+        A timer too far in the future does not count. Nor does one older than the image, which belongs to an
+        image that was removed and has been pulled again, or one from before the disk was last read unseen.
         """
         since_ns = self.timers.get(image.digest)
         # guard(future-timer-restarts): A timer from the future was set by a wrong clock: it starts again, or the
@@ -54,20 +54,20 @@ class Expiry:
         return None if since_ns < self.accessed.get(image.digest, since_ns) else since_ns
 
     def runs_since(self, image: Image) -> int | None:
-        """Tell since when the timer of an image runs, if only since its disk was last read unseen; None: it has none."""
+        """Return since when a timer runs, from the last unseen read of the disk at the earliest; None: no timer."""
         read_ns = self.accessed.get(image.digest)
         if read_ns is None or attrs.evolve(self, accessed=_NEVER_READ).unused_since(image) is None:
             return self.unused_since(image)
         return max(self.unused_since(image) or 0, read_ns)
 
     def begins_at(self, image: Image) -> int:
-        """Return when the timer of an image begins that has none that counts: when its disk was last read unseen, else now."""
+        """Return the start of a new timer for an image: the last unseen read of its disk, else now."""
         created_ns = image.created_ns or 0
         read_ns = self.accessed.get(image.digest, self.now_ns)
         return self.now_ns if read_ns < created_ns else read_ns
 
     def was_read_when_due(self, image: Image) -> bool:
-        """Return whether an image's window had passed by a timer that counts no more since its disk was read."""
+        """Return whether the window had passed by a timer that no longer counts, as the disk was read."""
         since_ns = self.timers.get(image.digest)
         if since_ns is None or since_ns >= self.accessed.get(image.digest, since_ns):
             return False
@@ -75,26 +75,26 @@ class Expiry:
         return due_ns is not None and due_ns <= self.now_ns
 
     def grown_at(self, image: Image) -> int:
-        """Return when an image is old enough; `NEVER` where nobody knows."""
+        """Return when an image reaches the minimum age; `NEVER` where its age is unknown."""
         if not self.min_age_ns:
             return 0
         return NEVER if image.created_ns is None else image.created_ns + self.min_age_ns
 
     def due_at(self, image: Image, since_ns: int | None) -> int | None:
-        """Return when an image that is unused since then has waited for long enough, and is old enough; None: never."""
+        """Return when an image unused since then has waited long enough and is old enough; None: never."""
         if since_ns is None:
             return None
         due_ns = max(self.runs_out_at(image, since_ns), self.grown_at(image))
         return due_ns if due_ns < NEVER // 2 else None
 
     def runs_out_at(self, image: Image, since_ns: int) -> int:
-        """Return when the window of an image that is unused since then has passed, in time that was watched."""
+        """Return when the window of an image unused since then has passed, in watched time."""
         # guard(window-in-watched-time): An image must be unused for its whole window in time that was watched,
         # however long the engine was away.
         return self.gaps.moved(since_ns) + self.rules.of(image.digest).window_ns
 
     def next_change(self, image: Image) -> int:
-        """Return when the time alone next changes what is to be said of an image; `NEVER`: it does not."""
+        """Return when time alone next changes the decision on an image; `NEVER`: it does not."""
         since_ns = self.timers.get(image.digest)
         if since_ns is None and not self.min_age_ns:
             return NEVER

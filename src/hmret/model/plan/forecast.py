@@ -1,4 +1,4 @@
-"""A plan as a forecast: what the cache holds and why, and what falls due when."""
+"""A plan as a forecast: what the cache holds and why, and which images fall due when."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +19,7 @@ DAYS = 31
 """UTC days of a forecast: today and thirty more, so that a timer of 30 days that starts now is on it."""
 
 HORIZONS = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
-"""The spans from the time of the plan over which what falls due is added up, by the name each has in metrics."""
+"""The spans from the time of the plan over which due images are added up, by their names in metrics."""
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _NOTHING = (0, 0)
@@ -41,12 +41,12 @@ class Due:
     day: date
     images: int
     disk_bytes: int
-    """Blocks that come free with them: a disk with several links counts when the last of them falls due."""
+    """Blocks that are freed with them: a disk with several links counts when the last of them falls due."""
 
 
 @frozen
 class Outlook:
-    """What a plan has found and foresees, if nothing is used or pulled meanwhile."""
+    """What a plan has found and expects, provided that nothing is used or pulled in between."""
 
     at: datetime
     holdings: Mapping[tuple[Action, Reason], Holding]
@@ -54,11 +54,11 @@ class Outlook:
     tracked: int
     """Images with a timer, those included whose timer starts now."""
     overdue: int
-    """Those of them whose timer has run out, whether or not anything else holds against their deletion."""
+    """Those of them whose timer has run out, whether or not anything else prevents their deletion."""
     within: Mapping[str, int]
-    """Bytes that fall due within each of `HORIZONS`, what is overdue included."""
+    """Bytes that fall due within each of `HORIZONS`, including what is overdue."""
     days: tuple[Due, ...]
-    """UTC days from that of `at` on; what is overdue counts on the first."""
+    """The UTC days from that of `at` on; overdue images count on the first."""
 
     @property
     def images(self) -> int:
@@ -73,7 +73,7 @@ class Outlook:
 
 @define
 class _Links:
-    """The hard links of one disk that have been met so far, and the latest time at which one falls due."""
+    """The hard links of one disk that have been counted so far, and the latest time at which one falls due."""
 
     met: int = 0
     due_ns: int = 0
@@ -81,7 +81,7 @@ class _Links:
 
 @define
 class _Rows:
-    """The rows of shared content that have been met so far, the latest time at which one falls due, and their folders."""
+    """The rows of shared content counted so far, the latest time at which one falls due, and their folders."""
 
     met: int = 0
     due_ns: int = 0
@@ -90,7 +90,7 @@ class _Rows:
 
 @define(eq=False)
 class _Account:
-    """What has been added up so far."""
+    """The running totals."""
 
     now_ns: int
     ends_ns: tuple[int, ...]
@@ -104,12 +104,12 @@ class _Account:
     overdue: int = 0
     links: defaultdict[SharedDisk, _Links] = attrs.field(factory=lambda: defaultdict(_Links))
     rows: defaultdict[str, _Rows] = attrs.field(factory=lambda: defaultdict(_Rows))
-    """Of shared content, by digest."""
+    """The rows of shared content, by digest."""
     seen: set[object] = attrs.field(factory=set)
-    """What identifies the disks that have been counted."""
+    """The identities of the disks that have been counted."""
 
     def add_up(self, due_times: DueTimes) -> None:
-        """Add the images of a repository that are added up already."""
+        """Add the images of a repository from its cached totals."""
         for reason, (count, disk_bytes) in due_times.held.items():
             _add(self.held[reason], count, disk_bytes)
         today = self.now_ns // DAY_NS
@@ -121,7 +121,7 @@ class _Account:
             self.within[place] += due_times.until(end_ns)[1]
 
     def add(self, timers: Iterable[Timed]) -> None:
-        """Add up images."""
+        """Add images one at a time."""
         held, days, now_ns = self.held, self.days, self.now_ns
         for image, reason, due_ns, owners in timers:
             _add(held[reason], 1, self._unseen_bytes(image, owners))
@@ -160,7 +160,7 @@ class _Account:
             self._free(links.due_ns, disk_bytes)
 
     def _unseen_bytes(self, image: Image, owners: int) -> int:
-        """Return the blocks of the disks of a row, but for those of which another link or row has been counted."""
+        """Return the blocks of a row's disks, except those that another link or row has already counted."""
         total = 0
         for folder in image.folders:
             identity: object = folder.shared_disk
@@ -182,10 +182,11 @@ def _add(total: list[int], images: int, disk_bytes: int) -> None:
 def summarize(
     plan: Plan, pause: Callable[[], None] = lambda: None, gone: Iterable[Key] = (), days: int = DAYS
 ) -> Outlook:
-    """Add up what a plan has found and foresees, but for what has `gone` since, over so many UTC days.
+    """Return the forecast of a plan over a number of UTC days, leaving out images that have `gone` since.
 
-    Takes a tenth of a second at 100,000 images, a tenth of that where most of the plan stands from the one before: not
-    for an event loop. `pause` is called after each repository, for a thread that gives way to others.
+    Takes a tenth of a second at 100,000 images, and a tenth of that where most of the plan is reused from the
+    one before: too long for an event loop. `pause` is called after each repository, so that a thread can
+    yield to others.
     """
     now_ns = nanoseconds_of(plan.at)
     account = _Account(now_ns, tuple(nanoseconds_of(plan.at + span) for span in HORIZONS.values()))

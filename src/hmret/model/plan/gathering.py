@@ -1,4 +1,4 @@
-"""What the decisions on all repositories come to, whatever the hour, and whether it stands for the next plan."""
+"""The decisions on all repositories taken together, at any hour, and whether the next plan may reuse them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Set as AbstractSet
@@ -35,7 +35,7 @@ class Basis:
 
     @classmethod
     def of(cls, inventory: Inventory) -> "Basis":
-        """Take what counts of an inventory."""
+        """Take from an inventory the values that count."""
         return cls(
             inventory.repositories,
             inventory.states,
@@ -50,7 +50,7 @@ class Basis:
         )
 
     def is_that_of(self, inventory: Inventory) -> bool:
-        """Return whether an inventory has the very same objects of what is large, and the rest alike."""
+        """Return whether an inventory has the very same large objects, and equal values otherwise."""
         # guard(whole-plan-needs-same-facts): A plan that ignored a new guest, lease, timer or fault could delete what
         # is in use, so it stands only while nothing changed.
         return (
@@ -69,11 +69,11 @@ class Basis:
 
 @frozen(eq=False)
 class Gathered:
-    """What the decisions on all repositories come to."""
+    """The decisions on all repositories, added up."""
 
     ripe: Ripe
     expired: tuple[Choice, ...]
-    """What is due but for what the whole host or an attempt says, longest unused first."""
+    """Images that are due but for host-wide reasons and failed attempts, longest unused first."""
     stale_references: tuple[StaleReference, ...]
     remembered: Mapping[TagName, Remembered]
     marks: tuple[Key, ...]
@@ -84,7 +84,7 @@ class Gathered:
     ready_images: int
     protected_images: int
     until_ns: int
-    """From when on time may have changed any of it."""
+    """When the passing of time may first change any of it."""
 
     @classmethod
     def of(
@@ -129,7 +129,7 @@ class Gathered:
 def shifts_of(
     finals: Mapping[str, Mapping[str, Reason]], parts: Mapping[str, RepositoryPlan]
 ) -> Mapping[Reason, int]:
-    """Count what has been made beyond the repositories of what each repository had said."""
+    """Count by how much decisions that look at the whole cache change the number of images for each reason."""
     shifts: Counter[Reason] = Counter()
     for name, reasons in finals.items():
         for digest, reason in reasons.items():
@@ -139,14 +139,14 @@ def shifts_of(
 
 
 def _count_protected(parts: Iterable[RepositoryPlan]) -> int:
-    """Count the distinct digests here that something refers to."""
+    """Count the distinct digests in the cache that something refers to."""
     return len(set().union(*(part.evaluator.sources for part in parts if part.evaluator.sources)))
 
 
 def _remembered(
     inventory: Inventory, protections: Iterable[RepositoryProtection]
 ) -> Mapping[TagName, Remembered]:
-    """Add up what tags have pointed to; where a source could not be read, what was known stays known."""
+    """Combine all repositories' tag histories; while a source cannot be read, what was known is kept."""
     remembered = put_together(inventory, (protection.remembered for protection in protections))
-    # The same object where nothing is new: what rests on it then stands.
+    # The same object where nothing has changed, so that whatever rests on it can be reused.
     return inventory.remembered if remembered == inventory.remembered else remembered

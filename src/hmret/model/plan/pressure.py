@@ -1,4 +1,4 @@
-"""What goes before its window ends because a limit of the disk is exceeded."""
+"""Images deleted before their window ends, because a limit of the disk is exceeded."""
 
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
@@ -16,15 +16,15 @@ from hmret.model.values import frozen
 __all__ = ["PressureStep", "seen_by"]
 
 Disk = tuple[int, int]
-"""What the links of one disk have in common."""
+"""Identifies a disk, whichever of its links is meant."""
 
 
 @frozen
 class _Group:
-    """Images that must go together for their bytes to come free: those whose disks are links of one."""
+    """Images whose disks are links of one: their bytes are freed only if all of them go."""
 
     since_ns: int
-    """When the last of them was last in use."""
+    """When the last of them was last in use, in nanoseconds."""
     choices: tuple[Choice, ...]
     freed_bytes: int
 
@@ -35,21 +35,21 @@ class _Group:
 
     @property
     def turn(self) -> tuple[int, tuple[Choice, ...]]:
-        """When it has its turn: longest unused first."""
+        """The sort key: longest unused first."""
         return self.since_ns, self.choices
 
 
 @frozen
 class PressureStep:
-    """Adds what the disk needs, longest unused first."""
+    """Adds the images that must go to free disk space, longest unused first."""
 
     limits: DiskLimits
     usage: DiskUsage
     is_suspended: bool
     yields: bool
-    """Whether images go at any hour for want of space."""
+    """Whether images may go at any hour for want of space."""
     gaps: Gaps = NO_GAPS
-    """Time that nobody watched, which does not count as unused."""
+    """Time that no sweep watched, which does not count as unused."""
 
     def apply(self, selection: Selection) -> None:
         cache_bytes = selection.cache_bytes() + self.usage.quarantined_bytes
@@ -104,14 +104,14 @@ class PressureStep:
         return self.limits.count == "apparent"
 
     def _over_cap(self, selection: Selection, cache_bytes: int) -> int:
-        """Return by how much the cache holds more than `max_used`, as that is counted."""
+        """Return by how much the cache exceeds `max_used`, as that is counted."""
         most = self.limits.max_used_bytes(self.usage.total_bytes)
         if not most:
             return 0
         return max((selection.cache_sizes() if self._counts_sizes else cache_bytes) - most, 0)
 
     def _excess(self) -> int:
-        """Return how much is in use above the low mark, where that matters now."""
+        """Return how much is in use above the low mark, while pressure applies."""
         high, total, used = self.limits.high_watermark, self.usage.total_bytes, self.usage.used_bytes
         if not high or self.usage.is_futile:
             return 0
@@ -120,17 +120,17 @@ class PressureStep:
         return 0
 
     def _share_of(self, excess: int, cache_bytes: int) -> int:
-        """Return what of it is asked of the cache where somebody else fills the disk.
+        """Return the cache's share of an excess, where other data fills the disk too.
 
-        It gives up what it holds above its share of the low mark, which is the part that it has of what is in use. One who
-        fills the disk again and again must not empty it.
+        The cache gives up what it holds above its proportional share of the low mark: the share that it has
+        of the space in use. Data that fills the disk again and again must not empty the cache.
         """
         return excess * min(cache_bytes, self.usage.used_bytes) // self.usage.used_bytes if excess else 0
 
     def _groups(self, selection: Selection) -> list[_Group]:
-        """List what may go for want of space, longest unused first.
+        """List the groups of images that may go for want of space, longest unused first.
 
-        Disks with links that stay are left out: their bytes would not come free.
+        Disks with links that stay are left out: their bytes would not be freed.
         """
         # guard(pressure-in-watched-time): Even on a full disk an image goes only after its minimum unused time,
         # counted in time that was watched.
@@ -149,7 +149,7 @@ class PressureStep:
 def _groups_of(  # noqa: C901 - two passes over all disks
     choices: Iterable[Choice], going: BytesFreed
 ) -> Iterator[_Group]:
-    """Group images by the disks that they have in common; those with links elsewhere, that stay, are left out."""
+    """Group images by the disks that they share; those with links elsewhere, which stay, are left out."""
     grouped: dict[Disk, list[Choice]] = {}
     for choice in choices:
         disks = {folder.shared_disk.identity for folder in choice.folders if folder.shared_disk is not None}
@@ -187,7 +187,7 @@ def _copies_bytes(choice: Choice) -> int:
 
 
 def seen_by(candidate: Policy, in_force: Policy, inventory: Inventory) -> Inventory:
-    """Leave out of an inventory what came of limits that are not those of another policy."""
+    """Return an inventory without the state of disk limits that another policy does not have."""
     usage = inventory.disk
     if usage is not None and candidate.disk != in_force.disk:
         usage = attrs.evolve(usage, is_pressed=False, is_backing_off=False, is_futile=False)

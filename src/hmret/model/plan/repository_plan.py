@@ -1,7 +1,7 @@
 """The part of a plan that is about one repository.
 
-Repositories are decided on apart from one another, so that a part whose inputs are the same as before, and within the
-time for which it was made, is the part of the next plan as well.
+Each repository is decided independently. So a part with the same inputs as before, while it is still within
+the time for which it was made, is also part of the next plan.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Set as AbstractSet
@@ -42,22 +42,24 @@ _NO_FOREIGN: Mapping[str, frozenset[str]] = {}
 _ALONE = ("",)
 
 RIPE = frozenset((Reason.SUSPENDED, Reason.BACKOFF, Reason.EXPIRED))
-"""What can be said of a row whose own time has come: it goes, unless the host or an attempt says otherwise."""
+"""The possible reasons of a row whose own time has come: it goes, but for host-wide reasons and failed
+attempts.
+"""
 
 
 class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """What the part of a plan depends on, but for the context and the time."""
+    """The inputs of a part of a plan, except the context and the time."""
 
     repository: Repository | None
     timers: Mapping[str, int | None]
     protection: RepositoryProtection
-    """What the references to this repository come to."""
+    """What the references to this repository protect."""
     foreign: Mapping[str, frozenset[str]]
-    """Who needs its content by the name of a repository that does not own it; by digest."""
+    """The sources that need its content under the name of a repository that does not own it; by digest."""
     leased: AbstractSet[str]
     backing_off: AbstractSet[str]
     is_unlisted: bool
-    """Whether what is in it may not all have been seen."""
+    """Whether some of its contents may not have been seen."""
     builds: Builds
     built: AbstractSet[str]
     """Digests that were built on this host."""
@@ -65,9 +67,10 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
     """When disks were last read unseen, by digest."""
 
     def stand_in(self, inventory: Inventory, name: str, protection: RepositoryProtection) -> bool:
-        """Return whether an inventory holds the very same.
+        """Return whether an inventory holds the very same inputs for a repository.
 
-        In that, nothing is leased, backing off, unlisted, needed by a foreign name or was read unseen.
+        Only in the simple case in which nothing in it is leased, backing off, unlisted, needed under a
+        foreign name or was read unseen.
         """
         # guard(changed-inputs-new-verdict): A guest, timer or lease that is new in a repository counts at once:
         # earlier decisions on its images do not stand.
@@ -80,7 +83,7 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
         )
 
     def are(self, other: "RepositoryInputs") -> bool:
-        """Return whether these are the very same."""
+        """Return whether two sets of inputs are the very same objects."""
         return (
             self.repository is other.repository
             and self.timers is other.timers
@@ -96,35 +99,38 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 @frozen(eq=False)
 class RepositoryPlan:
-    """What becomes of the images of one repository."""
+    """The decisions on the images of one repository."""
 
     evaluator: Evaluator
     inputs: RepositoryInputs
     until_ns: int
-    """When, in nanoseconds, something else would be decided though nothing else had changed."""
+    """When, in nanoseconds, time alone changes a decision."""
     ready_images: int
-    """Images that are ready and whole."""
+    """Images that are ready and complete."""
     marks: tuple[str, ...]
     """Digests whose timer starts in this sweep, sorted."""
     mark_times: Mapping[str, int]
-    """When it begins, where that is earlier than now, by digest."""
+    """When such a timer starts, where that is earlier than now, by digest."""
     held_back: int
     """How many of those would be due if their disks had not been read unseen."""
     clears: tuple[tuple[str, Reason], ...]
-    """Digests that have a state and should have none, and why, sorted."""
+    """Digests that have a state although they should have none, and why, sorted."""
     due: tuple[tuple[int, str], ...]
-    """Since when each image that is to go has been unused, and its digest; those apart whose content others share."""
+    """The images that go, each as the time since when it is unused and its digest; without those that share
+    content.
+    """
     ripe: tuple[tuple[int, str, Reason], ...]
-    """Of those whose content others share and that would go if the others let them: since when each has been unused, its
-    digest, and what else keeps it; `EXPIRED`: nothing."""
+    """The images that share content and would go if their other repositories allow it: since when each has
+    been unused, its digest, and what else keeps it; `EXPIRED`: nothing.
+    """
     pruned: tuple[str, ...]
-    """Digests of images that are gone and have a state, sorted."""
+    """Digests of images that are gone but have a state, sorted."""
     _numbers: bytes
-    """Of the reasons, in the order of the repository's images: one byte for each of very many."""
+    """The reasons, in the order of the repository's images: one byte each, since there may be very many."""
 
     @property
     def eligible(self) -> int:
-        """How many images may go at all, now or later, as far as anybody can tell; not those whose content others share."""
+        """How many images may be deleted at all, now or later, as far as is known; shared content excluded."""
         latest = self.evaluator.latest if self.evaluator.context.policy.keeps_latest else _NO_DIGESTS
         if latest or self._shared:
             return sum(
@@ -136,7 +142,7 @@ class RepositoryPlan:
 
     @property
     def eligible_shared(self) -> Iterator[str]:
-        """List the digests of those whose content others share that may go for all that this repository says."""
+        """List the digests that share content and that this repository allows to be deleted."""
         for digest in self._shared:
             reason = self.reason(digest)
             if _NUMBERS[reason] in _ELIGIBLE and digest not in self.evaluator.latest:
@@ -147,26 +153,26 @@ class RepositoryPlan:
         return {} if self.inputs.repository is None else self.inputs.repository.shared
 
     def reason(self, digest: str) -> Reason:
-        """Return what this repository says of an image that is here."""
+        """Return this repository's reason for an image in the cache."""
         return self.evaluator.first_reason(self.image(digest))
 
     def image(self, digest: str) -> Image:
-        """Find an image that is here."""
-        assert self.inputs.repository is not None  # an image that is due stands in its repository
+        """Return an image that is in the cache."""
+        assert self.inputs.repository is not None  # an image that is due is in its repository
         return self.inputs.repository.images[digest]
 
     def has(self, digest: str) -> bool:
-        """Return whether an image is here."""
+        """Return whether an image is in the cache."""
         return self.inputs.repository is not None and digest in self.inputs.repository.images
 
     @property
     def is_quiet(self) -> bool:
-        """Return whether there is nothing to do and nothing to tell."""
+        """Return whether there is nothing to do and nothing to report."""
         return not (self.marks or self.clears or self.due or self.ripe or self.pruned)
 
     @property
     def decisions(self) -> Iterator[tuple[Image, Reason]]:
-        """Each image with what was decided on it, in no particular order."""
+        """Each image with the decision on it, in no particular order."""
         if self.inputs.repository is not None:
             images = self.inputs.repository.images.values()
             for image, number in zip(images, self._numbers, strict=True):
@@ -176,8 +182,8 @@ class RepositoryPlan:
     def due_times(self) -> DueTimes | None:
         """When its images fall due, added up once for all plans that this is a part of.
 
-        None where that is not for the images of one repository to tell, or not for long: disks with other links, and
-        timers that start now.
+        None where one repository cannot tell, or the answer does not last: for disks with other links, and
+        for timers that start now.
         """
         repository = self.inputs.repository
         images = () if repository is None else repository.images.values()
@@ -199,12 +205,12 @@ class RepositoryPlan:
 
     @cached_property
     def blocks(self) -> tuple[int, Mapping[object, int]]:
-        """The blocks of the disks that nothing else has, and those of every other by what identifies it."""
+        """The blocks of the disks that nothing else shares, and those of every shared disk by its identity."""
         return self._add_up(lambda folder: folder.disk_bytes)
 
     @cached_property
     def sizes(self) -> tuple[int, Mapping[object, int]]:
-        """The same of the apparent sizes of those that are ready."""
+        """The same for the apparent sizes of the images that are ready."""
         return self._add_up(lambda folder: folder.size_bytes if folder.status == "ready" else 0)
 
     def _add_up(self, bytes_of: Callable[[Image], int]) -> tuple[int, Mapping[object, int]]:
@@ -222,13 +228,13 @@ class RepositoryPlan:
         return own_bytes, shared
 
     def owners(self, digest: str) -> int:
-        """Count the repositories that share the content of an image; 1: it is this one's alone."""
+        """Count the repositories that share the content of an image; 1: it is not shared."""
         return len(self._shared.get(digest, _ALONE))
 
     def timers(self, now_ns: int, finals: Mapping[str, Reason]) -> Iterator[tuple[Image, Reason, int | None]]:
-        """Return of each image why it stays or goes, and when it falls due; in no particular order.
+        """Yield for each image why it stays or goes, and when it falls due; in no particular order.
 
-        `finals`: what was decided beyond this repository, by digest.
+        `finals`: the reasons decided beyond this repository, by digest.
         """
         evaluator = self.evaluator
         for image, reason in self.decisions:
@@ -241,13 +247,13 @@ class RepositoryPlan:
                 yield image, finals.get(image.digest, reason), evaluator.expires_at(image, since_ns)
 
     def count(self, counts: dict[Reason, int]) -> None:
-        """Add up how many images there are for each reason."""
+        """Add the number of images for each reason to the counts."""
         numbers = self._numbers
         for number in set(numbers):
             counts[_REASONS[number]] += numbers.count(number)
 
     def verdicts(self, finals: Mapping[str, Reason], everywhere: tuple[Reason, ...]) -> Iterator[Verdict]:
-        """Tell all about each image, sorted by digest; `finals` and `everywhere` as `Evaluator.verdict` takes them."""
+        """Yield the verdict on each image, sorted by digest; parameters as in `Evaluator.verdict`."""
         repository = self.inputs.repository
         if repository is None:
             return
@@ -257,7 +263,7 @@ class RepositoryPlan:
             yield self.evaluator.verdict(image, finals.get(digest), tags.get(digest, ()), everywhere)
 
     def verdict(self, digest: str, final: Reason | None, everywhere: tuple[Reason, ...]) -> Verdict | None:
-        """Tell all about one image; None where it is not here."""
+        """Return the full verdict on one image; None where it is not in the cache."""
         repository = self.inputs.repository
         image = None if repository is None else repository.images.get(digest)
         if repository is None or image is None:
@@ -266,7 +272,7 @@ class RepositoryPlan:
 
     @cached_property
     def _tags(self) -> Mapping[str, tuple[str, ...]]:
-        """The tags of each digest, sorted: listed once where very many images of one repository go."""
+        """The sorted tags of each digest; computed once, as very many images of one repository may go."""
         return {} if self.inputs.repository is None else tags_by_digest(self.inputs.repository)
 
 
@@ -280,7 +286,7 @@ def inputs_of(
     backing_off: AbstractSet[str] | None,
     accessed: Mapping[str, int] | None = None,
 ) -> RepositoryInputs:
-    """Gather what the part of a plan about one repository depends on."""
+    """Collect the inputs of the part of a plan about one repository."""
     repository = inventory.repositories.get(name)
     return RepositoryInputs(
         repository=repository,
@@ -347,7 +353,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
             and digest not in unready
             and digest not in built
         ):
-            # By far the most; what is found here stays, whatever the rules would say of it.
+            # Fast path: most images are inside their window, and no rule can change that.
             numbers.append(_WAITING)
             ready += 1
             earliest_ns = min(earliest_ns, since_ns)
@@ -388,14 +394,14 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
 
 
 def _sources(inputs: RepositoryInputs) -> Mapping[str, tuple[str, ...]]:
-    """Say who needs each image of a repository, by its own name or by that of another."""
+    """Return which sources need each image of a repository, by its own name or by that of another."""
     repository = inputs.repository
     if repository is None:
         return {}
     images = repository.images
     found = {digest: names for digest, names in inputs.protection.sources.items() if digest in images}
     for digest, names in inputs.foreign.items():
-        # Where the row stands for the repository's own folder, that is not what was named.
+        # Where the row stands for the repository's own folder, the content is not what was named.
         if digest in images and images[digest].is_content:
             found[digest] = tuple(sorted(names.union(found.get(digest, ()))))
     return found

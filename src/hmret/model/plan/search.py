@@ -1,4 +1,4 @@
-"""Finding an image by what a person knows of it: some digits of its digest, or the VM that runs from it."""
+"""Finding an image by some digits of its digest, or by the VM that runs from it."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from hmret.model.references import parsed
 __all__ = ["find_images", "is_digest", "is_searchable", "sole_image", "start_of_digest"]
 
 _LISTED = 10
-"""Images that a message lists."""
+"""How many images a message lists."""
 
 _DIGITS = re.compile(r"(?:sha256:)?([0-9a-fA-F]{12,64})")
 _DIGEST = re.compile(r"(?:sha256:)?[0-9a-fA-F]{64}")
@@ -19,7 +19,7 @@ _NOT_IN_NAMES = re.compile(r"[:@/\s]")
 
 
 def is_searchable(text: str) -> bool:
-    """Return whether a text may be digits of a digest, or the name or id of a VM, besides whatever reference it is."""
+    """Return whether a text may be digits of a digest, or the name or id of a VM, besides being a reference."""
     return _DIGITS.fullmatch(text) is not None or (
         bool(text) and _NOT_IN_NAMES.search(text.removeprefix("instance/").removeprefix("snapshot/")) is None
     )
@@ -31,16 +31,16 @@ def is_digest(text: str) -> bool:
 
 
 def start_of_digest(text: str) -> str | None:
-    """Return with what the digests begin that a text gives 12 digits or more of; None: it is no such text."""
+    """Return the start of the digests that a text means by 12 digits or more; None: it is no such text."""
     digits = _DIGITS.fullmatch(text)
     return None if digits is None else f"sha256:{digits[1].lower()}"
 
 
 def sole_image(found: Sequence[Key], text: str) -> Key | None:
-    """Return the one image that was found; None: there is none.
+    """Return the single image that was found; None: none was.
 
     Raises:
-        AmbiguousImageError: there are several.
+        AmbiguousImageError: several were found.
     """
     if len(found) > 1:
         listed = ", ".join(f"{repository}@{digest}" for repository, digest in found[:_LISTED])
@@ -50,10 +50,10 @@ def sole_image(found: Sequence[Key], text: str) -> Key | None:
 
 
 def find_images(plan: Plan, text: str, pause: Callable[[], None] = lambda: None) -> tuple[Key, ...]:
-    """Find the images that a text means, sorted: by 12 digits or more of their digest, or by who needs them.
+    """List the images that a text may mean, sorted: by 12 digits or more of a digest, or by what needs the image.
 
-    Who needs an image is named as its metadata does (`Name`), by its id, or by `instance/ID`. Guests come before
-    snapshots: those keep the name that their guest had.
+    What needs an image is named by the name in its metadata (`Name`), by its id, or by `instance/ID`. Guests
+    take precedence over snapshots, which keep the name that their guest had.
     """
     start = start_of_digest(text)
     if start is not None:
@@ -64,7 +64,7 @@ def find_images(plan: Plan, text: str, pause: Callable[[], None] = lambda: None)
     sources |= {text, f"instance/{text}", f"snapshot/{text}"}
     references = [reference for reference in plan.references if reference.source in sources]
     references = [one for one in references if not _is_snapshot(one.source)] or references
-    # What it boots, or what its tag points to now; else all that it may run from.
+    # The image that it boots, or that its tag points to now; else all images that it may run from.
     named = {
         plan.resolve(parsed(one.resolved_image or one.image))
         for one in references

@@ -1,7 +1,7 @@
-"""What goes in one sweep, of what has expired and of what only its window keeps.
+"""Choosing what goes in one sweep, among the images that have expired and those that only their window keeps.
 
-Steps that look at the whole cache, each a value with one method. One after the other they hold back what has expired,
-add what the disk needs, and put off what is too much for one sweep.
+Each step looks at the whole cache, and is a value with one method. In order, the steps hold back images that
+have expired, add images that must go to free disk space, and put off what is too much for one sweep.
 """
 
 from collections import Counter, defaultdict
@@ -34,15 +34,16 @@ __all__ = [
 
 
 class Choice(msgspec.Struct, frozen=True, order=True, gc=False):
-    """An image that may go, whole, with all its rows; sorted by how long it has been unused.
+    """An image that may go, with all its rows; sorted by how long it has been unused.
 
-    No attrs class: there may be very many at once, and these stay out of the garbage collector's rounds.
+    This is no attrs class: there may be very many at once, and a struct without `gc` keeps them out of the
+    garbage collector's rounds.
     """
 
     since_ns: int
-    """Since when its last row has been unused."""
+    """Since when the last of its rows has been unused."""
     repository: str
-    """Of its first row."""
+    """The repository of its first row."""
     digest: str
     image: Image
     others: tuple[tuple[str, Image], ...] = ()
@@ -50,13 +51,13 @@ class Choice(msgspec.Struct, frozen=True, order=True, gc=False):
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """Its rows."""
+        """The keys of all its rows."""
         first = self.repository, self.digest
         return (first,) if not self.others else (first, *((name, self.digest) for name, _ in self.others))
 
     @property
     def folders(self) -> Iterator[Image]:
-        """The folders that go with it: content once, whoever has it, and each that a repository has of its own."""
+        """The folders that go with it: content once, whatever its owners, and each repository's own folder."""
         yield from self.image.folders
         for _, image in self.others:
             if image.copy is not None:
@@ -65,22 +66,22 @@ class Choice(msgspec.Struct, frozen=True, order=True, gc=False):
 
 @define(eq=False)
 class BytesFreed:
-    """The bytes that come free with images that go: a disk with several links counts with the last of them."""
+    """The bytes freed by images that go: a disk with several links counts with the last of them."""
 
     total_bytes: int = 0
     links: Counter[tuple[int, int]] = attrs.field(factory=Counter)
-    """How many links of a disk have gone."""
+    """How many links of each disk have gone."""
 
     @classmethod
     def by(cls, choices: Iterable[Choice]) -> "BytesFreed":
-        """Add up what comes free with some images."""
+        """Add up what some images free."""
         freed = cls()
         for choice in choices:
             freed.add(choice)
         return freed
 
     def add(self, choice: Choice) -> None:
-        """Let an image go."""
+        """Count one more image as gone."""
         for folder in choice.folders:
             disk = folder.shared_disk
             if disk is None:
@@ -92,7 +93,7 @@ class BytesFreed:
 
 
 def apparent_bytes(choices: Iterable[Choice]) -> int:
-    """Add up the apparent sizes of images, those of a disk with several links among them once."""
+    """Add up the apparent sizes of images; a disk with several links among them counts once."""
     total = 0
     linked: dict[tuple[int, int], int] = {}
     for choice in choices:
@@ -109,75 +110,76 @@ class Pressure:
     """A limit of the disk is exceeded."""
 
     wanted_bytes: int
-    """What must come free to get down to the low mark and to `max_used`."""
+    """The bytes to free so that use falls to the low mark and to `max_used`."""
     asked_bytes: int
-    """What blocks are asked of the cache and its quarantine: less where somebody else fills the disk, none where only the
-    apparent sizes are too much."""
+    """The blocks that the cache and its quarantine must give up: less where other data fills the disk, none
+    where only apparent sizes are over their limit.
+    """
     quarantined_bytes: int
-    """What of that the quarantine has."""
+    """The part of that which the quarantine can free."""
     projected_bytes: int
-    """What comes free with the images that go, beside the quarantine."""
+    """What the images that go will free, beside the quarantine."""
     is_watermark: bool
-    """Whether it is the file system that is too full."""
+    """Whether the file system is above its high mark."""
     asked_sizes_bytes: int = 0
-    """What apparent sizes of images are asked of the cache, where `max_used` counts those."""
+    """The apparent sizes of images that the cache must give up, where `max_used` counts those."""
     is_out_of_reach: bool = False
-    """Whether the low mark could not be reached if all went that may."""
+    """Whether the low mark would be missed even if everything that may go went."""
 
     @property
     def frees_at_once(self) -> bool:
-        """Whether the bytes of what goes are needed now, so that it gets no quarantine."""
+        """Whether the space is needed now, so that deleted images skip the quarantine."""
         return self.asked_bytes > self.quarantined_bytes
 
 
 @frozen
 class Substitute:
-    """Images that go, together, in place of one that turns out not to be deletable."""
+    """Images that go, together, in place of one that cannot be deleted."""
 
     choices: tuple[Choice, ...]
     for_space: bool
-    """Whether they go only while the disk needs what the others have not freed."""
+    """Whether they go only while the disk still lacks the space that the others have not freed."""
 
 
 @define(eq=False)
 class Selection:
-    """What is chosen so far."""
+    """The choice made so far."""
 
     now_ns: int
     going: list[Choice]
-    """What has expired, later also what goes for want of space; longest unused first."""
+    """Images that have expired, and later also those that go for want of space; longest unused first."""
     eligible: int
-    """Images that may go at all, now or later; one that several repositories share counts once."""
+    """Images that may be deleted at all, now or later; shared content counts once."""
     cache_bytes: Callable[[], int]
-    """Tells the blocks of all disks of the cache, those with several links once."""
+    """Returns the blocks of all disks of the cache; a disk with several links counts once."""
     cache_sizes: Callable[[], int]
-    """Tells the apparent sizes of all that are ready, those with several links once."""
+    """Returns the apparent sizes of all images that are ready; a disk with several links counts once."""
     evictable: Callable[[], Iterable[Choice]]
-    """Lists what only its window keeps."""
+    """Lists the images that only their window keeps."""
     held: dict[Choice, Reason] = attrs.field(factory=dict)
-    """What has expired and stays for now, and why."""
+    """Images that have expired but stay for now, and why."""
     pressed: dict[Choice, Reason | None] = attrs.field(factory=dict)
-    """What goes for want of space, and why it was held before; None: it was not, it had not expired."""
+    """Images that go for want of space, and why they were held before; None: they had not expired."""
     substitutes: list[Substitute] = attrs.field(factory=list)
-    """What goes next, in this order, if something that was going cannot be deleted."""
+    """The images to delete next, in this order, if one that was going cannot be deleted."""
     is_closed: bool = False
     """Whether nothing may go at this hour."""
     braking: Braking | None = None
     pressure: Pressure | None = None
 
     def hold_all(self, reason: Reason) -> None:
-        """Hold back whatever was going."""
+        """Hold back everything that was going."""
         self.held.update(dict.fromkeys(self.going, reason))
         self.going = []
 
     def press(self, choices: Iterable[Choice]) -> None:
-        """Let images go for want of space."""
+        """Add images that go for want of space."""
         for choice in choices:
             self.pressed[choice] = self.held.pop(choice, None)
             self.going.append(choice)
 
     def put_off(self, choices: Iterable[Choice]) -> None:
-        """Leave for a later sweep what was going; what went for want of space is again what it was before."""
+        """Put off images to a later sweep; those that went for want of space become what they were before."""
         put_off: list[Substitute] = []
         for choice in choices:
             put_off.append(Substitute((choice,), for_space=choice in self.pressed))
@@ -188,7 +190,7 @@ class Selection:
         self.substitutes = [*put_off, *self.substitutes]
 
     def final_reasons(self) -> Mapping[str, Mapping[str, Reason]]:
-        """Return what was decided here, by repository and digest."""
+        """Return the decisions made here, by repository and digest."""
         finals: defaultdict[str, dict[str, Reason]] = defaultdict(dict)
         for choice, reason in chain(self.held.items(), zip(self.pressed, repeat(Reason.DISK_PRESSURE))):
             for repository, digest in choice.keys:
@@ -197,20 +199,20 @@ class Selection:
 
 
 class SelectionStep(Protocol):
-    """One of the things that decide on what goes."""
+    """One of the steps that choose what goes."""
 
     def apply(self, selection: Selection) -> None:
-        """Hold something back, or add something."""
+        """Hold images back, or add some."""
         ...
 
 
 @frozen
 class BrakeStep:
-    """Holds all that has expired where it is too much at once."""
+    """Holds back everything that has expired, if it is too much at once."""
 
     brake: Brake
     released_images: int
-    """Up to how many expired images it lets go."""
+    """The number of expired images up to which it has been released."""
 
     def apply(self, selection: Selection) -> None:
         expired = len(selection.going)
@@ -225,7 +227,7 @@ class BrakeStep:
 
 @frozen
 class WindowStep:
-    """Holds everything back outside the hours in which images may go."""
+    """Holds everything back outside the hours in which images may be deleted."""
 
     window: DeletionWindow
     now: datetime
@@ -257,7 +259,7 @@ class QuotaStep:
             selection.pressure = attrs.evolve(selection.pressure, projected_bytes=projected)
 
     def _fitting(self, choices: list[Choice]) -> int:
-        """Return how many of the first images fit into one sweep."""
+        """Return how many of the images, from the first on, fit into one sweep."""
         count = min(len(choices), self.max_deletes or len(choices))
         if not self.max_bytes:
             return count

@@ -14,27 +14,27 @@ PATTERN_KEYS: Mapping[Reason, str] = {
     Reason.PINNED: "hmret.pinned",
     Reason.NOT_ALLOWED: "images.auto_delete.allowed",
 }
-"""The settings that hold the patterns, by the reason that follows from them."""
+"""The settings with the patterns, by the reason that follows from them."""
 
 _SHOWN = 5
-"""Patterns that a line repeats."""
+"""How many patterns a message repeats."""
 
 
 @frozen
 class StoppedTimers:
-    """Running timers that a sweep stops because no pattern lets their images go: each of those waits for a whole window again."""
+    """Running timers stopped because no pattern allows their images; each then waits a whole window again."""
 
     at: datetime
     by_reason: Mapping[Reason, int]
-    """How many, `pinned` and `not_allowed` apart."""
+    """The number of timers, separately for `pinned` and `not_allowed`."""
     patterns: Mapping[Reason, tuple[str, ...]]
     """The patterns at fault, by reason."""
     allows_nothing: bool
-    """Whether the patterns let no image go that is here."""
+    """Whether the patterns allow no image in the cache to be deleted."""
 
     @classmethod
     def of(cls, plan: Plan, policy: Policy) -> "StoppedTimers | None":
-        """Take them from a plan that was made by a policy; None: it stops none for the sake of patterns."""
+        """Extract them from a plan made by a policy; None: it stops no timer because of patterns."""
         counts = plan.stopped_timers
         by_reason = {reason: counts[reason] for reason in PATTERN_KEYS if counts.get(reason)}
         if not by_reason:
@@ -45,17 +45,17 @@ class StoppedTimers:
 
     @property
     def count(self) -> int:
-        """How many timers."""
+        """The number of timers."""
         return sum(self.by_reason.values())
 
     @property
     def detail(self) -> str:
-        """Which patterns stop them, in one line."""
+        """One line about the patterns that stop them."""
         return "; ".join(self._by_patterns())
 
     @property
     def refusal(self) -> str:
-        """Return why a sweep that nobody has asked to do so does not stop them: begins with the key of the setting."""
+        """Return why a sweep does not stop them unless asked to; begins with the key of the setting."""
         key = PATTERN_KEYS[Reason.NOT_ALLOWED if Reason.NOT_ALLOWED in self.by_reason else Reason.PINNED]
         timers = "the one timer" if self.count == 1 else f"all {self.count} timers"
         return (

@@ -1,4 +1,4 @@
-"""An inventory in which it stands what cannot be deleted."""
+"""An inventory that takes into account which images cannot be deleted."""
 
 from collections.abc import Mapping
 
@@ -13,9 +13,10 @@ __all__ = ["with_obstacles"]
 
 
 def with_obstacles(inventory: Inventory, obstacles: Mapping[Choice, Obstacle]) -> Inventory:
-    """Add to an inventory what would be refused of images that are due.
+    """Return an inventory with obstacles to the deletion of images that are due.
 
-    Those that are no plain images are broken, those in which hypeman is at work are not ready; the others are not tried.
+    Images that hold something else count as broken, those at which hypeman is at work as not ready; all
+    others are not tried.
     """
     repositories = dict(inventory.repositories)
     refused: dict[Key, Obstacle] = dict(inventory.obstacles)

@@ -1,4 +1,4 @@
-"""Content that several repositories share: it goes with all its rows, or not at all."""
+"""Content that several repositories share: it is deleted with all its rows, or not at all."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ __all__ = ["Ripe", "evictable_units"]
 _ORDER = {reason: number for number, reason in enumerate(Reason)}
 
 Rows = Mapping[str, tuple[int, Reason]]
-"""By repository: since when a row has been unused, and what else keeps it; `EXPIRED`: nothing."""
+"""By repository: since when its row has been unused, and what else keeps it; `EXPIRED`: nothing."""
 
 
 @frozen
@@ -23,17 +23,17 @@ class Ripe:
 
     by_digest: Mapping[str, Rows]
     finals: Mapping[str, Mapping[str, Reason]]
-    """What becomes of those that do not go, by repository and digest."""
+    """The reasons of those that do not go, by repository and digest."""
     shifts: Mapping[Reason, int]
-    """By how much that changes how many rows there are for each reason."""
+    """By how much that changes the number of rows for each reason."""
     _whole: tuple[str, ...]
-    """Digests of which every row goes."""
+    """The digests of which every row goes."""
 
     @classmethod
     def of(cls, parts: Iterable[tuple[str, RepositoryPlan]], contents: ContentOwners) -> "Ripe":
-        """Decide on shared content: where a row holds it, the others stay as `shared`.
+        """Decide on shared content: where one row keeps it, the others get the reason `shared`.
 
-        What stops one row for the sake of the whole host, or of an attempt that failed, stops all.
+        A host-wide reason or a failed attempt that stops one row stops all of them.
         """
         by_digest: defaultdict[str, dict[str, tuple[int, Reason]]] = defaultdict(dict)
         for name, part in parts:
@@ -62,7 +62,7 @@ class Ripe:
         return cls(by_digest, finals, shifts, tuple(whole))
 
     def units(self, parts: Mapping[str, RepositoryPlan]) -> Iterator[Choice]:
-        """List the content that goes, with all its rows."""
+        """List the shared content that goes, with all its rows."""
         for digest in self._whole:
             yield _choice(
                 parts, digest, {name: since_ns for name, (since_ns, _) in self.by_digest[digest].items()}
@@ -72,7 +72,7 @@ class Ripe:
 def evictable_units(
     parts: Mapping[str, RepositoryPlan], contents: ContentOwners, ripe: Ripe
 ) -> Iterator[Choice]:
-    """List what only its window keeps; shared content where that is so of each row whose time has not come."""
+    """List images that only their window keeps; shared content if that holds for each row not yet due."""
     shared: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for name, part in parts.items():
         for since_ns, image in part.evictable:
