@@ -707,8 +707,8 @@ def test_a_boolean_variable_has_the_spellings_of_go(load: Load, spelling: str) -
         ("hmret.pinned", [""], "--pin: a repository pattern must not be empty, got ''"),
         ("hmret.max_deletes_per_sweep", True, f"--max-deletes-per-sweep: expected {COUNT}, got true"),
         ("hmret.max_deletes_per_sweep", "1", f"--max-deletes-per-sweep: expected {COUNT}, got '1'"),
-        ("hmret.max_deletes_per_sweep", -1, f"--max-deletes-per-sweep: expected {COUNT}, got one out of range"),
-        ("hmret.max_deletes_per_sweep", 10**18, f"--max-deletes-per-sweep: expected {COUNT}, got one out of range"),
+        ("hmret.max_deletes_per_sweep", -1, f"--max-deletes-per-sweep: expected {COUNT}, got -1"),
+        ("hmret.max_deletes_per_sweep", 10**18, f"--max-deletes-per-sweep: expected {COUNT}, got a number out of range"),
         ("hmret.metrics_listen", "x\ny", r"--metrics-listen: expected host:port, got 'x\ny'"),
     ],
 )  # fmt: skip

@@ -199,7 +199,7 @@ def test_values_may_be_written_as_in_a_config_file() -> None:
         ("images__auto_delete__allowed", [1], "expected a repository pattern, got 1"),
         ("images__auto_delete__allowed", [" "], "a repository pattern must not be empty, got ' '"),
         ("hmret__enabled", "true", "expected true or false, got 'true'"),
-        ("hmret__keep_latest", -1, f"expected {COUNT}, got one out of range"),
+        ("hmret__keep_latest", -1, f"expected {COUNT}, got -1"),
         ("hmret__keep_latest", 1.0, f"expected {COUNT}, got 1.0"),
         ("hmret__min_age", -1, "expected a duration of zero or more, got '-1s'"),
         ("hmret__max_bytes_per_sweep", -1, f"expected {SIZE}, got -1"),

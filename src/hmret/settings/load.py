@@ -4,22 +4,21 @@ Flags win over the environment, the environment over the file, the file over the
 where it was read, even if another one wins over it, so that an error can name the line, the variable or the flag.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import attrs
 
 from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.kinds import PATH
 from hmret.model.values import frozen
 from hmret.settings.config_files import HYPEMAN_FILES, OWN_FILE, ConfigFile, find_config_files, in_home
-from hmret.settings.keys import ALL_SECTIONS, KEYS, PATH_KEYS, SECTIONS, ReadSetting, change_config
+from hmret.settings.given_values import Form, GivenValue, Node, typed_node
 from hmret.settings.neighbours import neighbour_values
-from hmret.settings.raw_values import OptionValue, Value, VariableValue
-from hmret.settings.source_location import SourceLocation, name_unknown
+from hmret.settings.reading import read_setting
+from hmret.settings.schema import ALL_SECTIONS, SECTIONS, SETTINGS, ReadSetting, change_config
+from hmret.settings.source_location import SourceLocation, name_unknown, show
 from hmret.settings.warnings import Setting, Source, warnings_about
-
-if TYPE_CHECKING:
-    from hmret.settings.yaml_values import NodeValue
+from hmret.settings.writing import show_value
 
 __all__ = ["Settings", "load_settings"]
 
@@ -76,10 +75,11 @@ def load_settings(
         own_file=own_file,
         regular_only=earlier is not None,
     )
-    documents = [_Document.of(file) for file in files]
+    documents = [(file, _read_document(file)) for file in files]
+    held = {file.path: root is not None for file, root in documents}
     if earlier is not None:
-        _refuse_lost(earlier.config_files, documents)
-    given: tuple[tuple[Source, Mapping[str, Value]], ...] = (
+        _refuse_lost(earlier.config_files, held)
+    given: tuple[tuple[Source, Mapping[str, GivenValue]], ...] = (
         ("file", _file_values(documents)),
         ("environment", _variable_values(environment)),
         ("flag", _flag_values(flags)),
@@ -87,68 +87,42 @@ def load_settings(
     found: dict[str, ReadSetting] = {}
     sources: dict[str, Source] = {}
     for source, values in given:
-        for key in KEYS:
-            if key.name in values:
-                value = values[key.name]
-                read = key.read(value)
-                if key.name in PATH_KEYS:
-                    read = in_home(read, environment)
-                found[key.name] = ReadSetting(value.place, read)
-                sources[key.name] = source
+        for setting in SETTINGS:
+            value = values.get(setting.key)
+            if value is not None:
+                read = read_setting(setting, value)
+                read = in_home(read, environment) if setting.kind is PATH else read
+                found[setting.key] = ReadSetting(value.place, read)
+                sources[setting.key] = source
     config = change_config(RetentionConfig(), found)
-    effective = {key.name: Setting(key.value_in(config), sources.get(key.name, "default")) for key in KEYS}
-    neighbours = neighbour_values([document.root for document in documents], environment)
+    effective = {
+        one.key: Setting(show_value(one, one.in_force_in(config)), sources.get(one.key, "default"))
+        for one in SETTINGS
+    }
+    open_to_all = "every user of this host may write it, and so choose what is deleted"
     warnings = (
-        *(warning for document in documents for warning in document.warnings()),
+        *(f"{file.path!r}: {open_to_all}" for file in files if file.writable_by_all),
         *ask_disk(config),
-        *warnings_about(config, effective, neighbours),
+        *warnings_about(config, effective, neighbour_values([root for _, root in documents], environment)),
     )
-    return Settings(
-        config,
-        effective,
-        files[0].path if files else None,
-        warnings,
-        {document.file.path: document.root is not None for document in documents},
-    )
+    return Settings(config, effective, files[0].path if files else None, warnings, held)
 
 
-@frozen(eq=False)
-class _Document:
-    """A config file, and what stands in it."""
+def _read_document(file: ConfigFile) -> GivenValue | None:
+    from hmret.settings.yaml_nodes import read_yaml  # noqa: PLC0415 - where there is no file nobody waits for it
 
-    file: ConfigFile
-    root: "NodeValue | None"
-    """None: nothing."""
-
-    @classmethod
-    def of(cls, file: ConfigFile) -> "_Document":
-        from hmret.settings.yaml_values import read_yaml  # noqa: PLC0415 - where there is no file nobody waits for it
-
-        return cls(file, read_yaml(file.path, file.text(), "the file"))
-
-    def values(self) -> "Mapping[str, NodeValue]":
-        if self.root is None:
-            return {}
-        from hmret.settings.yaml_values import find_values  # noqa: PLC0415 - the same
-
-        sections = ALL_SECTIONS if self.file.is_own else SECTIONS
-        return find_values(self.root, [key.name for key in KEYS], sections)
-
-    def warnings(self) -> Sequence[str]:
-        if not self.file.writable_by_all:
-            return ()
-        return (f"{self.file.path!r}: every user of this host may write it, and so choose what is deleted",)
+    return read_yaml(file.path, file.text(), "the file")
 
 
-def _file_values(documents: Sequence[_Document]) -> "Mapping[str, NodeValue]":
+def _file_values(documents: Sequence[tuple[ConfigFile, GivenValue | None]]) -> Mapping[str, GivenValue]:
     """Put together what the files say.
 
     Raises:
         ConfigError: two of them say something of one key.
     """
-    together: dict[str, NodeValue] = {}
-    for document in documents:
-        values = document.values()
+    together: dict[str, GivenValue] = {}
+    for file, root in documents:
+        values = {} if root is None else _values_in(root, ALL_SECTIONS if file.is_own else SECTIONS)
         for key, value in values.items():
             if key in together:
                 raise value.place.error(f"expected in one file, got it at {together[key].place.text} as well")
@@ -156,9 +130,27 @@ def _file_values(documents: Sequence[_Document]) -> "Mapping[str, NodeValue]":
     return together
 
 
-def _refuse_lost(earlier: Mapping[str, bool], documents: Sequence[_Document]) -> None:
+def _values_in(root: GivenValue, sections: Collection[str]) -> Mapping[str, GivenValue]:
+    """Collect the values that a document gives to our keys; one that is null, or below a null, is not given.
+
+    In `sections` there may be no keys but ours. In the other mappings on the way any other key is somebody else's.
+    """
+    keys = [setting.key for setting in SETTINGS]
+    found = {}
+    pending = [("", root)]
+    while pending:
+        prefix, mapping = pending.pop()
+        names = dict.fromkeys(key[len(prefix) :].split(".")[0] for key in keys if key.startswith(prefix))
+        for value in mapping.fields(names, prefix=prefix, strict=prefix.rstrip(".") in sections):
+            if value.name in keys:
+                found[value.name] = value
+            else:
+                pending.append((f"{value.name}.", value))
+    return found
+
+
+def _refuse_lost(earlier: Mapping[str, bool], now: Mapping[str, bool]) -> None:
     """Refuse to go on without what stood in a file that was read before."""
-    now = {document.file.path: document.root is not None for document in documents}
     for path, held_anything in earlier.items():
         # guard(lost-config-is-refused): Without a config file that was read before, pins and rules would be gone in
         # silence; a reload keeps those in force.
@@ -170,30 +162,34 @@ def _refuse_lost(earlier: Mapping[str, bool], documents: Sequence[_Document]) ->
             raise SourceLocation(path).error("expected settings, got a file that has become empty")
 
 
-def _variable_values(environment: Mapping[str, str]) -> Mapping[str, VariableValue]:
-    keys = {key.variable: key.name for key in KEYS}
+def _variable_values(environment: Mapping[str, str]) -> Mapping[str, GivenValue]:
+    keys = {setting.variable: setting.key for setting in SETTINGS}
     values = {}
     for variable in sorted(environment):
-        place = SourceLocation(f"environment variable {variable}")
+        name = f"environment variable {variable}"
         prefix = next((prefix for prefix in _PREFIXES if variable.startswith(prefix)), None)
         # guard(empty-variable-not-given): Compose and unit files set variables to nothing; that must not take away a
         # pin, a rule or a limit.
         if not environment[variable]:
-            continue  # as hypeman's loader has it; compose files and unit files make such variables
+            continue  # as hypeman's loader has it
         if variable in keys:
-            values[keys[variable]] = VariableValue(place, environment[variable])
+            text = environment[variable]
+            values[keys[variable]] = GivenValue(Node(text, repr(show(text))), name, Form.VARIABLE)
         elif prefix is not None:
             inside = [known for known in keys if known.startswith(f"{variable}__")]
-            if inside:
-                raise place.error(f"expected a variable for each of its keys, which are {', '.join(inside)}")
-            raise place.error(name_unknown(variable, [known for known in keys if known.startswith(prefix)]))
+            known = [known for known in keys if known.startswith(prefix)]
+            raise SourceLocation(name).error(
+                f"expected a variable for each of its keys, which are {', '.join(inside)}"
+                if inside
+                else name_unknown(variable, known)
+            )
     return values
 
 
-def _flag_values(flags: Mapping[str, object]) -> Mapping[str, OptionValue]:
-    keys = {key.name: key for key in KEYS}
+def _flag_values(flags: Mapping[str, object]) -> Mapping[str, GivenValue]:
+    keys = {setting.key: setting for setting in SETTINGS}
     return {
-        name: OptionValue(SourceLocation(keys[name].flag), value)
-        for name, value in flags.items()
+        key: GivenValue(typed_node(value), keys[key].flag, Form.OPTION)
+        for key, value in flags.items()
         if value is not None
     }

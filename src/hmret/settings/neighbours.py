@@ -5,14 +5,11 @@ They are read as what they are, somebody else's: whatever makes no sense there i
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.sizes import format_exact_size, format_share
-
-if TYPE_CHECKING:
-    from hmret.settings.yaml_nodes import Node
-    from hmret.settings.yaml_values import NodeValue
+from hmret.settings.given_values import Entries, GivenValue, Node
 
 __all__ = ["NEIGHBOURS", "doubt_neighbours", "neighbour_values"]
 
@@ -32,15 +29,13 @@ _ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - nothing is bound
 _HEADROOM = 0.9
 
 
-def neighbour_values(
-    roots: "Sequence[NodeValue | None]", environment: Mapping[str, str]
-) -> Mapping[str, str]:
+def neighbour_values(roots: Sequence[GivenValue | None], environment: Mapping[str, str]) -> Mapping[str, str]:
     """Read hypeman's settings as it does: a variable over the files, those over its defaults."""
     values = {name: _value_of(name, roots, environment) for name in NEIGHBOURS}
     return {name: NEIGHBOURS[name] if value is None else value for name, value in values.items()}
 
 
-def _value_of(name: str, roots: "Sequence[NodeValue | None]", environment: Mapping[str, str]) -> str | None:
+def _value_of(name: str, roots: Sequence[GivenValue | None], environment: Mapping[str, str]) -> str | None:
     variable = environment.get(name.upper().replace(".", "__"))
     if variable:
         return variable
@@ -54,17 +49,15 @@ def doubt_neighbours(config: RetentionConfig, neighbours: Mapping[str, str]) -> 
     yield from _doubt_marks(config, neighbours[_IMAGE_STORAGE])
 
 
-def _look_up(node: "Node", path: Sequence[str]) -> str | None:
-    from hmret.settings.yaml_nodes import Mapping as MappingNode, Scalar  # noqa: PLC0415 - where there is no file nobody waits for it
-
+def _look_up(node: Node, path: Sequence[str]) -> str | None:
     for name in path:
-        if not isinstance(node, MappingNode):
+        if not isinstance(node.content, Entries):
             return None
-        found = [value for key, value in node.pairs() if isinstance(key, Scalar) and key.text == name]
+        found = [value for key, value in node.content.pairs() if key.text == name]
         if not found:
             return None
         node = found[-1]
-    return node.text if isinstance(node, Scalar) else None
+    return node.text
 
 
 def _doubt_address(listen: str, neighbours: Mapping[str, str]) -> Iterator[str]:

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 
 from hmret.model.policy.config import RetentionConfig
-from hmret.settings.keys import KEYS, ReadSetting, change_config
-from hmret.settings.raw_values import TypedValue
+from hmret.settings.given_values import Form, GivenValue, typed_node
+from hmret.settings.reading import read_setting
+from hmret.settings.schema import SETTINGS, ReadSetting, change_config
 from hmret.settings.source_location import SourceLocation, name_unknown, show
+from hmret.settings.writing import show_value
 
 __all__ = ["config_from_policy", "policy_settings"]
 
-_KEYS = {key.name: key for key in KEYS}
-_POLICY = [key.name for key in KEYS if key.policy]
+_SETTINGS = {setting.key: setting for setting in SETTINGS}
+_POLICY = [setting.key for setting in SETTINGS if setting.declared.is_policy]
 
 
 def policy_settings(config: RetentionConfig) -> dict[str, object]:
@@ -19,7 +21,7 @@ def policy_settings(config: RetentionConfig) -> dict[str, object]:
     Values are as `check-config` shows them: durations are seconds, sizes bytes, shares percentages as text. What is
     unset is None, the low mark of the disk too.
     """
-    return {name: _KEYS[name].given_in(config) for name in _POLICY}
+    return {key: show_value(_SETTINGS[key], _SETTINGS[key].given_in(config)) for key in _POLICY}
 
 
 def config_from_policy(base: RetentionConfig, values: Mapping[str, object]) -> RetentionConfig:
@@ -33,13 +35,14 @@ def config_from_policy(base: RetentionConfig, values: Mapping[str, object]) -> R
             message is one line that names the key.
     """
     read = {}
-    for name, content in values.items():
-        place = SourceLocation(show(name))
-        if name not in _KEYS:
-            raise place.error(name_unknown(name, _POLICY))
-        key = _KEYS[name]
-        if not key.policy:
+    for key, content in values.items():
+        place = SourceLocation(show(key))
+        if key not in _SETTINGS:
+            raise place.error(name_unknown(key, _POLICY))
+        setting = _SETTINGS[key]
+        if not setting.declared.is_policy:
             raise place.error("expected a key of the policy, got one of the engine's own")
-        unset = content is None and key.may_be_unset
-        read[name] = ReadSetting(place, None if unset else key.read(TypedValue(place, content)))
+        unset = content is None and setting.may_be_unset
+        value = GivenValue(typed_node(content), key, Form.JSON)
+        read[key] = ReadSetting(place, None if unset else read_setting(setting, value))
     return change_config(base, read)

@@ -1,100 +1,29 @@
-"""A YAML document as a graph of nodes.
+"""A YAML document as nodes, each with its line.
 
 Nothing is constructed from it, so tags, merges and aliases that are somebody else's do not matter here.
 """
 
-from collections.abc import Iterable
+import re
 from typing import Any
 
-import attrs
-
-from hmret.model.values import frozen
+from hmret.settings.given_values import UNREADABLE, WHOLE_NUMBER, Entries, Form, GivenValue, Node
 from hmret.settings.source_location import SourceLocation, show
 
-__all__ = [
-    "BOOLEAN",
-    "FLOAT",
-    "INTEGER",
-    "MERGE",
-    "NULL",
-    "STRING",
-    "Mapping",
-    "Node",
-    "Scalar",
-    "Sequence",
-    "compose",
-    "describe",
-    "has_tag",
-]
+__all__ = ["read_yaml"]
 
 LOADERS = ("CSafeLoader", "SafeLoader")
 """By name; the first that PyYAML was built with is taken."""
 
-STRING = "tag:yaml.org,2002:str"
-BOOLEAN = "tag:yaml.org,2002:bool"
-INTEGER = "tag:yaml.org,2002:int"
-FLOAT = "tag:yaml.org,2002:float"
-NULL = "tag:yaml.org,2002:null"
-MERGE = "tag:yaml.org,2002:merge"
+_TAG = "tag:yaml.org,2002:"
+# Only these spellings, unquoted, are read alike by every version of YAML.
+_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_NUMBER = re.compile(r"[-+]?[0-9]{1,18}(?:\.[0-9]{0,18})?")
 
 _MAX_DEPTH = 1000  # the scanners take time that is quadratic in the depth
 
 
-@frozen(eq=False, repr=False)
-class Scalar:
-    """A text, number, boolean or null."""
-
-    line: int
-    tag: str
-    text: str
-    plain: bool
-    """Neither quoted nor a block."""
-
-
-@frozen(eq=False, repr=False)
-class Sequence:
-    """A list."""
-
-    line: int
-    children: list["Node"] = attrs.field(factory=list, init=False)
-
-
-@frozen(eq=False, repr=False)
-class Mapping:
-    """Keys and their values."""
-
-    line: int
-    children: list["Node"] = attrs.field(factory=list, init=False)
-    """Each key, and after it its value."""
-
-    def pairs(self) -> Iterable[tuple["Node", "Node"]]:
-        """Give each key with its value."""
-        return zip(self.children[::2], self.children[1::2], strict=True)
-
-
-Node = Scalar | Sequence | Mapping
-"""What a document is made of."""
-
-
-def describe(node: Node) -> str:
-    """Say in a few words what a node is."""
-    match node:
-        case Mapping():
-            return "a mapping"
-        case Sequence():
-            return "a list"
-        case Scalar(plain=True):
-            return show(node.text) or "nothing"
-    return f'"{show(node.text)}"'
-
-
-def has_tag(node: Node, tag: str) -> bool:
-    """Tell whether a node is a scalar with a tag."""
-    return isinstance(node, Scalar) and node.tag == tag
-
-
-def compose(file: str, text: str) -> Node | None:
-    """Read the one document of a YAML text; None where it is empty or null.
+def read_yaml(file: str, text: str, name: str) -> GivenValue | None:
+    """Read the one document of a YAML text as a value; None where it is empty or null.
 
     The loader's own composer is not used: it recurses, and it refuses an anchor that is defined twice, which
     YAML 1.2 and Go allow.
@@ -102,6 +31,7 @@ def compose(file: str, text: str) -> Node | None:
     Args:
         file: the file in which the text stands, or what else holds it.
         text: the document.
+        name: what problems with the value as a whole are told of.
 
     Raises:
         ConfigError: the text is not YAML, holds more than one document or is nested too deeply.
@@ -122,14 +52,14 @@ def compose(file: str, text: str) -> Node | None:
         raise SourceLocation(f"{file}:{line}").error(f"not valid YAML, {show(told, 160)}{hint}") from None
     except (ValueError, OverflowError) as error:  # the pure-Python loader, at an escape that is no character
         raise SourceLocation(file).error(f"not valid YAML, {error}") from None
-    return None if root is None or has_tag(root, NULL) else root
+    return None if root is None or root.content is None else GivenValue(root, name, Form.YAML, file)
 
 
 def _compose(file: str, loader: Any) -> Node | None:
     import yaml  # noqa: PLC0415 - the same
 
     root: list[Node] = []
-    open_nodes: list[list[Node]] = [root]
+    open_lists: list[list[Node]] = [root]
     anchors: dict[str, Node] = {}
     while (event := loader.get_event()) is not None:
         place = SourceLocation(f"{file}:{event.start_mark.line + 1}")
@@ -142,18 +72,18 @@ def _compose(file: str, loader: Any) -> Node | None:
                         f"expected an anchor &{show(str(event.anchor))} before its alias, got none "
                         "(text that begins with * needs quotes)"
                     )
-                open_nodes[-1].append(anchors[event.anchor])
+                open_lists[-1].append(anchors[event.anchor])
             case yaml.NodeEvent():
                 node = _node(event, loader)
-                open_nodes[-1].append(node)
+                open_lists[-1].append(node)
                 if event.anchor is not None:
                     anchors[event.anchor] = node
-                if not isinstance(node, Scalar):
-                    open_nodes.append(node.children)
-                if len(open_nodes) > _MAX_DEPTH:
+                if isinstance(node.content, list):
+                    open_lists.append(node.content)
+                if len(open_lists) > _MAX_DEPTH:
                     raise place.error(f"expected at most {_MAX_DEPTH} levels of nesting, got more")
             case yaml.CollectionEndEvent():
-                open_nodes.pop()
+                open_lists.pop()
     return root[0] if root else None
 
 
@@ -163,12 +93,29 @@ def _node(event: Any, loader: Any) -> Node:
     line = event.start_mark.line + 1
     match event:
         case yaml.MappingStartEvent():
-            return Mapping(line)
+            return Node(Entries(), "a mapping", line=line)
         case yaml.SequenceStartEvent():
-            return Sequence(line)
-    tag = event.tag
+            return Node([], "a list", line=line)
+    tag, text, plain = event.tag, event.value, not event.style
     if tag is None:
-        tag = loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+        tag = loader.resolve(yaml.ScalarNode, text, event.implicit)
     elif tag == "!":
-        tag = STRING
-    return Scalar(line, tag, event.value, plain=not event.style)
+        tag = f"{_TAG}str"
+    kind = tag.removeprefix(_TAG) if tag.startswith(_TAG) else ""
+    shown = (show(text) or "nothing") if plain else f'"{show(text)}"'
+    return Node(_content(kind, text, plain=plain), shown, text, line, kind == "merge")
+
+
+def _content(kind: str, text: str, *, plain: bool) -> object:
+    match kind:
+        case "str":
+            return text
+        case "null":
+            return None
+        case "bool" if plain and text in _BOOLEANS:
+            return _BOOLEANS[text]
+        case "int" if plain and WHOLE_NUMBER.fullmatch(text):
+            return int(text)
+        case "int" | "float" if plain and _NUMBER.fullmatch(text):
+            return float(text)
+    return UNREADABLE

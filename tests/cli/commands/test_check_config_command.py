@@ -116,7 +116,7 @@ def test_people_see_the_settings_as_they_would_write_them(cache: Any, call: Call
     )
     assert (code, complaints) == (0, "")
     rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in output.splitlines()}
-    assert rows["images.auto_delete.unused_for"].split() == ["720h0m0s", "default"]
+    assert rows["images.auto_delete.unused_for"].split() == ["720h", "default"]
     assert rows["images.auto_delete.allowed"] == "[a.io/*, b.io/*]".ljust(len(str(cache.root))) + "  flag"
     assert rows["hmret.control_socket"].split() == ['""', "default"]
     assert rows["hmret.enabled"].split() == ["true", "flag"]

@@ -127,7 +127,7 @@ def test_settings_at_a_terminal_are_a_table(
     code, output, _ = call("check-config", "--data-dir", cache.root)
     assert code == 0
     assert "─" in output
-    assert re.search(r"images\.auto_delete\.unused_for +720h0m0s +default", output)
+    assert re.search(r"images\.auto_delete\.unused_for +720h +default", output)
 
 
 class Sweeper:

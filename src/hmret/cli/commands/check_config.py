@@ -1,7 +1,7 @@
 """`check-config`: every setting, where it came from, and what is probably not meant."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import attrs
 from cyclopts import Parameter
@@ -12,17 +12,12 @@ from hmret.cli.display.tables import format_table
 from hmret.cli.parsing.fewer_options import CHECKING, Checking
 from hmret.disk.data_dir_warnings import try_leases
 from hmret.disk.filesystem import NATIVE
-from hmret.model.durations import format_duration, format_span
-from hmret.model.sizes import format_exact_size
-from hmret.model.times import SECOND
-from hmret.settings.keys import SIZE_KEYS
+from hmret.model.policy.kinds import RULES
 from hmret.settings.load import Settings
+from hmret.settings.schema import RULE_SETTINGS, SETTINGS
+from hmret.settings.writing import write_value
 
 __all__ = ["check_config"]
-
-_OF_RULES = ("unused_for",)
-"""Durations within a rule of hmret's own, by the names that they have there."""
-_WORDS: Mapping[object, str] = {None: "unset", True: "true", False: "false", "": '""'}
 
 
 def check_config(
@@ -47,14 +42,14 @@ def check_config(
 
 def _tell(settings: Settings) -> Iterator[str]:
     rows = []
-    for key, setting in settings.values.items():
-        value = setting.value
-        rows.append([key, _put(key, value), setting.source])
-        if isinstance(value, list):
-            rules = [element for element in value if isinstance(element, Mapping)]
-            rows.extend(
-                [f"  rule {number}", _put_rule(rule), ""] for number, rule in enumerate(rules, start=1)
-            )
+    for setting in SETTINGS:
+        found = settings.values[setting.key]
+        rules: list[Any] = found.value if setting.kind is RULES and isinstance(found.value, list) else []
+        written = write_value(setting, found.value) or "unset"
+        if rules:  # a line follows for each
+            written = f"{len(rules)} rule{'s' if len(rules) > 1 else ''}"
+        rows.append([setting.key, written, found.source])
+        rows.extend([f"  rule {number}", _put_rule(rule), ""] for number, rule in enumerate(rules, start=1))
     yield format_table(rows, titles=("setting", "value", "source")).rstrip("\n")
     yield f"config file: {printable(', '.join(settings.config_files) or 'none')}"
     if not NATIVE:
@@ -64,22 +59,6 @@ def _tell(settings: Settings) -> Iterator[str]:
         yield f"warning: {printable(warning)}"
 
 
-def _put(key: str, value: object) -> str:
-    match value:
-        case None | bool() | "":
-            return _WORDS[value]
-        case int() if key in SIZE_KEYS:
-            return format_exact_size(value)
-        case float():  # only durations are: seconds
-            # As the file that the key stands in has it.
-            write = format_span if key.startswith("hmret.") or key in _OF_RULES else format_duration
-            return write(round(value * SECOND))
-        case [Mapping(), *others]:  # a line follows for each
-            return f"{1 + len(others)} rule{'s' if others else ''}"
-        case list():
-            return f"[{', '.join(map(str, value))}]"
-    return str(value)
-
-
 def _put_rule(rule: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {_put(name, value)}" for name, value in rule.items() if value is not None)
+    values = {one.field.name: write_value(one, rule[one.field.name]) for one in RULE_SETTINGS}
+    return ", ".join(f"{name} {written}" for name, written in values.items() if written)

@@ -3,10 +3,8 @@
 from datetime import timedelta
 from typing import Literal
 
-import attrs
-
 from hmret.model.errors import ConfigError
-from hmret.model.policy.checks import check_amount, check_choice, check_positive, check_share
+from hmret.model.policy.kinds import AMOUNT, DURATION, SHARE, choice_of, setting
 from hmret.model.sizes import format_share
 from hmret.model.values import frozen
 
@@ -24,22 +22,20 @@ class DiskLimits:
         ConfigError: a value is not usable, or the low mark lies above the high one.
     """
 
-    high_watermark: float = attrs.field(default=0.0, validator=check_share)
-    """Share of the file system of `images/` in use above which images are deleted early; 0: off. Default: 0.
-    """
-    low_watermark: float | None = attrs.field(default=None, validator=attrs.validators.optional(check_share))
-    """Share in use down to which they are then deleted; None: 0.05 below the high mark. Default: None."""
-    max_used: int | float = attrs.field(default=0, validator=check_amount)
+    high_watermark: float = setting(SHARE, 0.0)
+    """Share of the file system of `images/` in use above which images are deleted early; 0: off."""
+    low_watermark: float | None = setting(SHARE, None, in_force="low")
+    """Share in use down to which they are then deleted; unset: 0.05 below the high mark."""
+    max_used: int | float = setting(AMOUNT, 0)
     """The most that the cache's own disks may occupy: bytes, as a whole number, or a share of the file system of
-    `images/`, as a float from 0 to 1; 0: no limit. Default: 0."""
-    count: Literal["blocks", "apparent"] = attrs.field(
-        default="blocks", validator=check_choice("blocks", "apparent")
-    )
-    """What counts towards `max_used`: the `blocks` that disks occupy, those in quarantine included, or their `apparent`
-    sizes, as hypeman counts them, without the quarantine. Default: blocks."""
-    min_unused_for: timedelta = attrs.field(default=timedelta(hours=1), validator=check_positive)
-    """How long an image must have been unused before it is deleted early; more than zero. Default: one hour.
+    `images/`, as a float from 0 to 1; 0: no limit.
     """
+    count: Literal["blocks", "apparent"] = setting(choice_of("blocks", "apparent"), "blocks")
+    """What counts towards `max_used`: the `blocks` that disks occupy, those in quarantine included, or their
+    `apparent` sizes, as hypeman counts them, without the quarantine.
+    """
+    min_unused_for: timedelta = setting(DURATION, timedelta(hours=1))
+    """How long an image must have been unused before it is deleted early; more than zero."""
 
     def __attrs_post_init__(self) -> None:
         if self.low_watermark is None or self.low_watermark <= self.high_watermark:

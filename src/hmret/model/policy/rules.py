@@ -7,7 +7,7 @@ from typing import Literal
 import attrs
 
 from hmret.model.errors import ConfigError
-from hmret.model.policy.checks import check_count, check_positive, read_patterns
+from hmret.model.policy.kinds import COUNT, PATTERNS, TAG_PATTERNS, WINDOW, declare, read_patterns, setting
 from hmret.model.values import frozen
 
 __all__ = ["Rule", "rules_of"]
@@ -21,11 +21,6 @@ def _tags(value: Iterable[str]) -> tuple[str, ...]:
     return read_patterns("tags", value, of="tag")
 
 
-def _check_window(owner: object, field: "attrs.Attribute[timedelta]", value: object) -> None:
-    if value is not None and value != "never":
-        check_positive(owner, field, value)
-
-
 @frozen(kw_only=True)
 class Rule:
     """Settings for the images that the rule matches, in place of the general ones; the first rule that matches counts.
@@ -36,15 +31,14 @@ class Rule:
         ConfigError: a value is not usable.
     """
 
-    match: tuple[str, ...] = attrs.field(converter=_match)
+    match: tuple[str, ...] = attrs.field(converter=_match, metadata=declare(PATTERNS))
     """Patterns of repositories, at least one."""
-    tags: tuple[str, ...] = attrs.field(default=(), converter=_tags)
+    tags: tuple[str, ...] = attrs.field(default=(), converter=_tags, metadata=declare(TAG_PATTERNS))
     """Patterns of tags, one of which one of the image's tags must match; empty: whatever tags it has."""
-    unused_for: timedelta | Literal["never"] | None = attrs.field(default=None, validator=_check_window)
-    """The window, more than zero; `never`: they stay; None: that of `images.auto_delete.unused_for`."""
-    keep_latest: int | None = attrs.field(default=None, validator=attrs.validators.optional(check_count))
-    """How many of the newest that it matches in each repository stay; None: as `hmret.keep_latest`; 0: none.
-    """
+    unused_for: timedelta | Literal["never"] | None = setting(WINDOW, None)
+    """The window, more than zero; `never`: they stay; unset: that of `images.auto_delete.unused_for`."""
+    keep_latest: int | None = setting(COUNT, None)
+    """How many of the newest that it matches in each repository stay; unset: as `hmret.keep_latest`; 0: none."""
 
     def __attrs_post_init__(self) -> None:
         if not self.match:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, tzinfo
 import attrs
 
 from hmret.model.errors import ConfigError
-from hmret.model.policy.checks import check_bool
+from hmret.model.policy.kinds import BOOLEAN, SPANS, TIME_ZONE, declare, setting
 from hmret.model.values import frozen
 
 __all__ = ["DeletionWindow"]
@@ -66,12 +66,12 @@ class DeletionWindow:
         ConfigError: a value is not usable.
     """
 
-    hours: tuple[str, ...] = attrs.field(default=(), converter=_hours)
-    """Spans as `02:00-05:00`, the end not included, over midnight too; empty: always. Default: empty."""
-    time_zone: str = attrs.field(default="UTC", converter=_time_zone)
-    """The time zone of these hours, by its name in the time zone database. Default: UTC."""
-    yields_to_pressure: bool = attrs.field(default=False, validator=check_bool)
-    """Whether images are deleted at any hour while a limit of the disk is exceeded. Default: false."""
+    hours: tuple[str, ...] = attrs.field(default=(), converter=_hours, metadata=declare(SPANS))
+    """Spans as `02:00-05:00`, the end not included, over midnight too; empty: always."""
+    time_zone: str = attrs.field(default="UTC", converter=_time_zone, metadata=declare(TIME_ZONE))
+    """The time zone of these hours, by its name in the time zone database."""
+    yields_to_pressure: bool = setting(BOOLEAN, False)
+    """Whether images are deleted at any hour while a limit of the disk is exceeded."""
     _zone: tzinfo = attrs.field(init=False, eq=False, repr=False)
     _spans: tuple[tuple[int, int], ...] = attrs.field(init=False, eq=False, repr=False)
 

@@ -1,0 +1,187 @@
+"""The schema of all settings, as the fields of the configuration declare them: keys, variables, kinds and defaults."""
+
+import ast
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import attrs
+
+from hmret.model.errors import ConfigError
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.kinds import Declaration, Kind
+from hmret.model.policy.rules import Rule
+from hmret.model.values import frozen
+from hmret.settings.source_location import SourceLocation, show
+
+__all__ = [
+    "ALL_SECTIONS",
+    "RULE_SETTINGS",
+    "SECTIONS",
+    "SETTINGS",
+    "ReadSetting",
+    "SettingSchema",
+    "change_config",
+]
+
+_MAX_PROBLEM = 160  # characters
+_FLAGS = {
+    "images.auto_delete.enabled": "--enable",
+    "images.auto_delete.allowed": "--allow",
+    "hmret.enabled": "--enable",
+    "hmret.pinned": "--pin",
+}
+
+
+@frozen(eq=False)
+class SettingSchema:
+    """A setting, or a key of a rule."""
+
+    key: str
+    """Dotted."""
+    owner: type
+    """The class whose field it is."""
+    field: "attrs.Attribute[Any]"
+    declared: Declaration
+    part: str = ""
+    """The field of the configuration that holds a value of that class; empty: it is the configuration's own."""
+
+    @property
+    def kind(self) -> Kind:
+        return self.declared.kind
+
+    @property
+    def is_hypemans(self) -> bool:
+        """Whether hypeman has this key too, and reads it from the same file and variable."""
+        return not self.key.startswith("hmret.")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return self.key.upper().replace(".", "__")
+
+    @property
+    def flag(self) -> str:
+        return _FLAGS.get(self.key, f"--{self.field.name.replace('_', '-')}")
+
+    @property
+    def may_be_unset(self) -> bool:
+        """Whether None is a value, and the default."""
+        return self.field.default is None
+
+    @property
+    def description(self) -> str:
+        """What it means, and what 0 or empty does."""
+        return _descriptions(self.owner).get(self.field.name, "")
+
+    def check(self, place: SourceLocation, value: object) -> Any:
+        """Check a value as the configuration would; returns what it makes of it.
+
+        Raises:
+            ConfigError: it is not usable; the message begins with `place`.
+        """
+        field: Any = self.field
+        try:
+            if field.converter is not None:
+                value = field.converter(value)
+            if field.validator is not None:
+                field.validator(None, field, value)
+        except ConfigError as error:
+            raise place.error(show(str(error).removeprefix(f"{field.name}: "), _MAX_PROBLEM)) from None
+        return value
+
+    def given_in(self, config: RetentionConfig) -> Any:
+        """Return the value that was given; None: unset."""
+        return getattr(self._holder(config), self.field.name)
+
+    def in_force_in(self, config: RetentionConfig) -> Any:
+        """Return the value that counts."""
+        return getattr(self._holder(config), self.declared.in_force or self.field.name)
+
+    def _holder(self, config: RetentionConfig) -> object:
+        return getattr(config, self.part) if self.part else config
+
+
+@cache
+def _descriptions(cls: type) -> Mapping[str, str]:
+    """Read the texts below the fields of a class, which only its source has."""
+    (body,) = ast.parse(inspect.getsource(cls)).body
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
+                value=ast.Constant(value=str(description))
+            ):
+                found[name] = " ".join(description.split())
+    return found
+
+
+def _settings_of(cls: type, section: str, part: str = "") -> Iterator[SettingSchema]:
+    for field in _fields_in_order(cls):
+        declared = field.metadata[Declaration]
+        if declared.kind.name == "section":
+            assert field.type is not None
+            yield from _settings_of(field.type, declared.key, field.name)
+        else:
+            yield SettingSchema(declared.key or f"{section}.{field.name}", cls, field, declared, part)
+
+
+def _fields_in_order(cls: type) -> "Iterable[attrs.Attribute[Any]]":
+    fields = {field.name: field for field in attrs.fields(cls) if Declaration in field.metadata}
+    names = [*fields]
+    for name, field in fields.items():
+        following = field.metadata[Declaration].shown_before
+        if following:
+            names.remove(name)
+            names.insert(names.index(following), name)
+    return [fields[name] for name in names]
+
+
+SETTINGS = tuple(_settings_of(RetentionConfig, "hmret"))
+"""All settings, in the order in which they are shown."""
+
+RULE_SETTINGS = tuple(_settings_of(Rule, "hmret.rules"))
+"""The keys of a rule."""
+
+SECTIONS = ("hmret", *sorted({setting.key.rpartition(".")[0] for setting in SETTINGS if setting.part}))
+"""The sections that hold no keys but ours; hypeman's own keys are everywhere else."""
+
+ALL_SECTIONS = frozenset(
+    setting.key[:end].rpartition(".")[0]
+    for setting in SETTINGS
+    for end, char in enumerate(f"{setting.key}.")
+    if char == "."
+)
+"""Those of a file in which nothing but hmret's keys stands, the whole file among them."""
+
+
+@frozen
+class ReadSetting:
+    """A value that was read, and where."""
+
+    place: SourceLocation
+    value: Any
+
+
+def change_config(base: RetentionConfig, settings: Mapping[str, ReadSetting]) -> RetentionConfig:
+    """Put settings, by dotted key, in the place of those that a configuration has.
+
+    Raises:
+        ConfigError: two settings contradict each other.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    for setting in SETTINGS:
+        if setting.key in settings:
+            changes.setdefault(setting.part, {})[setting.field.name] = settings[setting.key].value
+    parts: dict[str, Any] = {}
+    for part in filter(None, changes):
+        try:
+            parts[part] = attrs.evolve(getattr(base, part), **changes[part])
+        except ConfigError as error:
+            field, _, problem = str(error).partition(": ")
+            (key,) = (one.key for one in SETTINGS if (one.part, one.field.name) == (part, field))
+            place = settings[key].place if key in settings else SourceLocation(key)
+            raise place.error(problem) from None
+    return attrs.evolve(base, **changes.get("", {}), **parts)
