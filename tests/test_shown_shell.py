@@ -275,7 +275,12 @@ def test_the_example_of_the_settings_has_each_with_its_default(tmp_path: Path) -
 
 def test_no_code_is_shown_that_no_test_runs() -> None:
     run = {
-        "README.md": {"sh": 3, "": 1, "python": 1},  # here, and test_docs.py
+        "README.md": {
+            "sh": 3,
+            "": 1,
+            "python": 1,
+            "text": 1,
+        },  # here, test_docs.py, and cli/commands/test_plan_in_readme.py
         "docs/OPERATING.md": {
             "sh": 2,
             "yaml": 2,

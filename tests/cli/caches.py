@@ -26,8 +26,8 @@ class Cache:
         rootfs: bool = True,
         unused: timedelta | None = None,
     ) -> str:
-        """Put an image whose digest is one hex digit 64 times; returns that digest."""
-        hex_digits = digit * 64
+        """Put an image whose digest is one or two hex digits again and again; returns that digest."""
+        hex_digits = (digit * 64)[:64]
         folder = self.root / "images" / repository / hex_digits
         folder.mkdir(parents=True)
         fields = {
@@ -47,13 +47,14 @@ class Cache:
         return f"sha256:{hex_digits}"
 
     def state(self, repository: str, digit: str, unused_since: str) -> None:
-        fields = {"repository": repository, "digest": f"sha256:{digit * 64}", "unused_since": unused_since}
+        digest = f"sha256:{(digit * 64)[:64]}"
+        fields = {"repository": repository, "digest": digest, "unused_since": unused_since}
         path = self.state_path(repository, digit)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(fields))
 
     def state_path(self, repository: str, digit: str) -> pathlib.Path:
-        return self.root / "system/image-retention" / repository / f"{digit * 64}.json"
+        return self.root / "system/image-retention" / repository / f"{(digit * 64)[:64]}.json"
 
     def guest(self, identity: str, content: str | Mapping[str, object]) -> pathlib.Path:
         path = self.root / "guests" / identity / "metadata.json"
