@@ -150,8 +150,12 @@ class Cache:
         if image is not None and image.is_present:
             self.tags[tag] = digest, self.chronicle.now
             self.note_tag(tag)
-        else:
-            self.unlink(tag)
+            return
+        self.unlink(tag)
+        away = next((one for one in self.retired.values() if one.key[1] == digest and one.path), None)
+        if away is not None:
+            # It leads to that, should it come back.
+            self._orphans[tag] = away, digest, self.chronicle.now
 
     def unlink(self, tag: Tag) -> None:
         """Note that hypeman has removed a tag."""
