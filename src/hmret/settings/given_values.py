@@ -1,6 +1,6 @@
-"""Values as their sources give them, not yet of any kind: from a YAML document, a variable, an option or JSON.
+"""Values as their sources give them, before they are read: from a YAML document, a variable, an option or JSON.
 
-A complaint about a value is one line: where it stands, what was expected, and what was got.
+An error about a value is one line: where it stands, what was expected, and what was found.
 """
 
 import re
@@ -15,11 +15,11 @@ from hmret.settings.source_location import SourceLocation, name_unknown, show
 __all__ = ["COUNT_END", "UNREADABLE", "WHOLE_NUMBER", "Entries", "Form", "GivenValue", "Node", "typed_node"]
 
 COUNT_END = 10**18
-"""A number that is this large, or larger, is out of range in every source."""
+"""Numbers from here on are out of range, in every source."""
 WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 """A whole number as documents and variables write it."""
 UNREADABLE = object()
-"""The content of a scalar of no kind that a setting may have."""
+"""The content of a scalar that no setting accepts."""
 
 
 class Form(Enum):
@@ -27,15 +27,14 @@ class Form(Enum):
 
     YAML = auto()
     VARIABLE = auto()
-    """As text; a value that is empty is not given."""
+    """Always text."""
     OPTION = auto()
-    """With a type already."""
+    """Typed, as JSON is; hypeman never sees it."""
     JSON = auto()
-    """With a type already."""
 
 
 class Entries(list["Node"]):
-    """The keys of a mapping of a document, each with its value behind it."""
+    """A mapping of a document: each key, followed by its value."""
 
     def pairs(self) -> list[tuple["Node", "Node"]]:
         return list(zip(self[::2], self[1::2], strict=True))
@@ -46,14 +45,14 @@ class Node:
     """A scalar, a list or a mapping."""
 
     content: object
-    """None, a boolean, a number, a text, a list, `Entries`, a mapping with a type, or `UNREADABLE`."""
+    """None, a boolean, a number, a text, a list, `Entries`, a typed mapping, or `UNREADABLE`."""
     shown: str
-    """What messages say that it is."""
+    """What messages call it."""
     text: str | None = None
-    """Of a scalar of a document, and of a key: as it is written."""
+    """How a scalar of a document, or a key, is written; None: it is neither."""
     line: int = 0
     merges: bool = False
-    """Whether it is the key `<<`, which brings in the keys of another mapping."""
+    """Whether it is the key `<<`, which merges another mapping into this one."""
 
 
 @frozen(eq=False, repr=False)
@@ -62,10 +61,10 @@ class GivenValue:
 
     node: Node
     name: str
-    """Its key, and which part of the value of that key it is; else the variable or the option."""
+    """Its key, with its place within the value of that key; or the variable or the option."""
     form: Form
     file: str = ""
-    """What holds the document in which the node stands; empty: it stands in none."""
+    """What holds the document that the node is part of; empty: it is part of none."""
 
     @property
     def place(self) -> SourceLocation:
@@ -77,20 +76,19 @@ class GivenValue:
         return self.node.content
 
     def unexpected(self, expected: str) -> ConfigError:
-        """Make the error that says that the value is something else."""
+        """Make the error that says what was expected, and what the value is instead."""
         return self.place.error(f"expected {expected}, got {self.node.shown}")
 
     def text(self, expected: str) -> str:
-        """Return the text that the value is; raises ConfigError where it is none."""
+        """Return the value as a text; raises ConfigError where it is none."""
         if not isinstance(self.content, str):
             raise self.unexpected(expected)
         return self.content
 
     def elements(self, expected: str, each: str = "") -> "list[GivenValue]":
-        """Return the elements of the list that the value is; `each`: what each is called, with its number from 1.
+        """Return the elements of a list; raises ConfigError where the value is none.
 
-        Raises:
-            ConfigError: it is no list.
+        `each`: what an element is called, with its number from 1; empty: as the list is.
         """
         if not isinstance(self.content, list | tuple) or isinstance(self.content, Entries):
             raise self.unexpected(f"a list, each element {expected}")
@@ -107,16 +105,16 @@ class GivenValue:
     def fields(
         self, names: Collection[str], *, prefix: str, strict: bool, required: Collection[str] = ()
     ) -> "Iterator[GivenValue]":
-        """Yield the values of some keys of the mapping that the value is; one that is null is not given.
+        """Yield the values of the given keys of a mapping; a key whose value is null counts as absent.
 
         Args:
             names: the keys.
-            prefix: what stands before each in its name.
-            strict: whether there may be no other keys. Where there may, no merge may bring in one of `names`.
-            required: keys that may not be null in a document, where that would widen what the others say.
+            prefix: what precedes each key in its name.
+            strict: whether other keys are refused. Where they are not, a merge that brings in one of `names` is.
+            required: keys that must not be null in a document, as their absence would widen a rule.
 
         Raises:
-            ConfigError: it is no mapping, a key is given twice or is unknown, or one of `required` is null.
+            ConfigError: the value is no mapping, a key is given twice or is unknown, or one of `required` is null.
         """
         lines: dict[str, int] = {}
         for key, node in self.pairs():
@@ -136,7 +134,7 @@ class GivenValue:
                 _refuse_merged(place, node, names)
 
     def pairs(self) -> list[tuple[Node, Node]]:
-        """Return each key of the mapping that the value is with its value; raises ConfigError where it is none."""
+        """Return the keys and values of a mapping; raises ConfigError where the value is none."""
         match self.content:
             case Entries() as entries:
                 return entries.pairs()
@@ -149,7 +147,7 @@ class GivenValue:
 
 
 def typed_node(content: object) -> Node:
-    """Make a node of a value that has a type already, as the command line and JSON have them."""
+    """Make a node of a typed value, as options and JSON have them."""
     return Node(content, _describe(content))
 
 
@@ -168,7 +166,7 @@ def _describe(content: object) -> str:
 
 
 def _refuse_merged(place: SourceLocation, value: Node, names: Collection[str]) -> None:
-    """Refuse a merge that brings in a key of ours: skipped like the rest of the file, it would be lost."""
+    """Refuse a merge that brings in one of our keys: merges are not followed, so it would be lost silently."""
     pending, seen = [value], set[int]()
     while pending:
         node = pending.pop()

@@ -15,7 +15,7 @@ from hmret.settings.config_files import HYPEMAN_FILES, OWN_FILE, ConfigFile, fin
 from hmret.settings.given_values import Form, GivenValue, Node, typed_node
 from hmret.settings.neighbours import neighbour_values
 from hmret.settings.reading import read_setting
-from hmret.settings.schema import ALL_SECTIONS, SECTIONS, SETTINGS, ReadSetting, change_config
+from hmret.settings.schema import ALL_SECTIONS, SECTIONS, SETTINGS, change_config
 from hmret.settings.source_location import SourceLocation, name_unknown, show
 from hmret.settings.warnings import Setting, Source, warnings_about
 from hmret.settings.writing import show_value
@@ -84,7 +84,8 @@ def load_settings(
         ("environment", _variable_values(environment)),
         ("flag", _flag_values(flags)),
     )
-    found: dict[str, ReadSetting] = {}
+    found: dict[str, object] = {}
+    places: dict[str, SourceLocation] = {}
     sources: dict[str, Source] = {}
     for source, values in given:
         for setting in SETTINGS:
@@ -92,9 +93,8 @@ def load_settings(
             if value is not None:
                 read = read_setting(setting, value)
                 read = in_home(read, environment) if setting.kind is PATH else read
-                found[setting.key] = ReadSetting(value.place, read)
-                sources[setting.key] = source
-    config = change_config(RetentionConfig(), found)
+                found[setting.key], places[setting.key], sources[setting.key] = read, value.place, source
+    config = change_config(RetentionConfig(), found, places)
     effective = {
         one.key: Setting(show_value(one, one.in_force_in(config)), sources.get(one.key, "default"))
         for one in SETTINGS
@@ -109,17 +109,13 @@ def load_settings(
 
 
 def _read_document(file: ConfigFile) -> GivenValue | None:
-    from hmret.settings.yaml_nodes import read_yaml  # noqa: PLC0415 - where there is no file nobody waits for it
+    from hmret.settings.yaml_nodes import read_yaml  # noqa: PLC0415 - without a file PyYAML is not loaded
 
     return read_yaml(file.path, file.text(), "the file")
 
 
 def _file_values(documents: Sequence[tuple[ConfigFile, GivenValue | None]]) -> Mapping[str, GivenValue]:
-    """Put together what the files say.
-
-    Raises:
-        ConfigError: two of them say something of one key.
-    """
+    """Merge the values of the files; raises ConfigError where two of them set the same key."""
     together: dict[str, GivenValue] = {}
     for file, root in documents:
         values = {} if root is None else _values_in(root, ALL_SECTIONS if file.is_own else SECTIONS)
@@ -133,7 +129,7 @@ def _file_values(documents: Sequence[tuple[ConfigFile, GivenValue | None]]) -> M
 def _values_in(root: GivenValue, sections: Collection[str]) -> Mapping[str, GivenValue]:
     """Collect the values that a document gives to our keys; one that is null, or below a null, is not given.
 
-    In `sections` there may be no keys but ours. In the other mappings on the way any other key is somebody else's.
+    In `sections` unknown keys are refused; in the other mappings on the way they are hypeman's own.
     """
     keys = [setting.key for setting in SETTINGS]
     found = {}
@@ -150,7 +146,7 @@ def _values_in(root: GivenValue, sections: Collection[str]) -> Mapping[str, Give
 
 
 def _refuse_lost(earlier: Mapping[str, bool], now: Mapping[str, bool]) -> None:
-    """Refuse to go on without what stood in a file that was read before."""
+    """Refuse a reload that would lose the settings of a file that was read before."""
     for path, held_anything in earlier.items():
         # guard(lost-config-is-refused): Without a config file that was read before, pins and rules would be gone in
         # silence; a reload keeps those in force.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from hmret.model.policy.config import RetentionConfig
 from hmret.settings.given_values import Form, GivenValue, typed_node
 from hmret.settings.reading import read_setting
-from hmret.settings.schema import SETTINGS, ReadSetting, change_config
+from hmret.settings.schema import SETTINGS, change_config
 from hmret.settings.source_location import SourceLocation, name_unknown, show
 from hmret.settings.writing import show_value
 
@@ -34,7 +34,7 @@ def config_from_policy(base: RetentionConfig, values: Mapping[str, object]) -> R
         ConfigError: a key is unknown or not of the policy, a value is not usable, or two contradict each other; the
             message is one line that names the key.
     """
-    read = {}
+    read: dict[str, object] = {}
     for key, content in values.items():
         place = SourceLocation(show(key))
         if key not in _SETTINGS:
@@ -43,6 +43,5 @@ def config_from_policy(base: RetentionConfig, values: Mapping[str, object]) -> R
         if not setting.declared.is_policy:
             raise place.error("expected a key of the policy, got one of the engine's own")
         unset = content is None and setting.may_be_unset
-        value = GivenValue(typed_node(content), key, Form.JSON)
-        read[key] = ReadSetting(place, None if unset else read_setting(setting, value))
+        read[key] = None if unset else read_setting(setting, GivenValue(typed_node(content), key, Form.JSON))
     return change_config(base, read)

@@ -1,4 +1,4 @@
-"""How a value of each kind is read, wherever it stands."""
+"""How the values of each kind of setting are read, whatever their source."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -24,7 +24,7 @@ _SHARE = "a percentage from 0% to 100%, such as 85%"
 _GO_BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
     ("0", "f", "F", "FALSE", "false", "False", ""), False
 )
-"""What Go's strconv.ParseBool takes, and nothing for false."""
+"""What Go's strconv.ParseBool accepts; the empty text is false."""
 
 Reader = Callable[[GivenValue, SettingSchema], Any]
 
@@ -37,7 +37,7 @@ def read_setting(setting: SettingSchema, value: GivenValue) -> Any:
 
 
 def _may_be_text(value: GivenValue, setting: SettingSchema) -> bool:
-    """Whether booleans, numbers and lists may be texts: in variables, and where hypeman's loader takes them so."""
+    """Return whether booleans and lists may be texts: in variables, and where hypeman's loader accepts them."""
     return value.form is Form.VARIABLE or (value.form is Form.YAML and setting.is_hypemans)
 
 
@@ -68,7 +68,7 @@ def _read_count(value: GivenValue, _: SettingSchema) -> int:
 
 
 def _read_duration(value: GivenValue, setting: SettingSchema) -> timedelta:
-    # hypeman never sees an option, which may have days.
+    # hypeman never sees an option, so days are allowed there.
     if not setting.is_hypemans or value.form is Form.OPTION:
         return _duration(value, _duration_text(value, _DURATION), setting)
     text = _duration_text(value, _HYPEMAN_DURATION)
@@ -87,7 +87,7 @@ def _read_window(value: GivenValue, setting: SettingSchema) -> timedelta | str:
 
 
 def _duration_text(value: GivenValue, expected: str) -> str:
-    """Take a text; a plain 0, which needs no unit; of what has a type already a number of seconds, to a microsecond."""
+    """Return the text of a duration; a plain 0 needs no unit, and a typed number is seconds, rounded to microseconds."""
     content = value.content
     has_type = value.form in (Form.OPTION, Form.JSON) and isinstance(content, int | float)
     if has_type and not isinstance(content, bool) and abs(content) < COUNT_END:
@@ -108,7 +108,7 @@ def _duration(value: GivenValue, text: str, setting: SettingSchema, expected: st
 
 
 def _number(expected: str, parse: Callable[[str], float]) -> Reader:
-    """Make the reader of texts that hold a number and a unit, and of whole numbers without one."""
+    """Make a reader of numbers with a unit, and of whole numbers without one."""
 
     def read(value: GivenValue, _: SettingSchema) -> float:
         text = str(value.content) if _is_count(value.content) else value.text(expected)
@@ -126,21 +126,21 @@ def _read_text(value: GivenValue, setting: SettingSchema) -> Any:
 
 
 def _check_unicode(place: SourceLocation, text: str) -> str:
-    """Refuse bytes of the environment that are no UTF-8: they arrive as lone surrogates, which no report could print."""
+    """Refuse bytes that are not UTF-8: in variables they arrive as lone surrogates, which cannot be printed."""
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise place.error(f"expected UTF-8, got {show(text)!r}")
     return text
 
 
 def _texts(expected: str) -> Reader:
-    """Make the reader of lists of texts, each of which is checked where it stands."""
+    """Make a reader of lists of texts, which checks each at its own line."""
 
     def read(value: GivenValue, setting: SettingSchema) -> tuple[str, ...]:
         texts: list[str] = []
         for place, text in _elements(value, setting, expected):
             texts.extend(setting.check(place, [text.strip() if setting.kind is SPANS else text]))
             _check_unicode(place, text)
-        # Such a rule would match nothing, where one without tags matches whatever tags there are.
+        # A rule without the key matches any tags; one with an empty list would match none.
         if setting.kind is TAG_PATTERNS and not texts:
             raise value.place.error("expected at least one tag pattern, or no such key, got an empty list")
         return tuple(texts)
@@ -162,10 +162,10 @@ def _elements(value: GivenValue, setting: SettingSchema, expected: str) -> list[
 
 def _read_rules(value: GivenValue, _: SettingSchema) -> tuple[Rule, ...]:
     if value.form is Form.VARIABLE:
-        from hmret.settings.yaml_nodes import read_yaml  # noqa: PLC0415 - few write YAML into a variable
+        from hmret.settings.yaml_nodes import read_yaml  # noqa: PLC0415 - only YAML in a variable needs PyYAML
 
         document = read_yaml(value.name, _check_unicode(value.place, value.content), "rules")
-        # Nothing is no list either.
+        # An empty document is no list: the variable itself is refused below.
         value = value if document is None else document
     return tuple(_rule(element) for element in value.elements("a mapping of keys to values", each="rule"))
 

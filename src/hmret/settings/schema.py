@@ -1,9 +1,10 @@
-"""The schema of all settings, as the fields of the configuration declare them: keys, variables, kinds and defaults."""
+"""The schema of all settings, as declared by the fields of the configuration: keys, variables, kinds and defaults."""
 
 import ast
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -20,7 +21,6 @@ __all__ = [
     "RULE_SETTINGS",
     "SECTIONS",
     "SETTINGS",
-    "ReadSetting",
     "SettingSchema",
     "change_config",
 ]
@@ -41,11 +41,11 @@ class SettingSchema:
     key: str
     """Dotted."""
     owner: type
-    """The class whose field it is."""
+    """The class that has the field."""
     field: "attrs.Attribute[Any]"
     declared: Declaration
     part: str = ""
-    """The field of the configuration that holds a value of that class; empty: it is the configuration's own."""
+    """The field of the configuration that holds an instance of that class; empty: the class is the configuration's."""
 
     @property
     def kind(self) -> Kind:
@@ -53,7 +53,7 @@ class SettingSchema:
 
     @property
     def is_hypemans(self) -> bool:
-        """Whether hypeman has this key too, and reads it from the same file and variable."""
+        """Whether hypeman itself reads this key, from the same file or variable."""
         return not self.key.startswith("hmret.")
 
     @property
@@ -105,7 +105,7 @@ class SettingSchema:
 
 @cache
 def _descriptions(cls: type) -> Mapping[str, str]:
-    """Read the texts below the fields of a class, which only its source has."""
+    """Return the docstrings of the fields of a class, which are read from its source."""
     (body,) = ast.parse(inspect.getsource(cls)).body
     assert isinstance(body, ast.ClassDef)
     found = {}
@@ -146,35 +146,30 @@ RULE_SETTINGS = tuple(_settings_of(Rule, "hmret.rules"))
 """The keys of a rule."""
 
 SECTIONS = ("hmret", *sorted({setting.key.rpartition(".")[0] for setting in SETTINGS if setting.part}))
-"""The sections that hold no keys but ours; hypeman's own keys are everywhere else."""
+"""The sections in which an unknown key is an error; everywhere else it is one of hypeman's own."""
 
 ALL_SECTIONS = frozenset(
-    setting.key[:end].rpartition(".")[0]
+    ".".join(setting.key.split(".")[:depth])
     for setting in SETTINGS
-    for end, char in enumerate(f"{setting.key}.")
-    if char == "."
+    for depth in range(setting.key.count(".") + 1)
 )
-"""Those of a file in which nothing but hmret's keys stands, the whole file among them."""
+"""The same of a file in which nothing but hmret's keys stands; the empty one is the file itself."""
 
 
-@frozen
-class ReadSetting:
-    """A value that was read, and where."""
-
-    place: SourceLocation
-    value: Any
-
-
-def change_config(base: RetentionConfig, settings: Mapping[str, ReadSetting]) -> RetentionConfig:
-    """Put settings, by dotted key, in the place of those that a configuration has.
+def change_config(
+    base: RetentionConfig,
+    values: Mapping[str, object],
+    places: Mapping[str, SourceLocation] = MappingProxyType({}),
+) -> RetentionConfig:
+    """Replace settings of a configuration by others, given by dotted key.
 
     Raises:
-        ConfigError: two settings contradict each other.
+        ConfigError: two settings contradict each other; the message begins with the place of one of them.
     """
-    changes: dict[str, dict[str, Any]] = {}
+    changes: dict[str, dict[str, Any]] = {"": {}}
     for setting in SETTINGS:
-        if setting.key in settings:
-            changes.setdefault(setting.part, {})[setting.field.name] = settings[setting.key].value
+        if setting.key in values:
+            changes.setdefault(setting.part, {})[setting.field.name] = values[setting.key]
     parts: dict[str, Any] = {}
     for part in filter(None, changes):
         try:
@@ -182,6 +177,5 @@ def change_config(base: RetentionConfig, settings: Mapping[str, ReadSetting]) ->
         except ConfigError as error:
             field, _, problem = str(error).partition(": ")
             (key,) = (one.key for one in SETTINGS if (one.part, one.field.name) == (part, field))
-            place = settings[key].place if key in settings else SourceLocation(key)
-            raise place.error(problem) from None
-    return attrs.evolve(base, **changes.get("", {}), **parts)
+            raise places.get(key, SourceLocation(key)).error(problem) from None
+    return attrs.evolve(base, **changes[""], **parts)

@@ -1,10 +1,13 @@
 """A YAML document as nodes, each with its line.
 
-Nothing is constructed from it, so tags, merges and aliases that are somebody else's do not matter here.
+No objects are constructed from it, so other programs' tags, merges and aliases do no harm. PyYAML takes long to load:
+this module is imported only once there is a document to read.
 """
 
 import re
 from typing import Any
+
+import yaml
 
 from hmret.settings.given_values import UNREADABLE, WHOLE_NUMBER, Entries, Form, GivenValue, Node
 from hmret.settings.source_location import SourceLocation, show
@@ -15,7 +18,7 @@ LOADERS = ("CSafeLoader", "SafeLoader")
 """By name; the first that PyYAML was built with is taken."""
 
 _TAG = "tag:yaml.org,2002:"
-# Only these spellings, unquoted, are read alike by every version of YAML.
+# Every version of YAML reads these spellings, unquoted, alike; of others they differ.
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NUMBER = re.compile(r"[-+]?[0-9]{1,18}(?:\.[0-9]{0,18})?")
 
@@ -29,15 +32,13 @@ def read_yaml(file: str, text: str, name: str) -> GivenValue | None:
     YAML 1.2 and Go allow.
 
     Args:
-        file: the file in which the text stands, or what else holds it.
+        file: the file that holds the text, or the variable.
         text: the document.
-        name: what problems with the value as a whole are told of.
+        name: what messages about the document as a whole call it.
 
     Raises:
         ConfigError: the text is not YAML, holds more than one document or is nested too deeply.
     """
-    import yaml  # noqa: PLC0415 - where there is no file nobody waits for it
-
     loader = next(getattr(yaml, name) for name in LOADERS if hasattr(yaml, name))
     try:
         root = _compose(file, loader(text))
@@ -56,8 +57,6 @@ def read_yaml(file: str, text: str, name: str) -> GivenValue | None:
 
 
 def _compose(file: str, loader: Any) -> Node | None:
-    import yaml  # noqa: PLC0415 - the same
-
     root: list[Node] = []
     open_lists: list[list[Node]] = [root]
     anchors: dict[str, Node] = {}
@@ -88,8 +87,6 @@ def _compose(file: str, loader: Any) -> Node | None:
 
 
 def _node(event: Any, loader: Any) -> Node:
-    import yaml  # noqa: PLC0415 - the same
-
     line = event.start_mark.line + 1
     match event:
         case yaml.MappingStartEvent():
