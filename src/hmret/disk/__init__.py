@@ -1,1 +1,1 @@
-"""The synchronous layer: what lies on the disk, how it is read and how it is removed."""
+"""The synchronous layer: the files on the disk, how they are read and how they are removed."""

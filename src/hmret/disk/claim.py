@@ -1,8 +1,8 @@
-"""The data directory of one engine: held open, locked, and asked again and again whether its path still leads to it.
+"""The data directory of one engine: held open, locked, and checked repeatedly against its path.
 
-An engine works through descriptors. Where the folder is moved aside, or a volume is mounted over it, they lead on to
-what was there before, while hypeman and the next engine go by the path. So what is held open is compared with what the
-paths lead to before anything is deleted.
+An engine works through open descriptors. If the folder is moved aside, or a volume is mounted over it, the
+descriptors still lead to the old folder, while hypeman and the next engine follow the path. So before
+anything is deleted, the folders that are held open are compared with those at the paths.
 """
 
 import os
@@ -32,19 +32,19 @@ class DataDir:
 
     filesystem: Filesystem
     path: str
-    """Absolute."""
+    """The absolute path."""
     fd: int
-    """Of the directory, open; closed by whoever opened it."""
+    """An open descriptor of the directory; the caller that opened it closes it."""
     lock_error: OSError | None = None
-    """Why the folder of images could not be locked; the lock on the data directory then stands alone."""
+    """Why the folder of images could not be locked; then only the data directory is locked."""
     _lock_fd: int = attrs.field(default=_NONE, init=False)
     _images_fd: int = attrs.field(default=_NONE, init=False)
     _is_lost: bool = attrs.field(default=False, init=False)
-    """Whether this is the child of the process that made the claim."""
+    """Whether this is a forked child of the process that made the claim."""
 
     @classmethod
     def claim(cls, filesystem: Filesystem, fd: int, path: str) -> Self:
-        """Take an open data directory, and the images in it, for this engine.
+        """Claim an open data directory, and the images in it, for this engine.
 
         Raises:
             DataDirLockedError: another engine has one of them.
@@ -64,13 +64,13 @@ class DataDir:
         return claimed
 
     def check(self) -> None:
-        """Compare what is held open with what the paths lead to; images that have come since are held from now on.
+        """Compare the folders that are held open with those at the paths; claim images that have appeared since.
 
         Raises:
             DataDirMovedError: a path leads elsewhere, or nowhere.
-            DataDirLockedError: images have come, and another engine has them; or this is a forked child of the process
+            DataDirLockedError: images have appeared, and another engine has them; or this is a forked child of the process
                 that made the claim.
-            OSError: it could not be told.
+            OSError: the comparison failed.
         """
         if self._is_lost:
             raise DataDirLockedError(f"{self.path}: a forked child has no lock on it")
@@ -87,7 +87,7 @@ class DataDir:
             self._hold_images()
 
     def close(self) -> None:
-        """Give the claim back, also where a forked child still has the files open."""
+        """Release the claim, even if a forked child still has the files open."""
         for fd in (self._images_fd, self._lock_fd):
             if fd != _NONE:
                 with suppress(OSError):
@@ -122,12 +122,12 @@ class DataDir:
             filesystem.write(fd, f"{os.getpid():<31}\n".encode())
 
     def _hold_images(self) -> None:
-        """Hold the images open and lock them, where they are there: another data directory may have the same."""
+        """Open and lock the folder of images, if it exists: another data directory may share it."""
         filesystem = self.filesystem
         try:
             fd = filesystem.open(IMAGES, _FOLDER, dir_fd=self.fd)
         except OSError:
-            return  # not there, or no folder: a scan says what is wrong with it
+            return  # absent, or no folder: a scan reports what is wrong with it
         try:
             filesystem.lock(fd)
         except BlockingIOError:
@@ -153,7 +153,7 @@ class DataDir:
         return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
 
     def _let_go_in_child(self) -> None:
-        """Close what a forked child has inherited; the lock stays with the parent, and goes with it."""
+        """Close the descriptors that a forked child has inherited; the parent keeps the lock until it ends."""
         for fd in (self._images_fd, self._lock_fd):
             if fd != _NONE:
                 let_go(self.filesystem, fd)

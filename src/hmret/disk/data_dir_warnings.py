@@ -1,4 +1,4 @@
-"""What the disk says of settings that are allowed: of the data directory, of its leases, of links in it."""
+"""Warnings about valid settings that the disk casts doubt on: the data directory, its leases and links."""
 
 import itertools
 import os
@@ -15,12 +15,12 @@ from hmret.model.policy.config import RetentionConfig
 
 __all__ = ["doubt_data_dir", "try_leases"]
 
-_MOST_LINKS = 10  # that are told
-_MOST_FOLDERS = 200  # that are looked into for a file to try a lease on
+_MOST_LINKS = 10  # links that are listed
+_MOST_FOLDERS = 200  # folders that are searched for a file to try a lease on
 
 
 def doubt_data_dir(config: RetentionConfig) -> tuple[str, ...]:
-    """Look for what is probably not meant in the data directory that the settings name; one line each."""
+    """List what is probably unintended about the configured data directory; one line each."""
     data_dir = pathlib.Path(config.data_dir)
     return (*_look_at_data_dir(data_dir), *_look_for_links(data_dir), *_doubt_access_times(config))
 
@@ -59,7 +59,7 @@ def _look_at_data_dir(data_dir: pathlib.Path) -> list[str]:
 
 
 def try_leases(data_dir: str) -> tuple[str, ...]:
-    """Warn where a rename breaks the kernel's leases; tried on a file of hmret's own, where its folder is there."""
+    """Warn where a rename breaks the kernel's leases; tried on a file of hmret's own, in its folder."""
     try:
         with opened(POSIX, os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)) as fd:
             if not do_leases_break(POSIX, fd):
@@ -88,7 +88,7 @@ def _look_for_links(data_dir: pathlib.Path) -> Iterator[str]:
 
 
 def _probe_leases(images: pathlib.Path) -> str | None:
-    """Try whether the kernel gives its word, on the first file of an image that is found; None: it does, or no file."""
+    """Try a lease on the first image file that is found; returns the problem, None: none, or no file."""
     for folder, _, files in itertools.islice(os.walk(images), _MOST_FOLDERS):
         if METADATA in files:
             try:

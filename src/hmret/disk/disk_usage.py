@@ -9,13 +9,13 @@ __all__ = ["look_at_usage"]
 
 
 def look_at_usage(filesystem: Filesystem, data_fd: int) -> DiskUsage | None:
-    """Look how full the file system of `images/` is, as `df` shows it; None where there is no such folder.
+    """Read how full the file system of `images/` is, as `df` shows it; None where there is no such folder.
 
-    In use is what is not free; available is what is free to those who are not root, so that their sum leaves out what a
-    file system keeps for root.
+    Used is everything that is not free; available is what is free to users other than root. So their sum
+    leaves out the reserve that a file system keeps for root.
 
     Raises:
-        OSError: it is there and cannot be looked at.
+        OSError: the folder exists but cannot be examined.
     """
     try:
         fd = open_data_folder(filesystem, data_fd, IMAGES)

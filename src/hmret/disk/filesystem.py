@@ -1,9 +1,18 @@
-"""The system calls that hmret makes, as one value, so that tests can put a disk of their own in its place.
+"""The system calls that hmret makes, as one value, so that tests can substitute a disk of their own.
 
 `POSIX` holds the functions of `os` and `fcntl` themselves: a call through it costs one attribute look-up.
 
-Some calls do whole-folder work. `FolderCalls` does them by the single calls; the native core does each of them in one
-call, with the interpreter's lock released, where it has been built.
+Some calls do whole-folder work. `FolderCalls` composes them of the single calls. Where the native core has
+been built, it does each of them in one call with the interpreter's lock released.
+
+**The native core's contract.** It replaces a series of single calls by one, and decides nothing.
+`retire_folder` compares with what Python has found before; at the first difference it stops and reports how
+far it has got, and Python continues from that very step, by the same code as without the core. Calls, their
+order, their flags and their errno are those of `FolderCalls` and `hmret.disk.deletion.retirement`; tests run
+both on equal disks. So a crash within a native call leaves what a crash between the single calls would leave,
+and recovery needs to know of no other state. The core keeps nothing between calls, retries only EINTR, and
+either returns or closes each descriptor that it opens; those that it is given stay open, except that
+`retire_folder` closes an image's from `Step.SETTLED` on, and `close_all` closes all.
 """
 
 import fcntl
@@ -16,7 +25,7 @@ from types import ModuleType
 
 try:
     import hmret.disk._native as _built
-except ImportError:  # it was not built
+except ImportError:  # the native core was not built
     _built = None  # type: ignore[assignment]  # a module, or none
 
 from hmret.disk.kernel.barriers import find_barrier
@@ -105,12 +114,13 @@ class _Posix(FolderCalls):
     earliest_stamp_ns = staticmethod(earliest_stamp_ns)
 
 
-# That of `_native.c`: a core that another version has left behind, as an update of a checkout does, is none.
+# The interface number of `_native.c`. A core with another number is ignored: an update of a checkout may
+# leave one behind.
 _INTERFACE = 2
 
 
 def _usable(core: ModuleType | None) -> ModuleType | None:
-    """Pass the native core where it was built for this very code and is not switched off."""
+    """Return the native core if it was built for this version and is not switched off; else None."""
     if os.environ.get("HMRET_NATIVE") == "0" or getattr(core, "INTERFACE", None) != _INTERFACE:
         return None
     return core
@@ -118,7 +128,7 @@ def _usable(core: ModuleType | None) -> ModuleType | None:
 
 _core = _usable(_built)
 NATIVE = _core is not None
-"""Whether whole-folder work is done by the native core."""
+"""Whether the native core does whole-folder work."""
 
 
 def _posix() -> Filesystem:
@@ -132,4 +142,4 @@ def _posix() -> Filesystem:
 
 
 POSIX: Filesystem = _posix()
-"""The real one."""
+"""The real file system."""

@@ -1,8 +1,22 @@
-"""Telling by its time stamps that a file or a folder is still what was found there.
+"""Recognising an unchanged file or folder by its time stamps, without reading it again.
 
-Two changes within the granularity of a time stamp cannot be told apart. So nothing is known of what had changed less
-than two seconds before it was looked at, or later than that: it is looked at again. Where it is known how the kernel
-stamps, a change that it would stamp later than the last one is enough.
+A fingerprint is taken when something is read, and as long as `stat` still returns it, what was read is taken
+to be still true. The danger is a racy time stamp: the kernel stamps in ticks, and some file systems in whole
+seconds, so a change right after a read may leave the very same stamp as the change before the read. It would
+never be noticed.
+
+So a fingerprint counts only if the last change lies at least two seconds before the moment at which the look
+*began*, by the clock that stamps the files; any later change then gets a different stamp. Something that has
+changed more recently, or is dated in the future, has no fingerprint, and is read again at every look until it
+has settled. The clock is asked before the look, never after it: a change during the look then either counts
+as too recent or gets a different stamp.
+
+On file systems that this kernel stamps itself, two seconds are not needed: there it suffices that the next
+change cannot be stamped as early as the last one (`stable_since`).
+
+By these rules a fingerprint errs only to the safe side: at worst something unchanged is read again. The
+opposite error would lose an image: that of a guest whose rewritten metadata still looked like the version
+read before.
 """
 
 from hmret.disk.filesystem import Filesystem, Stat
@@ -11,19 +25,19 @@ from hmret.model.times import SECOND
 __all__ = ["INODE_BITS", "SETTLING_NS", "Fingerprint", "is_unchanged", "stable_fingerprint", "stable_since"]
 
 INODE_BITS = 2**63 - 1
-"""As much of an inode number as a mark holds: some file systems use all 64 bits."""
+"""The bits of an inode number that a mark holds: some file systems use all 64."""
 
 Fingerprint = tuple[int, int, int, int, int]
-"""Device, inode, size in bytes, and when contents and inode last changed, in nanoseconds."""
+"""Device, inode, size in bytes, and the mtime and ctime in nanoseconds."""
 
 SETTLING_NS = 2 * SECOND
-"""How long ago a change must lie, in nanoseconds, for the next one to show."""
+"""How long ago a change must lie, in nanoseconds, for the next one to get a different stamp."""
 
 
 def stable_fingerprint(found: Stat, looked_ns: int) -> Fingerprint | None:
-    """Make what tells the next version from the one that was looked at; None where its last change is too fresh.
+    """Make a fingerprint of a file that was looked at; None where its last change is too recent for one.
 
-    `looked_ns` is the file system's time before the look.
+    `looked_ns` is the file system's time from before the look.
     """
     # guard(recent-change-is-unknown): A second write within two seconds may leave the same time stamp, so what has
     # just changed is read again at the next look.
@@ -33,21 +47,21 @@ def stable_fingerprint(found: Stat, looked_ns: int) -> Fingerprint | None:
 
 
 def stable_since(changed_ns: int, looked_ns: int, earliest_ns: int | None) -> bool:
-    """Return whether whatever changes after a look gets another stamp than the last change before it.
+    """Return whether any change after a look will get a different stamp than the last change before it.
 
     Args:
-        changed_ns: that stamp.
-        looked_ns: the file system's time before the look.
-        earliest_ns: what the next change can be stamped with at the earliest, asked before the look; None: not known.
+        changed_ns: the stamp of the last change.
+        looked_ns: the file system's time from before the look.
+        earliest_ns: the earliest stamp that the next change can get, determined before the look; None: unknown.
     """
     if changed_ns <= looked_ns - SETTLING_NS:
         return True
-    # A file system that was made with whole seconds shows it in its stamps.
+    # A file system made with whole seconds is recognised by its stamps, which are whole seconds.
     return earliest_ns is not None and changed_ns < earliest_ns and changed_ns % SECOND != 0
 
 
 def is_unchanged(filesystem: Filesystem, path: str, dir_fd: int, fingerprint: Fingerprint) -> bool:
-    """Return whether a path, whose last component must not be a symbolic link, still has a fingerprint."""
+    """Return whether a path still has a fingerprint; its last component must not be a symbolic link."""
     try:
         found = filesystem.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     except OSError:

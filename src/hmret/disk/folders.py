@@ -1,4 +1,4 @@
-"""Steps into folders and whole files, so that no symbolic link is followed where something may be removed."""
+"""Opening folders and reading files step by step, so that nothing is removed through a symbolic link."""
 
 import errno
 import os
@@ -30,14 +30,16 @@ __all__ = [
 ]
 
 LARGEST_FILE = 16 * 1024 * 1024
-"""Bytes; no metadata comes near it, and reading something larger would only cost memory."""
+"""In bytes; no metadata comes close to this size, and reading a larger file would only cost memory."""
 
 _NOWHERE = "a symbolic link that leads nowhere"
 
 CHUNK = 16 * 1024
-"""Bytes that are read in one call: nearly always the whole file."""
+"""Bytes read in one call: nearly always the whole file."""
 BATCH = 32
-"""How many files or folders one call is asked about: each call gives the interpreter's lock away, and has to get it back."""
+"""How many files or folders one call handles: each call releases the interpreter's lock and has to get it
+back.
+"""
 
 _WHEREVER = os.O_RDONLY | os.O_DIRECTORY
 # guard(no-links-between-folders): A link in the place of a folder could lead a deletion out of the cache, so no step
@@ -47,12 +49,12 @@ _FOLLOW = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 # guard(no-links-when-reading): A link in the place of a file could show what belongs to something else, so nothing is
 # decided by it.
 READ = _FOLLOW | os.O_NOFOLLOW
-"""Flags to open a file with, to read it: a pipe in its place does not make the reader wait, a link is refused."""
+"""Flags to open a file for reading: a pipe in its place does not block the reader, and a link is refused."""
 
 
 @contextmanager
 def opened(filesystem: Filesystem, fd: int) -> Iterator[int]:
-    """Close a descriptor at the end, one that nothing was written through."""
+    """Yield a descriptor that nothing is written through, and close it at the end."""
     try:
         yield fd
     finally:
@@ -60,7 +62,7 @@ def opened(filesystem: Filesystem, fd: int) -> Iterator[int]:
 
 
 def let_go(filesystem: Filesystem, fd: int) -> None:
-    """Close a descriptor that nothing was written through: whatever `close` says, it is gone."""
+    """Close a descriptor that nothing was written through; it is closed even if `close` reports an error."""
     try:
         filesystem.close(fd)
     except OSError:
@@ -73,10 +75,10 @@ def open_folder(filesystem: Filesystem, path: str, dir_fd: int | None = None) ->
 
 
 def step_into(filesystem: Filesystem, root_fd: int, path: str) -> int:
-    """Open a folder below an open one, a step at a time, following no symbolic link.
+    """Open a folder below an open one step by step, following no symbolic link.
 
     Raises:
-        ValueError: the path is not one of plain names.
+        ValueError: the path has components that are not plain names.
         OSError: a step fails; ENOTDIR or ELOOP where it is a symbolic link.
     """
     if not path:
@@ -97,7 +99,7 @@ def step_into(filesystem: Filesystem, root_fd: int, path: str) -> int:
 
 
 def make_folders(filesystem: Filesystem, root_fd: int, path: str, mode: int = 0o755) -> int:
-    """Open a folder below an open one, making what is missing, following no symbolic link."""
+    """Open a folder below an open one, creating what is missing and following no symbolic link."""
     fd = open_folder(filesystem, ".", root_fd)
     for name in path.split("/") if path else ():
         try:
@@ -111,13 +113,13 @@ def make_folders(filesystem: Filesystem, root_fd: int, path: str, mode: int = 0o
 
 
 def open_data_folder(filesystem: Filesystem, data_fd: int, path: str) -> int:
-    """Open a folder below the data directory, a step at a time.
+    """Open a folder below the data directory step by step.
 
-    The folders that an operator may have moved to another disk can be symbolic links, as hypeman finds them by their
-    paths; below them none is followed.
+    The folders that an operator may have moved to another disk can be symbolic links, since hypeman finds
+    them by their paths; below them no link is followed.
 
     Raises:
-        ValueError: the path is not one of plain names.
+        ValueError: the path has components that are not plain names.
         OSError: a step fails; ENOTDIR or ELOOP where it is a symbolic link.
     """
     top, below = _parted(path)
@@ -127,7 +129,7 @@ def open_data_folder(filesystem: Filesystem, data_fd: int, path: str) -> int:
 
 
 def make_data_folders(filesystem: Filesystem, data_fd: int, path: str, mode: int = 0o755) -> int:
-    """Open a folder below the data directory as `open_data_folder` does, making what is missing."""
+    """Open a folder below the data directory as `open_data_folder` does, creating what is missing."""
     top, below = _parted(path)
     if not top:
         return make_folders(filesystem, data_fd, path, mode)
@@ -135,12 +137,12 @@ def make_data_folders(filesystem: Filesystem, data_fd: int, path: str, mode: int
         try:
             filesystem.mkdir(folder, mode, dir_fd=data_fd)
         except (FileExistsError, FileNotFoundError):
-            continue  # there, or below a link that leads nowhere, which opening it says
+            continue  # it exists, or lies below a dangling link, which opening it will report
     return _beyond(filesystem, _open_top(filesystem, data_fd, top), below, partial(make_folders, mode=mode))
 
 
 def _parted(path: str) -> tuple[str, str]:
-    """Part a path below the data directory into the folder that may be reached through links, and what is below it."""
+    """Split a path below the data directory: the folder that may be reached through links, and the rest."""
     top = ""
     for candidate in MAY_BE_LINKS:
         if len(candidate) > len(top) and (path == candidate or path.startswith(f"{candidate}/")):
@@ -149,13 +151,13 @@ def _parted(path: str) -> tuple[str, str]:
 
 
 def _down_to(path: str) -> Iterator[str]:
-    """List the folders on the way to a path, and that itself."""
+    """List the folders on the way to a path, and the path itself."""
     names = path.split("/")
     return ("/".join(names[:count]) for count in range(1, len(names) + 1))
 
 
 def _open_top(filesystem: Filesystem, data_fd: int, top: str) -> int:
-    """Open a folder that may be reached through links; one that leads nowhere is no absent folder."""
+    """Open a folder that may be reached through links; a dangling link is an error, not an absent folder."""
     try:
         return filesystem.open(top, _WHEREVER, dir_fd=data_fd)
     except FileNotFoundError:
@@ -167,7 +169,7 @@ def _open_top(filesystem: Filesystem, data_fd: int, top: str) -> int:
 
 
 def _beyond(filesystem: Filesystem, fd: int, below: str, step: Callable[[Filesystem, int, str], int]) -> int:
-    """Go on below an open folder, which is closed then."""
+    """Continue below an open folder, and close that folder."""
     if not below:
         return fd
     with opened(filesystem, fd):
@@ -175,7 +177,7 @@ def _beyond(filesystem: Filesystem, fd: int, below: str, step: Callable[[Filesys
 
 
 def remove_empty_folders(filesystem: Filesystem, root_fd: int, path: str) -> None:
-    """Remove a folder below an open one, and those above it, as far as they are empty; never the open one."""
+    """Remove a folder below an open one, and its parents as far as they are empty; never the open one."""
     while path:
         above, _, name = path.rpartition("/")
         try:
@@ -203,7 +205,7 @@ def read_file(filesystem: Filesystem, path: str, dir_fd: int, *, follow: bool = 
 
 
 def read_sized_file(filesystem: Filesystem, fd: int, size_bytes: int) -> bytes:
-    """Read an open file from where it stands, as far as the size that `fstat` has just told.
+    """Read an open file from its current position, up to the size that `fstat` has just returned.
 
     Raises:
         OSError: as `read`; EFBIG beyond `LARGEST_FILE`.
@@ -217,7 +219,7 @@ def read_sized_file(filesystem: Filesystem, fd: int, size_bytes: int) -> bytes:
 
 
 def read_open_file(filesystem: Filesystem, fd: int) -> bytes:
-    """Read an open file from where it stands to its end."""
+    """Read an open file from its current position to its end."""
     content = filesystem.read(fd, CHUNK)
     while more := filesystem.read(fd, CHUNK) if content else b"":
         content += more
@@ -227,10 +229,10 @@ def read_open_file(filesystem: Filesystem, fd: int) -> bytes:
 
 
 def write_file(filesystem: Filesystem, name: str, content: bytes, dir_fd: int, *, durable: bool) -> None:
-    """Write a file whole or not at all: beside it as `.tmp`, then renamed.
+    """Write a file atomically: to a `.tmp` file beside it, which is then renamed.
 
-    With `durable` it is on the disk when this returns, and so is its name. Without, a power loss may leave
-    an empty file.
+    With `durable`, content and name are on the disk when this returns. Without, a power loss may leave an
+    empty file.
     """
     beside = f"{name}.tmp"
     # guard(no-links-when-writing): A link planted in our folder must not make us overwrite a file elsewhere.

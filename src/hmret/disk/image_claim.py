@@ -1,4 +1,4 @@
-"""What a worker thread asks before it touches an image, and tells when it is done with it."""
+"""How a worker thread asks for an image before it touches it, and reports when it has finished."""
 
 from typing import Final, Protocol
 
@@ -6,14 +6,14 @@ __all__ = ["UNCONTESTED", "Claim"]
 
 
 class Claim(Protocol):
-    """The hold that a batch has of its images, each of which may be taken from it until its turn comes."""
+    """A batch's claim on its images; users may withdraw each image until the batch begins to work on it."""
 
     def begin(self, digest: str, /) -> bool:
-        """Begin to work on one image; False where it has been taken away: nothing of it may be touched."""
+        """Begin to work on one image; False: it has been withdrawn, and nothing of it may be touched."""
         ...
 
     def end(self, digest: str, /) -> None:
-        """Be done with an image that was begun: nothing of it is touched any more."""
+        """Finish an image that was begun: from now on the batch touches nothing of it."""
         ...
 
 
@@ -26,4 +26,4 @@ class _UncontestedClaim:
 
 
 UNCONTESTED: Final[Claim] = _UncontestedClaim()
-"""Of a caller from whom nothing can be taken."""
+"""The claim of a caller whose images no one can withdraw."""

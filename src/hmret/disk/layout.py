@@ -1,4 +1,4 @@
-"""Where things are below the data directory, and which names can be what.
+"""The layout below the data directory: where things are, and which names are valid for what.
 
 Source: hypeman's layout, as its servers write it.
 """
@@ -32,49 +32,51 @@ __all__ = [
 IMAGES = "images"
 RETENTION = "system/image-retention"
 OWN = "system/hmret"
+"""hmret's own folder."""
 LOCK = "lock"
 """Below `OWN`: the file that an engine has locked while it works on the data directory."""
-"""hmret's own folder."""
 TRASH = "trash"
-"""Below `OWN`: what has been renamed out of the cache and waits for its bytes to be freed."""
+"""Below `OWN`: images that have been renamed out of the cache and wait for their bytes to be freed."""
 
 DELETED = "deleted"
-"""Below `OWN`: the intents of deletions that are carried out, kept for a day."""
+"""Below `OWN`: the intents of completed deletions, kept for a day."""
 
 MAY_BE_LINKS = (IMAGES, "guests", "snapshots", "system", RETENTION, OWN)
 """Folders below the data directory that an operator may have moved elsewhere, with a symbolic link in their place."""
 
 METADATA = "metadata.json"
 HIDDEN_METADATA = ".hmret-hidden"
-"""The metadata of a retired folder that had to stay below `images/`: by that name nobody takes it for an image."""
+"""The name of the metadata of a retired folder that had to stay below `images/`, so that it is not taken for
+an image.
+"""
 ROOTFS_NAMES = ("rootfs.ext4", "rootfs.erofs")
 
 CONTENT = "content"
-"""Below `IMAGES`: the digests, whatever repositories tag them."""
+"""Below `IMAGES`: the digests, whichever repositories tag them."""
 REPOSITORIES = "repositories"
-"""Below `IMAGES`: the tags that lead there."""
+"""Below `IMAGES`: the tags that point to them."""
 INSTALLING = ".install-"
-"""Begins the name of a folder in which hypeman makes a file or a link before it takes its place."""
+"""Prefix of folders in which hypeman prepares a file or a link before it moves it into place."""
 TAG_STAGE = ".tag-stage-"
-"""Begins the name of a folder in which hypeman makes a tag before it takes its place."""
+"""Prefix of folders in which hypeman prepares a tag before it moves it into place."""
 BUILDS = "builds"
-"""The folder of the records of builds, below the data directory."""
+"""The folder of the build records, below the data directory."""
 
 REFERENCE_FILES = (("instance", "guests", "metadata.json"), ("snapshot", "snapshots", "snapshot.json"))
-"""Kind of source, its folder below the data directory, and the file in each folder below that."""
+"""The kind of source, its folder below the data directory, and the file in each subfolder of that."""
 
 HEX_DIGITS = 64
 DIGEST_HEX = re.compile(r"[0-9a-f]{64}")
 TAG_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 FOLDER_NAME = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*")
-"""A folder that can be part of a repository's path; staging folders begin with a dot and are not."""
+"""A folder that can be part of a repository's path; staging folders begin with a dot and cannot."""
 
 
 def digest_of(hexadecimal: str) -> str:
-    """Make a digest of the name of its folder."""
+    """Return the digest that a folder's name stands for."""
     return f"sha256:{hexadecimal}"
 
 
 def hex_of(digest: str) -> str:
-    """Make the name of a digest's folder."""
+    """Return the name of a digest's folder."""
     return digest.removeprefix("sha256:")

@@ -1,7 +1,8 @@
-"""Whether a kernel lease survives a rename here: tried on a file of hmret's own.
+"""Whether a kernel lease survives a rename on this file system: tried on a file of hmret's own.
 
-On some file systems (sshfs is one) the rename itself opens or drops what is renamed, and breaks the lease that is held on
-it. There every deletion would look as if somebody had opened the disk in that very moment, and would be undone.
+On some file systems (sshfs is one) the rename itself opens or drops the file that is renamed, and so breaks
+the lease on it. Every deletion would then look as if a process had opened the disk at that very moment, and
+would be undone.
 """
 
 import os
@@ -19,9 +20,9 @@ _FILE = "file"
 
 
 def do_leases_break(filesystem: Filesystem, data_fd: int) -> bool:
-    """Return whether the rename of a folder breaks a lease on a file in it; False where none is offered, or it cannot be tried.
+    """Return whether renaming a folder breaks a lease on a file in it; False where none can be tried.
 
-    Leaves nothing behind. hmret's own folder must be there for it.
+    Leaves nothing behind. Needs hmret's own folder to exist.
     """
     try:
         with opened(filesystem, open_data_folder(filesystem, data_fd, OWN)) as own_fd:

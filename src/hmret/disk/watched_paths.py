@@ -1,4 +1,4 @@
-"""Many paths of which it is known what they were, asked in one call which of them have changed."""
+"""Many paths with known fingerprints, checked for changes in one call."""
 
 import os
 from array import array
@@ -16,9 +16,9 @@ _NUMBERS = 4
 def changed_files(
     filesystem: Filesystem, folder_fd: int, paths: Iterable[str], marks: Iterable[int]
 ) -> set[int]:
-    """Look which files are not those that were read, or are not there; returns their numbers.
+    """Return the numbers of the files that have been replaced or changed since they were read, or are missing.
 
-    `marks`: of each, 63 bits of its inode and its ctime in nanoseconds.
+    `marks`: for each file, 63 bits of its inode and its ctime in nanoseconds.
     """
     joined = _joined(list(paths))
     return (
@@ -29,7 +29,7 @@ def changed_files(
 
 
 class WatchedPaths:
-    """Some paths below a folder, in their order, and the fingerprint that each had."""
+    """Paths below a folder, in order, with the fingerprint that each had."""
 
     __slots__ = ("_marks", "_paths", "paths")
 
@@ -42,7 +42,7 @@ class WatchedPaths:
         self._paths = _joined(self.paths)
 
     def renewed(self, fingerprints: Mapping[int, Fingerprint]) -> "WatchedPaths":
-        """Return the same paths, some of them, told by number, with other fingerprints."""
+        """Return the same paths, with new fingerprints for some of them, which are given by number."""
         other = WatchedPaths()
         other.paths, other._paths, other._marks = self.paths, self._paths, self._marks[:]
         for number, fingerprint in fingerprints.items():
@@ -53,7 +53,7 @@ class WatchedPaths:
     def changed_by(
         self, gone: AbstractSet[int], come: Iterable[tuple[str, Fingerprint]] = ()
     ) -> "WatchedPaths":
-        """Return the same without some paths, told by number, and with others behind them."""
+        """Return the same without some paths, which are given by number, and with others appended."""
         other, more = WatchedPaths(), WatchedPaths(come)
         other.paths = [path for number, path in enumerate(self.paths) if number not in gone] + more.paths
         other._paths = _joined(other.paths)
@@ -64,7 +64,7 @@ class WatchedPaths:
         return other
 
     def changed(self, filesystem: Filesystem, root_fd: int, *, follow: bool = False) -> list[int]:
-        """Look which have changed, or are not there; returns their numbers.
+        """Return the numbers of the paths that have changed or are missing.
 
         `follow`: whether links in the last component are followed.
         """

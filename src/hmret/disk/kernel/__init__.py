@@ -1,1 +1,1 @@
-"""What the kernel offers: its calls, its clocks, its locks, and what it refuses."""
+"""The kernel's interfaces: system calls, clocks, locks, and the operations that it refuses."""

@@ -1,6 +1,6 @@
-"""What the kernel will refuse: attributes and mounts that keep a file or folder from being renamed or removed.
+"""What the kernel would refuse: attributes and mounts that prevent a file or folder from being renamed or removed.
 
-Nothing is opened for this: to open a disk would break the lease that a deletion holds on it.
+Nothing is opened to find out: opening a disk would break the lease that a deletion holds on it.
 """
 
 import os
@@ -22,7 +22,7 @@ _STATX_TYPE = 0x1
 
 @cache
 def _looking() -> Callable[[str, int], tuple[int, int]] | None:
-    """Make what looks at a path in a folder; None: this system has no `statx`. Few need it, so they load it."""
+    """Make the function that calls `statx`, on its first use, which is rare; None: there is none here."""
     import ctypes  # noqa: PLC0415 - see above
 
     class Statx(ctypes.Structure):
@@ -52,13 +52,13 @@ def _looking() -> Callable[[str, int], tuple[int, int]] | None:
 
 
 def _statx(path: str, dir_fd: int | None) -> tuple[int, int]:
-    """Return the attributes and the mode of what is at a path; 0 and 0 where they cannot be had."""
+    """Return the attributes and the mode of the file at a path; 0 and 0 where they are not available."""
     look = _looking()
     return (0, 0) if look is None else look(path, _AT_FDCWD if dir_fd is None else dir_fd)
 
 
 def find_barrier(path: str, *, dir_fd: int | None = None) -> str:
-    """Return why what is at a path can be neither renamed nor removed, or nothing in it; empty: nothing is known to be against it.
+    """Return why the kernel would refuse to rename or remove a path, or anything in it; empty: no reason is known.
 
     No link is followed in the last component.
     """

@@ -19,14 +19,14 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class Clock(Protocol):
-    """Where the time comes from."""
+    """The source of the time."""
 
     def now_ns(self) -> int:
         """Return the wall clock, in nanoseconds since the epoch."""
         ...
 
     def read(self) -> ClockReading:
-        """Tell all clocks."""
+        """Read all clocks."""
         ...
 
 
@@ -62,7 +62,7 @@ class _HostClock:
 
 @frozen(eq=False)
 class NamedBoot:
-    """A clock that tells which boot this is where the kernel does not."""
+    """A clock with a boot id of its own, for systems whose kernel does not expose one."""
 
     clock: Clock
     boot_id: str
@@ -75,7 +75,7 @@ class NamedBoot:
 
 
 def with_boot_id(clock: Clock, record: ClockRecord | None) -> Clock:
-    """Give a clock an id of the boot where it has none: that of the record if it is the same boot by its time, else a new one."""
+    """Give a clock a boot id if it has none: the record's if the boot has the same time, else a new one."""
     reading = clock.read()
     if reading.boot_id:
         return clock
@@ -84,7 +84,7 @@ def with_boot_id(clock: Clock, record: ClockRecord | None) -> Clock:
 
 @cache
 def _boot_id() -> str:
-    """Ask the kernel which boot this is; empty where it does not tell: its file may be hidden, or not there at all."""
+    """Read the kernel's boot id; empty where it is not available: its file may be hidden or absent."""
     try:
         return Path(_BOOT_ID).read_text(encoding="ascii").strip()
     except (OSError, UnicodeError):
@@ -100,4 +100,4 @@ def _synchronised() -> bool:
 
 
 HOST_CLOCK: Clock = _HostClock()
-"""The real one."""
+"""The real clocks."""

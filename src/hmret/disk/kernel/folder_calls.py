@@ -1,4 +1,4 @@
-"""The calls that do whole-folder work, by the single calls of any `Filesystem`: what stands in for the native core."""
+"""The whole-folder calls, composed of single calls of any `Filesystem`: they stand in for the native core."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
 
 
 class FolderCalls:
-    """The calls that do whole-folder work, by those that do not: what is made of this has those."""
+    """The whole-folder calls, composed of the single calls that a class derived from this one provides."""
 
     def list_folder(self: Filesystem, fd: int, /) -> Listing:
         """List an open folder, by kind; no link is followed."""
@@ -49,7 +49,7 @@ class FolderCalls:
     def look_at_images(
         self: Filesystem, fd: int, names: list[str], metadata: str, disks: list[str], most: int, /
     ) -> list[ImageLook]:
-        """Read the metadata of each image in an open folder, and look at its disk."""
+        """Read the metadata of each image in an open folder, and examine its disk."""
         answer: list[ImageLook] = []
         for name in names:
             fault, content, inode, changed_ns, is_file = 0, b"", 0, 0, False
@@ -67,7 +67,7 @@ class FolderCalls:
     def read_files(
         self: Filesystem, fd: int, paths: list[str], most: int, /
     ) -> list[tuple[int, int, int, int, int, int, bytes] | int]:
-        """Read files; in place of one that fails, its errno."""
+        """Read files; the result for a file that fails is its errno."""
         answer: list[tuple[int, int, int, int, int, int, bytes] | int] = []
         for path in paths:
             try:
@@ -79,7 +79,7 @@ class FolderCalls:
         return answer
 
     def stat_files(self: Filesystem, fd: int, paths: list[str], /) -> list[FileFound | int]:
-        """Look at paths; in place of one that fails, its errno."""
+        """Return the status of paths; the result for a path that fails is its errno."""
         answer: list[FileFound | int] = []
         for path in paths:
             try:
@@ -89,7 +89,7 @@ class FolderCalls:
         return answer
 
     def read_links(self: Filesystem, fd: int, names: list[str], /) -> list[str | int]:
-        """Read symbolic links; in place of one that fails, its errno."""
+        """Read symbolic links; the result for a link that fails is its errno."""
         answer: list[str | int] = []
         for name in names:
             try:
@@ -99,7 +99,7 @@ class FolderCalls:
         return answer
 
     def hold_folder(self: Filesystem, fd: int, name: str, metadata: str, most: int, /) -> HeldFolder:
-        """Open a folder, and all that is in it and is no folder."""
+        """Open a folder, and everything in it that is no folder."""
         folder_fd = self.open(name, _FOLDER, dir_fd=fd)
         files: list[HeldFile] = []
         content = b""
@@ -121,15 +121,15 @@ class FolderCalls:
     def hold_folders(
         self: Filesystem, _fds: list[int], _names: list[str], _metadata: str, _most: int, /
     ) -> list[HeldFolder | int]:
-        """Hold none: by single calls nothing is gained by that, and each is held when its turn comes."""
+        """Open none: with single calls this gains nothing, so each folder is opened when its turn comes."""
         return []
 
     def retire_folder(self: Filesystem, *_what: object) -> tuple[int, int, int]:
-        """Come no further than the beginning: by single calls it is done a step at a time, as `retirement` has it."""
+        """Report that nothing was begun: with single calls, `retirement` takes the steps one at a time."""
         return Step.NOT_BEGUN, 0, 0
 
     def hold_file(self: Filesystem, fd: int, name: str, most: int, /) -> tuple[int, FileFound, bytes]:
-        """Open a file, look at it, and read it."""
+        """Open a file, and return its status and content."""
         file_fd = self.open(name, _READ, dir_fd=fd)
         try:
             return file_fd, _told(self.fstat(file_fd)), self.read(file_fd, most)
@@ -138,7 +138,7 @@ class FolderCalls:
             raise
 
     def take_leases(self: Filesystem, fds: list[int], /) -> list[int]:
-        """Take write leases, up to the first that somebody else is in the way of."""
+        """Take write leases, up to the first that another process's open file prevents."""
         answer: list[int] = []
         for fd in fds:
             try:
@@ -151,17 +151,17 @@ class FolderCalls:
         return answer
 
     def are_leased(self: Filesystem, fds: list[int], /) -> bool:
-        """Return whether each is leased still."""
+        """Return whether each lease is still held."""
         return all(self.ask_lease(fd) == FileLease.HELD for fd in fds)
 
     def close_all(self: Filesystem, fds: list[int], /) -> None:
-        """Close descriptors; those that are none are passed over."""
+        """Close descriptors; invalid ones are skipped."""
         for fd in fds:
             with suppress(OSError):
                 self.close(fd)
 
     def list_digests(self: Filesystem, fd: int, digits: int, known: bytes, /) -> DigestListing:
-        """List an open folder of digests, in parts by their first digits."""
+        """List an open folder of digests, divided into parts by their first digits."""
         if not 1 <= digits <= _MOST_DIGITS or len(known) not in (0, _PART.size << 4 * digits):
             raise ValueError("out of range")
         links, folders, others, inodes = self.list_folder(fd)
@@ -182,7 +182,7 @@ class FolderCalls:
         return prints, fresh, [*links, *others]
 
     def changed_paths(self: Filesystem, fd: int, paths: bytes, marks: bytes, follow: bool, /) -> list[int]:
-        """Look which paths are not what they were; returns the numbers of those, and of what cannot be looked at."""
+        """Return the numbers of the paths that have changed or cannot be examined."""
         names = [os.fsdecode(path) for path in paths.split(b"\0")[:-1]]
         form = _SHORT_MARK if len(marks) == len(names) * _SHORT_MARK.size else _MARK
         if len(marks) != len(names) * form.size or not (not paths or paths.endswith(b"\0")):
@@ -208,7 +208,7 @@ class FolderCalls:
     def set_aside(
         self: Filesystem, fd: int, tags: list[str], inodes: list[int], beside_fd: int, names: list[str], /
     ) -> list[tuple[int, int, int, str]]:
-        """Rename links out of an open folder, each if it is the one of its inode, to names in another."""
+        """Rename links out of an open folder to names in another, each if it still has its inode."""
         answer: list[tuple[int, int, int, str]] = []
         for tag, inode, name in zip(tags, inodes, names, strict=True):
             try:
@@ -231,7 +231,7 @@ class FolderCalls:
     def erase_folder(
         self: Filesystem, fd: int, name: str, files: list[str], disks: list[str], /
     ) -> tuple[int, int]:
-        """Remove a folder by the names of all files in it."""
+        """Remove a folder, given the names of all files in it."""
         blocks = 0
         try:
             folder_fd = self.open(name, _FOLDER, dir_fd=fd)
@@ -275,7 +275,7 @@ _PART = struct.Struct("=2Q")
 
 
 def _sum(found: list[tuple[str, int]]) -> int:
-    """Add up names and inodes, in whatever order: names are random digits, and no two sums are alike by chance."""
+    """Add up names and inodes in any order: names are random digits, so no two sums are equal by chance."""
     return sum(int(name[:_SUM_DIGITS], 16) * (2 * inode + 1) for name, inode in found) & _INODE_BITS
 
 
@@ -286,7 +286,7 @@ _BITS = 2**64 - 1
 
 
 _DiskLook = tuple[int, int, int, tuple[int, int, int] | None]
-"""The disk's part of an `ImageLook`."""
+"""The part of an `ImageLook` that is about the disk."""
 
 
 def _look_at_disk(filesystem: Filesystem, folder_fd: int, name: str, disks: list[str]) -> _DiskLook:
@@ -308,7 +308,7 @@ def _look_at_disk(filesystem: Filesystem, folder_fd: int, name: str, disks: list
 
 
 def _holds_files_only(filesystem: Filesystem, folder_fd: int, name: str, known: set[str]) -> bool:
-    """Return whether nothing but regular files is in a folder, as some are known to be; not so where that is not known."""
+    """Return whether a folder holds only regular files, some of which are known; False where unknown."""
     try:
         fd = filesystem.open(name, _READ | os.O_DIRECTORY, dir_fd=folder_fd)
     except OSError:
@@ -334,7 +334,7 @@ def _read_one(filesystem: Filesystem, folder_fd: int, path: str, most: int) -> t
     try:
         return filesystem.fstat(fd), filesystem.read(fd, most)
     finally:
-        # Nothing was written through it: whatever `close` says, it is gone.
+        # Nothing was written through it: whatever `close` returns, it is closed.
         with suppress(OSError):
             filesystem.close(fd)
 

@@ -1,4 +1,4 @@
-"""Which process holds the lock on a file: a name for the operator to look for."""
+"""Finding the process that holds the lock on a file, to show it to the operator."""
 
 import os
 from contextlib import suppress
@@ -10,15 +10,16 @@ _PROCESSES = Path("/proc")
 
 
 def find_lock_holder(fd: int, written: int | None) -> int | None:
-    """Find a living process that holds the `flock` of an open file; None where nobody can tell.
+    """Return a living process that holds the `flock` of an open file; None where it cannot be determined.
 
-    A lock belongs to an open file, which children inherit: the process that took it may have ended. `written` is what
-    that process wrote about itself.
+    A lock belongs to an open file description, which children inherit: the process that took it may have
+    ended. `written` is the process id that the lock's owner wrote into the file.
     """
     found = os.fstat(fd)
     wanted = found.st_dev, found.st_ino
-    # The kernel says which open file has the lock only while the process that took it lives. Nobody opens a file that has
-    # a process written into it but to lock it, so whoever else has it open is a child that has inherited it.
+    # The kernel names the open file with the lock only while the process that took it lives. No process opens
+    # a file with an owner's process id in it except to lock it, so any other process that has it open is a
+    # child that inherited it.
     rivals: list[int] = []
     with suppress(OSError):
         for process in _PROCESSES.iterdir():
@@ -36,7 +37,7 @@ def find_lock_holder(fd: int, written: int | None) -> int | None:
 
 
 def _open_with(process: Path, wanted: tuple[int, int]) -> list[bool]:
-    """Return of each descriptor with which a process has the file open whether it has a lock; none where nobody may look."""
+    """Return whether each descriptor that a process has of the file is locked; empty without permission."""
     opened: list[bool] = []
     with suppress(OSError):
         for link in (process / "fd").iterdir():

@@ -1,4 +1,4 @@
-"""Which process has a file locked, by the kernel's own list.
+"""Finding the process that has locked a file, in the kernel's own list.
 
 The lock itself is not tried: an engine that starts at that moment would find it taken.
 """
@@ -13,11 +13,11 @@ from hmret.disk.kernel.lock_holder import find_lock_holder
 __all__ = ["find_lock_owner"]
 
 _LOCKS = Path("/proc/locks")
-_WRITTEN = 32  # bytes at the beginning of the lock's file, with the number of the process that took it
+_WRITTEN = 32  # bytes at the start of the lock file, with the number of the process that took the lock
 
 
 def find_lock_owner(path: Path) -> int | None:
-    """Return the process that holds the `flock` of a file, by its number; None: no one does, or it cannot be told.
+    """Return the number of the process that holds the `flock` of a file; None: no process does, or it is unknown.
 
     Raises:
         OSError: the file cannot be opened.
@@ -27,7 +27,8 @@ def find_lock_owner(path: Path) -> int | None:
         found = os.fstat(fd)
         text = os.read(fd, _WRITTEN).decode("ascii", "replace").strip()
         written = int(text) if text.isdecimal() else None
-        # btrfs and overlays list another device than `stat` has; there the process must be the one that is on record.
+        # btrfs and overlays list a different device than `stat` returns; there the process must be the one on
+        # record.
         listed = [
             process
             for process, device, inode in _locks()
@@ -35,14 +36,14 @@ def find_lock_owner(path: Path) -> int | None:
         ]
         if not listed:
             return None
-        # The list has the process that took the lock; a child of it may hold it by now.
+        # The list names the process that took the lock; by now, one of its children may hold it.
         return find_lock_holder(fd, written if written in listed else None) or listed[0]
     finally:
         os.close(fd)
 
 
 def _locks() -> Iterator[tuple[int, int, int]]:
-    """List who has locked what with `flock`: process, device and inode."""
+    """List all `flock` locks: process, device and inode."""
     with suppress(OSError, ValueError):
         for line in _LOCKS.read_text(encoding="ascii").splitlines():
             match line.split():

@@ -1,4 +1,4 @@
-"""What the time stamps of a file system can tell: whether the kernel's own clock makes them, as finely as it runs."""
+"""The precision of time stamps: whether this kernel's own clock makes them, at its full resolution."""
 
 import ctypes
 import sys
@@ -6,8 +6,9 @@ import time
 
 __all__ = ["earliest_stamp_ns"]
 
-# Source: linux/magic.h. Each stamps with the kernel's clock, in nanoseconds, unless it was made long ago with whole seconds.
-# Not overlays, which stamp as the file systems below them do, nor any that another host or program stamps for.
+# Source: linux/magic.h. Each stamps with the kernel's clock, in nanoseconds, unless it was made long ago with
+# whole seconds. Not listed are overlays, which stamp as the file systems below them do, and file systems that
+# another host or program stamps for.
 _EXT4 = 0xEF53
 _XFS = 0x58465342
 _BTRFS = 0x9123683E
@@ -15,10 +16,11 @@ _TMPFS = 0x01021994
 _F2FS = 0xF2F52010
 _BY_OUR_KERNEL = frozenset((_EXT4, _XFS, _BTRFS, _TMPFS, _F2FS))
 
-# Source: clock_gettime(2) of Linux. It stands still between two ticks, and stamps are never earlier than it.
+# Source: clock_gettime(2) of Linux. This clock stands still between two ticks, and no stamp is ever earlier
+# than it.
 _CLOCK_REALTIME_COARSE = 5
 
-# Source: statfs(2). What is there is smaller by far.
+# Source: statfs(2). The real structure is smaller by far.
 _LARGEST_STATFS = 1024
 
 
@@ -30,9 +32,9 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def earliest_stamp_ns(fd: int) -> int | None:
-    """Return the earliest time, in nanoseconds, that a change from now on can be stamped with on the file system of an open file.
+    """Return the earliest stamp, in nanoseconds, that a change from now on can get on an open file's file system.
 
-    None: that is not known there.
+    None: it is unknown for this file system.
     """
     found = _Statfs()
     if _libc is None or _libc.fstatfs(fd, ctypes.byref(found)):

@@ -1,6 +1,6 @@
-"""The system calls that hmret makes, as a protocol, and the values that go in and out.
+"""The system calls that hmret makes, as a protocol, with the values that they take and return.
 
-Everything takes directory file descriptors, so that a path is walked one checked step at a time.
+Everything is relative to directory descriptors, so that a path is walked one checked step at a time.
 """
 
 import enum
@@ -25,28 +25,33 @@ __all__ = [
 ]
 
 ImageLook = tuple[int, bytes, int, int, int, int, int, tuple[int, int, int] | None, bool]
-"""Of one image: errno of its metadata (0: it was read), what was read of it, its inode, its ctime in nanoseconds; which
-name its disk has, by number (-1: none), errno of that, and the disk's blocks (-1: it is no regular file); its device,
-inode and number of links where it has more than one; and whether all of that is there, and nothing but regular files
-beside it."""
+"""One image: errno of reading its metadata (0: read), the bytes read, its inode, its ctime in nanoseconds;
+the number of its disk's name (-1: none), errno of examining that, and the disk's blocks (-1: it is no regular
+file); the disk's device, inode and number of links where it has more than one; and whether all of it exists,
+with only regular files beside it.
+"""
 
 FileFound = tuple[int, int, int, int, int, int]
 """Mode, device, inode, size in bytes, mtime and ctime in nanoseconds."""
 
 HeldFile = tuple[str, int, int, int, int, int, int, int, int, int]
-"""Of a file in a folder: its name, its descriptor (-1: it could not be opened), errno of that (0: it could); mode, device,
-inode, number of links, size in bytes, blocks, ctime in nanoseconds."""
+"""A file in a folder: its name, its descriptor (-1: it could not be opened), errno of that (0: it could);
+mode, device, inode, number of links, size in bytes, blocks, ctime in nanoseconds.
+"""
 
 HeldFolder = tuple[int, int, int, list[HeldFile], list[str], bytes]
-"""Of a folder that is held open: its descriptor, its inode, its mtime in nanoseconds; its files and the names of its
-folders, in no order; what was read of its metadata."""
+"""A folder that is held open: its descriptor, its inode, its mtime in nanoseconds; its files and the names of
+its folders, in no order; the bytes read of its metadata.
+"""
 
 DigestListing = tuple[list[tuple[int, int, int]], list[tuple[str, int]], list[str]]
-"""What stands in a folder of digests: of each part its number, how many folders are in it, and what they add up to; names
-and inodes in the parts that are not as they were; and names of what is no folder of a digest."""
+"""The contents of a folder of digests: for each part its number, how many folders are in it, and their
+checksum; names and inodes in the parts that have changed; and names of everything that is no folder of a
+digest.
+"""
 
 Listing = tuple[list[str], list[str], list[str], list[int]]
-"""What stands in a folder: links, folders, everything else, and the inodes of the folders."""
+"""The contents of a folder: links, folders, everything else, and the inodes of the folders."""
 
 
 class Stat(Protocol):
@@ -107,22 +112,23 @@ class FileLease:
     """The kernel's answers about a write lease on a file."""
 
     HELD = fcntl.F_WRLCK
-    """Nobody but us has the file open."""
+    """No other process has the file open."""
 
 
 class Step(enum.IntEnum):
-    """How far the deletion of an image has come that was to be carried out in one call; `_retiring.c` has the same numbers."""
+    """How far the deletion of an image in one call has got; `_retiring.c` has the same numbers."""
 
     NOT_BEGUN = 0
     """Nothing was changed."""
     LEASED = 1
     """Every file is leased, and a rename has failed."""
     RENAMED = 2
-    """It is out of the cache, and what has to be looked at then was not as expected."""
+    """It is out of the cache, but the checks after the rename found something unexpected."""
     SETTLED = 3
-    """Nobody has opened it meanwhile; something has come in its place, or may have."""
+    """No process has opened it during the rename; something has appeared in its place, or may have."""
     LOOKED = 4
-    """Nothing has come in its place; those of its tags and timers are to follow that have not."""
+    """Nothing has appeared in its place; tags and timers that have not been removed are still to be removed.
+    """
     DONE = 5
 
 
@@ -155,27 +161,27 @@ class Filesystem(Protocol):
         ...
 
     def unlock(self, fd: int) -> None:
-        """Give a `flock` back, whoever else has the same open file."""
+        """Release a `flock`, even if other processes share the same open file."""
         ...
 
     def lock_holder(self, fd: int, written: int | None) -> int | None:
-        """Return the process that has the `flock` of a file; `written` is what it wrote about itself. None: not known."""
+        """Return the process with the `flock` of a file; `written` is the id that it wrote there. None: unknown."""
         ...
 
     def take_lease(self, fd: int) -> None:
-        """Take a write lease: BlockingIOError while anybody else has the file open or mapped.
+        """Take a write lease: BlockingIOError while any other process has the file open or mapped.
 
-        An opener who comes later is told to us by SIGURG, which is ignored by default, and waits until the
+        A later opener makes the kernel send SIGURG, which is ignored by default. The opener waits until the
         lease is released (by closing the descriptor) or the kernel breaks it.
         """
         ...
 
     def ask_lease(self, fd: int) -> int:
-        """Return what is left of the lease: `FileLease.HELD`, or anything else when somebody has begun to open the file."""
+        """Return the state of a lease: `FileLease.HELD`, or another once a process has begun to open the file."""
         ...
 
     def find_barrier(self, path: str, *, dir_fd: int | None = None) -> str:
-        """Return why what is at a path can be neither renamed nor removed, or nothing in it; empty: nothing is known to be so.
+        """Return why the kernel would refuse to rename or remove a path, or anything in it; empty: no reason is known.
 
         Opens nothing, and raises nothing.
         """
@@ -186,13 +192,14 @@ class Filesystem(Protocol):
         ...
 
     def earliest_stamp_ns(self, fd: int, /) -> int | None:
-        """Return the earliest time that a change from now on can be stamped with, on the file system of an open file.
+        """Return the earliest stamp that a change from now on can get, on an open file's file system.
 
-        In nanoseconds since the epoch. None: not known, as stamps are coarse there, or of another clock.
+        In nanoseconds since the epoch. None: unknown, because stamps are coarse there, or made by another
+        clock.
         """
         ...
 
-    # Whole-folder work: no call of these raises for one of many names, each of which has its own errno.
+    # Whole-folder work. Where a call takes many names, it raises for none of them: each has its own errno.
 
     def list_folder(self, fd: int, /) -> Listing:
         """List an open folder, by kind; no link is followed."""
@@ -201,61 +208,63 @@ class Filesystem(Protocol):
     def look_at_images(
         self, fd: int, names: list[str], metadata: str, disks: list[str], most: int, /
     ) -> list[ImageLook]:
-        """Read at most `most` bytes of the metadata of each image in an open folder, and look at its disk.
+        """Read at most `most` bytes of the metadata of each image in an open folder, and examine its disk.
 
-        `disks`: the names that a disk can have, of which the first that is there counts. No last component is followed.
+        `disks`: the possible names of a disk, of which the first that exists counts. No last component is
+        followed.
         """
         ...
 
     def read_files(
         self, fd: int, paths: list[str], most: int, /
     ) -> list[tuple[int, int, int, int, int, int, bytes] | int]:
-        """Read at most `most` bytes of each file, none of them a link; in place of one that fails, its errno."""
+        """Read at most `most` bytes of each file, following no link; for one that fails, its errno."""
         ...
 
     def stat_files(self, fd: int, paths: list[str], /) -> list[FileFound | int]:
-        """Look at paths, following no link in the last component; in place of one that fails, its errno."""
+        """Return the status of paths, following no link in the last component; for one that fails, its errno."""
         ...
 
     def read_links(self, fd: int, names: list[str], /) -> list[str | int]:
-        """Read symbolic links; in place of one that fails, its errno."""
+        """Read symbolic links; the result for a link that fails is its errno."""
         ...
 
     def list_digests(self, fd: int, digits: int, known: bytes, /) -> DigestListing:
-        """List an open folder of digests, in parts by their first digits; no link is followed.
+        """List an open folder of digests, divided into parts by their first digits; no link is followed.
 
-        A part's folders add up to 63 bits of the sum of their names (15 digits) times twice their inodes (63 bits) plus one.
-        `known`: count and sum, 64 bits each, of each part that there can be; or nothing.
+        The checksum of a part is the sum, over its folders, of the name (15 digits) times twice the inode (63
+        bits) plus one, cut to 63 bits. `known`: count and checksum, 64 bits each, of every possible part; or
+        empty.
         """
         ...
 
     def changed_paths(self, fd: int, paths: bytes, marks: bytes, follow: bool, /) -> list[int]:
-        """Look which paths are not what they were; returns the numbers of those, and of what cannot be looked at.
+        """Return the numbers of the paths that have changed or cannot be examined.
 
-        Each path has a zero byte behind it, and a mark, of 64 bits each: device, inode, mtime and ctime in nanoseconds; or
-        63 bits of the inode, and ctime.
-        `follow`: whether a link in the last component is followed.
+        Each path ends with a zero byte. Each mark consists of 64-bit numbers: device, inode, mtime and ctime
+        in nanoseconds; or 63 bits of the inode, and the ctime. `follow`: whether a link in the last component
+        is followed.
         """
         ...
 
-    # What belongs together in a deletion.
+    # Calls that belong together in a deletion.
 
     def hold_folder(self, fd: int, name: str, metadata: str, most: int, /) -> HeldFolder:
-        """Open a folder in an open one, and all that is in it and is no folder; read at most `most` bytes of its metadata.
+        """Open a folder, and everything in it that is no folder; read at most `most` bytes of its metadata.
 
-        No link is followed, nor does a pipe make this wait. What was opened is the caller's to close.
+        No link is followed, and a pipe does not block. The caller closes what was opened.
 
         Raises:
-            OSError: it cannot be opened or listed; then nothing of it is open.
+            OSError: the folder cannot be opened or listed; then nothing of it is open.
         """
         ...
 
     def hold_folders(
         self, fds: list[int], names: list[str], metadata: str, most: int, /
     ) -> list[HeldFolder | int]:
-        """Open folders, each in an open one of its own, as `hold_folder` does; in place of one that fails, its errno.
+        """Open folders as `hold_folder` does, each in an open one of its own; for one that fails, its errno.
 
-        None at all where nothing is gained by it: then each is to be held when its turn comes.
+        Returns an empty list where this gains nothing: then the caller opens each when its turn comes.
         """
         ...
 
@@ -270,26 +279,27 @@ class Filesystem(Protocol):
         timers: tuple[list[int], list[str], list[int]],
         /,
     ) -> tuple[int, int, int]:
-        """Take leases, rename a folder out of the cache, and remove its tags and its timers, as long as all is as expected.
+        """Take leases, rename a folder out of the cache, remove its tags and timers; stop at anything unexpected.
 
-        Every call that `hmret.disk.deletion.retirement` makes of one folder that goes alone, in its order. Returns how far it has
-        come, a `Step`; why it went no further (errno); and how many of the tags, the last ones, are gone for good. What
-        `hold_folders` has held is closed from `Step.SETTLED` on.
+        These are the calls that `hmret.disk.deletion.retirement` makes for one folder that goes alone, in the
+        same order. Returns how far it has got, a `Step`; the errno that stopped it; and how many of the tags,
+        counted from the last, have been removed for good. The descriptors from `hold_folders` are closed from
+        `Step.SETTLED` on.
 
         Args:
-            fds: of the data directory, the folder that it stands in, the trash, itself, and its metadata.
-            names: what it is called, and what in the trash.
-            numbers: its inode; its mtime and its metadata's ctime, in nanoseconds; whether renames are to be on the disk
-                before anything follows; whether leases are asked for.
+            fds: of the data directory, the parent folder, the trash, the folder itself, and its metadata.
+            names: the folder's name, and its name in the trash.
+            numbers: its inode; its mtime and its metadata's ctime, in nanoseconds; whether renames must be on the disk
+                before anything follows; whether leases are used.
             files: its open files.
-            absent: paths below the data directory at which nothing may be once it has gone.
-            tags: folders, names, inodes, and targets of its tags, and what each is called in the trash.
-            timers: folders and names of its timers, and of each six numbers, as `FileFound`.
+            absent: paths below the data directory at which nothing may exist once the folder has gone.
+            tags: folders, names, inodes, and targets of its tags, and the name of each in the trash.
+            timers: folders and names of its timers, and for each six numbers, as `FileFound`.
         """
         ...
 
     def hold_file(self, fd: int, name: str, most: int, /) -> tuple[int, FileFound, bytes]:
-        """Open a file that is no link, look at it, and read at most `most` bytes of it; the caller closes it.
+        """Open a file that is no link; returns its status and at most `most` bytes of it. The caller closes it.
 
         Raises:
             OSError: that failed; then it is not open.
@@ -297,34 +307,34 @@ class Filesystem(Protocol):
         ...
 
     def take_leases(self, fds: list[int], /) -> list[int]:
-        """Take write leases, as `take_lease` does; returns errno for each (0: it was given), up to the first EAGAIN."""
+        """Take write leases as `take_lease` does; returns errno for each (0: granted), up to the first EAGAIN."""
         ...
 
     def are_leased(self, fds: list[int], /) -> bool:
-        """Return whether each is leased still, as `ask_lease` tells.
+        """Return whether each lease is still held, as `ask_lease` reports.
 
         Raises:
-            OSError: that could not be told of one.
+            OSError: one of them could not be queried.
         """
         ...
 
     def close_all(self, fds: list[int], /) -> None:
-        """Close descriptors that nothing was written through: whatever `close` says, they are gone."""
+        """Close descriptors that nothing was written through; they are closed even if `close` reports an error."""
         ...
 
     def set_aside(
         self, fd: int, tags: list[str], inodes: list[int], beside_fd: int, names: list[str], /
     ) -> list[tuple[int, int, int, str]]:
-        """Rename links out of an open folder, each if it is the one of its inode, to names in another, and look at them there.
+        """Rename links to names in another open folder, each if it still has its inode, and examine them there.
 
-        Returns for each errno (0: it stands there now; ENOENT also where it was another), and of what stands there errno of
-        the look at it (EINVAL: it is no link), its inode, and where it leads.
+        Returns for each: errno (0: renamed; ENOENT also where another link was in its place); then for the
+        renamed link errno of examining it (EINVAL: it is no link), its inode, and its target.
         """
         ...
 
     def erase_folder(self, fd: int, name: str, files: list[str], disks: list[str], /) -> tuple[int, int]:
-        """Remove a folder in an open one by the names of all files in it, in their order, following no link.
+        """Remove a folder in an open one, given the names of all files in it, in that order, following no link.
 
-        Returns errno (0: it has gone), and the blocks that came free of those of its files that are `disks`.
+        Returns errno (0: removed), and the blocks that were freed by those of its files that are `disks`.
         """
         ...
