@@ -1,1 +1,1 @@
-"""hypeman's files as they are, in both of its layouts."""
+"""Reading and writing hypeman's files, in both of its layouts."""

@@ -1,7 +1,8 @@
-"""Reading the records of this host's builds: what was built here cannot be pulled again.
+"""Reading the build records of this host: an image that was built here cannot be pulled again.
 
-A record names what was built by `image_digest`, and by the references `image_ref` and `request.image_name`. It is no
-reference: it holds nothing against a deletion by itself, and one that cannot be read is reported and suspends nothing.
+A record names what was built by `image_digest`, and by the references `image_ref` and `request.image_name`. A
+record is no reference: it does not prevent a deletion by itself, and an unreadable one is reported but
+suspends nothing.
 """
 
 import os
@@ -46,7 +47,7 @@ class _BuildFile:
 
 @frozen
 class BuildsFound:
-    """What the records were found to name; a look that finds nothing new returns the one before it."""
+    """The images that build records name; a look that finds nothing new returns the previous object."""
 
     builds: Builds
     problems: tuple[tuple[str, str], ...] = ()
@@ -64,9 +65,9 @@ def look_at_builds(
     known: BuildsFound = NO_BUILDS,
     pause: Callable[[], None] = lambda: None,
 ) -> BuildsFound:
-    """Look at the records; those whose files have not changed are not read again.
+    """Read the build records; those whose files have not changed are not read again.
 
-    Where the folder cannot be listed, what was known stays known.
+    Where the folder cannot be listed, what was known is kept.
     """
     try:
         fd = filesystem.open(BUILDS, _LIST, dir_fd=data_fd)
@@ -90,7 +91,7 @@ def look_at_builds(
             files[name] = _look(filesystem, fd, name, known.files.get(name))
             pause()
     if files == known.files:
-        # The same objects, for what rests on them; but what they are told by may have settled.
+        # The same objects, for everything that rests on them; but their fingerprints may have become stable.
         return (
             known
             if fingerprint == known.fingerprint
@@ -121,7 +122,7 @@ def _look(filesystem: Filesystem, fd: int, name: str, known: _BuildFile | None) 
         )
         content = read_file(filesystem, path, fd)
     except (FileNotFoundError, NotADirectoryError):
-        # A build that begins.
+        # The build has only begun.
         return _BuildFile()
     except OSError as error:
         return _BuildFile(problem=error.strerror or str(error))
@@ -129,7 +130,7 @@ def _look(filesystem: Filesystem, fd: int, name: str, known: _BuildFile | None) 
 
 
 def _read(content: bytes) -> _BuildFile:
-    """Read a record as far as it can be read."""
+    """Read a record as far as it is readable."""
     match = _DIGEST_MEMBER.search(content)
     digest = "" if match is None else match[1].decode()
     try:
@@ -145,7 +146,7 @@ def _read(content: bytes) -> _BuildFile:
 
 
 def _read_odd(content: bytes, digest: str) -> _BuildFile:
-    """Read a record in which a field has an unexpected type: what does not have it still counts."""
+    """Read a record in which a field has an unexpected type; its other fields still count."""
     try:
         members = msgspec.json.decode(content)
     except _FAULTS as error:

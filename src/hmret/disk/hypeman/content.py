@@ -1,9 +1,10 @@
 """Reading `images/content/`: one folder with a folder for each digest, of which there may be very many.
 
-A host's whole cache is one folder here, which changes with every image that comes or goes. So it is looked at in parts,
-by the first digits of the digests. Where the folder has changed, it is listed, and each part's names and inodes are added
-up: a part with the same sum has not changed, and of one that has, what has the same name and inode is not read again.
-Between the listings one `stat` of the folder tells that nothing has come or gone.
+A host's whole cache is one folder here, which changes whenever an image is added or removed. So it is read in
+parts, divided by the first digits of the digests. When the folder has changed, it is listed, and a checksum
+of the names and inodes in each part is computed. A part with the same checksum has not changed; in one that
+has, images with the same name and inode are not read again. Between two listings, one `stat` of the folder
+shows that nothing was added or removed.
 """
 
 from array import array
@@ -29,33 +30,33 @@ __all__ = ["ContentNames", "is_part", "list_content", "names_in", "part_of", "pa
 PART_DIGITS = 2
 
 ContentNames = dict[str, list[tuple[str, int]]]
-"""By part: the names of the folders in it, and their inodes."""
+"""For each part: the names of the folders in it, and their inodes."""
 
 _PREFIX = f"{CONTENT}/"
 
 
 def is_part(path: str) -> bool:
-    """Return whether a path is that of a part of content."""
+    """Return whether a path is that of a part of the content folder."""
     return path.startswith(_PREFIX)
 
 
 def part_of(digest: str) -> str:
-    """Return the path of the part of content to which a digest belongs."""
+    """Return the path of the part of the content folder to which a digest belongs."""
     return f"{_PREFIX}{hex_of(digest)[:PART_DIGITS]}"
 
 
 def part_signature(count: int, total: int) -> Fingerprint:
-    """Make of a part's print what tells it from another, as a folder's time stamps do."""
+    """Make a fingerprint of a part's count and checksum, which serve as the time stamps of a folder do."""
     return 0, 0, count, 0, total
 
 
 def list_content(
     filesystem: Filesystem, images_fd: int, known: FolderScan | None = None
 ) -> tuple[FolderScan, ContentNames]:
-    """List `images/content/`, without looking at what is in the folders.
+    """List `images/content/`, without examining the folders in it.
 
-    Also returns the names in it, but for those of parts that are as `known`, an earlier listing, has them. Where it is a
-    link, or no folder, that is an error: what it hides would pass for gone.
+    Also returns the names in it, except those in parts that are as in `known`, an earlier listing. A link, or
+    something else than a folder, in its place is an error: what it hides would pass for gone.
     """
     try:
         fd = open_folder(filesystem, CONTENT, images_fd)
@@ -110,7 +111,7 @@ def _read_others(
     held: Mapping[str, tuple[Image, int]],
     pause: Callable[[], None],
 ) -> dict[str, ImageFound | None]:
-    """Read those images that are not known with their inode."""
+    """Read the images that are not known by their inode."""
     others = [name for name, inode in names if name not in held or not inode == held[name][1] >= 0]
     looks: dict[str, ImageFound | None] = {}
     for start in range(0, len(others), BATCH):
@@ -131,7 +132,7 @@ def scan_part(
     known: FolderScan | None = None,
     pause: Callable[[], None] = lambda: None,
 ) -> FolderScan:
-    """Read the images in a part of content; those that stand in `known`, settled and with their inode, are not read again."""
+    """Read the images in a part of content, except those that `known` has, settled and with the same inode."""
     held: dict[str, tuple[Image, int]] = {}
     bases: dict[str, str] = {}
     if known is not None and known.repository is not None:

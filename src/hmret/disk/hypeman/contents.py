@@ -1,4 +1,4 @@
-"""What else lies in the folder of an image: only regular files go with it, and what hypeman left there long ago."""
+"""What else an image's folder holds: only regular files and old remains of hypeman's are deleted with it."""
 
 import stat
 from collections.abc import Iterable
@@ -15,27 +15,27 @@ from hmret.model.values import frozen
 __all__ = ["INSTALLING_NS", "Contents", "contents_of", "look_inside", "with_contents"]
 
 INSTALLING_NS = 3600 * SECOND
-"""For so long hypeman may be at work in a folder in which it makes something."""
+"""How long hypeman may be at work in a folder in which it prepares a file."""
 
 _KNOWN = frozenset((METADATA, *ROOTFS_NAMES))
-"""What was looked at already."""
+"""Files that were examined already."""
 
 
 @frozen
 class Contents:
-    """What keeps a folder from being deleted."""
+    """What prevents a folder from being deleted."""
 
     foreign: str | None = None
     """Something in it that is no regular file; None: nothing."""
     making: str | None = None
-    """What hypeman makes in it; None: nothing."""
+    """What hypeman is preparing in it; None: nothing."""
 
 
 _NOTHING = Contents()
 
 
 def look_inside(filesystem: Filesystem, parent_fd: int, name: str) -> Contents:
-    """List an image's folder, opening no file in it.
+    """List an image's folder without opening any file in it.
 
     Raises:
         OSError: it cannot be listed.
@@ -45,7 +45,7 @@ def look_inside(filesystem: Filesystem, parent_fd: int, name: str) -> Contents:
 
 
 def contents_of(filesystem: Filesystem, fd: int, listing: Listing) -> Contents:
-    """Look at what is in an image's open folder, which has been listed, opening no file in it."""
+    """Examine the listing of an image's open folder without opening any file in it."""
     links, folders, others, _ = listing
     others = [other for other in others if other not in _KNOWN]
     if not (links or folders or others):
@@ -67,7 +67,7 @@ def contents_of(filesystem: Filesystem, fd: int, listing: Listing) -> Contents:
 def with_contents(
     filesystem: Filesystem, parent_fd: int, names: Iterable[str], looks: Iterable[ImageFound | None]
 ) -> list[ImageFound | None]:
-    """Add to the looks at some folders what else lies in those of whole images; one that cannot be listed is as it was."""
+    """Add to the looks what else the folders of complete images hold, except where one cannot be listed."""
     return [
         found
         if found is None or found.holds_files_only

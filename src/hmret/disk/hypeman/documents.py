@@ -1,6 +1,6 @@
-"""What stands in hypeman's files: only the fields that matter, read with msgspec, and states written as Go writes them.
+"""The contents of hypeman's files: only the fields that matter are read, and states are written exactly as Go does.
 
-Go matches the keys of a guest's metadata in any case, so they are matched by their case-folded form here.
+Go matches the keys of a guest's metadata in any case, so here they are matched by their case-folded form.
 """
 
 from contextlib import suppress
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-# What Go's own 64 bits hold, of bytes and of nanoseconds since the epoch (the years 1678 to 2261).
+# The limit of Go's own 64 bits, in bytes and in nanoseconds since the epoch (the years 1678 to 2261).
 _MOST = 2**63 - 1
 _SizeBytes = Annotated[int, msgspec.Meta(ge=-_MOST, le=_MOST)]
 
@@ -37,19 +37,19 @@ class UnreadableError(Exception):
 
 
 class _Labels(msgspec.Struct, gc=False):
-    """The one label that matters; an image may have very many."""
+    """The only label that matters; an image may have very many."""
 
     pullable: str | None = msgspec.field(name=LABEL, default=None)
 
 
 class _Machine(msgspec.Struct, gc=False):
-    """The one field that matters of what a machine image says of itself."""
+    """The only field that matters of a machine image's description."""
 
     base: str | None = None
 
 
 class ImageMetadata(msgspec.Struct, gc=False):
-    """The fields of an image's metadata that matter."""
+    """The fields that matter of an image's metadata."""
 
     name: str = ""
     digest: str = ""
@@ -61,7 +61,7 @@ class ImageMetadata(msgspec.Struct, gc=False):
 
     @property
     def base(self) -> str:
-        """The image that this one needs, as a reference by digest; empty: none, or nothing that is a reference."""
+        """The image that this one needs, as a reference by digest; empty: none, or no valid reference."""
         text = "" if self.machine is None else self.machine.base or ""
         try:
             return text if text and parsed(text).digest is not None else ""
@@ -70,7 +70,7 @@ class ImageMetadata(msgspec.Struct, gc=False):
 
     @property
     def pullable(self) -> bool | None:
-        """Whether it can be pulled again, by its label; None: nothing here tells.
+        """Whether it can be pulled again, by its label; None: the label is absent.
 
         A label that is neither `true` nor `false` counts as false: in doubt an image is kept.
         """
@@ -79,7 +79,7 @@ class ImageMetadata(msgspec.Struct, gc=False):
 
     @property
     def created_ns(self) -> int | None:
-        """`created_at` in nanoseconds; None where it is absent, unreadable, or out of all bounds."""
+        """`created_at` in nanoseconds; None where it is absent, unreadable, or out of range."""
         try:
             return None if self.created_at is None else _bounded(parse_time(self.created_at))
         except ValueError:
@@ -100,16 +100,16 @@ class _Guest(msgspec.Struct, gc=False):
 
 
 class _Key(str):
-    """A key that equals no other, so that one which stands twice in an object is not lost."""
+    """A key that equals no other, so that a key that occurs twice in an object is not lost."""
 
     __slots__ = ()
     __hash__ = object.__hash__
 
 
-# Of the keys that are read; folding changes no key's length that could become one of them.
+# The lengths of the keys that are read; folding changes no key's length so that it could become one of them.
 _LENGTHS = frozenset(map(len, ("Image", "ResolvedImage", "CreatedAt", "Name")))
 
-# More than any that is shown; each is held in memory.
+# Longer than any name that is shown; every name is held in memory.
 _LONGEST_NAME = 255
 
 _GUEST_KEYS = (b'"image"', b'"resolvedimage"', b'"createdat"')
@@ -123,7 +123,7 @@ _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any_object_decoder = msgspec.json.Decoder(dict[_Key, msgspec.Raw], dec_hook=lambda _type, text: _Key(text))
 _text_decoder = msgspec.json.Decoder(str | None)
 
-# msgspec raises RecursionError for deep nesting and UnicodeDecodeError for what is no UTF-8.
+# msgspec raises RecursionError for deep nesting, and UnicodeDecodeError for text that is no UTF-8.
 _FAULTS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -162,12 +162,12 @@ def read_object(content: bytes) -> dict[str, object]:
 
 
 def read_state(content: bytes, repository: str, digest: str) -> int | None:
-    """Read a retention state; returns `unused_since` in nanoseconds, None where it is not set, or out of all bounds.
+    """Read a retention state; returns `unused_since` in nanoseconds, None where it is unset or out of range.
 
     Raises:
         UnreadableError: it does not parse, or names another image than its path does.
     """
-    # As hypeman and hmret write it.
+    # The form in which hypeman and hmret write it.
     head = f'{{\n  "repository": "{repository}",\n  "digest": "{digest}",\n  "unused_since": "'.encode(
         "utf-8", "surrogateescape"
     )
@@ -187,7 +187,7 @@ def read_state(content: bytes, repository: str, digest: str) -> int | None:
 
 
 def _bounded(moment_ns: int) -> int | None:
-    """Pass a time that can be meant; Go's zero time, the year 1, means that there is none."""
+    """Return a time that is plausible, else None; Go's zero time, the year 1, stands for no time."""
     return moment_ns if abs(moment_ns) <= _MOST else None
 
 
@@ -200,7 +200,7 @@ def encode_state(repository: str, digest: str, unused_since_ns: int) -> bytes:
 def read_guest(content: bytes | msgspec.Raw, source: str) -> tuple[Reference, ...]:
     """Read the references of a guest's metadata.
 
-    Keys count in any case; where one stands there in several, each value protects.
+    Keys are matched in any case; if one occurs in several spellings, each value protects.
 
     Raises:
         UnreadableError: it is no JSON object, or `Image` or `ResolvedImage` is no text or no reference.
@@ -210,9 +210,9 @@ def read_guest(content: bytes | msgspec.Raw, source: str) -> tuple[Reference, ..
 
 
 def _read_usual_guest(text: bytes, source: str) -> Reference | None:
-    """Read metadata as hypeman writes it, in a tenth of the time; None where it may be anything else.
+    """Read metadata as hypeman writes it, in a tenth of the time; None where it may have another form.
 
-    Each key must stand there once at most, whatever its spelling, and those that do must be where they belong.
+    Each key must occur at most once, in whatever spelling, and in the place where hypeman writes it.
     """
     lowered = text.lower()
     counts = [lowered.count(key) for key in _GUEST_KEYS]
@@ -292,7 +292,7 @@ def _members(content: bytes | msgspec.Raw) -> list[tuple[str, msgspec.Raw]]:
 
 
 def _has_each_key_once(text: bytes) -> bool:
-    """Tell, quickly, whether no key that is read can stand there twice, in whatever spelling."""
+    """Return quickly whether no key that is read can occur twice, in any spelling."""
     lowered = text.lower()
     return (
         lowered.isascii() and b"\\u" not in lowered and all(lowered.count(key) <= 1 for key in _QUOTED_KEYS)
@@ -314,7 +314,7 @@ def _reference_text(key: str, value: msgspec.Raw) -> list[str]:
 
 
 def _name(value: msgspec.Raw) -> str:
-    """Read what people call a guest; nothing depends on it, so what is no text is no name."""
+    """Read the display name of a guest; nothing depends on it, so anything but text counts as no name."""
     try:
         return _shortened_name(_text_decoder.decode(value))
     except _FAULTS:
@@ -341,7 +341,7 @@ def _moment_of(text: str) -> datetime | None:
 
 
 def _aware(moment: datetime) -> datetime | None:
-    """Pass a time that is one, in UTC too; Go's zero time means that there is none."""
+    """Return a time that has a zone and exists in UTC, else None; Go's zero time, the year 1, stands for none."""
     if moment.utcoffset() is None or moment.year == 1:
         return None
     with suppress(OverflowError):

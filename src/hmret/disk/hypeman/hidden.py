@@ -1,6 +1,7 @@
-"""Links that hide images: a host's or a repository's folder was moved elsewhere, and a symbolic link stands in its place.
+"""Links that hide images: a host's or repository's folder was moved, and a symbolic link is left in its place.
 
-hypeman goes by path and sees what is behind it; no link is followed here, so what it hides must not pass for gone.
+hypeman follows the path and sees the folder behind it. hmret follows no link here, so the images behind one
+must not be taken for gone.
 """
 
 import errno
@@ -21,16 +22,19 @@ class Hidden:
     """A link where a folder of images or tags should be."""
 
     path: str
-    """Below `images/`."""
+    """The link's path, below `images/`."""
     problem: str = ""
-    """Why nobody knows what it hides; empty: it leads nowhere, so that hypeman sees nothing there either."""
+    """Why it is unknown what the link hides; empty: it is dangling, so that hypeman sees nothing behind it
+    either.
+    """
 
 
 def find_hidden(filesystem: Filesystem, fd: int, path: str, links: Iterable[str]) -> tuple[Hidden, ...]:
-    """List those links in an open folder, whose path below `images/` is given, that are no tags and may hide images.
+    """List the links in an open folder that are no tags and may hide images; `path`: the folder's, below `images/`.
 
-    The folder of a digest is none of them. A link whose last component is 64 hex digits is a tag, valid or not. What such a link leads to comes and goes without
-    a change of the folder that it stands in.
+    Links in the folder of a digest are not among them. A link whose target's last component is 64 hex digits
+    is a tag, valid or not. The folder that such a link leads to can appear and disappear without a change of
+    the folder that holds the link.
 
     Raises:
         OSError: one could not be read.
@@ -47,7 +51,7 @@ def _found(filesystem: Filesystem, fd: int, prefix: str, links: Iterable[str]) -
     for name, target in zip(names, filesystem.read_links(fd, names), strict=True):
         if isinstance(target, int):
             if target in (errno.ENOENT, errno.EINVAL):
-                continue  # gone, or no link any more: the next look finds what it is
+                continue  # gone, or no longer a link: the next look finds out what it is
             raise OSError(target, os.strerror(target), name)
         # guard(hiding-link-suspends): A link in the place of a folder may hide images, which then only seem gone;
         # only a link to a digest is a tag.

@@ -1,4 +1,4 @@
-"""A look for links that hide images, without reading an image: for whoever only wants to know of them."""
+"""A search for links that hide images, without reading any image: for callers that need no more."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +16,7 @@ _MOST = 10_000
 
 
 def find_hidden_links(filesystem: Filesystem, images_fd: int) -> Iterator[Hidden]:
-    """List the links below `images/` that hide images; what cannot be listed is passed over."""
+    """List the links below `images/` that hide images; folders that cannot be listed are skipped."""
     waiting = ["", REPOSITORIES]
     for _ in range(_MOST):
         if not waiting:

@@ -1,4 +1,4 @@
-"""Reading the folder of one digest: what it holds, and whether that is a whole image."""
+"""Reading the folder of one digest: what it holds, and whether that is a complete image."""
 
 import errno
 import os
@@ -38,10 +38,10 @@ BLOCK = 512
 """Bytes in a block of `st_blocks`."""
 
 _PENDING_NS = 3600 * SECOND
-"""For so long content without metadata is a pull that begins."""
+"""How long content without metadata counts as a pull that has just begun."""
 
 Disk = tuple[int, SharedDisk | None]
-"""How many bytes a disk occupies, and with whom it may share them."""
+"""How many bytes a disk occupies, and the identity by which other links may share them."""
 
 NO_DISK: Disk = (0, None)
 
@@ -51,84 +51,90 @@ _PARTS = f"{CONTENT}/"
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 Oddity = tuple[str, str, str]
-"""Something that is reported: the event's name, the path below the data directory, and what is wrong."""
+"""Something to report: the event's name, the path below the data directory, and what is wrong."""
 
 
 @frozen
 class FolderScan:
-    """What one folder below `images/` holds."""
+    """The contents of one folder below `images/`."""
 
     path: str
-    """Below `images/`; of content, the folder and the first digits of some digests (`content/3f`)."""
+    """Below `images/`; for content, the folder and the first digits of some digests (`content/3f`)."""
     repository: Repository | None = None
-    """Set where it holds images or tags and is named as a repository can be; of content without a name."""
+    """Set where the folder holds images or tags and has the name of a possible repository; for content,
+    without a name.
+    """
     subfolders: tuple[str, ...] = ()
-    """Paths of what is to be read below it."""
+    """Paths of the folders in it that are to be read too."""
     error: OSError | None = None
     """Why it could not be listed."""
     newer_layout: tuple[str, ...] = ()
-    """Folders beside the hosts that hold no images: they are left alone."""
+    """Folders beside the hosts' that hold no images: they are left alone."""
     fingerprint: Fingerprint | None = attrs.field(default=None, eq=False)
-    """While the folder has it, no image has come or gone in it, and no tag has moved; None: look again."""
+    """While the folder has it, no image was added or removed in it, and no tag has moved; None: read it
+    again.
+    """
     marks: Sequence[int] = attrs.field(default=(), eq=False, repr=False)
-    """Of each image, in their order: inode and ctime (in nanoseconds) of the metadata; of content, the folder's inode and
-    0. -1: read it again."""
+    """For each image, in order: inode and ctime (in nanoseconds) of the metadata; for content, the folder's
+    inode and 0. -1: read it again.
+    """
     unsettled: tuple[str, ...] = attrs.field(default=(), eq=False)
-    """Digests of the images that are not ready or not whole: they are looked at every time."""
+    """Digests of the images that are not ready or not complete: they are examined at every look."""
     with_disk: tuple[str, ...] = attrs.field(default=(), eq=False)
     """Those of them that have metadata and a disk."""
     unreadable: tuple[str, ...] = attrs.field(default=(), eq=False)
-    """Those of them whose metadata could not be read, for want of permission or by an I/O error."""
+    """Those of them whose metadata could not be read, because of permissions or an I/O error."""
     bases: tuple[tuple[str, str], ...] = attrs.field(default=(), eq=False)
-    """Digests of images that need another image, and that one as a reference."""
+    """Digests of images that need another image, each with that image as a reference."""
     prints: tuple[tuple[str, int, int], ...] = attrs.field(default=(), eq=False)
-    """Of the listing of content: what stands below each of its parts, told from another by count and sum."""
+    """For the listing of content: count and checksum of each of its parts, by which a change shows."""
     oddities: tuple[Oddity, ...] = attrs.field(default=(), eq=False)
     hidden: tuple[Hidden, ...] = attrs.field(default=(), eq=False)
     """Links in it that may hide images."""
     is_empty: bool = attrs.field(default=False, eq=False)
-    """Whether nothing at all is in it; told of folders of tags."""
+    """Whether it holds nothing at all; set only for folders of tags."""
 
     @property
     def is_settled(self) -> bool:
-        """Whether it need not be looked at while it has its fingerprint."""
+        """Whether it need not be examined while it has its fingerprint."""
         return not self.unsettled
 
     @property
     def listed_in(self) -> str | None:
-        """Content, for a part of it."""
+        """The content folder, for a part of it."""
         return CONTENT if self.path.startswith(_PARTS) else None
 
 
 class ImageFound(msgspec.Struct, frozen=True, gc=False):
     """What one digest's folder was found to hold.
 
-    No attrs class, as there are as many as images.
+    This is no attrs class, as there are as many instances as images.
     """
 
     image: Image
     inode: int = -1
-    """Of the metadata, taken before it was read; -1: there is none."""
+    """The inode of the metadata, taken before it was read; -1: there is none."""
     changed_ns: int = -1
     has_disk: bool = False
     is_unreadable: bool = False
     base: str = ""
     holds_files_only: bool = False
-    """Whether it is known to hold nothing but regular files."""
+    """Whether it is known to hold only regular files."""
 
 
 def is_settled(image: Image) -> bool:
-    """Return whether an image is as it will stay."""
+    """Return whether an image is in its final state."""
     return image.is_plain
 
 
 def read_digest_folder(
     filesystem: Filesystem, parent_fd: int, repository: str | None, hexadecimal: str
 ) -> ImageFound | None:
-    """Look at one digest's folder, of a repository or (None) of content.
+    """Examine one digest's folder, of a repository or (None) of content.
 
-    Returns None where it is no image: of a repository, where it holds neither metadata nor a disk; of content, where it
-    has gone. What changes after the look has another inode or ctime than is returned.
+    Returns None where it is no image: in a repository, where it holds neither metadata nor a disk; in
+    content, where it has gone. Whatever changes after the look has a different inode or ctime than is
+    returned.
     """
     return read_digest_folders(filesystem, parent_fd, repository, [hexadecimal])[0]
 
@@ -136,7 +142,7 @@ def read_digest_folder(
 def read_digest_folders(
     filesystem: Filesystem, parent_fd: int, repository: str | None, names: list[str]
 ) -> list[ImageFound | None]:
-    """Look at the folders of some digests, as `read_digest_folder` at each; some `BATCH` of them are a good number."""
+    """Examine some digests' folders, each as `read_digest_folder` does; about `BATCH` at a time is best."""
     looks = filesystem.look_at_images(parent_fd, names, METADATA, _DISKS, CHUNK)
     return [
         _whole(look, repository, name) or _understood(filesystem, parent_fd, repository, name, look)
@@ -147,7 +153,7 @@ def read_digest_folders(
 def _understood(
     filesystem: Filesystem, parent_fd: int, repository: str | None, hexadecimal: str, look: ImageLook
 ) -> ImageFound | None:
-    """Understand what was read of one digest's folder."""
+    """Interpret what was read of one digest's folder."""
     error, content, inode, changed_ns, number, disk_error, blocks, shared, holds_files_only = look
     disk, disk_fault, is_there = _disk_of(number, disk_error, blocks, shared)
     has_disk = is_there and not disk_fault
@@ -187,7 +193,7 @@ def _understood(
 
 
 def _whole(look: ImageLook, repository: str | None, hexadecimal: str) -> ImageFound | None:
-    """Understand what was read of an image that is ready and whole, as nearly all are; None where it is not."""
+    """Interpret a look at an image that is ready and complete, as nearly all are; None where it is not."""
     _, content, inode, changed_ns, _, _, blocks, shared, holds_files_only = look
     if not holds_files_only:
         return None
@@ -224,14 +230,14 @@ def _metadata_in(filesystem: Filesystem, parent_fd: int, hexadecimal: str, conte
     try:
         return read_image_metadata(content)
     except UnreadableError:
-        # The system may have cut that read short, and what is cut is no JSON object.
+        # The read may have been cut short, and a truncated document is no JSON object.
         return read_image_metadata(read_file(filesystem, f"{hexadecimal}/{METADATA}", parent_fd))
 
 
 def image_of(
     content: bytes, disk: Stat | None, disk_fault: str, repository: str | None, hexadecimal: str
 ) -> Image:
-    """Judge a digest's folder by its metadata and its disk; `disk_fault` says what is wrong with that, if anything."""
+    """Assess a digest's folder by its metadata and its disk; `disk_fault`: what is wrong with the disk, if anything."""
     try:
         metadata = read_image_metadata(content)
     except UnreadableError as error:
@@ -269,7 +275,7 @@ def _judged(
 
 
 def _misnamed(name: str, repository: str) -> str:
-    """Return how a name contradicts the repository in whose folder it stands; empty where it does not."""
+    """Return how a name contradicts the repository whose folder holds it; empty where it does not."""
     rest = name.removeprefix(repository)
     if rest != name and rest[:1] in (":", "@") and "/" not in rest:
         return ""
@@ -297,7 +303,7 @@ def _repository_in(name: str) -> str:
 
 @lru_cache(maxsize=16_384)
 def _plain_repository(text: str) -> str | None:
-    """Pass a repository that is written in full, as hypeman writes it; None: it is another text."""
+    """Return a text that is a full repository name, as hypeman writes it; None: it has another form."""
     try:
         return intern(text) if parse_reference(text).repository == text else None
     except InvalidReferenceError:
@@ -305,12 +311,12 @@ def _plain_repository(text: str) -> str | None:
 
 
 def forget_repositories() -> None:
-    """Forget which texts are repositories: of those that were read in days, few are still in use."""
+    """Empty the cache of known repository names: after days of operation, few of them are still in use."""
     _plain_repository.cache_clear()
 
 
 def _age_of(filesystem: Filesystem, parent_fd: int, name: str) -> int | None:
-    """Return for how long a folder has not changed, in nanoseconds; None: it has gone."""
+    """Return how long ago a folder last changed, in nanoseconds; None: it has gone."""
     try:
         found = filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False)
     except OSError:
@@ -321,7 +327,7 @@ def _age_of(filesystem: Filesystem, parent_fd: int, name: str) -> int | None:
 def _disk_of(
     number: int, error: int, blocks: int, shared: tuple[int, int, int] | None
 ) -> tuple[Disk, str, bool]:
-    """Return what the disk of an image occupies, what is wrong with it, and whether it is there."""
+    """Return the space that an image's disk occupies, what is wrong with the disk, and whether it exists."""
     if number < 0:
         return NO_DISK, "no rootfs", False
     if error:
@@ -332,7 +338,7 @@ def _disk_of(
 
 
 def _blocks(disk: Stat | None) -> Disk:
-    """Return what a disk occupies."""
+    """Return the space that a disk occupies."""
     if disk is None or not stat.S_ISREG(disk.st_mode):
         return NO_DISK
     shared = SharedDisk(disk.st_dev, disk.st_ino, disk.st_nlink) if disk.st_nlink > 1 else None

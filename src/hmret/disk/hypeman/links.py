@@ -1,8 +1,9 @@
 """Tags: links to the folder of a digest, in either layout.
 
-Source: hypeman's own reading of them. A link is valid when its target is not absolute, its last component is 64 hex
-digits, and the target is either that component alone or a path that, joined to the link's folder and cleaned as a text,
-is `images/content/<hex>`. Both forms are valid in both layouts, whether or not anything is where they lead.
+Source: hypeman's own interpretation of them. A link is valid when its target is not absolute, its last
+component is 64 hex digits, and the target is either that component alone or a path that, joined to the link's
+folder and cleaned lexically, is `images/content/<hex>`. Both forms are valid in both layouts, whether or not
+their target exists.
 """
 
 import enum
@@ -17,7 +18,7 @@ _CONTENT = f"{IMAGES}/{CONTENT}"
 
 
 class Layout(enum.StrEnum):
-    """Where a tag or a digest's folder lies."""
+    """The layout in which a tag or a digest's folder lies."""
 
     CONTENT = "content"
     """`images/content/<hex>` and `images/repositories/<repository>/<tag>`."""
@@ -26,14 +27,14 @@ class Layout(enum.StrEnum):
 
 
 def tag_folder(layout: Layout, repository: str) -> str:
-    """Name the folder of a repository's tags, below the data directory."""
+    """Return the folder of a repository's tags, below the data directory."""
     if layout is Layout.CONTENT:
         return f"{IMAGES}/{REPOSITORIES}/{repository}"
     return f"{IMAGES}/{repository}"
 
 
 def link_target(layout: Layout, repository: str, hexadecimal: str) -> str:
-    """Write the target of a tag as hypeman writes it."""
+    """Return the target of a tag as hypeman writes it."""
     if layout is Layout.LEGACY:
         return hexadecimal
     return f"{'../' * (repository.count('/') + 2)}{CONTENT}/{hexadecimal}"

@@ -1,4 +1,4 @@
-"""Looking one image up as hypeman does: from a repository and a digest to the folder that it would boot."""
+"""Looking up an image as hypeman does: from a repository and a digest to the folder that it would boot."""
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.repositories import scan_tag_folder
@@ -10,11 +10,11 @@ __all__ = ["find_image", "has_tag_to"]
 
 
 def find_image(filesystem: Filesystem, images_fd: int, repository: str, digest: str) -> Image | None:
-    """Find the folder that a digest in a repository leads to now; None: there is none.
+    """Return the image that a digest in a repository leads to now; None: there is none.
 
-    Content that is ready is found under every repository. Where it is not, a whole folder that the repository has of its
-    own is, and a content that is ready and broken hides that. What is returned need not be ready or whole: then nothing
-    that is can be found.
+    Content that is ready is found under every repository. While content is not ready, a complete folder of
+    the repository's own is found instead; content that is ready but broken hides that folder. The returned
+    image need not be ready or complete: if it is not, no image that is can be found.
     """
     content = look_at_image(filesystem, images_fd, None, digest)
     if content is not None and content.status == "ready":
@@ -26,6 +26,6 @@ def find_image(filesystem: Filesystem, images_fd: int, repository: str, digest: 
 
 
 def has_tag_to(filesystem: Filesystem, images_fd: int, repository: str, digest: str) -> bool:
-    """Return whether a repository has a tag of today's layout that leads to a digest now; False also where nobody can tell."""
+    """Return whether a repository's tag in `repositories/` leads to a digest now; False also where unknown."""
     folder = scan_tag_folder(filesystem, images_fd, f"{REPOSITORIES}/{repository}").repository
     return folder is not None and digest in folder.tags.values()

@@ -1,7 +1,7 @@
-"""What a manifest says of the layers in which an image's data lies.
+"""Reading from a manifest which layers hold an image's data.
 
-In released servers a disk is complete by itself. With merged layers (`rootfs_type` is `fsmerge`) it is a small index, and
-the data lies in the layers that the manifest names.
+In released servers a disk is complete by itself. With merged layers (`rootfs_type` is `fsmerge`) it is a
+small index, and the data lies in the layers that the manifest names.
 """
 
 from contextlib import suppress
@@ -28,10 +28,10 @@ class _Manifest(msgspec.Struct, gc=False):
 
 
 def layers_needed(filesystem: Filesystem, folder_fd: int) -> tuple[str, ...]:
-    """List the layers, by their hex digits, without which the image in an open folder is not whole; mostly none.
+    """List the layers, by their hex digits, that the image in an open folder needs to be complete; usually none.
 
     Raises:
-        OSError: the manifest is there and cannot be read.
+        OSError: the manifest exists but cannot be read.
     """
     try:
         content = read_file(filesystem, _MANIFEST, folder_fd)

@@ -40,7 +40,7 @@ __all__ = [
 
 _PREFIX = f"{REPOSITORIES}/"
 _STAGE_NS = 60 * SECOND
-"""A folder in which a tag is made for longer than this was left behind."""
+"""A folder in which a tag has been in preparation for longer than this was left behind."""
 
 _NO_TAGS: Mapping[str, str] = {}
 _GONE = frozenset((errno.ENOENT, errno.ENOTDIR))
@@ -48,7 +48,7 @@ _GONE = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 @frozen
 class Entries:
-    """What stands in a folder, by kind."""
+    """The entries of a folder, by kind."""
 
     links: tuple[str, ...]
     folders: tuple[str, ...]
@@ -62,12 +62,14 @@ class TagsFound:
     tags: Mapping[str, str]
     """Tag to digest."""
     odd_tags: frozenset[str]
-    """Names of tags at which something is that is no valid tag; apart from folders that can be a level of repositories."""
+    """Names of entries that should be tags but are no valid ones, except folders that can be a level of
+    repositories.
+    """
     oddities: tuple[Oddity, ...]
 
 
 def repository_of(path: str) -> str | None:
-    """Return the repository whose tags lie at a path below `images/`; None: no repository's tags of today's layout do."""
+    """Return the repository whose tags lie at a path below `images/`; None: it is not in `repositories/`."""
     return path[len(_PREFIX) :] if path.startswith(_PREFIX) else None
 
 
@@ -80,16 +82,16 @@ def list_entries(filesystem: Filesystem, fd: int) -> Entries:
 def read_tags(
     filesystem: Filesystem, fd: int, path: str, entries: Entries, known: Mapping[str, str] = _NO_TAGS
 ) -> TagsFound:
-    """Read the tags among what stands in an open folder, whose path below `images/` is given.
+    """Read the tags among the entries of an open folder; `path`: the folder's, below `images/`.
 
-    `known`: what they pointed to before; a link that still says so need not be understood again.
+    `known`: what they pointed to before; a link with an unchanged target is not parsed again.
 
     Raises:
         OSError: one could not be read.
     """
     tags: dict[str, str] = {}
     odd: set[str] = set(filter(TAG_NAME.fullmatch, entries.others))
-    # A folder that can be a level of repositories is told as one of those.
+    # A folder that can be a level of repositories is reported as one of those.
     # guard(folder-in-place-of-tag): A folder in the place of a tag hides what the tag pointed to, so a guest that
     # names it keeps every digest of the repository.
     odd.update(
@@ -113,7 +115,7 @@ def read_tags(
             odd.add(name)
             continue
         if target[:length] == usual and DIGEST_HEX.fullmatch(target, length):
-            # As hypeman writes it.
+            # The form that hypeman writes.
             tags[name] = intern(digest_of(target[length:]))
             continue
         hexadecimal = pointed_to(folder, target)
@@ -130,7 +132,7 @@ def read_tags(
 def stage_oddities(
     filesystem: Filesystem, fd: int, path: str, folders: Iterable[str]
 ) -> tuple[bool, list[Oddity]]:
-    """Look for folders in which a tag is made; also returns those that were left behind."""
+    """Return whether a folder holds staging folders of tags, and report those that were left behind."""
     left: list[Oddity] = []
     is_staging = False
     for name in folders:
@@ -149,7 +151,7 @@ def stage_oddities(
 def scan_tag_folder(
     filesystem: Filesystem, images_fd: int, path: str, known: FolderScan | None = None
 ) -> FolderScan:
-    """Read one folder below `images/repositories/`, or that itself; where that is a link or no folder, it is an error.
+    """Read `images/repositories/` or one folder below it; a link or anything but a folder is an error.
 
     `known`: what was found in it before.
     """
@@ -202,5 +204,5 @@ def _scan(filesystem: Filesystem, fd: int, path: str, known: FolderScan | None) 
 
 
 def is_host(name: str) -> bool:
-    """Return whether a folder's name can be that of a registry's host: the first part of every repository is one."""
+    """Return whether a folder's name can be that of a registry's host, the first part of every repository."""
     return "." in name or ":" in name or name == "localhost" or name.lower() != name

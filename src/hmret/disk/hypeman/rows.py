@@ -1,8 +1,8 @@
-"""From the folders of both layouts to rows: which repositories have which digests, and which folder each row stands for.
+"""From the folders of both layouts to rows: which repository has which digest, and in which folder.
 
-Source: hypeman's own rules of lookup. A digest whose content is ready is that content, under every repository. A folder
-that a repository has of its own counts while the content is unfinished or has failed. A content that is ready and has no
-disk hides both.
+Source: hypeman's own rules of lookup. A digest whose content is ready resolves to that content, under every
+repository. A repository's own folder counts while the content is unfinished or has failed. Content that is
+ready but has no disk hides both.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
@@ -21,9 +21,9 @@ from hmret.model.values import define, frozen
 __all__ = ["Rows", "RowsFound"]
 
 _AT_REST = frozenset(("ready", "failed", "unknown"))
-"""Whatever else a status says, hypeman may be at work."""
+"""In any other status, hypeman may be at work."""
 Names = str | tuple[str, ...]
-"""Repositories, sorted; nearly always one, which then stands there alone: there may be very many."""
+"""Repositories, sorted; a single one is stored as a plain string, since there may be very many."""
 
 _NOTHING = FolderScan("")
 _NO_TAGS: Mapping[str, str] = {}
@@ -35,38 +35,43 @@ _NO_NOTES: Mapping[str, str] = {}
 
 @frozen
 class RowsFound:
-    """What the folders come to."""
+    """The rows that follow from all folders."""
 
     repositories: Mapping[str, Repository]
     owners: ContentOwners
     bases: tuple[Reference, ...]
-    """What images need of each other; the very same object where nothing of that is new."""
+    """The needs that images have of one another; the very same object where none of them has changed."""
     ownerless: tuple[str, ...]
-    """Paths of content that no repository has."""
+    """Paths of content that no repository owns."""
 
 
 @define(eq=False)
 class Rows:
-    """Makes rows of folders, again and again; of what has not changed, the rows are the very same objects."""
+    """Makes rows from folders, repeatedly; where nothing has changed, the rows are the very same objects."""
 
     _folders: Mapping[str, FolderScan] = attrs.field(factory=dict)
     _repositories: dict[str, Repository] = attrs.field(factory=dict)
     _owners: dict[str, Names] = attrs.field(factory=dict)
     _ownerless: set[str] = attrs.field(factory=set)
     _claims: dict[str, Names] = attrs.field(factory=dict)
-    """Of digests: the repositories with a link to it, or a folder of it, but for those that own it; kept only where there
-    is content."""
+    """For each digest: the repositories with a link to it, or a folder of it, except its owners; kept only
+    where there is content.
+    """
     _strays: dict[str, set[str]] = attrs.field(factory=dict)
-    """By repository: the content that its metadata says is of it, and that no link says so."""
+    """By repository: the content whose metadata names it although no link of it does."""
     _stray_in: dict[str, str] = attrs.field(factory=dict)
     """The same by digest."""
     _has_content: bool = False
     _contents: dict[str, Image] = attrs.field(factory=dict)
-    """All content by digest, while all rows are made; empty: it is looked for in its part."""
+    """All content by digest, while all rows are being made; empty: content is looked up in its part."""
     _linked: dict[str, dict[str, Image | None]] = attrs.field(factory=dict)
-    """Meanwhile, by repository: the content that its links lead to; None for what is not here."""
+    """While all rows are being made: by repository, the content that its links lead to; None where it is
+    missing.
+    """
     _unusual: set[str] = attrs.field(factory=set)
-    """Meanwhile: digests of what is linked and not here, not ready, or not of the one repository alone that it names."""
+    """While all rows are being made: digests that are linked but missing, not ready, or not owned by exactly
+    the one repository that they name.
+    """
     _bases: tuple[Reference, ...] = ()
 
     def put_together(self, folders: Mapping[str, FolderScan]) -> RowsFound:
@@ -78,7 +83,7 @@ class Rows:
         repositories = {name for path in paths if (name := _named_by(path)) is not None}
         parts = filter(is_part, paths) if before else ()
         digests = {digest for path in parts for digest in _changed(before, folders, path)}
-        # Once there is content, it matters who links to what.
+        # Once there is content, it matters which repository links to which digest.
         self._has_content = self._has_content or any(map(is_part, folders))
         if self._has_content:
             if not before:
@@ -102,7 +107,7 @@ class Rows:
     def _renew_owners(
         self, before: Mapping[str, FolderScan], repositories: AbstractSet[str], digests: AbstractSet[str]
     ) -> set[str]:
-        """Find the owners of content anew where they may have changed; returns the repositories that this touches."""
+        """Determine the owners of content again where they may have changed; returns affected repositories."""
         if not before:
             return self._find_all_owners(repositories)
         affected = set(digests)
@@ -116,7 +121,7 @@ class Rows:
                 self._unclaim(digest, name)
             for digest in now - earlier:
                 self._claim(digest, name)
-            # Without a folder of the older layout, a link says all.
+            # Without a folder of the older layout, links alone determine it.
             is_plain = legacy.repository is None and legacy_before.repository is None
             affected |= earlier ^ now if is_plain else earlier | now
         owned: dict[str, AbstractSet[str]] = {}
@@ -129,7 +134,7 @@ class Rows:
     def _find_all_owners(  # noqa: C901 - nothing is called for each of very many
         self, repositories: AbstractSet[str]
     ) -> set[str]:
-        """Find the owners of all content at once; returns the repositories that have some by its name alone."""
+        """Determine the owners of all content at once; returns those that own some by its metadata alone."""
         contents, unusual = self._contents, self._unusual
         owners: dict[str, Names] = {}
         for name in sorted(repositories):
@@ -163,7 +168,7 @@ class Rows:
         return {*self._strays}
 
     def _touch(self, digest: str, touched: set[str]) -> None:
-        """Note the repositories whose rows depend on the owners of a digest."""
+        """Add the repositories whose rows depend on the owners of a digest."""
         for names in (self._owners.get(digest, ()), self._claims.get(digest, ())):
             if isinstance(names, str):
                 touched.add(names)
@@ -227,8 +232,8 @@ class Rows:
     def _linked_content(self, name: str) -> AbstractSet[str]:
         """List the digests that a repository's links lead to in content.
 
-        Those are links below `repositories/`, and those of the older layout where nothing shadows them and the repository
-        has no whole folder of its own.
+        Those are links below `repositories/`, and those of the older layout where nothing shadows them and
+        the repository has no complete folder of its own.
         """
         legacy, tagged = self._legacy(name), self._tagged(name)
         found = set(_tags(tagged).values())
@@ -241,7 +246,7 @@ class Rows:
         return found
 
     def _renew(self, name: str) -> None:
-        """Make a repository anew."""
+        """Make the rows of one repository again."""
         legacy, tagged = self._legacy(name), self._tagged(name)
         images: dict[str, Image] = {}
         shared: dict[str, tuple[str, ...]] = {}
@@ -252,7 +257,8 @@ class Rows:
         else:
             images.update(_images(legacy))
         tags = _effective_tags(legacy, tagged)
-        # A folder hides a link of its name from the lookup of a tag, and not from that of a repository below it.
+        # A folder hides a link of its name from the lookup of a tag, but not from the lookup of a repository
+        # below it.
         hidden = _tags(legacy).keys() & set(_folder_names(tagged))
         odd_tags = frozenset(_odd(legacy) | _odd(tagged) | hidden).difference(_tags(tagged))
         if not (images or tags or odd_tags or named):
@@ -263,7 +269,7 @@ class Rows:
             name,
             images,
             tags,
-            # One empty value for all.
+            # One empty value shared by all.
             shared or _NO_SHARES,
             unready or _NO_NOTES,
             named or _NO_IMAGES,
@@ -276,7 +282,7 @@ class Rows:
     def _rows_of(  # noqa: C901 - nothing is called for each of very many
         self, name: str, legacy: FolderScan
     ) -> tuple[dict[str, Image], dict[str, tuple[str, ...]], dict[str, str], dict[str, Image]]:
-        """List the images of a repository, who shares them, which are not ready, and what only names it."""
+        """List a repository's images, with which it shares them, which are not ready, and which only name it."""
         images: dict[str, Image] = {}
         shared: dict[str, tuple[str, ...]] = {}
         unready: dict[str, str] = {}
@@ -285,7 +291,7 @@ class Rows:
         strays = self._strays.get(name, _NO_NAMES)
         digests = {*folders, *strays}
         if name in self._linked:
-            # By far the most are its own alone.
+            # Fast path: most content is owned by this repository alone.
             linked = self._linked[name]
             digests |= linked.keys() & self._unusual
             for digest in digests:
@@ -365,15 +371,15 @@ def _row(  # noqa: PLR0911 - one rule after the other
     is_unreadable: bool,
     has_disk: bool,
 ) -> tuple[Image | None, str]:
-    """Choose what a row of a repository stands for, of the content of its digest and of the repository's own folder.
+    """Choose what a repository's row stands for: the content of its digest, or the repository's own folder.
 
-    Also returns why it is not ready, where that is for the sake of the other folder; empty: it is not so. No row: the
-    repository has no folder of its own, and is no owner of the content.
+    Also returns why the row is not ready, where that is because of the other folder; empty: it is not. No
+    row: the repository neither has a folder of its own nor owns the content.
     """
     # guard(diskless-content-hides): hypeman does not see past ready content without a disk; the image behind it is
     # reported as broken and not deleted.
     if is_unreadable or (content.status == "ready" and content.broken is not None):
-        # Nobody knows, or hypeman does not see past it.
+        # Unknown, or hypeman does not look past it.
         note = _at_work(own)
         is_hidden = content.status == "ready" and has_disk
         if own is None or (is_owner and (is_hidden or not own_is_whole)):
@@ -401,18 +407,18 @@ def _row(  # noqa: PLR0911 - one rule after the other
 
 
 def _with_copy(content: Image, own: Image | None) -> Image:
-    """Add to content the whole image that its owner has in a folder of its own."""
+    """Add to content the complete image that its owner has in a folder of its own."""
     is_copy = own is not None and own.status == "ready" and own.broken is None
     if own is None or not is_copy:
         return content
-    # They go together, or not at all.
+    # They are deleted together, or not at all.
     foreign = content.foreign or (f"the repository's own folder: {own.foreign}" if own.foreign else None)
     making = content.making or (f"the repository's own folder: {own.making}" if own.making else None)
     return msgspec.structs.replace(content, copy=own, foreign=foreign, making=making)
 
 
 def _at_work(own: Image | None) -> str:
-    """Say that hypeman may be at work in a repository's own folder; empty: it is not."""
+    """Return that hypeman may be at work in a repository's own folder; empty: it is not."""
     # guard(older-server-may-be-pulling): A folder that is not at rest may be an older server's running pull, so the
     # image does not count as ready.
     if own is None or own.status in _AT_REST:
@@ -434,7 +440,7 @@ def _each(names: Names) -> tuple[str, ...]:
 
 
 def _named_by(path: str) -> str | None:
-    """Return the repository to which a folder belongs; None: it is none's."""
+    """Return the repository to which a folder belongs; None: it belongs to none."""
     if is_part(path) or not path:
         return None
     if path == REPOSITORIES or path.startswith(f"{REPOSITORIES}/"):
@@ -459,17 +465,17 @@ def _odd(folder: FolderScan) -> AbstractSet[str]:
 
 
 def _folder_names(folder: FolderScan) -> Iterator[str]:
-    """List the names of the folders in a folder that a tag could have."""
+    """List the names of the subfolders that a tag could have."""
     return filter(TAG_NAME.fullmatch, (path.rpartition("/")[2] for path in folder.subfolders))
 
 
 def _names_at(tagged: FolderScan) -> AbstractSet[str]:
-    """List the names at which something stands below `repositories/`, so that no link of the older layout is seen."""
+    """List the names that exist below `repositories/`, which hide links of the older layout by that name."""
     return {*_tags(tagged), *_odd(tagged), *_folder_names(tagged)}
 
 
 def _effective_tags(legacy: FolderScan, tagged: FolderScan) -> Mapping[str, str]:
-    """Return what the tags of a repository point to, as lookups go."""
+    """Return what the tags of a repository point to, as hypeman's lookups resolve them."""
     if not _tags(legacy):
         return _tags(tagged)
     shadowed = _names_at(tagged)
@@ -485,7 +491,7 @@ def _claimed(legacy: FolderScan, tagged: FolderScan) -> set[str]:
 
 
 def _changed(before: Mapping[str, FolderScan], after: Mapping[str, FolderScan], path: str) -> Iterable[str]:
-    """List the digests of a part of content whose folder is not what it was."""
+    """List the digests of a part of content whose folder has changed."""
     one, other = before.get(path, _NOTHING), after.get(path, _NOTHING)
     earlier, now = _images(one), _images(other)
     yield from (digest for digest, image in now.items() if earlier.get(digest) is not image)

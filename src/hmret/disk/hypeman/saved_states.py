@@ -1,9 +1,9 @@
 """Which disks the saved states of guests and snapshots open.
 
-A hypervisor's saved state has a configuration of its own beside it, with the path of each disk that a restore opens:
-`…/images/<repository>/<hex>/…` or `…/images/content/<hex>/…`. Its form is the hypervisor's affair (JSON, with or
-without escaped slashes, or binary, with text of one or more bytes a character), so it is searched as bytes. Every small
-file is searched; a large one is the guest's memory or a disk.
+A hypervisor's saved state is accompanied by a configuration with the path of each disk that a restore opens:
+`…/images/<repository>/<hex>/…` or `…/images/content/<hex>/…`. Its form is up to the hypervisor (JSON, with or
+without escaped slashes, or binary, with text of one or more bytes a character), so it is searched as bytes.
+Every small file is searched; a large one is the guest's memory or a disk.
 """
 
 import re
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 LARGEST_SEARCHED = 1 << 20
-"""Bytes; no configuration comes near it."""
+"""In bytes; no configuration comes close to this size."""
 
 _LONGEST_PATH = 1024
 """Bytes between `images` and a digest, however the slashes are written."""
-# A slash is written as itself, in JSON also with backslashes before it or by its number, in an address by its number.
+# A slash is written plainly; in JSON also with backslashes before it or as a code point; in a URL as a code.
 _SLASH = rb"(?:\\*/|\\+u002f|%2f)"
 _SLASHES = re.compile(rb"%b+(?:\.%b+)*" % (_SLASH, _SLASH), re.IGNORECASE)
 _DIGESTS = (re.compile(rb"/([0-9a-f]{%d})" % HEX_DIGITS), re.compile(rb"2[fF]([0-9a-f]{%d})" % HEX_DIGITS))
@@ -49,33 +49,34 @@ class SavedState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     images: tuple[str, ...] | None = None
     """The images whose disks it opens, as references by digest; None: there is no saved state."""
     entries: tuple[tuple[str, Fingerprint], ...] | None = ()
-    """The folders and files that were looked at, with what `stat` must still say for this to be true; empty: there is no
-    such folder. None: something had changed a moment before, so all of it is read again."""
+    """The folders and files that were examined, with the fingerprints that must still hold for this to be
+    valid; empty: there is no such folder. None: something had just changed, so all of it is read again.
+    """
 
 
 NO_SAVED_STATE = SavedState()
 
 
 class UnreadableStateError(OSError):
-    """Part of a saved state is there and cannot be read; `filename` is its path below the folder that was asked about."""
+    """Part of a saved state exists but cannot be read; `filename`: its path below the searched folder."""
 
 
 @define(eq=False)
 class _Search:
-    """A search through one folder, as far as it has come."""
+    """A search through one folder, in progress."""
 
     filesystem: Filesystem
     dir_fd: int
     looked_ns: int
     marker: str
-    """A folder at any depth below which files are a saved state even where they name no disk; empty: every file is."""
+    """A folder at any depth whose files are a saved state even if they name no disk; empty: every file is."""
     found: set[str] = attrs.field(factory=set)
     entries: list[tuple[str, Fingerprint]] = attrs.field(factory=list)
     is_stable: bool = True
     is_saved_state: bool = False
 
     def note(self, path: str, found: Stat) -> None:
-        """Take note of what tells that a path has not changed."""
+        """Record the fingerprint of a path, by which a change of it will show."""
         fingerprint = stable_fingerprint(found, self.looked_ns)
         if fingerprint is None:
             self.is_stable = False
@@ -83,7 +84,7 @@ class _Search:
             self.entries.append((path, fingerprint))
 
     def look(self, path: str) -> list[str]:
-        """Look at one path; returns what is in it, where it is a folder."""
+        """Examine one path; returns the entries in it, where it is a folder."""
         try:
             found = self.filesystem.stat(path, dir_fd=self.dir_fd, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
@@ -91,7 +92,7 @@ class _Search:
             self.note(path, found)
             if not self.marker or f"/{self.marker}/" in path:
                 self.is_saved_state = True
-            # Neither a pipe nor a device is opened, and no link is followed.
+            # Pipes and devices are not opened, and no link is followed.
             if stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST_SEARCHED:
                 self._search(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -132,18 +133,18 @@ def read_saved_state(
 ) -> SavedState:
     """Search the folder of a saved state, at a path below an open folder, for the disks that it opens.
 
-    Links are not followed: one counts as part of the saved state, and what it leads to is not searched.
+    Links are not followed: a link counts as part of the saved state, but its target is not searched.
 
     Args:
         filesystem: the system calls.
         dir_fd: the open folder.
-        path: of the folder to search.
-        known: what the last search found. Where nothing has changed since, that is returned, and nothing is read.
-        marker: the name of a folder in it that holds the saved state, among much else. Empty: all that is in it does.
+        path: the folder to search.
+        known: the result of the last search. Where nothing has changed since, it is returned, and nothing is read.
+        marker: the name of the folder in it that holds the saved state, among much else. Empty: everything in it does.
         pause: called between two files.
 
     Raises:
-        UnreadableStateError: part of it is there and cannot be read.
+        UnreadableStateError: part of it exists but cannot be read.
     """
     if known is not None and is_still_saved(filesystem, dir_fd, path, known):
         return known
@@ -178,7 +179,7 @@ def _refuse_hiding_link(filesystem: Filesystem, dir_fd: int, path: str) -> None:
 
 
 def is_still_saved(filesystem: Filesystem, dir_fd: int, path: str, known: SavedState) -> bool:
-    """Return whether nothing has changed in the folder of a saved state, or there is still none."""
+    """Return whether nothing has changed in the folder of a saved state, or there still is none."""
     if known.entries is None:
         return False
     try:
@@ -202,9 +203,10 @@ def is_still_saved(filesystem: Filesystem, dir_fd: int, path: str, known: SavedS
 
 
 def disks_named_in(content: bytes) -> Iterator[str]:
-    """List the images whose folders some bytes name by their path, as references by digest.
+    """List the images whose folders are named by path in some bytes, as references by digest.
 
-    Content is named by no repository; it is listed under one that has the digest by whatever right, `content`.
+    Content has no repository in its path; it is listed under the name `content`, since any repository may own
+    the digest.
     """
     if b"\0" in content:
         # Text of more than one byte a character.
@@ -222,7 +224,7 @@ def disks_named_in(content: bytes) -> Iterator[str]:
 
 
 def _repositories_before(before: bytes) -> Iterator[str]:
-    """List the repositories to whose folder a path may lead that ends in front of a digest; `content` is that of them all."""
+    """List the repositories that a path in front of a digest may lead to; `content` stands for all of them."""
     # guard(any-spelling-of-slashes): A configuration may write slashes escaped, encoded or doubled; the disk it names
     # is protected in every spelling.
     path = _SLASHES.sub(b"/", before)

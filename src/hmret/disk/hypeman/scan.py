@@ -1,4 +1,4 @@
-"""Reading `images/`: one folder at a call, so that whoever calls decides how much is done in one go."""
+"""Reading `images/` one folder at a call, so that the caller decides how much is done at a time."""
 
 import errno
 from array import array
@@ -66,10 +66,10 @@ def scan_folder(
     known: FolderScan | None = None,
     pause: Callable[[], None] = lambda: None,
 ) -> FolderScan:
-    """Read one folder below `images/` (`""`: that itself), with the metadata of the images in it.
+    """Read one folder below `images/` (`""`: that folder itself), with the metadata of the images in it.
 
-    A folder that has gone since it was listed is empty; any other error is reported, not raised. Images that stand in
-    `known`, and whose folders have not changed since, are not read again.
+    A folder that has gone since it was listed is empty; any other error is reported, not raised. Images that
+    are in `known`, and whose folders have not changed since, are not read again.
     """
     if path == CONTENT or is_part(path):
         return _scan_content(filesystem, images_fd, path, known, pause)
@@ -94,7 +94,7 @@ def scan_folder(
 def _scan_content(
     filesystem: Filesystem, images_fd: int, path: str, known: FolderScan | None, pause: Callable[[], None]
 ) -> FolderScan:
-    """List content, or read one part of it."""
+    """List the content folder, or read one part of it."""
     listing, names = list_content(filesystem, images_fd)
     if path == CONTENT:
         return listing
@@ -105,9 +105,9 @@ def _scan_content(
 
 
 def rescan_folder(filesystem: Filesystem, images_fd: int, known: FolderScan) -> FolderScan:
-    """Look at those images of a folder that were not ready or not whole, the folder itself being unchanged.
+    """Examine the images of a folder that were not ready or not complete, where the folder itself is unchanged.
 
-    Returns `known` itself where they are what they were.
+    Returns `known` itself where they have not changed.
     """
     repository = known.repository
     # guard(unready-is-checked-again): A pull finishes inside a folder whose own time stamps stay the same, so images
@@ -168,7 +168,7 @@ def _scan_open_folder(
         hidden = find_hidden(filesystem, fd, path, filter(is_host, entries.links))
         present = {*entries.links, *entries.folders, *entries.others}
         folders = sorted(filter(FOLDER_NAME.fullmatch, entries.folders))
-        # What is no folder there is told by whoever reads it.
+        # Anything else than a folder there is reported when it is read.
         todays = [name for name in (CONTENT, REPOSITORIES) if name in present]
         others = tuple(name for name in folders if name not in todays and not is_host(name))
         hosts = [name for name in folders if name not in todays and name not in others]
@@ -188,7 +188,7 @@ def _scan_open_folder(
         empty += reader.look(unknown[start : start + BATCH])
         pause()
     if empty:
-        # A digest folder that is still empty: what comes into it does not change this folder.
+        # A digest folder that is still empty: what is written into it does not change this folder.
         fingerprint = None
     levels = filter(FOLDER_NAME.fullmatch, {*entries.folders}.difference(digests))
     subfolders = [f"{path}/{name}" for name in (*sorted(levels), *empty)]
@@ -201,7 +201,7 @@ def _scan_open_folder(
     before = {} if known is None or known.repository is None else known.repository.tags
     found = read_tags(filesystem, fd, path, entries, before)
     hidden = find_hidden(filesystem, fd, path, (link for link in entries.links if link not in found.tags))
-    # Where their image is here, tags hold the very text that names it.
+    # Where their image is in the cache, tags share the string object of its digest.
     tags = {tag: images[digest].digest if digest in images else digest for tag, digest in found.tags.items()}
     is_staging, left = stage_oddities(filesystem, fd, path, entries.folders)
     return FolderScan(
@@ -220,7 +220,7 @@ def _scan_open_folder(
 
 
 class _Images:
-    """Reads the images of one open folder, but for those that are known and have not changed."""
+    """Reads the images of one open folder, except those that are known and have not changed."""
 
     def __init__(
         self, filesystem: Filesystem, fd: int, path: str, looked_ns: int, known: FolderScan | None
@@ -237,7 +237,7 @@ class _Images:
         self._known = known if known is not None and known.repository is not None else None
 
     def take_known(self, names: list[str]) -> list[str]:
-        """Take what is known of those images whose metadata is that which was read; returns the names of the others."""
+        """Reuse what is known of images whose metadata is unchanged; returns the names of the others."""
         if self._known is None or self._known.repository is None:
             return names
         images, marks = self._known.repository.images, self._known.marks
@@ -262,7 +262,7 @@ class _Images:
         return [name for name in names if digest_of(name) not in self.images]
 
     def look(self, names: list[str]) -> list[str]:
-        """Look at some digest folders; returns those that hold neither metadata nor a disk, so are no images."""
+        """Examine some digest folders; returns those that hold neither metadata nor disk, so are no images."""
         found_in = read_digest_folders(self._filesystem, self._fd, self._path, names)
         empty: list[str] = []
         for name, found in zip(
@@ -290,7 +290,7 @@ class _Images:
 def read_image(
     filesystem: Filesystem, parent_fd: int, repository: str | None, hexadecimal: str
 ) -> Image | None:
-    """Look at one digest's folder, as `read_digest_folder`; None where it is no image."""
+    """Examine one digest's folder, as `read_digest_folder` does; None where it is no image."""
     found = read_digest_folder(filesystem, parent_fd, repository, hexadecimal)
     return None if found is None else found.image
 
@@ -298,7 +298,7 @@ def read_image(
 def look_at_image(
     filesystem: Filesystem, images_fd: int, repository: str | None, digest: str
 ) -> Image | None:
-    """Look afresh at a digest's folder in a repository, or (None) in content; None where it is not here."""
+    """Examine a digest's folder again, in a repository or (None) in content; None where it does not exist."""
     try:
         fd = open_folder(filesystem, CONTENT if repository is None else repository, images_fd)
     except (FileNotFoundError, NotADirectoryError):
@@ -310,17 +310,17 @@ def look_at_image(
 
 
 class OddTagError(OSError):
-    """Something is where a tag should be, and nobody knows what that points to."""
+    """Something is in a tag's place that is no valid tag, so it is unknown what the tag points to."""
 
 
 def resolve_tag(filesystem: Filesystem, images_fd: int, repository: str, tag: str) -> str | None:
-    """Read the digest that a tag points to now, as hypeman looks it up; None where there is no such tag.
+    """Return the digest that a tag points to now, as hypeman looks it up; None where there is no such tag.
 
     Whatever lies below `repositories/` counts; only where nothing does, a link of the older layout.
 
     Raises:
-        OddTagError: what is there is no tag, or lies behind a link.
-        OSError: it is there and cannot be read.
+        OddTagError: something in its place is no tag, or lies behind a link.
+        OSError: it exists but cannot be read.
     """
     for layout in Layout:
         folder = tag_folder(layout, repository)

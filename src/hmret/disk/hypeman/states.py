@@ -49,42 +49,44 @@ __all__ = [
 ]
 
 _NO_STATE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP))
-"""There is none, or something that is none in its place: a folder, or a link, which is not followed."""
+"""The state is absent, or something else is in its place: a folder, or a link, which is not followed."""
 
 _SUFFIX = ".json"
 _UNKNOWN = (-1, 0)
 _STATE_NAME = re.compile(r"[0-9a-f]{64}\.json")
 _STRAY_NAME = re.compile(r"[0-9a-f]{64}\.json\.tmp")
-# A state is written in far less; whatever is half-written after this has been given up.
+# Writing a state takes far less; a file that is still half-written after this time has been abandoned.
 _STRAY_AGE_NS = 60 * SECOND
 
 
 @frozen
 class StateFolder:
-    """What one folder below `image-retention/` holds."""
+    """The contents of one folder below `image-retention/`."""
 
     path: str
-    """Of the folder: the repository whose states these are."""
+    """The folder's path: the repository whose states these are."""
     timers: Mapping[str, int | None] = attrs.field(factory=dict)
-    """`unused_since` in nanoseconds, by digest; None where it is not set or the file cannot be read."""
+    """`unused_since` in nanoseconds, by digest; None where it is unset or the file cannot be read."""
     subfolders: tuple[str, ...] = ()
     corrupt: tuple[tuple[str, str], ...] = ()
     """Paths of states that could not be read, and why."""
     strays: tuple[str, ...] = ()
     """Below `image-retention/`: half-written files and empty folders that a crash left behind."""
     fingerprint: Fingerprint | None = attrs.field(default=None, eq=False)
-    """While the folder has it, no state has come or gone in it, nor been written anew; None: look again."""
+    """While the folder has it, no state in it was added, removed or replaced; None: read it again."""
     marks: bytes = attrs.field(default=b"", eq=False, repr=False)
-    """Of each state, in the order of `timers`: 63 bits of the inode, and ctime in nanoseconds. Inode -1: read it again."""
+    """For each state, in the order of `timers`: 63 bits of the inode, and ctime in nanoseconds. Inode -1:
+    read it again.
+    """
 
     @property
     def is_settled(self) -> bool:
-        """Whether it need not be looked at while it has its fingerprint: so it is."""
+        """Whether it need not be examined while it has its fingerprint; always so."""
         return True
 
     @property
     def listed_in(self) -> str | None:
-        """None: each is a folder of its own."""
+        """None: each folder of states is one of its own."""
         return None
 
 
@@ -95,9 +97,10 @@ def scan_states(
     pause: Callable[[], None] = lambda: None,
     known: StateFolder | None = None,
 ) -> StateFolder:
-    """Read the states in one folder below `image-retention/` (`""`: that itself).
+    """Read the states in one folder below `image-retention/` (`""`: that folder itself).
 
-    States that stand in `known`, and whose files have not changed since, are not read again. A state that cannot be read counts as one that is not set: it restarts its own timer and stops nothing else.
+    States that are in `known`, and whose files have not changed since, are not read again. An unreadable
+    state counts as unset: its own timer restarts, and nothing else stops.
     """
     try:
         with opened(filesystem, open_folder(filesystem, path or ".", retention_fd)) as fd:
@@ -121,11 +124,11 @@ def _scan_open_folder(
     timers, marks = _still(filesystem, fd, states, known)
     states = [name for name in states if digest_of(name.removesuffix(_SUFFIX)) not in timers]
     corrupt = _read_states(filesystem, fd, path, states, looked_ns, timers, marks, pause)
-    # A stage that was left behind is a row to hypeman, for which its own controller keeps a timer.
+    # hypeman takes a stage that was left behind for a row, for which its own controller keeps a timer.
     below = (name for name in folders if FOLDER_NAME.fullmatch(name) or name.startswith(TAG_STAGE))
     subfolders = [f"{path}/{name}" if path else name for name in below]
     for name in filter(_STRAY_NAME.fullmatch, [*files, *folders]):
-        # It may become one, or go, by the mere passing of time.
+        # It may become a stray, or disappear, by the mere passing of time.
         fingerprint = None
         if _is_stray(filesystem, fd, name):
             strays.append(f"{path}/{name}")
@@ -152,7 +155,7 @@ def _read_states(  # noqa: PLR0917 - what a scan has found so far is added to
     marks: "array[int]",
     pause: Callable[[], None],
 ) -> list[tuple[str, str]]:
-    """Read some states, and add their timers and marks; returns the paths of those that could not be read, and why."""
+    """Read some states, and add their timers and marks; returns unreadable ones' paths, with the reason."""
     corrupt: list[tuple[str, str]] = []
     for start in range(0, len(states), BATCH):
         names = states[start : start + BATCH]
@@ -177,7 +180,7 @@ def _read_states(  # noqa: PLR0917 - what a scan has found so far is added to
 def _still(
     filesystem: Filesystem, fd: int, names: Sequence[str], known: StateFolder | None
 ) -> tuple[dict[str, int | None], "array[int]"]:
-    """Take what is known of those states whose files are those that were read, with their marks."""
+    """Reuse what is known of the states whose files are unchanged, with their marks."""
     timers: dict[str, int | None] = {}
     marks = array("q")
     if known is None or len(known.marks) != 2 * marks.itemsize * len(known.timers):
@@ -201,7 +204,7 @@ def _still(
 
 
 def remove_strays(filesystem: Filesystem, data_fd: int, strays: Iterable[str]) -> None:
-    """Remove what a crash left behind, as far as it is still there and still empty or half-written."""
+    """Remove the remains of a crash, as far as they still exist and are still empty or half-written."""
     for stray in strays:
         with (
             suppress(OSError),
@@ -224,7 +227,7 @@ def _is_stray(filesystem: Filesystem, fd: int, name: str) -> bool:
 def _timer_in(
     filesystem: Filesystem, fd: int, key: Key, answer: tuple[int, int, int, int, int, int, bytes] | int
 ) -> int | None:
-    """Understand what was read of a state in an open folder.
+    """Interpret what was read of a state in an open folder.
 
     Raises:
         OSError: it could not be read.
@@ -237,15 +240,15 @@ def _timer_in(
     try:
         return read_state(answer[6], repository, digest)
     except UnreadableError:
-        # The system may have cut that read short, and what is cut is no JSON object.
+        # The read may have been cut short, and a truncated document is no JSON object.
         return read_state(read_file(filesystem, name, fd), repository, digest)
 
 
 def look_at_state(filesystem: Filesystem, data_fd: int, key: Key) -> int | None:
-    """Read one state afresh; None where there is none, or it is not set or holds no state.
+    """Read one state again; None where there is none, it is unset, or the file holds no state.
 
     Raises:
-        OSError: it is there and cannot be read.
+        OSError: it exists but cannot be read.
     """
     repository, digest = key
     path = f"{RETENTION}/{repository}/{hex_of(digest)}.json"
@@ -261,7 +264,7 @@ def look_at_state(filesystem: Filesystem, data_fd: int, key: Key) -> int | None:
 
 @define(eq=False)
 class HeldState:
-    """One state, held open from when it was read: while it is, no other file gets its inode."""
+    """One state, held open since it was read: while it is open, no other file can get its inode."""
 
     filesystem: Filesystem
     folder_fd: int
@@ -271,13 +274,13 @@ class HeldState:
     content: bytes
     unused_since_ns: int
     is_settled: bool
-    """Whether it shows by its time stamps when it is written over."""
+    """Whether its time stamps would show that it was overwritten."""
 
     def is_unchanged(self) -> bool:
-        """Return whether what was read is still what stands there, byte for byte.
+        """Return whether the file still holds what was read, byte for byte.
 
         Raises:
-            OSError: it could not be told.
+            OSError: it could not be examined.
         """
         [found] = self.filesystem.stat_files(self.folder_fd, [self.name])
         if isinstance(found, int):
@@ -286,7 +289,7 @@ class HeldState:
             raise OSError(found, os.strerror(found), self.name)
         if found == self.found and self.is_settled:
             return True
-        # One byte more than it was would be seen.
+        # One byte more than it had, so that a longer content shows.
         size_bytes = len(self.content) + 1
         # guard(later-timer-is-not-ours): A timer that was replaced or rewritten since the last look is not that of
         # the old image, such as one of a fresh pull; it stays.
@@ -298,13 +301,13 @@ class HeldState:
             self.filesystem.unlink(self.name, dir_fd=self.folder_fd)
 
     def close(self) -> None:
-        """Let it go."""
+        """Close it."""
         let_go(self.filesystem, self.fd)
 
 
 @frozen
 class SettledState:
-    """One state that shows by its time stamps when it is written over."""
+    """One state whose time stamps would show that it was overwritten."""
 
     found: FileFound
     unused_since_ns: int
@@ -313,10 +316,10 @@ class SettledState:
 def read_settled_states(
     filesystem: Filesystem, folder_fd: int, repository: str, digests: Iterable[str]
 ) -> Mapping[str, SettledState]:
-    """Read states afresh in the open folder of their repository, by digest, in one call.
+    """Read states again in the open folder of their repository, by digest, in one call.
 
-    Those are left out of which there is none, or that are not set, cannot be read, or have changed so lately that the next
-    change of theirs might not show.
+    Left out are states that are absent, unset or unreadable, and those that changed so recently that their
+    next change might not show.
     """
     chosen = list(digests)
     looked_ns = filesystem.now_ns()
@@ -325,7 +328,7 @@ def read_settled_states(
     for digest, answer in zip(chosen, filesystem.read_files(folder_fd, names, CHUNK), strict=True):
         if isinstance(answer, int) or max(answer[4], answer[5]) > looked_ns - SETTLING_NS:
             continue
-        # One that is too long for one call is no JSON as far as it was read.
+        # A state that is too long for one call is truncated, and so no JSON.
         with suppress(UnreadableError):
             since_ns = read_state(answer[6], repository, digest)
             if since_ns is not None:
@@ -334,10 +337,10 @@ def read_settled_states(
 
 
 def hold_state(filesystem: Filesystem, folder_fd: int, key: Key) -> HeldState | None:
-    """Read one state afresh in the open folder of its repository, and hold it open; None as for `look_at_state`.
+    """Read one state again in the open folder of its repository, and hold it open; None as for `look_at_state`.
 
     Raises:
-        OSError: it is there and cannot be read.
+        OSError: it exists but cannot be read.
     """
     repository, digest = key
     name = f"{hex_of(digest)}.json"
@@ -377,10 +380,11 @@ def write_states(
     pause: Callable[[], None] = lambda: None,
     durable: bool = False,
 ) -> list[tuple[Key, OSError]]:
-    """Start the timers of those images that the claim leaves to us; returns those that could not be written, and why.
+    """Start the timers of the images that the claim grants; returns those that could not be written, with the reason.
 
-    Not forced to the disk by default: what a power loss takes with it is a timer, which then starts again later. Those that begin
-    `earlier`, each at a time of its own, are: they take the place of timers that would otherwise be back.
+    Not synced to the disk by default: a power loss then takes a timer, which starts again later. Timers that
+    begin `earlier`, each at a time of its own, are synced: they replace timers that would otherwise come
+    back.
     """
     failed: list[tuple[Key, OSError]] = []
     by_digest: dict[str, list[Key]] = {}
@@ -408,7 +412,7 @@ def _write_again(filesystem: Filesystem, data_fd: int, key: Key, unused_since_ns
     try:
         _write_state(filesystem, data_fd, key, unused_since_ns, durable)
     except FileNotFoundError:
-        # Whoever cleared another state at this moment has removed the folder that was empty then.
+        # The folder was empty for a moment, and another thread that cleared a state has removed it.
         _write_state(filesystem, data_fd, key, unused_since_ns, durable)
 
 
@@ -425,7 +429,7 @@ def clear_state(filesystem: Filesystem, data_fd: int, key: Key, *, durable: bool
     With `durable` no power loss brings it back, nor one that was removed before this call.
 
     Raises:
-        OSError: it is there and could not be removed, or this cannot be made durable.
+        OSError: it exists and could not be removed, or the removal could not be made durable.
     """
     repository, digest = key
     try:
@@ -443,7 +447,7 @@ def clear_state(filesystem: Filesystem, data_fd: int, key: Key, *, durable: bool
 
 
 def remove_empty_state_folders(filesystem: Filesystem, data_fd: int, repository: str) -> None:
-    """Remove the folder of a repository's states, and those above it, as far as they are empty."""
+    """Remove the folder of a repository's states, and its parents, as far as they are empty."""
     with opened(filesystem, open_data_folder(filesystem, data_fd, RETENTION)) as fd:
         remove_empty_folders(filesystem, fd, repository)
 
@@ -457,7 +461,7 @@ def _unlink(filesystem: Filesystem, fd: int, name: str) -> bool:
 
 
 def _sync_above(filesystem: Filesystem, data_fd: int, path: str) -> None:
-    """Make durable that a folder is not there: it is the nearest one above it that says so."""
+    """Make durable that a folder no longer exists, by syncing the nearest folder above it that does."""
     while path:
         path = path.rpartition("/")[0]
         with (

@@ -1,6 +1,6 @@
-"""Images that hypeman has left unfinished, and may never take up again: what each is, and the remedy.
+"""Images that hypeman left unfinished and may never complete: what each of them is, and the remedy.
 
-None of them is touched. What is told here says only why an image stays, and what an operator can do about it.
+None of them is touched. The text only explains why an image stays, and what an operator can do about it.
 """
 
 import os
@@ -30,11 +30,11 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 @frozen
 class Unfinished:
-    """What was found of images that are not ready, or not whole."""
+    """The images that are not ready or not complete, with explanations."""
 
     oddities: tuple[Oddity, ...] = ()
     details: Mapping[str, str] = attrs.field(factory=dict)
-    """What is to be said of them, by digest."""
+    """The explanations, by digest."""
 
 
 def look_at_unfinished(
@@ -43,7 +43,7 @@ def look_at_unfinished(
     folders: Mapping[str, FolderScan],
     repositories: Mapping[str, Repository],
 ) -> Unfinished:
-    """Look at what is not ready or not whole, and may stay so for ever."""
+    """Examine images that are not ready or not complete, and may stay so for ever."""
     found = list(_look(filesystem, images_fd, folders, repositories))
     return Unfinished(
         tuple((event, path, detail) for event, path, detail, _ in found),
@@ -109,7 +109,7 @@ def _look_at_content(
 
 
 def _not_plain(path: str, image: Image) -> tuple[str, str, str, str]:
-    """Return why an image is kept whose folder holds more than files, and what remedies it."""
+    """Return why an image is kept whose folder holds more than files, and the remedy."""
     where = f"{CONTENT if is_part(path) else path}/{hex_of(image.digest)}"
     remedy = f"{image.foreign}: the image is kept, as its folder holds more than files; remove that"
     return "image_not_plain", f"{IMAGES}/{where}", remedy, image.digest
@@ -126,7 +126,7 @@ def _is_beside_ready_content(folders: Mapping[str, FolderScan], digest: str) -> 
 
 
 def _is_cut_off(filesystem: Filesystem, images_fd: int, content: str, own: str) -> bool:
-    """Return whether content is what a promotion of a repository's own folder leaves where it is cut off."""
+    """Return whether content is the remainder of an interrupted promotion of a repository's own folder."""
     try:
         fd = filesystem.open(content, _LIST, dir_fd=images_fd)
         try:
@@ -147,7 +147,7 @@ def _is_cut_off(filesystem: Filesystem, images_fd: int, content: str, own: str) 
 
 
 def _facts(filesystem: Filesystem, images_fd: int, where: str) -> object:
-    """Read metadata but for the status.
+    """Read metadata except the status.
 
     Raises:
         OSError, ValueError, msgspec.MsgspecError: it cannot be read, or is no object.
@@ -158,7 +158,7 @@ def _facts(filesystem: Filesystem, images_fd: int, where: str) -> object:
 
 
 def _age(filesystem: Filesystem, images_fd: int, path: str) -> int:
-    """Return for how long a file has not changed, in nanoseconds; 0: it is not here."""
+    """Return how long ago a file last changed, in nanoseconds; 0: it does not exist."""
     try:
         found = filesystem.stat(path, dir_fd=images_fd, follow_symlinks=False)
     except OSError:
