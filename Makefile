@@ -38,7 +38,7 @@ check: check-fast test
 check-fast: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy src tests benchmarks examples
+	$(BIN)/mypy src tests benchmarks studies examples
 	$(BIN)/lint-imports
 	PYTHONPATH=tests $(BIN)/python -m mutations.check
 
@@ -65,7 +65,7 @@ bench-full: $(READY)
 
 # Compares policies on a model of a host, and writes table and plot of docs/POLICY.md anew; some ten minutes.
 timelapse: $(READY)
-	$(BIN)/python benchmarks/timelapse.py --days 90 --seed 1 --runs 5 \
+	$(BIN)/python studies/timelapse.py --days 90 --seed 1 --runs 5 \
 		--json docs/timelapse.json --markdown docs/POLICY.md --plot docs/timelapse.svg
 
 # Writes the description of the control API anew.

@@ -11,12 +11,12 @@ from typing import Any
 
 import attrs
 import pytest
-from benchmarks.candidates import CANDIDATES, Candidate
-from benchmarks.model_host import Host
-from benchmarks.timelapse import Hardware, compare, run
-from benchmarks.timelapse_plot import draw
-from benchmarks.timelapse_table import hit_rate, put_into_page, show, tabulate
-from benchmarks.vm_stream import CI, DAY, GIB, HOUR, Creation, Shape, catalogue, creations
+from studies.candidates import CANDIDATES, Candidate
+from studies.model_host import Host
+from studies.timelapse import Hardware, compare, run
+from studies.timelapse_plot import draw
+from studies.timelapse_table import hit_rate, put_into_page, show, tabulate
+from studies.vm_stream import CI, DAY, GIB, HOUR, Creation, Shape, catalogue, creations
 
 from builders import digest
 from hmret.model.policy.config import AutoDelete, RetentionConfig
@@ -240,7 +240,7 @@ def test_the_picture_has_a_mark_and_a_name_for_each_policy() -> None:
 
 def program(*arguments: str | Path) -> str:
     """Run the program; returns what it prints."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "timelapse.py"), *map(str, arguments)]
+    command = [sys.executable, str(ROOT / "studies" / "timelapse.py"), *map(str, arguments)]
     return run_program(command, check=True).stdout
 
 

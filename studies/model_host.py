@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import attrs
-from benchmarks.vm_stream import Creation
+from studies.vm_stream import Creation
 
 from hmret.engine.watch.disk import DiskWatch
 from hmret.model.clock.clock_guard import ClockReading

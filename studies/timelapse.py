@@ -1,4 +1,4 @@
-"""A time-lapse of a host under one policy after the other: `python benchmarks/timelapse.py --days 90 --seed 1`.
+"""A time-lapse of a host under one policy after the other: `python studies/timelapse.py --days 90 --seed 1`.
 
 Every policy meets the same stream of VM creations; what goes is decided by the engine's own `plan`. The host is a model,
 as docs/POLICY.md tells. The same arguments give the same numbers, to the last byte.
@@ -20,11 +20,11 @@ import attrs
 # A program has its own folder on the path, not the one that it lies in.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.candidates import CANDIDATES, Candidate
-from benchmarks.model_host import Host, Ledger
-from benchmarks.timelapse_plot import draw
-from benchmarks.timelapse_table import put_into_page, show
-from benchmarks.vm_stream import GIB, HOUR, Creation, Shape, creations
+from studies.candidates import CANDIDATES, Candidate
+from studies.model_host import Host, Ledger
+from studies.timelapse_plot import draw
+from studies.timelapse_table import put_into_page, show
+from studies.vm_stream import GIB, HOUR, Creation, Shape, creations
 
 __all__ = ["Hardware", "compare", "main", "run"]
 

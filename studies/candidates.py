@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Literal
 
 import attrs
-from benchmarks.vm_stream import CI, GIB
+from studies.vm_stream import CI, GIB
 
 from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.policy.limits import DiskLimits

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.candidates import KINDS
-from benchmarks.vm_stream import GIB
+from studies.candidates import KINDS
+from studies.vm_stream import GIB
 
 __all__ = ["describe", "hit_rate", "put_into_page", "show", "tabulate"]
 

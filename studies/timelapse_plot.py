@@ -8,9 +8,9 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import attrs
-from benchmarks.candidates import KINDS, Kind
-from benchmarks.timelapse_table import hit_rate
-from benchmarks.vm_stream import GIB
+from studies.candidates import KINDS, Kind
+from studies.timelapse_table import hit_rate
+from studies.vm_stream import GIB
 
 __all__ = ["draw"]
 
