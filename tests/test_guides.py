@@ -88,13 +88,14 @@ CALLED = {
 
 @pytest.mark.parametrize("key", SCHEMA)
 def test_the_guide_for_operators_tells_of_a_setting_what_the_schema_does(key: str) -> None:
-    _, variable, meaning, told_default, _ = row_of(key)
+    _, variable, meaning, told_default, told_empty = row_of(key)
     setting = SCHEMA[key]
     kind, default = str(setting["kind"]), str(setting["default"])
     assert variable == f"`{setting['environment']}`{WRITTEN.get(kind, '')}"
     assert re.search(CALLED.get(kind, r"\w"), meaning)
     for choice in setting["choices"] or ():
         assert f"`{choice}`" in meaning
+    assert told_empty.endswith("needs a restart") is setting["needs_restart"]
     assert told_default == DEPENDS.get(key, {"None": "unset", '""': "empty"}.get(default, f"`{default}`"))
 
 

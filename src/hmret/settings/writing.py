@@ -53,6 +53,9 @@ def schema_document() -> list[dict[str, object]]:
 
     `default` is written as in a config file, and null where the setting is unset; `unit` says what a bare number in JSON
     counts, and is null where there is none; `choices` are null where the values are not just a few.
+
+    Raises:
+        OSError: the source of hmret, from which the descriptions are read, is not there.
     """
     config = RetentionConfig()
     return [
@@ -65,6 +68,7 @@ def schema_document() -> list[dict[str, object]]:
             "unit": one.kind.unit or None,
             "description": one.description,
             "is_policy": one.declared.is_policy,
+            "needs_restart": one.declared.needs_restart,
         }
         for one in SETTINGS
     ]

@@ -33,13 +33,13 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepReport
 from hmret.model.values import define
 from hmret.settings.load import Settings
+from hmret.settings.schema import SETTINGS
 
 __all__ = ["Service"]
 
 # How often the control socket is looked for: one `lstat`.
 _LOOK_EVERY_SECONDS = 2.0
-# What is laid down when the service starts.
-_FIXED = ("data_dir", "control_socket", "control_socket_group", "metrics_listen")
+_FIXED = tuple(setting for setting in SETTINGS if setting.declared.needs_restart)
 
 
 @define(eq=False)
@@ -147,16 +147,15 @@ class Service:
         self.notifier.reloading()
         try:
             settings = await self._load_in_time()
-            fixed = [name for name in _FIXED if _differs(name, settings.config, self.settings.config)]
-            kept = {name: getattr(self.settings.config, name) for name in _FIXED}
+            kept = {setting.field.name: setting.given_in(self.settings.config) for setting in _FIXED}
+            fixed = [one.key for one in _FIXED if one.given_in(settings.config) != kept[one.field.name]]
             applied = retention.reconfigure(attrs.evolve(settings.config, **kept))
         except ConfigError as error:
             retention.counters.add_refused_settings()
             log_event(logging.ERROR, "settings_refused", detail=str(error))
             self.notifier.ready(f"settings refused: {error}")
             return
-        for name in fixed:
-            key = name if name == "data_dir" else f"hmret.{name}"
+        for key in fixed:
             log_event(
                 logging.WARNING,
                 "setting_not_changed",
@@ -268,10 +267,6 @@ def _tell_if_off(config: RetentionConfig) -> None:
             detail="nothing is swept or deleted; mark-used, leases, status and metrics are served. Set hmret.enabled "
             "(or images.auto_delete.enabled) to true and reload",
         )
-
-
-def _differs(name: str, one: RetentionConfig, other: RetentionConfig) -> bool:
-    return bool(getattr(one, name) != getattr(other, name))
 
 
 def _status_of(report: SweepReport | None, config: RetentionConfig) -> str:

@@ -66,7 +66,7 @@ class RetentionConfig:
     data_dir: str = attrs.field(
         default="/var/lib/hypeman",
         converter=_data_dir,
-        metadata=declare(kinds.PATH, key="data_dir", is_policy=False),
+        metadata=declare(kinds.PATH, key="data_dir", is_policy=False, needs_restart=True),
     )
     """hypeman's data directory."""
     auto_delete: AutoDelete = section_of(AutoDelete, "images.auto_delete")
@@ -119,13 +119,13 @@ class RetentionConfig:
     """The consequence of a file system on which a rename breaks the kernel's leases: `suspend` all deletion, or rely
     on references alone there (`when-offered`).
     """
-    control_socket: str = setting(kinds.PATH, "", is_policy=False)
+    control_socket: str = setting(kinds.PATH, "", is_policy=False, needs_restart=True)
     """Path of the control socket; empty: `$RUNTIME_DIRECTORY/hmret.sock`, else below the data directory."""
-    control_socket_group: str = setting(text_of("a group"), "", is_policy=False)
+    control_socket_group: str = setting(text_of("a group"), "", is_policy=False, needs_restart=True)
     """Name or number of the group that may query the engine through its control socket; empty: none."""
     control_socket_group_writes: bool = setting(kinds.BOOLEAN, False, is_policy=False)
     """Whether that group may also change something: mark, lease, sweep, restore, confirm."""
-    metrics_listen: str = setting(kinds.LISTEN, "", is_policy=False)
+    metrics_listen: str = setting(kinds.LISTEN, "", is_policy=False, needs_restart=True)
     """`host:port` for Prometheus; empty: only on the control socket."""
     journal: bool = setting(kinds.BOOLEAN, True, is_policy=False)
     """Whether `system/hmret/journal.jsonl` is written."""

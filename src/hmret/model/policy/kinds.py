@@ -70,6 +70,8 @@ class Declaration:
     """The dotted key, or the name of the section; empty: the name of the field, in the section of its class."""
     is_policy: bool = True
     """Whether it says what is deleted, and not how the engine goes about it."""
+    needs_restart: bool = False
+    """Whether a running engine keeps the value with which it started."""
     shown_before: str = ""
     """The field before which it is shown; empty: where it stands."""
     in_force: str = ""
