@@ -1,4 +1,4 @@
-"""The record of deletions that failed, `system/hmret/backoff.json`: one-shot sweeps back off by it too."""
+"""The record of failed deletions, `system/hmret/backoff.json`, by which single sweeps back off too."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ class _Failure(msgspec.Struct, gc=False):
 
 
 def load_backoff(filesystem: Filesystem, data_fd: int) -> tuple[FailureRecord, ...]:
-    """Read which deletions failed; none where that cannot be read: then each is tried again."""
+    """Read which deletions failed; empty where the record cannot be read: then each is tried again."""
     try:
         found = msgspec.json.decode(read_file(filesystem, f"{OWN}/{BACKOFF}", data_fd), type=list[_Failure])
     except _FAULTS:

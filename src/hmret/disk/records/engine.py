@@ -44,13 +44,15 @@ LEASES = "leases.json"
 _MODE = 0o700
 
 _NEVER = "9999-12-31T23:59:59Z"
-"""Since when things are covered, to an older release, which goes by their age alone: it is to see them for the first time."""
+"""A time that makes an older release, which judges by age alone, treat all sources as seen for the first
+time.
+"""
 
 _FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class _Memory(msgspec.Struct, gc=False):
-    """What a tag has pointed to; an older release kept it by the source of a reference and its text."""
+    """What a tag has pointed to; an older release stored it by the source of a reference and its text."""
 
     digests: list[str]
     created_at: str | None = None
@@ -70,9 +72,9 @@ class LeaseRecord:
     owner: str
     reason: str
     ttl_ns: int
-    """How long it was last granted for, in nanoseconds."""
+    """The duration of its last grant, in nanoseconds."""
     expires_at_ns: int
-    """Wall clock, nanoseconds since the epoch."""
+    """By the wall clock, in nanoseconds since the epoch."""
 
 
 class _Brake(msgspec.Struct, gc=False):
@@ -100,9 +102,9 @@ class _Clock(msgspec.Struct, gc=False):
 
 
 def load_remembered(filesystem: Filesystem, data_fd: int) -> dict[tuple[str, str], Remembered]:
-    """Read what tags have pointed to, by repository and tag; nothing where it cannot be read.
+    """Read what tags have pointed to, by repository and tag; empty where the record cannot be read.
 
-    Then references are as if seen for the first time, which protects more.
+    Then all references count as seen for the first time, which protects more.
     """
     try:
         memories = msgspec.json.decode(
@@ -116,7 +118,8 @@ def load_remembered(filesystem: Filesystem, data_fd: int) -> dict[tuple[str, str
         if key is None:
             continue
         known = found.get(key, Remembered(frozenset()))
-        # What an older release knew of a tag tells of no thing that it was seen, so they are all seen for the first time.
+        # An older release did not record which sources were seen, so all of them count as seen for the first
+        # time.
         found[key] = Remembered(known.digests.union(memory.digests), known.seen | frozenset(memory.seen))
     return found
 
@@ -136,7 +139,7 @@ def save_remembered(
 ) -> None:
     """Write what tags have pointed to, durably.
 
-    That a thing was seen whose name is no UTF-8 is left out, which is as safe as losing the record.
+    Sources whose names are no UTF-8 are not recorded as seen, which is as safe as losing the record.
 
     Raises:
         OSError: it could not be written.
@@ -159,7 +162,7 @@ def _is_text(thing: Thing) -> bool:
 
 
 def load_clock_record(filesystem: Filesystem, data_fd: int) -> ClockRecord | None:
-    """Read what the clocks said at the last sweep; None where that is not known."""
+    """Read the clock readings of the last sweep; None where they are unknown."""
     try:
         record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{CLOCK_RECORD}", data_fd), type=_Clock)
     except _FAULTS:
@@ -168,7 +171,7 @@ def load_clock_record(filesystem: Filesystem, data_fd: int) -> ClockRecord | Non
 
 
 def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord) -> None:
-    """Write what the clocks say now, durably: it is after a power loss that they may be wrong.
+    """Write the current clock readings, durably: after a power loss, of all times, the clock may be wrong.
 
     Raises:
         OSError: it could not be written.
@@ -178,7 +181,7 @@ def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord)
 
 
 def load_brake_record(filesystem: Filesystem, data_fd: int) -> BrakeRecord | None:
-    """Read since when the brake holds; None where it does not, or nobody knows: then it begins to."""
+    """Read since when the brake holds; None: it does not, or that is unknown, and then it begins again."""
     try:
         record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_BRAKE}", data_fd), type=_Brake)
     except _FAULTS:
@@ -187,7 +190,7 @@ def load_brake_record(filesystem: Filesystem, data_fd: int) -> BrakeRecord | Non
 
 
 def save_brake_record(filesystem: Filesystem, data_fd: int, record: BrakeRecord | None) -> None:
-    """Write since when the brake holds; None: it does not.
+    """Write since when the brake has been holding; None: it is not.
 
     Raises:
         OSError: it could not be written.
@@ -201,7 +204,7 @@ def save_brake_record(filesystem: Filesystem, data_fd: int, record: BrakeRecord 
 
 
 def load_disk_record(filesystem: Filesystem, data_fd: int) -> DiskRecord:
-    """Read what came of earlier pressure; where nobody knows, nothing did."""
+    """Read the outcome of earlier pressure on the disk; where it is unknown, there was none."""
     try:
         record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_DISK}", data_fd), type=_Disk)
     except _FAULTS:
@@ -210,7 +213,7 @@ def load_disk_record(filesystem: Filesystem, data_fd: int) -> DiskRecord:
 
 
 def save_disk_record(filesystem: Filesystem, data_fd: int, record: DiskRecord) -> None:
-    """Write what came of earlier pressure.
+    """Write the outcome of earlier pressure on the disk.
 
     Raises:
         OSError: it could not be written.
@@ -222,7 +225,7 @@ def load_leases(filesystem: Filesystem, data_fd: int) -> list[LeaseRecord]:
     """Read the durable leases.
 
     Raises:
-        UnreadableError: they are on record and cannot be told; nobody then knows what they cover.
+        UnreadableError: the record exists but makes no sense, so it is unknown what the leases cover.
         OSError: the record cannot be read.
     """
     try:

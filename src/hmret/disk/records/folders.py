@@ -1,6 +1,6 @@
-"""The record of the folders that can be volumes of their own: which folders they are, and what is in them.
+"""The record of the folders that may be volumes of their own: their identities, and what they hold.
 
-It is written as one, durably, and is no cache: an upgrade keeps it.
+It is written as a whole, durably. It is no cache, and is kept across upgrades.
 """
 
 import errno
@@ -35,7 +35,7 @@ class _Folder(msgspec.Struct, gc=False):
 
 
 def load_folders(filesystem: Filesystem, data_fd: int) -> Mapping[str, FolderOnRecord]:
-    """Read the record; empty where there is none that can be read: then every folder is seen for the first time."""
+    """Read the record; empty where none can be read: then every folder is seen for the first time."""
     try:
         found = msgspec.json.decode(
             read_file(filesystem, f"{OWN}/{FOLDERS}", data_fd), type=dict[str, _Folder]
@@ -57,7 +57,7 @@ def save_folders(filesystem: Filesystem, data_fd: int, record: Mapping[str, Fold
     """Write the record, durably.
 
     Raises:
-        OSError: it could not be written; the one before then stays.
+        OSError: it could not be written; the previous record then stays.
     """
     document = {
         name: _Folder(
@@ -75,19 +75,19 @@ def save_folders(filesystem: Filesystem, data_fd: int, record: Mapping[str, Fold
 
 
 def mark_of(found: Stat) -> FolderMark:
-    """Take from what `stat` says of a folder what tells it from another."""
+    """Return the part of a folder's status by which the folder is recognised."""
     return FolderMark(found.st_ino, found.st_dev, found.st_mtime_ns)
 
 
 def printable_name(name: str) -> str:
-    """Write a name on the disk so that a record can hold it; two names come out alike only by malice."""
+    """Encode a name on the disk so that a record can hold it; two names are encoded alike only by malice."""
     return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
 def look_at_cache(filesystem: Filesystem, data_fd: int, known: Iterable[str]) -> dict[str, FolderSeen]:
-    """Look which folders `images/` and those right below it are; those that cannot be looked at are left out.
+    """Identify `images/` and the folders right below it; those that cannot be examined are left out.
 
-    `known`: paths below the data directory that are on record; what of them is not there is told as gone.
+    `known`: paths below the data directory that are on record; missing ones are reported as gone.
     """
     try:
         images_fd = open_data_folder(filesystem, data_fd, IMAGES)
@@ -123,7 +123,7 @@ def _look_at(filesystem: Filesystem, images_fd: int, name: str, device: int) -> 
     with opened(filesystem, open_folder(filesystem, name, images_fd)) as fd:
         found = filesystem.fstat(fd)
         names: frozenset[str] = frozenset()
-        # Content is its timers, of which there may be very many.
+        # The folder of content is judged by its timers alone, of which there may be very many.
         if name != CONTENT:
             entries = list_entries(filesystem, fd)
             names = frozenset(map(printable_name, (*entries.folders, *entries.links, *entries.others)))

@@ -1,6 +1,7 @@
-"""The journal: one line of JSON for each thing that was done to an image, for people who ask later.
+"""The journal: one line of JSON for each action on an image, for people who investigate later.
 
-Nothing rests on it: a line that cannot be written is lost, and a line that a crash cut off stays as it is.
+Nothing depends on it: a line that cannot be written is lost, and a line that a crash has truncated stays as
+it is.
 """
 
 import os
@@ -17,7 +18,7 @@ __all__ = ["JOURNAL", "KEPT_FILES", "LARGEST_JOURNAL", "append_to_journal", "del
 
 JOURNAL = "journal.jsonl"
 LARGEST_JOURNAL = 10 * 1024 * 1024
-"""Bytes after which a new file is begun."""
+"""In bytes; after that a new file is begun."""
 KEPT_FILES = 5
 """Files that are kept, the current one included: `journal.jsonl`, `journal.jsonl.1` (the latest before it) to `.4`."""
 
@@ -30,10 +31,10 @@ def append_to_journal(
     largest_bytes: int = LARGEST_JOURNAL,
     kept_files: int = KEPT_FILES,
 ) -> None:
-    """Append entries, a line each, and begin a new file where this one has become too large.
+    """Append entries, one line each, and begin a new file where this one has become too large.
 
     Raises:
-        OSError: they could not be written, or not all of them.
+        OSError: some or all of them could not be written.
     """
     lines = b"".join(map(_line, entries))
     with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, 0o700)) as own_fd:
@@ -65,9 +66,9 @@ class _Entry(msgspec.Struct, gc=False):
 def deletions_on_record(
     filesystem: Filesystem, data_fd: int, digests: Iterable[str], since_ns: int
 ) -> dict[str, int]:
-    """Look when some digests were last deleted, as the journal has it, since a moment; those that were not are left out.
+    """Return when each of some digests was last deleted since a moment, by the journal; others are left out.
 
-    What cannot be read says nothing.
+    A part of the journal that cannot be read is skipped.
     """
     chosen = set(digests)
     found: dict[str, int] = {}
@@ -90,7 +91,7 @@ def deletions_on_record(
             if entry.event == "delete":
                 found[digest] = max(moment_ns, found.get(digest, moment_ns))
             elif entry.event == "recover" and entry.reason == "finished":
-                # It was cut off some time before that was written.
+                # A crash had cut the deletion off at some time before this entry was written.
                 found.setdefault(digest, since_ns)
     return found
 
@@ -120,7 +121,7 @@ def _open(filesystem: Filesystem, own_fd: int) -> int:
 
 
 def _ends_with_line(filesystem: Filesystem, own_fd: int, size_bytes: int) -> bool:
-    """Return whether the last line is whole: a crash or a full disk may have cut it off."""
+    """Return whether the last line is complete: a crash or a full disk may have truncated it."""
     with opened(filesystem, filesystem.open(JOURNAL, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=own_fd)) as fd:
         return filesystem.pread(fd, 1, size_bytes - 1) == b"\n"
 

@@ -1,4 +1,4 @@
-"""The record of those who needed each image last, `system/hmret/last-users.json`: it is told when the image goes."""
+"""The record of what last needed each image, `system/hmret/last-users.json`, reported at its deletion."""
 
 from collections.abc import Iterable
 
@@ -23,7 +23,7 @@ class _Users(msgspec.Struct, gc=False):
 
 
 def load_last_users(filesystem: Filesystem, data_fd: int) -> tuple[UsersRecord, ...]:
-    """Read who needed images last; none where that cannot be read: nothing depends on it."""
+    """Read what needed images last; empty where the record cannot be read: nothing depends on it."""
     try:
         found = msgspec.json.decode(read_file(filesystem, f"{OWN}/{LAST_USERS}", data_fd), type=list[_Users])
     except _FAULTS:
@@ -40,7 +40,7 @@ def load_last_users(filesystem: Filesystem, data_fd: int) -> tuple[UsersRecord, 
 
 
 def save_last_users(filesystem: Filesystem, data_fd: int, users: Iterable[UsersRecord]) -> None:
-    """Write who needed images last; those whose names are no UTF-8 are left out.
+    """Write what needed images last, except sources whose names are no UTF-8.
 
     Raises:
         OSError: it could not be written.

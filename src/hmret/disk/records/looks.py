@@ -1,6 +1,6 @@
-"""The record of looks, `system/hmret/looks.json`: when somebody last looked at the whole cache, and what nobody watched.
+"""The record of looks, `system/hmret/looks.json`: when the whole cache was last looked at, and the time unwatched.
 
-Older versions know nothing of it and leave it alone; what they know is in `clock.json`.
+Older versions do not know it and leave it alone; what they know is in `clock.json`.
 """
 
 from contextlib import suppress
@@ -47,7 +47,7 @@ class _Looks(msgspec.Struct, gc=False):
 
 
 def load_looks_record(filesystem: Filesystem, data_fd: int) -> LooksRecord | None:
-    """Read what is known of looks; None where there is no record, or none that can be read."""
+    """Read the record of looks; None where there is none, or it cannot be read."""
     try:
         found = msgspec.json.decode(read_file(filesystem, f"{OWN}/{LOOKS}", data_fd), type=_Looks)
     except _FAULTS:
@@ -63,7 +63,7 @@ def load_looks_record(filesystem: Filesystem, data_fd: int) -> LooksRecord | Non
 
 
 def save_looks_record(filesystem: Filesystem, data_fd: int, record: LooksRecord) -> None:
-    """Write what is known of looks, as one and durably: what is deleted afterwards rests on it.
+    """Write the record of looks, as a whole and durably: later deletions rest on it.
 
     Raises:
         OSError: it could not be written.
@@ -80,18 +80,18 @@ def save_looks_record(filesystem: Filesystem, data_fd: int, record: LooksRecord)
 
 
 def newest_timer(filesystem: Filesystem, data_fd: int, until_ns: int) -> int | None:
-    """Return when a timer was last written up to a moment, of whatever image; None: none was.
+    """Return when any image's timer was last written, up to a moment; None: never.
 
-    In nanoseconds since the epoch, as is `until_ns`. One that is newer than that proves nothing of the time before: it was
-    written just now, or by a clock that was ahead. Folders are not asked: what they tell may be no more than that somebody has
-    copied them.
+    In nanoseconds since the epoch, as is `until_ns`. A newer timer proves nothing about the time before: it
+    was written just now, or by a clock that was ahead. The times of folders are not used: they may show no
+    more than that they were copied.
     """
     newest_ns = 0
     with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, RETENTION)) as root_fd:
         levels = [""]
         while levels:
             path = levels.pop()
-            # What cannot be listed tells nothing; nor is any of its timers known then.
+            # A folder that cannot be listed proves nothing; then none of its timers is known either.
             with suppress(OSError), opened(filesystem, step_into(filesystem, root_fd, path)) as fd:
                 links, folders, others, _ = filesystem.list_folder(fd)
                 levels.extend(f"{path}/{name}" if path else name for name in folders)
@@ -100,7 +100,7 @@ def newest_timer(filesystem: Filesystem, data_fd: int, until_ns: int) -> int | N
 
 
 def _newest_of(filesystem: Filesystem, fd: int, names: list[str], until_ns: int) -> int:
-    """Return when any of some timers was last written up to a moment; 0: none was."""
+    """Return when one of some timers was last written, up to a moment; 0: never."""
     timers = [name for name in names if name.endswith(".json")]
     newest_ns = 0
     for start in range(0, len(timers), BATCH):

@@ -1,1 +1,1 @@
-"""What is remembered of a tree of folders from one scan to the next."""
+"""What is kept of a tree of folders from one scan to the next."""

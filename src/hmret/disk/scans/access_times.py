@@ -1,4 +1,4 @@
-"""When the disks of images were last read, as far as the file system notes that."""
+"""When the disks of images were last read, as far as the file system records it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -22,10 +22,11 @@ def last_reads(
     now_ns: int,
     pause: Callable[[], None] = lambda: None,
 ) -> Mapping[Key, int]:
-    """Return of which rows a disk was read after a time, and when it last was, in nanoseconds since the epoch.
+    """Return the rows whose disks were read after a time, with the last read in nanoseconds since the epoch.
 
-    A time in the future tells nothing, nor does a disk that cannot be looked at. Where a file system is mounted `noatime` no disk
-    is ever told; with `relatime` a read is noted at most once a day, if the disk was not changed since.
+    A time in the future proves nothing, and a disk that cannot be examined is left out. On a file system
+    mounted `noatime` no reads show; with `relatime` a read is recorded at most once a day, unless the disk
+    has changed since.
     """
     found: dict[Key, int] = {}
     read_at: dict[str, int] = {}

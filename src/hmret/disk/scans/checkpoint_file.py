@@ -1,7 +1,7 @@
-"""Records of what was found, for a quicker start: a file of frames, each with its length and its checksum.
+"""Checkpoints of scan results, for a faster start: a file of frames, each with its length and its checksum.
 
-Nothing rests on them. What stands there says where to look, and counts only as far as the time stamps on the disk still
-say the same; a record that is missing, torn, or of another release is as if there were none.
+Nothing rests on them. A checkpoint only says where to look, and counts only as far as the time stamps on the
+disk are still the same; one that is missing, truncated, or of another release is treated as absent.
 """
 
 import os
@@ -18,7 +18,7 @@ __all__ = ["load_snapshot", "save_snapshot"]
 
 _FRAME = struct.Struct("!II")
 _CHUNK = 1 << 20
-# No frame comes near it; a length beyond it is damage.
+# No frame comes close to this length; a longer one is damage.
 _LARGEST_FRAME = 64 << 20
 _MODE = 0o700
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
@@ -27,10 +27,10 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
 def save_snapshot(
     filesystem: Filesystem, data_fd: int, name: str, head: bytes, frames: Iterable[bytes]
 ) -> None:
-    """Write a record in the place of the one before; `head` says what kind and format it has.
+    """Replace a checkpoint; `head` identifies its kind and format.
 
     Raises:
-        OSError: it could not be written; the one before then stays.
+        OSError: it could not be written; the previous one then stays.
     """
     beside = f"{name}.tmp"
     with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
@@ -50,7 +50,7 @@ def save_snapshot(
 
 
 def load_snapshot(filesystem: Filesystem, data_fd: int, name: str, head: bytes) -> Iterator[bytes]:
-    """Read the frames of a record, as far as they are whole; none where it has another head."""
+    """Read the frames of a checkpoint, as far as they are intact; none where it has another head."""
     with suppress(OSError):
         fd = filesystem.open(f"{OWN}/{name}", READ, dir_fd=data_fd)
         try:
@@ -85,7 +85,7 @@ def _frames(filesystem: Filesystem, fd: int) -> Iterator[bytes]:
 
 
 def _take(filesystem: Filesystem, fd: int, waiting: bytes, length: int) -> tuple[bytes, bytes]:
-    """Take so many bytes, or fewer at the end of the file; returns them and those that were read beyond."""
+    """Read this many bytes, or fewer at the end of the file; returns them and any bytes read beyond."""
     while len(waiting) < length and (more := filesystem.read(fd, _CHUNK)):
         waiting += more
     return waiting[:length], waiting[length:]

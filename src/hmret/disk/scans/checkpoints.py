@@ -1,4 +1,4 @@
-"""What a `FolderCache` knows, on the disk, for the next start."""
+"""The contents of a `FolderCache`, saved to the disk for the next start."""
 
 import struct
 import sys
@@ -19,7 +19,7 @@ __all__ = ["CacheRecord", "load_references", "save_references"]
 
 F = TypeVar("F", bound=Folder)
 
-# Folders in a frame: little enough to be read without holding anybody up.
+# Folders per frame: few enough to be decoded without delaying other threads.
 _FOLDERS = 8
 _FORMAT = 7
 _COUNT = struct.Struct("!I")
@@ -28,22 +28,22 @@ _FAULTS = (msgspec.MsgspecError, ValueError, OverflowError, struct.error)
 
 @frozen
 class CacheRecord(Generic[F]):
-    """The record of one cache."""
+    """The checkpoint of one cache."""
 
     name: str
-    """Of the file, below hmret's own folder."""
+    """The file's name, below hmret's own folder."""
     pack: Callable[[Sequence[F]], bytes]
     unpack: Callable[[bytes], Sequence[F]]
-    """Takes what `pack` made.
+    """Decodes what `pack` made.
 
     Raises:
-        msgspec.MsgspecError, ValueError: it is not that.
+        msgspec.MsgspecError, ValueError: it is something else.
     """
 
     def save(
         self, filesystem: Filesystem, data_fd: int, cache: FolderCache[F], pause: Callable[[], None]
     ) -> None:
-        """Write down what is known.
+        """Write what the cache knows.
 
         Raises:
             OSError: it could not be written.
@@ -53,7 +53,7 @@ class CacheRecord(Generic[F]):
     def load(
         self, filesystem: Filesystem, data_fd: int, cache: FolderCache[F], pause: Callable[[], None]
     ) -> None:
-        """Know what was written down; nothing where that cannot be read."""
+        """Fill the cache from the checkpoint; it stays empty where that cannot be read."""
         cache.restore(self._folders(filesystem, data_fd, pause))
 
     def _frames(self, cache: FolderCache[F], pause: Callable[[], None]) -> Iterator[bytes]:
@@ -67,7 +67,7 @@ class CacheRecord(Generic[F]):
         yield from self._frame(waiting)
 
     def _frame(self, known: Sequence[tuple[F, int]]) -> Iterator[bytes]:
-        """Pack some folders; what cannot be packed is left out, and then read at the next start."""
+        """Pack some folders; those that cannot be packed are left out, and are read at the next start."""
         trusted_until = struct.pack(f"!{len(known)}q", *(until_ns for _, until_ns in known))
         try:
             packed = self.pack([folder for folder, _ in known])
@@ -105,7 +105,7 @@ def save_references(
     files: Mapping[str, ReferenceFile],
     pause: Callable[[], None],
 ) -> None:
-    """Write down what guests and snapshots were found to refer to, with the fingerprints of their files.
+    """Write the references of guests and snapshots, with the fingerprints of their files.
 
     Raises:
         OSError: it could not be written.
@@ -117,11 +117,11 @@ def save_references(
 def load_references(
     filesystem: Filesystem, data_fd: int, boot_id: str, pause: Callable[[], None]
 ) -> dict[str, ReferenceFile]:
-    """Read what was written down; nothing where that cannot be read.
+    """Read the saved references of guests and snapshots; empty where they cannot be read.
 
-    It counts only where a file has its fingerprint. What was written down before this boot has none: hypeman writes these
-    files in place, and a power loss may leave one with its latest time stamps and an earlier content. That says only
-    what a guest referred to whose metadata has gone since.
+    An entry counts only while its file has the recorded fingerprint. Entries written before this boot have
+    none: hypeman writes these files in place, and a power loss may leave one with its latest time stamps and
+    an earlier content. Such entries only say what a guest referred to whose metadata has disappeared since.
     """
     files: dict[str, ReferenceFile] = {}
     frames = load_snapshot(filesystem, data_fd, _REFERENCES, _head(_REFERENCES_HEAD))
@@ -144,13 +144,13 @@ def load_references(
 
 
 def _boot_frame(boot_id: str) -> bytes:
-    """Name the boot; a record without the names of guests is taken for one of another boot, so that all are read again."""
+    """Return the frame that identifies the boot; that of a record without guests' names is never equal."""
     return f"{boot_id} with names".encode()
 
 
 def _reference_frames(files: Mapping[str, ReferenceFile], pause: Callable[[], None]) -> Iterator[bytes]:
-    # A name that is no text cannot be written down. What has no fingerprint is read again in any case, and where its
-    # metadata has gone by then, this is what it named.
+    # A name that is no text cannot be written. A file without fingerprint is read again in any case; if its
+    # metadata has disappeared by then, this entry says what it named.
     known = [(source, file) for source, file in files.items() if file.problem is None and source.isascii()]
     for start in range(0, len(known), _FILES):
         yield pack_references(dict(known[start : start + _FILES]))

@@ -1,8 +1,9 @@
-"""What was found in the folders of a tree, kept for as long as a folder has not changed.
+"""The scan results of a tree of folders, each kept as long as its folder has not changed.
 
-One call asks of all folders that are known whether they are what they were; only those that are not are looked at.
-A folder is read again when its fingerprint is another one, and in any case every few hours. Between, it is trusted: what
-a folder's own time stamps do not show, such as a file that was written in place below it, is seen that much later.
+One call compares all known folders with their fingerprints, and only folders that differ are examined. A
+folder is read again when its fingerprint changes, and in any case every few hours. In between it is trusted:
+a change that a folder's own time stamps do not show, such as a file written in place below it, is seen that
+much later.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
@@ -21,31 +22,31 @@ _SHORTEST_TRUST_NS = 2 * 3600 * SECOND
 
 
 class Folder(Protocol):
-    """What was found in one folder."""
+    """The scan result of one folder."""
 
     @property
     def path(self) -> str:
-        """Below the top of the tree; empty: that itself."""
+        """Below the top of the tree; empty: the top itself."""
         ...
 
     @property
     def subfolders(self) -> tuple[str, ...]:
-        """Paths of the folders in it that are to be read, too."""
+        """Paths of the folders in it that are to be read too."""
         ...
 
     @property
     def fingerprint(self) -> Fingerprint | None:
-        """What the folder must still have for this to be true; None: it is read every time."""
+        """The fingerprint that the folder must still have for this to be valid; None: it is read every time."""
         ...
 
     @property
     def is_settled(self) -> bool:
-        """Whether it need not be looked at while it has its fingerprint."""
+        """Whether it need not be examined while it has its fingerprint."""
         ...
 
     @property
     def listed_in(self) -> str | None:
-        """The folder whose listing tells whether this has changed; None: it is a folder of its own."""
+        """The folder whose listing shows whether this has changed; None: it is a folder of its own."""
         ...
 
 
@@ -53,10 +54,10 @@ F = TypeVar("F", bound=Folder)
 
 
 class FolderCache(Generic[F]):
-    """The folders of one tree, looked through again and again.
+    """The folders of one tree, which is scanned repeatedly.
 
-    One look at a time: `begin`, then `find_changed`, then `take`, look and `put` until nothing is left to take, then `end`. Only
-    `find_changed`, `still` and `known_in_part` are for threads.
+    One scan at a time: `begin`, then `find_changed`, then `take`, read and `put` until nothing is left to
+    take, then `end`. Only `find_changed`, `still` and `known_in_part` may be called from threads.
     """
 
     def __init__(self, filesystem: Filesystem) -> None:
@@ -64,20 +65,22 @@ class FolderCache(Generic[F]):
         self._known: Mapping[str, F] = {}
         self._trusted_until_ns: dict[str, int] = {}
         self._watched: WatchedPaths | None = None
-        """All that is known and can be asked for; None: it is to be put together."""
+        """All known folders that can be compared in one call; None: the list must be built again."""
         self._has_gaps = False
-        """Whether a folder may be known, and not all below it."""
+        """Whether a folder may be known although not all folders below it are."""
         self._found: dict[str, F] = {}
         self._now_ns = 0
-        """When this look began."""
+        """When this scan began."""
         self._waiting: list[str] = []
         self._asked: set[str] = set()
-        """What waits, has waited, or was put in."""
+        """All folders that wait, have waited, or have been put in."""
         self._built_upon: set[str] = set()
-        """Folders that this look does not read in full: what is known of them stays as old as it was."""
+        """Folders that this scan does not read in full: what is known of them counts as being as old as
+        before.
+        """
 
     def begin(self) -> None:
-        """Begin to look through the tree from its top; what a look before this one left behind is forgotten."""
+        """Begin a scan from the top of the tree; the remains of an unfinished scan are dropped."""
         self._found = {}
         self._waiting = [""]
         self._asked = {""}
@@ -85,7 +88,7 @@ class FolderCache(Generic[F]):
         self._now_ns = self._filesystem.now_ns()
 
     def find_changed(self, root_fd: int) -> None:
-        """Ask of everything that is known whether it has changed; what has not need not be looked at."""
+        """Compare everything that is known with its fingerprint; unchanged folders need not be examined."""
         known = self._known
         if "" not in known:
             return
@@ -109,7 +112,7 @@ class FolderCache(Generic[F]):
         if self._has_gaps:
             due += [below for folder in known.values() for below in folder.subfolders if below not in known]
         self._asked = set(due)
-        # What is listed in a folder that is due is looked at after that.
+        # What is listed in a folder that is due is examined after that folder.
         self._waiting = [
             path for path in due if path not in known or known[path].listed_in not in self._asked
         ]
@@ -117,20 +120,20 @@ class FolderCache(Generic[F]):
         self._found = {path: folder for path, folder in known.items() if path not in self._asked}
 
     def export(self) -> Iterator[tuple[F, int]]:
-        """List what is known and can be trusted later, and until when, in nanoseconds since the epoch."""
+        """List what is known and may be trusted later, and until when, in nanoseconds since the epoch."""
         for path, folder in self._known.items():
             if folder.fingerprint is not None:
                 yield folder, self._trusted_until_ns.get(path, 0)
 
     def restore(self, folders: Iterable[tuple[F, int]]) -> None:
-        """Know what another cache has exported; each folder still counts only while it has its fingerprint."""
+        """Take over what another cache has exported; each folder still counts only while it has its fingerprint."""
         found = list(folders)
         self._watched, self._has_gaps = None, True
         self._known = {folder.path: folder for folder, _ in found}
         self._trusted_until_ns = {folder.path: until_ns for folder, until_ns in found}
 
     def invalidate(self, paths: AbstractSet[str]) -> None:
-        """Trust some folders no more, whatever their fingerprints say: they are read in full at the next look."""
+        """Stop trusting some folders, whatever their fingerprints: the next scan reads them in full."""
         self._known = {path: folder for path, folder in self._known.items() if path not in paths}
         self._watched, self._has_gaps = None, True
 
@@ -140,21 +143,21 @@ class FolderCache(Generic[F]):
         return len(self._waiting)
 
     def take(self, count: int) -> list[str]:
-        """Take some paths to look at."""
+        """Take some paths to examine."""
         taken = self._waiting[-count:]
         del self._waiting[-count:]
         return taken
 
     def give_back(self, paths: Iterable[str]) -> None:
-        """Put paths back that were not looked at after all."""
+        """Put back paths that were not examined after all."""
         self._waiting.extend(paths)
 
     def known(self, path: str) -> F | None:
-        """Return what was last found in a folder."""
+        """Return the last scan result of a folder."""
         return self._known.get(path)
 
     def known_in_part(self, path: str) -> F | None:
-        """Return what was last found in a folder that has changed; None where it is to be read in full."""
+        """Return the last scan result of a folder that has changed; None where it must be read in full."""
         known = self._known.get(path)
         if known is None or not self._is_trusted(path, self._filesystem.now_ns()):
             return None
@@ -162,9 +165,9 @@ class FolderCache(Generic[F]):
         return known
 
     def still(self, root_fd: int, path: str, fingerprint: Fingerprint | None = None) -> F | None:
-        """Return what is in a folder where that is known, has not changed, and was read not too long ago.
+        """Return the scan result of a folder if it is known, unchanged, and was read not too long ago.
 
-        `fingerprint`: what it has now; None: what `stat` says of it.
+        `fingerprint`: its current one; None: `stat` is asked.
         """
         known = self._known.get(path)
         if known is None or known.fingerprint is None:
@@ -180,7 +183,7 @@ class FolderCache(Generic[F]):
         return known
 
     def put(self, folders: Iterable[F]) -> None:
-        """Put in what was found; folders below of which nothing is known, or that are listed there, are then taken."""
+        """Store scan results; folders below them that are not known, or are listed there, are then to be taken."""
         for folder in folders:
             path = folder.path
             self._found[path] = folder
@@ -194,7 +197,7 @@ class FolderCache(Generic[F]):
                     self._waiting.append(below)
 
     def end(self) -> tuple[Mapping[str, F], bool]:
-        """End the look; returns all folders, and whether anything is not what it was."""
+        """End the scan; returns all folders, and whether anything has changed."""
         known = self._known
         if not self._asked:
             return known, False
@@ -218,7 +221,7 @@ class FolderCache(Generic[F]):
         return self._known, is_new
 
     def _reached(self) -> dict[str, F]:
-        """List what was found or is known, as far as a folder above still lists it."""
+        """List the results as far as their parent folders still list them."""
         found: dict[str, F] = {}
         paths = [""]
         while paths:
@@ -237,6 +240,6 @@ class FolderCache(Generic[F]):
 
 
 def _trust_ns(path: str) -> int:
-    """Return for how long a folder is trusted, in nanoseconds: not all for equally long, so as not to fall due together."""
+    """Return how long a folder is trusted, in nanoseconds; it varies, so that not all fall due together."""
     share = crc32(path.encode("utf-8", "surrogateescape")) & 0xFFFF
     return _SHORTEST_TRUST_NS + (_LONGEST_TRUST_NS - _SHORTEST_TRUST_NS) * share // 0x10000

@@ -1,7 +1,7 @@
-"""How many names the disks of a digest have: what is known of one folder, kept true while only another one changes.
+"""The number of names that a digest's disks have, kept correct in one folder when only another one changes.
 
-A promotion gives a disk a second name, in content, and an untying takes one away. The folder with the other name does not
-change by that, so nothing says that it is to be read again.
+A promotion gives a disk a second name, in content, and a later removal takes one away. The folder with the
+other name does not change by that, so nothing shows that it must be read again.
 """
 
 from collections import Counter, defaultdict
@@ -23,18 +23,18 @@ _NO_IMAGES: Mapping[str, Image] = {}
 
 @define(eq=False)
 class HardLinks:
-    """Compares the names that a disk is said to have with those that are here."""
+    """Compares the number of links that each disk reports with the names that were scanned."""
 
     look: Callable[[str, str], Image | None]
-    """Looks again at a digest in the folder with some path."""
+    """Examines a digest again in the folder with some path."""
     _given: Mapping[str, FolderScan] = attrs.field(factory=dict, init=False)
     _fresh: dict[str, dict[str, tuple[Image, Image]]] = attrs.field(factory=dict, init=False)
-    """By path and digest: what is known of an image, and what is true."""
+    """By path and digest: the image as it was scanned, and as it really is."""
     _amended: dict[str, tuple[FolderScan, FolderScan]] = attrs.field(factory=dict, init=False)
-    """By path: a folder as it was given, and as it is handed on."""
+    """By path: a folder as it was passed in, and as it was returned."""
 
     def amend(self, folders: Mapping[str, FolderScan]) -> Mapping[str, FolderScan]:
-        """Return the folders, with what is known of their disks put right; one that has not changed is the same object."""
+        """Return the folders with corrected link counts; one that needs no correction stays the same object."""
         before, self._given = self._given, folders
         doubtful = {*self._forget(folders), *_changed(before, folders)}
         if doubtful:
@@ -47,7 +47,7 @@ class HardLinks:
         return {**folders, **{path: self._put_right(folders[path]) for path in self._fresh}}
 
     def _forget(self, folders: Mapping[str, FolderScan]) -> Iterator[str]:
-        """Forget what was put right and has gone or been read again since; lists the digests."""
+        """Drop corrections of images that have gone or have been read again since; yields their digests."""
         for path, images in list(self._fresh.items()):
             now = _images(folders.get(path, _NOTHING))
             left = {digest: pair for digest, pair in images.items() if now.get(digest) is pair[0]}
@@ -87,7 +87,7 @@ class HardLinks:
 
 
 def _changed(before: Mapping[str, FolderScan], after: Mapping[str, FolderScan]) -> Iterator[str]:
-    """List the digests of disks with several names of which something has come, gone or been read again."""
+    """List the digests of linked disks of which a name was added, removed or read again."""
     for path, folder in after.items():
         earlier = before.get(path, _NOTHING)
         if earlier is not folder:
@@ -99,7 +99,7 @@ def _changed(before: Mapping[str, FolderScan], after: Mapping[str, FolderScan]) 
 
 
 def _linked(one: Mapping[str, Image], other: Mapping[str, Image]) -> Iterator[str]:
-    """List those of some images that are linked, and not the same among others."""
+    """List the linked images among some that are not the same among others."""
     return (
         digest
         for digest, image in one.items()
@@ -108,7 +108,7 @@ def _linked(one: Mapping[str, Image], other: Mapping[str, Image]) -> Iterator[st
 
 
 def _by_digest(folders: Mapping[str, FolderScan], digests: set[str]) -> Mapping[str, list[tuple[str, Image]]]:
-    """List what is known of each of some digests in all folders, with the folder's path."""
+    """List what is known of some digests in all folders, each with the folder's path."""
     found: defaultdict[str, list[tuple[str, Image]]] = defaultdict(list)
     for digest in digests:
         content = _images(folders.get(part_of(digest), _NOTHING)).get(digest)
@@ -123,7 +123,7 @@ def _by_digest(folders: Mapping[str, FolderScan], digests: set[str]) -> Mapping[
 
 
 def _is_consistent(images: Iterable[Image]) -> bool:
-    """Return whether each disk has as many names as it is said to have."""
+    """Return whether each disk has as many names as its link count says."""
     disks = [image.shared_disk for image in images if image.shared_disk is not None]
     names = Counter(disk.identity for disk in disks)
     return all(disk.links == names[disk.identity] for disk in disks)

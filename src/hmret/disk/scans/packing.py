@@ -1,6 +1,6 @@
-"""Reading many folders in one call, and the same as bytes for the record of a cache.
+"""Reading many folders in one call, and encoding the results for a cache's checkpoint.
 
-What is written down is msgpack.
+The encoding is msgpack.
 """
 
 from array import array
@@ -41,7 +41,7 @@ _STATES = 1000
 
 
 class _ImageFolder(msgspec.Struct, array_like=True):
-    """A `FolderScan`, without what can be made anew on the other side."""
+    """A `FolderScan`, without what can be computed again when it is decoded."""
 
     path: str
     images: list[Image] | None
@@ -76,11 +76,10 @@ def read_images(
     paths: Sequence[str],
     look: Callable[[int, str], tuple[FolderScan, int]],
 ) -> tuple[list[FolderScan], list[str]]:
-    """Look at folders below `images/` until a batch is read; returns what was found, and the paths that are left.
+    """Read folders below `images/` until a batch is full; returns the results, and the paths that are left.
 
-    `look` also tells how many images it had to read.
-
-    Raises nothing for what is on the disk: it stands in what was found.
+    `look` also returns how many images it had to read. No error on the disk is raised; errors are part of the
+    results.
     """
     try:
         images_fd = open_data_folder(filesystem, data_fd, IMAGES)
@@ -96,7 +95,7 @@ def read_states(
     paths: Sequence[str],
     look: Callable[[int, str], tuple[StateFolder, int]],
 ) -> tuple[list[StateFolder], list[str]]:
-    """Look at folders below `image-retention/`, as `read_images` does at those below `images/`."""
+    """Read folders below `image-retention/`, as `read_images` does with those below `images/`."""
     try:
         retention_fd = open_data_folder(filesystem, data_fd, RETENTION)
     except OSError as error:
@@ -108,7 +107,7 @@ def read_states(
 def _look_through(
     paths: Sequence[str], look: Callable[[str], tuple[F, int]], most: int
 ) -> tuple[list[F], list[str]]:
-    """Look at one path after the other until it is enough; returns what was found, and what is left."""
+    """Examine one path after the other until the batch is full; returns the results, and what is left."""
     found: list[F] = []
     rest = list(paths)
     weight = 0
@@ -126,49 +125,49 @@ def _unlisted_states(error: OSError) -> list[StateFolder]:
 
 
 def unpack_images(packed: bytes) -> list[FolderScan]:
-    """Read what `pack_images` wrote.
+    """Decode what `pack_images` wrote.
 
     Raises:
-        msgspec.MsgspecError, ValueError: it is nothing of that kind.
+        msgspec.MsgspecError, ValueError: it is something else.
     """
     return list(map(_unpacked, _image_records.decode(packed)))
 
 
 def unpack_states(packed: bytes) -> list[StateFolder]:
-    """Read what `pack_states` wrote.
+    """Decode what `pack_states` wrote.
 
     Raises:
-        msgspec.MsgspecError, ValueError: it is nothing of that kind.
+        msgspec.MsgspecError, ValueError: it is something else.
     """
     return _state_records.decode(packed)
 
 
 def unpack_references(packed: bytes) -> dict[str, ReferenceFile]:
-    """Read what `pack_references` wrote.
+    """Decode what `pack_references` wrote.
 
     Raises:
-        msgspec.MsgspecError, ValueError: it is nothing of that kind.
+        msgspec.MsgspecError, ValueError: it is something else.
     """
     return _reference_records.decode(packed)
 
 
 def pack_images(folders: Sequence[FolderScan]) -> bytes:
-    """Write down what was found in some folders below `images/`."""
+    """Encode the results of some folders below `images/`."""
     return _encoder.encode(list(map(_packed, folders)))
 
 
 def pack_states(folders: Sequence[StateFolder]) -> bytes:
-    """Write down what was found in some folders below `image-retention/`."""
+    """Encode the results of some folders below `image-retention/`."""
     return _encoder.encode(list(folders))
 
 
 def pack_references(files: Mapping[str, ReferenceFile]) -> bytes:
-    """Write down what some guests and snapshots were found to refer to."""
+    """Encode the references of some guests and snapshots."""
     return _encoder.encode(dict(files))
 
 
 def weigh(found: FolderScan | StateFolder | Mapping[str, ReferenceFile]) -> int:
-    """Return how much there was to read: in images, states or files."""
+    """Return how much there was to read: the number of images, states or files."""
     match found:
         case FolderScan():
             return 0 if found.repository is None else len(found.repository.images)

@@ -1,4 +1,4 @@
-"""What was found in the files of guests and snapshots, and which of these have changed since."""
+"""What the files of guests and snapshots were found to hold, and which of them have changed since."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 
@@ -22,52 +22,54 @@ class ReferenceFile(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Below the data directory."""
     references: tuple[Reference, ...] = ()
     problem: str | None = None
-    """Why it could not be read; None: it could."""
+    """Why it could not be read; None: it was read."""
     fingerprint: Fingerprint | None = None
-    """What `stat` must still say for this to be true; None: look again in any case."""
+    """The fingerprint that must still hold for this to be valid; None: read it again in any case."""
     saved: SavedState | None = None
-    """What its saved state was found to hold; None: that was not looked for, since the file says which digest boots."""
+    """What its saved state was found to hold; None: it was not searched, since the file says which digest
+    boots.
+    """
     known_as: str = ""
-    """Of one that could not be read: what the VM was called when it last could be; empty: not known."""
+    """For an unreadable file: the VM's name when it could last be read; empty: unknown."""
 
     @property
     def name(self) -> str:
-        """What people call the VM, as far as is known."""
+        """The VM's display name, as far as it is known."""
         return self.known_as or next((one.name for one in self.references), "")
 
     @property
     def fault(self) -> tuple[str, str]:
-        """The path of what could not be read, and why, with the name by which people know the VM."""
+        """The path that could not be read, and why, with the VM's display name."""
         named = f" (VM {self.name})" if self.name else ""
         return self.path, f"{self.problem or ''}{named}"
 
 
 @frozen(eq=False)
 class ReferenceWatch:
-    """Tells which files of a listing are not what was read of them."""
+    """Finds the files of a listing that have changed since they were read."""
 
     paths: WatchedPaths
     numbers: Sequence[int]
-    """Of the files that `paths` asks for, in the listing."""
+    """The numbers in the listing of the files that `paths` watches."""
     places: Mapping[int, int]
-    """The same the other way round."""
+    """The inverse of `numbers`."""
     others: tuple[int, ...]
-    """Of the files that are looked at one by one, in their order."""
+    """The numbers of files that are examined one by one, in order."""
 
     @classmethod
     def of(
         cls, names: Sequence[str], file_name: str, files: Sequence[ReferenceFile | None]
     ) -> "ReferenceWatch":
-        """Watch the files that are known well enough."""
+        """Watch the files whose fingerprints are known."""
         nothing = cls(WatchedPaths(), (), {}, tuple(range(len(names))))
         return nothing.renewed(names, file_name, dict(enumerate(files)))
 
     def without(self, gone: AbstractSet[int], names: Sequence[str]) -> "ReferenceWatch":
-        """Watch what is left of a listing, and what has come to it, of which nothing is known.
+        """Watch what is left of a listing, and what was added to it, of which nothing is known.
 
         Args:
-            gone: numbers in the listing before.
-            names: the listing now: those that are left in their order, and behind them those that have come.
+            gone: numbers in the previous listing.
+            names: the listing now: the remaining ones in their order, followed by those that were added.
         """
         known = len(self.numbers) + len(self.others)
         left = [number for number in range(known) if number not in gone]
@@ -82,7 +84,7 @@ class ReferenceWatch:
     def renewed(
         self, names: Sequence[str], file_name: str, files: Mapping[int, ReferenceFile | None]
     ) -> "ReferenceWatch":
-        """Return the same with some files, told by number, as they are now."""
+        """Return the same watch with new results for some files, which are given by number."""
         fingerprints: dict[int, Fingerprint] = {}
         gone: set[int] = set()
         come: dict[int, Fingerprint] = {}
@@ -113,6 +115,6 @@ class ReferenceWatch:
         return cls(paths, numbers, places, tuple(others))
 
     def changed(self, filesystem: Filesystem, folder_fd: int) -> list[int]:
-        """List the files that have changed, or may have, in their order."""
+        """List the files that have changed, or may have, in order."""
         changed = [self.numbers[place] for place in self.paths.changed(filesystem, folder_fd, follow=True)]
         return sorted((*changed, *self.others)) if changed else list(self.others)

@@ -1,7 +1,8 @@
 """Reading what guests and snapshots refer to, again only where a file has changed.
 
-A file that cannot be read is remembered as unreadable, never as holding no reference. Where the metadata does not say
-which digest boots, the saved state beside it is searched, too, for the disks that it opens.
+A file that cannot be read is remembered as unreadable, never as one that holds no reference. Where the
+metadata does not say which digest boots, the saved state beside it is also searched for the disks that it
+opens.
 """
 
 import os
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 _LIST = os.O_RDONLY | os.O_DIRECTORY
-# Files looked at between two pauses: some 50 microseconds.
+# Files examined between two pauses: some 50 microseconds.
 _STEP = 16
 
 _READERS: Mapping[str, Callable[[bytes, str], tuple[Reference, ...]]] = {
@@ -47,7 +48,7 @@ _SAVED_STATES: Mapping[str, tuple[str, str]] = {
     "instance": ("snapshots", ""),
     "snapshot": ("guest", "snapshots"),
 }
-"""By kind: the folder that holds a saved state, and which of the folders in it does; empty: all of it.
+"""By kind: the folder that holds a saved state, and the name of the subfolder that does; empty: all of it.
 
 A snapshot has a copy of the guest's folder.
 """
@@ -60,14 +61,14 @@ class _Listing:
     fingerprint: Fingerprint | None
     names: tuple[str, ...]
     files: tuple[ReferenceFile | None, ...] | None = None
-    """What was found in each at the last look, None: no file; None for all: they are not looked at yet."""
+    """The result of each file at the last look, None: no file; None for all: not looked at yet."""
     mark: FolderMark | None = None
-    """Which folder that was."""
+    """The identity of that folder."""
     watch: ReferenceWatch | None = None
-    """What tells which of the files have changed."""
+    """Finds the files that have changed."""
 
     def holding(self, files: tuple[ReferenceFile | None, ...], watch: ReferenceWatch) -> "_Listing":
-        """Return what was found in each; the same object where that is known."""
+        """Return the listing with the result of each file; the same object where that is known."""
         return self if files is self.files else attrs.evolve(self, files=files, watch=watch)
 
     @cached_property
@@ -81,16 +82,16 @@ class _Listing:
 
 @frozen
 class ReferenceLook:
-    """What one look at all guests and snapshots found. A look that finds nothing new returns the one before it."""
+    """The results of one look at all guests and snapshots; without a change, the previous ones are returned."""
 
     files: Mapping[str, ReferenceFile]
     """By source: `instance/ID`, `snapshot/ID`; or by the name of a folder that could not be listed."""
     listings: Mapping[str, _Listing] = attrs.field(factory=dict, repr=False, eq=False)
     absent: tuple[str, ...] = attrs.field(default=(), eq=False)
-    """Folders that are not there."""
+    """Folders that do not exist."""
 
     def folders(self) -> Mapping[str, FolderSeen]:
-        """Return which folders these are, but for those that could not be listed."""
+        """Return the identities of these folders, except those that could not be listed."""
         gone = {folder: FolderSeen(None) for folder in self.absent}
         return {**gone, **{folder: listing.seen for folder, listing in self.listings.items()}}
 
@@ -99,7 +100,7 @@ NOTHING_KNOWN = ReferenceLook({})
 
 
 def list_guests(filesystem: Filesystem, data_fd: int) -> list[str]:
-    """List the guests and snapshots, by source, as far as that can be told."""
+    """List the guests and snapshots, by source, as far as they can be listed."""
     sources: list[str] = []
     for kind, folder, _ in REFERENCE_FILES:
         try:
@@ -113,7 +114,7 @@ def list_guests(filesystem: Filesystem, data_fd: int) -> list[str]:
 def read_reference_files(
     filesystem: Filesystem, data_fd: int, sources: Iterable[str], pause: Callable[[], None] = lambda: None
 ) -> dict[str, ReferenceFile]:
-    """Read the files of some guests and snapshots; returns by source what each held, without those that are absent."""
+    """Read the files of some guests and snapshots; returns the results by source, without absent ones."""
     chosen = set(sources)
     found: dict[str, ReferenceFile] = {}
     for kind, folder, file_name in REFERENCE_FILES:
@@ -138,8 +139,8 @@ def look_at_references(
 ) -> ReferenceLook:
     """Look at every guest and snapshot.
 
-    `known` is what the last look returned: a file whose `stat` has not changed is not read again. A guest's folder
-    without metadata is a guest being made and is left out; so is one that has gone.
+    `known` is the result of the last look: a file whose `stat` has not changed is not read again. A guest's
+    folder without metadata is a guest being made, and is left out; so is one that has gone.
     """
     looking = _Looking(filesystem, known, pause)
     for kind, folder, file_name in REFERENCE_FILES:
@@ -151,7 +152,7 @@ def look_at_references(
                 looking.is_new = True
             else:
                 looking.absent.append(folder)
-            # What is on record from an earlier engine comes without listings, and may be of this folder.
+            # A record of an earlier engine comes without listings, and may be of this folder.
             is_known = not known.listings or folder in known.listings or folder in known.files
             looking.is_new = looking.is_new or is_known
             continue
@@ -172,7 +173,7 @@ def look_at_references(
 
 @define(eq=False)
 class _Looking:
-    """One look, as far as it has come."""
+    """One look, in progress."""
 
     filesystem: Filesystem
     known: ReferenceLook
@@ -181,10 +182,10 @@ class _Looking:
     listings: dict[str, _Listing] = attrs.field(factory=dict)
     absent: list[str] = attrs.field(factory=list)
     is_new: bool = False
-    """Whether anything is not what it was."""
+    """Whether anything has changed."""
 
     def look(self, folder_fd: int, listing: _Listing, where: tuple[str, str, str]) -> None:
-        """Look at the files of all guests, or of all snapshots; most are known and have not changed."""
+        """Examine the files of all guests, or of all snapshots; most are known and have not changed."""
         kind, folder, file_name = where
         pause = self.pause
         known = listing.files
@@ -219,7 +220,7 @@ class _Looking:
         self.listings[folder] = listing.holding(known, watch)
 
     def _is_still(self, folder_fd: int, where: tuple[str, str, str], file: ReferenceFile) -> bool:
-        """Return whether a file, told by kind, name and file name, is what it was; so far as that can be told."""
+        """Return whether a file, given by kind, name and file name, is unchanged, as far as is known."""
         kind, name, file_name = where
         fingerprint, saved = file.fingerprint, file.saved
         if fingerprint is None:
@@ -227,7 +228,7 @@ class _Looking:
         try:
             found = self.filesystem.stat(f"{name}/{file_name}", dir_fd=folder_fd)
         except OSError:
-            return False  # which reading it finds again, and tells
+            return False  # reading it fails again, and reports why
         # guard(rewritten-guest-is-read): A write changes the ctime, a replacement the inode: either way the guest may
         # need another image by now and is read again.
         if found.st_ctime_ns != fingerprint[4] or found.st_ino != fingerprint[1]:
@@ -242,7 +243,7 @@ class _Looking:
             return False
 
     def gather(self) -> None:
-        """Put together what was found, by source."""
+        """Put the results together, by source."""
         for kind, folder, _ in REFERENCE_FILES:
             listing = self.listings.get(folder)
             if listing is not None:
@@ -257,7 +258,7 @@ def _names(filesystem: Filesystem, fd: int) -> tuple[str, ...]:
 
 
 def _list(filesystem: Filesystem, fd: int, known: _Listing | None) -> _Listing:
-    """List an open folder, unless its fingerprint says that it holds the names that are known."""
+    """List an open folder, unless its fingerprint shows that the names have not changed."""
     looked_ns = filesystem.now_ns()
     found = filesystem.fstat(fd)
     fingerprint = stable_fingerprint(found, looked_ns)
@@ -280,9 +281,9 @@ def _list(filesystem: Filesystem, fd: int, known: _Listing | None) -> _Listing:
 
 
 def _without_metadata(known: ReferenceFile) -> ReferenceFile | None:
-    """Return what a guest refers to whose metadata has gone and whose folder has not: its own volume may not be mounted.
+    """Return what a guest goes on to refer to whose metadata is missing while its folder exists.
 
-    It goes on protecting what it named, for as long as its folder is there.
+    Its own volume may not be mounted, so it protects what it named for as long as its folder exists.
     """
     if known.problem is not None or not known.references:
         return None
@@ -290,7 +291,7 @@ def _without_metadata(known: ReferenceFile) -> ReferenceFile | None:
 
 
 class _ReadAhead:
-    """Reads some files before they are asked for, many in one call; and any other one when it is."""
+    """Reads some files ahead, many in one call, and any other file on demand."""
 
     def __init__(
         self, filesystem: Filesystem, folder_fd: int, paths: Sequence[str], pause: Callable[[], None]
@@ -302,7 +303,7 @@ class _ReadAhead:
         self._read: dict[str, tuple[Fingerprint | None, bytes]] = {}
 
     def read(self, path: str) -> tuple[Fingerprint | None, bytes]:
-        """Read a file; also returns its fingerprint from before it was read.
+        """Read a file; also returns its fingerprint, taken before the read.
 
         Raises:
             OSError: it cannot be read.
@@ -313,7 +314,7 @@ class _ReadAhead:
         if ahead is not None:
             return ahead
         looked_ns = self.filesystem.now_ns()
-        # Before it is read: what is written after this has another fingerprint.
+        # Taken before the read: whatever is written later has another fingerprint.
         fingerprint = stable_fingerprint(self.filesystem.stat(path, dir_fd=self.folder_fd), looked_ns)
         return fingerprint, read_file(self.filesystem, path, self.folder_fd, follow=True)
 
@@ -323,7 +324,8 @@ class _ReadAhead:
         looked_ns = self.filesystem.now_ns()
         answers = self.filesystem.read_files(self.folder_fd, paths, CHUNK)
         for path, answer in zip(paths, answers, strict=True):
-            # What is a link, is no file or was not read whole is read in the other way.
+            # A link, something that is no file, and a file that was not read completely are read the other
+            # way.
             if isinstance(answer, int):
                 continue
             mode, device, inode, size_bytes, modified_ns, changed_ns, content = answer
@@ -336,7 +338,7 @@ class _ReadAhead:
 def _read(
     ahead: _ReadAhead, where: tuple[str, str, str, str], known: ReferenceFile | None = None
 ) -> ReferenceFile | None:
-    """Read the file of a guest or snapshot, told by kind, folder, name and file name; None where it is absent."""
+    """Read the file of a guest or snapshot, given by kind, folder, name and file name; None where it is absent."""
     kind, folder, name, file_name = where
     filesystem, folder_fd = ahead.filesystem, ahead.folder_fd
     path, relative, source = f"{folder}/{name}/{file_name}", f"{name}/{file_name}", f"{kind}/{name}"
@@ -369,7 +371,7 @@ def _with_saved_state(
     known: SavedState | None,
     pause: Callable[[], None],
 ) -> ReferenceFile:
-    """Add to what metadata says what the saved state beside it does, or that it cannot be read."""
+    """Add to the metadata's references those of the saved state beside it, or that it cannot be read."""
     kind, folder, name, _ = where
     place, marker = _SAVED_STATES[kind]
     source = f"{kind}/{name}"
@@ -378,7 +380,7 @@ def _with_saved_state(
             filesystem, folder_fd, f"{name}/{place}", known=known, marker=marker, pause=pause
         )
     except UnreadableStateError as error:
-        # What its metadata names counts all the same, also where what cannot be read is to be ignored.
+        # What the metadata names counts all the same, even where unreadable references are to be ignored.
         references = _opening(file.references, source, ())
         return ReferenceFile(f"{folder}/{error.filename}", references, _fault(error))
     references = file.references if saved.images is None else _opening(file.references, source, saved.images)
@@ -386,7 +388,7 @@ def _with_saved_state(
 
 
 def _is_open_ended(references: tuple[Reference, ...]) -> bool:
-    """Return whether metadata leaves it open which digest boots."""
+    """Return whether metadata leaves open which digest boots."""
     return not references or any(
         not reference.resolved_image or parsed(reference.resolved_image).digest is None
         for reference in references
@@ -396,14 +398,14 @@ def _is_open_ended(references: tuple[Reference, ...]) -> bool:
 def _opening(
     references: tuple[Reference, ...], source: str, images: tuple[str, ...]
 ) -> tuple[Reference, ...]:
-    """Add what a saved state names; one that names nothing still tells that the age of its guest proves nothing."""
+    """Add the images of a saved state; even one that names none shows that the guest's age proves nothing."""
     if not references:
         return (Reference(source, saved_state=images),) if images else ()
     return tuple(msgspec.structs.replace(reference, saved_state=images) for reference in references)
 
 
 def _is_absent(filesystem: Filesystem, path: str, dir_fd: int) -> bool:
-    """Tell absence from a symbolic link, the file's own or its folder's, that leads nowhere."""
+    """Return whether a path is absent, and not a dangling link, be it the file's own or its folder's."""
     for part in (path, path.rpartition("/")[0]):
         if part:
             try:
