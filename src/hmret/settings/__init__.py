@@ -1,1 +1,1 @@
-"""From the texts of flags, variables and config files to the settings of an engine."""
+"""Reads flags, environment variables and config files into the settings of an engine."""

@@ -1,7 +1,7 @@
-"""The config files: which are read, and how one is read without being waited for for long.
+"""The config files: which ones are read, and how, so that none blocks its reader for long.
 
-hypeman's own file is looked for where hypeman looks for it. Beside it, `/etc/hmret/config.yaml` is read where it is there
-and nobody names the one file that is to be read.
+hypeman's own file is looked for where hypeman looks for it. `/etc/hmret/config.yaml` is read in addition, if it exists
+and no option or variable names a single file.
 """
 
 import os
@@ -26,13 +26,13 @@ __all__ = [
 ]
 
 HYPEMAN_FILES = ("/etc/hypeman/config.yaml", "~/.config/hypeman/config.yaml")
-"""Where hypeman's own file is, the first that is there, unless something names it."""
+"""Where hypeman's own file may be; the first that exists counts, unless a variable or an option names one."""
 OWN_FILE = "/etc/hmret/config.yaml"
-"""A file that has only hmret in it."""
+"""A file with nothing but hmret's keys."""
 
 _MAX_FILE_BYTES = 1 << 20
 _PIPE_SECONDS = 10.0
-"""For how long a pipe or a device may keep its reader waiting."""
+"""How long a read of a pipe or a device may block."""
 _KINDS: Sequence[tuple[Callable[[int], bool], str]] = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -49,14 +49,10 @@ class ConfigFile:
     content: bytes
     writable_by_all: bool
     is_own: bool = False
-    """Whether nothing but hmret's keys belongs in it."""
+    """Whether only hmret's keys are allowed in it."""
 
     def text(self) -> str:
-        """Give its text.
-
-        Raises:
-            ConfigError: it is no UTF-8.
-        """
+        """Return its text; raises ConfigError where it is not UTF-8."""
         try:
             return self.content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -76,23 +72,23 @@ def find_config_files(
     regular_only: bool,
     pipe_seconds: float = _PIPE_SECONDS,
 ) -> list[ConfigFile]:
-    """Read the config files that are given, or there.
+    """Read the config files that are named, or exist.
 
-    The first is `named`, else what HMRET_CONFIG names, else what CONFIG_PATH names, as for hypeman, else the first of
-    `hypeman_files` that is there. Where neither `named` nor HMRET_CONFIG says so, `own_file` is read beside it, if it is
-    there. A variable that is empty names nothing.
+    The first is `named`, else the one that HMRET_CONFIG names, else the one that CONFIG_PATH names, as for hypeman, else
+    the first of `hypeman_files` that exists. Unless `named` or HMRET_CONFIG is given, `own_file` is read in addition, if
+    it exists. An empty variable names no file.
 
     Args:
         named: the file that the command line names; None: none.
-        environment: the variables.
+        environment: the environment variables.
         hypeman_files: where hypeman's own file may be.
         own_file: where hmret's own file may be; None: nowhere.
-        regular_only: whether anything but a regular file is refused, as one that may keep its reader waiting.
-        pipe_seconds: for how long a pipe or a device may keep its reader waiting.
+        regular_only: whether to refuse anything but a regular file, since reading it may block.
+        pipe_seconds: how long a read of a pipe or a device may block.
 
     Raises:
-        UnavailableError: one that is named is not there.
-        ConfigError: one cannot be read; the message is one line.
+        UnavailableError: a file that is named does not exist.
+        ConfigError: a file cannot be read; the message is one line.
     """
 
     def read(path: str) -> ConfigFile:
@@ -102,7 +98,7 @@ def find_config_files(
     if sole is not None:
         return [read(sole)]
     shared = environment.get("CONFIG_PATH") or None
-    # Who has no home has no file there.
+    # A user without a home has no file there.
     places = [path for path in hypeman_files if not path.startswith("~/") or _home(environment)]
     files = [read(shared)] if shared is not None else _first_there(places, read)
     own = [] if own_file is None else _first_there([own_file], read)
@@ -110,11 +106,7 @@ def find_config_files(
 
 
 def in_home(path: str, environment: Mapping[str, str]) -> str:
-    """Put the home of the user in the place of a leading `~/`; any other path stays as it is.
-
-    Raises:
-        ConfigError: the user has no home.
-    """
+    """Replace a leading `~/` by the user's home; raises ConfigError where the user has none."""
     if path != "~" and not path.startswith("~/"):
         return path
     home = _home(environment)
@@ -124,7 +116,7 @@ def in_home(path: str, environment: Mapping[str, str]) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Say in a few words what is wrong."""
+    """Return the reason of an error in a few words."""
     return str((isinstance(error, OSError) and error.strerror) or error).lower()
 
 
@@ -145,7 +137,7 @@ def _first_there(paths: Sequence[str], read: Callable[[str], ConfigFile]) -> lis
 def _read(path: str, *, regular_only: bool, pipe_seconds: float) -> ConfigFile:
     place = SourceLocation(path or "the config file")
     try:
-        # Neither a pipe without a writer nor a terminal keeps an open waiting, or becomes ours.
+        # Opening a pipe without a writer does not block, and a terminal does not become our controlling one.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             mode = os.fstat(fd).st_mode
@@ -156,17 +148,20 @@ def _read(path: str, *, regular_only: bool, pipe_seconds: float) -> ConfigFile:
             content = _read_all(fd, place, None if is_regular else time.monotonic() + pipe_seconds)
         finally:
             os.close(fd)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path, in words of each Python's own
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # ValueError: a NUL in the path; its wording differs between Pythons
         reason = reason_of(error) if isinstance(error, OSError) else "embedded null byte"
-        told = place.error(f"expected a readable file, got {reason}")
+        problem = place.error(f"expected a readable file, got {reason}")
         if isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise UnavailableError(str(told)) from None
-        raise told from None
+            raise UnavailableError(str(problem)) from None
+        raise problem from None
     return ConfigFile(path, content, is_regular and bool(mode & stat.S_IWOTH))
 
 
 def _read_all(fd: int, place: SourceLocation, end: float | None) -> bytes:
-    """Read up to the end; `end`: when, by the monotonic clock, what may keep its reader waiting must have come to it."""
+    """Read a file to its end; `end`: the deadline on the monotonic clock of one that may block its reader."""
     content = bytearray()
     while len(content) <= _MAX_FILE_BYTES:
         if end is not None:

@@ -35,9 +35,9 @@ class Settings:
     config_file: str | None
     """The file that was read, the first where there were two; None: none."""
     warnings: tuple[str, ...]
-    """What is allowed but probably not meant; one line each."""
+    """What is valid but probably not intended; one line each."""
     config_files: Mapping[str, bool] = attrs.field(factory=dict)
-    """Each file that was read, and whether anything stood in it."""
+    """Each file that was read, and whether it held anything."""
 
 
 def load_settings(
@@ -52,17 +52,17 @@ def load_settings(
 ) -> Settings:
     """Gather the settings of one engine; reads at most two config files.
 
-    The files are `config_file`, else what the variable HMRET_CONFIG names; else what the variable CONFIG_PATH names, or
-    the first of `default_files` that is there, and `own_file` beside it where that is there. `flags` are values by dotted
-    key, typed as the command line has them, durations as text; None: not given. A variable that is empty is not given.
+    The file is `config_file`, else the one that HMRET_CONFIG names; else the one that CONFIG_PATH names, or the first of
+    `default_files` that exists, and in addition `own_file` if it exists. `flags` are values by dotted key, typed as the
+    command line has them, durations as text; None: not given. An empty variable is not given either.
 
-    With the settings of `earlier`, which are to be replaced, no file keeps its reader waiting: one that is no regular file
-    is refused. So is one that has become empty or has gone: what stood in it would be lost in silence.
+    At a reload, `earlier` are the settings to be replaced. Then a file that is not a regular one is refused, since reading
+    it may block, and so is one that has become empty or is gone, since its settings would be lost silently.
 
-    `ask_disk` looks whether the disk bears out what the settings say, and returns warnings.
+    `ask_disk` returns warnings about settings that the disk contradicts.
 
     Raises:
-        UnavailableError: a config file that is named is not there.
+        UnavailableError: a config file that is named does not exist.
         ConfigError: the file cannot be read or a setting is not usable; the message is one line.
         KeyError: `flags` holds a key that is no setting.
     """

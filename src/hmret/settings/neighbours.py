@@ -1,6 +1,6 @@
-"""hypeman's own settings that ours must get along with: where it listens, and when it refuses pulls.
+"""hypeman's own settings that can conflict with ours: where it listens, and when it refuses pulls.
 
-They are read as what they are, somebody else's: whatever makes no sense there is hypeman's to refuse, and says nothing.
+A value that makes no sense there is for hypeman to refuse: it is ignored here.
 """
 
 import os
@@ -23,14 +23,14 @@ NEIGHBOURS: Mapping[str, str] = {
     "metrics.listen_address": "127.0.0.1",
     _IMAGE_STORAGE: "0.2",
 }
-"""The keys of hypeman's that matter here, and its defaults."""
+"""The keys of hypeman that matter here, and its defaults."""
 
 _ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - nothing is bound
 _HEADROOM = 0.9
 
 
 def neighbour_values(roots: Sequence[GivenValue | None], environment: Mapping[str, str]) -> Mapping[str, str]:
-    """Read hypeman's settings as it does: a variable over the files, those over its defaults."""
+    """Read hypeman's settings with its precedence: variables over files over defaults."""
     values = {name: _value_of(name, roots, environment) for name in NEIGHBOURS}
     return {name: NEIGHBOURS[name] if value is None else value for name, value in values.items()}
 
@@ -44,7 +44,7 @@ def _value_of(name: str, roots: Sequence[GivenValue | None], environment: Mappin
 
 
 def doubt_neighbours(config: RetentionConfig, neighbours: Mapping[str, str]) -> Iterator[str]:
-    """Point out what does not get along with hypeman's own settings, a line each."""
+    """Yield a warning, one line, for each conflict with hypeman's own settings."""
     yield from _doubt_address(config.metrics_listen, neighbours)
     yield from _doubt_marks(config, neighbours[_IMAGE_STORAGE])
 
@@ -73,7 +73,7 @@ def _doubt_address(listen: str, neighbours: Mapping[str, str]) -> Iterator[str]:
 
 
 def _meet(one: str, other: str) -> bool:
-    """Tell whether two hosts that are listened on have an address in common."""
+    """Return whether two hosts to listen on share an address."""
     names = [host.strip("[]").replace("localhost", "127.0.0.1") for host in (one, other)]
     return names[0] == names[1] or any(name in _ANY_ADDRESS for name in names)
 
@@ -105,7 +105,7 @@ def _doubt_marks(config: RetentionConfig, storage: str) -> Iterator[str]:
 
 
 def _share_of_disk(config: RetentionConfig) -> float | None:
-    """Tell which part of the disk the cache may take; None: nobody can tell."""
+    """Return the share of the disk that the cache may occupy; None: unknown."""
     most = config.disk.max_used
     if isinstance(most, float):
         return most

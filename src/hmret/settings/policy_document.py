@@ -1,4 +1,4 @@
-"""A policy on its own as JSON: a candidate that is sent to a running engine and judged there."""
+"""A policy as JSON: a candidate that is sent to a running engine and evaluated there."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ _POLICY = [setting.key for setting in SETTINGS if setting.declared.is_policy]
 
 
 def policy_settings(config: RetentionConfig) -> dict[str, object]:
-    """Take from a configuration what says what is deleted, by dotted key and ready for JSON.
+    """Return the settings that decide what is deleted, by dotted key and ready for JSON.
 
     Values are as `check-config` shows them: durations are seconds, sizes bytes, shares percentages as text. What is
     unset is None, the low mark of the disk too.
@@ -25,7 +25,7 @@ def policy_settings(config: RetentionConfig) -> dict[str, object]:
 
 
 def config_from_policy(base: RetentionConfig, values: Mapping[str, object]) -> RetentionConfig:
-    """Put the settings of a policy in the place of those that a configuration has; what is not given stays.
+    """Return a configuration with the settings of a policy replaced; those that are not given stay.
 
     The inverse of `policy_settings`: its values give an equal configuration, with durations to the microsecond up to
     270 years. Each value is checked as one of a config file is, and may be written as it is there too.

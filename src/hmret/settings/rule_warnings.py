@@ -1,4 +1,4 @@
-"""Rules that are allowed but do not do what they seem to: patterns that match nothing, and rules in another's shadow."""
+"""Rules that are valid but without effect: patterns that match nothing, and rules that an earlier one shadows."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,11 +8,11 @@ from hmret.model.policy.rules import Rule
 
 __all__ = ["doubt_rules"]
 
-_MOST_RULES = 300  # that are compared with each other
+_MOST_RULES = 300  # the number of rules that are compared with each other
 
 
 def doubt_rules(rules: Sequence[Rule]) -> Iterator[str]:
-    """Point out what is odd about some rules, a line each; of very many only the first are looked at."""
+    """Yield warnings about rules, one line each; of very many rules only the first are examined."""
     for number, rule in enumerate(rules[:_MOST_RULES], start=1):
         told = f"hmret.rules, rule {number}"
         yield from (f"{told}: {reason}" for reason in map(why_never, rule.match) if reason is not None)
@@ -25,7 +25,7 @@ def doubt_rules(rules: Sequence[Rule]) -> Iterator[str]:
 
 
 def _shadows(before: Sequence[Rule], rule: Rule) -> Iterator[str]:
-    """Say which patterns of a rule have no effect, as earlier rules match all that they do."""
+    """Yield which patterns of a rule have no effect, since earlier rules match everything that they match."""
     match = {pattern: _first_over(before, (pattern,), rule.tags) for pattern in rule.match}
     tags = {tag: _first_over(before, rule.match, (tag,)) for tag in rule.tags}
     if all(found is not None for found in match.values()):
@@ -42,7 +42,7 @@ def _shadows(before: Sequence[Rule], rule: Rule) -> Iterator[str]:
 
 
 def _first_over(before: Sequence[Rule], match: Sequence[str], tags: Sequence[str]) -> int | None:
-    """Find the first of some rules, by its number, that matches whatever has one of these repositories and tags."""
+    """Return the number of the first rule that matches everything with one of these repositories and tags."""
     for number, other in enumerate(before, start=1):
         has_tags = not other.tags or (bool(tags) and _all_covered(other.tags, tags, of="tag"))
         # guard(shadowed-rule-is-reported): A rule in the shadow of a wider one has no effect; the operator learns of

@@ -1,4 +1,4 @@
-"""Where a setting was read, and how a problem with it is told: in one line."""
+"""Where a setting was read, and the errors about it, each of one line."""
 
 from collections.abc import Collection
 
@@ -15,22 +15,22 @@ class SourceLocation:
     text: str
 
     def within(self, name: str) -> "SourceLocation":
-        """Name a part of the value that stands here."""
+        """Return the location of a part of this value."""
         return SourceLocation(f"{self.text}, {name}")
 
     def error(self, problem: str) -> ConfigError:
-        """Tell a problem with the value as an error of exactly one line."""
-        told = f"{self.text}: {problem}"
-        return ConfigError("".join(char if char.isprintable() else ascii(char)[1:-1] for char in told))
+        """Make the error of exactly one line that reports a problem with the value."""
+        message = f"{self.text}: {problem}"
+        return ConfigError("".join(char if char.isprintable() else ascii(char)[1:-1] for char in message))
 
 
 def show(text: str, limit: int = 60) -> str:
-    """Shorten a text that a message repeats to a number of characters."""
+    """Shorten a text that a message quotes to `limit` characters."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def name_unknown(name: str, known: Collection[str]) -> str:
-    """Tell that a name is unknown, which one it is most like, and which there are."""
+    """Return the message about an unknown name: the known one that it resembles most, and all known ones."""
     import difflib  # noqa: PLC0415 - most names are known
 
     nearest = difflib.get_close_matches(show(name), known, n=1)

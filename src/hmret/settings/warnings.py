@@ -1,4 +1,4 @@
-"""Settings that are allowed but probably not meant."""
+"""Warnings about settings that are valid but probably not intended."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -31,9 +31,9 @@ class Setting:
 def warnings_about(
     config: RetentionConfig, values: Mapping[str, Setting], neighbours: Mapping[str, str] = NEIGHBOURS
 ) -> tuple[str, ...]:
-    """Look for settings that are allowed but probably not meant; what the disk says of them is not asked.
+    """Return warnings about settings that are valid but probably not intended; the disk is not consulted.
 
-    `neighbours`: the settings of hypeman's own that ours must get along with.
+    `neighbours`: the settings of hypeman that can conflict with ours.
     """
     auto_delete = config.auto_delete
     warnings = [

@@ -49,8 +49,8 @@ def read_yaml(file: str, text: str, name: str) -> GivenValue | None:
     except yaml.MarkedYAMLError as error:
         line = 1 if error.problem_mark is None else error.problem_mark.line + 1
         hint = " (text that begins with * needs quotes)" if error.context == "while scanning an alias" else ""
-        told = ", ".join(part for part in (error.context, error.problem) if part)
-        raise SourceLocation(f"{file}:{line}").error(f"not valid YAML, {show(told, 160)}{hint}") from None
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        raise SourceLocation(f"{file}:{line}").error(f"not valid YAML, {show(problem, 160)}{hint}") from None
     except (ValueError, OverflowError) as error:  # the pure-Python loader, at an escape that is no character
         raise SourceLocation(file).error(f"not valid YAML, {error}") from None
     return None if root is None or root.content is None else GivenValue(root, name, Form.YAML, file)
