@@ -1,1 +1,1 @@
-"""Out of the cache, back into it, or erased."""
+"""Moving images out of the cache, putting them back, and erasing them."""

@@ -1,7 +1,15 @@
-"""What goes together with each image of a batch, as it is now: written down before anything of it is touched.
+"""Finding out which folders, tags and timers belong to each image of a batch, before any of it is touched.
 
-The scan said what an image is; by now another repository may own it, a tag may have moved, a pull may have begun. Whatever
-is not as the plan had it keeps the image, and the next sweep decides again.
+**What one deletion takes.** Content goes as a unit: its folder, the complete folders that its owners have of
+their own, every tag of every owner in both layouts (with the older tags that those shadow), and one timer for
+each owner. A repository's own folder can also go alone, with its own tags and timer. A part left behind would
+do harm: a tag would lead nowhere, an older tag would come back to life and boot an old image, a timer would
+be inherited by the next pull of the same digest. So the unit is determined here completely and written down
+as an intent; nothing is added to it later.
+
+The scan is older than this look: by now another repository may own the content, a tag may have moved, a pull
+may have begun. Whatever differs from the plan keeps the image, and the next sweep decides again. Until the
+intents are on the disk nothing has been changed, so a crash here leaves the cache as it was.
 """
 
 import stat
@@ -26,29 +34,32 @@ from hmret.model.verdicts import Reason
 __all__ = ["Announced", "Announcing"]
 
 _AT_REST = frozenset((NO_CONTENT, "ready", "failed", "unknown"))
-"""While a folder has any other status, hypeman may be at work in it, or be linking from another of the digest."""
+"""While a folder has any other status, hypeman may be writing into it, or linking from another folder of its
+digest.
+"""
 
 _OTHER_TAGS = "its tags are others"
 
 
 @frozen
 class Announced:
-    """An image of a batch, and what goes with it."""
+    """An image of a batch, with everything that goes with it."""
 
     candidate: Candidate
     intent: Intent
     reason: Reason | None = None
-    """Why it stays."""
+    """Why it stays; None: it may go."""
     detail: str = ""
     error: OSError | None = None
-    """What could not be read, so that it stays."""
+    """The error because of which it could not be examined, so that it stays."""
     is_gone: bool = False
     is_by_name: bool = False
-    """Whether no link leads to its content, so that its one owner is the repository of the name in its metadata."""
+    """Whether no link leads to its content, so that its only owner is the repository named in its metadata.
+    """
 
 
 class _Keep(Exception):  # noqa: N818 - it says what is to be done
-    """Ends the look at an image: it stays."""
+    """Raised to end the examination of an image: it stays."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -58,13 +69,13 @@ class _Keep(Exception):  # noqa: N818 - it says what is to be done
 
 @define(eq=False)
 class Announcing:
-    """Looks at the images of one batch."""
+    """Examines the images of one batch."""
 
     folders: OpenFolders
     linkers: Linkers | None
-    """Who links to which digest below `repositories/`; needed where the batch has content."""
+    """Which repositories link to which digest below `repositories/`; needed if the batch has content."""
     digests: AbstractSet[str] | None = None
-    """Of the images of the batch; None: of any."""
+    """The digests of the batch's images; None: any."""
     looks: KnownPaths = attrs.field(init=False)
     tags: RepositoryTags = attrs.field(init=False)
 
@@ -77,7 +88,7 @@ class Announcing:
         return RepositoryTags(self.folders, self.linkers, self.digests, self.looks)
 
     def look_ahead(self, candidates: Iterable[Candidate]) -> None:
-        """Ask about some images together what is asked about each."""
+        """Query some images together, in few calls, for everything that is queried of each."""
         paths: list[str] = []
         rows: list[Key] = []
         for candidate in candidates:
@@ -92,7 +103,7 @@ class Announcing:
         self.tags.read_ahead(rows)
 
     def announce(self, candidate: Candidate, name: str) -> Announced:
-        """Look at one image; `name` is that of its intent."""
+        """Examine one image; `name` is that of its intent."""
         repository, digest = candidate.key
         bare = Intent(
             repository,
@@ -115,7 +126,7 @@ class Announcing:
             return Announced(candidate, bare, error=error)
 
     def _content(self, candidate: Candidate, bare: Intent) -> Announced:
-        """Look at content, and at all that goes with it."""
+        """Examine content, and everything that goes with it."""
         digest = candidate.digest
         names = sorted({row.repository for row in candidate.rows})
         own = {name: self._look_at(name, name, digest) for name in names}
@@ -128,7 +139,7 @@ class Announcing:
             if found is not None and found.image.status not in _AT_REST:
                 raise _Keep(Reason.NOT_READY, f"that of {name} is {found.image.status}")
             if found is not None and (found.is_unreadable or self._has_unseen_disk(name, digest, found)):
-                # It may be a copy, which must not outlive its content unseen.
+                # It may be a copy, which must not outlive its content unnoticed.
                 raise _Keep(Reason.BROKEN, f"that of {name}: {found.image.broken}")
             inode = self._inode(name, digest)
             if inode is None:
@@ -145,10 +156,10 @@ class Announcing:
         return Announced(candidate, _completed(bare, copies, links, staying=staying), is_by_name=not owners)
 
     def _has_unseen_disk(self, repository: str, digest: str, found: ImageFound) -> bool:
-        """Return whether a folder has a disk that could not be looked at, or that has come right after the look.
+        """Return whether a folder has a disk that could not be examined, or that appeared right after the look.
 
         Raises:
-            OSError: that could not be told.
+            OSError: that could not be determined.
         """
         if found.has_disk or found.image.status != "ready":
             return False
@@ -163,9 +174,9 @@ class Announcing:
     def _check_owners(self, digest: str, own: Mapping[str, ImageFound | None]) -> set[str]:
         """Check that the owners of content are those of the plan; returns those that have a tag to it.
 
-        `own`: of each owner of the plan, the folder that it has of its own.
+        `own`: for each owner in the plan, the folder that it has of its own.
         """
-        assert self.linkers is not None  # whoever announces content has looked who links to it
+        assert self.linkers is not None  # the linkers are always read before content is announced
         names = own.keys()
         linked = self.linkers.repositories(digest, names)
         owners = linked | {
@@ -177,7 +188,7 @@ class Announcing:
         # and stays.
         if owners - names:
             raise _Keep(Reason.SHARED, f"{', '.join(sorted(owners - names))} has it by now")
-        # Without any link it has one owner, by its name.
+        # Without any link, content has one owner, by its name.
         # guard(moved-tag-keeps-content): Content that has lost a tag since the plan is judged on its new owners
         # first, by the next sweep.
         if names - owners and (owners or len(names) > 1):
@@ -189,7 +200,7 @@ class Announcing:
         return owners
 
     def _own_folder(self, candidate: Candidate, bare: Intent) -> Announced:
-        """Look at a repository's own folder, and at what goes with it."""
+        """Examine a repository's own folder, and everything that goes with it."""
         repository, digest = candidate.key
         content = self._look_at(CONTENT, None, digest)
         beside = NO_CONTENT if content is None else content.image.status
@@ -211,7 +222,7 @@ class Announcing:
         # stays this time.
         if self.tags.is_being_made(repository, digest):
             raise _Keep(Reason.RETENTION_WINDOW, "a tag to it is being made")
-        # Of one folder alone the inode tells nothing that its look and its rename do not.
+        # For a single folder the inode adds nothing to the checks at the look and at the rename.
         copy = Copy(repository, 0, bare.name)
         return Announced(
             candidate, _completed(bare, [copy], self.tags.links(repository, digest), beside=beside)
@@ -224,7 +235,7 @@ class Announcing:
                 yield name, tag
 
     def _check_tags(self, candidate: Candidate) -> None:
-        """Check that each row has the tags that it was judged by, where those matter."""
+        """Check that each row has the tags by which it was judged, where tags matter."""
         for row in candidate.rows:
             chosen = candidate.chosen_with(row.repository)
             if chosen is not None and chosen.tags is not None:
@@ -238,7 +249,7 @@ class Announcing:
                     raise _Keep(Reason.RETENTION_WINDOW, _OTHER_TAGS)
 
     def _look_at(self, folder: str, repository: str | None, digest: str) -> ImageFound | None:
-        """Look at a digest's folder below a folder of `images/`; None: there is none, or it is no image."""
+        """Examine a digest's folder in a folder below `images/`; None: there is none, or it is no image."""
         if self.looks.inode(f"{IMAGES}/{folder}/{hex_of(digest)}") is None:
             return None
         folder_fd = self.folders.find(f"{IMAGES}/{folder}")
@@ -247,7 +258,7 @@ class Announcing:
         return read_digest_folder(self.folders.filesystem, folder_fd, repository, hex_of(digest))
 
     def _inode(self, folder: str, digest: str) -> int | None:
-        """Return the inode of a digest's folder below a folder of `images/`; None: there is none."""
+        """Return the inode of a digest's folder in a folder below `images/`; None: there is none."""
         path = f"{IMAGES}/{folder}/{hex_of(digest)}"
         if self.looks.is_absent(path) or self.folders.find(f"{IMAGES}/{folder}") is None:
             return None
@@ -262,7 +273,7 @@ def _completed(
     beside: str = NO_CONTENT,
     staying: Iterable[Copy] = (),
 ) -> Intent:
-    """Add to an intent what goes with the image."""
+    """Add to an intent everything that goes with the image."""
     whole = msgspec.structs.replace(bare, copies=copies, links=links, beside=beside, staying=[*staying])
     return msgspec.structs.replace(whole, tags=list(whole.tags_of(bare.repository)))
 

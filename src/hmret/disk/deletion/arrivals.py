@@ -1,9 +1,10 @@
-"""What has come in the place of an image while it was out of the cache: a fresh pull, or what hypeman leaves half done.
+"""What has appeared in an image's place since it left the cache: a fresh pull, or remains of a call.
 
-hypeman's tag call reads an image's metadata, sets the link, and writes the metadata back, making the folder again if it
-has gone. What is left then is a ghost: a `ready` metadata without a disk, which hides any other folder of the digest.
-Its promotion of a repository's own folder to content leaves, where that folder goes in between, a `converting` metadata
-that differs from the folder's in nothing but the status. Both are mended with what is in the trash.
+hypeman's tag call reads an image's metadata, sets the link, and writes the metadata back; if the folder has
+gone, it makes it again. That leaves a ghost: a `ready` metadata without a disk, which hides any other folder
+of the digest. A promotion of a repository's own folder to content, if that folder disappears in between,
+leaves a `converting` metadata that differs from the folder's only in its status. Both are completed with the
+files in the trash.
 """
 
 import enum
@@ -30,35 +31,37 @@ _FAULTS = (OSError, ValueError, msgspec.MsgspecError, RecursionError)
 
 
 class Arrival(enum.StrEnum):
-    """What has come since an image was renamed out of the cache."""
+    """What has appeared since an image was renamed out of the cache."""
 
     NOTHING = "nothing"
     GHOST = "ghost"
     """A `ready` metadata without a disk, in the image's place or in that of its content."""
     PROMOTION = "promotion"
-    """Content that was to be made of a folder that is in the trash, and that stays unfinished without it."""
+    """Content that was being made from a folder that is now in the trash, and that stays unfinished without
+    it.
+    """
     FOLDER = "folder"
-    """Where content has gone: a folder that one of its repositories has of its own."""
+    """Content was removed, and one of its repositories now has a folder of its own."""
     CONTENT = "content"
-    """Where a repository's own folder has gone: content."""
+    """A repository's own folder was removed, and there is content now."""
     ITSELF = "itself"
-    """The image again, by a pull: its place is taken."""
+    """The image itself again, by a pull: its place is taken."""
 
 
 @frozen
 class Found:
-    """What was found."""
+    """The result of looking for arrivals."""
 
     arrival: Arrival
     parent: str = ""
-    """Of a ghost: the folder in which it stands."""
+    """The folder that holds the ghost; empty: there is none."""
 
 
 def look_for_arrivals(folders: OpenFolders, intent: Intent, places: Sequence[TrashEntry]) -> Found:
-    """Look for what has come since an image was renamed to some places.
+    """Look for what has appeared since an image was renamed to some places in the trash.
 
     Raises:
-        OSError: that could not be told.
+        OSError: that could not be determined.
     """
     return (
         _look_for_content(folders, intent, places)
@@ -95,7 +98,7 @@ def _look_for_own(folders: OpenFolders, intent: Intent, places: Sequence[TrashEn
     if _is_ghost(folders, _CONTENT, None, digest):
         return Found(Arrival.GHOST, _CONTENT)
     if _status(folders, digest) == intent.beside:
-        # It stood there before: the repository's tags lead to it now.
+        # The content was there before: the repository's tags lead to it now.
         return Found(Arrival.ITSELF)
     # guard(cut-off-conversion-healed): A conversion to content that the deletion has cut off can be finished only
     # with this disk, so it is not erased.
@@ -104,7 +107,7 @@ def _look_for_own(folders: OpenFolders, intent: Intent, places: Sequence[TrashEn
 
 
 def _has_new_folder(folders: OpenFolders, intent: Intent, repository: str) -> bool:
-    """Return whether a repository has a folder of its own of the digest that has come since the intent was written."""
+    """Return whether a repository has its own folder of the digest, made after the intent was written."""
     inode = folders.inode(f"{IMAGES}/{repository}/{hex_of(intent.digest)}")
     return inode is not None and all(
         (copy.repository, copy.inode) != (repository, inode) for copy in intent.staying
@@ -112,13 +115,13 @@ def _has_new_folder(folders: OpenFolders, intent: Intent, repository: str) -> bo
 
 
 def heal(folders: OpenFolders, place: TrashEntry, parent: str) -> bool:
-    """Make a ghost whole with the files of a retired folder, its disk first: they are renamed into it, never over another.
+    """Complete a ghost: rename a retired folder's files into it, the disk first, never over another file.
 
-    Returns whether the image is whole then.
+    Returns whether the image is complete then.
 
     Raises:
-        LayersGoneError: its data has gone.
-        OSError: it could not be made whole.
+        LayersGoneError: a layer that it needs has gone.
+        OSError: it could not be completed.
     """
     filesystem, place_fd = folders.filesystem, folders.get(place.folder)
     check_layers(filesystem, folders.data_fd, place_fd, place.name)
@@ -149,7 +152,7 @@ def heal(folders: OpenFolders, place: TrashEntry, parent: str) -> bool:
 
 
 def _move_rest(filesystem: Filesystem, source_fd: int, target_fd: int) -> None:
-    """Move the files of an image besides its metadata and its disk: its manifest, and what later releases add."""
+    """Move an image's files other than metadata and disk: its manifest, and what later releases add."""
     with filesystem.scandir(source_fd) as entries:
         names = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
     for name in sorted(names):
@@ -158,7 +161,7 @@ def _move_rest(filesystem: Filesystem, source_fd: int, target_fd: int) -> None:
 
 
 def _is_promotion_of(folders: OpenFolders, place: TrashEntry, digest: str) -> bool:
-    """Return whether content is what a promotion of a retired folder has left: its metadata, but for the status, no disk."""
+    """Return whether content is the rest of a folder's promotion: its metadata except the status, no disk."""
     filesystem, hexadecimal = folders.filesystem, hex_of(digest)
     try:
         content_fd = folders.get(_CONTENT)
@@ -186,7 +189,7 @@ def _status(folders: OpenFolders, digest: str) -> str:
 
 
 def _is_ghost(folders: OpenFolders, parent: str, repository: str | None, digest: str) -> bool:
-    """Return whether a digest's folder, of a repository or (None) of content, is ready and has no disk."""
+    """Return whether a digest's folder, of a repository or (None) of content, is ready but has no disk."""
     parent_fd = folders.find(parent)
     if parent_fd is None or _has_disk(folders.filesystem, parent_fd, hex_of(digest)):
         return False

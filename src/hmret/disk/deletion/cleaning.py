@@ -1,4 +1,4 @@
-"""What must follow the renames of an image: its tags go, its timers, and the folders that are left empty by that."""
+"""The steps after an image's renames: removing its tags, its timers, and folders that are empty then."""
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +20,7 @@ __all__ = ["Cleaning", "is_here"]
 
 
 def is_here(folders: OpenFolders, intent: Intent) -> Callable[[str], bool]:
-    """Make what tells whether a repository's tags to an image's digest lead to something now."""
+    """Return a function that says whether a repository's tags to an image's digest lead to something now."""
     hexadecimal = hex_of(intent.digest)
     return lambda repository: folders.any_exists(
         *(f"{IMAGES}/{parent}/{hexadecimal}" for parent in (CONTENT, repository))
@@ -33,9 +33,9 @@ class Cleaning:
 
     folders: OpenFolders
     _left: set[str] = attrs.field(factory=set)
-    """Repositories from whose folders in the older layout something may have gone."""
+    """Repositories in whose folders of the older layout something was removed."""
     _untimed: set[str] = attrs.field(factory=set)
-    """Repositories of which a timer has gone."""
+    """Repositories of which a timer was removed."""
 
     def clean_up(
         self,
@@ -48,11 +48,11 @@ class Cleaning:
         """Remove the tags and the timers of an image that is out of the cache.
 
         Args:
-            intent: what is on record of it.
-            places: where its folders stand, content last.
-            held: its timers, as they were when it was judged; None where this goes on with what was cut off.
-            absent: repositories for which nothing has come in its place: that was looked at just now.
-            gone: tags of it that are gone for good already.
+            intent: the recorded intent.
+            places: where its folders are now, content last.
+            held: its timers, as they were when it was judged; None where an interrupted deletion is being finished.
+            absent: repositories in whose folders nothing has appeared, as was checked just now.
+            gone: its tags that have already been removed for good.
         """
         faults: list[tuple[str, str]] = []
         resolved: tuple[Link, ...] = ()
@@ -85,21 +85,21 @@ class Cleaning:
         links: tuple[Link, ...],
         faults: Sequence[tuple[str, str]] = (),
     ) -> Retired:
-        """Note that an image has gone, with these of its tags; returns the same."""
+        """Record that an image has gone, with these of its tags; returns the outcome."""
         self._untimed |= repositories_of(intent)
         self._left.update(copy.repository for copy in intent.all_copies if copy.repository)
         self._left.update(link.repository for link in intent.all_links if link.layout is Layout.LEGACY)
         first = places[-1] if places else entry_in_trash(intent, number=len(intent.all_copies) - 1)
-        # Nearly always all of them have gone.
+        # Fast path: nearly always all of them have gone.
         is_all = bool(intent.copies) and len(links) == len(intent.links)
         tags = tuple(intent.tags) if is_all else intent.tags_of(intent.repository, links)
         return Retired(first, tags, tuple(faults), tuple(places[:-1]), links)
 
     def remove_empty_folders(self) -> None:
-        """Remove the folders that were left empty by what has gone.
+        """Remove the folders that the removals left empty.
 
-        Not those below `repositories/`: hypeman makes such a folder before it makes the tag in it, and a client that finds
-        an image gone pulls it again in that very second.
+        Those below `repositories/` are kept: hypeman makes such a folder before it makes the tag in it, and a
+        client that finds an image gone may pull it again in that very second.
         """
         self.folders.close()
         for root, repositories in ((IMAGES, self._left), (RETENTION, self._untimed)):
@@ -108,7 +108,7 @@ class Cleaning:
                     remove_empty_folders(self.folders.filesystem, self.folders.get(root), repository)
 
     def _lives_on(self, intent: Intent, repository: str) -> bool:
-        """Return whether a row goes on as one of the content that stands beside its own folder, with its timer."""
+        """Return whether a row continues, with its timer, as a row of the content beside its own folder."""
         return (
             not intent.is_content
             and intent.beside == "ready"
@@ -119,16 +119,16 @@ class Cleaning:
         )
 
     def _is_seen(self, link: Link) -> bool:
-        """Return whether a tag of the older layout is there, and nothing shadows it."""
+        """Return whether a tag of the older layout exists and nothing shadows it."""
         places = (tag_folder(layout, link.repository) for layout in (Layout.CONTENT, Layout.LEGACY))
         is_shadowed, is_there = (self.folders.exists(f"{place}/{link.tag}") for place in places)
-        # One that was shadowed may have gone with the tag that shadowed it.
+        # A shadowed tag may have been removed with the tag that shadowed it.
         return link.layout is Layout.LEGACY and is_there and not is_shadowed
 
     def _remove_state(
         self, intent: Intent, repository: str, since_ns: int, held: Mapping[str, HeldState]
     ) -> None:
-        """Remove the state that the intent names; what has come in its place since is another's."""
+        """Remove the state that the intent names; one that has replaced it since belongs to another image."""
         key = repository, intent.digest
         state = held.get(repository)
         folder_fd = self.folders.find(f"{RETENTION}/{repository}")

@@ -1,4 +1,4 @@
-"""One digest folder, held open and leased while it is looked at for the last time."""
+"""One digest folder, held open and leased while it is examined for the last time."""
 
 import errno
 import os
@@ -21,16 +21,16 @@ from hmret.model.verdicts import Reason
 __all__ = ["DigestFolder", "open_digest_folder", "understand"]
 
 _NO_FILE = frozenset((errno.ELOOP, errno.ENXIO))
-"""A symbolic link, or a socket."""
+"""The path is a symbolic link, or a socket."""
 
 _NO_LEASES = frozenset(
     (errno.ENOLCK, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
 )
-"""The file system, or our permissions, do not offer leases."""
+"""The file system does not offer leases, or permissions forbid them."""
 
 
 class _Found(NamedTuple):
-    """What a file was when it was opened."""
+    """The status of a file when it was opened."""
 
     st_mode: int
     st_dev: int
@@ -41,51 +41,52 @@ class _Found(NamedTuple):
     st_ctime_ns: int
     st_atime_ns: int = 0
     st_mtime_ns: int = 0
-    """Neither is asked for."""
+    """Unused, like `st_atime_ns`."""
 
 
 @define(eq=False)
 class DigestFolder:
-    """The files of one digest folder, each open until `close`."""
+    """The files of one digest folder, each held open until `close`."""
 
     filesystem: Filesystem
     folder_fd: int
     inode: int
-    """Of the folder."""
+    """The folder's inode."""
     settled_ns: int | None = None
-    """When something last came into the folder, or left it, where the next time would show; None: it might not."""
+    """The folder's mtime, if a later change would get a different stamp; None: it might not."""
     metadata_name: str = METADATA
     metadata: bytes = b""
-    """What was read of it."""
+    """The bytes read of the metadata."""
     descriptors: dict[str, int] = attrs.field(factory=dict)
     found: dict[str, _Found] = attrs.field(factory=dict)
-    """What each file was when it was opened."""
+    """The status of each file when it was opened."""
     leased: set[str] = attrs.field(factory=set)
     refusals: list[OSError] = attrs.field(factory=list)
-    """Why leases are not offered here, by the file system or for want of permission; empty: they are."""
+    """Why leases are not offered here, by the file system or for lack of permission; empty: they are."""
 
     image: Image | None = None
-    """What its metadata says, once it was judged."""
+    """The image by its metadata, once it has been judged."""
     elsewhere: set[str] = attrs.field(factory=set)
     """Files that are held open by another name of theirs, in this folder or in another of the same image."""
     besides: set[str] = attrs.field(factory=set)
-    """What is in it that is no file: folders in which hypeman made something long ago go along."""
+    """Entries that are no files: folders in which hypeman prepared something long ago, which are deleted too.
+    """
     fault: tuple[Reason, str] | None = None
-    """Why it must not be deleted: what is in it that is no file, or is being made."""
+    """Why it must not be deleted: an entry that is no file, or is being prepared."""
 
     _names: dict[str, str] = attrs.field(factory=dict)
-    """What files are called by now, where that is another name."""
+    """The current names of files that were renamed."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether it has both metadata and a disk, which is not so any more once its erasing has begun."""
+        """Whether it has both metadata and a disk: once its erasing has begun, it has not."""
         return all(
             not self.found.keys().isdisjoint(names) for names in ((METADATA, HIDDEN_METADATA), ROOTFS_NAMES)
         )
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of all files in it; empty where there is more than files, so that it is to be listed to be erased."""
+        """The names of all its files; empty where it holds more, so that it must be listed to be erased."""
         return () if self.besides else tuple(self.found)
 
     @property
@@ -96,10 +97,10 @@ class DigestFolder:
         ]
 
     def lease(self) -> bool:
-        """Take the kernel's word that nobody else has any of the files open; False where somebody has.
+        """Take write leases on all files; False if any other process has one of them open.
 
-        The word is kept, as leases, until the files are closed. Where leases are not offered, nobody is taken
-        to have the file open.
+        While a lease is held, the kernel announces any process that opens the file. The leases are held until
+        the files are closed. Where leases are not offered, the files count as not open.
 
         Raises:
             OSError: a lease failed for another reason.
@@ -121,9 +122,9 @@ class DigestFolder:
         return True
 
     def judge(self, repository: str | None, hexadecimal: str) -> Reason | None:
-        """Return why this folder is not a whole image that is ready; None: it is, and may be deleted.
+        """Return why this folder is not a complete image that is ready; None: it is, and may be deleted.
 
-        `repository`: whose own folder it is; None: it is content.
+        `repository`: the one whose own folder it is; None: it is content.
         """
         if self.fault is not None:
             return self.fault[0]
@@ -141,12 +142,12 @@ class DigestFolder:
         return None if image.status == "ready" else Reason.NOT_READY
 
     def is_unchanged(self, parent_fd: int, name: str, *, is_hidden: bool = False) -> bool:
-        """Return whether this folder now has that name, with the files that were looked at, none being opened.
+        """Return whether the folder at a name is still this one with the examined files, opening none of them.
 
         `is_hidden`: whether its metadata has been hidden since.
 
         Raises:
-            OSError: it could not be told.
+            OSError: that could not be determined.
         """
         moved = self.filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         if moved.st_ino != self.inode:
@@ -178,10 +179,10 @@ class DigestFolder:
         return found.st_ino == self.found[name].st_ino
 
     def note_folder(self, name: str) -> None:
-        """Note a folder in it.
+        """Record a folder in it.
 
         Raises:
-            OSError: it could not be looked at.
+            OSError: it could not be examined.
         """
         self.besides.add(name)
         if not name.startswith(INSTALLING):
@@ -192,7 +193,7 @@ class DigestFolder:
             self._note_fault(Reason.NOT_READY, f"{name}: something is being made in it")
 
     def note_file(self, held: HeldFile, opened: Collection[tuple[int, int]]) -> None:
-        """Note what is in it and no folder; what is no file is a fault. `opened` as for `open_digest_folder`.
+        """Record an entry that is no folder; if no regular file, it is a fault. `opened`: see `open_digest_folder`.
 
         Raises:
             OSError: it could not be opened.
@@ -211,13 +212,13 @@ class DigestFolder:
         # guard(one-lease-per-inode): A file that is open twice gets no lease, so a disk with two names is opened
         # once; else it would seem in use for ever.
         elif found.st_nlink > 1 and (found.st_dev, found.st_ino) in (*opened, *self.open_files):
-            # With two descriptors of one file no lease is given.
+            # With two descriptors of one file, the kernel grants no lease.
             let_go(self.filesystem, self.descriptors.pop(name))
             self.elsewhere.add(name)
         self.found[name] = found
 
     def _note_fault(self, reason: Reason, text: str) -> None:
-        """Note why it must not be deleted: what will pass is told where nothing else is wrong."""
+        """Record why it must not be deleted; a reason that will pass counts only if there is no other."""
         if self.fault is None or (self.fault[0] is Reason.NOT_READY and reason is Reason.BROKEN):
             self.fault = reason, text
 
@@ -229,16 +230,17 @@ def open_digest_folder(
     opened: Collection[tuple[int, int]] = (),
     metadata_name: str = METADATA,
 ) -> DigestFolder:
-    """Open a digest folder and each file in it, to be closed by the caller.
+    """Open a digest folder and each file in it; the caller closes it.
 
-    Where it holds anything but files, and folders in which hypeman made something long ago, it has a `fault`.
+    Where it holds anything but files, and folders in which hypeman prepared something long ago, it has a
+    `fault`.
 
     Args:
-        filesystem: the disk.
-        parent_fd: the folder that it stands in.
+        filesystem: the system calls.
+        parent_fd: the folder that holds it.
         name: its name there.
-        opened: device and inode of files that other folders of the image hold open: another name of one is not held open.
-        metadata_name: how its metadata is called.
+        opened: device and inode of files that other folders of the image hold open: other names of those are not held.
+        metadata_name: the name of its metadata.
 
     Raises:
         OSError: the folder or a file cannot be opened.
@@ -255,7 +257,7 @@ def understand(
     opened: Collection[tuple[int, int]] = (),
     metadata_name: str = METADATA,
 ) -> DigestFolder:
-    """Make of a folder that is held open since a moment what `open_digest_folder` makes of it.
+    """Turn a folder that was opened and listed a moment ago into what `open_digest_folder` returns.
 
     Raises:
         OSError: a file in it could not be opened; then nothing of it is open.
@@ -274,7 +276,7 @@ def understand(
             else:
                 folder.note_file(file, opened)
     except BaseException:
-        # Those that were not come to are open, too; one that is open by another name has been closed.
+        # Files that the loop did not reach are open too; one that is open by another name has been closed.
         left = {file[1] for file in files if file[0] not in folder.found}
         filesystem.close_all(sorted(left - {-1}))
         folder.close()

@@ -1,7 +1,7 @@
-"""Taking away late ghosts: what hypeman's tag call leaves where it read an image before hmret deleted it, and wrote after.
+"""Removing late ghosts: what a tag call leaves that read an image before hmret deleted it, and wrote after.
 
-Without that deletion it would not be there, so it is hmret's to clear away: its links then dangle, and a create pulls again
-by itself. A ghost of a digest that hmret did not delete is somebody else's, and stays.
+Without that deletion the ghost would not exist, so hmret removes it: its links then dangle, and a create
+pulls the image again. A ghost of a digest that hmret did not delete is not hmret's, and stays.
 """
 
 import errno
@@ -30,18 +30,20 @@ from hmret.model.times import SECOND
 __all__ = ["clear_fresh_ghost", "clear_ghosts", "is_ghost_aside", "resolve_parked_ghosts"]
 
 _SETTLED_NS = 60 * SECOND
-"""A ghost must not have changed for so long."""
+"""How long a ghost must not have changed."""
 
 _CONTENT = f"{IMAGES}/{CONTENT}"
 _ASIDE = {f"{OWN}/{TRASH}": "ghost.", IMAGES: ".hmret-ghost."}
-"""Where a ghost is set aside to be looked at, and how its name begins there: in the trash, or, where that is on another
-file system, out of `content/`; with metadata alone it is no image for hypeman there either."""
+"""Where a ghost is set aside to be examined, and the prefix of its name there: in the trash or, if that is on
+another file system, outside `content/`; with metadata alone hypeman does not take it for an image there
+either.
+"""
 
 
 def clear_ghosts(filesystem: Filesystem, data_fd: int, deleted_at_ns: Mapping[str, int]) -> tuple[str, ...]:
-    """Take away the ghosts of digests, where each was made after its deletion; returns the digests of those that went.
+    """Remove the ghosts of digests that were made after their deletion; returns the digests of those removed.
 
-    The caller lets nobody else work on these digests meanwhile.
+    The caller makes sure that nothing else works on these digests.
     """
     gone: list[str] = []
     with closing(OpenFolders(filesystem, data_fd)) as folders, suppress(OSError):
@@ -54,9 +56,9 @@ def clear_ghosts(filesystem: Filesystem, data_fd: int, deleted_at_ns: Mapping[st
 
 
 def resolve_parked_ghosts(filesystem: Filesystem, data_fd: int) -> tuple[tuple[str, str], ...]:
-    """Settle what was set aside as a ghost when all ended; returns what could not be, and why.
+    """Resolve ghosts that a crash left set aside; returns those that could not be resolved, with the reason.
 
-    Nobody else works on it meanwhile.
+    Nothing else works on them concurrently.
     """
     errors: list[tuple[str, str]] = []
     with closing(OpenFolders(filesystem, data_fd)) as folders:
@@ -87,12 +89,12 @@ def _names_aside(folders: OpenFolders, folder: str) -> Iterator[str]:
 
 
 def clear_fresh_ghost(folders: OpenFolders, digest: str) -> bool:
-    """Take away the ghost of a digest that has come while a repository's own folder of it was away; returns whether it has.
+    """Remove a digest's ghost that appeared while a repository's own folder was away; returns whether it was removed.
 
-    No pull is under way in it: of what a pull makes, `ready` is the last.
+    No pull can be in progress in it: `ready` is the last thing that a pull writes.
 
     Raises:
-        OSError: it could not be taken away.
+        OSError: it could not be removed.
     """
     return _clear(folders, digest, 0, settled_ns=0)
 
@@ -112,7 +114,7 @@ def _clear(folders: OpenFolders, digest: str, deleted_at_ns: int, *, settled_ns:
 
 
 def _set_aside(folders: OpenFolders, hexadecimal: str) -> str | None:
-    """Rename a folder out of `content/`; returns to which folder. None: that cannot be done, so it stays."""
+    """Rename a folder out of `content/`; returns the folder that holds it then. None: impossible, it stays."""
     for folder, prefix in _ASIDE.items():
         try:
             folders.filesystem.rename(
@@ -130,9 +132,9 @@ def _set_aside(folders: OpenFolders, hexadecimal: str) -> str | None:
 
 
 def _resolve(folders: OpenFolders, folder: str, digest: str, inode: int | None = None) -> bool:
-    """Erase what was set aside if it is a ghost, else put it back; returns whether it has gone.
+    """Erase a folder that was set aside if it is a ghost, else put it back; returns whether it was erased.
 
-    `inode`: of the folder that was looked at; None: it is not known any more.
+    `inode`: that of the folder that was examined; None: no longer known.
     """
     filesystem, hexadecimal = folders.filesystem, hex_of(digest)
     fd, name = folders.get(folder), _ASIDE[folder] + hexadecimal
@@ -149,7 +151,7 @@ def _resolve(folders: OpenFolders, folder: str, digest: str, inode: int | None =
 def _ghost_inode(
     filesystem: Filesystem, content_fd: int, hexadecimal: str, changed_within: tuple[int, int]
 ) -> int | None:
-    """Look whether a folder is a ghost that was last changed between two moments; None: no."""
+    """Return the inode of a ghost that was last changed between two moments; None: the folder is none."""
     try:
         found = filesystem.stat(hexadecimal, dir_fd=content_fd, follow_symlinks=False)
         metadata = filesystem.stat(f"{hexadecimal}/{METADATA}", dir_fd=content_fd, follow_symlinks=False)
@@ -170,7 +172,7 @@ def _ghost_inode(
 
 
 def _may_go(filesystem: Filesystem, parent_fd: int, name: str, digest: str) -> bool:
-    """Look at what was set aside: still ready, no disk, of that digest; or what is left of it where its erasing was cut off."""
+    """Return whether a folder set aside is a ghost of this digest (ready, no disk), or the rest of one."""
     names = _names_in(filesystem, parent_fd, name)
     # guard(leftover-checked-aside): A file may arrive right before the folder is set aside; what holds more than
     # metadata then goes back.

@@ -1,8 +1,9 @@
-"""Images that are held some at a time, and carried out in one call each, where the disk offers that.
+"""Opening images some at a time, and deleting each in one call, where the native core offers that.
 
-Those of which one folder goes, and nothing is out of the ordinary: nearly all. They are looked at by the rules of every
-other, and what is held of one is only what the disk said. Whatever turns out not to be as expected, from the leases to the
-last timer, is left from there on to the steps that every other image takes (`hmret.disk.deletion.retirement`).
+This is for images of which one folder goes and nothing is out of the ordinary, which are nearly all. They are
+judged by the same rules as every other image; what is held of one is only what the disk returned. Whatever
+turns out to be unexpected, from the leases to the last timer, is left, from that step on, to the steps that
+every other image takes (`hmret.disk.deletion.retirement`).
 """
 
 import errno
@@ -26,18 +27,18 @@ from hmret.model.values import define
 __all__ = ["AT_ONCE", "HeldAhead", "HeldImage"]
 
 AT_ONCE = 16
-"""Images that are held at a time: an embedding server may have few descriptors to spare."""
+"""Images held at a time: an embedding server may have few descriptors to spare."""
 
 _MOST_ROWS = 8
-"""Of an image that is held ahead: each has a folder of its own that is open."""
+"""The most rows of an image that is held ahead: each has an open folder of its own."""
 
 _OF_ONE_IMAGE = frozenset((errno.EAGAIN, errno.ESTALE))
-"""It is open, or another by now: that says nothing of other images."""
+"""The image is open in another process, or has changed: that proves nothing about other images."""
 
 
 @define(eq=False)
 class HeldImage:
-    """One image, as it was when it was held."""
+    """One image, as it was when it was opened."""
 
     folders: OpenFolders
     intent: Intent
@@ -45,23 +46,23 @@ class HeldImage:
     timers: Mapping[str, SettledState]
     """By repository."""
     gone: tuple[Link, ...] = ()
-    """Its tags that are gone for good."""
+    """Its tags that have been removed for good."""
     error: int = 0
-    """Why carrying it out has stopped (errno)."""
+    """Why the single call has stopped (errno)."""
     _is_taken: bool = False
 
     def close(self) -> None:
-        """Let it go, as far as it is still held."""
+        """Close what is still held of it."""
         if not self._is_taken:
             self.folder.close()
 
     def open_image(self) -> OpenImage:
-        """Make of it an image that is open in the cache, which closes it then."""
+        """Turn it into an image that is open in the cache and that closes it from then on."""
         self._is_taken = True
         return OpenImage(self.folders, self.intent, {0: self.folder})
 
     def carry_out(self, image: OpenImage, *, asks_leases: bool) -> Step:
-        """Rename it out of the cache, and remove its tags and its timers, as far as all is as expected; says how far.
+        """Rename it out of the cache, remove its tags and timers; returns how far it got if anything is unexpected.
 
         Raises:
             OSError: one of the folders that are needed cannot be opened; nothing was changed.
@@ -123,10 +124,10 @@ class HeldAhead:
     _held: dict[str, HeldImage] = attrs.field(factory=dict)
     """By the name of the intent."""
     _is_off: bool = False
-    """Whether there is nothing to be gained by it here."""
+    """Whether holding ahead gains nothing here."""
 
     def hold(self, images: Iterable[Announced]) -> None:
-        """Hold those of some images of which one folder goes, and nothing is out of the ordinary, in place of others."""
+        """Hold, in place of those held before, the ordinary images among some, each with a single folder."""
         self.close()
         few: list[Announced] = []
         fds: list[int] = []
@@ -149,7 +150,7 @@ class HeldAhead:
             try:
                 opened[one.intent.name] = understand(filesystem, answer, looked_ns)
             except OSError:
-                # It is told of when its turn comes.
+                # It is reported when its turn comes.
                 continue
         timers = self._read_timers([one for one in few if one.intent.name in opened])
         for one in few:
@@ -167,7 +168,7 @@ class HeldAhead:
                 folder.close()
 
     def take(self, one: Announced) -> HeldImage | None:
-        """Hand over what is held of an image; its folder is the caller's to close. None: nothing is."""
+        """Return what is held of an image, whose folder the caller then closes. None: nothing is held."""
         held = self._held.pop(one.intent.name, None)
         if held is not None and self._is_off:
             held.folder.close()
@@ -175,7 +176,7 @@ class HeldAhead:
         return held
 
     def learn(self, held: HeldImage, step: Step) -> None:
-        """Hold no more where what stopped one image is the same with every other."""
+        """Stop holding images where the reason that stopped one is the same for every other."""
         if step <= Step.LEASED and held.error not in _OF_ONE_IMAGE:
             self._is_off = True
 
@@ -185,7 +186,7 @@ class HeldAhead:
             self._held.popitem()[1].folder.close()
 
     def _parent_of(self, one: Announced) -> int | None:
-        """Open the folder in which the one folder of an image stands; None: there are more, or it stays."""
+        """Open the parent of an image's single folder; None: it has several folders, or stays."""
         intent = one.intent
         if (
             one.reason is not None
@@ -222,7 +223,7 @@ class HeldAhead:
 
 
 def _is_ordinary(folder: DigestFolder, looked_ns: int) -> bool:
-    """Return whether a folder holds files alone, each by one name, and shows by its time stamps when anything changes."""
+    """Return whether a folder holds only files with one name each, and time stamps would show any change."""
     metadata = folder.found.get(folder.metadata_name)
     # guard(second-name-takes-slow-path): A disk with a second hard link may be held twice in one batch and then gets
     # no lease; it would seem to be in use.

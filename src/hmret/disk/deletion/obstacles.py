@@ -1,6 +1,6 @@
-"""What a deletion would refuse, or the kernel would: looked for before a plan promises that an image goes.
+"""Obstacles to a deletion, found before a plan promises that an image goes: hmret or the kernel would refuse it.
 
-It is found by listing the folders of those images that are due, and opening no file in them.
+They are found by listing the folders of images that are due, without opening any file in them.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ def find_obstacles(
     choices: Iterable[Choice],
     pause: Callable[[], None] = lambda: None,
 ) -> dict[Key, Obstacle]:
-    """Find out which of some images cannot be deleted, and why; by the first row of each."""
+    """Return which of some images cannot be deleted, and why; by the first row of each."""
     found: dict[Key, Obstacle] = {}
     with closing(OpenFolders(filesystem, data_fd)) as folders:
         looking = _Looking(filesystem, folders)
@@ -41,12 +41,12 @@ def find_obstacles(
 
 @define(eq=False)
 class _Looking:
-    """Looks at the folders of some images, one after the other."""
+    """Examines the folders of some images, one after the other."""
 
     filesystem: Filesystem
     folders: OpenFolders
     _barriers: dict[str, str] = attrs.field(factory=dict)
-    """By folder, what keeps all that is in it."""
+    """By folder: what prevents changes of everything in it."""
 
     def look_at(self, choice: Choice) -> Obstacle | None:
         making: Obstacle | None = None
@@ -54,7 +54,7 @@ class _Looking:
             try:
                 obstacle = self._look_into(parent, hex_of(choice.digest))
             except OSError:
-                # It has gone, or the deletion will say what is wrong.
+                # It has gone, or the deletion will report what is wrong.
                 continue
             if obstacle is not None and not obstacle.will_pass:
                 return obstacle
@@ -77,21 +77,21 @@ class _Looking:
         return _made_in(path, contents) if barrier is None else barrier
 
     def _barrier_in(self, parent: str, parent_fd: int) -> Obstacle | None:
-        """Look at the folder that an image's folder stands in, once for all of them."""
+        """Examine the parent of an image's folder, once for all images in it."""
         if parent not in self._barriers:
             detail = self.filesystem.find_barrier(".", dir_fd=parent_fd)
-            # A folder in which something is mounted right there can be changed.
+            # A folder at which something is mounted can itself be changed inside.
             self._barriers[parent] = "" if detail.startswith("something is mounted") else detail
         detail = self._barriers[parent]
         return Obstacle(parent, detail) if detail else None
 
     def _barrier(self, path: str, parent_fd: int, name: str) -> Obstacle | None:
-        """Look at an image's folder."""
+        """Examine an image's folder."""
         detail = self.filesystem.find_barrier(name, dir_fd=parent_fd)
         return Obstacle(path, detail) if detail else None
 
     def _barrier_to(self, path: str, folder_fd: int, files: Iterable[str]) -> Obstacle | None:
-        """Look at each file in an image's folder."""
+        """Examine each file in an image's folder."""
         for file in sorted(files):
             detail = self.filesystem.find_barrier(file, dir_fd=folder_fd)
             if detail:
@@ -104,7 +104,7 @@ def _made_in(path: str, contents: Contents) -> Obstacle | None:
 
 
 def _parents(choice: Choice) -> Iterable[str]:
-    """List where the folders of an image stand."""
+    """List the parents of an image's folders."""
     if not choice.image.is_content:
         yield f"{IMAGES}/{choice.repository}"
         return

@@ -1,4 +1,4 @@
-"""Folders below the data directory that are held open while a batch is worked on."""
+"""Folders below the data directory that are held open while a batch is processed."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ __all__ = ["KnownPaths", "OpenFolders", "exists", "inode_of", "inodes_of"]
 _MOST = 64
 
 _ROOTS = (IMAGES, RETENTION)
-"""Stay open while anything below them is asked for: hmret never removes these."""
+"""These stay open while anything below them is used: hmret never removes them."""
 
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 _NOTHING_THERE = frozenset((errno.ENOENT, errno.ENOTDIR))
@@ -27,16 +27,16 @@ _NOTHING_THERE = frozenset((errno.ENOENT, errno.ENOTDIR))
 class OpenFolders:
     """Opens each folder once.
 
-    A descriptor is valid until many other folders have been asked for: it is for the work at hand, not to be kept.
+    A descriptor is valid until many other folders have been opened: use it at once, and do not keep it.
     """
 
     filesystem: Filesystem
     data_fd: int
     _open: dict[str, int] = attrs.field(factory=dict)
-    """The one that was asked for last comes last."""
+    """In order of use, the most recent last."""
 
     def get(self, path: str) -> int:
-        """Open a folder, a step at a time, following no link, or return the descriptor that is open.
+        """Open a folder step by step, following no link, or return its open descriptor.
 
         Raises:
             OSError: it cannot be opened.
@@ -49,10 +49,10 @@ class OpenFolders:
         return fd
 
     def find(self, path: str) -> int | None:
-        """Open a folder as `get` does; None: it is not here, or a link is in its place.
+        """Open a folder as `get` does; None: it does not exist, or a link is in its place.
 
         Raises:
-            OSError: it is here and cannot be opened.
+            OSError: it exists but cannot be opened.
         """
         try:
             return self.get(path)
@@ -62,7 +62,7 @@ class OpenFolders:
             raise
 
     def make(self, path: str) -> int:
-        """Open a folder, making what is missing of it; one that is held open may have been removed since.
+        """Open a folder, creating what is missing of it; one that is held open may have been removed since.
 
         Raises:
             OSError: it cannot be made.
@@ -74,26 +74,26 @@ class OpenFolders:
         return fd
 
     def exists(self, path: str) -> bool:
-        """Return whether anything is at a path below the data directory, folders above it being followed as hypeman does.
+        """Return whether anything is at a path below the data directory, with links above followed as by hypeman.
 
         Raises:
-            OSError: that could not be told.
+            OSError: that could not be determined.
         """
         return self.inode(path) is not None
 
     def any_exists(self, *paths: str) -> bool:
-        """Return whether anything is at one of some paths, as `exists` looks.
+        """Return whether anything is at one of some paths, as `exists` does.
 
         Raises:
-            OSError: that could not be told.
+            OSError: that could not be determined.
         """
         return any(inode is not None for inode in inodes_of(self.filesystem, self.data_fd, [*paths]))
 
     def inode(self, path: str) -> int | None:
-        """Return the inode of what is at a path, as `exists` looks; None: nothing is.
+        """Return the inode of what is at a path, found as `exists` does; None: nothing is.
 
         Raises:
-            OSError: that could not be told.
+            OSError: that could not be determined.
         """
         return inode_of(self.filesystem, self.data_fd, path)
 
@@ -121,29 +121,30 @@ class OpenFolders:
 
 @define(eq=False)
 class KnownPaths:
-    """What stands at paths below the data directory, for those that look at many: what was asked together is one call.
+    """The status of many paths below the data directory, queried together in one call.
 
-    Of one moment, and for the work of that moment: whoever must know what is there now asks the folders themselves.
+    It is of one moment, for the work of that moment: code that needs the current status asks the folders
+    themselves.
     """
 
     folders: OpenFolders
     _found: dict[str, FileFound | int] = attrs.field(factory=dict)
 
     def ask(self, paths: Iterable[str]) -> None:
-        """Look at some paths."""
+        """Query some paths."""
         chosen = list(dict.fromkeys(paths))
         answers = self.folders.filesystem.stat_files(self.folders.data_fd, chosen) if chosen else []
         self._found.update(zip(chosen, answers, strict=True))
 
     def is_absent(self, path: str) -> bool:
-        """Return whether nothing was at a path when it was asked about; not so where it was not."""
+        """Return whether nothing was at a path when it was queried; False where it was not."""
         return self._found.get(path) in _NOTHING_THERE
 
     def inode(self, path: str) -> int | None:
         """Return the inode of what is at a path, as `OpenFolders.inode` does.
 
         Raises:
-            OSError: that could not be told.
+            OSError: that could not be determined.
         """
         found = self._found.get(path)
         if isinstance(found, tuple):
@@ -155,26 +156,26 @@ def exists(filesystem: Filesystem, folder_fd: int, path: str) -> bool:
     """Return whether anything is at a path below an open folder; its last component is not followed.
 
     Raises:
-        OSError: that could not be told.
+        OSError: that could not be determined.
     """
     return inode_of(filesystem, folder_fd, path) is not None
 
 
 def inode_of(filesystem: Filesystem, folder_fd: int, path: str) -> int | None:
-    """Return the inode of what is at a path below an open folder, its last component not followed; None: nothing is.
+    """Return the inode of a path below an open folder, its last component not followed; None: nothing is there.
 
     Raises:
-        OSError: that could not be told.
+        OSError: that could not be determined.
     """
     [inode] = inodes_of(filesystem, folder_fd, [path])
     return inode
 
 
 def inodes_of(filesystem: Filesystem, folder_fd: int, paths: list[str]) -> list[int | None]:
-    """Return the inodes of what is at some paths, as `inode_of` does.
+    """Return the inodes of some paths, as `inode_of` does.
 
     Raises:
-        OSError: one could not be told.
+        OSError: one could not be determined.
     """
     found: list[int | None] = []
     for path, answer in zip(paths, filesystem.stat_files(folder_fd, paths), strict=True):

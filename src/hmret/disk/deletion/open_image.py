@@ -23,14 +23,14 @@ class OpenImage:
     opened: dict[int, DigestFolder] = attrs.field(factory=dict)
     """By their numbers in the intent, in the order in which they are renamed."""
     places: list[TrashEntry] = attrs.field(factory=list)
-    """Where those that were renamed stand, content last."""
+    """Where the renamed folders are, content last."""
     refusal: OSError | None = None
     """Why leases are not offered here."""
     has_begun: bool = False
     """Whether something of it may have been renamed."""
 
     def open_in_cache(self) -> None:
-        """Open all its folders where they stand in the cache.
+        """Open all its folders in the cache.
 
         Raises:
             OSError: one cannot be opened.
@@ -39,7 +39,7 @@ class OpenImage:
             self._open(number, copy.parent, hex_of(self.intent.digest))
 
     def open_in_trash(self) -> None:
-        """Open its folders where those stand that were renamed.
+        """Open its folders where they have been renamed to.
 
         Raises:
             OSError: one cannot be opened.
@@ -49,16 +49,16 @@ class OpenImage:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all its folders are open, each with metadata and a disk: as long as its erasing has not begun."""
+        """Whether all its folders are open, each with metadata and a disk: until its erasing has begun."""
         return len(self.opened) == len(self.intent.all_copies) and all(
             folder.is_complete for folder in self.opened.values()
         )
 
     def lease(self) -> bool:
-        """Take the kernel's word that nobody has any of the files open; False where somebody has.
+        """Take write leases on all its files; False if any other process has one of them open.
 
         Raises:
-            OSError: that could not be told.
+            OSError: that could not be determined.
         """
         for folder in self.opened.values():
             is_free = folder.lease()
@@ -69,7 +69,7 @@ class OpenImage:
         return True
 
     def note_renamed(self, *, is_closed: bool) -> None:
-        """Note that the one folder of which it consists has been renamed into the trash, and perhaps closed then."""
+        """Record that its only folder has been renamed into the trash, and perhaps closed since."""
         [(number, folder)] = self.opened.items()
         self.has_begun = True
         self.places = [entry_in_trash(self.intent, folder.files, number)]
@@ -79,10 +79,10 @@ class OpenImage:
     def move_out(self) -> bool:
         """Rename its folders out of the cache, content last; False where a pull has begun in one of them.
 
-        That of which it was noted that it has been renamed is looked at where it stands, as if that had been done here.
+        A folder that is recorded as renamed is checked in the trash, as if the rename had happened here.
 
-        One that is gone, or is another, has been deleted by somebody, and perhaps pulled again: it stays as it is. After
-        False, and after an error, `undo` puts back what was renamed.
+        A folder that has gone, or is a different one, has been deleted by another program, and perhaps pulled
+        again: it stays as it is. After False, and after an error, `undo` puts back what was renamed.
 
         Raises:
             OSError: one could not be renamed.
@@ -108,7 +108,7 @@ class OpenImage:
             if intent.is_content and (
                 inode_of(filesystem, self.folders.get(place.folder), place.name) != folder.inode
             ):
-                # Another has come to its place in that very moment.
+                # A different folder has taken its place at that very moment.
                 rename_back(self.folders, place)
                 continue
             self.places.append(place)
@@ -120,7 +120,7 @@ class OpenImage:
         return True
 
     def undo(self) -> None:
-        """Put back what was renamed, in reverse, as far as that can be done."""
+        """Put back what was renamed, in reverse order, as far as that is possible."""
         for place in reversed(self.places):
             with suppress(OSError):
                 rename_back(self.folders, place)
@@ -130,7 +130,7 @@ class OpenImage:
                     self._show(number)
 
     def is_left_out(self) -> bool:
-        """Return whether something of it is out of the cache, or may be; asked where renaming it has failed."""
+        """Return whether something of it is, or may be, out of the cache, after a rename has failed."""
         if not self.has_begun:
             return False
         try:
@@ -143,7 +143,7 @@ class OpenImage:
             return True
 
     def came_between(self) -> bool:
-        """Return whether anybody has opened or changed a folder between the last look and its rename, or might have."""
+        """Return whether a process opened or changed a folder between last look and rename, or might have."""
         for place in self.places:
             try:
                 folder_fd = self.folders.get(place.folder)

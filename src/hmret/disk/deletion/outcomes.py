@@ -1,4 +1,4 @@
-"""What is asked of a deletion, and what can become of it."""
+"""The request to delete an image, and its possible outcomes."""
 
 from collections.abc import Set as AbstractSet
 
@@ -14,7 +14,7 @@ __all__ = ["Candidate", "Chosen", "Failed", "Kept", "Outcome", "Recheck", "Retir
 
 @frozen
 class Chosen:
-    """What a policy has gone by: where the last look finds another, the next sweep is to decide anew."""
+    """The properties by which a policy chose an image; if they have changed, the next sweep decides again."""
 
     tags: tuple[str, ...] | None
     """All tags, sorted; None: whatever they are."""
@@ -22,7 +22,7 @@ class Chosen:
     pullable: bool | None
 
     def is_unchanged(self, image: Image) -> bool:
-        """Return whether an image says the same of itself."""
+        """Return whether an image still has these properties."""
         return (image.created_ns, image.pullable) == (self.created_ns, self.pullable)
 
 
@@ -31,20 +31,20 @@ class Candidate:
     """An image that a plan wants deleted, with all its rows."""
 
     repository: str
-    """Of its first row."""
+    """The repository of its first row."""
     digest: str
     unused_since_ns: int
-    """Of its first row."""
+    """The timer of its first row."""
     chosen: Chosen | None = None
-    """What its first row was chosen with; None: that does not matter."""
+    """The properties by which its first row was chosen; None: they do not matter."""
     is_content: bool = False
     """Whether it is content; else it is the repository's own folder."""
     others: tuple[tuple[Row, Chosen | None], ...] = ()
-    """The other rows of its content, and what each was chosen with."""
+    """The other rows of its content, each with the properties by which it was chosen."""
 
     @property
     def key(self) -> Key:
-        """Its first row."""
+        """The key of its first row."""
         return self.repository, self.digest
 
     @property
@@ -54,11 +54,11 @@ class Candidate:
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """The same as repository and digest."""
+        """The keys of all its rows."""
         return tuple((row.repository, self.digest) for row in self.rows)
 
     def chosen_with(self, repository: str) -> Chosen | None:
-        """Return what the row of a repository was chosen with."""
+        """Return the properties by which a repository's row was chosen."""
         if repository == self.repository:
             return self.chosen
         return next((chosen for row, chosen in self.others if row.repository == repository), None)
@@ -69,12 +69,12 @@ class Recheck:
     """What a batch is judged by, right before it goes."""
 
     protected: AbstractSet[Key]
-    """Referenced, as found after the locks were got."""
+    """Images that are referenced, as found after the locks were acquired."""
     unused_for_ns: int
     """The shortest time for which any image must have been unused."""
     now_ns: int
     asks_leases: bool = True
-    """Whether the kernel is asked who has a disk open; not where a rename breaks its word."""
+    """Whether write leases are used; not where a rename breaks them."""
 
 
 @frozen
@@ -82,26 +82,26 @@ class Retired:
     """An image that is out of the cache; its bytes wait in the trash."""
 
     place: TrashEntry
-    """Of its content, or of its one folder."""
+    """The place of its content, or of its only folder."""
     tags: tuple[str, ...]
     """The tags of its first row that went with it."""
     faults: tuple[tuple[str, str], ...] = ()
-    """Paths of what should have gone with it and did not, and why."""
+    """Paths that should have been removed with it but were not, and why."""
     others: tuple[TrashEntry, ...] = ()
-    """Of the folders that repositories had of their own beside the content."""
+    """The places of the folders that repositories had of their own beside the content."""
     links: tuple[Link, ...] = ()
     """All tags that went with it."""
     refusal: str = ""
-    """Why it was not put back, though somebody has come to want it."""
+    """Why it was not put back, although a client has begun to use it again."""
 
     @property
     def key(self) -> Key:
-        """Its first row."""
+        """The key of its first row."""
         return self.place.intent.repository, self.place.intent.digest
 
     @property
     def places(self) -> tuple[TrashEntry, ...]:
-        """Where its folders stand, in the order in which they are erased: as long as content is left, it tells what it was."""
+        """Where its folders are, in the order of their erasing; content last, as it shows which image it was."""
         return (*self.others, self.place)
 
 
@@ -110,16 +110,16 @@ class Kept:
     """An image that stays after all."""
 
     key: Key
-    """Its first row."""
+    """The key of its first row."""
     reason: Reason | None
-    """None: it has gone by itself."""
+    """None: it has already gone without hmret."""
     keys: tuple[Key, ...] = ()
-    """All its rows, where there are several."""
+    """The keys of all its rows, where there are several."""
     detail: str = ""
     cleared: bool = attrs.field(default=False, eq=False)
     """Whether its timers were cleared."""
     unfinished: bool = attrs.field(default=False, eq=False)
-    """Whether something of it could not be erased that was out of the cache; the next recovery does that."""
+    """Whether a part of it that was out of the cache could not be erased; the next recovery does that."""
 
 
 @frozen
@@ -130,11 +130,11 @@ class Failed:
     path: str
     error: OSError
     unfinished: bool = False
-    """Whether it stands in the trash, where the next recovery finishes or undoes its deletion."""
+    """Whether it is in the trash, where the next recovery finishes or undoes its deletion."""
     keys: tuple[Key, ...] = ()
-    """All its rows, where there are several."""
+    """The keys of all its rows, where there are several."""
     is_unbegun: bool = attrs.field(default=False, eq=False)
-    """Whether what failed was not about this image: nothing of its whole batch could be begun."""
+    """Whether the failure was not about this image: nothing of its whole batch could be begun."""
 
 
 Outcome = Retired | Kept | Failed

@@ -1,4 +1,4 @@
-"""Putting an image back that was renamed out of the cache: its folders, and those of its tags whose names are free."""
+"""Putting back an image that was renamed out of the cache: its folders, and tags whose names are free."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -19,15 +19,15 @@ __all__ = ["bring_back", "erase_rest", "follow", "main_of", "mend", "put_back"]
 def put_back(
     folders: OpenFolders, intent: Intent, places: Sequence[TrashEntry], links: Iterable[Link] = ()
 ) -> bool:
-    """Rename the folders of an image back to where they were, content first; returns whether the first of them is back.
+    """Rename the folders of an image back into the cache, content first; returns whether the first of them is back.
 
-    Those of `links` whose names nothing has taken are made first: cut off in between, all this is done again. A folder
-    whose place has been taken stays where it is, and so does all of it once its erasing has begun. No timer is written: it
-    starts anew.
+    Those of `links` whose names are free are made first; after an interruption all this is repeated. A folder
+    whose place has been taken stays where it is, and so does the whole image once its erasing has begun. No
+    timer is written: the image gets a new one.
 
     Raises:
-        LayersGoneError: its data has gone, so it stays where it is.
-        OSError: something could not be put back; it is done again at the next start.
+        LayersGoneError: a layer that it needs has gone, so it stays where it is.
+        OSError: something could not be put back; it is tried again at the next start.
     """
     ordered = sorted(places, key=lambda place: place.copy.repository != "")
     first = ordered[0]
@@ -42,14 +42,14 @@ def put_back(
     for place in ordered[1:]:
         follow(folders, place)
     if not intent.is_content and intent.beside == NO_CONTENT:
-        # What a call has made of metadata alone while the image was away would hide it.
+        # Metadata alone, made by a call while the image was away, would hide it.
         with suppress(OSError):
             clear_fresh_ghost(folders, intent.digest)
     return True
 
 
 def follow(folders: OpenFolders, place: TrashEntry) -> bool:
-    """Rename one more folder of an image back that is back itself; False where its place is taken, or it is not whole.
+    """Rename one more folder of a restored image back; False where its place is taken, or it is not complete.
 
     Raises:
         OSError: it could not be put back.
@@ -64,11 +64,11 @@ def mend(
     found: Found,
     links: Iterable[Link] = (),
 ) -> bool:
-    """Put an image back, or make a ghost in its place whole, by what has come since; returns whether it is here, whole.
+    """Put an image back, or complete what has arrived in its place; returns whether it is in the cache, whole.
 
     Raises:
-        LayersGoneError: its data has gone, so it stays where it is.
-        OSError: something could not be put back; it is done again at the next start.
+        LayersGoneError: a layer that it needs has gone, so it stays where it is.
+        OSError: something could not be put back; it is tried again at the next start.
     """
     main = main_of(places)
     if main is None or found.arrival is Arrival.ITSELF:
@@ -82,22 +82,23 @@ def mend(
                 follow(folders, place)
         return True
     if found.arrival is Arrival.PROMOTION:
-        # What it needs are the folders that it was to be made of.
+        # What the promotion needs are the folders that content was being made from.
         places = [place for place in places if place.copy.repository]
     return put_back(folders, intent, places, links)
 
 
 def bring_back(folders: OpenFolders, intent: Intent, beside: Iterable[Link] = ()) -> bool:
-    """Put an image back whole, with those of its tags that are free, wherever its folders stand.
+    """Put an image back whole, wherever its folders are, with those of its tags whose names are free.
 
-    `beside`: tags that went with the folders that others had of its digest; while content stands, these lead to it.
+    `beside`: tags that went with other folders of its digest; while content exists, these lead to it.
 
-    The caller lets nobody else work on this image meanwhile. What is left of it in the trash is erased. Returns whether it
-    is back: its place may have been taken by something whole, or its erasing have begun.
+    The caller makes sure that nothing else works on this image. What is left of it in the trash is erased.
+    Returns whether it is back: its place may have been taken by something complete, or its erasing have
+    begun.
 
     Raises:
-        LayersGoneError: its data has gone, so it stays where it is.
-        OSError: it could not be put back, or what is left of it not be erased; the next recovery finishes that.
+        LayersGoneError: a layer that it needs has gone, so it stays where it is.
+        OSError: it could not be put back, or its remains not be erased; the next recovery finishes that.
     """
     places = find_entries(folders.filesystem, folders.data_fd, intent)
     found = look_for_arrivals(folders, intent, places)
@@ -113,7 +114,7 @@ def bring_back(folders: OpenFolders, intent: Intent, beside: Iterable[Link] = ()
 
 
 def erase_rest(folders: OpenFolders, intent: Intent) -> None:
-    """Erase what is left out of the cache of an image that is back.
+    """Erase what is left in the trash of an image that is back.
 
     Raises:
         OSError: something could not be erased; the next recovery does that.
@@ -123,5 +124,5 @@ def erase_rest(folders: OpenFolders, intent: Intent) -> None:
 
 
 def main_of(places: Sequence[TrashEntry]) -> TrashEntry | None:
-    """Find of the folders of one image the one that is it: content, or a repository's own where that goes alone."""
+    """Return the main folder of an image: content, or a repository's own that goes alone; None: not here."""
     return max(places, key=lambda place: place.number, default=None)

@@ -1,8 +1,11 @@
 """Renaming one folder of an image out of the cache, and back.
 
-It goes into the trash; where that is another file system, it goes out of hypeman's sight on its own. hypeman lists any
-folder below `images/` that holds metadata and a disk, whatever its name, so there the metadata is hidden first: from then
-on the image is gone for hypeman, and a pull writes it anew. For the same reason it is shown last on the way back.
+It goes into the trash. Where the trash is on another file system, a rename cannot move it there, and the
+folder is hidden from hypeman on its own file system. hypeman lists any folder below `images/` that holds
+metadata and a disk, whatever its name, so the metadata is hidden first: from then on the image is gone for
+hypeman, and a pull writes it again. A crash right after that leaves the folder in its place with hidden
+metadata, which recovery counts as renamed. For the same reason the metadata is made visible last on the way
+back.
 """
 
 import errno
@@ -33,9 +36,10 @@ _TAKEN = frozenset((errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR))
 def rename_out(
     folders: OpenFolders, intent: Intent, number: int, files: tuple[str, ...] = ()
 ) -> TrashEntry | None:
-    """Rename a folder of an image out of the cache; returns where it stands then.
+    """Rename a folder of an image out of the cache; returns where it is then.
 
-    None: a pull has begun in it, on a disk on which that is possible: then it is the pull's, and in its place.
+    None: a pull has begun in it, where the file system allows that: then it belongs to the pull, and is in
+    its place.
 
     Raises:
         OSError: it is in its place, perhaps with its metadata hidden.
@@ -59,7 +63,7 @@ def rename_out(
 
 
 def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> TrashEntry | None:
-    """Rename a folder to where it is no image for hypeman, on its own file system; as `rename_out`."""
+    """Rename a folder, within its file system, to where hypeman takes it for no image; as `rename_out`."""
     filesystem, hexadecimal = folders.filesystem, hex_of(intent.digest)
     copy = intent.all_copies[number]
     # guard(hidden-before-it-moves): hypeman lists any folder with metadata and a disk, so on another file system the
@@ -68,7 +72,7 @@ def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> TrashEntr
     place = entry_in_place(intent, number=number)
     moved = False
     if not copy.repository:
-        # In `content/` every name is a digest's; it can be a file system of its own, though.
+        # In `content/` every name is a digest's; but it may be a file system of its own.
         outside = entry_in_place(intent, number=number, within=IMAGES)
         try:
             filesystem.rename(
@@ -88,7 +92,7 @@ def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> TrashEntr
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            # Within one folder that is what an overlay says of a folder that it has from below.
+            # Within one folder, an overlay returns this error for a folder of its lower layer.
             raise OSError(errno.EXDEV, _LOWER_LAYER) from None
     # guard(give-way-to-a-pull): New metadata in the renamed folder is that of a pull that has begun there; the folder
     # is given back to it.
@@ -96,20 +100,20 @@ def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> TrashEntr
         return place
     if rename_back(folders, place):
         return None
-    # Another has come in its place, so it is nobody's.
+    # A different image is in its place by now, so the folder is needed by nothing.
     hide_metadata(folders, place.folder, place.name)
     return place
 
 
 def rename_back(folders: OpenFolders, place: TrashEntry) -> bool:
-    """Rename a folder back to where it was; False where its place has been taken.
+    """Rename a folder back to its place; False where its place has been taken.
 
     Raises:
-        OSError: it stands where it stood, or is in its place with its metadata hidden.
+        OSError: it is where it was, or is in its place with its metadata hidden.
     """
     filesystem, parent, hexadecimal = folders.filesystem, place.copy.parent, hex_of(place.intent.digest)
     parent_fd = folders.make(parent)
-    # A rename would take the place of an empty folder, in which hypeman begins a pull.
+    # A rename would replace an empty folder, in which hypeman begins a pull.
     if exists(filesystem, parent_fd, hexadecimal):
         return False
     try:
@@ -126,13 +130,13 @@ def rename_back(folders: OpenFolders, place: TrashEntry) -> bool:
 
 
 def hide_metadata(folders: OpenFolders, parent: str, name: str) -> None:
-    """Hide the metadata of a folder below `images/`, where it is in sight: then hypeman takes it for no image."""
+    """Hide the metadata of a folder below `images/`, if visible: then hypeman takes the folder for no image."""
     if exists(folders.filesystem, folders.get(parent), f"{name}/{METADATA}"):
         _rename_metadata(folders, parent, name, METADATA, HIDDEN_METADATA)
 
 
 def show_metadata(folders: OpenFolders, parent: str, name: str) -> None:
-    """Show the metadata of a folder that is back in its place; metadata that has come since is a pull's, and stays."""
+    """Make the metadata of a folder in its place visible again; newer metadata is that of a pull, and stays."""
     filesystem = folders.filesystem
     if not exists(filesystem, folders.get(parent), f"{name}/{METADATA}"):
         _rename_metadata(folders, parent, name, HIDDEN_METADATA, METADATA)
@@ -145,10 +149,10 @@ def show_metadata(folders: OpenFolders, parent: str, name: str) -> None:
 
 
 def is_hidden_in_place(folders: OpenFolders, intent: Intent, number: int) -> bool:
-    """Return whether a folder of an image stands in its place with its metadata hidden: something was cut off there.
+    """Return whether an image's folder is in its place with hidden metadata, left by an interruption.
 
     Raises:
-        OSError: that could not be told.
+        OSError: that could not be determined.
     """
     parent_fd = folders.find(intent.all_copies[number].parent)
     return parent_fd is not None and exists(

@@ -1,22 +1,38 @@
-"""Deleting images: the last look at each, the renames out of the cache, and what must follow them.
+"""Deleting images: the last look at each, the renames out of the cache, and the steps that follow them.
 
-Every removal below `images/` begins here, a step at a time from its own descriptor, following no symbolic link, and
-only of a folder that is a digest folder by its name, its metadata and its contents. Callers have a claim to the images
-of a batch, and have looked at the references after they got it.
+Every removal below `images/` begins here. It is done step by step from hmret's own descriptors, follows no
+symbolic link, and removes only a folder that is a digest folder by its name, its metadata and its contents.
+The caller has a claim to the images of a batch, and has read the references after it got the claim.
 
-An image is content with the folders that its owners have of their own, or one such folder alone. Its steps, in this order:
+An image is content together with the folders that its owners have of their own, or one such folder alone.
+These are the steps, in order, with the reason for each and what a crash after it leaves. hypeman may pull,
+tag or boot the same image at any moment, and there is no lock that it shares with hmret.
 
-1. All is looked at again: owners, tags, timers, metadata, files. What is not as the plan had it keeps the image.
-2. The intent is on the disk: all folders, tags and timers. A crash before the first rename leaves the image as it was.
-3. Write leases are held on each file, one for each inode, from before the renames until after them.
-4. The repositories' own folders are renamed first, content last. While content stands every lookup has the answer it had;
-   its rename is the one moment at which the image is gone, for all repositories at once. A crash in between renames back
-   what was renamed.
-5. What has come meanwhile is looked at: an opener, a pull, a ghost. Each is a reason to put back, or to leave alone. A crash
-   from here on is finished at the next start: the same look, then the rest.
-6. Tags go, each set aside by a rename and looked at there; then the timers, each only with the time that was recorded.
+1. **Owners, tags and folders are examined again** (`announcing`). The plan rests on a scan that is older, so
+   whatever has changed since keeps the image. A crash leaves the cache untouched.
+2. **The intents of the batch are written and synced**: all folders, tags and timers that go. After a crash
+   nothing else would show that a deletion was in progress. A crash before the first rename leaves the image
+   as it was, and recovery drops the intent.
+3. **Each image is begun under its claim**: references, timers, metadata and files are examined for the last
+   time. Write leases are taken on every file, one for each inode, and held until after the renames. Where the
+   file system offers them, they prove that no process has the image open, even one that no reference names. A
+   crash releases them.
+4. **The folders are renamed out**: first the repositories' own folders, content last. While content exists,
+   every lookup finds what it found before, so this last rename is the one moment at which the image is gone,
+   for all repositories at once. A crash before it leaves content in place, and recovery renames the other
+   folders back. A crash after it leaves the image in the trash; from here on recovery goes forward, by the
+   same steps as below.
+5. **Arrivals are looked for**: a process that opened a file during the rename, a pull, a ghost. They came too
+   late to be seen in step 3. The image is put back for them, or the new one is left alone. A crash leaves the
+   image in the trash, its tags and timers still there; recovery looks again.
+6. **Tags are removed, then timers.** hypeman may move a tag at any moment, so each is renamed aside first,
+   examined there, and put back if it is not the recorded one. A timer is removed only if it still has the
+   recorded time: a fresh pull would otherwise inherit it. A crash leaves some of them, and perhaps a tag set
+   aside; recovery resolves what is aside first, and then removes the rest.
 
-The bytes are freed later, after one more look (`hmret.disk.deletion.wanted`).
+The bytes are freed later, after one more look for new users (`hmret.disk.deletion.wanted`). A crash between
+leaves the image in the trash, with its intent or, in quarantine, its record; neither is dropped before its
+bytes are freed.
 """
 
 import errno
@@ -61,20 +77,20 @@ def retire(
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
 ) -> tuple[list[Outcome], OSError | None]:
-    """Rename the images of a batch out of the cache, those that still may go.
+    """Rename those images of a batch out of the cache that may still go.
 
-    Each is begun with leave of the claim, or not at all. Returns what became of each that was begun before this was
-    told to stop, and the error with which leases are refused here, None where they are offered.
+    An image is begun only if the claim grants it. Returns the outcome of each image that was begun before
+    `stopping` returned True, and the error with which leases are refused here, None where they are offered.
 
     Args:
-        filesystem: the disk.
+        filesystem: the system calls.
         data_fd: the data directory.
-        candidates: the batch; those of one repository one after the other.
+        candidates: the batch; images of one repository follow one another.
         look: what they are judged by.
-        token: names the intents; no batch before had it.
-        claim: the hold that the caller has of the images.
-        view: who links to what below `repositories/`, as the scan saw it; None: nothing is known.
-        stopping: asked before each image.
+        token: the name of the intents; no earlier batch had it.
+        claim: the caller's claim on the images.
+        view: which repositories link to what below `repositories/`, as the scan saw it; None: unknown.
+        stopping: called before each image.
         pause: called after each image, so that other threads have their turn.
     """
     with ExitStack() as stack:
@@ -112,7 +128,7 @@ def retire(
 
 
 def _by_digest(announced: Sequence[Announced]) -> Iterator[tuple[str, list[tuple[int, Announced]]]]:
-    """Group the images of a batch by digest, content first: the links of what goes after it then lead nowhere."""
+    """Group a batch's images by digest, content first: links of the folders after it then lead nowhere."""
     groups: dict[str, list[tuple[int, Announced]]] = {}
     for number, one in enumerate(announced):
         groups.setdefault(one.intent.digest, []).append((number, one))
@@ -121,7 +137,7 @@ def _by_digest(announced: Sequence[Announced]) -> Iterator[tuple[str, list[tuple
 
 
 def _that_go_alone(groups: Iterable[tuple[str, Sequence[tuple[int, Announced]]]]) -> Iterator[Announced]:
-    """List the images beside which no other of their digest goes."""
+    """List the images that are the only ones of their digest."""
     for _, group in groups:
         if len(group) == 1:
             yield group[0][1]
@@ -154,7 +170,7 @@ class _Batch:
     def announce(
         self, token: str, candidates: Iterable[Candidate], view: TagView, pause: Callable[[], None]
     ) -> list[Announced]:
-        """Look at the images of the batch; what will stay has an intent without folders."""
+        """Examine the images of the batch; those that will stay have an intent without folders."""
         chosen = list(candidates)
         linkers = None
         if any(candidate.is_content for candidate in chosen):
@@ -168,7 +184,7 @@ class _Batch:
 
     @staticmethod
     def none_begun(candidates: Iterable[Candidate], path: str, error: OSError) -> list[Outcome]:
-        """Say that nothing could be begun, for the sake of one path."""
+        """Return the outcomes where nothing could be begun, because of one path."""
         return [
             Failed(
                 candidate.key,
@@ -216,7 +232,7 @@ class _Batch:
     def _look_at_timer(
         self, row: Row, digest: str, states: dict[str, HeldState], held: HeldImage | None
     ) -> Reason | None:
-        """Return why a row's timer keeps its image; None: it does not. What is held of it is added to `states`."""
+        """Return why a row's timer keeps its image; None: it does not. A held state is added to `states`."""
         key = row.repository, digest
         since_ns: int | None
         if held is not None:
@@ -241,7 +257,8 @@ class _Batch:
     ) -> Outcome:
         """Rename an image out of the cache, and clean up after it.
 
-        One that is `held` is carried out in one call; where that has stopped, it goes on here from the same step.
+        A `held` image is deleted in one call; where that call has stopped, the deletion continues here from
+        the same step.
         """
         intent = one.intent
         image = OpenImage(self.folders, intent) if held is None else held.open_image()
@@ -287,7 +304,7 @@ class _Batch:
         )
 
     def _begin(self, one: Announced, image: OpenImage, held: HeldImage | None) -> Step | Kept:
-        """Judge an image that is open, and get the kernel's word, or have it carried out in one call; says how far that came.
+        """Judge an open image, then take its leases or delete it in one call; returns the step that was reached.
 
         Raises:
             OSError: nothing of it was changed.
@@ -307,7 +324,7 @@ class _Batch:
         return Step.LEASED
 
     def _move_out(self, one: Announced, image: OpenImage) -> Outcome | None:
-        """Rename the folders of an image out of the cache; returns what became of it if they are not all out.
+        """Rename the folders of an image out of the cache; returns its outcome if they are not all out.
 
         Raises:
             OSError: one could not be renamed, and all are in their places.
@@ -322,7 +339,7 @@ class _Batch:
         return None if is_out else self._give_way(one, image)
 
     def _judge(self, one: Announced, image: OpenImage) -> Kept | None:
-        """Return why an image may not be deleted, by what its folders hold and what they say of themselves; None: it may."""
+        """Return why an image may not be deleted, by the contents and metadata of its folders; None: it may."""
         hexadecimal = hex_of(one.intent.digest)
         for number, folder in image.opened.items():
             copy = one.intent.all_copies[number]
@@ -337,7 +354,7 @@ class _Batch:
                     self._broken(one, detail) if reason is Reason.BROKEN else self._kept(one, reason, detail)
                 )
         main = image.opened[len(image.opened) - 1].image
-        assert main is not None  # a folder that was judged well has one
+        assert main is not None  # a folder without a reason to stay has one
         # guard(same-name-in-metadata): Untagged content belongs to the repository its metadata names; under another
         # name, another policy decides on it.
         if one.is_by_name and main.content_name != one.candidate.repository:
@@ -351,7 +368,7 @@ class _Batch:
         return None
 
     def _put_back(self, one: Announced) -> Kept:
-        """Say that an image has been put back; of what is left of it nothing stays out of the cache."""
+        """Return the outcome for an image that was put back; nothing of it is to remain in the trash."""
         is_left = False
         try:
             erase_rest(self.folders, one.intent)
@@ -360,7 +377,7 @@ class _Batch:
         return attrs.evolve(self._kept(one, Reason.OPEN, clears=True), unfinished=is_left)
 
     def _give_way(self, one: Announced, image: OpenImage) -> Outcome:
-        """Leave an image alone in whose folder a pull has begun: nothing of the old one is to be kept for it."""
+        """Leave an image alone in whose folder a pull has begun; its own remains are of no use to that pull."""
         image.undo()
         if image.is_left_out():
             error = OSError(errno.EBUSY, "a pull has begun in it, and the rest could not be put back")
@@ -368,16 +385,16 @@ class _Batch:
         return self._kept(one, Reason.NOT_READY, "a pull has begun in it", clears=True)
 
     def _finish_tags(self, image: OpenImage, *, is_closed: bool = False) -> Arrival | None:
-        """Look for what has come while an image was renamed; None: it has been put back, or made whole, for that.
+        """Look for arrivals since an image was renamed; None: it was put back or completed because of one.
 
-        `is_closed`: whether nobody had opened it when it was closed.
+        `is_closed`: whether it was already closed, and no process had opened it by then.
 
         Raises:
-            LayersGoneError: it should have been, and cannot be: it stays out.
-            OSError: it waits where it stands.
+            LayersGoneError: it should be put back but cannot be, so it stays out of the cache.
+            OSError: it stays where it is, for the next recovery.
         """
         came_between = not is_closed and image.came_between()
-        # Whoever opens one of its files now waits for this; so would a look into it below.
+        # A process that opens one of its files now waits for the lease; so would the look into it below.
         image.close()
         if not image.places:
             return Arrival.ITSELF
@@ -391,7 +408,7 @@ class _Batch:
         return found.arrival
 
     def _kept(self, one: Announced, reason: Reason | None, detail: str = "", *, clears: bool = False) -> Kept:
-        """Keep an image; `clears`: its time starts again when it is next found unused."""
+        """Return that an image stays; `clears`: its timer is removed, and starts when it is next found unused."""
         candidate = one.candidate
         if clears:
             for key in candidate.keys:
@@ -399,7 +416,7 @@ class _Batch:
         return Kept(candidate.key, reason, candidate.keys if candidate.others else (), detail, cleared=clears)
 
     def _broken(self, one: Announced, detail: str) -> Kept:
-        """Keep an image that is broken, as a plan has it for what it sees to be so: its time starts again."""
+        """Return that a broken image stays, as a plan that finds it broken does: its timer is removed."""
         with suppress(OSError):
             return self._kept(one, Reason.BROKEN, detail, clears=True)
         return self._kept(one, Reason.BROKEN, detail)

@@ -1,8 +1,9 @@
-"""The look before anything is erased: who has come to want an image since it was renamed out of the cache.
+"""The last look before anything is erased: has any client begun to use an image since it was renamed out of the cache?
 
-A pull or a tag call that read an image's metadata before the rename sets its link after it. So links to a digest that is
-not here any more are looked for once more, for a whole batch at a time, and such an image is put back whole. Links that the
-image had count too: they were taken, so what is there was set since.
+A pull or a tag call that read an image's metadata before the rename sets its link after it. So links to a
+digest that has gone are looked for once more, for a whole batch at a time, and an image with such a link is
+put back whole. Links by the names of the image's own count too: those were removed, so one that exists now
+was set since.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +22,7 @@ from hmret.disk.layout import CONTENT, IMAGES, hex_of
 __all__ = ["bring_back", "find_wanted"]
 
 _WANTED = frozenset((Arrival.GHOST, Arrival.PROMOTION, Arrival.FOLDER))
-"""What has come and is nothing without the image."""
+"""Arrivals that are useless without the image."""
 _CONTENT = f"{IMAGES}/{CONTENT}"
 _LAYOUTS = tuple(Layout)
 
@@ -33,10 +34,10 @@ def find_wanted(
     view: TagView,
     pause: Callable[[], None] = lambda: None,
 ) -> list[Intent]:
-    """List those of some retired images that somebody has come to want; nothing is changed.
+    """List those of some retired images that a client has begun to use again; nothing is changed.
 
     Raises:
-        OSError: it could not be told.
+        OSError: that could not be determined.
     """
     with closing(OpenFolders(filesystem, data_fd)) as folders:
         chosen = list(images)
@@ -60,7 +61,7 @@ def find_wanted(
 def _places_of_arrivals(
     images: Iterable[tuple[Intent, Sequence[TrashEntry]]], *, has_linkers: bool
 ) -> Iterable[str]:
-    """List where anything can stand that has come in the place of an image, and the folders of tags that may be absent."""
+    """List where arrivals in the images' places can be, and the folders of tags that may be absent."""
     for intent, _ in images:
         hexadecimal = hex_of(intent.digest)
         yield f"{_CONTENT}/{hexadecimal}"
@@ -86,12 +87,12 @@ def _is_wanted(
     linking = set()
     if intent.is_content and tags.linkers is not None:
         linking = tags.linkers.repositories(digest, names)
-    # Of a folder that goes alone the tags of other repositories dangled before.
+    # For a folder that goes alone, tags of other repositories were dangling before.
     layouts = (Layout.LEGACY,) if intent.is_content else _LAYOUTS
     for name in names:
         if any(tags.tags(layout, name, digest) for layout in layouts) or tags.is_being_made(name, digest):
             linking.add(name)
-    # The tags of one that has a folder of its own, however broken, were left to lead there.
+    # Tags of a repository that has its own folder, however broken, were left because they lead there.
     # guard(new-tag-brings-back): A tag set since the image went leads to it, so the image comes back rather than
     # leave the tag without a target.
     return any(not folders.exists(f"{IMAGES}/{name}/{hex_of(digest)}") for name in linking)
@@ -102,15 +103,15 @@ def _own_folder(repository: str) -> str:
 
 
 def bring_back(filesystem: Filesystem, data_fd: int, intent: Intent, beside: Iterable[Link] = ()) -> bool:
-    """Put an image back whole, with those of its tags that are free, or make the ghost in its place whole.
+    """Put an image back whole, with those of its tags whose names are free, or complete the ghost in its place.
 
-    `beside`: tags that went with the folders that others had of its digest; while content stands, these lead to it.
+    `beside`: tags that went with other folders of its digest; while content exists, these lead to it.
 
-    The caller lets nobody else work on this image meanwhile. What is left of it in the trash is erased. Returns whether it
-    is back: its place may have been taken by something whole.
+    The caller makes sure that nothing else works on this image. What is left of it in the trash is erased.
+    Returns whether it is back: its place may have been taken by something complete.
 
     Raises:
-        LayersGoneError: its data has gone, so it stays where it is.
+        LayersGoneError: a layer that it needs has gone, so it stays where it is.
         OSError: it could not be put back.
     """
     with closing(OpenFolders(filesystem, data_fd)) as folders:

@@ -1,4 +1,4 @@
-"""Whether a retired folder is still all of an image, so that it can be put back."""
+"""Whether a retired folder still holds all of an image, so that it can be put back."""
 
 import errno
 import stat
@@ -14,14 +14,14 @@ _LAYERS = f"{IMAGES}/layers"
 
 
 class LayersGoneError(OSError):
-    """A retired image cannot be put back: a layer in which its data lay has gone."""
+    """A retired image cannot be put back: a layer that holds its data has gone."""
 
 
 def is_whole(filesystem: Filesystem, parent_fd: int, name: str) -> bool:
-    """Return whether a retired folder has both metadata and a disk: as long as its erasing has not begun.
+    """Return whether a retired folder has both metadata and a disk: until its erasing has begun.
 
     Raises:
-        OSError: that could not be told.
+        OSError: that could not be determined.
     """
     return all(
         any(_is_file(filesystem, parent_fd, f"{name}/{file_name}") for file_name in names)
@@ -38,13 +38,13 @@ def _is_file(filesystem: Filesystem, parent_fd: int, path: str) -> bool:
 
 
 def check_layers(filesystem: Filesystem, data_fd: int, parent_fd: int, name: str) -> None:
-    """Check that the layers of the image in a retired folder are all here; mostly it needs none.
+    """Check that all layers needed by the image in a retired folder exist; usually it needs none.
 
     hypeman collects layers that no image in the cache names, those of a retired image among them.
 
     Raises:
         LayersGoneError: one has gone.
-        OSError: that could not be told.
+        OSError: that could not be determined.
     """
     with opened(filesystem, open_folder(filesystem, name, parent_fd)) as fd:
         layers = layers_needed(filesystem, fd)

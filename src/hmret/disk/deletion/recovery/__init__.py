@@ -1,1 +1,1 @@
-"""What was renamed out of the cache: finished or undone after a crash, held in quarantine, brought back."""
+"""Images that were renamed out of the cache: finished or undone after a crash, held in quarantine, restored."""

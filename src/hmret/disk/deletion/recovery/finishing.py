@@ -1,4 +1,10 @@
-"""Finishing the deletion of one image that was cut off, or undoing it: what is left to do from each of its steps."""
+"""Finishing one image's interrupted deletion, or undoing it, from whichever step it had reached.
+
+The steps are those of `hmret.disk.deletion.retirement`. Each function here can be repeated: if it is
+interrupted too, the next recovery finds one of the same situations again. The order within each is that of
+the deletion itself, for the same reasons: leases and arrivals are checked before tags go, tags go before
+timers.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,10 +38,10 @@ __all__ = ["finish", "finish_gone", "finish_hidden", "undo_copies"]
 
 
 def finish(filesystem: Filesystem, data_fd: int, places: Sequence[TrashEntry]) -> Outcome:
-    """Finish a deletion that was cut off, or undo it where somebody has a disk open or the image is needed again.
+    """Finish an interrupted deletion, or undo it where a process has a disk open or the image is needed again.
 
-    The caller lets nobody else work on this image meanwhile. `places` is where its folders stand; with content, either that
-    or nothing of it is out of the cache.
+    The caller makes sure that nothing else works on this image. `places`: where its folders are. Of an image
+    with content, either the content is out of the cache, or nothing is.
     """
     intent = places[0].intent
     with _folders(filesystem, data_fd) as folders:
@@ -48,12 +54,13 @@ def finish(filesystem: Filesystem, data_fd: int, places: Sequence[TrashEntry]) -
 
 
 def finish_hidden(filesystem: Filesystem, data_fd: int, intent: Intent) -> None:
-    """Rename the folders of an image out of sight whose metadata was hidden right before a crash; hidden counts as renamed.
+    """Move a folder out of sight whose metadata was hidden right before a crash; hidden counts as renamed.
 
-    Metadata beside it is that of a pull, which has begun in the folder since: the folder is the pull's then.
+    If there is metadata beside the hidden one, a pull has begun in the folder since, and the folder now
+    belongs to the pull.
 
     Raises:
-        OSError: one could not be.
+        OSError: one could not be moved.
     """
     with _folders(filesystem, data_fd) as folders:
         for number, copy in enumerate(intent.all_copies):
@@ -65,10 +72,10 @@ def finish_hidden(filesystem: Filesystem, data_fd: int, intent: Intent) -> None:
 
 
 def undo_copies(filesystem: Filesystem, data_fd: int, places: Sequence[TrashEntry]) -> None:
-    """Rename the owners' own folders back where their content still stands; one whose place is taken is erased.
+    """Rename the owners' own folders back where their content still exists; one whose place is taken is erased.
 
     Raises:
-        OSError: one could not be.
+        OSError: one could not be renamed or erased.
     """
     with _folders(filesystem, data_fd) as folders:
         for place in places:
@@ -77,7 +84,7 @@ def undo_copies(filesystem: Filesystem, data_fd: int, places: Sequence[TrashEntr
 
 
 def finish_gone(filesystem: Filesystem, data_fd: int, intent: Intent) -> Retired:
-    """Take the tags and the timers of an image whose folders stand nowhere any more."""
+    """Remove the tags and timers of an image whose folders no longer exist anywhere."""
     with _folders(filesystem, data_fd) as folders:
         return Cleaning(folders).clean_up(intent, (), None)
 
@@ -87,7 +94,8 @@ def _finish(image: OpenImage) -> Outcome:
     _follow(image)
     try:
         image.open_in_trash()
-        # What is being erased already does not come back: its disk is open by another name.
+        # A partly erased image does not come back, so it needs no lease: a process has its disk open by
+        # another name.
         is_free = not image.is_complete or image.lease()
     finally:
         image.close()

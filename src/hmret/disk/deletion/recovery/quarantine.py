@@ -1,9 +1,11 @@
-"""The quarantine: retired images that are held whole in the trash, each batch by a record of its own.
+"""The quarantine: deleted images that are held whole in the trash, each batch by a record of its own.
 
-A folder that a record names is held: nobody erases it before it is released, whatever the intents of its batch say.
-The record is written durably before those are forgotten. It is not rewritten when an image is released or restored: what
-stands nowhere any more is no longer held, whatever the record says, and no later batch has its name; the record goes with
-the last of them. A record that does not hold what we could have written is not believed, and nothing of its batch is
+A folder named in a record is held: it is not erased before it is released, whatever the intents of its batch
+say. The record is written durably before those intents are dropped, so at each moment at least one of the two
+says what the folder in the trash is: after a crash in between, both do, and the record counts. The record is
+not rewritten when an image is released or restored: an image whose folders are nowhere in the trash is no
+longer held, whatever the record says, and no later batch gets its name. The record is removed with the last
+of its images. A record that hmret could not have written is not believed, and nothing of its batch is
 touched.
 """
 
@@ -58,13 +60,13 @@ __all__ = [
 
 _TRASH = f"{OWN}/{TRASH}"
 RECORD = ".held"
-"""Ends the name of a record; what stands before it is the token of the batch."""
+"""The suffix of a record's name, which follows the token of the batch."""
 
 _LATEST_NS = (1 << 63) - 1
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
-    """One image in quarantine, as its record has it."""
+    """One image in quarantine, as recorded."""
 
     repository: str
     digest: str
@@ -72,11 +74,13 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     """The tags that went with it."""
     unused_since_ns: int
     name: str
-    """Of the folder, as its intent had it."""
+    """The name of the folder, as in its intent."""
     disk_bytes: int
-    """Blocks that were to come free with it when it was retired; 0 while its disk had hard links elsewhere."""
+    """The blocks that its erasing would have freed when it was deleted; 0 while its disk had hard links
+    elsewhere.
+    """
     retired_at_ns: int
-    """Wall clock, nanoseconds since the epoch."""
+    """By the wall clock, in nanoseconds since the epoch."""
     others: list[Row] = []
     """Its other rows."""
     copies: list[Copy] = []
@@ -87,17 +91,17 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def key(self) -> Key:
-        """Its first row."""
+        """The key of its first row."""
         return self.repository, self.digest
 
     @property
     def token(self) -> str:
-        """The name of its batch."""
+        """The token of its batch."""
         return self.name.partition(".")[0]
 
     @property
     def intent(self) -> Intent:
-        """The intent by which it was retired."""
+        """The intent with which it was deleted."""
         return Intent(
             self.repository,
             self.digest,
@@ -118,15 +122,15 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
 @frozen
 class HeldRecords:
-    """What the records say."""
+    """The contents of all records."""
 
     by_token: dict[str, dict[str, Held] | None]
-    """By the names of their folders; None: the record cannot be read, or is not believed."""
+    """By token, then by folder name; None: the record cannot be read, or is not believed."""
     errors: tuple[tuple[str, str], ...]
-    """Paths of those, and why."""
+    """The paths of such records, and why."""
 
     def names_of(self, token: str) -> AbstractSet[str]:
-        """List the names that the record of a batch holds; empty where there is none or it is not believed."""
+        """List the names that a batch's record holds; empty where there is none or it is not believed."""
         return (self.by_token.get(token) or {}).keys()
 
     def is_doubtful(self, token: str) -> bool:
@@ -143,18 +147,20 @@ class HeldRecords:
 
 @frozen
 class HeldImages:
-    """What is in quarantine."""
+    """The images in quarantine."""
 
     held: tuple[Held, ...]
-    """Whole; by when they were retired."""
+    """Those that are complete, by the time of their deletion."""
     going: tuple[Held, ...]
     """Those whose erasing has begun."""
     gone: tuple[Held, ...]
-    """Those that stand nowhere any more, though a record still has them."""
+    """Those that no longer exist anywhere, although a record still names them."""
     errors: tuple[tuple[str, str], ...]
-    """Paths of what could not be read, and why."""
+    """Paths that could not be read, and why."""
     back: tuple[Held, ...] = ()
-    """Those whose content is back in the cache, where the folders that its owners have of their own are still to follow."""
+    """Those whose content is back in the cache, while the folders that its owners have of their own are still
+    to follow.
+    """
 
 
 def hold(
@@ -164,7 +170,7 @@ def hold(
     retired: Sequence[Retired],
     retired_at_ns: int,
 ) -> list[Held]:
-    """Write down, durably, that retired images of a batch are held, each with the tags that went with it.
+    """Record, durably, that deleted images of a batch are held, each with the tags that went with it.
 
     Raises:
         OSError: it could not be written, or an earlier record of the batch could not be read; nothing is held then.
@@ -220,7 +226,7 @@ def read_records(filesystem: Filesystem, data_fd: int) -> HeldRecords:
 
 
 def load_held(filesystem: Filesystem, data_fd: int) -> HeldImages:
-    """Look what is in quarantine; changes nothing.
+    """Read what is in quarantine, without changing anything.
 
     Raises:
         OSError: the trash cannot be listed.
@@ -245,7 +251,7 @@ def load_held(filesystem: Filesystem, data_fd: int) -> HeldImages:
 
 
 def _state_of(filesystem: Filesystem, data_fd: int, held: Held) -> Literal["held", "going", "gone", "back"]:
-    """Look where the folders of one image stand."""
+    """Return the state of one image, by where its folders are."""
     places = find_entries(filesystem, data_fd, held.intent)
     if not places:
         return "gone"
@@ -261,16 +267,16 @@ def _state_of(filesystem: Filesystem, data_fd: int, held: Held) -> Literal["held
 
 
 def main_place(intent: Intent, places: Sequence[TrashEntry]) -> TrashEntry | None:
-    """Find the folder that is an image, content or a repository's own where that goes alone; None: it is not among these."""
+    """Return the main folder, content or a repository's own that goes alone; None: it is not among these."""
     last = len(intent.all_copies) - 1
     return next((place for place in places if place.number == last), None)
 
 
 def is_whole(filesystem: Filesystem, data_fd: int, place: TrashEntry) -> bool:
-    """Return whether a retired folder has both metadata and a disk: as long as its erasing has not begun.
+    """Return whether a retired folder has both metadata and a disk: until its erasing has begun.
 
     Raises:
-        OSError: that could not be told.
+        OSError: that could not be determined.
     """
     with opened(filesystem, open_data_folder(filesystem, data_fd, place.folder)) as fd:
         return wholeness.is_whole(filesystem, fd, place.name)
@@ -287,8 +293,8 @@ def release(
 ) -> FreedFolders:
     """Erase the folders of images in quarantine, their metadata first; `drop_records` then forgets them.
 
-    What came of each is told in their order; what stands nowhere has gone. Once `may_go_on` says no, no further image is
-    begun: those are left out.
+    Returns the outcome of each, in order; an image that no longer exists counts as gone. Once `may_go_on`
+    returns False, no further image is begun, and those are left out.
     """
     disk_bytes: list[int] = []
     done: list[bool] = []
@@ -311,7 +317,7 @@ def release(
 
 
 def drop_records(filesystem: Filesystem, data_fd: int, tokens: Collection[str]) -> None:
-    """Forget the records of which nothing is left; what could not be forgotten is found again at the next start."""
+    """Drop the records of which nothing is left; one that cannot be removed is found at the next start."""
     for token in tokens:
         with suppress(OSError):
             record = _read_record(filesystem, data_fd, token)
@@ -321,7 +327,7 @@ def drop_records(filesystem: Filesystem, data_fd: int, tokens: Collection[str]) 
 
 
 def _is_left(filesystem: Filesystem, data_fd: int, held: Held) -> bool:
-    """Return whether anything of an image is still out of the cache, or in it with its metadata hidden."""
+    """Return whether anything of an image is still in the trash, or in the cache with its metadata hidden."""
     if find_entries(filesystem, data_fd, held.intent):
         return True
     with closing(OpenFolders(filesystem, data_fd)) as folders:
@@ -333,10 +339,10 @@ def _is_left(filesystem: Filesystem, data_fd: int, held: Held) -> bool:
 def change_record(
     filesystem: Filesystem, data_fd: int, token: str, change: Callable[[Held], Held]
 ) -> list[Held]:
-    """Write the record of a batch anew, durably, each image of it changed; returns what it says then.
+    """Rewrite the record of a batch, durably, with each of its images changed; returns the new contents.
 
     Raises:
-        OSError: it could not be read or written; then it says what it said.
+        OSError: it could not be read or written; then it is unchanged.
     """
     record = [change(held) for held in _read_record(filesystem, data_fd, token)]
     _write_record(filesystem, data_fd, token, record)
@@ -355,7 +361,7 @@ def _read_record(filesystem: Filesystem, data_fd: int, token: str) -> list[Held]
 
     Raises:
         FileNotFoundError: there is none.
-        OSError: it cannot be read, or does not hold what we could have written.
+        OSError: it cannot be read, or holds something that hmret could not have written.
     """
     content = read_file(filesystem, f"{_TRASH}/{token}{RECORD}", data_fd)
     try:
@@ -380,7 +386,7 @@ def _could_be_ours(held: Held, token: str) -> bool:
 
 
 def _blocks_of(filesystem: Filesystem, data_fd: int, intents: Iterable[Intent]) -> list[int]:
-    """Return the blocks that come free with each image, if they are erased in this order; what cannot be told is 0."""
+    """Return the blocks that erasing each image frees, if done in this order; 0 where unknown."""
     links: Counter[tuple[int, int]] = Counter()
     sizes: list[int] = []
     for intent in intents:
@@ -395,7 +401,7 @@ def _blocks_of(filesystem: Filesystem, data_fd: int, intents: Iterable[Intent]) 
 def _blocks_in(
     filesystem: Filesystem, data_fd: int, place: TrashEntry, links: Counter[tuple[int, int]]
 ) -> int:
-    """Return the blocks that come free with one folder, after those whose links have been counted."""
+    """Return the blocks that erasing one folder frees, after those whose links have been counted."""
     size = 0
     for name in ROOTFS_NAMES:
         with suppress(OSError):

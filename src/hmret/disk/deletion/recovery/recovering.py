@@ -1,4 +1,24 @@
-"""Finishing what was cut off: what the intents on record say, and what lies in the trash by no record."""
+"""Recovery: finishing or undoing interrupted deletions, by the intents on record and the contents of the trash.
+
+For each intent, the places of its folders show how far the deletion had got, and so what is to be done:
+
+1. A folder is in its place with its metadata hidden: the crash was between hiding and renaming. It is moved
+   out now.
+2. No folder is in the trash. If the image is in its place, nothing had been renamed, and there is nothing to
+   do. Otherwise its bytes have been freed: tags and timers that are left are removed.
+3. Content is in its place, and only folders that its owners have of their own are in the trash: the crash was
+   between the renames. Those folders are renamed back, and the next sweep decides again.
+4. Otherwise the image is out of the cache, and its deletion is finished as it would have been: if a process
+   has a disk open, or something has arrived, the image is put back or completed; if not, tags go, then
+   timers.
+
+Then follows the last look for new users, as in every deletion, before bytes are freed or the image goes into
+quarantine. An intent is dropped only when all images of its batch are settled, so a crash during recovery, at
+any point, leaves nothing but one of these situations, and the next recovery starts over. What cannot be read
+decides nothing: if the records of the quarantine cannot be listed, every folder in the trash might be held,
+so nothing is touched at all. Only last, what lies in the trash without an intent and without a record is
+erased: no image that could still come back is among it.
+"""
 
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
@@ -37,31 +57,31 @@ _TRASH = f"{OWN}/{TRASH}"
 
 @frozen
 class Recovery:
-    """What was found in the trash."""
+    """The results of a recovery."""
 
     finished: tuple[Retired, ...]
     disk_bytes: dict[Key, int]
-    """The bytes that came free with each of those; none with what is held."""
+    """The bytes that each of those freed; none for held images."""
     restored: tuple[Key, ...]
-    """Images that were put back, because somebody had begun to open them."""
+    """Images that were put back, because a process or a client had begun to use them."""
     freed_bytes: int
     errors: tuple[tuple[str, str], ...]
     held: tuple[Held, ...] = ()
-    """Those of the finished that are in quarantine now."""
+    """Those of the finished ones that are in quarantine now."""
 
 
 @define(eq=False)
 class Recovering:
-    """One recovery; nobody else works on the images that have intents meanwhile."""
+    """One recovery; nothing else works on the images that have intents at the same time."""
 
     filesystem: Filesystem
     data_fd: int
     stopping: Callable[[], bool] = lambda: False
     pause: Callable[[], None] = lambda: None
     hold_at_ns: int | None = None
-    """When what is finished went into quarantine; None: its bytes are freed."""
+    """The time at which finished images enter quarantine; None: their bytes are freed."""
     has_unfinished: bool = False
-    """Whether something waits for the next recovery."""
+    """Whether something is left for the next recovery."""
     _finished: list[Retired] = attrs.field(factory=list)
     _restored: list[Key] = attrs.field(factory=list)
     _held: list[Held] = attrs.field(factory=list)
@@ -73,7 +93,7 @@ class Recovering:
     _freed_bytes: int = 0
 
     def recover(self) -> Recovery:
-        """Finish or undo what was cut off; what is in quarantine stays there."""
+        """Finish or undo interrupted deletions; images in quarantine stay there."""
         tokens, _ = self._list_trash()
         records = self._records()
         if records is not None:
@@ -99,9 +119,9 @@ class Recovering:
         )
 
     def _recover_batch(self, token: str, records: HeldRecords) -> None:
-        """Finish or undo what one file of intents says, and forget it once all of that is done."""
+        """Finish or undo one file of intents, and drop it once all of it is done."""
         if records.is_doubtful(token):
-            # What of it is held, and what was still to be finished, nobody can tell.
+            # It is unknown which images of it are held, and which were still to be finished.
             return
         is_done = True
         held_names = records.names_of(token)
@@ -121,7 +141,7 @@ class Recovering:
             retired = self._without_wanted(retired)
             self._finished += retired
             rest = self._hold(token, retired)
-            # A crash may have left folders empty of images whose bytes are free already.
+            # A crash may have left empty folders of images whose bytes have already been freed.
             names = {name for intent in intents for name in repositories_of(intent)}
             is_done = self._free(token, rest, names)
         else:
@@ -137,14 +157,15 @@ class Recovering:
         places = find_entries(self.filesystem, self.data_fd, intent)
         is_standing = self._is_standing(intent)
         if not places:
-            # Either nothing was renamed, or what was is erased.
+            # Either nothing was renamed, or what was renamed has been erased.
             # guard(tags-of-erased-go): When a crash came after the erase, the tags and timers that are left go too; a
             # tag without its image boots nothing.
             return is_standing or not intent.copies or self._finish_gone(intent)
         # guard(standing-content-undoes): If a crash came before the content was renamed, all is still whole: the
         # folders go back and the next sweep decides.
         if intent.is_content and is_standing and all(place.copy.repository for place in places):
-            # Cut off before its content was renamed: all is whole, and the next sweep decides again.
+            # Interrupted before its content was renamed: everything is complete, and the next sweep decides
+            # again.
             undo_copies(self.filesystem, self.data_fd, places)
             return True
         match finish(self.filesystem, self.data_fd, places):
@@ -173,13 +194,13 @@ class Recovering:
         return not gone.faults
 
     def _is_standing(self, intent: Intent) -> bool:
-        """Return whether the image of an intent is in its place, and is that which was recorded, as far as that is known."""
+        """Return whether an intent's image is in its place, and is the recorded one as far as is known."""
         main = intent.all_copies[-1]
         inode = inode_of(self.filesystem, self.data_fd, f"{main.parent}/{hex_of(intent.digest)}")
         return inode is not None and main.inode in (0, inode)
 
     def _note_restored(self, intent: Intent) -> None:
-        """Note an image that is back; the tags that went with other folders of the digest of content lead to it again."""
+        """Record that an image is back; tags that went with other folders of its digest lead to it again."""
         self._restored.extend(intent.keys)
         if intent.is_content:
             self._back.add(intent.digest)
@@ -198,10 +219,10 @@ class Recovering:
                 self._errors.append((IMAGES, error.strerror or str(error)))
 
     def _without_wanted(self, retired: list[Retired]) -> list[Retired]:
-        """Put back what somebody has come to want; returns the others.
+        """Put back images that a client has begun to use again; returns the others.
 
         Raises:
-            OSError: nobody can tell, or it could not be put back; all of it waits.
+            OSError: that could not be determined, or an image could not be put back; all of them wait.
         """
         if not retired:
             return retired
@@ -225,10 +246,10 @@ class Recovering:
         return [one for one in retired if one.place.intent.name not in names]
 
     def _hold(self, token: str, retired: list[Retired]) -> list[TrashEntry]:
-        """Put what is whole into quarantine; returns what is to be freed.
+        """Put complete images into quarantine; returns the folders to be freed.
 
         Raises:
-            OSError: it could not be written down; all of it waits.
+            OSError: the record could not be written; all of them wait.
         """
         places = [place for one in retired for place in one.places]
         if self.hold_at_ns is None:
@@ -237,7 +258,8 @@ class Recovering:
         # held in quarantine.
         whole = [one for one in retired if is_whole(self.filesystem, self.data_fd, one.place)]
         if whole:
-            # Which of its tags went before it was cut off is not known; those that have moved on are not free any more.
+            # Which of its tags went before the interruption is unknown; those that have moved on are no
+            # longer free.
             chosen = [
                 attrs.evolve(one, tags=tuple(one.place.intent.tags), links=one.place.intent.all_links)
                 for one in whole
@@ -262,7 +284,7 @@ class Recovering:
         return True
 
     def _erase_strays(self) -> None:
-        """Erase what lies in the trash without an intent on record, and is not held."""
+        """Erase whatever is in the trash without an intent on record and is not held."""
         tokens, names = self._list_trash()
         records = self._records()
         if records is None:
@@ -281,7 +303,7 @@ class Recovering:
                     self._errors.append((f"{_TRASH}/{name}", error.strerror or str(error)))
 
     def _records(self) -> HeldRecords | None:
-        """Read what is held; None where nobody can tell: then nothing may be touched."""
+        """Read the quarantine's records; None where they are unreadable: then nothing may be touched."""
         try:
             return read_records(self.filesystem, self.data_fd)
         except OSError as error:
@@ -291,7 +313,7 @@ class Recovering:
             return None
 
     def _list_trash(self) -> tuple[list[str], list[str]]:
-        """List the trash; what cannot be listed waits for another time, which is noted once."""
+        """List the trash; if it cannot be listed, that is recorded once and left for another time."""
         try:
             return list_trash(self.filesystem, self.data_fd)
         except OSError as error:

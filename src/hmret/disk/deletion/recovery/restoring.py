@@ -1,7 +1,8 @@
-"""Bringing an image back from quarantine, and settling what a stop cut off there.
+"""Restoring an image from quarantine, and resolving interrupted restores.
 
-The rename back is what brings it back. Cut off before, the image is in quarantine as it was, and what was made for it (its
-timers, its tags) is undone, here or at the next start; cut off after it, the rest follows at the next start.
+The rename back is the moment at which the image is restored. Its timers and tags are made before. After a
+crash before the rename, the image is in quarantine as it was, and what was made for it is undone, at once or
+at the next start; after a crash behind it, the next start does the rest.
 """
 
 import errno
@@ -49,22 +50,22 @@ class PutBack:
     """What came back with an image."""
 
     tags: Mapping[str, tuple[str, ...]]
-    """By repository: those that went with it and point to it now."""
+    """By repository: the tags that went with it and point to it now."""
     taken_tags: Mapping[str, tuple[str, ...]]
-    """By repository: those that went with it and point elsewhere now, which they still do."""
+    """By repository: the tags that went with it but point elsewhere now, and continue to."""
 
 
 def restore(filesystem: Filesystem, data_fd: int, held: Held, unused_since_ns: int) -> PutBack:
-    """Bring an image back whole, with those of its tags that are free; its timers start at `unused_since_ns`.
+    """Restore an image whole, with those of its tags whose names are free; its timers start at `unused_since_ns`.
 
-    The caller lets nobody else work on this image meanwhile, nor write its record. When this returns, no power loss
-    takes the image away again.
+    The caller makes sure that nothing else works on this image, or writes its record. When this returns, no
+    power loss takes the image away again.
 
     Raises:
-        LookupError: it is not in quarantine any more, or not whole.
-        FileExistsError: it is in the cache already, which stays as it is.
-        LayersGoneError: its data has gone.
-        OSError: it could not be brought back, and is in quarantine as before.
+        LookupError: it is no longer in quarantine, or not complete.
+        FileExistsError: it is in the cache already, and stays as it is.
+        LayersGoneError: a layer that it needs has gone.
+        OSError: it could not be restored, and is in quarantine as before.
     """
     with closing(OpenFolders(filesystem, data_fd)) as folders:
         place = _find_whole(folders, held)
@@ -73,7 +74,8 @@ def restore(filesystem: Filesystem, data_fd: int, held: Held, unused_since_ns: i
             try:
                 return restoring.put_back()
             except FileNotFoundError:
-                # Whoever deleted the last other image of the repository at this moment has removed its folder.
+                # A thread that deleted the last other image of the repository at this moment has removed its
+                # folder.
                 return restoring.put_back()
         except OSError:
             restoring.undo()
@@ -87,9 +89,10 @@ def recover_quarantine(
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
 ) -> tuple[HeldImages, FreedFolders]:
-    """Look what is in quarantine, finish releases that were cut off, and undo or finish restores that were.
+    """Read what is in quarantine, finish interrupted releases, and undo or finish interrupted restores.
 
-    Nobody else works on it meanwhile. Returns what is held and still to be erased, and what came free.
+    Nothing else works on it concurrently. Returns what is held and what is still to be erased, and the freed
+    bytes.
 
     Raises:
         OSError: the trash cannot be listed.
@@ -105,7 +108,7 @@ def recover_quarantine(
             pause()
     freed = release(filesystem, data_fd, found.going, stopping=stopping, pause=pause)
     left = tuple(held for held, done in zip(found.going, freed.done, strict=True) if not done)
-    # What was erased beside itself may have left folders empty.
+    # Images that were erased beside their place may have left empty folders.
     for repository in {held.repository for held in found.gone}:
         _remove_empty_folders(filesystem, data_fd, repository)
     done = (*found.gone, *found.back, *found.going)
@@ -114,9 +117,9 @@ def recover_quarantine(
 
 
 def _recover(folders: OpenFolders, held: Held, *, is_held: bool) -> None:
-    """Settle what a restore of one image has left that was cut off."""
+    """Resolve the remains of an interrupted restore of one image."""
     for number, copy in enumerate(held.intent.all_copies):
-        # It was cut off right after the rename back.
+        # The restore was interrupted right after the rename back.
         if is_hidden_in_place(folders, held.intent, number):
             show_metadata(folders, copy.parent, hex_of(held.digest))
     if not is_held:
@@ -128,12 +131,12 @@ def _recover(folders: OpenFolders, held: Held, *, is_held: bool) -> None:
 
 
 def _find_whole(folders: OpenFolders, held: Held) -> TrashEntry:
-    """Find the folder of an image in quarantine, which must be that image by its metadata and its files.
+    """Return the folder of an image in quarantine, which must be that image by its metadata and its files.
 
     Raises:
-        LookupError: it is not there, or something else is.
-        LayersGoneError: its data has gone.
-        OSError: it could not be told.
+        LookupError: it does not exist, or something else is in its place.
+        LayersGoneError: a layer that it needs has gone.
+        OSError: that could not be determined.
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
     place = main_place(held.intent, find_entries(filesystem, data_fd, held.intent))
@@ -162,7 +165,7 @@ def _is_that_image(folders: OpenFolders, held: Held, place: TrashEntry) -> bool:
 
 @define(eq=False)
 class _Restoring:
-    """One image on its way back."""
+    """One image that is being restored."""
 
     folders: OpenFolders
     held: Held
@@ -170,19 +173,19 @@ class _Restoring:
     unused_since_ns: int
     _made_links: tuple[Link, ...] = ()
     _earlier: dict[Key, int | None] = attrs.field(factory=dict)
-    """The timers that its rows had, where it has others by now."""
+    """The timers that its rows had, where new ones have replaced them."""
 
     def put_back(self) -> PutBack:
-        """Bring it back.
+        """Restore it.
 
         Raises:
             FileExistsError: it is in the cache already.
-            OSError: it could not be brought back.
+            OSError: it could not be restored.
         """
         folders, held = self.folders, self.held
         if folders.exists(f"{self.place.copy.parent}/{hex_of(held.digest)}"):
             raise _here_already()
-        # First of all, so that whatever else a crash leaves is known by it.
+        # First of all, since the timers show recovery that there may be more to undo.
         # guard(restore-starts-a-timer): A restored image starts a whole window: an old timer must not make it due.
         # The timer also shows what a crash has left.
         self._write_states()
@@ -193,7 +196,7 @@ class _Restoring:
         # guard(back-before-record-goes): Power may fail during a restore: the record of the image goes only after its
         # return is on the disk, or it could be lost.
         with suppress(OSError):
-            # Only then its record may go.
+            # Only after this sync may its record be removed.
             folders.filesystem.fsync(folders.get(self.place.copy.parent))
             folders.filesystem.fsync(folders.get(self.place.folder))
             _follow_back(folders, held)
@@ -201,7 +204,7 @@ class _Restoring:
         return self._tags_now()
 
     def undo(self) -> None:
-        """Take away what was made for it, as far as it is not back; what cannot be is so at the next start."""
+        """Remove what was made for it, unless it is back; what cannot be removed is left to the next start."""
         folders = self.folders
         with suppress(OSError):
             self._take_out_again()
@@ -209,14 +212,14 @@ class _Restoring:
             _undo_restore(folders, self.held, self._made_links)
         for key, since_ns in self._earlier.items():
             with suppress(OSError):
-                # A fresh pull that has come meanwhile does not inherit this timer.
+                # A fresh pull in between does not inherit this timer.
                 if look_at_state(folders.filesystem, folders.data_fd, key) == self.unused_since_ns:
                     clear_state(folders.filesystem, folders.data_fd, key)
                 if since_ns is not None:
                     write_states(folders.filesystem, folders.data_fd, (key,), since_ns)
 
     def _take_out_again(self) -> None:
-        """Rename it aside again where its metadata could not be shown in its place."""
+        """Rename it aside again where its metadata could not be made visible in its place."""
         if is_hidden_in_place(self.folders, self.held.intent, self.place.number):
             self.folders.filesystem.rename(
                 hex_of(self.held.digest),
@@ -261,7 +264,7 @@ def _follow_back(folders: OpenFolders, held: Held) -> None:
     """Put the owners' own folders back after their content; one whose place is taken is erased.
 
     Raises:
-        OSError: one could not be.
+        OSError: one could not be put back or erased.
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
     for place in find_entries(filesystem, data_fd, held.intent):
@@ -270,9 +273,10 @@ def _follow_back(folders: OpenFolders, held: Held) -> None:
 
 
 def _undo_restore(folders: OpenFolders, held: Held, made_links: Iterable[Link] | None = None) -> None:
-    """Undo what a restore that was cut off has left: metadata in sight, tags, timers, and empty folders.
+    """Undo the remains of an interrupted restore: visible metadata, tags, timers, and empty folders.
 
-    `made_links`: those that it made; None: any that it could have made. What belongs to an image that is here stays.
+    `made_links`: those that it made; None: any that it could have made. Whatever belongs to an image in the
+    cache stays.
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
     for place in find_entries(filesystem, data_fd, held.intent):
@@ -281,7 +285,7 @@ def _undo_restore(folders: OpenFolders, held: Held, made_links: Iterable[Link] |
     parents = (CONTENT, *sorted(repositories_of(held.intent)))
     if any(_is_new(folders, held, f"{IMAGES}/{parent}") for parent in parents):
         return
-    # The timers are made first and go last: without one, there is nothing else.
+    # The timers are made first and removed last: without one, there is nothing else.
     if made_links is None and not _has_state(folders, held):
         return
     # guard(tags-before-timers): The timers show that a restore was cut off, so they go last; a second crash must not
@@ -296,7 +300,7 @@ def _undo_restore(folders: OpenFolders, held: Held, made_links: Iterable[Link] |
 
 
 def _is_new(folders: OpenFolders, held: Held, parent: str) -> bool:
-    """Return whether an image is in its place, or in that of a folder of it, and was not there when it was deleted."""
+    """Return whether its place, or that of one of its folders, has an image that came after its deletion."""
     inode = folders.inode(f"{parent}/{hex_of(held.digest)}")
     return inode is not None and all(
         (copy.parent, copy.inode) != (parent, inode) for copy in held.intent.staying
@@ -304,7 +308,7 @@ def _is_new(folders: OpenFolders, held: Held, parent: str) -> bool:
 
 
 def _may_be_cut_off(folders: OpenFolders, held: Held) -> bool:
-    """Return whether a restore may have left something: a quick look at what is there in nearly no case."""
+    """Return whether a restore may have left something: a quick check, which nearly always says no."""
     places = find_entries(folders.filesystem, folders.data_fd, held.intent)
     return _has_state(folders, held) or any(place.is_in_place for place in places)
 

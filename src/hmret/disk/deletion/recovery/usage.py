@@ -1,4 +1,4 @@
-"""How much waits in the trash."""
+"""How many bytes in the trash wait to be freed."""
 
 import os
 from collections.abc import Callable, Container
@@ -15,12 +15,12 @@ __all__ = ["trash_bytes"]
 
 
 def trash_bytes(filesystem: Filesystem, data_dir: str, held: Container[str] = ()) -> int:
-    """Add up the blocks of what lies in the trash and waits to be erased; what goes meanwhile counts or not.
+    """Add up the blocks in the trash that wait to be erased; folders that disappear concurrently may or may not count.
 
-    `held`: names of folders that are in quarantine, which do not count, nor do its records.
+    `held`: names of folders in quarantine, which do not count, nor do their records.
 
     Raises:
-        OSError: the trash is there and cannot be read.
+        OSError: the trash exists but cannot be read.
     """
     with opened(filesystem, filesystem.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)) as data_fd:
         try:

@@ -1,1 +1,1 @@
-"""The tags of an image that goes, in both layouts: found, set aside, put back or removed."""
+"""The tags of an image that is deleted, in both layouts: found, set aside, put back or removed."""

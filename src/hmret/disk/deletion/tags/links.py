@@ -1,8 +1,10 @@
-"""The tags of an image that goes: found exactly as they are, set aside, and put back where somebody wants them.
+"""The tags of an image that is deleted: read exactly, set aside, and put back where they are needed again.
 
-hypeman sets a tag, and pulls a digest again, at any moment and under no lock of ours. So a tag is never unlinked where it
-stands: it is renamed out of the way first, looked at there, and put back where it is not the one that was recorded, or
-where the digest is here again. Nothing is ever put back over another.
+hypeman sets a tag, or pulls a digest again, at any moment and under no lock that it shares with hmret.
+Between a look at a tag and its `unlink`, the tag could become another one. So a tag is never unlinked in its
+place: it is renamed aside first, where hypeman cannot change it, and examined there. It is put back if it is
+not the recorded one, or if the digest is in the cache again. Nothing is ever put back over another file. A
+crash leaves a tag set aside; recovery examines it in the same way (`resolve_parked_tags`).
 """
 
 import errno
@@ -33,27 +35,27 @@ __all__ = [
 ]
 
 _ASIDE = ".hmret-tag-"
-"""Begins the name of a tag that had to be set aside beside itself; no scan looks at such names."""
+"""Prefix of a tag that had to be set aside in its own folder; no scan looks at such names."""
 
 _NO_TAG = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
-"""It has gone, or is no link any more: it is somebody else's."""
+"""The tag has gone, or is no longer a link: it is not hmret's to remove."""
 
 _TRASH = f"{OWN}/{TRASH}"
 
 
 @frozen
 class _Aside:
-    """Where a tag stands that was set aside."""
+    """Where a tag was set aside."""
 
     folder: str
     name: str
     is_recorded: bool = False
-    """Whether it is known to be the recorded one."""
+    """Whether it is known to be the recorded tag."""
 
 
 @frozen
 class TakenLinks:
-    """What came of taking an image's tags."""
+    """The result of taking an image's tags."""
 
     taken: tuple[Link, ...]
     faults: tuple[tuple[str, str], ...]
@@ -63,10 +65,10 @@ class TakenLinks:
 def read_links(
     filesystem: Filesystem, folder_fd: int, layout: Layout, repository: str, tags: Sequence[str]
 ) -> list[Link]:
-    """Read tags in their open folder, each exactly as it is; those that are none, or something else, are left out.
+    """Read tags in their open folder, each exactly as it is; those that are absent, or no links, are left out.
 
     Raises:
-        OSError: one is there and cannot be read.
+        OSError: one exists but cannot be read.
     """
     names = [*tags]
     found = filesystem.stat_files(folder_fd, names)
@@ -83,22 +85,23 @@ def read_links(
 def read_link(
     filesystem: Filesystem, folder_fd: int, layout: Layout, repository: str, tag: str
 ) -> Link | None:
-    """Read a tag in its open folder, as `read_links` does; None: there is none, or something else."""
+    """Read a tag in its open folder, as `read_links` does; None: it is absent, or no link."""
     return next(iter(read_links(filesystem, folder_fd, layout, repository, [tag])), None)
 
 
 def take_links(
     folders: OpenFolders, intent: Intent, is_here: Callable[[str], bool], absent: Container[str] = ()
 ) -> TakenLinks:
-    """Take the tags of an image that is out of the cache, where neither its content nor the repository's own folder is here.
+    """Take the tags of an image that is out of the cache, in each repository where they lead to nothing.
 
-    All are set aside first, so that one look tells for all of them whether the digest has come in between.
+    They lead to nothing where neither its content nor the repository's own folder exists. All tags are set
+    aside first, so that one check then shows for all of them whether the digest has arrived in between.
 
     Args:
-        folders: what is open.
+        folders: the open folders.
         intent: the image.
-        is_here: tells of a repository whether its tags to the digest lead to something now.
-        absent: repositories of which this has been looked at just now, and nothing was here.
+        is_here: returns whether a repository's tags to the digest lead to something now.
+        absent: repositories for which this was checked just now, and nothing was found.
     """
     filesystem = folders.filesystem
     taken: list[Link] = []
@@ -117,7 +120,7 @@ def take_links(
             faults.append(_fault(link, error))
     aside = _set_all_aside(folders, chosen, faults)
     here.clear()
-    # One that shadows another goes back before that, so that no lookup sees what it hid.
+    # A tag that shadows another goes back before that one, so that no lookup sees what it hid.
     for link, found in reversed(aside):
         try:
             if link.repository not in here:
@@ -139,10 +142,10 @@ def take_links(
 def resolve_parked_tags(
     folders: OpenFolders, intent: Intent, is_here: Callable[[str], bool]
 ) -> tuple[Link, ...]:
-    """Settle the tags that a crash left set aside; returns those that are gone for good.
+    """Resolve the tags that a crash left set aside; returns those that are removed for good.
 
     Raises:
-        OSError: one could not be settled.
+        OSError: one could not be resolved.
     """
     filesystem = folders.filesystem
     gone: list[Link] = []
@@ -160,10 +163,10 @@ def resolve_parked_tags(
 
 
 def free_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
-    """List those of some tags whose names nothing has taken, in either layout.
+    """List those of some tags whose names are free, in either layout.
 
     Raises:
-        OSError: that could not be told.
+        OSError: that could not be determined.
     """
     return tuple(
         link
@@ -173,9 +176,9 @@ def free_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
 
 
 def make_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
-    """Make tags as they were, where nothing has taken their names; returns those that were made."""
+    """Make tags as they were, where their names are free; returns those that were made."""
     made: list[Link] = []
-    # One that shadows another is made before that, so that no lookup sees what it hid.
+    # A tag that shadows another is made before that one, so that no lookup sees what it hid.
     for link in sorted(links, key=lambda link: link.layout is not Layout.CONTENT):
         with suppress(FileExistsError):
             folders.filesystem.symlink(link.target, link.tag, dir_fd=folders.make(link.parent))
@@ -184,7 +187,7 @@ def make_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
 
 
 def remove_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
-    """Remove tags that were made for an image that is not here after all, where they are what was made.
+    """Remove tags that were made for an image that did not come back, if they are still the same.
 
     Raises:
         OSError: one could not be removed.
@@ -206,16 +209,16 @@ def _fault(link: Link, error: OSError) -> tuple[str, str]:
 
 
 def name_aside(intent: Intent, number: int) -> str:
-    """Name a tag of an intent in the trash."""
+    """Return the name of an intent's tag in the trash."""
     return f"{intent.name}.tag{number}"
 
 
 def _set_all_aside(
     folders: OpenFolders, links: Iterable[tuple[Link, str]], faults: list[tuple[str, str]]
 ) -> list[tuple[Link, _Aside]]:
-    """Rename tags out of their folders, each to its name, those that seem to be the recorded ones.
+    """Rename tags out of their folders to their names in the trash, those that seem to be the recorded ones.
 
-    Where it leads is looked at when nobody can change it any more. What goes wrong is added to `faults`.
+    Their targets are read there, where hypeman cannot change them. Failures are added to `faults`.
     """
     aside: list[tuple[Link, _Aside]] = []
     for _, group in groupby(links, key=lambda item: (item[0].layout, item[0].repository)):
@@ -242,7 +245,7 @@ def _set_all_aside(
                 aside.append((link, _Aside(_TRASH, name, is_recorded)))
                 continue
             if not code:
-                # Nobody knows which it is: it stays aside for the next recovery.
+                # It is unknown which tag it is, so it stays aside for the next recovery.
                 faults.append(_fault(link, OSError(doubt, os.strerror(doubt))))
                 continue
             try:
@@ -256,7 +259,7 @@ def _set_all_aside(
 
 
 def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int) -> _Aside | None:
-    """Rename a tag out of its folder that could not be renamed by its inode into the trash; None: it is another, or has gone.
+    """Rename a tag out of its folder that could not go into the trash; None: it is a different one, or has gone.
 
     Raises:
         OSError: it could not be renamed.
@@ -265,7 +268,7 @@ def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int
     if error == errno.EXDEV:
         found = _Aside(link.parent, _ASIDE + link.tag)
     elif not link.inode:
-        # Of an older release's intent nothing else is known of it than where it leads.
+        # The intent of an older release records nothing but its target.
         found = _Aside(_TRASH, name)
         if not _is_recorded(filesystem, folders.get(link.parent), link.tag, link):
             return None
@@ -288,7 +291,7 @@ def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int
 
 
 def _put_back(folders: OpenFolders, found: "_Aside", link: Link) -> None:
-    """Put back what was set aside in the place of a tag; not over another."""
+    """Put back a link that was set aside in the place of a tag; never over another."""
     filesystem = folders.filesystem
     folder = link.parent
     folders.make(folder)
@@ -297,7 +300,7 @@ def _put_back(folders: OpenFolders, found: "_Aside", link: Link) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        # Something else had taken the tag's name: it is not ours.
+        # Something else had the tag's name: it is not hmret's.
         filesystem.rename(
             found.name, link.tag, src_dir_fd=folders.get(found.folder), dst_dir_fd=folders.get(folder)
         )

@@ -1,4 +1,4 @@
-"""The tags of repositories in both layouts, read anew for one batch: each folder once."""
+"""The tags of repositories in both layouts, read again for one batch: each folder once."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ _NO_TAGS: Mapping[str, Sequence[str]] = {}
 
 
 class TagMovedError(Exception):
-    """A tag leads elsewhere than it did a moment ago, or has gone."""
+    """A tag leads elsewhere than a moment ago, or has gone."""
 
 
 @frozen
@@ -39,22 +39,22 @@ class _Folder:
 
 @define(eq=False)
 class RepositoryTags:
-    """Reads the folders of tags that a batch is about.
+    """Reads the folders of tags that a batch needs.
 
     Every method raises OSError where a folder cannot be listed or a tag cannot be read.
     """
 
     folders: OpenFolders
     linkers: Linkers | None
-    """What leads where below `repositories/`; None: nobody has looked, so those folders are read as well."""
+    """Which tags lead where below `repositories/`; None: unknown, so those folders are read as well."""
     digests: AbstractSet[str] | None = None
-    """Those that are asked about; None: it may be any."""
+    """The digests of interest; None: any."""
     looks: KnownPaths = attrs.field(
         default=attrs.Factory(lambda tags: KnownPaths(tags.folders), takes_self=True)
     )
-    """What is known to be absent need not be opened."""
+    """Folders known to be absent need not be opened."""
     _links_read: dict[tuple[Layout, str, str], Link | None] = attrs.field(factory=dict)
-    """By layout, repository and tag: what was read together with others; None: there was none, or something else."""
+    """By layout, repository and tag: results of reading many tags in one call; None: absent, or no link."""
     _read: dict[tuple[Layout, str], _Folder] = attrs.field(factory=dict)
 
     def tags(self, layout: Layout, repository: str, digest: str) -> tuple[str, ...]:
@@ -94,9 +94,9 @@ class RepositoryTags:
         )
 
     def read_ahead(self, keys: Iterable[Key]) -> None:
-        """Read the tags of some rows of content, and those that they shadow, together; each exactly as it is.
+        """Read the tags of some rows of content, and those that they shadow, in few calls; each exactly as it is.
 
-        What cannot be read so is read when it is asked for.
+        Tags that cannot be read this way are read on demand.
         """
         wanted = [
             (layout, repository, tag)
@@ -117,8 +117,8 @@ class RepositoryTags:
     def links(self, repository: str, digest: str) -> list[Link]:
         """List the tags of a repository that lead to a digest, exactly as they are.
 
-        Each one below `repositories/` has the one before it that it shadows, whatever that leads to: left alone, an old tag
-        would come back to life, and lead to an old image.
+        Each one below `repositories/` is preceded by the older tag that it shadows, whatever that leads to:
+        left alone, an old tag would come back to life, and lead to an old image.
 
         Raises:
             TagMovedError: one has moved since it was listed.
@@ -137,7 +137,7 @@ class RepositoryTags:
         return links
 
     def _links(self, layout: Layout, repository: str, tags: Sequence[str]) -> list[Link]:
-        """Take down tags, exactly as they are now."""
+        """Read tags exactly as they are now."""
         if self.looks.is_absent(tag_folder(layout, repository)):
             return []
         keys = [(layout, repository, tag) for tag in tags]
@@ -169,7 +169,7 @@ class RepositoryTags:
                 if target in _NO_LINK or not TAG_NAME.fullmatch(name):
                     continue
                 raise OSError(target, os.strerror(target), name)
-            # Most of them lead to images that are none of this batch.
+            # Most of them lead to images that are not in this batch.
             if self.digests is not None and digest_of(target[-HEX_DIGITS:]) not in self.digests:
                 continue
             hexadecimal = pointed_to(folder, target)

@@ -1,7 +1,7 @@
-"""Removing folders below `images/repositories/` that are left empty.
+"""Removing folders below `images/repositories/` that have become empty.
 
-Not at once: hypeman makes a repository's folder, and then the tag in it, under no lock of ours, and a client that finds an
-image gone pulls it again in that very second.
+They are not removed at once: hypeman makes a repository's folder, and then the tag in it, under no lock that
+it shares with hmret, and a client that finds an image gone may pull it again in that very second.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,8 @@ _EMPTY_NS = 600 * SECOND
 def remove_empty_tag_folders(filesystem: Filesystem, data_fd: int, paths: Iterable[str]) -> None:
     """Remove folders, given by their paths below `images/`, that are empty and have not changed for ten minutes.
 
-    One that hides a tag of the older layout stays: without it that name would lead elsewhere than it did.
+    A folder that hides a tag of the older layout stays: without it that name would lead elsewhere than
+    before.
     """
     for path in paths:
         above, _, name = path.rpartition("/")

@@ -1,7 +1,7 @@
-"""Who links to which digest below `images/repositories/`, as it is now: the scan's folders, but for those that changed.
+"""Which repositories link to which digest below `images/repositories/` now: the scan's folders, updated where changed.
 
-A folder that has the time stamps that it was last seen with holds the tags that it held then. So the look at all of them is
-one call for hundreds of folders, and only what has changed is listed.
+A folder with the time stamps that it last had holds the tags that it held then. So checking all folders takes
+one call for hundreds of them, and only those that have changed are listed.
 """
 
 import errno
@@ -26,10 +26,10 @@ from hmret.model.values import define, frozen
 __all__ = ["NO_LINKERS", "Linkers", "TagView", "staged_in"]
 
 _FRESH_NS = 60 * SECOND
-"""A tag that is being made counts as made for so long."""
+"""How long a tag in preparation counts as one that will be made."""
 
 _BATCH = 512
-"""Folders that are looked at in one call."""
+"""Folders that are checked in one call."""
 
 _NO_TAGS: Mapping[str, str] = {}
 _NO_DIGESTS: Mapping[str, tuple[str, ...]] = {}
@@ -37,13 +37,13 @@ _NO_DIGESTS: Mapping[str, tuple[str, ...]] = {}
 
 @frozen
 class _Folder:
-    """One folder, as it was when it was last listed."""
+    """One folder, as it was last listed."""
 
     tags: Mapping[str, str] = _NO_TAGS
-    """Of the repository whose folder it is: tag to digest."""
+    """Tag to digest, in the repository whose folder it is."""
     subfolders: tuple[str, ...] = ()
     found: FileFound | None = None
-    """While it is still found like this, nothing in it has changed; None: it is listed by every look."""
+    """The status with which it counts as unchanged; None: it is listed at every look."""
 
 
 _ABSENT = _Folder()
@@ -55,11 +55,11 @@ class Linkers:
 
     _folders: Mapping[str, _Folder]
     _added: Mapping[str, tuple[str, ...]]
-    """By digest: repositories with a tag to it that the scan did not see, perhaps by a later look."""
+    """By digest: repositories with a tag to it that the scan did not see, possibly found by a later look."""
     _staged: Mapping[str, AbstractSet[tuple[str, str]]]
     """By digest: the tags to it that are being made, as repository and tag."""
     _inverted: dict[str, tuple[Mapping[str, str], Mapping[str, tuple[str, ...]]]]
-    """By path: tags, and the same by digest; what stands there is of other tags where they have changed since."""
+    """By path: tags, and the same by digest; an entry is out of date where its tags have changed since."""
 
     def tags(self, repository: str, digest: str) -> tuple[str, ...]:
         """List the tags of a repository that lead to a digest."""
@@ -68,7 +68,7 @@ class Linkers:
     def repositories(self, digest: str, scanned: Iterable[str]) -> set[str]:
         """List the repositories with a tag that leads to a digest, made or being made.
 
-        `scanned`: those that had one, as the scan saw it, and perhaps others.
+        `scanned`: those that had one by the scan, and perhaps others.
         """
         found = {name for name in scanned if digest in self._by_digest(f"{REPOSITORIES}/{name}")}
         for name in self._added.get(digest, ()):
@@ -95,21 +95,21 @@ class Linkers:
 
 
 NO_LINKERS = Linkers({}, {}, {}, {})
-"""Where there is no `images/`."""
+"""The value where there is no `images/`."""
 
 
 @define(eq=False)
 class TagView:
-    """Looks again and again, from several threads; what was found the last time need not be listed again."""
+    """Looks repeatedly, from several threads; folders that have not changed since are not listed again."""
 
     filesystem: Filesystem
     scanned: Mapping[str, FolderScan]
     """The folders as the scan saw them, by path; empty: nothing is known, and all are listed."""
     _folders: dict[str, _Folder] = attrs.field(factory=dict, init=False)
-    """As they were last seen, each after that in which it stands."""
+    """As they were last seen, each after its parent."""
     _added: dict[str, tuple[str, ...]] = attrs.field(factory=dict, init=False)
     _added_in: dict[str, AbstractSet[str]] = attrs.field(factory=dict, init=False)
-    """By path: the digests that its tags lead to and that those that the scan saw did not."""
+    """By path: the digests of its tags, except those that the scan saw."""
     _inverted: dict[str, tuple[Mapping[str, str], Mapping[str, tuple[str, ...]]]] = attrs.field(
         factory=dict, init=False
     )
@@ -119,7 +119,7 @@ class TagView:
         """Look at all folders.
 
         Raises:
-            OSError: one could not be listed: then nobody knows who links to what.
+            OSError: one could not be listed, so it is unknown which repositories link to what.
         """
         with self._lock:
             looking = _Looking(self.filesystem, images_fd, pause)
@@ -130,7 +130,7 @@ class TagView:
             return Linkers(folders, self._added, looking.staged, self._inverted)
 
     def _look_at_known(self, looking: "_Looking") -> dict[str, _Folder] | None:
-        """Look at the folders of the last look; None where there are others by now, so that all have to be found out."""
+        """Check the folders of the last look; None where some were added or removed, so all must be found again."""
         folders = self._folders.copy()
         before = [folder.found for folder in folders.values()]
         answers = looking.stat([*folders])
@@ -144,7 +144,7 @@ class TagView:
         return folders or None
 
     def _walk(self, looking: "_Looking") -> dict[str, _Folder]:
-        """Find out which folders there are, and list those that are not what the scan or an earlier look saw."""
+        """Find all folders, and list those that have changed since the scan or an earlier look."""
         folders: dict[str, _Folder] = {}
         waiting = [REPOSITORIES]
         while waiting:
@@ -158,14 +158,14 @@ class TagView:
         return folders
 
     def _as_scanned(self, path: str, answer: FileFound | int) -> _Folder | None:
-        """Return a folder as the scan saw it; None where it is another by now."""
+        """Return a folder as the scan saw it; None where it has changed since."""
         scanned = self.scanned.get(path)
         if scanned is None or isinstance(answer, int) or scanned.fingerprint != answer[1:]:
             return None
         return _Folder(_tags_of(scanned), scanned.subfolders, answer)
 
     def _note(self, folders: dict[str, _Folder]) -> None:
-        """Take note of how the folders are now."""
+        """Store the folders as they are now."""
         before, self._folders = self._folders, folders
         for path in before.keys() - folders.keys():
             self._note_tags(path, _NO_TAGS)
@@ -174,7 +174,7 @@ class TagView:
                 self._note_tags(path, folder.tags)
 
     def _note_tags(self, path: str, tags: Mapping[str, str]) -> None:
-        """Take note of the tags in a folder, those that the scan did not see there."""
+        """Store the tags in a folder that the scan did not see there."""
         name = repository_of(path)
         scanned = self.scanned.get(path)
         added: AbstractSet[str] = frozenset()
@@ -185,7 +185,7 @@ class TagView:
         if name is None or added == earlier:
             return
         self._added_in[path] = added
-        # Others read this at the same time: each digest has its names at once.
+        # Other threads read this concurrently: each digest keeps its names at every moment.
         for digest in earlier - added:
             self._added[digest] = tuple(other for other in self._added[digest] if other != name)
         for digest in added - earlier:
@@ -204,7 +204,7 @@ class _Looking:
     _device: int = attrs.field(init=False)
     _looked_ns: int = attrs.field(init=False)
     _earliest_ns: int | None = attrs.field(init=False)
-    """What the next change of any folder can be stamped with, if it is on the same file system."""
+    """The earliest stamp that the next change of any folder can get, if it is on the same file system."""
 
     @_device.default
     def _device_of_images(self) -> int:
@@ -219,7 +219,7 @@ class _Looking:
         return self.filesystem.earliest_stamp_ns(self.images_fd)
 
     def stat(self, paths: list[str]) -> list[FileFound | int]:
-        """Look at folders, without listing them."""
+        """Return the status of folders, without listing them."""
         answers: list[FileFound | int] = []
         for start in range(0, len(paths), _BATCH):
             answers += self.filesystem.stat_files(self.images_fd, paths[start : start + _BATCH])
@@ -227,7 +227,7 @@ class _Looking:
         return answers
 
     def list_folder(self, path: str, answer: FileFound | int) -> _Folder:
-        """List a folder, `answer` being what it was found to be before that.
+        """List a folder whose status was `answer` before that.
 
         Raises:
             OSError: it could not be listed.
@@ -262,7 +262,7 @@ class _Looking:
         return _Folder(tags, subfolders, None if is_staging else self._settled(answer))
 
     def _settled(self, answer: FileFound | int) -> FileFound | None:
-        """Return what a folder was found to be where any change from now on shows."""
+        """Return a folder's status if it would show any change from now on; else None."""
         if isinstance(answer, int):
             return None
         _, device, _, _, *stamps = answer
@@ -275,7 +275,7 @@ def _tags_of(scanned: FolderScan) -> Mapping[str, str]:
 
 
 def staged_in(filesystem: Filesystem, folder_fd: int, folder: str) -> Iterator[tuple[str, str]]:
-    """List the tags that are being made in an open folder, whose path below the data directory is given, with their digests.
+    """List the tags being made in an open folder, with their digests; `folder`: its path below the data directory.
 
     Raises:
         OSError: one could not be read.
@@ -283,7 +283,7 @@ def staged_in(filesystem: Filesystem, folder_fd: int, folder: str) -> Iterator[t
     for stage in list_entries(filesystem, folder_fd).folders:
         if not stage.startswith(TAG_STAGE):
             continue
-        # One that has been moved to its place meanwhile is found there by the next look.
+        # A tag that was moved into place in between is found there by the next look.
         with suppress(FileNotFoundError):
             made = filesystem.stat(stage, dir_fd=folder_fd, follow_symlinks=False)
             # guard(fresh-stage-counts): A tag being made needs its content already; only a stage left behind more
@@ -292,7 +292,7 @@ def staged_in(filesystem: Filesystem, folder_fd: int, folder: str) -> Iterator[t
                 continue
             with opened(filesystem, open_folder(filesystem, stage, folder_fd)) as stage_fd:
                 for tag in filter(TAG_NAME.fullmatch, list_entries(filesystem, stage_fd).links):
-                    # It is written for the folder to which it will be moved.
+                    # The target is written for the folder to which the tag will be moved.
                     hexadecimal = pointed_to(folder, filesystem.readlink(tag, dir_fd=stage_fd))
                     if hexadecimal is not None:
                         yield tag, digest_of(hexadecimal)

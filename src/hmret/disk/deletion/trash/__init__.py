@@ -1,1 +1,1 @@
-"""Where retired folders stand, by which intents, and how their bytes are freed."""
+"""Where retired folders are kept, by which intents, and how their bytes are freed."""

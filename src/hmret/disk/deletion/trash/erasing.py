@@ -1,4 +1,8 @@
-"""Freeing the bytes of what has been retired: a step at a time from its own descriptor, following no symbolic link."""
+"""Freeing the bytes of retired folders: step by step from hmret's own descriptors, following no symbolic link.
+
+The metadata is removed first: from then on a folder is recognised as partly erased and is never put back,
+even if a crash leaves its disk there. What is left is erased by the next recovery.
+"""
 
 import errno
 import os
@@ -15,7 +19,7 @@ from hmret.model.values import define, frozen
 
 __all__ = ["FreedFolders", "Freeing", "erase", "free_entries"]
 
-# What comes of erasing a folder by the names of its files where others are in it, or it is no folder.
+# Errors of erasing a folder by known file names, if it holds other files or is no folder.
 _NOT_AS_KNOWN = frozenset(
     (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EPERM)
 )
@@ -23,7 +27,7 @@ _NOT_AS_KNOWN = frozenset(
 
 @define(eq=False)
 class Freeing:
-    """Erases retired folders, one after the other, with the folder that holds them open."""
+    """Erases retired folders one after the other, keeping their parent folder open."""
 
     filesystem: Filesystem
     data_fd: int
@@ -32,7 +36,7 @@ class Freeing:
     _fd: int = -1
 
     def free(self, place: TrashEntry) -> int | None:
-        """Erase a retired folder, and remove the folders left empty by that; as `erase`."""
+        """Erase a retired folder, and remove the folders that this leaves empty; otherwise as `erase`."""
         try:
             fd = self._open(place.folder)
         except FileNotFoundError:
@@ -62,12 +66,12 @@ class Freeing:
 
 @frozen
 class FreedFolders:
-    """What came of freeing some retired folders."""
+    """The result of freeing some retired folders."""
 
     disk_bytes: tuple[int, ...]
-    """The bytes that came free with each, in their order."""
+    """The bytes that each freed, in order."""
     done: tuple[bool, ...]
-    """Whether each has gone; what has not is left for the next time."""
+    """Whether each has been erased; others are left for the next time."""
     errors: tuple[tuple[TrashEntry, str], ...]
     """Folders that could not be erased, and why."""
 
@@ -80,7 +84,7 @@ def free_entries(
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
 ) -> FreedFolders:
-    """Erase retired folders, one after the other; one that fails does not keep the others."""
+    """Erase retired folders, one after the other; a failure of one does not stop the others."""
     disk_bytes: list[int] = []
     done: list[bool] = []
     errors: list[tuple[TrashEntry, str]] = []
@@ -100,9 +104,10 @@ def free_entries(
 def erase(
     filesystem: Filesystem, data_fd: int, folder: str, name: str, stopping: Callable[[], bool] = lambda: False
 ) -> int | None:
-    """Free the bytes of what has been retired; returns the blocks of disks that came free, in bytes.
+    """Free the bytes of a retired folder; returns the freed blocks of its disks, in bytes.
 
-    None where it was told to stop first; the rest is left for the next time. Nothing there is nothing to do.
+    None where `stopping` ended it early; the rest is left for the next time. If nothing is there, nothing is
+    done.
 
     Raises:
         OSError: something could not be removed.
@@ -118,7 +123,7 @@ def erase(
 def _erase_known(
     filesystem: Filesystem, parent_fd: int, name: str, files: tuple[str, ...], stopping: Callable[[], bool]
 ) -> int | None:
-    """Erase a folder of which all files are known without listing it; one that is not like that, as any other."""
+    """Erase a folder by its known file names, without listing it; if it holds others, by listing it."""
     if not files or stopping():
         return _erase(filesystem, parent_fd, name, stopping)
     error, blocks = filesystem.erase_folder(
@@ -134,7 +139,7 @@ def _erase_known(
 
 
 def _metadata_first(name: str) -> tuple[bool, str]:
-    """Order the files of a folder: what is left of an image without metadata no longer looks like one."""
+    """Sort key that puts metadata first: what is left of an image without metadata no longer looks like one."""
     return name not in (METADATA, HIDDEN_METADATA), name
 
 

@@ -1,8 +1,13 @@
-"""hmret's trash: intents, what they promise, and where retired folders stand.
+"""hmret's trash: intents, what they guarantee, and where retired folders are kept.
 
-Before a batch of images is renamed out of the cache, one file of intents is written durably beside the place that
-they go to. Whatever cuts the work off, the intents say what is left to do: an image that stands in the trash has been
-deleted, and its tags and its state go too; one that does not has either not been touched or is gone for good.
+Before a batch of images is renamed out of the cache, one file of intents is written durably into the trash.
+It is what makes a deletion atomic: at any later interruption, the intents and the places of the folders show
+what is left to do. An image in the trash has been deleted, and its tags and timers are to be removed too; an
+image that is not there has either not been touched or has been erased. The file leaves the trash only when
+all of its images are settled, so finishing a batch can be repeated as often as it is interrupted.
+
+The contents of the file are not trusted: an intent is carried out only if hmret could have written it, since
+paths in a damaged or planted one could lead anywhere.
 """
 
 import os
@@ -63,11 +68,11 @@ __all__ = [
 _TRASH = f"{OWN}/{TRASH}"
 _SUFFIX = ".json"
 _BESIDE = ".hmret-"
-"""Begins the name of a retired folder that had to stay on its own file system; no scan looks at such names."""
+"""Prefix of a retired folder that had to stay on its own file system; no scan looks at such names."""
 
 
 NO_CONTENT = "none"
-"""There is no content of that digest."""
+"""The status where there is no content of that digest."""
 
 
 class Row(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -83,13 +88,13 @@ class Copy(msgspec.Struct, frozen=True, gc=False):
     repository: str
     """Empty: it is content; else the repository whose own folder it is."""
     inode: int
-    """Of the folder; 0: not known."""
+    """The folder's inode; 0: unknown."""
     name: str
-    """In the trash; no other copy ever has it."""
+    """Its name in the trash; no other copy ever has it."""
 
     @property
     def parent(self) -> str:
-        """The folder in which it stands in the cache, below the data directory."""
+        """The folder that holds it in the cache, below the data directory."""
         return f"{IMAGES}/{self.repository or CONTENT}"
 
 
@@ -101,39 +106,39 @@ class Link(msgspec.Struct, frozen=True, gc=False):
     tag: str
     target: str
     inode: int
-    """0: not known."""
+    """0: unknown."""
 
     @property
     def parent(self) -> str:
-        """The folder in which it stands, below the data directory."""
+        """The folder that holds it, below the data directory."""
         return tag_folder(self.layout, self.repository)
 
 
 class Intent(msgspec.Struct, frozen=True, gc=False):
-    """One image that is about to be renamed out of the cache: all that goes together.
+    """One image that is about to be renamed out of the cache, with everything that goes with it.
 
-    Of an older release there are the first five fields alone: one repository, and its own folder.
+    An intent of an older release has only the first five fields: one repository, and its own folder.
     """
 
     repository: str
-    """Of its first row."""
+    """The repository of its first row."""
     digest: str
     tags: list[str]
-    """Of the first row, to be shown."""
+    """The tags of the first row, for display."""
     unused_since_ns: int
-    """Of the first row."""
+    """The timer of the first row."""
     name: str
-    """Begins the names of its folders in the trash; no other intent ever has it."""
+    """The prefix of its folders' names in the trash; no other intent ever has it."""
     others: list[Row] = []
     """Its other rows."""
     copies: list[Copy] = []
-    """Its folders: content last, as its rename is what makes the image go for all at once."""
+    """Its folders: content last, since its rename is what makes the image go for all repositories at once."""
     links: list[Link] = []
-    """Its tags in both layouts; one that another shadows stands before that."""
+    """Its tags in both layouts; a tag that another one shadows precedes that one."""
     beside: str = NO_CONTENT
-    """Of a repository's own folder: the status of the content that stood beside it."""
+    """For a repository's own folder: the status of the content that was beside it."""
     staying: list[Copy] = []
-    """Folders that its owners have of their own and that are no whole images: they are left alone."""
+    """Folders that its owners have of their own and that are no complete images: they are left alone."""
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -142,7 +147,7 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """The same as repository and digest."""
+        """The keys of all its rows."""
         return tuple((row.repository, self.digest) for row in self.rows)
 
     @property
@@ -164,7 +169,7 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
         return bool(self.copies) and not self.copies[-1].repository
 
     def tags_of(self, repository: str, links: Iterable[Link] | None = None) -> tuple[str, ...]:
-        """List the tags of a repository among its links, or among some of them, that lead to this image; sorted."""
+        """List, sorted, the tags of a repository that lead to this image, among all its links or some of them."""
         hexadecimal = hex_of(self.digest)
         return tuple(
             sorted(
@@ -179,16 +184,16 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
 
 @frozen
 class TrashEntry:
-    """Where a retired folder stands."""
+    """The place of a retired folder."""
 
     intent: Intent
     folder: str
     """The folder that holds it, below the data directory."""
     name: str
     files: tuple[str, ...] = attrs.field(default=(), eq=False)
-    """The names of all files in it, as far as they are known: then it need not be listed to be freed."""
+    """The names of all files in it, as far as known: then it need not be listed to be erased."""
     number: int = attrs.field(default=0)
-    """Which of the intent's folders it is."""
+    """The folder's number in the intent."""
 
     @property
     def copy(self) -> Copy:
@@ -202,25 +207,25 @@ class TrashEntry:
 
 
 def open_trash(filesystem: Filesystem, data_fd: int) -> int:
-    """Open the trash, making it where it is missing."""
+    """Open the trash, creating it where it is missing."""
     return make_data_folders(filesystem, data_fd, _TRASH, 0o700)
 
 
 def entry_in_trash(intent: Intent, files: tuple[str, ...] = (), number: int = 0) -> TrashEntry:
-    """Return where a folder of an intent goes."""
+    """Return the place of an intent's folder in the trash."""
     return TrashEntry(intent, _TRASH, intent.all_copies[number].name, files, number)
 
 
 def entry_in_place(
     intent: Intent, files: tuple[str, ...] = (), number: int = 0, *, within: str = ""
 ) -> TrashEntry:
-    """Return where it goes if the trash is on another file system: beside itself, or (`within`) elsewhere on that one."""
+    """Return its place if the trash is on another file system: beside itself, or in the folder `within`."""
     copy = intent.all_copies[number]
     return TrashEntry(intent, within or copy.parent, _BESIDE + copy.name, files, number)
 
 
 def entries_of(intent: Intent) -> tuple[TrashEntry, ...]:
-    """Return where the folders of an intent may stand; content last."""
+    """Return the possible places of an intent's folders; content last."""
     places: list[TrashEntry] = []
     for number, copy in enumerate(intent.all_copies):
         places.append(entry_in_trash(intent, number=number))
@@ -231,10 +236,10 @@ def entries_of(intent: Intent) -> tuple[TrashEntry, ...]:
 
 
 def find_entries(filesystem: Filesystem, data_fd: int, intent: Intent) -> list[TrashEntry]:
-    """Find where the folders of an intent stand; empty: they have gone, or are in the cache.
+    """Return the places of an intent's folders; empty: they have gone, or are in the cache.
 
     Raises:
-        OSError: it could not be told.
+        OSError: that could not be determined.
     """
     return [place for place in entries_of(intent) if _exists(filesystem, data_fd, place)]
 
@@ -248,7 +253,7 @@ def _exists(filesystem: Filesystem, data_fd: int, place: TrashEntry) -> bool:
 
 
 def write_intents(filesystem: Filesystem, data_fd: int, token: str, intents: Iterable[Intent]) -> None:
-    """Write down, durably, what is about to be done; on a disk that is full, in the room that was reserved for that.
+    """Record durably what is about to be done; on a full disk, in the space reserved for that.
 
     Raises:
         OSError: it could not be written.
@@ -269,12 +274,12 @@ def write_intents(filesystem: Filesystem, data_fd: int, token: str, intents: Ite
 
 
 def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Intent]:
-    """Read a file of intents; empty where it has gone or does not hold any.
+    """Read a file of intents; empty where it has gone or holds none.
 
-    What is written there is not trusted: an intent that is not one that we could have written is left out.
+    Its contents are not trusted: an intent that hmret could not have written is left out.
 
     Raises:
-        OSError: it is there and cannot be read.
+        OSError: it exists but cannot be read.
     """
     path = f"{_TRASH}/{token}{_SUFFIX}"
     try:
@@ -287,7 +292,7 @@ def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Inten
 
 
 def is_ours(intent: Intent, token: str) -> bool:
-    """Return whether an intent is one that we could have written under a token: only then it is trusted."""
+    """Return whether hmret could have written an intent under a token: only then it is trusted."""
     head, _, number = intent.name.partition(".")
     return (
         head == token
@@ -306,7 +311,7 @@ def is_ours(intent: Intent, token: str) -> bool:
 
 
 def _is_own_copy(copy: Copy, intent: Intent) -> bool:
-    """Return whether a folder is one that we could have named."""
+    """Return whether hmret could have named a folder so."""
     head, _, number = copy.name.removeprefix(intent.name).rpartition(".")
     is_named = copy.name == intent.name or (
         copy.name.startswith(f"{intent.name}.") and not head and number.isdecimal()
@@ -321,9 +326,9 @@ def _is_own_link(link: Link) -> bool:
 def drop_intents(
     filesystem: Filesystem, data_fd: int, token: str, repositories: Iterable[str] | None = None
 ) -> None:
-    """Forget a file of intents: all that it says is done, but for folders that were left empty.
+    """Drop a file of intents: all of it is done, except that some folders may have been left empty.
 
-    `repositories`: those that it names; None: not known.
+    `repositories`: those that it names; None: unknown.
     """
     if repositories is None:
         with suppress(OSError):
@@ -344,9 +349,10 @@ def drop_intents(
 
 
 def _file_away(filesystem: Filesystem, data_fd: int, trash_fd: int, name: str) -> bool:
-    """Keep a file of intents among those that are carried out; returns whether it has left the trash.
+    """Move a file of intents to those that are completed; returns whether it has left the trash.
 
-    A crash at any moment leaves it in one of the two places: what was deleted lately is never forgotten by one.
+    It is renamed, so a crash at any moment leaves it in one of the two places: no recent deletion is ever
+    forgotten.
     """
     try:
         with opened(filesystem, make_data_folders(filesystem, data_fd, f"{OWN}/{DELETED}", 0o700)) as fd:
@@ -357,12 +363,12 @@ def _file_away(filesystem: Filesystem, data_fd: int, trash_fd: int, name: str) -
 
 
 def intent_name(name: str) -> str:
-    """Return the name of the intent to which something in the trash belongs, by its own name there."""
+    """Return the name of the intent to which an entry of the trash belongs, by the entry's name."""
     return ".".join(name.split(".")[:2])
 
 
 def repositories_of(intent: Intent) -> set[str]:
-    """List the repositories whose own folders and tags an intent is about."""
+    """List the repositories whose own folders and tags an intent names."""
     return {intent.repository, *(row.repository for row in intent.others)}
 
 
@@ -379,5 +385,5 @@ def list_trash(filesystem: Filesystem, data_fd: int) -> tuple[list[str], list[st
 
 
 def new_token() -> str:
-    """Make a name that no batch before had."""
+    """Return a name that no earlier batch had."""
     return os.urandom(8).hex()

@@ -1,4 +1,4 @@
-"""What was deleted lately: the intents that are carried out, kept for a day for those who find what has come since."""
+"""Recent deletions: completed intents, kept for a day so that late arrivals can be recognised."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,15 +16,15 @@ __all__ = ["deleted_lately", "forget_deleted"]
 _FOLDER = f"{OWN}/{DELETED}"
 _SUFFIX = ".json"
 _KEPT = 1000
-"""Files that are kept at most."""
+"""The most files that are kept."""
 
 
 def deleted_lately(
     filesystem: Filesystem, data_fd: int, digests: Iterable[str], since_ns: int
 ) -> dict[str, int]:
-    """Look when some digests were last to be deleted, since a moment; those that were not are left out.
+    """Return when each of some digests was last to be deleted since a moment; others are left out.
 
-    What was written down right before the deletion tells that. An image that stayed in the end is among them too.
+    The times are those at which the intents were written. An image that stayed in the end is among them too.
     """
     chosen = set(digests)
     found: dict[str, int] = {}
@@ -42,7 +42,7 @@ def deleted_lately(
 
 
 def forget_deleted(filesystem: Filesystem, data_fd: int, before_ns: int) -> None:
-    """Remove the intents that were carried out before a moment, and all but the newest thousand."""
+    """Remove the intents that were completed before a moment, and all but the newest thousand."""
     with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, _FOLDER)) as fd:
         newest = sorted(_filed(filesystem, fd), key=itemgetter(1), reverse=True)
         for number, (name, moment_ns) in enumerate(newest):
@@ -52,7 +52,7 @@ def forget_deleted(filesystem: Filesystem, data_fd: int, before_ns: int) -> None
 
 
 def _filed(filesystem: Filesystem, fd: int) -> list[tuple[str, int]]:
-    """List the files of intents that are carried out, each with when it was written."""
+    """List the files of completed intents, each with the time when it was written."""
     with filesystem.scandir(fd) as entries:
         names = [entry.name for entry in entries if entry.name.endswith(_SUFFIX)]
     return [(name, filesystem.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime_ns) for name in names]

@@ -1,8 +1,9 @@
-"""Room for one file of intents, taken beforehand: on a disk that is full to the last block, deletions can still begin.
+"""Space for one file of intents, allocated in advance, so that deletions can begin even on a completely full disk.
 
-A deletion writes down what it is about to do before it does it, and that takes blocks. The reserve is a file whose blocks
-are there already: the intents are written over it, in place, and it is renamed to where they belong. On ext4, xfs and tmpfs
-that needs no free block; on btrfs and zfs, which never write in place, it does not help.
+A deletion records what it is about to do before it does it, and that takes blocks. The reserve is a file
+whose blocks exist already: the intents are written over it, in place, and it is renamed to its destination.
+On ext4, xfs and tmpfs that needs no free block; on btrfs and zfs, which never write in place, it does not
+help.
 """
 
 import errno
@@ -18,25 +19,25 @@ RESERVE = "reserve"
 """The name of the file, in hmret's own folder."""
 
 _RESERVED_BYTES = 64 * 1024
-"""What the intents of one small batch of images come to, with their tags."""
+"""The size of the intents of one small batch of images, with their tags."""
 
 _MODE = 0o700
 
 NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT))
-"""The file system, or a quota, is used up."""
+"""The file system, or a quota, is exhausted."""
 
 NO_SPACE_REMEDY = (
     "free some MiB on that file system (a log, a download), or have system/hmret on another one by a link; on btrfs, "
     "truncate a large file that is not needed, or add a device for a while"
 )
-"""What helps where not one block is free."""
+"""The remedy where not one block is free."""
 
 
 def fill_reserve(filesystem: Filesystem, data_fd: int) -> None:
-    """Take the room, where it is not taken; makes the folder of the trash too, which needs a block of its own.
+    """Allocate the reserve if it is missing; also makes the folder of the trash, which needs a block of its own.
 
     Raises:
-        OSError: there is none, or it cannot be written.
+        OSError: there is no space, or it cannot be written.
     """
     let_go(filesystem, make_folders(filesystem, data_fd, f"{OWN}/{TRASH}", _MODE))
     with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
@@ -51,14 +52,14 @@ def fill_reserve(filesystem: Filesystem, data_fd: int) -> None:
 def write_into_reserve(
     filesystem: Filesystem, data_fd: int, folder_fd: int, name: str, content: bytes
 ) -> bool:
-    """Write a file of JSON, durably, over the reserve, which is used up by that; False where it is too small or not there.
+    """Write a JSON file, durably, over the reserve, which this uses up; False where it is too small or missing.
 
     Args:
-        filesystem: the disk.
+        filesystem: the system calls.
         data_fd: the data directory.
-        folder_fd: where the file is to stand, on the same file system.
-        name: its name there.
-        content: what it is to hold; spaces follow.
+        folder_fd: the destination folder, on the same file system.
+        name: the file's name there.
+        content: its content; spaces follow it.
 
     Raises:
         OSError: it could not be written.
