@@ -1,7 +1,7 @@
-/* What belongs together in a deletion; a part of _native.c, which has what this uses.
+/* Calls that belong together in a deletion; a part of _native.c, which defines what this uses.
 
-   These calls hold descriptors and leases open for their caller, and close them. No path is followed further than one
-   name below an open folder. */
+   These calls open descriptors and take leases that their caller owns, and close them. Where one of them
+   fails, it has closed whatever it opened. No path is followed further than one name below an open folder. */
 
 #include <signal.h>
 #include <stdio.h>
@@ -19,7 +19,7 @@ static int open_in(int folder, const char *name, int flags)
     return fd;
 }
 
-/* Read the beginning of a file, leaving its place where it was if `in_place`; the error's number, or 0. */
+/* Read the beginning of a file, keeping its position if `in_place`; returns errno, or 0. */
 static int read_beginning(int fd, int in_place, size_t most, struct heap *heap, size_t *start, ssize_t *length)
 {
     char *room = heap_room(heap, most);
@@ -44,7 +44,7 @@ static char kind_of_raw(int folder, const struct raw_entry *raw)
     return fstatat(folder, raw->name, &found, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(found.st_mode) ? 'd' : 'f';
 }
 
-/* List a folder that has just been opened, as `list_into` does, but for links: they are no folders. */
+/* List a folder that has just been opened, as `list_into` does, except that links do not count as folders. */
 static int list_fresh(int folder, struct heap *heap)
 {
     _Alignas(struct raw_entry) char buffer[16384];
@@ -53,7 +53,7 @@ static int list_fresh(int folder, struct heap *heap)
         if (filled < 0)
             return errno;
         if (filled == 0)
-            /* Who lists it next begins at its beginning. */
+            /* The next listing of this descriptor starts at the beginning. */
             return lseek(folder, 0, SEEK_SET) < 0 ? errno : 0;
         for (long at = 0; at < filled;) {
             const struct raw_entry *raw = (const struct raw_entry *)(buffer + at);
@@ -77,11 +77,11 @@ struct held {
     struct stat found;
 };
 
-/* What is held open of one folder. */
+/* A folder that is held open, with its files. */
 struct held_folder {
     int fd, error;
     struct stat found;
-    struct heap names; /* entries, each with its name behind it */
+    struct heap names; /* entries, each followed by its name */
     struct heap content;
     size_t start;
     ssize_t length;
@@ -100,7 +100,7 @@ static void close_held(struct held_folder *folder)
     folder->fd = -1;
 }
 
-/* Open all that is in a folder and is no folder; the error's number, or 0. */
+/* Open everything in a folder that is no folder; returns errno, or 0. */
 static int hold_files(struct held_folder *folder, const char *metadata, size_t most)
 {
     char name[NAME_MAX + 1];
@@ -314,7 +314,7 @@ done:
     return told;
 }
 
-/* Take numbers out of a list; NULL with an exception set where that fails. */
+/* Take numbers from a list; NULL with an exception set on failure. */
 static int *take_numbers(PyObject *list, Py_ssize_t *count)
 {
     if (!PyList_Check(list)) {
@@ -472,16 +472,16 @@ static PyObject *close_all(PyObject *Py_UNUSED(module), PyObject *list)
     return Py_NewRef(Py_None);
 }
 
-/* What came of setting one link aside. */
+/* The result of setting one link aside. */
 struct aside {
     int error;
-    int look_error; /* why what stands aside could not be looked at */
+    int look_error; /* why the link that was set aside could not be examined */
     unsigned long long inode;
     size_t start;
     ssize_t length;
 };
 
-/* Rename a link out of its folder if it is the one of an inode, and look at it where it stands then. */
+/* Rename a link out of its folder if it still has its inode, and examine it in its new place. */
 static void set_one_aside(int folder, const char *tag, unsigned long long inode, int beside, const char *name,
                           struct aside *aside, struct heap *heap)
 {
@@ -533,7 +533,7 @@ static PyObject *tell_aside(const struct aside *aside, const struct heap *heap)
     return told;
 }
 
-/* Take inodes out of a list; NULL with an exception set where that fails. */
+/* Take inodes from a list; NULL with an exception set on failure. */
 static unsigned long long *take_inodes(PyObject *list, Py_ssize_t count)
 {
     if (!PyList_Check(list) || PyList_Size(list) != count) {
@@ -618,7 +618,7 @@ static int is_among(const struct names *names, const char *name)
     return 0;
 }
 
-/* Remove files of an open folder, up to the first that cannot be removed; the error's number, or 0. */
+/* Remove files of an open folder, up to the first that cannot be removed; returns errno, or 0. */
 static int remove_files(int folder, const struct names *files, const struct names *disks, long long *blocks)
 {
     for (Py_ssize_t number = 0; number < files->count; number++) {

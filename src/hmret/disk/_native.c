@@ -1,14 +1,16 @@
-/* Whole-folder work in one call, with the interpreter's lock released while the disk is asked.
+/* Whole-folder work in one call, with the interpreter's lock released during the system calls.
 
-   These functions hold no policy. They do what the same calls one by one do in hmret/disk/filesystem.py, and return what
-   the kernel said: Python decodes it and decides. Every path is relative to an open folder, no last component that is a
-   symbolic link is followed, and nothing is changed on the disk here.
+   These functions hold no policy. They make the same calls as hmret/disk/kernel/folder_calls.py does one
+   by one, and return what the kernel returned: Python decodes it and decides. Every path is relative to an
+   open folder, no symbolic link is followed in a last component, and nothing is changed on the disk here.
 
-   Each takes names in a list, and gives an answer for each name, in their order. What a deletion calls is in _deletion.c and
-   _retiring.c, and that does change it. */
+   Each takes a list of names and returns a result for each, in order. The calls of a deletion, which do
+   change the disk, are in _deletion.c and _retiring.c. hmret/disk/filesystem.py has the contract that all
+   of them keep. */
 
-/* One module serves all versions from 3.11 on, whichever it was compiled for. So no format of an argument has a
-   length (#): compiled for 3.13, where PY_SSIZE_T_CLEAN does nothing, 3.12 would refuse it. Bytes are taken as objects. */
+/* One module serves all versions from 3.11 on, whichever it was compiled for. So no argument format has a
+   length (#): compiled for 3.13, where PY_SSIZE_T_CLEAN does nothing, 3.12 would refuse it. Bytes are
+   taken as objects. */
 #define Py_LIMITED_API 0x030B0000
 #define _GNU_SOURCE
 #include <Python.h>
@@ -32,13 +34,13 @@
 #define MARK_BYTES ((Py_ssize_t)(4 * sizeof(uint64_t)))
 #define SHORT_MARK_BYTES ((Py_ssize_t)(2 * sizeof(int64_t)))
 
-/* Bytes that grow. */
+/* A growing buffer. */
 struct heap {
     char *bytes;
     size_t used, size;
 };
 
-/* Room for `more` bytes; NULL where memory has run out. */
+/* Make room for `more` bytes; NULL if memory has run out. */
 static char *heap_room(struct heap *heap, size_t more)
 {
     if (heap->bytes == NULL || heap->size - heap->used < more) {
@@ -54,7 +56,7 @@ static char *heap_room(struct heap *heap, size_t more)
     return heap->bytes + heap->used;
 }
 
-/* Names, as the kernel wants them: `count` texts that end with a zero byte, and where each begins. */
+/* Names as the kernel wants them: `count` texts that end with a zero byte, and the start of each. */
 struct names {
     struct heap heap;
     size_t *starts;
@@ -73,7 +75,7 @@ static const char *name_at(const struct names *names, Py_ssize_t number)
     return names->heap.bytes + names->starts[number];
 }
 
-/* Take the names out of a list of texts; -1 with an exception set where that fails. */
+/* Take names from a list of texts; -1 with an exception set on failure. */
 static int names_take(struct names *names, PyObject *list)
 {
     memset(names, 0, sizeof *names);
@@ -92,7 +94,7 @@ static int names_take(struct names *names, PyObject *list)
         PyObject *encoded = NULL;
         char *bytes, *room;
         Py_ssize_t length;
-        /* This refuses what is no text, and texts with a zero byte in them. */
+        /* This refuses values that are no text, and texts with a zero byte in them. */
         if (text == NULL || !PyUnicode_FSConverter(text, &encoded))
             goto failed;
         if (PyBytes_AsStringAndSize(encoded, &bytes, &length) < 0) {
@@ -121,7 +123,7 @@ static long long nanoseconds(struct timespec moment)
     return (long long)moment.tv_sec * 1000000000LL + moment.tv_nsec;
 }
 
-/* Open, look at and read one file, at most `most` bytes of it in one go; the error's number, or 0. */
+/* Open, stat and read one file, at most `most` bytes of it in one read; returns errno, or 0. */
 static int read_one(int folder, const char *path, size_t most, struct stat *found, struct heap *heap,
                     size_t *start, ssize_t *length)
 {
@@ -153,36 +155,36 @@ static int read_one(int folder, const char *path, size_t most, struct stat *foun
     return error;
 }
 
-/* Put an item into a tuple; -1 where there is none. The tuple has it then. */
+/* Put an item into a tuple, which then owns it; -1 where the item is NULL. */
 static int put(PyObject *tuple, Py_ssize_t place, PyObject *item)
 {
     return item == NULL ? -1 : PyTuple_SetItem(tuple, place, item);
 }
 
-/* What was found in the folder of one digest. */
+/* The contents of one digest's folder. */
 struct image {
-    int error; /* of the metadata; 0: it was read */
+    int error; /* of reading the metadata; 0: it was read */
     size_t start;
     ssize_t length;
     unsigned long long inode;
     long long changed_ns;
-    int disk;         /* number of the name that the disk has; -1: there is none */
-    int disk_error;   /* why the disk cannot be looked at; 0: it can, or there is none */
+    int disk;         /* the number of the disk's name; -1: there is no disk */
+    int disk_error;   /* why the disk cannot be examined; 0: it can, or there is none */
     long long blocks; /* of the disk; -1: it is no regular file */
     unsigned long long device, disk_inode, links;
-    int is_plain; /* whether nothing but regular files is in the folder */
+    int is_plain; /* whether the folder holds only regular files */
 };
 
-/* An entry of a folder, as getdents64 gives it. */
+/* An entry of a folder, as getdents64 returns it. */
 struct raw_entry {
     uint64_t inode;
     int64_t offset;
-    unsigned short length; /* of all of it */
+    unsigned short length; /* of the whole entry */
     unsigned char type;
     char name[];
 };
 
-/* Tell whether nothing but regular files is in a folder, all of which was listed; 0 where that is not known. */
+/* Return whether a folder, listed completely, holds only regular files; 0 where that is unknown. */
 static int holds_files_only(int parent, const char *name)
 {
     _Alignas(struct raw_entry) char buffer[4096];
@@ -264,7 +266,7 @@ static void look_at_image(int folder, const char *name, const char *metadata, co
         image->is_plain = holds_files_only(folder, name);
 }
 
-/* The identity of a disk that has other hard links; None where it has none. */
+/* Return the identity of a disk that has other hard links; None where it has none. */
 static PyObject *tell_shared(const struct image *image)
 {
     if (image->disk < 0 || image->disk_error || image->blocks < 0 || image->links <= 1) {
@@ -353,7 +355,7 @@ done:
     return answer;
 }
 
-/* What was found of one file. */
+/* The status of one file. */
 struct file {
     int error;
     size_t start;
@@ -381,7 +383,7 @@ static PyObject *tell_stat(const struct stat *found, PyObject *content)
     return told;
 }
 
-/* Look at files, and read them where `most` is not negative. */
+/* Examine files, and read them unless `most` is negative. */
 static PyObject *look_at_files(int folder, PyObject *list, Py_ssize_t most)
 {
     struct names names;
@@ -515,7 +517,7 @@ done:
     return answer;
 }
 
-/* One entry of a folder, before its name. */
+/* One entry of a folder; its name follows it. */
 struct entry {
     unsigned long long inode;
     size_t length;
@@ -541,7 +543,7 @@ static char kind_of(int folder, const struct dirent *entry)
     }
 }
 
-/* List an open folder into entries that each have their name behind them; the error's number, or 0. */
+/* List an open folder into entries, each followed by its name; returns errno, or 0. */
 static int list_into(int folder, struct heap *heap)
 {
     int error = 0, fd = fcntl(folder, F_DUPFD_CLOEXEC, 0);
@@ -573,7 +575,7 @@ static int list_into(int folder, struct heap *heap)
         memcpy(room + sizeof entry, found->d_name, entry.length);
         heap->used += sizeof entry + entry.length;
     }
-    /* The place of the next listing is the caller's, who has the same open folder. */
+    /* The caller has the same open folder, whose position must be back at the start. */
     rewinddir(open_folder);
     closedir(open_folder);
     return error;
@@ -635,7 +637,7 @@ done:
     return answer;
 }
 
-/* How many digests begin with the same digits, and what their names and inodes add up to. */
+/* The number of digests that begin with the same digits, and the sum over their names and inodes. */
 struct part {
     uint64_t count, total;
 };
@@ -644,7 +646,7 @@ struct part {
 #define HEX_DIGITS 64
 #define SUM_DIGITS 15
 
-/* The value of a lower-case hexadecimal digit; -1: it is none. */
+/* Return the value of a lower-case hexadecimal digit; -1: it is none. */
 static int digit(char character)
 {
     if (character >= '0' && character <= '9')
@@ -670,7 +672,7 @@ static int is_digest(const struct entry *entry, const char *name)
     return 1;
 }
 
-/* Add an entry up; in the entry's kind it is noted whether it is a digest. */
+/* Add an entry to its part; the entry's kind records whether it is a digest. */
 static void add_up(struct heap *heap, int digits, struct part *parts)
 {
     for (size_t at = 0; at < heap->used;) {
@@ -869,7 +871,8 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* Raised with every change to what a call takes, does or returns; `filesystem.py` has the same number. */
+/* Incremented with every change to what a call takes, does or returns; `filesystem.py` has the same
+   number. */
 #define INTERFACE 2
 
 static int add_interface(PyObject *module)

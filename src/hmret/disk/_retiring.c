@@ -1,25 +1,33 @@
-/* Carrying out the deletion of one image in one call; a part of _native.c, which has what this uses.
+/* The deletion of one image in one call; a part of _native.c, which defines what this uses.
 
-   The order is that of hmret/disk/deletion/retirement.py, where a folder goes alone and nothing is out of the ordinary. At the first
-   thing that is, this stops, and says how far it has come: from there on it is done a step at a time. */
+   The order is that of hmret/disk/deletion/retirement.py, for a folder that goes alone while nothing is
+   out of the ordinary; that file has the reason for each step. Leases, rename, checks after it, a look for
+   arrivals, all tags set aside, the look again, tags removed, timers removed.
 
-/* How far it has come; hmret/disk/filesystem.py has the same numbers. */
+   This decides nothing: it compares with what Python has found. At the first difference, and at the first
+   error, it stops and returns the step that it had reached. Nothing is undone here: Python continues from
+   that step, one call at a time, and puts back or finishes. So a crash in the midst of this leaves what a
+   crash between the same single calls would leave, and recovery by the intent, which was on the disk
+   before, treats both alike. */
+
+/* The step that was reached; hmret/disk/kernel/system_calls.py has the same numbers. */
 enum step {
     NOT_BEGUN, /* nothing was changed */
     LEASED,    /* every file is leased, and a rename has failed */
-    RENAMED,   /* it is out of the cache, and what has to be looked at then was not as expected */
-    SETTLED,   /* nobody has opened it meanwhile, it is closed, and something has come in its place, or may have */
-    LOOKED,    /* nothing has come in its place; tags and timers are to follow, those that have not yet */
+    RENAMED,   /* it is out of the cache, but the checks after the rename found something unexpected */
+    SETTLED,   /* no process has opened it during the rename, it is closed; something is in its place, or
+                  may be */
+    LOOKED,    /* nothing is in its place; tags and timers that are still there are to be removed */
     DONE
 };
 
-/* Files of one kind, each with the folder that it stands in, and how many there are. */
+/* Names of one kind, each with the folder that holds it. */
 struct placed {
     int *folders;
     struct names names;
 };
 
-/* One folder that is to go, and all that goes with it. */
+/* One folder that is to go, and everything that goes with it. */
 struct going {
     int data, parent, trash, folder, metadata, syncs, leases;
     const char *name, *aside;
@@ -27,14 +35,14 @@ struct going {
     long long changed_ns, metadata_changed_ns;
     int *files;
     Py_ssize_t file_count;
-    struct names absent;     /* below the data directory: what must not be there once it has gone */
+    struct names absent;     /* below the data directory: nothing may be at these once it has gone */
     struct placed tags;      /* its links */
-    struct names targets;    /* where each leads */
-    struct names tag_asides; /* its name in the trash */
+    struct names targets;    /* the target of each */
+    struct names tag_asides; /* the name of each in the trash */
     unsigned long long *tag_inodes;
     struct placed timers;
-    long long *marks; /* of each timer mode, device, inode, size, mtime and ctime */
-    Py_ssize_t gone;  /* how many links are gone for good, the last ones */
+    long long *marks; /* for each timer mode, device, inode, size, mtime and ctime */
+    Py_ssize_t gone;  /* how many links, counted from the last, are removed for good */
 };
 
 enum { MARKS = 6 };
@@ -66,7 +74,7 @@ static void close_going(struct going *going)
     close(going->folder);
 }
 
-/* Say why it may not be renamed now; 0: nothing has changed since it was looked at. */
+/* Return why the folder may not be renamed now; 0: nothing has changed since it was examined. */
 static int changed_before(const struct going *going)
 {
     struct stat found;
@@ -85,7 +93,7 @@ static int changed_before(const struct going *going)
     return found.st_ino == going->inode ? 0 : ESTALE;
 }
 
-/* Say what is not as it should be right after the rename; 0: nothing, and it is on the disk. */
+/* Return what is wrong right after the rename; 0: nothing, and the rename is on the disk if it must be. */
 static int changed_after(const struct going *going)
 {
     struct stat found;
@@ -104,7 +112,7 @@ static int changed_after(const struct going *going)
     return all_leased(going) ? 0 : EBUSY;
 }
 
-/* Say why something may be in the place of what has gone; 0: nothing is. */
+/* Return why something may be in the place of the folder that has gone; 0: nothing is. */
 static int has_come(const struct going *going)
 {
     struct stat found;
@@ -119,7 +127,7 @@ static int has_come(const struct going *going)
     return 0;
 }
 
-/* Set all links aside, each if it is the recorded one; why one could not be, or 0. */
+/* Set all links aside, each if it is the recorded one; returns why one could not be, or 0. */
 static int set_all_aside(const struct going *going, struct heap *heap)
 {
     for (Py_ssize_t number = 0; number < going->tags.names.count; number++) {
@@ -197,7 +205,7 @@ static enum step carry_out(struct going *going, struct heap *heap, int *error)
     return DONE;
 }
 
-/* Take pairs of a folder and a name out of two lists. */
+/* Take pairs of a folder and a name from two lists. */
 static int take_placed(struct placed *placed, PyObject *folders, PyObject *names)
 {
     Py_ssize_t count;
@@ -217,7 +225,7 @@ static void free_placed(struct placed *placed)
     names_free(&placed->names);
 }
 
-/* Take signed numbers out of a list of a certain length. */
+/* Take signed numbers from a list of a certain length. */
 static long long *take_marks(PyObject *list, Py_ssize_t count)
 {
     if (!PyList_Check(list) || PyList_Size(list) != count) {
@@ -230,7 +238,7 @@ static long long *take_marks(PyObject *list, Py_ssize_t count)
         return NULL;
     }
     for (Py_ssize_t number = 0; number < count; number++) {
-        /* As the kernel's own unsigned ones are compared. */
+        /* They are compared like the kernel's own unsigned numbers. */
         numbers[number] = (long long)PyLong_AsUnsignedLongLongMask(PyList_GetItem(list, number));
         if (PyErr_Occurred()) {
             free(numbers);
