@@ -397,7 +397,7 @@ MUTATIONS = (
         "ignore the window",
         (
             ("whole-window-passes", Swap("expiry.runs_out_at(image, since_ns)", "since_ns")),
-            ("shortcut-only-keeps", Swap("after_ns < since_ns <= now_ns", "False")),
+            ("shortcut-only-keeps", Swap("after_ns < since_ns <= before_ns", "False")),
         ),
         (*MODEL, *STATEFUL),
     ),

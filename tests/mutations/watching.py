@@ -91,6 +91,12 @@ WATCHING_MUTATIONS: tuple[Mutation, ...] = (
     ),
     edit("pass over reads that nobody saw", "read-disk-was-in-use", Become("return since_ns"), PLANS),
     edit(
+        "start a timer when the plan that was kept found it missing",
+        "kept-plan-starts-no-timer",
+        Swap("now_ns", "before_ns"),
+        ("tests/engine/test_timer_starts.py",),
+    ),
+    edit(
         "take a suspended sweep for a look",
         "suspended-sweep-not-watched",
         Become(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hmret.model.clock.unwatched import Gaps
+from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.images import DiskUsage, Inventory
 from hmret.model.plan.decide import plan
 from hmret.model.plan.forecast import summarize
@@ -174,6 +174,22 @@ def test_a_plan_that_was_kept_ends_when_a_time_in_the_future_is_reached() -> Non
     assert first.marks == ()
     later = datetime_of(NOW_NS + DAY_NS)
     assert plan(inventory, make_policy(), later, first).marks == ((ALPINE, A),)
+
+
+# When a timer starts.
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [{}, {"min_age_ns": 1}, {"min_age_ns": 1, "rules": (make_rule(window_ns=1),)}],
+    ids=["one window", "a minimum age", "a rule"],
+)
+def test_a_timer_starts_at_the_sweep_that_writes_it_also_where_the_plan_was_kept(policy: Any) -> None:
+    inventory = cache(None, gaps=NO_GAPS)
+    first = plan(inventory, make_policy(**policy), NOW)
+    later = plan(inventory, make_policy(**policy), datetime_of(NOW_NS + DAY_NS), first)
+    assert later.marks == ((ALPINE, A),)
+    assert (first.mark_times, later.mark_times) == ({}, {})
 
 
 # Read while nobody watched.

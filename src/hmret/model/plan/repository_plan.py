@@ -324,7 +324,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
     # guard(future-date-ends-plan): An image dated in the future takes its place by age once that time has come; an
     # earlier decision must not outlast it.
     until_ns = next_dated_ns(context.policy, inputs.repository, now_ns)
-    after_ns, now_ns = evaluator.waiting_span()
+    after_ns, before_ns = evaluator.waiting_span()
     earliest_ns = NEVER
     numbers = bytearray()
     marks: list[str] = []
@@ -340,7 +340,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
         # can hold, and with no timer of an earlier pull, is settled here.
         if (
             since_ns is not None
-            and after_ns < since_ns <= now_ns
+            and after_ns < since_ns <= before_ns
             and image.status == "ready"
             and image.broken is None
             and image.foreign is None
@@ -365,6 +365,8 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
         if reason is Reason.NEWLY_UNUSED:
             marks.append(digest)
             begins_ns = evaluator.expiry.begins_at(image)
+            # guard(kept-plan-starts-no-timer): A timer starts at the sweep that writes it. This part of the plan may
+            # be kept for later ones, before which the image can have been used.
             if begins_ns != now_ns:
                 mark_times[digest] = begins_ns
             held_back += evaluator.expiry.was_read_when_due(image)
