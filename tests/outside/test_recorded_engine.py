@@ -316,24 +316,55 @@ def told_metrics(page: str) -> dict[str, Any]:
 
 
 def told_description(document: Any) -> dict[str, Any]:
-    """Put the description of the API into words: its paths with parameters and answers, its schemas with their fields."""
-    paths = {
+    """Put the description of the API into words: its calls with parameters, bodies and answers."""
+    return {
         f"{method} {path}": {
-            "parameters": [_named(document, one) for one in call.get("parameters", [])],
-            "body": [*call.get("requestBody", {}).get("content", {})],
+            "parameters": {
+                _named(document, one): told_schema(document, one["schema"])
+                for one in call.get("parameters", [])
+            },
+            "body": _contents(document, call.get("requestBody", {})),
             "answers": {
-                status: [*_followed(document, answer).get("content", {})]
+                status: _contents(document, _followed(document, answer))
                 for status, answer in call["responses"].items()
             },
         }
         for path, calls in document["paths"].items()
         for method, call in calls.items()
     }
-    schemas = {
-        name: {"fields": [*schema.get("properties", {})], "required": schema.get("required", [])}
-        for name, schema in document["components"]["schemas"].items()
-    }
-    return {"paths": paths, "schemas": schemas}
+
+
+def _contents(document: Any, holder: Any) -> dict[str, Any]:
+    return {kind: told_schema(document, one["schema"]) for kind, one in holder.get("content", {}).items()}
+
+
+def told_schema(document: Any, schema: Any) -> Any:
+    """Put a schema into words: the kind of a value, its fields, `?` behind those that may be missing, and its alternatives.
+
+    However the description is split into parts.
+    """
+    schema = _followed(document, schema)
+    kinds = schema.get("type")
+    options = schema.get("oneOf") or schema.get("anyOf")
+    if isinstance(kinds, list):
+        options = [{**schema, "type": kind} for kind in kinds]
+    if options:
+        told = [told_schema(document, one) for one in options]
+        return {"one of": sorted(told, key=json.dumps)}
+    words = [schema["const"]] if "const" in schema else schema.get("enum")
+    if words is not None:
+        return {"word of": sorted(words)}
+    if kinds == "array":
+        return [told_schema(document, schema["items"])]
+    if "properties" in schema:
+        required = schema.get("required", [])
+        return {
+            name if name in required else f"{name}?": told_schema(document, one)
+            for name, one in schema["properties"].items()
+        }
+    if isinstance(schema.get("additionalProperties"), dict):
+        return {"*": told_schema(document, schema["additionalProperties"])}
+    return f"{kinds} {schema['format']}" if kinds == "string" and "format" in schema else kinds
 
 
 def not_asked(asked: Iterable[tuple[str, str]], document: Any) -> list[str]:
