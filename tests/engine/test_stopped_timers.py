@@ -4,6 +4,7 @@ import logging
 from datetime import timedelta
 
 import attrs
+import msgspec
 import pytest
 
 from builders import (
@@ -17,7 +18,7 @@ from builders import (
     state_of,
     told,
 )
-from hmret.api.wire.engine_documents import status_document
+from hmret.api.wire.convert_outcomes import status_document
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
@@ -119,17 +120,14 @@ async def test_a_sweep_where_no_timer_runs_is_not_refused(
 
 
 def status_of(retention: Retention) -> object:
-    return status_document(
-        retention.statistics(),
-        retention.config,
+    document = status_document(
+        retention,
         version="1",
         process=1,
         backend="trio",
-        uptime_seconds=0.0,
         trash_bytes=0,
-        granted_leases=0,
-        listeners=0,
-    )["stopped_timers"]
+    )
+    return msgspec.to_builtins(document.stopped_timers)
 
 
 async def test_an_engine_stops_them_and_says_once_how_many_and_why(

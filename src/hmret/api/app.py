@@ -24,12 +24,6 @@ from hmret.api.http.host_guard import HostGuard
 from hmret.api.http.loop_guard import LoopGuard
 from hmret.api.http.page import load_page
 from hmret.api.http.requests import (
-    ConfirmBody,
-    GrantLease,
-    MarkUsed,
-    PlanBody,
-    RenewLease,
-    RestoreBody,
     read_body,
     read_count,
     read_moment,
@@ -40,26 +34,21 @@ from hmret.api.image_index import SORTS, ImageIndex, Page, Query
 from hmret.api.metrics import render_metrics
 from hmret.api.openapi import openapi_document
 from hmret.api.problems import Problem, problem_of, problem_response
-from hmret.api.wire.documents import (
-    Document,
-    confirmed_document,
-    encode_document,
-    explain_document,
-    image_document,
-    mark_used_document,
+from hmret.api.wire import structs_outcomes as structs, structs_requests as bodies
+from hmret.api.wire.convert import document_of, documents_of, explain_document, image_document
+from hmret.api.wire.convert_outcomes import (
+    forecast_document,
     quarantine_document,
-    restored_document,
+    status_document,
     sweep_document,
 )
-from hmret.api.wire.engine_documents import lease_document, leases_document, status_document
-from hmret.api.wire.forecast import MOST_DAYS, forecast_document
-from hmret.api.wire.openapi_schemas import LARGEST_PAGE
+from hmret.api.wire.structs import Document, encode_document
+from hmret.api.wire.structs_outcomes import LARGEST_PAGE, MOST_DAYS
 from hmret.engine.retention import Retention
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
 from hmret.model.plan.decide import Action, Reason
 from hmret.model.plan.forecast import DAYS, Outlook, summarize
 from hmret.model.plan.search import is_searchable
-from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.values import define
 from hmret.settings.policy_document import config_from_policy
 
@@ -154,7 +143,9 @@ async def _answer_problem(_request: Request, error: Exception) -> Response:
     return response
 
 
-def _json(document: Document, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> Response:
+def _json(
+    document: Document | Mapping[str, object], status: HTTPStatus = HTTPStatus.OK, **headers: str
+) -> Response:
     return Response(encode_document(document), status.value, headers, media_type="application/json")
 
 
@@ -186,7 +177,7 @@ class _Calls:
                 await self._retention.wait_answer()
         except TimeoutError:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "no-answer", "the engine does not answer") from None
-        return _json({"status": "ok"})
+        return _json(structs.HealthDocument())
 
     async def readyz(self, request: Request) -> Response:
         return await self.healthz(request)
@@ -205,15 +196,11 @@ class _Calls:
         except OSError:
             trash_bytes = None
         document = status_document(
-            retention.statistics(),
-            retention.config,
+            retention,
             version=metadata.version("hmret"),
             process=os.getpid(),
             backend=sniffio.current_async_library(),
-            uptime_seconds=retention.uptime_seconds,
             trash_bytes=trash_bytes,
-            granted_leases=len(retention.granted_leases()),
-            listeners=retention.event_hub.listening,
         )
         return Response(await self._threads.run(encode_document, document), media_type="application/json")
 
@@ -239,14 +226,10 @@ class _Calls:
         limit = read_count(request, "limit", _DEFAULT_PAGE, LARGEST_PAGE)
         query = _read_query(request)
         page = await self._catalog.page(query, limit, request.query_params.get("after"))
-        document: Document = {
-            "at": format_time(nanoseconds_of(page.plan.at)),
-            "total": page.total,
-            "matched": page.matched,
-            "images": [image_document(verdict) for verdict in page.verdicts],
-            "next": page.next,
-            "vm_names": _names_on(page),
-        }
+        images = tuple(map(image_document, page.verdicts))
+        document = document_of(
+            structs.ImagesDocument, page, at=page.plan.at, images=images, vm_names=_names_on(page)
+        )
         return Response(await self._threads.run(encode_document, document), media_type="application/json")
 
     async def explain(self, request: Request) -> Response:
@@ -256,8 +239,10 @@ class _Calls:
         return _json(explain_document(verdict, suspended, names))
 
     async def quarantine(self, _request: Request) -> Response:
-        body = await self._threads.run(_encode_quarantine, self._retention)
-        return Response(body, media_type="application/json")
+        def encode() -> bytes:
+            return encode_document(quarantine_document(self._retention.quarantined()))
+
+        return Response(await self._threads.run(encode), media_type="application/json")
 
     async def events(self, request: Request) -> Response:
         hub = self._retention.event_hub
@@ -268,7 +253,7 @@ class _Calls:
 
     async def candidate(self, request: Request) -> Response:
         at = read_moment(request, "at")
-        body = await read_body(request, PlanBody)
+        body = await read_body(request, bodies.CandidateBody)
         retention = self._retention
         try:
             config = config_from_policy(retention.config, body.settings)
@@ -283,20 +268,22 @@ class _Calls:
     # Doing.
 
     async def mark_used(self, request: Request) -> Response:
-        body = await read_body(request, MarkUsed)
+        body = await read_body(request, bodies.MarkUsedBody)
         mark_used = self._retention.mark_used
-        return _json(mark_used_document(await self._named(body.image, body.digest, mark_used)))
+        return _json(
+            document_of(structs.MarkedUsedDocument, await self._named(body.image, body.digest, mark_used))
+        )
 
     async def confirm(self, request: Request) -> Response:
-        body = await read_body(request, ConfirmBody)
+        body = await read_body(request, bodies.ConfirmBody)
         try:
             confirmed = await self._retention.confirm(*body.what)
         except ValueError as error:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-name", f"confirm: {error}") from None
-        return _json(confirmed_document(confirmed))
+        return _json(structs.ConfirmedDocument(confirmed))
 
     async def restore(self, request: Request) -> Response:
-        body = await read_body(request, RestoreBody)
+        body = await read_body(request, bodies.RestoreBody)
         try:
             restored = await self._retention.restore(body.image, body.digest)
         except (ImageNotFoundError, InvalidReferenceError):
@@ -304,7 +291,7 @@ class _Calls:
             if found is None:
                 raise
             restored = await self._retention.restore(found)
-        return _json(restored_document(restored))
+        return _json(document_of(structs.RestoredDocument, restored))
 
     async def sweep(self, request: Request) -> Response:
         releases = _read_choice(request, "release_brake", ("false", "true")) == "true"
@@ -312,30 +299,32 @@ class _Calls:
         return Response(await self._threads.run(encode_document, document), media_type="application/json")
 
     async def leases(self, _request: Request) -> Response:
-        return _json(leases_document(self._retention.granted_leases()))
+        return _json(
+            structs.LeasesDocument(documents_of(structs.LeaseDocument, self._retention.granted_leases()))
+        )
 
     async def grant(self, request: Request) -> Response:
-        body = await read_body(request, GrantLease)
+        body = await read_body(request, bodies.GrantLeaseBody)
         grant = partial(
             self._retention.grant_lease, owner=body.owner, reason=body.reason, ttl=read_ttl(body.ttl)
         )
         leased = await self._named(body.image, body.digest, grant)
         location = f"{request.scope.get('root_path', '')}/v1/leases/{leased.id}"
-        return _json(lease_document(leased), HTTPStatus.CREATED, location=location)
+        return _json(document_of(structs.LeaseDocument, leased), HTTPStatus.CREATED, location=location)
 
     async def lease(self, request: Request) -> Response:
         for leased in self._retention.granted_leases():
             if leased.id == request.path_params["id"]:
-                return _json(lease_document(leased))
+                return _json(document_of(structs.LeaseDocument, leased))
         raise _no_lease(request)
 
     async def renew(self, request: Request) -> Response:
-        body = await read_body(request, RenewLease)
+        body = await read_body(request, bodies.RenewLeaseBody)
         try:
             leased = await self._retention.renew_lease(request.path_params["id"], read_ttl(body.ttl))
         except KeyError:
             raise _no_lease(request) from None
-        return _json(lease_document(leased))
+        return _json(document_of(structs.LeaseDocument, leased))
 
     async def end(self, request: Request) -> Response:
         try:
@@ -377,10 +366,6 @@ def _names_on(page: Page) -> dict[str, str]:
     names = page.plan.vm_names
     sources = (source for verdict in page.verdicts for source in verdict.referenced_by)
     return {source: names[source] for source in sources if source in names}
-
-
-def _encode_quarantine(retention: Retention) -> bytes:
-    return encode_document(quarantine_document(retention.quarantined()))
 
 
 def _no_lease(request: Request) -> Problem:

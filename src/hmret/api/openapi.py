@@ -1,24 +1,36 @@
-"""The control API described for programs: its calls.
+"""The control API described for programs: its calls, and the documents that go with them.
 
 Source of the format: OpenAPI 3.1.
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping
 from importlib import metadata
+from typing import Any
+
+import msgspec
 
 from hmret.api.image_index import SORTS
-from hmret.api.wire.documents import Document
-from hmret.api.wire.forecast import MOST_DAYS
-from hmret.api.wire.openapi_parts import IMAGE, TEXT, TIME, one_of, ref
-from hmret.api.wire.openapi_schemas import LARGEST_PAGE, schemas
-from hmret.model.plan.decide import Action, Reason
+from hmret.api.wire import structs, structs_outcomes, structs_requests
+from hmret.api.wire.structs_outcomes import LARGEST_PAGE, MOST_DAYS
+from hmret.api.wire.structs_requests import GivenImage
+from hmret.model.images import Cause
 from hmret.model.plan.forecast import DAYS
+from hmret.model.report import SweepStatus
+from hmret.model.verdicts import Action, Reason
 
 __all__ = ["openapi_document"]
 
+Described = dict[str, Any]
+"""A part of the description."""
 
-def openapi_document(version: str) -> Document:
+_TEXT: Described = {"type": "string"}
+_OF_BODIES = (400, 408, 413, 415, 422)
+"""What is answered where a body is wrong."""
+
+
+def openapi_document(version: str) -> Described:
     """Describe the control API."""
     return {
         "openapi": "3.1.0",
@@ -28,216 +40,203 @@ def openapi_document(version: str) -> Document:
             "description": "What a running retention engine is asked and told, over its control socket.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "paths": {**_reads(), **_writes()},
-        "components": {"schemas": schemas()},
+        "paths": _paths(),
+        "components": {"schemas": _schemas()},
     }
 
 
-def _reads() -> Document:
+def _schemas() -> Described:
+    """Describe every document, by the name of its class without its ending."""
+    names = {**vars(structs), **vars(structs_outcomes), **vars(structs_requests)}
+    kinds = [kind for name, kind in names.items() if re.search("[a-z](Document|Body)$", name)]
+    _, found = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    for kind in (Action, Cause, Reason, SweepStatus):
+        found[kind.__name__] |= {"type": "string", "enum": list(kind)}
+    for schema in found.values():
+        if "properties" in schema and "additionalProperties" not in schema:
+            _require_all(schema)
+    named: Described = json.loads(re.sub(r'(?<=\w)(Document|Body)"', '"', json.dumps(found)))
+    return named
+
+
+def _require_all(schema: Described) -> None:
+    """Require what has a default: that is for readers of what an older engine writes, this one always writes it."""
+    properties: Mapping[str, Described] = schema["properties"]
+    schema["required"] = [
+        name for name, field in properties.items() if name in schema["required"] or "default" in field
+    ]
+    for field in properties.values():
+        field.pop("default", None)
+
+
+def _paths() -> Described:
+    paths: Described = {}
+    for request, call in {**_reads(), **_writes()}.items():
+        method, path = request.split()
+        paths.setdefault(path, {})[method.lower()] = call
+    return paths
+
+
+def _reads() -> Described:
     return {
-        "/": {"get": _call("page", "The page", {"200": _typed("text/html")})},
-        "/healthz": {"get": _call("healthz", "Whether the engine answers", _answers("Health", 503))},
-        "/readyz": {"get": _call("readyz", "Whether images can be marked used", _answers("Health", 503))},
-        "/metrics": {"get": _call("metrics", "Numbers for Prometheus", {"200": _typed("text/plain")})},
-        "/openapi.json": {
-            "get": _call("openapi", "This document", {"200": _json({"type": "object"}, "OpenAPI 3.1")})
-        },
-        "/v1/status": {"get": _call("status", "The state of the engine", _answers("Status"))},
-        "/v1/forecast": {
-            "get": _call(
-                "forecast",
-                "What the cache holds and what falls due when",
-                _answers("Forecast", 422, 503),
-                parameters=[
-                    _query(
-                        "days",
-                        {"type": "integer", "minimum": 1, "maximum": MOST_DAYS},
-                        f"How many UTC days; default: {DAYS}.",
-                    )
-                ],
-            )
-        },
-        "/v1/images": {
-            "get": _call(
-                "images",
-                "All images with their verdicts as the last sweep left them, a page at a time",
-                _answers("Images", 422, 503),
-                parameters=[
-                    _query(
-                        "limit", {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE}, "Default: 100."
-                    ),
-                    _query("after", TEXT, "What `next` of the page before was."),
-                    _query("q", TEXT, "Part of the repository, digest, a tag or who refers to it."),
-                    _query("action", one_of(("", *Action)), "Only these; empty: all."),
-                    _query("reason", one_of(("", *Reason)), "Only these; empty: all."),
-                    _query("status", TEXT, "Only these."),
-                    _query("sort", one_of(SORTS), "Default: repository."),
-                    _query("order", one_of(("asc", "desc")), "Default: asc."),
-                ],
-            )
-        },
-        "/v1/images/{image}": {
-            "get": _call(
-                "explain",
-                "Why one image goes or stays",
-                _answers("Explained", 404, 422, 503),
-                parameters=[_in_path("image", IMAGE)],
-            )
-        },
-        "/v1/quarantine": {
-            "get": _call(
-                "quarantine",
-                "The deleted images that can be brought back, by when they were deleted",
-                _answers("Quarantine"),
-            )
-        },
-        "/v1/events": {
-            "get": _call(
-                "events",
-                "What happens, as server-sent events, until the client goes",
-                {"200": _typed("text/event-stream"), **_problems(422)},
-                parameters=[
-                    _query("after", TEXT, "The id of the last event seen; as the header Last-Event-ID."),
-                    _query(
-                        "follow", one_of(("true", "false")), "false: only what has passed. Default: true."
-                    ),
-                ],
-            )
-        },
+        "GET /": _call("page", "The page", {"200": _given(kind="text/html")}),
+        "GET /healthz": _call("healthz", "Whether the engine answers", _answers("Health", 503)),
+        "GET /readyz": _call("readyz", "Whether images can be marked used", _answers("Health", 503)),
+        "GET /metrics": _call("metrics", "Numbers for Prometheus", {"200": _given(kind="text/plain")}),
+        "GET /openapi.json": _call(
+            "openapi", "This document", {"200": _given({"type": "object"}, words="OpenAPI 3.1")}
+        ),
+        "GET /v1/status": _call("status", "The state of the engine", _answers("Status")),
+        "GET /v1/forecast": _call(
+            "forecast",
+            "What the cache holds and what falls due when",
+            _answers("Forecast", 422, 503),
+            _query("days", _up_to(MOST_DAYS), f"How many UTC days; default: {DAYS}."),
+        ),
+        "GET /v1/images": _call(
+            "images",
+            "All images with their verdicts as the last sweep left them, a page at a time",
+            _answers("Images", 422, 503),
+            _query("limit", _up_to(LARGEST_PAGE), "Default: 100."),
+            _query("after", _TEXT, "What `next` of the page before was."),
+            _query("q", _TEXT, "Part of the repository, digest, a tag or who refers to it."),
+            _query("action", _one_of("", *Action), "Only these; empty: all."),
+            _query("reason", _one_of("", *Reason), "Only these; empty: all."),
+            _query("status", _TEXT, "Only these."),
+            _query("sort", _one_of(*SORTS), "Default: repository."),
+            _query("order", _one_of("asc", "desc"), "Default: asc."),
+        ),
+        "GET /v1/images/{image}": _call(
+            "explain",
+            "Why one image goes or stays",
+            _answers("Explained", 404, 422, 503),
+            _in_path("image", msgspec.json.schema(GivenImage)),
+        ),
+        "GET /v1/quarantine": _call(
+            "quarantine",
+            "The deleted images that can be brought back, by when they were deleted",
+            _answers("Quarantine"),
+        ),
+        "GET /v1/events": _call(
+            "events",
+            "What happens, as server-sent events, until the client goes",
+            {"200": _given(kind="text/event-stream"), **_problems(422)},
+            _query("after", _TEXT, "The id of the last event seen; as the header Last-Event-ID."),
+            _query("follow", _FLAG, "false: only what has passed. Default: true."),
+        ),
     }
 
 
-def _writes() -> Document:
-    lease_id = _in_path("id", TEXT)
-    body_problems = (400, 408, 413, 415, 422)
-    granted = _json(ref("Lease"), "Granted, and recorded")
-    granted["headers"] = {"Location": {"schema": TEXT, "description": "Where the lease is."}}
+def _writes() -> Described:
+    granted = _given(_ref("Lease"), words="Granted, and recorded")
+    granted["headers"] = {"Location": {"schema": _TEXT, "description": "Where the lease is."}}
     return {
-        "/v1/plan": {
-            "get": _call(
-                "plan",
-                "What a sweep would do, now or at another time; changes nothing",
-                _answers("Plan", 422, 503),
-                parameters=[_query("at", TIME, "What would be due then; default: now.")],
-            ),
-            "post": _call(
-                "candidatePlan",
-                "What a sweep would do by other settings, compared with those in force; changes nothing",
-                _answers("CandidatePlan", *body_problems, 503),
-                parameters=[_query("at", TIME, "What would be due then; default: now.")],
-                body="Candidate",
-            ),
-        },
-        "/v1/mark-used": {
-            "post": _call(
-                "markUsed",
-                "Say that an image is about to be used: it is here, and stays for at least its window from now",
-                _answers("MarkedUsed", 403, 404, *body_problems, 500, 503),
-                body="MarkUsed",
-            )
-        },
-        "/v1/restore": {
-            "post": _call(
-                "restore",
-                "Bring an image back from quarantine, with those of its tags that are free, for a full window",
-                _answers("Restored", 403, 404, 409, *body_problems, 500, 503),
-                body="Restore",
-            )
-        },
-        "/v1/confirm": {
-            "post": _call(
-                "confirm",
-                "Say that what is there now is right, where folders are lost or the clock has jumped",
-                _answers("Confirmed", 403, *body_problems, 500, 503),
-                body="Confirm",
-            )
-        },
-        "/v1/sweeps": {
-            "post": _call(
-                "sweep",
-                "Sweep once, and wait for it",
-                _answers("SweepReport", 403, 422, 503),
-                parameters=[
-                    _query(
-                        "release_brake",
-                        one_of(("false", "true")),
-                        "true: let go what the brake holds. Default: false.",
-                    )
-                ],
-            ),
-        },
-        "/v1/leases": {
-            "get": _call("leases", "The leases that were granted", _answers("Leases")),
-            "post": _call(
-                "grantLease",
-                "Keep an image from deletion for some time, over restarts too",
-                {"201": granted, **_problems(403, 404, *body_problems, 500, 503)},
-                body="GrantLease",
-            ),
-        },
-        "/v1/leases/{id}": {
-            "get": _call("lease", "One lease", _answers("Lease", 404), parameters=[lease_id]),
-            "put": _call(
-                "renewLease",
-                "Let a lease last for another time from now",
-                _answers("Lease", 403, 404, *body_problems, 500, 503),
-                parameters=[lease_id],
-                body="RenewLease",
-            ),
-            "delete": _call(
-                "endLease",
-                "End a lease",
-                {"204": {"description": "Ended"}, **_problems(403, 404, 500, 503)},
-                parameters=[lease_id],
-            ),
-        },
+        "GET /v1/plan": _call(
+            "plan",
+            "What a sweep would do, now or at another time; changes nothing",
+            _answers("Plan", 422, 503),
+            _AT,
+        ),
+        "POST /v1/plan": _call(
+            "candidatePlan",
+            "What a sweep would do by other settings, compared with those in force; changes nothing",
+            _answers("CandidatePlan", *_OF_BODIES, 503),
+            _AT,
+            body="Candidate",
+        ),
+        "POST /v1/mark-used": _call(
+            "markUsed",
+            "Say that an image is about to be used: it is here, and stays for at least its window from now",
+            _answers("MarkedUsed", 403, 404, *_OF_BODIES, 500, 503),
+            body="MarkUsed",
+        ),
+        "POST /v1/restore": _call(
+            "restore",
+            "Bring an image back from quarantine, with those of its tags that are free, for a full window",
+            _answers("Restored", 403, 404, 409, *_OF_BODIES, 500, 503),
+            body="Restore",
+        ),
+        "POST /v1/confirm": _call(
+            "confirm",
+            "Say that what is there now is right, where folders are lost or the clock has jumped",
+            _answers("Confirmed", 403, *_OF_BODIES, 500, 503),
+            body="Confirm",
+        ),
+        "POST /v1/sweeps": _call(
+            "sweep",
+            "Sweep once, and wait for it",
+            _answers("SweepReport", 403, 422, 503),
+            _query("release_brake", _FLAG, "true: let go what the brake holds. Default: false."),
+        ),
+        "GET /v1/leases": _call("leases", "The leases that were granted", _answers("Leases")),
+        "POST /v1/leases": _call(
+            "grantLease",
+            "Keep an image from deletion for some time, over restarts too",
+            {"201": granted, **_problems(403, 404, *_OF_BODIES, 500, 503)},
+            body="GrantLease",
+        ),
+        "GET /v1/leases/{id}": _call("lease", "One lease", _answers("Lease", 404), _ID),
+        "PUT /v1/leases/{id}": _call(
+            "renewLease",
+            "Let a lease last for another time from now",
+            _answers("Lease", 403, 404, *_OF_BODIES, 500, 503),
+            _ID,
+            body="RenewLease",
+        ),
+        "DELETE /v1/leases/{id}": _call(
+            "endLease",
+            "End a lease",
+            {"204": {"description": "Ended"}, **_problems(403, 404, 500, 503)},
+            _ID,
+        ),
     }
 
 
-def _call(
-    name: str,
-    summary: str,
-    responses: Document,
-    *,
-    parameters: Sequence[Document] = (),
-    body: str = "",
-) -> Document:
-    call: Document = {"operationId": name, "summary": summary, "responses": responses}
+def _call(name: str, summary: str, responses: Described, *parameters: Described, body: str = "") -> Described:
+    call: Described = {"operationId": name, "summary": summary, "responses": responses}
     if parameters:
         call["parameters"] = list(parameters)
     if body:
-        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": ref(body)}}}
+        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
     return call
 
 
-def _answers(schema: str, *problems: int) -> Document:
-    return {"200": _json(ref(schema), "Done"), **_problems(*problems)}
+def _answers(schema: str, *problems: int) -> Described:
+    return {"200": _given(_ref(schema)), **_problems(*problems)}
 
 
-def _problems(*statuses: int) -> Document:
-    return {
-        str(status): {
-            "description": "What is wrong",
-            "content": {"application/problem+json": {"schema": ref("Problem")}},
-        }
-        for status in sorted(statuses)
-    }
+def _problems(*statuses: int) -> Described:
+    problem = _given(_ref("Problem"), "application/problem+json", "What is wrong")
+    return {str(status): problem for status in sorted(statuses)}
 
 
-def _json(schema: Document, description: str) -> Document:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+def _given(schema: Described = _TEXT, kind: str = "application/json", words: str = "Done") -> Described:
+    return {"description": words, "content": {kind: {"schema": schema}}}
 
 
-def _typed(media_type: str) -> Document:
-    return {"description": "Done", "content": {media_type: {"schema": TEXT}}}
-
-
-def _query(name: str, schema: Document, description: str) -> Document:
+def _query(name: str, schema: Described, description: str) -> Described:
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
 
 
-def _in_path(name: str, schema: Document) -> Document:
+def _in_path(name: str, schema: Described) -> Described:
     return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _up_to(most: int) -> Described:
+    return {"type": "integer", "minimum": 1, "maximum": most}
+
+
+def _one_of(*words: str) -> Described:
+    return {"type": "string", "enum": list(map(str, words))}
+
+
+def _ref(schema: str) -> Described:
+    return {"$ref": f"#/components/schemas/{schema}"}
+
+
+_AT = _query("at", {"type": "string", "format": "date-time"}, "What would be due then; default: now.")
+_ID = _in_path("id", _TEXT)
+_FLAG = _one_of("true", "false")
 
 
 if __name__ == "__main__":

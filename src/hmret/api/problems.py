@@ -11,7 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from hmret.api.wire.documents import encode_document
+from hmret.api.wire.structs import encode_document
+from hmret.api.wire.structs_outcomes import ProblemDocument
 from hmret.model.errors import (
     EngineClosedError,
     ImageExistsError,
@@ -40,12 +41,12 @@ class Problem(HTTPException):
 def problem_response(error: HTTPException) -> Response:
     """Answer with a problem."""
     kind = error.kind if isinstance(error, Problem) else ""
-    document = {
-        "type": f"{PROBLEM_TYPE}{kind}" if kind else "about:blank",
-        "title": HTTPStatus(error.status_code).phrase,
-        "status": error.status_code,
-        "detail": error.detail,
-    }
+    document = ProblemDocument(
+        type=f"{PROBLEM_TYPE}{kind}" if kind else "about:blank",
+        title=HTTPStatus(error.status_code).phrase,
+        status=error.status_code,
+        detail=error.detail,
+    )
     headers = dict(error.headers or {})
     return Response(
         encode_document(document), error.status_code, headers, media_type="application/problem+json"

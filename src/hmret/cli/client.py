@@ -9,8 +9,11 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
+
+import msgspec
 
 from hmret.api.http.control_socket import SOCKET_NAME, connectable, control_socket_path, own_path
 from hmret.cli.display.output import say
@@ -127,12 +130,7 @@ class Engine:
     def compare(self, settings: Mapping[str, object], at: str | None) -> Any:
         """Ask for the plan by other settings, compared with that in force."""
         parameters = {} if at is None else {"at": at}
-        return self.ask(
-            "POST",
-            "/v1/plan",
-            body={"settings": settings},
-            parameters=parameters,
-        )
+        return self.ask("POST", "/v1/plan", body={"settings": settings}, parameters=parameters)
 
     def explain(self, image: str) -> Any:
         """Ask for the verdict on one image."""
@@ -165,6 +163,15 @@ class Engine:
                 f"{self.path}: the engine's answer makes no sense, is it another version? "
                 f"{type(error).__name__}: {error}"
             ) from None
+
+    def read_as(self, kind: type[T], document: Any) -> T:
+        """Read a document as one of a kind.
+
+        Raises:
+            HmretError: it is none.
+        """
+        found: T = self.read(partial(msgspec.convert, type=kind), document)
+        return found
 
     def _document(self, status: int, content: bytes) -> Any:
         document = self.read(json.loads, content) if content else None

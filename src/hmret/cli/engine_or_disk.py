@@ -2,8 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from hmret.api.wire.convert import document_of
+from hmret.api.wire.structs import Document
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.parsing.options import Common
@@ -12,7 +14,7 @@ from hmret.model.values import frozen
 
 __all__ = ["Asked", "ask_or_do"]
 
-T = TypeVar("T")
+D = TypeVar("D", bound=Document)
 
 
 @frozen
@@ -27,10 +29,10 @@ class Asked:
 def ask_or_do(
     common: Common,
     asked: Asked,
-    read: Callable[[Any], T],
-    work: Callable[[RetentionConfig], Awaitable[T]],
-) -> T:
-    """Have the running engine do something, and say so; where none runs, do it here.
+    kind: type[D],
+    work: Callable[[RetentionConfig], Awaitable[object]],
+) -> D:
+    """Have the running engine do something, and say so; where none runs, do it here. What came of it is a document of a kind.
 
     Raises:
         HmretError: as the engine says, or as the work does.
@@ -39,6 +41,7 @@ def ask_or_do(
     engine = find_engine(config, common.timeout_seconds)
     if engine is not None:
         say_who_answers(engine, common)
-        return engine.read(read, engine.ask(asked.method, asked.path, body=asked.body))
+        return engine.read_as(kind, engine.ask(asked.method, asked.path, body=asked.body))
     with common.logging():
-        return run_on(common.backend, config.data_dir, partial(until_interrupted, partial(work, config)))
+        done = run_on(common.backend, config.data_dir, partial(until_interrupted, partial(work, config)))
+    return document_of(kind, done)

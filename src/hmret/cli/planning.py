@@ -1,18 +1,21 @@
 """Having a plan made, by the running engine or here, for whichever command shows it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from hmret.api.wire.documents import plan_document
-from hmret.api.wire.readings import PlanReading, read_plan
+import msgspec
+from msgspec import UNSET
+
+from hmret.api.wire.convert import image_document, plan_head, read_plan
+from hmret.api.wire.structs import ComparisonDocument, PlanHead
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import Engine, find_engine, say_who_answers
 from hmret.cli.display.logs import log_warnings
 from hmret.cli.engines import opened_inspection
 from hmret.cli.parsing.options import Common
-from hmret.model.plan.decide import Plan
+from hmret.model.plan.decide import Plan, Verdict
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.values import frozen
@@ -26,21 +29,34 @@ __all__ = ["Made", "make_plan"]
 class Made:
     """A plan, wherever it was made."""
 
-    reading: PlanReading
+    head: PlanHead
+    verdicts: Sequence[Verdict]
     config: RetentionConfig
     """The settings of this command; those of a running engine may be others."""
-    plan: Plan | None
+    plan: Plan | None = None
     """The plan itself, where it was made here."""
-    engine: Engine | None
+    engine: Engine | None = None
     """Who has made it; None: this command."""
-    _document: Mapping[str, Any] | None
+    comparison: ComparisonDocument | None = None
+    """With the settings in force; None: it is by these."""
+    _document: Mapping[str, Any] | None = None
+    """As the engine wrote it."""
 
-    def document(self) -> dict[str, Any]:
-        """Return the JSON document of the plan."""
-        if self._document is not None:
-            return dict(self._document)
-        assert self.plan is not None
-        return plan_document(self.plan, self.config)
+    def document(self, some: Sequence[Verdict] | None = None) -> Mapping[str, object]:
+        """Return the JSON document of the plan with some of its images; None: with all."""
+        if self._document is None:
+            return {
+                **msgspec.structs.asdict(self.head),
+                "images": self.images(self.verdicts if some is None else some),
+            }
+        return self._document if some is None else {**self._document, "images": self.images(some)}
+
+    def images(self, some: Sequence[Verdict]) -> Sequence[object]:
+        """Return the JSON documents of some of the images."""
+        if self._document is None:
+            return list(map(image_document, some))
+        images = {(image["repository"], image["digest"]): image for image in self._document["images"]}
+        return [images[verdict.repository, verdict.digest] for verdict in some]
 
 
 def make_plan(common: Common, settings: Settings, at: datetime | None = None) -> Made:
@@ -58,11 +74,13 @@ def make_plan(common: Common, settings: Settings, at: datetime | None = None) ->
             document = engine.plan(moment)
         else:
             document = engine.compare(policy_settings(config), moment)
-        return Made(engine.read(read_plan, document), config, None, engine, document)
+        read, verdicts = engine.read(read_plan, document)
+        comparison = None if read.comparison is UNSET else read.comparison
+        return Made(read, verdicts, config, engine=engine, comparison=comparison, document=document)
     with common.logging():
         work = partial(until_interrupted, partial(_plan, settings, at))
         plan = run_on(common.backend, config.data_dir, work)
-    return Made(PlanReading.of(plan, config), config, plan, None, None)
+    return Made(plan_head(plan, config), plan.verdicts, config, plan)
 
 
 async def _plan(settings: Settings, at: datetime | None) -> Plan:

@@ -8,11 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 
 from cli.caches import DISK_BYTES, Cache, sizes_and_times
-from hmret.api.wire.documents import encode_document, explain_document
-from hmret.api.wire.readings import ExplainReading, read_explain
+from hmret.api.wire.convert import explain_document, read_explained
+from hmret.api.wire.structs import encode_document
 from hmret.cli.commands import explain as explain_command
 from hmret.cli.display.tables import put_suspension
 from hmret.model.images import Cause, Suspension
@@ -134,6 +135,10 @@ def verdict_with(*blockers: Reason) -> Verdict:
     )
 
 
+def tell(verdict: Verdict, config: RetentionConfig | None = None) -> list[str]:
+    return list(explain_command._tell(verdict, (), config or RetentionConfig(), {}, enabled=True))
+
+
 @pytest.mark.parametrize(
     ("blocker", "words"),
     [
@@ -146,25 +151,22 @@ def verdict_with(*blockers: Reason) -> Verdict:
     ],
 )
 def test_reasons_of_a_running_engine_have_words_too(blocker: Reason, words: str) -> None:
-    reading = ExplainReading(verdict_with(blocker), (), enabled=True)
-    told = "\n".join(explain_command._tell(reading, RetentionConfig(max_deletes_per_sweep=7)))
+    told = "\n".join(tell(verdict_with(blocker), RetentionConfig(max_deletes_per_sweep=7)))
     assert f"- {words}" in told
 
 
 def test_a_deferred_image_goes_later() -> None:
-    reading = ExplainReading(verdict_with(Reason.DEFERRED), (), enabled=True)
-    told = "\n".join(explain_command._tell(reading, RetentionConfig()))
+    told = "\n".join(tell(verdict_with(Reason.DEFERRED)))
     assert "it goes with one of the next sweeps" in told
 
 
 def test_a_suspension_does_not_become_the_detail_of_what_it_does_not_hold() -> None:
     suspended = [Suspension(Cause.CLOCK_JUMP, "", "wait")]
-    assert explain_document(verdict_with(Reason.OPEN), suspended)["detail"] == "broken: no rootfs"
+    assert explain_document(verdict_with(Reason.OPEN), suspended).detail == "broken: no rootfs"
     held = explain_document(verdict_with(Reason.SUSPENDED), suspended)
-    assert held["detail"] == "broken: no rootfs; clock_jump: wait"
+    assert held.detail == "broken: no rootfs; clock_jump: wait"
 
 
-STATUS = {"enabled": True}
 WAIT = Suspension(Cause.CLOCK_JUMP, "", "wait; then confirm it")
 LISTED = Suspension(Cause.UNREADABLE_CACHE, "/images/content", "input/output error")
 
@@ -185,8 +187,8 @@ def test_what_is_odd_about_an_image_is_told_once(
 ) -> None:
     blockers = [Reason.NOT_READY if broken is None else Reason.BROKEN, Reason.SUSPENDED]
     verdict = attrs.evolve(verdict_with(*blockers), broken=broken, detail=detail)
-    assert explain_document(verdict)["detail"] == words
-    held = explain_document(verdict, [WAIT, LISTED])["detail"]
+    assert explain_document(verdict).detail == words
+    held = explain_document(verdict, [WAIT, LISTED]).detail
     suspended = "clock_jump: wait; then confirm it; unreadable_cache: /images/content: input/output error"
     assert held == (suspended if words is None else f"{words}; {suspended}")
 
@@ -209,16 +211,16 @@ def test_what_an_engine_tells_of_an_image_is_read_back(
     document = json.loads(encode_document(explain_document(verdict, suspended)))
     assert document["shared_with"] == ["ghcr.io/kernel/y", "ghcr.io/kernel/z"]
     assert document["held_by"] == [{"repository": "ghcr.io/kernel/z", "reason": "referenced"}]
-    reading = read_explain(document, STATUS)
-    assert reading.verdict == verdict
-    assert "; ".join(reading.suspended) == "; ".join(map(put_suspension, suspended))
+    read, words, names = read_explained(document)
+    assert (read, names) == (verdict, {})
+    assert "; ".join(words) == "; ".join(map(put_suspension, suspended))
 
 
 def test_an_engine_from_before_contents_were_shared_is_read_too() -> None:
     verdict = attrs.evolve(verdict_with(Reason.OPEN), broken=None)
-    document = explain_document(verdict)
+    document = msgspec.to_builtins(explain_document(verdict))
     del document["shared_with"], document["held_by"]
-    assert read_explain(document, STATUS).verdict == verdict
+    assert read_explained(document)[0] == verdict
 
 
 def test_people_are_told_who_shares_an_image_and_who_holds_it() -> None:
@@ -229,7 +231,7 @@ def test_people_are_told_who_shares_an_image_and_who_holds_it() -> None:
         held_by=(Holder("ghcr.io/kernel/z", Reason.REFERENCED),),
         detail="a folder is in the way",
     )
-    told = list(explain_command._tell(ExplainReading(verdict, (), enabled=True), RetentionConfig()))
+    told = tell(verdict)
     lines = [re.split(" {2,}", line) for line in told[1].splitlines()]
     assert lines[-3:] == [
         ["shared with", "ghcr.io/kernel/y, ghcr.io/kernel/z"],
@@ -241,9 +243,7 @@ def test_people_are_told_who_shares_an_image_and_who_holds_it() -> None:
 
 
 def test_an_image_that_nobody_shares_has_no_rows_for_it() -> None:
-    told = list(
-        explain_command._tell(ExplainReading(verdict_with(Reason.OPEN), (), enabled=True), RetentionConfig())
-    )
+    told = tell(verdict_with(Reason.OPEN))
     assert not {"shared with", "held by", "detail"} & {line.split("  ")[0] for line in told[1].splitlines()}
 
 

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from cli.caches import Cache
+from hmret.api.wire.structs import Document, HolderDocument
 from hmret.cli.display import columns
 from hmret.cli.display.columns import Column, format_columns, last_part, shorten_list, shorten_repository
-from hmret.cli.display.listing import IMAGE_FIELDS, write_csv
+from hmret.cli.display.listing import write_csv
+from hmret.model.verdicts import Reason
+from support.image_fields import IMAGE_FIELDS
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -95,16 +98,23 @@ def test_the_documents_are_filtered_and_otherwise_as_ever(call: Call, flags: lis
 def test_csv_has_a_header_of_the_fields_of_the_documents(call: Call, flags: list[Any], command: str) -> None:
     document = json.loads(call(command, *flags, "--json")[1])
     rows = list(csv.DictReader(io.StringIO(call(command, *flags, "-o", "csv")[1])))
-    assert list(rows[0]) == list(document["images"][0]) == list(IMAGE_FIELDS)
+    assert list(rows[0]) == list(document["images"][0]) == IMAGE_FIELDS
     assert [row["digest"] for row in rows] == [image["digest"] for image in document["images"]]
     first, tagged = rows[0], rows[1]
     assert (first["referenced_by"], first["unused_since"], first["action"]) == ("instance/vm-1", "", "clear")
     assert (tagged["tags"], tagged["disk_bytes"], tagged["action"]) == ("v1 v2", "8192", "delete")
 
 
+class Row(Document, frozen=True):
+    a: tuple[str, ...]
+    b: tuple[HolderDocument, ...]
+    c: str | None
+    d: str
+
+
 def test_csv_writes_lists_objects_and_nothing() -> None:
-    held = [{"repository": X, "reason": "referenced"}, {"repository": Y, "reason": "leased"}]
-    text = write_csv(["a", "b", "c", "d"], [{"a": [], "b": held, "c": None, "d": 'x, "y"'}])
+    held = HolderDocument(X, Reason.REFERENCED), HolderDocument(Y, Reason.LEASED)
+    text = write_csv(Row, [Row((), held, None, 'x, "y"')])
     assert text == f'a,b,c,d\n,{X}:referenced {Y}:leased,,"x, ""y"""\n'
 
 

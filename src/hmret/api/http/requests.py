@@ -15,12 +15,6 @@ from hmret.model.times import SECOND, datetime_of, parse_time
 
 __all__ = [
     "LARGEST_BODY",
-    "ConfirmBody",
-    "GrantLease",
-    "MarkUsed",
-    "PlanBody",
-    "RenewLease",
-    "RestoreBody",
     "read_body",
     "read_count",
     "read_moment",
@@ -38,57 +32,7 @@ _DRAINED = 1024 * 1024
 
 _LONGEST_NS = (1 << 63) - 1
 
-_LONGEST_TEXT = 1024
-
 T = TypeVar("T", bound=msgspec.Struct)
-
-
-class MarkUsed(msgspec.Struct, forbid_unknown_fields=True):
-    """`POST /v1/mark-used`."""
-
-    image: str
-    digest: str | None = None
-
-
-class ConfirmBody(msgspec.Struct, forbid_unknown_fields=True):
-    """`POST /v1/confirm`."""
-
-    what: list[str] = []
-
-
-class PlanBody(msgspec.Struct, forbid_unknown_fields=True):
-    """`POST /v1/plan`."""
-
-    settings: dict[str, object]
-    """Of the policy, by dotted key; what is not given is as it is in force."""
-
-
-class RestoreBody(msgspec.Struct, forbid_unknown_fields=True):
-    """`POST /v1/restore`."""
-
-    image: str
-    digest: str | None = None
-
-
-class GrantLease(msgspec.Struct, forbid_unknown_fields=True):
-    """`POST /v1/leases`."""
-
-    image: str
-    ttl: float | str
-    digest: str | None = None
-    owner: str = ""
-    reason: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("owner", "reason"):
-            if len(getattr(self, name)) > _LONGEST_TEXT:
-                raise ValueError(f"{name}: expected at most {_LONGEST_TEXT} characters")
-
-
-class RenewLease(msgspec.Struct, forbid_unknown_fields=True):
-    """`PUT /v1/leases/{id}`."""
-
-    ttl: float | str
 
 
 async def read_body(request: Request, kind: type[T]) -> T:

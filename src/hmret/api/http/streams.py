@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hmret.actors.threads import Threads
-from hmret.api.wire.documents import comparison_document, encode_document, image_document, plan_head
-from hmret.api.wire.engine_documents import event_document
+from hmret.api.wire.convert import comparison_document, image_document, plan_head
+from hmret.api.wire.structs import encode_document
 from hmret.engine.events import Event, EventHub, Listener
 from hmret.engine.sweep.batches import batches
 from hmret.model.plan.decide import Plan
@@ -148,7 +148,7 @@ class EventStream(_Stream):
 
     def _write(self, event: Event) -> bytes:
         head = f"id: {write_event_id(self._hub, event.number)}\nevent: {event.name}\n".encode()
-        return head + b"data: " + encode_document(event_document(event)) + b"\n\n"
+        return head + b"data: " + encode_document(event.facts) + b"\n\n"
 
 
 def write_event_id(hub: EventHub, number: int) -> str:

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import attrs
 from cyclopts import Parameter
 
-from hmret.api.wire.documents import check_config_document
 from hmret.cli.display.output import printable, write_json, write_result
 from hmret.cli.display.tables import format_table
 from hmret.cli.parsing.fewer_options import CHECKING, Checking
@@ -34,7 +33,8 @@ def check_config(
     # The one command that may try something on the disk for an answer.
     settings = attrs.evolve(settings, warnings=(*settings.warnings, *try_leases(settings.config.data_dir)))
     if common.json:
-        write_json(check_config_document(settings))
+        values = {key: {"value": one.value, "source": one.source} for key, one in settings.values.items()}
+        write_json({"settings": values, "warnings": list(settings.warnings)})
     else:
         write_result("\n".join(_tell(settings)))
     return 0

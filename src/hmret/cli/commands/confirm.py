@@ -6,8 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from hmret.api.wire.documents import confirmed_document
-from hmret.api.wire.outcome_readings import read_confirmed
+from hmret.api.wire.structs_outcomes import ConfirmedDocument
 from hmret.cli.display.output import printable, write_json, write_result
 from hmret.cli.engine_or_disk import Asked, ask_or_do
 from hmret.cli.engines import opened_engine
@@ -24,11 +23,11 @@ def confirm(
 ) -> int:
     """Say that what is there now is right."""
     asked = Asked("POST", "/v1/confirm", {"what": list(what)})
-    confirmed = ask_or_do(common, asked, read_confirmed, partial(_confirm, what))
+    document = ask_or_do(common, asked, ConfirmedDocument, partial(_confirm, what))
     if common.json:
-        write_json(confirmed_document(confirmed))
+        write_json(document)
         return 0
-    write_result("\n".join(_tell(confirmed, what)))
+    write_result("\n".join(_tell(document.confirmed, what)))
     return 0
 
 
@@ -42,9 +41,9 @@ def _tell(confirmed: tuple[str, ...], what: tuple[str, ...]) -> Iterator[str]:
             yield printable(f"{name}: nothing to confirm")
 
 
-async def _confirm(what: tuple[str, ...], config: RetentionConfig) -> tuple[str, ...]:
+async def _confirm(what: tuple[str, ...], config: RetentionConfig) -> ConfirmedDocument:
     async with opened_engine(config) as retention:
         try:
-            return await retention.confirm(*what)
+            return ConfirmedDocument(await retention.confirm(*what))
         except ValueError as error:
             raise ConfigError(f"confirm: {error}") from None

@@ -4,7 +4,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hmret.api.wire.forecast import forecast_document
+import msgspec
+
+from hmret.api.wire.convert_outcomes import forecast_document
+from hmret.api.wire.structs_outcomes import ForecastDocument
 from hmret.cli.display.columns import Column, format_columns, last_part, shorten_repository
 from hmret.cli.display.output import write_json, write_result
 from hmret.cli.display.tables import format_size, format_table
@@ -16,8 +19,6 @@ from hmret.model.plan.forecast import summarize
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.sizes import format_share
-from hmret.model.times import format_time, nanoseconds_of
-from hmret.model.values import define
 from hmret.model.verdicts import Action
 
 __all__ = ["du"]
@@ -36,42 +37,33 @@ _BY_REASON = (
 )
 
 
-@define
-class _Repository:
-    """What one repository has."""
+class _Repository(msgspec.Struct):
+    """What one repository has, as the document tells it."""
 
+    repository: str
     images: int = 0
-    disk_bytes: int = 0
+    bytes: int = 0
     shared_bytes: int = 0
     """Those of them that other repositories have, too."""
-    going_bytes: int = 0
+    delete_bytes: int = 0
 
 
 def du(*, common: Common = DEFAULTS) -> int:
     """Show how many bytes the images occupy."""
     made = make_plan(common, common.settings())
     forecast = _forecast(made)
-    repositories = _by_repository(made.reading.verdicts)
+    repositories = _by_repository(made.verdicts)
     space = _look_at_disk(made.config)
     marks = _marks(made.config.disk, space)
     if common.json:
         write_json(
             {
-                "at": format_time(nanoseconds_of(made.reading.at)),
-                "data_dir": made.reading.data_dir,
-                "images": forecast["images"],
-                "bytes": forecast["bytes"],
-                "repositories": [
-                    {
-                        "repository": name,
-                        "images": one.images,
-                        "bytes": one.disk_bytes,
-                        "shared_bytes": one.shared_bytes,
-                        "delete_bytes": one.going_bytes,
-                    }
-                    for name, one in repositories
-                ],
-                "reasons": forecast["holdings"],
+                "at": made.head.at,
+                "data_dir": made.head.data_dir,
+                "images": forecast.images,
+                "bytes": forecast.bytes,
+                "repositories": repositories,
+                "reasons": forecast.holdings,
                 "disk": space,
                 "marks": marks,
             }
@@ -81,25 +73,24 @@ def du(*, common: Common = DEFAULTS) -> int:
     return 0
 
 
-def _forecast(made: Made) -> Mapping[str, Any]:
+def _forecast(made: Made) -> ForecastDocument:
     """Have the bytes added up, those of a disk with several names once."""
     if made.engine is not None:
-        document: Mapping[str, Any] = made.engine.ask("GET", "/v1/forecast")
-        return document
+        return made.engine.read_as(ForecastDocument, made.engine.ask("GET", "/v1/forecast"))
     assert made.plan is not None
     return forecast_document(summarize(made.plan))
 
 
-def _by_repository(verdicts: Sequence[Verdict]) -> list[tuple[str, _Repository]]:
+def _by_repository(verdicts: Sequence[Verdict]) -> list[_Repository]:
     """Add up what each repository has, the largest first; content that several have counts for each of them."""
     found: dict[str, _Repository] = {}
     for verdict in verdicts:
-        one = found.setdefault(verdict.repository, _Repository())
+        one = found.setdefault(verdict.repository, _Repository(verdict.repository))
         one.images += 1
-        one.disk_bytes += verdict.disk_bytes
+        one.bytes += verdict.disk_bytes
         one.shared_bytes += verdict.disk_bytes if verdict.shared_with else 0
-        one.going_bytes += verdict.disk_bytes if verdict.action is Action.DELETE else 0
-    return sorted(found.items(), key=lambda item: (-item[1].disk_bytes, item[0]))
+        one.delete_bytes += verdict.disk_bytes if verdict.action is Action.DELETE else 0
+    return sorted(found.values(), key=lambda one: (-one.bytes, one.repository))
 
 
 def _look_at_disk(config: RetentionConfig) -> Mapping[str, int] | None:
@@ -130,31 +121,29 @@ def _marks(limits: DiskLimits, space: Mapping[str, int] | None) -> Mapping[str, 
 
 
 def _tell(
-    forecast: Mapping[str, Any],
-    repositories: Sequence[tuple[str, _Repository]],
+    forecast: ForecastDocument,
+    repositories: Sequence[_Repository],
     space: Mapping[str, int] | None,
     marks: Mapping[str, Any] | None,
 ) -> Iterator[str]:
     if repositories:
         rows = [
             [
-                name,
+                one.repository,
                 str(one.images),
-                format_size(one.disk_bytes),
+                format_size(one.bytes),
                 format_size(one.shared_bytes) if one.shared_bytes else "-",
-                format_size(one.going_bytes) if one.going_bytes else "-",
+                format_size(one.delete_bytes) if one.delete_bytes else "-",
             ]
-            for name, one in repositories
+            for one in repositories
         ]
         yield format_columns(_BY_REPOSITORY, rows)
         yield ""
-        held = sorted(forecast["holdings"], key=lambda one: (-one["bytes"], one["reason"]))
-        rows = [
-            [one["reason"], str(one["images"]), format_size(one["bytes"])] for one in held if one["images"]
-        ]
+        held = sorted(forecast.holdings, key=lambda one: (-one.bytes, one.reason))
+        rows = [[one.reason.value, str(one.images), format_size(one.bytes)] for one in held if one.images]
         yield format_columns(_BY_REASON, rows)
         yield ""
-    facts = [["in all", f"{forecast['images']} images, {format_size(forecast['bytes'])}, each disk once"]]
+    facts = [["in all", f"{forecast.images} images, {format_size(forecast.bytes)}, each disk once"]]
     if space is not None:
         total = space["used_bytes"] + space["available_bytes"]
         share = format_share(round(space["used_bytes"] / total, 3)) if total else "0%"

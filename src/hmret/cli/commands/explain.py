@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 
-from hmret.api.wire.documents import explain_document, explained_detail
-from hmret.api.wire.readings import ExplainReading, read_explain
+from hmret.api.wire.convert import explain_document, explained_detail, read_explained
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.display.output import printable, write_json, write_result
@@ -26,18 +26,19 @@ def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
     engine = None if common.names_policy else find_engine(config, common.timeout_seconds)
     if engine is not None:
         say_who_answers(engine, common)
-        document = engine.explain(image)
-        reading = engine.read(partial(read_explain, status=engine.ask("GET", "/v1/status")), document)
+        document: object = engine.explain(image)
+        verdict, suspended, names = engine.read(read_explained, document)
+        enabled = engine.read(itemgetter("enabled"), engine.ask("GET", "/v1/status"))
     else:
         with common.logging():
             work = partial(until_interrupted, partial(_explain, config, image))
-            verdict, suspended, names = run_on(common.backend, config.data_dir, work)
-        document = explain_document(verdict, suspended, names)
-        reading = ExplainReading(verdict, list(map(put_suspension, suspended)), config.active, names)
+            verdict, causes, names = run_on(common.backend, config.data_dir, work)
+        document = explain_document(verdict, causes, names)
+        suspended, enabled = list(map(put_suspension, causes)), config.active
     if common.json:
         write_json(document)
     else:
-        write_result("\n".join(_tell(reading, config)))
+        write_result("\n".join(_tell(verdict, suspended, config, names, enabled=enabled)))
     return 0
 
 
@@ -48,8 +49,14 @@ async def _explain(
         return await inspection.explain_with_names(image)
 
 
-def _tell(reading: ExplainReading, config: RetentionConfig) -> Iterator[str]:
-    verdict = reading.verdict
+def _tell(
+    verdict: Verdict,
+    suspended: Sequence[str],
+    config: RetentionConfig,
+    names: Mapping[str, str],
+    *,
+    enabled: bool,
+) -> Iterator[str]:
     yield printable(f"{verdict.repository}@{verdict.digest}")
     stops = action_of(verdict) == STOP
     facts = [
@@ -64,12 +71,12 @@ def _tell(reading: ExplainReading, config: RetentionConfig) -> Iterator[str]:
     facts += (row for row in _tell_more(verdict) if row[1])
     yield format_table(facts).rstrip("\n")
     for blocker in verdict.blockers:
-        for words in describe_reason(blocker, verdict, reading.suspended, config, reading.vm_names):
+        for words in describe_reason(blocker, verdict, suspended, config, names):
             yield f"- {printable(words)}"
     if stops:
         yield "the next sweep stops its timer"
     yield _foretell(verdict)
-    if not reading.enabled:
+    if not enabled:
         yield "disabled: nothing is swept; set images.auto_delete.enabled, or give --enable"
 
 

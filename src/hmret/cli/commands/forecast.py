@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from hmret.api.wire.forecast import MOST_DAYS, forecast_document
-from hmret.api.wire.readings import DueReading, read_forecast
+from hmret.api.wire.convert_outcomes import forecast_document
+from hmret.api.wire.structs_outcomes import MOST_DAYS, DueDocument, ForecastDocument
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.display.logs import log_warnings
@@ -39,7 +39,7 @@ def forecast(
     engine = None if works_alone else find_engine(settings.config, common.timeout_seconds)
     if engine is not None:
         say_who_answers(engine, common)
-        document = engine.ask("GET", "/v1/forecast", parameters={"days": str(days)})
+        document: Any = engine.ask("GET", "/v1/forecast", parameters={"days": str(days)})
     else:
         with common.logging():
             work = partial(until_interrupted, partial(_foresee, settings, days))
@@ -48,8 +48,8 @@ def forecast(
     if common.json:
         write_json(document)
     else:
-        read = read_forecast if engine is None else partial(engine.read, read_forecast)
-        write_result("\n".join(_tell(read(document))))
+        read = document if engine is None else engine.read_as(ForecastDocument, document)
+        write_result("\n".join(_tell(read.days)))
     return 0
 
 
@@ -59,13 +59,13 @@ async def _foresee(settings: Settings, days: int) -> Outlook:
         return summarize(await inspection.plan(), days=days)
 
 
-def _tell(days: Sequence[DueReading]) -> Iterator[str]:
-    most = max(day.disk_bytes for day in days)
+def _tell(days: Sequence[DueDocument]) -> Iterator[str]:
+    most = max(day.bytes for day in days)
     rows = [
-        (day.date, str(day.images), format_size(day.disk_bytes), _bar(day.disk_bytes, most)) for day in days
+        (day.date.isoformat(), str(day.images), format_size(day.bytes), _bar(day.bytes, most)) for day in days
     ]
     yield format_table(rows, titles=("date (UTC)", "images", "falls due", ""), right=[1, 2]).rstrip("\n")
-    images, disk_bytes = (sum(getattr(day, name) for day in days) for name in ("images", "disk_bytes"))
+    images, disk_bytes = sum(day.images for day in days), sum(day.bytes for day in days)
     yield f"in all {images} images, {format_size(disk_bytes)}, if nothing is used or pulled meanwhile"
 
 

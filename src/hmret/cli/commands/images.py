@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from hmret.api.wire.documents import image_document
+from hmret.api.wire.convert import image_document
+from hmret.api.wire.structs import ImageDocument
 from hmret.cli.display.columns import Column, format_columns, last_part, shorten_list, shorten_repository
 from hmret.cli.display.listing import (
     EVERYTHING,
-    IMAGE_FIELDS,
     TABLE,
     ImageFilter,
     Shown,
@@ -19,7 +19,6 @@ from hmret.cli.display.words import name_source
 from hmret.cli.parsing.options import DEFAULTS, Common
 from hmret.cli.planning import make_plan
 from hmret.model.plan.decide import Verdict
-from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.verdicts import Action, Reason
 
 __all__ = ["images"]
@@ -41,30 +40,25 @@ _IN_USE = (Reason.REFERENCED, Reason.LEASED, Reason.OPEN)
 def images(*, chosen: ImageFilter = EVERYTHING, shown: Shown = TABLE, common: Common = DEFAULTS) -> int:
     """List every image."""
     made = make_plan(common, common.settings())
-    reading = made.reading
-    found = chosen.cut(chosen.choose(reading.verdicts))
+    head = made.head
+    found = chosen.cut(chosen.choose(made.verdicts))
     match output := shown.as_output(as_json=common.json):
         case "json":
-            documents = {(one["repository"], one["digest"]): one for one in made.document()["images"]}
+            images = made.images(found)
             write_json(
-                {
-                    "at": format_time(nanoseconds_of(reading.at)),
-                    "data_dir": reading.data_dir,
-                    "images": [documents[one.repository, one.digest] for one in found],
-                    "vm_names": dict(reading.vm_names),
-                }
+                {"at": head.at, "data_dir": head.data_dir, "images": images, "vm_names": head.vm_names}
             )
         case "csv":
-            write_result(write_csv(IMAGE_FIELDS, [image_document(verdict) for verdict in found]))
+            write_result(write_csv(ImageDocument, map(image_document, found)))
         case "name":
             write_result(named_lines(found))
         case "table" | "wide":
             is_wide = output == "wide"
-            rows = [_row(verdict, reading.vm_names, is_wide=is_wide) for verdict in found]
+            rows = [_row(verdict, head.vm_names, is_wide=is_wide) for verdict in found]
             lines = [format_columns(_WIDE if is_wide else _COLUMNS, rows, whole=is_wide)] if rows else []
-            lines += map(format_suspension, reading.suspended)
+            lines += map(format_suspension, head.suspended)
             write_result("\n".join(lines or ["no images"]))
-    return 1 if reading.suspended else 0
+    return 1 if head.suspended else 0
 
 
 def _row(verdict: Verdict, names: Mapping[str, str], *, is_wide: bool) -> list[str]:

@@ -1,13 +1,15 @@
 """`lease`, `leases` and `unlease`: images that are kept for a while, by the running engine."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
+import msgspec
 from cyclopts import Parameter
 
+from hmret.api.wire.structs_outcomes import LeaseDocument, LeasesDocument
 from hmret.cli.client import need_engine
 from hmret.cli.display.columns import Column, format_columns, last_part, shorten_repository
-from hmret.cli.display.listing import TABLE, Shown, write_csv
+from hmret.cli.display.listing import TABLE, Shown, named_lines, write_csv
 from hmret.cli.display.output import printable, write_json, write_result
 from hmret.cli.display.tables import shorten_digest
 from hmret.cli.parsing.fewer_options import ASKING, Asking
@@ -36,7 +38,9 @@ def lease(
     if common.json:
         write_json(document)
     else:
-        write_result(printable(engine.read(_tell, document)))
+        granted = engine.read_as(LeaseDocument, document)
+        told = f"{granted.id} {granted.repository}@{granted.digest} until {granted.expires_at}"
+        write_result(printable(told))
     return 0
 
 
@@ -48,11 +52,11 @@ def leases(*, shown: Shown = TABLE, common: Asking = ASKING) -> int:
         case "json":
             write_json(document)
         case "csv":
-            write_result(write_csv(_FIELDS, document["leases"]))
+            write_result(write_csv(LeaseDocument, engine.read_as(LeasesDocument, document).leases))
         case "name":
-            write_result("".join(engine.read(_names, document)))
+            write_result(named_lines(engine.read_as(LeasesDocument, document).leases))
         case "table" | "wide":
-            rows = engine.read(_rows, document)
+            rows = list(map(_row, engine.read_as(LeasesDocument, document).leases))
             if not rows:
                 write_result("no leases")
             elif output == "wide":
@@ -72,11 +76,6 @@ def unlease(lease_id: Id, /, *, common: Asking = ASKING) -> int:
     return 0
 
 
-def _tell(document: Any) -> str:
-    return "{id} {repository}@{digest} until {expires_at}".format_map(document)
-
-
-_FIELDS = ("id", "repository", "digest", "owner", "reason", "expires_at")
 _COLUMNS = (
     Column(title="id", worth=9),
     Column(title="repository", worth=8, least=16, least_of=last_part, shorten=shorten_repository),
@@ -87,12 +86,8 @@ _COLUMNS = (
 )
 
 
-def _names(document: Any) -> list[str]:
-    return [f"{one['repository']}@{one['digest']}\n" for one in document["leases"]]
-
-
-def _rows(document: Any) -> list[list[str]]:
-    return [[one[name] or "-" for name in _FIELDS] for one in document["leases"]]
+def _row(lease: LeaseDocument) -> list[str]:
+    return [value or "-" for value in msgspec.structs.astuple(lease)]
 
 
 def _shortened(row: list[str]) -> list[str]:

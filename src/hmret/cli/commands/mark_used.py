@@ -5,8 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from hmret.api.wire.documents import mark_used_document
-from hmret.api.wire.outcome_readings import read_mark_used
+from hmret.api.wire.structs_outcomes import MarkedUsedDocument
 from hmret.cli.display.output import printable, write_json, write_result
 from hmret.cli.engine_or_disk import Asked, ask_or_do
 from hmret.cli.engines import opened_engine
@@ -28,9 +27,9 @@ def mark_used(
 ) -> int:
     """Say that an image is about to be used."""
     asked = Asked("POST", "/v1/mark-used", {"image": image, "digest": digest})
-    used = ask_or_do(common, asked, read_mark_used, partial(_mark_used, image, digest))
+    used = ask_or_do(common, asked, MarkedUsedDocument, partial(_mark_used, image, digest))
     if common.json:
-        write_json(mark_used_document(used))
+        write_json(used)
     else:
         outcome = "cleared" if used.cleared else "nothing to clear"
         write_result(printable(f"{used.repository}@{used.digest} {outcome}"))

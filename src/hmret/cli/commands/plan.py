@@ -3,16 +3,15 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from hmret.api.wire.documents import image_document
-from hmret.api.wire.readings import ComparisonReading, PlanReading
+from hmret.api.wire.convert import image_document
+from hmret.api.wire.structs import ComparisonDocument, ImageDocument
 from hmret.cli.display.columns import Column, format_columns, last_part, shorten_list, shorten_repository
 from hmret.cli.display.listing import (
     EVERYTHING,
-    IMAGE_FIELDS,
     TABLE,
     ImageFilter,
     Shown,
@@ -42,7 +41,7 @@ from hmret.cli.parsing.options import DEFAULTS, Common
 from hmret.cli.planning import Made, make_plan
 from hmret.model.errors import ConfigError
 from hmret.model.plan.decide import Verdict
-from hmret.model.times import datetime_of, format_time, nanoseconds_of, parse_time
+from hmret.model.times import datetime_of, parse_time
 
 __all__ = ["plan", "show_plan"]
 
@@ -85,37 +84,28 @@ def plan(
     moment = None if at is None else _read_moment(at)
     made = make_plan(common, common.settings(), moment)
     show_plan(made, common, shown, chosen, every=every)
-    if made.reading.suspended:
+    if made.head.suspended:
         return 1
-    return _SOMETHING_GOES if detailed_exitcode and made.reading.summary.delete else 0
+    return _SOMETHING_GOES if detailed_exitcode and made.head.summary.delete else 0
 
 
 def show_plan(
     made: Made, common: Common, shown: Shown = TABLE, chosen: ImageFilter = EVERYTHING, *, every: bool = False
 ) -> None:
     """Write a plan in the form that is asked for."""
-    reading = made.reading
     match output := shown.as_output(as_json=common.json):
         case "json":
-            write_json(_document(made, chosen))
+            is_whole = not chosen.names_some and chosen.sort is None and chosen.limit is None
+            write_json(made.document(None if is_whole else chosen.cut(chosen.choose(made.verdicts))))
         case "csv":
-            images = chosen.cut(chosen.choose(reading.verdicts))
-            write_result(write_csv(IMAGE_FIELDS, [image_document(verdict) for verdict in images]))
+            images = chosen.cut(chosen.choose(made.verdicts))
+            write_result(write_csv(ImageDocument, map(image_document, images)))
         case "name":
-            images = chosen.cut(_listed(chosen, reading.verdicts, every=every))
+            images = chosen.cut(_listed(chosen, made.verdicts, every=every))
             write_result(named_lines(images))
         case "table" | "wide":
-            told = _tell(reading, chosen, every=every, is_wide=output == "wide")
+            told = _tell(made, chosen, every=every, is_wide=output == "wide")
             write_result("\n".join(told))
-
-
-def _document(made: Made, chosen: ImageFilter) -> Mapping[str, Any]:
-    document = made.document()
-    if chosen.names_some or chosen.sort is not None or chosen.limit is not None:
-        images = {(image["repository"], image["digest"]): image for image in document["images"]}
-        found = chosen.cut(chosen.choose(made.reading.verdicts))
-        document["images"] = [images[verdict.repository, verdict.digest] for verdict in found]
-    return document
 
 
 def _read_moment(text: str) -> datetime:
@@ -135,30 +125,30 @@ def _listed(chosen: ImageFilter, verdicts: Sequence[Verdict], *, every: bool) ->
     return [verdict for verdict in found if action_of(verdict) != KEEP]
 
 
-def _tell(made: PlanReading, chosen: ImageFilter, *, every: bool, is_wide: bool) -> Iterator[str]:
-    verdicts = made.verdicts
+def _tell(made: Made, chosen: ImageFilter, *, every: bool, is_wide: bool) -> Iterator[str]:
+    head, verdicts = made.head, made.verdicts
     listed = _listed(chosen, verdicts, every=every)
     images = chosen.cut(listed)
     if chosen.limit is None and is_terminal(sys.stdout):
         images = images[:_MOST_ON_TERMINAL]
     if images:
         if is_wide:
-            rows = [_wide_row(verdict, made.vm_names) for verdict in images]
+            rows = [_wide_row(verdict, head.vm_names) for verdict in images]
             yield format_columns(_WIDE, rows, styles=ACTION_STYLES, whole=True)
         else:
             yield format_columns(_COLUMNS, [_row(verdict) for verdict in images], styles=ACTION_STYLES)
     if len(images) < len(listed):
         yield f"{len(listed) - len(images)} more are not shown; --limit says how many are"
-    yield from tell_summary(made.summary, stopped_by(verdicts))
+    yield from tell_summary(head.summary, stopped_by(verdicts))
     yield from _tell_kept(verdicts, hint=not (every or chosen.names_some))
-    for stale in made.stale_references:
-        source = name_source(stale.source, made.vm_names)
+    for stale in head.stale_references:
+        source = name_source(stale.source, head.vm_names)
         yield printable(f"stale reference: {source} refers to {stale.image}, which is not here")
     if made.comparison is not None:
         yield from _tell_comparison(made.comparison)
-    yield f"at {format_time(nanoseconds_of(made.at))} in {printable(made.data_dir)}"
-    yield from map(format_suspension, made.suspended)
-    if not made.enabled:
+    yield f"at {head.at} in {printable(head.data_dir)}"
+    yield from map(format_suspension, head.suspended)
+    if not head.enabled:
         yield "disabled: a sweep would do nothing of this; set images.auto_delete.enabled, or give --enable"
 
 
@@ -171,7 +161,7 @@ def _tell_kept(verdicts: Sequence[Verdict], *, hint: bool) -> Iterator[str]:
         yield f"{kept} would be kept: {parts}{'; --all lists them' if hint else ''}"
 
 
-def _tell_comparison(comparison: ComparisonReading) -> Iterator[str]:
+def _tell_comparison(comparison: ComparisonDocument) -> Iterator[str]:
     """Tell what the settings that were given would change."""
     for title, differences in (
         ("would newly go", comparison.newly_go),
@@ -179,9 +169,9 @@ def _tell_comparison(comparison: ComparisonReading) -> Iterator[str]:
     ):
         for one in differences[:_MOST_ON_TERMINAL]:
             yield printable(
-                f"{title}: {one.verdict.repository}@{shorten_digest(one.verdict.digest)} "
-                f"({', '.join(one.verdict.tags) or '-'}), {format_size(one.verdict.disk_bytes)}, "
-                f"{one.reason_in_force.value} by the settings in force, {one.verdict.reason.value} by these"
+                f"{title}: {one.repository}@{shorten_digest(one.digest)} "
+                f"({', '.join(one.tags) or '-'}), {format_size(one.disk_bytes)}, "
+                f"{one.reason_in_force.value} by the settings in force, {one.reason.value} by these"
             )
         if len(differences) > _MOST_ON_TERMINAL:
             yield f"{title}: {len(differences) - _MOST_ON_TERMINAL} more"

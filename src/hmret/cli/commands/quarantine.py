@@ -1,13 +1,12 @@
 """`quarantine` and `restore`: deleted images that can be brought back."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from hmret.api.wire.documents import quarantine_document, restored_document
-from hmret.api.wire.outcome_readings import read_quarantine, read_restored
+from hmret.api.wire.convert_outcomes import quarantine_document
+from hmret.api.wire.structs_outcomes import QuarantinedDocument, QuarantineDocument, RestoredDocument
 from hmret.cli.display.columns import Column, format_columns, last_part, shorten_list, shorten_repository
 from hmret.cli.display.listing import TABLE, Shown, named_lines, write_csv
 from hmret.cli.display.output import printable, write_json, write_result
@@ -18,8 +17,8 @@ from hmret.cli.parsing.fewer_options import WITHOUT_POLICY, WithoutPolicy
 from hmret.cli.parsing.options import Named
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.policy.config import RetentionConfig
-from hmret.model.report import Quarantined, Restored
-from hmret.model.times import nanoseconds_of
+from hmret.model.report import Restored
+from hmret.model.times import parse_time
 
 __all__ = ["quarantine", "restore"]
 
@@ -31,7 +30,6 @@ _COLUMNS = (
     Column(title="deleted", worth=4),
     Column(title="until", worth=7),
 )
-_FIELDS = ("repository", "digest", "tags", "disk_bytes", "retired_at", "until")
 
 
 def restore(
@@ -43,9 +41,9 @@ def restore(
 ) -> int:
     """Bring a deleted image back from quarantine."""
     asked = Asked("POST", "/v1/restore", {"image": image, "digest": digest})
-    restored = ask_or_do(common, asked, read_restored, partial(_restore, image, digest))
+    restored = ask_or_do(common, asked, RestoredDocument, partial(_restore, image, digest))
     if common.json:
-        write_json(restored_document(restored))
+        write_json(restored)
     else:
         write_result(printable(_tell(restored)))
     return 0
@@ -53,12 +51,13 @@ def restore(
 
 def quarantine(*, shown: Shown = TABLE, common: WithoutPolicy = WITHOUT_POLICY) -> int:
     """Tell the deleted images that can be brought back."""
-    images: Sequence[Quarantined] = ask_or_do(common, Asked("GET", "/v1/quarantine"), read_quarantine, _look)
+    document = ask_or_do(common, Asked("GET", "/v1/quarantine"), QuarantineDocument, _look)
+    images = document.images
     match output := shown.as_output(as_json=common.json):
         case "json":
-            write_json(quarantine_document(images))
+            write_json(document)
         case "csv":
-            write_result(write_csv(_FIELDS, quarantine_document(images)["images"]))  # type: ignore[arg-type]  # a document
+            write_result(write_csv(QuarantinedDocument, images))
         case "name":
             write_result(named_lines(images))
         case "table" | "wide" if not images:
@@ -81,25 +80,25 @@ async def _restore(image: str, digest: str | None, config: RetentionConfig) -> R
         return await retention.restore(found)
 
 
-async def _look(config: RetentionConfig) -> tuple[Quarantined, ...]:
+async def _look(config: RetentionConfig) -> QuarantineDocument:
     async with opened_quarantine(config) as held:
         await held.look()
-        return held.images()
+        return quarantine_document(held.images())
 
 
-def _tell(restored: Restored) -> str:
+def _tell(restored: RestoredDocument) -> str:
     tags = f" ({', '.join(restored.tags)})" if restored.tags else ""
     taken = f", without {', '.join(restored.taken_tags)}, taken meanwhile" if restored.taken_tags else ""
     return f"{restored.repository}@{restored.digest}{tags} restored{taken}"
 
 
-def _row(image: Quarantined, *, is_wide: bool) -> list[str]:
+def _row(image: QuarantinedDocument, *, is_wide: bool) -> list[str]:
     put_time = format_when if is_wide else format_minute
     return [
         image.repository,
         image.digest if is_wide else shorten_digest(image.digest),
         ",".join(image.tags) or "-",
         format_size(image.disk_bytes),
-        put_time(nanoseconds_of(image.retired_at)),
-        put_time(nanoseconds_of(image.until)),
+        put_time(parse_time(image.retired_at)),
+        put_time(parse_time(image.until)),
     ]

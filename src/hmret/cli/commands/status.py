@@ -1,9 +1,9 @@
 """`status`: how the running engine is."""
 
 from collections.abc import Iterator
-from typing import Any
 
-from hmret.api.wire.readings import read_suspensions
+from hmret.api.wire import structs_outcomes as structs
+from hmret.api.wire.structs import SuspensionDocument
 from hmret.cli.client import need_engine
 from hmret.cli.display.output import printable, write_json, write_result
 from hmret.cli.display.tables import format_seconds, format_size, format_suspension, format_table
@@ -16,76 +16,70 @@ def status(*, common: Asking = ASKING) -> int:
     """Tell how the running engine is."""
     engine = need_engine(common.settings().config, common.timeout_seconds)
     document = engine.ask("GET", "/v1/status")
-    suspended = engine.read(lambda told: read_suspensions(told["suspended"]), document)
+    listed = engine.read(lambda told: told["suspended"], document)
+    suspended = engine.read_as(tuple[SuspensionDocument, ...], listed)
     if common.json:
         write_json(document)
     else:
-        facts = engine.read(_facts, document)
+        facts = _facts(engine.read_as(structs.StatusDocument, document))
         words = [format_table(facts).rstrip("\n"), *map(format_suspension, suspended)]
         write_result("\n".join(words))
     return 1 if suspended else 0
 
 
-def _facts(document: Any) -> list[list[str]]:
-    totals, last = document["totals"], document["last_sweep"]
+def _facts(status: structs.StatusDocument) -> list[list[str]]:
+    totals, last = status.totals, status.last_sweep
     return [
-        ["engine", f"{document['version']}, process {document['process']}, {document['backend']}"],
-        ["up for", format_seconds(document["uptime_seconds"])],
-        ["data directory", printable(document["data_dir"])],
-        ["retention", "enabled" if document["enabled"] else "disabled: nothing is swept"],
-        ["sweeping", f"yes, {document['images_seen']} images seen" if document["sweeping"] else "no"],
+        ["engine", f"{status.version}, process {status.process}, {status.backend}"],
+        ["up for", format_seconds(status.uptime_seconds)],
+        ["data directory", printable(status.data_dir)],
+        ["retention", "enabled" if status.enabled else "disabled: nothing is swept"],
+        ["sweeping", f"yes, {status.images_seen} images seen" if status.sweeping else "no"],
         ["last sweep", "none yet" if last is None else ", ".join(_sum_up(last))],
-        ["sweeps", str(totals["sweeps"])],
-        ["deleted images", f"{totals['deleted_images']}, {format_size(totals['deleted_bytes'])}"],
-        ["failed deletions", str(totals["failed_deletes"])],
-        [
-            "trash",
-            "not readable" if document["trash_bytes"] is None else format_size(document["trash_bytes"]),
-        ],
-        ["quarantine", _put_quarantine(document["quarantine"])],
-        *_limits(document["disk"], document["brake"]),
-        *_put_stopped(document.get("stopped_timers")),
-        ["leases", str(document["granted_leases"])],
+        ["sweeps", str(totals.sweeps)],
+        ["deleted images", f"{totals.deleted_images}, {format_size(totals.deleted_bytes)}"],
+        ["failed deletions", str(totals.failed_deletes)],
+        ["trash", "not readable" if status.trash_bytes is None else format_size(status.trash_bytes)],
+        ["quarantine", f"{status.quarantine.images} images, {format_size(status.quarantine.bytes)}"],
+        *_limits(status.disk, status.brake),
+        *_put_stopped(status.stopped_timers),
+        ["leases", str(status.granted_leases)],
         [
             "file leases",
-            {True: "offered", False: "not offered", None: "not tried yet"}[document["leases_offered"]],
+            {True: "offered", False: "not offered", None: "not tried yet"}[status.leases_offered],
         ],
     ]
 
 
-def _limits(disk: Any, brake: Any) -> Iterator[list[str]]:
+def _limits(disk: structs.DiskDocument | None, brake: structs.BrakeDocument | None) -> Iterator[list[str]]:
     """Tell how full the disk is, where a limit is set, and what the brake holds, where it does."""
     if disk is not None:
-        used, total = disk["used_bytes"], disk["used_bytes"] + disk["available_bytes"]
+        used, total = disk.used_bytes, disk.used_bytes + disk.available_bytes
         told = f"{format_size(used)} of {format_size(total)} in use"
-        if disk["pressed"]:
+        if disk.pressed:
             told += ", too full: images go early"
-        if disk["shortfall_bytes"]:
-            told += f"; {format_size(disk['shortfall_bytes'])} are missing to the low mark whatever goes"
+        if disk.shortfall_bytes:
+            told += f"; {format_size(disk.shortfall_bytes)} are missing to the low mark whatever goes"
         yield ["disk", told]
     if brake is not None:
-        told = f"{brake['expired']} of {brake['eligible']} images have expired at once"
-        if brake["released"]:
+        told = f"{brake.expired} of {brake.eligible} images have expired at once"
+        if brake.released:
             yield ["brake", f"released: {told}"]
         else:
             yield [
                 "brake",
-                f"holds: {told}; they go in {format_seconds(brake['seconds'])}, or with: hmret sweep --release-brake",
+                f"holds: {told}; they go in {format_seconds(brake.seconds)}, or with: hmret sweep --release-brake",
             ]
 
 
-def _put_stopped(stopped: Any) -> Iterator[list[str]]:
+def _put_stopped(stopped: structs.StoppedTimersDocument | None) -> Iterator[list[str]]:
     """Tell which timers the settings in force have stopped."""
     if stopped is not None:
-        yield ["timers stopped", f"{stopped['timers']} at {stopped['at']}: {printable(stopped['detail'])}"]
+        yield ["timers stopped", f"{stopped.timers} at {stopped.at}: {printable(stopped.detail)}"]
 
 
-def _put_quarantine(quarantine: Any) -> str:
-    return f"{quarantine['images']} images, {format_size(quarantine['bytes'])}"
-
-
-def _sum_up(last: Any) -> Iterator[str]:
-    yield f"{last['status']} at {last['started_at']}"
-    yield f"took {format_seconds(last['duration_seconds'])}"
-    yield f"{last['ready_images']} images"
-    yield f"{last['deleted_images']} deleted"
+def _sum_up(last: structs.SweepReportDocument) -> Iterator[str]:
+    yield f"{last.status} at {last.started_at}"
+    yield f"took {format_seconds(last.duration_seconds)}"
+    yield f"{last.ready_images} images"
+    yield f"{last.deleted_images} deleted"

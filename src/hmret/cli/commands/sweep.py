@@ -8,9 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from hmret.api.wire.documents import sweep_document
-from hmret.api.wire.outcome_readings import read_report
-from hmret.api.wire.readings import PlanReading
+from hmret.api.wire.convert_outcomes import sweep_document
+from hmret.api.wire.structs_outcomes import DeletedImageDocument, SweepReportDocument
 from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.display.logs import log_warnings
@@ -27,8 +26,9 @@ from hmret.cli.display.tables import (
 from hmret.cli.display.words import put_count, stopped_by, tell_stopped
 from hmret.cli.engines import opened_engine
 from hmret.cli.parsing.options import DEFAULTS, Common
-from hmret.cli.planning import make_plan
-from hmret.model.report import DeletedImage, SweepReport, SweepStatus
+from hmret.cli.planning import Made, make_plan
+from hmret.model.report import SweepReport, SweepStatus
+from hmret.model.times import parse_time
 from hmret.settings.load import Settings
 
 __all__ = ["sweep"]
@@ -65,17 +65,17 @@ def sweep(
     settings = common.settings()
     engine = None if common.names_policy else find_engine(settings.config, common.timeout_seconds)
     sweeps = engine is not None or settings.config.active
-    if sweeps and not yes and _is_watched() and not _is_wanted(make_plan(common, settings).reading):
+    if sweeps and not yes and _is_watched() and not _is_wanted(make_plan(common, settings)):
         say("nothing was done")
         return 1
     if engine is not None:
         say_who_answers(engine, common)
         parameters = {"release_brake": "true"} if release_brake else {}
         document = engine.ask("POST", "/v1/sweeps", parameters=parameters)
-        report = engine.read(read_report, document)
+        report = engine.read_as(SweepReportDocument, document)
     else:
-        report = _sweep_here(settings, common, release_brake=release_brake, stop_timers=stop_timers)
-        document = sweep_document(report)
+        made = _sweep_here(settings, common, release_brake=release_brake, stop_timers=stop_timers)
+        document = report = sweep_document(made)
     if common.json:
         write_json(document)
     else:
@@ -88,15 +88,16 @@ def _is_watched() -> bool:
     return is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 
-def _is_wanted(made: PlanReading) -> bool:
+def _is_wanted(made: Made) -> bool:
     """Ask whether what would go is to go; nothing is asked where nothing would."""
-    if made.suspended or not made.enabled or not made.summary.delete:
+    head = made.head
+    if head.suspended or not head.enabled or not head.summary.delete:
         return True
     for line in tell_stopped(stopped_by(made.verdicts)):
         print(line, file=sys.stderr)
-    images = put_count(made.summary.delete, "image")
+    images = put_count(head.summary.delete, "image")
     question = (
-        f"Delete {images}, {format_size(made.summary.delete_bytes)}, in {printable(made.data_dir)}? [y/N] "
+        f"Delete {images}, {format_size(head.summary.delete_bytes)}, in {printable(head.data_dir)}? [y/N] "
     )
     print(question, end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
@@ -124,7 +125,7 @@ async def _sweep(settings: Settings, *, shown: bool, release_brake: bool, stop_t
         )
 
 
-def _tell(report: SweepReport) -> Iterator[str]:
+def _tell(report: SweepReportDocument) -> Iterator[str]:
     if report.status is SweepStatus.DISABLED:
         yield "disabled: nothing was touched; set images.auto_delete.enabled, or give --enable"
         return
@@ -152,16 +153,16 @@ def _tell(report: SweepReport) -> Iterator[str]:
         yield "error: " + printable(": ".join(filter(None, (image, error.path, error.error))))
 
 
-def _tell_quarantine(report: SweepReport) -> Iterator[list[str]]:
+def _tell_quarantine(report: SweepReportDocument) -> Iterator[list[str]]:
     if report.quarantined_images:
         yield ["put into quarantine", f"{report.quarantined_images}, {format_size(report.quarantined_bytes)}"]
     if report.released_images:
         yield ["released from quarantine", str(report.released_images)]
 
 
-def _tell_deleted(image: DeletedImage) -> str:
+def _tell_deleted(image: DeletedImageDocument) -> str:
     tags = f" ({', '.join(image.tags)})" if image.tags else ""
     told = f"deleted {image.repository}@{terminal_digest(image.digest)}{tags}"
     return printable(
-        f"{told}, {format_size(image.disk_bytes)}, unused since {format_when(image.unused_since_ns)}"
+        f"{told}, {format_size(image.disk_bytes)}, unused since {format_when(parse_time(image.unused_since))}"
     )

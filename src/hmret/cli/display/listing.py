@@ -1,11 +1,13 @@
 """Which images a command lists, in which order, and how."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+import msgspec
 from cyclopts import Parameter
 
+from hmret.api.wire.structs import Document
 from hmret.cli.display.words import action_of
 from hmret.model.errors import ConfigError, InvalidReferenceError
 from hmret.model.policy.patterns import compile_patterns
@@ -15,7 +17,6 @@ from hmret.model.verdicts import Reason, Verdict
 
 __all__ = [
     "EVERYTHING",
-    "IMAGE_FIELDS",
     "TABLE",
     "ImageFilter",
     "Output",
@@ -29,23 +30,6 @@ Output = Literal["table", "wide", "name", "json", "csv"]
 
 Wanted = Literal["delete", "stop-timer", "start-timer", "keep", "clear", "mark", "none"]
 Order = Literal["repository", "size", "unused", "expires", "action", "reason"]
-
-IMAGE_FIELDS = (
-    "repository",
-    "digest",
-    "tags",
-    "status",
-    "size_bytes",
-    "disk_bytes",
-    "action",
-    "reason",
-    "referenced_by",
-    "unused_since",
-    "expires_at",
-    "shared_with",
-    "held_by",
-)
-"""The fields of an image in the JSON documents, in their order."""
 
 _LAST = 1 << 64
 _RANKS: Mapping[str, int] = {"delete": 0, "stop timer": 1, "start timer": 2, "keep": 3}
@@ -165,8 +149,8 @@ def named_lines(images: Sequence[Any]) -> str:
     return "".join(f"{image.repository}@{image.digest}\n" for image in images)
 
 
-def write_csv(fields: Sequence[str], documents: Sequence[Mapping[str, Any]]) -> str:
-    """Write JSON objects as CSV (RFC 4180) below a header of their fields.
+def write_csv(kind: type[Document], documents: Iterable[Document]) -> str:
+    """Write JSON objects of a kind as CSV (RFC 4180) below a header of their fields.
 
     Elements of a list are separated by spaces, those that are objects written as their values with colons; null is empty.
     """
@@ -174,8 +158,8 @@ def write_csv(fields: Sequence[str], documents: Sequence[Mapping[str, Any]]) -> 
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(fields)
-    writer.writerows([_cell(document[field]) for field in fields] for document in documents)
+    writer.writerow(kind.__struct_fields__)
+    writer.writerows(map(_cell, msgspec.structs.astuple(document)) for document in documents)
     return text.getvalue()
 
 
@@ -183,10 +167,8 @@ def _cell(value: Any) -> str:
     match value:
         case None:
             return ""
-        case bool():
-            return "true" if value else "false"
-        case list():
+        case tuple():
             return " ".join(map(_cell, value))
-        case Mapping():
-            return ":".join(map(_cell, value.values()))
+        case Document():
+            return ":".join(map(_cell, msgspec.structs.astuple(value)))
     return str(value)

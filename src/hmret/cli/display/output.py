@@ -3,7 +3,6 @@
 import io
 import os
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TextIO
 
@@ -73,7 +72,7 @@ def write_result(text: str) -> bool:
     return True
 
 
-def write_json(document: Mapping[str, object]) -> None:
+def write_json(document: object) -> None:
     """Write a JSON document: spread over lines for people, on one line for programs.
 
     Raises:
@@ -81,7 +80,11 @@ def write_json(document: Mapping[str, object]) -> None:
     """
     import json  # noqa: PLC0415 - not everybody writes it
 
-    write_result(json.dumps(document, indent=2 if is_terminal(sys.stdout) else None))
+    import msgspec  # noqa: PLC0415 - the same
+
+    write_result(
+        json.dumps(document, default=msgspec.to_builtins, indent=2 if is_terminal(sys.stdout) else None)
+    )
 
 
 def say(message: object, prefix: str = "") -> None:

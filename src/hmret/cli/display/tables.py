@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
+from hmret.api.wire.structs import SuspensionDocument
 from hmret.cli.display.output import is_terminal, printable
 from hmret.model.durations import format_span
 from hmret.model.images import Suspension
@@ -73,12 +74,12 @@ def format_when(nanoseconds: int | None) -> str:
     return "-" if nanoseconds is None else format_time(nanoseconds // SECOND * SECOND)
 
 
-def format_suspension(suspension: Suspension) -> str:
+def format_suspension(suspension: Suspension | SuspensionDocument) -> str:
     """Write why nothing is deleted, and what remedies it, in one line."""
     return f"deletion is suspended: {printable(put_suspension(suspension))}"
 
 
-def put_suspension(suspension: Suspension) -> str:
+def put_suspension(suspension: Suspension | SuspensionDocument) -> str:
     """Put a suspension into words."""
     return ": ".join(filter(None, (suspension.cause.value, suspension.path, suspension.detail)))
 

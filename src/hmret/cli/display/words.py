@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from hmret.api.wire.structs import SummaryDocument
 from hmret.cli.display.tables import format_size
-from hmret.model.plan.decide import Summary
 from hmret.model.plan.stopped_timers import PATTERN_KEYS
 from hmret.model.verdicts import Action, Reason, Verdict
 
@@ -65,7 +65,7 @@ def tell_stopped(by_reason: Mapping[Reason, int]) -> Iterator[str]:
         yield f"{put_count(count, 'timer')} would be stopped: {', '.join(parts)}"
 
 
-def tell_summary(summary: Summary, stopped: Mapping[Reason, int]) -> Iterator[str]:
+def tell_summary(summary: SummaryDocument, stopped: Mapping[Reason, int]) -> Iterator[str]:
     """Say what a sweep would do: first what goes, then whose timers would be stopped and by what, and then the rest."""
     going = put_count(summary.delete, "image") if summary.delete else "no image"
     yield f"{going} of {summary.images} would be deleted ({format_size(summary.delete_bytes)})"

@@ -1,0 +1,179 @@
+"""Plans and verdicts as JSON documents, and back: what a document that is read lacks or has wrong raises ValueError."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import msgspec
+
+from hmret.api.wire import structs
+from hmret.model.images import Cause, Suspension
+from hmret.model.plan.decide import Plan
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.times import format_time, nanoseconds_of, parse_time
+from hmret.model.verdicts import Holder, Reason, Verdict
+
+if TYPE_CHECKING:
+    from hmret.model.plan.comparing import Difference
+
+__all__ = [
+    "comparison_document",
+    "document_of",
+    "documents_of",
+    "explain_document",
+    "explained_detail",
+    "image_document",
+    "plan_head",
+    "read_explained",
+    "read_plan",
+]
+
+D = TypeVar("D", bound=structs.Document)
+
+_SUSPENSIONS = re.compile(rf"(?:\A|; )(?P<words>(?:{'|'.join(Cause)})(?::|;|\Z).*)", re.DOTALL)
+"""Where the detail of an image that is explained begins to tell what suspends deletion."""
+
+
+def image_document(verdict: Verdict) -> structs.ImageDocument:
+    """Write an image with its verdict, as plans list it."""
+    since_ns, expires_ns = verdict.unused_since_ns, verdict.expires_at_ns
+    # Field by field, unlike everywhere else: there may be 100,000.
+    return structs.ImageDocument(
+        repository=verdict.repository,
+        digest=verdict.digest,
+        tags=verdict.tags,
+        status=verdict.status,
+        size_bytes=verdict.size_bytes,
+        disk_bytes=verdict.disk_bytes,
+        action=verdict.action,
+        reason=verdict.reason,
+        referenced_by=verdict.referenced_by,
+        unused_since=None if since_ns is None else format_time(since_ns),
+        expires_at=None if expires_ns is None else format_time(expires_ns),
+        shared_with=verdict.shared_with,
+        held_by=documents_of(structs.HolderDocument, verdict.held_by),
+    )
+
+
+def _read_verdict(image: structs.ImageDocument) -> Verdict:
+    since, expires = image.unused_since, image.expires_at
+    return Verdict(
+        repository=image.repository,
+        digest=image.digest,
+        tags=image.tags,
+        status=image.status,
+        size_bytes=image.size_bytes,
+        disk_bytes=image.disk_bytes,
+        action=image.action,
+        reason=image.reason,
+        blockers=(),
+        referenced_by=image.referenced_by,
+        unused_since_ns=None if since is None else parse_time(since),
+        expires_at_ns=None if expires is None else parse_time(expires),
+        shared_with=image.shared_with,
+        held_by=tuple(Holder(one.repository, one.reason) for one in image.held_by),
+    )
+
+
+def plan_head(plan: Plan, config: RetentionConfig) -> structs.PlanHead:
+    """Write a plan without its images, which may be very many."""
+    return document_of(
+        structs.PlanHead,
+        plan,
+        data_dir=config.data_dir,
+        enabled=config.active,
+        suspended=documents_of(structs.SuspensionDocument, plan.suspended),
+        stale_references=documents_of(structs.StaleReferenceDocument, plan.stale_references),
+        summary=document_of(structs.SummaryDocument, plan.summary),
+        vm_names=dict(plan.vm_names),
+    )
+
+
+def read_plan(document: object) -> tuple[structs.CandidatePlanDocument, list[Verdict]]:
+    """Read a plan, as the verdicts and what there is without its images."""
+    plan = msgspec.convert(document, structs.CandidatePlanDocument)
+    return msgspec.structs.replace(plan, images=()), list(map(_read_verdict, plan.images))
+
+
+def comparison_document(in_force: Plan, candidate: Plan) -> structs.ComparisonDocument:
+    """Write what a candidate policy would change."""
+    from hmret.model.plan.comparing import compare  # noqa: PLC0415 - only comparing commands wait for it
+
+    compared = compare(in_force, candidate)
+    return structs.ComparisonDocument(
+        in_force=document_of(structs.SummaryDocument, in_force.summary),
+        newly_go=tuple(map(_difference, compared.newly_go)),
+        newly_stay=tuple(map(_difference, compared.newly_stay)),
+    )
+
+
+def explain_document(
+    verdict: Verdict, suspended: Sequence[Suspension] = (), vm_names: Mapping[str, str] | None = None
+) -> structs.ExplainedDocument:
+    """Write the verdict on one image with every reason that holds.
+
+    `vm_names` has the names of those in `referenced_by` that have one.
+    """
+    details = [] if verdict.broken is None else [f"broken: {verdict.broken}"]
+    odd = explained_detail(verdict)
+    if odd is not None:
+        details.append(odd)
+    if Reason.SUSPENDED in verdict.blockers:
+        details += [": ".join(filter(None, (one.cause, one.path, one.detail))) for one in suspended]
+    return document_of(
+        structs.ExplainedDocument,
+        image_document(verdict),
+        blockers=verdict.blockers,
+        detail="; ".join(details) or None,
+        rule=verdict.rule,
+        vm_names=dict(vm_names or {}),
+    )
+
+
+def explained_detail(verdict: Verdict) -> str | None:
+    """Return what is odd about an image, without what `broken` says of it already; None: nothing more."""
+    if verdict.detail is None or verdict.broken is None:
+        return verdict.detail
+    if verdict.detail == verdict.broken:
+        return None
+    return verdict.detail.removeprefix(f"{verdict.broken}: ")
+
+
+def read_explained(document: object) -> tuple[Verdict, list[str], Mapping[str, str]]:
+    """Read the verdict on one image, in words that tell the remedy why nothing is deleted, and the names of VMs."""
+    explained = msgspec.convert(document, structs.ExplainedDocument)
+    detail, suspended = explained.detail or "", ""
+    if Reason.SUSPENDED in explained.blockers and (match := _SUSPENSIONS.search(detail)):
+        detail, suspended = detail[: match.start()], match["words"]
+    broken = None
+    if Reason.BROKEN in explained.blockers:
+        broken, _, detail = detail.removeprefix("broken: ").partition("; ")
+    verdict = attrs.evolve(
+        _read_verdict(explained),
+        blockers=explained.blockers,
+        rule=explained.rule,
+        broken=broken,
+        detail=detail or None,
+    )
+    return verdict, [suspended] if suspended else [], explained.vm_names
+
+
+def document_of(kind: type[D], value: object, **others: Any) -> D:
+    """Write a value as a document of a kind: with what it has by the same names, times as text, and with others."""
+    fields = {name: getattr(value, name) for name in kind.__struct_fields__ if name not in others} | others
+    for name, field in fields.items():
+        if isinstance(field, datetime):
+            fields[name] = format_time(nanoseconds_of(field))
+    return kind(**fields)
+
+
+def documents_of(kind: type[D], values: Iterable[object]) -> tuple[D, ...]:
+    """Write values as documents of a kind, each with what it has by the same names."""
+    return tuple(document_of(kind, value) for value in values)
+
+
+def _difference(one: "Difference") -> structs.DifferenceDocument:
+    image = image_document(one.candidate)
+    return document_of(structs.DifferenceDocument, image, reason_in_force=one.in_force.reason)

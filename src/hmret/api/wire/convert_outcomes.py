@@ -1,0 +1,122 @@
+"""What was done, is held and is foreseen, and the state of an engine, as JSON documents."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from hmret.api.wire import structs_outcomes as structs
+from hmret.api.wire.convert import document_of, documents_of
+from hmret.api.wire.structs import SuspensionDocument
+from hmret.model.report import DeletedImage, Quarantined, SweepReport
+from hmret.model.times import format_time
+
+if TYPE_CHECKING:
+    from hmret.engine.retention import Retention
+    from hmret.engine.statistics import Statistics
+    from hmret.model.plan.forecast import Outlook
+
+__all__ = [
+    "forecast_document",
+    "quarantine_document",
+    "status_document",
+    "sweep_document",
+]
+
+# Of what a sweep deleted or could not do: what a status shows; the numbers beside count all.
+_MOST = 100
+
+
+def sweep_document(report: SweepReport) -> structs.SweepReportDocument:
+    """Write what a sweep did."""
+    return document_of(
+        structs.SweepReportDocument,
+        report,
+        suspended=documents_of(SuspensionDocument, report.suspended),
+        deleted=tuple(map(_deleted_image, report.deleted)),
+        errors=documents_of(structs.SweepErrorDocument, report.errors),
+    )
+
+
+def _deleted_image(image: DeletedImage) -> structs.DeletedImageDocument:
+    unused_since = format_time(image.unused_since_ns)
+    return document_of(structs.DeletedImageDocument, image, unused_since=unused_since)
+
+
+def quarantine_document(images: Iterable[Quarantined]) -> structs.QuarantineDocument:
+    """Write what is in quarantine."""
+    return structs.QuarantineDocument(documents_of(structs.QuarantinedDocument, images))
+
+
+def forecast_document(outlook: "Outlook") -> structs.ForecastDocument:
+    """Write what the cache holds and what falls due when."""
+    return document_of(
+        structs.ForecastDocument,
+        outlook,
+        bytes=outlook.disk_bytes,
+        days=tuple(structs.DueDocument(due.day, due.images, due.disk_bytes) for due in outlook.days),
+        within=structs.WithinDocument(*outlook.within.values()),
+        holdings=tuple(
+            structs.HoldingDocument(action, reason, holding.images, holding.disk_bytes)
+            for (action, reason), holding in outlook.holdings.items()
+        ),
+    )
+
+
+def status_document(
+    retention: "Retention", *, version: str, process: int, backend: str, trash_bytes: int | None
+) -> structs.StatusDocument:
+    """Write the state of an engine."""
+    statistics, config = retention.statistics(), retention.config
+    report = statistics.last_report
+    last_sweep = None
+    if report is not None:
+        shown = attrs.evolve(report, deleted=report.deleted[:_MOST], errors=report.errors[:_MOST])
+        last_sweep = sweep_document(shown)
+    return document_of(
+        structs.StatusDocument,
+        statistics,
+        version=version,
+        process=process,
+        backend=backend,
+        uptime_seconds=retention.uptime_seconds,
+        data_dir=config.data_dir,
+        enabled=config.active,
+        unused_for_seconds=config.auto_delete.unused_for.total_seconds(),
+        sweep_interval_seconds=config.sweep_interval.total_seconds(),
+        suspended=() if last_sweep is None else last_sweep.suspended,
+        granted_leases=len(retention.granted_leases()),
+        totals=document_of(structs.TotalsDocument, statistics),
+        trash_bytes=trash_bytes,
+        quarantine=structs.QuarantineSizeDocument(
+            statistics.quarantined_images, statistics.quarantined_bytes
+        ),
+        disk=_disk(statistics),
+        brake=_brake(statistics),
+        stopped_timers=_stopped_timers(statistics),
+        listeners=retention.event_hub.listening,
+        last_sweep=last_sweep,
+    )
+
+
+def _disk(statistics: "Statistics") -> structs.DiskDocument | None:
+    disk, shortfall_bytes = statistics.disk, statistics.disk_shortfall_bytes
+    if disk is None:
+        return None
+    flags = {"pressed": disk.is_pressed, "backing_off": disk.is_backing_off}
+    return document_of(structs.DiskDocument, disk, **flags, shortfall_bytes=shortfall_bytes)
+
+
+def _brake(statistics: "Statistics") -> structs.BrakeDocument | None:
+    braking, seconds = statistics.braking, statistics.brake_seconds
+    if braking is None:
+        return None
+    return structs.BrakeDocument(braking.expired, braking.eligible, braking.is_released, seconds)
+
+
+def _stopped_timers(statistics: "Statistics") -> structs.StoppedTimersDocument | None:
+    stopped = statistics.stopped_timers
+    if stopped is None:
+        return None
+    by_reason = {reason.value: count for reason, count in stopped.by_reason.items()}
+    return document_of(structs.StoppedTimersDocument, stopped, timers=stopped.count, by_reason=by_reason)

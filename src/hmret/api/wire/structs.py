@@ -1,0 +1,164 @@
+"""The JSON documents of images and plans: of each one class, by which it is written, read and described.
+
+Every field is always there, but for those that are `UNSET`; times are RFC 3339 in UTC to the nanosecond, or null. A default
+is what an engine that was started before an upgrade does not write. What only describes a field is not checked.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from hmret.model.images import Cause
+from hmret.model.verdicts import Action, Reason
+
+__all__ = [
+    "CandidatePlanDocument",
+    "ComparisonDocument",
+    "Count",
+    "DifferenceDocument",
+    "Digest",
+    "Document",
+    "ExplainedDocument",
+    "HolderDocument",
+    "ImageDocument",
+    "PlanDocument",
+    "PlanHead",
+    "Seconds",
+    "StaleReferenceDocument",
+    "SummaryDocument",
+    "SuspensionDocument",
+    "Texts",
+    "Time",
+    "VmNames",
+    "encode_document",
+]
+
+Count = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0)]
+Time = Annotated[
+    str,
+    Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$", extra_json_schema={"format": "date-time"}),
+]
+Digest = Annotated[str, Meta(extra_json_schema={"pattern": "^sha256:[0-9a-f]{64}$"})]
+Texts = tuple[str, ...]
+VmNames = Annotated[dict[str, str], Meta(description="Names of those in `referenced_by` that have one.")]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Document(msgspec.Struct, frozen=True, gc=False):
+    """A JSON object that is answered; gc=False: there may be 100,000, and none holds itself."""
+
+
+def encode_document(document: Document | Mapping[str, object]) -> bytes:
+    """Write a document as JSON on one line; a name on the disk that is no UTF-8 becomes an escape."""
+    try:
+        return _encode(document)
+    except UnicodeEncodeError:
+        return json.dumps(document, default=msgspec.to_builtins).encode()
+
+
+class SuspensionDocument(Document, frozen=True):
+    """Why nothing is deleted; `detail` tells the remedy."""
+
+    cause: Cause
+    path: str
+    detail: str
+
+
+class HolderDocument(Document, frozen=True):
+    """A repository that keeps what it shares."""
+
+    repository: str
+    reason: Reason
+
+
+class ImageDocument(Document, frozen=True):
+    """An image with its verdict."""
+
+    repository: str
+    digest: Digest
+    tags: Texts
+    status: str
+    size_bytes: int
+    disk_bytes: Count
+    action: Action
+    reason: Reason
+    referenced_by: Texts
+    unused_since: Time | None
+    expires_at: Time | None
+    shared_with: Annotated[
+        Texts, Meta(description="Other repositories whose rows hold the same content.")
+    ] = ()
+    held_by: Annotated[
+        tuple[HolderDocument, ...], Meta(description="Those of them that keep what is due here.")
+    ] = ()
+
+
+class ExplainedDocument(ImageDocument, frozen=True, kw_only=True):
+    """An image with every reason that holds."""
+
+    blockers: tuple[Reason, ...]
+    detail: Annotated[str | None, Meta(description="What is wrong or odd, and the remedy; null: nothing.")]
+    rule: Annotated[int | None, Meta(description="Which rule holds, from 1; null: none does.")] = None
+    vm_names: VmNames = {}
+
+
+class DifferenceDocument(ImageDocument, frozen=True, kw_only=True):
+    """An image that only one of two policies would delete; `reason` is the candidate's."""
+
+    reason_in_force: Reason
+
+
+class SummaryDocument(Document, frozen=True):
+    """A plan in numbers."""
+
+    images: Count
+    delete: Count
+    delete_bytes: Count
+    mark: Count
+    clear: Count
+    keep: Count
+    prune: Count
+
+
+class ComparisonDocument(Document, frozen=True):
+    """What a candidate policy would change."""
+
+    in_force: SummaryDocument
+    newly_go: tuple[DifferenceDocument, ...]
+    newly_stay: tuple[DifferenceDocument, ...]
+
+
+class StaleReferenceDocument(Document, frozen=True):
+    """A reference to an image that is not here."""
+
+    source: str
+    image: str
+
+
+class PlanHead(Document, frozen=True):
+    """A plan without its images; `enabled` tells whether a sweep would really follow it."""
+
+    at: Time
+    data_dir: str
+    enabled: bool
+    suspended: tuple[SuspensionDocument, ...]
+    stale_references: tuple[StaleReferenceDocument, ...]
+    summary: SummaryDocument
+    vm_names: VmNames = {}
+
+
+class PlanDocument(PlanHead, frozen=True, kw_only=True):
+    """What a sweep would do; `enabled` tells whether one would really do it."""
+
+    images: tuple[ImageDocument, ...]
+
+
+class CandidatePlanDocument(PlanDocument, frozen=True, kw_only=True):
+    """Compared where the settings are other than those in force."""
+
+    comparison: ComparisonDocument | UnsetType = UNSET

@@ -1,0 +1,296 @@
+"""The JSON documents of what an engine has done, holds and foresees: of each one class, as in `structs`."""
+
+import datetime as dt
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from hmret.api.wire.structs import (
+    Count,
+    Digest,
+    Document,
+    ImageDocument,
+    Seconds,
+    SuspensionDocument,
+    Texts,
+    Time,
+    VmNames,
+)
+from hmret.model.report import SweepStatus
+from hmret.model.verdicts import Action, Reason
+
+__all__ = [
+    "LARGEST_PAGE",
+    "MOST_DAYS",
+    "BrakeDocument",
+    "ConfirmedDocument",
+    "DeletedImageDocument",
+    "DiskDocument",
+    "DueDocument",
+    "ForecastDocument",
+    "HealthDocument",
+    "HoldingDocument",
+    "ImagesDocument",
+    "LeaseDocument",
+    "LeasesDocument",
+    "MarkedUsedDocument",
+    "ProblemDocument",
+    "QuarantineDocument",
+    "QuarantineSizeDocument",
+    "QuarantinedDocument",
+    "RestoredDocument",
+    "StatusDocument",
+    "StoppedTimersDocument",
+    "SweepErrorDocument",
+    "SweepReportDocument",
+    "TotalsDocument",
+    "WithinDocument",
+]
+
+LARGEST_PAGE = 1000
+"""The most images of one page."""
+
+MOST_DAYS = 366
+"""The most days of a forecast that a client may ask for."""
+
+
+class ProblemDocument(Document, frozen=True):
+    """As RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: Count
+    detail: str
+
+
+class HealthDocument(Document, frozen=True):
+    """The engine answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ImagesDocument(Document, frozen=True):
+    """A page of images; `next` is what `after` is for the next page, null: this is the last."""
+
+    at: Time
+    total: Count
+    matched: Count
+    images: Annotated[tuple[ImageDocument, ...], Meta(max_length=LARGEST_PAGE)]
+    next: str | None
+    vm_names: VmNames
+
+
+class DueDocument(Document, frozen=True):
+    """What falls due on one UTC day."""
+
+    date: dt.date
+    images: Count
+    bytes: Count
+
+
+class HoldingDocument(Document, frozen=True):
+    """Images that the cache holds for the same reason."""
+
+    action: Action
+    reason: Reason
+    images: Count
+    bytes: Count
+
+
+class WithinDocument(Document, frozen=True, rename={"day": "24h", "week": "7d", "month": "30d"}):
+    """What falls due within this time, overdue included."""
+
+    day: Count
+    week: Count
+    month: Count
+
+
+class ForecastDocument(Document, frozen=True):
+    """Sizes are blocks on the disk, in bytes."""
+
+    at: Time
+    images: Count
+    bytes: Count
+    days: Annotated[
+        tuple[DueDocument, ...],
+        Meta(
+            min_length=1,
+            max_length=MOST_DAYS,
+            description="UTC days from that of `at` on; what is overdue counts on the first.",
+        ),
+    ]
+    within: WithinDocument
+    holdings: tuple[HoldingDocument, ...]
+
+
+class DeletedImageDocument(Document, frozen=True):
+    """An image that a sweep deleted."""
+
+    repository: str
+    digest: Digest
+    tags: Texts
+    disk_bytes: Count
+    unused_since: Time
+
+
+class SweepErrorDocument(Document, frozen=True):
+    """A thing that a sweep could not do."""
+
+    repository: str
+    digest: str
+    path: str
+    error: str
+
+
+class SweepReportDocument(Document, frozen=True):
+    """What a sweep did."""
+
+    status: SweepStatus
+    started_at: Time
+    duration_seconds: float
+    suspended: tuple[SuspensionDocument, ...]
+    ready_images: Count
+    protected_images: Count
+    marked_unused: Count
+    cleared_states: Count
+    deleted_images: Count
+    deleted_bytes: Count
+    pruned_states: Count
+    stale_references: Count
+    open_images: Count
+    failed_deletes: Count
+    deleted: tuple[DeletedImageDocument, ...]
+    errors: tuple[SweepErrorDocument, ...]
+    quarantined_images: Count = 0
+    quarantined_bytes: Count = 0
+    released_images: Count = 0
+    released_bytes: Count = 0
+
+
+class MarkedUsedDocument(Document, frozen=True):
+    """What a use of an image changed."""
+
+    repository: str
+    digest: Digest
+    cleared: bool
+
+
+class ConfirmedDocument(Document, frozen=True):
+    """What was confirmed."""
+
+    confirmed: Texts
+
+
+class RestoredDocument(Document, frozen=True):
+    """`taken_tags` went with the image too, and point elsewhere by now."""
+
+    repository: str
+    digest: Digest
+    tags: Texts
+    unused_since: Time
+    taken_tags: Texts
+
+
+class QuarantinedDocument(Document, frozen=True):
+    """A deleted image that can be brought back."""
+
+    repository: str
+    digest: Digest
+    tags: Texts
+    disk_bytes: Count
+    retired_at: Time
+    until: Time
+
+
+class QuarantineDocument(Document, frozen=True):
+    """The deleted images that can be brought back, by when they were deleted."""
+
+    images: tuple[QuarantinedDocument, ...]
+
+
+class LeaseDocument(Document, frozen=True):
+    """A lease that was granted; `expires_at` is null where it ends with its holder."""
+
+    id: str
+    repository: str
+    digest: Digest
+    owner: str
+    reason: str
+    expires_at: Time | None
+
+
+class LeasesDocument(Document, frozen=True):
+    """The leases that were granted, by when they expire."""
+
+    leases: tuple[LeaseDocument, ...]
+
+
+class TotalsDocument(Document, frozen=True):
+    """What all sweeps did since the engine was started."""
+
+    sweeps: Count
+    deleted_images: Count
+    deleted_bytes: Count
+    failed_deletes: Count
+
+
+class QuarantineSizeDocument(Document, frozen=True):
+    """The quarantine in numbers."""
+
+    images: Count
+    bytes: Count
+
+
+class DiskDocument(Document, frozen=True):
+    """How full the disk is, where a limit is set."""
+
+    used_bytes: Count
+    available_bytes: Count
+    pressed: bool
+    backing_off: bool
+    shortfall_bytes: Count
+
+
+class BrakeDocument(Document, frozen=True):
+    """What has expired at once, where that is more than the brake releases; `seconds` is how long it still holds."""
+
+    expired: Count
+    eligible: Count
+    released: bool
+    seconds: Seconds
+
+
+class StoppedTimersDocument(Document, frozen=True):
+    """Timers that a sweep by the settings in force has stopped, because of their patterns."""
+
+    at: Time
+    timers: Count
+    by_reason: dict[str, Count]
+    detail: str
+
+
+class StatusDocument(Document, frozen=True, kw_only=True):
+    """The state of an engine; of the last sweep's `deleted` and `errors` only the first hundred each."""
+
+    version: str
+    process: Count
+    backend: Annotated[str, Meta(extra_json_schema={"enum": ["asyncio", "trio"]})]
+    uptime_seconds: Seconds
+    data_dir: str
+    enabled: bool
+    unused_for_seconds: Seconds
+    sweep_interval_seconds: Seconds
+    sweeping: bool
+    images_seen: Count
+    suspended: tuple[SuspensionDocument, ...]
+    leases_offered: bool | None
+    granted_leases: Count
+    totals: TotalsDocument
+    trash_bytes: Count | None
+    quarantine: QuarantineSizeDocument
+    disk: DiskDocument | None
+    brake: BrakeDocument | None
+    stopped_timers: StoppedTimersDocument | None = None
+    waiting: dict[str, Count]
+    listeners: Count
+    last_sweep: SweepReportDocument | None

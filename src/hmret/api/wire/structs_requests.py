@@ -1,0 +1,93 @@
+"""The JSON documents that clients send: of each one class, by which it is read and described.
+
+A field that is not known is refused. What only describes a field is checked where it is used.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+__all__ = [
+    "CandidateBody",
+    "ConfirmBody",
+    "GivenImage",
+    "GrantLeaseBody",
+    "MarkUsedBody",
+    "RenewLeaseBody",
+    "RestoreBody",
+]
+
+_LONGEST_TEXT = 1024
+
+GivenImage = Annotated[
+    str,
+    Meta(
+        description="A reference by tag or digest, as people type it: `alpine:3.20`.",
+        examples=["alpine:3.20"],
+        extra_json_schema={"minLength": 1},
+    ),
+]
+_Ttl = Annotated[
+    Annotated[float, Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": 9_223_372_036})]
+    | Annotated[str, Meta(extra_json_schema={"pattern": r"^[1-9][0-9]{0,5}(s|m|h)$"})],
+    Meta(
+        description="How long the lease lasts from now: seconds as a number, or a duration as text, such as `10m` or `7d`.",
+        examples=["10m", 600],
+    ),
+]
+_Text = Annotated[str, Meta(extra_json_schema={"maxLength": _LONGEST_TEXT})]
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    """A JSON object that a client sends."""
+
+
+class MarkUsedBody(_Body):
+    """`POST /v1/mark-used`."""
+
+    image: GivenImage
+    digest: Annotated[
+        Annotated[str, Meta(extra_json_schema={"pattern": "^(sha256:)?[0-9a-f]{64}$"})] | None,
+        Meta(description="Counts instead of what the reference says."),
+    ] = None
+
+
+class RestoreBody(MarkUsedBody):
+    """`POST /v1/restore`."""
+
+
+class ConfirmBody(_Body):
+    """`POST /v1/confirm`."""
+
+    what: list[str] = []
+
+
+class CandidateBody(_Body):
+    """`POST /v1/plan`."""
+
+    settings: Annotated[
+        dict[str, Any],
+        Meta(
+            description="Settings of the policy by dotted key, as check-config shows them; what is not given is as it is in force."
+        ),
+    ]
+
+
+class GrantLeaseBody(MarkUsedBody, kw_only=True):
+    """`POST /v1/leases`."""
+
+    ttl: _Ttl
+    owner: _Text = ""
+    reason: _Text = ""
+
+    def __post_init__(self) -> None:
+        for name in ("owner", "reason"):
+            if len(getattr(self, name)) > _LONGEST_TEXT:
+                raise ValueError(f"{name}: expected at most {_LONGEST_TEXT} characters")
+
+
+class RenewLeaseBody(_Body):
+    """`PUT /v1/leases/{id}`."""
+
+    ttl: _Ttl
