@@ -1,6 +1,7 @@
 """One seed: a host, some lives of an engine on it with crashes between them, and a quiet end where all must be well."""
 
 import errno
+import json
 import logging
 import math
 import random
@@ -268,7 +269,19 @@ class _Run:
         self._clock.leap(by_ns, asleep=how == "asleep")
         if how == "off":
             self._clock.reboot(chance)
+            looked_ns = self._looked_ns()
+            if looked_ns is not None and self._clock.now_ns() - looked_ns <= self._truth.apart_ns:
+                # The clock was ahead then, and is not any more: by what it says nobody was away for long.
+                self._clock.unwatched_ns -= by_ns
         self.chronicle.tell(f"no engine for {by_ns // SECOND} s, the host is {how}")
+
+    def _looked_ns(self) -> int | None:
+        """Return what the wall clock said at the last look on record; None: there is none."""
+        path = f"{DATA}/{OWN}/looks.json"
+        if not self._truth.filesystem.exists(path):
+            return None
+        last = json.loads(self._truth.filesystem.read_file(path))["last"]
+        return None if last is None else int(last["wall_ns"])
 
     async def _live_without_a_volume(self) -> None:
         """Have something away for a while, or the data directory moved aside; nothing may come of that.
