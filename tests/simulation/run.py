@@ -147,6 +147,8 @@ class _Run:
         self._looks: dict[trio.lowlevel.Task, int] = {}
         self._claim = Claimed(())
         """Of the batch that goes."""
+        self._absent_ns = 0
+        """How long no engine ran, the last time, as far as that counts as unwatched."""
         self._crashes = 0
         self._sweeps = 0
         self._truth.on_retired = self._pull_again
@@ -267,21 +269,21 @@ class _Run:
         by_ns = self._truth.apart_ns + round(chance.choice((0.01, 1, 5)) * self._truth.window_ns) + SECOND
         how = chance.choice(("up", "off", "asleep"))
         self._clock.leap(by_ns, asleep=how == "asleep")
+        self._absent_ns = 0 if how == "asleep" else by_ns
         if how == "off":
             self._clock.reboot(chance)
-            looked_ns = self._looked_ns()
-            if looked_ns is not None and self._clock.now_ns() - looked_ns <= self._truth.apart_ns:
-                # The clock was ahead then, and is not any more: by what it says nobody was away for long.
-                self._clock.unwatched_ns -= by_ns
+            self._forgive_absence()
         self.chronicle.tell(f"no engine for {by_ns // SECOND} s, the host is {how}")
 
-    def _looked_ns(self) -> int | None:
-        """Return what the wall clock said at the last look on record; None: there is none."""
+    def _forgive_absence(self) -> None:
+        """Let the last absence count as watched where the clock was ahead before it, and it seems short by what that says."""
         path = f"{DATA}/{OWN}/looks.json"
-        if not self._truth.filesystem.exists(path):
-            return None
+        if not self._absent_ns or not self._truth.filesystem.exists(path):
+            return
         last = json.loads(self._truth.filesystem.read_file(path))["last"]
-        return None if last is None else int(last["wall_ns"])
+        if last is not None and self._clock.now_ns() - last["wall_ns"] <= self._truth.apart_ns:
+            self._clock.unwatched_ns -= self._absent_ns
+            self._absent_ns = 0
 
     async def _live_without_a_volume(self) -> None:
         """Have something away for a while, or the data directory moved aside; nothing may come of that.
@@ -378,6 +380,7 @@ class _Run:
         self._jobs.clear()
         self._hypeman.leave(everything=self._rng.random() < 0.5)
         self._clock.correct()
+        self._forgive_absence()
         self._truth.resume(self._truth.filesystem.crashed_copy(), lost_power=False)
         self.chronicle.tell("all is quiet")
         hold = _HOLD_SECONDS if self._clock.jumped_ns else 0
