@@ -159,33 +159,33 @@ static int hold(int parent, const char *name, const char *metadata, size_t most,
     return error;
 }
 
-static PyObject *tell_held(const struct held *held, PyObject *name)
+static PyObject *make_held(const struct held *held, PyObject *name)
 {
-    PyObject *told = name == NULL ? NULL : PyTuple_New(10);
-    if (told == NULL) {
+    PyObject *result = name == NULL ? NULL : PyTuple_New(10);
+    if (result == NULL) {
         Py_XDECREF(name);
         return NULL;
     }
-    if (put(told, 0, name) < 0 || put(told, 1, PyLong_FromLong(held->fd)) < 0 ||
-        put(told, 2, PyLong_FromLong(held->error)) < 0 ||
-        put(told, 3, PyLong_FromUnsignedLong(held->found.st_mode)) < 0 ||
-        put(told, 4, PyLong_FromUnsignedLongLong(held->found.st_dev)) < 0 ||
-        put(told, 5, PyLong_FromUnsignedLongLong(held->found.st_ino)) < 0 ||
-        put(told, 6, PyLong_FromUnsignedLongLong(held->found.st_nlink)) < 0 ||
-        put(told, 7, PyLong_FromLongLong(held->found.st_size)) < 0 ||
-        put(told, 8, PyLong_FromLongLong(held->found.st_blocks)) < 0 ||
-        put(told, 9, PyLong_FromLongLong(nanoseconds(held->found.st_ctim))) < 0) {
-        Py_DecRef(told);
+    if (put(result, 0, name) < 0 || put(result, 1, PyLong_FromLong(held->fd)) < 0 ||
+        put(result, 2, PyLong_FromLong(held->error)) < 0 ||
+        put(result, 3, PyLong_FromUnsignedLong(held->found.st_mode)) < 0 ||
+        put(result, 4, PyLong_FromUnsignedLongLong(held->found.st_dev)) < 0 ||
+        put(result, 5, PyLong_FromUnsignedLongLong(held->found.st_ino)) < 0 ||
+        put(result, 6, PyLong_FromUnsignedLongLong(held->found.st_nlink)) < 0 ||
+        put(result, 7, PyLong_FromLongLong(held->found.st_size)) < 0 ||
+        put(result, 8, PyLong_FromLongLong(held->found.st_blocks)) < 0 ||
+        put(result, 9, PyLong_FromLongLong(nanoseconds(held->found.st_ctim))) < 0) {
+        Py_DecRef(result);
         return NULL;
     }
-    return told;
+    return result;
 }
 
-static PyObject *tell_held_folder(const struct held_folder *folder)
+static PyObject *make_held_folder(const struct held_folder *folder)
 {
     size_t number = 0;
-    PyObject *files = PyList_New(0), *folders = PyList_New(0), *told = PyTuple_New(6);
-    if (files == NULL || folders == NULL || told == NULL)
+    PyObject *files = PyList_New(0), *folders = PyList_New(0), *result = PyTuple_New(6);
+    if (files == NULL || folders == NULL || result == NULL)
         goto failed;
     for (size_t at = 0; at < folder->names.used;) {
         struct entry entry;
@@ -194,32 +194,32 @@ static PyObject *tell_held_folder(const struct held_folder *folder)
                                                           (Py_ssize_t)entry.length);
         at += sizeof entry + entry.length;
         if (entry.kind == 'd' ? append(folders, name) < 0
-                              : append(files, tell_held(&folder->files[number++], name)) < 0)
+                              : append(files, make_held(&folder->files[number++], name)) < 0)
             goto failed;
     }
-    if (put(told, 0, PyLong_FromLong(folder->fd)) < 0 ||
-        put(told, 1, PyLong_FromUnsignedLongLong(folder->found.st_ino)) < 0 ||
-        put(told, 2, PyLong_FromLongLong(nanoseconds(folder->found.st_mtim))) < 0)
+    if (put(result, 0, PyLong_FromLong(folder->fd)) < 0 ||
+        put(result, 1, PyLong_FromUnsignedLongLong(folder->found.st_ino)) < 0 ||
+        put(result, 2, PyLong_FromLongLong(nanoseconds(folder->found.st_mtim))) < 0)
         goto failed;
     Py_IncRef(files);
     Py_IncRef(folders);
-    if (put(told, 3, files) < 0 || put(told, 4, folders) < 0 ||
-        put(told, 5, PyBytes_FromStringAndSize(folder->content.bytes + folder->start, folder->length)) < 0)
+    if (put(result, 3, files) < 0 || put(result, 4, folders) < 0 ||
+        put(result, 5, PyBytes_FromStringAndSize(folder->content.bytes + folder->start, folder->length)) < 0)
         goto failed;
     Py_DecRef(files);
     Py_DecRef(folders);
-    return told;
+    return result;
 failed:
     Py_XDECREF(files);
     Py_XDECREF(folders);
-    Py_XDECREF(told);
+    Py_XDECREF(result);
     return NULL;
 }
 
 PyDoc_STRVAR(hold_folder_doc,
              "hold_folder(folder, name, metadata, most)\n--\n\n"
-             "Open a folder in an open one, and all that is in it and is no folder.\n\n"
-             "Returns its descriptor, its inode and its mtime in nanoseconds; of each file its name, its descriptor\n"
+             "Open a folder in an open one, and everything in it that is no folder.\n\n"
+             "Returns its descriptor, its inode and its mtime in nanoseconds; for each file its name, its descriptor\n"
              "(-1: it could not be opened), errno of that, mode, device, inode, number of links, size, blocks, and ctime\n"
              "in nanoseconds; the names of its folders; and at most `most` bytes of its metadata.");
 
@@ -233,7 +233,7 @@ static void free_held(struct held_folder *folder)
 static PyObject *hold_folder(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
     int parent, error;
-    PyObject *encoded = NULL, *told = NULL;
+    PyObject *encoded = NULL, *result = NULL;
     const char *metadata;
     Py_ssize_t most;
     struct held_folder folder = {.fd = -1};
@@ -252,24 +252,24 @@ static PyObject *hold_folder(PyObject *Py_UNUSED(module), PyObject *arguments)
         PyErr_SetFromErrno(PyExc_OSError);
         goto done;
     }
-    told = tell_held_folder(&folder);
-    if (told == NULL)
+    result = make_held_folder(&folder);
+    if (result == NULL)
         close_held(&folder);
 done:
     free_held(&folder);
     Py_DecRef(encoded);
-    return told;
+    return result;
 }
 
 PyDoc_STRVAR(hold_file_doc,
              "hold_file(folder, name, most)\n--\n\n"
-             "Open a file that is no link, look at it, and read at most `most` bytes of it.\n\n"
-             "Returns its descriptor; its mode, device, inode, size, mtime and ctime in nanoseconds; and what was read.");
+             "Open a file that is no link, stat it, and read at most `most` bytes of it.\n\n"
+             "Returns its descriptor; its mode, device, inode, size, mtime and ctime in nanoseconds; and its content.");
 
 static PyObject *hold_file(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
     int folder, fd, error = 0;
-    PyObject *encoded = NULL, *found_told, *content, *told = NULL;
+    PyObject *encoded = NULL, *status, *content, *result = NULL;
     Py_ssize_t most;
     struct heap heap = {0};
     struct stat found;
@@ -299,19 +299,19 @@ static PyObject *hold_file(PyObject *Py_UNUSED(module), PyObject *arguments)
         PyErr_SetFromErrno(PyExc_OSError);
         goto done;
     }
-    found_told = tell_stat(&found, NULL);
+    status = make_stat(&found, NULL);
     content = PyBytes_FromStringAndSize(heap.bytes + start, length);
-    told = PyTuple_New(3);
-    if (told == NULL || put(told, 1, found_told) < 0 || put(told, 2, content) < 0 ||
-        put(told, 0, PyLong_FromLong(fd)) < 0) {
-        Py_XDECREF(told);
-        told = NULL;
+    result = PyTuple_New(3);
+    if (result == NULL || put(result, 1, status) < 0 || put(result, 2, content) < 0 ||
+        put(result, 0, PyLong_FromLong(fd)) < 0) {
+        Py_XDECREF(result);
+        result = NULL;
         close(fd);
     }
 done:
     free(heap.bytes);
     Py_DecRef(encoded);
-    return told;
+    return result;
 }
 
 /* Take numbers from a list; NULL with an exception set on failure. */
@@ -340,7 +340,7 @@ static int *take_numbers(PyObject *list, Py_ssize_t *count)
 
 PyDoc_STRVAR(hold_folders_doc,
              "hold_folders(folders, names, metadata, most)\n--\n\n"
-             "Open folders, each in an open one, as `hold_folder` does; returns errno for one that cannot be.");
+             "Open folders, each in an open one, as `hold_folder` does; returns errno for one that cannot be opened.");
 
 static PyObject *hold_folders(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
@@ -374,9 +374,9 @@ static PyObject *hold_folders(PyObject *Py_UNUSED(module), PyObject *arguments)
     Py_END_ALLOW_THREADS
     answer = PyList_New(count);
     for (Py_ssize_t number = 0; answer != NULL && number < count; number++) {
-        PyObject *told = folders[number].error ? PyLong_FromLong(folders[number].error)
-                                               : tell_held_folder(&folders[number]);
-        if (told == NULL || PyList_SetItem(answer, number, told) < 0) {
+        PyObject *result = folders[number].error ? PyLong_FromLong(folders[number].error)
+                                               : make_held_folder(&folders[number]);
+        if (result == NULL || PyList_SetItem(answer, number, result) < 0) {
             Py_DecRef(answer);
             answer = NULL;
         }
@@ -395,8 +395,8 @@ done:
 
 PyDoc_STRVAR(take_leases_doc,
              "take_leases(fds)\n--\n\n"
-             "Take a write lease on each open file, up to the first that somebody else has open; returns errno for\n"
-             "each, 0 where it was given. Who opens one of them later is told to this process by SIGURG.");
+             "Take a write lease on each open file, up to the first that another process has open; returns errno\n"
+             "for each, 0 where it was granted. A process that opens one of them later makes the kernel send SIGURG.");
 
 static PyObject *take_leases(PyObject *Py_UNUSED(module), PyObject *list)
 {
@@ -429,7 +429,7 @@ static PyObject *take_leases(PyObject *Py_UNUSED(module), PyObject *list)
 
 PyDoc_STRVAR(are_leased_doc,
              "are_leased(fds)\n--\n\n"
-             "Return whether the write lease of each open file is still what was taken.");
+             "Return whether the write lease on each open file is still held.");
 
 static PyObject *are_leased(PyObject *Py_UNUSED(module), PyObject *list)
 {
@@ -455,7 +455,7 @@ static PyObject *are_leased(PyObject *Py_UNUSED(module), PyObject *list)
 
 PyDoc_STRVAR(close_all_doc,
              "close_all(fds)\n--\n\n"
-             "Close descriptors that nothing was written through; those that are none are passed over.");
+             "Close descriptors that nothing was written through; invalid ones are skipped.");
 
 static PyObject *close_all(PyObject *Py_UNUSED(module), PyObject *list)
 {
@@ -517,20 +517,20 @@ static void set_one_aside(int folder, const char *tag, unsigned long long inode,
     heap->used += (size_t)aside->length;
 }
 
-static PyObject *tell_aside(const struct aside *aside, const struct heap *heap)
+static PyObject *make_aside(const struct aside *aside, const struct heap *heap)
 {
-    PyObject *told = PyTuple_New(4);
+    PyObject *result = PyTuple_New(4);
     const char *target = aside->length > 0 ? heap->bytes + aside->start : "";
-    if (told == NULL)
+    if (result == NULL)
         return NULL;
-    if (put(told, 0, PyLong_FromLong(aside->error)) < 0 ||
-        put(told, 1, PyLong_FromLong(aside->look_error)) < 0 ||
-        put(told, 2, PyLong_FromUnsignedLongLong(aside->inode)) < 0 ||
-        put(told, 3, PyUnicode_DecodeFSDefaultAndSize(target, aside->length)) < 0) {
-        Py_DecRef(told);
+    if (put(result, 0, PyLong_FromLong(aside->error)) < 0 ||
+        put(result, 1, PyLong_FromLong(aside->look_error)) < 0 ||
+        put(result, 2, PyLong_FromUnsignedLongLong(aside->inode)) < 0 ||
+        put(result, 3, PyUnicode_DecodeFSDefaultAndSize(target, aside->length)) < 0) {
+        Py_DecRef(result);
         return NULL;
     }
-    return told;
+    return result;
 }
 
 /* Take inodes from a list; NULL with an exception set on failure. */
@@ -557,9 +557,9 @@ static unsigned long long *take_inodes(PyObject *list, Py_ssize_t count)
 
 PyDoc_STRVAR(set_aside_doc,
              "set_aside(folder, tags, inodes, beside, names)\n--\n\n"
-             "Rename links out of an open folder, each if it is the one of its inode, to names in another.\n\n"
-             "Returns for each errno (0: it stands there now; ENOENT also where it was another), and of what stands\n"
-             "there errno of the look at it, its inode, and where it leads.");
+             "Rename links out of an open folder, each if it still has its inode, to names in another.\n\n"
+             "Returns for each errno (0: renamed; ENOENT also where another link was in its place), and for the renamed\n"
+             "link errno of examining it, its inode, and its target.");
 
 static PyObject *set_aside(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
@@ -595,8 +595,8 @@ static PyObject *set_aside(PyObject *Py_UNUSED(module), PyObject *arguments)
     Py_END_ALLOW_THREADS
     answer = PyList_New(tags.count);
     for (Py_ssize_t number = 0; answer != NULL && number < tags.count; number++) {
-        PyObject *told = tell_aside(&asides[number], &heap);
-        if (told == NULL || PyList_SetItem(answer, number, told) < 0) {
+        PyObject *result = make_aside(&asides[number], &heap);
+        if (result == NULL || PyList_SetItem(answer, number, result) < 0) {
             Py_DecRef(answer);
             answer = NULL;
         }
@@ -643,7 +643,7 @@ static int remove_files(int folder, const struct names *files, const struct name
 PyDoc_STRVAR(erase_folder_doc,
              "erase_folder(folder, name, files, disks)\n--\n\n"
              "Remove a folder in an open one, by the names of all files in it, in their order.\n\n"
-             "Returns errno (0: it has gone) and the blocks that came free of those of its files that are disks.");
+             "Returns errno (0: removed) and the blocks that were freed by those of its files that are disks.");
 
 static PyObject *erase_folder(PyObject *Py_UNUSED(module), PyObject *arguments)
 {

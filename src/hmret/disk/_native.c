@@ -267,7 +267,7 @@ static void look_at_image(int folder, const char *name, const char *metadata, co
 }
 
 /* Return the identity of a disk that has other hard links; None where it has none. */
-static PyObject *tell_shared(const struct image *image)
+static PyObject *make_shared(const struct image *image)
 {
     if (image->disk < 0 || image->disk_error || image->blocks < 0 || image->links <= 1) {
         Py_IncRef(Py_None);
@@ -276,33 +276,33 @@ static PyObject *tell_shared(const struct image *image)
     return Py_BuildValue("(KKK)", image->device, image->disk_inode, image->links);
 }
 
-static PyObject *tell_image(const struct image *image, const struct heap *heap)
+static PyObject *make_image(const struct image *image, const struct heap *heap)
 {
-    PyObject *content, *told = PyTuple_New(9);
-    if (told == NULL)
+    PyObject *content, *result = PyTuple_New(9);
+    if (result == NULL)
         return NULL;
     content = image->error ? PyBytes_FromStringAndSize(NULL, 0)
                            : PyBytes_FromStringAndSize(heap->bytes + image->start, image->length);
-    if (put(told, 0, PyLong_FromLong(image->error)) < 0 || put(told, 1, content) < 0 ||
-        put(told, 2, PyLong_FromUnsignedLongLong(image->inode)) < 0 ||
-        put(told, 3, PyLong_FromLongLong(image->changed_ns)) < 0 ||
-        put(told, 4, PyLong_FromLong(image->disk)) < 0 ||
-        put(told, 5, PyLong_FromLong(image->disk_error)) < 0 ||
-        put(told, 6, PyLong_FromLongLong(image->blocks)) < 0 || put(told, 7, tell_shared(image)) < 0 ||
-        put(told, 8, PyBool_FromLong(image->is_plain)) < 0) {
-        Py_DecRef(told);
+    if (put(result, 0, PyLong_FromLong(image->error)) < 0 || put(result, 1, content) < 0 ||
+        put(result, 2, PyLong_FromUnsignedLongLong(image->inode)) < 0 ||
+        put(result, 3, PyLong_FromLongLong(image->changed_ns)) < 0 ||
+        put(result, 4, PyLong_FromLong(image->disk)) < 0 ||
+        put(result, 5, PyLong_FromLong(image->disk_error)) < 0 ||
+        put(result, 6, PyLong_FromLongLong(image->blocks)) < 0 || put(result, 7, make_shared(image)) < 0 ||
+        put(result, 8, PyBool_FromLong(image->is_plain)) < 0) {
+        Py_DecRef(result);
         return NULL;
     }
-    return told;
+    return result;
 }
 
 PyDoc_STRVAR(look_at_images_doc,
              "look_at_images(folder, names, metadata, disks, most)\n--\n\n"
-             "Read the metadata of each image in an open folder, and look at its disk.\n\n"
+             "Read the metadata of each image in an open folder, and examine its disk.\n\n"
              "Returns for each: errno of the metadata, at most `most` bytes of it, its inode and ctime in\n"
-             "nanoseconds; which of the names in `disks` its disk has (-1: none), errno of that, the disk's blocks\n"
+             "nanoseconds; which of the names in `disks` its disk has (-1: none), errno of examining it, its blocks\n"
              "(-1: it is no regular file), and its device, inode and number of links where it has more than one;\n"
-             "whether all of that is there, and nothing but regular files beside it.");
+             "whether all of that exists, with only regular files beside it.");
 
 static PyObject *look_at_images(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
@@ -341,8 +341,8 @@ static PyObject *look_at_images(PyObject *Py_UNUSED(module), PyObject *arguments
     Py_END_ALLOW_THREADS
     answer = PyList_New(names.count);
     for (Py_ssize_t number = 0; answer != NULL && number < names.count; number++) {
-        PyObject *told = tell_image(&images[number], &heap);
-        if (told == NULL || PyList_SetItem(answer, number, told) < 0) {
+        PyObject *result = make_image(&images[number], &heap);
+        if (result == NULL || PyList_SetItem(answer, number, result) < 0) {
             Py_DecRef(answer);
             answer = NULL;
         }
@@ -363,24 +363,24 @@ struct file {
     struct stat found;
 };
 
-static PyObject *tell_stat(const struct stat *found, PyObject *content)
+static PyObject *make_stat(const struct stat *found, PyObject *content)
 {
-    PyObject *told = PyTuple_New(content == NULL ? 6 : 7);
-    if (told == NULL) {
+    PyObject *result = PyTuple_New(content == NULL ? 6 : 7);
+    if (result == NULL) {
         Py_XDECREF(content);
         return NULL;
     }
-    if ((content != NULL && put(told, 6, content) < 0) ||
-        put(told, 0, PyLong_FromUnsignedLong(found->st_mode)) < 0 ||
-        put(told, 1, PyLong_FromUnsignedLongLong(found->st_dev)) < 0 ||
-        put(told, 2, PyLong_FromUnsignedLongLong(found->st_ino)) < 0 ||
-        put(told, 3, PyLong_FromLongLong(found->st_size)) < 0 ||
-        put(told, 4, PyLong_FromLongLong(nanoseconds(found->st_mtim))) < 0 ||
-        put(told, 5, PyLong_FromLongLong(nanoseconds(found->st_ctim))) < 0) {
-        Py_DecRef(told);
+    if ((content != NULL && put(result, 6, content) < 0) ||
+        put(result, 0, PyLong_FromUnsignedLong(found->st_mode)) < 0 ||
+        put(result, 1, PyLong_FromUnsignedLongLong(found->st_dev)) < 0 ||
+        put(result, 2, PyLong_FromUnsignedLongLong(found->st_ino)) < 0 ||
+        put(result, 3, PyLong_FromLongLong(found->st_size)) < 0 ||
+        put(result, 4, PyLong_FromLongLong(nanoseconds(found->st_mtim))) < 0 ||
+        put(result, 5, PyLong_FromLongLong(nanoseconds(found->st_ctim))) < 0) {
+        Py_DecRef(result);
         return NULL;
     }
-    return told;
+    return result;
 }
 
 /* Examine files, and read them unless `most` is negative. */
@@ -412,16 +412,16 @@ static PyObject *look_at_files(int folder, PyObject *list, Py_ssize_t most)
     answer = PyList_New(names.count);
     for (Py_ssize_t number = 0; answer != NULL && number < names.count; number++) {
         const struct file *file = &files[number];
-        PyObject *told, *content = NULL;
+        PyObject *result, *content = NULL;
         if (file->error) {
-            told = PyLong_FromLong(file->error);
+            result = PyLong_FromLong(file->error);
         } else if (most >= 0) {
             content = PyBytes_FromStringAndSize(heap.bytes + file->start, file->length);
-            told = content == NULL ? NULL : tell_stat(&file->found, content);
+            result = content == NULL ? NULL : make_stat(&file->found, content);
         } else {
-            told = tell_stat(&file->found, NULL);
+            result = make_stat(&file->found, NULL);
         }
-        if (told == NULL || PyList_SetItem(answer, number, told) < 0) {
+        if (result == NULL || PyList_SetItem(answer, number, result) < 0) {
             Py_DecRef(answer);
             answer = NULL;
         }
@@ -436,7 +436,7 @@ done:
 PyDoc_STRVAR(read_files_doc,
              "read_files(folder, paths, most)\n--\n\n"
              "Read files below an open folder, at most `most` bytes of each.\n\n"
-             "Returns for each its mode, device, inode, size, mtime and ctime in nanoseconds, and what was read; or\n"
+             "Returns for each its mode, device, inode, size, mtime and ctime in nanoseconds, and its content; or\n"
              "an errno.");
 
 static PyObject *read_files(PyObject *Py_UNUSED(module), PyObject *arguments)
@@ -455,7 +455,7 @@ static PyObject *read_files(PyObject *Py_UNUSED(module), PyObject *arguments)
 
 PyDoc_STRVAR(stat_files_doc,
              "stat_files(folder, paths)\n--\n\n"
-             "Look at paths below an open folder, following no link in their last component.\n\n"
+             "Stat paths below an open folder, following no link in their last component.\n\n"
              "Returns for each its mode, device, inode, size, mtime and ctime in nanoseconds; or an errno.");
 
 static PyObject *stat_files(PyObject *Py_UNUSED(module), PyObject *arguments)
@@ -469,7 +469,7 @@ static PyObject *stat_files(PyObject *Py_UNUSED(module), PyObject *arguments)
 
 PyDoc_STRVAR(read_links_doc,
              "read_links(folder, names)\n--\n\n"
-             "Read symbolic links in an open folder; returns for each what it says, or an errno.");
+             "Read symbolic links in an open folder; returns the target of each, or an errno.");
 
 static PyObject *read_links(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
@@ -502,10 +502,10 @@ static PyObject *read_links(PyObject *Py_UNUSED(module), PyObject *arguments)
     answer = PyList_New(names.count);
     for (Py_ssize_t number = 0; answer != NULL && number < names.count; number++) {
         const struct file *link = &links[number];
-        PyObject *told = link->error
+        PyObject *result = link->error
                              ? PyLong_FromLong(link->error)
                              : PyUnicode_DecodeFSDefaultAndSize(heap.bytes + link->start, link->length);
-        if (told == NULL || PyList_SetItem(answer, number, told) < 0) {
+        if (result == NULL || PyList_SetItem(answer, number, result) < 0) {
             Py_DecRef(answer);
             answer = NULL;
         }
@@ -690,19 +690,19 @@ static void add_up(struct heap *heap, int digits, struct part *parts)
     }
 }
 
-static PyObject *tell_parts(const struct part *parts, int digits)
+static PyObject *make_parts(const struct part *parts, int digits)
 {
-    PyObject *told = PyList_New(0);
-    for (size_t number = 0; told != NULL && number < (size_t)1 << 4 * digits; number++) {
+    PyObject *result = PyList_New(0);
+    for (size_t number = 0; result != NULL && number < (size_t)1 << 4 * digits; number++) {
         if (parts[number].count == 0)
             continue;
         PyObject *one = Py_BuildValue("(nKK)", (Py_ssize_t)number, parts[number].count, parts[number].total & INT64_MAX);
-        if (append(told, one) < 0) {
-            Py_DecRef(told);
-            told = NULL;
+        if (append(result, one) < 0) {
+            Py_DecRef(result);
+            result = NULL;
         }
     }
-    return told;
+    return result;
 }
 
 static int is_known(const struct part *parts, const struct part *known, uint64_t number)
@@ -713,11 +713,11 @@ static int is_known(const struct part *parts, const struct part *known, uint64_t
 
 PyDoc_STRVAR(list_digests_doc,
              "list_digests(folder, digits, known)\n--\n\n"
-             "List an open folder of digests, in parts by their first digits.\n\n"
-             "Returns of each part that is not empty its number, how many folders are in it, and 63 bits of the sum of\n"
+             "List an open folder of digests, divided into parts by their first digits.\n\n"
+             "Returns for each part that is not empty its number, how many folders it has, and 63 bits of the sum of\n"
              "their names (15 digits) times twice their inodes plus one; the names and inodes (63 bits) in those parts\n"
-             "that are not as `known` says; and the names of what is no folder of a digest. `known`: two numbers of 64\n"
-             "bits for each part there can be, or nothing.");
+             "that are not as `known` says; and the names of everything that is no digest's folder. `known`: two 64-bit\n"
+             "numbers for each possible part, or empty.");
 
 static PyObject *list_digests(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
@@ -725,7 +725,7 @@ static PyObject *list_digests(PyObject *Py_UNUSED(module), PyObject *arguments)
     PyObject *given;
     struct heap heap = {0};
     struct part *parts = NULL, *known = NULL;
-    PyObject *told = NULL, *fresh = NULL, *others = NULL, *answer = NULL;
+    PyObject *result = NULL, *fresh = NULL, *others = NULL, *answer = NULL;
     if (!PyArg_ParseTuple(arguments, "iiS:list_digests", &folder, &digits, &given))
         return NULL;
     const Py_ssize_t length = PyBytes_Size(given);
@@ -751,10 +751,10 @@ static PyObject *list_digests(PyObject *Py_UNUSED(module), PyObject *arguments)
         PyErr_SetFromErrno(PyExc_OSError);
         goto done;
     }
-    told = tell_parts(parts, digits);
+    result = make_parts(parts, digits);
     fresh = PyList_New(0);
     others = PyList_New(0);
-    if (told == NULL || fresh == NULL || others == NULL)
+    if (result == NULL || fresh == NULL || others == NULL)
         goto done;
     for (size_t at = 0; at < heap.used;) {
         struct entry entry;
@@ -770,12 +770,12 @@ static PyObject *list_digests(PyObject *Py_UNUSED(module), PyObject *arguments)
         if (append(entry.kind == 'x' ? fresh : others, one) < 0)
             goto done;
     }
-    answer = PyTuple_Pack(3, told, fresh, others);
+    answer = PyTuple_Pack(3, result, fresh, others);
 done:
     free(parts);
     free(known);
     free(heap.bytes);
-    Py_XDECREF(told);
+    Py_XDECREF(result);
     Py_XDECREF(fresh);
     Py_XDECREF(others);
     return answer;
@@ -783,9 +783,10 @@ done:
 
 PyDoc_STRVAR(changed_paths_doc,
              "changed_paths(folder, paths, marks, follow)\n--\n\n"
-             "Look which paths below an open folder are not what they were.\n\n"
-             "`paths`: bytes, each path with a zero byte behind it; `marks`: for each device, inode, mtime and ctime in\n"
-             "nanoseconds, or 63 bits of the inode, and ctime; 64 bits each. Returns the numbers of those that have another one, or cannot be looked at.");
+             "Find the paths below an open folder that have changed.\n\n"
+             "`paths`: bytes, each path followed by a zero byte; `marks`: for each device, inode, mtime and ctime in\n"
+             "nanoseconds, or 63 bits of the inode, and ctime; 64 bits each. Returns the numbers of the paths whose mark\n"
+             "differs, or that cannot be examined.");
 
 static int has_mark(const struct stat *found, const char *bytes)
 {

@@ -250,13 +250,13 @@ static long long *take_marks(PyObject *list, Py_ssize_t count)
 
 PyDoc_STRVAR(retire_folder_doc,
              "retire_folder(fds, names, numbers, files, absent, tags, timers)\n--\n\n"
-             "Rename a folder out of the cache, and remove its tags and its timers, as long as all is as expected.\n\n"
-             "`fds`: the data directory, the folder that it stands in, the trash, it itself, its metadata; `names`: its\n"
+             "Rename a folder out of the cache, remove its tags and its timers; stop at anything unexpected.\n\n"
+             "`fds`: the data directory, its parent, the trash, the folder itself, its metadata; `names`: its\n"
              "own, and that in the trash; `numbers`: its inode and mtime in nanoseconds, ctime of its metadata in\n"
-             "nanoseconds, whether the renames are to be synced, and whether leases are asked for; `files`: its open\n"
+             "nanoseconds, whether renames are synced, and whether leases are taken; `files`: its open\n"
              "files; `absent`: paths below the data directory; `tags`: five lists, of folders, names, inodes, targets,\n"
              "and names in the trash; `timers`: three lists, of folders, names, and six numbers for each.\n\n"
-             "Returns how far it has come, why it went no further (errno), and how many tags, the last ones, are gone.");
+             "Returns the step reached, why it stopped (errno), and how many tags, counted from the last, are removed.");
 
 static PyObject *retire_folder(PyObject *Py_UNUSED(module), PyObject *arguments)
 {

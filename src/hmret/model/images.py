@@ -314,9 +314,9 @@ class Inventory:
     sweep saw.
     """
     brake_released_images: int = 0
-    """Up to how many expired images the brake lets go: so many were announced for long enough, or somebody lets them go."""
+    """The number of expired images up to which the brake is released, by time or by an operator."""
 
     def holds(self, key: Key) -> bool:
-        """Return whether an image is here."""
+        """Return whether an image is in the cache."""
         repository = self.repositories.get(key[0])
         return repository is not None and key[1] in repository.images

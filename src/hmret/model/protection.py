@@ -214,7 +214,7 @@ def protect_repository(inventory: Inventory, name: str, now_ns: int | None) -> R
 
 def is_behind_link(inventory: Inventory, name: str) -> bool:
     """Return whether lookups in a repository follow a tag of a parent repository with its folder's name."""
-    # guard(tag-of-parent-hides): Where a tag of a parent repository is in the path, lookups go by that tag, so a
+    # guard(tag-of-parent-hides): Where a tag of a parent repository is in the path, lookups follow that tag, so a
     # reference keeps every digest here.
     return any(
         above is not None and (folder in above.tags or folder in above.odd_tags)

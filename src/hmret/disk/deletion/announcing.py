@@ -218,7 +218,7 @@ class Announcing:
         # only together with that content.
         if beside == "ready" and self.tags.tags(Layout.CONTENT, repository, digest):
             raise _Keep(Reason.SHARED, "it is content by now")
-        # guard(coming-tag-keeps-folder): A tag that is about to lead here means that somebody wants this image, so it
+        # guard(coming-tag-keeps-folder): A tag that is about to lead here means that a client wants this image, so it
         # stays this time.
         if self.tags.is_being_made(repository, digest):
             raise _Keep(Reason.RETENTION_WINDOW, "a tag to it is being made")
@@ -243,7 +243,7 @@ class Announcing:
                     *self.tags.tags(Layout.CONTENT, row.repository, candidate.digest),
                     *self.tags.unshadowed(row.repository, candidate.digest),
                 }
-                # guard(tags-are-unchanged): Rules go by tags: an image whose tags have changed since the plan may be
+                # guard(tags-are-unchanged): Rules match tags: an image whose tags have changed since the plan may be
                 # kept by another rule, so it stays.
                 if sorted(found) != [*chosen.tags]:
                     raise _Keep(Reason.RETENTION_WINDOW, _OTHER_TAGS)

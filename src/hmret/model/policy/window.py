@@ -53,7 +53,7 @@ def _time_zone(value: object) -> str:
 def _zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
-    from zoneinfo import ZoneInfo  # noqa: PLC0415 - whoever names no zone does not wait for it
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - a setting without a zone does not wait for it
 
     return ZoneInfo(name)
 

@@ -238,7 +238,7 @@ def _set_all_aside(
             faults.extend(_fault(link, error) for link, _ in few)
             continue
         for (link, name), (code, doubt, inode, target) in zip(few, answers, strict=True):
-            # guard(unread-tag-stays-aside): A tag that cannot be read may be anybody's; it is not put back unseen but
+            # guard(unread-tag-stays-aside): A tag that cannot be read may be any image's; it is not put back unseen but
             # waits in the trash for the next start.
             if not code and doubt in (0, *_NO_TAG):
                 is_recorded = not doubt and (inode, target) == (link.inode, link.target)
