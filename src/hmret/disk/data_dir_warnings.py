@@ -66,11 +66,11 @@ def try_leases(data_dir: str) -> tuple[str, ...]:
                 return ()
     except OSError:
         return ()
-    told = (
+    warning = (
         f"data_dir: on {data_dir!r} a rename breaks the kernel's leases, so nobody can tell whether a disk is open: "
         "nothing is deleted, unless hmret.leases: when-offered lets references alone decide"
     )
-    return (told,)
+    return (warning,)
 
 
 def _look_for_links(data_dir: pathlib.Path) -> Iterator[str]:

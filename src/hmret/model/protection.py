@@ -142,14 +142,14 @@ def stale_references(
         for reference, digests in protection.meant.items()
         if _thing(reference) in things and _is_here(inventory, name, digests)
     }
-    told = {
+    unresolved = {
         StaleReference(reference.source, text)
         for reference in nowhere
         if _thing(reference) not in leads
         for text in (reference.image, reference.resolved_image)
         if text
     }
-    return tuple(sorted(told, key=_by_source))
+    return tuple(sorted(unresolved, key=_by_source))
 
 
 def _is_here(inventory: Inventory, name: str, digests: Iterable[str]) -> bool:

@@ -131,45 +131,45 @@ class HeldAhead:
         self.close()
         few: list[Announced] = []
         fds: list[int] = []
-        for one in () if self._is_off else images:
-            fd = self._parent_of(one)
+        for item in () if self._is_off else images:
+            fd = self._parent_of(item)
             if fd is not None:
-                few.append(one)
+                few.append(item)
                 fds.append(fd)
         if not few:
             return
         filesystem = self.folders.filesystem
         looked_ns = filesystem.now_ns()
-        names = [hex_of(one.intent.digest) for one in few]
+        names = [hex_of(item.intent.digest) for item in few]
         answers = filesystem.hold_folders(fds, names, METADATA, CHUNK)
         self._is_off = not answers
         opened: dict[str, DigestFolder] = {}
-        for one, answer in zip(few, answers, strict=False):
+        for item, answer in zip(few, answers, strict=False):
             if isinstance(answer, int):
                 continue
             try:
-                opened[one.intent.name] = understand(filesystem, answer, looked_ns)
+                opened[item.intent.name] = understand(filesystem, answer, looked_ns)
             except OSError:
                 # It is reported when its turn comes.
                 continue
-        timers = self._read_timers([one for one in few if one.intent.name in opened])
-        for one in few:
-            folder = opened.get(one.intent.name)
+        timers = self._read_timers([item for item in few if item.intent.name in opened])
+        for item in few:
+            folder = opened.get(item.intent.name)
             if folder is None:
                 continue
             its = {
                 name: timer
-                for name in repositories_of(one.intent)
-                if (timer := timers.get((name, one.intent.digest))) is not None
+                for name in repositories_of(item.intent)
+                if (timer := timers.get((name, item.intent.digest))) is not None
             }
-            if _is_ordinary(folder, looked_ns) and len(its) == len(one.intent.rows):
-                self._held[one.intent.name] = HeldImage(self.folders, one.intent, folder, its)
+            if _is_ordinary(folder, looked_ns) and len(its) == len(item.intent.rows):
+                self._held[item.intent.name] = HeldImage(self.folders, item.intent, folder, its)
             else:
                 folder.close()
 
-    def take(self, one: Announced) -> HeldImage | None:
+    def take(self, item: Announced) -> HeldImage | None:
         """Return what is held of an image, whose folder the caller then closes. None: nothing is held."""
-        held = self._held.pop(one.intent.name, None)
+        held = self._held.pop(item.intent.name, None)
         if held is not None and self._is_off:
             held.folder.close()
             return None
@@ -185,13 +185,13 @@ class HeldAhead:
         while self._held:
             self._held.popitem()[1].folder.close()
 
-    def _parent_of(self, one: Announced) -> int | None:
+    def _parent_of(self, item: Announced) -> int | None:
         """Open the parent of an image's single folder; None: it has several folders, or stays."""
-        intent = one.intent
+        intent = item.intent
         if (
-            one.reason is not None
-            or one.error is not None
-            or one.is_gone
+            item.reason is not None
+            or item.error is not None
+            or item.is_gone
             or DIGEST_HEX.fullmatch(hex_of(intent.digest)) is None
             or len(intent.copies) != 1
             or intent.staying
@@ -207,9 +207,9 @@ class HeldAhead:
     def _read_timers(self, images: Sequence[Announced]) -> Mapping[tuple[str, str], SettledState]:
         """Read the timers of some images, each folder in one call."""
         digests: dict[str, list[str]] = {}
-        for one in images:
-            for row in one.intent.rows:
-                digests.setdefault(row.repository, []).append(one.intent.digest)
+        for item in images:
+            for row in item.intent.rows:
+                digests.setdefault(row.repository, []).append(item.intent.digest)
         timers: dict[tuple[str, str], SettledState] = {}
         for repository, few in digests.items():
             try:

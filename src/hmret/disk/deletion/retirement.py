@@ -103,7 +103,7 @@ def retire(
         try:
             # guard(intent-before-rename): After a crash the intents say what to finish or undo; without them a
             # deletion would stay half done.
-            write_intents(filesystem, data_fd, token, [one.intent for one in announced])
+            write_intents(filesystem, data_fd, token, [target.intent for target in announced])
         except OSError as error:
             return batch.none_begun(candidates, f"{OWN}/{TRASH}", error), None
         outcomes: dict[int, Outcome] = {}
@@ -118,8 +118,8 @@ def retire(
             if not claim.begin(digest):
                 continue
             try:
-                for number, one in group:
-                    outcomes[number] = batch.retire(one)
+                for number, target in group:
+                    outcomes[number] = batch.retire(target)
             finally:
                 claim.end(digest)
             pause()
@@ -130,8 +130,8 @@ def retire(
 def _by_digest(announced: Sequence[Announced]) -> Iterator[tuple[str, list[tuple[int, Announced]]]]:
     """Group a batch's images by digest, content first: links of the folders after it then lead nowhere."""
     groups: dict[str, list[tuple[int, Announced]]] = {}
-    for number, one in enumerate(announced):
-        groups.setdefault(one.intent.digest, []).append((number, one))
+    for number, target in enumerate(announced):
+        groups.setdefault(target.intent.digest, []).append((number, target))
     for digest, group in groups.items():
         yield digest, sorted(group, key=lambda item: not item[1].candidate.is_content)
 
@@ -196,33 +196,33 @@ class _Batch:
             for candidate in candidates
         ]
 
-    def retire(self, one: Announced) -> Outcome:  # noqa: C901, PLR0911 - one rule after the other
+    def retire(self, target: Announced) -> Outcome:  # noqa: C901, PLR0911 - one rule after the other
         """Take the last look at one image, and rename it out of the cache if it may go."""
-        candidate = one.candidate
+        candidate = target.candidate
         states: dict[str, HeldState] = {}
-        held = self.ahead.take(one)
+        held = self.ahead.take(target)
         try:
             # guard(newly-referenced-stays): An image that a guest, snapshot or lease needs by now stays, whatever the
             # plan said.
             if any(row_key in self.look.protected for row_key in candidate.keys):
-                return self._kept(one, Reason.REFERENCED)
+                return self._kept(target, Reason.REFERENCED)
             for row in candidate.rows:
                 reason = self._look_at_timer(row, candidate.digest, states, held)
                 if reason is not None:
-                    return self._kept(one, reason)
-            if one.error is not None:
-                raise one.error
-            if one.is_gone:
-                return self._kept(one, None)
-            if one.reason is Reason.BROKEN:
-                return self._broken(one, one.detail)
-            if one.reason is not None:
-                return self._kept(one, one.reason, one.detail)
-            return self._rename_out(one, states, held)
+                    return self._kept(target, reason)
+            if target.error is not None:
+                raise target.error
+            if target.is_gone:
+                return self._kept(target, None)
+            if target.reason is Reason.BROKEN:
+                return self._broken(target, target.detail)
+            if target.reason is not None:
+                return self._kept(target, target.reason, target.detail)
+            return self._rename_out(target, states, held)
         except (FileNotFoundError, NotADirectoryError):
-            return self._kept(one, None)
+            return self._kept(target, None)
         except OSError as error:
-            return self._failed(one, error)
+            return self._failed(target, error)
         finally:
             for state in states.values():
                 state.close()
@@ -253,27 +253,27 @@ class _Batch:
         return None if since_ns == row.unused_since_ns and is_due else Reason.RETENTION_WINDOW
 
     def _rename_out(  # noqa: C901, PLR0911 - one rule after the other
-        self, one: Announced, states: Mapping[str, HeldState], held: HeldImage | None = None
+        self, target: Announced, states: Mapping[str, HeldState], held: HeldImage | None = None
     ) -> Outcome:
         """Rename an image out of the cache, and clean up after it.
 
         A `held` image is deleted in one call; where that call has stopped, the deletion continues here from
         the same step.
         """
-        intent = one.intent
+        intent = target.intent
         image = OpenImage(self.folders, intent) if held is None else held.open_image()
         refusal = ""
         arrival: Arrival | None = Arrival.NOTHING
         try:
             if held is None:
                 image.open_in_cache()
-            step = self._begin(one, image, held)
+            step = self._begin(target, image, held)
             if isinstance(step, Kept):
                 return step
             if step is Step.NOT_BEGUN:
                 image.close()
-                return self._rename_out(one, states)
-            stopped = self._move_out(one, image) if step <= Step.RENAMED else None
+                return self._rename_out(target, states)
+            stopped = self._move_out(target, image) if step <= Step.RENAMED else None
             if stopped is not None:
                 return stopped
             try:
@@ -283,11 +283,11 @@ class _Batch:
                 arrival, refusal = Arrival.ITSELF, str(error.strerror)
             except OSError as error:
                 place = image.places[-1]
-                return self._failed(one, error, f"{place.folder}/{place.name}", unfinished=True)
+                return self._failed(target, error, f"{place.folder}/{place.name}", unfinished=True)
         finally:
             image.close()
         if arrival is None:
-            return self._put_back(one)
+            return self._put_back(target)
         if step is Step.DONE:
             return self.cleaning.note_gone(intent, image.places, intent.all_links)
         absent: set[str] = set()
@@ -303,13 +303,13 @@ class _Batch:
             self.cleaning.clean_up(intent, image.places, timers, absent, gone), refusal=refusal
         )
 
-    def _begin(self, one: Announced, image: OpenImage, held: HeldImage | None) -> Step | Kept:
+    def _begin(self, target: Announced, image: OpenImage, held: HeldImage | None) -> Step | Kept:
         """Judge an open image, then take its leases or delete it in one call; returns the step that was reached.
 
         Raises:
             OSError: nothing of it was changed.
         """
-        kept = self._judge(one, image)
+        kept = self._judge(target, image)
         if kept is not None:
             return kept
         if held is not None:
@@ -320,10 +320,10 @@ class _Batch:
             is_free = image.lease()
             self.lease_error = self.lease_error or image.refusal
             if not is_free:
-                return self._kept(one, Reason.OPEN, clears=True)
+                return self._kept(target, Reason.OPEN, clears=True)
         return Step.LEASED
 
-    def _move_out(self, one: Announced, image: OpenImage) -> Outcome | None:
+    def _move_out(self, target: Announced, image: OpenImage) -> Outcome | None:
         """Rename the folders of an image out of the cache; returns its outcome if they are not all out.
 
         Raises:
@@ -334,55 +334,57 @@ class _Batch:
         except OSError as error:
             image.undo()
             if image.is_left_out():
-                return self._failed(one, error, unfinished=True)
+                return self._failed(target, error, unfinished=True)
             raise
-        return None if is_out else self._give_way(one, image)
+        return None if is_out else self._give_way(target, image)
 
-    def _judge(self, one: Announced, image: OpenImage) -> Kept | None:
+    def _judge(self, target: Announced, image: OpenImage) -> Kept | None:
         """Return why an image may not be deleted, by the contents and metadata of its folders; None: it may."""
-        hexadecimal = hex_of(one.intent.digest)
+        hexadecimal = hex_of(target.intent.digest)
         for number, folder in image.opened.items():
-            copy = one.intent.all_copies[number]
+            copy = target.intent.all_copies[number]
             if copy.inode not in (0, folder.inode):
-                return self._kept(one, None)
+                return self._kept(target, None)
             # guard(metadata-right-before-move): Only a whole, ready image goes: one that a pull is writing by now, or
             # that is no longer that image, stays.
             reason = folder.judge(copy.repository or None, hexadecimal)
             if reason is not None:
                 detail = "" if folder.fault is None else f"{copy.parent}/{hexadecimal}/{folder.fault[1]}"
                 return (
-                    self._broken(one, detail) if reason is Reason.BROKEN else self._kept(one, reason, detail)
+                    self._broken(target, detail)
+                    if reason is Reason.BROKEN
+                    else self._kept(target, reason, detail)
                 )
         main = image.opened[len(image.opened) - 1].image
         assert main is not None  # a folder without a reason to stay has one
         # guard(same-name-in-metadata): Untagged content belongs to the repository its metadata names; under another
         # name, another policy decides on it.
-        if one.is_by_name and main.content_name != one.candidate.repository:
-            return self._kept(one, Reason.SHARED, "its metadata names another repository by now")
-        for row in one.candidate.rows:
-            chosen = one.candidate.chosen_with(row.repository)
+        if target.is_by_name and main.content_name != target.candidate.repository:
+            return self._kept(target, Reason.SHARED, "its metadata names another repository by now")
+        for row in target.candidate.rows:
+            chosen = target.candidate.chosen_with(row.repository)
             # guard(same-age-and-origin): An image whose metadata states another age or origin than the plan knew may
             # be kept by a rule; the next sweep decides.
             if chosen is not None and not chosen.is_unchanged(main):
-                return self._kept(one, Reason.RETENTION_WINDOW)
+                return self._kept(target, Reason.RETENTION_WINDOW)
         return None
 
-    def _put_back(self, one: Announced) -> Kept:
+    def _put_back(self, target: Announced) -> Kept:
         """Return the outcome for an image that was put back; nothing of it is to remain in the trash."""
         is_left = False
         try:
-            erase_rest(self.folders, one.intent)
+            erase_rest(self.folders, target.intent)
         except OSError:
             is_left = True
-        return attrs.evolve(self._kept(one, Reason.OPEN, clears=True), unfinished=is_left)
+        return attrs.evolve(self._kept(target, Reason.OPEN, clears=True), unfinished=is_left)
 
-    def _give_way(self, one: Announced, image: OpenImage) -> Outcome:
+    def _give_way(self, target: Announced, image: OpenImage) -> Outcome:
         """Leave an image alone in whose folder a pull has begun; its own remains are of no use to that pull."""
         image.undo()
         if image.is_left_out():
             error = OSError(errno.EBUSY, "a pull has begun in it, and the rest could not be put back")
-            return self._failed(one, error, unfinished=True)
-        return self._kept(one, Reason.NOT_READY, "a pull has begun in it", clears=True)
+            return self._failed(target, error, unfinished=True)
+        return self._kept(target, Reason.NOT_READY, "a pull has begun in it", clears=True)
 
     def _finish_tags(self, image: OpenImage, *, is_closed: bool = False) -> Arrival | None:
         """Look for arrivals since an image was renamed; None: it was put back or completed because of one.
@@ -407,22 +409,26 @@ class _Batch:
             return None
         return found.arrival
 
-    def _kept(self, one: Announced, reason: Reason | None, detail: str = "", *, clears: bool = False) -> Kept:
+    def _kept(
+        self, target: Announced, reason: Reason | None, detail: str = "", *, clears: bool = False
+    ) -> Kept:
         """Return that an image stays; `clears`: its timer is removed, and starts when it is next found unused."""
-        candidate = one.candidate
+        candidate = target.candidate
         if clears:
             for key in candidate.keys:
                 clear_state(self.filesystem, self.data_fd, key)
         return Kept(candidate.key, reason, candidate.keys if candidate.others else (), detail, cleared=clears)
 
-    def _broken(self, one: Announced, detail: str) -> Kept:
+    def _broken(self, target: Announced, detail: str) -> Kept:
         """Return that a broken image stays, as a plan that finds it broken does: its timer is removed."""
         with suppress(OSError):
-            return self._kept(one, Reason.BROKEN, detail, clears=True)
-        return self._kept(one, Reason.BROKEN, detail)
+            return self._kept(target, Reason.BROKEN, detail, clears=True)
+        return self._kept(target, Reason.BROKEN, detail)
 
-    def _failed(self, one: Announced, error: OSError, path: str = "", *, unfinished: bool = False) -> Failed:
-        candidate = one.candidate
-        path = path or f"{one.intent.all_copies[-1].parent}/{hex_of(candidate.digest)}"
+    def _failed(
+        self, target: Announced, error: OSError, path: str = "", *, unfinished: bool = False
+    ) -> Failed:
+        candidate = target.candidate
+        path = path or f"{target.intent.all_copies[-1].parent}/{hex_of(candidate.digest)}"
         keys = candidate.keys if candidate.others else ()
         return Failed(candidate.key, path, error, unfinished=unfinished, keys=keys)

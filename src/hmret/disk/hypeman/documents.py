@@ -74,8 +74,8 @@ class ImageMetadata(msgspec.Struct, gc=False):
 
         A label that is neither `true` nor `false` counts as false: in doubt an image is kept.
         """
-        told = None if self.labels is None else self.labels.pullable
-        return None if told is None else told.lower() == "true"
+        label = None if self.labels is None else self.labels.pullable
+        return None if label is None else label.lower() == "true"
 
     @property
     def created_ns(self) -> int | None:

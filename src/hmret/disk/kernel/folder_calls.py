@@ -75,7 +75,7 @@ class FolderCalls:
             except OSError as error:
                 answer.append(error.errno or errno.EIO)
             else:
-                answer.append((*_told(found), content))
+                answer.append((*_status_of(found), content))
         return answer
 
     def stat_files(self: Filesystem, fd: int, paths: list[str], /) -> list[FileFound | int]:
@@ -83,7 +83,7 @@ class FolderCalls:
         answer: list[FileFound | int] = []
         for path in paths:
             try:
-                answer.append(_told(self.stat(path, dir_fd=fd, follow_symlinks=False)))
+                answer.append(_status_of(self.stat(path, dir_fd=fd, follow_symlinks=False)))
             except OSError as error:
                 answer.append(error.errno or errno.EIO)
         return answer
@@ -132,7 +132,7 @@ class FolderCalls:
         """Open a file, and return its status and content."""
         file_fd = self.open(name, _READ, dir_fd=fd)
         try:
-            return file_fd, _told(self.fstat(file_fd)), self.read(file_fd, most)
+            return file_fd, _status_of(self.fstat(file_fd)), self.read(file_fd, most)
         except BaseException:
             self.close_all([file_fd])
             raise
@@ -339,7 +339,7 @@ def _read_one(filesystem: Filesystem, folder_fd: int, path: str, most: int) -> t
             filesystem.close(fd)
 
 
-def _told(found: Stat) -> FileFound:
+def _status_of(found: Stat) -> FileFound:
     return (
         found.st_mode,
         found.st_dev,

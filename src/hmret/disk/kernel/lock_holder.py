@@ -44,7 +44,7 @@ def _open_with(process: Path, wanted: tuple[int, int]) -> list[bool]:
             with suppress(OSError):
                 found = link.stat()
                 if (found.st_dev, found.st_ino) == wanted:
-                    told = (process / "fdinfo" / link.name).read_text(encoding="ascii", errors="replace")
-                    lines = told.splitlines()
+                    text = (process / "fdinfo" / link.name).read_text(encoding="ascii", errors="replace")
+                    lines = text.splitlines()
                     opened.append(any(line.startswith("lock:") and "FLOCK" in line for line in lines))
     return opened

@@ -178,26 +178,28 @@ def hold(
     earlier: list[Held] = []
     with suppress(FileNotFoundError):
         earlier = _read_record(filesystem, data_fd, token)
-    disk_bytes = _blocks_of(filesystem, data_fd, [one.place.intent for one in retired])
-    fresh = [_held(one, size, retired_at_ns) for one, size in zip(retired, disk_bytes, strict=True)]
+    disk_bytes = _blocks_of(filesystem, data_fd, [image.place.intent for image in retired])
+    fresh = [_held(image, size, retired_at_ns) for image, size in zip(retired, disk_bytes, strict=True)]
     names = {held.name for held in fresh}
-    _write_record(filesystem, data_fd, token, [*(one for one in earlier if one.name not in names), *fresh])
+    _write_record(
+        filesystem, data_fd, token, [*(image for image in earlier if image.name not in names), *fresh]
+    )
     return fresh
 
 
-def _held(one: Retired, disk_bytes: int, retired_at_ns: int) -> Held:
-    intent = one.place.intent
+def _held(image: Retired, disk_bytes: int, retired_at_ns: int) -> Held:
+    intent = image.place.intent
     return Held(
         intent.repository,
         intent.digest,
-        sorted(one.tags),
+        sorted(image.tags),
         intent.unused_since_ns,
         intent.name,
         disk_bytes,
         retired_at_ns,
         intent.others,
         intent.copies,
-        [*one.links] if intent.copies else [],
+        [*image.links] if intent.copies else [],
         intent.beside,
         intent.staying,
     )

@@ -169,13 +169,13 @@ class Recovering:
             undo_copies(self.filesystem, self.data_fd, places)
             return True
         match finish(self.filesystem, self.data_fd, places):
-            case Retired() as one:
-                self._errors.extend(one.faults)
-                if one.refusal:
-                    self._errors.append((f"{one.place.folder}/{one.place.name}", one.refusal))
-                if one.faults:
+            case Retired() as image:
+                self._errors.extend(image.faults)
+                if image.refusal:
+                    self._errors.append((f"{image.place.folder}/{image.place.name}", image.refusal))
+                if image.faults:
                     return False
-                retired.append(one)
+                retired.append(image)
             case Kept():
                 self._note_restored(intent)
             case Failed() as failed:
@@ -229,7 +229,7 @@ class Recovering:
         wanted = find_wanted(
             self.filesystem,
             self.data_fd,
-            [(one.place.intent, one.places) for one in retired if not one.refusal],
+            [(image.place.intent, image.places) for image in retired if not image.refusal],
             TagView(self.filesystem, {}),
             self.pause,
         )
@@ -243,7 +243,7 @@ class Recovering:
             if is_back:
                 names.add(intent.name)
                 self._note_restored(intent)
-        return [one for one in retired if one.place.intent.name not in names]
+        return [image for image in retired if image.place.intent.name not in names]
 
     def _hold(self, token: str, retired: list[Retired]) -> list[TrashEntry]:
         """Put complete images into quarantine; returns the folders to be freed.
@@ -251,21 +251,21 @@ class Recovering:
         Raises:
             OSError: the record could not be written; all of them wait.
         """
-        places = [place for one in retired for place in one.places]
+        places = [place for image in retired for place in image.places]
         if self.hold_at_ns is None:
             return places
         # guard(half-erased-is-not-held): An image whose erasing had begun cannot be restored, so it is erased and not
         # held in quarantine.
-        whole = [one for one in retired if is_whole(self.filesystem, self.data_fd, one.place)]
+        whole = [image for image in retired if is_whole(self.filesystem, self.data_fd, image.place)]
         if whole:
             # Which of its tags went before the interruption is unknown; those that have moved on are no
             # longer free.
             chosen = [
-                attrs.evolve(one, tags=tuple(one.place.intent.tags), links=one.place.intent.all_links)
-                for one in whole
+                attrs.evolve(image, tags=tuple(image.place.intent.tags), links=image.place.intent.all_links)
+                for image in whole
             ]
             self._held += hold(self.filesystem, self.data_fd, token, chosen, self.hold_at_ns)
-        held = {one.place.intent.name for one in whole}
+        held = {image.place.intent.name for image in whole}
         return [place for place in places if place.intent.name not in held]
 
     def _free(self, token: str, places: Iterable[TrashEntry], repositories: set[str]) -> bool:
