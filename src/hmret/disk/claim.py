@@ -53,8 +53,8 @@ class DataDir:
         claimed = cls(filesystem, path if path.startswith("/") else os.path.abspath(path), fd)  # noqa: PTH100 - links stay
         try:
             claimed._lock()
-            # guard(one-engine-per-cache): Two data directories can share their images; two engines there would delete
-            # what the other one protects.
+            # guard(one-engine-per-cache): Two data directories can share their images; two engines there
+            # would delete what the other one protects.
             claimed._hold_images()
         except BaseException:
             claimed.close()
@@ -68,8 +68,8 @@ class DataDir:
 
         Raises:
             DataDirMovedError: a path leads elsewhere, or nowhere.
-            DataDirLockedError: images have appeared, and another engine has them; or this is a forked child of the process
-                that made the claim.
+            DataDirLockedError: images have appeared, and another engine has them; or this is a forked child
+                of the process that made the claim.
             OSError: the comparison failed.
         """
         if self._is_lost:
@@ -91,8 +91,8 @@ class DataDir:
         for fd in (self._images_fd, self._lock_fd):
             if fd != _NONE:
                 with suppress(OSError):
-                    # guard(lock-ends-with-engine): A child process that has inherited the lock must not keep the next
-                    # engine from starting.
+                    # guard(lock-ends-with-engine): A child process that has inherited the lock must not keep
+                    # the next engine from starting.
                     self.filesystem.unlock(fd)
                 let_go(self.filesystem, fd)
         self._images_fd = self._lock_fd = _NONE
@@ -102,8 +102,8 @@ class DataDir:
         with opened(filesystem, make_data_folders(filesystem, self.fd, OWN, _MODE)) as own_fd:
             fd = filesystem.open(LOCK, _FILE, 0o600, dir_fd=own_fd)
         try:
-            # guard(one-engine-per-directory): Two engines on one directory would know nothing of each other's locks,
-            # and delete what the other has in use.
+            # guard(one-engine-per-directory): Two engines on one directory would know nothing of each other's
+            # locks, and delete what the other has in use.
             filesystem.lock(fd)
         except BlockingIOError:
             written = ""
@@ -170,6 +170,6 @@ def _let_go_in_child() -> None:
     _claimed.clear()
 
 
-# guard(forked-child-has-no-claim): A forked child that went on as the engine would delete beside its parent, both
-# under one lock.
+# guard(forked-child-has-no-claim): A forked child that went on as the engine would delete beside its parent,
+# both under one lock.
 os.register_at_fork(after_in_child=_let_go_in_child)

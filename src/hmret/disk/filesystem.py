@@ -75,8 +75,8 @@ def _unlock(fd: int) -> None:
 
 
 def _take_lease(fd: int) -> None:
-    # guard(opener-cannot-kill-service): A lease break sends SIGIO by default, which would kill this process whenever
-    # another process opens a disk; SIGURG is ignored.
+    # guard(opener-cannot-kill-service): A lease break sends SIGIO by default, which would kill this process
+    # whenever another process opens a disk; SIGURG is ignored.
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
     fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 

@@ -39,8 +39,8 @@ def stable_fingerprint(found: Stat, looked_ns: int) -> Fingerprint | None:
 
     `looked_ns` is the file system's time from before the look.
     """
-    # guard(recent-change-is-unknown): A second write within two seconds may leave the same time stamp, so what has
-    # just changed is read again at the next look.
+    # guard(recent-change-is-unknown): A second write within two seconds may leave the same time stamp, so
+    # what has just changed is read again at the next look.
     if max(found.st_mtime_ns, found.st_ctime_ns) > looked_ns - SETTLING_NS:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
@@ -52,7 +52,8 @@ def stable_since(changed_ns: int, looked_ns: int, earliest_ns: int | None) -> bo
     Args:
         changed_ns: the stamp of the last change.
         looked_ns: the file system's time from before the look.
-        earliest_ns: the earliest stamp that the next change can get, determined before the look; None: unknown.
+        earliest_ns: the earliest stamp that the next change can get, determined before the look; None:
+            unknown.
     """
     if changed_ns <= looked_ns - SETTLING_NS:
         return True
@@ -66,8 +67,8 @@ def is_unchanged(filesystem: Filesystem, path: str, dir_fd: int, fingerprint: Fi
         found = filesystem.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     except OSError:
         return False
-    # guard(changed-stamp-is-reread): What others have changed shows in time stamps or inode; it is read again instead
-    # of trusted.
+    # guard(changed-stamp-is-reread): What others have changed shows in time stamps or inode; it is read again
+    # instead of trusted.
     return (
         found.st_ctime_ns == fingerprint[4]
         and found.st_mtime_ns == fingerprint[3]

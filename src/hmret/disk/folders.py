@@ -42,12 +42,12 @@ back.
 """
 
 _WHEREVER = os.O_RDONLY | os.O_DIRECTORY
-# guard(no-links-between-folders): A link in the place of a folder could lead a deletion out of the cache, so no step
-# follows one.
+# guard(no-links-between-folders): A link in the place of a folder could lead a deletion out of the cache, so
+# no step follows one.
 _STEP = _WHEREVER | os.O_NOFOLLOW
 _FOLLOW = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-# guard(no-links-when-reading): A link in the place of a file could show what belongs to something else, so nothing is
-# decided by it.
+# guard(no-links-when-reading): A link in the place of a file could show what belongs to something else, so
+# nothing is decided by it.
 READ = _FOLLOW | os.O_NOFOLLOW
 """Flags to open a file for reading: a pipe in its place does not block the reader, and a link is refused."""
 
@@ -86,8 +86,8 @@ def step_into(filesystem: Filesystem, root_fd: int, path: str) -> int:
     fd = root_fd
     for name in path.split("/"):
         try:
-            # guard(paths-lead-only-downwards): A path with dots in a record could lead out of the cache to the data
-            # of others, so it is refused.
+            # guard(paths-lead-only-downwards): A path with dots in a record could lead out of the cache to
+            # the data of others, so it is refused.
             if name in ("", ".", ".."):
                 raise ValueError(f"not a path of plain names: {path!r}")
             next_fd = open_folder(filesystem, name, fd)

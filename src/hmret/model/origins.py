@@ -66,8 +66,8 @@ class Origins:
 
     def are_here(self, repository: str) -> bool:
         """Return whether a repository's images were made on this host, so that they cannot be pulled again."""
-        # guard(builds-are-irreplaceable): Images that hypeman built on this host cannot be pulled again, so they stay
-        # unless the operator says otherwise.
+        # guard(builds-are-irreplaceable): Images that hypeman built on this host cannot be pulled again, so
+        # they stay unless the operator says otherwise.
         return (
             repository.endswith(_BUILDER)
             or _BUILD.fullmatch(repository) is not None
@@ -120,13 +120,13 @@ class Builds:
         if not self.digests and repository.name not in self.named and repository.name not in self.tags:
             return _NO_DIGESTS
         images = repository.images
-        # guard(build-digests-count): A digest in the build records was made on this host, whatever repository it is
-        # kept under, and cannot be pulled again.
+        # guard(build-digests-count): A digest in the build records was made on this host, whatever repository
+        # it is kept under, and cannot be pulled again.
         found = _common(self.digests, images.keys())
         if repository.name in self.named:
             found |= _common(self.named[repository.name], images.keys())
-        # guard(build-tags-count): A tag that a build has given leads to an image made on this host, which cannot be
-        # pulled again.
+        # guard(build-tags-count): A tag that a build has given leads to an image made on this host, which
+        # cannot be pulled again.
         if repository.name in self.tags:
             targets = (repository.tags.get(tag) for tag in self.tags[repository.name])
             found |= {target for target in targets if target is not None and target in images}

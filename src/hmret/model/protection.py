@@ -113,8 +113,8 @@ def _protected(inventory: Inventory, found: Mapping[str, RepositoryProtection]) 
 def foreign_owners(inventory: Inventory, name: str, digest: str) -> tuple[str, ...]:
     """List the owners of the content of a digest, where it is named under a repository that does not own it."""
     owners = inventory.contents.get(digest, ())
-    # guard(any-name-protects-owners): hypeman boots content under any repository name, so a reference protects it for
-    # every repository that owns it.
+    # guard(any-name-protects-owners): hypeman boots content under any repository name, so a reference
+    # protects it for every repository that owns it.
     return () if name in owners else owners
 
 
@@ -214,8 +214,8 @@ def protect_repository(inventory: Inventory, name: str, now_ns: int | None) -> R
 
 def is_behind_link(inventory: Inventory, name: str) -> bool:
     """Return whether lookups in a repository follow a tag of a parent repository with its folder's name."""
-    # guard(tag-of-parent-hides): Where a tag of a parent repository is in the path, lookups follow that tag, so a
-    # reference keeps every digest here.
+    # guard(tag-of-parent-hides): Where a tag of a parent repository is in the path, lookups follow that tag,
+    # so a reference keeps every digest here.
     return any(
         above is not None and (folder in above.tags or folder in above.odd_tags)
         for above, folder in above_of(inventory, name)

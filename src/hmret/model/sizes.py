@@ -23,7 +23,8 @@ def parse_size(text: str) -> int:
     Without a unit it is bytes.
 
     Raises:
-        ValueError: it is none, 10^18 bytes or more, or less than one byte and yet not 0, which means something else.
+        ValueError: it is none, 10^18 bytes or more, or less than one byte and yet not 0, which means
+            something else.
     """
     match = _SIZE.fullmatch(text)
     if match is None:

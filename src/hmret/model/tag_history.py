@@ -73,7 +73,8 @@ def recall(inventory: Inventory, name: str, *, is_hidden: bool, now_ns: int | No
     Args:
         inventory: everything that is known of the cache.
         name: the repository.
-        is_hidden: whether lookups in the repository follow a tag of another one, so that their targets are unknown.
+        is_hidden: whether lookups in the repository follow a tag of another one, so that their targets are
+            unknown.
         now_ns: the time of the look, in nanoseconds; None: unknown, and then no age proves anything.
     """
     repository = inventory.repositories.get(name)
@@ -83,23 +84,23 @@ def recall(inventory: Inventory, name: str, *, is_hidden: bool, now_ns: int | No
     for tag, references in things.items():
         before = inventory.remembered.get((name, tag))
         seen: set[Thing] = set() if before is None else {*before.seen & references.keys()}
-        # guard(moved-tag-keeps-old-image): A guest still runs from what its tag pointed to before it moved, so that
-        # image stays.
+        # guard(moved-tag-keeps-old-image): A guest still runs from what its tag pointed to before it moved,
+        # so that image stays.
         digests = _NOTHING if before is None else before.digests
         if not is_hidden and not is_unreadable_tag(repository, tag):
             current = current_digest(repository, tag)
             digests |= current
             linked_ns = inventory.link_times.get((name, tag))
             for thing, reference in references.items():
-                # guard(new-guest-judged-itself): A new guest may run from what its tag pointed to earlier, so it is
-                # judged by its own age, whatever is already on record for the tag.
+                # guard(new-guest-judged-itself): A new guest may run from what its tag pointed to earlier, so
+                # it is judged by its own age, whatever is already on record for the tag.
                 if thing in seen:
                     continue
                 sight = _first_sight(repository, reference, bool(current), linked_ns, now_ns)
                 if sight.is_settled:
                     seen.add(thing)
-                    # guard(each-guest-adds-its-past): Guests with the same tag may run from different images; what
-                    # each may run from stays.
+                    # guard(each-guest-adds-its-past): Guests with the same tag may run from different images;
+                    # what each may run from stays.
                     digests |= sight.digests
                 elif sight.digests:
                     unsettled[reference] |= sight.digests
@@ -137,25 +138,25 @@ def _first_sight(
     everything = digests_in(repository)
     if repository is None or not (is_there or (reference.saved_state is not None and everything)):
         return _NOT_SEEN
-    # guard(fork-age-proves-nothing): A fork carries the time of its forking as its age, so a guest with a saved state
-    # keeps every digest of its repository.
+    # guard(fork-age-proves-nothing): A fork carries the time of its forking as its age, so a guest with a
+    # saved state keeps every digest of its repository.
     if reference.saved_state is not None or reference.created_at is None or now_ns is None:
         return _Sight(everything)
     created_ns = nanoseconds_of(reference.created_at)
-    # guard(future-age-proves-nothing): A guest dated in the future tells nothing about the image it boots, so every
-    # digest of its repository stays.
+    # guard(future-age-proves-nothing): A guest dated in the future tells nothing about the image it boots, so
+    # every digest of its repository stays.
     if created_ns > now_ns:
         # The guest may have been made during this very look; if so, the next look can judge it.
         return _Sight(everything, is_settled=created_ns > now_ns + _DOUBT_NS)
-    # guard(age-before-every-image): The age of a guest that predates every image of its repository rules nothing out,
-    # so every digest stays.
+    # guard(age-before-every-image): The age of a guest that predates every image of its repository rules
+    # nothing out, so every digest stays.
     if _is_before_all(repository, created_ns):
         return _Sight(everything)
-    # guard(link-clearly-older): A link less than five minutes older than the guest may have replaced the one it was
-    # started from, so all digests of that time stay.
+    # guard(link-clearly-older): A link less than five minutes older than the guest may have replaced the one
+    # it was started from, so all digests of that time stay.
     if linked_ns is None or linked_ns > created_ns - _DOUBT_NS:
-        # guard(unseen-tag-move-keeps-all): A tag set since its guest was made may have led elsewhere before, so every
-        # digest that may be older than the guest stays.
+        # guard(unseen-tag-move-keeps-all): A tag set since its guest was made may have led elsewhere before,
+        # so every digest that may be older than the guest stays.
         return _Sight(_made_before(repository, created_ns + _DOUBT_NS))
     return _Sight()
 
@@ -195,8 +196,8 @@ def is_unreadable_tag(repository: Repository | None, tag: str | None) -> bool:
     """Return whether a tag exists but is no valid link; a tag named like a digest's folder counts as such."""
     if repository is None or tag is None:
         return False
-    # guard(odd-tag-target-unknown): The target of a tag that is no valid link is unknown, so a guest that names it
-    # keeps every digest of the repository.
+    # guard(odd-tag-target-unknown): The target of a tag that is no valid link is unknown, so a guest that
+    # names it keeps every digest of the repository.
     return (
         tag in repository.odd_tags
         or tag in repository.folder_tags
@@ -210,8 +211,8 @@ def named_images(reference: Reference) -> Iterator[tuple[ImageReference, bool]]:
         yield parsed(reference.image), not reference.resolved_image
     if reference.resolved_image:
         yield parsed(reference.resolved_image), True
-    # guard(saved-state-disks-stay): A restore opens the disk path written in the saved state; that image stays,
-    # wherever its tag points today.
+    # guard(saved-state-disks-stay): A restore opens the disk path written in the saved state; that image
+    # stays, wherever its tag points today.
     for text in reference.saved_state or ():
         yield parsed(text), False
 

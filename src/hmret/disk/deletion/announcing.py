@@ -134,8 +134,8 @@ class Announcing:
         copies: list[Copy] = []
         staying: list[Copy] = []
         for name, found in own.items():
-            # guard(own-folder-at-rest): A pull may be running in a repository's own folder of this digest; its
-            # content stays until that has ended.
+            # guard(own-folder-at-rest): A pull may be running in a repository's own folder of this digest;
+            # its content stays until that has ended.
             if found is not None and found.image.status not in _AT_REST:
                 raise _Keep(Reason.NOT_READY, f"that of {name} is {found.image.status}")
             if found is not None and (found.is_unreadable or self._has_unseen_disk(name, digest, found)):
@@ -184,17 +184,17 @@ class Announcing:
             for name, found in own.items()
             if name not in linked and not _is_whole(found) and self.tags.unshadowed(name, digest)
         }
-        # guard(new-owner-keeps-content): Content that another repository has tagged since the scan is in use there
-        # and stays.
+        # guard(new-owner-keeps-content): Content that another repository has tagged since the scan is in use
+        # there and stays.
         if owners - names:
             raise _Keep(Reason.SHARED, f"{', '.join(sorted(owners - names))} has it by now")
         # Without any link, content has one owner, by its name.
-        # guard(moved-tag-keeps-content): Content that has lost a tag since the plan is judged on its new owners
-        # first, by the next sweep.
+        # guard(moved-tag-keeps-content): Content that has lost a tag since the plan is judged on its new
+        # owners first, by the next sweep.
         if names - owners and (owners or len(names) > 1):
             raise _Keep(Reason.SHARED, f"{', '.join(sorted(names - owners))} does not have it any more")
-        # guard(tag-in-the-making-keeps): A repository that is about to tag this content needs it, so a tag still
-        # being created keeps it.
+        # guard(tag-in-the-making-keeps): A repository that is about to tag this content needs it, so a tag
+        # still being created keeps it.
         for name, tag in (*self.linkers.staged(digest), *self._staged_legacy(names, digest)):
             raise _Keep(Reason.SHARED, f"{name}:{tag} is being made")
         return owners
@@ -204,22 +204,22 @@ class Announcing:
         repository, digest = candidate.key
         content = self._look_at(CONTENT, None, digest)
         beside = NO_CONTENT if content is None else content.image.status
-        # guard(damaged-content-beside): hypeman does not look past damaged content of this digest, so what this
-        # folder serves is uncertain, and it stays.
+        # guard(damaged-content-beside): hypeman does not look past damaged content of this digest, so what
+        # this folder serves is uncertain, and it stays.
         if content is not None and (
             content.is_unreadable or (beside == "ready" and content.image.broken is not None)
         ):
             raise _Keep(Reason.BROKEN, f"its content: {content.image.broken}")
-        # guard(content-beside-at-rest): hypeman may be making content out of this very folder, so the folder stays
-        # until that has ended.
+        # guard(content-beside-at-rest): hypeman may be making content out of this very folder, so the folder
+        # stays until that has ended.
         if beside not in _AT_REST:
             raise _Keep(Reason.NOT_READY, f"its content is {beside}")
-        # guard(folder-became-content): Once the repository has tagged the content of this digest, its folder goes
-        # only together with that content.
+        # guard(folder-became-content): Once the repository has tagged the content of this digest, its folder
+        # goes only together with that content.
         if beside == "ready" and self.tags.tags(Layout.CONTENT, repository, digest):
             raise _Keep(Reason.SHARED, "it is content by now")
-        # guard(coming-tag-keeps-folder): A tag that is about to lead here means that a client wants this image, so it
-        # stays this time.
+        # guard(coming-tag-keeps-folder): A tag that is about to lead here means that a client wants this
+        # image, so it stays this time.
         if self.tags.is_being_made(repository, digest):
             raise _Keep(Reason.RETENTION_WINDOW, "a tag to it is being made")
         # For a single folder the inode adds nothing to the checks at the look and at the rename.
@@ -243,8 +243,8 @@ class Announcing:
                     *self.tags.tags(Layout.CONTENT, row.repository, candidate.digest),
                     *self.tags.unshadowed(row.repository, candidate.digest),
                 }
-                # guard(tags-are-unchanged): Rules match tags: an image whose tags have changed since the plan may be
-                # kept by another rule, so it stays.
+                # guard(tags-are-unchanged): Rules match tags: an image whose tags have changed since the plan
+                # may be kept by another rule, so it stays.
                 if sorted(found) != [*chosen.tags]:
                     raise _Keep(Reason.RETENTION_WINDOW, _OTHER_TAGS)
 

@@ -78,8 +78,8 @@ def _look_for_content(folders: OpenFolders, intent: Intent, places: Sequence[Tra
         copies = [place for place in places if place.copy.repository]
         is_promotion = any(_is_promotion_of(folders, place, digest) for place in copies)
         return Found(Arrival.PROMOTION if is_promotion else Arrival.ITSELF)
-    # guard(new-folder-needs-content): A repository that has a new folder of this digest wants the image, so the
-    # content is brought back instead of erased.
+    # guard(new-folder-needs-content): A repository that has a new folder of this digest wants the image, so
+    # the content is brought back instead of erased.
     if any(_has_new_folder(folders, intent, name) for name in repositories_of(intent)):
         return Found(Arrival.FOLDER)
     return Found(Arrival.NOTHING)
@@ -100,8 +100,8 @@ def _look_for_own(folders: OpenFolders, intent: Intent, places: Sequence[TrashEn
     if _status(folders, digest) == intent.beside:
         # The content was there before: the repository's tags lead to it now.
         return Found(Arrival.ITSELF)
-    # guard(cut-off-conversion-healed): A conversion to content that the deletion has cut off can be finished only
-    # with this disk, so it is not erased.
+    # guard(cut-off-conversion-healed): A conversion to content that the deletion has cut off can be finished
+    # only with this disk, so it is not erased.
     is_promotion = any(_is_promotion_of(folders, place, digest) for place in places)
     return Found(Arrival.PROMOTION if is_promotion else Arrival.CONTENT)
 
@@ -132,8 +132,8 @@ def heal(folders: OpenFolders, place: TrashEntry, parent: str) -> bool:
         ) as target_fd,
     ):
         disks = [name for name in ROOTFS_NAMES if exists(filesystem, source_fd, name)]
-        # guard(never-over-another-disk): A disk that is already in place is newer than the one in the trash and is
-        # never replaced by it.
+        # guard(never-over-another-disk): A disk that is already in place is newer than the one in the trash
+        # and is never replaced by it.
         if not disks or any(exists(filesystem, target_fd, name) for name in ROOTFS_NAMES):
             return False
         for name in disks:
@@ -194,8 +194,8 @@ def _is_ghost(folders: OpenFolders, parent: str, repository: str | None, digest:
     if parent_fd is None or _has_disk(folders.filesystem, parent_fd, hex_of(digest)):
         return False
     found = read_digest_folder(folders.filesystem, parent_fd, repository, hex_of(digest))
-    # guard(disk-back-to-late-tag): A late tag call of hypeman leaves ready metadata without a disk; recognised as
-    # that, it gets its disk back.
+    # guard(disk-back-to-late-tag): A late tag call of hypeman leaves ready metadata without a disk;
+    # recognised as that, it gets its disk back.
     return found is not None and found.image.status == "ready"
 
 

@@ -50,7 +50,8 @@ class Cleaning:
         Args:
             intent: the recorded intent.
             places: where its folders are now, content last.
-            held: its timers, as they were when it was judged; None where an interrupted deletion is being finished.
+            held: its timers, as they were when it was judged; None where an interrupted deletion is being
+                finished.
             absent: repositories in whose folders nothing has appeared, as was checked just now.
             gone: its tags that have already been removed for good.
         """
@@ -68,11 +69,11 @@ class Cleaning:
         links = tuple(link for link in intent.all_links if link in gone)
         for row in intent.rows:
             try:
-                # guard(timer-goes-on-as-content): A repository that still has the content beside this folder keeps
-                # its timer; its window does not start over.
+                # guard(timer-goes-on-as-content): A repository that still has the content beside this folder
+                # keeps its timer; its window does not start over.
                 if not self._lives_on(intent, row.repository):
-                    # guard(old-timer-goes-with-image): A later pull of the same digest must not inherit the old
-                    # timer, or it would be due at once.
+                    # guard(old-timer-goes-with-image): A later pull of the same digest must not inherit the
+                    # old timer, or it would be due at once.
                     self._remove_state(intent, row.repository, row.unused_since_ns, held or {})
             except OSError as error:
                 faults.append((f"state of {row.repository}@{intent.digest}", os.strerror(error.errno or 0)))
@@ -139,7 +140,7 @@ class Cleaning:
             if state.is_unchanged():
                 state.remove()
                 return
-        # guard(only-the-recorded-timer-goes): Since the crash a fresh pull may have got a timer of its own; only the
-        # one on record goes.
+        # guard(only-the-recorded-timer-goes): Since the crash a fresh pull may have got a timer of its own;
+        # only the one on record goes.
         if look_at_state(self.folders.filesystem, self.folders.data_fd, key) == since_ns:
             clear_state(self.folders.filesystem, self.folders.data_fd, key)

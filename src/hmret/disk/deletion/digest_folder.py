@@ -105,12 +105,13 @@ class DigestFolder:
         Raises:
             OSError: a lease failed for another reason.
         """
-        # guard(ask-about-every-file): A process may have a disk open that no reference names, so the kernel is asked
-        # about each file.
+        # guard(ask-about-every-file): A process may have a disk open that no reference names, so the kernel
+        # is asked about each file.
         answers = self.filesystem.take_leases([*self.descriptors.values()])
         for name, error in zip(self.descriptors, answers, strict=False):
             if error == errno.EAGAIN:
-                # guard(open-file-keeps-image): An image stays while any process has one of its files open or mapped.
+                # guard(open-file-keeps-image): An image stays while any process has one of its files open or
+                # mapped.
                 return False
             if error == 0:
                 self.leased.add(name)
@@ -153,20 +154,20 @@ class DigestFolder:
         if moved.st_ino != self.inode:
             return False
         self._names = {METADATA: HIDDEN_METADATA} if is_hidden else {}
-        # guard(arrivals-show-in-the-stamp): A rename keeps a folder's mtime; a file that arrives or leaves changes
-        # it. So what a pull has put in by now is seen.
+        # guard(arrivals-show-in-the-stamp): A rename keeps a folder's mtime; a file that arrives or leaves
+        # changes it. So what a pull has put in by now is seen.
         if moved.st_mtime_ns != self.settled_ns or is_hidden:
             with self.filesystem.scandir(self.folder_fd) as entries:
                 names = {entry.name for entry in entries}
             known = {*self.found, *self.besides}
-            # guard(only-known-files-go): A file that a pull has put into the folder since the last look is not
-            # deleted with it.
+            # guard(only-known-files-go): A file that a pull has put into the folder since the last look is
+            # not deleted with it.
             if names != {self._names.get(known_name, known_name) for known_name in known}:
                 return False
             if not all(map(self._is_same, self.found)):
                 return False
-        # guard(leases-survive-the-move): A process that opened a file during the rename has broken its lease; the
-        # image goes back to it.
+        # guard(leases-survive-the-move): A process that opened a file during the rename has broken its lease;
+        # the image goes back to it.
         return self.filesystem.are_leased([self.descriptors[name] for name in self.leased])
 
     def close(self) -> None:
@@ -209,8 +210,8 @@ class DigestFolder:
         found = _Found(*kinds)
         if not stat.S_ISREG(found.st_mode):
             self._note_fault(Reason.BROKEN, f"{name}: no file")
-        # guard(one-lease-per-inode): A file that is open twice gets no lease, so a disk with two names is opened
-        # once; else it would seem in use for ever.
+        # guard(one-lease-per-inode): A file that is open twice gets no lease, so a disk with two names is
+        # opened once; else it would seem in use for ever.
         elif found.st_nlink > 1 and (found.st_dev, found.st_ino) in (*opened, *self.open_files):
             # With two descriptors of one file, the kernel grants no lease.
             let_go(self.filesystem, self.descriptors.pop(name))
@@ -239,7 +240,8 @@ def open_digest_folder(
         filesystem: the system calls.
         parent_fd: the folder that holds it.
         name: its name there.
-        opened: device and inode of files that other folders of the image hold open: other names of those are not held.
+        opened: device and inode of files that other folders of the image hold open: other names of those are
+            not held.
         metadata_name: the name of its metadata.
 
     Raises:
@@ -263,8 +265,8 @@ def understand(
         OSError: a file in it could not be opened; then nothing of it is open.
     """
     fd, inode, changed_ns, files, folders, content = held
-    # guard(fresh-folder-is-relisted): Two changes within two seconds may share a time stamp, so a folder that has
-    # just changed is listed again after the rename.
+    # guard(fresh-folder-is-relisted): Two changes within two seconds may share a time stamp, so a folder that
+    # has just changed is listed again after the rename.
     settled_ns = changed_ns if changed_ns <= looked_ns - SETTLING_NS else None
     folder = DigestFolder(filesystem, fd, inode, settled_ns, metadata_name, content)
     try:

@@ -159,23 +159,23 @@ def _ghost_inode(
         return None
     changed_ns = max(found.st_mtime_ns, metadata.st_mtime_ns)
     earliest_ns, latest_ns = changed_within
-    # guard(leftover-of-own-deletion): Only what appeared after our own deletion and has been quiet since is cleared;
-    # anything else may be a pull's.
+    # guard(leftover-of-own-deletion): Only what appeared after our own deletion and has been quiet since is
+    # cleared; anything else may be a pull's.
     if not earliest_ns <= changed_ns <= latest_ns:
         return None
     image = read_digest_folder(filesystem, content_fd, None, hexadecimal)
     if image is None or image.image.status != "ready" or image.has_disk:
         return None
-    # guard(metadata-alone-is-leftover): A folder that holds more than metadata may be a pull under way and is left
-    # alone.
+    # guard(metadata-alone-is-leftover): A folder that holds more than metadata may be a pull under way and is
+    # left alone.
     return found.st_ino if _names_in(filesystem, content_fd, hexadecimal) == [METADATA] else None
 
 
 def _may_go(filesystem: Filesystem, parent_fd: int, name: str, digest: str) -> bool:
     """Return whether a folder set aside is a ghost of this digest (ready, no disk), or the rest of one."""
     names = _names_in(filesystem, parent_fd, name)
-    # guard(leftover-checked-aside): A file may arrive right before the folder is set aside; what holds more than
-    # metadata then goes back.
+    # guard(leftover-checked-aside): A file may arrive right before the folder is set aside; what holds more
+    # than metadata then goes back.
     return not names or (names == [METADATA] and _is_ready(filesystem, parent_fd, name, digest))
 
 

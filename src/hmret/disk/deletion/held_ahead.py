@@ -71,8 +71,8 @@ class HeldImage:
         copy, hexadecimal = intent.copies[0], hex_of(intent.digest)
         trash_fd, links = folders.get(f"{OWN}/{TRASH}"), intent.links
         metadata = folder.metadata_name
-        # guard(arrivals-in-every-place): A pull may bring the image back as content or in a repository's folder; tags
-        # go only if it is in neither.
+        # guard(arrivals-in-every-place): A pull may bring the image back as content or in a repository's
+        # folder; tags go only if it is in neither.
         paths = [f"{IMAGES}/{name}/{hexadecimal}" for name in (CONTENT, *repositories_of(intent))]
         marks = [mark for timer in self.timers.values() for mark in timer.found]
         step, self.error, gone = folders.filesystem.retire_folder(
@@ -225,8 +225,8 @@ class HeldAhead:
 def _is_ordinary(folder: DigestFolder, looked_ns: int) -> bool:
     """Return whether a folder holds only files with one name each, and time stamps would show any change."""
     metadata = folder.found.get(folder.metadata_name)
-    # guard(second-name-takes-slow-path): A disk with a second hard link may be held twice in one batch and then gets
-    # no lease; it would seem to be in use.
+    # guard(second-name-takes-slow-path): A disk with a second hard link may be held twice in one batch and
+    # then gets no lease; it would seem to be in use.
     return (
         metadata is not None
         and folder.fault is None

@@ -80,7 +80,7 @@ class _Looking:
         """Examine the parent of an image's folder, once for all images in it."""
         if parent not in self._barriers:
             detail = self.filesystem.find_barrier(".", dir_fd=parent_fd)
-            # A folder at which something is mounted can itself be changed inside.
+            # A folder that is itself a mount point can be changed inside all the same.
             self._barriers[parent] = "" if detail.startswith("something is mounted") else detail
         detail = self._barriers[parent]
         return Obstacle(parent, detail) if detail else None

@@ -90,8 +90,8 @@ class OpenImage:
         filesystem, intent = self.folders.filesystem, self.intent
         hexadecimal = hex_of(intent.digest)
         renamed, self.places = {place.number: place for place in self.places}, []
-        # guard(content-goes-last): While content stands, every lookup finds what it found before, and a crash undoes
-        # the rest; so it is renamed last.
+        # guard(content-goes-last): While content stands, every lookup finds what it found before, and a crash
+        # undoes the rest; so it is renamed last.
         for number, folder in self.opened.items():
             parent = intent.all_copies[number].parent
             place = renamed.get(number)

@@ -66,8 +66,8 @@ def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> TrashEntr
     """Rename a folder, within its file system, to where hypeman takes it for no image; as `rename_out`."""
     filesystem, hexadecimal = folders.filesystem, hex_of(intent.digest)
     copy = intent.all_copies[number]
-    # guard(hidden-before-it-moves): hypeman lists any folder with metadata and a disk, so on another file system the
-    # metadata is hidden first.
+    # guard(hidden-before-it-moves): hypeman lists any folder with metadata and a disk, so on another file
+    # system the metadata is hidden first.
     hide_metadata(folders, copy.parent, hexadecimal)
     place = entry_in_place(intent, number=number)
     moved = False
@@ -94,8 +94,8 @@ def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> TrashEntr
                 raise
             # Within one folder, an overlay returns this error for a folder of its lower layer.
             raise OSError(errno.EXDEV, _LOWER_LAYER) from None
-    # guard(give-way-to-a-pull): New metadata in the renamed folder is that of a pull that has begun there; the folder
-    # is given back to it.
+    # guard(give-way-to-a-pull): New metadata in the renamed folder is that of a pull that has begun there;
+    # the folder is given back to it.
     if not exists(filesystem, folders.get(place.folder), f"{place.name}/{METADATA}"):
         return place
     if rename_back(folders, place):

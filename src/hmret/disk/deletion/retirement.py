@@ -101,8 +101,8 @@ def retire(
         except OSError as error:
             return batch.none_begun(candidates, IMAGES, error), None
         try:
-            # guard(intent-before-rename): After a crash the intents say what to finish or undo; without them a
-            # deletion would stay half done.
+            # guard(intent-before-rename): After a crash the intents say what to finish or undo; without them
+            # a deletion would stay half done.
             write_intents(filesystem, data_fd, token, [target.intent for target in announced])
         except OSError as error:
             return batch.none_begun(candidates, f"{OWN}/{TRASH}", error), None
@@ -114,7 +114,8 @@ def retire(
                 batch.ahead.hold(_that_go_alone(groups[place : place + AT_ONCE]))
             if stopping():
                 break
-            # guard(delete-only-with-leave): An image that came into use while its batch waited is not deleted.
+            # guard(delete-only-with-leave): An image that came into use while its batch waited is not
+            # deleted.
             if not claim.begin(digest):
                 continue
             try:
@@ -202,8 +203,8 @@ class _Batch:
         states: dict[str, HeldState] = {}
         held = self.ahead.take(target)
         try:
-            # guard(newly-referenced-stays): An image that a guest, snapshot or lease needs by now stays, whatever the
-            # plan said.
+            # guard(newly-referenced-stays): An image that a guest, snapshot or lease needs by now stays,
+            # whatever the plan said.
             if any(row_key in self.look.protected for row_key in candidate.keys):
                 return self._kept(target, Reason.REFERENCED)
             for row in candidate.rows:
@@ -248,8 +249,8 @@ class _Batch:
         if since_ns is None:
             return Reason.NEWLY_UNUSED
         is_due = since_ns + self.look.unused_for_ns <= self.look.now_ns
-        # guard(timer-is-unchanged): A timer that was cleared or restarted since the plan means that the image was
-        # used, so it stays.
+        # guard(timer-is-unchanged): A timer that was cleared or restarted since the plan means that the image
+        # was used, so it stays.
         return None if since_ns == row.unused_since_ns and is_due else Reason.RETENTION_WINDOW
 
     def _rename_out(  # noqa: C901, PLR0911 - one rule after the other
@@ -293,11 +294,11 @@ class _Batch:
         absent: set[str] = set()
         if arrival is Arrival.NOTHING and step is not Step.LOOKED:
             absent = repositories_of(intent) - {copy.repository for copy in intent.staying}
-        # guard(removed-tags-reported): Tags removed by the single call belong to the image's record, so that a
-        # restore from quarantine sets them again.
+        # guard(removed-tags-reported): Tags removed by the single call belong to the image's record, so that
+        # a restore from quarantine sets them again.
         gone = () if held is None else held.gone
-        # guard(tags-aside-settled): Where the single call stopped among the tags, those already set aside are settled
-        # first; none is lost in the trash.
+        # guard(tags-aside-settled): Where the single call stopped among the tags, those already set aside are
+        # settled first; none is lost in the trash.
         timers = None if step is Step.LOOKED else states
         return attrs.evolve(
             self.cleaning.clean_up(intent, image.places, timers, absent, gone), refusal=refusal
@@ -345,8 +346,8 @@ class _Batch:
             copy = target.intent.all_copies[number]
             if copy.inode not in (0, folder.inode):
                 return self._kept(target, None)
-            # guard(metadata-right-before-move): Only a whole, ready image goes: one that a pull is writing by now, or
-            # that is no longer that image, stays.
+            # guard(metadata-right-before-move): Only a whole, ready image goes: one that a pull is writing by
+            # now, or that is no longer that image, stays.
             reason = folder.judge(copy.repository or None, hexadecimal)
             if reason is not None:
                 detail = "" if folder.fault is None else f"{copy.parent}/{hexadecimal}/{folder.fault[1]}"
@@ -357,14 +358,14 @@ class _Batch:
                 )
         main = image.opened[len(image.opened) - 1].image
         assert main is not None  # a folder without a reason to stay has one
-        # guard(same-name-in-metadata): Untagged content belongs to the repository its metadata names; under another
-        # name, another policy decides on it.
+        # guard(same-name-in-metadata): Untagged content belongs to the repository its metadata names; under
+        # another name, another policy decides on it.
         if target.is_by_name and main.content_name != target.candidate.repository:
             return self._kept(target, Reason.SHARED, "its metadata names another repository by now")
         for row in target.candidate.rows:
             chosen = target.candidate.chosen_with(row.repository)
-            # guard(same-age-and-origin): An image whose metadata states another age or origin than the plan knew may
-            # be kept by a rule; the next sweep decides.
+            # guard(same-age-and-origin): An image whose metadata states another age or origin than the plan
+            # knew may be kept by a rule; the next sweep decides.
             if chosen is not None and not chosen.is_unchanged(main):
                 return self._kept(target, Reason.RETENTION_WINDOW)
         return None
@@ -400,8 +401,8 @@ class _Batch:
         image.close()
         if not image.places:
             return Arrival.ITSELF
-        # guard(opener-gets-image-back): A process that opened the disk between the lease and the rename finds its
-        # image whole in the cache again.
+        # guard(opener-gets-image-back): A process that opened the disk between the lease and the rename finds
+        # its image whole in the cache again.
         if came_between and put_back(self.folders, image.intent, image.places):
             return None
         found = look_for_arrivals(self.folders, image.intent, image.places)

@@ -50,8 +50,8 @@ def find_wanted(
         tags = RepositoryTags(folders, linkers, {intent.digest for intent, _ in chosen}, looks)
         wanted: list[Intent] = []
         for intent, places in chosen:
-            # guard(last-look-before-erase): Before a byte is freed, an image that a client has begun to use again is
-            # put back whole.
+            # guard(last-look-before-erase): Before a byte is freed, an image that a client has begun to use
+            # again is put back whole.
             if places and _is_wanted(folders, tags, looks, intent, places):
                 wanted.append(intent)
             pause()
@@ -93,8 +93,8 @@ def _is_wanted(
         if any(tags.tags(layout, name, digest) for layout in layouts) or tags.is_being_made(name, digest):
             linking.add(name)
     # Tags of a repository that has its own folder, however broken, were left because they lead there.
-    # guard(new-tag-brings-back): A tag set since the image went leads to it, so the image comes back rather than
-    # leave the tag without a target.
+    # guard(new-tag-brings-back): A tag set since the image went leads to it, so the image comes back rather
+    # than leave the tag without a target.
     return any(not folders.exists(f"{IMAGES}/{name}/{hex_of(digest)}") for name in linking)
 
 

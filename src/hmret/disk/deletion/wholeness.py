@@ -48,8 +48,8 @@ def check_layers(filesystem: Filesystem, data_fd: int, parent_fd: int, name: str
     """
     with opened(filesystem, open_folder(filesystem, name, parent_fd)) as fd:
         layers = layers_needed(filesystem, fd)
-    # guard(no-restore-without-layers): hypeman may have collected the layers of a retired image; restored without
-    # them, it would be listed and never boot.
+    # guard(no-restore-without-layers): hypeman may have collected the layers of a retired image; restored
+    # without them, it would be listed and never boot.
     for layer in layers:
         path = f"{_LAYERS}/{layer}"
         try:

@@ -53,8 +53,8 @@ def _found(filesystem: Filesystem, fd: int, prefix: str, links: Iterable[str]) -
             if target in (errno.ENOENT, errno.EINVAL):
                 continue  # gone, or no longer a link: the next look finds out what it is
             raise OSError(target, os.strerror(target), name)
-        # guard(hiding-link-suspends): A link in the place of a folder may hide images, which then only seem gone;
-        # only a link to a digest is a tag.
+        # guard(hiding-link-suspends): A link in the place of a folder may hide images, which then only seem
+        # gone; only a link to a digest is a tag.
         if DIGEST_HEX.fullmatch(target.rstrip("/").rpartition("/")[2]):
             continue
         try:

@@ -252,8 +252,8 @@ def _judged(
 ) -> Image:
     digest = digest_of(hexadecimal)
     fault = ""
-    # guard(metadata-names-the-digest): A folder whose metadata names another digest is not the image that was meant;
-    # it is reported and stays.
+    # guard(metadata-names-the-digest): A folder whose metadata names another digest is not the image that was
+    # meant; it is reported and stays.
     if metadata.digest != digest:
         fault = f"{METADATA} names another digest: {metadata.digest[:100]}"
     elif repository is not None:
@@ -283,8 +283,8 @@ def _misnamed(name: str, repository: str) -> str:
         named = parse_reference(name).repository
     except InvalidReferenceError:
         return f"{METADATA} has a name that is no reference"
-    # guard(metadata-names-its-owner): A folder whose metadata names another repository is not the image that was
-    # meant; it is reported and stays.
+    # guard(metadata-names-its-owner): A folder whose metadata names another repository is not the image that
+    # was meant; it is reported and stays.
     return "" if named == repository else f"{METADATA} names another repository: {named}"
 
 

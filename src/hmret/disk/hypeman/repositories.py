@@ -92,8 +92,8 @@ def read_tags(
     tags: dict[str, str] = {}
     odd: set[str] = set(filter(TAG_NAME.fullmatch, entries.others))
     # A folder that can be a level of repositories is reported as one of those.
-    # guard(folder-in-place-of-tag): A folder in the place of a tag hides what the tag pointed to, so a guest that
-    # names it keeps every digest of the repository.
+    # guard(folder-in-place-of-tag): A folder in the place of a tag hides what the tag pointed to, so a guest
+    # that names it keeps every digest of the repository.
     odd.update(
         name for name in filter(TAG_NAME.fullmatch, entries.folders) if not FOLDER_NAME.fullmatch(name)
     )

@@ -203,8 +203,8 @@ class Rows:
         if name and name not in owners:
             self._strays.setdefault(name, set()).add(digest)
             self._stray_in[digest] = name
-        # guard(untagged-content-has-owner): Untagged content still belongs to the repository its metadata names;
-        # without an owner no reference would protect it.
+        # guard(untagged-content-has-owner): Untagged content still belongs to the repository its metadata
+        # names; without an owner no reference would protect it.
         if not owners:
             if name:
                 owners.append(name)
@@ -376,8 +376,8 @@ def _row(  # noqa: PLR0911 - one rule after the other
     Also returns why the row is not ready, where that is because of the other folder; empty: it is not. No
     row: the repository neither has a folder of its own nor owns the content.
     """
-    # guard(diskless-content-hides): hypeman does not see past ready content without a disk; the image behind it is
-    # reported as broken and not deleted.
+    # guard(diskless-content-hides): hypeman does not see past ready content without a disk; the image behind
+    # it is reported as broken and not deleted.
     if is_unreadable or (content.status == "ready" and content.broken is not None):
         # Unknown, or hypeman does not look past it.
         note = _at_work(own)
@@ -398,8 +398,8 @@ def _row(  # noqa: PLR0911 - one rule after the other
         return _with_copy(content, own), ""
     if content.status == "failed" or (content.status == "unknown" and content.broken is not None):
         return (own if own_is_whole or not is_owner else content), _at_work(own)
-    # guard(unfinished-content-waits): While hypeman is making the content of this digest, the repository's folder is
-    # not ready either and stays.
+    # guard(unfinished-content-waits): While hypeman is making the content of this digest, the repository's
+    # folder is not ready either and stays.
     note = f"the content of this digest is {content.status}"
     if own is None:
         return (content if is_owner else None), ""
@@ -419,8 +419,8 @@ def _with_copy(content: Image, own: Image | None) -> Image:
 
 def _at_work(own: Image | None) -> str:
     """Return that hypeman may be at work in a repository's own folder; empty: it is not."""
-    # guard(older-server-may-be-pulling): A folder that is not at rest may be an older server's running pull, so the
-    # image does not count as ready.
+    # guard(older-server-may-be-pulling): A folder that is not at rest may be an older server's running pull,
+    # so the image does not count as ready.
     if own is None or own.status in _AT_REST:
         return ""
     return (

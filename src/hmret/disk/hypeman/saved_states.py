@@ -99,8 +99,8 @@ class _Search:
             # It is being written, or removed.
             self.is_stable = False
         except OSError as error:
-            # guard(unreadable-state-suspends): A saved state that exists but cannot be read may name any image, so it
-            # suspends deletion.
+            # guard(unreadable-state-suspends): A saved state that exists but cannot be read may name any
+            # image, so it suspends deletion.
             raise UnreadableStateError(error.errno, error.strerror or str(error), path) from None
         return []
 
@@ -139,8 +139,10 @@ def read_saved_state(
         filesystem: the system calls.
         dir_fd: the open folder.
         path: the folder to search.
-        known: the result of the last search. Where nothing has changed since, it is returned, and nothing is read.
-        marker: the name of the folder in it that holds the saved state, among much else. Empty: everything in it does.
+        known: the result of the last search. Where nothing has changed since, it is returned, and nothing is
+            read.
+        marker: the name of the folder in it that holds the saved state, among much else. Empty: everything in
+            it does.
         pause: called between two files.
 
     Raises:
@@ -185,8 +187,8 @@ def is_still_saved(filesystem: Filesystem, dir_fd: int, path: str, known: SavedS
     try:
         for entry, fingerprint in known.entries:
             found = filesystem.stat(entry, dir_fd=dir_fd, follow_symlinks=False)
-            # guard(changed-state-read-again): A saved state that has changed may open other disks by now, so it is
-            # searched again.
+            # guard(changed-state-read-again): A saved state that has changed may open other disks by now, so
+            # it is searched again.
             if (found.st_dev, found.st_ino, found.st_ctime_ns) != (
                 fingerprint[0],
                 fingerprint[1],
@@ -225,8 +227,8 @@ def disks_named_in(content: bytes) -> Iterator[str]:
 
 def _repositories_before(before: bytes) -> Iterator[str]:
     """List the repositories that a path in front of a digest may lead to; `content` stands for all of them."""
-    # guard(any-spelling-of-slashes): A configuration may write slashes escaped, encoded or doubled; the disk it names
-    # is protected in every spelling.
+    # guard(any-spelling-of-slashes): A configuration may write slashes escaped, encoded or doubled; the disk
+    # it names is protected in every spelling.
     path = _SLASHES.sub(b"/", before)
     if not path.endswith(b"/"):
         return

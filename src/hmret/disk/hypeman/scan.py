@@ -110,8 +110,8 @@ def rescan_folder(filesystem: Filesystem, images_fd: int, known: FolderScan) -> 
     Returns `known` itself where they have not changed.
     """
     repository = known.repository
-    # guard(unready-is-checked-again): A pull finishes inside a folder whose own time stamps stay the same, so images
-    # that were not ready are looked at each time.
+    # guard(unready-is-checked-again): A pull finishes inside a folder whose own time stamps stay the same, so
+    # images that were not ready are looked at each time.
     if repository is None or not known.unsettled:
         return known
     of_content = is_part(known.path)

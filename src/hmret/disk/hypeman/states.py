@@ -133,8 +133,8 @@ def _scan_open_folder(
         if _is_stray(filesystem, fd, name):
             strays.append(f"{path}/{name}")
     is_empty = not files and not folders
-    # guard(unreadable-timer-is-retried): A timer may be unreadable for a moment only, so it is read again at the next
-    # look.
+    # guard(unreadable-timer-is-retried): A timer may be unreadable for a moment only, so it is read again at
+    # the next look.
     if corrupt or (is_empty and path):
         # One that could not be read is read again: it may have been for a moment only.
         fingerprint = None
@@ -291,8 +291,8 @@ class HeldState:
             return True
         # One byte more than it had, so that a longer content shows.
         size_bytes = len(self.content) + 1
-        # guard(later-timer-is-not-ours): A timer that was replaced or rewritten since the last look is not that of
-        # the old image, such as one of a fresh pull; it stays.
+        # guard(later-timer-is-not-ours): A timer that was replaced or rewritten since the last look is not
+        # that of the old image, such as one of a fresh pull; it stays.
         return found[2] == self.found[2] and self.filesystem.pread(self.fd, size_bytes, 0) == self.content
 
     def remove(self) -> None:
@@ -363,8 +363,8 @@ def hold_state(filesystem: Filesystem, folder_fd: int, key: Key) -> HeldState | 
             let_go(filesystem, fd)
     if since_ns is None:
         return None
-    # guard(fresh-timer-by-content): A timer rewritten within two seconds may show the same time stamp, so its content
-    # is compared before it is removed.
+    # guard(fresh-timer-by-content): A timer rewritten within two seconds may show the same time stamp, so its
+    # content is compared before it is removed.
     is_settled = max(found[4:]) <= looked_ns - SETTLING_NS
     return HeldState(filesystem, folder_fd, name, fd, found, content, since_ns, is_settled)
 
@@ -391,8 +391,8 @@ def write_states(
     for key in keys:
         by_digest.setdefault(key[1], []).append(key)
     for digest, same in by_digest.items():
-        # guard(no-timer-for-taken-back): An image that came into use while its batch waited gets no timer: it is not
-        # unused.
+        # guard(no-timer-for-taken-back): An image that came into use while its batch waited gets no timer: it
+        # is not unused.
         if not claim.begin(digest):
             continue
         try:

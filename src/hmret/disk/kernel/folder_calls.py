@@ -196,8 +196,8 @@ class FolderCalls:
                 continue
             numbers = found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
             if form is _SHORT_MARK:
-                # guard(same-file-same-content): A file rewritten in place keeps its inode; its ctime shows that what
-                # is known of it no longer holds.
+                # guard(same-file-same-content): A file rewritten in place keeps its inode; its ctime shows
+                # that what is known of it no longer holds.
                 is_unchanged = mark == (found.st_ino & _INODE_BITS, found.st_ctime_ns)
             else:
                 is_unchanged = mark == tuple(one & _BITS for one in numbers)
@@ -212,8 +212,8 @@ class FolderCalls:
         answer: list[tuple[int, int, int, str]] = []
         for tag, inode, name in zip(tags, inodes, names, strict=True):
             try:
-                # guard(newer-tag-is-not-touched): A tag that hypeman has set since stays in its place, so no lookup
-                # fails for it.
+                # guard(newer-tag-is-not-touched): A tag that hypeman has set since stays in its place, so no
+                # lookup fails for it.
                 if self.stat(tag, dir_fd=fd, follow_symlinks=False).st_ino != inode:
                     answer.append((errno.ENOENT, 0, 0, ""))
                     continue
@@ -254,8 +254,8 @@ class FolderCalls:
 
 def _hold_one(filesystem: Filesystem, folder_fd: int, name: str) -> HeldFile:
     try:
-        # guard(no-links-inside-images): A link inside an image's folder leads to something that is not the image; it
-        # is refused, and the image stays.
+        # guard(no-links-inside-images): A link inside an image's folder leads to something that is not the
+        # image; it is refused, and the image stays.
         fd = filesystem.open(name, _READ, dir_fd=folder_fd)
     except OSError as error:
         return name, -1, error.errno or errno.EIO, 0, 0, 0, 0, 0, 0, 0
@@ -297,8 +297,8 @@ def _look_at_disk(filesystem: Filesystem, folder_fd: int, name: str, disks: list
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 continue
             return number, error.errno or errno.EIO, 0, None
-        # guard(disk-is-a-plain-file): A link or device in the place of a disk may lead anywhere, so its image is
-        # reported as broken and stays.
+        # guard(disk-is-a-plain-file): A link or device in the place of a disk may lead anywhere, so its image
+        # is reported as broken and stays.
         if not stat.S_ISREG(found.st_mode):
             return number, 0, -1, None
         links = found.st_nlink

@@ -289,8 +289,8 @@ class Filesystem(Protocol):
         Args:
             fds: of the data directory, the parent folder, the trash, the folder itself, and its metadata.
             names: the folder's name, and its name in the trash.
-            numbers: its inode; its mtime and its metadata's ctime, in nanoseconds; whether renames must be on the disk
-                before anything follows; whether leases are used.
+            numbers: its inode; its mtime and its metadata's ctime, in nanoseconds; whether renames must be on
+                the disk before anything follows; whether leases are used.
             files: its open files.
             absent: paths below the data directory at which nothing may exist once the folder has gone.
             tags: folders, names, inodes, and targets of its tags, and the name of each in the trash.

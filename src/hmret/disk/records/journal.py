@@ -115,7 +115,8 @@ def _printable(value: object) -> object:
 
 
 def _open(filesystem: Filesystem, own_fd: int) -> int:
-    # guard(no-links-for-the-log): A link in the place of the journal must not make us write into a file elsewhere.
+    # guard(no-links-for-the-log): A link in the place of the journal must not make us write into a file
+    # elsewhere.
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     return filesystem.open(JOURNAL, flags, 0o600, dir_fd=own_fd)
 

@@ -105,8 +105,8 @@ def _newest_of(filesystem: Filesystem, fd: int, names: list[str], until_ns: int)
     newest_ns = 0
     for start in range(0, len(timers), BATCH):
         for found in filesystem.stat_files(fd, timers[start : start + BATCH]):
-            # guard(future-timer-hides-none): A timer that is written while the engine starts must not hide when the last
-            # one before it was: the time since then was not watched.
+            # guard(future-timer-hides-none): A timer that is written while the engine starts must not hide
+            # when the last one before it was: the time since then was not watched.
             if not isinstance(found, int) and found[4] <= until_ns:
                 newest_ns = max(newest_ns, found[4])
     return newest_ns

@@ -77,8 +77,8 @@ def _frames(filesystem: Filesystem, fd: int) -> Iterator[bytes]:
         if length > _LARGEST_FRAME:
             return
         content, waiting = _take(filesystem, fd, waiting, length)
-        # guard(damaged-record-is-ignored): What is saved for a quicker start is only a hint; a damaged part is
-        # dropped, and what it spoke of is read from the disk.
+        # guard(damaged-record-is-ignored): What is saved for a quicker start is only a hint; a damaged part
+        # is dropped, and what it spoke of is read from the disk.
         if len(content) < length or crc32(content) != checksum:
             return
         yield content

@@ -131,8 +131,8 @@ def load_references(
             found = unpack_references(frame)
         except _FAULTS:
             break
-        # guard(reboot-trusts-no-guest-file): A power loss may leave an older content under the newest time stamps, so
-        # guests are read again after each boot.
+        # guard(reboot-trusts-no-guest-file): A power loss may leave an older content under the newest time
+        # stamps, so guests are read again after each boot.
         if not is_of_this_boot:
             found = {
                 source: msgspec.structs.replace(file, fingerprint=None, saved=None)

@@ -210,8 +210,8 @@ class FolderCache(Generic[F]):
             if folder is None or known.get(path) is folder:
                 continue
             is_new = True
-            # guard(partial-read-renews-nothing): A folder that changes often is read only in part, so the rest is as
-            # old as it was and its full reading is still due.
+            # guard(partial-read-renews-nothing): A folder that changes often is read only in part, so the
+            # rest is as old as it was and its full reading is still due.
             if path not in self._built_upon:
                 self._trusted_until_ns[path] = now_ns + _trust_ns(path)
         if len(self._trusted_until_ns) > len(found):
@@ -234,8 +234,8 @@ class FolderCache(Generic[F]):
 
     def _is_trusted(self, path: str, now_ns: int) -> bool:
         rest_ns = self._trusted_until_ns.get(path, now_ns) - now_ns
-        # guard(trust-ends-after-hours): Some changes show in no time stamp: each folder is read in full within four
-        # hours, and at once if the clock was set back.
+        # guard(trust-ends-after-hours): Some changes show in no time stamp: each folder is read in full
+        # within four hours, and at once if the clock was set back.
         return 0 < rest_ns <= _LONGEST_TRUST_NS
 
 

@@ -208,8 +208,8 @@ class _Looking:
                 continue
             fresh = _read(read, (kind, folder, name, file_name), file)
             if fresh is None and file is not None and self._is_folder(folder_fd, name):
-                # guard(guest-without-metadata): A guest whose metadata is missing may only lack its mount; while its
-                # folder is there, what it named stays in use.
+                # guard(guest-without-metadata): A guest whose metadata is missing may only lack its mount;
+                # while its folder is there, what it named stays in use.
                 fresh = _without_metadata(file)
             if fresh is not file:
                 renewed[number] = fresh
@@ -229,8 +229,8 @@ class _Looking:
             found = self.filesystem.stat(f"{name}/{file_name}", dir_fd=folder_fd)
         except OSError:
             return False  # reading it fails again, and reports why
-        # guard(rewritten-guest-is-read): A write changes the ctime, a replacement the inode: either way the guest may
-        # need another image by now and is read again.
+        # guard(rewritten-guest-is-read): A write changes the ctime, a replacement the inode: either way the
+        # guest may need another image by now and is read again.
         if found.st_ctime_ns != fingerprint[4] or found.st_ino != fingerprint[1]:
             return False
         path = f"{name}/{_SAVED_STATES[kind][0]}"
@@ -262,8 +262,8 @@ def _list(filesystem: Filesystem, fd: int, known: _Listing | None) -> _Listing:
     looked_ns = filesystem.now_ns()
     found = filesystem.fstat(fd)
     fingerprint = stable_fingerprint(found, looked_ns)
-    # guard(guests-are-listed-again): A guest that was put in the place of another needs its own image, so a changed
-    # folder is listed again.
+    # guard(guests-are-listed-again): A guest that was put in the place of another needs its own image, so a
+    # changed folder is listed again.
     if known is not None and fingerprint is not None and known.fingerprint == fingerprint:
         return known
     names, mark = _names(filesystem, fd), mark_of(found)
@@ -352,8 +352,8 @@ def _read(
             return None
         return ReferenceFile(path, problem=_fault(error), known_as=known_as)
     except UnreadableError as error:
-        # guard(unreadable-is-not-absent): A guest or snapshot that cannot be understood may need any image: it is
-        # reported and suspends deletion.
+        # guard(unreadable-is-not-absent): A guest or snapshot that cannot be understood may need any image:
+        # it is reported and suspends deletion.
         return ReferenceFile(path, problem=str(error), known_as=known_as)
     file = ReferenceFile(path, references, fingerprint=fingerprint)
     if not _is_open_ended(references):

@@ -57,8 +57,8 @@ def watch_clock(record: ClockRecord | None, reading: ClockReading) -> tuple[Cloc
     day after it that is not synchronised, makes the clock distrusted for one hour of boot time. If a reboot
     cuts that hour short, it starts again.
     """
-    # guard(jumping-clock-suspends): A clock that jumps forward makes everything due at once; deletion waits until it
-    # has been right for an hour.
+    # guard(jumping-clock-suspends): A clock that jumps forward makes everything due at once; deletion waits
+    # until it has been right for an hour.
     fault = None if record is None else _fault(record, reading)
     until_ns = 0
     if fault is not None:

@@ -67,28 +67,28 @@ def watch(record: LooksRecord, now: Look, apart_ns: int) -> Watched:
         now: this look.
         apart_ns: the result of `far_apart_ns`.
     """
-    # guard(no-gaps-in-the-future): A clock that was ahead leaves gaps in the future; kept, they would postpone
-    # deletions that are due.
+    # guard(no-gaps-in-the-future): A clock that was ahead leaves gaps in the future; kept, they would
+    # postpone deletions that are due.
     gaps = record.gaps.until(now.at.wall_ns)
     last = record.last
     if last is None or last.at.wall_ns >= now.at.wall_ns:
         return Watched(gaps)
     elapsed_ns = now.at.wall_ns - last.at.wall_ns
     is_one_boot = last.at.boot_id == now.at.boot_id and bool(now.at.boot_id)
-    # guard(off-is-not-asleep): Sleep is known only within one boot; a host that was off for longer than the window
-    # must not lose its images.
+    # guard(off-is-not-asleep): Sleep is known only within one boot; a host that was off for longer than the
+    # window must not lose its images.
     awake_ns = elapsed_ns - (_asleep_ns(last.at, now.at, elapsed_ns) if is_one_boot else 0)
     is_apart = awake_ns > apart_ns
     if last.by_engine or now.by_engine:
-        # guard(time-without-engine): While no engine was watching, an image may have been in use unseen, so that time
-        # counts in no window.
+        # guard(time-without-engine): While no engine was watching, an image may have been in use unseen, so
+        # that time counts in no window.
         is_unwatched = is_apart
     else:
         # If the time between two single sweeps did not count, nothing would ever fall due; but only certain
         # time counts.
         is_certain = is_one_boot or (last.at.synchronised and now.at.synchronised)
-        # guard(certain-time-between-sweeps): Between single sweeps only certain time counts: not across a suspended
-        # sweep, nor a boot with an uncertain clock.
+        # guard(certain-time-between-sweeps): Between single sweeps only certain time counts: not across a
+        # suspended sweep, nor a boot with an uncertain clock.
         is_unwatched = record.was_suspended or not is_certain
     skipped_ns = _skipped_ns(last.at, now.at, elapsed_ns) if is_one_boot else 0
     gap_ns = awake_ns if is_unwatched else skipped_ns
@@ -109,8 +109,8 @@ def _asleep_ns(last: ClockReading, now: ClockReading, elapsed_ns: int) -> int:
 def _skipped_ns(last: ClockReading, now: ClockReading, elapsed_ns: int) -> int:
     """Return by how much the wall clock was moved forward between two readings of one boot; 0 where it is trusted."""
     skipped_ns = elapsed_ns - max(now.boot_ns - last.boot_ns, 0)
-    # guard(skipped-time-is-unwatched): Time that the clock skipped has not passed, so setting it forward makes no
-    # image due.
+    # guard(skipped-time-is-unwatched): Time that the clock skipped has not passed, so setting it forward
+    # makes no image due.
     return skipped_ns if skipped_ns > CLOCK_TOLERANCE_NS else 0
 
 
@@ -130,8 +130,8 @@ def record_at_start(
     Args:
         record: what is on record; None: nothing.
         clock: the clock readings at the last sweep of any version; None: unknown.
-        newest_timer_ns: when a timer was last written up to now, in nanoseconds since the epoch; None: never. Used only
-            where there is no record.
+        newest_timer_ns: when a timer was last written up to now, in nanoseconds since the epoch; None: never.
+            Used only where there is no record.
         now_ns: the current time.
         apart_ns: the result of `far_apart_ns`.
     """
@@ -140,12 +140,12 @@ def record_at_start(
         older = Look(ClockReading(clock.boot_id, clock.boot_ns, clock.wall_ns), by_engine=True)
     if record is None or record.last is None:
         gaps = NO_GAPS if record is None else record.gaps
-        # guard(newest-timer-dates-last-sweep): Without a record of earlier sweeps the newest timer dates the last
-        # one; the time since then was not watched.
+        # guard(newest-timer-dates-last-sweep): Without a record of earlier sweeps the newest timer dates the
+        # last one; the time since then was not watched.
         if older is None and newest_timer_ns is not None and newest_timer_ns <= now_ns:
             older = Look(ClockReading("", 0, newest_timer_ns), by_engine=True)
-        # guard(clock-dates-last-sweep): With no timer left from before, the last reading of the clock still says up to
-        # when an engine was here.
+        # guard(clock-dates-last-sweep): With no timer left from before, the last reading of the clock still
+        # says up to when an engine was here.
         if older is None and clock is not None:
             older = Look(ClockReading(clock.boot_id, clock.boot_ns, clock.wall_ns), by_engine=True)
         return LooksRecord(older, gaps)

@@ -159,8 +159,8 @@ class Waiting:
         since_ns = expiry.unused_since(image)
         if since_ns is None or expiry.rules.of(image.digest).window_ns == NEVER:
             return False
-        # guard(whole-window-passes): An image that is unused waits for its whole retention window, and falls due at
-        # the very end of it.
+        # guard(whole-window-passes): An image that is unused waits for its whole retention window, and falls
+        # due at the very end of it.
         return expiry.runs_out_at(image, since_ns) > expiry.now_ns
 
 
@@ -171,7 +171,8 @@ class Latest:
     reason = Reason.LATEST
 
     def blocks(self, image: Image, evaluation: Evaluation) -> bool:
-        # guard(newest-images-stay): The newest images of a repository stay, so that one to boot from is always left.
+        # guard(newest-images-stay): The newest images of a repository stay, so that one to boot from is
+        # always left.
         return image.digest in evaluation.latest
 
 
@@ -182,8 +183,8 @@ class TooYoung:
     reason = Reason.TOO_YOUNG
 
     def blocks(self, image: Image, evaluation: Evaluation) -> bool:
-        # guard(minimum-age-is-respected): An image younger than the minimum age, or of unknown age, stays even if its
-        # window has passed.
+        # guard(minimum-age-is-respected): An image younger than the minimum age, or of unknown age, stays
+        # even if its window has passed.
         return evaluation.expiry.grown_at(image) > evaluation.expiry.now_ns
 
 

@@ -85,7 +85,7 @@ class Plan:
     held_back: int
     """How many images would be due if their disks had not been read unseen."""
     expired: int
-    """How many images are due, but for host-wide reasons and failed attempts."""
+    """How many images are due, even if a host-wide reason or a failed attempt holds them back."""
     clears: tuple[tuple[Key, Reason], ...]
     """Images that have a state although they should have none, and why."""
     pruned: tuple[Key, ...]
@@ -304,15 +304,15 @@ class Plan:
         self, inventory: Inventory, context: PlanContext, now_ns: int
     ) -> tuple[Mapping[str, RepositoryPlan], Mapping[str, "_Protected"]]:
         """Return the parts that a later plan may reuse, provided that nothing in them has changed."""
-        # guard(tag-memory-renews-plan): Images that moved tags once pointed to stay; where that memory changes, no
-        # decision of an earlier plan stands.
+        # guard(tag-memory-renews-plan): Images that moved tags once pointed to stay; where that memory
+        # changes, no decision of an earlier plan stands.
         is_alike = context == self._context and inventory.remembered == self.remembered
         return (self._parts, self._protections) if is_alike and now_ns >= self._at_ns else ({}, {})
 
     def stands(self, inventory: Inventory, context: PlanContext, now_ns: int) -> Gathered | None:
         """Return the combined decisions on all repositories if none can have changed; None: one can have."""
-        # guard(time-ends-the-whole-plan): Time alone can make an image due or change which are the newest; from that
-        # moment on an earlier plan no longer stands.
+        # guard(time-ends-the-whole-plan): Time alone can make an image due or change which are the newest;
+        # from that moment on an earlier plan no longer stands.
         if (
             self._basis.is_that_of(inventory)
             and context == self._context
@@ -352,8 +352,9 @@ def plan(
         inventory: everything that is known of the cache.
         policy: the operator's policy.
         now: the time of the plan.
-        previous: an earlier plan. Its decisions on a repository are reused where the inventory holds the very same
-            objects about it and the passing of time changes nothing; that makes the plan faster, never different.
+        previous: an earlier plan. Its decisions on a repository are reused where the inventory holds the very
+            same objects about it and the passing of time changes nothing; that makes the plan faster, never
+            different.
         pause: called after each repository, so that a thread can yield to others.
 
     Raises:
@@ -380,8 +381,8 @@ def plan(
     for name in _names(inventory):
         part = known.get(name)
         protection = protections[name].found if name in protections else NO_PROTECTION
-        # guard(time-ends-a-verdict): Time alone can change what is decided on a repository; from that moment on it is
-        # decided again.
+        # guard(time-ends-a-verdict): Time alone can change what is decided on a repository; from that moment
+        # on it is decided again.
         is_due = part is None or part.until_ns <= now_ns
         if (
             part is None

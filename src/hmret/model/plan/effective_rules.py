@@ -69,15 +69,15 @@ def _rule_of_tag(
     """Return the first rule that matches a tag, among the rules that ask for tags."""
     for rule, effective in rules:
         if rule.tags is not None and rule.tags.matches(tag):
-            # guard(first-rule-decides): Operators write exceptions before the general rule, so the first rule that
-            # matches a tag decides.
+            # guard(first-rule-decides): Operators write exceptions before the general rule, so the first rule
+            # that matches a tag decides.
             return effective
     return usual
 
 
 def _longest_first(effective: EffectiveRule) -> tuple[int, int]:
-    # guard(longest-keeping-tag-decides): Of several tags, the one that keeps an image longest decides: no rule for
-    # one takes away what another gives.
+    # guard(longest-keeping-tag-decides): Of several tags, the one that keeps an image longest decides: no
+    # rule for one takes away what another gives.
     return -effective.window_ns, effective.rule or 0
 
 
@@ -111,8 +111,8 @@ def latest_of(
     """
     if repository is None or not policy.keeps_latest:
         return _NONE
-    # guard(newest-are-bootable): Only whole, ready images count among the newest, or a broken one would push out the
-    # last that boots.
+    # guard(newest-are-bootable): Only whole, ready images count among the newest, or a broken one would push
+    # out the last that boots.
     whole = [
         image
         for image in repository.images.values()
@@ -123,8 +123,8 @@ def latest_of(
     general = frozenset(_newest(whole, policy.keep_latest, now_ns))
     latest: set[str] = set()
     for image in whole:
-        # guard(newest-for-any-tag): An image that is among the newest for one of its tags stays, whatever the rules
-        # for its other tags say.
+        # guard(newest-for-any-tag): An image that is among the newest for one of its tags stays, whatever the
+        # rules for its other tags say.
         for effective in rules.all_of(image.digest):
             number = effective.rule
             if number is not None and policy.rules[number - 1].keep_latest is not None:
@@ -154,8 +154,8 @@ def _newest(images: Iterable[Image], count: int, now_ns: int) -> Iterator[str]:
         return
     dated: list[str] = []
     for image in images:
-        # guard(odd-age-displaces-none): An image with no age, or one from the future, may be the newest: it stays,
-        # but takes the place of none.
+        # guard(odd-age-displaces-none): An image with no age, or one from the future, may be the newest: it
+        # stays, but takes the place of none.
         if image.created_ns is None or image.created_ns > now_ns:
             yield image.digest
         else:

@@ -34,8 +34,8 @@ __all__ = ["Evaluator", "PlanContext"]
 
 _OF_ANY: tuple[Blocker, ...] = (NotReady(), Broken())
 """Checked for images that may not be ready or complete; images that are never need these."""
-# guard(no-marks-in-doubt): While the clock is wrong or a volume is missing, what is unused is not known, so no timer
-# starts.
+# guard(no-marks-in-doubt): While the clock is wrong or a volume is missing, what is unused is not known, so
+# no timer starts.
 _HOLD_MARKS = frozenset((Cause.CLOCK_JUMP, Cause.LOST_REFERENCES, Cause.LOST_IMAGES))
 _ORDER = {reason: number for number, reason in enumerate(Reason)}
 _NEVER_READ: Mapping[str, int] = {}
@@ -74,12 +74,12 @@ class PlanContext:
     def _against_deletion(self) -> Iterator[Blocker]:
         """List the possible blockers, beside users of the image and the operator's repository patterns."""
         policy = self.policy
-        # guard(unpullable-stays): What no registry has, such as a local build, would be lost for good; it stays
-        # unless the operator said otherwise.
+        # guard(unpullable-stays): What no registry has, such as a local build, would be lost for good; it
+        # stays unless the operator said otherwise.
         if policy.keeps_unpullable:
             yield NotPullable()
-        # guard(doubt-starts-no-timer): A timer that starts by a wrong clock, or while a volume is missing, would let
-        # its image go too early.
+        # guard(doubt-starts-no-timer): A timer that starts by a wrong clock, or while a volume is missing,
+        # would let its image go too early.
         if not self.holds_marks:
             yield NewlyUnused()
         if policy.rules:
@@ -89,8 +89,8 @@ class PlanContext:
             yield Latest()
         if policy.min_age_ns:
             yield TooYoung()
-        # guard(suspension-keeps-everything): While deletion is suspended, what is needed may be unknown, so no image
-        # is due.
+        # guard(suspension-keeps-everything): While deletion is suspended, what is needed may be unknown, so
+        # no image is due.
         if self.is_suspended:
             yield Always(Reason.SUSPENDED)
         yield BackingOff()
@@ -99,15 +99,15 @@ class PlanContext:
     def of(cls, inventory: Inventory, policy: Policy, now_ns: int) -> "PlanContext":
         """Return the context in which an inventory is evaluated at a time."""
         causes = {suspension.cause for suspension in inventory.suspensions}
-        # guard(new-gap-renews-the-plan): A plan made before a gap was found counts unwatched time as unused, so it is
-        # not kept.
+        # guard(new-gap-renews-the-plan): A plan made before a gap was found counts unwatched time as unused,
+        # so it is not kept.
         return cls(policy, bool(causes), not causes.isdisjoint(_HOLD_MARKS), inventory.gaps.until(now_ns))
 
     def blockers(self, repository: str) -> tuple[Blocker, ...]:
         """List the blockers that can apply to a complete image of a repository, in the order of reasons."""
         policy = self.policy
-        # guard(operator-patterns-hold): Images of a pinned repository, or of one that the operator has not allowed,
-        # are never deleted.
+        # guard(operator-patterns-hold): Images of a pinned repository, or of one that the operator has not
+        # allowed, are never deleted.
         return self._blockers[policy.pinned.matches(repository), policy.allowed.matches(repository)]
 
 

@@ -40,17 +40,17 @@ class Expiry:
         image that was removed and has been pulled again, or one from before the disk was last read unseen.
         """
         since_ns = self.timers.get(image.digest)
-        # guard(future-timer-restarts): A timer from the future was set by a wrong clock: it starts again, or the
-        # image would stay for years.
+        # guard(future-timer-restarts): A timer from the future was set by a wrong clock: it starts again, or
+        # the image would stay for years.
         if since_ns is None or since_ns > self.now_ns + _FUTURE_TOLERANCE_NS:
             return None
         created_ns = image.created_ns
-        # guard(timer-of-this-image): A timer older than its image is that of an earlier pull; the image that is here
-        # gets its full window.
+        # guard(timer-of-this-image): A timer older than its image is that of an earlier pull; the image that
+        # is here gets its full window.
         if created_ns is not None and since_ns < created_ns <= self.now_ns:
             return None
-        # guard(read-disk-was-in-use): A disk that was read while nothing watched was in use then; its older timer
-        # counts no longer.
+        # guard(read-disk-was-in-use): A disk that was read while nothing watched was in use then; its older
+        # timer counts no longer.
         return None if since_ns < self.accessed.get(image.digest, since_ns) else since_ns
 
     def runs_since(self, image: Image) -> int | None:
@@ -89,8 +89,8 @@ class Expiry:
 
     def runs_out_at(self, image: Image, since_ns: int) -> int:
         """Return when the window of an image unused since then has passed, in watched time."""
-        # guard(window-in-watched-time): An image must be unused for its whole window in time that was watched,
-        # however long the engine was away.
+        # guard(window-in-watched-time): An image must be unused for its whole window in time that was
+        # watched, however long the engine was away.
         return self.gaps.moved(since_ns) + self.rules.of(image.digest).window_ns
 
     def next_change(self, image: Image) -> int:

@@ -51,8 +51,8 @@ class Basis:
 
     def is_that_of(self, inventory: Inventory) -> bool:
         """Return whether an inventory has the very same large objects, and equal values otherwise."""
-        # guard(whole-plan-needs-same-facts): A plan that ignored a new guest, lease, timer or fault could delete what
-        # is in use, so it stands only while nothing changed.
+        # guard(whole-plan-needs-same-facts): A plan that ignored a new guest, lease, timer or fault could
+        # delete what is in use, so it stands only while nothing changed.
         return (
             self.repositories is inventory.repositories
             and self.states is inventory.states
@@ -73,7 +73,9 @@ class Gathered:
 
     ripe: Ripe
     expired: tuple[Choice, ...]
-    """Images that are due but for host-wide reasons and failed attempts, longest unused first."""
+    """Images that are due, even if a host-wide reason or a failed attempt holds them back; longest unused
+    first.
+    """
     stale_references: tuple[StaleReference, ...]
     remembered: Mapping[TagName, Remembered]
     marks: tuple[Key, ...]

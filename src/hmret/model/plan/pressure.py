@@ -67,8 +67,8 @@ class PressureStep:
         if is_out_of_reach and self.usage.is_backing_off:
             excess = 0
         # Blocks are what the file system lacks; sizes are another count, which no quarantine is in.
-        # guard(only-the-fair-share): If other data fills the disk, the cache gives up its proportional share only,
-        # and is not emptied for it.
+        # guard(only-the-fair-share): If other data fills the disk, the cache gives up its proportional share
+        # only, and is not emptied for it.
         asked = self._share_of(excess, cache_bytes) if is_out_of_reach else excess
         asked_sizes = 0
         if self._counts_sizes:
@@ -132,14 +132,14 @@ class PressureStep:
 
         Disks with links that stay are left out: their bytes would not be freed.
         """
-        # guard(pressure-in-watched-time): Even on a full disk an image goes only after its minimum unused time,
-        # counted in time that was watched.
+        # guard(pressure-in-watched-time): Even on a full disk an image goes only after its minimum unused
+        # time, counted in time that was watched.
         since_ns = self.gaps.latest_moved_to(
             selection.now_ns - timedelta_nanoseconds(self.limits.min_unused_for)
         )
         going = BytesFreed.by(selection.going)
-        # guard(recent-use-beats-pressure): Even on a full disk, an image that was used within the shortest unused
-        # time stays.
+        # guard(recent-use-beats-pressure): Even on a full disk, an image that was used within the shortest
+        # unused time stays.
         may_go = (
             choice for choice in (*selection.evictable(), *selection.held) if choice.since_ns <= since_ns
         )
@@ -175,8 +175,8 @@ def _groups_of(  # noqa: C901 - two passes over all disks
             for folder in choice.folders
             if folder.shared_disk is not None
         }
-        # guard(pressed-bytes-come-free): A disk with a hard link that stays frees no space, so its image would be
-        # lost for nothing.
+        # guard(pressed-bytes-come-free): A disk with a hard link that stays frees no space, so its image
+        # would be lost for nothing.
         if all(freed.links[disk] == links for disk, links in links_of.items()):
             yield _Group(max(choice.since_ns for choice in group), tuple(sorted(group)), freed.total_bytes)
 

@@ -42,9 +42,7 @@ _NO_FOREIGN: Mapping[str, frozenset[str]] = {}
 _ALONE = ("",)
 
 RIPE = frozenset((Reason.SUSPENDED, Reason.BACKOFF, Reason.EXPIRED))
-"""The possible reasons of a row whose own time has come: it goes, but for host-wide reasons and failed
-attempts.
-"""
+"""The reasons of a row that is due: it goes unless a host-wide reason or a failed attempt holds it back."""
 
 
 class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -72,8 +70,8 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
         Only in the simple case in which nothing in it is leased, backing off, unlisted, needed under a
         foreign name or was read unseen.
         """
-        # guard(changed-inputs-new-verdict): A guest, timer or lease that is new in a repository counts at once:
-        # earlier decisions on its images do not stand.
+        # guard(changed-inputs-new-verdict): A guest, timer or lease that is new in a repository counts at
+        # once: earlier decisions on its images do not stand.
         return (
             self.repository is inventory.repositories.get(name)
             and self.timers is inventory.states.by_repository.get(name, _NO_TIMERS)
@@ -197,8 +195,8 @@ class RepositoryPlan:
         evaluator = self.evaluator
         found = []
         for image, reason in self.decisions:
-            # guard(pressure-takes-only-waiting): For want of space only images go that nothing but their window
-            # keeps: pins, leases and the newest hold on a full disk, too.
+            # guard(pressure-takes-only-waiting): For want of space only images go that nothing but their
+            # window keeps: pins, leases and the newest hold on a full disk, too.
             if reason is Reason.RETENTION_WINDOW and tuple(evaluator.reasons(image)) == (reason,):
                 found.append((evaluator.expiry.unused_since(image) or 0, image))
         return tuple(found)
@@ -321,8 +319,8 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
     sources, leased, built, accessed = evaluator.sources, inputs.leased, inputs.built, inputs.accessed
     unready: Mapping[str, str] = {} if inputs.repository is None else inputs.repository.unready
     shared: Mapping[str, tuple[str, ...]] = {} if inputs.repository is None else inputs.repository.shared
-    # guard(future-date-ends-plan): An image dated in the future takes its place by age once that time has come; an
-    # earlier decision must not outlast it.
+    # guard(future-date-ends-plan): An image dated in the future takes its place by age once that time has
+    # come; an earlier decision must not outlast it.
     until_ns = next_dated_ns(context.policy, inputs.repository, now_ns)
     after_ns, before_ns = evaluator.waiting_span()
     earliest_ns = NEVER
@@ -336,8 +334,8 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
     ready = 0
     for digest, image in images.items():
         since_ns = timers.get(digest)
-        # guard(shortcut-only-keeps): An image within its window stays, whatever rules say. Only one that nothing else
-        # can hold, and with no timer of an earlier pull, is settled here.
+        # guard(shortcut-only-keeps): An image within its window stays, whatever rules say. Only one that
+        # nothing else can hold, and with no timer of an earlier pull, is settled here.
         if (
             since_ns is not None
             and after_ns < since_ns <= before_ns
@@ -365,8 +363,8 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
         if reason is Reason.NEWLY_UNUSED:
             marks.append(digest)
             begins_ns = evaluator.expiry.begins_at(image)
-            # guard(kept-plan-starts-no-timer): A timer starts at the sweep that writes it. This part of the plan may
-            # be kept for later ones, before which the image can have been used.
+            # guard(kept-plan-starts-no-timer): A timer starts at the sweep that writes it. This part of the
+            # plan may be kept for later ones, before which the image can have been used.
             if begins_ns != now_ns:
                 mark_times[digest] = begins_ns
             held_back += evaluator.expiry.was_read_when_due(image)
@@ -414,6 +412,6 @@ def _has_links(image: Image) -> bool:
 
 
 def _lies_below(name: str, folders: tuple[str, ...]) -> bool:
-    # guard(unlisted-timers-stay): An image below a folder that cannot be listed may still be there, so its timer is
-    # not removed like that of one that has gone.
+    # guard(unlisted-timers-stay): An image below a folder that cannot be listed may still be there, so its
+    # timer is not removed like that of one that has gone.
     return any(not folder or name == folder or name.startswith(f"{folder}/") for folder in folders)

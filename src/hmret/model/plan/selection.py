@@ -219,8 +219,8 @@ class BrakeStep:
         if self.brake.holds(expired, selection.eligible):
             is_released = expired <= self.released_images
             selection.braking = Braking(expired, selection.eligible, is_released)
-            # guard(brake-holds-mass-expiry): When too much expires at once, a setting or a clock may be wrong; all of
-            # it stays until that has been announced for long enough.
+            # guard(brake-holds-mass-expiry): When too much expires at once, a setting or a clock may be
+            # wrong; all of it stays until that has been announced for long enough.
             if not is_released:
                 selection.hold_all(Reason.BRAKE)
 
@@ -233,8 +233,8 @@ class WindowStep:
     now: datetime
 
     def apply(self, selection: Selection) -> None:
-        # guard(only-at-allowed-hours): Outside the hours that the operator has set, nothing that has expired is
-        # deleted.
+        # guard(only-at-allowed-hours): Outside the hours that the operator has set, nothing that has expired
+        # is deleted.
         if not self.window.is_open(self.now):
             selection.is_closed = True
             selection.hold_all(Reason.OUTSIDE_WINDOW)

@@ -43,11 +43,11 @@ class Ripe:
         shifts: Counter[Reason] = Counter()
         whole: list[str] = []
         for digest, rows in by_digest.items():
-            # guard(every-owner-lets-go): Shared content is deleted only when it is due in every repository that owns
-            # it; otherwise a tag would lead nowhere.
+            # guard(every-owner-lets-go): Shared content is deleted only when it is due in every repository
+            # that owns it; otherwise a tag would lead nowhere.
             if all(owner in rows for owner in contents.get(digest, ())):
-                # guard(one-veto-stops-all): What stops deletion for one owner, a suspension or a failed attempt,
-                # stops it for all that share the content.
+                # guard(one-veto-stops-all): What stops deletion for one owner, a suspension or a failed
+                # attempt, stops it for all that share the content.
                 first = min((reason for _, reason in rows.values()), key=_ORDER.__getitem__)
                 if first is Reason.EXPIRED:
                     whole.append(digest)
@@ -86,8 +86,8 @@ def evictable_units(
             for name, (since_ns, reason) in ripe.by_digest.get(digest, {}).items()
             if reason is Reason.EXPIRED
         )
-        # guard(every-owner-can-spare): A full disk is no exception: shared content goes only if every repository that
-        # owns it can spare it.
+        # guard(every-owner-can-spare): A full disk is no exception: shared content goes only if every
+        # repository that owns it can spare it.
         if all(owner in rows for owner in contents.get(digest, ())):
             yield _choice(parts, digest, rows)
 

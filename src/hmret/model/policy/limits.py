@@ -61,8 +61,8 @@ class DiskLimits:
         """
         if not isinstance(self.max_used, float):
             return self.max_used
-        # guard(unknown-disk-sets-no-limit): On a disk of unknown size a share is no limit; otherwise a limit of one
-        # byte would push every image out.
+        # guard(unknown-disk-sets-no-limit): On a disk of unknown size a share is no limit; otherwise a limit
+        # of one byte would push every image out.
         return max(int(self.max_used * total_bytes), 1) if self.max_used and total_bytes else 0
 
     @property

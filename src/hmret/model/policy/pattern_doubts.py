@@ -9,7 +9,8 @@ __all__ = ["covers", "other_language", "show_pattern", "why_never_tag"]
 _shortened = reprlib.Repr()
 _shortened.maxstring = 200
 
-# The grammar of distribution/reference: a letter, digit or underscore, then at most 127 more of these, dots and hyphens.
+# The grammar of distribution/reference: a letter, digit or underscore, then at most 127 more of these, dots
+# and hyphens.
 _LONGEST_TAG = 128
 _TAG_CHARS = re.compile(r"[A-Za-z0-9_.*?-]*")
 _TAG_START = re.compile(r"[A-Za-z0-9_*?]")

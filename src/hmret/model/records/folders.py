@@ -99,7 +99,8 @@ def find_lost(
 
     Args:
         record: what is on record, by path below the data directory.
-        seen: the folders as they are now. One that could not be examined is absent here, and does not count as lost.
+        seen: the folders as they are now. One that could not be examined is absent here, and does not count
+            as lost.
         reading: the clocks now.
         missing: called only where a folder of images is not the one on record.
     """
@@ -115,8 +116,8 @@ def _find_lost(
     is_cache_lost = False
     for name in sorted(record):
         known, now = record[name], seen.get(name)
-        # guard(empty-mount-point-is-lost): An empty folder in the place of a volume does not mean that nothing is
-        # needed: deletion waits for the mount.
+        # guard(empty-mount-point-is-lost): An empty folder in the place of a volume does not mean that
+        # nothing is needed: deletion waits for the mount.
         if now is None or not _is_another(known, now, reading):
             continue
         if name in REFERENCE_FOLDERS:
@@ -136,8 +137,8 @@ def _find_lost(
 
 def _is_another(known: FolderOnRecord, now: FolderSeen, reading: ClockReading) -> bool:
     mark = now.mark
-    # guard(device-within-one-boot): A device number tells a volume from its empty mount point, but only within one
-    # boot: after a reboot it means nothing.
+    # guard(device-within-one-boot): A device number tells a volume from its empty mount point, but only
+    # within one boot: after a reboot it means nothing.
     return (
         mark is None
         or mark.inode != known.mark.inode
@@ -168,8 +169,8 @@ def renewed(
 
     Returns the very same record where nothing has changed.
     """
-    # guard(lost-names-stay-on-record): What a missing volume held stays on record; forgotten, it would not be missed
-    # by the next sweep.
+    # guard(lost-names-stay-on-record): What a missing volume held stays on record; forgotten, it would not be
+    # missed by the next sweep.
     kept = {name for name in record if name not in seen or _is_within(name, lost)}
     after = {name: record[name] for name in sorted(kept)}
     for name, now in seen.items():

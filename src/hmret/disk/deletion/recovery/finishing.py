@@ -101,8 +101,8 @@ def _finish(image: OpenImage) -> Outcome:
         image.close()
     refusal = ""
     try:
-        # guard(crash-spares-open-disk): After a crash, an image whose disk is open by now returns to the cache
-        # instead of being erased.
+        # guard(crash-spares-open-disk): After a crash, an image whose disk is open by now returns to the
+        # cache instead of being erased.
         is_back = not is_free and put_back(folders, intent, image.places, intent.all_links)
         if not is_back:
             for place in image.places:

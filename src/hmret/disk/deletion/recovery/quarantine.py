@@ -173,7 +173,8 @@ def hold(
     """Record, durably, that deleted images of a batch are held, each with the tags that went with it.
 
     Raises:
-        OSError: it could not be written, or an earlier record of the batch could not be read; nothing is held then.
+        OSError: it could not be written, or an earlier record of the batch could not be read; nothing is held
+            then.
     """
     earlier: list[Held] = []
     with suppress(FileNotFoundError):
@@ -353,8 +354,8 @@ def change_record(
 
 def _write_record(filesystem: Filesystem, data_fd: int, token: str, record: Sequence[Held]) -> None:
     with opened(filesystem, open_trash(filesystem, data_fd)) as fd:
-        # guard(held-record-is-durable): After a power loss only this record keeps an image in quarantine from being
-        # erased, so it is on the disk before the intents go.
+        # guard(held-record-is-durable): After a power loss only this record keeps an image in quarantine from
+        # being erased, so it is on the disk before the intents go.
         write_file(filesystem, token + RECORD, msgspec.json.encode(record), fd, durable=True)
 
 
@@ -371,8 +372,8 @@ def _read_record(filesystem: Filesystem, data_fd: int, token: str) -> list[Held]
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise OSError("holds no record of what is in quarantine") from None
     names = {held.name for held in record}
-    # guard(doubtful-record-is-refused): A damaged record may name anything; what it covers is neither restored nor
-    # erased.
+    # guard(doubtful-record-is-refused): A damaged record may name anything; what it covers is neither
+    # restored nor erased.
     if not names or len(names) != len(record) or not all(_could_be_ours(held, token) for held in record):
         raise OSError("does not name what can be in quarantine")
     return record

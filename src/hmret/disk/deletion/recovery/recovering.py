@@ -127,17 +127,17 @@ class Recovering:
         held_names = records.names_of(token)
         intents = read_intents(self.filesystem, self.data_fd, token)
         retired: list[Retired] = []
-        # guard(crash-is-cleaned-up): A deletion that a crash cut off is finished or undone at the next start, so no
-        # image stays half gone.
+        # guard(crash-is-cleaned-up): A deletion that a crash cut off is finished or undone at the next start,
+        # so no image stays half gone.
         for intent in intents:
-            # guard(held-is-already-settled): A crash can leave intents for images that are in quarantine already;
-            # they stay held and are not erased.
+            # guard(held-is-already-settled): A crash can leave intents for images that are in quarantine
+            # already; they stay held and are not erased.
             if intent.name not in held_names:
                 self._seen.append(intent)
                 is_done &= self._finish(intent, retired)
         if is_done:
-            # guard(recovery-looks-before-erase): After a crash, too, an image that a client has begun to use again is
-            # put back before its bytes are freed.
+            # guard(recovery-looks-before-erase): After a crash, too, an image that a client has begun to use
+            # again is put back before its bytes are freed.
             retired = self._without_wanted(retired)
             self._finished += retired
             rest = self._hold(token, retired)
@@ -151,18 +151,18 @@ class Recovering:
 
     def _finish(self, intent: Intent, retired: list[Retired]) -> bool:
         """Finish or undo the deletion of one image; returns whether all of it is done."""
-        # guard(finish-hidden-folders): A folder whose metadata was hidden right before a crash is taken out now;
-        # otherwise it stays for ever and is no image.
+        # guard(finish-hidden-folders): A folder whose metadata was hidden right before a crash is taken out
+        # now; otherwise it stays for ever and is no image.
         finish_hidden(self.filesystem, self.data_fd, intent)
         places = find_entries(self.filesystem, self.data_fd, intent)
         is_standing = self._is_standing(intent)
         if not places:
             # Either nothing was renamed, or what was renamed has been erased.
-            # guard(tags-of-erased-go): When a crash came after the erase, the tags and timers that are left go too; a
-            # tag without its image boots nothing.
+            # guard(tags-of-erased-go): When a crash came after the erase, the tags and timers that are left
+            # go too; a tag without its image boots nothing.
             return is_standing or not intent.copies or self._finish_gone(intent)
-        # guard(standing-content-undoes): If a crash came before the content was renamed, all is still whole: the
-        # folders go back and the next sweep decides.
+        # guard(standing-content-undoes): If a crash came before the content was renamed, all is still whole:
+        # the folders go back and the next sweep decides.
         if intent.is_content and is_standing and all(place.copy.repository for place in places):
             # Interrupted before its content was renamed: everything is complete, and the next sweep decides
             # again.
@@ -254,8 +254,8 @@ class Recovering:
         places = [place for image in retired for place in image.places]
         if self.hold_at_ns is None:
             return places
-        # guard(half-erased-is-not-held): An image whose erasing had begun cannot be restored, so it is erased and not
-        # held in quarantine.
+        # guard(half-erased-is-not-held): An image whose erasing had begun cannot be restored, so it is erased
+        # and not held in quarantine.
         whole = [image for image in retired if is_whole(self.filesystem, self.data_fd, image.place)]
         if whole:
             # Which of its tags went before the interruption is unknown; those that have moved on are no
@@ -290,8 +290,8 @@ class Recovering:
         if records is None:
             return
         for name in names:
-            # guard(held-folders-are-no-strays): An image in quarantine has no intent any more; its record keeps it
-            # from being erased as a leftover.
+            # guard(held-folders-are-no-strays): An image in quarantine has no intent any more; its record
+            # keeps it from being erased as a leftover.
             is_ours = name.partition(".")[0] in tokens or records.covers(name)
             if not is_ours and not is_ghost_aside(name):
                 try:
@@ -308,8 +308,8 @@ class Recovering:
             return read_records(self.filesystem, self.data_fd)
         except OSError as error:
             self._note_trash(error)
-            # guard(unlisted-records-keep-all): If the records of the quarantine cannot be listed, any folder in the
-            # trash may be held, so none is erased.
+            # guard(unlisted-records-keep-all): If the records of the quarantine cannot be listed, any folder
+            # in the trash may be held, so none is erased.
             return None
 
     def _list_trash(self) -> tuple[list[str], list[str]]:

@@ -124,8 +124,8 @@ def _recover(folders: OpenFolders, held: Held, *, is_held: bool) -> None:
             show_metadata(folders, copy.parent, hex_of(held.digest))
     if not is_held:
         _follow_back(folders, held)
-    # guard(cut-off-restore-is-undone): What a restore that a crash cut off has made, such as tags that lead nowhere,
-    # is undone; the image stays in quarantine.
+    # guard(cut-off-restore-is-undone): What a restore that a crash cut off has made, such as tags that lead
+    # nowhere, is undone; the image stays in quarantine.
     elif _may_be_cut_off(folders, held):
         _undo_restore(folders, held)
 
@@ -140,8 +140,8 @@ def _find_whole(folders: OpenFolders, held: Held) -> TrashEntry:
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
     place = main_place(held.intent, find_entries(filesystem, data_fd, held.intent))
-    # guard(restore-the-right-image): Only the image that was retired is restored; whatever else stands in its place
-    # in the trash is left alone.
+    # guard(restore-the-right-image): Only the image that was retired is restored; whatever else stands in its
+    # place in the trash is left alone.
     if place is None or not _is_that_image(folders, held, place):
         raise LookupError(f"{held.repository}@{held.digest}: not in quarantine any more")
     check_layers(filesystem, data_fd, folders.get(place.folder), place.name)
@@ -186,15 +186,15 @@ class _Restoring:
         if folders.exists(f"{self.place.copy.parent}/{hex_of(held.digest)}"):
             raise _here_already()
         # First of all, since the timers show recovery that there may be more to undo.
-        # guard(restore-starts-a-timer): A restored image starts a whole window: an old timer must not make it due.
-        # The timer also shows what a crash has left.
+        # guard(restore-starts-a-timer): A restored image starts a whole window: an old timer must not make it
+        # due. The timer also shows what a crash has left.
         self._write_states()
         self._made_links += make_links(folders, free_links(folders, held.intent.all_links))
         # hypeman may pull it at any moment.
         if not rename_back(folders, self.place):
             raise _here_already()
-        # guard(back-before-record-goes): Power may fail during a restore: the record of the image goes only after its
-        # return is on the disk, or it could be lost.
+        # guard(back-before-record-goes): Power may fail during a restore: the record of the image goes only
+        # after its return is on the disk, or it could be lost.
         with suppress(OSError):
             # Only after this sync may its record be removed.
             folders.filesystem.fsync(folders.get(self.place.copy.parent))
@@ -288,8 +288,8 @@ def _undo_restore(folders: OpenFolders, held: Held, made_links: Iterable[Link] |
     # The timers are made first and removed last: without one, there is nothing else.
     if made_links is None and not _has_state(folders, held):
         return
-    # guard(tags-before-timers): The timers show that a restore was cut off, so they go last; a second crash must not
-    # leave tags behind.
+    # guard(tags-before-timers): The timers show that a restore was cut off, so they go last; a second crash
+    # must not leave tags behind.
     remove_links(folders, held.intent.all_links if made_links is None else made_links)
     folders.close()
     for name in repositories_of(held.intent):

@@ -111,8 +111,8 @@ def take_links(
     for number, link in enumerate(intent.all_links):
         try:
             if link.repository not in here:
-                # guard(returned-image-keeps-tags): If a pull has brought the digest back by now, its tags are not
-                # touched.
+                # guard(returned-image-keeps-tags): If a pull has brought the digest back by now, its tags are
+                # not touched.
                 here[link.repository] = link.repository not in absent and is_here(link.repository)
             if not here[link.repository]:
                 chosen.append((link, name_aside(intent, number)))
@@ -124,11 +124,11 @@ def take_links(
     for link, found in reversed(aside):
         try:
             if link.repository not in here:
-                # guard(pull-gets-its-tags-back): A pull may bring the digest back while its tags are set aside; they
-                # return and lead to it.
+                # guard(pull-gets-its-tags-back): A pull may bring the digest back while its tags are set
+                # aside; they return and lead to it.
                 here[link.repository] = is_here(link.repository)
-            # guard(moved-tag-goes-back): A tag that hypeman moved at the last moment leads to another image; it goes
-            # back to its place.
+            # guard(moved-tag-goes-back): A tag that hypeman moved at the last moment leads to another image;
+            # it goes back to its place.
             if not here[link.repository] and found.is_recorded:
                 filesystem.unlink(found.name, dir_fd=folders.get(found.folder))
                 taken.append(link)
@@ -238,8 +238,8 @@ def _set_all_aside(
             faults.extend(_fault(link, error) for link, _ in few)
             continue
         for (link, name), (code, doubt, inode, target) in zip(few, answers, strict=True):
-            # guard(unread-tag-stays-aside): A tag that cannot be read may be any image's; it is not put back unseen but
-            # waits in the trash for the next start.
+            # guard(unread-tag-stays-aside): A tag that cannot be read may be any image's; it is not put back
+            # unseen but waits in the trash for the next start.
             if not code and doubt in (0, *_NO_TAG):
                 is_recorded = not doubt and (inode, target) == (link.inode, link.target)
                 aside.append((link, _Aside(_TRASH, name, is_recorded)))

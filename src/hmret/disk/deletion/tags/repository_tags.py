@@ -66,8 +66,8 @@ class RepositoryTags:
     def unshadowed(self, repository: str, digest: str) -> tuple[str, ...]:
         """List the tags of the older layout that lead to a digest and that lookups see."""
         folder = tag_folder(Layout.CONTENT, repository)
-        # guard(hidden-tags-own-nothing): An older tag hidden by a newer one is never resolved, so it neither makes an
-        # owner nor keeps unreachable content for ever.
+        # guard(hidden-tags-own-nothing): An older tag hidden by a newer one is never resolved, so it neither
+        # makes an owner nor keeps unreachable content for ever.
         return tuple(
             tag
             for tag in self.tags(Layout.LEGACY, repository, digest)
@@ -126,8 +126,8 @@ class RepositoryTags:
         todays = self.tags(Layout.CONTENT, repository, digest)
         legacy = self.tags(Layout.LEGACY, repository, digest)
         shadowed = [tag for tag in todays if tag not in legacy]
-        # guard(hidden-tag-goes-along): An older tag hidden by today's goes with it; left alone, it would come back to
-        # life and boot an old image.
+        # guard(hidden-tag-goes-along): An older tag hidden by today's goes with it; left alone, it would come
+        # back to life and boot an old image.
         links = self._links(Layout.LEGACY, repository, (*shadowed, *legacy))
         links += self._links(Layout.CONTENT, repository, todays)
         for layout, tags in ((Layout.LEGACY, legacy), (Layout.CONTENT, todays)):

@@ -30,13 +30,13 @@ def remove_empty_tag_folders(filesystem: Filesystem, data_fd: int, paths: Iterab
             suppress(OSError),
             opened(filesystem, open_data_folder(filesystem, data_fd, f"{IMAGES}/{above}")) as fd,
         ):
-            # guard(hidden-tag-stays-hidden): hypeman looks for a tag in the older layout only where nothing has its
-            # name in today's, be it an empty folder.
+            # guard(hidden-tag-stays-hidden): hypeman looks for a tag in the older layout only where nothing
+            # has its name in today's, be it an empty folder.
             if _hides_tag(filesystem, data_fd, above, name):
                 continue
             found = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
-            # guard(empty-tag-folder-waits): hypeman creates the folder before the tag, so one that was empty for less
-            # than ten minutes may be about to be used.
+            # guard(empty-tag-folder-waits): hypeman creates the folder before the tag, so one that was empty
+            # for less than ten minutes may be about to be used.
             if found.st_mtime_ns <= filesystem.now_ns() - _EMPTY_NS:
                 filesystem.rmdir(name, dir_fd=fd)
 

@@ -135,8 +135,8 @@ class TagView:
         before = [folder.found for folder in folders.values()]
         answers = looking.stat([*folders])
         for path, found, answer in zip(self._folders, before, answers, strict=True):
-            # guard(changed-tag-folders-relisted): A tag set since the scan keeps its content: a folder of tags that
-            # has changed is listed again.
+            # guard(changed-tag-folders-relisted): A tag set since the scan keeps its content: a folder of
+            # tags that has changed is listed again.
             if found != answer:
                 folders[path] = looking.list_folder(path, answer)
                 if folders[path].subfolders != self._folders[path].subfolders:
@@ -238,8 +238,8 @@ class _Looking:
         except FileNotFoundError:
             return _ABSENT
         except OSError as error:
-            # guard(unlisted-tags-are-unknown): A folder that cannot be listed may hold a tag to any digest; taken for
-            # empty, it would let content in use go.
+            # guard(unlisted-tags-are-unknown): A folder that cannot be listed may hold a tag to any digest;
+            # taken for empty, it would let content in use go.
             if path == REPOSITORIES or error.errno != errno.ENOTDIR:
                 raise
             return _ABSENT
@@ -286,8 +286,8 @@ def staged_in(filesystem: Filesystem, folder_fd: int, folder: str) -> Iterator[t
         # A tag that was moved into place in between is found there by the next look.
         with suppress(FileNotFoundError):
             made = filesystem.stat(stage, dir_fd=folder_fd, follow_symlinks=False)
-            # guard(fresh-stage-counts): A tag being made needs its content already; only a stage left behind more
-            # than a minute ago is ignored.
+            # guard(fresh-stage-counts): A tag being made needs its content already; only a stage left behind
+            # more than a minute ago is ignored.
             if made.st_mtime_ns < filesystem.now_ns() - _FRESH_NS:
                 continue
             with opened(filesystem, open_folder(filesystem, stage, folder_fd)) as stage_fd:

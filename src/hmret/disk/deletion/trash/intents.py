@@ -261,14 +261,14 @@ def write_intents(filesystem: Filesystem, data_fd: int, token: str, intents: Ite
     content = msgspec.json.encode(list(intents))
     with opened(filesystem, open_trash(filesystem, data_fd)) as fd:
         try:
-            # guard(intent-survives-power-loss): The intents are on the disk before the first rename, so a power loss
-            # leaves no deletion that is half done.
+            # guard(intent-survives-power-loss): The intents are on the disk before the first rename, so a
+            # power loss leaves no deletion that is half done.
             write_file(filesystem, token + _SUFFIX, content, fd, durable=True)
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
-            # guard(intent-in-reserved-room): On a full disk the intent is written over reserved blocks; without them
-            # nothing could be deleted when it matters.
+            # guard(intent-in-reserved-room): On a full disk the intent is written over reserved blocks;
+            # without them nothing could be deleted when it matters.
             if not write_into_reserve(filesystem, data_fd, fd, token + _SUFFIX, content):
                 raise
 
@@ -286,8 +286,8 @@ def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Inten
         intents = msgspec.json.decode(read_file(filesystem, path, data_fd), type=list[Intent])
     except (FileNotFoundError, msgspec.MsgspecError, ValueError, RecursionError):
         return []
-    # guard(only-own-intents-count): A damaged or planted intent could name any path, so only one that we could have
-    # written is carried out.
+    # guard(only-own-intents-count): A damaged or planted intent could name any path, so only one that we
+    # could have written is carried out.
     return [intent for intent in intents if is_ours(intent, token)]
 
 
