@@ -27,6 +27,7 @@ from hmret.model.images import Key
 from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.times import SECOND, datetime_of, format_time, timedelta_nanoseconds
 from memory_filesystem import Call, MemoryFilesystem
+from support.called import name_of
 from support.patience import PATIENCE, patiently
 
 __all__ = [
@@ -305,10 +306,11 @@ class GatedThreads:
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         await anyio.lowlevel.checkpoint()
-        within = self._within.pop(getattr(function, "__name__", ""), None)
+        name = name_of(function)
+        within = self._within.pop(name, None)
         if within is not None:
             return await self._run_held(within, function, *arguments)
-        gates = self._gates.get(getattr(function, "__name__", ""))
+        gates = self._gates.get(name)
         if gates:
             gate = gates.pop(0)
             gate.arrived.set()

@@ -23,7 +23,7 @@ from builders import (
     state_of,
 )
 from hmret.actors.deleter import Deleter
-from hmret.actors.deleter_requests import BatchRetired
+from hmret.actors.deleter_answers import BatchRetired
 from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Recheck, Retired
 from hmret.disk.deletion.recovery.quarantine import Held
 from hmret.disk.deletion.trash.intents import TrashEntry
@@ -374,7 +374,7 @@ async def test_a_deletion_that_was_begun_is_finished_whatever_ends(
     actor: Deleter, filesystem: MemoryFilesystem, threads: GatedThreads, ending: Ending
 ) -> None:
     candidate = make_due(filesystem, "a")
-    gate = threads.hold("_retire_batch")
+    gate = threads.hold("retire")
     asker = await end_while_working(actor, lambda: actor.retire([candidate], LOOK), ending, gate)
     assert asker.is_answered
     assert not has_image(filesystem, candidate.key)

@@ -146,7 +146,7 @@ async def test_an_image_that_somebody_else_deletes_first_is_not_found(
     retention: Retention, filesystem: MemoryFilesystem, threads: GatedThreads
 ) -> None:
     key = make_due(filesystem, "a")
-    gate = threads.hold("_retire_batch")
+    gate = threads.hold("retire")
 
     async def delete_it() -> None:
         await gate.arrived.wait()

@@ -143,7 +143,7 @@ async def test_a_state_that_turns_unreadable_before_the_deletion_keeps_its_image
     retention: Retention, filesystem: MemoryFilesystem, threads: GatedThreads
 ) -> None:
     bad, due = make_due(filesystem, "a"), make_due(filesystem, "b")
-    gate = threads.hold("_retire_batch")
+    gate = threads.hold("retire")
     with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
@@ -565,7 +565,7 @@ async def test_a_stop_between_two_batches_begins_no_further_one(
 
     with patiently():
         async with anyio.create_task_group() as tasks:
-            second = threads.hold("_retire_batch"), threads.hold("_retire_batch")
+            second = threads.hold("retire"), threads.hold("retire")
             second[0].opened.set()
             tasks.start_soon(embed)
             await gate.arrived.wait()

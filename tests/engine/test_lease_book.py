@@ -195,7 +195,7 @@ async def test_a_lease_that_waits_for_a_deletion_comes_too_late(
     retention: Retention, filesystem: MemoryFilesystem, threads: GatedThreads
 ) -> None:
     make_due(filesystem)
-    gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
+    gate = threads.hold_within("retire", filesystem, "take_lease")
     refused: list[str] = []
 
     async def ask() -> None:
@@ -293,7 +293,7 @@ async def test_a_grant_that_is_cancelled_while_it_waits_for_its_image_leaves_no_
     retention: Retention, filesystem: MemoryFilesystem, threads: GatedThreads
 ) -> None:
     make_due(filesystem)
-    gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
+    gate = threads.hold_within("retire", filesystem, "take_lease")
     scope = anyio.CancelScope()
 
     async def ask() -> None:
@@ -800,7 +800,7 @@ async def test_whoever_waits_for_a_lease_when_the_engine_ends_is_refused(
     filesystem: MemoryFilesystem, platform: Platform, threads: GatedThreads
 ) -> None:
     make_due(filesystem)
-    gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
+    gate = threads.hold_within("retire", filesystem, "take_lease")
     asker, sweeper = Asker(), Asker()
 
     async def open_gate() -> None:

@@ -450,7 +450,7 @@ async def test_what_is_being_erased_is_not_restored(
     make_due(filesystem)
     await retention.sweep()
     clock.advance(DAY)
-    gate = threads.hold("_release_batch")
+    gate = threads.hold("release")
     with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
@@ -467,7 +467,7 @@ async def test_what_is_being_restored_is_not_erased(
     key = make_due(filesystem)
     await retention.sweep()
     clock.advance(DAY)
-    gate = threads.hold("_restore")
+    gate = threads.hold("restore")
     with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.restore, "alpine")
@@ -483,7 +483,7 @@ async def test_a_sweep_neither_marks_nor_deletes_what_is_being_restored(
     """Not even where its plan saw the image that was here before."""
     key = make_due(filesystem)
     await retention.sweep()
-    gate = threads.hold("_restore")
+    gate = threads.hold("restore")
     with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.restore, "alpine")
@@ -502,7 +502,7 @@ async def test_of_two_who_restore_an_image_one_hears_that_it_is_not_held(
 ) -> None:
     make_due(filesystem)
     await retention.sweep()
-    gate = threads.hold("_restore")
+    gate = threads.hold("restore")
     with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.restore, "alpine")
@@ -517,7 +517,7 @@ async def test_a_restore_that_is_cancelled_is_done_or_not_begun(
 ) -> None:
     key = make_due(filesystem)
     await retention.sweep()
-    gate = threads.hold("_restore")
+    gate = threads.hold("restore")
     with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.restore, "alpine")
@@ -628,7 +628,7 @@ async def test_a_stop_leaves_what_is_due_for_the_next_start(
     async with opened(platform) as retention:
         await retention.sweep()
         clock.advance(DAY)
-        gate = threads.hold("_release_batch")
+        gate = threads.hold("release")
         async with anyio.create_task_group() as tasks:
 
             async def stop() -> None:

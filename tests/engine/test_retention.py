@@ -231,7 +231,7 @@ async def test_mark_used_waits_for_a_deletion_of_that_image_and_comes_too_late(
 ) -> None:
     make_due(filesystem, "a")
     make_due(filesystem, "b", tags=("other",))
-    gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
+    gate = threads.hold_within("retire", filesystem, "take_lease")
     refused: list[str] = []
 
     async def mark() -> None:
@@ -256,7 +256,7 @@ async def test_mark_used_of_another_digest_does_not_wait_for_a_deletion(
 ) -> None:
     make_due(filesystem, "a")
     make_image(filesystem, ALPINE, "b", tags=("other",))
-    gate = threads.hold("_retire_batch")
+    gate = threads.hold("retire")
     with patiently():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(retention.sweep)
@@ -269,7 +269,7 @@ async def test_mark_used_of_an_image_whose_turn_to_go_has_not_come_does_not_wait
     retention: Retention, filesystem: MemoryFilesystem, threads: GatedThreads
 ) -> None:
     first, second = make_due(filesystem, "a"), make_due(filesystem, "b", tags=("other",))
-    gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
+    gate = threads.hold_within("retire", filesystem, "take_lease")
     sweeper = Asker()
     with patiently():
         async with anyio.create_task_group() as tasks:
@@ -1036,7 +1036,7 @@ async def test_cancelling_waits_for_the_deletion_in_hand(
     filesystem: MemoryFilesystem, platform: Platform, threads: GatedThreads
 ) -> None:
     key = make_due(filesystem)
-    gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
+    gate = threads.hold_within("retire", filesystem, "take_lease")
     scope = anyio.CancelScope()
     is_over = False
 
@@ -1152,7 +1152,7 @@ async def test_whoever_waits_for_a_lock_when_the_engine_ends_hears_of_it(
     filesystem: MemoryFilesystem, platform: Platform, threads: GatedThreads
 ) -> None:
     key = make_due(filesystem)
-    gate = threads.hold_within("_retire_batch", filesystem, "take_lease")
+    gate = threads.hold_within("retire", filesystem, "take_lease")
 
     async def mark(retention: Retention) -> object:
         try:

@@ -13,9 +13,9 @@ import attrs
 import trio
 from trio.testing import MockClock
 
-from hmret.actors.deleter_requests import Retire
 from hmret.actors.locks import Claimed
 from hmret.actors.reference_collector import RecheckReferences
+from hmret.disk.deletion.retirement import retire
 from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, OWN, RETENTION, TAG_STAGE, TRASH, hex_of
 from hmret.disk.records.engine import save_clock_record
 from hmret.disk.scans.references import look_at_references
@@ -39,6 +39,7 @@ from simulation.schedule import SteppedThreads, decided_by
 from simulation.today import REPOSITORIES, TodayHypeman
 from simulation.truth import Truth
 from simulation.volumes import Absence
+from support.called import Called
 
 __all__ = ["Outcome", "run_seed"]
 
@@ -502,30 +503,29 @@ class _Run:
 
     # What the engine is seen to do.
 
-    def _observe(self, function: object, arguments: tuple[object, ...]) -> None:
-        """Learn from the functions that the engine runs where it is: the names are those of its own modules."""
+    def _observe(self, called: Called) -> None:
+        """Learn from the functions that the engine runs where it is: they are those of its own modules."""
         task = trio.lowlevel.current_task()
-        name = getattr(function, "__name__", "")
-        if function is look_at_references:
+        if called.function is look_at_references:
             self._looks[task] = self.chronicle.tick()
-        elif function is save_clock_record:
-            record = arguments[2]
+        elif called.function is save_clock_record:
+            record = called.arguments[2]
             assert isinstance(record, ClockRecord)
             self._sweeps += 1
             self._truth.note_clocks(record)
             if not self._is_paused:
                 self._truth.check_images()
-        elif name == "_protected":
-            asked = arguments[0]
+        elif called.name == "_protected":
+            asked = called.arguments[0]
             assert isinstance(asked, RecheckReferences)
             self._truth.note_look(asked.keys, self._looks[task])
-        elif name == "_retire_batch":
-            request = arguments[0]
-            assert isinstance(request, Retire)
-            self.chronicle.tell(f"hmret begins to retire {len(request.candidates)}")
-            assert isinstance(request.claim, Claimed)
-            self._claim = request.claim
-            self._truth.note_retire(request.candidates)
+        elif called.function is retire:
+            candidates, claim = called.arguments[2], called.keywords["claim"]
+            assert isinstance(candidates, tuple)
+            assert isinstance(claim, Claimed)
+            self.chronicle.tell(f"hmret begins to retire {len(candidates)}")
+            self._claim = claim
+            self._truth.note_retire(candidates)
 
     def _wake(self) -> None:
         self._truth.settle()

@@ -10,6 +10,8 @@ from unittest import mock
 import trio
 import trio._core._run as scheduler
 
+from support.called import Called
+
 __all__ = ["SteppedThreads", "decided_by"]
 
 T = TypeVar("T")
@@ -18,7 +20,7 @@ Ts = TypeVarTuple("Ts")
 _PAUSES = (0.0, 0.0, 0.0, 0.0005, 0.01, 0.08)
 """Seconds that a thread is held up for; the longest outlasts one look of hmret at a torn file."""
 
-_DELICATE = frozenset({"_retire_batch", "_recover", "_look_at", "_clear_batch", "_protected"})
+_DELICATE = frozenset({"retire", "_recover", "_look_at", "_clear_batch", "_protected"})
 """Functions that are held up more often."""
 
 
@@ -79,7 +81,7 @@ class SteppedThreads:
 
     Args:
         rng: decides who is held up, where and for how long.
-        began: told of each function and its arguments before it runs.
+        began: called with each function and its arguments before it runs.
         ended: told when it, or a part of it, has run.
     """
 
@@ -92,7 +94,7 @@ class SteppedThreads:
     def __init__(
         self,
         rng: random.Random,
-        began: Callable[[object, tuple[object, ...]], None],
+        began: Callable[[Called], None],
         ended: Callable[[], None],
     ) -> None:
         self._rng = rng
@@ -124,9 +126,9 @@ class SteppedThreads:
         await trio.lowlevel.checkpoint()
         with trio.CancelScope(shield=True):
             await self._dawdle()
-            self._began(function, arguments)
-            is_delicate = getattr(function, "__name__", "") in _DELICATE
-            if self._rng.random() > (0.5 if is_delicate else 0.1):
+            called = Called.of(function, arguments)
+            self._began(called)
+            if self._rng.random() > (0.5 if called.name in _DELICATE else 0.1):
                 try:
                     value = function(*arguments)
                 finally:

@@ -2,28 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, assert_never
+from types import MappingProxyType
+from typing import TypeVar, TypeVarTuple, assert_never
 
 import anyio
 import msgspec
 
-from hmret.actors.deleter_requests import (
-    BatchFreed,
-    BatchRetired,
-    BringBack,
-    Free,
-    Hold,
-    ListHeld,
-    Recover,
-    RecoveredQuarantine,
-    RecoverQuarantine,
-    Redate,
-    Release,
-    Released,
-    Restore,
-    Retire,
-)
-from hmret.actors.mailbox import Actor, Work
+from hmret.actors.deleter_answers import BatchFreed, BatchRetired, RecoveredQuarantine, Released
+from hmret.actors.disk_actor import DiskActor
 from hmret.actors.threads import Threads
 from hmret.disk.deletion.ghosts import clear_ghosts
 from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Outcome, Recheck, Retired
@@ -42,7 +28,6 @@ from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, 
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.tag_folders import remove_empty_tag_folders
 from hmret.disk.deletion.tags.tag_view import TagView
-from hmret.disk.deletion.trash import erasing
 from hmret.disk.deletion.trash.erasing import free_entries
 from hmret.disk.deletion.trash.intents import (
     Intent,
@@ -59,18 +44,24 @@ from hmret.disk.deletion.trash.past_deletions import deleted_lately, forget_dele
 from hmret.disk.deletion.trash.reserve import fill_reserve
 from hmret.disk.deletion.wanted import bring_back, find_wanted
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.hypeman.scan import FolderScan
 from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import OWN, TRASH
 
 __all__ = ["Deleter"]
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
-_WritesRecords = Hold | Restore | BringBack | Redate | RecoverQuarantine | Recover
-_Asked = Retire | Free | Release | ListHeld | Work[Any] | _WritesRecords
 
+class Deleter(DiskActor):
+    """The deleter actor.
 
-class Deleter(Actor[_Asked]):
-    """The deleter actor."""
+    Not served in the mailbox:
+        `stop_early` and `leave` note what the actor must not do any more, which no call undoes but a recovery;
+        `has_unfinished` is such a note of its own, to be read at any time: a recovery that finds nothing does no harm;
+        `new_view` reads nothing yet, and its answer is the caller's alone.
+    """
 
     def __init__(
         self,
@@ -80,31 +71,26 @@ class Deleter(Actor[_Asked]):
         *,
         monotonic_ns: Callable[[], int] = lambda: 0,
     ) -> None:
-        super().__init__()
+        super().__init__(filesystem, data_fd, threads)
         self._monotonic_ns = monotonic_ns
-        self._filesystem = filesystem
-        self._data_fd = data_fd
-        self._threads = threads
         self._is_stopping = False
         self._kept_intents: set[str] = set()
         self._records = anyio.Lock()
-        """Held by whoever writes a record of what is in quarantine, or forgets one."""
+        """Held while a record of what is in quarantine is written or dropped."""
         self.has_unfinished = False
         """Whether something waits in the trash for the next recovery."""
 
-    @property
-    def filesystem(self) -> Filesystem:
-        """The disk on which it works."""
-        return self._filesystem
+    def new_view(self, tag_folders: Mapping[str, FolderScan] = MappingProxyType({})) -> TagView:
+        """Make a view of who links to what, for all batches of a sweep.
+
+        The first batch lists the folders that are not `tag_folders`, as a scan saw them; the others what has changed.
+        """
+        return TagView(self._filesystem, tag_folders)
 
     def leave(self, token: str) -> None:
         """Leave a retired batch in the trash for the next recovery."""
         self._kept_intents.add(token)
         self.has_unfinished = True
-
-    async def run(self) -> None:
-        """Serve until closed."""
-        await self._mailbox.serve(self._answer)
 
     def stop_early(self) -> None:
         """Finish the image in hand and no other; what lies in the trash waits for the next start."""
@@ -120,137 +106,137 @@ class Deleter(Actor[_Asked]):
         within_ns: int | None = None,
         is_interrupted: Callable[[], bool] = lambda: False,
     ) -> BatchRetired:
-        """Rename images out of the cache, those that still may go and that the claim leaves to us.
+        """Rename images out of the cache, as far as they still may go and the claim covers them.
 
-        No image is begun longer than `within_ns` after the first, nor once `is_interrupted` says so, which is asked in the
-        thread. One `view` is given with all batches of a sweep.
+        Args:
+            candidates: the images.
+            look: what was found when they were looked at again.
+            claim: what the caller may delete; each image is begun and ended in it.
+            view: who links to what below `repositories/`; one for all batches of a sweep. None: nothing is known.
+            within_ns: no image is begun longer than this after the first; None: there is no such limit.
+            is_interrupted: asked before each image, in the thread; once it says so, no further image is begun.
         """
-        return await self._mailbox.ask(
-            Retire(
-                candidates=tuple(candidates),
-                look=look,
-                claim=claim,
-                view=view,
-                within_ns=within_ns,
-                is_interrupted=is_interrupted,
-            )
-        )
+        is_too_late = self._stopping if within_ns is None else self._stop_after(within_ns)
+
+        def stopping() -> bool:
+            return is_interrupted() or is_too_late()
+
+        return await self._ask(self._retire, tuple(candidates), look, claim, view, stopping)
 
     async def free(self, token: str, places: Iterable[TrashEntry]) -> BatchFreed:
         """Free the bytes of a retired batch."""
-        return await self._mailbox.ask(Free(token=token, places=tuple(places)))
+        return await self._ask(self._threads.run, self._free, token, tuple(places))
 
     async def find_wanted(
         self, images: Iterable[tuple[Intent, Sequence[TrashEntry]]], view: TagView
     ) -> list[Intent]:
-        """List those of some retired images that somebody has come to want since.
+        """List those retired images that hypeman has come to need since.
 
         Raises:
-            OSError: it could not be told: then none of them may be erased.
+            OSError: this could not be found out: then none of them may be erased.
         """
-        chosen = tuple(images)
-        pause = self._threads.pause
-        return await self._mailbox.ask(
-            Work(do=lambda: find_wanted(self._filesystem, self._data_fd, chosen, view, pause))
-        )
+        return await self._ask(self._on_disk, find_wanted, tuple(images), view, self._threads.pause)
 
     async def find_held_wanted(self, images: Iterable[Held], view: TagView) -> list[Held]:
-        """List those of some images in quarantine that somebody has come to want since they were deleted.
+        """List those images in quarantine that hypeman has come to need since they were deleted.
 
         One `view` is given with all batches that are looked at in one go.
 
         Raises:
-            OSError: it could not be told: then none of them may be erased.
+            OSError: this could not be found out: then none of them may be erased.
         """
-        chosen = tuple(images)
-        return await self._mailbox.ask(Work(do=lambda: self._find_held_wanted(chosen, view)))
+        return await self._ask(self._threads.run, self._find_held_wanted, tuple(images), view)
 
     async def bring_back(self, intent: Intent, beside: Iterable[Link] = ()) -> bool:
-        """Put a retired image back whole, held or not; the caller uses it. Returns whether it is back.
+        """Put a retired image back whole, held or not; the caller uses it, and no one erases it.
 
-        `beside`: tags that went with the folders that others had of the digest of content; they lead to it again.
+        Args:
+            intent: the image.
+            beside: tags that went with the folders that others had of the digest of content; they lead to it again.
+
+        Returns:
+            Whether it is back.
 
         Raises:
             LayersGoneError: its data has gone, so it stays where it is.
             OSError: it could not be put back.
         """
-        return await self._mailbox.ask(BringBack(intent=intent, beside=tuple(beside)))
+        return await self._ask(self._alone, self._bring_back, intent, tuple(beside))
 
     async def clear_ghosts(self, ghosts: Mapping[str, int]) -> tuple[str, ...]:
-        """Take away the ghosts of digests that were deleted, each with when; the caller lets nobody else work on them."""
-        chosen = dict(ghosts)
-        return await self._mailbox.ask(Work(do=lambda: clear_ghosts(self._filesystem, self._data_fd, chosen)))
+        """Remove the ghosts of digests that were deleted, each with when; no one else may work on them until it is done."""
+        return await self._ask(self._on_disk, clear_ghosts, dict(ghosts))
 
     async def deleted_lately(self, digests: Iterable[str], since_ns: int) -> Mapping[str, int]:
-        """Look when some digests were last deleted, since a moment; those that were not are left out."""
-        chosen = tuple(digests)
-        return await self._mailbox.ask(
-            Work(do=lambda: deleted_lately(self._filesystem, self._data_fd, chosen, since_ns))
-        )
+        """Return when digests were last deleted, since a moment; those that were not are left out."""
+        return await self._ask(self._on_disk, deleted_lately, tuple(digests), since_ns)
 
     async def forget_deleted(self, before_ns: int) -> None:
         """Forget what was deleted before a moment."""
-        await self._mailbox.ask(Work(do=lambda: forget_deleted(self._filesystem, self._data_fd, before_ns)))
+        await self._ask(self._on_disk, forget_deleted, before_ns)
 
     async def remove_empty_tag_folders(self, paths: Iterable[str]) -> None:
         """Remove folders below `repositories/` that have been empty for long."""
-        chosen = tuple(paths)
-        await self._mailbox.ask(
-            Work(do=lambda: remove_empty_tag_folders(self._filesystem, self._data_fd, chosen))
-        )
+        await self._ask(self._on_disk, remove_empty_tag_folders, tuple(paths))
 
     async def fill_reserve(self) -> None:
-        """Take the room that lets deletions begin on a full disk, where it is not taken and there is some."""
+        """Take the space that lets deletions begin on a full disk, where it is not taken and there is some."""
         with suppress(OSError):
-            await self._mailbox.ask(Work(do=lambda: fill_reserve(self._filesystem, self._data_fd)))
+            await self._ask(self._on_disk, fill_reserve)
 
     async def unfinished(self) -> frozenset[str]:
         """List the digests of the images whose deletion is on record and not finished."""
-        return await self._mailbox.ask(Work(do=self._list_unfinished))
+        return await self._ask(self._threads.run, self._list_unfinished)
 
     async def recover(self, *, hold_at_ns: int | None = None) -> Recovery:
-        """Finish or undo what was cut off; the caller lets nobody else work on these images.
+        """Finish or undo what was cut off; no one else may work on these images until it is done.
 
         `hold_at_ns`: when what is finished went into quarantine; None: its bytes are freed.
         """
-        return await self._mailbox.ask(Recover(hold_at_ns=hold_at_ns))
+        return await self._ask(self._alone, self._recover, hold_at_ns)
 
     async def hold(self, token: str, retired: Iterable[Retired], retired_at_ns: int) -> tuple[Held, ...]:
-        """Put a retired batch into quarantine instead of freeing it.
+        """Put a retired batch into quarantine, in the order of the images.
 
         Raises:
-            OSError: it could not be written down; the next recovery tries again.
+            OSError: it could not be put on record; the batch stays as it is.
         """
-        return await self._mailbox.ask(Hold(token=token, retired=tuple(retired), retired_at_ns=retired_at_ns))
+        return await self._ask(self._alone, self._hold, token, tuple(retired), retired_at_ns)
 
     async def release(self, images: Iterable[Held], may_go_on: Callable[[], bool] = lambda: True) -> Released:
-        """Free the bytes of images in quarantine; the caller lets nobody restore them.
+        """Free the bytes of images in quarantine; the caller lets no one restore them.
 
-        Once `may_go_on` says no, which is asked in the thread, no further image is begun.
+        Once `may_go_on`, which is asked in the thread before each image, returns false, no further image is begun.
         """
-        return await self._mailbox.ask(Release(images=tuple(images), may_go_on=may_go_on))
+        return await self._ask(self._release, tuple(images), may_go_on)
 
     async def restore(self, held: Held, unused_since_ns: int) -> PutBack:
-        """Bring an image back from quarantine; the caller uses it, and lets nobody release it.
+        """Bring an image back from quarantine; the caller uses it, and lets no one release it.
 
         Raises:
             LookupError: it is not in quarantine any more, or not whole.
             FileExistsError: it is in the cache already.
             OSError: it could not be brought back.
         """
-        return await self._mailbox.ask(Restore(held=held, unused_since_ns=unused_since_ns))
+        return await self._ask(self._alone, restore, self._filesystem, self._data_fd, held, unused_since_ns)
 
     async def redate(self, token: str, latest_ns: int) -> tuple[Held, ...]:
-        """Write down of a batch in quarantine that it was retired at a moment at the latest; returns its record.
+        """Put on record that no image of a batch in quarantine was retired after a moment; returns its record.
 
         Raises:
-            OSError: it could not be written down.
+            OSError: it could not be written.
         """
-        return await self._mailbox.ask(Redate(token=token, latest_ns=latest_ns))
+
+        def change(held: Held) -> Held:
+            return msgspec.structs.replace(held, retired_at_ns=min(held.retired_at_ns, latest_ns))
+
+        return tuple(
+            await self._ask(self._alone, change_record, self._filesystem, self._data_fd, token, change)
+        )
 
     async def recover_quarantine(self) -> RecoveredQuarantine:
         """List what is in quarantine, after finishing or undoing what a stop cut off there."""
-        return await self._mailbox.ask(RecoverQuarantine())
+        return await self._ask(self._alone, self._recover_quarantine)
 
     async def list_held(self) -> HeldImages:
         """List what is in quarantine; changes nothing.
@@ -258,42 +244,14 @@ class Deleter(Actor[_Asked]):
         Raises:
             OSError: the trash cannot be listed.
         """
-        return await self._mailbox.ask(ListHeld())
+        return await self._ask(self._on_disk, load_held)
 
-    async def _answer(self, request: _Asked) -> object:
-        match request:
-            case Retire():
-                return await self._retire(request)
-            case Free():
-                return await self._threads.run(self._free, request.token, request.places)
-            case Release():
-                return await self._release(request)
-            case ListHeld():
-                return await self._threads.run(load_held, self._filesystem, self._data_fd)
-            case Work():
-                return await self._threads.run(request.do)
-            case _:
-                # guard(one-writer-of-records): Two writers at once could lose a record of the quarantine, and with it
-                # an image that is held.
-                async with self._records:
-                    return await self._answer_alone(request)
-
-    async def _answer_alone(self, request: _WritesRecords) -> object:
-        match request:
-            case Hold():
-                return await self._threads.run(self._hold, request)
-            case Restore():
-                return await self._threads.run(self._restore, request)
-            case BringBack():
-                return await self._threads.run(self._bring_back, request)
-            case Redate():
-                return await self._threads.run(self._redate, request)
-            case RecoverQuarantine():
-                return await self._threads.run(self._recover_quarantine)
-            case Recover():
-                return await self._threads.run(self._recover, request.hold_at_ns)
-            case _:
-                assert_never(request)
+    async def _alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Run a function in a thread, when no other one works on the records of what is in quarantine."""
+        # guard(one-writer-of-records): Two writers at once could lose a record of the quarantine, and with it an image
+        # that is held.
+        async with self._records:
+            return await self._threads.run(function, *arguments)
 
     def _stopping(self) -> bool:
         return self._is_stopping
@@ -313,27 +271,29 @@ class Deleter(Actor[_Asked]):
 
         return stopping
 
-    async def _retire(self, request: Retire) -> BatchRetired:
+    async def _retire(
+        self,
+        candidates: tuple[Candidate, ...],
+        look: Recheck,
+        claim: Claim,
+        view: TagView | None,
+        stopping: Callable[[], bool],
+    ) -> BatchRetired:
         token = new_token()
-        outcomes, lease_error = await self._threads.run(self._retire_batch, request, token)
+        outcomes, lease_error = await self._on_disk(
+            retire,
+            candidates,
+            look,
+            token=token,
+            claim=claim,
+            view=view,
+            stopping=stopping,
+            pause=self._threads.pause,
+        )
         if any(_is_unfinished(outcome) for outcome in outcomes):
             self._kept_intents.add(token)
             self.has_unfinished = True
         return BatchRetired(token, tuple(outcomes), lease_error)
-
-    def _retire_batch(self, request: Retire, token: str) -> tuple[list[Outcome], OSError | None]:
-        is_too_late = self._stopping if request.within_ns is None else self._stop_after(request.within_ns)
-        return retire(
-            self._filesystem,
-            self._data_fd,
-            request.candidates,
-            request.look,
-            token=token,
-            claim=request.claim,
-            view=request.view,
-            stopping=lambda: request.is_interrupted() or is_too_late(),
-            pause=self._threads.pause,
-        )
 
     def _free(self, token: str, places: tuple[TrashEntry, ...]) -> BatchFreed:
         freed = free_entries(
@@ -345,14 +305,13 @@ class Deleter(Actor[_Asked]):
             self.has_unfinished = True
         return BatchFreed(freed.disk_bytes, freed.errors)
 
-    def _hold(self, request: Hold) -> tuple[Held, ...]:
-        token = request.token
+    def _hold(self, token: str, retired: Sequence[Retired], retired_at_ns: int) -> tuple[Held, ...]:
         # One whose tags or state are still there is finished by the next recovery, and held then.
-        chosen = [one for one in request.retired if not one.faults]
+        chosen = [one for one in retired if not one.faults]
         held: list[Held] = []
         if chosen:
             try:
-                held = hold(self._filesystem, self._data_fd, token, chosen, request.retired_at_ns)
+                held = hold(self._filesystem, self._data_fd, token, chosen, retired_at_ns)
             except OSError:
                 self.has_unfinished = True
                 raise
@@ -360,39 +319,20 @@ class Deleter(Actor[_Asked]):
             self._forget(token, _repositories(one.place.intent for one in chosen))
         return tuple(held)
 
-    async def _release(self, request: Release) -> Released:
-        freed = await self._threads.run(self._release_batch, request)
-        async with self._records:
-            tokens = {held.token for held, done in zip(request.images, freed.done, strict=False) if done}
-            await self._threads.run(drop_records, self._filesystem, self._data_fd, tokens)
+    async def _release(self, images: tuple[Held, ...], may_go_on: Callable[[], bool]) -> Released:
+        freed = await self._on_disk(
+            release, images, may_go_on=may_go_on, stopping=self._stopping, pause=self._threads.pause
+        )
+        tokens = {held.token for held, done in zip(images, freed.done, strict=False) if done}
+        await self._alone(drop_records, self._filesystem, self._data_fd, tokens)
         return Released(freed.disk_bytes, freed.done, freed.errors)
 
-    def _release_batch(self, request: Release) -> erasing.FreedFolders:
-        return release(
-            self._filesystem,
-            self._data_fd,
-            request.images,
-            may_go_on=request.may_go_on,
-            stopping=self._stopping,
-            pause=self._threads.pause,
-        )
-
-    def _restore(self, request: Restore) -> PutBack:
-        return restore(self._filesystem, self._data_fd, request.held, request.unused_since_ns)
-
-    def _bring_back(self, request: BringBack) -> bool:
-        intent = request.intent
-        is_back = bring_back(self._filesystem, self._data_fd, intent, request.beside)
+    def _bring_back(self, intent: Intent, beside: tuple[Link, ...]) -> bool:
+        is_back = bring_back(self._filesystem, self._data_fd, intent, beside)
         if is_back:
             # There is one where it was in quarantine.
             drop_records(self._filesystem, self._data_fd, (intent.name.partition(".")[0],))
         return is_back
-
-    def _redate(self, request: Redate) -> tuple[Held, ...]:
-        def change(held: Held) -> Held:
-            return msgspec.structs.replace(held, retired_at_ns=min(held.retired_at_ns, request.latest_ns))
-
-        return tuple(change_record(self._filesystem, self._data_fd, request.token, change))
 
     def _recover_quarantine(self) -> RecoveredQuarantine:
         try:

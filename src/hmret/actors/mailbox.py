@@ -1,7 +1,8 @@
 """Mailboxes: how actors are asked, and the promise that everyone who asked hears an answer.
 
-A request carries its reply. An actor answers each request in a task of its own; when the actor ends, for whatever
-cause, requests that wait in its mailbox or are being worked on are answered with `EngineClosedError`.
+A request carries its reply. Where what is asked has a protocol, the request is a message, a class of its own; else it is
+a `Call`. An actor answers each request in a task of its own. When it ends, for whatever cause, it answers the requests
+that wait in its mailbox, and those it is working on, with `EngineClosedError`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from hmret.model.errors import EngineClosedError
 from hmret.model.values import define, frozen
 
-__all__ = ["Actor", "Mailbox", "Reply", "Request", "Work"]
+__all__ = ["Actor", "Call", "Mailbox", "Reply", "Request", "answer_call"]
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Request[Any]")
@@ -60,10 +61,15 @@ class Request(Generic[T]):
 
 
 @frozen(eq=False, kw_only=True)
-class Work(Request[T]):
-    """A call that an actor has made in a thread, under the promise of its mailbox; for what has no protocol of its own."""
+class Call(Request[T]):
+    """A call that the actor makes, for what has no protocol of its own; the answer is what it returns or raises."""
 
-    do: Callable[[], T]
+    make: Callable[[], Awaitable[T]]
+
+
+async def answer_call(call: Call[T]) -> T:
+    """Answer a request that is a call."""
+    return await call.make()
 
 
 class Mailbox(Generic[R]):

@@ -11,7 +11,7 @@ import anyio.lowlevel
 import attrs
 
 from hmret.actors.deleter import Deleter
-from hmret.actors.deleter_requests import BatchRetired
+from hmret.actors.deleter_answers import BatchRetired
 from hmret.actors.locks import Locks
 from hmret.actors.scanner import ScanResult
 from hmret.actors.threads import Threads
@@ -124,7 +124,7 @@ class DeletionRun:
         """
         prepare = partial(self._prepare, units, scan, ledger)
         candidates = await self.threads.run_alone(prepare)
-        view = TagView(self.deleter.filesystem, scan.tag_folders)
+        view = self.deleter.new_view(scan.tag_folders)
         async with anyio.create_task_group() as tasks:
             # guard(stop-at-end-of-hours): Deletion ends with the hours that the operator allows, also in the middle
             # of a sweep; the rest waits.

@@ -135,7 +135,7 @@ class Quarantine:
         # guard(future-hold-is-redated): An image that was retired while the clock was ahead would be held for years,
         # so it counts as retired now.
         await self._redate(ledger)
-        view = self._look_at_tags()
+        view = self.deleter.new_view()
         due = takewhile(lambda held: not self.is_on or self.until(held) <= ledger.now_ns, self._held.values())
         for batch in batches([*self._going.values(), *due], _BATCH):
             if not may_go_on():
@@ -150,7 +150,7 @@ class Quarantine:
         `may_go_on`: asked before each image, from whatever thread.
         """
         freed_bytes = 0
-        view = self._look_at_tags()
+        view = self.deleter.new_view()
         waiting = deque([*self._going.values(), *self._held.values()])
         while waiting and freed_bytes < wanted_bytes and may_go_on():
             batch: list[Held] = []
@@ -277,10 +277,6 @@ class Quarantine:
         if is_back:
             ledger.add_brought_back(held.intent)
         return not may_go
-
-    def _look_at_tags(self) -> TagView:
-        """Begin to look at who links to what: the first batch lists every folder, the others what has changed."""
-        return TagView(self.deleter.filesystem, {})
 
     async def _redate(self, ledger: SweepLedger) -> None:
         """Let what was retired in the future have been retired now: a clock was wrong then."""

@@ -24,7 +24,7 @@ from builders import (
 )
 from disk.hosts import Host, open_host
 from hmret.actors.deleter import Deleter
-from hmret.actors.deleter_requests import RecoveredQuarantine
+from hmret.actors.deleter_answers import RecoveredQuarantine
 from hmret.disk.deletion.outcomes import Candidate, Failed, Recheck, Retired
 from hmret.disk.deletion.recovery.quarantine import (
     Held,
