@@ -1,14 +1,15 @@
 """The journal keeper: it writes down what was done, and never stops anything when it cannot."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
-from hmret.actors.mailbox import Actor, Request
+from hmret.actors.disk_actor import DiskActor
+from hmret.actors.mailbox import Call, answer_call
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.records.journal import append_to_journal, deletions_on_record
-from hmret.model.values import frozen
 
-__all__ = ["Append", "Entry", "JournalKeeper"]
+__all__ = ["Entry", "JournalKeeper"]
 
 Entry = Mapping[str, object]
 """One line: `time`, `event`, and what there is to say of `image`, `reason`, `bytes`, `path` and `error`."""
@@ -17,15 +18,14 @@ Entry = Mapping[str, object]
 _BATCH = 500
 
 
-@frozen(eq=False, kw_only=True)
-class Append(Request[None]):
-    """Asks to write entries."""
+class JournalKeeper(DiskActor):
+    """The journal keeper actor; switched off, it takes entries and drops them.
 
-    entries: tuple[Entry, ...]
-
-
-class JournalKeeper(Actor[Append]):
-    """The journal keeper actor; switched off, it takes entries and drops them."""
+    Not served in the mailbox:
+        `enabled` is set by a reload of the settings; it decides which entries are posted from then on, and those that were
+        posted before are written all the same;
+        `deletions` only reads, and waits for no entry that is still to be written.
+    """
 
     def __init__(
         self,
@@ -36,41 +36,36 @@ class JournalKeeper(Actor[Append]):
         *,
         enabled: bool,
     ) -> None:
-        super().__init__()
-        self._filesystem = filesystem
-        self._data_fd = data_fd
-        self._threads = threads
+        super().__init__(filesystem, data_fd, threads)
         self._on_failure = on_failure
         self.enabled = enabled
         """Whether entries are written."""
         self._has_failed = False
 
     async def run(self) -> None:
-        """Serve until closed; one at a time, so that the lines keep their order."""
-        await self._mailbox.serve_in_turn(self._append)
+        """Serve until closed; one call at a time, so that the lines keep their order."""
+        await self._mailbox.serve_in_turn(answer_call)
 
     async def append(self, entries: Iterable[Entry]) -> None:
-        """Write entries; those that cannot be written are lost, which is told once until it works again."""
+        """Write entries; those that cannot be written are lost, and the failure is reported once until writing works again."""
         chosen = tuple(entries)
         if self.enabled and chosen:
-            await self._mailbox.ask(Append(entries=chosen))
-
-    async def deletions(self, digests: Iterable[str], since_ns: int) -> Mapping[str, int]:
-        """Look when some digests were last deleted, since a moment; those that were not are left out."""
-        chosen = tuple(digests)
-        return await self._threads.run(deletions_on_record, self._filesystem, self._data_fd, chosen, since_ns)
+            await self._ask(self._append, chosen)
 
     async def note(self, entries: Iterable[Entry]) -> None:
-        """Have entries written, after those before them, without waiting until they are."""
+        """Have entries written after those before them, without waiting until they are."""
         chosen = tuple(entries)
         if self.enabled and chosen:
-            await self._mailbox.post(Append(entries=chosen))
+            await self._mailbox.post(Call(make=partial(self._append, chosen)))
 
-    async def _append(self, request: Append) -> None:
-        for start in range(0, len(request.entries), _BATCH):
-            batch = request.entries[start : start + _BATCH]
+    async def deletions(self, digests: Iterable[str], since_ns: int) -> Mapping[str, int]:
+        """Return when digests were last deleted, since a moment; those that were not are left out."""
+        return await self._on_disk(deletions_on_record, tuple(digests), since_ns)
+
+    async def _append(self, entries: Sequence[Entry]) -> None:
+        for start in range(0, len(entries), _BATCH):
             try:
-                await self._threads.run(append_to_journal, self._filesystem, self._data_fd, batch)
+                await self._on_disk(append_to_journal, entries[start : start + _BATCH])
             except OSError as error:
                 if not self._has_failed:
                     self._on_failure(error)
