@@ -1,12 +1,14 @@
 """What the actors that work on the disk share: their requests are calls, and blocking work is done in threads."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from hmret.actors.mailbox import Actor, Call, answer_call
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import open_data_folder, opened
 
 __all__ = ["DiskActor"]
 
@@ -46,3 +48,11 @@ class DiskActor(Actor[Call[Any]]):
     ) -> T:
         """Run a function in a thread, with the data directory as its first arguments."""
         return await self._threads.run(partial(function, self._filesystem, self._data_fd, *args, **kwargs))
+
+    def _opened(self, path: str) -> AbstractContextManager[int]:
+        """Open a folder below the data directory while a block lasts; called in a thread.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        return opened(self._filesystem, open_data_folder(self._filesystem, self._data_fd, path))

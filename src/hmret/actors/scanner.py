@@ -2,43 +2,25 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from contextlib import suppress
-from typing import assert_never
 
+from hmret.actors.disk_actor import DiskActor
 from hmret.actors.known_tree import KnownTree
-from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
 from hmret.disk.deletion.obstacles import find_obstacles
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.fingerprints import Fingerprint
-from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.hypeman.builds import NO_BUILDS, BuildsFound, look_at_builds
-from hmret.disk.hypeman.content import (
-    ContentNames,
-    is_part,
-    list_content,
-    names_in,
-    part_of,
-    part_signature,
-    scan_part,
-)
+from hmret.disk.hypeman.content import is_part, part_of
 from hmret.disk.hypeman.hidden import Hidden
 from hmret.disk.hypeman.images import Oddity
 from hmret.disk.hypeman.repositories import repository_of
 from hmret.disk.hypeman.rows import Rows, RowsFound
-from hmret.disk.hypeman.scan import (
-    FolderScan,
-    OddTagError,
-    link_time,
-    look_at_image,
-    rescan_folder,
-    resolve_tag,
-    scan_folder,
-)
+from hmret.disk.hypeman.scan import FolderScan, OddTagError, link_time, look_at_image, resolve_tag
 from hmret.disk.hypeman.unfinished import Unfinished, look_at_unfinished
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
 from hmret.disk.scans.access_times import DiskOfRow, last_reads
 from hmret.disk.scans.checkpoints import CacheRecord
 from hmret.disk.scans.hard_links import HardLinks
+from hmret.disk.scans.image_folders import ImageFolders
 from hmret.disk.scans.packing import pack_images, read_images, unpack_images, weigh
 from hmret.model.grouping import Timers
 from hmret.model.images import ContentOwners, Image, Key, Reference, Repository
@@ -46,17 +28,7 @@ from hmret.model.obstacles import Obstacle
 from hmret.model.plan.selection import Choice
 from hmret.model.values import frozen
 
-__all__ = [
-    "FindObstacles",
-    "InspectImage",
-    "InvalidateScan",
-    "KeepScan",
-    "LinkTimes",
-    "ResolveTag",
-    "Scan",
-    "ScanResult",
-    "Scanner",
-]
+__all__ = ["ScanResult", "Scanner"]
 
 _RECORD: CacheRecord[FolderScan] = CacheRecord("images.snapshot", pack_images, unpack_images)
 
@@ -124,75 +96,17 @@ class _Found:
     images: int
 
 
-@frozen(eq=False, kw_only=True)
-class Scan(Request[ScanResult]):
-    """Asks for all images and tags."""
+class Scanner(DiskActor):
+    """The scanner actor.
 
-
-@frozen(eq=False, kw_only=True)
-class KeepScan(Request[None]):
-    """Asks to write down what is known, for the next start."""
-
-
-@frozen(eq=False, kw_only=True)
-class InvalidateScan(Request[None]):
-    """Says that what is known of some images is not so."""
-
-    keys: frozenset[Key]
-
-
-@frozen(eq=False, kw_only=True)
-class InspectImage(Request[Image | None]):
-    """Asks for one image as it is now: content, or the folder that its repository has of its own."""
-
-    key: Key
-    is_content: bool = False
-
-
-@frozen(eq=False, kw_only=True)
-class ResolveTag(Request[str | None]):
-    """Asks which digest a tag points to now."""
-
-    tag: Tag
-
-
-@frozen(eq=False, kw_only=True)
-class LinkTimes(Request[Mapping[Tag, int]]):
-    """Asks when the links of some tags were made."""
-
-    tags: frozenset[Tag]
-
-
-@frozen(eq=False, kw_only=True)
-class LastReads(Request[Mapping[Key, int]]):
-    """Asks when disks of images that have timers were last read, where that was after their timers began."""
-
-    repositories: Mapping[str, Repository]
-    timers: Timers
-    after_ns: int
-    now_ns: int
-
-
-@frozen(eq=False, kw_only=True)
-class FindObstacles(Request[dict[Key, Obstacle]]):
-    """Asks which of some images cannot be deleted."""
-
-    choices: tuple[Choice, ...]
-
-
-_Requests = (
-    Scan | KeepScan | InvalidateScan | InspectImage | ResolveTag | LinkTimes | LastReads | FindObstacles
-)
-
-
-class Scanner(Actor[_Requests]):
-    """The scanner actor."""
+    Not served in the mailbox:
+        `guess` and `owners` look up what the last scan found, which is replaced as a whole; callers check what they hear;
+        `images_seen` is a number for a display;
+        `write_record` is called when the actor has ended, so nothing else reads or changes what it writes.
+    """
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
-        super().__init__()
-        self._filesystem = filesystem
-        self._data_fd = data_fd
-        self._threads = threads
+        super().__init__(filesystem, data_fd, threads)
         self._tree = KnownTree(
             filesystem,
             data_fd,
@@ -204,23 +118,16 @@ class Scanner(Actor[_Requests]):
             self._put_together,
             tell=self._count,
         )
+        self._folders = ImageFolders(filesystem, self._tree.cache, threads.pause)
         self._rows = Rows()
         self._links = HardLinks(self._look_at_disk)
         self._builds = NO_BUILDS
-        self._prints: dict[str, Fingerprint] = {}
-        """Of the parts of content, as it was last listed."""
-        self._names: ContentNames = {}
-        """Of those parts that have not been read since."""
         self.images_seen = 0
-        """How many images the scan that runs, or the last one, has come to."""
-
-    async def run(self) -> None:
-        """Serve until closed."""
-        await self._mailbox.serve(self._answer)
+        """How many images the scan that runs, or the last one, has reached."""
 
     async def scan(self) -> ScanResult:
         """Read all of `images/`."""
-        return await self._mailbox.ask(Scan())
+        return await self._ask(self._scan)
 
     async def keep(self) -> None:
         """Write down what is known, for the next start.
@@ -228,76 +135,60 @@ class Scanner(Actor[_Requests]):
         Raises:
             OSError: it could not be written.
         """
-        await self._mailbox.ask(KeepScan())
+        await self._ask(self._tree.keep)
 
     async def invalidate(self, keys: AbstractSet[Key]) -> None:
-        """Say that what is known of some images is not so: they are read afresh the next time."""
-        await self._mailbox.ask(InvalidateScan(keys=frozenset(keys)))
+        """Have some images read again by the next scan: what is known of them is wrong."""
+        names = {name for name, _ in keys}
+        parts = {part_of(digest) for _, digest in keys}
+        tags = (f"{REPOSITORIES}/{name}" for name in names)
+        await self._ask(self._tree.invalidate, {*names, *tags, *parts})
 
     async def inspect_image(self, key: Key, *, is_content: bool) -> Image | None:
-        """Look at one image afresh: at content, or at the folder that its repository has of its own."""
-        return await self._mailbox.ask(InspectImage(key=key, is_content=is_content))
+        """Read one image again: content, or the folder that its repository has of its own."""
+        return await self._ask(self._threads.run, self._look_at, key, is_content)
 
     async def resolve_tag(self, repository: str, tag: str) -> str | None:
-        """Read one tag afresh."""
-        return await self._mailbox.ask(ResolveTag(tag=(repository, tag)))
+        """Return which digest a tag points to now."""
+        return await self._ask(self._threads.run, self._resolve_tag, (repository, tag))
 
     def guess(self, repository: str, tag: str) -> str | None:
-        """Tell which digest a tag pointed to at the last scan, without a look; None where that is not known."""
+        """Return which digest a tag pointed to at the last scan; None where that is not known."""
         last = self._tree.last
         known = None if last is None else last.rows.repositories.get(repository)
         return None if known is None else known.tags.get(tag)
 
     def owners(self, digest: str) -> tuple[str, ...] | None:
-        """Tell which repositories owned content at the last scan, without a look; None where that is not known."""
+        """Return which repositories owned content at the last scan; None where there has been none."""
         last = self._tree.last
         return None if last is None else last.rows.owners.get(digest, ())
 
     async def find_obstacles(self, choices: Iterable[Choice]) -> dict[Key, Obstacle]:
         """Find out which of some images that are due cannot be deleted, and why; by the first row of each."""
-        return await self._mailbox.ask(FindObstacles(choices=tuple(choices)))
+        return await self._ask(
+            self._threads.run_alone,
+            find_obstacles,
+            self._filesystem,
+            self._data_fd,
+            tuple(choices),
+            self._threads.pause,
+        )
 
     async def link_times(self, tags: Iterable[Tag]) -> Mapping[Tag, int]:
-        """Tell when the links of some tags were made; those that are absent are left out."""
+        """Return when the links of some tags were made; those that are absent are left out."""
         chosen = frozenset(tags)
-        return await self._mailbox.ask(LinkTimes(tags=chosen)) if chosen else {}
+        return await self._ask(self._threads.run, self._link_times, chosen) if chosen else {}
 
     async def last_reads(
         self, repositories: Mapping[str, Repository], timers: Timers, after_ns: int, now_ns: int
     ) -> Mapping[Key, int]:
-        """Tell when disks of images that have timers were last read, in nanoseconds since the epoch.
+        """Return when disks of images that have timers were last read, in nanoseconds since the epoch.
 
         Only of those that were read after `after_ns` and after their timers began, and not in the future.
         """
-        return await self._mailbox.ask(
-            LastReads(repositories=repositories, timers=timers, after_ns=after_ns, now_ns=now_ns)
+        return await self._ask(
+            self._threads.run_alone, self._last_reads, repositories, timers, after_ns, now_ns
         )
-
-    async def _answer(self, request: _Requests) -> object:  # noqa: PLR0911 - one request after the other
-        match request:
-            case Scan():
-                return await self._scan()
-            case KeepScan():
-                await self._tree.keep()
-            case InvalidateScan():
-                names = {name for name, _ in request.keys}
-                parts = {part_of(digest) for _, digest in request.keys}
-                await self._tree.invalidate({*names, *(f"{REPOSITORIES}/{name}" for name in names), *parts})
-            case InspectImage():
-                return await self._threads.run(self._look_at, request.key, request.is_content)
-            case ResolveTag():
-                return await self._threads.run(self._resolve_tag, request.tag)
-            case FindObstacles():
-                return await self._threads.run_alone(
-                    find_obstacles, self._filesystem, self._data_fd, request.choices, self._threads.pause
-                )
-            case LinkTimes():
-                return await self._threads.run(self._link_times, request.tags)
-            case LastReads():
-                return await self._threads.run_alone(self._last_reads, request)
-            case _:
-                assert_never(request)
-        return None
 
     async def _scan(self) -> ScanResult:
         found = await self._tree.look_through(self._count_anew)
@@ -306,7 +197,7 @@ class Scanner(Actor[_Requests]):
         return result
 
     def write_record(self) -> None:
-        """Write down what is known, for the next start; while this actor runs, nobody else calls this.
+        """Write down what is known, for the next start.
 
         Raises:
             OSError: it could not be written.
@@ -314,7 +205,7 @@ class Scanner(Actor[_Requests]):
         self._tree.write_record()
 
     def _look(self, paths: list[str]) -> tuple[list[FolderScan], list[str]]:
-        return read_images(self._filesystem, self._data_fd, paths, self._look_at_folder)
+        return read_images(self._filesystem, self._data_fd, paths, self._folders.read)
 
     def _count_anew(self) -> None:
         self.images_seen = 0
@@ -322,70 +213,14 @@ class Scanner(Actor[_Requests]):
     def _count(self, images: int) -> None:
         self.images_seen += images
 
-    def _look_at_folder(self, images_fd: int, path: str) -> tuple[FolderScan, int]:
-        self._threads.pause()
-        if is_part(path):
-            return self._look_at_part(images_fd, path)
-        known = self._tree.cache.still(images_fd, path)
-        if path == CONTENT:
-            return self._look_at_content(images_fd, known), 1
-        if known is not None:
-            return rescan_folder(self._filesystem, images_fd, known), len(known.unsettled)
-        before = self._tree.cache.known_in_part(path)
-        folder = scan_folder(self._filesystem, images_fd, path, before, self._threads.pause)
-        return folder, 1 + weigh(folder)
-
-    def _look_at_content(self, images_fd: int, known: FolderScan | None) -> FolderScan:
-        """List content, where it has changed, and take note of what tells its parts."""
-        self._names = {}
-        if known is None:
-            known, self._names = list_content(self._filesystem, images_fd, self._tree.cache.known(CONTENT))
-        self._note_prints(known)
-        return known
-
-    def _note_prints(self, listing: FolderScan) -> None:
-        self._prints = {part: part_signature(count, total) for part, count, total in listing.prints}
-
-    def _look_at_part(self, images_fd: int, path: str) -> tuple[FolderScan, int]:
-        cache = self._tree.cache
-        if not self._prints and (listed := cache.known(CONTENT)) is not None:
-            self._note_prints(listed)
-        fingerprint = self._prints.get(path)
-        known = None if fingerprint is None else cache.still(images_fd, path, fingerprint)
-        if known is not None:
-            self._names.pop(path, None)
-            return rescan_folder(self._filesystem, images_fd, known), len(known.unsettled)
-        names = self._names.pop(path, None)
-        if names is None:
-            earlier = cache.known(path)
-            if earlier is not None and fingerprint is not None and earlier.fingerprint == fingerprint:
-                # Not read for too long: all of it is read, by the names that it had and has.
-                names = names_in(earlier)
-            else:
-                listing, self._names = list_content(self._filesystem, images_fd)
-                self._note_prints(listing)
-                names, fingerprint = self._names.pop(path, []), self._prints.get(path)
-        if fingerprint is None:
-            return FolderScan(path), 1
-        before = cache.known_in_part(path)
-        folder = scan_part(
-            self._filesystem, images_fd, path, names, fingerprint, known=before, pause=self._threads.pause
-        )
-        return folder, 1 + weigh(folder)
-
     def _look_beside(self, found: "_Found") -> ScanResult:
         """Look at what changes without the folders of images: records of builds, and what is unfinished."""
-        self._names = {}
+        self._folders.end()
         builds = look_at_builds(self._filesystem, self._data_fd, self._builds, self._threads.pause)
         self._builds = builds
         unfinished = Unfinished()
         if found.unsettled:
-            with (
-                suppress(OSError),
-                opened(
-                    self._filesystem, open_data_folder(self._filesystem, self._data_fd, IMAGES)
-                ) as images_fd,
-            ):
+            with suppress(OSError), self._opened(IMAGES) as images_fd:
                 unfinished = look_at_unfinished(
                     self._filesystem, images_fd, found.unsettled, found.rows.repositories
                 )
@@ -410,9 +245,7 @@ class Scanner(Actor[_Requests]):
     def _look_at(self, key: Key, is_content: bool) -> Image | None:
         repository, digest = key
         try:
-            with opened(
-                self._filesystem, open_data_folder(self._filesystem, self._data_fd, IMAGES)
-            ) as images_fd:
+            with self._opened(IMAGES) as images_fd:
                 return look_at_image(self._filesystem, images_fd, None if is_content else repository, digest)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -425,9 +258,7 @@ class Scanner(Actor[_Requests]):
 
     def _resolve_tag(self, tag: Tag) -> str | None:
         try:
-            with opened(
-                self._filesystem, open_data_folder(self._filesystem, self._data_fd, IMAGES)
-            ) as images_fd:
+            with self._opened(IMAGES) as images_fd:
                 return resolve_tag(self._filesystem, images_fd, *tag)
         except (FileNotFoundError, NotADirectoryError, OddTagError):
             return None
@@ -461,22 +292,23 @@ class Scanner(Actor[_Requests]):
             sum(len(repository.images) for repository in rows.repositories.values()),
         )
 
-    def _last_reads(self, request: LastReads) -> Mapping[Key, int]:
+    def _last_reads(
+        self, repositories: Mapping[str, Repository], timers: Timers, after_ns: int, now_ns: int
+    ) -> Mapping[Key, int]:
+        disks = _disks(repositories, timers)
         found = last_reads(
             self._filesystem,
             self._data_fd,
-            _disks(request.repositories, request.timers),
-            after_ns=request.after_ns,
-            now_ns=request.now_ns,
+            disks,
+            after_ns=after_ns,
+            now_ns=now_ns,
             pause=self._threads.pause,
         )
-        return {key: read_ns for key, read_ns in found.items() if read_ns > (request.timers[key] or 0)}
+        return {key: read_ns for key, read_ns in found.items() if read_ns > (timers[key] or 0)}
 
     def _link_times(self, tags: frozenset[Tag]) -> Mapping[Tag, int]:
         try:
-            with opened(
-                self._filesystem, open_data_folder(self._filesystem, self._data_fd, IMAGES)
-            ) as images_fd:
+            with self._opened(IMAGES) as images_fd:
                 times = {tag: link_time(self._filesystem, images_fd, *tag) for tag in tags}
         except OSError:
             # A link of unknown age protects whatever it may have led to.
