@@ -151,7 +151,7 @@ async def test_the_end_answers_or_refuses_a_queued_request(actor: StateKeeper, e
 async def test_the_end_answers_or_refuses_a_request_being_worked_on(
     actor: StateKeeper, threads: GatedThreads, ending: Ending
 ) -> None:
-    gate = threads.hold("_mark_batch")
+    gate = threads.hold("write_states")
     asker = await end_while_working(actor, lambda: actor.mark([A], START_NS), ending, gate)
     assert asker.is_answered
 
@@ -159,7 +159,7 @@ async def test_the_end_answers_or_refuses_a_request_being_worked_on(
 async def test_a_mark_that_was_begun_is_finished_whatever_ends(
     actor: StateKeeper, threads: GatedThreads, filesystem: MemoryFilesystem
 ) -> None:
-    gate = threads.hold("_mark_batch")
+    gate = threads.hold("write_states")
     await end_while_working(actor, lambda: actor.mark([A], START_NS), "cancelled", gate)
     assert state_of(filesystem, A) == format_time(START_NS)
 

@@ -136,7 +136,7 @@ async def test_what_is_restored_while_it_is_looked_whether_it_is_wanted_is_not_e
             released.append((await retention.sweep()).released_images)
 
         # That look is the first thing that this sweep asks of the deleter, since nothing is due.
-        gate = threads.hold("find_wanted")
+        gate = threads.hold("_find_held_wanted")
         with patiently():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(sweep)

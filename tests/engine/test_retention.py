@@ -287,7 +287,7 @@ async def test_mark_used_of_an_image_whose_turn_to_be_marked_has_not_come_does_n
     retention: Retention, filesystem: MemoryFilesystem, threads: GatedThreads
 ) -> None:
     keys = [make_image(filesystem, ALPINE, letters, tags=(f"v{letters}",)) for letters in "ab"]
-    gate = threads.hold_within("_mark_batch", filesystem, "rename")
+    gate = threads.hold_within("write_states", filesystem, "rename")
     sweeper = Asker()
     with patiently():
         async with anyio.create_task_group() as tasks:

@@ -160,7 +160,7 @@ CONTENT_MUTATIONS = (
     edit(
         "take whoever uses content for its owner before the first scan",
         "ownership-needs-a-tag",
-        Swap("has_tag_to", "request.owners is None or has_tag_to"),
+        Swap("has_tag_to", "owners is None or has_tag_to"),
         ("tests/content/test_neighbours_of_use.py",),
     ),
     Mutation(
@@ -168,9 +168,11 @@ CONTENT_MUTATIONS = (
         (
             (
                 "own-timer-first",
-                Swap("cleared", "owned = self._is_owner(images_fd, request)\n                cleared"),
+                Swap(
+                    "cleared", "owned = self._is_owner(images_fd, key, tag, owners)\n                cleared"
+                ),
             ),
-            ("use-clears-every-timer", Swap("self._is_owner(images_fd, request)", "owned")),
+            ("use-clears-every-timer", Swap("self._is_owner(images_fd, key, tag, owners)", "owned")),
         ),
         ("tests/content/test_neighbours_of_use.py",),
     ),

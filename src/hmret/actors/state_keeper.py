@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Set as AbstractSet
 from types import MappingProxyType
-from typing import assert_never
 
 import attrs
 
+from hmret.actors.disk_actor import DiskActor
 from hmret.actors.known_tree import KnownTree
-from hmret.actors.mailbox import Actor, Request
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.hypeman.lookup import find_image, has_tag_to
 from hmret.disk.hypeman.scan import OddTagError, resolve_tag
 from hmret.disk.hypeman.states import StateFolder, clear_state, remove_strays, scan_states, write_states
@@ -24,20 +22,7 @@ from hmret.model.grouping import Timers
 from hmret.model.images import Image, Key, Repository
 from hmret.model.values import frozen
 
-__all__ = [
-    "Clear",
-    "Confirm",
-    "Confirmed",
-    "KeepStates",
-    "LoadClock",
-    "LoadStates",
-    "Mark",
-    "RemoveStrays",
-    "SaveClock",
-    "StateFault",
-    "StateKeeper",
-    "StatesLoaded",
-]
+__all__ = ["Confirmed", "StateFault", "StateKeeper", "StatesLoaded"]
 
 _RECORD: CacheRecord[StateFolder] = CacheRecord("states.snapshot", pack_states, unpack_states)
 
@@ -65,17 +50,9 @@ class StatesLoaded:
     """What a crash left behind, below `image-retention/`."""
 
 
-@frozen(eq=False, kw_only=True)
-class LoadStates(Request[StatesLoaded]):
-    """Asks for all states."""
-
-    repositories: Mapping[str, Repository] = attrs.field(factory=dict)
-    """What is here: states are named by the very texts that name their images, of which there may be very many."""
-
-
 @frozen
 class Confirmed:
-    """What was found of an image whose use is to be confirmed."""
+    """What was found of an image that is to be marked used."""
 
     is_named: bool
     """Whether the tag still points to it."""
@@ -89,87 +66,24 @@ class Confirmed:
     """Whether it is content that others own: only its own timer was cleared, for want of knowing who they are."""
 
 
-@frozen(eq=False, kw_only=True)
-class Confirm(Request[Confirmed]):
-    """Asks to look at an image and, where it is ready and whole, to clear its timer; the asker has its use."""
-
-    key: Key
-    tag: str | None
-    owners: tuple[str, ...] | None = ()
-
-
-@frozen(eq=False, kw_only=True)
-class KeepStates(Request[None]):
-    """Asks to write down what is known, for the next start."""
-
-
-@frozen(eq=False, kw_only=True)
-class InvalidateStates(Request[None]):
-    """Says that what is known of some repositories is not so."""
-
-    repositories: frozenset[str]
-
-
-@frozen(eq=False, kw_only=True)
-class Mark(Request[tuple[StateFault, ...]]):
-    """Asks to start the timers of some images, as far as the claim that the asker has of them allows."""
-
-    keys: tuple[Key, ...]
-    unused_since_ns: int
-    earlier: Mapping[Key, int] = attrs.field(factory=dict)
-    """Of those that begin earlier: when."""
-    claim: Claim = UNCONTESTED
-
-
-@frozen(eq=False, kw_only=True)
-class Clear(Request[tuple[int, tuple[StateFault, ...]]]):
-    """Asks to remove the states of some images; answers how many there were."""
-
-    keys: tuple[Key, ...]
-    durable: bool = False
-
-
-@frozen(eq=False, kw_only=True)
-class RemoveStrays(Request[None]):
-    """Asks to remove what a crash left behind."""
-
-    strays: tuple[str, ...]
-
-
-@frozen(eq=False, kw_only=True)
-class LoadClock(Request[ClockRecord | None]):
-    """Asks what the clocks said at the last sweep."""
-
-
-@frozen(eq=False, kw_only=True)
-class SaveClock(Request[None]):
-    """Asks to record what the clocks say."""
-
-    record: ClockRecord
-
-
-_Requests = (
-    LoadStates | Confirm | KeepStates | InvalidateStates | Mark | Clear | RemoveStrays | LoadClock | SaveClock
-)
-
-
 class _NotClearedError(Exception):
     def __init__(self, fault: StateFault) -> None:
         super().__init__(fault.error)
         self.fault = fault
 
 
-class StateKeeper(Actor[_Requests]):
-    """The state keeper actor."""
+class StateKeeper(DiskActor):
+    """The state keeper actor.
+
+    Not served in the mailbox: `write_record`, which is called when the actor has ended, so nothing else reads or changes
+    what it writes.
+    """
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
-        super().__init__()
-        self._filesystem = filesystem
-        self._data_fd = data_fd
-        self._threads = threads
+        super().__init__(filesystem, data_fd, threads)
         self._repositories: Mapping[str, Repository] = {}
         self._started: list[tuple[Key, ...]] = []
-        """Images whose timers were started here since the last look at all, a batch each."""
+        """Images whose timers were started here since the last scan of all states, one tuple for each batch."""
         self._tree = KnownTree(
             filesystem,
             data_fd,
@@ -182,13 +96,9 @@ class StateKeeper(Actor[_Requests]):
             share=self._share,
         )
 
-    async def run(self) -> None:
-        """Serve until closed."""
-        await self._mailbox.serve(self._answer)
-
     async def load(self, repositories: Mapping[str, Repository] | None = None) -> StatesLoaded:
         """Read all states; with `repositories`, named by the very texts that name the images in them."""
-        return await self._mailbox.ask(LoadStates(repositories=repositories or {}))
+        return await self._ask(self._load, repositories or {})
 
     async def keep(self) -> None:
         """Write down what is known, for the next start.
@@ -196,25 +106,25 @@ class StateKeeper(Actor[_Requests]):
         Raises:
             OSError: it could not be written.
         """
-        await self._mailbox.ask(KeepStates())
+        await self._ask(self._tree.keep)
 
     async def invalidate(self, repositories: AbstractSet[str]) -> None:
-        """Say that what is known of some repositories is not so: they are read afresh the next time."""
-        await self._mailbox.ask(InvalidateStates(repositories=frozenset(repositories)))
+        """Have some repositories read again by the next load: what is known of them is wrong."""
+        await self._ask(self._tree.invalidate, frozenset(repositories))
 
     async def confirm(self, key: Key, tag: str | None, owners: tuple[str, ...] | None = ()) -> Confirmed:
         """Look at an image and, where it is ready and whole and a tag still points to it, clear its timer, durably.
 
-        The caller has the use of the image. In one step, because somebody waits to start a machine.
+        The caller has the use of the image. All in one call, because a client waits to start a machine.
 
         Args:
             key: the image: what hypeman would boot by that name, be it content of other repositories.
             tag: the tag by which it was found; None: by its digest.
-            owners: the repositories that own its content, as far as is known: where that of `key` is none of them, their
-                timers are cleared too, as theirs are what the content goes by. None: nothing has been scanned yet; the
-                answer says whether it must be.
+            owners: the repositories known to own its content: where that of `key` is none of them, their timers are
+                cleared too, because it is by these that the content goes. None: nothing has been scanned yet, and the
+                answer says whether that is needed.
         """
-        return await self._mailbox.ask(Confirm(key=key, tag=tag, owners=owners))
+        return await self._ask(self._threads.run, self._confirm, key, tag, owners)
 
     async def mark(
         self,
@@ -223,13 +133,11 @@ class StateKeeper(Actor[_Requests]):
         claim: Claim = UNCONTESTED,
         earlier: Mapping[Key, int] = MappingProxyType({}),
     ) -> tuple[StateFault, ...]:
-        """Start the timers of those images that the claim leaves to us; returns those that could not be written.
+        """Start the timers of those images that the claim still covers; returns those that could not be written.
 
-        Those that begin `earlier`, each at a time of its own, are on the disk when this returns.
+        Timers that begin `earlier`, each at a time of its own, are durable when this returns.
         """
-        return await self._mailbox.ask(
-            Mark(keys=tuple(keys), unused_since_ns=unused_since_ns, earlier=earlier, claim=claim)
-        )
+        return await self._ask(self._mark, tuple(keys), unused_since_ns, claim, earlier)
 
     async def clear(
         self, keys: Iterable[Key], *, durable: bool = False
@@ -238,53 +146,24 @@ class StateKeeper(Actor[_Requests]):
         chosen = tuple(keys)
         if not chosen:
             return 0, ()
-        return await self._mailbox.ask(Clear(keys=chosen, durable=durable))
+        return await self._ask(self._clear, chosen, durable)
 
     async def remove_strays(self, strays: tuple[str, ...]) -> None:
         """Remove what a crash left behind."""
         if strays:
-            await self._mailbox.ask(RemoveStrays(strays=strays))
+            await self._ask(self._on_disk, remove_strays, strays)
 
     async def load_clock(self) -> ClockRecord | None:
-        """Read what the clocks said at the last sweep."""
-        return await self._mailbox.ask(LoadClock())
+        """Read what the clocks showed at the last sweep; None: nothing is on record."""
+        return await self._ask(self._on_disk, load_clock_record)
 
     async def save_clock(self, record: ClockRecord) -> None:
-        """Record what the clocks say.
+        """Put on record what the clocks show.
 
         Raises:
             OSError: it could not be written.
         """
-        await self._mailbox.ask(SaveClock(record=record))
-
-    async def _answer(self, request: _Requests) -> object:
-        match request:
-            case LoadStates():
-                return await self._load(request.repositories)
-            case Confirm():
-                return await self._threads.run(self._confirm, request)
-            case Mark():
-                return await self._mark(request)
-            case Clear():
-                return await self._clear(request)
-            case LoadClock():
-                return await self._threads.run(load_clock_record, self._filesystem, self._data_fd)
-            case _:
-                await self._do(request)
-                return None
-
-    async def _do(self, request: KeepStates | InvalidateStates | RemoveStrays | SaveClock) -> None:
-        match request:
-            case KeepStates():
-                await self._tree.keep()
-            case InvalidateStates():
-                await self._tree.invalidate(request.repositories)
-            case RemoveStrays():
-                await self._threads.run(remove_strays, self._filesystem, self._data_fd, request.strays)
-            case SaveClock():
-                await self._threads.run(save_clock_record, self._filesystem, self._data_fd, request.record)
-            case _:
-                assert_never(request)
+        await self._ask(self._on_disk, save_clock_record, record)
 
     async def _load(self, repositories: Mapping[str, Repository]) -> StatesLoaded:
         def begin() -> None:
@@ -297,7 +176,7 @@ class StateKeeper(Actor[_Requests]):
         return loaded
 
     def write_record(self) -> None:
-        """Write down what is known, for the next start; while this actor runs, nobody else calls this.
+        """Write down what is known, for the next start.
 
         Raises:
             OSError: it could not be written.
@@ -328,13 +207,10 @@ class StateKeeper(Actor[_Requests]):
         }
         return attrs.evolve(folder, timers=timers)
 
-    def _confirm(self, request: Confirm) -> Confirmed:
-        key, tag = request.key, request.tag
+    def _confirm(self, key: Key, tag: str | None, owners: tuple[str, ...] | None) -> Confirmed:
         repository, digest = key
         try:
-            with opened(
-                self._filesystem, open_data_folder(self._filesystem, self._data_fd, IMAGES)
-            ) as images_fd:
+            with self._opened(IMAGES) as images_fd:
                 if tag is not None and self._resolve(images_fd, repository, tag) != digest:
                     return Confirmed(is_named=False)
                 image = find_image(self._filesystem, images_fd, repository, digest)
@@ -346,10 +222,10 @@ class StateKeeper(Actor[_Requests]):
                 # After that: whoever is untied from it by now has nothing that holds it but the timers of others.
                 # guard(use-clears-every-timer): Content marked as used is used for all its owners; a timer left
                 # running would make it due for one of them.
-                if image.is_content and not self._is_owner(images_fd, request):
-                    if request.owners is None:
+                if image.is_content and not self._is_owner(images_fd, key, tag, owners):
+                    if owners is None:
                         return Confirmed(is_named=True, image=image, cleared=cleared, needs_owners=True)
-                    others = {*request.owners, *self._with_timer(digest)} - {repository}
+                    others = {*owners, *self._with_timer(digest)} - {repository}
                     for owner in sorted(others):
                         cleared |= self._clear_own((owner, digest))
         except (FileNotFoundError, NotADirectoryError):
@@ -366,27 +242,27 @@ class StateKeeper(Actor[_Requests]):
         except OSError as error:
             raise _NotClearedError(_fault(key, error)) from error
 
-    def _is_owner(self, images_fd: int, request: Confirm) -> bool:
-        """Tell whether content is that of the repository that it was asked for by, now and at the last look.
+    def _is_owner(self, images_fd: int, key: Key, tag: str | None, owners: tuple[str, ...] | None) -> bool:
+        """Return whether content belongs to the repository that it was asked for by, now and at the last scan.
 
-        Where there has been none yet, a tag of today's layout says so: the sweep that is to look first deletes nothing that
-        is used while it runs, and the next one sees the tag, or else that what was used is not that repository's.
+        Before the first scan a tag of today's layout decides: the first sweep deletes nothing that is used while it runs,
+        and the next one sees either the tag, or that what was used is not that repository's.
         """
-        repository, digest = request.key
-        if request.owners is not None:
-            if repository not in request.owners:
+        repository, digest = key
+        if owners is not None:
+            if repository not in owners:
                 return False
             # By a tag that leads to it, it is the repository's; by its digest it may have been that only.
-            if request.tag is not None and self._resolve(images_fd, repository, request.tag) == digest:
+            if tag is not None and self._resolve(images_fd, repository, tag) == digest:
                 return True
         # guard(ownership-needs-a-tag): Before the first scan only a tag proves an owner; taken on trust, a use would
         # leave the true owners' timers running.
         return has_tag_to(self._filesystem, images_fd, repository, digest)
 
     def _with_timer(self, digest: str) -> list[str]:
-        """List the repositories in which a digest has a timer, by the last look and by what was started since.
+        """List the repositories in which a digest has a timer, by the last scan and by what was started since.
 
-        They may have come to own its content, or come to do so later.
+        They may own its content by now, or later.
         """
         known = {} if self._tree.last is None else self._tree.last.states.by_repository
         started = (repository for keys in self._started for repository, other in keys if other == digest)
@@ -400,28 +276,21 @@ class StateKeeper(Actor[_Requests]):
         except OddTagError:
             return None
 
-    async def _mark(self, request: Mark) -> tuple[StateFault, ...]:
-        self._started.append(request.keys)
-        return await self._threads.run(self._mark_batch, request)
-
-    def _mark_batch(self, request: Mark) -> tuple[StateFault, ...]:
-        failed = write_states(
-            self._filesystem,
-            self._data_fd,
-            request.keys,
-            request.unused_since_ns,
-            earlier=request.earlier,
-            claim=request.claim,
-            pause=self._threads.pause,
+    async def _mark(
+        self, keys: tuple[Key, ...], unused_since_ns: int, claim: Claim, earlier: Mapping[Key, int]
+    ) -> tuple[StateFault, ...]:
+        self._started.append(keys)
+        failed = await self._on_disk(
+            write_states, keys, unused_since_ns, earlier=earlier, claim=claim, pause=self._threads.pause
         )
         return tuple(_fault(key, error) for key, error in failed)
 
-    async def _clear(self, request: Clear) -> tuple[int, tuple[StateFault, ...]]:
+    async def _clear(self, keys: tuple[Key, ...], durable: bool) -> tuple[int, tuple[StateFault, ...]]:
         cleared = 0
         faults: list[StateFault] = []
-        for start in range(0, len(request.keys), _BATCH):
-            batch = request.keys[start : start + _BATCH]
-            removed, failed = await self._threads.run(self._clear_batch, batch, request.durable)
+        for start in range(0, len(keys), _BATCH):
+            batch = keys[start : start + _BATCH]
+            removed, failed = await self._threads.run(self._clear_batch, batch, durable)
             cleared += removed
             faults.extend(failed)
         return cleared, tuple(faults)
