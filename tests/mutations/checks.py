@@ -239,7 +239,7 @@ MUTATIONS = (
     edit(
         "trust a guest that was written anew",
         "rewritten-guest-is-read",
-        Swap("st_ctime_ns != fingerprint[4] or found.", ""),
+        Swap("st_ctime_ns != fingerprint[4] or status.", ""),
         REFERENCES,
         CACHES,
     ),
@@ -247,7 +247,7 @@ MUTATIONS = (
         "trust a folder of which others have changed something",
         "changed-stamp-is-reread",
         Swap(
-            "found.st_ctime_ns == fingerprint[4]\n        and found.st_mtime_ns == fingerprint[3]\n        and",
+            "status.st_ctime_ns == fingerprint[4]\n        and status.st_mtime_ns == fingerprint[3]\n        and",
             "",
         ),
         CACHES,
@@ -842,7 +842,7 @@ MUTATIONS = (
     edit(
         "take metadata of the same inode for the same",
         "same-file-same-content",
-        Swap(" == (found.st_ino & _INODE_BITS, found.st_ctime_ns)", "[0] == found.st_ino & _INODE_BITS"),
+        Swap(" == (status.st_ino & _INODE_BITS, status.st_ctime_ns)", "[0] == status.st_ino & _INODE_BITS"),
         LOOKS,
     ),
     edit(
@@ -939,7 +939,7 @@ MUTATIONS = (
     edit(
         "keep what was known of a saved state that has changed",
         "changed-state-read-again",
-        Swap("(found", "() and (found"),
+        Swap("(status", "() and (status"),
         SAVED_STATES,
     ),
     edit(

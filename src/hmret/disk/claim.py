@@ -146,11 +146,11 @@ class DataDir:
 
     def _leads_to(self, path: str, fd: int) -> bool:
         try:
-            found = self.filesystem.stat(path)
+            status = self.filesystem.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return False
         held = self.filesystem.fstat(fd)
-        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+        return (status.st_dev, status.st_ino) == (held.st_dev, held.st_ino)
 
     def _let_go_in_child(self) -> None:
         """Close the descriptors that a forked child has inherited; the parent keeps the lock until it ends."""

@@ -64,14 +64,14 @@ def stable_since(changed_ns: int, looked_ns: int, earliest_ns: int | None) -> bo
 def is_unchanged(filesystem: Filesystem, path: str, dir_fd: int, fingerprint: Fingerprint) -> bool:
     """Return whether a path still has a fingerprint; its last component must not be a symbolic link."""
     try:
-        found = filesystem.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+        status = filesystem.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     except OSError:
         return False
     # guard(changed-stamp-is-reread): What others have changed shows in time stamps or inode; it is read again
     # instead of trusted.
     return (
-        found.st_ctime_ns == fingerprint[4]
-        and found.st_mtime_ns == fingerprint[3]
-        and found.st_ino == fingerprint[1]
-        and found.st_dev == fingerprint[0]
+        status.st_ctime_ns == fingerprint[4]
+        and status.st_mtime_ns == fingerprint[3]
+        and status.st_ino == fingerprint[1]
+        and status.st_dev == fingerprint[0]
     )

@@ -176,8 +176,8 @@ class DigestFolder:
 
     def _is_same(self, name: str) -> bool:
         now = self._names.get(name, name)
-        found = self.filesystem.stat(now, dir_fd=self.folder_fd, follow_symlinks=False)
-        return found.st_ino == self.found[name].st_ino
+        status = self.filesystem.stat(now, dir_fd=self.folder_fd, follow_symlinks=False)
+        return status.st_ino == self.found[name].st_ino
 
     def note_folder(self, name: str) -> None:
         """Record a folder in it.
@@ -189,8 +189,8 @@ class DigestFolder:
         if not name.startswith(INSTALLING):
             self._note_fault(Reason.BROKEN, f"{name}: a folder")
             return
-        found = self.filesystem.stat(name, dir_fd=self.folder_fd, follow_symlinks=False)
-        if found.st_mtime_ns > self.filesystem.now_ns() - INSTALLING_NS:
+        status = self.filesystem.stat(name, dir_fd=self.folder_fd, follow_symlinks=False)
+        if status.st_mtime_ns > self.filesystem.now_ns() - INSTALLING_NS:
             self._note_fault(Reason.NOT_READY, f"{name}: something is being made in it")
 
     def note_file(self, held: HeldFile, opened: Collection[tuple[int, int]]) -> None:

@@ -31,10 +31,10 @@ def is_whole(filesystem: Filesystem, parent_fd: int, name: str) -> bool:
 
 def _is_file(filesystem: Filesystem, parent_fd: int, path: str) -> bool:
     try:
-        found = filesystem.stat(path, dir_fd=parent_fd, follow_symlinks=False)
+        status = filesystem.stat(path, dir_fd=parent_fd, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    return stat.S_ISREG(found.st_mode)
+    return stat.S_ISREG(status.st_mode)
 
 
 def check_layers(filesystem: Filesystem, data_fd: int, parent_fd: int, name: str) -> None:

@@ -91,7 +91,7 @@ def _with_contents(filesystem: Filesystem, parent_fd: int, name: str, found: Ima
 
 def _is_young(filesystem: Filesystem, fd: int, name: str) -> bool:
     try:
-        found = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
+        status = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return found.st_mtime_ns > filesystem.now_ns() - INSTALLING_NS
+    return status.st_mtime_ns > filesystem.now_ns() - INSTALLING_NS

@@ -58,11 +58,11 @@ def _found(filesystem: Filesystem, fd: int, prefix: str, links: Iterable[str]) -
         if DIGEST_HEX.fullmatch(target.rstrip("/").rpartition("/")[2]):
             continue
         try:
-            found = filesystem.stat(name, dir_fd=fd)
+            status = filesystem.stat(name, dir_fd=fd)
         except (FileNotFoundError, NotADirectoryError):
             yield Hidden(f"{prefix}{name}")
         except OSError as error:
             yield Hidden(f"{prefix}{name}", f"a symbolic link: {error.strerror}")
         else:
-            if stat.S_ISDIR(found.st_mode):
+            if stat.S_ISDIR(status.st_mode):
                 yield Hidden(f"{prefix}{name}", "a symbolic link to a folder, which hmret does not follow")

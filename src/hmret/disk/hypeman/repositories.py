@@ -139,10 +139,10 @@ def stage_oddities(
         if name.startswith(TAG_STAGE):
             is_staging = True
             try:
-                found = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
+                status = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
             except OSError:
                 continue
-            if found.st_mtime_ns < filesystem.now_ns() - _STAGE_NS:
+            if status.st_mtime_ns < filesystem.now_ns() - _STAGE_NS:
                 detail = "left behind by a server that was stopped while it set a tag; with the server stopped, remove it"
                 left.append(("tag_stage_left", f"{IMAGES}/{path}/{name}", detail))
     return is_staging, left

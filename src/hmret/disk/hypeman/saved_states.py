@@ -86,14 +86,14 @@ class _Search:
     def look(self, path: str) -> list[str]:
         """Examine one path; returns the entries in it, where it is a folder."""
         try:
-            found = self.filesystem.stat(path, dir_fd=self.dir_fd, follow_symlinks=False)
-            if stat.S_ISDIR(found.st_mode):
+            status = self.filesystem.stat(path, dir_fd=self.dir_fd, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
                 return self._list(path)
-            self.note(path, found)
+            self.note(path, status)
             if not self.marker or f"/{self.marker}/" in path:
                 self.is_saved_state = True
             # Pipes and devices are not opened, and no link is followed.
-            if stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST_SEARCHED:
+            if stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_SEARCHED:
                 self._search(path)
         except (FileNotFoundError, NotADirectoryError):
             # It is being written, or removed.
@@ -113,11 +113,11 @@ class _Search:
     def _search(self, path: str) -> None:
         fd = self.filesystem.open(path, READ, dir_fd=self.dir_fd)
         try:
-            found = self.filesystem.fstat(fd)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_SEARCHED:
+            status = self.filesystem.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_SEARCHED:
                 self.is_stable = False
                 return
-            self.found.update(disks_named_in(read_sized_file(self.filesystem, fd, found.st_size)))
+            self.found.update(disks_named_in(read_sized_file(self.filesystem, fd, status.st_size)))
         finally:
             let_go(self.filesystem, fd)
 
@@ -152,12 +152,12 @@ def read_saved_state(
         return known
     search = _Search(filesystem, dir_fd, filesystem.now_ns(), marker)
     try:
-        found = filesystem.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+        status = filesystem.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return NO_SAVED_STATE
     except OSError as error:
         raise UnreadableStateError(error.errno, error.strerror or str(error), path) from None
-    if stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(status.st_mode):
         _refuse_hiding_link(filesystem, dir_fd, path)
     waiting = [path]
     while waiting:
@@ -186,10 +186,10 @@ def is_still_saved(filesystem: Filesystem, dir_fd: int, path: str, known: SavedS
         return False
     try:
         for entry, fingerprint in known.entries:
-            found = filesystem.stat(entry, dir_fd=dir_fd, follow_symlinks=False)
+            status = filesystem.stat(entry, dir_fd=dir_fd, follow_symlinks=False)
             # guard(changed-state-read-again): A saved state that has changed may open other disks by now, so
             # it is searched again.
-            if (found.st_dev, found.st_ino, found.st_ctime_ns) != (
+            if (status.st_dev, status.st_ino, status.st_ctime_ns) != (
                 fingerprint[0],
                 fingerprint[1],
                 fingerprint[4],

@@ -220,8 +220,8 @@ def remove_strays(filesystem: Filesystem, data_fd: int, strays: Iterable[str]) -
 
 
 def _is_stray(filesystem: Filesystem, fd: int, name: str) -> bool:
-    found = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
-    return found.st_mtime_ns < filesystem.now_ns() - _STRAY_AGE_NS
+    status = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
+    return status.st_mtime_ns < filesystem.now_ns() - _STRAY_AGE_NS
 
 
 def _timer_in(

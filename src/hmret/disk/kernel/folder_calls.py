@@ -104,7 +104,7 @@ class FolderCalls:
         files: list[HeldFile] = []
         content = b""
         try:
-            found = self.fstat(folder_fd)
+            status = self.fstat(folder_fd)
             with self.scandir(folder_fd) as entries:
                 kinds = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
             for entry, is_folder in kinds:
@@ -116,7 +116,7 @@ class FolderCalls:
             self.close_all([folder_fd, *(file[1] for file in files)])
             raise
         folders = [entry for entry, is_folder in kinds if is_folder]
-        return folder_fd, found.st_ino, found.st_mtime_ns, files, folders, content
+        return folder_fd, status.st_ino, status.st_mtime_ns, files, folders, content
 
     def hold_folders(
         self: Filesystem, _fds: list[int], _names: list[str], _metadata: str, _most: int, /
@@ -190,15 +190,15 @@ class FolderCalls:
         changed: list[int] = []
         for number, (name, mark) in enumerate(zip(names, form.iter_unpack(marks), strict=True)):
             try:
-                found = self.stat(name, dir_fd=fd, follow_symlinks=follow)
+                status = self.stat(name, dir_fd=fd, follow_symlinks=follow)
             except OSError:
                 changed.append(number)
                 continue
-            numbers = found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+            numbers = status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
             if form is _SHORT_MARK:
                 # guard(same-file-same-content): A file rewritten in place keeps its inode; its ctime shows
                 # that what is known of it no longer holds.
-                is_unchanged = mark == (found.st_ino & _INODE_BITS, found.st_ctime_ns)
+                is_unchanged = mark == (status.st_ino & _INODE_BITS, status.st_ctime_ns)
             else:
                 is_unchanged = mark == tuple(one & _BITS for one in numbers)
             if not is_unchanged:
@@ -222,8 +222,8 @@ class FolderCalls:
                 answer.append((error.errno or errno.EIO, 0, 0, ""))
                 continue
             try:
-                found = self.stat(name, dir_fd=beside_fd, follow_symlinks=False)
-                answer.append((0, 0, found.st_ino, self.readlink(name, dir_fd=beside_fd)))
+                status = self.stat(name, dir_fd=beside_fd, follow_symlinks=False)
+                answer.append((0, 0, status.st_ino, self.readlink(name, dir_fd=beside_fd)))
             except OSError as error:
                 answer.append((0, error.errno or errno.EIO, 0, ""))
         return answer
@@ -239,9 +239,9 @@ class FolderCalls:
                 for file in files:
                     freed = 0
                     if file in disks:
-                        found = self.stat(file, dir_fd=folder_fd, follow_symlinks=False)
-                        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-                            freed = found.st_blocks
+                        status = self.stat(file, dir_fd=folder_fd, follow_symlinks=False)
+                        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                            freed = status.st_blocks
                     self.unlink(file, dir_fd=folder_fd)
                     blocks += freed
             finally:
@@ -260,12 +260,12 @@ def _hold_one(filesystem: Filesystem, folder_fd: int, name: str) -> HeldFile:
     except OSError as error:
         return name, -1, error.errno or errno.EIO, 0, 0, 0, 0, 0, 0, 0
     try:
-        found = filesystem.fstat(fd)
+        status = filesystem.fstat(fd)
     except BaseException:
         filesystem.close_all([fd])
         raise
-    kinds = found.st_mode, found.st_dev, found.st_ino, found.st_nlink
-    return name, fd, 0, *kinds, found.st_size, found.st_blocks, found.st_ctime_ns
+    kinds = status.st_mode, status.st_dev, status.st_ino, status.st_nlink
+    return name, fd, 0, *kinds, status.st_size, status.st_blocks, status.st_ctime_ns
 
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -292,18 +292,18 @@ _DiskLook = tuple[int, int, int, tuple[int, int, int] | None]
 def _look_at_disk(filesystem: Filesystem, folder_fd: int, name: str, disks: list[str]) -> _DiskLook:
     for number, disk in enumerate(disks):
         try:
-            found = filesystem.stat(f"{name}/{disk}", dir_fd=folder_fd, follow_symlinks=False)
+            status = filesystem.stat(f"{name}/{disk}", dir_fd=folder_fd, follow_symlinks=False)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 continue
             return number, error.errno or errno.EIO, 0, None
         # guard(disk-is-a-plain-file): A link or device in the place of a disk may lead anywhere, so its image
         # is reported as broken and stays.
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             return number, 0, -1, None
-        links = found.st_nlink
-        shared = (found.st_dev, found.st_ino, links) if links > 1 else None
-        return number, 0, found.st_blocks, shared
+        links = status.st_nlink
+        shared = (status.st_dev, status.st_ino, links) if links > 1 else None
+        return number, 0, status.st_blocks, shared
     return -1, 0, 0, None
 
 

@@ -15,8 +15,8 @@ def find_lock_holder(fd: int, written: int | None) -> int | None:
     A lock belongs to an open file description, which children inherit: the process that took it may have
     ended. `written` is the process id that the lock's owner wrote into the file.
     """
-    found = os.fstat(fd)
-    wanted = found.st_dev, found.st_ino
+    status = os.fstat(fd)
+    wanted = status.st_dev, status.st_ino
     # The kernel names the open file with the lock only while the process that took it lives. No process opens
     # a file with an owner's process id in it except to lock it, so any other process that has it open is a
     # child that inherited it.
@@ -42,8 +42,8 @@ def _open_with(process: Path, wanted: tuple[int, int]) -> list[bool]:
     with suppress(OSError):
         for link in (process / "fd").iterdir():
             with suppress(OSError):
-                found = link.stat()
-                if (found.st_dev, found.st_ino) == wanted:
+                status = link.stat()
+                if (status.st_dev, status.st_ino) == wanted:
                     text = (process / "fdinfo" / link.name).read_text(encoding="ascii", errors="replace")
                     lines = text.splitlines()
                     opened.append(any(line.startswith("lock:") and "FLOCK" in line for line in lines))

@@ -24,7 +24,7 @@ def find_lock_owner(path: Path) -> int | None:
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = os.fstat(fd)
+        status = os.fstat(fd)
         text = os.read(fd, _WRITTEN).decode("ascii", "replace").strip()
         written = int(text) if text.isdecimal() else None
         # btrfs and overlays list a different device than `stat` returns; there the process must be the one on
@@ -32,7 +32,7 @@ def find_lock_owner(path: Path) -> int | None:
         listed = [
             process
             for process, device, inode in _locks()
-            if inode == found.st_ino and (device == found.st_dev or process == written)
+            if inode == status.st_ino and (device == status.st_dev or process == written)
         ]
         if not listed:
             return None

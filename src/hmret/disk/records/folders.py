@@ -103,9 +103,9 @@ def look_at_cache(filesystem: Filesystem, data_fd: int, known: Iterable[str]) ->
 
 
 def _look(filesystem: Filesystem, images_fd: int, known: Iterable[str]) -> Iterator[tuple[str, FolderSeen]]:
-    found = filesystem.fstat(images_fd)
-    yield IMAGES, FolderSeen(mark_of(found))
-    device = found.st_dev
+    status = filesystem.fstat(images_fd)
+    yield IMAGES, FolderSeen(mark_of(status))
+    device = status.st_dev
     hosts = filter(is_host, filter(FOLDER_NAME.fullmatch, list_entries(filesystem, images_fd).folders))
     earlier = (path.removeprefix(_BELOW) for path in known if path.startswith(_BELOW))
     for name in dict.fromkeys((CONTENT, REPOSITORIES, *hosts, *earlier)):
@@ -121,10 +121,10 @@ def _look(filesystem: Filesystem, images_fd: int, known: Iterable[str]) -> Itera
 
 def _look_at(filesystem: Filesystem, images_fd: int, name: str, device: int) -> FolderSeen:
     with opened(filesystem, open_folder(filesystem, name, images_fd)) as fd:
-        found = filesystem.fstat(fd)
+        status = filesystem.fstat(fd)
         names: frozenset[str] = frozenset()
         # The folder of content is judged by its timers alone, of which there may be very many.
         if name != CONTENT:
             entries = list_entries(filesystem, fd)
             names = frozenset(map(printable_name, (*entries.folders, *entries.links, *entries.others)))
-        return FolderSeen(mark_of(found), names, found.st_dev != device)
+        return FolderSeen(mark_of(status), names, status.st_dev != device)

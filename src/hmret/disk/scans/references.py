@@ -226,12 +226,12 @@ class _Looking:
         if fingerprint is None:
             return False
         try:
-            found = self.filesystem.stat(f"{name}/{file_name}", dir_fd=folder_fd)
+            status = self.filesystem.stat(f"{name}/{file_name}", dir_fd=folder_fd)
         except OSError:
             return False  # reading it fails again, and reports why
         # guard(rewritten-guest-is-read): A write changes the ctime, a replacement the inode: either way the
         # guest may need another image by now and is read again.
-        if found.st_ctime_ns != fingerprint[4] or found.st_ino != fingerprint[1]:
+        if status.st_ctime_ns != fingerprint[4] or status.st_ino != fingerprint[1]:
             return False
         path = f"{name}/{_SAVED_STATES[kind][0]}"
         return saved is None or is_still_saved(self.filesystem, folder_fd, path, saved)
@@ -260,13 +260,13 @@ def _names(filesystem: Filesystem, fd: int) -> tuple[str, ...]:
 def _list(filesystem: Filesystem, fd: int, known: _Listing | None) -> _Listing:
     """List an open folder, unless its fingerprint shows that the names have not changed."""
     looked_ns = filesystem.now_ns()
-    found = filesystem.fstat(fd)
-    fingerprint = stable_fingerprint(found, looked_ns)
+    status = filesystem.fstat(fd)
+    fingerprint = stable_fingerprint(status, looked_ns)
     # guard(guests-are-listed-again): A guest that was put in the place of another needs its own image, so a
     # changed folder is listed again.
     if known is not None and fingerprint is not None and known.fingerprint == fingerprint:
         return known
-    names, mark = _names(filesystem, fd), mark_of(found)
+    names, mark = _names(filesystem, fd), mark_of(status)
     if known is None or known.files is None or known.watch is None:
         return _Listing(fingerprint, names, mark=mark)
     before, now = {*known.names}, {*names}

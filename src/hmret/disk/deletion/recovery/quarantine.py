@@ -408,11 +408,11 @@ def _blocks_in(
     size = 0
     for name in ROOTFS_NAMES:
         with suppress(OSError):
-            found = filesystem.stat(
+            status = filesystem.stat(
                 f"{place.folder}/{place.name}/{name}", dir_fd=data_fd, follow_symlinks=False
             )
-            disk = found.st_dev, found.st_ino
+            disk = status.st_dev, status.st_ino
             links[disk] += 1
-            if stat.S_ISREG(found.st_mode) and links[disk] == found.st_nlink:
-                size += found.st_blocks * BLOCK
+            if stat.S_ISREG(status.st_mode) and links[disk] == status.st_nlink:
+                size += status.st_blocks * BLOCK
     return size

@@ -34,10 +34,10 @@ def remove_empty_tag_folders(filesystem: Filesystem, data_fd: int, paths: Iterab
             # has its name in today's, be it an empty folder.
             if _hides_tag(filesystem, data_fd, above, name):
                 continue
-            found = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
+            status = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
             # guard(empty-tag-folder-waits): hypeman creates the folder before the tag, so one that was empty
             # for less than ten minutes may be about to be used.
-            if found.st_mtime_ns <= filesystem.now_ns() - _EMPTY_NS:
+            if status.st_mtime_ns <= filesystem.now_ns() - _EMPTY_NS:
                 filesystem.rmdir(name, dir_fd=fd)
 
 

@@ -175,8 +175,8 @@ def _unlink(filesystem: Filesystem, fd: int, name: str) -> int:
     """Remove one file; returns the bytes that this frees of a disk, 0 while it has other links."""
     freed = 0
     if name in ROOTFS_NAMES:
-        found = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
-        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-            freed = found.st_blocks * BLOCK
+        status = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            freed = status.st_blocks * BLOCK
     filesystem.unlink(name, dir_fd=fd)
     return freed
