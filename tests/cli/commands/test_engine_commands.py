@@ -229,7 +229,7 @@ def test_a_socket_that_one_may_not_open_is_one_line(
 
     monkeypatch.setattr(client_module, "_probe", refuse)
     for command in ("status", "plan"):
-        code, output, complaints = call(command, "--data-dir", cache.root)
+        code, output, complaints = call(*command.split(), "--data-dir", cache.root)
         assert (code, output, complaints.count("\n")) == (1, "", 1)
         assert "you may not open the control socket" in complaints
 
@@ -311,18 +311,29 @@ def test_an_engine_that_works_for_longer_and_says_that_it_lives_is_waited_for(
     assert (code, output, complaints) == (0, "1 r@d until None\n", "")
 
 
+HELD = (
+    b'{"images": [{"repository": "r", "digest": "d", "tags": [], "disk_bytes": 0, '
+    b'"retired_at": "yesterday", "until": "2026-12-24T00:00:00Z"}]}'
+)
+
+
 @pytest.mark.parametrize(
-    ("answer", "complaint"),
+    ("command", "answer", "complaint"),
     [
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", "makes no sense"),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\noops", "makes no sense"),
-        (b"HTTP/1.1 502 Bad\r\ncontent-length: 4\r\n\r\noops", "makes no sense"),
-        (b"not HTTP at all\r\n\r\n", "has broken off"),
-        (b"", "has broken off"),
+        ("status", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", "makes no sense"),
+        ("status", b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\noops", "makes no sense"),
+        ("status", b"HTTP/1.1 502 Bad\r\ncontent-length: 4\r\n\r\noops", "makes no sense"),
+        (
+            "quarantine --json",
+            b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(HELD), HELD),
+            "retired_at",
+        ),
+        ("status", b"not HTTP at all\r\n\r\n", "has broken off"),
+        ("status", b"", "has broken off"),
     ],
 )
 def test_an_answer_that_makes_no_sense_is_one_line(
-    cache: Cache, call: Call, answer: bytes, complaint: str
+    cache: Cache, call: Call, command: str, answer: bytes, complaint: str
 ) -> None:
     folder = cache.root / "system/hmret"
     folder.mkdir(parents=True)
@@ -339,7 +350,7 @@ def test_an_answer_that_makes_no_sense_is_one_line(
 
         thread = threading.Thread(target=serve)
         thread.start()
-        code, output, complaints = call("status", "--data-dir", cache.root)
+        code, output, complaints = call(*command.split(), "--data-dir", cache.root)
         thread.join(PATIENCE)
     assert (code, output, complaints.count("\n")) == (1, "", 1)
     assert complaint in complaints

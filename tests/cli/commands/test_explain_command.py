@@ -223,6 +223,14 @@ def test_an_engine_from_before_contents_were_shared_is_read_too() -> None:
     assert read_explained(document)[0] == verdict
 
 
+def test_what_a_newer_engine_tells_besides_is_passed_over() -> None:
+    holder = Holder("ghcr.io/kernel/z", Reason.REFERENCED)
+    verdict = attrs.evolve(verdict_with(Reason.SHARED), broken=None, held_by=(holder,))
+    document = json.loads(encode_document(explain_document(verdict)))
+    document["more"] = document["held_by"][0]["more"] = {"of": "it"}
+    assert read_explained(document)[0] == verdict
+
+
 def test_people_are_told_who_shares_an_image_and_who_holds_it() -> None:
     verdict = attrs.evolve(
         verdict_with(Reason.SHARED),
