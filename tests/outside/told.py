@@ -90,7 +90,7 @@ def written_files(root: Path, masks: Masks) -> dict[str, Any]:
             found[name] = ["binary"] if path.stat().st_size else []
     return {
         name: documents if documents == ["binary"] else shape_of(documents, masks)
-        for name, documents in found.items()
+        for name, documents in sorted(found.items())
     }
 
 
