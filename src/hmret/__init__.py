@@ -35,7 +35,8 @@ if TYPE_CHECKING:
         SharedDisk,
         Suspension,
     )
-    from hmret.model.plan.decide import Action, Plan, Reason, Summary, Verdict, plan
+    from hmret.model.plan.decide import plan
+    from hmret.model.plan.plan import Plan
     from hmret.model.plan.selection import Pressure
     from hmret.model.policy.brake import Braking
     from hmret.model.policy.compiled import Policy
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         SweepReport,
         SweepStatus,
     )
+    from hmret.model.verdicts import Action, Reason, Summary, Verdict
 
 __all__ = [
     "Action",
@@ -146,11 +148,11 @@ _HOMES = {
     "DiskLimits": "hmret.model.policy.limits",
     "Patterns": "hmret.model.policy.patterns",
     "compile_patterns": "hmret.model.policy.patterns",
-    "Action": "hmret.model.plan.decide",
-    "Plan": "hmret.model.plan.decide",
-    "Reason": "hmret.model.plan.decide",
-    "Summary": "hmret.model.plan.decide",
-    "Verdict": "hmret.model.plan.decide",
+    "Action": "hmret.model.verdicts",
+    "Plan": "hmret.model.plan.plan",
+    "Reason": "hmret.model.verdicts",
+    "Summary": "hmret.model.verdicts",
+    "Verdict": "hmret.model.verdicts",
     "plan": "hmret.model.plan.decide",
     "Policy": "hmret.model.policy.compiled",
     "StaleReference": "hmret.model.protection",

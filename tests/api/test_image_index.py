@@ -28,10 +28,12 @@ from hmret.api.wire.structs import encode_document
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.model.images import Image, Inventory, Repository
-from hmret.model.plan.decide import Plan, Verdict, plan
+from hmret.model.plan.decide import plan
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
+from hmret.model.verdicts import Verdict
 from memory_filesystem import MemoryFilesystem
 
 

@@ -27,11 +27,12 @@ from hmret.disk.hypeman.documents import UnreadableError, read_guest, read_snaps
 from hmret.engine.retention import Retention
 from hmret.model.clock.clock_guard import ClockRecord, watch_clock
 from hmret.model.images import Inventory
-from hmret.model.plan.decide import Action, Plan, Reason, Verdict, plan
+from hmret.model.plan.decide import plan
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.patterns import compile_patterns
 from hmret.model.times import datetime_of
-from hmret.model.verdicts import Holder
+from hmret.model.verdicts import Action, Holder, Reason, Verdict
 from support.children import Child, child
 from support.patience import PATIENCE
 

@@ -7,8 +7,9 @@ import attrs
 import pytest
 
 from hmret.model.images import DiskUsage, Image, Key, SharedDisk
-from hmret.model.plan.decide import Plan, plan
+from hmret.model.plan.decide import plan
 from hmret.model.plan.forecast import summarize
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.brake import Brake
 from hmret.model.policy.compiled import NEVER
 from hmret.model.policy.limits import DiskLimits

@@ -27,7 +27,8 @@ from hmret.actors.state_keeper import StateKeeper
 from hmret.disk.layout import OWN, hex_of
 from hmret.model.grouping import ReferenceIndex
 from hmret.model.images import Inventory
-from hmret.model.plan.decide import Plan, plan
+from hmret.model.plan.decide import plan
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.patterns import compile_patterns
 from hmret.model.times import SECOND, datetime_of

@@ -46,10 +46,10 @@ from hmret.api.wire.structs import Document, encode_document
 from hmret.api.wire.structs_outcomes import LARGEST_PAGE, MOST_DAYS
 from hmret.engine.retention import Retention
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
-from hmret.model.plan.decide import Action, Reason
 from hmret.model.plan.forecast import DAYS, Outlook, summarize
 from hmret.model.plan.search import is_searchable
 from hmret.model.values import define
+from hmret.model.verdicts import Action, Reason
 from hmret.settings.policy_document import config_from_policy
 
 __all__ = ["HEARTBEAT_SECONDS", "make_app"]

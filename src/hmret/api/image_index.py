@@ -22,9 +22,10 @@ from hmret.api.problems import Problem
 from hmret.engine.retention import Retention
 from hmret.engine.sweep.batches import batches
 from hmret.model.images import Key
-from hmret.model.plan.decide import Plan, Verdict
+from hmret.model.plan.plan import Plan
 from hmret.model.report import SweepReport
 from hmret.model.values import define, frozen
+from hmret.model.verdicts import Verdict
 
 __all__ = ["SORTS", "ImageIndex", "Page", "Query"]
 

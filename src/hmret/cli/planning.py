@@ -15,10 +15,11 @@ from hmret.cli.client import Engine, find_engine, say_who_answers
 from hmret.cli.display.logs import log_warnings
 from hmret.cli.engines import opened_inspection
 from hmret.cli.parsing.options import Common
-from hmret.model.plan.decide import Plan, Verdict
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.values import frozen
+from hmret.model.verdicts import Verdict
 from hmret.settings.load import Settings
 from hmret.settings.policy_document import policy_settings
 

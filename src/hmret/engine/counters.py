@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import attrs
 
 from hmret.model.images import Cause, Key
-from hmret.model.plan.decide import Plan
 from hmret.model.plan.forecast import Outlook, summarize
+from hmret.model.plan.plan import Plan
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import SECOND, nanoseconds_of
 from hmret.model.values import define

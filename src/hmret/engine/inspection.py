@@ -9,7 +9,7 @@ from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Survey, Surveyor
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Key, Suspension
-from hmret.model.plan.decide import Plan
+from hmret.model.plan.plan import Plan
 from hmret.model.plan.pressure import seen_by
 from hmret.model.plan.search import find_images, is_digest, is_searchable, sole_image
 from hmret.model.policy.compiled import Policy

@@ -9,7 +9,8 @@ import attrs
 from hmret.actors.scanner import Scanner
 from hmret.actors.threads import Threads
 from hmret.model.images import Image, Inventory, Key
-from hmret.model.plan.decide import Plan, plan
+from hmret.model.plan.decide import plan
+from hmret.model.plan.plan import Plan
 from hmret.model.plan.selection import Choice
 from hmret.model.plan.undeletable import with_obstacles
 from hmret.model.policy.compiled import Policy

@@ -32,12 +32,13 @@ from hmret.engine.sweep.sweep import Sweep
 from hmret.engine.uses import TagMovedError, Uses
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Suspension
-from hmret.model.plan.decide import Plan, Verdict
+from hmret.model.plan.plan import Plan
 from hmret.model.plan.search import sole_image, start_of_digest
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import Leased, MarkedUsed, Quarantined, Restored, SweepReport
 from hmret.model.times import SECOND, datetime_of, nanoseconds_of, timedelta_nanoseconds
 from hmret.model.values import define
+from hmret.model.verdicts import Verdict
 
 __all__ = ["HasMailbox", "Retention"]
 

@@ -1,7 +1,7 @@
 """The engine in numbers."""
 
 from hmret.model.images import DiskUsage
-from hmret.model.plan.stopped_timers import StoppedTimers
+from hmret.model.plan.differences import StoppedTimers
 from hmret.model.policy.brake import Braking
 from hmret.model.report import SweepReport
 from hmret.model.values import frozen

@@ -30,7 +30,7 @@ from hmret.model.clock.clock_guard import ClockReading, ClockRecord, watch_clock
 from hmret.model.clock.looks import Watched
 from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.images import ContentOwners, DiskUsage, Inventory, Key, Reference, Suspension
-from hmret.model.plan.decide import Plan
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.records.folders import FolderSeen
 from hmret.model.references import forget_references

@@ -17,9 +17,8 @@ from hmret.api.wire.structs import encode_document
 from hmret.cli.commands import explain as explain_command
 from hmret.cli.display.tables import put_suspension
 from hmret.model.images import Cause, Suspension
-from hmret.model.plan.decide import Action, Reason, Verdict
 from hmret.model.policy.config import RetentionConfig
-from hmret.model.verdicts import Holder
+from hmret.model.verdicts import Action, Holder, Reason, Verdict
 from support.image_fields import IMAGE_FIELDS
 
 Call = Callable[..., tuple[int, str, str]]

@@ -24,7 +24,8 @@ from hmret.model.images import (
     SharedDisk,
     Suspension,
 )
-from hmret.model.plan.decide import Plan, plan
+from hmret.model.plan.decide import plan
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.compiled import Policy
 from hmret.model.protection import StaleReference, protect
 from hmret.model.times import SECOND, datetime_of

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from hmret.model.images import Cause, Image, Inventory, Reference, Suspension
-from hmret.model.plan.decide import Plan, plan
+from hmret.model.plan.decide import plan
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.brake import Brake
 from hmret.model.policy.compiled import NEVER
 from hmret.model.policy.window import DeletionWindow

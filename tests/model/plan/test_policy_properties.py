@@ -8,7 +8,8 @@ from hypothesis import given, settings, strategies as st
 
 from builders import digest
 from hmret.model.images import Cause, DiskUsage, Image, Inventory, Repository, SharedDisk, Suspension
-from hmret.model.plan.decide import Plan, plan
+from hmret.model.plan.decide import plan
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.brake import Brake
 from hmret.model.policy.compiled import NEVER, CompiledRule, Policy
 from hmret.model.policy.limits import DiskLimits

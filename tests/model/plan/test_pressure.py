@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from hmret.model.images import Cause, DiskUsage, Image, Inventory, SharedDisk, Suspension
-from hmret.model.plan.decide import Plan, plan
+from hmret.model.plan.decide import plan
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.brake import Brake
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.window import DeletionWindow

@@ -3,7 +3,8 @@
 import pytest
 
 from hmret.model.images import Inventory, Repository
-from hmret.model.plan.decide import Plan, plan
+from hmret.model.plan.decide import plan
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.brake import Brake, Braking
 from hmret.model.policy.window import DeletionWindow
 from hmret.model.times import SECOND

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from hmret.model.images import ContentOwners, Inventory
-from hmret.model.plan.decide import Plan, plan
+from hmret.model.plan.decide import plan
+from hmret.model.plan.plan import Plan
 from hmret.model.times import SECOND
 from model.inventories import (
     ALPINE,

@@ -16,7 +16,7 @@ from hmret.api.wire.convert import comparison_document, image_document, plan_hea
 from hmret.api.wire.structs import encode_document
 from hmret.engine.events import Event, EventHub, Listener
 from hmret.engine.sweep.batches import batches
-from hmret.model.plan.decide import Plan
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.config import RetentionConfig
 
 __all__ = ["EventStream", "PlanStream", "read_event_id", "write_event_id"]

@@ -10,13 +10,13 @@ import msgspec
 
 from hmret.api.wire import structs
 from hmret.model.images import Cause, Suspension
-from hmret.model.plan.decide import Plan
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import format_time, nanoseconds_of, parse_time
 from hmret.model.verdicts import Holder, Reason, Verdict
 
 if TYPE_CHECKING:
-    from hmret.model.plan.comparing import Difference
+    from hmret.model.plan.differences import Difference
 
 __all__ = [
     "comparison_document",
@@ -99,7 +99,7 @@ def read_plan(document: object) -> tuple[structs.CandidatePlanDocument, list[Ver
 
 def comparison_document(in_force: Plan, candidate: Plan) -> structs.ComparisonDocument:
     """Write what a candidate policy would change."""
-    from hmret.model.plan.comparing import compare  # noqa: PLC0415 - only comparing commands wait for it
+    from hmret.model.plan.differences import compare  # noqa: PLC0415 - only comparing commands wait for it
 
     compared = compare(in_force, candidate)
     return structs.ComparisonDocument(

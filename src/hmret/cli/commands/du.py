@@ -14,12 +14,11 @@ from hmret.cli.display.tables import format_size, format_table
 from hmret.cli.parsing.options import DEFAULTS, Common
 from hmret.cli.planning import Made, make_plan
 from hmret.disk.layout import IMAGES
-from hmret.model.plan.decide import Verdict
 from hmret.model.plan.forecast import summarize
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.sizes import format_share
-from hmret.model.verdicts import Action
+from hmret.model.verdicts import Action, Verdict
 
 __all__ = ["du"]
 

@@ -14,8 +14,8 @@ from hmret.cli.display.words import STOP, action_of
 from hmret.cli.engines import opened_inspection
 from hmret.cli.parsing.options import DEFAULTS, Common, Named
 from hmret.model.images import Suspension
-from hmret.model.plan.decide import Reason, Verdict
 from hmret.model.policy.config import RetentionConfig
+from hmret.model.verdicts import Reason, Verdict
 
 __all__ = ["explain"]
 

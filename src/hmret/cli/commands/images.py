@@ -18,8 +18,7 @@ from hmret.cli.display.tables import format_day, format_size, format_suspension,
 from hmret.cli.display.words import name_source
 from hmret.cli.parsing.options import DEFAULTS, Common
 from hmret.cli.planning import make_plan
-from hmret.model.plan.decide import Verdict
-from hmret.model.verdicts import Action, Reason
+from hmret.model.verdicts import Action, Reason, Verdict
 
 __all__ = ["images"]
 

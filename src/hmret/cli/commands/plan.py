@@ -40,8 +40,8 @@ from hmret.cli.display.words import (
 from hmret.cli.parsing.options import DEFAULTS, Common
 from hmret.cli.planning import Made, make_plan
 from hmret.model.errors import ConfigError
-from hmret.model.plan.decide import Verdict
 from hmret.model.times import datetime_of, parse_time
+from hmret.model.verdicts import Verdict
 
 __all__ = ["plan", "show_plan"]
 

@@ -9,9 +9,10 @@ import attrs
 
 from hmret.cli.demo.clock import DAY, DemoClock
 from hmret.model.images import Key
-from hmret.model.plan.decide import Action, Plan, Reason, Verdict
+from hmret.model.plan.plan import Plan
 from hmret.model.times import parse_time
 from hmret.model.values import define, frozen
+from hmret.model.verdicts import Action, Reason, Verdict
 
 __all__ = [
     "Chronicle",

@@ -12,8 +12,9 @@ from hmret.cli.demo.host import Host
 from hmret.cli.demo.image_store import DISK, StoredImage, hash_disk
 from hmret.disk.layout import METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.model.images import Key
-from hmret.model.plan.decide import Plan, Reason, Verdict
+from hmret.model.plan.plan import Plan
 from hmret.model.values import frozen
+from hmret.model.verdicts import Reason, Verdict
 
 __all__ = ["Outcome", "find_faults", "outcomes", "sum_up", "to_document"]
 

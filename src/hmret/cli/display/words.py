@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hmret.api.wire.structs import SummaryDocument
 from hmret.cli.display.tables import format_size
-from hmret.model.plan.stopped_timers import PATTERN_KEYS
+from hmret.model.plan.differences import PATTERN_KEYS
 from hmret.model.verdicts import Action, Reason, Verdict
 
 __all__ = [

@@ -8,7 +8,7 @@ from hmret.disk.layout import IMAGES
 from hmret.engine.log import log_event
 from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.sweep.ledger import SweepLedger, blocked_detail, journal_entry
-from hmret.model.plan.decide import Plan
+from hmret.model.plan.plan import Plan
 from hmret.model.values import define, frozen
 
 __all__ = ["Conditions"]

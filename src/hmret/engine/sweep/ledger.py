@@ -15,7 +15,7 @@ from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
 from hmret.model.images import Key, Suspension
 from hmret.model.obstacles import Obstacle
-from hmret.model.plan.decide import Plan
+from hmret.model.plan.plan import Plan
 from hmret.model.report import DeletedImage, SweepError, SweepReport, SweepStatus
 from hmret.model.times import datetime_of, format_time
 from hmret.model.values import define

@@ -34,8 +34,8 @@ from hmret.engine.watch.confirming import Confirming
 from hmret.engine.watch.last_users import LastUsers
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.errors import StopsTimersError
-from hmret.model.plan.decide import Plan
-from hmret.model.plan.stopped_timers import StoppedTimers
+from hmret.model.plan.differences import StoppedTimers
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepError, SweepReport
 from hmret.model.times import SECOND, format_time, timedelta_nanoseconds

@@ -12,7 +12,7 @@ import attrs
 from hmret.engine.log import log_event
 from hmret.model.grouping import ReferenceIndex
 from hmret.model.images import Inventory, Key, Repository
-from hmret.model.plan.decide import USERS_SHOWN, Plan
+from hmret.model.plan.plan import USERS_SHOWN, Plan
 from hmret.model.records.users import UsersRecord
 from hmret.model.values import define
 

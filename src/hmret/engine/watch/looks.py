@@ -16,7 +16,7 @@ from hmret.engine.platform import Platform
 from hmret.model.clock.clock_guard import ClockReading, ClockRecord
 from hmret.model.clock.looks import Look, LooksRecord, Watched, far_apart_ns, record_at_start, watch
 from hmret.model.clock.unwatched import Gaps
-from hmret.model.plan.decide import Plan
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import timedelta_nanoseconds

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from hmret.model.errors import AmbiguousImageError
 from hmret.model.images import Key
-from hmret.model.plan.decide import Plan
+from hmret.model.plan.plan import Plan
 from hmret.model.references import parsed
 
 __all__ = ["find_images", "is_digest", "is_searchable", "sole_image", "start_of_digest"]

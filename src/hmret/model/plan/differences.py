@@ -1,14 +1,14 @@
-"""The timers that a sweep stops because of the operator's own patterns."""
+"""What an operator's settings change: two policies compared, and the timers that patterns stop."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from hmret.model.plan.decide import Plan
+from hmret.model.plan.plan import Plan
 from hmret.model.policy.compiled import Policy
 from hmret.model.values import frozen
-from hmret.model.verdicts import Reason
+from hmret.model.verdicts import Reason, Verdict
 
-__all__ = ["PATTERN_KEYS", "StoppedTimers"]
+__all__ = ["PATTERN_KEYS", "Comparison", "Difference", "StoppedTimers", "compare"]
 
 PATTERN_KEYS: Mapping[Reason, str] = {
     Reason.PINNED: "hmret.pinned",
@@ -18,6 +18,42 @@ PATTERN_KEYS: Mapping[Reason, str] = {
 
 _SHOWN = 5
 """How many patterns a message repeats."""
+
+
+@frozen
+class Difference:
+    """An image that only one of two plans deletes."""
+
+    in_force: Verdict
+    candidate: Verdict
+
+
+@frozen
+class Comparison:
+    """What a candidate policy would change."""
+
+    newly_go: tuple[Difference, ...]
+    """The images that only the candidate deletes, by repository and digest."""
+    newly_stay: tuple[Difference, ...]
+    """The images that only the policy in force deletes, by repository and digest."""
+
+
+def compare(in_force: Plan, candidate: Plan) -> Comparison:
+    """Compare two plans of one inventory at one time."""
+    goes, would_go = (
+        {(verdict.repository, verdict.digest) for verdict in made.deletions} for made in (in_force, candidate)
+    )
+    return Comparison(
+        tuple(_difference(in_force, candidate, key) for key in sorted(would_go - goes)),
+        tuple(_difference(in_force, candidate, key) for key in sorted(goes - would_go)),
+    )
+
+
+def _difference(in_force: Plan, candidate: Plan, key: tuple[str, str]) -> Difference:
+    first, second = in_force.verdict(*key), candidate.verdict(*key)
+    assert first is not None  # both plans are of the same inventory
+    assert second is not None
+    return Difference(first, second)
 
 
 @frozen
