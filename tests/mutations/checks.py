@@ -900,6 +900,12 @@ MUTATIONS = (
         FIRST_SIGHTS,
     ),
     edit(
+        "judge a guest for good while part of its repository cannot be seen",
+        "part-settles-nothing",
+        ALWAYS,
+        ("tests/content/test_guests_first_seen_in_part.py",),
+    ),
+    edit(
         "go by the age of a fork",
         "fork-age-proves-nothing",
         Swap("saved_state is not None or reference.", ""),

@@ -325,7 +325,7 @@ class _Sweep:
             suspended=self.suspended,
             unreadable=self.protection.unreadable,
             stale=self.protection.stale,
-            pruned={key for key in self.states if key not in rows and not self.may_be_hidden(key[0])},
+            pruned={key for key in self.states if key not in rows and not self.tree.may_hide(key[0])},
             marked={key for key, reason in reasons.items() if reason == "newly_unused"},
             cleared={key for key, reason in reasons.items() if reason in CLEARING and key in self.states},
             delete_bytes=self.freed_bytes(going, only_first=True),
@@ -336,11 +336,6 @@ class _Sweep:
         )
         self.sweep(outcome, [] if self.suspended else queue)
         return outcome
-
-    def may_be_hidden(self, repository: str) -> bool:
-        """Tell whether something of a repository may lie in what could not be listed."""
-        parts = [path.removeprefix("images").removeprefix("/repositories") for path in self.tree.hidden]
-        return any(part in ("", "/content") or f"/{repository}/".startswith(f"{part}/") for part in parts)
 
     def verdict(self, row: Row, reason: str, held_by: tuple[tuple[str, str], ...]) -> Verdict:
         action = {"newly_unused": "mark", "expired": "delete"}.get(reason, "none")

@@ -135,10 +135,18 @@ class Tree:
     builds: list[Build] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     """Folders, relative to the data directory, that could not be listed."""
+    unmounted: list[str] = field(default_factory=list)
+    """Links where a host's or a repository's folder could be, and that lead nowhere: what was there may come back."""
 
     @property
     def folders(self) -> list[Folder]:
         return [*self.contents.values(), *self.legacy.values()]
+
+    def may_hide(self, repository: str) -> bool:
+        """Tell whether something of a repository may lie in what could not be listed."""
+        paths = [*self.hidden, *self.unmounted]
+        parts = [path.removeprefix("images").removeprefix("/repositories") for path in paths]
+        return any(part in ("", "/content") or f"/{repository}/".startswith(f"{part}/") for part in parts)
 
 
 def hex_of(digest: str) -> str:
@@ -178,6 +186,8 @@ def read_tree(root: pathlib.Path, now: int) -> Tree:
             for entry in naive.entries(level):
                 if (level != top or naive.is_registry(entry.name)) and naive.hides_images(entry):
                     tree.hidden.append(entry.relative_to(root).as_posix())
+                if (level != top or naive.is_registry(entry.name)) and leads_nowhere(entry):
+                    tree.unmounted.append(entry.relative_to(root).as_posix())
             if naive.is_repository(repository):
                 tree.links.extend(links_in(images, level, repository, is_legacy=is_legacy))
                 for entry in naive.entries(level) if is_legacy else []:
@@ -186,6 +196,13 @@ def read_tree(root: pathlib.Path, now: int) -> Tree:
                         tree.legacy[repository, found.digest] = found
     tree.builds.extend(read_builds(root / "builds"))
     return tree
+
+
+def leads_nowhere(entry: pathlib.Path) -> bool:
+    """Tell whether a link that is no tag, and has no name of an image's folder, leads to nothing."""
+    if naive.kind(entry) != "link" or entry.name[0] in "._-" or naive.is_hex(entry.name):
+        return False
+    return not naive.is_hex(read_link(entry).rstrip("/").rpartition("/")[2]) and not entry.exists()
 
 
 def levels(top: pathlib.Path) -> Iterator[tuple[pathlib.Path, str]]:
@@ -274,8 +291,11 @@ def links_in(
 
 
 def lies_behind_a_link(top: pathlib.Path, repository: str) -> bool:
+    """Tell whether a link is on the way to a repository, as far as that can be read."""
     place = top
     for component in repository.split("/"):
+        if is_locked(place):
+            return False
         place /= component
         if naive.kind(place) == "link":
             return True

@@ -136,8 +136,10 @@ def remember(
                 if thing.thing not in known.seen:
                     may_be, lasts = naive.first_sight(thing, made if is_there else None, ages, now)
                     if lasts:
-                        seen.add(thing.thing)
                         digests |= may_be
+                        # What cannot be seen may be what it runs from: it is asked again.
+                        if not tree.may_hide(tag[0]):
+                            seen.add(thing.thing)
                     else:
                         own.setdefault((tag, thing.thing), set()).update(may_be)
         if digests or tag in before:

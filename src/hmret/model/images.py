@@ -320,3 +320,9 @@ class Inventory:
         """Return whether an image is in the cache."""
         repository = self.repositories.get(key[0])
         return repository is not None and key[1] in repository.images
+
+    def is_partial(self, name: str) -> bool:
+        """Return whether something of a repository may be here that was not seen."""
+        # guard(unlisted-timers-stay): An image below a folder that cannot be listed may still be there, so its
+        # timer is not removed like that of one that has gone.
+        return any(not folder or name == folder or name.startswith(f"{folder}/") for folder in self.unlisted)

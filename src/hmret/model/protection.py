@@ -184,7 +184,8 @@ def protect_repository(inventory: Inventory, name: str, now_ns: int | None) -> R
     is_hidden = is_behind_link(inventory, name)
     sources: defaultdict[str, set[str]] = defaultdict(set)
     meant: dict[Reference, frozenset[str]] = {}
-    history = recall(inventory, name, is_hidden=is_hidden, now_ns=now_ns)
+    is_partial = inventory.is_partial(name)
+    history = recall(inventory, name, is_hidden=is_hidden, is_partial=is_partial, now_ns=now_ns)
     for reference in references:
         for image, is_open_ended in named_images(reference):
             if image.repository != name:
@@ -208,7 +209,7 @@ def protect_repository(inventory: Inventory, name: str, now_ns: int | None) -> R
         elsewhere=tuple(
             digest for digest in sources if digest not in images or not images[digest].is_content
         ),
-        is_lasting=not history.unsettled,
+        is_lasting=not history.unsettled and not is_partial,
     )
 
 

@@ -67,7 +67,9 @@ class _Sight:
 _NOT_SEEN = _Sight(is_settled=False)
 
 
-def recall(inventory: Inventory, name: str, *, is_hidden: bool, now_ns: int | None) -> TagHistory:
+def recall(
+    inventory: Inventory, name: str, *, is_hidden: bool, is_partial: bool, now_ns: int | None
+) -> TagHistory:
     """Return what the tags of a repository have pointed to, up to now.
 
     Args:
@@ -75,6 +77,7 @@ def recall(inventory: Inventory, name: str, *, is_hidden: bool, now_ns: int | No
         name: the repository.
         is_hidden: whether lookups in the repository follow a tag of another one, so that their targets are
             unknown.
+        is_partial: whether some of the repository may not have been seen.
         now_ns: the time of the look, in nanoseconds; None: unknown, and then no age proves anything.
     """
     repository = inventory.repositories.get(name)
@@ -98,7 +101,10 @@ def recall(inventory: Inventory, name: str, *, is_hidden: bool, now_ns: int | No
                     continue
                 sight = _first_sight(repository, reference, bool(current), linked_ns, now_ns)
                 if sight.is_settled:
-                    seen.add(thing)
+                    # guard(part-settles-nothing): What a guest may run from is not all known while part of
+                    # the repository cannot be seen, so the guest is judged again once it can.
+                    if not is_partial:
+                        seen.add(thing)
                     # guard(each-guest-adds-its-past): Guests with the same tag may run from different images;
                     # what each may run from stays.
                     digests |= sight.digests

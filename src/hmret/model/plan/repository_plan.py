@@ -293,7 +293,7 @@ def inputs_of(
         foreign=foreign or _NO_FOREIGN,
         leased=leased or _NO_DIGESTS,
         backing_off=backing_off or _NO_DIGESTS,
-        is_unlisted=bool(inventory.unlisted) and _lies_below(name, inventory.unlisted),
+        is_unlisted=inventory.is_partial(name),
         builds=inventory.builds,
         built=_NO_DIGESTS if repository is None else inventory.builds.in_repository(repository),
         accessed=accessed or _NEVER_READ,
@@ -409,9 +409,3 @@ def _sources(inputs: RepositoryInputs) -> Mapping[str, tuple[str, ...]]:
 
 def _has_links(image: Image) -> bool:
     return image.shared_disk is not None or image.copy is not None
-
-
-def _lies_below(name: str, folders: tuple[str, ...]) -> bool:
-    # guard(unlisted-timers-stay): An image below a folder that cannot be listed may still be there, so its
-    # timer is not removed like that of one that has gone.
-    return any(not folder or name == folder or name.startswith(f"{folder}/") for folder in folders)
