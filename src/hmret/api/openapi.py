@@ -51,7 +51,7 @@ def _schemas() -> Described:
     kinds = [kind for name, kind in names.items() if re.search("[a-z](Document|Body)$", name)]
     _, found = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     for kind in (Action, Cause, Reason, SweepStatus):
-        found[kind.__name__] |= {"type": "string", "enum": list(kind)}
+        found[kind.__name__] = {"type": "string", "enum": list(kind)}
     for schema in found.values():
         if "properties" in schema and "additionalProperties" not in schema:
             _require_all(schema)

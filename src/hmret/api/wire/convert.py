@@ -162,10 +162,10 @@ def read_explained(document: object) -> tuple[Verdict, list[str], Mapping[str, s
 
 def document_of(kind: type[D], value: object, **others: Any) -> D:
     """Write a value as a document of a kind: with what it has by the same names, times as text, and with others."""
-    fields = {name: getattr(value, name) for name in kind.__struct_fields__ if name not in others} | others
-    for name, field in fields.items():
-        if isinstance(field, datetime):
-            fields[name] = format_time(nanoseconds_of(field))
+    fields: dict[str, Any] = {}
+    for name in kind.__struct_fields__:
+        field = others[name] if name in others else getattr(value, name)
+        fields[name] = format_time(nanoseconds_of(field)) if isinstance(field, datetime) else field
     return kind(**fields)
 
 

@@ -39,8 +39,8 @@ def sweep_document(report: SweepReport) -> structs.SweepReportDocument:
 
 
 def _deleted_image(image: DeletedImage) -> structs.DeletedImageDocument:
-    unused_since = format_time(image.unused_since_ns)
-    return document_of(structs.DeletedImageDocument, image, unused_since=unused_since)
+    since = format_time(image.unused_since_ns)
+    return structs.DeletedImageDocument(image.repository, image.digest, image.tags, image.disk_bytes, since)
 
 
 def quarantine_document(images: Iterable[Quarantined]) -> structs.QuarantineDocument:
