@@ -53,7 +53,8 @@ from hmret.disk.deletion.tags.tag_view import NO_LINKERS, TagView
 from hmret.disk.deletion.trash.intents import Row, repositories_of, write_intents
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.filesystem import Filesystem, Step
-from hmret.disk.hypeman.states import HeldState, clear_state, hold_state, look_at_state
+from hmret.disk.hypeman.states.rereading import HeldState, hold_state, look_at_state
+from hmret.disk.hypeman.states.writing import clear_state
 from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import IMAGES, OWN, RETENTION, TRASH, hex_of
 from hmret.model.values import define

@@ -16,7 +16,7 @@ from hmret.disk.fingerprints import Fingerprint
 from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.hypeman.hidden import Hidden
 from hmret.disk.hypeman.scan import FolderScan
-from hmret.disk.hypeman.states import StateFolder
+from hmret.disk.hypeman.states.scanning import StateFolder
 from hmret.disk.layout import IMAGES, RETENTION
 from hmret.disk.scans.references import ReferenceFile
 from hmret.model.images import Image, Repository

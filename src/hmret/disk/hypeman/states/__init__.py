@@ -1,0 +1,1 @@
+"""The timers of images: reading, writing and removing hypeman's retention states."""

@@ -1,0 +1,222 @@
+"""Scanning retention states, one folder at a call."""
+
+import os
+import re
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+
+import attrs
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.fingerprints import INODE_BITS, SETTLING_NS, Fingerprint, stable_fingerprint
+from hmret.disk.folders import (
+    BATCH,
+    CHUNK,
+    open_data_folder,
+    open_folder,
+    opened,
+    read_file,
+    remove_empty_folders,
+    step_into,
+)
+from hmret.disk.hypeman.documents import UnreadableError, read_state
+from hmret.disk.layout import FOLDER_NAME, RETENTION, TAG_STAGE, digest_of, hex_of
+from hmret.disk.watched_paths import changed_files
+from hmret.model.images import Key
+from hmret.model.times import SECOND
+from hmret.model.values import frozen
+
+__all__ = ["StateFolder", "remove_strays", "scan_states"]
+
+_SUFFIX = ".json"
+_UNKNOWN = (-1, 0)
+_STATE_NAME = re.compile(r"[0-9a-f]{64}\.json")
+_STRAY_NAME = re.compile(r"[0-9a-f]{64}\.json\.tmp")
+# Writing a state takes far less; a file that is still half-written after this time has been abandoned.
+_STRAY_AGE_NS = 60 * SECOND
+
+
+@frozen
+class StateFolder:
+    """The contents of one folder below `image-retention/`."""
+
+    path: str
+    """The folder's path: the repository whose states these are."""
+    timers: Mapping[str, int | None] = attrs.field(factory=dict)
+    """`unused_since` in nanoseconds, by digest; None where it is unset or the file cannot be read."""
+    subfolders: tuple[str, ...] = ()
+    corrupt: tuple[tuple[str, str], ...] = ()
+    """Paths of states that could not be read, and why."""
+    strays: tuple[str, ...] = ()
+    """Below `image-retention/`: half-written files and empty folders that a crash left behind."""
+    fingerprint: Fingerprint | None = attrs.field(default=None, eq=False)
+    """While the folder has it, no state in it was added, removed or replaced; None: read it again."""
+    marks: bytes = attrs.field(default=b"", eq=False, repr=False)
+    """For each state, in the order of `timers`: 63 bits of the inode, and ctime in nanoseconds. Inode -1:
+    read it again.
+    """
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it need not be examined while it has its fingerprint; always so."""
+        return True
+
+    @property
+    def listed_in(self) -> str | None:
+        """None: each folder of states is one of its own."""
+        return None
+
+
+def scan_states(
+    filesystem: Filesystem,
+    retention_fd: int,
+    path: str,
+    pause: Callable[[], None] = lambda: None,
+    known: StateFolder | None = None,
+) -> StateFolder:
+    """Read the states in one folder below `image-retention/` (`""`: that folder itself).
+
+    States that are in `known`, and whose files have not changed since, are not read again. An unreadable
+    state counts as unset: its own timer restarts, and nothing else stops.
+    """
+    try:
+        with opened(filesystem, open_folder(filesystem, path or ".", retention_fd)) as fd:
+            return _scan_open_folder(filesystem, fd, path, known, pause)
+    except (FileNotFoundError, NotADirectoryError):
+        return StateFolder(path)
+    except OSError as error:
+        fault = f"{RETENTION}/{path}".rstrip("/"), error.strerror or str(error)
+        return StateFolder(path, corrupt=(fault,))
+
+
+def _scan_open_folder(
+    filesystem: Filesystem, fd: int, path: str, known: StateFolder | None, pause: Callable[[], None]
+) -> StateFolder:
+    looked_ns = filesystem.now_ns()
+    fingerprint = stable_fingerprint(filesystem.fstat(fd), looked_ns)
+    strays: list[str] = []
+    links, folders, others, _ = filesystem.list_folder(fd)
+    files = [*links, *others]
+    states = list(filter(_STATE_NAME.fullmatch, files))
+    timers, marks = _still(filesystem, fd, states, known)
+    states = [name for name in states if digest_of(name.removesuffix(_SUFFIX)) not in timers]
+    corrupt = _read_states(filesystem, fd, path, states, looked_ns, timers, marks, pause)
+    # hypeman takes a stage that was left behind for a row, for which its own controller keeps a timer.
+    below = (name for name in folders if FOLDER_NAME.fullmatch(name) or name.startswith(TAG_STAGE))
+    subfolders = [f"{path}/{name}" if path else name for name in below]
+    for name in filter(_STRAY_NAME.fullmatch, [*files, *folders]):
+        # It may become a stray, or disappear, by the mere passing of time.
+        fingerprint = None
+        if _is_stray(filesystem, fd, name):
+            strays.append(f"{path}/{name}")
+    is_empty = not files and not folders
+    # guard(unreadable-timer-is-retried): A timer may be unreadable for a moment only, so it is read again at
+    # the next look.
+    if corrupt or (is_empty and path):
+        # One that could not be read is read again: it may have been for a moment only.
+        fingerprint = None
+    if is_empty and path and _is_stray(filesystem, fd, "."):
+        strays.append(path)
+    return StateFolder(
+        path, timers, tuple(subfolders), tuple(corrupt), tuple(strays), fingerprint, marks.tobytes()
+    )
+
+
+def _read_states(  # noqa: PLR0917 - what a scan has found so far is added to
+    filesystem: Filesystem,
+    fd: int,
+    path: str,
+    states: list[str],
+    looked_ns: int,
+    timers: dict[str, int | None],
+    marks: "array[int]",
+    pause: Callable[[], None],
+) -> list[tuple[str, str]]:
+    """Read some states, and add their timers and marks; returns unreadable ones' paths, with the reason."""
+    corrupt: list[tuple[str, str]] = []
+    for start in range(0, len(states), BATCH):
+        names = states[start : start + BATCH]
+        for name, answer in zip(names, filesystem.read_files(fd, names, CHUNK), strict=True):
+            digest = digest_of(name.removesuffix(_SUFFIX))
+            mark = _UNKNOWN
+            try:
+                timers[digest] = _timer_in(filesystem, fd, (path, digest), answer)
+            except FileNotFoundError:
+                continue
+            except (OSError, UnreadableError) as error:
+                timers[digest] = None
+                corrupt.append((f"{RETENTION}/{path}/{name}", str(error)))
+            else:
+                if not isinstance(answer, int) and answer[5] <= looked_ns - SETTLING_NS:
+                    mark = answer[2] & INODE_BITS, answer[5]
+            marks.extend(mark)
+        pause()
+    return corrupt
+
+
+def _still(
+    filesystem: Filesystem, fd: int, names: Sequence[str], known: StateFolder | None
+) -> tuple[dict[str, int | None], "array[int]"]:
+    """Reuse what is known of the states whose files are unchanged, with their marks."""
+    timers: dict[str, int | None] = {}
+    marks = array("q")
+    if known is None or len(known.marks) != 2 * marks.itemsize * len(known.timers):
+        return timers, marks
+    before = array("q", known.marks)
+    present = {*names}
+    here = [
+        (name, digest, since_ns, inode, changed_ns)
+        for (digest, since_ns), inode, changed_ns in zip(
+            known.timers.items(), before[::2], before[1::2], strict=True
+        )
+        if inode >= 0 and (name := hex_of(digest) + _SUFFIX) in present
+    ]
+    asked = (number for *_, inode, changed_ns in here for number in (inode, changed_ns))
+    changed = changed_files(filesystem, fd, (name for name, *_ in here), asked)
+    for number, (_, digest, since_ns, inode, changed_ns) in enumerate(here):
+        if number not in changed:
+            timers[digest] = since_ns
+            marks.extend((inode, changed_ns))
+    return timers, marks
+
+
+def remove_strays(filesystem: Filesystem, data_fd: int, strays: Iterable[str]) -> None:
+    """Remove the remains of a crash, as far as they still exist and are still empty or half-written."""
+    for stray in strays:
+        with (
+            suppress(OSError),
+            opened(filesystem, open_data_folder(filesystem, data_fd, RETENTION)) as retention_fd,
+        ):
+            folder, _, name = stray.rpartition("/")
+            if _STRAY_NAME.fullmatch(name):
+                with opened(filesystem, step_into(filesystem, retention_fd, folder)) as fd:
+                    filesystem.unlink(name, dir_fd=fd)
+            else:
+                folder = stray
+            remove_empty_folders(filesystem, retention_fd, folder)
+
+
+def _is_stray(filesystem: Filesystem, fd: int, name: str) -> bool:
+    status = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
+    return status.st_mtime_ns < filesystem.now_ns() - _STRAY_AGE_NS
+
+
+def _timer_in(
+    filesystem: Filesystem, fd: int, key: Key, answer: tuple[int, int, int, int, int, int, bytes] | int
+) -> int | None:
+    """Interpret what was read of a state in an open folder.
+
+    Raises:
+        OSError: it could not be read.
+        UnreadableError: it is no state.
+    """
+    repository, digest = key
+    name = hex_of(digest) + _SUFFIX
+    if isinstance(answer, int):
+        raise OSError(answer, os.strerror(answer), name)
+    try:
+        return read_state(answer[6], repository, digest)
+    except UnreadableError:
+        # The read may have been cut short, and a truncated document is no JSON object.
+        return read_state(read_file(filesystem, name, fd), repository, digest)
