@@ -391,7 +391,7 @@ async def test_what_a_tag_has_pointed_to_is_protected(world: World) -> None:
 async def test_a_tag_that_is_absent_is_looked_for_again(world: World) -> None:
     make_image(world.filesystem, ALPINE, "a", tags=())
     make_guest(world.filesystem, "one", "alpine", resolved_image=f"{ALPINE}@{digest('c')}")
-    looks = [world.threads.hold("_protected") for _ in range(2)]
+    looks = [world.threads.hold("find_protected") for _ in range(2)]
     asker = Asker()
     async with anyio.create_task_group() as tasks, running(world.collector()) as collector:
         tasks.start_soon(asker.ask, lambda: collector.recheck([A]))

@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from hmret.actors.locks import Claimed
-from hmret.actors.reference_collector import RecheckReferences
+from hmret.disk.deletion.referenced import RecheckedBatch, find_protected
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, OWN, RETENTION, TAG_STAGE, TRASH, hex_of
 from hmret.disk.records.engine import save_clock_record
@@ -515,10 +515,10 @@ class _Run:
             self._truth.note_clocks(record)
             if not self._is_paused:
                 self._truth.check_images()
-        elif called.name == "_protected":
-            asked = called.arguments[0]
-            assert isinstance(asked, RecheckReferences)
-            self._truth.note_look(asked.keys, self._looks[task])
+        elif called.function is find_protected:
+            batch = called.arguments[2]
+            assert isinstance(batch, RecheckedBatch)
+            self._truth.note_look(batch.keys, self._looks[task])
         elif called.function is retire:
             candidates, claim = called.arguments[2], called.keywords["claim"]
             assert isinstance(candidates, tuple)

@@ -20,7 +20,7 @@ Ts = TypeVarTuple("Ts")
 _PAUSES = (0.0, 0.0, 0.0, 0.0005, 0.01, 0.08)
 """Seconds that a thread is held up for; the longest outlasts one look of hmret at a torn file."""
 
-_DELICATE = frozenset({"retire", "_recover", "_look_at", "_clear_batch", "_protected"})
+_DELICATE = frozenset({"retire", "_recover", "_look_at", "_clear_batch", "find_protected"})
 """Functions that are held up more often."""
 
 
