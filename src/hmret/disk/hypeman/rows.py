@@ -1,32 +1,38 @@
 """From the folders of both layouts to rows: which repository has which digest, and in which folder.
 
-Source: hypeman's own rules of lookup. A digest whose content is ready resolves to that content, under every
-repository. A repository's own folder counts while the content is unfinished or has failed. Content that is
-ready but has no disk hides both.
+Source: hypeman's own rules of lookup, which `precedence` applies to one repository.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from typing import cast
 
 import attrs
-import msgspec
 
 from hmret.disk.hypeman.content import is_part, part_of
 from hmret.disk.hypeman.images import FolderScan
+from hmret.disk.hypeman.precedence import (
+    choose_row,
+    claimed_digests,
+    effective_tags,
+    images_in,
+    is_whole,
+    names_at,
+    odd_tags_in,
+    tag_names_of_folders,
+    tags_folder_of,
+    tags_in,
+)
 from hmret.disk.hypeman.repositories import repository_of
-from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, TAG_NAME, hex_of
+from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, hex_of
 from hmret.model.images import ContentOwners, Image, Reference, Repository
 from hmret.model.values import define, frozen
 
 __all__ = ["Rows", "RowsFound"]
 
-_AT_REST = frozenset(("ready", "failed", "unknown"))
-"""In any other status, hypeman may be at work."""
 Names = str | tuple[str, ...]
 """Repositories, sorted; a single one is stored as a plain string, since there may be very many."""
 
 _NOTHING = FolderScan("")
-_NO_TAGS: Mapping[str, str] = {}
 _NO_NAMES: AbstractSet[str] = frozenset()
 _NO_IMAGES: Mapping[str, Image] = {}
 _NO_SHARES: Mapping[str, tuple[str, ...]] = {}
@@ -91,7 +97,7 @@ class Rows:
                     digest: image
                     for path, folder in folders.items()
                     if is_part(path)
-                    for digest, image in _images(folder).items()
+                    for digest, image in images_in(folder).items()
                 }
             repositories |= self._renew_owners(before, repositories, digests)
         for name in repositories:
@@ -113,9 +119,12 @@ class Rows:
         affected = set(digests)
         touched: set[str] = set()
         for name in repositories:
-            legacy_before, tagged_before = before.get(name, _NOTHING), before.get(_tags_of(name), _NOTHING)
+            legacy_before, tagged_before = (
+                before.get(name, _NOTHING),
+                before.get(tags_folder_of(name), _NOTHING),
+            )
             legacy, tagged = self._legacy(name), self._tagged(name)
-            earlier, now = _claimed(legacy_before, tagged_before), _claimed(legacy, tagged)
+            earlier, now = claimed_digests(legacy_before, tagged_before), claimed_digests(legacy, tagged)
             for digest in earlier - now:
                 self._touch(digest, touched)
                 self._unclaim(digest, name)
@@ -148,7 +157,7 @@ class Rows:
                     unusual.add(digest)
             legacy = self._legacy(name)
             if legacy.repository is not None:
-                for digest in _claimed(legacy, self._tagged(name)) - linked:
+                for digest in claimed_digests(legacy, self._tagged(name)) - linked:
                     self._claim(digest, name)
         for digest in unusual | (contents.keys() - owners.keys()):
             content = contents.get(digest)
@@ -236,12 +245,12 @@ class Rows:
         the repository has no complete folder of its own.
         """
         legacy, tagged = self._legacy(name), self._tagged(name)
-        found = set(_tags(tagged).values())
-        if _tags(legacy):
-            shadowed = _names_at(tagged)
-            images = _images(legacy)
-            for tag, digest in _tags(legacy).items():
-                if tag not in shadowed and not _is_whole(images.get(digest), legacy):
+        found = set(tags_in(tagged).values())
+        if tags_in(legacy):
+            shadowed = names_at(tagged)
+            images = images_in(legacy)
+            for tag, digest in tags_in(legacy).items():
+                if tag not in shadowed and not is_whole(images.get(digest), legacy):
                     found.add(digest)
         return found
 
@@ -255,16 +264,18 @@ class Rows:
         if self._has_content:
             images, shared, unready, named = self._rows_of(name, legacy)
         else:
-            images.update(_images(legacy))
-        tags = _effective_tags(legacy, tagged)
+            images.update(images_in(legacy))
+        tags = effective_tags(legacy, tagged)
         # A folder hides a link of its name from the lookup of a tag, but not from the lookup of a repository
         # below it.
-        hidden = _tags(legacy).keys() & set(_folder_names(tagged))
-        odd_tags = frozenset(_odd(legacy) | _odd(tagged) | hidden).difference(_tags(tagged))
+        hidden = tags_in(legacy).keys() & set(tag_names_of_folders(tagged))
+        odd_tags = frozenset(odd_tags_in(legacy) | odd_tags_in(tagged) | hidden).difference(tags_in(tagged))
         if not (images or tags or odd_tags or named):
             self._repositories.pop(name, None)
             return
-        folder_tags = frozenset(_folder_names(legacy)).union(_folder_names(tagged)).difference(tags)
+        folder_tags = (
+            frozenset(tag_names_of_folders(legacy)).union(tag_names_of_folders(tagged)).difference(tags)
+        )
         made = Repository(
             name,
             images,
@@ -287,7 +298,7 @@ class Rows:
         shared: dict[str, tuple[str, ...]] = {}
         unready: dict[str, str] = {}
         named: dict[str, Image] = {}
-        folders = _images(legacy)
+        folders = images_in(legacy)
         strays = self._strays.get(name, _NO_NAMES)
         digests = {*folders, *strays}
         if name in self._linked:
@@ -313,11 +324,11 @@ class Rows:
                 if not isinstance(owners, str):
                     shared[digest] = owners
                 continue
-            row, note = _row(
+            row, note = choose_row(
                 content,
                 own,
                 is_owner=is_owner,
-                own_is_whole=_is_whole(own, legacy),
+                own_is_whole=is_whole(own, legacy),
                 own_is_unreadable=digest in legacy.unreadable,
                 is_unreadable=digest in self._folders[part_of(digest)].unreadable,
                 has_disk=digest in self._folders[part_of(digest)].with_disk,
@@ -358,81 +369,7 @@ class Rows:
         return self._folders.get(name, _NOTHING)
 
     def _tagged(self, name: str) -> FolderScan:
-        return self._folders.get(_tags_of(name), _NOTHING)
-
-
-def _row(  # noqa: PLR0911 - one rule after the other
-    content: Image,
-    own: Image | None,
-    *,
-    is_owner: bool,
-    own_is_whole: bool,
-    own_is_unreadable: bool,
-    is_unreadable: bool,
-    has_disk: bool,
-) -> tuple[Image | None, str]:
-    """Choose what a repository's row stands for: the content of its digest, or the repository's own folder.
-
-    Also returns why the row is not ready, where that is because of the other folder; empty: it is not. No
-    row: the repository neither has a folder of its own nor owns the content.
-    """
-    # guard(diskless-content-hides): hypeman does not see past ready content without a disk; the image behind
-    # it is reported as broken and not deleted.
-    if is_unreadable or (content.status == "ready" and content.broken is not None):
-        # Unknown, or hypeman does not look past it.
-        note = _at_work(own)
-        is_hidden = content.status == "ready" and has_disk
-        if own is None or (is_owner and (is_hidden or not own_is_whole)):
-            return (_with_copy(content, own) if is_owner else None), note
-        return msgspec.structs.replace(own, broken=own.broken or f"its content: {content.broken}"), note
-    if content.status == "ready":
-        if own is None:
-            return (content if is_owner else None), ""
-        if note := _at_work(own):
-            return (content if is_owner else own), note
-        if not is_owner:
-            return own, ""
-        if own_is_unreadable:
-            # It may be one of the image's folders, or hypeman may be at work in it.
-            return msgspec.structs.replace(content, broken=f"the repository's own folder: {own.broken}"), ""
-        return _with_copy(content, own), ""
-    if content.status == "failed" or (content.status == "unknown" and content.broken is not None):
-        return (own if own_is_whole or not is_owner else content), _at_work(own)
-    # guard(unfinished-content-waits): While hypeman is making the content of this digest, the repository's
-    # folder is not ready either and stays.
-    note = f"the content of this digest is {content.status}"
-    if own is None:
-        return (content if is_owner else None), ""
-    return (own if own_is_whole or not is_owner else content), note
-
-
-def _with_copy(content: Image, own: Image | None) -> Image:
-    """Add to content the complete image that its owner has in a folder of its own."""
-    is_copy = own is not None and own.status == "ready" and own.broken is None
-    if own is None or not is_copy:
-        return content
-    # They are deleted together, or not at all.
-    foreign = content.foreign or (f"the repository's own folder: {own.foreign}" if own.foreign else None)
-    making = content.making or (f"the repository's own folder: {own.making}" if own.making else None)
-    return msgspec.structs.replace(content, copy=own, foreign=foreign, making=making)
-
-
-def _at_work(own: Image | None) -> str:
-    """Return that hypeman may be at work in a repository's own folder; empty: it is not."""
-    # guard(older-server-may-be-pulling): A folder that is not at rest may be an older server's running pull,
-    # so the image does not count as ready.
-    if own is None or own.status in _AT_REST:
-        return ""
-    return (
-        f"the repository's own folder of this digest is {own.status}: an older server may be pulling into it"
-    )
-
-
-def _is_whole(own: Image | None, legacy: FolderScan) -> bool:
-    """Return whether a repository's own folder has metadata of this digest and repository, and a disk."""
-    if own is None or own.broken is not None:
-        return False
-    return own.status == "ready" or own.digest in legacy.with_disk
+        return self._folders.get(tags_folder_of(name), _NOTHING)
 
 
 def _each(names: Names) -> tuple[str, ...]:
@@ -448,52 +385,10 @@ def _named_by(path: str) -> str | None:
     return path
 
 
-def _tags_of(name: str) -> str:
-    return f"{REPOSITORIES}/{name}"
-
-
-def _tags(folder: FolderScan) -> Mapping[str, str]:
-    return _NO_TAGS if folder.repository is None else folder.repository.tags
-
-
-def _images(folder: FolderScan) -> Mapping[str, Image]:
-    return _NO_IMAGES if folder.repository is None else folder.repository.images
-
-
-def _odd(folder: FolderScan) -> AbstractSet[str]:
-    return _NO_NAMES if folder.repository is None else folder.repository.odd_tags
-
-
-def _folder_names(folder: FolderScan) -> Iterator[str]:
-    """List the names of the subfolders that a tag could have."""
-    return filter(TAG_NAME.fullmatch, (path.rpartition("/")[2] for path in folder.subfolders))
-
-
-def _names_at(tagged: FolderScan) -> AbstractSet[str]:
-    """List the names that exist below `repositories/`, which hide links of the older layout by that name."""
-    return {*_tags(tagged), *_odd(tagged), *_folder_names(tagged)}
-
-
-def _effective_tags(legacy: FolderScan, tagged: FolderScan) -> Mapping[str, str]:
-    """Return what the tags of a repository point to, as hypeman's lookups resolve them."""
-    if not _tags(legacy):
-        return _tags(tagged)
-    shadowed = _names_at(tagged)
-    if not shadowed:
-        return _tags(legacy)
-    seen = {tag: digest for tag, digest in _tags(legacy).items() if tag not in shadowed}
-    return {**seen, **_tags(tagged)}
-
-
-def _claimed(legacy: FolderScan, tagged: FolderScan) -> set[str]:
-    """List the digests to which a repository has a link, or of which it has a folder."""
-    return {*_images(legacy), *_tags(legacy).values(), *_tags(tagged).values()}
-
-
 def _changed(before: Mapping[str, FolderScan], after: Mapping[str, FolderScan], path: str) -> Iterable[str]:
     """List the digests of a part of content whose folder has changed."""
     one, other = before.get(path, _NOTHING), after.get(path, _NOTHING)
-    earlier, now = _images(one), _images(other)
+    earlier, now = images_in(one), images_in(other)
     yield from (digest for digest, image in now.items() if earlier.get(digest) is not image)
     yield from (digest for digest in earlier if digest not in now)
     yield from {*one.unreadable} ^ {*other.unreadable}

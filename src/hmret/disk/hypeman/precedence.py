@@ -1,0 +1,153 @@
+"""hypeman's own rules of lookup, for one repository: which of two folders counts for a digest, and which tags resolve.
+
+A digest whose content is ready resolves to that content, under every repository. A repository's own folder counts
+while the content is unfinished or has failed. Content that is ready but has no disk hides both.
+"""
+
+from collections.abc import Iterator, Mapping, Set as AbstractSet
+
+import msgspec
+
+from hmret.disk.hypeman.images import FolderScan
+from hmret.disk.layout import REPOSITORIES, TAG_NAME
+from hmret.model.images import Image
+
+__all__ = [
+    "choose_row",
+    "claimed_digests",
+    "effective_tags",
+    "images_in",
+    "is_whole",
+    "names_at",
+    "odd_tags_in",
+    "tag_names_of_folders",
+    "tags_folder_of",
+    "tags_in",
+]
+
+_AT_REST = frozenset(("ready", "failed", "unknown"))
+"""In any other status, hypeman may be at work."""
+
+_NO_TAGS: Mapping[str, str] = {}
+_NO_NAMES: AbstractSet[str] = frozenset()
+_NO_IMAGES: Mapping[str, Image] = {}
+
+
+def choose_row(  # noqa: PLR0911 - one rule after the other
+    content: Image,
+    own: Image | None,
+    *,
+    is_owner: bool,
+    own_is_whole: bool,
+    own_is_unreadable: bool,
+    is_unreadable: bool,
+    has_disk: bool,
+) -> tuple[Image | None, str]:
+    """Choose what a repository's row stands for: the content of its digest, or the repository's own folder.
+
+    Also returns why the row is not ready, where that is because of the other folder; empty: it is not. No
+    row: the repository neither has a folder of its own nor owns the content.
+    """
+    # guard(diskless-content-hides): hypeman does not see past ready content without a disk; the image behind
+    # it is reported as broken and not deleted.
+    if is_unreadable or (content.status == "ready" and content.broken is not None):
+        # Unknown, or hypeman does not look past it.
+        note = _at_work(own)
+        is_hidden = content.status == "ready" and has_disk
+        if own is None or (is_owner and (is_hidden or not own_is_whole)):
+            return (_with_copy(content, own) if is_owner else None), note
+        return msgspec.structs.replace(own, broken=own.broken or f"its content: {content.broken}"), note
+    if content.status == "ready":
+        if own is None:
+            return (content if is_owner else None), ""
+        if note := _at_work(own):
+            return (content if is_owner else own), note
+        if not is_owner:
+            return own, ""
+        if own_is_unreadable:
+            # It may be one of the image's folders, or hypeman may be at work in it.
+            return msgspec.structs.replace(content, broken=f"the repository's own folder: {own.broken}"), ""
+        return _with_copy(content, own), ""
+    if content.status == "failed" or (content.status == "unknown" and content.broken is not None):
+        return (own if own_is_whole or not is_owner else content), _at_work(own)
+    # guard(unfinished-content-waits): While hypeman is making the content of this digest, the repository's
+    # folder is not ready either and stays.
+    note = f"the content of this digest is {content.status}"
+    if own is None:
+        return (content if is_owner else None), ""
+    return (own if own_is_whole or not is_owner else content), note
+
+
+def _with_copy(content: Image, own: Image | None) -> Image:
+    """Add to content the complete image that its owner has in a folder of its own."""
+    is_copy = own is not None and own.status == "ready" and own.broken is None
+    if own is None or not is_copy:
+        return content
+    # They are deleted together, or not at all.
+    foreign = content.foreign or (f"the repository's own folder: {own.foreign}" if own.foreign else None)
+    making = content.making or (f"the repository's own folder: {own.making}" if own.making else None)
+    return msgspec.structs.replace(content, copy=own, foreign=foreign, making=making)
+
+
+def _at_work(own: Image | None) -> str:
+    """Return that hypeman may be at work in a repository's own folder; empty: it is not."""
+    # guard(older-server-may-be-pulling): A folder that is not at rest may be an older server's running pull,
+    # so the image does not count as ready.
+    if own is None or own.status in _AT_REST:
+        return ""
+    return (
+        f"the repository's own folder of this digest is {own.status}: an older server may be pulling into it"
+    )
+
+
+def is_whole(own: Image | None, legacy: FolderScan) -> bool:
+    """Return whether a repository's own folder has metadata of this digest and repository, and a disk."""
+    if own is None or own.broken is not None:
+        return False
+    return own.status == "ready" or own.digest in legacy.with_disk
+
+
+def tags_folder_of(name: str) -> str:
+    """Return the path, below `images/`, of the folder in which today's layout has the tags of a repository."""
+    return f"{REPOSITORIES}/{name}"
+
+
+def tags_in(folder: FolderScan) -> Mapping[str, str]:
+    """Return the tags in a folder, with the digests that they point to."""
+    return _NO_TAGS if folder.repository is None else folder.repository.tags
+
+
+def images_in(folder: FolderScan) -> Mapping[str, Image]:
+    """Return the images in a folder, by digest."""
+    return _NO_IMAGES if folder.repository is None else folder.repository.images
+
+
+def odd_tags_in(folder: FolderScan) -> AbstractSet[str]:
+    """Return the names in a folder whose place is taken by something that is no link."""
+    return _NO_NAMES if folder.repository is None else folder.repository.odd_tags
+
+
+def tag_names_of_folders(folder: FolderScan) -> Iterator[str]:
+    """List the names of the subfolders that a tag could have."""
+    return filter(TAG_NAME.fullmatch, (path.rpartition("/")[2] for path in folder.subfolders))
+
+
+def names_at(tagged: FolderScan) -> AbstractSet[str]:
+    """List the names that exist below `repositories/`, which hide links of the older layout by that name."""
+    return {*tags_in(tagged), *odd_tags_in(tagged), *tag_names_of_folders(tagged)}
+
+
+def effective_tags(legacy: FolderScan, tagged: FolderScan) -> Mapping[str, str]:
+    """Return what the tags of a repository point to, as hypeman's lookups resolve them."""
+    if not tags_in(legacy):
+        return tags_in(tagged)
+    shadowed = names_at(tagged)
+    if not shadowed:
+        return tags_in(legacy)
+    seen = {tag: digest for tag, digest in tags_in(legacy).items() if tag not in shadowed}
+    return {**seen, **tags_in(tagged)}
+
+
+def claimed_digests(legacy: FolderScan, tagged: FolderScan) -> set[str]:
+    """List the digests to which a repository has a link, or of which it has a folder."""
+    return {*images_in(legacy), *tags_in(legacy).values(), *tags_in(tagged).values()}
