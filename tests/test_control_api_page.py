@@ -57,7 +57,7 @@ def test_the_page_names_every_problem() -> None:
     source = Path(__file__).parent.parent / "src" / "hmret" / "api"
     kinds = {
         kind
-        for file in source.glob("*.py")
+        for file in source.rglob("*.py")
         for kind in re.findall(
             r'HTTPStatus\.[A-Z_]+, "([a-z-]+)"|^\s+"([a-z]+-[a-z-]+)",$', file.read_text(), re.MULTILINE
         )
