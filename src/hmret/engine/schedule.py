@@ -2,11 +2,12 @@
 
 import logging
 import math
+from functools import partial
 
 import anyio
 import anyio.abc
 
-from hmret.actors.mailbox import Mailbox, Request
+from hmret.actors.mailbox import Call, Mailbox, answer_call
 from hmret.engine.log import log_event
 from hmret.engine.sweep.ledger import journal_entry
 from hmret.engine.sweep.sweep import Sweep
@@ -15,9 +16,8 @@ from hmret.model.errors import DataDirLockedError, DataDirMovedError, HmretError
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepError, SweepReport, SweepStatus
 from hmret.model.times import SECOND, datetime_of
-from hmret.model.values import frozen
 
-__all__ = ["Schedule", "SweepRequest"]
+__all__ = ["Schedule"]
 
 _LOOK_EVERY_SECONDS = 10.0
 """How often the disk is looked at between sweeps while it is nearly too full."""
@@ -26,21 +26,11 @@ _LOOK_EVERY_SECONDS = 10.0
 _FATAL = (DataDirMovedError, DataDirLockedError)
 
 
-@frozen(eq=False, kw_only=True)
-class SweepRequest(Request[SweepReport]):
-    """Asks for a sweep of its own."""
-
-    releases_brake: bool = False
-    """Whether what the brake holds may go."""
-    stops_timers: bool = True
-    """Whether it may stop every timer where the patterns let nothing go that is here."""
-
-
 class Schedule:
     """The task that sweeps."""
 
     def __init__(self, config: RetentionConfig, sweeps: Sweep) -> None:
-        self._mailbox: Mailbox[SweepRequest] = Mailbox()
+        self._mailbox: Mailbox[Call[SweepReport]] = Mailbox()
         self._config = config
         self._sweeps = sweeps
         self._surveyor = sweeps.surveyor
@@ -73,7 +63,7 @@ class Schedule:
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._mailbox.serve_in_turn, self._sweep)
+                    tasks.start_soon(self._mailbox.serve_in_turn, answer_call)
                     self._tasks = tasks
                     if self._begins:
                         tasks.start_soon(self._ask_periodically)
@@ -127,13 +117,17 @@ class Schedule:
         return self._mailbox.waiting
 
     async def sweep(self, *, releases_brake: bool = False, stops_timers: bool = True) -> SweepReport:
-        """Carry out one sweep; if one runs already, wait for that and then have an own one.
+        """Carry out one sweep; if one runs already, another one after that.
+
+        Args:
+            releases_brake: whether what the brake holds may go.
+            stops_timers: whether it may stop every timer where the patterns match no image that is here.
 
         Raises:
             StopsTimersError: it would stop every timer, and may not.
         """
-        request = SweepRequest(releases_brake=releases_brake, stops_timers=stops_timers)
-        return await self._mailbox.ask(request)
+        sweep = partial(self._sweep, releases_brake=releases_brake, stops_timers=stops_timers)
+        return await self._mailbox.ask(Call(make=sweep))
 
     async def _ask_periodically(self) -> None:
         begin = anyio.current_time()
@@ -169,7 +163,7 @@ class Schedule:
             if await disk.is_newly_pressed(self._clock.read(), counters.quarantined_bytes):
                 return
 
-    async def _sweep(self, request: SweepRequest) -> SweepReport:
+    async def _sweep(self, *, releases_brake: bool, stops_timers: bool) -> SweepReport:
         started_ns = self._clock.now_ns()
         if not self._config.active:
             return SweepReport(
@@ -177,9 +171,7 @@ class Schedule:
             )
         self.is_sweeping = True
         try:
-            report = await self._sweeps.sweep(
-                releases_brake=request.releases_brake, stops_timers=request.stops_timers
-            )
+            report = await self._sweeps.sweep(releases_brake=releases_brake, stops_timers=stops_timers)
         except StopsTimersError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: one sweep's failure must not end the engine
