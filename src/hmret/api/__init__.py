@@ -1,1 +1,1 @@
-"""What the outside sees of the engine: its values as JSON documents, for every front end alike."""
+"""The engine's external interface: its values as JSON documents, the same for every front end."""

@@ -1,4 +1,4 @@
-"""The control API: what an engine is asked and told over HTTP."""
+"""The control API: the engine's queries and commands over HTTP."""
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set as AbstractSet
@@ -55,9 +55,9 @@ from hmret.settings.policy_document import config_from_policy
 __all__ = ["HEARTBEAT_SECONDS", "make_app"]
 
 HEARTBEAT_SECONDS = 15.0
-"""How often an event stream says that it is still there: more often than proxies lose patience."""
+"""How often an event stream sends a keep-alive: below the idle timeouts of proxies."""
 
-# A plan looks at everything there is, and holds all of it in memory.
+# Concurrent plans: each scans the whole cache and holds all of it in memory.
 _PLANS = 2
 _PLANS_WAITING = 16
 
@@ -77,14 +77,14 @@ def make_app(
 ) -> Starlette:
     """Make the control API of an open engine as an ASGI application, to be served or mounted.
 
-    It must run on the event loop of the engine: on another one, each request raises RuntimeError, and its client is
-    answered with status 500. There is no authentication: everyone who can reach it may use it.
+    It must run on the event loop of the engine: on any other loop, each request raises RuntimeError and the
+    client gets status 500. There is no authentication: everyone who can reach it may use it.
 
     Args:
         retention: the engine.
-        read_only: leave out everything that changes or promises something.
-        host_names: answer only what is addressed to one of these names or to an address in figures; None: everything.
-        heartbeat_seconds: how often an event stream says that it is still there.
+        read_only: leave out every call that changes or promises something.
+        host_names: accept only requests to one of these names or to a numeric address; None: accept all.
+        heartbeat_seconds: how often an event stream sends a keep-alive.
     """
     calls = _Calls(retention, heartbeat_seconds)
     reads: dict[str, Mapping[str, Answer]] = {
@@ -126,7 +126,7 @@ def _route(path: str, answers: Mapping[str, Answer]) -> Route:
         called = answers["GET" if request.method == "HEAD" else request.method]
         try:
             response = await called(request)
-        except Exception as error:  # noqa: BLE001 - the boundary: one request's failure is its asker's
+        except Exception as error:  # noqa: BLE001 - the boundary: a failure concerns only its own request
             response = problem_response(problem_of(error, request))
         response.headers.setdefault("cache-control", "no-store")
         response.headers["x-content-type-options"] = "nosniff"
@@ -151,7 +151,7 @@ def _json(
 
 @define(eq=False)
 class _Calls:
-    """The calls, each a method."""
+    """The API calls, one method each."""
 
     _retention: Retention
     _heartbeat_seconds: float
@@ -162,10 +162,10 @@ class _Calls:
 
     @_catalog.default
     def _new_catalog(self) -> ImageIndex:
-        # One thread: pages share what was found out about a plan.
+        # One thread: pages share the cached results on a plan.
         return ImageIndex(self._retention, WorkerThreads(1))
 
-    # Looking.
+    # Reads.
 
     async def page(self, _request: Request) -> Response:
         content, headers = load_page()
@@ -216,7 +216,7 @@ class _Calls:
         if days <= DAYS and self._retention.config.active:
             outlook = await self._threads.run(attrgetter("outlook"), self._retention.counters)
         if outlook is None:
-            # No sweep has come that far yet, or none happens any more: then of the plan whose images are listed.
+            # No sweep has got that far, or sweeps are off: use the plan whose images are listed.
             page = await self._catalog.page(Query(), 1, None)
             outlook = await self._threads.run(partial(summarize, page.plan, self._threads.pause, days=days))
         assert outlook is not None
@@ -265,7 +265,7 @@ class _Calls:
             in_force, candidate = await retention.compare(config, at)
         return PlanStream(candidate, config, self._threads, in_force)
 
-    # Doing.
+    # Writes.
 
     async def mark_used(self, request: Request) -> Response:
         body = await read_body(request, bodies.MarkUsedBody)
@@ -336,7 +336,7 @@ class _Calls:
     async def _named(
         self, image: str, digest: str | None, call: Callable[[str, str | None], Awaitable[T]]
     ) -> T:
-        """Call with an image by reference, or else with what is meant by digits of a digest or the name of a VM."""
+        """Call with an image reference; if it is unknown, retry with what a digest prefix or VM name resolves to."""
         try:
             return await call(image, digest)
         except (ImageNotFoundError, InvalidReferenceError):
@@ -350,7 +350,7 @@ class _Calls:
 
     @asynccontextmanager
     async def _place_to_plan(self) -> AsyncIterator[None]:
-        """Let a few plans be made at a time, and a few more wait."""
+        """Limit how many plans are made at once; a few more requests may wait."""
         if self._planners >= _PLANS + _PLANS_WAITING:
             detail = "too many plans are asked for at once"
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, {"retry-after": "5"})
@@ -385,7 +385,7 @@ def _read_query(request: Request) -> Query:
 
 
 def _read_choice(request: Request, name: str, choices: Sequence[str]) -> str:
-    """Read a parameter that is one of some words; not given: the first."""
+    """Parse a parameter that is one of several words; default: the first."""
     text = request.query_params.get(name, choices[0])
     if text not in choices:
         expected = ", ".join(filter(None, choices))

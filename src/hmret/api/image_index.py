@@ -1,7 +1,7 @@
-"""All images of a plan, a page at a time: filtered, sorted, and found again from where a page ended.
+"""The images of a plan in pages: filtered, sorted, and continued from a cursor.
 
-A cache may have 100,000 images, so everything here is done in threads, and in steps short enough that the event loop
-gets its turn: no single call into C sorts or writes all of them.
+A cache may hold 100,000 images, so the work runs in threads, in steps short enough for the event loop to run
+in between: no single call into C sorts or encodes all of them.
 """
 
 import base64
@@ -29,13 +29,13 @@ from hmret.model.verdicts import Verdict
 
 __all__ = ["SORTS", "ImageIndex", "Page", "Query"]
 
-# How old a plan may be that no sweep made, in seconds; it is made anew when it is asked for later than that.
+# Maximum age in seconds of a plan that was not made by a sweep; an older one is replaced on request.
 _FRESH_SECONDS = 60.0
 
-# Sorted in one call: a millisecond or two.
+# Images sorted in one call: one or two milliseconds.
 _RUN = 1024
 
-# Filters whose outcome is remembered: those of a few people who page through.
+# How many filter results are cached: enough for a few people paging at the same time.
 _FILTERS = 8
 
 T = TypeVar("T")
@@ -53,15 +53,15 @@ SORTS: Mapping[str, Callable[[Verdict], str | int]] = {
     "unused_since": lambda verdict: _LAST if verdict.unused_since_ns is None else verdict.unused_since_ns,
     "expires_at": lambda verdict: _LAST if verdict.expires_at_ns is None else verdict.expires_at_ns,
 }
-"""What images can be sorted by; a time that is not set is later than any. Then by repository and digest."""
+"""The sort keys of images; a time that is not set sorts last. Ties are broken by repository and digest."""
 
 
 @frozen
 class Query:
-    """What is asked for."""
+    """Filter and sort order of a request."""
 
     q: str = ""
-    """Part of the repository, the digest, a tag, or the id or name of who refers to it, in any case; empty: all."""
+    """Substring of the repository, the digest, a tag, or a user's id or name; case-insensitive; empty: all."""
     action: str = ""
     reason: str = ""
     status: str = ""
@@ -70,36 +70,36 @@ class Query:
 
     @property
     def is_all(self) -> bool:
-        """Whether no image is left out."""
+        """Whether the query filters nothing."""
         return not (self.q or self.action or self.reason or self.status)
 
 
 @frozen
 class Page:
-    """Some images."""
+    """One page of images."""
 
     plan: Plan
     verdicts: tuple[Verdict, ...]
     total: int
-    """All images."""
+    """The number of all images."""
     matched: int
-    """Those that are asked for, on whatever page."""
+    """The number of images that match the query, on all pages."""
     next: str | None
-    """What `after` is for the next page; None: this is the last."""
+    """The value of `after` for the next page; None: this is the last page."""
 
 
 class _Columns:
-    """What the images of a plan are filtered and sorted by: texts and numbers only.
+    """What the images of a plan are filtered and sorted by: strings and numbers only.
 
-    A verdict for each would be 100,000 objects of which the interpreter's collector then looks at every one, while
-    everything else stands still.
+    A `Verdict` per image would mean 100,000 objects, all of which the garbage collector would traverse while
+    the process stands still.
     """
 
     def __init__(self, verdicts: Iterable[Verdict], names: Mapping[str, str]) -> None:
         self.sorts: dict[str, list[str | int]] = {name: [] for name in SORTS}
         self.digests: list[str] = []
         self.searched: list[str] = []
-        """Tags and who refers to it, in lower case."""
+        """Tags and users (ids and names), in lower case."""
         columns = [(column, SORTS[name]) for name, column in self.sorts.items()]
         for verdict in verdicts:
             for column, value_of in columns:
@@ -112,14 +112,14 @@ class _Columns:
         return len(self.digests)
 
     def key(self, sort: str, place: int) -> _SortKey:
-        """Tell what an image is sorted by."""
+        """Return the sort key of an image."""
         return self.sorts[sort][place], self.repository(place), self.digests[place]
 
     def repository(self, place: int) -> str:
         return str(self.sorts["repository"][place])
 
     def matches(self, query: Query, place: int) -> bool:
-        """Tell whether an image is asked for."""
+        """Return whether an image matches the query."""
         for name, wanted in (("action", query.action), ("reason", query.reason), ("status", query.status)):
             if wanted and self.sorts[name][place] != wanted:
                 return False
@@ -134,7 +134,7 @@ class _Columns:
 
 @define(eq=False)
 class _Rows:
-    """The images of one plan that are still there, and what was found out about them so far."""
+    """The images of one plan that still exist, with the cached results of queries on them."""
 
     plan: Plan
     report: SweepReport | None
@@ -159,7 +159,7 @@ class _Rows:
 
     def _verdict(self, place: int) -> Verdict:
         verdict = self.plan.verdict(self._columns.repository(place), self._columns.digests[place])
-        assert verdict is not None  # it is of this plan
+        assert verdict is not None  # every row comes from this plan
         return verdict
 
     def _walk(
@@ -178,7 +178,7 @@ class _Rows:
     def _order(self, sort: str) -> Sequence[int]:
         known = self._orders.get(sort)
         if known is None:
-            # The plan is sorted already.
+            # The plan is already sorted.
             known = range(len(self._columns)) if sort == "repository" else self._sorted(sort)
             self._orders[sort] = known
         return known
@@ -205,7 +205,7 @@ class _Rows:
 
 @define(eq=False)
 class ImageIndex:
-    """The images as the last sweep left them; where there is none, as a plan made now has them."""
+    """The images as the last sweep left them; if there was none, as a plan made now lists them."""
 
     _retention: Retention
     _threads: Threads
@@ -213,10 +213,10 @@ class ImageIndex:
     _lock: anyio.Lock = attrs.field(factory=anyio.Lock)
 
     async def page(self, query: Query, limit: int, after: str | None) -> Page:
-        """Give the images that are asked for, from after a cursor on.
+        """Return the page of images that match the query, starting after the cursor.
 
         Raises:
-            Problem: the cursor is none of ours.
+            Problem: the cursor is invalid.
         """
         cursor = None if after is None else _decode_cursor(after, query.sort)
         rows = await self._current()
@@ -241,7 +241,7 @@ class ImageIndex:
 
 
 def _still_there(plan: Plan, report: SweepReport | None, pause: Callable[[], None]) -> _Columns:
-    """List the images of a plan without those that were deleted since."""
+    """List the images of a plan, without those deleted since."""
     deleted = () if report is None else report.deleted
     gone: set[Key] = {(image.repository, image.digest) for image in deleted}
     verdicts = _paced(plan.iterate(), pause)
@@ -251,7 +251,7 @@ def _still_there(plan: Plan, report: SweepReport | None, pause: Callable[[], Non
 
 
 def _paced(items: Iterable[T], pause: Callable[[], None]) -> Iterator[T]:
-    """Give way to other threads between two steps."""
+    """Let other threads run between two steps."""
     for item in items:
         pause()
         yield item

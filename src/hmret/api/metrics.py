@@ -1,7 +1,7 @@
-"""The metrics page: the engine's counters in Prometheus' text format.
+"""The metrics page: the engine's counters in Prometheus text format.
 
-Five metrics have the names, labels and buckets of hypeman's own controller, so that its dashboards go on working. No
-label ever names a repository or a digest: there may be 100,000 of them.
+Five metrics have the names, labels and buckets of hypeman's own controller, so that existing dashboards keep
+working. No label contains a repository or a digest: there may be 100,000 of them.
 """
 
 import platform
@@ -35,9 +35,9 @@ _HYPEMAN = "hypeman_image_retention"
 
 
 def render_metrics(retention: Retention) -> tuple[bytes, str]:
-    """Write all metrics of an engine; returns the page and its content type.
+    """Render all metrics of an engine; returns the page and its content type.
 
-    Never waits: everything is read from counters in memory. May be called in any thread.
+    Never blocks: all values are read from counters in memory. May be called from any thread.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_EngineCollector(retention))
@@ -46,7 +46,7 @@ def render_metrics(retention: Retention) -> tuple[bytes, str]:
 
 @frozen(eq=False)
 class _EngineCollector(Collector):
-    """Hands the counters of one engine to the client library."""
+    """Exposes the counters of one engine to the Prometheus client library."""
 
     retention: Retention
 
@@ -96,12 +96,12 @@ class _EngineCollector(Collector):
             statistics.waiting,
         )
         yield _build()
-        # The process that serves this: an engine inside another server shares its numbers.
+        # Metrics of the serving process: an engine embedded in another server reports that server's.
         yield from ProcessCollector(registry=None).collect()
 
 
 def _hypemans(counters: Counters) -> Iterator[Metric]:
-    """Make the metrics that hypeman's own controller has."""
+    """Make the metrics that hypeman's own controller exposes."""
     yield _by_label(
         CounterMetricFamily,
         f"{_HYPEMAN}_sweeps",
@@ -152,7 +152,7 @@ def _deletions(counters: Counters) -> Iterator[Metric]:
 
 
 def _outlook(outlook: Outlook | None) -> Iterator[Metric]:
-    """Make what the last sweep has left; nothing before the first has looked at the cache."""
+    """Make the metrics of what the last sweep left; none before a sweep has scanned the cache."""
     if outlook is None:
         return
     labels = ("action", "reason")
@@ -165,7 +165,7 @@ def _outlook(outlook: Outlook | None) -> Iterator[Metric]:
         labels=labels,
     )
     for reason, action in ACTIONS.items():
-        # Reasons that no image has are there with 0, so that their series do not come and go.
+        # Reasons that apply to no image are exported as 0, so that their series do not come and go.
         holding = outlook.holdings.get((action, reason), Holding(0, 0))
         images.add_metric((action.value, reason.value), holding.images)
         disks.add_metric((action.value, reason.value), holding.disk_bytes)
@@ -180,7 +180,7 @@ def _outlook(outlook: Outlook | None) -> Iterator[Metric]:
 
 
 def _limits(statistics: Statistics) -> Iterator[Metric]:
-    """Make what the disk and the brake hold to."""
+    """Make the metrics of the disk limits and the brake."""
     disk, braking = statistics.disk, statistics.braking
     if statistics.disk_used_ratio is not None:
         yield GaugeMetricFamily(
@@ -211,7 +211,7 @@ def _limits(statistics: Statistics) -> Iterator[Metric]:
 
 
 def _settings(config: RetentionConfig, counters: Counters, disk: DiskUsage | None) -> Iterator[Metric]:
-    """Make what is configured, for graphs and alerts to compare with, and whether it is what was read last."""
+    """Make the metrics of the configuration, for graphs and alerts, and of whether the last reload succeeded."""
     limits = config.disk
     total_bytes = disk.total_bytes if disk is not None else 0
     for name, documentation, value in (
@@ -302,7 +302,7 @@ def _by_label(
 
 
 def _buckets(durations: Histogram) -> list[tuple[str, float]]:
-    """Add up the buckets as Prometheus has them: each counts what is below its bound."""
+    """Return the buckets as Prometheus expects them: cumulative, each counting everything below its bound."""
     buckets: list[tuple[str, float]] = []
     total = 0
     names = [*(f"{bound:g}" for bound in durations.bounds), "+Inf"]

@@ -1,4 +1,4 @@
-"""The control API described for programs: its calls, and the documents that go with them.
+"""The OpenAPI description of the control API: its calls and documents.
 
 Source of the format: OpenAPI 3.1.
 """
@@ -27,7 +27,7 @@ Described = dict[str, Any]
 
 _TEXT: Described = {"type": "string"}
 _OF_BODIES = (400, 408, 413, 415, 422)
-"""What is answered where a body is wrong."""
+"""Error statuses of calls that have a body."""
 
 
 def openapi_document(version: str) -> Described:
@@ -46,21 +46,21 @@ def openapi_document(version: str) -> Described:
 
 
 def _schemas() -> Described:
-    """Describe every document, by the name of its class without its ending."""
+    """Describe every document, by its class name without the suffix."""
     names = {**vars(structs), **vars(structs_outcomes), **vars(structs_requests)}
     kinds = [kind for name, kind in names.items() if re.search("[a-z](Document|Body)$", name)]
-    _, found = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     for kind in (Action, Cause, Reason, SweepStatus):
-        found[kind.__name__] = {"type": "string", "enum": list(kind)}
-    for schema in found.values():
+        schemas[kind.__name__] = {"type": "string", "enum": list(kind)}
+    for schema in schemas.values():
         if "properties" in schema and "additionalProperties" not in schema:
             _require_all(schema)
-    named: Described = json.loads(re.sub(r'(?<=\w)(Document|Body)"', '"', json.dumps(found)))
+    named: Described = json.loads(re.sub(r'(?<=\w)(Document|Body)"', '"', json.dumps(schemas)))
     return named
 
 
 def _require_all(schema: Described) -> None:
-    """Require what has a default: that is for readers of what an older engine writes, this one always writes it."""
+    """Mark fields with defaults as required: defaults are for decoding old engines, this one writes every field."""
     properties: Mapping[str, Described] = schema["properties"]
     schema["required"] = [
         name for name, field in properties.items() if name in schema["required"] or "default" in field
@@ -240,4 +240,4 @@ _FLAG = _one_of("true", "false")
 
 
 if __name__ == "__main__":
-    print(json.dumps(openapi_document(metadata.version("hmret")), indent=2))  # noqa: T201 - what it is for
+    print(json.dumps(openapi_document(metadata.version("hmret")), indent=2))  # noqa: T201 - the purpose of this module

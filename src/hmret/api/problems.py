@@ -1,4 +1,4 @@
-"""What goes wrong, as `application/problem+json`.
+"""Errors as `application/problem+json`.
 
 Source of the format: RFC 9457.
 """
@@ -23,13 +23,13 @@ from hmret.model.errors import (
 __all__ = ["PROBLEM_TYPE", "Problem", "problem_of", "problem_response"]
 
 PROBLEM_TYPE = "urn:hmret:problem:"
-"""Begins the `type` of every problem of our own; all others are `about:blank`."""
+"""Prefix of the `type` of all our own problems; all others are `about:blank`."""
 
 _logger = logging.getLogger("hmret.api")
 
 
 class Problem(HTTPException):
-    """A request that cannot be answered as it is; `kind` is a word for programs, `detail` one line for people."""
+    """A request that cannot be answered; `kind` is an identifier for programs, `detail` one line for people."""
 
     def __init__(
         self, status: HTTPStatus, kind: str, detail: str, headers: Mapping[str, str] | None = None
@@ -39,7 +39,7 @@ class Problem(HTTPException):
 
 
 def problem_response(error: HTTPException) -> Response:
-    """Answer with a problem."""
+    """Make the response for a problem."""
     kind = error.kind if isinstance(error, Problem) else ""
     document = ProblemDocument(
         type=f"{PROBLEM_TYPE}{kind}" if kind else "about:blank",
@@ -63,7 +63,7 @@ _KINDS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
 
 
 def problem_of(error: Exception, request: Request) -> HTTPException:
-    """Turn what a call raised into a problem; what nobody foresaw is logged with its traceback."""
+    """Convert an exception raised by a call to a problem; unexpected ones are logged with their traceback."""
     if isinstance(error, HTTPException):
         return error
     for kind, status, word in _KINDS:

@@ -1,1 +1,1 @@
-"""What serves and reads HTTP: requests, streams, guards, the socket and the page."""
+"""The HTTP side: requests, streams, guards, the control socket and the web page."""

@@ -1,7 +1,7 @@
-"""A client's connection, in which nothing is waited for longer than it may take.
+"""A client connection on which no operation waits longer than its time limit.
 
-On the bare socket, and not on anyio's own stream over it: on asyncio that one logs an error where a client goes in
-the moment in which it is closed.
+Works on the plain socket instead of anyio's stream: on asyncio, that stream logs an error if the client
+disconnects at the moment it is closed.
 """
 
 import socket
@@ -20,31 +20,31 @@ __all__ = ["ClientStream", "accept"]
 
 
 class ClientStream(anyio.abc.ByteStream):
-    """One client; `send` gives up on a client that does not read, also where its caller is shielded."""
+    """One client connection; `send` gives up on a client that does not read, even if its caller is shielded."""
 
     def __init__(self, connected: socket.socket, send_seconds: float) -> None:
         self._socket = connected
         self._send_seconds = send_seconds
         self.context = WorkerContext(None)
-        """What anycorn looks at to see whether the connection is to end."""
+        """anycorn checks it to see whether the connection is to be closed."""
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        """What anycorn asks of a connection: its socket."""
+        """The attributes that anycorn asks for: the socket."""
         return {anyio.abc.SocketAttribute.raw_socket: lambda: self._socket}
 
     @property
     def peer(self) -> int:
-        """The user at the other end of a Unix socket."""
+        """The uid of the peer of a Unix socket."""
         return peer_of(self._socket)
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive some bytes.
+        """Receive up to `max_bytes` bytes.
 
         Raises:
-            EndOfStream: the client sends no more.
+            EndOfStream: the client has closed its sending side.
             BrokenResourceError: the connection is broken.
-            ClosedResourceError: it was closed here.
+            ClosedResourceError: it was closed on this side.
         """
         try:
             content = await self._receive(max_bytes)
@@ -67,11 +67,11 @@ class ClientStream(anyio.abc.ByteStream):
                 raise self._broken() from error
 
     async def send(self, item: bytes) -> None:
-        """Send all of some bytes.
+        """Send all bytes of `item`.
 
         Raises:
-            BrokenResourceError: the connection is broken, or the client took too long to read.
-            ClosedResourceError: it was closed here.
+            BrokenResourceError: the connection is broken, or the client did not read in time.
+            ClosedResourceError: it was closed on this side.
         """
         await anyio.lowlevel.checkpoint()
         rest = memoryview(item)
@@ -88,18 +88,18 @@ class ClientStream(anyio.abc.ByteStream):
             raise anyio.BrokenResourceError
 
     async def send_eof(self) -> None:
-        """Tell the client that nothing more comes."""
+        """Shut down the sending side."""
         await anyio.lowlevel.checkpoint()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
     async def aclose(self) -> None:
-        """Close the connection, at once."""
+        """Close the connection immediately."""
         self.close()
         await anyio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """Close the connection, at once; whoever waits for this client waits no longer, shielded or not."""
+        """Close the connection immediately; every pending operation on it ends, even if shielded."""
         if self._socket.fileno() != -1:
             anyio.notify_closing(self._socket)
             self._socket.close()
@@ -110,10 +110,10 @@ class ClientStream(anyio.abc.ByteStream):
 
 
 async def accept(listening: socket.socket) -> socket.socket:
-    """Wait for the next client of a listening socket that does not block.
+    """Wait for the next client of a non-blocking listening socket.
 
     Raises:
-        OSError: no client could be accepted.
+        OSError: accepting a client failed.
     """
     await anyio.lowlevel.checkpoint()
     while True:

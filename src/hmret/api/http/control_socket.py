@@ -1,4 +1,4 @@
-"""The control socket: where it is, how it comes to be there for its owner only, and how it is reached."""
+"""The control socket: its path, how it is bound with access for its owner only, and how to connect to it."""
 
 import errno
 import grp
@@ -30,17 +30,17 @@ SOCKET_NAME = "hmret.sock"
 _KEY = "hmret.control_socket"
 _GROUP_KEY = "hmret.control_socket_group"
 _CLOSED = 0o700
-_ENTERED = 0o710  # by the group, which may not list it
+_ENTERED = 0o710  # the group may enter the folder, but not list it
 _LONGEST = 107  # bytes of sun_path, without its NUL
 _BACKLOG = 512
 _PASSING = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
 def control_socket_path(config: RetentionConfig, environment: Mapping[str, str]) -> str:
-    """Tell where the control socket of an engine is.
+    """Return the path of an engine's control socket.
 
-    As configured, else in the folder that systemd made for the service, else below the data directory; there, in
-    any case, is a link to it.
+    The configured path, else one in the runtime directory that systemd made for the service, else one below
+    the data directory. Below the data directory there is always at least a link to it.
     """
     runtime = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     if config.control_socket:
@@ -49,7 +49,7 @@ def control_socket_path(config: RetentionConfig, environment: Mapping[str, str])
 
 
 def group_of(config: RetentionConfig) -> int | None:
-    """Return the number of the group that may ask through the socket; None: no group may.
+    """Return the gid of the group that may read through the socket; None: no group may.
 
     Raises:
         ConfigError: this host has no such group.
@@ -64,14 +64,14 @@ def group_of(config: RetentionConfig) -> int | None:
 
 
 def own_path(config: RetentionConfig) -> str:
-    """Tell where below the data directory the control socket is, or the link to it."""
+    """Return the path of the control socket, or of the link to it, below the data directory."""
     return f"{config.data_dir.rstrip('/')}/{OWN}/{SOCKET_NAME}"
 
 
 class ControlSocket:
-    """A control socket at its place, and a link to it below the data directory where it lies elsewhere.
+    """A bound control socket, and a link to it below the data directory if it is elsewhere.
 
-    Either may be lost while the engine runs: whoever cleans up /run does not know that the socket is in use.
+    Either may disappear while the engine runs: programs that clean up /run do not know that it is in use.
     """
 
     def __init__(self, config: RetentionConfig, environment: Mapping[str, str]) -> None:
@@ -81,16 +81,16 @@ class ControlSocket:
         self._group = group_of(config)
         runtime = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
         self._folders = {self._own.parent, *([pathlib.Path(runtime).absolute()] if runtime else [])}
-        """Those that are hmret's to open to the group."""
+        """The folders that belong to hmret, which it may open to the group."""
         self._bound: _Identity | None = None
         self._folder: tuple[int, int] | None = None
-        """The folder of the place below the data directory, as it was when the socket was bound."""
+        """Identity of the folder below the data directory when the socket was bound."""
 
     def bind(self) -> socket.socket:
-        """Bind the socket, which only its owner and the configured group may open, and begin to listen.
+        """Bind the socket, accessible only to its owner and the configured group, and listen on it.
 
         Raises:
-            ConfigError: it cannot be made, or another engine serves at its place.
+            ConfigError: it cannot be created, or another engine listens on its path.
         """
         try:
             if self.path != self._own:
@@ -100,10 +100,10 @@ class ControlSocket:
             raise self._refusal(error) from None
 
     def bind_again(self) -> socket.socket | None:
-        """Put back what has been removed or replaced; returns what to listen on from now on, None: as before.
+        """Restore what was removed or replaced; returns the new socket to listen on, None: the old one is intact.
 
         Raises:
-            ConfigError: it cannot be made, or another engine serves at its place.
+            ConfigError: it cannot be created, or another engine listens on its path.
         """
         try:
             if not self._is_lost() and self._is_linked():
@@ -117,10 +117,10 @@ class ControlSocket:
         return None
 
     def _refuse_if_taken(self) -> None:
-        """Make sure that neither place is another engine's by now.
+        """Make sure that neither path belongs to another engine by now.
 
-        The lock that this engine has is on the directory that it opened; at its path there may be another one by now,
-        with an engine of its own.
+        This engine's lock is on the directory that it opened; by now a different directory may be at that
+        path, with an engine of its own.
         """
         if _folder_of(self._own) != self._folder:
             raise OSError(errno.ESTALE, "the data directory is another one by now")
@@ -134,7 +134,7 @@ class ControlSocket:
         return _kind_of(error)(f"{_KEY}: cannot be made at {self.path}: {reason.lower()}")
 
     def remove(self) -> None:
-        """Remove what this engine has made, and nothing that has taken its place."""
+        """Remove what this engine created, but nothing that has replaced it."""
         with suppress(OSError):
             if not self._is_lost():
                 self.path.unlink()
@@ -149,7 +149,7 @@ class ControlSocket:
             return True
 
     def _is_linked(self) -> bool:
-        """Return whether the place below the data directory leads to the socket."""
+        """Return whether the path below the data directory leads to the socket."""
         try:
             return self.path == self._own or self._own.readlink() == self.path
         except OSError:
@@ -163,7 +163,7 @@ class ControlSocket:
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with connectable(self.path) as address:
-                # Before it has a name: there is no moment at which others could open it.
+                # Before the socket has a name: there is no moment at which others could connect.
                 os.fchmod(bound.fileno(), 0o600)
                 bound.bind(address)
             self._open_to_group()
@@ -177,7 +177,7 @@ class ControlSocket:
         return bound
 
     def _open_to_group(self) -> None:
-        """Let the configured group connect, and pass through the folders that are hmret's; without one, nobody else."""
+        """Let the configured group connect and enter hmret's folders; without a group, no one else can."""
         for folder in self._folders & {self.path.parent, self._own.parent}:
             closed = stat.S_IMODE(folder.stat().st_mode)
             if self._group is not None and closed == _CLOSED:
@@ -188,10 +188,10 @@ class ControlSocket:
             self._give(self.path, 0o660)
 
     def _give(self, path: pathlib.Path, mode: int) -> None:
-        """Give something of ours to the group.
+        """Give a file or folder of ours to the group.
 
         Raises:
-            ConfigError: the process may not.
+            ConfigError: the process lacks the permission.
         """
         assert self._group is not None
         try:
@@ -215,12 +215,13 @@ class ControlSocket:
 def bound_socket(
     config: RetentionConfig, environment: Mapping[str, str]
 ) -> Iterator[tuple[ControlSocket, socket.socket]]:
-    """Bind the control socket, and remove it at the end; gives it, and what to listen on.
+    """Bind the control socket and remove it at the end; yields it and the socket to listen on.
 
-    The caller has the lock on the data directory: whatever lies at the place below it is of an engine that has died.
+    The caller holds the lock on the data directory, so whatever is at the path below it was left by a dead
+    engine.
 
     Raises:
-        ConfigError: it cannot be bound, or somebody serves another data directory there.
+        ConfigError: it cannot be bound, or an engine of another data directory listens there.
     """
     control = ControlSocket(config, environment)
     with control.bind() as listening:
@@ -232,7 +233,7 @@ def bound_socket(
 
 @contextmanager
 def connectable(path: pathlib.Path) -> Iterator[str]:
-    """Give a name of a socket's path that is short enough for the kernel, for as long as the block lasts.
+    """Yield a name for a socket's path that is short enough for the kernel; valid inside the block.
 
     Raises:
         OSError: the folder of the socket cannot be opened, or its name alone is too long.
@@ -254,8 +255,8 @@ def listening_socket(listen: str) -> socket.socket:
     """Listen on `host:port`.
 
     Raises:
-        UnavailableError: somebody else listens there, or this host has no such address yet.
-        ConfigError: that is not possible.
+        UnavailableError: the address is in use, or this host does not have it yet.
+        ConfigError: it is not possible.
     """
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -268,7 +269,7 @@ def listening_socket(listen: str) -> socket.socket:
 
 
 def _kind_of(error: OSError) -> type[ConfigError]:
-    """Tell whether what cannot be had now may be had later: somebody else has it, or it is not there yet."""
+    """Return the error class: `UnavailableError` if the address may become available later, else `ConfigError`."""
     return (
         UnavailableError
         if not isinstance(error, socket.gaierror) and error.errno in _PASSING
@@ -277,7 +278,7 @@ def _kind_of(error: OSError) -> type[ConfigError]:
 
 
 def _refuse_if_served(path: pathlib.Path) -> None:
-    """Make sure that nobody serves at a path that another data directory's engine may have been given, too."""
+    """Make sure that no engine of another data directory listens on the same path."""
     try:
         with connectable(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1)
@@ -292,7 +293,7 @@ def _refuse_if_served(path: pathlib.Path) -> None:
 
 
 def _remove(path: pathlib.Path) -> None:
-    """Remove what an engine that has died left at a path; anything else than a socket or a link is not ours.
+    """Remove what a dead engine left at a path; anything but a socket or a link is not ours.
 
     Raises:
         FileExistsError: it is something else.
@@ -307,14 +308,14 @@ def _remove(path: pathlib.Path) -> None:
 
 
 _Identity = tuple[int, int, int]
-"""Device, inode, and time of binding: the number of an inode may be given again at once."""
+"""Device, inode and time of binding: an inode number may be reused immediately."""
 
 
 def _identity(path: pathlib.Path) -> _Identity:
-    found = path.lstat()
-    return found.st_dev, found.st_ino, found.st_mtime_ns
+    status = path.lstat()
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def _folder_of(path: pathlib.Path) -> tuple[int, int]:
-    found = path.parent.stat()
-    return found.st_dev, found.st_ino
+    status = path.parent.stat()
+    return status.st_dev, status.st_ino

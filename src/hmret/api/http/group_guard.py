@@ -1,6 +1,7 @@
-"""Who may do what through the control socket: its owner and root everything, others may ask.
+"""Access control of the control socket: the owner and root may do everything, others may only read.
 
-Others get that far only where the socket has a group. The kernel says which user has connected: unix(7), SO_PEERCRED.
+Others can connect only if the socket has a group. The kernel reports the uid of the peer: unix(7),
+SO_PEERCRED.
 """
 
 import socket
@@ -15,7 +16,7 @@ from hmret.api.problems import Problem, problem_response
 __all__ = ["GroupGuard", "peer_of"]
 
 _ASKING = frozenset(("GET", "HEAD"))
-# They change nothing, whatever their method says.
+# They change nothing, although they are POST requests.
 _QUESTIONS = frozenset(("/v1/plan",))
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 _REFUSAL = (
@@ -25,7 +26,7 @@ _REFUSAL = (
 
 
 class GroupGuard:
-    """Refuses what changes something to everyone but root and the user that the engine runs as."""
+    """Rejects requests that change something, except from root and the user that the engine runs as."""
 
     def __init__(self, app: ASGIApp, owner: int, group_writes: Callable[[], bool]) -> None:
         self._app = app
@@ -33,7 +34,7 @@ class GroupGuard:
         self._group_writes = group_writes
 
     def of(self, user: int) -> ASGIApp:
-        """Return what a user who has connected may call."""
+        """Return the application for a connected user."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http" and self._is_forbidden(scope):
@@ -50,7 +51,7 @@ class GroupGuard:
 
 
 def peer_of(connected: socket.socket) -> int:
-    """Return the user at the other end of a Unix socket, as it was when the connection was made."""
+    """Return the uid of the peer of a Unix socket, as of when it connected."""
     credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     user: int = _CREDENTIALS.unpack(credentials)[1]
     return user

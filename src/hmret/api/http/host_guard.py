@@ -1,4 +1,4 @@
-"""The guard against DNS rebinding: whom a request must be addressed to where browsers can reach us."""
+"""Guards against DNS rebinding: checks the Host header where browsers can reach the API."""
 
 import ipaddress
 import socket
@@ -12,12 +12,13 @@ from hmret.api.problems import Problem, problem_response
 
 __all__ = ["HostGuard", "own_names"]
 
-# They say nothing that a page elsewhere could misuse, and scrapers and probes have names of their own for us.
+# They contain nothing that another site's page could misuse, and scrapers and probes may use other host
+# names.
 _OPEN_TO_ALL = frozenset(("/metrics", "/healthz", "/readyz"))
 
 
 class HostGuard:
-    """Refuses requests that are addressed to a name that is not ours; an address in figures cannot be rebound."""
+    """Rejects requests whose Host is not one of our names; numeric addresses cannot be rebound and are allowed."""
 
     def __init__(self, app: ASGIApp, names: AbstractSet[str]) -> None:
         self._app = app
@@ -46,6 +47,6 @@ class HostGuard:
 
 
 def own_names(listen: str) -> frozenset[str]:
-    """List the names that a listener on `host:port` answers to."""
+    """List the host names that are valid for a listener on `host:port`."""
     host = listen.rpartition(":")[0].removeprefix("[").removesuffix("]").lower()
     return frozenset((host, "localhost", socket.gethostname().lower()))

@@ -1,4 +1,4 @@
-"""The guard against a server that runs the control API on another event loop than the engine's."""
+"""Guards against a server that runs the control API on an event loop other than the engine's."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -8,9 +8,9 @@ __all__ = ["LoopGuard"]
 
 
 class LoopGuard:
-    """Refuses every request that arrives on another event loop than that of the engine.
+    """Rejects every request that arrives on an event loop other than the engine's.
 
-    The error is raised, so that the server that has made this mistake logs it; its client is answered with status 500.
+    The error is raised so that the misconfigured server logs it; the client gets status 500.
     """
 
     def __init__(self, app: ASGIApp, retention: Retention) -> None:

@@ -1,4 +1,4 @@
-"""The page for people: one file that loads nothing else, and the policy that holds it to that."""
+"""The web page: one self-contained file, and the content security policy that enforces it."""
 
 import base64
 import hashlib
@@ -14,10 +14,10 @@ _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 @cache
 def load_page() -> tuple[bytes, Mapping[str, str]]:
-    """Read the page; returns it and the headers that it is to be sent with.
+    """Read the page; returns it and the headers to send with it.
 
-    Its content security policy allows the script and the style that it has, by their hashes, and talking to where it
-    came from; nothing else, so that nothing that a host has in its names can become code.
+    The content security policy allows the page's own script and style, by their hashes, and requests to its
+    own origin; nothing else, so that no name on a host can be executed as code.
     """
     page = (resources.files("hmret.api") / "page.html").read_bytes()
     hashes: dict[bytes, list[str]] = {b"script": [], b"style": []}

@@ -1,4 +1,4 @@
-"""What clients send: bodies that are bounded in size and time, and parameters that are checked."""
+"""Reading requests: bodies bounded in size and time, and validated parameters."""
 
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -22,12 +22,12 @@ __all__ = [
 ]
 
 LARGEST_BODY = 64 * 1024
-"""Bytes; the longest reference has some hundreds."""
+"""In bytes; the longest references have a few hundred."""
 
 BODY_SECONDS = 10.0
 """How long a client may take to send a body."""
 
-# What is read and thrown away of a body that is too large, so that its sender comes to read the answer.
+# Bytes of a body that is too large that are read and discarded, so that the client gets to read the response.
 _DRAINED = 1024 * 1024
 
 _LONGEST_NS = (1 << 63) - 1
@@ -39,8 +39,8 @@ async def read_body(request: Request, kind: type[T]) -> T:
     """Read a request's body as JSON.
 
     Raises:
-        Problem: it is too large (413), too slow (408), not said to be JSON (415), no JSON (400), or not what it
-            should be (422).
+        Problem: it is too large (413), too slow (408), not declared as JSON (415), not valid JSON (400), or
+        does not match the schema (422).
     """
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared != "application/json":
@@ -88,16 +88,16 @@ async def _read(request: Request) -> bytes:
 
 
 def read_ttl(ttl: float | str) -> timedelta:
-    """Read how long a lease is to last: seconds as a number, or a duration as text, such as `10m` or `7d`.
+    """Parse the duration of a lease: seconds as a number, or a duration as text, such as `10m` or `7d`.
 
     Raises:
-        Problem: it is neither, not more than zero, or more than some 292 years.
+        Problem: it is neither, is not positive, or is longer than about 292 years.
     """
     try:
         if isinstance(ttl, str):
             nanoseconds = parse_span(ttl)
         else:
-            # One that is too large might become infinite.
+            # Without this check a huge value could overflow to infinity.
             nanoseconds = round(ttl * SECOND) if 0 < ttl < _LONGEST_NS else -1
     except ValueError as error:
         raise _invalid("ttl", str(error)) from None
@@ -106,31 +106,31 @@ def read_ttl(ttl: float | str) -> timedelta:
             "ttl",
             f"expected seconds or a duration such as 10m or 7d, more than zero and at most 2562047h, got {ttl!r}",
         )
-    # Up to the next microsecond, so that it is never nothing.
+    # Rounded up to a microsecond, so that it is never zero.
     return timedelta(microseconds=-(-nanoseconds // 1000))
 
 
 def read_moment(request: Request, name: str) -> datetime | None:
-    """Read a parameter that is an RFC 3339 time; None: not given.
+    """Parse a parameter that is an RFC 3339 time; None: not given.
 
     Raises:
-        Problem: it is none.
+        Problem: it is not a valid time.
     """
     text = request.query_params.get(name)
     if text is None:
         return None
     try:
-        # A plus sign that was not escaped arrives as a space.
+        # An unescaped plus sign arrives as a space.
         return datetime_of(parse_time(text.replace(" ", "+")))
     except ValueError as error:
         raise _invalid(name, str(error)) from None
 
 
 def read_count(request: Request, name: str, default: int, largest: int) -> int:
-    """Read a parameter that is a number from 1 up.
+    """Parse a parameter that is a positive integer.
 
     Raises:
-        Problem: it is none, or too large.
+        Problem: it is not one, or is too large.
     """
     text = request.query_params.get(name)
     if text is None:

@@ -1,7 +1,7 @@
-"""Serving an application on a listening socket: bounded in clients, in how slow they may be, and in how it ends.
+"""Serves an application on a listening socket, with limits on clients, on their slowness and on shutdown.
 
-anycorn speaks HTTP; what is here is the loop around it. Its own would end with the first `accept` that fails, and
-waits for a client that does not read for as long as that client likes, shielded from being cancelled.
+anycorn speaks HTTP; this module has the accept loop around it. anycorn's own loop ends with the first failed
+`accept`, and waits without limit for a client that does not read, shielded from cancellation.
 """
 
 import errno
@@ -23,23 +23,23 @@ from hmret.model.values import frozen
 
 __all__ = ["Limits", "Server"]
 
-# `accept` fails for want of something that may be there again in a moment.
+# `accept` fails because of a shortage that may be over in a moment.
 _PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED))
 _PAUSE = 0.1
 
 
 @frozen(kw_only=True)
 class Limits:
-    """What clients may take; more clients than that are turned away, slower ones cut off."""
+    """Limits on clients; excess clients are rejected, slow ones disconnected."""
 
     clients: int = 400
-    """At once; each has a descriptor, of which a process has 1024 unless told otherwise."""
+    """Concurrent clients; each takes a file descriptor, and the default limit of a process is 1024."""
     request_seconds: float = 5.0
-    """From the connection, or the answer before, to the end of a request's head."""
+    """From the connection, or the previous response, to the end of a request's head."""
     send_seconds: float = 10.0
-    """For the client to take each piece of an answer."""
+    """For the client to read each chunk of a response."""
     stop_seconds: float = 2.0
-    """For answers under way when the server stops."""
+    """For responses in progress when the server stops."""
 
 
 class Server:
@@ -63,11 +63,11 @@ class Server:
 
     @property
     def clients(self) -> int:
-        """How many clients are connected."""
+        """The number of connected clients."""
         return len(self._streams)
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Serve until stopped; closes the socket. Ends once every answer under way has been sent or cut off."""
+        """Serve until stopped; closes the socket. Ends once every response in progress was sent or cut off."""
         self._socket.setblocking(False)
         async with anyio.create_task_group() as clients:
             try:
@@ -85,13 +85,13 @@ class Server:
                 clients.start_soon(self._end, clients.cancel_scope)
 
     def listen_on(self, listening: socket.socket) -> None:
-        """Take new clients on another socket from now on, and close the one before; clients that are there stay."""
+        """Accept clients on another socket from now on and close the previous one; connected clients stay."""
         listening.setblocking(False)
         self._next_socket = listening
         self._accepting.cancel()
 
     def stop(self) -> None:
-        """Take no more clients, and let those go that ask for nothing; the rest have a moment."""
+        """Stop accepting clients and close idle connections; responses in progress get `stop_seconds`."""
         if self._next_socket is not None:
             self._next_socket.close()
             self._next_socket = None
@@ -130,8 +130,8 @@ class Server:
         state = ConnectionState(LifespanState())
         try:
             app = self._app.of(stream.peer) if isinstance(self._app, GroupGuard) else self._app
-            wrapped = wrap_app(app, 0, "asgi")  # type: ignore[arg-type]  # two descriptions of the same protocol
-            await TCPServer(wrapped, self._config, stream.context, state, stream).run()  # type: ignore[arg-type]  # of a socket's stream it takes what ours has
+            wrapped = wrap_app(app, 0, "asgi")  # type: ignore[arg-type]  # two type definitions of the same protocol
+            await TCPServer(wrapped, self._config, stream.context, state, stream).run()  # type: ignore[arg-type]  # our stream has what it uses of a socket stream
         except Exception as error:  # noqa: BLE001 - the boundary: one client's failure must not end the server
             log_event(logging.WARNING, "client_failed", error=f"{type(error).__name__}: {error}")
         finally:

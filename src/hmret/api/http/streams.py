@@ -1,6 +1,6 @@
-"""Answers that are long: plans of very many images in pieces, and events for as long as somebody listens.
+"""Streamed responses: plans of very many images in chunks, and events for as long as a client listens.
 
-Neither is a generator that somebody else must close: each is its own task, which ends with its client.
+Neither is a generator that someone else must close: each is a task that ends with its client.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ from hmret.model.policy.config import RetentionConfig
 
 __all__ = ["EventStream", "PlanStream", "read_event_id", "write_event_id"]
 
-# Images written at a time, and events: a millisecond or two.
+# Images and events written at a time: one or two milliseconds.
 _IMAGES = 500
 _EVENTS = 200
 
@@ -30,7 +30,7 @@ _HEARTBEAT = b": heartbeat\n\n"
 
 
 class _Stream(Response):
-    """An answer whose body is sent piece by piece, until it ends or its client goes."""
+    """A response whose body is sent in chunks, until it ends or the client disconnects."""
 
     def __init__(self, media_type: str) -> None:
         self.status_code = 200
@@ -60,17 +60,17 @@ class _Stream(Response):
                 await self.send_body(send_piece)
             tasks.cancel_scope.cancel()
         if is_there:
-            # Nobody watches any more: with this the server says that the client is done, and must not be cancelled
-            # while it makes the connection ready for the next request.
+            # No one waits for the disconnect any more. This tells the server that the response is complete,
+            # so that the task is not cancelled while the server prepares the connection for the next request.
             await send({"type": "http.response.body", "body": b""})
 
     async def send_body(self, send: Callable[[bytes], Awaitable[None]]) -> None:
-        """Send the pieces."""
+        """Send the chunks of the body."""
         raise NotImplementedError
 
 
 class PlanStream(_Stream):
-    """The document of a plan, written in threads while it is sent; compared with that in force, if it is another's."""
+    """A plan document, encoded in threads while it is sent; a candidate's includes the comparison."""
 
     def __init__(
         self, plan: Plan, config: RetentionConfig, threads: Threads, in_force: Plan | None = None
@@ -91,7 +91,7 @@ def _pieces(
     comma = b""
     verdicts = plan.iterate()
     while True:
-        # One at a time: many of them at once would have the interpreter's collector look at everything there is.
+        # One at a time: many at once would trigger a full garbage collection.
         images = []
         for verdict in islice(verdicts, _IMAGES):
             images.append(encode_document(image_document(verdict)))
@@ -138,7 +138,7 @@ class EventStream(_Stream):
                 await send(_notice("dropped", "this client did not keep up; connect again"))
 
     async def _next(self, listener: Listener) -> Sequence[Event] | None:
-        """Wait for events; none: nothing has happened for a while; None: it is over."""
+        """Wait for events; empty: nothing happened within the heartbeat interval; None: the stream is over."""
         with anyio.move_on_after(self._heartbeat_seconds):
             try:
                 return await anext(listener)
@@ -152,14 +152,14 @@ class EventStream(_Stream):
 
 
 def write_event_id(hub: EventHub, number: int) -> str:
-    """Name an event so that another engine does not take it for one of its own."""
+    """Format an event id that another engine does not mistake for its own."""
     return f"{hub.instance}-{number}"
 
 
 def read_event_id(hub: EventHub, text: str | None) -> int | None:
-    """Read the name of the last event that a client has seen; None: it asks for nothing that has passed.
+    """Parse the id of the last event that a client has seen; None: the client wants no past events.
 
-    After a restart of the engine, everything is new to that client: 0.
+    An id from before a restart of the engine gives 0: every event is new to that client.
     """
     if not text:
         return None

@@ -1,1 +1,1 @@
-"""The JSON documents that go over the wire: written, read back, and described."""
+"""The JSON documents of the API: encoding, decoding and schemas."""

@@ -1,4 +1,4 @@
-"""Plans and verdicts as JSON documents, and back: what a document that is read lacks or has wrong raises ValueError."""
+"""Converts plans and verdicts to JSON documents and back; a missing or wrong field raises ValueError."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,13 +33,13 @@ __all__ = [
 D = TypeVar("D", bound=structs.Document)
 
 _SUSPENSIONS = re.compile(rf"(?:\A|; )(?P<words>(?:{'|'.join(Cause)})(?::|;|\Z).*)", re.DOTALL)
-"""Where the detail of an image that is explained begins to tell what suspends deletion."""
+"""Matches where the detail of an explained image starts to list what suspends deletion."""
 
 
 def image_document(verdict: Verdict) -> structs.ImageDocument:
-    """Write an image with its verdict, as plans list it."""
+    """Convert an image with its verdict, as plans list it."""
     since_ns, expires_ns = verdict.unused_since_ns, verdict.expires_at_ns
-    # Field by field, unlike everywhere else: there may be 100,000.
+    # Field by field, unlike elsewhere: there may be 100,000.
     return structs.ImageDocument(
         repository=verdict.repository,
         digest=verdict.digest,
@@ -73,12 +73,12 @@ def _read_verdict(image: structs.ImageDocument) -> Verdict:
         unused_since_ns=None if since is None else parse_time(since),
         expires_at_ns=None if expires is None else parse_time(expires),
         shared_with=image.shared_with,
-        held_by=tuple(Holder(one.repository, one.reason) for one in image.held_by),
+        held_by=tuple(Holder(holder.repository, holder.reason) for holder in image.held_by),
     )
 
 
 def plan_head(plan: Plan, config: RetentionConfig) -> structs.PlanHead:
-    """Write a plan without its images, which may be very many."""
+    """Convert a plan without its images, which may be very many."""
     return document_of(
         structs.PlanHead,
         plan,
@@ -92,14 +92,14 @@ def plan_head(plan: Plan, config: RetentionConfig) -> structs.PlanHead:
 
 
 def read_plan(document: object) -> tuple[structs.CandidatePlanDocument, list[Verdict]]:
-    """Read a plan, as the verdicts and what there is without its images."""
+    """Decode a plan to its document without images, and its verdicts."""
     plan = msgspec.convert(document, structs.CandidatePlanDocument)
     return msgspec.structs.replace(plan, images=()), list(map(_read_verdict, plan.images))
 
 
 def comparison_document(in_force: Plan, candidate: Plan) -> structs.ComparisonDocument:
-    """Write what a candidate policy would change."""
-    from hmret.model.plan.differences import compare  # noqa: PLC0415 - only comparing commands wait for it
+    """Convert the comparison of a candidate policy with the policy in force."""
+    from hmret.model.plan.differences import compare  # noqa: PLC0415 - only commands that compare need it
 
     compared = compare(in_force, candidate)
     return structs.ComparisonDocument(
@@ -112,16 +112,16 @@ def comparison_document(in_force: Plan, candidate: Plan) -> structs.ComparisonDo
 def explain_document(
     verdict: Verdict, suspended: Sequence[Suspension] = (), vm_names: Mapping[str, str] | None = None
 ) -> structs.ExplainedDocument:
-    """Write the verdict on one image with every reason that holds.
+    """Convert the verdict on one image, with every reason that applies.
 
-    `vm_names` has the names of those in `referenced_by` that have one.
+    `vm_names` maps those in `referenced_by` that have a name to it.
     """
     details = [] if verdict.broken is None else [f"broken: {verdict.broken}"]
     odd = explained_detail(verdict)
     if odd is not None:
         details.append(odd)
     if Reason.SUSPENDED in verdict.blockers:
-        details += [": ".join(filter(None, (one.cause, one.path, one.detail))) for one in suspended]
+        details += [": ".join(filter(None, (each.cause, each.path, each.detail))) for each in suspended]
     return document_of(
         structs.ExplainedDocument,
         image_document(verdict),
@@ -133,7 +133,7 @@ def explain_document(
 
 
 def explained_detail(verdict: Verdict) -> str | None:
-    """Return what is odd about an image, without what `broken` says of it already; None: nothing more."""
+    """Return what is unusual about an image, beyond what `broken` already says; None: nothing."""
     if verdict.detail is None or verdict.broken is None:
         return verdict.detail
     if verdict.detail == verdict.broken:
@@ -142,7 +142,7 @@ def explained_detail(verdict: Verdict) -> str | None:
 
 
 def read_explained(document: object) -> tuple[Verdict, list[str], Mapping[str, str]]:
-    """Read the verdict on one image, in words that tell the remedy why nothing is deleted, and the names of VMs."""
+    """Decode an explained image: its verdict, the suspensions in words with their remedies, and VM names."""
     explained = msgspec.convert(document, structs.ExplainedDocument)
     detail, suspended = explained.detail or "", ""
     if Reason.SUSPENDED in explained.blockers and (match := _SUSPENSIONS.search(detail)):
@@ -161,7 +161,7 @@ def read_explained(document: object) -> tuple[Verdict, list[str], Mapping[str, s
 
 
 def document_of(kind: type[D], value: object, **others: Any) -> D:
-    """Write a value as a document of a kind: with what it has by the same names, times as text, and with others."""
+    """Make a document of a class from a value's fields of the same names, times as text, and from `others`."""
     fields: dict[str, Any] = {}
     for name in kind.__struct_fields__:
         field = others[name] if name in others else getattr(value, name)
@@ -170,10 +170,10 @@ def document_of(kind: type[D], value: object, **others: Any) -> D:
 
 
 def documents_of(kind: type[D], values: Iterable[object]) -> tuple[D, ...]:
-    """Write values as documents of a kind, each with what it has by the same names."""
+    """Make documents of a class, each from a value's fields of the same names."""
     return tuple(document_of(kind, value) for value in values)
 
 
-def _difference(one: "Difference") -> structs.DifferenceDocument:
-    image = image_document(one.candidate)
-    return document_of(structs.DifferenceDocument, image, reason_in_force=one.in_force.reason)
+def _difference(difference: "Difference") -> structs.DifferenceDocument:
+    image = image_document(difference.candidate)
+    return document_of(structs.DifferenceDocument, image, reason_in_force=difference.in_force.reason)

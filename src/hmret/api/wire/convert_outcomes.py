@@ -1,4 +1,4 @@
-"""What was done, is held and is foreseen, and the state of an engine, as JSON documents."""
+"""Converts reports, quarantine, forecasts and an engine's status to JSON documents."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -23,12 +23,12 @@ __all__ = [
     "sweep_document",
 ]
 
-# Of what a sweep deleted or could not do: what a status shows; the numbers beside count all.
+# How many deleted images and errors of a sweep a status lists; the counts next to them include all.
 _MOST = 100
 
 
 def sweep_document(report: SweepReport) -> structs.SweepReportDocument:
-    """Write what a sweep did."""
+    """Convert the report of a sweep."""
     return document_of(
         structs.SweepReportDocument,
         report,
@@ -44,12 +44,12 @@ def _deleted_image(image: DeletedImage) -> structs.DeletedImageDocument:
 
 
 def quarantine_document(images: Iterable[Quarantined]) -> structs.QuarantineDocument:
-    """Write what is in quarantine."""
+    """Convert the content of the quarantine."""
     return structs.QuarantineDocument(documents_of(structs.QuarantinedDocument, images))
 
 
 def forecast_document(outlook: "Outlook") -> structs.ForecastDocument:
-    """Write what the cache holds and what falls due when."""
+    """Convert what the cache holds and when images fall due."""
     return document_of(
         structs.ForecastDocument,
         outlook,
@@ -66,7 +66,7 @@ def forecast_document(outlook: "Outlook") -> structs.ForecastDocument:
 def status_document(
     retention: "Retention", *, version: str, process: int, backend: str, trash_bytes: int | None
 ) -> structs.StatusDocument:
-    """Write the state of an engine."""
+    """Convert the status of an engine."""
     statistics, config = retention.statistics(), retention.config
     report = statistics.last_report
     last_sweep = None

@@ -1,7 +1,8 @@
-"""The JSON documents of images and plans: of each one class, by which it is written, read and described.
+"""The JSON documents of images and plans: one class each, for encoding, decoding and the schema.
 
-Every field is always there, but for those that are `UNSET`; times are RFC 3339 in UTC to the nanosecond, or null. A default
-is what an engine that was started before an upgrade does not write. What only describes a field is not checked.
+Every field is always present, except those that are `UNSET`; times are RFC 3339 in UTC with nanoseconds, or
+null. Defaults stand for fields that an engine started before an upgrade does not write. Constraints that are
+only part of the schema are not checked.
 """
 
 import json
@@ -54,7 +55,7 @@ class Document(msgspec.Struct, frozen=True, gc=False):
 
 
 def encode_document(document: Document | Mapping[str, object]) -> bytes:
-    """Write a document as JSON on one line; a name on the disk that is no UTF-8 becomes an escape."""
+    """Encode a document as JSON on one line; file names that are not valid UTF-8 are escaped."""
     try:
         return _encode(document)
     except UnicodeEncodeError:

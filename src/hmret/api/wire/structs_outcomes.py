@@ -1,4 +1,4 @@
-"""The JSON documents of what an engine has done, holds and foresees: of each one class, as in `structs`."""
+"""The JSON documents of what an engine did, holds and forecasts; one class each, as in `structs`."""
 
 import datetime as dt
 from typing import Annotated, Literal
@@ -48,10 +48,10 @@ __all__ = [
 ]
 
 LARGEST_PAGE = 1000
-"""The most images of one page."""
+"""Maximum number of images in one page."""
 
 MOST_DAYS = 366
-"""The most days of a forecast that a client may ask for."""
+"""Maximum number of days of a forecast that a client may ask for."""
 
 
 class ProblemDocument(Document, frozen=True):

@@ -1,6 +1,6 @@
-"""The JSON documents that clients send: of each one class, by which it is read and described.
+"""The JSON documents that clients send: one class each, for both decoding and the schema.
 
-A field that is not known is refused. What only describes a field is checked where it is used.
+Unknown fields are rejected. Constraints that are only part of the schema are checked where the field is used.
 """
 
 from typing import Annotated, Any
