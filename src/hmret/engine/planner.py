@@ -11,8 +11,7 @@ from hmret.actors.threads import Threads
 from hmret.model.images import Image, Inventory, Key
 from hmret.model.plan.decide import plan
 from hmret.model.plan.plan import Plan
-from hmret.model.plan.selection import Choice
-from hmret.model.plan.undeletable import with_obstacles
+from hmret.model.plan.selection import Choice, with_obstacles
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import define

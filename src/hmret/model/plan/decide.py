@@ -20,7 +20,8 @@ from hmret.model.plan.evaluate import PlanContext
 from hmret.model.plan.gathering import Basis, Gathered, shifts_of
 from hmret.model.plan.plan import Plan, Protected
 from hmret.model.plan.pressure import PressureStep
-from hmret.model.plan.repository_plan import RepositoryPlan, inputs_of, plan_repository
+from hmret.model.plan.repository_inputs import inputs_of
+from hmret.model.plan.repository_plan import RepositoryPlan, plan_repository
 from hmret.model.plan.selection import (
     BrakeStep,
     QuotaStep,

@@ -7,19 +7,16 @@ the time for which it was made, is also part of the next plan.
 from collections.abc import Callable, Iterator, Mapping, Set as AbstractSet
 from functools import cached_property
 
-import msgspec
-
-from hmret.model.images import Image, Inventory, Repository
-from hmret.model.origins import Builds
+from hmret.model.images import Image
 from hmret.model.plan.due_times import DueTimes, add_up
 from hmret.model.plan.effective_rules import next_dated_ns, tags_by_digest
 from hmret.model.plan.evaluate import Evaluator, PlanContext
+from hmret.model.plan.repository_inputs import RepositoryInputs
 from hmret.model.policy.compiled import NEVER
-from hmret.model.protection import RepositoryProtection
 from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
-__all__ = ["RIPE", "RepositoryInputs", "RepositoryPlan", "inputs_of", "plan_repository"]
+__all__ = ["RIPE", "RepositoryPlan", "plan_repository"]
 
 _REASONS = tuple(Reason)
 _NUMBERS = {reason: number for number, reason in enumerate(_REASONS)}
@@ -34,65 +31,12 @@ _ELIGIBLE = tuple(
         Reason.EXPIRED,
     )
 )
-_NO_TIMERS: Mapping[str, int | None] = {}
 _NO_DIGESTS: AbstractSet[str] = frozenset()
 _NO_FINALS: Mapping[str, Reason] = {}
-_NEVER_READ: Mapping[str, int] = {}
-_NO_FOREIGN: Mapping[str, frozenset[str]] = {}
 _ALONE = ("",)
 
 RIPE = frozenset((Reason.SUSPENDED, Reason.BACKOFF, Reason.EXPIRED))
 """The reasons of a row that is due: it goes unless a host-wide reason or a failed attempt holds it back."""
-
-
-class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """The inputs of a part of a plan, except the context and the time."""
-
-    repository: Repository | None
-    timers: Mapping[str, int | None]
-    protection: RepositoryProtection
-    """What the references to this repository protect."""
-    foreign: Mapping[str, frozenset[str]]
-    """The sources that need its content under the name of a repository that does not own it; by digest."""
-    leased: AbstractSet[str]
-    backing_off: AbstractSet[str]
-    is_unlisted: bool
-    """Whether some of its contents may not have been seen."""
-    builds: Builds
-    built: AbstractSet[str]
-    """Digests that were built on this host."""
-    accessed: Mapping[str, int]
-    """When disks were last read unseen, by digest."""
-
-    def stand_in(self, inventory: Inventory, name: str, protection: RepositoryProtection) -> bool:
-        """Return whether an inventory holds the very same inputs for a repository.
-
-        Only in the simple case in which nothing in it is leased, backing off, unlisted, needed under a
-        foreign name or was read unseen.
-        """
-        # guard(changed-inputs-new-verdict): A guest, timer or lease that is new in a repository counts at
-        # once: earlier decisions on its images do not stand.
-        return (
-            self.repository is inventory.repositories.get(name)
-            and self.timers is inventory.states.by_repository.get(name, _NO_TIMERS)
-            and self.protection is protection
-            and self.builds is inventory.builds
-            and not (self.leased or self.backing_off or self.is_unlisted or self.foreign or self.accessed)
-        )
-
-    def are(self, other: "RepositoryInputs") -> bool:
-        """Return whether two sets of inputs are the very same objects."""
-        return (
-            self.repository is other.repository
-            and self.timers is other.timers
-            and self.protection is other.protection
-            and self.foreign == other.foreign
-            and self.built == other.built
-            and self.leased == other.leased
-            and self.backing_off == other.backing_off
-            and self.is_unlisted == other.is_unlisted
-            and self.accessed == other.accessed
-        )
 
 
 @frozen(eq=False)
@@ -274,32 +218,6 @@ class RepositoryPlan:
         return {} if self.inputs.repository is None else tags_by_digest(self.inputs.repository)
 
 
-def inputs_of(
-    inventory: Inventory,
-    name: str,
-    protection: RepositoryProtection,
-    *,
-    foreign: Mapping[str, frozenset[str]] | None,
-    leased: AbstractSet[str] | None,
-    backing_off: AbstractSet[str] | None,
-    accessed: Mapping[str, int] | None = None,
-) -> RepositoryInputs:
-    """Collect the inputs of the part of a plan about one repository."""
-    repository = inventory.repositories.get(name)
-    return RepositoryInputs(
-        repository=repository,
-        timers=inventory.states.by_repository.get(name, _NO_TIMERS),
-        protection=protection,
-        foreign=foreign or _NO_FOREIGN,
-        leased=leased or _NO_DIGESTS,
-        backing_off=backing_off or _NO_DIGESTS,
-        is_unlisted=inventory.is_partial(name),
-        builds=inventory.builds,
-        built=_NO_DIGESTS if repository is None else inventory.builds.in_repository(repository),
-        accessed=accessed or _NEVER_READ,
-    )
-
-
 def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, now_ns: int) -> RepositoryPlan:
     """Decide on every image of one repository."""
     evaluator = Evaluator(
@@ -308,7 +226,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
         name,
         inputs.repository,
         inputs.timers,
-        _sources(inputs),
+        inputs.sources(),
         inputs.leased,
         inputs.backing_off,
         inputs.built,
@@ -391,20 +309,6 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
         pruned=tuple(sorted(gone)),
         numbers=bytes(numbers),
     )
-
-
-def _sources(inputs: RepositoryInputs) -> Mapping[str, tuple[str, ...]]:
-    """Return which sources need each image of a repository, by its own name or by that of another."""
-    repository = inputs.repository
-    if repository is None:
-        return {}
-    images = repository.images
-    found = {digest: names for digest, names in inputs.protection.sources.items() if digest in images}
-    for digest, names in inputs.foreign.items():
-        # Where the row stands for the repository's own folder, the content is not what was named.
-        if digest in images and images[digest].is_content:
-            found[digest] = tuple(sorted(names.union(found.get(digest, ()))))
-    return found
 
 
 def _has_links(image: Image) -> bool:

@@ -13,7 +13,8 @@ from typing import Protocol
 import attrs
 import msgspec
 
-from hmret.model.images import Image, Key
+from hmret.model.images import Image, Inventory, Key
+from hmret.model.obstacles import Obstacle
 from hmret.model.policy.brake import Brake, Braking
 from hmret.model.policy.window import DeletionWindow
 from hmret.model.values import define, frozen
@@ -30,6 +31,7 @@ __all__ = [
     "Substitute",
     "WindowStep",
     "apparent_bytes",
+    "with_obstacles",
 ]
 
 
@@ -269,3 +271,33 @@ class QuotaStep:
             if place and freed.total_bytes > self.max_bytes:
                 return place
         return count
+
+
+def with_obstacles(inventory: Inventory, obstacles: Mapping[Choice, Obstacle]) -> Inventory:
+    """Return an inventory with obstacles to the deletion of images that are due.
+
+    Images that hold something else count as broken, those at which hypeman is at work as not ready; all
+    others are not tried.
+    """
+    repositories = dict(inventory.repositories)
+    refused: dict[Key, Obstacle] = dict(inventory.obstacles)
+    for choice, obstacle in obstacles.items():
+        for name, digest in choice.keys:
+            if not (obstacle.is_broken or obstacle.will_pass):
+                refused[name, digest] = obstacle
+                continue
+            repository = repositories[name]
+            images = {**repository.images, digest: _marked(repository.images[digest], obstacle)}
+            repositories[name] = msgspec.structs.replace(repository, images=images)
+    return attrs.evolve(
+        inventory,
+        repositories=repositories,
+        obstacles=refused,
+        backing_off=inventory.backing_off | refused.keys(),
+    )
+
+
+def _marked(image: Image, obstacle: Obstacle) -> Image:
+    if obstacle.will_pass:
+        return image.kept_for(making=obstacle.detail)
+    return image.kept_for(foreign=obstacle.detail)

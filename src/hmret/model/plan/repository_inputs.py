@@ -1,0 +1,105 @@
+"""What the part of a plan about one repository is made from."""
+
+from collections.abc import Mapping, Set as AbstractSet
+
+import msgspec
+
+from hmret.model.images import Inventory, Repository
+from hmret.model.origins import Builds
+from hmret.model.protection import RepositoryProtection
+
+__all__ = ["RepositoryInputs", "inputs_of"]
+
+_NO_TIMERS: Mapping[str, int | None] = {}
+_NO_DIGESTS: AbstractSet[str] = frozenset()
+_NEVER_READ: Mapping[str, int] = {}
+_NO_FOREIGN: Mapping[str, frozenset[str]] = {}
+
+
+class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """The inputs of a part of a plan, except the context and the time."""
+
+    repository: Repository | None
+    timers: Mapping[str, int | None]
+    protection: RepositoryProtection
+    """What the references to this repository protect."""
+    foreign: Mapping[str, frozenset[str]]
+    """The sources that need its content under the name of a repository that does not own it; by digest."""
+    leased: AbstractSet[str]
+    backing_off: AbstractSet[str]
+    is_unlisted: bool
+    """Whether some of its contents may not have been seen."""
+    builds: Builds
+    built: AbstractSet[str]
+    """Digests that were built on this host."""
+    accessed: Mapping[str, int]
+    """When disks were last read unseen, by digest."""
+
+    def stand_in(self, inventory: Inventory, name: str, protection: RepositoryProtection) -> bool:
+        """Return whether an inventory holds the very same inputs for a repository.
+
+        Only in the simple case in which nothing in it is leased, backing off, unlisted, needed under a
+        foreign name or was read unseen.
+        """
+        # guard(changed-inputs-new-verdict): A guest, timer or lease that is new in a repository counts at
+        # once: earlier decisions on its images do not stand.
+        return (
+            self.repository is inventory.repositories.get(name)
+            and self.timers is inventory.states.by_repository.get(name, _NO_TIMERS)
+            and self.protection is protection
+            and self.builds is inventory.builds
+            and not (self.leased or self.backing_off or self.is_unlisted or self.foreign or self.accessed)
+        )
+
+    def are(self, other: "RepositoryInputs") -> bool:
+        """Return whether two sets of inputs are the very same objects."""
+        return (
+            self.repository is other.repository
+            and self.timers is other.timers
+            and self.protection is other.protection
+            and self.foreign == other.foreign
+            and self.built == other.built
+            and self.leased == other.leased
+            and self.backing_off == other.backing_off
+            and self.is_unlisted == other.is_unlisted
+            and self.accessed == other.accessed
+        )
+
+    def sources(self) -> Mapping[str, tuple[str, ...]]:
+        """Return which sources need each image of a repository, by its own name or by that of another."""
+        repository = self.repository
+        if repository is None:
+            return {}
+        images = repository.images
+        found = {digest: names for digest, names in self.protection.sources.items() if digest in images}
+        for digest, names in self.foreign.items():
+            # Where the row stands for the repository's own folder, the content is not what was named.
+            if digest in images and images[digest].is_content:
+                found[digest] = tuple(sorted(names.union(found.get(digest, ()))))
+        return found
+
+
+def inputs_of(
+    inventory: Inventory,
+    name: str,
+    protection: RepositoryProtection,
+    *,
+    foreign: Mapping[str, frozenset[str]] | None,
+    leased: AbstractSet[str] | None,
+    backing_off: AbstractSet[str] | None,
+    accessed: Mapping[str, int] | None = None,
+) -> RepositoryInputs:
+    """Collect the inputs of the part of a plan about one repository."""
+    repository = inventory.repositories.get(name)
+    return RepositoryInputs(
+        repository=repository,
+        timers=inventory.states.by_repository.get(name, _NO_TIMERS),
+        protection=protection,
+        foreign=foreign or _NO_FOREIGN,
+        leased=leased or _NO_DIGESTS,
+        backing_off=backing_off or _NO_DIGESTS,
+        is_unlisted=inventory.is_partial(name),
+        builds=inventory.builds,
+        built=_NO_DIGESTS if repository is None else inventory.builds.in_repository(repository),
+        accessed=accessed or _NEVER_READ,
+    )
