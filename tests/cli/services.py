@@ -120,7 +120,7 @@ def free_port() -> int:
 
 @contextmanager
 def client_of(path: Path) -> Iterator[httpx2.Client]:
-    """Give a client of a control socket."""
-    transport = httpx2.HTTPTransport(uds=str(path))
+    """Give a client of a control socket, with one request a connection: the server closes one that is idle for long."""
+    transport = httpx2.HTTPTransport(uds=str(path), limits=httpx2.Limits(max_keepalive_connections=0))
     with httpx2.Client(transport=transport, base_url="http://hmret", timeout=PATIENCE) as client:
         yield client

@@ -265,10 +265,14 @@ def change_by_commands(host: RecordedHost, asked: Told) -> None:
 
 @contextmanager
 def client_of(place: Path) -> Iterator[httpx2.Client]:
+    # One request a connection: the server closes one that is idle for long, which may be as the next is sent.
+    limits = httpx2.Limits(max_keepalive_connections=0)
     with (
         short_path(place) as address,
         httpx2.Client(
-            transport=httpx2.HTTPTransport(uds=address), base_url="http://hmret", timeout=PATIENCE
+            transport=httpx2.HTTPTransport(uds=address, limits=limits),
+            base_url="http://hmret",
+            timeout=PATIENCE,
         ) as client,
     ):
         yield client
