@@ -58,9 +58,10 @@ class Deleter(DiskActor):
     """The deleter actor.
 
     Not served in the mailbox:
-        `stop_early` and `leave` note what the actor must not do any more, which no call undoes but a recovery;
-        `has_unfinished` is such a note of its own, to be read at any time: a recovery that finds nothing does no harm;
-        `new_view` reads nothing yet, and its answer is the caller's alone.
+        `stop_early` sets a flag that is never reset, and that threads read before each image;
+        `leave` is called by the sweep that retired the batch, before it asks for anything else of that batch;
+        `has_unfinished` can be read at any time: a sweep that reads it too early leaves the recovery to the next one;
+        `new_view` reads nothing, and the view that it makes belongs to the caller.
     """
 
     def __init__(
@@ -83,7 +84,8 @@ class Deleter(DiskActor):
     def new_view(self, tag_folders: Mapping[str, FolderScan] = MappingProxyType({})) -> TagView:
         """Make a view of who links to what, for all batches of a sweep.
 
-        The first batch lists the folders that are not `tag_folders`, as a scan saw them; the others what has changed.
+        `tag_folders`: the folders as a scan saw them; empty: the first batch lists all of them. Later ones list only those
+        that have changed.
         """
         return TagView(self._filesystem, tag_folders)
 
@@ -257,7 +259,7 @@ class Deleter(DiskActor):
         return self._is_stopping
 
     def _stop_after(self, within_ns: int) -> Callable[[], bool]:
-        """Make what also says stop once so long has passed since it was first asked."""
+        """Return a function that says stop as soon as the engine stops, or so long after it was first called."""
         first_ns: int | None = None
 
         def stopping() -> bool:
@@ -345,7 +347,7 @@ class Deleter(DiskActor):
         return RecoveredQuarantine(found.held, found.going, sum(freed.disk_bytes), errors)
 
     def _forget(self, token: str, repositories: Iterable[str]) -> None:
-        """Drop intents that are carried out; those that stay on record are found done by the next recovery."""
+        """Drop intents that are carried out; where that fails, the next recovery finds them done."""
         with suppress(OSError):
             drop_intents(self._filesystem, self._data_fd, token, repositories)
 
@@ -383,7 +385,7 @@ def _repositories(intents: Iterable[Intent]) -> set[str]:
 
 
 def _is_unfinished(outcome: Outcome) -> bool:
-    """Tell whether something is left to do for the next recovery."""
+    """Return whether something is left to do for the next recovery."""
     match outcome:
         case Retired():
             return bool(outcome.faults)

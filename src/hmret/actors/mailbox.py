@@ -34,7 +34,7 @@ class Reply(Generic[T]):
     _error: Exception | None = attrs.field(default=None, init=False)
 
     def give(self, value: T) -> None:
-        """Answer; a later answer to the same request is dropped."""
+        """Answer; later answers to the same request are dropped."""
         if not self._done.is_set():
             self._value = value
             self._done.set()
@@ -55,7 +55,7 @@ class Reply(Generic[T]):
 
 @frozen(eq=False, kw_only=True)
 class Request(Generic[T]):
-    """What an actor is asked; subclasses say what, and T is what it answers."""
+    """What an actor is asked; a subclass says what, and T is the type of the answer."""
 
     reply: Reply[T] = attrs.field(factory=Reply, repr=False)
 
@@ -132,7 +132,7 @@ class Mailbox(Generic[R]):
             self.abandon()
 
     def abandon(self) -> None:
-        """Close both ends, and answer what nobody will serve any more."""
+        """Close both ends, and refuse what will not be served any more."""
         self._sender.close()
         while True:
             try:
@@ -144,7 +144,7 @@ class Mailbox(Generic[R]):
     async def _serve_one(self, answer: Callable[[R], Awaitable[object]], request: R) -> None:
         try:
             request.reply.give(await answer(request))
-        except Exception as error:  # noqa: BLE001 - the asker's, who is told; the actor goes on
+        except Exception as error:  # noqa: BLE001 - raised at the caller; the actor goes on
             request.reply.fail(error)
         finally:
             request.reply.fail(EngineClosedError("the engine stopped before it answered"))

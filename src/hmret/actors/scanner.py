@@ -56,7 +56,7 @@ class ScanResult:
     """Folders beside the hosts that hold no images."""
     oddities: tuple[Oddity, ...]
     details: Mapping[str, str]
-    """What else is to be said of some images, by digest."""
+    """Remarks on some images, by digest."""
     ghosts: tuple[str, ...]
     """Digests of content that is ready by its metadata, and has no disk."""
     tag_folders: Mapping[str, FolderScan]
@@ -82,7 +82,7 @@ class ScanResult:
 
 @frozen(eq=False)
 class _Found:
-    """What the folders come to, until something in them changes."""
+    """All folders put together, until something in them changes."""
 
     rows: RowsFound
     unlisted: tuple[tuple[str, str], ...]
@@ -100,7 +100,7 @@ class Scanner(DiskActor):
     """The scanner actor.
 
     Not served in the mailbox:
-        `guess` and `owners` look up what the last scan found, which is replaced as a whole; callers check what they hear;
+        `guess` and `owners` look up what the last scan found, which is replaced as a whole; callers check the answer;
         `images_seen` is a number for a display;
         `write_record` is called when the actor has ended, so nothing else reads or changes what it writes.
     """
@@ -214,7 +214,7 @@ class Scanner(DiskActor):
         self.images_seen += images
 
     def _look_beside(self, found: "_Found") -> ScanResult:
-        """Look at what changes without the folders of images: records of builds, and what is unfinished."""
+        """Read what can change while the folders of images do not: records of builds, and what is unfinished."""
         self._folders.end()
         builds = look_at_builds(self._filesystem, self._data_fd, self._builds, self._threads.pause)
         self._builds = builds

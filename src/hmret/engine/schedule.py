@@ -1,4 +1,4 @@
-"""When sweeps happen: one at the start, one every interval, one for whoever asks; never two at a time."""
+"""When sweeps happen: one at the start, one every interval, one for each request; never two at a time."""
 
 import logging
 import math
