@@ -1,4 +1,4 @@
-"""The asynchronous part of a command: on the backend of choice, and with errors that fit into one line."""
+"""Runs the asynchronous part of a command on the chosen backend, with errors that fit on one line."""
 
 import os
 import signal
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 
 def run_on(backend: Backend, data_dir: str, work: Callable[[], Awaitable[T]]) -> T:
-    """Run a command's asynchronous part, and return what it returns.
+    """Run a command's asynchronous part and return its result.
 
     Raises:
         HmretError: a system call failed; the message names the data directory.
-        BaseException: the first that the work raised, out of whatever groups it came in.
+        BaseException: the first exception that the work raised, unwrapped from any exception groups.
     """
     try:
         try:
@@ -35,7 +35,7 @@ def run_on(backend: Backend, data_dir: str, work: Callable[[], Awaitable[T]]) ->
 
 
 async def until_interrupted(work: Callable[[], Awaitable[T]]) -> T:
-    """Carry out some work that SIGINT cancels: what is half done is finished, nothing else is begun.
+    """Run work that SIGINT cancels: what is in progress is finished, nothing new is started.
 
     Raises:
         KeyboardInterrupt: it was interrupted.
@@ -56,7 +56,7 @@ async def _cancel_when_interrupted(
     with anyio.open_signal_receiver(signal.SIGINT) as received:
         task_status.started()
         async for _ in received:
-            # The receiver ends with this, so that a second SIGINT does not wait for anything.
+            # Leaving the loop closes the receiver, so that a second SIGINT takes effect immediately.
             break
     scope.cancel()
 

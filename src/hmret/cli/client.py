@@ -1,4 +1,4 @@
-"""Asking the running engine, through its control socket."""
+"""The client of the running engine, over its control socket."""
 
 import json
 import os
@@ -41,10 +41,10 @@ T = TypeVar("T")
 
 _UNIT_SOCKET = f"/run/hmret/{SOCKET_NAME}"
 TIMEOUT_SECONDS = 5.0
-"""How long an engine may be silent, where nothing else is said."""
+"""How long an engine may be silent by default."""
 
 HEARTBEAT_SECONDS = 15.0
-"""How often a stream of events says that it is still there."""
+"""How often an event stream sends a keep-alive."""
 
 _PROBLEM = "urn:hmret:problem:"
 _ERRORS: Mapping[str, type[HmretError]] = {
@@ -62,10 +62,10 @@ class Engine:
     """The engine that runs on a data directory."""
 
     path: pathlib.Path
-    """Of its control socket."""
+    """The path of its control socket."""
     process: int
     seconds: float = TIMEOUT_SECONDS
-    """How long it may give no sign of life. What it is asked for takes as long as it takes."""
+    """How long it may show no sign of life. A request itself takes as long as it takes."""
 
     def ask(
         self,
@@ -75,12 +75,13 @@ class Engine:
         body: Mapping[str, object] | None = None,
         parameters: Mapping[str, str] | None = None,
     ) -> Any:
-        """Ask for a document; None where the answer has none.
+        """Send a request; returns the document, None if the response has none.
 
-        An engine that is at work, on a plan of very many images or on a sweep, is waited for while it says that it lives.
+        An engine that is busy, with a plan of very many images or with a sweep, is waited for as long as it
+        answers health checks.
 
         Raises:
-            HmretError: as the engine says, or it does not answer, or its answer makes no sense.
+            HmretError: the engine reported an error, did not respond, or its response is invalid.
         """
 
         def request() -> tuple[int, bytes]:
@@ -91,16 +92,16 @@ class Engine:
         return self._document(*self._while_it_lives(request))
 
     def _while_it_lives(self, request: Callable[[], T]) -> T:
-        """Carry out a request beside which the engine is asked, when it takes long, whether it lives."""
+        """Carry out a request; while it takes long, check periodically that the engine is alive."""
         outcomes: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
 
         def carry_out() -> None:
             try:
                 outcomes.put((True, request()))
-            except BaseException as error:  # noqa: BLE001 - handed on to who waits
+            except BaseException as error:  # noqa: BLE001 - passed on to the waiting caller
                 outcomes.put((False, error))
 
-        # One that never ends is left to itself, and keeps the process from nothing.
+        # A request that never ends is abandoned; a daemon thread does not keep the process alive.
         threading.Thread(target=carry_out, name="hmret request", daemon=True).start()
         while True:
             try:
@@ -114,7 +115,7 @@ class Engine:
         return answer
 
     def _need_life(self, seconds: float) -> None:
-        """Have the engine say within some seconds that it lives.
+        """Check that the engine responds within some seconds.
 
         Raises:
             HmretError: it does not.
@@ -123,21 +124,21 @@ class Engine:
             client.get("/healthz")
 
     def plan(self, at: str | None) -> Any:
-        """Ask for a plan."""
+        """Request a plan."""
         parameters = {} if at is None else {"at": at}
         return self.ask("GET", "/v1/plan", parameters=parameters)
 
     def compare(self, settings: Mapping[str, object], at: str | None) -> Any:
-        """Ask for the plan by other settings, compared with that in force."""
+        """Request a plan by other settings, compared with the plan in force."""
         parameters = {} if at is None else {"at": at}
         return self.ask("POST", "/v1/plan", body={"settings": settings}, parameters=parameters)
 
     def explain(self, image: str) -> Any:
-        """Ask for the verdict on one image."""
+        """Request the verdict on one image."""
         return self.ask("GET", f"/v1/images/{quote(image, safe='')}")
 
     def events(self, *, follow: bool) -> Iterator[Any]:
-        """Give the events that the engine still knows and, to follow, those to come, until it stops."""
+        """Yield the engine's recent events and, with `follow`, new ones until it stops."""
         parameters = {"after": "0", "follow": "true" if follow else "false"}
         self._need_life(self.seconds)
         with (
@@ -151,10 +152,10 @@ class Engine:
                     yield self.read(json.loads, line.removeprefix("data: "))
 
     def read(self, reading: Callable[[Any], T], document: Any) -> T:
-        """Read a document.
+        """Read a document with `reading`.
 
         Raises:
-            HmretError: it makes no sense.
+            HmretError: the document is invalid.
         """
         try:
             return reading(document)
@@ -165,10 +166,10 @@ class Engine:
             ) from None
 
     def read_as(self, kind: type[T], document: Any) -> T:
-        """Read a document as one of a kind.
+        """Decode a document to a type.
 
         Raises:
-            HmretError: it is none.
+            HmretError: the document does not match it.
         """
         found: T = self.read(partial(msgspec.convert, type=kind), document)
         return found
@@ -182,7 +183,7 @@ class Engine:
 
     @contextmanager
     def _client(self, seconds: float | None) -> "Iterator[httpx2.Client]":
-        import httpx2  # noqa: PLC0415 - where no engine runs nobody waits for it
+        import httpx2  # noqa: PLC0415 - not needed if no engine runs
 
         timeout = httpx2.Timeout(self.seconds, read=seconds)
         try:
@@ -204,10 +205,10 @@ _FAILED = 400
 
 
 def find_engine(config: RetentionConfig, seconds: float = TIMEOUT_SECONDS) -> Engine | None:
-    """Find the engine that runs on a data directory, and may be silent for so long; None: none does.
+    """Find the engine of a data directory; `seconds`: how long it may be silent; None: there is none.
 
     Raises:
-        HmretError: its socket may not be opened, or nobody takes calls there.
+        HmretError: its socket may not be opened, or nothing accepts calls there.
     """
     places = [control_socket_path(config, os.environ), own_path(config)]
     refused: pathlib.Path | None = None
@@ -215,7 +216,7 @@ def find_engine(config: RetentionConfig, seconds: float = TIMEOUT_SECONDS) -> En
         try:
             return Engine(place, _probe(place, seconds), seconds)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-            # Never there, or left by an engine that has died.
+            # It never existed, or was left by a dead engine.
             continue
         except PermissionError:
             refused = refused or place
@@ -236,21 +237,21 @@ def find_engine(config: RetentionConfig, seconds: float = TIMEOUT_SECONDS) -> En
 
 
 def _engine_of_unit(config: RetentionConfig, seconds: float) -> Engine | None:
-    """Find the engine that systemd runs: members of the socket's group may not see into the data directory."""
+    """Find the engine that systemd runs: members of the socket's group may not read the data directory."""
     place = pathlib.Path(_UNIT_SOCKET)
     try:
         engine = Engine(place, _probe(place, seconds), seconds)
     except OSError:
         return None
-    told = engine.ask("GET", "/v1/status")
-    return engine if engine.read(lambda status: status["data_dir"], told) == config.data_dir else None
+    document = engine.ask("GET", "/v1/status")
+    return engine if engine.read(lambda status: status["data_dir"], document) == config.data_dir else None
 
 
 def need_engine(config: RetentionConfig, seconds: float = TIMEOUT_SECONDS) -> Engine:
-    """Find the engine that runs on a data directory, and may be silent for so long.
+    """Find the engine of a data directory; `seconds`: how long it may be silent.
 
     Raises:
-        HmretError: none does, or it cannot be asked; where a process has the data directory, it is named.
+        HmretError: there is none, or it cannot be reached; a process that holds the data directory is named.
     """
     engine = find_engine(config, seconds)
     if engine is not None:
@@ -268,13 +269,13 @@ def need_engine(config: RetentionConfig, seconds: float = TIMEOUT_SECONDS) -> En
 
 
 def say_who_answers(engine: Engine, common: "Common") -> None:
-    """Say on standard error that the running engine is asked; with `--json` only errors are there."""
+    """Print to standard error that the running engine answers; with `--json`, only errors go there."""
     if not common.json:
         say(f"the running engine answers (process {engine.process}, {engine.path})")
 
 
 def _probe(path: pathlib.Path, seconds: float) -> int:
-    """Connect once; returns the number of the process that listens."""
+    """Connect once; returns the pid of the listening process."""
     with connectable(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(seconds)
         probe.connect(address)

@@ -1,4 +1,4 @@
-"""What the running engine does where there is one, and the command itself where there is none."""
+"""Runs an operation in the running engine if there is one, else in the command itself."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -19,7 +19,7 @@ D = TypeVar("D", bound=Document)
 
 @frozen
 class Asked:
-    """What a running engine is asked."""
+    """A request to a running engine."""
 
     method: str
     path: str
@@ -32,10 +32,10 @@ def ask_or_do(
     kind: type[D],
     work: Callable[[RetentionConfig], Awaitable[object]],
 ) -> D:
-    """Have the running engine do something, and say so; where none runs, do it here. What came of it is a document of a kind.
+    """Run an operation in the running engine and say so, else here; returns the resulting document.
 
     Raises:
-        HmretError: as the engine says, or as the work does.
+        HmretError: the engine or the work failed.
     """
     config = common.settings().config
     engine = find_engine(config, common.timeout_seconds)

@@ -1,4 +1,4 @@
-"""Engines that a command opens for itself where none runs; a command that asks one that runs loads none."""
+"""Opens an engine inside a command if none runs; commands that use a running engine do not import one."""
 
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ __all__ = ["opened_engine", "opened_inspection", "opened_quarantine"]
 
 
 def opened_engine(config: RetentionConfig) -> AbstractAsyncContextManager["Retention"]:
-    """Open an engine on this host's own platform that sweeps only when asked; raises as `open_engine` does."""
+    """Open an engine on this host's platform that sweeps only on request; raises as `open_engine` does."""
     from hmret.engine.opening import open_engine  # noqa: PLC0415 - see above
     from hmret.engine.platform import Platform  # noqa: PLC0415 - the same
 
@@ -24,7 +24,7 @@ def opened_engine(config: RetentionConfig) -> AbstractAsyncContextManager["Reten
 
 
 def opened_inspection(config: RetentionConfig) -> AbstractAsyncContextManager["Inspection"]:
-    """Open a data directory to look at it only; raises as `open_inspection` does."""
+    """Open a data directory for inspection only; raises as `open_inspection` does."""
     from hmret.engine.inspecting import open_inspection  # noqa: PLC0415 - see above
     from hmret.engine.platform import Platform  # noqa: PLC0415 - the same
 
@@ -33,7 +33,7 @@ def opened_inspection(config: RetentionConfig) -> AbstractAsyncContextManager["I
 
 
 def opened_quarantine(config: RetentionConfig) -> AbstractAsyncContextManager["Quarantine"]:
-    """Open a data directory to look at its quarantine only; raises as `open_quarantine` does."""
+    """Open a data directory for its quarantine only; raises as `open_quarantine` does."""
     from hmret.engine.opening import open_quarantine  # noqa: PLC0415 - see above
     from hmret.engine.platform import Platform  # noqa: PLC0415 - the same
 

@@ -1,4 +1,4 @@
-"""The collector of garbage, which the process of a command does without until there can be some."""
+"""The garbage collector, which stays off while a command starts, as there is no garbage yet."""
 
 import gc
 
@@ -6,9 +6,9 @@ __all__ = ["collect_from_now_on"]
 
 
 def collect_from_now_on() -> None:
-    """Switch it on again, for what comes to be from now on: what has been loaded stays as long as the process does.
+    """Turn the collector on for objects created from now on; what is already loaded stays for good.
 
-    Where it was never switched off, in a process that is somebody else's, nothing happens.
+    Does nothing if it was never turned off, as in an embedding process.
     """
     if not gc.isenabled():
         gc.freeze()

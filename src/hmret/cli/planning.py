@@ -1,4 +1,4 @@
-"""Having a plan made, by the running engine or here, for whichever command shows it."""
+"""Makes a plan, in the running engine or here, for any command that shows one."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -33,18 +33,18 @@ class Made:
     head: PlanHead
     verdicts: Sequence[Verdict]
     config: RetentionConfig
-    """The settings of this command; those of a running engine may be others."""
+    """The settings of this command; a running engine's may differ."""
     plan: Plan | None = None
-    """The plan itself, where it was made here."""
+    """The plan itself, if it was made here."""
     engine: Engine | None = None
-    """Who has made it; None: this command."""
+    """The engine that made the plan; None: this command did."""
     comparison: ComparisonDocument | None = None
-    """With the settings in force; None: it is by these."""
+    """The comparison with the settings in force; None: the plan is by these."""
     _document: Mapping[str, Any] | None = None
-    """As the engine wrote it."""
+    """The document that the engine sent."""
 
     def document(self, some: Sequence[Verdict] | None = None) -> Mapping[str, object]:
-        """Return the JSON document of the plan with some of its images; None: with all."""
+        """Return the JSON document of the plan with some of its images; None: all of them."""
         if self._document is None:
             return {
                 **msgspec.structs.asdict(self.head),
@@ -61,7 +61,7 @@ class Made:
 
 
 def make_plan(common: Common, settings: Settings, at: datetime | None = None) -> Made:
-    """Have the running engine make a plan, or make it here where none runs or options say what is to be deleted.
+    """Have the running engine make a plan; make it here if none runs or options set the policy.
 
     Raises:
         HmretError: it cannot be made.

@@ -1,4 +1,4 @@
-"""`check-config`: every setting, where it came from, and what is probably not meant."""
+"""`check-config`: every setting, its origin, and what is probably unintended."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -30,7 +30,7 @@ def check_config(
     settings = common.settings()
     if quiet:
         return 0
-    # The one command that may try something on the disk for an answer.
+    # The only command that may test something on the disk for its result.
     settings = attrs.evolve(settings, warnings=(*settings.warnings, *try_leases(settings.config.data_dir)))
     if common.json:
         values = {key: {"value": one.value, "source": one.source} for key, one in settings.values.items()}
@@ -46,7 +46,7 @@ def _tell(settings: Settings) -> Iterator[str]:
         found = settings.values[setting.key]
         rules: list[Any] = found.value if setting.kind is RULES and isinstance(found.value, list) else []
         written = write_value(setting, found.value) or "unset"
-        if rules:  # a line follows for each
+        if rules:  # a line follows for each rule
             written = f"{len(rules)} rule{'s' if len(rules) > 1 else ''}"
         rows.append([setting.key, written, found.source])
         rows.extend([f"  rule {number}", _put_rule(rule), ""] for number, rule in enumerate(rules, start=1))

@@ -1,4 +1,4 @@
-"""`completion`: what a shell needs to complete commands and options."""
+"""`completion`: scripts for shell completion of commands and options."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ __all__ = ["Shell", "completion"]
 Shell = Literal["bash", "zsh", "fish"]
 """A shell that can be given completion."""
 
-# The script for bash offers paths as plain words; told what they are, bash adds a slash to a folder, and no space.
+# The bash script offers paths as plain words; with `-o filenames`, folders get a slash and no space.
 _PATHS = "COMPREPLY=( $(compgen -f "
 _PATHS_AS_SUCH = f"compopt -o filenames; {_PATHS}"
 

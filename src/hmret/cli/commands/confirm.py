@@ -1,4 +1,4 @@
-"""`confirm`: what is there now is right."""
+"""`confirm`: accepts the present state as correct."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -36,8 +36,8 @@ def _tell(confirmed: tuple[str, ...], what: tuple[str, ...]) -> Iterator[str]:
     if not (confirmed or what):
         yield "nothing to confirm"
     for name in what:
-        # A folder may have been named by its whole path.
-        if not any(f"/{name.rstrip('/')}".endswith(f"/{one}") for one in confirmed):
+        # A folder may have been given by its full path.
+        if not any(f"/{name.rstrip('/')}".endswith(f"/{folder}") for folder in confirmed):
             yield printable(f"{name}: nothing to confirm")
 
 

@@ -1,4 +1,4 @@
-"""`demo`: how the command line calls the demonstration."""
+"""`demo`: the command-line interface of the demonstration."""
 
 from typing import Annotated
 

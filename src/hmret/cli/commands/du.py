@@ -37,13 +37,13 @@ _BY_REASON = (
 
 
 class _Repository(msgspec.Struct):
-    """What one repository has, as the document tells it."""
+    """The usage of one repository, as in the JSON document."""
 
     repository: str
     images: int = 0
     bytes: int = 0
     shared_bytes: int = 0
-    """Those of them that other repositories have, too."""
+    """Bytes that are shared with other repositories."""
     delete_bytes: int = 0
 
 
@@ -73,7 +73,7 @@ def du(*, common: Common = DEFAULTS) -> int:
 
 
 def _forecast(made: Made) -> ForecastDocument:
-    """Have the bytes added up, those of a disk with several names once."""
+    """Add up the bytes, counting a disk with several links once."""
     if made.engine is not None:
         return made.engine.read_as(ForecastDocument, made.engine.ask("GET", "/v1/forecast"))
     assert made.plan is not None
@@ -81,7 +81,7 @@ def _forecast(made: Made) -> ForecastDocument:
 
 
 def _by_repository(verdicts: Sequence[Verdict]) -> list[_Repository]:
-    """Add up what each repository has, the largest first; content that several have counts for each of them."""
+    """Add up usage by repository, the largest first; shared content counts for each repository."""
     found: dict[str, _Repository] = {}
     for verdict in verdicts:
         one = found.setdefault(verdict.repository, _Repository(verdict.repository))
@@ -93,7 +93,7 @@ def _by_repository(verdicts: Sequence[Verdict]) -> list[_Repository]:
 
 
 def _look_at_disk(config: RetentionConfig) -> Mapping[str, int] | None:
-    """Look how full the file system of the images is, as df shows it; None: nobody can tell."""
+    """Return the usage of the images' file system, as df shows it; None: not available."""
     try:
         space = os.statvfs(f"{config.data_dir}/{IMAGES}")
     except OSError:
@@ -103,7 +103,7 @@ def _look_at_disk(config: RetentionConfig) -> Mapping[str, int] | None:
 
 
 def _marks(limits: DiskLimits, space: Mapping[str, int] | None) -> Mapping[str, object] | None:
-    """Tell the marks of the disk, and how many bytes lie between them and what is in use; None: none is set."""
+    """Return the disk limits, and the distance in bytes between each and the usage; None: no limit is set."""
     if not limits.is_set:
         return None
     total = 0 if space is None else space["used_bytes"] + space["available_bytes"]
@@ -159,11 +159,11 @@ def _tell_marks(marks: Mapping[str, Any] | None, space: Mapping[str, int] | None
         share, size_bytes = marks[f"{name}_watermark"], marks[f"{name}_bytes"]
         if share is None:
             continue
-        told = share
+        mark = share
         if size_bytes is not None and space is not None:
             left = size_bytes - space["used_bytes"]
-            told += f", {format_size(size_bytes)}: {format_size(abs(left))} {'below' if left >= 0 else 'above'} it"
-        yield [f"{name} mark", told]
+            mark += f", {format_size(size_bytes)}: {format_size(abs(left))} {'below' if left >= 0 else 'above'} it"
+        yield [f"{name} mark", mark]
     if marks["max_used"] is not None:
         most = marks["max_used"]
         yield ["most for images", most if isinstance(most, str) else format_size(most)]

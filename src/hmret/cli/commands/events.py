@@ -1,4 +1,4 @@
-"""`events`: what the running engine does."""
+"""`events`: the events of the running engine."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ __all__ = ["events"]
 _SECOND = len("2026-12-24T00:00:00")
 _FIRST = ("time", "event", "image", "vm_names")
 _LONG_EVENT = 14
-"""Characters; the names of most events are shorter, so that what follows is aligned."""
+"""Characters; most event names are shorter, so that what follows is aligned."""
 
 
 def events(
@@ -39,7 +39,7 @@ def events(
     engine = need_engine(common.settings().config, common.timeout_seconds)
     collect_from_now_on()
     for event in engine.events(follow=follow):
-        # A document each, on a line each: there is no end to wait for.
+        # One document a line: the stream has no end to wait for.
         if common.json or output == "json":
             line = json.dumps(event)
         else:
@@ -57,7 +57,7 @@ def _tell_all(event: Mapping[str, Any]) -> str:
 
 
 def _tell(event: Mapping[str, Any]) -> str:
-    """Put an event into a line that fits a terminal: its first facts in full, of the others what there is room for."""
+    """Format an event for a terminal line: its first facts in full, others as far as they fit."""
     time, image = event.get("time", ""), event.get("image", "")
     repository, at, digest = image.partition("@")
     if at:

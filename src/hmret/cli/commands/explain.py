@@ -1,4 +1,4 @@
-"""`explain`: why one image goes or stays."""
+"""`explain`: why an image is deleted or kept."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""`forecast`: what falls due when."""
+"""`forecast`: when images fall due."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -34,7 +34,7 @@ def forecast(
     if not 1 <= days <= MOST_DAYS:
         raise ConfigError(f"--days: expected a number from 1 to {MOST_DAYS}, got {days}")
     settings = common.settings()
-    # The running engine foresees by its own settings only.
+    # The running engine forecasts by its own settings only.
     works_alone = common.names_policy or common.config is not None
     engine = None if works_alone else find_engine(settings.config, common.timeout_seconds)
     if engine is not None:
@@ -70,5 +70,5 @@ def _tell(days: Sequence[DueDocument]) -> Iterator[str]:
 
 
 def _bar(disk_bytes: int, most: int) -> str:
-    """Draw a size; anything that is there at all is seen."""
+    """Draw a bar for a size; any nonzero size is visible."""
     return "#" * (-(-disk_bytes * _WIDTH // most)) if disk_bytes else ""

@@ -40,20 +40,20 @@ def images(*, chosen: ImageFilter = EVERYTHING, shown: Shown = TABLE, common: Co
     """List every image."""
     made = make_plan(common, common.settings())
     head = made.head
-    found = chosen.cut(chosen.choose(made.verdicts))
+    listed = chosen.cut(chosen.choose(made.verdicts))
     match output := shown.as_output(as_json=common.json):
         case "json":
-            images = made.images(found)
+            images = made.images(listed)
             write_json(
                 {"at": head.at, "data_dir": head.data_dir, "images": images, "vm_names": head.vm_names}
             )
         case "csv":
-            write_result(write_csv(ImageDocument, map(image_document, found)))
+            write_result(write_csv(ImageDocument, map(image_document, listed)))
         case "name":
-            write_result(named_lines(found))
+            write_result(named_lines(listed))
         case "table" | "wide":
             is_wide = output == "wide"
-            rows = [_row(verdict, head.vm_names, is_wide=is_wide) for verdict in found]
+            rows = [_row(verdict, head.vm_names, is_wide=is_wide) for verdict in listed]
             lines = [format_columns(_WIDE if is_wide else _COLUMNS, rows, whole=is_wide)] if rows else []
             lines += map(format_suspension, head.suspended)
             write_result("\n".join(lines or ["no images"]))
@@ -65,11 +65,11 @@ def _row(verdict: Verdict, names: Mapping[str, str], *, is_wide: bool) -> list[s
     if is_wide:
         needing = [name_source(source, names) for source in verdict.referenced_by]
     else:
-        # Names are what people know, and short.
+        # VM names are short and familiar.
         needing = [names.get(source, source) for source in verdict.referenced_by]
-    holders = [*needing, *(one.repository for one in verdict.held_by)]
+    holders = [*needing, *(holder.repository for holder in verdict.held_by)]
     last_use = "in use" if verdict.reason in _IN_USE else put_time(verdict.unused_since_ns)
-    # A timer that the next sweep stops never runs out.
+    # A timer that the next sweep stops never expires.
     due = "-" if verdict.action is Action.CLEAR else put_time(verdict.expires_at_ns)
     row = [
         verdict.repository,

@@ -1,4 +1,4 @@
-"""`lease`, `leases` and `unlease`: images that are kept for a while, by the running engine."""
+"""`lease`, `leases` and `unlease`: images that the running engine keeps for a while."""
 
 from typing import Annotated
 from urllib.parse import quote
@@ -39,8 +39,8 @@ def lease(
         write_json(document)
     else:
         granted = engine.read_as(LeaseDocument, document)
-        told = f"{granted.id} {granted.repository}@{granted.digest} until {granted.expires_at}"
-        write_result(printable(told))
+        line = f"{granted.id} {granted.repository}@{granted.digest} until {granted.expires_at}"
+        write_result(printable(line))
     return 0
 
 

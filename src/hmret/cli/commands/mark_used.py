@@ -1,4 +1,4 @@
-"""`mark-used`: an image is about to be used."""
+"""`mark-used`: records that an image is about to be used."""
 
 from functools import partial
 from typing import Annotated

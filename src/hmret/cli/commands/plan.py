@@ -1,4 +1,4 @@
-"""`plan`: what a sweep would do, and nothing of it done."""
+"""`plan`: what a sweep would do, without doing it."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ from hmret.model.verdicts import Verdict
 
 __all__ = ["plan", "show_plan"]
 
-# What somebody still scrolls through; a pipe gets everything.
+# About as many as a person scrolls through; a pipe gets all.
 _MOST_ON_TERMINAL = 200
 
 _SOMETHING_GOES = 4
@@ -92,7 +92,7 @@ def plan(
 def show_plan(
     made: Made, common: Common, shown: Shown = TABLE, chosen: ImageFilter = EVERYTHING, *, every: bool = False
 ) -> None:
-    """Write a plan in the form that is asked for."""
+    """Write a plan in the requested format."""
     match output := shown.as_output(as_json=common.json):
         case "json":
             is_whole = not chosen.names_some and chosen.sort is None and chosen.limit is None
@@ -104,8 +104,8 @@ def show_plan(
             images = chosen.cut(_listed(chosen, made.verdicts, every=every))
             write_result(named_lines(images))
         case "table" | "wide":
-            told = _tell(made, chosen, every=every, is_wide=output == "wide")
-            write_result("\n".join(told))
+            lines = _tell(made, chosen, every=every, is_wide=output == "wide")
+            write_result("\n".join(lines))
 
 
 def _read_moment(text: str) -> datetime:
@@ -118,7 +118,7 @@ def _read_moment(text: str) -> datetime:
 
 
 def _listed(chosen: ImageFilter, verdicts: Sequence[Verdict], *, every: bool) -> list[Verdict]:
-    """Choose what is listed: what goes and what changes, or what is asked for; what goes comes first."""
+    """Select the listed images: deletions and changes, or what the options select; deletions come first."""
     found = chosen.choose(verdicts, "action")
     if every or chosen.names_some:
         return found
@@ -153,7 +153,7 @@ def _tell(made: Made, chosen: ImageFilter, *, every: bool, is_wide: bool) -> Ite
 
 
 def _tell_kept(verdicts: Sequence[Verdict], *, hint: bool) -> Iterator[str]:
-    """Count what stays as it is, by why."""
+    """Count the images that are kept, by reason."""
     counts = count_reasons(verdict for verdict in verdicts if action_of(verdict) == KEEP)
     if counts:
         parts = ", ".join(f"{count} {reason.value}" for reason, count in counts.items())
@@ -162,7 +162,7 @@ def _tell_kept(verdicts: Sequence[Verdict], *, hint: bool) -> Iterator[str]:
 
 
 def _tell_comparison(comparison: ComparisonDocument) -> Iterator[str]:
-    """Tell what the settings that were given would change."""
+    """Describe what the given settings would change."""
     for title, differences in (
         ("would newly go", comparison.newly_go),
         ("would newly stay", comparison.newly_stay),

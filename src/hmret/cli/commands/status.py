@@ -1,4 +1,4 @@
-"""`status`: how the running engine is."""
+"""`status`: the status of the running engine."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def status(*, common: Asking = ASKING) -> int:
     """Tell how the running engine is."""
     engine = need_engine(common.settings().config, common.timeout_seconds)
     document = engine.ask("GET", "/v1/status")
-    listed = engine.read(lambda told: told["suspended"], document)
+    listed = engine.read(lambda status: status["suspended"], document)
     suspended = engine.read_as(tuple[SuspensionDocument, ...], listed)
     if common.json:
         write_json(document)
@@ -52,28 +52,28 @@ def _facts(status: structs.StatusDocument) -> list[list[str]]:
 
 
 def _limits(disk: structs.DiskDocument | None, brake: structs.BrakeDocument | None) -> Iterator[list[str]]:
-    """Tell how full the disk is, where a limit is set, and what the brake holds, where it does."""
+    """Describe how full the disk is, if a limit is set, and what the brake holds."""
     if disk is not None:
         used, total = disk.used_bytes, disk.used_bytes + disk.available_bytes
-        told = f"{format_size(used)} of {format_size(total)} in use"
+        usage = f"{format_size(used)} of {format_size(total)} in use"
         if disk.pressed:
-            told += ", too full: images go early"
+            usage += ", too full: images go early"
         if disk.shortfall_bytes:
-            told += f"; {format_size(disk.shortfall_bytes)} are missing to the low mark whatever goes"
-        yield ["disk", told]
+            usage += f"; {format_size(disk.shortfall_bytes)} are missing to the low mark whatever goes"
+        yield ["disk", usage]
     if brake is not None:
-        told = f"{brake.expired} of {brake.eligible} images have expired at once"
+        expired = f"{brake.expired} of {brake.eligible} images have expired at once"
         if brake.released:
-            yield ["brake", f"released: {told}"]
+            yield ["brake", f"released: {expired}"]
         else:
             yield [
                 "brake",
-                f"holds: {told}; they go in {format_seconds(brake.seconds)}, or with: hmret sweep --release-brake",
+                f"holds: {expired}; they go in {format_seconds(brake.seconds)}, or with: hmret sweep --release-brake",
             ]
 
 
 def _put_stopped(stopped: structs.StoppedTimersDocument | None) -> Iterator[list[str]]:
-    """Tell which timers the settings in force have stopped."""
+    """Describe which timers the settings in force have stopped."""
     if stopped is not None:
         yield ["timers stopped", f"{stopped.timers} at {stopped.at}: {printable(stopped.detail)}"]
 

@@ -1,4 +1,4 @@
-"""`sweep`: one sweep, and what it did."""
+"""`sweep`: one sweep and its result."""
 
 import sys
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def sweep(
 ) -> int:
     """Sweep once, and tell what was deleted."""
     if dry_run:
-        from hmret.cli.commands.plan import plan  # noqa: PLC0415 - a sweep does not wait for it
+        from hmret.cli.commands.plan import plan  # noqa: PLC0415 - not needed for a sweep
 
         return plan(common=common)
     settings = common.settings()
@@ -84,12 +84,12 @@ def sweep(
 
 
 def _is_watched() -> bool:
-    """Return whether a person has called this and can answer."""
+    """Return whether the command runs interactively."""
     return is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 
 def _is_wanted(made: Made) -> bool:
-    """Ask whether what would go is to go; nothing is asked where nothing would."""
+    """Ask for confirmation of the deletions; does not ask if there would be none."""
     head = made.head
     if head.suspended or not head.enabled or not head.summary.delete:
         return True
@@ -162,7 +162,7 @@ def _tell_quarantine(report: SweepReportDocument) -> Iterator[list[str]]:
 
 def _tell_deleted(image: DeletedImageDocument) -> str:
     tags = f" ({', '.join(image.tags)})" if image.tags else ""
-    told = f"deleted {image.repository}@{terminal_digest(image.digest)}{tags}"
+    deleted = f"deleted {image.repository}@{terminal_digest(image.digest)}{tags}"
     return printable(
-        f"{told}, {format_size(image.disk_bytes)}, unused since {format_when(parse_time(image.unused_since))}"
+        f"{deleted}, {format_size(image.disk_bytes)}, unused since {format_when(parse_time(image.unused_since))}"
     )

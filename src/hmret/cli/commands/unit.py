@@ -1,4 +1,4 @@
-"""`unit`: the systemd unit for this very installation."""
+"""`unit`: the systemd unit for this installation."""
 
 import os
 import sys
@@ -15,8 +15,8 @@ from hmret.settings.load import load_settings
 __all__ = ["unit", "unit_text"]
 
 _HOMES = ("/home", "/root", "/run/user")
-_TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - names that systemd hides, nothing is written there
-# What would be more than itself in a word of a unit file.
+_TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - only compared as names, nothing is written there
+# Characters with a special meaning in a word of a unit file.
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n"})
 
 
@@ -31,12 +31,12 @@ def unit(
     if data_dir is None:
         config = load_settings(config_file=None, environment=os.environ, flags={}).config
         data_dir = config.data_dir
-    write_result(unit_text(_program(), os.path.abspath(data_dir)))  # noqa: PTH100 - links in it stay
+    write_result(unit_text(_program(), os.path.abspath(data_dir)))  # noqa: PTH100 - keeps symlinks
     return 0
 
 
 def unit_text(program: str, data_dir: str) -> str:
-    """Return the unit that runs a program, a path or the words of a command, on a data directory."""
+    """Return the unit file that runs a program (a path or a command line) on a data directory."""
     template = resources.files("hmret.cli").joinpath("hmret.service.in").read_text(encoding="utf-8")
     default = load_settings(config_file=None, environment={}, flags={}, default_files=(), own_file=None)
     is_default = data_dir == default.config.data_dir
@@ -49,19 +49,19 @@ def unit_text(program: str, data_dir: str) -> str:
     }
     for name, value in values.items():
         template = template.replace(f"@{name}@", value)
-    # Behind the dash that lets the folder be absent nothing may be quoted apart.
+    # systemd does not accept a quoted path after the dash that makes it optional.
     return template.replace('=-"', '="-')
 
 
 def _program() -> str:
-    """Return how systemd starts what runs here: the script beside the interpreter, else the interpreter itself."""
+    """Return how systemd starts this program: the script next to the interpreter, else the interpreter."""
     script = Path(sys.executable).with_name("hmret")
     words = _word(str(script)) if script.exists() else f"{_word(sys.executable)} -m hmret"
     return words.replace("$", "$$")
 
 
 def _word(text: str) -> str:
-    """Write a text as one word of a unit file."""
+    """Quote a text as one word of a unit file."""
     escaped = text.translate(_ESCAPES)
     return escaped if text.isascii() and not set(text) & set(" \t\n\"'\\;") else f'"{escaped}"'
 

@@ -1,1 +1,1 @@
-"""What people see: tables, words, lists and progress."""
+"""Output for people: tables, words, lists and progress."""

@@ -1,4 +1,4 @@
-"""Tables of columns that fit a width: what is worth least is left out first, and no word is broken."""
+"""Tables that fit a width: the least important columns are dropped first, and no word is broken."""
 
 import os
 import sys
@@ -22,20 +22,20 @@ _PIPE_WIDTH = 80
 _DOTS = "..."
 _MOST_NEEDED = 40
 _USUAL = 32
-"""For how many characters of a cell that can be shortened columns of less worth make room."""
+"""Columns of little worth are dropped to leave shortenable cells this many characters."""
 _CORE = 6
-"""Of what worth columns are that shortening others makes room for."""
+"""Columns of at least this worth are kept as long as shortening cells makes enough room."""
 _GAP = 2
-"""Spaces between two columns."""
+"""Spaces between columns."""
 
 
 def shorten_end(text: str, width: int) -> str:
-    """Cut a text off at a number of characters."""
+    """Truncate a text to a number of characters."""
     return text if len(text) <= width else f"{text[: max(width - len(_DOTS), 0)]}{_DOTS}"
 
 
 def shorten_list(text: str, width: int) -> str:
-    """Leave out the last elements of a list with commas, and count them: `3.20,latest,+2`."""
+    """Drop the last elements of a comma-separated list and count them: `3.20,latest,+2`."""
     if len(text) <= width:
         return text
     elements = text.split(",")
@@ -47,7 +47,7 @@ def shorten_list(text: str, width: int) -> str:
 
 
 def shorten_repository(name: str, width: int) -> str:
-    """Leave out the first parts of a repository's name, so that its last ones fit into a number of characters."""
+    """Drop leading parts of a repository's name until the rest fits into a number of characters."""
     if len(name) <= width:
         return name
     rest = name
@@ -70,17 +70,17 @@ class Column:
 
     title: str
     worth: int
-    """Columns of least worth are left out first where not all fit."""
+    """The columns with the lowest values are dropped first if not all fit."""
     is_right: bool = False
     least: int | None = None
-    """To how many characters its cells may be shortened at a terminal; None: not at all."""
+    """Minimum width to which its cells may be shortened on a terminal; None: not shortened."""
     least_of: Callable[[str], int] = lambda _cell: 0
-    """How many characters a cell needs besides; no more than 40 are taken for it."""
+    """Additional minimum width of a cell, of which at most 40 characters are granted."""
     shorten: Callable[[str, int], str] = shorten_end
 
 
 def output_width() -> int:
-    """Return how many columns the reader of standard output has: 80, where that is no terminal and COLUMNS says nothing."""
+    """Return the width of the terminal on standard output; if it is not one, COLUMNS, else 80."""
     given = os.environ.get("COLUMNS", "")
     if given.isascii() and given.isdigit() and 0 < len(given) <= len("10000") and int(given):
         return int(given)
@@ -97,16 +97,16 @@ def format_columns(
     styles: Mapping[str, str] | None = None,
     whole: bool = False,
 ) -> str:
-    """Lay out rows below titles, in as many of the columns as fit; each row is one line.
+    """Lay out rows below titles, in as many columns as fit; each row is one line.
 
-    At a terminal cells are shortened where their columns say so. In a pipe none is, so that what a program finds there
-    is whole; the columns are the same as at a terminal of that width.
+    On a terminal, cells are shortened where their columns allow it. In a pipe none is, so that programs read
+    whole values; the columns are the same as on a terminal of that width.
 
     Args:
-        columns: what there is to show.
+        columns: the available columns.
         rows: a cell for each column.
-        styles: cells that stand out on a terminal, by their text.
-        whole: leave out nothing and shorten nothing, however wide it gets.
+        styles: styles of highlighted cells on a terminal, by their text.
+        whole: drop and shorten nothing, however wide the table gets.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     natural = [
@@ -115,7 +115,7 @@ def format_columns(
     ]
     kept = list(range(len(columns)))
     if not whole:
-        # The table of a terminal ends with a space.
+        # A table on a terminal ends with a space.
         width = output_width() - is_terminal(sys.stdout)
         least = [_least(column, [row[place] for row in cells]) for place, column in enumerate(columns)]
         usual = [
@@ -141,7 +141,7 @@ def format_columns(
 def _leave_out(
     kept: list[int], worths: Sequence[int], sizes: Sequence[int], width: int, *, at_most: int
 ) -> None:
-    """Leave out columns of at most some worth, those of least worth first, until the others fit; one always stays."""
+    """Drop columns up to some importance, the least important first, until the rest fits; one always stays."""
     while len(kept) > 1 and _total([sizes[place] for place in kept]) > width:
         worst = min(kept, key=lambda place: worths[place])
         if worths[worst] > at_most:
@@ -150,7 +150,7 @@ def _leave_out(
 
 
 def _least(column: Column, cells: Sequence[str]) -> int:
-    """Return how many characters a column needs at least, its title included."""
+    """Return the minimum width of a column, its title included."""
     natural = max(map(len, cells), default=0)
     if column.least is not None:
         needed = min(max(map(column.least_of, cells), default=0), _MOST_NEEDED)
@@ -163,7 +163,7 @@ def _total(sizes: Sequence[int]) -> int:
 
 
 def _shared_out(natural: Sequence[int], least: Sequence[int], width: int) -> list[int]:
-    """Take what is too much for a width from the columns that can do with less, the widest first."""
+    """Distribute the excess over a width to the columns that can shrink, the widest first."""
     sizes = list(natural)
     while _total(sizes) > width and any(size > low for size, low in zip(sizes, least, strict=True)):
         able = [place for place, size in enumerate(sizes) if size > least[place]]

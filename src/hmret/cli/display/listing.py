@@ -1,4 +1,4 @@
-"""Which images a command lists, in which order, and how."""
+"""Which images a command lists, in which order and format."""
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Output = Literal["table", "wide", "name", "json", "csv"]
-"""How things are listed."""
+"""Output format of lists."""
 
 Wanted = Literal["delete", "stop-timer", "start-timer", "keep", "clear", "mark", "none"]
 Order = Literal["repository", "size", "unused", "expires", "action", "reason"]
@@ -61,14 +61,14 @@ class Shown:
     ] = False
 
     def as_output(self, *, as_json: bool) -> Output:
-        """Return how things are listed, `--json` and `-q` included; of several, JSON counts."""
+        """Return the output format, with `--json` and `-q` taken into account; JSON wins."""
         if as_json:
             return "json"
         return "name" if self.quiet else self.output
 
 
 TABLE = Shown()
-"""As a table."""
+"""The default format, a table."""
 
 
 @Parameter(name="*", negative=())
@@ -103,20 +103,20 @@ class ImageFilter:
 
     @property
     def names_some(self) -> bool:
-        """Whether the options say which images are meant."""
+        """Whether the options select particular images."""
         return any(option is not None for option in (self.reason, self.action, self.repository))
 
     def choose(self, verdicts: Sequence[Verdict], usual_order: str = "repository") -> list[Verdict]:
-        """Return the images that are asked for, in the order that is asked for."""
+        """Return the selected images in the requested order."""
         is_named = self._is_named()
-        found = [
+        chosen = [
             verdict for verdict in verdicts if self._is_asked_for(verdict) and is_named(verdict.repository)
         ]
         key = _ORDERS[self.sort or usual_order]
-        return sorted(found, key=lambda verdict: (key(verdict), verdict.repository, verdict.digest))
+        return sorted(chosen, key=lambda verdict: (key(verdict), verdict.repository, verdict.digest))
 
     def cut(self, verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
-        """Leave out what is more than `limit`."""
+        """Return the first `limit` images."""
         return verdicts if self.limit is None else verdicts[: self.limit]
 
     def _is_asked_for(self, verdict: Verdict) -> bool:
@@ -141,20 +141,21 @@ class ImageFilter:
 
 
 EVERYTHING = ImageFilter()
-"""All images."""
+"""No filter: all images."""
 
 
 def named_lines(images: Sequence[Any]) -> str:
-    """Name images, one `repository@digest` a line; the empty text where there are none."""
+    """List images as one `repository@digest` a line; empty if there are none."""
     return "".join(f"{image.repository}@{image.digest}\n" for image in images)
 
 
 def write_csv(kind: type[Document], documents: Iterable[Document]) -> str:
-    """Write JSON objects of a kind as CSV (RFC 4180) below a header of their fields.
+    """Format JSON objects of a type as CSV (RFC 4180), with a header of their fields.
 
-    Elements of a list are separated by spaces, those that are objects written as their values with colons; null is empty.
+    Elements of a list are separated by spaces; objects in lists are written as their values joined by colons;
+    null is empty.
     """
-    import csv  # noqa: PLC0415 - only those who ask for it wait for it
+    import csv  # noqa: PLC0415 - only needed for CSV
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

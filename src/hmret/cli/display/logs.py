@@ -1,4 +1,4 @@
-"""Log lines on standard error: one event a line, for people or as JSON, and for the journal with its priority."""
+"""Logging to standard error: one event a line, for people or as JSON, with priorities for the journal."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ _LEVEL_WIDTH = 7
 
 @contextmanager
 def logging_to_stderr(log_format: LogFormat, level: LogLevel) -> Iterator[None]:
-    """Write what is logged inside the block to standard error; `level` is that of our own events."""
+    """Write log records inside the block to standard error; `level` applies to our own events."""
     own = logging.getLogger("hmret")
     before = own.level
     own.setLevel(_LEVELS[level])
@@ -60,7 +60,7 @@ def _handling(handler: logging.Handler) -> Iterator[None]:
 
 @contextmanager
 def _logging_what_is_uncaught() -> Iterator[None]:
-    """Log what Python itself would write to standard error in a form of its own: exceptions of threads and destructors."""
+    """Log what Python would write to standard error in its own format: errors in threads and destructors."""
 
     def log_of_thread(uncaught: threading.ExceptHookArgs) -> None:
         if uncaught.exc_type is not SystemExit:
@@ -82,16 +82,16 @@ def _log_uncaught(where: str, error: BaseException | None) -> None:
 
 
 def wanted_format(tokens: Sequence[str]) -> LogFormat:
-    """Return the format of log lines that the words of a command line ask for, whether or not the rest makes sense."""
+    """Return the log format that a command line asks for, even if the rest of it is invalid."""
     pairs = zip(("", *tokens), tokens, strict=False)
     wants_json = "--log-format=json" in tokens or ("--log-format", "json") in pairs
     return "json" if wants_json else "console"
 
 
 def log_failure(log_format: LogFormat, message: str, error: BaseException | None = None) -> None:
-    """Say why a command ends: a log line where JSON is asked for or the journal reads, else one line for people.
+    """Log why a command ends: a log line if JSON is requested or the journal reads, else one line for people.
 
-    `error`: what nobody foresaw, whose traceback is wanted; None: the message says all.
+    `error`: an unexpected exception, logged with its traceback; None: the message says everything.
     """
     if log_format == "json" or priority_prefix(logging.ERROR, os.environ):
         record = logging.LogRecord("hmret", logging.ERROR, "", 0, message, None, _exc_info(error))
@@ -111,15 +111,15 @@ def _exc_info(
 
 
 def log_warnings(settings: "Settings") -> None:
-    """Log what is allowed in the settings but probably not meant."""
+    """Log warnings about settings that are valid but probably unintended."""
     for warning in settings.warnings:
         log_event(logging.WARNING, "setting_doubtful", detail=warning)
 
 
 class _Lines(logging.Handler):
-    """Writes to whatever standard error is at the moment: a progress bar puts itself in its place.
+    """Writes to the current `sys.stderr`: a progress bar replaces it temporarily.
 
-    What makes the lines is loaded with the first of them: most commands have nothing to log.
+    The formatter is loaded with the first record: most commands log nothing.
     """
 
     def __init__(self, log_format: LogFormat) -> None:
@@ -127,7 +127,7 @@ class _Lines(logging.Handler):
         self._log_format = log_format
 
     def format(self, record: logging.LogRecord) -> str:
-        """Make a line of a record."""
+        """Format a record as a line."""
         if self.formatter is None:
             self.formatter = _formatter(self._log_format)
         return self.formatter.format(record)
@@ -138,12 +138,12 @@ class _Lines(logging.Handler):
         try:
             prefix = priority_prefix(record.levelno, os.environ)
             print(f"{prefix}{self.format(record)}", file=sys.stderr, flush=True)
-        except Exception:  # noqa: BLE001 - the boundary: a line that cannot be written never fails who logs it
+        except Exception:  # noqa: BLE001 - the boundary: a failed write must not fail the caller
             self.handleError(record)
 
 
 def _formatter(log_format: LogFormat) -> logging.Formatter:
-    from structlog.processors import JSONRenderer, format_exc_info  # noqa: PLC0415 - only those that log wait for it
+    from structlog.processors import JSONRenderer, format_exc_info  # noqa: PLC0415 - only needed for logging
     from structlog.stdlib import ProcessorFormatter  # noqa: PLC0415
 
     rendering = [JSONRenderer(default=str)] if log_format == "json" else [_keep_on_the_line, _console()]
@@ -151,7 +151,7 @@ def _formatter(log_format: LogFormat) -> logging.Formatter:
 
 
 def _console() -> "Processor":
-    """Make what writes a line for people: time, level and event, and then keys with their values."""
+    """Make the renderer of lines for people: time, level and event, then keys with their values."""
     from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter  # noqa: PLC0415
 
     bare = partial(KeyValueColumnFormatter, None, "", "")
@@ -165,7 +165,7 @@ def _console() -> "Processor":
 
 
 def _take_event(_logger: object, _method: str, line: "EventDict") -> "EventDict":
-    """Take the event and its keys from a record; what others have logged is an event without keys."""
+    """Extract the event and its keys from a record; a record of another library is an event without keys."""
     record: logging.LogRecord = line["_record"]
     event, keys = getattr(record, "hmret_event", None) or (line["event"], {})
     head = {"timestamp": _time(record), "level": record.levelname.lower(), "event": event}
@@ -173,7 +173,7 @@ def _take_event(_logger: object, _method: str, line: "EventDict") -> "EventDict"
 
 
 def _keep_on_the_line(_logger: object, _method: str, line: "EventDict") -> "EventDict":
-    """Call a traceback something that is not written below the line."""
+    """Rename the traceback's key, so that it is written on the line and not below it."""
     if "exception" in line:
         line["traceback"] = line.pop("exception")
     return line

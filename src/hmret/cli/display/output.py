@@ -1,4 +1,4 @@
-"""Where words go: results to standard output, complaints to standard error."""
+"""Output: results to standard output, messages to standard error."""
 
 import io
 import os
@@ -19,15 +19,15 @@ __all__ = [
 
 
 def printable(text: object) -> str:
-    """Make one line of a text: what cannot be printed, or would move the cursor, is escaped."""
+    """Make a text printable on one line: unprintable characters and control sequences are escaped."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
 
 
 def keep_streams_apart() -> None:
-    """See to it that what belongs to a stream that is closed lands nowhere, and not in a file or on another stream.
+    """Make sure that output to a closed stream is discarded, and does not end up in a file or another stream.
 
-    A file that is opened gets the lowest number that is free: where standard error is closed, what is written to it would
-    go there. And what is printed to no file at all goes to standard output.
+    An opened file gets the lowest free descriptor: if standard error is closed, a file would receive what is
+    written to it. And `print` to a stream that is None goes to standard output.
     """
     for number in (0, 1, 2):
         try:
@@ -35,25 +35,25 @@ def keep_streams_apart() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as the process lives
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open for the life of the process
 
 
 def escape_unprintable() -> None:
-    """Let both streams write what their encoding does not have as an escape."""
+    """Make both streams escape characters that their encoding cannot represent."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Tell whether a person looks at a stream; None: it was closed before we started."""
+    """Return whether a stream is a terminal; None: it was closed before we started."""
     return stream is not None and stream.isatty()
 
 
 def write_result(text: str) -> bool:
-    """Write a result, now, on lines of its own; a reader that has gone away misses it, which is its own business.
+    """Write a result as whole lines and flush it; if the reader is gone, the output is dropped silently.
 
-    Returns whether there was one.
+    Returns whether there was a reader.
 
     Raises:
         OSError: it could not be written.
@@ -73,12 +73,12 @@ def write_result(text: str) -> bool:
 
 
 def write_json(document: object) -> None:
-    """Write a JSON document: spread over lines for people, on one line for programs.
+    """Write a JSON document: indented on a terminal, on one line otherwise.
 
     Raises:
         OSError: it could not be written.
     """
-    import json  # noqa: PLC0415 - not everybody writes it
+    import json  # noqa: PLC0415 - few commands write JSON
 
     import msgspec  # noqa: PLC0415 - the same
 
@@ -88,7 +88,7 @@ def write_json(document: object) -> None:
 
 
 def say(message: object, prefix: str = "") -> None:
-    """Say something in one line on standard error, after a prefix; where that is closed, or its reader has gone, nobody hears it."""
+    """Write a one-line message to standard error, after a prefix; dropped if that is closed or broken."""
     if sys.stderr is None:
         return
     with suppress(OSError):
@@ -96,8 +96,8 @@ def say(message: object, prefix: str = "") -> None:
 
 
 def complain(message: object, *, as_json: bool = False, key: str | None = None) -> None:
-    """Tell in one line what went wrong; as JSON for programs, with the key or option at fault."""
-    import json  # noqa: PLC0415 - what goes well does not wait for it
+    """Report an error in one line; as JSON for programs, with the key or option at fault."""
+    import json  # noqa: PLC0415 - only needed for errors
     import logging  # noqa: PLC0415 - the same
 
     from hmret.cli.service.systemd import priority_prefix  # noqa: PLC0415 - the same
@@ -110,7 +110,7 @@ def complain(message: object, *, as_json: bool = False, key: str | None = None) 
 
 
 def _discard_output() -> None:
-    """Send what is still buffered, and whatever follows, nowhere: the interpreter flushes once more at its end."""
+    """Redirect buffered and later output to /dev/null: the interpreter flushes again at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

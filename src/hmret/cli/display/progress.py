@@ -1,4 +1,4 @@
-"""The progress of a sweep: a line on standard error while somebody looks, gone at the end."""
+"""The progress of a sweep: a line on standard error of a terminal, removed at the end."""
 
 import sys
 
@@ -10,16 +10,16 @@ from hmret.model.report import SweepReport
 
 __all__ = ["sweep_in_sight"]
 
-_PAUSE = 0.1  # seconds between two looks: often enough for the eye
+_PAUSE = 0.1  # seconds between updates
 
 
 async def sweep_in_sight(
     retention: Retention, *, shown: bool, release_brake: bool = False, stop_timers: bool = True
 ) -> SweepReport:
-    """Sweep once; `shown` and a terminal: with the number of images seen so far."""
+    """Sweep once; if `shown` and on a terminal, show the number of images examined so far."""
     if not shown or not is_terminal(sys.stderr):
         return await retention.sweep(release_brake=release_brake, stop_timers=stop_timers)
-    from rich.console import Console  # noqa: PLC0415 - programs that call us do not wait for it
+    from rich.console import Console  # noqa: PLC0415 - not needed without a terminal
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()

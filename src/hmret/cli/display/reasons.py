@@ -21,7 +21,7 @@ def describe_reason(  # noqa: C901, PLR0912 - one case for each reason
     config: RetentionConfig,
     vm_names: Mapping[str, str],
 ) -> Iterator[str]:
-    """Put a reason against a deletion into words; `suspended` says what suspends deletion."""
+    """Describe a reason against deletion; `suspended` says what suspends deletion."""
     match blocker:
         case Reason.NOT_READY:
             yield f"not ready: its status is {verdict.status}"
@@ -50,7 +50,7 @@ def describe_reason(  # noqa: C901, PLR0912 - one case for each reason
         case Reason.TOO_YOUNG:
             yield f"younger than hmret.min_age, {format_span(timedelta_nanoseconds(config.min_age))}, or of unknown age"
         case Reason.SHARED:
-            holders = ", ".join(f"{one.repository} ({one.reason})" for one in verdict.held_by)
+            holders = ", ".join(f"{holder.repository} ({holder.reason})" for holder in verdict.held_by)
             yield f"its bytes are also those of {holders or ', '.join(verdict.shared_with)}"
         case Reason.SUSPENDED:
             yield from (f"deletion is suspended: {words}" for words in suspended)

@@ -1,4 +1,4 @@
-"""Tables and the words for sizes and times: rich for a terminal, aligned text for everything else."""
+"""Tables, and the formats of sizes and times: rich on a terminal, aligned text everywhere else."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ __all__ = [
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _STEP = 1024
-_SHORT = 12  # hex digits, as other tools show them
+_SHORT = 12  # hex digits, as other tools show
 
 
 def format_table(
@@ -35,14 +35,14 @@ def format_table(
     styles: Mapping[str, str] | None = None,
     is_cut: bool = False,
 ) -> str:
-    """Lay out rows in columns for whoever reads standard output.
+    """Lay out rows in columns for standard output.
 
     Args:
-        rows: the cells; each becomes one line, whatever is in it.
+        rows: the cells; each row becomes one line, whatever its cells contain.
         titles: a title for each column; empty: no title line.
-        right: numbers of the columns that are aligned to the right.
-        styles: cells that stand out on a terminal, by their text.
-        is_cut: what is too wide for a terminal is cut off, and not wrapped.
+        right: indexes of the right-aligned columns.
+        styles: styles of highlighted cells on a terminal, by their text.
+        is_cut: truncate cells that are too wide for a terminal instead of wrapping them.
     """
     titles = [title.upper() for title in titles]
     cells = [[printable(cell) for cell in row] for row in rows]
@@ -55,12 +55,12 @@ def format_table(
 
 
 def format_seconds(seconds: float) -> str:
-    """Write how long something took, to the millisecond: `80ms`, `1m2.5s`."""
+    """Format a duration to the millisecond: `80ms`, `1m2.5s`."""
     return format_span(round(seconds * 1000) * (SECOND // 1000))
 
 
 def format_size(size_bytes: int) -> str:
-    """Write a size as people read it: `512 B`, `1.5 MiB`."""
+    """Format a size for people: `512 B`, `1.5 MiB`."""
     if size_bytes < _STEP:
         return f"{size_bytes} B"
     size, unit = size_bytes / _STEP, 0
@@ -70,37 +70,37 @@ def format_size(size_bytes: int) -> str:
 
 
 def format_when(nanoseconds: int | None) -> str:
-    """Write a time to the second; `-` where there is none."""
+    """Format a time to the second; `-` if there is none."""
     return "-" if nanoseconds is None else format_time(nanoseconds // SECOND * SECOND)
 
 
 def format_suspension(suspension: Suspension | SuspensionDocument) -> str:
-    """Write why nothing is deleted, and what remedies it, in one line."""
+    """Format why deletion is suspended and how to fix it, in one line."""
     return f"deletion is suspended: {printable(put_suspension(suspension))}"
 
 
 def put_suspension(suspension: Suspension | SuspensionDocument) -> str:
-    """Put a suspension into words."""
+    """Describe a suspension in words."""
     return ": ".join(filter(None, (suspension.cause.value, suspension.path, suspension.detail)))
 
 
 def shorten_digest(digest: str) -> str:
-    """Shorten a digest to what other tools show of it, and what every command here takes for it."""
+    """Shorten a digest to the form that other tools show and every command here accepts."""
     return digest.removeprefix("sha256:")[:_SHORT]
 
 
 def terminal_digest(digest: str) -> str:
-    """Shorten a digest where a person reads it; a file or a program gets all of it."""
+    """Shorten a digest on a terminal; files and programs get all of it."""
     return shorten_digest(digest) if is_terminal(sys.stdout) else digest
 
 
 def format_day(nanoseconds: int | None) -> str:
-    """Write the UTC day of a time; `-` where there is none."""
+    """Format the UTC day of a time; `-` if there is none."""
     return format_when(nanoseconds)[: len("2026-12-24")]
 
 
 def format_minute(nanoseconds: int | None) -> str:
-    """Write a time to the minute, in UTC; `-` where there is none."""
+    """Format a time to the minute, in UTC; `-` if there is none."""
     if nanoseconds is None:
         return "-"
     return f"{format_when(nanoseconds)[: len('2026-12-24T00:00')]}Z"
@@ -122,7 +122,7 @@ def _on_terminal(
     *,
     is_cut: bool,
 ) -> str:
-    from rich import box  # noqa: PLC0415 - programs that read us do not wait for it
+    from rich import box  # noqa: PLC0415 - not needed without a terminal
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415

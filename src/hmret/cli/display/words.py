@@ -1,4 +1,4 @@
-"""The words for what becomes of images: what people read, where the JSON documents go on to say `clear` and `mark`."""
+"""The words for what happens to images, for people; the JSON documents keep saying `clear` and `mark`."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ ACTION_STYLES: Mapping[str, str] = {DELETE: "red", STOP: "magenta", START: "yell
 
 
 def action_of(verdict: Verdict) -> str:
-    """Say what a sweep does with an image: delete it, stop or start its timer, or keep it as it is."""
+    """Name what a sweep does with an image: delete it, start or stop its timer, or keep it."""
     match verdict.action:
         case Action.DELETE:
             return DELETE
@@ -40,22 +40,22 @@ def action_of(verdict: Verdict) -> str:
 
 
 def stopped_by(verdicts: Iterable[Verdict]) -> Mapping[Reason, int]:
-    """Count the timers that a sweep stops, by why."""
+    """Count the timers that a sweep stops, by reason."""
     return count_reasons(verdict for verdict in verdicts if action_of(verdict) == STOP)
 
 
 def count_reasons(verdicts: Iterable[Verdict]) -> Mapping[Reason, int]:
-    """Count images by why; the most first."""
+    """Count images by reason, the most frequent first."""
     return dict(Counter(verdict.reason for verdict in verdicts).most_common())
 
 
 def put_count(count: int, what: str) -> str:
-    """Put a number of things into words: `1 timer`, `2 timers`."""
+    """Format a count with its noun: `1 timer`, `2 timers`."""
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def tell_stopped(by_reason: Mapping[Reason, int]) -> Iterator[str]:
-    """Say which timers a sweep would stop, and by what."""
+    """Say which timers a sweep would stop, and why."""
     count = sum(by_reason.values())
     if count:
         parts = (
@@ -66,7 +66,7 @@ def tell_stopped(by_reason: Mapping[Reason, int]) -> Iterator[str]:
 
 
 def tell_summary(summary: SummaryDocument, stopped: Mapping[Reason, int]) -> Iterator[str]:
-    """Say what a sweep would do: first what goes, then whose timers would be stopped and by what, and then the rest."""
+    """Summarise a sweep: first deletions, then stopped timers with their reasons, then the rest."""
     going = put_count(summary.delete, "image") if summary.delete else "no image"
     yield f"{going} of {summary.images} would be deleted ({format_size(summary.delete_bytes)})"
     yield from tell_stopped(stopped)
@@ -77,11 +77,11 @@ def tell_summary(summary: SummaryDocument, stopped: Mapping[Reason, int]) -> Ite
 
 
 def name_source(source: str, names: Mapping[str, str]) -> str:
-    """Put the name of a VM beside the id of whoever refers to an image: `instance/ID (web-1)`."""
+    """Add a VM's name to the id of a user of an image: `instance/ID (web-1)`."""
     name = names.get(source, "")
     return f"{source} ({name})" if name else source
 
 
 def name_sources(sources: Sequence[str], names: Mapping[str, str]) -> str:
-    """Do so for several."""
+    """Do the same for several."""
     return ", ".join(name_source(source, names) for source in sources)

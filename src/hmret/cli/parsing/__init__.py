@@ -1,1 +1,1 @@
-"""From the words of a command line to a command."""
+"""From the arguments of a command line to a command."""

@@ -1,4 +1,4 @@
-"""The commands as cyclopts has them: their options, their help, and what it finds wrong with a call."""
+"""The cyclopts application: the commands, their options and help, and its usage errors."""
 
 import sys
 from collections.abc import Sequence
@@ -28,21 +28,21 @@ __all__ = ["call", "make_app"]
 
 
 def call(words: Sequence[str]) -> int:
-    """Carry out the command that stands first; returns its exit code.
+    """Run the command named by the first word; returns its exit code.
 
     Raises:
-        ConfigError: it was called as it cannot be.
-        HmretError, OSError: as the command says.
+        ConfigError: invalid usage.
+        HmretError, OSError: the command failed.
     """
     try:
         code = make_app()(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        raise ConfigError(_told(error)) from None
+        raise ConfigError(_message_of(error)) from None
     return code if isinstance(code, int) else 0
 
 
 def make_app() -> App:
-    """Put the commands together; none is imported."""
+    """Assemble the commands; none is imported."""
     formatter: HelpFormatter | str = "default" if is_terminal(sys.stdout) else _WrappedHelp()
     app = App(
         name="hmret",
@@ -65,7 +65,7 @@ class _WrappedHelp:
     """Help as plain text, each paragraph wrapped once."""
 
     def __call__(self, console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
-        from hmret.cli.parsing.plain_help import PLAIN, print_wrapped  # noqa: PLC0415 - only those who ask for help wait for it
+        from hmret.cli.parsing.plain_help import PLAIN, print_wrapped  # noqa: PLC0415 - only needed for help
 
         print_wrapped(console, lambda wide: PLAIN(wide, options, panel))
 
@@ -81,7 +81,7 @@ class _WrappedHelp:
 
 
 def _version() -> str:
-    import platform  # noqa: PLC0415 - seldom asked for, and slow to load
+    import platform  # noqa: PLC0415 - rarely needed, and slow to load
     from importlib import metadata  # noqa: PLC0415 - the same
 
     from hmret.disk.filesystem import NATIVE  # noqa: PLC0415 - the same
@@ -90,7 +90,7 @@ def _version() -> str:
     return f"hmret {metadata.version('hmret')} (Python {platform.python_version()}, {core})"
 
 
-def _told(error: CycloptsError) -> str:
+def _message_of(error: CycloptsError) -> str:
     match error:
         case UnusedCliTokensError():
             return f"unexpected: {' '.join(error.unused_tokens or ())}"
@@ -101,7 +101,9 @@ def _told(error: CycloptsError) -> str:
             given = (error.token.keyword or error.token.value).partition("=")[0]
             if given in (*WITH_VALUE, *WITHOUT_VALUE):
                 return f"{given} means nothing to {' '.join(error.command_chain or ())}"
-            known = [name for one in error.argument_collection if one.parse for name in one.names]
+            known = [
+                name for argument in error.argument_collection if argument.parse for name in argument.names
+            ]
             return f"unknown option: {given}{suggest(given, known)}"
     text = str(error)
     return f"{text[:1].lower()}{text[1:]}".rstrip(".")

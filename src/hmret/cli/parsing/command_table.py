@@ -1,4 +1,4 @@
-"""The commands by name, and the words of the whole help: what is known of the command line before anything is loaded for it."""
+"""The commands by name, and the text of the program's help: what is known before any command is loaded."""
 
 from collections.abc import Mapping
 
@@ -129,7 +129,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         zsh: into _cyclopts_hmret, a name that it needs, in a folder of $fpath.""",
     ),
 }
-"""Where each is, imported only when it is called, and its help."""
+"""The module of each command, imported only when called, and its help."""
 
 HELP = """Delete images that nothing has used for long, and never what something needs.
 
@@ -144,7 +144,7 @@ Exit codes: 0 done; 1 something failed or is suspended; 2 bad usage or config; 3
 """
 """The help of the whole program."""
 
-# Common options, by whether a value follows; the help of all commands does not wait for what they mean.
+# Common options, by whether they take a value; duplicated here so that help does not import their types.
 WITH_VALUE = (
     "--config",
     "--data-dir",
@@ -161,5 +161,5 @@ VERSION_FLAGS = ("--version", "-V")
 
 
 def in_paragraphs(text: str) -> str:
-    """Make one line of each paragraph of a help, for whoever shows it to wrap."""
+    """Join each paragraph of a help text into one line, for the caller to wrap."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))

@@ -1,7 +1,8 @@
-"""One command, from the words that it is called by to its exit code.
+"""Runs one command, from its arguments to its exit code.
 
-0: done, also when nothing was to do. 1: something failed or is suspended. 2: bad usage or config. 3: another engine
-has the data directory. 4: something would go, where plan was asked. What went wrong is told in one line.
+0: done, even if nothing was to be done. 1: something failed or is suspended. 2: bad usage or config. 3:
+another engine holds the data directory. 4: `plan` was asked to signal that something would be deleted. Errors
+are reported in one line.
 """
 
 import re
@@ -20,24 +21,24 @@ __all__ = ["carry_out"]
 _FAILED = 1
 _USAGE = 2
 _LOCKED = 3
-_INTERRUPTED = 130  # as a shell tells it: 128 and the number of SIGINT
+_INTERRUPTED = 130  # as in shells: 128 + SIGINT
 
 _KEY = r"(?:^|[ :])((?:images\.auto_delete|registry|build|hmret)(?:\.\w+)*|data_dir|HMRET__\w+|IMAGES__\w+|--[a-z][a-z-]*)(?=[:,. ]|$)"
-"""A key or an option in the words of an error."""
+"""Matches a key or an option in an error message."""
 
 
 def carry_out(tokens: Sequence[str]) -> int:
-    """Carry out one command; returns the exit code."""
+    """Run one command; returns the exit code."""
     escape_unprintable()
     try:
         return _call(tokens)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (HmretError, OSError) as error:
-        told, code = _told(error), _code_of(error)
-        _fail(tokens, told, key=_key_in(told) if code == _USAGE else None)
+        message, code = _message_of(error), _code_of(error)
+        _fail(tokens, message, key=_key_in(message) if code == _USAGE else None)
         return code
-    except Exception as error:  # noqa: BLE001 - the boundary: what nobody foresaw is told in the format that is asked for
+    except Exception as error:  # noqa: BLE001 - the boundary: unexpected errors are reported in the requested format
         if isinstance(error, RuntimeError) and is_thread_refusal(error):
             _fail(tokens, NO_THREAD)
         else:
@@ -48,8 +49,8 @@ def carry_out(tokens: Sequence[str]) -> int:
 def _fail(
     tokens: Sequence[str], message: str, *, key: str | None = None, error: Exception | None = None
 ) -> None:
-    """Say why a command ends: as JSON where that is asked for, with the key or option at fault."""
-    from hmret.cli.display.logs import log_failure, wanted_format  # noqa: PLC0415 - what goes well does not wait for it
+    """Report why a command ends; as JSON if requested, with the key or option at fault."""
+    from hmret.cli.display.logs import log_failure, wanted_format  # noqa: PLC0415 - only needed for errors
 
     if _wants_json(tokens):
         complain(message, as_json=True, key=key)
@@ -58,7 +59,7 @@ def _fail(
 
 
 def _wants_json(tokens: Sequence[str]) -> bool:
-    """Return whether JSON was asked for, so far as that can be told of what may not be understood."""
+    """Return whether JSON was requested, as far as that is clear from arguments that may be invalid."""
     joined = " ".join(tokens)
     return "--json" in tokens or any(
         way in f"{joined} " for way in ("-o json ", "--output json ", "--output=json ", "-o=json ")
@@ -71,18 +72,18 @@ def _call(tokens: Sequence[str]) -> int:
     if words[0] in HELP_FLAGS and not is_terminal(sys.stdout):
         write_result(whole_help(pipe_width()))
         return 0
-    from hmret.cli.parsing.app import call  # noqa: PLC0415 - whoever only asks for help in a pipe does not wait for it
+    from hmret.cli.parsing.app import call  # noqa: PLC0415 - not needed for help in a pipe
 
     return call(words)
 
 
 def _refuse_no_text(tokens: Sequence[str]) -> None:
-    """Refuse arguments that are no UTF-8: no setting, image or lease has such a name, and no answer could repeat it.
+    """Reject arguments that are not UTF-8: nothing has such a name, and no output could show it.
 
-    A config file may lie anywhere.
+    The path of a config file may be any bytes.
 
     Raises:
-        ConfigError: one is none.
+        ConfigError: an argument is not UTF-8.
     """
     for before, token in zip(("", *tokens), tokens, strict=False):
         is_path = before == "--config" or token.startswith("--config=")
@@ -92,10 +93,10 @@ def _refuse_no_text(tokens: Sequence[str]) -> None:
 
 
 def _command_first(tokens: Sequence[str]) -> list[str]:
-    """Move common options that stand before the command behind it.
+    """Move common options that precede the command behind it.
 
     Raises:
-        ConfigError: something else stands there, or there is no command.
+        ConfigError: something else precedes it, or there is no command.
     """
     position = 0
     while position < len(tokens) and tokens[position].startswith("-"):
@@ -120,14 +121,14 @@ def _command_first(tokens: Sequence[str]) -> list[str]:
     return [tokens[position], *tokens[:position], *tokens[position + 1 :]]
 
 
-def _told(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
-def _key_in(told: str) -> str | None:
-    """Find the setting or option that an error names; None: it names none."""
-    found = None if told.startswith("unknown command") else re.search(_KEY, told)
-    return None if found is None else found[1]
+def _key_in(message: str) -> str | None:
+    """Return the setting or option that an error message names; None: it names none."""
+    match = None if message.startswith("unknown command") else re.search(_KEY, message)
+    return None if match is None else match[1]
 
 
 def _code_of(error: Exception) -> int:

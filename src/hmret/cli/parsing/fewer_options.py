@@ -1,4 +1,4 @@
-"""The common options of commands for which some mean nothing."""
+"""The common options of commands to which some of them do not apply."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ __all__ = [
     "WithoutPolicy",
 ]
 
-# What a command has no use for, and refuses: who gives it has something else in mind.
+# An option that a command does not support is rejected: the user must have expected an effect.
 _NoFlag = Annotated[bool | None, Parameter(parse=False)]
 _NoText = Annotated[str | None, Parameter(parse=False)]
 _NoTexts = Annotated[list[str] | None, Parameter(parse=False)]
@@ -69,7 +69,7 @@ class Running(Common):
 
 
 WITHOUT_POLICY = WithoutPolicy()
-"""No option given."""
+"""No options given."""
 ASKING = Asking()
 CHECKING = Checking()
 RUNNING = Running()

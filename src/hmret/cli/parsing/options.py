@@ -1,4 +1,4 @@
-"""The options that commands have in common, and the settings that they come to."""
+"""The options that commands share, and the settings that result from them."""
 
 import os
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from hmret.settings.load import Settings, load_settings
 __all__ = ["DEFAULTS", "TIMEOUT", "Backend", "Common", "Named", "Place", "read_span"]
 
 Backend = Literal["asyncio", "trio"]
-"""What runs the engine."""
+"""The event loop that runs the engine."""
 
 Named = Annotated[
     str,
@@ -31,17 +31,17 @@ Named = Annotated[
 """The image that a command is about."""
 
 Place = str | Path
-"""A path, always as the text that was given; that it may be a `Path` lets shells complete it."""
+"""A path, always kept as the text that was given; the `Path` in the type makes shells complete it."""
 
 TIMEOUT = "5s"
-"""How long a running engine may be silent, where nothing else is said."""
+"""How long a running engine may be silent by default."""
 
 
 def read_span(option: str, text: str) -> int:
-    """Read the duration that an option gives, of more than zero; returns nanoseconds.
+    """Parse the duration of an option, which must be positive; returns nanoseconds.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not one.
     """
     try:
         nanoseconds = parse_span(text)
@@ -88,12 +88,12 @@ class Common:
     ] = None
 
     def settings(self, earlier: Settings | None = None) -> Settings:
-        """Gather the settings: these options over the environment over the config files over the defaults.
+        """Load the settings: options over the environment over config files over defaults.
 
-        `earlier`: those that are to be replaced, so that nothing of them is lost in silence.
+        `earlier`: the settings to be replaced, so that changes that are lost can be reported.
 
         Raises:
-            ConfigError: a setting is not usable.
+            ConfigError: a setting is invalid.
         """
         flags: Mapping[str, object] = {
             "data_dir": self.data_dir,
@@ -113,7 +113,7 @@ class Common:
 
     @property
     def names_policy(self) -> bool:
-        """Whether options say what is to be deleted: the running engine goes by its own settings."""
+        """Whether options change the deletion policy: the running engine uses its own settings."""
         return any(option is not None for option in (self.enable, self.unused_for, self.allow))
 
     @property
@@ -121,14 +121,14 @@ class Common:
         """How long a running engine may be silent.
 
         Raises:
-            ConfigError: the option is no duration.
+            ConfigError: the option is not a duration.
         """
         return read_span("--timeout", self.timeout) / SECOND
 
     def logging(self, default_level: LogLevel = "warning") -> AbstractContextManager[None]:
-        """Write log lines to standard error as the options say."""
+        """Write log lines to standard error as the options specify."""
         return logging_to_stderr(self.log_format, self.log_level or default_level)
 
 
 DEFAULTS = Common()
-"""No option given."""
+"""No options given."""

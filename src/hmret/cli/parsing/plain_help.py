@@ -11,14 +11,14 @@ from hmret.cli.parsing.whole_help import wrap
 __all__ = ["PLAIN", "print_wrapped"]
 
 PLAIN = PlainFormatter()
-"""What writes each entry."""
+"""Writes each help entry."""
 
 _ENDLESS = 10_000
-"""Columns; wide enough that nothing is wrapped there."""
+"""Columns; wide enough that nothing is wrapped."""
 
 
 def print_wrapped(console: Console, write: Callable[[Console], None]) -> None:
-    """Print what is written to a console without an edge, wrapped to the width of this one."""
+    """Print what `write` writes to a console of unlimited width, wrapped to the width of this one."""
     wide = Console(file=io.StringIO(), width=_ENDLESS, force_terminal=False, no_color=True)
     with wide.capture() as captured:
         write(wide)

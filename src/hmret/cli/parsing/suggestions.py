@@ -1,10 +1,10 @@
-"""What was probably meant by a word that nothing is called."""
+"""Suggestions for unknown words."""
 
 from collections.abc import Iterable
 
 __all__ = ["suggest"]
 
-# A slip of the hand must not be helped to delete, to run, or to take away what keeps images.
+# A typo must never lead to a suggestion that deletes, runs the engine, or removes what keeps images.
 _NEVER_SUGGESTED = (
     "run",
     "sweep",
@@ -20,11 +20,11 @@ _NEVER_SUGGESTED = (
 
 
 def suggest(given: str, known: Iterable[str]) -> str:
-    """Suggest what was probably meant, so far as that does no harm where it was not; empty: nothing."""
-    import difflib  # noqa: PLC0415 - most words are typed as they are
+    """Suggest a known word that was probably meant, if it is harmless; empty: none."""
+    import difflib  # noqa: PLC0415 - only needed for typos
 
     names = {name.lstrip("-"): name for name in known if len(name) > len("-o")}
-    # The nearest of all, so that what is not suggested is not replaced by something else that looks a little like it.
+    # Only the closest match counts: if it may not be suggested, no weaker match takes its place.
     nearest = difflib.get_close_matches(given.partition("=")[0].lstrip("-")[:60], names, n=1)
     meant = names[nearest[0]] if nearest else ""
     return f". Did you mean {meant}?" if meant and meant not in _NEVER_SUGGESTED else ""

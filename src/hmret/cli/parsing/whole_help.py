@@ -1,4 +1,4 @@
-"""The help of the whole program for a pipe, without what parses commands: it is what shows what to type next, and at once."""
+"""The program's help in a pipe, printed quickly, without loading the argument parser."""
 
 import os
 import textwrap
@@ -15,7 +15,7 @@ _PARAGRAPH = "\n\n"
 
 
 def whole_help(width: int) -> str:
-    """Return the help of the whole program in lines of at most so many characters, as the parser of commands would print it."""
+    """Return the program's help as the argument parser would print it, in lines of at most `width`."""
     return "\n".join(wrap(line, width) for line in _lines()) + "\n"
 
 
@@ -31,7 +31,7 @@ def _lines() -> Iterator[str]:
 
 
 def wrap(line: str, width: int) -> str:
-    """Wrap a line of help, once; what is indented hangs."""
+    """Wrap a line of help; indented lines get a hanging indent."""
     text = line.strip()
     indent = line[: len(line) - len(line.lstrip())]
     return textwrap.fill(
@@ -45,7 +45,7 @@ def wrap(line: str, width: int) -> str:
 
 
 def pipe_width() -> int:
-    """Return how many columns whoever reads a pipe has: those of a terminal that another stream goes to, or COLUMNS says; else 80."""
+    """Return the width for a reader of a pipe: of a terminal on another stream, or COLUMNS; else 80."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdigit():
         return int(columns) or _WIDTH

@@ -1,4 +1,4 @@
-"""Blocking work that nobody has to wait for: a file on a mount that hangs cannot keep the service from stopping."""
+"""Blocking work with a time limit: a file on a hung mount cannot keep the service from stopping."""
 
 import os
 import threading
@@ -14,15 +14,15 @@ T = TypeVar("T")
 
 
 async def in_time(work: Callable[[], T], seconds: float) -> T:
-    """Carry out blocking work in a thread of its own; returns what it returns.
+    """Run blocking work in a thread of its own; returns its result.
 
-    Where the time is over, or the caller is cancelled, the thread is left to itself. It keeps the process from nothing: no
-    pool waits for it, nor does the interpreter at its end.
+    On timeout or cancellation the thread is abandoned. It does not keep the process alive: no pool waits for
+    it, nor does the interpreter at exit.
 
     Raises:
-        TimeoutError: the work has not ended within so many seconds.
+        TimeoutError: the work did not finish in time.
         RuntimeError: no thread can be started.
-        BaseException: whatever the work has raised.
+        BaseException: whatever the work raised.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -31,7 +31,7 @@ async def in_time(work: Callable[[], T], seconds: float) -> T:
     def carry_out() -> None:
         try:
             results.append(work())
-        except BaseException as error:  # noqa: BLE001 - handed on to who waits
+        except BaseException as error:  # noqa: BLE001 - passed on to the waiting caller
             errors.append(error)
         finally:
             os.close(end)
@@ -43,7 +43,7 @@ async def in_time(work: Callable[[], T], seconds: float) -> T:
             os.close(end)
             raise
         with anyio.fail_after(seconds):
-            # The end of the pipe can be read once it has been closed, whatever was written.
+            # Once the pipe is closed, its end is readable, whatever was written.
             await anyio.wait_readable(ended)
         for error in errors:
             raise error

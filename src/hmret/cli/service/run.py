@@ -1,4 +1,4 @@
-"""`run`: the engine as a service, until it is told to stop."""
+"""`run`: the engine as a service, until it is stopped."""
 
 from hmret.cli.garbage import collect_from_now_on
 from hmret.cli.parsing.fewer_options import RUNNING, Running
@@ -13,13 +13,13 @@ def run(*, common: Running = RUNNING) -> int:
     try:
         return _run(common)
     except UnavailableError as error:
-        # It may be there a moment later, so whoever started this does well to try again.
+        # The cause may be gone a moment later, so this must not exit like a configuration error: a retry may succeed.
         raise HmretError(str(error)) from None
 
 
 def _run(common: Running) -> int:
     settings = common.settings()
-    # Settings that cannot be used are told without waiting for what serves them.
+    # Invalid settings are reported before the server is imported.
     from hmret.cli.backend import run_on  # noqa: PLC0415
     from hmret.cli.service.serving import Service  # noqa: PLC0415
 

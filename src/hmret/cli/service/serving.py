@@ -1,4 +1,4 @@
-"""The engine as a service: opened, served, told of its signals, and stopped in order."""
+"""The engine as a service: opening, serving, handling signals, and stopping in order."""
 
 import logging
 import os
@@ -37,33 +37,34 @@ from hmret.settings.schema import SETTINGS
 
 __all__ = ["Service"]
 
-# How often the control socket is looked for: one `lstat`.
+# How often the control socket is checked; a check is one `lstat`.
 _LOOK_EVERY_SECONDS = 2.0
 _FIXED = tuple(setting for setting in SETTINGS if setting.declared.needs_restart)
 
 
 @define(eq=False)
 class Service:
-    """One engine that runs until it is told to stop."""
+    """One engine that runs until it is stopped."""
 
     settings: Settings
     load: Callable[[Settings], Settings]
-    """Reads the settings again, given those in force."""
+    """Loads the settings again, given those in force."""
     notifier: Notifier = attrs.field(factory=lambda: Notifier.of(os.environ))
     load_seconds: float = 10.0
-    """For how long a reload waits for the settings to be read."""
+    """How long a reload waits for the settings to be read."""
     _retention: Retention | None = None
 
     async def run(self) -> None:
-        """Run until SIGTERM or SIGINT; SIGHUP reads the settings anew.
+        """Run until SIGTERM or SIGINT; SIGHUP reloads the settings.
 
         Raises:
-            ConfigError: a socket cannot be made; nothing has been swept then.
-            DataDirLockedError: another engine has the data directory.
+            ConfigError: a socket cannot be created; nothing was swept.
+            DataDirLockedError: another engine holds the data directory.
         """
         async with anyio.create_task_group() as tasks:
             with anyio.CancelScope() as running:
-                # One that is asked for while another one reads is done after it; more would find nothing newer.
+                # A reload requested during another one runs after it; further requests would find nothing
+                # newer.
                 asked, reloads = anyio.create_memory_object_stream[None](1)
                 tasks.start_soon(self._reload_when_asked, reloads)
                 await tasks.start(self._obey, running, asked)
@@ -90,7 +91,7 @@ class Service:
                     await _keep_bound(control, first)
                 finally:
                     self._retention = None
-                    # Nobody new comes in; those who wait are answered by the engine as it ends.
+                    # No new clients from here on; waiting ones get their responses as the engine closes.
                     servers.stop()
 
     def _begin(self, retention: Retention, control: ControlSocket, tasks: anyio.abc.TaskGroup) -> None:
@@ -117,7 +118,7 @@ class Service:
         *,
         task_status: anyio.abc.TaskStatus[None],
     ) -> None:
-        """Do what the signals say; nothing here is waited for, so that the one that stops it is always heard."""
+        """Handle the signals without waiting for anything, so that a stop signal always gets through."""
         signals = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
         async with asked:
             with anyio.open_signal_receiver(*signals) as received:
@@ -137,7 +138,7 @@ class Service:
                 await self._reload()
 
     async def _reload(self) -> None:
-        """Read the settings anew, and go by them; bad ones are refused, and the old ones stay."""
+        """Reload the settings and apply them; invalid ones are rejected and the old ones stay in force."""
         retention = self._retention
         if retention is None:
             log_event(
@@ -148,7 +149,7 @@ class Service:
         try:
             settings = await self._load_in_time()
             kept = {setting.field.name: setting.given_in(self.settings.config) for setting in _FIXED}
-            fixed = [one.key for one in _FIXED if one.given_in(settings.config) != kept[one.field.name]]
+            fixed = [each.key for each in _FIXED if each.given_in(settings.config) != kept[each.field.name]]
             applied = retention.reconfigure(attrs.evolve(settings.config, **kept))
         except ConfigError as error:
             retention.counters.add_refused_settings()
@@ -175,10 +176,10 @@ class Service:
         self.notifier.ready(_status_of(retention.statistics().last_report, retention.config))
 
     async def _load_in_time(self) -> Settings:
-        """Read the settings again.
+        """Load the settings again.
 
         Raises:
-            ConfigError: they are not usable, or cannot be read in time.
+            ConfigError: they are invalid, or cannot be read in time.
         """
         try:
             return await in_time(partial(self.load, self.settings), self.load_seconds)
@@ -188,14 +189,14 @@ class Service:
             raise ConfigError(f"the settings could not be read: {error}") from None
 
     async def _tell_status(self, retention: Retention) -> None:
-        """Keep systemd's line of status up to date."""
+        """Keep the status line of systemd up to date."""
         with retention.listen() as listener:
             async for batch in listener:
                 if any(event.name == "sweep" for event in batch):
                     self.notifier.status(_status_of(retention.statistics().last_report, retention.config))
 
     async def _feed_watchdog(self, retention: Retention) -> None:
-        """Give signs of life for as long as the engine answers."""
+        """Send watchdog keep-alives for as long as the engine responds."""
         if self.notifier.watchdog_seconds is None:
             return
         while True:
@@ -210,7 +211,7 @@ def _guarded(retention: Retention) -> GroupGuard:
 
 @define(eq=False)
 class _Servers:
-    """What serves; it outlives the engine, so that everybody hears an answer."""
+    """The running servers; they outlive the engine, so that every client gets a response."""
 
     _tasks: anyio.abc.TaskGroup
     _servers: list[Server] = attrs.field(factory=list)
@@ -236,7 +237,7 @@ async def _serving() -> AsyncIterator[_Servers]:
 
 
 async def _keep_bound(control: ControlSocket, server: Server) -> Never:
-    """Put the control socket back whenever it has been removed or replaced; a problem is logged once while it lasts."""
+    """Restore the control socket whenever it is lost; a problem is logged once while it lasts."""
     problem = ""
     while True:
         await anyio.sleep(_LOOK_EVERY_SECONDS)
@@ -254,7 +255,7 @@ async def _keep_bound(control: ControlSocket, server: Server) -> Never:
 
 
 async def _run_shielded(server: Server, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-    # Whoever stops the service stops the engine; the answers under way have their moment after that.
+    # Stopping the service stops the engine; the responses in progress get some time after that.
     with anyio.CancelScope(shield=True):
         await server.run(task_status=task_status)
 
@@ -278,6 +279,6 @@ def _status_of(report: SweepReport | None, config: RetentionConfig) -> str:
         f"last sweep: {report.status.value}, {report.ready_images} images, {report.deleted_images} deleted"
     )
     for suspension in report.suspended[:1]:
-        told = ": ".join(filter(None, (suspension.cause.value, suspension.path, suspension.detail)))
-        words = f"deletion is suspended: {told}"
+        detail = ": ".join(filter(None, (suspension.cause.value, suspension.path, suspension.detail)))
+        words = f"deletion is suspended: {detail}"
     return words

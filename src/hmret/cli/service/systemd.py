@@ -1,4 +1,4 @@
-"""Telling systemd how the service is, and how bad each log line is: `sd_notify` and `sd-daemon`, without their library.
+"""Service status and log priorities for systemd: `sd_notify` and `sd-daemon`, without their library.
 
 Source of the protocols: sd_notify(3), sd_watchdog_enabled(3), sd-daemon(3) and systemd.exec(5) on JOURNAL_STREAM.
 """
@@ -20,18 +20,18 @@ _DEBUG = 7
 
 
 def priority_prefix(level: int, environment: Mapping[str, str], fd: int = _STDERR) -> str:
-    """Return what tells the journal how bad a line is; empty where something else reads it.
+    """Return the prefix that gives the journal a line's priority; empty if something else reads the line.
 
-    `level`: one of the standard library's. `fd`: what the line is written to.
+    `level`: a level of the standard library. `fd`: where the line is written.
     """
     stream = environment.get("JOURNAL_STREAM")
     if not stream:
         return ""
     try:
-        found = os.fstat(fd)
+        status = os.fstat(fd)
     except OSError:
         return ""
-    if stream != f"{found.st_dev}:{found.st_ino}":
+    if stream != f"{status.st_dev}:{status.st_ino}":
         return ""
     priority = next((priority for least, priority in _PRIORITIES if level >= least), _DEBUG)
     return f"<{priority}>"
@@ -39,20 +39,20 @@ def priority_prefix(level: int, environment: Mapping[str, str], fd: int = _STDER
 
 @frozen
 class Notifier:
-    """Tells systemd; where nobody listens, or cannot be reached, telling does nothing."""
+    """Notifies systemd; does nothing if no one listens or the socket cannot be reached."""
 
     address: str = ""
-    """Of the socket; empty: nobody listens."""
+    """The address of the notification socket; empty: no one listens."""
     watchdog_seconds: float | None = None
-    """How often at least it wants a sign of life; None: it does not."""
+    """The longest interval between signs of life; None: no watchdog."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Notifier":
-        """Make the one that the environment of the process asks for."""
+        """Make the notifier that the process environment asks for."""
         path = environment.get("NOTIFY_SOCKET", "")
         if not path.startswith(("/", "@")):
             return cls()
-        # A name in the abstract namespace begins with NUL.
+        # A name in the abstract namespace starts with NUL.
         address = f"\0{path[1:]}" if path.startswith("@") else path
         microseconds = environment.get("WATCHDOG_USEC", "")
         mine = environment.get("WATCHDOG_PID") or str(os.getpid())
@@ -61,23 +61,23 @@ class Notifier:
         return cls(address, int(microseconds) / 1e6 or None)
 
     def ready(self, status: str) -> None:
-        """Tell that the service has started, or has taken its new settings."""
+        """Report that the service has started, or has applied its new settings."""
         self._tell(f"READY=1\nSTATUS={_one_line(status)}")
 
     def status(self, status: str) -> None:
-        """Tell in words what it does."""
+        """Report the status in words."""
         self._tell(f"STATUS={_one_line(status)}")
 
     def reloading(self) -> None:
-        """Tell that it reads its settings anew; `ready` follows."""
+        """Report that the settings are being reloaded; `ready` follows."""
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """Tell that it stops."""
+        """Report that the service is stopping."""
         self._tell("STOPPING=1\nSTATUS=stopping")
 
     def alive(self) -> None:
-        """Give a sign of life."""
+        """Send a watchdog keep-alive."""
         self._tell("WATCHDOG=1")
 
     def _tell(self, message: str) -> None:
@@ -88,7 +88,7 @@ class Notifier:
                 sender.setblocking(False)
                 sender.sendto(message.encode("utf-8", "backslashreplace"), self.address)
         except OSError:
-            # Whoever does not listen misses it.
+            # No one listens: the message is lost.
             return
 
 
