@@ -1,0 +1,321 @@
+"""The steps of a deletion for one image after the other, in the order that the head of `retirement` gives."""
+
+import errno
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+
+import attrs
+
+from hmret.disk.deletion.announcing import Announced, Announcing
+from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
+from hmret.disk.deletion.cleaning import Cleaning
+from hmret.disk.deletion.held_ahead import HeldAhead, HeldImage
+from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.open_image import OpenImage
+from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Outcome, Recheck
+from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
+from hmret.disk.deletion.tags.tag_view import NO_LINKERS, TagView
+from hmret.disk.deletion.trash.intents import Row, repositories_of
+from hmret.disk.deletion.wholeness import LayersGoneError
+from hmret.disk.filesystem import Filesystem, Step
+from hmret.disk.hypeman.states.rereading import HeldState, hold_state, look_at_state
+from hmret.disk.hypeman.states.writing import clear_state
+from hmret.disk.layout import IMAGES, RETENTION, hex_of
+from hmret.model.values import define
+from hmret.model.verdicts import Reason
+
+__all__ = ["Batch"]
+
+_MOST_HELD = 8
+"""Timers of one image that are held open; those of further rows are read again before they are removed."""
+
+
+@define(eq=False)
+class Batch:
+    """One batch of deletions, with the folders that it holds open: the steps of `retirement` for each image."""
+
+    filesystem: Filesystem
+    data_fd: int
+    look: Recheck
+    lease_error: OSError | None = None
+    folders: OpenFolders = attrs.field(init=False)
+    cleaning: Cleaning = attrs.field(init=False)
+    ahead: HeldAhead = attrs.field(init=False)
+
+    @folders.default
+    def _open_folders(self) -> OpenFolders:
+        return OpenFolders(self.filesystem, self.data_fd)
+
+    @cleaning.default
+    def _make_cleaning(self) -> Cleaning:
+        return Cleaning(self.folders)
+
+    @ahead.default
+    def _make_ahead(self) -> HeldAhead:
+        return HeldAhead(self.folders)
+
+    def announce(
+        self, token: str, candidates: Iterable[Candidate], view: TagView, pause: Callable[[], None]
+    ) -> list[Announced]:
+        """Examine the images of the batch; those that will stay have an intent without folders."""
+        chosen = list(candidates)
+        linkers = None
+        if any(candidate.is_content for candidate in chosen):
+            images_fd = self.folders.find(IMAGES)
+            linkers = NO_LINKERS if images_fd is None else view.look(images_fd, pause)
+        announcing = Announcing(self.folders, linkers, {candidate.digest for candidate in chosen})
+        announcing.look_ahead(chosen)
+        return [
+            announcing.announce(candidate, f"{token}.{number}") for number, candidate in enumerate(chosen)
+        ]
+
+    @staticmethod
+    def none_begun(candidates: Iterable[Candidate], path: str, error: OSError) -> list[Outcome]:
+        """Return the outcomes where nothing could be begun, because of one path."""
+        return [
+            Failed(
+                candidate.key,
+                path,
+                error,
+                keys=candidate.keys if candidate.others else (),
+                is_unbegun=True,
+            )
+            for candidate in candidates
+        ]
+
+    def retire(self, target: Announced) -> Outcome:  # noqa: C901, PLR0911 - one rule after the other
+        """Take the last look at one image, and rename it out of the cache if it may go."""
+        candidate = target.candidate
+        states: dict[str, HeldState] = {}
+        held = self.ahead.take(target)
+        try:
+            # guard(newly-referenced-stays): An image that a guest, snapshot or lease needs by now stays,
+            # whatever the plan said.
+            if any(row_key in self.look.protected for row_key in candidate.keys):
+                return self._kept(target, Reason.REFERENCED)
+            for row in candidate.rows:
+                reason = self._look_at_timer(row, candidate.digest, states, held)
+                if reason is not None:
+                    return self._kept(target, reason)
+            if target.error is not None:
+                raise target.error
+            if target.is_gone:
+                return self._kept(target, None)
+            if target.reason is Reason.BROKEN:
+                return self._broken(target, target.detail)
+            if target.reason is not None:
+                return self._kept(target, target.reason, target.detail)
+            return self._rename_out(target, states, held)
+        except (FileNotFoundError, NotADirectoryError):
+            return self._kept(target, None)
+        except OSError as error:
+            return self._failed(target, error)
+        finally:
+            for state in states.values():
+                state.close()
+            if held is not None:
+                held.close()
+
+    def _look_at_timer(
+        self, row: Row, digest: str, states: dict[str, HeldState], held: HeldImage | None
+    ) -> Reason | None:
+        """Return why a row's timer keeps its image; None: it does not. A held state is added to `states`."""
+        key = row.repository, digest
+        since_ns: int | None
+        if held is not None:
+            since_ns = held.timers[row.repository].unused_since_ns
+        elif len(states) < _MOST_HELD:
+            folder_fd = self.folders.find(f"{RETENTION}/{row.repository}")
+            state = None if folder_fd is None else hold_state(self.filesystem, folder_fd, key)
+            if state is not None:
+                states[row.repository] = state
+            since_ns = None if state is None else state.unused_since_ns
+        else:
+            since_ns = look_at_state(self.filesystem, self.data_fd, key)
+        if since_ns is None:
+            return Reason.NEWLY_UNUSED
+        is_due = since_ns + self.look.unused_for_ns <= self.look.now_ns
+        # guard(timer-is-unchanged): A timer that was cleared or restarted since the plan means that the image
+        # was used, so it stays.
+        return None if since_ns == row.unused_since_ns and is_due else Reason.RETENTION_WINDOW
+
+    def _rename_out(  # noqa: C901, PLR0911 - one rule after the other
+        self, target: Announced, states: Mapping[str, HeldState], held: HeldImage | None = None
+    ) -> Outcome:
+        """Rename an image out of the cache, and clean up after it.
+
+        A `held` image is deleted in one call; where that call has stopped, the deletion continues here from
+        the same step.
+        """
+        intent = target.intent
+        image = OpenImage(self.folders, intent) if held is None else held.open_image()
+        refusal = ""
+        arrival: Arrival | None = Arrival.NOTHING
+        try:
+            if held is None:
+                image.open_in_cache()
+            step = self._begin(target, image, held)
+            if isinstance(step, Kept):
+                return step
+            if step is Step.NOT_BEGUN:
+                image.close()
+                return self._rename_out(target, states)
+            stopped = self._move_out(target, image) if step <= Step.RENAMED else None
+            if stopped is not None:
+                return stopped
+            try:
+                if step <= Step.SETTLED:
+                    arrival = self._finish_tags(image, is_closed=step is Step.SETTLED)
+            except LayersGoneError as error:
+                arrival, refusal = Arrival.ITSELF, str(error.strerror)
+            except OSError as error:
+                place = image.places[-1]
+                return self._failed(target, error, f"{place.folder}/{place.name}", unfinished=True)
+        finally:
+            image.close()
+        if arrival is None:
+            return self._put_back(target)
+        if step is Step.DONE:
+            return self.cleaning.note_gone(intent, image.places, intent.all_links)
+        absent: set[str] = set()
+        if arrival is Arrival.NOTHING and step is not Step.LOOKED:
+            absent = repositories_of(intent) - {copy.repository for copy in intent.staying}
+        # guard(removed-tags-reported): Tags removed by the single call belong to the image's record, so that
+        # a restore from quarantine sets them again.
+        gone = () if held is None else held.gone
+        # guard(tags-aside-settled): Where the single call stopped among the tags, those already set aside are
+        # settled first; none is lost in the trash.
+        timers = None if step is Step.LOOKED else states
+        return attrs.evolve(
+            self.cleaning.clean_up(intent, image.places, timers, absent, gone), refusal=refusal
+        )
+
+    def _begin(self, target: Announced, image: OpenImage, held: HeldImage | None) -> Step | Kept:
+        """Judge an open image, then take its leases or delete it in one call; returns the step that was reached.
+
+        Raises:
+            OSError: nothing of it was changed.
+        """
+        kept = self._judge(target, image)
+        if kept is not None:
+            return kept
+        if held is not None:
+            step = held.carry_out(image, asks_leases=self.look.asks_leases)
+            self.ahead.learn(held, step)
+            return step
+        if self.look.asks_leases:
+            is_free = image.lease()
+            self.lease_error = self.lease_error or image.refusal
+            if not is_free:
+                return self._kept(target, Reason.OPEN, clears=True)
+        return Step.LEASED
+
+    def _move_out(self, target: Announced, image: OpenImage) -> Outcome | None:
+        """Rename the folders of an image out of the cache; returns its outcome if they are not all out.
+
+        Raises:
+            OSError: one could not be renamed, and all are in their places.
+        """
+        try:
+            is_out = image.move_out()
+        except OSError as error:
+            image.undo()
+            if image.is_left_out():
+                return self._failed(target, error, unfinished=True)
+            raise
+        return None if is_out else self._give_way(target, image)
+
+    def _judge(self, target: Announced, image: OpenImage) -> Kept | None:
+        """Return why an image may not be deleted, by the contents and metadata of its folders; None: it may."""
+        hexadecimal = hex_of(target.intent.digest)
+        for number, folder in image.opened.items():
+            copy = target.intent.all_copies[number]
+            if copy.inode not in (0, folder.inode):
+                return self._kept(target, None)
+            # guard(metadata-right-before-move): Only a whole, ready image goes: one that a pull is writing by
+            # now, or that is no longer that image, stays.
+            reason = folder.judge(copy.repository or None, hexadecimal)
+            if reason is not None:
+                detail = "" if folder.fault is None else f"{copy.parent}/{hexadecimal}/{folder.fault[1]}"
+                return (
+                    self._broken(target, detail)
+                    if reason is Reason.BROKEN
+                    else self._kept(target, reason, detail)
+                )
+        main = image.opened[len(image.opened) - 1].image
+        assert main is not None  # a folder without a reason to stay has one
+        # guard(same-name-in-metadata): Untagged content belongs to the repository its metadata names; under
+        # another name, another policy decides on it.
+        if target.is_by_name and main.content_name != target.candidate.repository:
+            return self._kept(target, Reason.SHARED, "its metadata names another repository by now")
+        for row in target.candidate.rows:
+            chosen = target.candidate.chosen_with(row.repository)
+            # guard(same-age-and-origin): An image whose metadata states another age or origin than the plan
+            # knew may be kept by a rule; the next sweep decides.
+            if chosen is not None and not chosen.is_unchanged(main):
+                return self._kept(target, Reason.RETENTION_WINDOW)
+        return None
+
+    def _put_back(self, target: Announced) -> Kept:
+        """Return the outcome for an image that was put back; nothing of it is to remain in the trash."""
+        is_left = False
+        try:
+            erase_rest(self.folders, target.intent)
+        except OSError:
+            is_left = True
+        return attrs.evolve(self._kept(target, Reason.OPEN, clears=True), unfinished=is_left)
+
+    def _give_way(self, target: Announced, image: OpenImage) -> Outcome:
+        """Leave an image alone in whose folder a pull has begun; its own remains are of no use to that pull."""
+        image.undo()
+        if image.is_left_out():
+            error = OSError(errno.EBUSY, "a pull has begun in it, and the rest could not be put back")
+            return self._failed(target, error, unfinished=True)
+        return self._kept(target, Reason.NOT_READY, "a pull has begun in it", clears=True)
+
+    def _finish_tags(self, image: OpenImage, *, is_closed: bool = False) -> Arrival | None:
+        """Look for arrivals since an image was renamed; None: it was put back or completed because of one.
+
+        `is_closed`: whether it was already closed, and no process had opened it by then.
+
+        Raises:
+            LayersGoneError: it should be put back but cannot be, so it stays out of the cache.
+            OSError: it stays where it is, for the next recovery.
+        """
+        came_between = not is_closed and image.came_between()
+        # A process that opens one of its files now waits for the lease; so would the look into it below.
+        image.close()
+        if not image.places:
+            return Arrival.ITSELF
+        # guard(opener-gets-image-back): A process that opened the disk between the lease and the rename finds
+        # its image whole in the cache again.
+        if came_between and put_back(self.folders, image.intent, image.places):
+            return None
+        found = look_for_arrivals(self.folders, image.intent, image.places)
+        if found.arrival is not Arrival.NOTHING and mend(self.folders, image.intent, image.places, found):
+            return None
+        return found.arrival
+
+    def _kept(
+        self, target: Announced, reason: Reason | None, detail: str = "", *, clears: bool = False
+    ) -> Kept:
+        """Return that an image stays; `clears`: its timer is removed, and starts when it is next found unused."""
+        candidate = target.candidate
+        if clears:
+            for key in candidate.keys:
+                clear_state(self.filesystem, self.data_fd, key)
+        return Kept(candidate.key, reason, candidate.keys if candidate.others else (), detail, cleared=clears)
+
+    def _broken(self, target: Announced, detail: str) -> Kept:
+        """Return that a broken image stays, as a plan that finds it broken does: its timer is removed."""
+        with suppress(OSError):
+            return self._kept(target, Reason.BROKEN, detail, clears=True)
+        return self._kept(target, Reason.BROKEN, detail)
+
+    def _failed(
+        self, target: Announced, error: OSError, path: str = "", *, unfinished: bool = False
+    ) -> Failed:
+        candidate = target.candidate
+        path = path or f"{target.intent.all_copies[-1].parent}/{hex_of(candidate.digest)}"
+        keys = candidate.keys if candidate.others else ()
+        return Failed(candidate.key, path, error, unfinished=unfinished, keys=keys)
