@@ -19,7 +19,7 @@ from disk.hosts import Host
 from hmret.disk.deletion import digest_folder, held_ahead
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.filesystem import Step
-from hmret.disk.hypeman import states as state_files
+from hmret.disk.hypeman.states import rereading
 from hmret.disk.layout import IMAGES
 from memory_filesystem import MemoryFilesystem
 from support import in_one_call
@@ -48,7 +48,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     monkeypatch.setattr(MemoryFilesystem, "__init__", begin_ticking)
     monkeypatch.setattr(MemoryFilesystem, "hold_folders", in_one_call.hold_folders)
     monkeypatch.setattr(MemoryFilesystem, "retire_folder", retire_folder)
-    for module in (digest_folder, held_ahead, state_files):
+    for module in (digest_folder, held_ahead, rereading):
         monkeypatch.setattr(module, "SETTLING_NS", 0)
     return taken
 
