@@ -1,4 +1,4 @@
-"""The demonstration: a small cache with a pretend hypervisor host on it, time sped up, and the real engine."""
+"""The demonstration: the real engine on a small cache, with a simulated hypervisor host and accelerated time."""
 
 import signal
 
@@ -8,15 +8,15 @@ __all__ = ["main"]
 def main(
     as_json: bool = False, *, keep: str | None = None, serve: str | None = None, day_seconds: float = 0.4
 ) -> int:
-    """Show images come, go and be protected; returns the exit code: 0 when all went as told, else 1.
+    """Show images come, go and be protected; returns the exit code: 0 if everything went as expected, else 1.
 
-    Prints a line for what matters as it happens, then what became of all images; with `as_json` nothing but one JSON
-    document at the end. `keep` names a folder that is not there or empty: the cache is made in it, and stays. `serve` is
-    the `host:port` at which the page shows it all, also after the end, until SIGINT. `day_seconds` is how long a pretend day
-    takes, in real seconds. At SIGINT it cleans up and returns 130.
+    Prints a line for each important event, then what became of all images; with `as_json`, only one JSON
+    document at the end. `keep` is a folder, missing or empty, in which the cache is created and kept. `serve`
+    is the `host:port` at which the web page is served, until SIGINT even after the end. `day_seconds` is the
+    length of a simulated day, in real seconds. At SIGINT it cleans up and returns 130.
     """
     try:
-        from hmret.cli.demo.running import run  # noqa: PLC0415 - loaded for this command alone
+        from hmret.cli.demo.running import run  # noqa: PLC0415 - only needed for this command
 
         return run(as_json=as_json, keep=keep, serve=serve, day_seconds=day_seconds)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What happens in the demonstration: all of it kept for the end, and what matters told in a line as it happens."""
+"""The events of the demonstration: all are recorded, the important ones are printed as they happen."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -35,14 +35,14 @@ class DemoEvent:
 
     at: timedelta
     teller: str
-    """`host` or `engine`."""
+    """The source, `host` or `engine`."""
     name: str
     text: str
 
 
 @frozen
 class Deletion:
-    """What the engine said when it had deleted an image."""
+    """What the engine reported on deleting an image."""
 
     at: timedelta
     unused_since: timedelta
@@ -52,28 +52,28 @@ class Deletion:
 
 @define(eq=False)
 class Chronicle:
-    """Hears the host and the engine, and tells."""
+    """Listens to the host and the engine, records and prints."""
 
     clock: DemoClock
     is_silent: bool = False
     """Whether nothing is printed."""
     events: list[DemoEvent] = attrs.field(factory=list, init=False)
     names: dict[Key, str] = attrs.field(factory=dict, init=False)
-    """What each image is called, gone or not."""
+    """The name of each image, deleted or not."""
     verdicts: dict[Key, Verdict] = attrs.field(factory=dict, init=False)
-    """By the last plan."""
+    """From the last plan."""
     deleted: dict[Key, Deletion] = attrs.field(factory=dict, init=False)
     found_open: dict[Key, timedelta] = attrs.field(factory=dict, init=False)
-    """When the engine found the disk of an image open."""
+    """When the engine found an image's disk open."""
     marked_used: dict[Key, timedelta] = attrs.field(factory=dict, init=False)
-    """When the host marked an image used, for itself and not for a VM."""
+    """When the host marked an image used, other than for a VM."""
     suspended: frozenset[str] = attrs.field(default=frozenset(), init=False)
-    """The paths for which the engine has suspended deletion, as it said."""
+    """The paths for which the engine reported suspended deletion."""
     is_unheard: bool = attrs.field(default=False, init=False)
-    """Whether nobody reads our output any more."""
+    """Whether the reader of our output is gone."""
 
     def tell(self, teller: str, name: str, text: str) -> None:
-        """Keep one event."""
+        """Record an event."""
         self.events.append(DemoEvent(self.clock.elapsed, teller, name, text))
 
     def say(self, text: str) -> None:
@@ -86,7 +86,7 @@ class Chronicle:
             self.is_unheard = True
 
     def hear(self, event: str, keys: Mapping[str, object]) -> bool:
-        """Take note of an event of the engine; False where it is none that is told here."""
+        """Record an event of the engine; returns False if it is not one that is shown here."""
         key = str(keys.get("repository")), str(keys.get("digest"))
         name = self.names.get(key, key[0])
         match event:
@@ -116,7 +116,7 @@ class Chronicle:
         return True
 
     def add_plan(self, plan: Plan) -> None:
-        """Take note of what is planned, and tell what has changed since the last plan."""
+        """Record a plan, and report what has changed since the last one."""
         if self.suspended and not plan.suspended:
             self.suspended = frozenset()
             self.tell("engine", "deletion_resumed", "every reference can be read: deletion goes on")
@@ -127,14 +127,14 @@ class Chronicle:
         self.verdicts = verdicts
 
     def unused_since(self, key: Key) -> timedelta | None:
-        """Tell since when the engine has an image on record as unused; None where it has not."""
+        """Return since when the engine has recorded an image as unused; None if it has not."""
         verdict = self.verdicts.get(key)
         timer_ns = None if verdict is None else _timer(verdict)
         return None if timer_ns is None else self.clock.moment_of(timer_ns)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Hear the engine, and nobody else hear it, while this block lasts."""
+        """Listen to the engine's log events inside this block, and keep them from other handlers."""
         logger = logging.getLogger("hmret")
         before = logger.level, logger.propagate, logger.handlers
         logger.setLevel(logging.INFO)
@@ -167,7 +167,7 @@ class Chronicle:
 
 
 class _Ear(logging.Handler):
-    """Hands records on."""
+    """Passes log records on."""
 
     def __init__(self, hear: Callable[[logging.LogRecord], None]) -> None:
         super().__init__(logging.INFO)
@@ -176,43 +176,43 @@ class _Ear(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._hear(record)
-        except Exception:  # noqa: BLE001 - logging's own boundary: the engine must not fail by being heard
+        except Exception:  # noqa: BLE001 - the boundary of logging: the engine must not fail because of a listener
             self.handleError(record)
 
 
 def day_of(moment: timedelta) -> int:
-    """Tell the day that a moment lies in."""
+    """Return the day of a moment."""
     return moment // DAY
 
 
 def short(reference: str) -> str:
-    """Write a reference without its registry."""
+    """Return a reference without its registry."""
     return reference.partition("/")[2].removeprefix("library/")
 
 
 def days_of(moment: timedelta) -> float:
-    """Convert to days, to two places."""
+    """Convert to days, rounded to two decimals."""
     return round(moment / DAY, 2)
 
 
 def bytes_text(size_bytes: int) -> str:
-    """Write a size for people."""
+    """Format a size for people."""
     if size_bytes < _MIB:
         return f"{size_bytes / 1024:.0f} KiB"
     return f"{size_bytes / _MIB:.1f} MiB"
 
 
 def freed_text(freed_bytes: int) -> str:
-    """Say what a deletion has freed; of a disk that several repositories had, all bytes count for one of them."""
+    """Describe what a deletion freed; the bytes of a shared disk count in full for one repository."""
     return f"freed {bytes_text(freed_bytes)}" if freed_bytes else "freed with the other that shared its disk"
 
 
 def held_text(verdict: Verdict) -> str:
-    """Say who keeps an image that is due, to follow "because"."""
+    """Name who keeps an image that has expired; follows "because"."""
     holders = [holder.repository for holder in verdict.held_by]
     return f"{' and '.join(holders)} {'keeps' if len(holders) == 1 else 'keep'} the same disk"
 
 
 def _timer(verdict: Verdict) -> int | None:
-    """Tell the timer of an image as it is recorded, in nanoseconds; one that is only about to start is none."""
+    """Return the recorded timer of an image in nanoseconds; None if a sweep is about to start or stop it."""
     return None if verdict.action in (Action.MARK, Action.CLEAR) else verdict.unused_since_ns

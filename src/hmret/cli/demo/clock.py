@@ -1,7 +1,7 @@
 """A clock on which a day takes a fraction of a second, and which waits for the story.
 
-It runs up to a moment that the story has set and stands there until the story sets a later one. So whatever the host
-does on a day is done on that day, however slow or busy the machine.
+It runs up to a moment that the story has set, and stops there until the story sets a later one. So everything
+the host does on a day happens on that day, however slow or busy the machine is.
 """
 
 import time
@@ -20,12 +20,12 @@ _BOOTED_BEFORE_NS = 3600 * SECOND
 
 
 class DemoClock:
-    """Wall clock and boot-time clock in step, from day 0 on; never goes back.
+    """A wall clock and a boot-time clock in step, starting at day 0; never goes back.
 
     Args:
-        day_seconds: how long a day takes, in real seconds.
-        monotonic_ns: where real time comes from, in nanoseconds.
-        start_ns: when day 0 begins, in nanoseconds since the epoch.
+        day_seconds: the length of a day, in real seconds.
+        monotonic_ns: the source of real time, in nanoseconds.
+        start_ns: the start of day 0, in nanoseconds since the epoch.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class DemoClock:
 
     def read(self) -> ClockReading:
         elapsed_ns = self._advance()
-        # Beyond real time the host is as if asleep: days pass between two sweeps, and nobody misses anything.
+        # Time beyond real time counts as suspended: days pass between two sweeps, and no sweep is missed.
         return ClockReading(
             boot_id="demo",
             boot_ns=_BOOTED_BEFORE_NS + elapsed_ns,
@@ -56,19 +56,19 @@ class DemoClock:
 
     @property
     def elapsed(self) -> timedelta:
-        """The time since the beginning of day 0, cut to microseconds."""
+        """The time since the start of day 0, truncated to microseconds."""
         return timedelta(microseconds=self._advance() // 1000)
 
     def run_to(self, moment: timedelta) -> None:
-        """Let the clock run up to a moment, counted from the beginning of day 0, and no further."""
+        """Let the clock run up to a moment, counted from the start of day 0, and no further."""
         self._limit_ns = max(self._advance(), timedelta_nanoseconds(moment))
 
     def real_seconds_to(self, moment: timedelta) -> float:
-        """Tell how long it takes to get from now to a moment; 0 where that is past."""
+        """Return the real time from now to a moment, in seconds; 0 if it is past."""
         return max(timedelta_nanoseconds(moment) - self._advance(), 0) / SECOND / self._speed
 
     def moment_of(self, time_ns: int) -> timedelta:
-        """Convert nanoseconds since the epoch to the time since the beginning of day 0, cut to microseconds."""
+        """Convert nanoseconds since the epoch to the time since the start of day 0, truncated to microseconds."""
         return timedelta(microseconds=(time_ns - self._start_ns) // 1000)
 
     def _advance(self) -> int:

@@ -1,4 +1,4 @@
-"""A pretend hypervisor host: it pulls and tags images, and creates and deletes VMs, as hypeman does on the disk."""
+"""A simulated hypervisor host: pulls and tags images, creates and deletes VMs, as hypeman does on disk."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ __all__ = ["Host", "offers_leases"]
 
 @define(eq=False)
 class Host:
-    """The host; of retention it knows what any embedder does: `lease` and `mark_used`."""
+    """The host; it uses the engine like any embedder: only `lease` and `mark_used`."""
 
     data_dir: Path
     clock: DemoClock
@@ -35,9 +35,9 @@ class Host:
     chronicle: Chronicle
     store: ImageStore = attrs.field(init=False)
     images: dict[Key, StoredImage] = attrs.field(factory=dict, init=False)
-    """Every image that the host has had, but for those that it has deleted itself; one for each repository that has it."""
+    """Every image that the host has had, except those that it deleted itself; one entry per repository."""
     tags: dict[str, Key] = attrs.field(factory=dict, init=False)
-    """What each reference by tag has last been pointed to."""
+    """What each tag reference last pointed to."""
     _vms: dict[str, dict[str, object]] = attrs.field(factory=dict, init=False)
 
     @store.default
@@ -47,9 +47,9 @@ class Host:
     async def pull(
         self, reference: str, *, disk_kib: int = 256, is_older_server: bool = False
     ) -> StoredImage:
-        """Pull an image that was not here before; its tag moves to it when it is ready.
+        """Pull an image that was not present before; its tag moves to it when it is ready.
 
-        With `is_older_server` it lies in a folder of its repository, as before there was content.
+        With `is_older_server` it is stored in a folder of its repository, as before content existed.
         """
         write = self.store.pull_as_older_server if is_older_server else self.store.pull
         image = await asyncio.to_thread(write, parse_reference(reference), disk_kib * 1024)
@@ -62,7 +62,7 @@ class Host:
         return image
 
     async def tag(self, reference: str, target: str) -> StoredImage:
-        """Give an image a tag in another repository, which has the same bytes from then on."""
+        """Tag an image in another repository, which shares its bytes from then on."""
         before = self.images[self.tags[reference]]
         image, other = await asyncio.to_thread(self.store.tag, before, parse_reference(target))
         self.images[image.key] = image
@@ -71,7 +71,7 @@ class Host:
         return other
 
     async def delete_image(self, reference: str) -> None:
-        """Delete an image of one repository, as an operator does; content that another one tags stays."""
+        """Delete an image of one repository, as an operator does; content that another one tags is kept."""
         image = self.images.pop(self.tags.pop(reference))
         stays = await asyncio.to_thread(self.store.delete, image)
         rest = ", the disk stays: another repository has it too" if stays else ""
@@ -80,7 +80,7 @@ class Host:
     async def start_vm(self, vm: str, reference: str, *, resolves: bool = True) -> None:
         """Create a VM and start it; a lease covers the image until the metadata that names it is written.
 
-        Without `resolves` its metadata is that of an older release, which did not say what a tag stood for.
+        Without `resolves`, its metadata is that of an older release, which did not record the tag's digest.
         """
         async with self.retention.lease(reference, reason=f"create {vm}") as leased:
             await aiofiles.os.makedirs(self.data_dir / "guests" / vm)
@@ -122,32 +122,32 @@ class Host:
         self._tell("snapshot_saved", f"{snapshot} of {vm} is saved")
 
     async def tear_metadata(self, vm: str) -> None:
-        """Write half of a VM's metadata, as a host does that is killed at it."""
+        """Write half of a VM's metadata, as a host does that is killed while writing it."""
         content = msgspec.json.encode(self._vms[vm])
         await _write_in_place(self.data_dir / "guests" / vm / METADATA, content[: len(content) // 2])
         self._tell("metadata_torn", f"the host dies while it writes the metadata of {vm}: the file is torn")
 
     async def repair_metadata(self, vm: str) -> None:
-        """Write a VM's metadata as it should be."""
+        """Write a VM's metadata correctly again."""
         await self._write_vm(vm)
         self._tell("metadata_repaired", f"the metadata of {vm} is repaired")
 
     async def mark_used(self, reference: str) -> None:
-        """Say that an image is about to be used, without creating a VM."""
+        """Announce that an image is about to be used, without creating a VM."""
         used = await self.retention.mark_used(reference)
         self.chronicle.marked_used[used.repository, used.digest] = self.clock.elapsed
         self._tell("image_marked_used", f"{reference} is marked used")
 
     @asynccontextmanager
     async def exporting(self, reference: str) -> AsyncIterator[None]:
-        """Export an image to another host, under a lease, while this block lasts."""
+        """Export an image to another host, under a lease, inside this block."""
         async with self.retention.lease(reference, reason="export"):
             self._tell("image_leased", f"an export of {reference} begins, under a lease")
             yield
 
     @asynccontextmanager
     async def backing_up(self, image: StoredImage) -> AsyncIterator[None]:
-        """Have the disk of an image open, as a backup that knows nothing of retention has."""
+        """Keep an image's disk open inside this block, like a backup program that does not know of retention."""
         async with aiofiles.open(image.disk, "rb"):
             self._tell("disk_opened", f"a backup opens the disk of {image.reference}")
             yield
@@ -156,7 +156,7 @@ class Host:
         await _write_in_place(self.data_dir / "guests" / vm / METADATA, msgspec.json.encode(self._vms[vm]))
 
     def _note_tag(self, image: StoredImage, event: str, text: str) -> None:
-        """Note an image that a tag leads to now, and what that means for the image it led to before."""
+        """Record the image that a tag now points to, and what this means for the one it pointed to before."""
         before = self.tags.get(image.reference)
         self.images[image.key] = image
         self.tags[image.reference] = image.key
@@ -174,7 +174,7 @@ class Host:
 
 
 def offers_leases(folder: Path) -> bool:
-    """Try whether the kernel tells by a lease, on this file system, that a file is open."""
+    """Test whether file leases on this file system reveal that a file is open."""
     path = folder / "lease-probe"
     path.touch()
     try:
@@ -194,6 +194,6 @@ def offers_leases(folder: Path) -> bool:
 
 
 async def _write_in_place(path: Path, content: bytes) -> None:
-    """Write a file as hypeman writes its guests' metadata: whoever reads it meanwhile can meet it torn."""
+    """Write a file as hypeman writes guest metadata: in place, so that a concurrent reader may see it torn."""
     async with aiofiles.open(path, "wb") as file:
         await file.write(content)

@@ -1,4 +1,4 @@
-"""The images of the pretend host: pulled, tagged and deleted on the disk with the steps that hypeman takes."""
+"""The images of the simulated host: pulled, tagged and deleted on disk in the same steps as by hypeman."""
 
 import hashlib
 import os
@@ -30,45 +30,45 @@ _MANIFEST = "manifest.json"
 
 @frozen
 class StoredImage:
-    """A digest as a repository has it."""
+    """A digest in a repository."""
 
     repository: str
     tag: str
     digest: str
     folders: tuple[Path, ...]
-    """The content, which other repositories may share, and the repository's own folder where it has one."""
+    """The content, which other repositories may share, and the repository's own folder if it has one."""
     disk_bytes: int
-    """The blocks of its disk, which all folders share."""
+    """The allocated size of its disk, which all folders share."""
     disk_hash: str
     """SHA-256 of its disk, in hex."""
 
     @property
     def key(self) -> Key:
-        """The engine's name for it."""
+        """The engine's key for it."""
         return self.repository, self.digest
 
     @property
     def reference(self) -> str:
-        """The tag by which it was pulled or set."""
+        """The tag by which it was pulled, or that was set."""
         return f"{self.repository}:{self.tag}"
 
     @property
     def disk(self) -> Path:
-        """The disk that an instance boots."""
+        """The disk that an instance boots from."""
         return self.folders[0] / DISK
 
 
 @frozen
 class ImageStore:
-    """Works on `images/`; the times in what it writes are the demonstration's."""
+    """Operates on `images/`; the times in its files are the demonstration's."""
 
     data_dir: Path
     clock: DemoClock
 
     def pull(self, named: ImageReference, disk_bytes: int) -> StoredImage:
-        """Pull an image by tag into content, as today's servers do.
+        """Pull an image by tag into content, as current servers do.
 
-        A tag that is new leads to it from the beginning; one that moves does so when all is there.
+        A new tag points to it from the start; an existing one moves once everything is in place.
         """
         digest = self._new_digest(named)
         folder = self.data_dir / IMAGES / CONTENT / hex_of(digest)
@@ -91,7 +91,7 @@ class ImageStore:
         return StoredImage(repository, tag, digest, (folder,), _blocks(folder), disk_hash)
 
     def pull_as_older_server(self, named: ImageReference, disk_bytes: int) -> StoredImage:
-        """Pull an image by tag into a folder of its repository, as servers did that knew nothing of content."""
+        """Pull an image by tag into a folder of its repository, as servers did before content existed."""
         digest = self._new_digest(named)
         repository, tag, metadata = self._begin(named, digest)
         folder = self._own_folder(repository, digest)
@@ -103,9 +103,10 @@ class ImageStore:
         return StoredImage(repository, tag, digest, (folder,), _blocks(folder), disk_hash)
 
     def tag(self, image: StoredImage, named: ImageReference) -> tuple[StoredImage, StoredImage]:
-        """Give an image a tag in another repository; returns the image as it is now, and as the other repository has it.
+        """Tag an image in another repository; returns the image now, and as the other repository has it.
 
-        An image of the older layout is promoted first: its disk gets a second name, in content, and its tags lead there.
+        An image of the older layout is promoted first: its disk is hard-linked into content, and its tags point
+        there.
         """
         content = self.data_dir / IMAGES / CONTENT / hex_of(image.digest)
         if content not in image.folders:
@@ -118,9 +119,9 @@ class ImageStore:
         return image, attrs.evolve(image, repository=named.repository, tag=tag, folders=(content,))
 
     def delete(self, image: StoredImage) -> bool:
-        """Delete a digest of a repository: its tags, its own folder, and the content once no repository tags it.
+        """Delete a digest of a repository: its tags, its folder, and the content if no repository tags it.
 
-        Returns whether the content stays.
+        Returns whether the content is kept.
         """
         for link in self.links_to(image.repository, image.digest):
             link.unlink()
@@ -137,7 +138,7 @@ class ImageStore:
         return is_tagged
 
     def links_to(self, repository: str, digest: str) -> list[Path]:
-        """List the tags of a repository that lead to a digest, or to where it was, in both layouts."""
+        """List the tags of a repository that point to a digest, or to its former place, in both layouts."""
         return [link for layout in Layout for link in self._links_in(layout, repository, digest)]
 
     def _links_in(self, layout: Layout, repository: str, digest: str) -> Iterator[Path]:
@@ -149,7 +150,7 @@ class ImageStore:
                 yield path
 
     def _begin(self, named: ImageReference, digest: str) -> tuple[str, str, dict[str, object]]:
-        """Return the repository and the tag of a pull, and the metadata with which it begins."""
+        """Return the repository and tag of a pull, and its initial metadata."""
         tag = named.tag or "latest"
         name = f"{named.repository}:{tag}"
         metadata: dict[str, object] = {
@@ -172,9 +173,10 @@ class ImageStore:
         return self.data_dir / tag_folder(layout, repository) / tag
 
     def _set_tag(self, layout: Layout, repository: str, tag: str, digest: str) -> None:
-        """Point a tag to a digest: a link that is made in a staging folder and takes its place by a rename.
+        """Point a tag to a digest: the link is made in a staging folder and renamed into place.
 
-        The link of that name in the other layout goes. The link's time is the demonstration's, not the real one.
+        A link of the same name in the other layout is removed. The link's timestamp is the demonstration's,
+        not the real one.
         """
         link = self._link(layout, repository, tag)
         stage = link.parent / f"{TAG_STAGE}{os.urandom(4).hex()}"
@@ -189,7 +191,7 @@ class ImageStore:
         self._link(other, repository, tag).unlink(missing_ok=True)
 
     def _promote(self, image: StoredImage, content: Path) -> None:
-        """Give an image of the older layout its place in content; its own folder stays."""
+        """Link an image of the older layout into content; its own folder is kept."""
         (own,) = image.folders
         metadata = msgspec.json.decode((own / METADATA).read_bytes())
         _install_metadata(content, metadata, "converting")
@@ -199,7 +201,7 @@ class ImageStore:
 
 
 def hash_disk(path: Path) -> str:
-    """Read a disk; returns its SHA-256 in hex."""
+    """Hash a disk; returns its SHA-256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -209,7 +211,7 @@ def _install_metadata(folder: Path, metadata: dict[str, object], status: str) ->
 
 
 def _install(folder: Path, name: str, content: bytes) -> None:
-    """Write a file in a staging folder beside its place, and rename it there."""
+    """Write a file in a staging folder next to its destination, and rename it into place."""
     stage = folder / f"{INSTALLING}{os.urandom(4).hex()}"
     stage.mkdir(parents=True)
     (stage / name).write_bytes(content)
@@ -218,21 +220,21 @@ def _install(folder: Path, name: str, content: bytes) -> None:
 
 
 def _replace_metadata(folder: Path, metadata: dict[str, object], status: str) -> None:
-    """Write metadata as older servers did: to a temporary name beside its place, and then by a rename."""
+    """Write metadata as older servers did: to a temporary file next to its destination, then renamed."""
     temporary = folder / f"{METADATA}.tmp"
     temporary.write_bytes(msgspec.json.encode(metadata | {"status": status}))
     temporary.rename(folder / METADATA)
 
 
 def _write_disk(path: Path, disk_bytes: int) -> str:
-    """Write a sparse disk with so many real bytes, spread over it; returns its SHA-256 in hex."""
+    """Write a sparse disk with this many allocated bytes, spread over it; returns its SHA-256 in hex."""
     with path.open("wb") as file:
         for start in range(0, _APPARENT_BYTES, _APPARENT_BYTES * _EXTENT_BYTES // disk_bytes):
             file.seek(start)
             file.write(os.urandom(_EXTENT_BYTES))
         file.truncate(_APPARENT_BYTES)
         file.flush()
-        # Blocks are counted for certain only once they are written.
+        # The block count is only reliable once the data is written.
         os.fsync(file.fileno())
     return hash_disk(path)
 

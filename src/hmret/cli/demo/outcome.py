@@ -32,7 +32,7 @@ _KEPT = {
     Reason.PINNED: "pinned",
     Reason.NOT_ALLOWED: "not allowed",
 }
-"""In a word or two, to follow a number."""
+"""Short phrases that follow a number."""
 
 
 @frozen
@@ -44,21 +44,21 @@ class Outcome:
     is_deleted: bool
     reason: Reason
     why: str
-    """In words, to follow "because"."""
+    """A phrase that follows "because"."""
     unused_since: timedelta | None
     """On the demonstration's clock; None: it is in use."""
     freed_bytes: int
-    """Of bytes that several repositories shared, all count for one of them."""
+    """Bytes shared by several repositories count in full for one of them."""
 
 
 def outcomes(host: Host, chronicle: Chronicle, plan: Plan) -> list[Outcome]:
-    """Put together what the engine said of each image that the host has had; sorted by name."""
+    """Combine what the engine reported on each image that the host has had; sorted by name."""
     found = [_outcome(image, chronicle, plan) for image in host.images.values()]
     return sorted(found, key=lambda outcome: outcome.name)
 
 
 def find_faults(host: Host, found: Sequence[Outcome], fates: Mapping[Key, Reason]) -> list[str]:
-    """Say, a line each, what is not as it was told: by the story, or by the real directory."""
+    """List, one line each, every outcome that contradicts the story or the actual directory."""
     faults = [
         f"{outcome.name}: {outcome.reason}, but the story says {fates[outcome.image.key]}"
         for outcome in found
@@ -79,7 +79,7 @@ def find_faults(host: Host, found: Sequence[Outcome], fates: Mapping[Key, Reason
 
 
 def to_document(chronicle: Chronicle, found: Sequence[Outcome], faults: Sequence[str]) -> dict[str, object]:
-    """Make the one JSON document; times are in days since the beginning."""
+    """Make the JSON document; times are in days since the start."""
     return {
         "days": days_of(chronicle.clock.elapsed),
         "events": [
@@ -107,7 +107,7 @@ def to_document(chronicle: Chronicle, found: Sequence[Outcome], faults: Sequence
 
 
 def sum_up(found: Sequence[Outcome]) -> list[str]:
-    """Sum up in two lines what became of all images."""
+    """Summarise in two lines what became of all images."""
     kept = Counter(_KEPT.get(outcome.reason, "kept") for outcome in found if not outcome.is_deleted)
     freed = bytes_text(sum(outcome.freed_bytes for outcome in found))
     gone = sum(outcome.is_deleted for outcome in found)
@@ -131,7 +131,7 @@ def _outcome(image: StoredImage, chronicle: Chronicle, plan: Plan) -> Outcome:
 
 
 def _reason(verdict: Verdict, chronicle: Chronicle) -> tuple[Reason, str]:
-    """Say why an image was kept, and in words; one that was found open is in a new window since."""
+    """Return why an image was kept, also in words; one that was found open has a new window since then."""
     key = verdict.repository, verdict.digest
     match verdict.reason:
         case Reason.REFERENCED:
@@ -160,9 +160,9 @@ def _word(outcome: Outcome) -> str:
 
 
 def _disk_faults(host: Host, outcome: Outcome, freed_bytes: int) -> Iterator[str]:
-    """Compare what the engine said of an image with what lies on the disk.
+    """Compare the engine's report on an image with the disk.
 
-    `freed_bytes` are those of all repositories that had it.
+    `freed_bytes` is the total of all repositories that had it.
     """
     image = outcome.image
     tags = [link.name for link in host.store.links_to(*image.key)]

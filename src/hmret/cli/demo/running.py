@@ -1,4 +1,4 @@
-"""Running the demonstration: its folder, the engine, the page, and how it ends."""
+"""Runs the demonstration: its folder, the engine, the page, and the ending."""
 
 import asyncio
 import os
@@ -54,12 +54,12 @@ class _Ending:
 
 
 def run(*, as_json: bool, keep: str | None, serve: str | None, day_seconds: float) -> int:
-    """Run the demonstration; returns the exit code: 0, 1 when it did not go as told, 143 at SIGTERM.
+    """Run the demonstration; returns the exit code: 0, 1 if something was unexpected, 143 at SIGTERM.
 
     Raises:
-        ConfigError: the folder to keep is there and not empty, or cannot be made.
-        UnavailableError: nothing can be served at that address.
-        KeyboardInterrupt: SIGINT came; everything is cleaned up.
+        ConfigError: the folder to keep exists and is not empty, or cannot be created.
+        UnavailableError: the address to serve is not available.
+        KeyboardInterrupt: SIGINT was received; everything is cleaned up.
     """
     collect_from_now_on()
     try:
@@ -68,14 +68,14 @@ def run(*, as_json: bool, keep: str | None, serve: str | None, day_seconds: floa
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM
     except BrokenPipeError:
-        # What is left in the buffer must not fail once more at exit.
+        # What is left in the buffer must not cause a second error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
 @frozen
 class _Show:
-    """How the demonstration is to go."""
+    """The options of the demonstration."""
 
     folder: Path
     stays: bool
@@ -111,7 +111,7 @@ def _listening(serve: str | None) -> Iterator[socket.socket | None]:
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """Make a folder that is removed after this block, however impatient whoever stops us."""
+    """Make a folder that is removed after this block, even if further signals arrive."""
     folder = Path(tempfile.mkdtemp(prefix="hmret-demo-"))
     try:
         yield folder
@@ -125,7 +125,7 @@ async def _run(show: _Show) -> int:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    # It ends today, so that who looks at what is left finds nothing odd about its times.
+    # It ends today, so that the times in what is left look normal.
     today_ns = time.time_ns() // _DAY_NS * _DAY_NS
     clock = DemoClock(show.day_seconds, start_ns=today_ns - DAYS * _DAY_NS)
     chronicle = Chronicle(clock, is_silent=show.as_json)
@@ -185,11 +185,11 @@ async def _tell_story(show: _Show, chronicle: Chronicle) -> _Ending:
 
 @asynccontextmanager
 async def _serving(page: socket.socket | None, retention: Retention) -> AsyncIterator[None]:
-    """Serve the page while the block lasts."""
+    """Serve the page inside the block."""
     if page is None:
         yield
         return
-    from hmret.api.app import make_app  # noqa: PLC0415 - loaded only where it is asked for
+    from hmret.api.app import make_app  # noqa: PLC0415 - only needed to serve
     from hmret.api.http.server import Server  # noqa: PLC0415 - the same
 
     server = Server(make_app(retention, read_only=True, host_names=own_names("127.0.0.1:0")), page)
@@ -221,13 +221,13 @@ def _print_ending(show: _Show, chronicle: Chronicle, ending: _Ending) -> None:
 
 
 def _forget_time(data_dir: Path) -> None:
-    """Take what the engine has written down of the demonstration's clock away: by it this host's clock has jumped."""
+    """Remove records of the demonstration's clock: compared with them, this host's clock has jumped."""
     for record in (CLOCK_RECORD, LOOKS):
         (data_dir / OWN / record).unlink(missing_ok=True)
 
 
 def _next_steps(show: _Show) -> list[str]:
-    """Say what can be done now."""
+    """List the commands to try next."""
     config = shlex.quote(str(show.folder / _CONFIG))
     hmret = _program()
     if show.page is not None:
@@ -242,15 +242,15 @@ def _next_steps(show: _Show) -> list[str]:
 
 
 def _program() -> str:
-    """Return how the command is called from here: by its name, or by a short path where a shell would not find it."""
+    """Return how to call the command here: by its name, or by a short path if it is not on PATH."""
     script = Path(sys.executable).with_name("hmret")
-    found = os.path.relpath(script)
+    path = os.path.relpath(script)
     is_known = shutil.which("hmret") is not None or not script.exists()
-    return "hmret" if is_known or len(found) > _LONGEST_PROGRAM else found
+    return "hmret" if is_known or len(path) > _LONGEST_PROGRAM else path
 
 
 def _write_config(show: _Show) -> None:
-    """Write the settings with which the cache that stays can be looked at."""
+    """Write the settings with which the kept cache can be inspected."""
     settings = {
         "data_dir": str(show.data_dir),
         "images": {"auto_delete": {"enabled": True, "unused_for": "720h", "allowed": list(ALLOWED)}},

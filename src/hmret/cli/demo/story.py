@@ -1,7 +1,7 @@
-"""The story that the demonstration tells: some forty days of a host, in the order of its days.
+"""The story of the demonstration: some forty days of a host, in chronological order.
 
-It never waits for a time to pass in the hope that something has happened by then: it lets the clock run up to a
-moment, or lets it run until the engine has done something.
+It never sleeps in the hope that something has happened by then: it lets the clock run up to a moment, or
+until the engine has done something.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ __all__ = ["ALLOWED", "DAYS", "PINNED", "Story", "StoryError"]
 ALLOWED = ("docker.io/library/*", "ghcr.io/kernel/*", "registry.local:5000/*")
 PINNED = ("ghcr.io/kernel/golden",)
 DAYS = 44
-"""How long the story takes at most."""
+"""Maximum length of the story, in days."""
 
 _LOOK_SECONDS = 0.1
 _PATIENCE_SECONDS = 240.0
@@ -54,24 +54,24 @@ class StoryError(Exception):
 
 @define(eq=False)
 class Story:
-    """Makes the host act, and looks at what the engine makes of it."""
+    """Drives the host, and checks how the engine responds."""
 
     host: Host
     clock: DemoClock
     retention: Retention
     chronicle: Chronicle
     has_leases: bool
-    """Whether the file system tells that a disk is open; without it that chapter is left out."""
+    """Whether the file system can reveal that a disk is open; if not, that chapter is skipped."""
     fates: dict[Key, Reason] = attrs.field(factory=dict, init=False)
-    """What the story says becomes of each image: `expired` where it goes, else why it stays."""
+    """The expected fate of each image: `expired` if it is deleted, else why it is kept."""
     patience_seconds: float = _PATIENCE_SECONDS
 
     async def tell(self) -> Plan:
-        """Tell it all; returns the last plan, made while the leases and open files of the end still stand.
+        """Run the whole story; returns the last plan, made while the last leases and files are held.
 
         Raises:
             StoryError: the engine did not do what it should.
-            BrokenPipeError: nobody listens any more.
+            BrokenPipeError: the reader of the output is gone.
         """
         async with AsyncExitStack() as until_the_end:
             await self._fill_cache()
@@ -89,7 +89,7 @@ class Story:
             return await self.retention.plan()
 
     async def _fill_cache(self) -> None:
-        """Day 0: what is in the cache when the story begins."""
+        """Day 0: the initial content of the cache."""
         await asyncio.gather(
             self._pull(_ALPINE, Reason.EXPIRED, disk_kib=320),
             self._pull("docker.io/library/alpine:3.20", Reason.REFERENCED, disk_kib=320),
@@ -117,7 +117,7 @@ class Story:
         )
 
     async def _begin_of_use(self) -> None:
-        """Days 1 to 6: VMs start; one goes, and another leaves a snapshot behind. Two repositories come to share a disk."""
+        """Days 1 to 6: VMs start; one goes, another leaves a snapshot. Two repositories share a disk."""
         await self._reach(1)
         await self.host.start_vm("vm-1", _ALPINE)
         await self.host.start_vm("vm-2", "alpine:3.20")
@@ -132,7 +132,7 @@ class Story:
         for reference in (f"{_BUILD}:102", _RELEASE):
             await self._until_unused(self.host.tags[reference], by=2.9 * DAY)
         await self._reach(3)
-        # Where one sweep has begun the timers of both, this lets release:1 be due after base:2025.12.
+        # If one sweep has started both timers, this makes release:1 expire after base:2025.12.
         await self.host.mark_used(_RELEASE)
         await self._until_unused(self.host.tags[_RELEASE], by=3.4 * DAY)
         await self._pull(_AGENT, Reason.REFERENCED)
@@ -148,7 +148,7 @@ class Story:
         await self._until_unused(self.host.tags[f"{_BUILD}:103"], by=6.9 * DAY)
 
     async def _tags_move(self) -> Key:
-        """Days 7 to 10: `latest` moves twice. What one stood for is left without a user, and is returned; the other's runs on."""
+        """Days 7 to 10: `latest` moves twice. Returns the former image that is unused; the other is still in use."""
         old = self.host.tags[_BROWSER]
         await self._reach(7)
         await self._pull(_BROWSER, Reason.REFERENCED, disk_kib=1024)
@@ -166,7 +166,7 @@ class Story:
         return old
 
     async def _long_work(self, until_the_end: AsyncExitStack) -> None:
-        """Days 12 to 27: a backup and an export that last, and short jobs that come and go."""
+        """Days 12 to 27: a long backup and a long export, and short jobs that come and go."""
         await self._reach(12)
         if self.has_leases:
             toolbox = self.host.images[self.host.tags[_TOOLBOX]]
@@ -184,13 +184,13 @@ class Story:
         self._say("the fourth short job on runner:stable ends; each restarts its timer")
 
     async def _windows_end(self) -> None:
-        """Days 29 to 34: one image is marked used half a day before it is due, others go, one is found open.
+        """Days 29 to 34: one image is marked used half a day before it expires, others go, one is found open.
 
-        Two are due whose disk another repository has too: one stays until that is deleted there, the other until its time has
-        come there as well.
+        Two that expire share their disk with another repository: one is kept until it is deleted there, the
+        other until it has expired there as well.
         """
         await self._reach_moment(self._due_at(_DEBIAN) - DAY / 2)
-        # By whatever name a caller knows it.
+        # By any name that a caller may use.
         await self.host.mark_used("debian:13")
         self._say("debian:13 is marked used, half a day before it was due")
         await self._reach_moment(max(self._due_at(_NODE), self._due_at(_BASE)) + DAY / 100)
@@ -215,7 +215,7 @@ class Story:
         self._say(f"alpine:3.19 goes, like {gone - 1} others whose 30 days are over")
 
     async def _torn_metadata(self) -> None:
-        """Days 35 to 37: while a reference cannot be read nothing goes, however long it is due."""
+        """Days 35 to 37: while a reference cannot be read nothing is deleted, however long overdue."""
         await self._reach(35)
         await self.host.tear_metadata("vm-2")
         key = self.host.tags[f"{_BUILD}:103"]
@@ -227,15 +227,15 @@ class Story:
         self._say("the file is repaired, and build:103 goes")
 
     async def _rules_and_quarantine(self) -> None:
-        """Days 40 to 42: by a rule what CI has built goes after a day; what goes can be brought back for three."""
+        """Days 40 to 42: a rule deletes CI builds after a day; what is deleted can be restored for three."""
         await self._reach(40)
         rule = Rule(match=(_BUILD,), unused_for=DAY)
         self.retention.reconfigure(attrs.evolve(self.retention.config, rules=(rule,), quarantine=3 * DAY))
         self._say("new settings: CI's builds go after a day, and into quarantine for 3")
         reference = f"{_BUILD}:104"
         key = (await self._pull(reference, Reason.RETENTION_WINDOW)).key
-        # Its timer must begin a day before the clock stands, however long the next sweep takes to come; and be seen
-        # before that day is over.
+        # Its timer must start a day before the time at which the clock stops, however late the next sweep
+        # comes, and must be seen within that day.
         await self._until_unused(key, by=40.9 * DAY)
         await self._until_gone(key, by=42.5 * DAY)
         self._say(f"{short(reference)} goes by that rule, into quarantine")
@@ -244,7 +244,7 @@ class Story:
         self._say(f"hmret restore {short(reference)} brings it back, with its tag")
 
     async def _pressure(self) -> None:
-        """Day 43: the cache may take less than it does, and the image that was unused for longest goes before its time."""
+        """Day 43: the cache gets a lower size limit, and the image unused for longest goes before it expires."""
         await self._reach(43)
         here = {
             image.disk: image.disk_bytes
@@ -268,7 +268,7 @@ class Story:
         self.chronicle.say(text)
 
     def _due_at(self, reference: str) -> timedelta:
-        """Return when an image is due, by its timer as it is now.
+        """Return when an image expires, by its current timer.
 
         Raises:
             StoryError: it has none.
@@ -290,17 +290,17 @@ class Story:
         await self._reach_moment(day * DAY)
 
     async def _reach_moment(self, moment: timedelta) -> None:
-        """Let the clock run to a moment; there it stands while the host acts."""
+        """Let the clock run to a moment; it stops there while the host acts."""
         self.clock.run_to(moment)
         while self.clock.elapsed < moment:
             await self._look()
             await asyncio.sleep(min(self.clock.real_seconds_to(moment), _LOOK_SECONDS))
 
     async def _until(self, what: str, happened: Callable[[], bool], *, by: timedelta) -> None:
-        """Wait until something has happened; meanwhile the clock runs, but not beyond `by`.
+        """Wait for a condition while the clock runs, up to `by` at most.
 
         Raises:
-            StoryError: it did not.
+            StoryError: it did not become true.
         """
         self.clock.run_to(by)
         try:
