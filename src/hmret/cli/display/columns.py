@@ -75,7 +75,7 @@ class Column:
     least: int | None = None
     """Minimum width to which its cells may be shortened on a terminal; None: not shortened."""
     least_of: Callable[[str], int] = lambda _cell: 0
-    """Additional minimum width of a cell, of which at most 40 characters are granted."""
+    """How many characters a cell needs if that is more than `least`; capped at 40."""
     shorten: Callable[[str, int], str] = shorten_end
 
 

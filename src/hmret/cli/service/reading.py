@@ -43,7 +43,7 @@ async def in_time(work: Callable[[], T], seconds: float) -> T:
             os.close(end)
             raise
         with anyio.fail_after(seconds):
-            # Once the pipe is closed, its end is readable, whatever was written.
+            # Readable once the thread has closed its end, whether the work succeeded or not.
             await anyio.wait_readable(ended)
         for error in errors:
             raise error
