@@ -25,7 +25,7 @@ from builders import (
 from hmret.actors.deleter import Deleter
 from hmret.actors.deleter_answers import BatchRetired
 from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Recheck, Retired
-from hmret.disk.deletion.recovery.quarantine import Held
+from hmret.disk.deletion.recovery.held_records import Held
 from hmret.disk.deletion.trash.intents import TrashEntry
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key

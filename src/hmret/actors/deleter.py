@@ -13,16 +13,8 @@ from hmret.actors.disk_actor import DiskActor
 from hmret.actors.threads import Threads
 from hmret.disk.deletion.ghosts import clear_ghosts
 from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Outcome, Recheck, Retired
-from hmret.disk.deletion.recovery.quarantine import (
-    Held,
-    HeldImages,
-    change_record,
-    drop_records,
-    hold,
-    load_held,
-    read_records,
-    release,
-)
+from hmret.disk.deletion.recovery.held_records import Held, change_record, drop_records, read_records
+from hmret.disk.deletion.recovery.quarantine import HeldImages, hold, load_held, release
 from hmret.disk.deletion.recovery.recovering import Recovering, Recovery
 from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, restore
 from hmret.disk.deletion.retirement import retire

@@ -1,7 +1,7 @@
 """What the deleter answers."""
 
 from hmret.disk.deletion.outcomes import Outcome
-from hmret.disk.deletion.recovery.quarantine import Held
+from hmret.disk.deletion.recovery.held_records import Held
 from hmret.disk.deletion.trash.intents import TrashEntry
 from hmret.model.values import frozen
 

@@ -7,7 +7,7 @@ import attrs
 
 from hmret.actors.state_keeper import StateFault
 from hmret.disk.deletion.outcomes import Failed, Kept, Retired
-from hmret.disk.deletion.recovery.quarantine import Held
+from hmret.disk.deletion.recovery.held_records import Held
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.deletion.trash.reserve import NO_SPACE, NO_SPACE_REMEDY
 from hmret.disk.deletion.wholeness import LayersGoneError

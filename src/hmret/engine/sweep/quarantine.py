@@ -11,7 +11,7 @@ import attrs
 from hmret.actors.deleter import Deleter
 from hmret.actors.locks import Locks
 from hmret.disk.deletion.outcomes import Retired
-from hmret.disk.deletion.recovery.quarantine import RECORD, Held
+from hmret.disk.deletion.recovery.held_records import RECORD, Held
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH

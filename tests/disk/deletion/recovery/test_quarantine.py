@@ -26,15 +26,8 @@ from disk.hosts import Host, open_host
 from hmret.actors.deleter import Deleter
 from hmret.actors.deleter_answers import RecoveredQuarantine
 from hmret.disk.deletion.outcomes import Candidate, Failed, Recheck, Retired
-from hmret.disk.deletion.recovery.quarantine import (
-    Held,
-    change_record,
-    drop_records,
-    hold,
-    load_held,
-    read_records,
-    release,
-)
+from hmret.disk.deletion.recovery.held_records import Held, change_record, drop_records, read_records
+from hmret.disk.deletion.recovery.quarantine import hold, load_held, release
 from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, restore
 from hmret.disk.deletion.retirement import retire

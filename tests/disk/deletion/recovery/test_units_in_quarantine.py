@@ -9,7 +9,8 @@ import pytest
 
 from builders import START_NS, data_fd_of, digest, state_of
 from hmret.disk.deletion.outcomes import Recheck, Retired
-from hmret.disk.deletion.recovery.quarantine import drop_records, hold, load_held, release
+from hmret.disk.deletion.recovery.held_records import drop_records
+from hmret.disk.deletion.recovery.quarantine import hold, load_held, release
 from hmret.disk.deletion.recovery.restoring import PutBack, restore
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.trash.intents import drop_intents

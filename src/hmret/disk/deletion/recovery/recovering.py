@@ -30,7 +30,8 @@ from hmret.disk.deletion.ghosts import is_ghost_aside, resolve_parked_ghosts
 from hmret.disk.deletion.open_folders import OpenFolders, inode_of
 from hmret.disk.deletion.outcomes import Failed, Kept, Retired
 from hmret.disk.deletion.recovery.finishing import finish, finish_gone, finish_hidden, undo_copies
-from hmret.disk.deletion.recovery.quarantine import Held, HeldRecords, hold, is_whole, read_records
+from hmret.disk.deletion.recovery.held_records import Held, HeldRecords, read_records
+from hmret.disk.deletion.recovery.quarantine import hold, is_whole
 from hmret.disk.deletion.tags.links import free_links, make_links
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.erasing import erase, free_entries

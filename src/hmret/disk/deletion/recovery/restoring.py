@@ -14,14 +14,8 @@ import attrs
 from hmret.disk.deletion.digest_folder import open_digest_folder
 from hmret.disk.deletion.open_folders import OpenFolders, exists
 from hmret.disk.deletion.putting_back import follow
-from hmret.disk.deletion.recovery.quarantine import (
-    Held,
-    HeldImages,
-    drop_records,
-    load_held,
-    main_place,
-    release,
-)
+from hmret.disk.deletion.recovery.held_records import Held, drop_records
+from hmret.disk.deletion.recovery.quarantine import HeldImages, load_held, main_place, release
 from hmret.disk.deletion.renaming import (
     hide_metadata,
     is_hidden_in_place,
