@@ -1,8 +1,8 @@
 """Runs one command, from its arguments to its exit code.
 
-0: done, even if nothing was to be done. 1: something failed or is suspended. 2: bad usage or config. 3: another
-engine holds the data directory. 4: `plan --detailed-exitcode` found something to delete. Errors are reported in
-one line.
+0: done, even if nothing was to be done. 1: something failed or is suspended. 2: bad usage or config. 3:
+another engine holds the data directory. 4: `plan --detailed-exitcode` found something to delete. Errors are
+reported in one line.
 """
 
 import re

@@ -90,7 +90,8 @@ class Common:
     def settings(self, earlier: Settings | None = None) -> Settings:
         """Load the settings: options over the environment over config files over defaults.
 
-        `earlier`: the settings that a reload replaces; a config file that has become empty or is gone is refused.
+        `earlier`: the settings that a reload replaces; a config file that has become empty or is gone is
+        refused.
 
         Raises:
             ConfigError: a setting is invalid.
