@@ -34,9 +34,15 @@ WATCHING_MUTATIONS: tuple[Mutation, ...] = (
         "take a host that was off for one that slept",
         "off-is-not-asleep",
         Swap(
-            "_asleep_ns(last.at, now.at, elapsed_ns) if is_one_boot else 0",
-            "elapsed_ns if not is_one_boot else _asleep_ns(last.at, now.at, elapsed_ns)",
+            "_asleep_ns(last.at, now.at, passed_ns) if is_one_boot else 0",
+            "passed_ns if not is_one_boot else _asleep_ns(last.at, now.at, passed_ns)",
         ),
+        LOOKS,
+    ),
+    edit(
+        "believe a clock that was set back while no engine ran",
+        "set-back-clock-hides-no-time",
+        Swap("max(elapsed_ns, _passed_at_least_ns(last.at, now.at))", "elapsed_ns"),
         LOOKS,
     ),
     edit("leave gaps in the future", "no-gaps-in-the-future", Swap(".until(now.at.wall_ns)", ""), LOOKS),

@@ -567,7 +567,7 @@ class Truth(Cache):
             for path, (kind, _) in tree.items()
             if kind == "folder" and (IMAGE_PATH.fullmatch(path) or _RETIRED_PATH.fullmatch(f"{path}/x"))
         }
-        for image in self.replaced:
+        for image in (*self.replaced, *(image for image in self.images.values() if not image.path)):
             # Its removal may have been undone, with all that was in it.
             path = f"{path_of(image.key)}/"
             image.files = {name.removeprefix(path) for name in tree if name.startswith(path)}

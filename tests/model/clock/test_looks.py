@@ -82,6 +82,25 @@ def test_time_asleep_counts() -> None:
     assert gap_of(later(10 * HOUR, asleep=3 * HOUR)) == 7 * HOUR
 
 
+def test_a_clock_that_was_set_back_while_no_engine_ran_hides_nothing() -> None:
+    assert gap_of(later(HOUR, boot=HOUR + 1)) == HOUR
+    assert gap_of(later(HOUR, boot=HOUR)) == 0
+    assert gap_of(later(HOUR, boot=20 * HOUR, asleep=19 * HOUR)) == 0
+
+
+@pytest.mark.parametrize(("uptime", "gap"), [(HOUR, 0), (HOUR + 1, 30 * MINUTE)])
+def test_nobody_watched_a_boot_that_has_lasted_longer_than_the_clock_says_has_passed(
+    uptime: int, gap: int
+) -> None:
+    now = ClockReading("another", uptime, THEN_NS + 30 * MINUTE)
+    assert gap_of(now) == gap
+
+
+def test_a_boot_without_a_name_tells_nothing_of_the_time_before() -> None:
+    now = ClockReading("", 2 * HOUR, THEN_NS + 30 * MINUTE)
+    assert gap_of(now) == gap_of(now, then=ClockReading("", HOUR, THEN_NS)) == 0
+
+
 def test_sleep_that_no_clock_can_tell_is_none() -> None:
     unknown = attrs.evolve(later(8 * HOUR, asleep=8 * HOUR), monotonic_ns=None)
     assert gap_of(unknown) == 8 * HOUR

@@ -75,9 +75,12 @@ def watch(record: LooksRecord, now: Look, apart_ns: int) -> Watched:
         return Watched(gaps)
     elapsed_ns = now.at.wall_ns - last.at.wall_ns
     is_one_boot = last.at.boot_id == now.at.boot_id and bool(now.at.boot_id)
+    # guard(set-back-clock-hides-no-time): A clock that is set back while no engine runs makes the time without
+    # one seem short; the boot-time clock, which no one can set, still shows it.
+    passed_ns = max(elapsed_ns, _passed_at_least_ns(last.at, now.at))
     # guard(off-is-not-asleep): Sleep is known only within one boot; a host that was off for longer than the
     # window must not lose its images.
-    awake_ns = elapsed_ns - (_asleep_ns(last.at, now.at, elapsed_ns) if is_one_boot else 0)
+    awake_ns = passed_ns - (_asleep_ns(last.at, now.at, passed_ns) if is_one_boot else 0)
     is_apart = awake_ns > apart_ns
     if last.by_engine or now.by_engine:
         # guard(time-without-engine): While no engine was watching, an image may have been in use unseen, so
@@ -91,19 +94,26 @@ def watch(record: LooksRecord, now: Look, apart_ns: int) -> Watched:
         # suspended sweep, nor a boot with an uncertain clock.
         is_unwatched = record.was_suspended or not is_certain
     skipped_ns = _skipped_ns(last.at, now.at, elapsed_ns) if is_one_boot else 0
-    gap_ns = awake_ns if is_unwatched else skipped_ns
+    gap_ns = min(awake_ns, elapsed_ns) if is_unwatched else skipped_ns
     # The gap is placed at the end, after the time asleep: so no timer started in between has more time
     # counted for it than has passed.
     gaps = gaps.with_gap(now.at.wall_ns - gap_ns, now.at.wall_ns)
     return Watched(gaps, last.at.wall_ns if is_apart or gap_ns else None)
 
 
-def _asleep_ns(last: ClockReading, now: ClockReading, elapsed_ns: int) -> int:
+def _passed_at_least_ns(last: ClockReading, now: ClockReading) -> int:
+    """Return how much time has passed at least between two readings, by the boot-time clock; 0 where it cannot tell."""
+    if not (last.boot_id and now.boot_id):
+        return 0
+    return now.boot_ns - last.boot_ns if last.boot_id == now.boot_id else now.boot_ns
+
+
+def _asleep_ns(last: ClockReading, now: ClockReading, passed_ns: int) -> int:
     """Return how long the host slept between two readings of one boot."""
     if last.monotonic_ns is None or now.monotonic_ns is None or now.monotonic_ns < last.monotonic_ns:
         return 0
     asleep_ns = (now.boot_ns - last.boot_ns) - (now.monotonic_ns - last.monotonic_ns)
-    return min(max(asleep_ns, 0), elapsed_ns)
+    return min(max(asleep_ns, 0), passed_ns)
 
 
 def _skipped_ns(last: ClockReading, now: ClockReading, elapsed_ns: int) -> int:
