@@ -19,10 +19,11 @@ from hmret.engine.platform import Platform
 from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
-from hmret.model.times import SECOND, timedelta_nanoseconds
+from hmret.model.report import Leased
+from hmret.model.times import SECOND, datetime_of, timedelta_nanoseconds
 from hmret.model.values import define
 
-__all__ = ["REMEDY", "Leases"]
+__all__ = ["REMEDY", "Leases", "leased", "new_lease"]
 
 REMEDY = "remove it once you know that no lease on record matters, and start again"
 """What to do about a record of leases that cannot be read."""
@@ -259,3 +260,22 @@ def _positive(ttl: timedelta) -> int:
     if ttl <= timedelta(0):
         raise ValueError(f"ttl must be more than zero, got {ttl}")
     return timedelta_nanoseconds(ttl)
+
+
+def new_lease(key: Key, owner: str, reason: str, ttl: timedelta | None, now_ns: int) -> Lease:
+    """Make a lease that begins now, and ends after `ttl` at the latest."""
+    expires_at_ns = None if ttl is None else now_ns + timedelta_nanoseconds(ttl)
+    return Lease(
+        id=os.urandom(8).hex(),
+        repository=key[0],
+        digest=key[1],
+        owner=owner,
+        reason=reason,
+        expires_at_ns=expires_at_ns,
+    )
+
+
+def leased(lease: Lease | LeaseRecord) -> Leased:
+    """Describe a lease as an embedder sees it."""
+    expires_at = None if lease.expires_at_ns is None else datetime_of(lease.expires_at_ns)
+    return Leased(lease.id, lease.repository, lease.digest, expires_at, lease.owner, lease.reason)

@@ -31,8 +31,9 @@ from hmret.engine.inspecting import Watchers, inspect, open_data_dir, running
 from hmret.engine.inspection import Inspection
 from hmret.engine.log import log_event
 from hmret.engine.platform import Platform
-from hmret.engine.retention import HasMailbox, Retention
+from hmret.engine.retention import Retention
 from hmret.engine.schedule import Schedule
+from hmret.engine.statistics import HasMailbox
 from hmret.engine.suspensions import LEASES_BROKEN
 from hmret.engine.sweep.delete import DeletionRun
 from hmret.engine.sweep.quarantine import Quarantine

@@ -2,29 +2,26 @@
 
 import logging
 import math
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol
 
 import attrs
 
-from hmret.actors.locks import Lease, Locks
+from hmret.actors.locks import Locks
 from hmret.actors.own_loop import OwnLoop
 from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
 from hmret.actors.threads import Threads
 from hmret.disk.kernel.clock import Clock
-from hmret.disk.records.engine import LeaseRecord
 from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub, Listener
 from hmret.engine.inspection import Inspection, named_image
-from hmret.engine.leases import Leases
+from hmret.engine.leases import Leases, leased, new_lease
 from hmret.engine.log import log_event
 from hmret.engine.schedule import Schedule
-from hmret.engine.statistics import Statistics
+from hmret.engine.statistics import HasMailbox, Statistics, statistics_of
 from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.ledger import journal_entry
 from hmret.engine.sweep.quarantine import Quarantine
@@ -33,23 +30,13 @@ from hmret.engine.uses import TagMovedError, Uses
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Suspension
 from hmret.model.plan.plan import Plan
-from hmret.model.plan.search import sole_image, start_of_digest
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import Leased, MarkedUsed, Quarantined, Restored, SweepReport
-from hmret.model.times import SECOND, datetime_of, nanoseconds_of, timedelta_nanoseconds
+from hmret.model.times import SECOND, nanoseconds_of
 from hmret.model.values import define
 from hmret.model.verdicts import Verdict
 
-__all__ = ["HasMailbox", "Retention"]
-
-
-class HasMailbox(Protocol):
-    """Something that is asked through a mailbox."""
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait in it."""
-        ...
+__all__ = ["Retention"]
 
 
 @define(eq=False)
@@ -65,7 +52,7 @@ class Retention:
     _sweeps: Sweep
     _states: StateKeeper
     _schedule: Schedule
-    _mailboxes: Mapping[str, "HasMailbox"]
+    _mailboxes: Mapping[str, HasMailbox]
     _loop: OwnLoop = attrs.field(factory=OwnLoop, init=False)
     _surveyor: Surveyor = attrs.field(init=False)
     _scanner: Scanner = attrs.field(init=False)
@@ -141,25 +128,14 @@ class Retention:
         named = named_image(image, digest)
         while True:
             key = await self._inspection.resolve(named, image)
-            expires_ns = None
-            if ttl is not None:
-                expires_ns = self._clock.now_ns() + timedelta_nanoseconds(ttl)
-            lease = Lease(
-                id=os.urandom(8).hex(),
-                repository=key[0],
-                digest=key[1],
-                owner=owner,
-                reason=reason,
-                expires_at_ns=expires_ns,
-            )
+            lease = new_lease(key, owner, reason, ttl, self._clock.now_ns())
             seconds = math.inf if ttl is None else ttl.total_seconds()
             async with self._locks.leasing(lease, seconds):
                 # The lease may be over before this is done; the image is in use until then all the same.
                 if await self._uses.use(named, key, image) is None:
                     continue
-                expires_at = None if expires_ns is None else datetime_of(expires_ns)
                 try:
-                    yield Leased(lease.id, *key, expires_at, owner, reason)
+                    yield leased(lease)
                 finally:
                     # Left elsewhere, the block ends all the same.
                     self._loop.require()
@@ -284,12 +260,7 @@ class Retention:
         Raises:
             AmbiguousImageError: it may be one of several.
         """
-        start = start_of_digest(text)
-        if start is None:
-            return None
-        found = {(one.repository, one.digest) for one in self.quarantined() if one.digest.startswith(start)}
-        sole = sole_image(sorted(found), text)
-        return None if sole is None else "@".join(sole)
+        return self._quarantine.search(text)
 
     async def explain_fully(
         self, image: str, digest: str | None = None
@@ -378,31 +349,7 @@ class Retention:
 
     def statistics(self) -> Statistics:
         """Tell the engine in numbers; never waits."""
-        schedule, sweeps, surveyor = self._schedule, self._sweeps, self._surveyor
-        disk, brake = surveyor.disk, surveyor.brake
-        measured = disk.measured
-        return Statistics(
-            sweeping=schedule.is_sweeping,
-            images_seen=self._scanner.images_seen,
-            sweeps=schedule.reports,
-            deleted_images=schedule.deleted_images,
-            deleted_bytes=schedule.deleted_bytes,
-            failed_deletes=schedule.failed_deletes,
-            quarantined_images=self.counters.quarantined_images,
-            quarantined_bytes=self.counters.quarantined_bytes,
-            last_report=schedule.last_report,
-            leases_offered=sweeps.leases_offered,
-            disk=disk.usage,
-            disk_used_ratio=None
-            if measured is None or not measured.total_bytes
-            else measured.used_bytes / measured.total_bytes,
-            disk_shortfall_bytes=disk.shortfall_bytes,
-            held_back_images=surveyor.looks.held_back,
-            stopped_timers=sweeps.stopped_timers,
-            braking=brake.braking,
-            brake_seconds=brake.remaining_seconds(self._clock.read()),
-            waiting={name: mailbox.waiting for name, mailbox in self._mailboxes.items()},
-        )
+        return statistics_of(self._schedule, self._sweeps, self._surveyor, self.counters, self._mailboxes)
 
     async def grant_lease(
         self, image: str, digest: str | None = None, *, owner: str, reason: str, ttl: timedelta
@@ -417,7 +364,7 @@ class Retention:
         while True:
             key = await self._inspection.resolve(named, image)
             try:
-                return _leased(
+                return leased(
                     await self._leases.grant(
                         key, owner, reason, ttl, partial(self._uses.confirm, named, key, image)
                     )
@@ -433,7 +380,7 @@ class Retention:
             ValueError: `ttl` is not more than zero.
         """
         self._loop.require()
-        return _leased(await self._leases.renew(lease_id, ttl))
+        return leased(await self._leases.renew(lease_id, ttl))
 
     async def end_lease(self, lease_id: str) -> None:
         """End a granted lease.
@@ -446,19 +393,8 @@ class Retention:
 
     def granted_leases(self) -> tuple[Leased, ...]:
         """List the granted leases, by when they expire."""
-        return tuple(_leased(record) for record in self._leases.list())
+        return tuple(leased(record) for record in self._leases.list())
 
     async def _note(self, *entries: Mapping[str, object]) -> None:
         self.event_hub.publish(entries)
         await self._sweeps.journal.note(entries)
-
-
-def _leased(record: LeaseRecord) -> Leased:
-    return Leased(
-        record.id,
-        record.repository,
-        record.digest,
-        datetime_of(record.expires_at_ns),
-        record.owner,
-        record.reason,
-    )

@@ -21,6 +21,7 @@ from hmret.engine.sweep.batches import batches
 from hmret.engine.sweep.ledger import SweepLedger
 from hmret.model.clock.unwatched import Gaps
 from hmret.model.errors import ImageExistsError, ImageNotFoundError
+from hmret.model.plan.search import sole_image, start_of_digest
 from hmret.model.references import ImageReference
 from hmret.model.report import Quarantined, Restored
 from hmret.model.times import SECOND, datetime_of, format_time
@@ -102,6 +103,19 @@ class Quarantine:
     def images(self) -> tuple[Quarantined, ...]:
         """List what is held, by when it was retired; may be asked from any thread."""
         return tuple(row for held in tuple(self._held.values()) for row in self._rows(held))
+
+    def search(self, text: str) -> str | None:
+        """Find the image that a person means by 12 digits or more of its digest, as a reference by digest.
+
+        Raises:
+            AmbiguousImageError: it may be one of several.
+        """
+        start = start_of_digest(text)
+        if start is None:
+            return None
+        keys = {(image.repository, image.digest) for image in self.images() if image.digest.startswith(start)}
+        sole = sole_image(sorted(keys), text)
+        return None if sole is None else "@".join(sole)
 
     def until(self, held: Held) -> int:
         """Tell when an image goes, by the setting in force, in nanoseconds since the epoch; time that nobody watched does not count."""
