@@ -265,7 +265,8 @@ class StateKeeper(DiskActor):
 
         They may own its content by now, or later.
         """
-        known = {} if self._tree.last is None else self._tree.last.states.by_repository
+        last = self._tree.last
+        known = {} if last is None else last.states.by_repository
         started = (repository for keys in self._started for repository, other in keys if other == digest)
         # guard(fresh-timers-cleared-too): A timer started since the last scan counts as well; left running, it would
         # delete content that has just been used.

@@ -16,7 +16,7 @@ import msgspec
 
 from hmret.disk.deletion.open_folders import OpenFolders, exists
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, repositories_of
-from hmret.disk.deletion.wholeness import check_layers
+from hmret.disk.deletion.trash.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_folder, opened, read_file
 from hmret.disk.hypeman.documents import read_object

@@ -16,7 +16,7 @@ from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Outcome, Reche
 from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
 from hmret.disk.deletion.tags.tag_view import NO_LINKERS, TagView
 from hmret.disk.deletion.trash.intents import Row, repositories_of
-from hmret.disk.deletion.wholeness import LayersGoneError
+from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.filesystem import Filesystem, Step
 from hmret.disk.hypeman.states.rereading import HeldState, hold_state, look_at_state
 from hmret.disk.hypeman.states.writing import clear_state

@@ -10,7 +10,7 @@ from hmret.disk.deletion.renaming import rename_back
 from hmret.disk.deletion.tags.links import free_links, make_links
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link, TrashEntry, find_entries
-from hmret.disk.deletion.wholeness import check_layers, is_whole
+from hmret.disk.deletion.trash.wholeness import check_layers, is_whole
 from hmret.disk.layout import hex_of
 
 __all__ = ["bring_back", "erase_rest", "follow", "main_of", "mend", "put_back"]

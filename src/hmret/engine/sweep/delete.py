@@ -20,7 +20,7 @@ from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.intents import Intent, Link, Row
 from hmret.disk.deletion.trash.reserve import NO_SPACE
-from hmret.disk.deletion.wholeness import LayersGoneError
+from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH
 from hmret.engine.log import log_event
 from hmret.engine.planner import Planner

@@ -10,7 +10,7 @@ from hmret.disk.deletion.outcomes import Failed, Kept, Retired
 from hmret.disk.deletion.recovery.held_records import Held
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.deletion.trash.reserve import NO_SPACE, NO_SPACE_REMEDY
-from hmret.disk.deletion.wholeness import LayersGoneError
+from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
 from hmret.model.images import Key, Suspension

@@ -13,7 +13,7 @@ from hmret.actors.locks import Locks
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.held_records import RECORD, Held
 from hmret.disk.deletion.tags.tag_view import TagView
-from hmret.disk.deletion.wholeness import LayersGoneError
+from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Literal
 
-from hmret.disk.deletion import wholeness
 from hmret.disk.deletion.open_folders import inode_of
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.held_records import Held, read_record, read_records, write_record
+from hmret.disk.deletion.trash import wholeness
 from hmret.disk.deletion.trash.erasing import FreedFolders, free_entries
 from hmret.disk.deletion.trash.intents import (
     Intent,

@@ -25,7 +25,7 @@ from hmret.disk.deletion.renaming import (
 from hmret.disk.deletion.tags.links import free_links, make_links, remove_links
 from hmret.disk.deletion.trash.erasing import FreedFolders, erase
 from hmret.disk.deletion.trash.intents import Link, TrashEntry, find_entries, repositories_of
-from hmret.disk.deletion.wholeness import check_layers
+from hmret.disk.deletion.trash.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened, remove_empty_folders
 from hmret.disk.hypeman.scan import resolve_tag
