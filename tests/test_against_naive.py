@@ -10,8 +10,8 @@ import naive
 import trees
 from hmret import AutoDelete, RetentionConfig, SweepReport
 from hmret.disk.layout import RETENTION, hex_of
-from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
+from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.times import nanoseconds_of, parse_time

@@ -20,7 +20,7 @@ Opened = Callable[[RetentionConfig], AbstractAsyncContextManager[object]]
 
 SERVING = {"starlette", "anycorn", "httpx2", "structlog", "prometheus_client"}
 PARSING = {"cyclopts", "rich", "docstring_parser"}
-ENGINE = {"anyio", "asyncio", "trio", "hmret.engine.inspecting", "hmret.disk.filesystem"}
+ENGINE = {"anyio", "asyncio", "trio", "hmret.engine.opening_inspection", "hmret.disk.filesystem"}
 DELETING = {
     "hmret.actors.deleter",
     "hmret.disk.deletion.recovery.held_records",
@@ -66,16 +66,28 @@ def test_help_in_a_pipe_waits_for_nothing(tokens: list[str]) -> None:
 
 
 def test_the_help_of_a_command_loads_no_engine() -> None:
-    assert not loaded_by("plan", "--help") & {*SERVING, *DELETING, "trio", "yaml", "hmret.engine.inspecting"}
+    assert not loaded_by("plan", "--help") & {
+        *SERVING,
+        *DELETING,
+        "trio",
+        "yaml",
+        "hmret.engine.opening_inspection",
+    }
 
 
 def test_the_version_loads_no_engine() -> None:
-    assert not loaded_by("--version") & {*SERVING, *DELETING, "trio", "yaml", "hmret.engine.inspecting"}
+    assert not loaded_by("--version") & {
+        *SERVING,
+        *DELETING,
+        "trio",
+        "yaml",
+        "hmret.engine.opening_inspection",
+    }
 
 
 def test_the_settings_are_shown_without_an_engine(cache: Cache) -> None:
     loaded = loaded_by("check-config", "--data-dir", cache.root)
-    assert not loaded & {*SERVING, *DELETING, "anyio", "trio", "hmret.engine.inspecting"}
+    assert not loaded & {*SERVING, *DELETING, "anyio", "trio", "hmret.engine.opening_inspection"}
 
 
 @pytest.mark.parametrize("tokens", [["plan"], ["plan", "--json"], ["images"], ["explain", "alpine"]])

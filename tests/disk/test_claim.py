@@ -12,7 +12,7 @@ import pytest
 
 from builders import DATA
 from disk.hosts import Host
-from hmret.disk.claim import DataDir
+from hmret.disk.data_dir import DataDir
 from hmret.disk.filesystem import POSIX
 from hmret.disk.layout import OWN
 from hmret.model.errors import DataDirLockedError, DataDirMovedError
@@ -60,7 +60,7 @@ def test_a_locked_data_directory_names_the_process_that_has_it(host: Host) -> No
 
 def run_claim(place: object) -> subprocess.CompletedProcess[str]:
     program = (
-        "import os, sys; from hmret.disk.claim import DataDir; from hmret.disk.filesystem import POSIX;"
+        "import os, sys; from hmret.disk.data_dir import DataDir; from hmret.disk.filesystem import POSIX;"
         "DataDir.claim(POSIX, os.open(sys.argv[1], os.O_RDONLY), sys.argv[1])"
     )
     return run_program([sys.executable, "-c", program, str(place)])
@@ -153,7 +153,7 @@ def test_a_lock_that_a_program_has_inherited_ends_with_its_engine(real: Host) ->
 def test_a_lock_that_a_child_has_inherited_from_a_process_that_is_gone_names_the_child(real: Host) -> None:
     program = """
 import os, subprocess, sys
-from hmret.disk.claim import DataDir
+from hmret.disk.data_dir import DataDir
 from hmret.disk.filesystem import POSIX
 from hmret.disk.filesystem import POSIX
 taken = DataDir.claim(POSIX, os.open(sys.argv[1], os.O_RDONLY), sys.argv[1])

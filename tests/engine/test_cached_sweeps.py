@@ -27,8 +27,8 @@ from builders import (
     state_of,
 )
 from hmret.disk.layout import OWN
-from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
+from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.model.images import Key, Reference

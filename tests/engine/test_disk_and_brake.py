@@ -26,8 +26,8 @@ from builders import (
 )
 from hmret.actors.threads import InlineThreads
 from hmret.disk.layout import hex_of
-from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
+from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
 from hmret.model.images import Key
 from hmret.model.policy.config import RetentionConfig

@@ -9,7 +9,7 @@ import pytest
 
 from builders import DATA, make_config, told
 from hmret.disk.filesystem import POSIX
-from hmret.disk.lease_trial import do_leases_break
+from hmret.disk.kernel_lease_trial import do_leases_break
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.model.report import SweepStatus

@@ -40,8 +40,8 @@ from builders import (
 from hmret.actors.deleter import Deleter
 from hmret.actors.threads import InlineThreads
 from hmret.disk.deletion.outcomes import Candidate, Recheck
-from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
+from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.model.images import Cause, Key, Reference

@@ -28,8 +28,8 @@ from builders import (
     state_of,
     told,
 )
-from hmret.engine.inspecting import open_inspection
 from hmret.engine.opening import open_engine
+from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.model.images import Cause, Key, Suspension

@@ -11,7 +11,7 @@ import pytest
 from hmret.actors.deleter import Deleter
 from hmret.actors.locks import Claimed, ClaimImages, Locks
 from hmret.actors.reference_collector import Protected, ReferenceCollector
-from hmret.disk.claim import DataDir
+from hmret.disk.data_dir import DataDir
 from hmret.disk.deletion import cleaning
 from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.open_image import OpenImage

@@ -34,7 +34,7 @@ from hmret.disk.deletion.trash.intents import (
 )
 from hmret.disk.deletion.trash.past_deletions import deleted_lately, forget_deleted
 from hmret.disk.deletion.trash.reserve import fill_reserve
-from hmret.disk.deletion.wanted import bring_back, find_wanted
+from hmret.disk.deletion.wanted_again import bring_back, find_wanted
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.scan import FolderScan
 from hmret.disk.image_claim import UNCONTESTED, Claim

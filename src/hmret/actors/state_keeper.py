@@ -10,9 +10,9 @@ from hmret.actors.known_tree import KnownTree
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.lookup import find_image, has_tag_to
+from hmret.disk.hypeman.retention_states.scanning import StateFolder, remove_strays, scan_states
+from hmret.disk.hypeman.retention_states.writing import clear_state, write_states
 from hmret.disk.hypeman.scan import OddTagError, resolve_tag
-from hmret.disk.hypeman.states.scanning import StateFolder, remove_strays, scan_states
-from hmret.disk.hypeman.states.writing import clear_state, write_states
 from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.disk.records.engine import load_clock_record, save_clock_record

@@ -3,7 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from hmret.cli.garbage import collect_from_now_on
+from hmret.cli.garbage_collector import collect_from_now_on
 from hmret.model.policy.config import RetentionConfig
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def opened_engine(config: RetentionConfig) -> AbstractAsyncContextManager["Reten
 
 def opened_inspection(config: RetentionConfig) -> AbstractAsyncContextManager["Inspection"]:
     """Open a data directory for inspection only; raises as `open_inspection` does."""
-    from hmret.engine.inspecting import open_inspection  # noqa: PLC0415 - see above
+    from hmret.engine.opening_inspection import open_inspection  # noqa: PLC0415 - see above
     from hmret.engine.platform import Platform  # noqa: PLC0415 - the same
 
     collect_from_now_on()

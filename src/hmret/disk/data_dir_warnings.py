@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from hmret.disk.filesystem import POSIX
 from hmret.disk.folders import opened
 from hmret.disk.hypeman.hidden_links import find_hidden_links
+from hmret.disk.kernel_lease_trial import do_leases_break
 from hmret.disk.layout import METADATA
-from hmret.disk.lease_trial import do_leases_break
 from hmret.model.policy.config import RetentionConfig
 
 __all__ = ["doubt_data_dir", "try_leases"]

@@ -19,17 +19,17 @@ from hmret.actors.deleter import Deleter
 from hmret.actors.journal_keeper import JournalKeeper
 from hmret.actors.mailbox import Actor
 from hmret.actors.reference_collector import ReferenceSource
-from hmret.disk.claim import DataDir
-from hmret.disk.deletion.recovery.usage import trash_bytes
+from hmret.disk.data_dir import DataDir
+from hmret.disk.deletion.recovery.trash_size import trash_bytes
 from hmret.disk.deletion.trash.reserve import NO_SPACE, NO_SPACE_REMEDY
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.kernel_lease_trial import do_leases_break
 from hmret.disk.layout import OWN
-from hmret.disk.lease_trial import do_leases_break
 from hmret.disk.records.last_users import load_last_users, save_last_users
 from hmret.engine.counters import Counters
-from hmret.engine.inspecting import Watchers, inspect, open_data_dir, running
 from hmret.engine.inspection import Inspection
 from hmret.engine.log import log_event
+from hmret.engine.opening_inspection import Watchers, inspect, open_data_dir, running
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.engine.schedule import Schedule

@@ -13,7 +13,7 @@ from hmret.model.policy.kinds import PATH
 from hmret.model.values import frozen
 from hmret.settings.config_files import HYPEMAN_FILES, OWN_FILE, ConfigFile, find_config_files, in_home
 from hmret.settings.given_values import Form, GivenValue, Node, typed_node
-from hmret.settings.neighbours import neighbour_values
+from hmret.settings.hypeman_settings import neighbour_values
 from hmret.settings.reading import read_setting
 from hmret.settings.schema import ALL_SECTIONS, SECTIONS, SETTINGS, change_config
 from hmret.settings.source_location import SourceLocation, name_unknown, show

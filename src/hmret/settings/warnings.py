@@ -8,7 +8,7 @@ from typing import Literal
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.patterns import why_never
 from hmret.model.values import frozen
-from hmret.settings.neighbours import NEIGHBOURS, doubt_neighbours
+from hmret.settings.hypeman_settings import NEIGHBOURS, doubt_neighbours
 from hmret.settings.rule_warnings import doubt_rules
 
 __all__ = ["Setting", "Source", "warnings_about"]

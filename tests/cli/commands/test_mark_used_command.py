@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cli.caches import Cache
-from hmret.disk.claim import DataDir
+from hmret.disk.data_dir import DataDir
 from hmret.disk.filesystem import POSIX
 
 Call = Callable[..., tuple[int, str, str]]

@@ -19,7 +19,7 @@ from disk.hosts import Host
 from hmret.disk.deletion import digest_folder, held_ahead
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.filesystem import Step
-from hmret.disk.hypeman.states import rereading
+from hmret.disk.hypeman.retention_states import rereading
 from hmret.disk.layout import IMAGES
 from memory_filesystem import MemoryFilesystem
 from support import in_one_call

@@ -12,9 +12,9 @@ from builders import DATA, START_NS, FakeClock, digest, make_state
 from disk.hosts import Host
 from hmret.disk.folders import let_go, opened
 from hmret.disk.hypeman.documents import encode_state
-from hmret.disk.hypeman.states.rereading import HeldState, hold_state, look_at_state
-from hmret.disk.hypeman.states.scanning import StateFolder, remove_strays, scan_states
-from hmret.disk.hypeman.states.writing import clear_state, write_states
+from hmret.disk.hypeman.retention_states.rereading import HeldState, hold_state, look_at_state
+from hmret.disk.hypeman.retention_states.scanning import StateFolder, remove_strays, scan_states
+from hmret.disk.hypeman.retention_states.writing import clear_state, write_states
 from hmret.disk.layout import RETENTION
 
 ALPINE = "docker.io/library/alpine"

@@ -10,7 +10,7 @@ import pytest
 
 from builders import digest
 from hmret.disk.filesystem import POSIX
-from hmret.disk.hypeman.contents import Contents, look_inside
+from hmret.disk.hypeman.folder_contents import Contents, look_inside
 from hmret.disk.kernel.barriers import find_barrier
 from hmret.disk.layout import hex_of
 from support.children import run_program

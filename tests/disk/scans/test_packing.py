@@ -12,8 +12,8 @@ from builders import START, START_NS, FakeClock, digest, make_image
 from disk.hosts import Host
 from hmret.disk.folders import opened, step_into
 from hmret.disk.hypeman.documents import read_image_metadata, read_state
+from hmret.disk.hypeman.retention_states.scanning import StateFolder, scan_states
 from hmret.disk.hypeman.scan import FolderScan, scan_folder
-from hmret.disk.hypeman.states.scanning import StateFolder, scan_states
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.disk.scans.packing import (
     pack_images,

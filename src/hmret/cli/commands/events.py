@@ -12,7 +12,7 @@ from hmret.cli.display.columns import output_width, shorten_end
 from hmret.cli.display.output import is_terminal, printable, say, write_result
 from hmret.cli.display.tables import shorten_digest
 from hmret.cli.display.words import name_source
-from hmret.cli.garbage import collect_from_now_on
+from hmret.cli.garbage_collector import collect_from_now_on
 from hmret.cli.parsing.fewer_options import ASKING, Asking
 
 __all__ = ["events"]

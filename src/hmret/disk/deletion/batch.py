@@ -18,8 +18,8 @@ from hmret.disk.deletion.tags.tag_view import NO_LINKERS, TagView
 from hmret.disk.deletion.trash.intents import Row, repositories_of
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.filesystem import Filesystem, Step
-from hmret.disk.hypeman.states.rereading import HeldState, hold_state, look_at_state
-from hmret.disk.hypeman.states.writing import clear_state
+from hmret.disk.hypeman.retention_states.rereading import HeldState, hold_state, look_at_state
+from hmret.disk.hypeman.retention_states.writing import clear_state
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.model.values import define
 from hmret.model.verdicts import Reason

@@ -12,8 +12,8 @@ from hmret.disk.deletion.tags.links import TakenLinks, resolve_parked_tags, take
 from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, entry_in_trash, repositories_of
 from hmret.disk.folders import remove_empty_folders
 from hmret.disk.hypeman.links import Layout, tag_folder
-from hmret.disk.hypeman.states.rereading import HeldState, look_at_state
-from hmret.disk.hypeman.states.writing import clear_state
+from hmret.disk.hypeman.retention_states.rereading import HeldState, look_at_state
+from hmret.disk.hypeman.retention_states.writing import clear_state
 from hmret.disk.layout import CONTENT, IMAGES, RETENTION, hex_of
 from hmret.model.values import define
 

@@ -11,7 +11,7 @@ import attrs
 from hmret.disk.filesystem import Filesystem, HeldFile, HeldFolder
 from hmret.disk.fingerprints import SETTLING_NS
 from hmret.disk.folders import CHUNK, let_go, read_sized_file
-from hmret.disk.hypeman.contents import INSTALLING_NS
+from hmret.disk.hypeman.folder_contents import INSTALLING_NS
 from hmret.disk.hypeman.scan import image_of
 from hmret.disk.layout import HIDDEN_METADATA, INSTALLING, METADATA, ROOTFS_NAMES
 from hmret.model.images import Image

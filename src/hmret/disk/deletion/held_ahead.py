@@ -20,7 +20,7 @@ from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link, reposito
 from hmret.disk.filesystem import Step
 from hmret.disk.fingerprints import SETTLING_NS
 from hmret.disk.folders import CHUNK
-from hmret.disk.hypeman.states.rereading import SettledState, read_settled_states
+from hmret.disk.hypeman.retention_states.rereading import SettledState, read_settled_states
 from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.model.values import define
 

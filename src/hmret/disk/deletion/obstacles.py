@@ -11,7 +11,7 @@ import attrs
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_folder, opened
-from hmret.disk.hypeman.contents import Contents, contents_of
+from hmret.disk.hypeman.folder_contents import Contents, contents_of
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
 from hmret.model.images import Key
 from hmret.model.obstacles import Obstacle

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import Fingerprint, stable_fingerprint
 from hmret.disk.folders import BATCH, open_folder, opened
-from hmret.disk.hypeman.contents import with_contents
+from hmret.disk.hypeman.folder_contents import with_contents
 from hmret.disk.hypeman.images import (
     FolderScan,
     ImageFound,

@@ -11,7 +11,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import SETTLING_NS, stable_fingerprint
 from hmret.disk.folders import BATCH, open_folder, opened
 from hmret.disk.hypeman.content import is_part, list_content, part_signature, scan_part
-from hmret.disk.hypeman.contents import with_contents
+from hmret.disk.hypeman.folder_contents import with_contents
 from hmret.disk.hypeman.hidden import find_hidden
 from hmret.disk.hypeman.images import (
     BLOCK,

@@ -15,8 +15,8 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import Fingerprint
 from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.hypeman.hidden import Hidden
+from hmret.disk.hypeman.retention_states.scanning import StateFolder
 from hmret.disk.hypeman.scan import FolderScan
-from hmret.disk.hypeman.states.scanning import StateFolder
 from hmret.disk.layout import IMAGES, RETENTION
 from hmret.disk.scans.references import ReferenceFile
 from hmret.model.images import Image, Repository

@@ -14,7 +14,7 @@ from hmret.disk.deletion.recovery.quarantine import hold, load_held, release
 from hmret.disk.deletion.recovery.restoring import PutBack, restore
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.trash.intents import drop_intents
-from hmret.disk.deletion.wanted import bring_back as put_back_if_free
+from hmret.disk.deletion.wanted_again import bring_back as put_back_if_free
 from hmret.disk.folders import let_go
 from hmret.model.times import format_time
 from memory_filesystem import MemoryFilesystem, Tree

@@ -30,7 +30,7 @@ from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.hypeman.states.writing import clear_state
+from hmret.disk.hypeman.retention_states.writing import clear_state
 from hmret.disk.layout import METADATA, hex_of
 from hmret.model.verdicts import Reason
 

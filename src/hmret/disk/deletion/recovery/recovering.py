@@ -45,7 +45,7 @@ from hmret.disk.deletion.trash.intents import (
     repositories_of,
 )
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
-from hmret.disk.deletion.wanted import bring_back, find_wanted
+from hmret.disk.deletion.wanted_again import bring_back, find_wanted
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import IMAGES, OWN, TRASH, hex_of
 from hmret.model.images import Key

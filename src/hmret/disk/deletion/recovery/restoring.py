@@ -28,9 +28,9 @@ from hmret.disk.deletion.trash.intents import Link, TrashEntry, find_entries, re
 from hmret.disk.deletion.trash.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened, remove_empty_folders
+from hmret.disk.hypeman.retention_states.rereading import look_at_state
+from hmret.disk.hypeman.retention_states.writing import clear_state, write_states
 from hmret.disk.hypeman.scan import resolve_tag
-from hmret.disk.hypeman.states.rereading import look_at_state
-from hmret.disk.hypeman.states.writing import clear_state, write_states
 from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, RETENTION, hex_of
 from hmret.model.images import Key
 from hmret.model.values import define, frozen
