@@ -833,7 +833,7 @@ MUTATIONS = (
         "let two engines work on one data directory",
         "one-engine-per-directory",
         DROP,
-        ("tests/disk/test_claim.py",),
+        ("tests/disk/test_data_dir.py",),
         ENGINE,
     ),
     # What was read before.

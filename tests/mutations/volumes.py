@@ -5,7 +5,7 @@ from mutations.mutation import ALWAYS, DROP, NEVER, Become, Mutation, Swap, edit
 __all__ = ["VOLUME_MUTATIONS"]
 
 LOST = ("tests/model/records/test_lost_folders.py", "tests/engine/test_lost_volumes.py")
-MOVED = ("tests/disk/test_claim.py", "tests/engine/test_moved_data_dir.py")
+MOVED = ("tests/disk/test_data_dir.py", "tests/engine/test_moved_data_dir.py")
 LINKS = ("tests/engine/test_suspension.py",)
 
 VOLUME_MUTATIONS: tuple[Mutation, ...] = (
