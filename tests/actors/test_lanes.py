@@ -90,11 +90,14 @@ async def test_where_the_disk_has_to_be_waited_for_more_read_at_a_time(
 
 
 def test_a_thread_that_waits_for_nothing_has_given_nothing_up() -> None:
-    before = voluntary_switches()
-    sum(range(1000))
-    assert voluntary_switches() == before
-    time.sleep(0.001)
-    assert voluntary_switches() > before
+    def given_up(work: Callable[[], object]) -> int:
+        before = voluntary_switches()
+        work()
+        return voluntary_switches() - before
+
+    # Another thread may ask for the interpreter in any of them, but not in all.
+    assert min(given_up(lambda: sum(range(1000))) for _ in range(1000)) == 0
+    assert given_up(lambda: time.sleep(0.001)) > 0
 
 
 async def test_a_look_that_fails_is_raised_as_it_is_and_nobody_waits_for_ever() -> None:
