@@ -383,6 +383,27 @@ async def test_a_layout_that_is_hidden_by_a_link_or_a_file_suspends_deletion_and
     assert host.files().items() >= before.items()
 
 
+@pytest.mark.parametrize(
+    ("last", "place"), [("app", "elsewhere"), ("5" * 64, "elsewhere"), ("5" * 64, "5" * 64)]
+)
+async def test_a_repository_whose_tags_are_behind_a_link_suspends_deletion_whatever_its_name(
+    host: Host, filesystem: MemoryFilesystem, last: str, place: str
+) -> None:
+    moved = f"docker.io/library/{last}"
+    host.content("d")
+    host.link(A, "1", "d")
+    host.state(A, "d")
+    host.link(moved, "2", "d")
+    host.guest(f"{moved}:2")
+    filesystem.move(f"{DATA}/{LINKS}/{moved}", f"{DATA}/{place}")
+    host.symlink(f"{LINKS}/{moved}", f"../../../../{place}")
+    swept = await host.sweep()
+    assert swept.deleted == []
+    (suspension,) = swept.report.suspended
+    assert suspension.cause is Cause.UNREADABLE_CACHE
+    assert suspension.path.endswith(moved)
+
+
 async def test_a_plan_changes_nothing_of_a_mixed_tree(host: Host, filesystem: MemoryFilesystem) -> None:
     host.content("d", name=f"{A}:1")
     host.legacy(A, "d", linked=True)

@@ -79,4 +79,10 @@ VOLUME_MUTATIONS: tuple[Mutation, ...] = (
         Swap("DIGEST_HEX", "target or DIGEST_HEX"),
         LINKS,
     ),
+    edit(
+        "take a repository that is named like a digest for a digest's folder",
+        "repository-named-like-a-digest",
+        Swap('not prefix.startswith(f"{REPOSITORIES}/")', "True"),
+        ("tests/content/test_neighbours_of_units.py",),
+    ),
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.layout import DIGEST_HEX, FOLDER_NAME
+from hmret.disk.layout import DIGEST_HEX, FOLDER_NAME, REPOSITORIES
 
 __all__ = ["Hidden", "find_hidden"]
 
@@ -32,15 +32,23 @@ class Hidden:
 def find_hidden(filesystem: Filesystem, fd: int, path: str, links: Iterable[str]) -> tuple[Hidden, ...]:
     """List the links in an open folder that are no tags and may hide images; `path`: the folder's, below `images/`.
 
-    Links in the folder of a digest are not among them. A link whose target's last component is 64 hex digits
-    is a tag, valid or not. The folder that such a link leads to can appear and disappear without a change of
-    the folder that holds the link.
+    Links in the place of a digest's folder are not among them; below `repositories/` there are none. A link
+    whose target's last component is 64 hex digits is a tag, valid or not, unless that is the link's own name.
+    The folder that a hiding link leads to can appear and disappear without a change of the folder that holds
+    the link.
 
     Raises:
         OSError: one could not be read.
     """
     prefix = f"{path}/" if path else ""
-    names = (name for name in links if FOLDER_NAME.fullmatch(name) and not DIGEST_HEX.fullmatch(name))
+    # guard(repository-named-like-a-digest): A repository's last part may be 64 hex digits; its tags behind a link
+    # must not be taken for gone.
+    holds_digests = not prefix.startswith(f"{REPOSITORIES}/")
+    names = (
+        name
+        for name in links
+        if FOLDER_NAME.fullmatch(name) and not (holds_digests and DIGEST_HEX.fullmatch(name))
+    )
     return tuple(_found(filesystem, fd, prefix, names))
 
 
@@ -53,9 +61,10 @@ def _found(filesystem: Filesystem, fd: int, prefix: str, links: Iterable[str]) -
             if target in (errno.ENOENT, errno.EINVAL):
                 continue  # gone, or no longer a link: the next look finds out what it is
             raise OSError(target, os.strerror(target), name)
+        last = target.rstrip("/").rpartition("/")[2]
         # guard(hiding-link-suspends): A link in the place of a folder may hide images, which then only seem
         # gone; only a link to a digest is a tag.
-        if DIGEST_HEX.fullmatch(target.rstrip("/").rpartition("/")[2]):
+        if DIGEST_HEX.fullmatch(last) and last != name:
             continue
         try:
             status = filesystem.stat(name, dir_fd=fd)

@@ -30,5 +30,9 @@ def find_hidden_links(filesystem: Filesystem, images_fd: int) -> Iterator[Hidden
             waiting.extend(
                 f"{path}/{name}".lstrip("/")
                 for name in filter(FOLDER_NAME.fullmatch, entries.folders)
-                if (is_host(name) if is_top else not DIGEST_HEX.fullmatch(name))
+                if (
+                    is_host(name)
+                    if is_top
+                    else path.startswith(REPOSITORIES) or not DIGEST_HEX.fullmatch(name)
+                )
             )
