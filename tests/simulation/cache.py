@@ -79,6 +79,12 @@ class Cache:
         image = self.find(repository, digest)
         return image if image is not None and image.ready_at is not None else None
 
+    def names_itself(self, image: Pulled) -> bool:
+        """Tell whether the metadata in the folder of a repository names that repository."""
+        if image.key == content_of(image.key[1]) or METADATA not in image.files:
+            return True
+        return name_in(self.filesystem.read_file(f"{image.path}/{METADATA}")) == image.key[0]
+
     def resolve(self, repository: str, name: str) -> tuple[str, int] | None:
         """Follow a tag: the link below `repositories/` counts before the other."""
         return self.tags.get((f"{REPOSITORIES}/{repository}", name)) or self.tags.get((repository, name))
