@@ -16,46 +16,10 @@ from hmret.model.policy.window import DeletionWindow
 from hmret.settings.load import Settings, load_settings
 from hmret.settings.warnings import Setting, warnings_about
 from settings.loading import Load, changed, complaint
+from support.config_keys import KEYS
 
 pytestmark = pytest.mark.usefixtures("each_yaml_loader")
 
-KEYS = [
-    "data_dir",
-    "images.auto_delete.enabled",
-    "images.auto_delete.unused_for",
-    "images.auto_delete.allowed",
-    "registry.url",
-    "build.builder_image",
-    "hmret.enabled",
-    "hmret.sweep_interval",
-    "hmret.pinned",
-    "hmret.rules",
-    "hmret.keep_latest",
-    "hmret.min_age",
-    "hmret.delete_unpullable",
-    "hmret.max_deletes_per_sweep",
-    "hmret.max_bytes_per_sweep",
-    "hmret.disk.high_watermark",
-    "hmret.disk.low_watermark",
-    "hmret.disk.max_used",
-    "hmret.disk.count",
-    "hmret.disk.min_unused_for",
-    "hmret.quarantine",
-    "hmret.window.hours",
-    "hmret.window.time_zone",
-    "hmret.window.yields_to_pressure",
-    "hmret.brake",
-    "hmret.brake_min_images",
-    "hmret.brake_for",
-    "hmret.unreadable_references",
-    "hmret.access_time",
-    "hmret.leases",
-    "hmret.control_socket",
-    "hmret.control_socket_group",
-    "hmret.control_socket_group_writes",
-    "hmret.metrics_listen",
-    "hmret.journal",
-]
 
 FULL = """\
 # hypeman's own file

@@ -7,46 +7,10 @@ from typing import Any
 
 import pytest
 
+from support.config_keys import KEYS
+
 Call = Callable[..., tuple[int, str, str]]
 CallJson = Callable[..., tuple[int, Any]]
-
-KEYS = [
-    "data_dir",
-    "images.auto_delete.enabled",
-    "images.auto_delete.unused_for",
-    "images.auto_delete.allowed",
-    "registry.url",
-    "build.builder_image",
-    "hmret.enabled",
-    "hmret.sweep_interval",
-    "hmret.pinned",
-    "hmret.rules",
-    "hmret.keep_latest",
-    "hmret.min_age",
-    "hmret.delete_unpullable",
-    "hmret.max_deletes_per_sweep",
-    "hmret.max_bytes_per_sweep",
-    "hmret.disk.high_watermark",
-    "hmret.disk.low_watermark",
-    "hmret.disk.max_used",
-    "hmret.disk.count",
-    "hmret.disk.min_unused_for",
-    "hmret.quarantine",
-    "hmret.window.hours",
-    "hmret.window.time_zone",
-    "hmret.window.yields_to_pressure",
-    "hmret.brake",
-    "hmret.brake_min_images",
-    "hmret.brake_for",
-    "hmret.unreadable_references",
-    "hmret.access_time",
-    "hmret.leases",
-    "hmret.control_socket",
-    "hmret.control_socket_group",
-    "hmret.control_socket_group_writes",
-    "hmret.metrics_listen",
-    "hmret.journal",
-]
 
 
 def test_the_document_has_every_setting_with_its_source(cache: Any, call_json: CallJson) -> None:
