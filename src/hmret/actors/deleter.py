@@ -1,4 +1,4 @@
-"""The deleter: it renames images out of the cache, frees their bytes, or holds them in quarantine for a while."""
+"""The deleter: renames images out of the cache, then frees their bytes or holds them in quarantine."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -49,11 +49,11 @@ Ts = TypeVarTuple("Ts")
 class Deleter(DiskActor):
     """The deleter actor.
 
-    Not served in the mailbox:
-        `stop_early` sets a flag that is never reset, and that threads read before each image;
-        `leave` is called by the sweep that retired the batch, before it asks for anything else of that batch;
-        `has_unfinished` can be read at any time: a sweep that reads it too early leaves the recovery to the next one;
-        `new_view` reads nothing, and the view that it makes belongs to the caller.
+    These bypass the mailbox:
+        `stop_early` sets a flag that is never reset and that threads read before each image;
+        `leave` is called by the sweep that retired the batch, before that sweep requests anything else for
+        it; `has_unfinished` may be read at any time: a sweep that reads it too early leaves recovery to the
+        next one; `new_view` reads nothing, and the view it returns belongs to the caller.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class Deleter(DiskActor):
         """Whether something waits in the trash for the next recovery."""
 
     def new_view(self, tag_folders: Mapping[str, FolderScan] = MappingProxyType({})) -> TagView:
-        """Make a view of who links to what, for all batches of a sweep.
+        """Make a view of which repository links to which digest, shared by all batches of a sweep.
 
-        `tag_folders`: the folders as a scan saw them; empty: the first batch lists all of them. Later ones list only those
-        that have changed.
+        `tag_folders`: the folders as a scan saw them; if empty, the first batch lists all of them. Later
+        batches list only the folders that have changed.
         """
         return TagView(self._filesystem, tag_folders)
 
@@ -87,7 +87,7 @@ class Deleter(DiskActor):
         self.has_unfinished = True
 
     def stop_early(self) -> None:
-        """Finish the image in hand and no other; what lies in the trash waits for the next start."""
+        """Finish the current image and start no other; the trash is left for the next start."""
         self._is_stopping = True
 
     async def retire(
@@ -100,15 +100,17 @@ class Deleter(DiskActor):
         within_ns: int | None = None,
         is_interrupted: Callable[[], bool] = lambda: False,
     ) -> BatchRetired:
-        """Rename images out of the cache, as far as they still may go and the claim covers them.
+        """Rename those images out of the cache that may still be deleted and that the claim still covers.
 
         Args:
             candidates: the images.
-            look: what was found when they were looked at again.
+            look: the result of re-checking them.
             claim: what the caller may delete; each image is begun and ended in it.
-            view: who links to what below `repositories/`; one for all batches of a sweep. None: nothing is known.
-            within_ns: no image is begun longer than this after the first; None: there is no such limit.
-            is_interrupted: asked before each image, in the thread; once it says so, no further image is begun.
+            view: which links exist below `repositories/`; one view for all batches of a sweep. None: nothing
+                is known.
+            within_ns: no image is started later than this after the first; None: no limit.
+            is_interrupted: called in the thread before each image; once it returns true, no further image is
+                started.
         """
         is_too_late = self._stopping if within_ns is None else self._stop_after(within_ns)
 
@@ -124,68 +126,74 @@ class Deleter(DiskActor):
     async def find_wanted(
         self, images: Iterable[tuple[Intent, Sequence[TrashEntry]]], view: TagView
     ) -> list[Intent]:
-        """List those retired images that hypeman has come to need since.
+        """List the retired images that hypeman has started to need since they were retired.
 
         Raises:
-            OSError: this could not be found out: then none of them may be erased.
+            OSError: this could not be determined, so none of them may be erased.
         """
         return await self._ask(self._on_disk, find_wanted, tuple(images), view, self._threads.pause)
 
     async def find_held_wanted(self, images: Iterable[Held], view: TagView) -> list[Held]:
-        """List those images in quarantine that hypeman has come to need since they were deleted.
+        """List the images in quarantine that hypeman has started to need since they were deleted.
 
-        One `view` is given with all batches that are looked at in one go.
+        All batches that are checked together share one `view`.
 
         Raises:
-            OSError: this could not be found out: then none of them may be erased.
+            OSError: this could not be determined, so none of them may be erased.
         """
         return await self._ask(self._threads.run, self._find_held_wanted, tuple(images), view)
 
     async def bring_back(self, intent: Intent, beside: Iterable[Link] = ()) -> bool:
-        """Put a retired image back whole, held or not; the caller uses it, and no one erases it.
+        """Put a retired image back into the cache whole, whether or not it is in quarantine.
+
+        The caller has it in use and makes sure that nothing erases it concurrently.
 
         Args:
             intent: the image.
-            beside: tags that went with the folders that others had of the digest of content; they lead to it again.
+            beside: tags that were removed along with other repositories' own folders of the same digest; they
+                are restored too, and point to the content.
 
         Returns:
             Whether it is back.
 
         Raises:
-            LayersGoneError: its data has gone, so it stays where it is.
+            LayersGoneError: its data is gone, so it stays where it is.
             OSError: it could not be put back.
         """
         return await self._ask(self._alone, self._bring_back, intent, tuple(beside))
 
     async def clear_ghosts(self, ghosts: Mapping[str, int]) -> tuple[str, ...]:
-        """Remove the ghosts of digests that were deleted, each with when; no one else may work on them until it is done."""
+        """Remove the ghosts of deleted digests, given with their deletion times.
+
+        Nothing else may work on these digests until the call returns.
+        """
         return await self._ask(self._on_disk, clear_ghosts, dict(ghosts))
 
     async def deleted_lately(self, digests: Iterable[str], since_ns: int) -> Mapping[str, int]:
-        """Return when digests were last deleted, since a moment; those that were not are left out."""
+        """Return when each digest was last deleted, omitting those that were not deleted since `since_ns`."""
         return await self._ask(self._on_disk, deleted_lately, tuple(digests), since_ns)
 
     async def forget_deleted(self, before_ns: int) -> None:
-        """Forget what was deleted before a moment."""
+        """Forget deletions from before `before_ns`."""
         await self._ask(self._on_disk, forget_deleted, before_ns)
 
     async def remove_empty_tag_folders(self, paths: Iterable[str]) -> None:
-        """Remove folders below `repositories/` that have been empty for long."""
+        """Remove folders below `repositories/` that have been empty for a long time."""
         await self._ask(self._on_disk, remove_empty_tag_folders, tuple(paths))
 
     async def fill_reserve(self) -> None:
-        """Take the space that lets deletions begin on a full disk, where it is not taken and there is some."""
+        """Reserve the space that deletions need to start on a full disk, unless reserved or unavailable."""
         with suppress(OSError):
             await self._ask(self._on_disk, fill_reserve)
 
     async def unfinished(self) -> frozenset[str]:
-        """List the digests of the images whose deletion is on record and not finished."""
+        """List the digests whose deletion is on record but not finished."""
         return await self._ask(self._threads.run, self._list_unfinished)
 
     async def recover(self, *, hold_at_ns: int | None = None) -> Recovery:
-        """Finish or undo what was cut off; no one else may work on these images until it is done.
+        """Finish or undo interrupted deletions; nothing else may work on these images until the call returns.
 
-        `hold_at_ns`: when what is finished went into quarantine; None: its bytes are freed.
+        `hold_at_ns`: put finished deletions into quarantine as of this time; None: free their bytes.
         """
         return await self._ask(self._alone, self._recover, hold_at_ns)
 
@@ -198,24 +206,25 @@ class Deleter(DiskActor):
         return await self._ask(self._alone, self._hold, token, tuple(retired), retired_at_ns)
 
     async def release(self, images: Iterable[Held], may_go_on: Callable[[], bool] = lambda: True) -> Released:
-        """Free the bytes of images in quarantine; the caller lets no one restore them.
+        """Free the bytes of images in quarantine; the caller ensures that they are not restored concurrently.
 
-        Once `may_go_on`, which is asked in the thread before each image, returns false, no further image is begun.
+        `may_go_on` is called in the thread before each image; once it returns false, no further image is
+        started.
         """
         return await self._ask(self._release, tuple(images), may_go_on)
 
     async def restore(self, held: Held, unused_since_ns: int) -> PutBack:
-        """Bring an image back from quarantine; the caller uses it, and lets no one release it.
+        """Restore an image from quarantine; the caller has it in use and ensures that nothing releases it.
 
         Raises:
-            LookupError: it is not in quarantine any more, or not whole.
-            FileExistsError: it is in the cache already.
-            OSError: it could not be brought back.
+            LookupError: it is no longer in quarantine, or no longer whole.
+            FileExistsError: it is already in the cache.
+            OSError: it could not be restored.
         """
         return await self._ask(self._alone, restore, self._filesystem, self._data_fd, held, unused_since_ns)
 
     async def redate(self, token: str, latest_ns: int) -> tuple[Held, ...]:
-        """Put on record that no image of a batch in quarantine was retired after a moment; returns its record.
+        """Record that no image of a quarantined batch was retired after `latest_ns`; returns the new record.
 
         Raises:
             OSError: it could not be written.
@@ -229,7 +238,7 @@ class Deleter(DiskActor):
         )
 
     async def recover_quarantine(self) -> RecoveredQuarantine:
-        """List what is in quarantine, after finishing or undoing what a stop cut off there."""
+        """List what is in quarantine, after finishing or undoing what was interrupted there."""
         return await self._ask(self._alone, self._recover_quarantine)
 
     async def list_held(self) -> HeldImages:
@@ -241,9 +250,9 @@ class Deleter(DiskActor):
         return await self._ask(self._on_disk, load_held)
 
     async def _alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Run a function in a thread, when no other one works on the records of what is in quarantine."""
-        # guard(one-writer-of-records): Two writers at once could lose a record of the quarantine, and with it an image
-        # that is held.
+        """Run a function in a thread, one at a time, with sole access to the quarantine's records."""
+        # guard(one-writer-of-records): Two writers at once could lose a record of the quarantine, and with it
+        # an image that is held.
         async with self._records:
             return await self._threads.run(function, *arguments)
 
@@ -251,7 +260,7 @@ class Deleter(DiskActor):
         return self._is_stopping
 
     def _stop_after(self, within_ns: int) -> Callable[[], bool]:
-        """Return a function that says stop as soon as the engine stops, or so long after it was first called."""
+        """Return a function that is true once the engine stops, or `within_ns` after it was first called."""
         first_ns: int | None = None
 
         def stopping() -> bool:
@@ -259,8 +268,8 @@ class Deleter(DiskActor):
             now_ns = self._monotonic_ns()
             if first_ns is None:
                 first_ns = now_ns
-            # guard(look-must-be-fresh): References may have been written since they were read, so what is reached too
-            # late waits for a fresh look.
+            # guard(look-must-be-fresh): References may have been written since they were read, so an image
+            # that is reached too late waits for a fresh check.
             return self._is_stopping or now_ns - first_ns > within_ns
 
         return stopping
@@ -300,7 +309,7 @@ class Deleter(DiskActor):
         return BatchFreed(freed.disk_bytes, freed.errors)
 
     def _hold(self, token: str, retired: Sequence[Retired], retired_at_ns: int) -> tuple[Held, ...]:
-        # One whose tags or state are still there is finished by the next recovery, and held then.
+        # An image whose tags or state still exist is finished by the next recovery, and quarantined then.
         chosen = [one for one in retired if not one.faults]
         held: list[Held] = []
         if chosen:
@@ -324,7 +333,7 @@ class Deleter(DiskActor):
     def _bring_back(self, intent: Intent, beside: tuple[Link, ...]) -> bool:
         is_back = bring_back(self._filesystem, self._data_fd, intent, beside)
         if is_back:
-            # There is one where it was in quarantine.
+            # It has a record if it was in quarantine.
             drop_records(self._filesystem, self._data_fd, (intent.name.partition(".")[0],))
         return is_back
 
@@ -339,7 +348,7 @@ class Deleter(DiskActor):
         return RecoveredQuarantine(found.held, found.going, sum(freed.disk_bytes), errors)
 
     def _forget(self, token: str, repositories: Iterable[str]) -> None:
-        """Drop intents that are carried out; where that fails, the next recovery finds them done."""
+        """Drop intents that have been carried out; if that fails, the next recovery finds them done."""
         with suppress(OSError):
             drop_intents(self._filesystem, self._data_fd, token, repositories)
 
@@ -377,7 +386,7 @@ def _repositories(intents: Iterable[Intent]) -> set[str]:
 
 
 def _is_unfinished(outcome: Outcome) -> bool:
-    """Return whether something is left to do for the next recovery."""
+    """Return whether the next recovery has something left to do."""
     match outcome:
         case Retired():
             return bool(outcome.faults)

@@ -1,4 +1,4 @@
-"""What the deleter answers."""
+"""The deleter's answers."""
 
 from hmret.disk.deletion.outcomes import Outcome
 from hmret.disk.deletion.recovery.held_records import Held
@@ -10,42 +10,42 @@ __all__ = ["BatchFreed", "BatchRetired", "RecoveredQuarantine", "Released"]
 
 @frozen
 class BatchRetired:
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     token: str
     outcomes: tuple[Outcome, ...]
     lease_error: OSError | None
-    """Why the kernel's leases are not offered here; None: they are."""
+    """Why the kernel offers no leases here; None: it does."""
 
 
 @frozen
 class BatchFreed:
-    """The bytes that came free with each image of a batch."""
+    """The bytes freed by each image of a batch."""
 
     disk_bytes: tuple[int, ...]
-    """In the order of the retired images."""
+    """In the same order as the retired images."""
     errors: tuple[tuple[TrashEntry, str], ...]
-    """Folders that could not be erased, and why; they stay in the trash for the next time."""
+    """Folders that could not be erased, and why; they stay in the trash until the next attempt."""
 
 
 @frozen
 class Released:
-    """What became of images that were to be released from quarantine, in their order; those not begun are missing at the end."""
+    """The outcome of releasing images from quarantine, in order; those not started are missing at the end."""
 
     disk_bytes: tuple[int, ...]
-    """The bytes that came free with each."""
+    """The bytes freed by each."""
     done: tuple[bool, ...]
-    """Whether each has gone; one that has not is no longer whole, and stays for the next time."""
+    """Whether each is gone; one that is not is no longer whole, and stays until the next attempt."""
     errors: tuple[tuple[TrashEntry, str], ...]
 
 
 @frozen
 class RecoveredQuarantine:
-    """What is in quarantine when an engine begins."""
+    """What is in quarantine when an engine starts."""
 
     held: tuple[Held, ...]
     """In the order in which they were retired."""
     going: tuple[Held, ...]
-    """Those whose erasing was cut off, and could not be finished."""
+    """Those whose erasure was interrupted and could not be finished."""
     freed_bytes: int
     errors: tuple[tuple[str, str], ...]

@@ -1,4 +1,4 @@
-"""What the actors that work on the disk share: their requests are calls, and blocking work is done in threads."""
+"""Base class of the actors that work on the disk: requests are calls, and blocking work runs in threads."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -19,8 +19,8 @@ T = TypeVar("T")
 class DiskActor(Actor[Call[Any]]):
     """An actor that works on the data directory.
 
-    Each of its public coroutines posts one call, with `_ask`, and returns what that returned. What a subclass offers beside
-    these is not served in the mailbox; its docstring lists it, and says why that is safe.
+    Each public coroutine posts one call with `_ask` and returns its result. Anything else that a subclass
+    offers bypasses the mailbox; its docstring lists those members and says why they are safe.
     """
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
@@ -34,23 +34,23 @@ class DiskActor(Actor[Call[Any]]):
         await self._mailbox.serve(answer_call)
 
     async def _ask(self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Post a call into the mailbox, and wait until it has been made.
+        """Post a call to the mailbox and wait for its result.
 
-        A caller that is cancelled meanwhile does not cancel the call.
+        Cancelling the caller does not cancel the call.
 
         Raises:
-            EngineClosedError: the actor has ended, or ended before it answered.
+            EngineClosedError: the actor has ended, or ended before answering.
         """
         return await self._mailbox.ask(Call(make=partial(call, *args, **kwargs)))
 
     async def _on_disk(
         self, function: Callable[Concatenate[Filesystem, int, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run a function in a thread, with the data directory as its first arguments."""
+        """Run a function in a thread, passing the data directory as its first arguments."""
         return await self._threads.run(partial(function, self._filesystem, self._data_fd, *args, **kwargs))
 
     def _opened(self, path: str) -> AbstractContextManager[int]:
-        """Open a folder below the data directory while a block lasts; called in a thread.
+        """Open a folder below the data directory for the duration of a block; called in a thread.
 
         Raises:
             OSError: it cannot be opened.

@@ -1,4 +1,4 @@
-"""The journal keeper: it writes down what was done, and never stops anything when it cannot."""
+"""The journal keeper: records what was done; a failure to write stops nothing else."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -12,19 +12,19 @@ from hmret.disk.records.journal import append_to_journal, deletions_on_record
 __all__ = ["Entry", "JournalKeeper"]
 
 Entry = Mapping[str, object]
-"""One line: `time`, `event`, and what there is to say of `image`, `reason`, `bytes`, `path` and `error`."""
+"""One line: `time`, `event`, and whichever of `image`, `reason`, `bytes`, `path` and `error` apply."""
 
 # Lines written in one thread hop: some 100 KiB.
 _BATCH = 500
 
 
 class JournalKeeper(DiskActor):
-    """The journal keeper actor; switched off, it takes entries and drops them.
+    """The journal keeper actor; when disabled, it accepts entries and drops them.
 
-    Not served in the mailbox:
-        `enabled` is set by a reload of the settings; it decides which entries are posted from then on, and those that were
-        posted before are written all the same;
-        `deletions` only reads, and waits for no entry that is still to be written.
+    These bypass the mailbox:
+        `enabled` is set by a reload of the settings and affects only entries posted afterwards; those already
+        posted are still written; `deletions` only reads, and does not wait for entries that are yet to be
+        written.
     """
 
     def __init__(
@@ -47,19 +47,22 @@ class JournalKeeper(DiskActor):
         await self._mailbox.serve_in_turn(answer_call)
 
     async def append(self, entries: Iterable[Entry]) -> None:
-        """Write entries; those that cannot be written are lost, and the failure is reported once until writing works again."""
+        """Write entries; those that cannot be written are lost.
+
+        A failure is reported once until writing works again.
+        """
         chosen = tuple(entries)
         if self.enabled and chosen:
             await self._ask(self._append, chosen)
 
     async def note(self, entries: Iterable[Entry]) -> None:
-        """Have entries written after those before them, without waiting until they are."""
+        """Queue entries for writing, in order, without waiting for them to be written."""
         chosen = tuple(entries)
         if self.enabled and chosen:
             await self._mailbox.post(Call(make=partial(self._append, chosen)))
 
     async def deletions(self, digests: Iterable[str], since_ns: int) -> Mapping[str, int]:
-        """Return when digests were last deleted, since a moment; those that were not are left out."""
+        """Return when each digest was last deleted, omitting those that were not deleted since `since_ns`."""
         return await self._on_disk(deletions_on_record, tuple(digests), since_ns)
 
     async def _append(self, entries: Sequence[Entry]) -> None:

@@ -1,4 +1,4 @@
-"""A tree of folders that is looked through again and again, and what is known of it from one look to the next."""
+"""A tree of folders that is scanned repeatedly, and what is cached of it from one scan to the next."""
 
 from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 from contextlib import suppress
@@ -20,37 +20,37 @@ __all__ = ["Found", "KnownTree"]
 F = TypeVar("F", bound=Folder)
 R = TypeVar("R")
 Found = tuple[Sequence[F], Sequence[str]]
-"""What was found, and the paths that were left for another call."""
+"""What was found, and the paths left for another call."""
 
-# Folders looked at in one thread hop: some milliseconds where nothing is new.
+# Folders inspected in one thread hop: a few milliseconds if nothing has changed.
 _FOLDERS = 1000
 
 
 @define(eq=False)
 class KnownTree(Generic[F, R]):
-    """Looks through a tree, one look at a time; begins with what an earlier engine has written down."""
+    """Scans a tree, one scan at a time; starts from what an earlier engine recorded."""
 
     filesystem: Filesystem
     data_fd: int
     threads: Threads
     root: str
-    """The top of the tree, below the data directory."""
+    """The root of the tree, relative to the data directory."""
     record: CacheRecord[F]
     look: Callable[[list[str]], Found[F]]
-    """Looks at some folders, in a thread."""
+    """Inspects some folders, in a thread."""
     weigh: Callable[[F], int]
-    """Tells how much had to be read for a folder."""
+    """Returns how much had to be read for a folder."""
     put_together: Callable[[Mapping[str, F]], R]
-    """Makes one value of all folders; called where anything is not what it was."""
+    """Combines all folders into one value; called if anything has changed."""
     share: Callable[[F], F] | None = None
-    """Is handed each folder of the record, and hands on what is to be known of it; None: that is the same."""
+    """Converts each folder of the record to what is cached of it; None: the two are the same."""
     tell: Callable[[int], None] = lambda _: None
-    """Is told how much more was found."""
+    """Called with how much more was found."""
     cache: FolderCache[F] = attrs.field(init=False)
     last: R | None = attrs.field(default=None, init=False)
-    """What the last look has come to; the same object where nothing was new."""
+    """The result of the last scan; the same object if nothing has changed."""
     _kept: R | None = attrs.field(default=None, init=False)
-    """What stands in the record."""
+    """What the record on disk holds."""
     _is_fresh: bool = attrs.field(default=True, init=False)
     _looking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
 
@@ -59,7 +59,7 @@ class KnownTree(Generic[F, R]):
         return FolderCache(self.filesystem)
 
     async def look_through(self, begin: Callable[[], None] = lambda: None) -> R:
-        """Look through the tree; `begin` is called when this look has its turn."""
+        """Scan the tree; `begin` is called when it is this scan's turn."""
         async with self._looking:
             begin()
             if self._is_fresh:
@@ -75,12 +75,12 @@ class KnownTree(Generic[F, R]):
             return self.last
 
     async def invalidate(self, paths: AbstractSet[str]) -> None:
-        """Read some folders afresh the next time: what is known of them is not so."""
+        """Read some folders again at the next scan, since what is cached of them is wrong."""
         async with self._looking:
             self.cache.invalidate(paths)
 
     async def keep(self) -> None:
-        """Write down what is known, for the next start.
+        """Write what is cached to disk, for the next start.
 
         Raises:
             OSError: it could not be written.
@@ -89,7 +89,7 @@ class KnownTree(Generic[F, R]):
             await self.threads.run_alone(self.write_record)
 
     def write_record(self) -> None:
-        """Write down what is known; nobody looks through the tree meanwhile.
+        """Write what is cached to disk; the tree is not being scanned concurrently.
 
         Raises:
             OSError: it could not be written.
@@ -99,7 +99,7 @@ class KnownTree(Generic[F, R]):
             self._kept = self.last
 
     def _find_changed(self) -> None:
-        # Where it cannot be opened, whoever looks at it tells.
+        # If it cannot be opened, the inspection of that folder reports it.
         with (
             suppress(OSError),
             opened(self.filesystem, open_data_folder(self.filesystem, self.data_fd, self.root)) as fd,

@@ -1,7 +1,8 @@
-"""Reading by several threads at once: each takes what waits, reads it, and puts in what it found.
+"""Reading in several threads at once: each takes work from a queue, reads, and adds what it found.
 
-A thread that reads gives the interpreter's lock up while the disk is asked, so that two of them keep both busy. Where
-the disk has to be waited for, more of them ask it at a time, which a disk answers hardly slower than one question.
+A reading thread releases the interpreter's lock during its system calls, so two threads keep the disk and the
+interpreter busy. If reads block on the disk, more threads are used: a disk serves several requests at once
+almost as fast as one.
 """
 
 from collections.abc import Callable
@@ -19,32 +20,32 @@ __all__ = ["Lanes"]
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-# How often a thread gives the processor up by itself for each thing that it read, where it waits for the disk: well above
-# what waiting for the interpreter comes to.
+# Voluntary context switches per item read at which a thread is taken to be waiting for the disk: well above
+# what waiting for the interpreter causes.
 _COLD_SHARE = 1.5
 _FEW_WAITS = 50
 
 
 @define(eq=False)
 class Lanes(Generic[Q, A]):
-    """One look at everything that waits."""
+    """One pass over everything in the queue."""
 
     threads: Threads
     take: Callable[[int], list[Q]]
-    """Takes some of what waits, where so many threads are to have a share; empty: nothing waits."""
+    """Takes work from the queue, sharing it among the given number of threads; empty: none is left."""
     look: Callable[[list[Q]], A]
-    """Looks at it, in a thread."""
+    """Reads it, in a thread."""
     put: Callable[[A], int]
-    """Puts in what was found, and perhaps more that waits; returns how much there was to read."""
+    """Stores what was found, and may queue more work; returns how much had to be read."""
     _busy: int = attrs.field(default=0, init=False)
     _lanes: int = attrs.field(default=0, init=False)
     _news: anyio.Event = attrs.field(factory=anyio.Event, init=False)
 
     async def run(self) -> None:
-        """Look until nothing waits.
+        """Read until the queue is empty.
 
         Raises:
-            Exception: whatever the first look that failed has raised; the others are ended first.
+            Exception: the first failure; the other threads are awaited first.
         """
         failures: list[Exception] = []
         async with anyio.create_task_group() as tasks:

@@ -1,15 +1,16 @@
-"""The lock actor: it serialises the use of each image against its deletion.
+"""The lock actor: serialises the use of each image against its deletion.
 
-A lock is that of a digest, in whatever repositories and folders it is: they can all be one image. An image is either in *use* (by any number of `mark_used` calls and leases) or *claimed* by a sweep that writes its
-mark or deletes it. A sweep never waits: it is given the claim to those images that nobody uses, nor has used since
-that sweep began, and leaves the others alone. What it is given can be withdrawn: a user of a claimed image whose turn
-has not come takes it out of the claim at once; of one that is done with, likewise. A user waits for an image only
-while that very image is being worked on.
+There is one lock per digest, whatever repositories and folders it is in, since all of them may be one image.
+An image is either in *use* (by any number of `mark_used` calls and leases) or *claimed* by a sweep that marks
+or deletes it. A sweep never waits: it is granted the claim to those images that are not in use and have not
+been used since it began, and skips the others. A user can withdraw an image from a claim at once, unless a
+thread is working on it: a user waits only while that very image is being worked on.
 
-No lock is granted by a message that could be lost. A request is a value that both sides hold; the actor keeps the
-lock until the asker's own scope has ended, and the end of a scope is set, not sent: nothing has to be awaited for it,
-so a cancelled or crashed asker cannot keep a lock. Whose turn it is in a claim is settled between the actor and the
-thread that works under it by a lock of the operating system, held for some instructions, never over a system call.
+No lock is granted by a message that could be lost. A request is a value that both sides hold; the actor keeps
+the lock until the requester's own scope has ended. The end of the scope is an event that is set, not a
+message that is sent: setting it requires no await, so a cancelled or crashed requester cannot keep a lock.
+Within a claim, the actor and the worker thread decide who has an image by means of a mutex that is held for a
+few instructions and never across a system call.
 """
 
 import math
@@ -29,17 +30,19 @@ from hmret.model.values import frozen
 
 __all__ = ["BeginSweep", "ClaimImages", "Claimed", "Lease", "ListLeases", "Locks", "Use"]
 
-# Images used since the last sweep began. With retention switched off none begins, and this bounds the memory: some 5 MiB.
+# Limit on the images remembered as used since the last sweep began. With retention disabled no sweep ever
+# begins, and this bounds the memory: some 5 MiB.
 _MOST_USED = 32_768
-# A user that waits for the image in hand looks again after so long, twice as long each time: an image is worked on
-# for a tenth of the first. No thread can wake a task by means that both backends and a clock of tests have.
+# A user that waits for the current image polls at this interval, doubled each time; an image is worked on for
+# a tenth of the first. There is no way for a thread to wake a task that works on both backends and with a
+# test clock.
 _FIRST_LOOK = 0.0005
 _LONGEST_LOOK = 0.016
 
 
 @frozen(kw_only=True)
 class Lease:
-    """What covers an image for longer than one call."""
+    """Keeps an image in use for longer than one call."""
 
     id: str
     repository: str
@@ -47,7 +50,7 @@ class Lease:
     owner: str
     reason: str
     expires_at_ns: int | None = None
-    """Wall clock, nanoseconds since the epoch; None: it ends with its block."""
+    """Wall clock, nanoseconds since the epoch; None: the lease ends with its block."""
 
     @property
     def key(self) -> Key:
@@ -57,7 +60,7 @@ class Lease:
 
 @frozen(eq=False, kw_only=True)
 class Use(Request[None]):
-    """Asks for the use of one image until the asker's scope ends or, for a lease, its time is up."""
+    """Requests the use of one image until the requester's scope ends or, for a lease, until it expires."""
 
     digest: str
     ended: anyio.Event = attrs.field(factory=anyio.Event)
@@ -66,31 +69,32 @@ class Use(Request[None]):
 
 
 class Claimed:
-    """The images that a sweep was given; usable from the thread that works on them.
+    """The images that a sweep was granted; may be used from the thread that works on them.
 
-    Each image waits for its turn, is being worked on, and is done with. While it waits, a user can withdraw it.
+    Each image is first waiting, then being worked on, then done. A user can withdraw it while it is waiting.
     """
 
     def __init__(self, digests: Iterable[str]) -> None:
         self.digests = frozenset(digests)
-        """What was given, whatever has been withdrawn since."""
+        """What was granted, including what has been withdrawn since."""
         self._lock = threading.Lock()
         self._waiting = set(self.digests)
         self._in_hand: set[str] = set()
         self._done: set[str] = set()
 
     def begin(self, digest: str) -> bool:
-        """Begin to work on one image; False where a user has withdrawn it, or it is done with: leave it alone."""
+        """Start work on one image; returns False if it must be left alone: it was withdrawn, or is done."""
         with self._lock:
             if digest not in self._waiting:
-                # guard(taken-back-is-untouched): An image that a user has taken back from the sweep is left alone.
+                # guard(taken-back-is-untouched): An image that a user has withdrawn from the claim is left
+                # alone.
                 return False
             self._waiting.remove(digest)
             self._in_hand.add(digest)
             return True
 
     def begin_all(self) -> bool:
-        """Begin to work on everything that was given; False, and nothing begun, where any of it was withdrawn."""
+        """Start work on all granted images; returns False, starting none, if any was withdrawn."""
         with self._lock:
             if self._waiting != self.digests:
                 return False
@@ -98,7 +102,7 @@ class Claimed:
             return True
 
     def end(self, digest: str) -> None:
-        """Be done with one image: nothing of it is touched any more."""
+        """Mark one image done: the thread no longer touches it."""
         with self._lock:
             if digest in self._in_hand:
                 self._in_hand.remove(digest)
@@ -106,28 +110,28 @@ class Claimed:
 
     @property
     def waiting(self) -> frozenset[str]:
-        """Those whose turn has not come, and that nobody has withdrawn."""
+        """The images that have been neither started nor withdrawn."""
         with self._lock:
             return frozenset(self._waiting)
 
     @property
     def done(self) -> frozenset[str]:
-        """Those that were worked on."""
+        """The images that have been worked on."""
         with self._lock:
             return frozenset(self._done)
 
     def withdraw(self, digest: str) -> bool:
-        """Take an image out of the claim; False while it is being worked on."""
+        """Take an image out of the claim; returns False while it is being worked on."""
         with self._lock:
             self._waiting.discard(digest)
-            # guard(no-use-while-in-work): An image is in use or being deleted, never both: a user gets it only when
-            # no thread works on it.
+            # guard(no-use-while-in-work): An image is in use or being deleted, never both: a user gets it
+            # only when no thread is working on it.
             return digest not in self._in_hand
 
 
 @frozen(eq=False, kw_only=True)
 class ClaimImages(Request[Claimed]):
-    """Asks for the claim to those of some images that nobody uses, until the asker's scope ends."""
+    """Requests the claim to those of some images that are not in use, until the requester's scope ends."""
 
     digests: frozenset[str]
     ended: anyio.Event = attrs.field(factory=anyio.Event)
@@ -135,12 +139,12 @@ class ClaimImages(Request[Claimed]):
 
 @frozen(eq=False, kw_only=True)
 class BeginSweep(Request[tuple[Lease, ...]]):
-    """Says that a sweep begins: what is used from now on is not claimed before the next one; answers all live leases."""
+    """Announces a sweep; images used from now on cannot be claimed until the next. Answers the live leases."""
 
 
 @frozen(eq=False, kw_only=True)
 class ListLeases(Request[tuple[Lease, ...]]):
-    """Asks for all live leases."""
+    """Requests all live leases."""
 
 
 class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
@@ -151,19 +155,19 @@ class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
         self._on_expiry = on_expiry
         self._users: Counter[str] = Counter()
         self._claims: dict[str, tuple[Claimed, anyio.Event]] = {}
-        """By image: the claim, and the event that says that it is over."""
+        """By image: the claim, and the event that is set when it is over."""
         self._used: set[str] = set()
-        """What was used since the last sweep began."""
+        """The images used since the last sweep began."""
         self._are_too_many = False
-        """Whether more were used than are remembered: nothing is claimed then before the next sweep."""
+        """Whether too many were used to remember; if so, nothing can be claimed until the next sweep."""
         self._leases: dict[Use, Lease] = {}
 
     async def run(self) -> None:
-        """Serve until closed; locks that are held then are never given to anybody else."""
+        """Serve until closed; locks that are held at that point are never granted to anyone else."""
         await self._mailbox.serve(self._answer, wait=False)
 
     async def begin_sweep(self) -> tuple[Lease, ...]:
-        """Say that a sweep begins; returns the live leases."""
+        """Announce that a sweep begins; returns the live leases."""
         return await self._mailbox.ask(BeginSweep())
 
     async def leases(self) -> tuple[Lease, ...]:
@@ -174,7 +178,7 @@ class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
     async def using(self, digest: str) -> AsyncIterator[None]:
         """Use an image: while this scope lasts it is neither marked nor deleted.
 
-        Waits for nothing but a sweep's work on this very image, while that is under way.
+        Waits only while a sweep is working on this very image.
 
         Raises:
             EngineClosedError: the engine has stopped.
@@ -188,9 +192,9 @@ class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
 
     @asynccontextmanager
     async def leasing(self, lease: Lease, seconds: float = math.inf) -> AsyncIterator[None]:
-        """Use an image as `using` does, listed as a lease, for at most so many seconds.
+        """Use an image as `using` does, listed as a lease, for at most `seconds`.
 
-        The lease ends with the scope wherever the scope is left, on another event loop too.
+        The lease ends with the scope, even if the scope is left on another event loop.
         """
         loop = OwnLoop()
         request = Use(digest=lease.digest, lease=lease, seconds=seconds)
@@ -202,10 +206,11 @@ class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
 
     @asynccontextmanager
     async def claiming(self, digests: Iterable[str]) -> AsyncIterator[Claimed]:
-        """Claim images for a sweep, without waiting; yields those that it was given.
+        """Claim images for a sweep, without waiting; yields those that were granted.
 
-        The scope outlasts the thread that works under the claim. Before that touches an image it calls `begin`, and
-        leaves alone what has been withdrawn; when it is done with it, `end`.
+        The scope must outlast the thread that works under the claim. The thread calls `begin` before it
+        touches an image, leaves alone those that have been withdrawn, and calls `end` when it is done with an
+        image.
 
         Raises:
             EngineClosedError: the engine has stopped.
@@ -223,7 +228,7 @@ class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
             case ClaimImages():
                 await self._claim(request)
             case BeginSweep():
-                # A use that goes on now may do its work after the sweep has looked.
+                # A use in progress may do its work after the sweep has taken its inventory.
                 self._used = set(self._users)
                 self._are_too_many = False
                 return tuple(self._leases.values())
@@ -234,8 +239,8 @@ class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
         return None
 
     async def _use(self, request: Use) -> None:
-        # guard(user-waits-for-deletion): A caller that marks an image as used waits while it is deleted, and gets no
-        # yes for one that is about to go.
+        # guard(user-waits-for-deletion): A caller that marks an image used waits while it is being deleted,
+        # and is never told that an image is available that is about to go.
         while (claim := self._claims.get(request.digest)) is not None and not request.ended.is_set():
             claimed, over = claim
             if claimed.withdraw(request.digest):
@@ -254,7 +259,8 @@ class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
         request.reply.give(None)
         with anyio.move_on_after(request.seconds):
             await request.ended.wait()
-        # Not in a `finally`: where this actor is cancelled, the asker's scope goes on, and nobody may come between.
+        # Not in a `finally`: if this actor is cancelled, the requester's scope continues and must keep the
+        # lock.
         self._users[request.digest] -= 1
         if not self._users[request.digest]:
             del self._users[request.digest]
@@ -266,8 +272,8 @@ class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
     async def _claim(self, request: ClaimImages) -> None:
         if request.ended.is_set():
             return
-        # guard(used-since-start-is-spared): A plan knows nothing of uses after its start, so the sweep neither marks
-        # nor deletes what was used since.
+        # guard(used-since-start-is-spared): A plan knows nothing of uses after its sweep began, so the sweep
+        # neither marks nor deletes what has been used since.
         given = Claimed(
             digest
             for digest in request.digests
@@ -280,7 +286,7 @@ class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
         await request.ended.wait()
         # Not in a `finally`, as above.
         for digest in given.digests:
-            # What was withdrawn may be in another claim by now.
+            # A withdrawn image may be in another claim by now.
             if self._claims.get(digest) is claim:
                 del self._claims[digest]
         over.set()

@@ -1,8 +1,8 @@
-"""Mailboxes: how actors are asked, and the promise that everyone who asked hears an answer.
+"""Mailboxes: how requests reach an actor, with the guarantee that every request is answered.
 
-A request carries its reply. Where what is asked has a protocol, the request is a message, a class of its own; else it is
-a `Call`. An actor answers each request in a task of its own. When it ends, for whatever cause, it answers the requests
-that wait in its mailbox, and those it is working on, with `EngineClosedError`.
+A request carries its reply. Requests with a protocol of their own are message classes; all others are a
+`Call`. An actor answers each request in a separate task. When it ends, for whatever reason, it answers the
+requests waiting in its mailbox, and those in progress, with `EngineClosedError`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,33 +20,33 @@ __all__ = ["Actor", "Call", "Mailbox", "Reply", "Request", "answer_call"]
 T = TypeVar("T")
 R = TypeVar("R", bound="Request[Any]")
 
-# Callers wait when it is full. One sweep asks each actor a handful of things at a time; this leaves room
-# for a few hundred callers of `mark_used` without making any of them wait for a place.
+# Callers wait when it is full. A sweep has only a handful of requests to each actor in flight, so this leaves
+# room for a few hundred concurrent callers of `mark_used`.
 _PLACES = 256
 
 
 @define(eq=False)
 class Reply(Generic[T]):
-    """The place where one answer is waited for."""
+    """A slot for the answer to one request."""
 
     _done: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _value: T | None = attrs.field(default=None, init=False)
     _error: Exception | None = attrs.field(default=None, init=False)
 
     def give(self, value: T) -> None:
-        """Answer; later answers to the same request are dropped."""
+        """Answer the request; later answers are dropped."""
         if not self._done.is_set():
             self._value = value
             self._done.set()
 
     def fail(self, error: Exception) -> None:
-        """Answer with an error."""
+        """Answer the request with an error; later answers are dropped."""
         if not self._done.is_set():
             self._error = error
             self._done.set()
 
     async def wait(self) -> T:
-        """Wait for the answer; raises the error that it may be."""
+        """Wait for the answer; raises it if it is an error."""
         await self._done.wait()
         if self._error is not None:
             raise self._error
@@ -55,14 +55,14 @@ class Reply(Generic[T]):
 
 @frozen(eq=False, kw_only=True)
 class Request(Generic[T]):
-    """What an actor is asked; a subclass says what, and T is the type of the answer."""
+    """A request to an actor; subclasses say what for, and T is the type of the answer."""
 
     reply: Reply[T] = attrs.field(factory=Reply, repr=False)
 
 
 @frozen(eq=False, kw_only=True)
 class Call(Request[T]):
-    """A call that the actor makes, for what has no protocol of its own; the answer is what it returns or raises."""
+    """A call for the actor to make, for requests without a protocol; its result is the answer."""
 
     make: Callable[[], Awaitable[T]]
 
@@ -84,13 +84,13 @@ class Mailbox(Generic[R]):
         """Put a request into the mailbox and wait for its answer.
 
         Raises:
-            EngineClosedError: the actor has ended, or ended before it answered.
+            EngineClosedError: the actor has ended, or ended before answering.
         """
         await self.post(request)
         return await request.reply.wait()
 
     async def post(self, request: Request[Any]) -> None:
-        """Put a request into the mailbox, and do not wait for its answer.
+        """Put a request into the mailbox without waiting for its answer.
 
         Raises:
             EngineClosedError: the actor has ended.
@@ -101,18 +101,18 @@ class Mailbox(Generic[R]):
             raise EngineClosedError("the engine has stopped") from None
 
     def close(self) -> None:
-        """Take no more messages; those that are in the mailbox are still served."""
+        """Accept no more messages; those already in the mailbox are still served."""
         self._sender.close()
 
     @property
     def waiting(self) -> int:
-        """How many messages wait in the mailbox."""
+        """How many messages are waiting in the mailbox."""
         return self._receiver.statistics().current_buffer_used
 
     async def serve(self, answer: Callable[[R], Awaitable[object]], *, wait: bool = True) -> None:
-        """Answer requests, each in a task of its own, until the mailbox is closed.
+        """Answer requests, each in a separate task, until the mailbox is closed.
 
-        Then those being worked on are finished, or cancelled where `wait` is false.
+        Requests in progress are then finished, or cancelled if `wait` is false.
         """
         try:
             async with anyio.create_task_group() as tasks:
@@ -124,7 +124,7 @@ class Mailbox(Generic[R]):
             self.abandon()
 
     async def serve_in_turn(self, answer: Callable[[R], Awaitable[object]]) -> None:
-        """Answer requests one after the other, until the mailbox is closed and everything is answered."""
+        """Answer requests one at a time, until the mailbox is closed and all of them are answered."""
         try:
             async for request in self._receiver:
                 await self._serve_one(answer, request)
@@ -132,7 +132,7 @@ class Mailbox(Generic[R]):
             self.abandon()
 
     def abandon(self) -> None:
-        """Close both ends, and refuse what will not be served any more."""
+        """Close both ends and refuse the requests that will no longer be served."""
         self._sender.close()
         while True:
             try:
@@ -151,16 +151,16 @@ class Mailbox(Generic[R]):
 
 
 class Actor(Generic[R]):
-    """What all actors have: a mailbox, which is closed from outside and served by `run`."""
+    """Base class of all actors: a mailbox that is closed from outside and served by `run`."""
 
     def __init__(self) -> None:
         self._mailbox: Mailbox[R] = Mailbox()
 
     def close(self) -> None:
-        """Take no more requests."""
+        """Accept no more requests."""
         self._mailbox.close()
 
     @property
     def waiting(self) -> int:
-        """How many requests wait in the mailbox."""
+        """How many requests are waiting in the mailbox."""
         return self._mailbox.waiting

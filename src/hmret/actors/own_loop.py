@@ -1,7 +1,7 @@
 """The event loop that an engine runs on, and the only one on which it may be called.
 
-Events, channels and task groups belong to one event loop. Setting an event from another thread wakes no one on
-asyncio, and corrupts the scheduler of the calling loop on trio.
+Events, channels and task groups belong to one event loop. Setting an event from another thread wakes no task
+on asyncio, and corrupts the scheduler of the calling loop on trio.
 """
 
 from collections.abc import Callable
@@ -31,28 +31,28 @@ class OwnLoop:
             return False
 
     def require(self) -> None:
-        """Refuse a call that does not come from this event loop.
+        """Reject a call that is not made on this event loop.
 
         Raises:
-            RuntimeError: it comes from another event loop, or from a thread without one.
+            RuntimeError: it is made on another event loop, or in a thread without one.
         """
-        # guard(foreign-loop-is-refused): A call from another event loop would wake no waiting task, or corrupt the
-        # caller's scheduler; it is refused at once.
+        # guard(foreign-loop-is-refused): A call from another event loop would fail to wake waiting tasks, or
+        # corrupt the caller's scheduler, so it is rejected at once.
         if not self.is_current:
             raise RuntimeError(_DETAIL)
 
     def call(self, function: Callable[[], object]) -> None:
-        """Call a function on this event loop: at once where the caller runs on it, otherwise as soon as it can.
+        """Call a function on this event loop, at once if the caller runs on it, otherwise as soon as possible.
 
-        A loop that has ended calls nothing any more.
+        A loop that has ended calls nothing.
         """
-        # guard(foreign-loop-hands-over): A lease that ends on another event loop is handed over to the engine's own,
-        # which might otherwise never notice its end.
+        # guard(foreign-loop-hands-over): The end of a lease on another event loop is handed over to the
+        # engine's loop, which might otherwise never notice it.
         if self.is_current:
             function()
             return
         native: Any = getattr(self._token, "native_token", self._token)
         hand_over = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
-        # asyncio's for a loop that is closed; trio's for one that has finished is a RuntimeError too.
+        # asyncio raises it if the loop is closed; trio's error for a finished run is a RuntimeError too.
         with suppress(RuntimeError):
             hand_over(function)
