@@ -1,7 +1,7 @@
-"""The reference collector: it knows what needs an image.
+"""The reference collector: knows what needs an image.
 
-It reads guests and snapshots, again only where a file changed; asks the embedder's own sources; and remembers what
-moved tags have pointed to.
+It reads the metadata of guests and snapshots, re-reading only files that changed; queries the embedder's own
+sources; and remembers what moved tags used to point to.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,16 +38,17 @@ from hmret.model.values import frozen
 
 __all__ = ["Collected", "Protected", "ReferenceCollector", "ReferenceSource"]
 
-# hypeman writes metadata in place, in well under a millisecond: a torn file is whole again long before this.
+# hypeman writes metadata in place, in well under a millisecond: a torn file is complete again long before
+# this.
 _TORN_RETRIES = 3
 _TORN_PAUSE = 0.05
 
 _SOME_SOURCE = "sources"
-"""Stands for what an embedder's source could not answer."""
+"""Stands for an embedder's source that failed to answer."""
 _UNLISTED = frozenset((*(folder for _, folder, _ in REFERENCE_FILES), _SOME_SOURCE))
-"""What stands among unread sources for those whose names nobody knows."""
+"""The entries among unread sources that stand for sources of unknown name."""
 
-# From how many guests on several threads are worth while, and how many of them one reads at a time.
+# The number of guests from which several threads pay off, and how many guests one thread reads at a time.
 _MANY = 2000
 _AT_ONCE = 250
 
@@ -56,10 +57,10 @@ class ReferenceSource(Protocol):
     """An embedder's own knowledge of what needs an image."""
 
     async def references(self) -> Iterable[Reference]:
-        """Return every reference there is now; an error that is raised suspends deletion.
+        """Return every current reference; raising an error suspends deletion.
 
-        Asked at each sweep and again before deletions, while the images in question are claimed: it must not wait
-        for `mark_used` or `lease`.
+        Called by each sweep and again before deletions, while the images in question are claimed: it must not
+        wait for `mark_used` or `lease`.
         """
         ...
 
@@ -69,22 +70,22 @@ class Collected:
     """All references."""
 
     references: ReferenceIndex
-    """The very same object where nothing has changed since they were last collected."""
+    """The same object as before if nothing has changed since the last collection."""
     unreadable: tuple[tuple[str, str], ...]
     """Paths (or names of sources) that exist but could not be read, and why."""
     unread_sources: frozenset[str]
     remembered: Mapping[tuple[str, str], Remembered]
     unseen_tags: frozenset[tuple[str, str]] = frozenset()
-    """By repository and tag: of whose links a plan needs to know when they were made."""
+    """By repository and tag: those whose links' creation times a plan needs."""
     is_remembered: bool = True
-    """Whether that is on record, to be known after a restart."""
+    """Whether `remembered` is on record and survives a restart."""
     folders: Mapping[str, FolderSeen] = attrs.field(factory=dict)
-    """The folders of guests and snapshots, where these are read, except those that could not be listed."""
+    """The folders of guests and snapshots, if these are read, except those that could not be listed."""
 
 
 @frozen
 class Protected:
-    """The rows of a batch that the references protect now."""
+    """The rows of a batch that references protect now."""
 
     keys: frozenset[Key]
     unreadable: tuple[tuple[str, str], ...]
@@ -95,8 +96,8 @@ class Protected:
 class ReferenceCollector(DiskActor):
     """The reference collector actor.
 
-    Not served in the mailbox: `write_record`, which is called when the actor has ended, so nothing else reads or changes
-    what it writes.
+    `write_record` bypasses the mailbox: it is called after the actor has ended, when nothing else reads or
+    changes what it writes.
     """
 
     def __init__(
@@ -115,22 +116,22 @@ class ReferenceCollector(DiskActor):
         self._boot_id = boot_id
         self._files = IndexedReferences(NOTHING_KNOWN)
         self._kept: Mapping[str, ReferenceFile] | None = None
-        """What stands in the record."""
+        """What the record on disk holds."""
         self._own: tuple[Reference, ...] = ()
         self._all = self._files.index
-        """The references of the files and of the embedder's sources."""
+        """The references from files and from the embedder's sources."""
         self._collected = self._all
-        """Those that were collected last."""
+        """The references that were collected last."""
         self._unseen: (
             tuple[ReferenceIndex, Mapping[tuple[str, str], Remembered], frozenset[tuple[str, str]]] | None
         ) = None
-        """Tags not seen yet, and what they were looked for in."""
+        """Tags not seen yet, with the inputs that they were computed from."""
         self._remembered: Mapping[tuple[str, str], Remembered] | None = None
         self._written: Mapping[tuple[str, str], Remembered] | None = None
-        """What stands on the disk, as far as is known; None: nothing is known."""
+        """What is on disk, as far as known; None: nothing is known."""
 
     async def run(self) -> None:
-        """Serve until closed; calls under way are then cancelled, because an embedder's source may never answer."""
+        """Serve until closed; calls in progress are then cancelled, as an embedder's source may never answer."""
         await self._mailbox.serve(answer_call, wait=False)
 
     async def collect(self) -> Collected:
@@ -148,18 +149,18 @@ class ReferenceCollector(DiskActor):
 
         Args:
             keys: the rows.
-            content: of the digests that are content, which any repository's name can mean, the repository that its metadata
-                names.
+            content: for digests in shared content, which any repository's name can refer to: the repository
+                that their metadata names.
             bases: what images need of each other.
-            young_ns: what was made after the first of these times and not after the other, in nanoseconds since the epoch,
-                may run from any image of its repository while its tag is absent, as may everything that has come since
-                the last `collect`.
+            young_ns: a guest created after the first of these times, and not after the second, may run from
+                any image of its repository while its tag is absent, as may every guest that has appeared
+                since the last `collect`. Nanoseconds since the epoch.
         """
         batch = RecheckedBatch(frozenset(keys), content or {}, young_ns)
         return await self._ask(self._recheck, batch, bases)
 
     async def keep(self) -> None:
-        """Write down what is known, for the next start.
+        """Write what is cached to disk, for the next start.
 
         Raises:
             OSError: it could not be written.
@@ -167,10 +168,10 @@ class ReferenceCollector(DiskActor):
         await self._ask(self._threads.run_alone, self.write_record)
 
     async def remember(self, remembered: Mapping[tuple[str, str], Remembered]) -> None:
-        """Keep what tags have pointed to, durably.
+        """Record durably what tags have pointed to.
 
         Raises:
-            OSError: it could not be written; it is kept until a restart.
+            OSError: it could not be written; it is remembered until a restart.
         """
         await self._ask(self._remember, remembered)
 
@@ -179,7 +180,7 @@ class ReferenceCollector(DiskActor):
         references, unreadable, unread_sources = await self._gather()
         self._collected = references
         if unreadable and not unread_sources.isdisjoint(_UNLISTED):
-            # Nobody knows the names of what was not listed, so whatever is missing counts as not read.
+            # The names of what was not listed are unknown, so everything missing counts as not read.
             unread_sources |= {_SOME_SOURCE}
         return Collected(
             references=references,
@@ -200,11 +201,11 @@ class ReferenceCollector(DiskActor):
         return self._unseen[2]
 
     async def _gather(self) -> tuple[ReferenceIndex, tuple[tuple[str, str], ...], frozenset[str]]:
-        """Read all references; also returns what could not be read and why, and the names of such sources."""
-        # The files last, so that they show what has come while a source was asked.
+        """Read all references; also returns what could not be read and why, and the names of those sources."""
+        # The files last, so that they include what appeared while a source was being queried.
         own, faults = await self._ask_sources()
         files = await self._look() if self._read_files else self._files
-        # The same objects where nothing is new, so that plans made from them stand.
+        # The same objects if nothing has changed, so that plans made from them can be reused.
         if files is not self._files or own != self._own:
             self._files, self._own = files, own
             self._all = files.index.changed((), own) if own else files.index
@@ -217,18 +218,18 @@ class ReferenceCollector(DiskActor):
         )
 
     async def _recall(self) -> Mapping[tuple[str, str], Remembered]:
-        """Return what tags have pointed to."""
+        """Return what tags used to point to."""
         if self._remembered is None:
             loaded = await self._on_disk(load_remembered)
-            # Another call may have been quicker, and have remembered more since.
+            # A concurrent call may have finished first, and more may have been remembered since.
             if self._remembered is None:
-                # guard(tag-memory-over-restart): What moved tags once pointed to is still in use by guests after a
-                # restart; this memory keeps it.
+                # guard(tag-memory-over-restart): What moved tags once pointed to is still in use by guests
+                # after a restart; this memory keeps it.
                 self._remembered = self._written = loaded
         return self._remembered
 
     async def _ask_sources(self) -> tuple[tuple[Reference, ...], list[tuple[str, str]]]:
-        """Ask the embedder's sources; also returns which could not answer, and why."""
+        """Query the embedder's sources; also returns which of them failed, and why."""
         references: list[Reference] = []
         faults: list[tuple[str, str]] = []
         for source in self._sources:
@@ -239,7 +240,7 @@ class ReferenceCollector(DiskActor):
         return tuple(references), faults
 
     async def _look(self) -> IndexedReferences:
-        """Look at all files, and again while some may only have been torn."""
+        """Look at all files, retrying while some may merely be torn."""
         known = self._files
         if not known.is_indexed:
             known = IndexedReferences(ReferenceLook(await self._read_ahead()))
@@ -259,9 +260,9 @@ class ReferenceCollector(DiskActor):
         )
 
     async def _read_ahead(self) -> Mapping[str, ReferenceFile]:
-        """Begin with what an earlier engine knew, or read many files by several threads.
+        """Start from an earlier engine's record, or read many files in several threads.
 
-        All of it is checked by the next look: it counts where a file still has its fingerprint.
+        The next look validates all of it: an entry counts only if its file still has the same fingerprint.
         """
         found = await self._threads.run_alone(
             load_references, self._filesystem, self._data_fd, self._boot_id, self._threads.pause
@@ -291,7 +292,7 @@ class ReferenceCollector(DiskActor):
         return found
 
     def write_record(self) -> None:
-        """Write down what is known, for the next start.
+        """Write what is cached to disk, for the next start.
 
         Raises:
             OSError: it could not be written.
@@ -319,7 +320,7 @@ class ReferenceCollector(DiskActor):
                 again, _ = await find()
                 protected |= again
         except OSError as error:
-            # Where a tag cannot be read, each image may be the one that it points to.
+            # If a tag cannot be read, any image may be the one that it points to.
             fault = IMAGES, error.strerror or str(error)
             return Protected(batch.keys, (*unreadable, fault))
         return Protected(protected, unreadable, self._files.look.folders())
@@ -333,11 +334,11 @@ class ReferenceCollector(DiskActor):
 
 
 def _checked(references: Iterable[Reference]) -> list[Reference]:
-    """Check that an embedder's references parse, and that their times have a time zone.
+    """Check that an embedder's references parse and that their times have a time zone.
 
     Raises:
-        InvalidReferenceError: one does not.
-        ValueError: a time has none.
+        InvalidReferenceError: a reference does not parse.
+        ValueError: a time has no time zone.
     """
     checked = list(references)
     for reference in checked:

@@ -1,4 +1,4 @@
-"""The scanner: it knows what lies in `images/`."""
+"""The scanner: knows what is in `images/`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from contextlib import suppress
@@ -33,7 +33,7 @@ __all__ = ["ScanResult", "Scanner"]
 _RECORD: CacheRecord[FolderScan] = CacheRecord("images.snapshot", pack_images, unpack_images)
 
 _TODAYS = frozenset((CONTENT, REPOSITORIES))
-"""Of these a repository may be hidden in any part: where one cannot be listed, nothing is known to be gone."""
+"""A repository may be hidden in any part of these: if one cannot be listed, nothing is known to be gone."""
 
 Tag = tuple[str, str]
 """A repository and a tag in it."""
@@ -41,7 +41,7 @@ Tag = tuple[str, str]
 
 @frozen
 class ScanResult:
-    """All of `images/`; what has not changed since the scan before is the very same object."""
+    """All of `images/`; whatever has not changed since the previous scan is the same object."""
 
     repositories: Mapping[str, Repository]
     contents: ContentOwners
@@ -53,22 +53,22 @@ class ScanResult:
     hidden: tuple[Hidden, ...]
     """Links below `images/` that may hide images."""
     newer_layout: tuple[str, ...]
-    """Folders beside the hosts that hold no images."""
+    """Folders next to the registry hosts that hold no images."""
     oddities: tuple[Oddity, ...]
     details: Mapping[str, str]
-    """Remarks on some images, by digest."""
+    """Notes on some images, by digest."""
     ghosts: tuple[str, ...]
-    """Digests of content that is ready by its metadata, and has no disk."""
+    """Digests of content that is ready according to its metadata, but has no disk."""
     tag_folders: Mapping[str, FolderScan]
     """The folders below `repositories/`, by path."""
     is_absent: bool
-    """Whether there is no `images/` at all, perhaps because its disk is not mounted."""
+    """Whether `images/` does not exist, perhaps because its disk is not mounted."""
     images: int
-    """How many rows there are: a digest counts in each repository that has it."""
+    """The number of rows: a digest counts once for each repository that has it."""
 
     @property
     def unlisted_names(self) -> tuple[str, ...]:
-        """Repositories that may be hidden, and what is below them; an empty one is everything."""
+        """Repositories that may be hidden, including everything below them; the empty one means everything."""
         return tuple(
             "" if path in _TODAYS or is_part(path) else repository_of(path) or path
             for path in (*(path for path, _ in self.unlisted), *(link.path for link in self.hidden))
@@ -76,13 +76,13 @@ class ScanResult:
 
     @property
     def unpruned(self) -> tuple[str, ...]:
-        """Where states may not be pruned: repositories, and what is below them; an empty one is everything."""
+        """Repositories in and below which states must not be pruned; the empty one means everything."""
         return ("",) if self.is_absent else self.unlisted_names
 
 
 @frozen(eq=False)
 class _Found:
-    """All folders put together, until something in them changes."""
+    """All folders combined, reused until something in them changes."""
 
     rows: RowsFound
     unlisted: tuple[tuple[str, str], ...]
@@ -91,7 +91,7 @@ class _Found:
     oddities: tuple[Oddity, ...]
     tag_folders: Mapping[str, FolderScan]
     unsettled: Mapping[str, FolderScan]
-    """Folders that hold what is not ready or not whole, and all parts of content."""
+    """Folders that hold images that are not ready or not whole, and all parts of content."""
     is_absent: bool
     images: int
 
@@ -99,10 +99,10 @@ class _Found:
 class Scanner(DiskActor):
     """The scanner actor.
 
-    Not served in the mailbox:
-        `guess` and `owners` look up what the last scan found, which is replaced as a whole; callers check the answer;
-        `images_seen` is a number for a display;
-        `write_record` is called when the actor has ended, so nothing else reads or changes what it writes.
+    These bypass the mailbox:
+        `guess` and `owners` look up the result of the last scan, which is replaced atomically; callers verify
+        the answer; `images_seen` is a number for display; `write_record` is called after the actor has ended,
+        when nothing else reads or changes what it writes.
     """
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
@@ -123,14 +123,14 @@ class Scanner(DiskActor):
         self._links = HardLinks(self._look_at_disk)
         self._builds = NO_BUILDS
         self.images_seen = 0
-        """How many images the scan that runs, or the last one, has reached."""
+        """How many images the current scan, or the last one, has reached."""
 
     async def scan(self) -> ScanResult:
         """Read all of `images/`."""
         return await self._ask(self._scan)
 
     async def keep(self) -> None:
-        """Write down what is known, for the next start.
+        """Write what is cached to disk, for the next start.
 
         Raises:
             OSError: it could not be written.
@@ -138,14 +138,14 @@ class Scanner(DiskActor):
         await self._ask(self._tree.keep)
 
     async def invalidate(self, keys: AbstractSet[Key]) -> None:
-        """Have some images read again by the next scan: what is known of them is wrong."""
+        """Make the next scan read some images again, since what is cached of them is wrong."""
         names = {name for name, _ in keys}
         parts = {part_of(digest) for _, digest in keys}
         tags = (f"{REPOSITORIES}/{name}" for name in names)
         await self._ask(self._tree.invalidate, {*names, *tags, *parts})
 
     async def inspect_image(self, key: Key, *, is_content: bool) -> Image | None:
-        """Read one image again: content, or the folder that its repository has of its own."""
+        """Read one image again, from content or from its repository's own folder."""
         return await self._ask(self._threads.run, self._look_at, key, is_content)
 
     async def resolve_tag(self, repository: str, tag: str) -> str | None:
@@ -153,18 +153,18 @@ class Scanner(DiskActor):
         return await self._ask(self._threads.run, self._resolve_tag, (repository, tag))
 
     def guess(self, repository: str, tag: str) -> str | None:
-        """Return which digest a tag pointed to at the last scan; None where that is not known."""
+        """Return which digest a tag pointed to at the last scan; None if unknown."""
         last = self._tree.last
         known = None if last is None else last.rows.repositories.get(repository)
         return None if known is None else known.tags.get(tag)
 
     def owners(self, digest: str) -> tuple[str, ...] | None:
-        """Return which repositories owned content at the last scan; None where there has been none."""
+        """Return which repositories owned content at the last scan; None if there has been no scan."""
         last = self._tree.last
         return None if last is None else last.rows.owners.get(digest, ())
 
     async def find_obstacles(self, choices: Iterable[Choice]) -> dict[Key, Obstacle]:
-        """Find out which of some images that are due cannot be deleted, and why; by the first row of each."""
+        """Find which of some due images cannot be deleted, and why, keyed by the first row of each."""
         return await self._ask(
             self._threads.run_alone,
             find_obstacles,
@@ -175,16 +175,17 @@ class Scanner(DiskActor):
         )
 
     async def link_times(self, tags: Iterable[Tag]) -> Mapping[Tag, int]:
-        """Return when the links of some tags were made; those that are absent are left out."""
+        """Return when the links of some tags were created, omitting absent ones."""
         chosen = frozenset(tags)
         return await self._ask(self._threads.run, self._link_times, chosen) if chosen else {}
 
     async def last_reads(
         self, repositories: Mapping[str, Repository], timers: Timers, after_ns: int, now_ns: int
     ) -> Mapping[Key, int]:
-        """Return when disks of images that have timers were last read, in nanoseconds since the epoch.
+        """Return when the disks of images with timers were last read, in nanoseconds since the epoch.
 
-        Only of those that were read after `after_ns` and after their timers began, and not in the future.
+        Includes only disks that were read after `after_ns` and after their timers began, and not in the
+        future.
         """
         return await self._ask(
             self._threads.run_alone, self._last_reads, repositories, timers, after_ns, now_ns
@@ -197,7 +198,7 @@ class Scanner(DiskActor):
         return result
 
     def write_record(self) -> None:
-        """Write down what is known, for the next start.
+        """Write what is cached to disk, for the next start.
 
         Raises:
             OSError: it could not be written.
@@ -214,7 +215,7 @@ class Scanner(DiskActor):
         self.images_seen += images
 
     def _look_beside(self, found: "_Found") -> ScanResult:
-        """Read what can change while the folders of images do not: records of builds, and what is unfinished."""
+        """Read what can change without changing image folders: build records, and unfinished work of hypeman's."""
         self._folders.end()
         builds = look_at_builds(self._filesystem, self._data_fd, self._builds, self._threads.pause)
         self._builds = builds
@@ -264,7 +265,7 @@ class Scanner(DiskActor):
             return None
 
     def _put_together(self, folders: Mapping[str, FolderScan]) -> "_Found":
-        """Make one value of all folders."""
+        """Combine all folders into one value."""
         folders = self._links.amend(folders)
         rows = self._rows.put_together(folders)
         unlisted: list[tuple[str, str]] = []
@@ -311,13 +312,13 @@ class Scanner(DiskActor):
             with self._opened(IMAGES) as images_fd:
                 times = {tag: link_time(self._filesystem, images_fd, *tag) for tag in tags}
         except OSError:
-            # A link of unknown age protects whatever it may have led to.
+            # A link of unknown age protects everything that it may have pointed to.
             return {}
         return {tag: moment for tag, moment in times.items() if moment is not None}
 
 
 def _disks(repositories: Mapping[str, Repository], timers: Timers) -> Iterator[DiskOfRow]:
-    """List the rows that have timers, and which folders each has."""
+    """List the rows that have timers, with the folders of each."""
     for name, by_digest in timers.by_repository.items():
         repository = repositories.get(name)
         for digest in () if repository is None else by_digest:
@@ -327,7 +328,7 @@ def _disks(repositories: Mapping[str, Repository], timers: Timers) -> Iterator[D
 
 
 def _ghosts(folders: Mapping[str, FolderScan]) -> Iterator[str]:
-    """List the digests of content that is ready by its metadata, and has no disk."""
+    """List the digests of content that is ready according to its metadata, but has no disk."""
     for path, folder in folders.items():
         if is_part(path) and folder.repository is not None:
             for digest in folder.unsettled:

@@ -1,4 +1,4 @@
-"""The state keeper: it reads and writes the retention states, and the record of the clocks."""
+"""The state keeper: reads and writes the retention states and the record of the clocks."""
 
 from collections.abc import Iterable, Mapping, Set as AbstractSet
 from types import MappingProxyType
@@ -42,29 +42,29 @@ class StateFault:
 
 @frozen
 class StatesLoaded:
-    """All states; what has not changed since they were last loaded is the very same object."""
+    """All states; whatever has not changed since the last load is the same object."""
 
     states: Timers
     corrupt: tuple[tuple[str, str], ...]
     """Paths of states that could not be read, and why."""
     strays: tuple[str, ...] = ()
-    """What a crash left behind, below `image-retention/`."""
+    """Leftovers of a crash below `image-retention/`."""
 
 
 @frozen
 class Confirmed:
-    """What was found of an image that is to be marked used."""
+    """The state of an image that is to be marked used."""
 
     is_named: bool
     """Whether the tag still points to it."""
     image: Image | None = None
-    """As it is now; None: not here."""
+    """The image as it is now; None: not here."""
     cleared: bool = False
-    """Whether it had a timer, which is gone, durably."""
+    """Whether it had a timer, which has been removed durably."""
     fault: StateFault | None = None
     """Why its timer could not be cleared."""
     needs_owners: bool = False
-    """Whether it is content that others own: only its own timer was cleared, for want of knowing who they are."""
+    """Whether it is content of other owners that are not known yet, so that only its own timer was cleared."""
 
 
 class _NotClearedError(Exception):
@@ -76,15 +76,15 @@ class _NotClearedError(Exception):
 class StateKeeper(DiskActor):
     """The state keeper actor.
 
-    Not served in the mailbox: `write_record`, which is called when the actor has ended, so nothing else reads or changes
-    what it writes.
+    `write_record` bypasses the mailbox: it is called after the actor has ended, when nothing else reads or
+    changes what it writes.
     """
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
         super().__init__(filesystem, data_fd, threads)
         self._repositories: Mapping[str, Repository] = {}
         self._started: list[tuple[Key, ...]] = []
-        """Images whose timers were started here since the last scan of all states, one tuple for each batch."""
+        """Images whose timers were started here since the last full scan of states, one tuple per batch."""
         self._tree = KnownTree(
             filesystem,
             data_fd,
@@ -98,11 +98,11 @@ class StateKeeper(DiskActor):
         )
 
     async def load(self, repositories: Mapping[str, Repository] | None = None) -> StatesLoaded:
-        """Read all states; with `repositories`, named by the very texts that name the images in them."""
+        """Read all states; with `repositories`, keys reuse the string objects that name the images in them."""
         return await self._ask(self._load, repositories or {})
 
     async def keep(self) -> None:
-        """Write down what is known, for the next start.
+        """Write what is cached to disk, for the next start.
 
         Raises:
             OSError: it could not be written.
@@ -110,20 +110,22 @@ class StateKeeper(DiskActor):
         await self._ask(self._tree.keep)
 
     async def invalidate(self, repositories: AbstractSet[str]) -> None:
-        """Have some repositories read again by the next load: what is known of them is wrong."""
+        """Make the next load read some repositories again, since what is cached of them is wrong."""
         await self._ask(self._tree.invalidate, frozenset(repositories))
 
     async def confirm(self, key: Key, tag: str | None, owners: tuple[str, ...] | None = ()) -> Confirmed:
-        """Look at an image and, where it is ready and whole and a tag still points to it, clear its timer, durably.
+        """Check an image and, if it is ready and whole and the tag still points to it, clear its timer durably.
 
-        The caller has the use of the image. All in one call, because a client waits to start a machine.
+        The caller has the image in use. Everything is done in one call, because a client is waiting to start
+        a VM.
 
         Args:
-            key: the image: what hypeman would boot by that name, be it content of other repositories.
-            tag: the tag by which it was found; None: by its digest.
-            owners: the repositories known to own its content: where that of `key` is none of them, their timers are
-                cleared too, because it is by these that the content goes. None: nothing has been scanned yet, and the
-                answer says whether that is needed.
+            key: the image that hypeman would boot by that name, even if it is content owned by other
+                repositories.
+            tag: the tag by which it was found; None: it was found by digest.
+            owners: the repositories known to own its content. If the repository of `key` is not among them,
+                their timers are cleared too, since these decide when the content is deleted. None: nothing
+                has been scanned yet; the answer says whether a scan is needed.
         """
         return await self._ask(self._threads.run, self._confirm, key, tag, owners)
 
@@ -134,32 +136,32 @@ class StateKeeper(DiskActor):
         claim: Claim = UNCONTESTED,
         earlier: Mapping[Key, int] = MappingProxyType({}),
     ) -> tuple[StateFault, ...]:
-        """Start the timers of those images that the claim still covers; returns those that could not be written.
+        """Start the timers of those images that the claim still covers; returns the failures.
 
-        Timers that begin `earlier`, each at a time of its own, are durable when this returns.
+        Timers in `earlier`, each with its own start time, are durable when this returns.
         """
         return await self._ask(self._mark, tuple(keys), unused_since_ns, claim, earlier)
 
     async def clear(
         self, keys: Iterable[Key], *, durable: bool = False
     ) -> tuple[int, tuple[StateFault, ...]]:
-        """Remove states; returns how many there were, and those that could not be removed."""
+        """Remove states; returns how many existed, and which could not be removed."""
         chosen = tuple(keys)
         if not chosen:
             return 0, ()
         return await self._ask(self._clear, chosen, durable)
 
     async def remove_strays(self, strays: tuple[str, ...]) -> None:
-        """Remove what a crash left behind."""
+        """Remove leftovers of a crash."""
         if strays:
             await self._ask(self._on_disk, remove_strays, strays)
 
     async def load_clock(self) -> ClockRecord | None:
-        """Read what the clocks showed at the last sweep; None: nothing is on record."""
+        """Read the clocks' recorded readings at the last sweep; None: none are on record."""
         return await self._ask(self._on_disk, load_clock_record)
 
     async def save_clock(self, record: ClockRecord) -> None:
-        """Put on record what the clocks show.
+        """Record the clocks' current readings.
 
         Raises:
             OSError: it could not be written.
@@ -170,14 +172,14 @@ class StateKeeper(DiskActor):
         def begin() -> None:
             self._repositories = repositories
 
-        # By identity: another look may have taken some of them meanwhile.
+        # By identity: a concurrent load may have taken some of them.
         started = {id(keys): keys for keys in self._started}
         loaded = await self._tree.look_through(begin)
         self._started = [keys for keys in self._started if id(keys) not in started]
         return loaded
 
     def write_record(self) -> None:
-        """Write down what is known, for the next start.
+        """Write what is cached to disk, for the next start.
 
         Raises:
             OSError: it could not be written.
@@ -197,7 +199,7 @@ class StateKeeper(DiskActor):
         return folder, 1 + weigh(folder)
 
     def _share(self, folder: StateFolder) -> StateFolder:
-        """Name the states by the very texts that name their images."""
+        """Key the states by the same string objects that name their images."""
         repository = self._repositories.get(folder.path)
         if repository is None or not folder.timers:
             return folder
@@ -217,12 +219,13 @@ class StateKeeper(DiskActor):
                 image = find_image(self._filesystem, images_fd, repository, digest)
                 if image is None or image.broken is not None or image.status != "ready":
                     return Confirmed(is_named=True, image=image)
-                # guard(own-timer-first): A tag can move while a use is recorded; the own timer is cleared before
-                # ownership is checked, so none is overlooked.
+                # guard(own-timer-first): A tag can move while a use is recorded; the image's own timer is
+                # cleared before ownership is checked, so that none is missed.
                 cleared = self._clear_own(key)
-                # After that: whoever is untied from it by now has nothing that holds it but the timers of others.
-                # guard(use-clears-every-timer): Content marked as used is used for all its owners; a timer left
-                # running would make it due for one of them.
+                # Afterwards: if this repository's tag is gone by now, only the owners' timers can keep the
+                # content.
+                # guard(use-clears-every-timer): Content that is marked used is used for all its owners; a
+                # timer left running would make it due for one of them.
                 if image.is_content and not self._is_owner(images_fd, key, tag, owners):
                     if owners is None:
                         return Confirmed(is_named=True, image=image, cleared=cleared, needs_owners=True)
@@ -237,39 +240,41 @@ class StateKeeper(DiskActor):
 
     def _clear_own(self, key: Key) -> bool:
         try:
-            # guard(cleared-timer-stays-cleared): A use that was confirmed holds after a power loss: the old timer
-            # does not return and make the image due.
+            # guard(cleared-timer-stays-cleared): A confirmed use survives a power loss: the old timer does
+            # not come back and make the image due.
             return clear_state(self._filesystem, self._data_fd, key, durable=True)
         except OSError as error:
             raise _NotClearedError(_fault(key, error)) from error
 
     def _is_owner(self, images_fd: int, key: Key, tag: str | None, owners: tuple[str, ...] | None) -> bool:
-        """Return whether content belongs to the repository that it was asked for by, now and at the last scan.
+        """Return whether content belongs to the requested repository, both now and at the last scan.
 
-        Before the first scan a tag of today's layout decides: the first sweep deletes nothing that is used while it runs,
-        and the next one sees either the tag, or that what was used is not that repository's.
+        Before the first scan, a tag below `repositories/` decides: the first sweep deletes nothing that is
+        used while it runs, and the next one sees either the tag, or that the repository does not own what was
+        used.
         """
         repository, digest = key
         if owners is not None:
             if repository not in owners:
                 return False
-            # By a tag that leads to it, it is the repository's; by its digest it may have been that only.
+            # A tag that points to it makes it the repository's; a digest alone may only have done so in the
+            # past.
             if tag is not None and self._resolve(images_fd, repository, tag) == digest:
                 return True
-        # guard(ownership-needs-a-tag): Before the first scan only a tag proves an owner; taken on trust, a use would
-        # leave the true owners' timers running.
+        # guard(ownership-needs-a-tag): Before the first scan only a tag proves ownership; if it were assumed,
+        # a use would leave the real owners' timers running.
         return has_tag_to(self._filesystem, images_fd, repository, digest)
 
     def _with_timer(self, digest: str) -> list[str]:
-        """List the repositories in which a digest has a timer, by the last scan and by what was started since.
+        """List the repositories in which a digest has a timer, from the last scan and from timers started since.
 
-        They may own its content by now, or later.
+        They may own its content now, or later.
         """
         last = self._tree.last
         known = {} if last is None else last.states.by_repository
         started = (repository for keys in self._started for repository, other in keys if other == digest)
-        # guard(fresh-timers-cleared-too): A timer started since the last scan counts as well; left running, it would
-        # delete content that has just been used.
+        # guard(fresh-timers-cleared-too): A timer started since the last scan counts too; left running, it
+        # would delete content that has just been used.
         return [*(repository for repository, timers in known.items() if digest in timers), *started]
 
     def _resolve(self, images_fd: int, repository: str, tag: str) -> str | None:

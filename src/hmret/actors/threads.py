@@ -1,4 +1,4 @@
-"""Where blocking work is done: worker threads of our own, so that an embedder's are never used up."""
+"""Where blocking work runs: worker threads of our own, so that an embedder's are never exhausted."""
 
 import errno
 import resource
@@ -20,20 +20,21 @@ __all__ = ["InlineThreads", "Threads", "Throttle", "WorkerThreads", "voluntary_s
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# Reading is bound by the interpreter, so more would only wait for one another; a few let a quick look of
-# `mark_used` pass a long batch, and let bytes be freed meanwhile.
+# Reading is bound by the interpreter, so more threads would only wait for each other; a few let a short
+# `mark_used` overtake a long batch, and let bytes be freed concurrently.
 _THREADS = 8
-# One asks the disk while the other has the interpreter; more of them gain only where the disk has to be waited for.
+# One is in a system call while the other has the interpreter; more of them help only if reads block on the
+# disk.
 _LANES = 2
 _COLD_LANES = 8
 
-# How long a thread may keep the interpreter from others while much is worked through, in seconds; Python's own default
-# is ten times as long.
+# How long a thread may keep the interpreter from others during bulk work, in seconds; Python's default is ten
+# times as long.
 _SWITCH_SECONDS = 0.0005
-# The same while somebody is in a hurry, who has to get it back after each of a dozen system calls.
+# The same during urgent work, which has to get the interpreter back after each of a dozen system calls.
 _URGENT_SWITCH_SECONDS = 0.00005
-# Long enough to lose nothing by resting. While somebody waits, work stops, but no longer than a millisecond at a time: a fifth or so of
-# its speed is left to it whatever comes.
+# Long enough for the rests to cost nothing. During urgent work, bulk work stops, but for at most a
+# millisecond at a time, so it always keeps about a fifth of its speed.
 _WORK_SECONDS = 0.01
 _REST_SECONDS = 0.00005
 _URGENT_WORK_SECONDS = 0.0002
@@ -46,17 +47,17 @@ class _Since(threading.local):
 
 
 def voluntary_switches() -> int:
-    """Count how often this thread has given the processor up by itself, as it does where it waits for a disk."""
+    """Count how often this thread has given up the processor voluntarily, as it does when it waits for a disk."""
     return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 class Throttle:
-    """Has threads that work through much give way to the others.
+    """Makes bulk work in threads yield to the event loop.
 
-    While one works briskly, whoever waits for the interpreter gets it after half a millisecond and not after five:
-    an event loop in the same process is held up for that long at most. That is a setting of the whole interpreter, put
-    back when the last of them has ended. A thread that calls the throttle itself also rests for a moment now and then, and
-    stops, or nearly so, while somebody is in a hurry.
+    While bulk work runs, another thread that wants the interpreter gets it after half a millisecond instead
+    of five, which bounds how long an event loop in the same process is held up. This is an interpreter-wide
+    setting, restored when the last bulk work has ended. A thread that calls the throttle also sleeps briefly
+    now and then, and all but stops during urgent work.
     """
 
     def __init__(self) -> None:
@@ -65,7 +66,7 @@ class Throttle:
 
     @contextmanager
     def urgent(self) -> Iterator[None]:
-        """Have the threads that work through much stop while the block lasts, or nearly so."""
+        """All but stop bulk work for the duration of the block."""
         self._urgent += 1
         try:
             with _switching.after(_URGENT_SWITCH_SECONDS):
@@ -74,7 +75,7 @@ class Throttle:
             self._urgent -= 1
 
     def __call__(self) -> None:
-        """Rest, if this thread has worked for long enough."""
+        """Sleep briefly if this thread has worked for long enough."""
         worked = time.perf_counter() - self._since.seconds
         if self._urgent and worked > _URGENT_WORK_SECONDS:
             for _ in range(_URGENT_RESTS):
@@ -88,7 +89,7 @@ class Throttle:
 
 
 class _Switching:
-    """The interpreter's switch interval, shortened while anybody wants it to be."""
+    """The interpreter's switch interval, shortened while anything requests it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -97,7 +98,7 @@ class _Switching:
 
     @contextmanager
     def after(self, seconds: float) -> Iterator[None]:
-        """Switch between threads after so long at most while the block lasts."""
+        """Switch between threads after at most `seconds` for the duration of the block."""
         with self._lock:
             if not self._wanted:
                 self._before = sys.getswitchinterval()
@@ -118,42 +119,42 @@ _switching = _Switching()
 
 
 class Threads(Protocol):
-    """Runs blocking functions; a function that was started is always waited for, also when the caller is cancelled."""
+    """Runs blocking functions; one that was started is always awaited, even if the caller is cancelled."""
 
     @property
     def pause(self) -> Callable[[], None]:
-        """What such a function calls between its steps, so that others are not held up."""
+        """Called by such functions between their steps, so that others are not held up."""
         ...
 
     def urgent(self) -> AbstractContextManager[None]:
-        """Let other functions give way more often while somebody waits for what is done in the block."""
+        """Make other functions yield more often while a caller is waiting for the work in the block."""
         ...
 
     @property
     def lanes(self) -> int:
-        """How many functions that read are worth running at a time."""
+        """How many reading functions are worth running at a time."""
         ...
 
     @property
     def lanes_of_a_cold_disk(self) -> int:
-        """The same where most of their time goes into waiting for the disk."""
+        """The same if most of their time is spent waiting for the disk."""
         ...
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Run a function and return what it returns."""
+        """Run a function and return its result."""
         ...
 
     async def read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Run a function that reads much, beside others that do."""
+        """Run a function that reads a lot, concurrently with others that do."""
         ...
 
     async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Run a function that computes much, when no other such function runs: they would only be in each other's way."""
+        """Run a function that computes a lot, one at a time, as several would only slow each other down."""
         ...
 
 
 class WorkerThreads:
-    """Runs them in worker threads."""
+    """Runs functions in worker threads."""
 
     def __init__(self, limit: int = _THREADS) -> None:
         self._limit = limit
@@ -190,7 +191,7 @@ class WorkerThreads:
 
 @contextmanager
 def _telling_of_limits() -> Iterator[None]:
-    """Tell that no thread could be started as what it is: the system's refusal, like any other.
+    """Report that no thread could be started as the error of the operating system that it is.
 
     Raises:
         OSError: no thread could be started.
@@ -209,17 +210,17 @@ def _run_in_background(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
 
 
 class InlineThreads:
-    """Runs them on the spot: for disks in memory, under a clock that must not run ahead of a thread."""
+    """Runs functions in place: for disks in memory, with a clock that must not run ahead of a thread."""
 
     lanes = lanes_of_a_cold_disk = 1
 
     @staticmethod
     def pause() -> None:
-        """Go on: there is nobody to give way to."""
+        """Do nothing: there is no thread to yield to."""
 
     @staticmethod
     def urgent() -> AbstractContextManager[None]:
-        """Nobody holds anybody up."""
+        """Do nothing: there is no bulk work to hold back."""
         return nullcontext()
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
