@@ -8,9 +8,10 @@ import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import make_data_folders, opened, read_file, write_file
+from hmret.disk.folders import read_file
 from hmret.disk.hypeman.documents import UnreadableError
 from hmret.disk.layout import OWN
+from hmret.disk.records.record_files import read_record, write_record
 from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Remembered, Thing
@@ -41,14 +42,11 @@ CLOCK_RECORD = "clock.json"
 _DISK = "disk.json"
 REMEMBERED = "references.json"
 LEASES = "leases.json"
-_MODE = 0o700
 
 _NEVER = "9999-12-31T23:59:59Z"
 """A time that makes an older release, which judges by age alone, treat all sources as seen for the first
 time.
 """
-
-_FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class _Memory(msgspec.Struct, gc=False):
@@ -77,13 +75,6 @@ class LeaseRecord:
     """By the wall clock, in nanoseconds since the epoch."""
 
 
-class _Brake(msgspec.Struct, gc=False):
-    boot_id: str
-    announced_boot_ns: int
-    announced_images: int
-    is_released: bool = False
-
-
 class _Disk(msgspec.Struct, gc=False):
     is_pressed: bool
     failures: int
@@ -106,14 +97,8 @@ def load_remembered(filesystem: Filesystem, data_fd: int) -> dict[tuple[str, str
 
     Then all references count as seen for the first time, which protects more.
     """
-    try:
-        memories = msgspec.json.decode(
-            read_file(filesystem, f"{OWN}/{REMEMBERED}", data_fd), type=list[_Memory]
-        )
-    except _FAULTS:
-        return {}
     found: dict[tuple[str, str], Remembered] = {}
-    for memory in memories:
+    for memory in read_record(filesystem, data_fd, REMEMBERED, list[_Memory]) or ():
         key = _tag_of(memory)
         if key is None:
             continue
@@ -154,7 +139,7 @@ def save_remembered(
         )
         for (repository, tag), memory in sorted(remembered.items())
     ]
-    _save(filesystem, data_fd, REMEMBERED, msgspec.json.encode(memories))
+    write_record(filesystem, data_fd, REMEMBERED, memories)
 
 
 def _is_text(thing: Thing) -> bool:
@@ -163,11 +148,8 @@ def _is_text(thing: Thing) -> bool:
 
 def load_clock_record(filesystem: Filesystem, data_fd: int) -> ClockRecord | None:
     """Read the clock readings of the last sweep; None where they are unknown."""
-    try:
-        record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{CLOCK_RECORD}", data_fd), type=_Clock)
-    except _FAULTS:
-        return None
-    return ClockRecord(**msgspec.structs.asdict(record))
+    record = read_record(filesystem, data_fd, CLOCK_RECORD, _Clock)
+    return None if record is None else ClockRecord(**msgspec.structs.asdict(record))
 
 
 def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord) -> None:
@@ -176,17 +158,12 @@ def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord)
     Raises:
         OSError: it could not be written.
     """
-    document = _Clock(**attrs.asdict(record))
-    _save(filesystem, data_fd, CLOCK_RECORD, msgspec.json.encode(document))
+    write_record(filesystem, data_fd, CLOCK_RECORD, record)
 
 
 def load_brake_record(filesystem: Filesystem, data_fd: int) -> BrakeRecord | None:
     """Read since when the brake holds; None: it does not, or that is unknown, and then it begins again."""
-    try:
-        record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_BRAKE}", data_fd), type=_Brake)
-    except _FAULTS:
-        return None
-    return BrakeRecord(record.boot_id, record.announced_boot_ns, record.announced_images, record.is_released)
+    return read_record(filesystem, data_fd, _BRAKE, BrakeRecord)
 
 
 def save_brake_record(filesystem: Filesystem, data_fd: int, record: BrakeRecord | None) -> None:
@@ -196,8 +173,7 @@ def save_brake_record(filesystem: Filesystem, data_fd: int, record: BrakeRecord 
         OSError: it could not be written.
     """
     if record is not None:
-        document = _Brake(**attrs.asdict(record))
-        _save(filesystem, data_fd, _BRAKE, msgspec.json.encode(document))
+        write_record(filesystem, data_fd, _BRAKE, record)
         return
     with suppress(FileNotFoundError):
         filesystem.unlink(f"{OWN}/{_BRAKE}", dir_fd=data_fd)
@@ -205,11 +181,8 @@ def save_brake_record(filesystem: Filesystem, data_fd: int, record: BrakeRecord 
 
 def load_disk_record(filesystem: Filesystem, data_fd: int) -> DiskRecord:
     """Read the outcome of earlier pressure on the disk; where it is unknown, there was none."""
-    try:
-        record = msgspec.json.decode(read_file(filesystem, f"{OWN}/{_DISK}", data_fd), type=_Disk)
-    except _FAULTS:
-        return DiskRecord()
-    return DiskRecord(**msgspec.structs.asdict(record))
+    record = read_record(filesystem, data_fd, _DISK, _Disk)
+    return DiskRecord() if record is None else DiskRecord(**msgspec.structs.asdict(record))
 
 
 def save_disk_record(filesystem: Filesystem, data_fd: int, record: DiskRecord) -> None:
@@ -218,7 +191,7 @@ def save_disk_record(filesystem: Filesystem, data_fd: int, record: DiskRecord) -
     Raises:
         OSError: it could not be written.
     """
-    _save(filesystem, data_fd, _DISK, msgspec.json.encode(_Disk(**attrs.asdict(record))))
+    write_record(filesystem, data_fd, _DISK, _Disk(**attrs.asdict(record)))
 
 
 def load_leases(filesystem: Filesystem, data_fd: int) -> list[LeaseRecord]:
@@ -242,9 +215,4 @@ def save_leases(filesystem: Filesystem, data_fd: int, leases: Iterable[LeaseReco
     Raises:
         OSError: they could not be written.
     """
-    _save(filesystem, data_fd, LEASES, msgspec.json.encode(list(leases)))
-
-
-def _save(filesystem: Filesystem, data_fd: int, name: str, content: bytes) -> None:
-    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as fd:
-        write_file(filesystem, name, content, fd, durable=True)
+    write_record(filesystem, data_fd, LEASES, list(leases))

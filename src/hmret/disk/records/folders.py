@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from hmret.disk.filesystem import Filesystem, Stat
-from hmret.disk.folders import make_data_folders, open_data_folder, open_folder, opened, read_file, write_file
+from hmret.disk.folders import open_data_folder, open_folder, opened
 from hmret.disk.hypeman.repositories import is_host, list_entries
-from hmret.disk.layout import CONTENT, FOLDER_NAME, IMAGES, OWN, REPOSITORIES
+from hmret.disk.layout import CONTENT, FOLDER_NAME, IMAGES, REPOSITORIES
+from hmret.disk.records.record_files import read_record, write_record
 from hmret.model.records.folders import FolderMark, FolderOnRecord, FolderSeen
 
 __all__ = ["FOLDERS", "load_folders", "look_at_cache", "mark_of", "printable_name", "save_folders"]
@@ -20,8 +21,6 @@ FOLDERS = "folders.json"
 """Below hmret's own folder."""
 
 _BELOW = f"{IMAGES}/"
-_MODE = 0o700
-_FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
 _GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 
 
@@ -36,12 +35,7 @@ class _Folder(msgspec.Struct, gc=False):
 
 def load_folders(filesystem: Filesystem, data_fd: int) -> Mapping[str, FolderOnRecord]:
     """Read the record; empty where none can be read: then every folder is seen for the first time."""
-    try:
-        found = msgspec.json.decode(
-            read_file(filesystem, f"{OWN}/{FOLDERS}", data_fd), type=dict[str, _Folder]
-        )
-    except _FAULTS:
-        return {}
+    found = read_record(filesystem, data_fd, FOLDERS, dict[str, _Folder]) or {}
     return {
         name: FolderOnRecord(
             folder.boot_id,
@@ -70,8 +64,7 @@ def save_folders(filesystem: Filesystem, data_fd: int, record: Mapping[str, Fold
         )
         for name, folder in sorted(record.items())
     }
-    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as fd:
-        write_file(filesystem, FOLDERS, msgspec.json.encode(document), fd, durable=True)
+    write_record(filesystem, data_fd, FOLDERS, document)
 
 
 def mark_of(found: Stat) -> FolderMark:

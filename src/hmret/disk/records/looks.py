@@ -8,17 +8,9 @@ from contextlib import suppress
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import (
-    BATCH,
-    make_data_folders,
-    open_data_folder,
-    opened,
-    read_file,
-    step_into,
-    write_file,
-)
-from hmret.disk.hypeman.documents import UnreadableError
-from hmret.disk.layout import OWN, RETENTION
+from hmret.disk.folders import BATCH, open_data_folder, opened, step_into
+from hmret.disk.layout import RETENTION
+from hmret.disk.records.record_files import read_record, write_record
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.clock.looks import Look, LooksRecord
 from hmret.model.clock.unwatched import Gaps
@@ -26,8 +18,6 @@ from hmret.model.clock.unwatched import Gaps
 __all__ = ["LOOKS", "load_looks_record", "newest_timer", "save_looks_record"]
 
 LOOKS = "looks.json"
-_MODE = 0o700
-_FAULTS = (OSError, UnreadableError, msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class _Look(msgspec.Struct, gc=False):
@@ -48,9 +38,8 @@ class _Looks(msgspec.Struct, gc=False):
 
 def load_looks_record(filesystem: Filesystem, data_fd: int) -> LooksRecord | None:
     """Read the record of looks; None where there is none, or it cannot be read."""
-    try:
-        found = msgspec.json.decode(read_file(filesystem, f"{OWN}/{LOOKS}", data_fd), type=_Looks)
-    except _FAULTS:
+    found = read_record(filesystem, data_fd, LOOKS, _Looks)
+    if found is None:
         return None
     last = found.last
     look = None
@@ -75,8 +64,7 @@ def save_looks_record(filesystem: Filesystem, data_fd: int, record: LooksRecord)
             at.boot_id, at.boot_ns, at.wall_ns, at.monotonic_ns, at.synchronised, record.last.by_engine
         )
     document = _Looks(look, list(record.gaps), record.was_suspended, record.held_back_looks)
-    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as fd:
-        write_file(filesystem, LOOKS, msgspec.json.encode(document), fd, durable=True)
+    write_record(filesystem, data_fd, LOOKS, document)
 
 
 def newest_timer(filesystem: Filesystem, data_fd: int, until_ns: int) -> int | None:

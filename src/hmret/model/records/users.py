@@ -14,7 +14,7 @@ class UsersRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     digest: str
     referenced_by: tuple[str, ...]
     """`instance/ID`, `snapshot/ID` or an embedder's own names."""
-    vm_names: Mapping[str, str]
+    vm_names: Mapping[str, str] = {}
     """The display names of those that have one."""
 
     @property

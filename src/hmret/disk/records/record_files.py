@@ -1,0 +1,40 @@
+"""Reading and writing a record of hmret's own: one JSON document in a file of `system/hmret/`."""
+
+from typing import TypeVar
+
+import msgspec
+
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import make_data_folders, opened, read_file, write_file
+from hmret.disk.layout import OWN
+
+__all__ = ["is_text", "read_record", "write_record"]
+
+_MODE = 0o700
+_FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
+
+T = TypeVar("T")
+
+
+def read_record(filesystem: Filesystem, data_fd: int, name: str, kind: type[T]) -> T | None:
+    """Read a record; None where there is none, or it cannot be read."""
+    try:
+        return msgspec.json.decode(read_file(filesystem, f"{OWN}/{name}", data_fd), type=kind)
+    except _FAULTS:
+        return None
+
+
+def write_record(filesystem: Filesystem, data_fd: int, name: str, value: object) -> None:
+    """Write a record as a whole, durably.
+
+    Raises:
+        OSError: it could not be written; the previous record then stays.
+    """
+    content = msgspec.json.encode(value)
+    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as fd:
+        write_file(filesystem, name, content, fd, durable=True)
+
+
+def is_text(name: str) -> bool:
+    """Return whether a record can hold a name; one that is no UTF-8 it cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
