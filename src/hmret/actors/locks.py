@@ -25,10 +25,10 @@ import attrs
 
 from hmret.actors.mailbox import Actor, Request
 from hmret.actors.own_loop import OwnLoop
-from hmret.model.images import Key
+from hmret.model.records.leases import Lease
 from hmret.model.values import frozen
 
-__all__ = ["BeginSweep", "ClaimImages", "Claimed", "Lease", "ListLeases", "Locks", "Use"]
+__all__ = ["BeginSweep", "ClaimImages", "Claimed", "ListLeases", "Locks", "Use"]
 
 # Limit on the images remembered as used since the last sweep began. With retention disabled no sweep ever
 # begins, and this bounds the memory: some 5 MiB.
@@ -38,24 +38,6 @@ _MOST_USED = 32_768
 # test clock.
 _FIRST_LOOK = 0.0005
 _LONGEST_LOOK = 0.016
-
-
-@frozen(kw_only=True)
-class Lease:
-    """Keeps an image in use for longer than one call."""
-
-    id: str
-    repository: str
-    digest: str
-    owner: str
-    reason: str
-    expires_at_ns: int | None = None
-    """Wall clock, nanoseconds since the epoch; None: the lease ends with its block."""
-
-    @property
-    def key(self) -> Key:
-        """The image that it covers."""
-        return self.repository, self.digest
 
 
 @frozen(eq=False, kw_only=True)

@@ -11,14 +11,15 @@ import anyio.abc
 import anyio.lowlevel
 import attrs
 
-from hmret.actors.locks import Lease, Locks
+from hmret.actors.locks import Locks
 from hmret.disk.hypeman.documents import UnreadableError
 from hmret.disk.layout import OWN
-from hmret.disk.records.engine import LEASES, LeaseRecord, load_leases, save_leases
+from hmret.disk.records.engine import LEASES, load_leases, save_leases
 from hmret.engine.platform import Platform
 from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
+from hmret.model.records.leases import Lease, LeaseRecord
 from hmret.model.report import Leased
 from hmret.model.times import SECOND, datetime_of, timedelta_nanoseconds
 from hmret.model.values import define
@@ -44,6 +45,11 @@ class _Held:
     is_granted: bool = False
     """Whether it counts: one that is being granted covers its image already, but is not listed nor recorded."""
     has_ended: bool = False
+
+    @property
+    def as_lease(self) -> LeaseRecord:
+        """The lease as it counts now."""
+        return attrs.evolve(self.record, expires_at_ns=self.expires_at_ns)
 
     def change(self) -> None:
         self.changed.set()
@@ -181,12 +187,8 @@ class Leases:
 
     def list(self) -> tuple[LeaseRecord, ...]:
         """List the durable leases, by when they expire; may be asked from any thread."""
-        granted = (
-            attrs.evolve(held.record, expires_at_ns=held.expires_at_ns)
-            for held in tuple(self._held.values())
-            if held.is_granted
-        )
-        return tuple(sorted(granted, key=lambda record: record.expires_at_ns))
+        granted = (held.as_lease for held in tuple(self._held.values()) if held.is_granted)
+        return tuple(sorted(granted, key=lambda lease: lease.expires_at_ns))
 
     def _granted(self, lease_id: str) -> _Held:
         """Find a lease that was granted."""
@@ -216,17 +218,9 @@ class Leases:
         await self._tasks.start(self._hold, held)
 
     async def _hold(self, held: _Held, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        record = held.record
-        lease = Lease(
-            id=record.id,
-            repository=record.repository,
-            digest=record.digest,
-            owner=record.owner,
-            reason=record.reason,
-            expires_at_ns=held.expires_at_ns,
-        )
+        lease = held.as_lease
         async with self._locks.leasing(lease):
-            self._held[record.id] = held
+            self._held[lease.id] = held
             task_status.started()
             while not held.has_ended and anyio.current_time() < held.deadline:
                 with anyio.move_on_at(held.deadline):
@@ -275,7 +269,7 @@ def new_lease(key: Key, owner: str, reason: str, ttl: timedelta | None, now_ns: 
     )
 
 
-def leased(lease: Lease | LeaseRecord) -> Leased:
+def leased(lease: Lease) -> Leased:
     """Describe a lease as an embedder sees it."""
     expires_at = None if lease.expires_at_ns is None else datetime_of(lease.expires_at_ns)
     return Leased(lease.id, lease.repository, lease.digest, expires_at, lease.owner, lease.reason)

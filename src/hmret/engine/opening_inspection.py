@@ -14,7 +14,7 @@ from typing import Protocol, Self
 import anyio
 import anyio.abc
 
-from hmret.actors.locks import Lease, Locks
+from hmret.actors.locks import Locks
 from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
 from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
@@ -47,6 +47,7 @@ from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.records.backoff import FailureRecord
 from hmret.model.records.disk import DiskRecord
+from hmret.model.records.leases import Lease
 from hmret.model.unavailable import UnavailableError
 from hmret.model.values import frozen
 

@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 import attrs
 
-from hmret.actors.locks import Lease, Locks
+from hmret.actors.locks import Locks
 from hmret.actors.reference_collector import Protected, ReferenceCollector
 from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper, StatesLoaded
@@ -33,6 +33,7 @@ from hmret.model.images import ContentOwners, DiskUsage, Inventory, Key, Referen
 from hmret.model.plan.plan import Plan
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.records.folders import FolderSeen
+from hmret.model.records.leases import Lease
 from hmret.model.references import forget_references
 from hmret.model.times import SECOND, datetime_of, nanoseconds_of
 from hmret.model.values import define, frozen

@@ -13,7 +13,6 @@ from disk.hosts import Host
 from hmret.disk.hypeman.documents import UnreadableError
 from hmret.disk.layout import OWN
 from hmret.disk.records.engine import (
-    LeaseRecord,
     load_clock_record,
     load_leases,
     load_remembered,
@@ -23,6 +22,7 @@ from hmret.disk.records.engine import (
 )
 from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.images import Remembered
+from hmret.model.records.leases import LeaseRecord
 
 ALPINE = "docker.io/library/alpine"
 CORRUPT = [b"", b"{", b"5", b'[{"source": 5}]', b"\xff", b"[" * 100_000]

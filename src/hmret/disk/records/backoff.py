@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import attrs
+
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.records.record_files import read_record, write_record
 from hmret.model.records.backoff import FailureRecord
@@ -22,4 +24,4 @@ def save_backoff(filesystem: Filesystem, data_fd: int, failures: Sequence[Failur
     Raises:
         OSError: it could not be written.
     """
-    write_record(filesystem, data_fd, _BACKOFF, failures)
+    write_record(filesystem, data_fd, _BACKOFF, list(map(attrs.asdict, failures)))

@@ -17,14 +17,13 @@ from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Remembered, Thing
 from hmret.model.policy.brake import BrakeRecord
 from hmret.model.records.disk import DiskRecord
+from hmret.model.records.leases import LeaseRecord
 from hmret.model.references import parsed
-from hmret.model.values import frozen
 
 __all__ = [
     "CLOCK_RECORD",
     "LEASES",
     "REMEMBERED",
-    "LeaseRecord",
     "load_brake_record",
     "load_clock_record",
     "load_disk_record",
@@ -58,21 +57,6 @@ class _Memory(msgspec.Struct, gc=False):
     tag: str = ""
     image: str = ""
     seen: list[tuple[str, datetime | None]] = []
-
-
-@frozen(kw_only=True)
-class LeaseRecord:
-    """A lease that survives a restart."""
-
-    id: str
-    repository: str
-    digest: str
-    owner: str
-    reason: str
-    ttl_ns: int
-    """The duration of its last grant, in nanoseconds."""
-    expires_at_ns: int
-    """By the wall clock, in nanoseconds since the epoch."""
 
 
 class _Disk(msgspec.Struct, gc=False):
@@ -158,7 +142,7 @@ def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord)
     Raises:
         OSError: it could not be written.
     """
-    write_record(filesystem, data_fd, CLOCK_RECORD, record)
+    write_record(filesystem, data_fd, CLOCK_RECORD, attrs.asdict(record))
 
 
 def load_brake_record(filesystem: Filesystem, data_fd: int) -> BrakeRecord | None:
@@ -173,7 +157,7 @@ def save_brake_record(filesystem: Filesystem, data_fd: int, record: BrakeRecord 
         OSError: it could not be written.
     """
     if record is not None:
-        write_record(filesystem, data_fd, _BRAKE, record)
+        write_record(filesystem, data_fd, _BRAKE, attrs.asdict(record))
         return
     with suppress(FileNotFoundError):
         filesystem.unlink(f"{OWN}/{_BRAKE}", dir_fd=data_fd)
@@ -215,4 +199,6 @@ def save_leases(filesystem: Filesystem, data_fd: int, leases: Iterable[LeaseReco
     Raises:
         OSError: they could not be written.
     """
-    write_record(filesystem, data_fd, LEASES, list(leases))
+    # Sorted by name, as it has always been written.
+    document = [dict(sorted(attrs.asdict(lease).items())) for lease in leases]
+    write_record(filesystem, data_fd, LEASES, document)
