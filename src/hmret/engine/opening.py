@@ -42,7 +42,6 @@ from hmret.engine.tasks import OneTask
 from hmret.engine.watch.last_users import LastUsers
 from hmret.engine.watch.looks import knowing_boot
 from hmret.model.policy.config import RetentionConfig
-from hmret.model.records.users import UsersRecord
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import frozen
 
@@ -259,11 +258,8 @@ async def _sweep(
         await threads.run(data_dir.check)
         _tell_unlocked(data_dir)
 
-    async def save_users(users: tuple[UsersRecord, ...]) -> None:
-        await threads.run(save_last_users, filesystem, data_fd, users)
-
     quarantine = _quarantine(platform, inspection, deleter, counters)
-    last_users = LastUsers(save_users)
+    last_users = LastUsers(lambda users: threads.run(save_last_users, filesystem, data_fd, users))
     last_users.restore(await threads.run(load_last_users, filesystem, data_fd))
     deletions = DeletionRun(
         surveyor,

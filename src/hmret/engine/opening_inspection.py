@@ -42,11 +42,8 @@ from hmret.engine.watch.folders import FolderWatch
 from hmret.engine.watch.looks import knowing_boot, open_looks
 from hmret.model.clock.clock_guard import watch_clock
 from hmret.model.errors import ConfigError
-from hmret.model.policy.brake import BrakeRecord
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
-from hmret.model.records.backoff import FailureRecord
-from hmret.model.records.disk import DiskRecord
 from hmret.model.records.leases import Lease
 from hmret.model.unavailable import UnavailableError
 from hmret.model.values import frozen
@@ -192,15 +189,6 @@ async def inspect(
     """
     filesystem, threads = platform.filesystem, platform.threads
 
-    async def save_disk(record: DiskRecord) -> None:
-        await threads.run(save_disk_record, filesystem, data_fd, record)
-
-    async def save_brake(record: BrakeRecord | None) -> None:
-        await threads.run(save_brake_record, filesystem, data_fd, record)
-
-    async def save_failures(failures: tuple[FailureRecord, ...]) -> None:
-        await threads.run(save_backoff, filesystem, data_fd, failures)
-
     leases = Leases(watchers.locks, platform, data_fd, _tell_expiry)
     record = await watchers.states.load_clock()
     looks = await open_looks(config, platform, data_fd, record)
@@ -218,16 +206,21 @@ async def inspect(
         platform.clock,
         await threads.run(load_folders, filesystem, data_fd),
     )
-    backoff = Backoff(platform.clock.read().boot_id, save_failures)
+    backoff = Backoff(
+        platform.clock.read().boot_id,
+        lambda failures: threads.run(save_backoff, filesystem, data_fd, failures),
+    )
     backoff.restore(await threads.run(load_backoff, filesystem, data_fd))
     disk = DiskWatch(
         partial(threads.run, look_at_usage, filesystem, data_fd),
-        save_disk,
+        lambda record: threads.run(save_disk_record, filesystem, data_fd, record),
         config.disk,
         await threads.run(load_disk_record, filesystem, data_fd),
     )
     brake = BrakeWatch(
-        config.brake_for, save_brake, await threads.run(load_brake_record, filesystem, data_fd)
+        config.brake_for,
+        lambda record: threads.run(save_brake_record, filesystem, data_fd, record),
+        await threads.run(load_brake_record, filesystem, data_fd),
     )
     surveyor = Surveyor(
         config,

@@ -80,7 +80,7 @@ class DeletionRun:
     Raises:
         DataDirMovedError: it is another one by now.
     """
-    backoff: Backoff = attrs.field(factory=Backoff)
+    backoff: Backoff
     leases_offered: bool | None = None
     """Whether the kernel's file leases work here; None: not tried yet."""
     gone: set[Key] = attrs.field(factory=set, init=False)

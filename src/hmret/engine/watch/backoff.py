@@ -1,11 +1,10 @@
 """Deletions that failed, and when each is tried again."""
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 import attrs
 
-from hmret.engine.log import log_event
+from hmret.engine.watch.saving import try_to_save
 from hmret.model.images import Key
 from hmret.model.records.backoff import FailureRecord
 from hmret.model.times import SECOND
@@ -17,16 +16,12 @@ _FIRST_NS = 60 * SECOND
 _LONGEST_NS = 3600 * SECOND
 
 
-async def _save_nothing(_failures: tuple[FailureRecord, ...]) -> None:
-    pass
-
-
 @define(eq=False)
 class Backoff:
     """Images whose deletion failed, by the boot-time clock of one boot; on record, so that a one-shot sweep knows too."""
 
-    boot_id: str = ""
-    save: Callable[[tuple[FailureRecord, ...]], Awaitable[None]] = _save_nothing
+    boot_id: str
+    save: Callable[[tuple[FailureRecord, ...]], Awaitable[None]]
     _failures: dict[Key, FailureRecord] = attrs.field(factory=dict, init=False)
     _saved: tuple[FailureRecord, ...] = attrs.field(default=(), init=False)
 
@@ -69,13 +64,8 @@ class Backoff:
     async def keep(self) -> None:
         """Write down what has changed; where that fails, a later sweep tries too early."""
         record = self._as_record()
-        if record == self._saved:
-            return
-        try:
-            await self.save(record)
+        if record != self._saved and await try_to_save(self.save, record, "backoff_not_recorded"):
             self._saved = record
-        except OSError as error:
-            log_event(logging.WARNING, "backoff_not_recorded", error=error.strerror)
 
     def _as_record(self) -> tuple[FailureRecord, ...]:
         return tuple(self._failures[key] for key in sorted(self._failures))

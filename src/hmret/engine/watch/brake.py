@@ -1,12 +1,11 @@
 """The brake over time: what it holds is announced first, and goes when that has lasted for long enough."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import attrs
 
-from hmret.engine.log import log_event
+from hmret.engine.watch.saving import try_to_save
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.durations import format_duration
 from hmret.model.policy.brake import BrakeRecord, Braking
@@ -89,13 +88,9 @@ class BrakeWatch:
         return hold_ns - (reading.boot_ns - record.announced_boot_ns)
 
     async def _keep(self, record: BrakeRecord | None) -> None:
-        if record == self.record:
-            return
-        self.record = record
-        try:
-            await self.save(record)
-        except OSError as error:
-            log_event(logging.WARNING, "brake_not_recorded", error=error.strerror)
+        if record != self.record:
+            self.record = record
+            await try_to_save(self.save, record, "brake_not_recorded")
 
 
 def _reach(record: BrakeRecord) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 from hmret.engine.log import log_event
+from hmret.engine.watch.saving import try_to_save
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.images import DiskUsage
 from hmret.model.plan.selection import Pressure
@@ -163,10 +164,7 @@ class DiskWatch:
             await self.look(reading, quarantined_bytes)
         if self.record != self._saved:
             self._saved = self.record
-            try:
-                await self.save(self.record)
-            except OSError as error:
-                log_event(logging.WARNING, "disk_record_not_written", error=error.strerror)
+            await try_to_save(self.save, self.record, "disk_record_not_written")
 
     def _back_off(self, reading: ClockReading, missing_bytes: int) -> None:
         wait_ns = min(_FIRST_WAIT_NS << min(self.record.failures, 10), _LONGEST_WAIT_NS)

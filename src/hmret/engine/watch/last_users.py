@@ -4,12 +4,11 @@ A timer runs for a month after nobody needs its image any more, and by then no g
 by this: where it is lost, an image that goes is told without it.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import attrs
 
-from hmret.engine.log import log_event
+from hmret.engine.watch.saving import try_to_save
 from hmret.model.grouping import ReferenceIndex
 from hmret.model.images import Inventory, Key, Repository
 from hmret.model.plan.plan import USERS_SHOWN, Plan
@@ -23,15 +22,11 @@ _NO_SOURCES: Mapping[str, tuple[str, ...]] = {}
 _NO_NAMES: Mapping[str, str] = {}
 
 
-async def _save_nothing(_users: tuple[UsersRecord, ...]) -> None:
-    pass
-
-
 @define(eq=False)
 class LastUsers:
     """Remembers of each image that is here who referred to it when last anyone did; on record now and then."""
 
-    save: Callable[[tuple[UsersRecord, ...]], Awaitable[None]] = _save_nothing
+    save: Callable[[tuple[UsersRecord, ...]], Awaitable[None]]
     _past: dict[Key, UsersRecord] = attrs.field(factory=dict, init=False)
     """Of images that nobody referred to at the last look, and of those on record."""
     _saved: tuple[UsersRecord, ...] = attrs.field(default=(), init=False)
@@ -86,13 +81,8 @@ class LastUsers:
 
     async def keep(self, record: tuple[UsersRecord, ...] | None) -> None:
         """Write down what has changed; where that fails, a restart loses it."""
-        if record is None:
-            return
-        try:
-            await self.save(record)
+        if record is not None and await try_to_save(self.save, record, "last_users_not_recorded"):
             self._saved = record
-        except OSError as error:
-            log_event(logging.WARNING, "last_users_not_recorded", error=error.strerror)
 
     @property
     def _names(self) -> Mapping[str, str]:

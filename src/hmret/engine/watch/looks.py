@@ -1,18 +1,15 @@
 """Looks at the cache as the engine knows them: its own, those before it, and the time between them that nobody watched."""
 
-import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 import attrs
 
-from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.kernel.clock import with_boot_id
 from hmret.disk.records.engine import load_clock_record
 from hmret.disk.records.looks import load_looks_record, newest_timer, save_looks_record
-from hmret.engine.log import log_event
 from hmret.engine.platform import Platform
+from hmret.engine.watch.saving import try_to_save
 from hmret.model.clock.clock_guard import ClockReading, ClockRecord
 from hmret.model.clock.looks import Look, LooksRecord, Watched, far_apart_ns, record_at_start, watch
 from hmret.model.clock.unwatched import Gaps
@@ -86,11 +83,8 @@ class LookHistory:
 
     async def _keep(self, record: LooksRecord) -> None:
         self.record = record
-        try:
-            await self.save(record)
-        except OSError as error:
-            # This engine knows it all the same; one that comes after it takes more for unwatched, not less.
-            log_event(logging.WARNING, "look_not_recorded", error=error.strerror)
+        # Where that fails, this engine knows it all the same; one that comes after it takes more for unwatched, not less.
+        await try_to_save(self.save, record, "look_not_recorded")
 
     @property
     def held_back(self) -> int:
@@ -128,7 +122,9 @@ async def open_looks(
     limit_ns = apart_ns(config)
     now_ns = platform.clock.now_ns()
     record = await threads.run_alone(_load, filesystem, data_fd, clock, now_ns, limit_ns)
-    return LookHistory(record, partial(_save, threads, filesystem, data_fd), limit_ns)
+    return LookHistory(
+        record, lambda record: threads.run(save_looks_record, filesystem, data_fd, record), limit_ns
+    )
 
 
 def _load(
@@ -138,7 +134,3 @@ def _load(
     is_unknown = found is None or found.last is None
     newest_ns = newest_timer(filesystem, data_fd, now_ns) if is_unknown else None
     return record_at_start(found, clock, newest_ns, now_ns, limit_ns)
-
-
-async def _save(threads: Threads, filesystem: Filesystem, data_fd: int, record: LooksRecord) -> None:
-    await threads.run(save_looks_record, filesystem, data_fd, record)
