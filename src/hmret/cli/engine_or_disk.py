@@ -1,4 +1,4 @@
-"""Runs an operation in the running engine if there is one, else in the command itself."""
+"""Runs an operation in the running engine if there is one, else here, in the command itself."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -7,14 +7,15 @@ from typing import TypeVar
 from hmret.api.wire.convert import document_of
 from hmret.api.wire.structs import Document
 from hmret.cli.backend import run_on, until_interrupted
-from hmret.cli.client import find_engine, say_who_answers
+from hmret.cli.client import Engine, find_engine, say_who_answers
 from hmret.cli.parsing.options import Common
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import frozen
 
-__all__ = ["Asked", "ask_or_do"]
+__all__ = ["Asked", "answering_engine", "ask_or_do", "do_here"]
 
 D = TypeVar("D", bound=Document)
+T = TypeVar("T")
 
 
 @frozen
@@ -38,10 +39,30 @@ def ask_or_do(
         HmretError: the engine or the work failed.
     """
     config = common.settings().config
+    engine = answering_engine(common, config)
+    if engine is not None:
+        return engine.read_as(kind, engine.ask(asked.method, asked.path, body=asked.body))
+    return document_of(kind, do_here(common, config, partial(work, config)))
+
+
+def answering_engine(common: Common, config: RetentionConfig) -> Engine | None:
+    """Find the engine of a data directory, and say that it answers; None: there is none.
+
+    Raises:
+        HmretError: it cannot be reached.
+    """
     engine = find_engine(config, common.timeout_seconds)
     if engine is not None:
         say_who_answers(engine, common)
-        return engine.read_as(kind, engine.ask(asked.method, asked.path, body=asked.body))
+    return engine
+
+
+def do_here(common: Common, config: RetentionConfig, work: Callable[[], Awaitable[T]]) -> T:
+    """Run an operation in this process, until SIGINT.
+
+    Raises:
+        HmretError: the work failed.
+        KeyboardInterrupt: it was interrupted.
+    """
     with common.logging():
-        done = run_on(common.backend, config.data_dir, partial(until_interrupted, partial(work, config)))
-    return document_of(kind, done)
+        return run_on(common.backend, config.data_dir, partial(until_interrupted, work))

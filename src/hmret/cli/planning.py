@@ -10,9 +10,9 @@ from msgspec import UNSET
 
 from hmret.api.wire.convert import image_document, plan_head, read_plan
 from hmret.api.wire.structs import ComparisonDocument, PlanHead
-from hmret.cli.backend import run_on, until_interrupted
-from hmret.cli.client import Engine, find_engine, say_who_answers
+from hmret.cli.client import Engine
 from hmret.cli.display.logs import log_warnings
+from hmret.cli.engine_or_disk import answering_engine, do_here
 from hmret.cli.engines import opened_inspection
 from hmret.cli.parsing.options import Common
 from hmret.model.plan.plan import Plan
@@ -67,9 +67,8 @@ def make_plan(common: Common, settings: Settings, at: datetime | None = None) ->
         HmretError: it cannot be made.
     """
     config = settings.config
-    engine = None if common.names_policy else find_engine(config, common.timeout_seconds)
+    engine = None if common.names_policy else answering_engine(common, config)
     if engine is not None:
-        say_who_answers(engine, common)
         moment = None if at is None else format_time(nanoseconds_of(at))
         if common.config is None:
             document = engine.plan(moment)
@@ -78,9 +77,7 @@ def make_plan(common: Common, settings: Settings, at: datetime | None = None) ->
         read, verdicts = engine.read(read_plan, document)
         comparison = None if read.comparison is UNSET else read.comparison
         return Made(read, verdicts, config, engine=engine, comparison=comparison, document=document)
-    with common.logging():
-        work = partial(until_interrupted, partial(_plan, settings, at))
-        plan = run_on(common.backend, config.data_dir, work)
+    plan = do_here(common, config, partial(_plan, settings, at))
     return Made(plan_head(plan, config), plan.verdicts, config, plan)
 
 

@@ -43,8 +43,7 @@ def both(
 ) -> list[tuple[int, str, str]]:
     """Call a command that asks the engine, and one that works by itself."""
     answers = [call(*tokens, "--data-dir", cache.root)]
-    for module in ("planning", "commands.explain"):
-        monkeypatch.setattr(f"hmret.cli.{module}.find_engine", lambda *_: None)
+    monkeypatch.setattr("hmret.cli.engine_or_disk.find_engine", lambda *_: None)
     monkeypatch.setenv("HMRET__ENABLED", "true")
     monkeypatch.setenv("IMAGES__AUTO_DELETE__ALLOWED", "*")
     return [*answers, call(*tokens, "--data-dir", cache.root)]

@@ -5,12 +5,11 @@ from functools import partial
 from operator import itemgetter
 
 from hmret.api.wire.convert import explain_document, explained_detail, read_explained
-from hmret.cli.backend import run_on, until_interrupted
-from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.display.output import printable, write_json, write_result
 from hmret.cli.display.reasons import describe_reason
 from hmret.cli.display.tables import format_size, format_table, format_when, put_suspension
 from hmret.cli.display.words import STOP, action_of
+from hmret.cli.engine_or_disk import answering_engine, do_here
 from hmret.cli.engines import opened_inspection
 from hmret.cli.parsing.options import DEFAULTS, Common, Named
 from hmret.model.images import Suspension
@@ -23,16 +22,13 @@ __all__ = ["explain"]
 def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
     """Tell why one image goes or stays."""
     config = common.settings().config
-    engine = None if common.names_policy else find_engine(config, common.timeout_seconds)
+    engine = None if common.names_policy else answering_engine(common, config)
     if engine is not None:
-        say_who_answers(engine, common)
         document: object = engine.explain(image)
         verdict, suspended, names = engine.read(read_explained, document)
         enabled = engine.read(itemgetter("enabled"), engine.ask("GET", "/v1/status"))
     else:
-        with common.logging():
-            work = partial(until_interrupted, partial(_explain, config, image))
-            verdict, causes, names = run_on(common.backend, config.data_dir, work)
+        verdict, causes, names = do_here(common, config, partial(_explain, config, image))
         document = explain_document(verdict, causes, names)
         suspended, enabled = list(map(put_suspension, causes)), config.active
     if common.json:

@@ -8,11 +8,10 @@ from cyclopts import Parameter
 
 from hmret.api.wire.convert_outcomes import forecast_document
 from hmret.api.wire.structs_outcomes import MOST_DAYS, DueDocument, ForecastDocument
-from hmret.cli.backend import run_on, until_interrupted
-from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.display.logs import log_warnings
 from hmret.cli.display.output import write_json, write_result
 from hmret.cli.display.tables import format_size, format_table
+from hmret.cli.engine_or_disk import answering_engine, do_here
 from hmret.cli.engines import opened_inspection
 from hmret.cli.parsing.options import DEFAULTS, Common
 from hmret.model.errors import ConfigError
@@ -36,15 +35,11 @@ def forecast(
     settings = common.settings()
     # The running engine forecasts by its own settings only.
     works_alone = common.names_policy or common.config is not None
-    engine = None if works_alone else find_engine(settings.config, common.timeout_seconds)
+    engine = None if works_alone else answering_engine(common, settings.config)
     if engine is not None:
-        say_who_answers(engine, common)
         document: Any = engine.ask("GET", "/v1/forecast", parameters={"days": str(days)})
     else:
-        with common.logging():
-            work = partial(until_interrupted, partial(_foresee, settings, days))
-            outlook = run_on(common.backend, settings.config.data_dir, work)
-        document = forecast_document(outlook)
+        document = forecast_document(do_here(common, settings.config, partial(_foresee, settings, days)))
     if common.json:
         write_json(document)
     else:

@@ -37,7 +37,7 @@ from hmret.cli.display.words import (
     stopped_by,
     tell_summary,
 )
-from hmret.cli.parsing.options import DEFAULTS, Common
+from hmret.cli.parsing.options import DEFAULTS, FLAG, Common
 from hmret.cli.planning import Made, make_plan
 from hmret.model.errors import ConfigError
 from hmret.model.times import datetime_of, parse_time
@@ -69,14 +69,8 @@ def plan(
         str | None, Parameter(help="What would be due then: an RFC 3339 time, such as 2026-12-24T00:00:00Z.")
     ] = None,
     chosen: ImageFilter = EVERYTHING,
-    every: Annotated[
-        bool,
-        Parameter(name="--all", help="List what is kept, too.", negative=(), show_default=False),
-    ] = False,
-    detailed_exitcode: Annotated[
-        bool,
-        Parameter(help="Exit code 4: something would go.", negative=(), show_default=False),
-    ] = False,
+    every: Annotated[bool, FLAG, Parameter(name="--all", help="List what is kept, too.")] = False,
+    detailed_exitcode: Annotated[bool, FLAG, Parameter(help="Exit code 4: something would go.")] = False,
     shown: Shown = TABLE,
     common: Common = DEFAULTS,
 ) -> int:

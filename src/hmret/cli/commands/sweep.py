@@ -3,14 +3,12 @@
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from hmret.api.wire.convert_outcomes import sweep_document
 from hmret.api.wire.structs_outcomes import DeletedImageDocument, SweepReportDocument
-from hmret.cli.backend import run_on, until_interrupted
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.display.logs import log_warnings
 from hmret.cli.display.output import is_terminal, printable, say, write_json, write_result
@@ -24,8 +22,9 @@ from hmret.cli.display.tables import (
     terminal_digest,
 )
 from hmret.cli.display.words import put_count, stopped_by, tell_stopped
+from hmret.cli.engine_or_disk import do_here
 from hmret.cli.engines import opened_engine
-from hmret.cli.parsing.options import DEFAULTS, Common
+from hmret.cli.parsing.options import DEFAULTS, FLAG, Common
 from hmret.cli.planning import Made, make_plan
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import parse_time
@@ -38,22 +37,11 @@ _DONE = (SweepStatus.SUCCESS, SweepStatus.DISABLED)
 
 def sweep(
     *,
-    dry_run: Annotated[
-        bool, Parameter(help="Do what plan does, and nothing else.", negative=(), show_default=False)
-    ] = False,
-    yes: Annotated[
-        bool, Parameter(name=("--yes", "-y"), help="Do not ask.", negative=(), show_default=False)
-    ] = False,
-    release_brake: Annotated[
-        bool, Parameter(help="Let go what the brake holds.", negative=(), show_default=False)
-    ] = False,
+    dry_run: Annotated[bool, FLAG, Parameter(help="Do what plan does, and nothing else.")] = False,
+    yes: Annotated[bool, FLAG, Parameter(name=("--yes", "-y"), help="Do not ask.")] = False,
+    release_brake: Annotated[bool, FLAG, Parameter(help="Let go what the brake holds.")] = False,
     stop_timers: Annotated[
-        bool,
-        Parameter(
-            help="Stop every timer where the patterns allow nothing that is here.",
-            negative=(),
-            show_default=False,
-        ),
+        bool, FLAG, Parameter(help="Stop every timer where the patterns allow nothing that is here.")
     ] = False,
     common: Common = DEFAULTS,
 ) -> int:
@@ -106,23 +94,15 @@ def _is_wanted(made: Made) -> bool:
 def _sweep_here(settings: Settings, common: Common, *, release_brake: bool, stop_timers: bool) -> SweepReport:
     if not settings.config.active:
         return SweepReport(status=SweepStatus.DISABLED, started_at=datetime.now(UTC), duration_seconds=0.0)
-    with common.logging():
-        work = partial(
-            _sweep,
-            settings,
-            shown=not common.json,
-            release_brake=release_brake,
-            stop_timers=stop_timers,
-        )
-        return run_on(common.backend, settings.config.data_dir, partial(until_interrupted, work))
 
+    async def sweep() -> SweepReport:
+        async with opened_engine(settings.config) as retention:
+            log_warnings(settings)
+            return await sweep_in_sight(
+                retention, shown=not common.json, release_brake=release_brake, stop_timers=stop_timers
+            )
 
-async def _sweep(settings: Settings, *, shown: bool, release_brake: bool, stop_timers: bool) -> SweepReport:
-    async with opened_engine(settings.config) as retention:
-        log_warnings(settings)
-        return await sweep_in_sight(
-            retention, shown=shown, release_brake=release_brake, stop_timers=stop_timers
-        )
+    return do_here(common, settings.config, sweep)
 
 
 def _tell(report: SweepReportDocument) -> Iterator[str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hmret.cli.display.logs import LogLevel
-from hmret.cli.parsing.options import TIMEOUT, Backend, Common
+from hmret.cli.parsing.options import FLAG, TIMEOUT, Backend, Common
 from hmret.model.values import frozen
 
 __all__ = [
@@ -62,9 +62,7 @@ class Checking(Common):
 class Running(Common):
     """What stands behind a command that is an engine."""
 
-    json: Annotated[
-        bool, Parameter(help="Tell an error that ends it as one JSON document.", show_default=False)
-    ] = False
+    json: Annotated[bool, FLAG, Parameter(help="Tell an error that ends it as one JSON document.")] = False
     timeout: _NoTimeout = TIMEOUT
 
 

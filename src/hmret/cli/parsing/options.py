@@ -16,7 +16,7 @@ from hmret.model.times import SECOND
 from hmret.model.values import frozen
 from hmret.settings.load import Settings, load_settings
 
-__all__ = ["DEFAULTS", "TIMEOUT", "Backend", "Common", "Named", "Place", "read_span"]
+__all__ = ["DEFAULTS", "FLAG", "TIMEOUT", "Backend", "Common", "Named", "Place", "read_span"]
 
 Backend = Literal["asyncio", "trio"]
 """The event loop that runs the engine."""
@@ -29,6 +29,9 @@ Named = Annotated[
     ),
 ]
 """The image that a command is about."""
+
+FLAG = Parameter(negative=(), show_default=False)
+"""An option without a value, which can only be given or left out."""
 
 Place = str | Path
 """A path, always kept as the text that was given; the `Path` in the type makes shells complete it."""
@@ -78,9 +81,7 @@ class Common:
         ),
     ] = None
     backend: Annotated[Backend, Parameter(help="What runs the engine.")] = "asyncio"
-    json: Annotated[
-        bool, Parameter(help="Print one JSON document; an error is one, too.", show_default=False)
-    ] = False
+    json: Annotated[bool, FLAG, Parameter(help="Print one JSON document; an error is one, too.")] = False
     timeout: Annotated[str, Parameter(help="How long a running engine may be silent.")] = TIMEOUT
     log_format: Annotated[LogFormat, Parameter(help="How log lines look on standard error.")] = "console"
     log_level: Annotated[
