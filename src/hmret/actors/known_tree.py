@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 import anyio
 import attrs
 
+from hmret.actors.disk_actor import DiskActor
 from hmret.actors.lanes import Lanes
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
@@ -15,7 +16,7 @@ from hmret.disk.scans.checkpoints import CacheRecord
 from hmret.disk.scans.folder_cache import Folder, FolderCache
 from hmret.model.values import define
 
-__all__ = ["Found", "KnownTree"]
+__all__ = ["Found", "KnownTree", "TreeActor"]
 
 F = TypeVar("F", bound=Folder)
 R = TypeVar("R")
@@ -122,3 +123,25 @@ class KnownTree(Generic[F, R]):
         self.record.load(self.filesystem, self.data_fd, self.cache, self.threads.pause)
         if self.share is not None:
             self.cache.restore([(self.share(folder), until_ns) for folder, until_ns in self.cache.export()])
+
+
+class TreeActor(DiskActor, Generic[F, R]):
+    """An actor that knows one tree."""
+
+    _tree: KnownTree[F, R]
+
+    async def keep(self) -> None:
+        """Write what is cached to disk, for the next start.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        await self._ask(self._tree.keep)
+
+    def write_record(self) -> None:
+        """Write the same after the actor has ended, in a thread.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self._tree.write_record()

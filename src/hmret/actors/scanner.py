@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from contextlib import suppress
 
-from hmret.actors.disk_actor import DiskActor
-from hmret.actors.known_tree import KnownTree
+import attrs
+
+from hmret.actors.known_tree import KnownTree, TreeActor
 from hmret.actors.threads import Threads
 from hmret.disk.deletion.obstacles import find_obstacles
 from hmret.disk.filesystem import Filesystem
@@ -43,11 +44,8 @@ Tag = tuple[str, str]
 class ScanResult:
     """All of `images/`; whatever has not changed since the previous scan is the same object."""
 
-    repositories: Mapping[str, Repository]
-    contents: ContentOwners
-    bases: tuple[Reference, ...]
-    """What images need of each other."""
-    builds: BuildsFound
+    rows: RowsFound
+    """Which repository has which image."""
     unlisted: tuple[tuple[str, str], ...]
     """Folders below `images/` that could not be listed, and why."""
     hidden: tuple[Hidden, ...]
@@ -55,16 +53,34 @@ class ScanResult:
     newer_layout: tuple[str, ...]
     """Folders next to the registry hosts that hold no images."""
     oddities: tuple[Oddity, ...]
-    details: Mapping[str, str]
-    """Notes on some images, by digest."""
-    ghosts: tuple[str, ...]
-    """Digests of content that is ready according to its metadata, but has no disk."""
     tag_folders: Mapping[str, FolderScan]
     """The folders below `repositories/`, by path."""
+    unsettled: Mapping[str, FolderScan]
+    """Folders that hold images that are not ready or not whole, and all parts of content."""
     is_absent: bool
     """Whether `images/` does not exist, perhaps because its disk is not mounted."""
     images: int
     """The number of rows: a digest counts once for each repository that has it."""
+    builds: BuildsFound = NO_BUILDS
+    details: Mapping[str, str] = attrs.field(factory=dict)
+    """Notes on some images, by digest."""
+    ghosts: tuple[str, ...] = ()
+    """Digests of content that is ready according to its metadata, but has no disk."""
+
+    @property
+    def repositories(self) -> Mapping[str, Repository]:
+        """The repositories with their images, by name."""
+        return self.rows.repositories
+
+    @property
+    def contents(self) -> ContentOwners:
+        """The owners of each content folder."""
+        return self.rows.owners
+
+    @property
+    def bases(self) -> tuple[Reference, ...]:
+        """What images need of each other; the same object where nothing of that has changed."""
+        return self.rows.bases
 
     @property
     def unlisted_names(self) -> tuple[str, ...]:
@@ -80,23 +96,7 @@ class ScanResult:
         return ("",) if self.is_absent else self.unlisted_names
 
 
-@frozen(eq=False)
-class _Found:
-    """All folders combined, reused until something in them changes."""
-
-    rows: RowsFound
-    unlisted: tuple[tuple[str, str], ...]
-    hidden: tuple[Hidden, ...]
-    newer_layout: tuple[str, ...]
-    oddities: tuple[Oddity, ...]
-    tag_folders: Mapping[str, FolderScan]
-    unsettled: Mapping[str, FolderScan]
-    """Folders that hold images that are not ready or not whole, and all parts of content."""
-    is_absent: bool
-    images: int
-
-
-class Scanner(DiskActor):
+class Scanner(TreeActor[FolderScan, ScanResult]):
     """The scanner actor.
 
     These bypass the mailbox:
@@ -129,14 +129,6 @@ class Scanner(DiskActor):
         """Read all of `images/`."""
         return await self._ask(self._scan)
 
-    async def keep(self) -> None:
-        """Write what is cached to disk, for the next start.
-
-        Raises:
-            OSError: it could not be written.
-        """
-        await self._ask(self._tree.keep)
-
     async def invalidate(self, keys: AbstractSet[Key]) -> None:
         """Make the next scan read some images again, since what is cached of them is wrong."""
         names = {name for name, _ in keys}
@@ -155,13 +147,13 @@ class Scanner(DiskActor):
     def guess(self, repository: str, tag: str) -> str | None:
         """Return which digest a tag pointed to at the last scan; None if unknown."""
         last = self._tree.last
-        known = None if last is None else last.rows.repositories.get(repository)
+        known = None if last is None else last.repositories.get(repository)
         return None if known is None else known.tags.get(tag)
 
     def owners(self, digest: str) -> tuple[str, ...] | None:
         """Return which repositories owned content at the last scan; None if there has been no scan."""
         last = self._tree.last
-        return None if last is None else last.rows.owners.get(digest, ())
+        return None if last is None else last.contents.get(digest, ())
 
     async def find_obstacles(self, choices: Iterable[Choice]) -> dict[Key, Obstacle]:
         """Find which of some due images cannot be deleted, and why, keyed by the first row of each."""
@@ -197,14 +189,6 @@ class Scanner(DiskActor):
         self.images_seen = result.images
         return result
 
-    def write_record(self) -> None:
-        """Write what is cached to disk, for the next start.
-
-        Raises:
-            OSError: it could not be written.
-        """
-        self._tree.write_record()
-
     def _look(self, paths: list[str]) -> tuple[list[FolderScan], list[str]]:
         return read_images(self._filesystem, self._data_fd, paths, self._folders.read)
 
@@ -214,7 +198,7 @@ class Scanner(DiskActor):
     def _count(self, images: int) -> None:
         self.images_seen += images
 
-    def _look_beside(self, found: "_Found") -> ScanResult:
+    def _look_beside(self, found: ScanResult) -> ScanResult:
         """Read what can change without changing image folders: build records, and unfinished work of hypeman's."""
         self._folders.end()
         builds = look_at_builds(self._filesystem, self._data_fd, self._builds, self._threads.pause)
@@ -223,24 +207,14 @@ class Scanner(DiskActor):
         if found.unsettled:
             with suppress(OSError), self._opened(IMAGES) as images_fd:
                 unfinished = look_at_unfinished(
-                    self._filesystem, images_fd, found.unsettled, found.rows.repositories
+                    self._filesystem, images_fd, found.unsettled, found.repositories
                 )
-        rows = found.rows
-        ownerless = (("content_without_owner", path, "no repository has it") for path in rows.ownerless)
-        return ScanResult(
-            repositories=rows.repositories,
-            contents=rows.owners,
-            bases=rows.bases,
+        return attrs.evolve(
+            found,
             builds=builds,
-            unlisted=found.unlisted,
-            hidden=found.hidden,
-            newer_layout=found.newer_layout,
-            oddities=(*found.oddities, *ownerless, *unfinished.oddities),
+            oddities=(*found.oddities, *unfinished.oddities),
             details=unfinished.details,
             ghosts=tuple(_ghosts(found.unsettled)),
-            tag_folders=found.tag_folders,
-            is_absent=found.is_absent,
-            images=found.images,
         )
 
     def _look_at(self, key: Key, is_content: bool) -> Image | None:
@@ -264,8 +238,8 @@ class Scanner(DiskActor):
         except (FileNotFoundError, NotADirectoryError, OddTagError):
             return None
 
-    def _put_together(self, folders: Mapping[str, FolderScan]) -> "_Found":
-        """Combine all folders into one value."""
+    def _put_together(self, folders: Mapping[str, FolderScan]) -> ScanResult:
+        """Combine all folders into one value, reused until something in them changes."""
         folders = self._links.amend(folders)
         rows = self._rows.put_together(folders)
         unlisted: list[tuple[str, str]] = []
@@ -281,12 +255,13 @@ class Scanner(DiskActor):
                 is_absent = True
             elif folder.error is not None:
                 unlisted.append((path, folder.error.strerror or str(folder.error)))
-        return _Found(
+        ownerless = (("content_without_owner", path, "no repository has it") for path in rows.ownerless)
+        return ScanResult(
             rows,
             tuple(sorted(unlisted)),
             tuple(sorted(hidden)),
             tuple(newer),
-            tuple(sorted(oddities)),
+            (*sorted(oddities), *ownerless),
             {path: folder for path, folder in folders.items() if path.startswith(REPOSITORIES)},
             {path: folder for path, folder in folders.items() if folder.unsettled or is_part(path)},
             is_absent,
@@ -330,8 +305,8 @@ def _disks(repositories: Mapping[str, Repository], timers: Timers) -> Iterator[D
 def _ghosts(folders: Mapping[str, FolderScan]) -> Iterator[str]:
     """List the digests of content that is ready according to its metadata, but has no disk."""
     for path, folder in folders.items():
-        if is_part(path) and folder.repository is not None:
+        if is_part(path):
             for digest in folder.unsettled:
-                image = folder.repository.images[digest]
+                image = folder.images[digest]
                 if image.status == "ready" and digest not in folder.with_disk:
                     yield digest

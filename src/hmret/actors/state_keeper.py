@@ -5,8 +5,7 @@ from types import MappingProxyType
 
 import attrs
 
-from hmret.actors.disk_actor import DiskActor
-from hmret.actors.known_tree import KnownTree
+from hmret.actors.known_tree import KnownTree, TreeActor
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.lookup import find_image, has_tag_to
@@ -73,7 +72,7 @@ class _NotClearedError(Exception):
         self.fault = fault
 
 
-class StateKeeper(DiskActor):
+class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
     """The state keeper actor.
 
     `write_record` bypasses the mailbox: it is called after the actor has ended, when nothing else reads or
@@ -100,14 +99,6 @@ class StateKeeper(DiskActor):
     async def load(self, repositories: Mapping[str, Repository] | None = None) -> StatesLoaded:
         """Read all states; with `repositories`, keys reuse the string objects that name the images in them."""
         return await self._ask(self._load, repositories or {})
-
-    async def keep(self) -> None:
-        """Write what is cached to disk, for the next start.
-
-        Raises:
-            OSError: it could not be written.
-        """
-        await self._ask(self._tree.keep)
 
     async def invalidate(self, repositories: AbstractSet[str]) -> None:
         """Make the next load read some repositories again, since what is cached of them is wrong."""
@@ -177,14 +168,6 @@ class StateKeeper(DiskActor):
         loaded = await self._tree.look_through(begin)
         self._started = [keys for keys in self._started if id(keys) not in started]
         return loaded
-
-    def write_record(self) -> None:
-        """Write what is cached to disk, for the next start.
-
-        Raises:
-            OSError: it could not be written.
-        """
-        self._tree.write_record()
 
     def _look(self, paths: list[str]) -> tuple[list[StateFolder], list[str]]:
         return read_states(self._filesystem, self._data_fd, paths, self._look_at_folder)

@@ -99,7 +99,7 @@ def _list(filesystem: Filesystem, fd: int, known: FolderScan | None) -> tuple[Fo
 
 def names_in(known: FolderScan) -> list[tuple[str, int]]:
     """Return the names and inodes in a part that has not changed; an inode that is not known is -1."""
-    images = {} if known.repository is None else known.repository.images
+    images = known.images
     inodes = list(known.marks[::2]) if len(known.marks) == 2 * len(images) else [-1] * len(images)
     return [(hex_of(digest), inode) for digest, inode in zip(images, inodes, strict=True)]
 
@@ -135,10 +135,10 @@ def scan_part(
     """Read the images in a part of content, except those that `known` has, settled and with the same inode."""
     held: dict[str, tuple[Image, int]] = {}
     bases: dict[str, str] = {}
-    if known is not None and known.repository is not None:
+    if known is not None:
         held = {
             name: (image, inode)
-            for image, (name, inode) in zip(known.repository.images.values(), names_in(known), strict=True)
+            for image, (name, inode) in zip(known.images.values(), names_in(known), strict=True)
         }
         bases = dict(known.bases)
     images: dict[str, Image] = {}

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set as AbstractSet
 from functools import lru_cache
 from sys import intern
 
@@ -24,6 +24,7 @@ from hmret.model.values import frozen
 
 __all__ = [
     "BLOCK",
+    "NOTHING",
     "FolderScan",
     "ImageFound",
     "Oddity",
@@ -49,6 +50,10 @@ _DISKS = list(ROOTFS_NAMES)
 _READY = "ready"
 _PARTS = f"{CONTENT}/"
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR))
+
+_NO_IMAGES: Mapping[str, Image] = {}
+_NO_TAGS: Mapping[str, str] = {}
+_NO_NAMES: AbstractSet[str] = frozenset()
 
 Oddity = tuple[str, str, str]
 """Something to report: the event's name, the path below the data directory, and what is wrong."""
@@ -95,6 +100,21 @@ class FolderScan:
     """Whether it holds nothing at all; set only for folders of tags."""
 
     @property
+    def images(self) -> Mapping[str, Image]:
+        """The images in it, by digest."""
+        return _NO_IMAGES if self.repository is None else self.repository.images
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The tags in it, with the digests that they point to."""
+        return _NO_TAGS if self.repository is None else self.repository.tags
+
+    @property
+    def odd_tags(self) -> AbstractSet[str]:
+        """The names in it whose place is taken by something that is no link."""
+        return _NO_NAMES if self.repository is None else self.repository.odd_tags
+
+    @property
     def is_settled(self) -> bool:
         """Whether it need not be examined while it has its fingerprint."""
         return not self.unsettled
@@ -103,6 +123,10 @@ class FolderScan:
     def listed_in(self) -> str | None:
         """The content folder, for a part of it."""
         return CONTENT if self.path.startswith(_PARTS) else None
+
+
+NOTHING = FolderScan("")
+"""A folder of which nothing is known, or that does not exist."""
 
 
 class ImageFound(msgspec.Struct, frozen=True, gc=False):

@@ -16,21 +16,14 @@ __all__ = [
     "choose_row",
     "claimed_digests",
     "effective_tags",
-    "images_in",
     "is_whole",
     "names_at",
-    "odd_tags_in",
     "tag_names_of_folders",
     "tags_folder_of",
-    "tags_in",
 ]
 
 _AT_REST = frozenset(("ready", "failed", "unknown"))
 """In any other status, hypeman may be at work."""
-
-_NO_TAGS: Mapping[str, str] = {}
-_NO_NAMES: AbstractSet[str] = frozenset()
-_NO_IMAGES: Mapping[str, Image] = {}
 
 
 def choose_row(  # noqa: PLR0911 - one rule after the other
@@ -112,21 +105,6 @@ def tags_folder_of(name: str) -> str:
     return f"{REPOSITORIES}/{name}"
 
 
-def tags_in(folder: FolderScan) -> Mapping[str, str]:
-    """Return the tags in a folder, with the digests that they point to."""
-    return _NO_TAGS if folder.repository is None else folder.repository.tags
-
-
-def images_in(folder: FolderScan) -> Mapping[str, Image]:
-    """Return the images in a folder, by digest."""
-    return _NO_IMAGES if folder.repository is None else folder.repository.images
-
-
-def odd_tags_in(folder: FolderScan) -> AbstractSet[str]:
-    """Return the names in a folder whose place is taken by something that is no link."""
-    return _NO_NAMES if folder.repository is None else folder.repository.odd_tags
-
-
 def tag_names_of_folders(folder: FolderScan) -> Iterator[str]:
     """List the names of the subfolders that a tag could have."""
     return filter(TAG_NAME.fullmatch, (path.rpartition("/")[2] for path in folder.subfolders))
@@ -134,20 +112,20 @@ def tag_names_of_folders(folder: FolderScan) -> Iterator[str]:
 
 def names_at(tagged: FolderScan) -> AbstractSet[str]:
     """List the names that exist below `repositories/`, which hide links of the older layout by that name."""
-    return {*tags_in(tagged), *odd_tags_in(tagged), *tag_names_of_folders(tagged)}
+    return {*tagged.tags, *tagged.odd_tags, *tag_names_of_folders(tagged)}
 
 
 def effective_tags(legacy: FolderScan, tagged: FolderScan) -> Mapping[str, str]:
     """Return what the tags of a repository point to, as hypeman's lookups resolve them."""
-    if not tags_in(legacy):
-        return tags_in(tagged)
+    if not legacy.tags:
+        return tagged.tags
     shadowed = names_at(tagged)
     if not shadowed:
-        return tags_in(legacy)
-    seen = {tag: digest for tag, digest in tags_in(legacy).items() if tag not in shadowed}
-    return {**seen, **tags_in(tagged)}
+        return legacy.tags
+    seen = {tag: digest for tag, digest in legacy.tags.items() if tag not in shadowed}
+    return {**seen, **tagged.tags}
 
 
 def claimed_digests(legacy: FolderScan, tagged: FolderScan) -> set[str]:
     """List the digests to which a repository has a link, or of which it has a folder."""
-    return {*images_in(legacy), *tags_in(legacy).values(), *tags_in(tagged).values()}
+    return {*legacy.images, *legacy.tags.values(), *tagged.tags.values()}

@@ -9,7 +9,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import stable_fingerprint
 from hmret.disk.folders import open_folder, opened
 from hmret.disk.hypeman.hidden import find_hidden
-from hmret.disk.hypeman.images import FolderScan, Oddity
+from hmret.disk.hypeman.images import NOTHING, FolderScan, Oddity
 from hmret.disk.hypeman.links import pointed_to
 from hmret.disk.layout import (
     CONTENT,
@@ -187,8 +187,7 @@ def _scan(filesystem: Filesystem, fd: int, path: str, known: FolderScan | None) 
         return FolderScan(
             path, subfolders=subfolders, fingerprint=fingerprint, hidden=hidden, is_empty=is_empty
         )
-    before = _NO_TAGS if known is None or known.repository is None else known.repository.tags
-    found = read_tags(filesystem, fd, path, entries, before)
+    found = read_tags(filesystem, fd, path, entries, (known or NOTHING).tags)
     hidden = find_hidden(filesystem, fd, path, (link for link in entries.links if link not in found.tags))
     is_staging, left = stage_oddities(filesystem, fd, path, entries.folders)
     repository = Repository(name, {}, found.tags, odd_tags=found.odd_tags)

@@ -9,18 +9,15 @@ from typing import cast
 import attrs
 
 from hmret.disk.hypeman.content import is_part, part_of
-from hmret.disk.hypeman.images import FolderScan
+from hmret.disk.hypeman.images import NOTHING, FolderScan
 from hmret.disk.hypeman.precedence import (
     choose_row,
     claimed_digests,
     effective_tags,
-    images_in,
     is_whole,
     names_at,
-    odd_tags_in,
     tag_names_of_folders,
     tags_folder_of,
-    tags_in,
 )
 from hmret.disk.hypeman.repositories import repository_of
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, hex_of
@@ -32,7 +29,6 @@ __all__ = ["Rows", "RowsFound"]
 Names = str | tuple[str, ...]
 """Repositories, sorted; a single one is stored as a plain string, since there may be very many."""
 
-_NOTHING = FolderScan("")
 _NO_NAMES: AbstractSet[str] = frozenset()
 _NO_IMAGES: Mapping[str, Image] = {}
 _NO_SHARES: Mapping[str, tuple[str, ...]] = {}
@@ -97,7 +93,7 @@ class Rows:
                     digest: image
                     for path, folder in folders.items()
                     if is_part(path)
-                    for digest, image in images_in(folder).items()
+                    for digest, image in folder.images.items()
                 }
             repositories |= self._renew_owners(before, repositories, digests)
         for name in repositories:
@@ -120,8 +116,8 @@ class Rows:
         touched: set[str] = set()
         for name in repositories:
             legacy_before, tagged_before = (
-                before.get(name, _NOTHING),
-                before.get(tags_folder_of(name), _NOTHING),
+                before.get(name, NOTHING),
+                before.get(tags_folder_of(name), NOTHING),
             )
             legacy, tagged = self._legacy(name), self._tagged(name)
             earlier, now = claimed_digests(legacy_before, tagged_before), claimed_digests(legacy, tagged)
@@ -245,11 +241,11 @@ class Rows:
         the repository has no complete folder of its own.
         """
         legacy, tagged = self._legacy(name), self._tagged(name)
-        found = set(tags_in(tagged).values())
-        if tags_in(legacy):
+        found = set(tagged.tags.values())
+        if legacy.tags:
             shadowed = names_at(tagged)
-            images = images_in(legacy)
-            for tag, digest in tags_in(legacy).items():
+            images = legacy.images
+            for tag, digest in legacy.tags.items():
                 if tag not in shadowed and not is_whole(images.get(digest), legacy):
                     found.add(digest)
         return found
@@ -264,12 +260,12 @@ class Rows:
         if self._has_content:
             images, shared, unready, named = self._rows_of(name, legacy)
         else:
-            images.update(images_in(legacy))
+            images.update(legacy.images)
         tags = effective_tags(legacy, tagged)
         # A folder hides a link of its name from the lookup of a tag, but not from the lookup of a repository
         # below it.
-        hidden = tags_in(legacy).keys() & set(tag_names_of_folders(tagged))
-        odd_tags = frozenset(odd_tags_in(legacy) | odd_tags_in(tagged) | hidden).difference(tags_in(tagged))
+        hidden = legacy.tags.keys() & set(tag_names_of_folders(tagged))
+        odd_tags = frozenset(legacy.odd_tags | tagged.odd_tags | hidden).difference(tagged.tags)
         if not (images or tags or odd_tags or named):
             self._repositories.pop(name, None)
             return
@@ -298,7 +294,7 @@ class Rows:
         shared: dict[str, tuple[str, ...]] = {}
         unready: dict[str, str] = {}
         named: dict[str, Image] = {}
-        folders = images_in(legacy)
+        folders = legacy.images
         strays = self._strays.get(name, _NO_NAMES)
         digests = {*folders, *strays}
         if name in self._linked:
@@ -362,14 +358,13 @@ class Rows:
     def _content(self, digest: str) -> Image | None:
         if self._contents:
             return self._contents.get(digest)
-        part = self._folders.get(part_of(digest))
-        return None if part is None or part.repository is None else part.repository.images.get(digest)
+        return self._folders.get(part_of(digest), NOTHING).images.get(digest)
 
     def _legacy(self, name: str) -> FolderScan:
-        return self._folders.get(name, _NOTHING)
+        return self._folders.get(name, NOTHING)
 
     def _tagged(self, name: str) -> FolderScan:
-        return self._folders.get(tags_folder_of(name), _NOTHING)
+        return self._folders.get(tags_folder_of(name), NOTHING)
 
 
 def _each(names: Names) -> tuple[str, ...]:
@@ -387,8 +382,8 @@ def _named_by(path: str) -> str | None:
 
 def _changed(before: Mapping[str, FolderScan], after: Mapping[str, FolderScan], path: str) -> Iterable[str]:
     """List the digests of a part of content whose folder has changed."""
-    one, other = before.get(path, _NOTHING), after.get(path, _NOTHING)
-    earlier, now = images_in(one), images_in(other)
+    one, other = before.get(path, NOTHING), after.get(path, NOTHING)
+    earlier, now = one.images, other.images
     yield from (digest for digest, image in now.items() if earlier.get(digest) is not image)
     yield from (digest for digest in earlier if digest not in now)
     yield from {*one.unreadable} ^ {*other.unreadable}

@@ -15,6 +15,7 @@ from hmret.disk.hypeman.folder_contents import with_contents
 from hmret.disk.hypeman.hidden import find_hidden
 from hmret.disk.hypeman.images import (
     BLOCK,
+    NOTHING,
     FolderScan,
     image_of,
     is_settled,
@@ -198,8 +199,7 @@ def _scan_open_folder(
             path, None, tuple(subfolders), fingerprint=None if hidden else fingerprint, hidden=hidden
         )
     images = reader.images
-    before = {} if known is None or known.repository is None else known.repository.tags
-    found = read_tags(filesystem, fd, path, entries, before)
+    found = read_tags(filesystem, fd, path, entries, (known or NOTHING).tags)
     hidden = find_hidden(filesystem, fd, path, (link for link in entries.links if link not in found.tags))
     # Where their image is in the cache, tags share the string object of its digest.
     tags = {tag: images[digest].digest if digest in images else digest for tag, digest in found.tags.items()}
@@ -234,14 +234,12 @@ class _Images:
         self.with_disk: list[str] = []
         self.unreadable: list[str] = []
         self.bases: dict[str, str] = {}
-        self._known = known if known is not None and known.repository is not None else None
+        self._known = known or NOTHING
 
     def take_known(self, names: list[str]) -> list[str]:
         """Reuse what is known of images whose metadata is unchanged; returns the names of the others."""
-        if self._known is None or self._known.repository is None:
-            return names
-        images, marks = self._known.repository.images, self._known.marks
-        if len(marks) != 2 * len(images):
+        images, marks = self._known.images, self._known.marks
+        if not images or len(marks) != 2 * len(images):
             return names
         present = {*names}
         here = [

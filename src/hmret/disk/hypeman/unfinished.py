@@ -11,9 +11,9 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import read_file
-from hmret.disk.hypeman.content import is_part
+from hmret.disk.hypeman.content import is_part, part_of
 from hmret.disk.hypeman.documents import read_object
-from hmret.disk.hypeman.images import FolderScan, Oddity
+from hmret.disk.hypeman.images import NOTHING, FolderScan, Oddity
 from hmret.disk.layout import CONTENT, IMAGES, METADATA, ROOTFS_NAMES, hex_of
 from hmret.model.images import Image, Repository
 from hmret.model.times import SECOND
@@ -51,17 +51,15 @@ def look_at_unfinished(
     )
 
 
-def _look(  # noqa: C901 - one kind of folder after the other
+def _look(
     filesystem: Filesystem,
     images_fd: int,
     folders: Mapping[str, FolderScan],
     repositories: Mapping[str, Repository],
 ) -> Iterator[tuple[str, str, str, str]]:
     for path, folder in folders.items():
-        if folder.repository is None or not folder.unsettled:
-            continue
         for digest in folder.unsettled:
-            image = folder.repository.images[digest]
+            image = folder.images[digest]
             if image.foreign is not None:
                 yield _not_plain(path, image)
             elif is_part(path):
@@ -120,8 +118,7 @@ def _for_a_day(status: str) -> str:
 
 
 def _is_beside_ready_content(folders: Mapping[str, FolderScan], digest: str) -> bool:
-    part = folders.get(f"{CONTENT}/{hex_of(digest)[:2]}")
-    content = None if part is None or part.repository is None else part.repository.images.get(digest)
+    content = folders.get(part_of(digest), NOTHING).images.get(digest)
     return content is not None and content.status == "ready"
 
 

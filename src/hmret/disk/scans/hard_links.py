@@ -11,13 +11,12 @@ import attrs
 import msgspec
 
 from hmret.disk.hypeman.content import is_part, part_of
-from hmret.disk.hypeman.images import FolderScan
+from hmret.disk.hypeman.images import NOTHING, FolderScan
 from hmret.model.images import Image
 from hmret.model.values import define
 
 __all__ = ["HardLinks"]
 
-_NOTHING = FolderScan("")
 _NO_IMAGES: Mapping[str, Image] = {}
 
 
@@ -49,7 +48,7 @@ class HardLinks:
     def _forget(self, folders: Mapping[str, FolderScan]) -> Iterator[str]:
         """Drop corrections of images that have gone or have been read again since; yields their digests."""
         for path, images in list(self._fresh.items()):
-            now = _images(folders.get(path, _NOTHING))
+            now = folders.get(path, NOTHING).images
             left = {digest: pair for digest, pair in images.items() if now.get(digest) is pair[0]}
             if len(left) != len(images):
                 yield from images.keys() - left.keys()
@@ -89,13 +88,13 @@ class HardLinks:
 def _changed(before: Mapping[str, FolderScan], after: Mapping[str, FolderScan]) -> Iterator[str]:
     """List the digests of linked disks of which a name was added, removed or read again."""
     for path, folder in after.items():
-        earlier = before.get(path, _NOTHING)
+        earlier = before.get(path, NOTHING)
         if earlier is not folder:
-            yield from _linked(_images(folder), _images(earlier))
-            yield from _linked(_images(earlier), _images(folder))
+            yield from _linked(folder.images, earlier.images)
+            yield from _linked(earlier.images, folder.images)
     for path, folder in before.items():
         if path not in after:
-            yield from _linked(_images(folder), _NO_IMAGES)
+            yield from _linked(folder.images, _NO_IMAGES)
 
 
 def _linked(one: Mapping[str, Image], other: Mapping[str, Image]) -> Iterator[str]:
@@ -111,12 +110,12 @@ def _by_digest(folders: Mapping[str, FolderScan], digests: set[str]) -> Mapping[
     """List what is known of some digests in all folders, each with the folder's path."""
     found: defaultdict[str, list[tuple[str, Image]]] = defaultdict(list)
     for digest in digests:
-        content = _images(folders.get(part_of(digest), _NOTHING)).get(digest)
+        content = folders.get(part_of(digest), NOTHING).images.get(digest)
         if content is not None:
             found[digest].append((part_of(digest), content))
     for path, folder in folders.items():
         if not is_part(path):
-            images = _images(folder)
+            images = folder.images
             for digest in images.keys() & digests:
                 found[digest].append((path, images[digest]))
     return found
@@ -127,7 +126,3 @@ def _is_consistent(images: Iterable[Image]) -> bool:
     disks = [image.shared_disk for image in images if image.shared_disk is not None]
     names = Counter(disk.identity for disk in disks)
     return all(disk.links == names[disk.identity] for disk in disks)
-
-
-def _images(folder: FolderScan) -> Mapping[str, Image]:
-    return _NO_IMAGES if folder.repository is None else folder.repository.images

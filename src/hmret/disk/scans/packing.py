@@ -170,7 +170,7 @@ def weigh(found: FolderScan | StateFolder | Mapping[str, ReferenceFile]) -> int:
     """Return how much there was to read: the number of images, states or files."""
     match found:
         case FolderScan():
-            return 0 if found.repository is None else len(found.repository.images)
+            return len(found.images)
         case StateFolder():
             return len(found.timers)
         case _:
@@ -182,7 +182,7 @@ def _packed(folder: FolderScan) -> _ImageFolder:
     return _ImageFolder(
         folder.path,
         None if repository is None else list(repository.images.values()),
-        {} if repository is None else dict(repository.tags),
+        dict(folder.tags),
         folder.subfolders,
         None if error is None else error.errno or 0,
         "" if error is None else error.strerror or str(error),
@@ -190,7 +190,7 @@ def _packed(folder: FolderScan) -> _ImageFolder:
         folder.fingerprint,
         array("q", folder.marks).tobytes(),
         folder.unsettled,
-        () if repository is None else tuple(repository.odd_tags),
+        tuple(folder.odd_tags),
         folder.with_disk,
         folder.unreadable,
         folder.bases,
