@@ -115,6 +115,11 @@ class SteppedThreads:
         """Nobody holds anybody up."""
         return nullcontext()
 
+    @staticmethod
+    def bulk() -> AbstractContextManager[None]:
+        """Leave the garbage collector alone."""
+        return nullcontext()
+
     async def read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         return await self.run(function, *arguments)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Set as AbstractSet
 from types import MappingProxyType
 
-import attrs
+import msgspec
 
 from hmret.actors.known_tree import KnownTree, TreeActor
 from hmret.actors.threads import Threads
@@ -191,7 +191,7 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
             image.digest if (image := images.get(digest)) is not None else digest: since_ns
             for digest, since_ns in folder.timers.items()
         }
-        return attrs.evolve(folder, timers=timers)
+        return msgspec.structs.replace(folder, timers=timers)
 
     def _confirm(self, key: Key, tag: str | None, owners: tuple[str, ...] | None) -> Confirmed:
         repository, digest = key

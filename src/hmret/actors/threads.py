@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from hmret.actors.full_rounds import FullRounds
 from hmret.model.thread_refusal import NO_THREAD, is_thread_refusal
 
 __all__ = ["InlineThreads", "Threads", "Throttle", "WorkerThreads", "voluntary_switches"]
@@ -116,6 +117,7 @@ class _Switching:
 
 
 _switching = _Switching()
+_full_rounds = FullRounds()
 
 
 class Threads(Protocol):
@@ -128,6 +130,10 @@ class Threads(Protocol):
 
     def urgent(self) -> AbstractContextManager[None]:
         """Make other functions yield more often while a caller is waiting for the work in the block."""
+        ...
+
+    def bulk(self) -> AbstractContextManager[None]:
+        """Put full rounds of the garbage collector off while the block runs."""
         ...
 
     @property
@@ -160,6 +166,7 @@ class WorkerThreads:
         self._limit = limit
         self.pause = Throttle()
         self.urgent = self.pause.urgent
+        self.bulk = _full_rounds.put_off
         self._limiter: anyio.CapacityLimiter | None = None
         self._alone: anyio.CapacityLimiter | None = None
         self._readers: anyio.CapacityLimiter | None = None
@@ -206,7 +213,9 @@ def _telling_of_limits() -> Iterator[None]:
 
 def _run_in_background(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
     with _switching.after(_SWITCH_SECONDS):
-        return function(*arguments)
+        result = function(*arguments)
+    _full_rounds.part_ended()
+    return result
 
 
 class InlineThreads:
@@ -221,6 +230,11 @@ class InlineThreads:
     @staticmethod
     def urgent() -> AbstractContextManager[None]:
         """Do nothing: there is no bulk work to hold back."""
+        return nullcontext()
+
+    @staticmethod
+    def bulk() -> AbstractContextManager[None]:
+        """Leave the garbage collector alone."""
         return nullcontext()
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:

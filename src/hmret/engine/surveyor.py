@@ -191,6 +191,16 @@ class Surveyor:
                 when its use was confirmed, or is none any more, it is as if a lease covered it.
             disk: how full it is; None: that does not matter.
         """
+        with self.threads.bulk():
+            return await self._survey(moment, leases, uses, disk)
+
+    async def _survey(
+        self,
+        moment: Moment,
+        leases: Sequence[Lease] | None,
+        uses: Iterable[Key],
+        disk: DiskUsage | None,
+    ) -> Survey:
         if leases is None:
             leases = await self.locks.leases()
         scans: list[ScanResult] = []

@@ -6,6 +6,7 @@ from functools import lru_cache
 from operator import attrgetter
 
 import attrs
+import msgspec
 
 from hmret.model.images import Image, Inventory, Key, Reference, Remembered, Repository
 from hmret.model.tag_history import (
@@ -58,14 +59,13 @@ class Protection:
     """Input of the next plan, so that the past targets of a tag stay protected."""
 
 
-@frozen
-class RepositoryProtection:
+class RepositoryProtection(msgspec.Struct, frozen=True, gc=False):
     """The outcome of resolving the references to one repository."""
 
     sources: Mapping[str, tuple[str, ...]]
     """The sources that need each digest, sorted; whether or not the digest is in the cache."""
-    meant: Mapping[Reference, frozenset[str]]
-    """For each reference: the digests in this repository that it can mean."""
+    meant: Mapping[Reference, tuple[str, ...]]
+    """For each reference: the digests in this repository that it can mean, in no particular order."""
     remembered: Mapping[TagName, Remembered]
     """Input of the next plan, so that the past targets of a tag stay protected."""
     is_settled: bool = False
@@ -203,7 +203,8 @@ def protect_repository(inventory: Inventory, name: str, now_ns: int | None) -> R
                 sources[digest].add(reference.source)
     return RepositoryProtection(
         sources={digest: tuple(sorted(names)) for digest, names in sources.items()},
-        meant=meant,
+        # The garbage collector need not look at tuples of texts.
+        meant={reference: tuple(digests) for reference, digests in meant.items()},
         remembered=history.remembered,
         is_settled=all(not images.keys().isdisjoint(digests) for digests in meant.values()),
         elsewhere=tuple(

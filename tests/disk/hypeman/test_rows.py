@@ -4,7 +4,6 @@ import errno
 import random
 from collections.abc import Callable, Mapping
 
-import attrs
 import msgspec
 import pytest
 
@@ -337,7 +336,7 @@ def again(known: Mapping[str, FolderScan], found: Mapping[str, FolderScan]) -> d
                 name: earlier[name] if earlier.get(name) == image else image
                 for name, image in folder.repository.images.items()
             }
-            folder = attrs.evolve(
+            folder = msgspec.structs.replace(
                 folder, repository=msgspec.structs.replace(folder.repository, images=images)
             )
         after[path] = folder

@@ -1,6 +1,7 @@
 """Disks with several names: what is known of a folder stays true while only another one changes."""
 
 import random
+from array import array
 from collections.abc import Callable, Mapping
 
 import attrs
@@ -61,7 +62,7 @@ class World:
             is_same = images.keys() == earlier.keys() and all(
                 images[name] is earlier[name] for name in images
             )
-            renewed = attrs.evolve(
+            renewed = msgspec.structs.replace(
                 folder, repository=msgspec.structs.replace(folder.repository, images=images)
             )
             after[path] = before if is_same else renewed
@@ -77,9 +78,8 @@ def world(memory: Host) -> World:
 def marks_of(folder: FolderScan) -> Mapping[str, tuple[int, int]]:
     """Tell what a scan recognises each image by."""
     assert folder.repository is not None
-    return dict(
-        zip(folder.repository.images, zip(folder.marks[::2], folder.marks[1::2], strict=True), strict=True)
-    )
+    marks = array("q", folder.marks)
+    return dict(zip(folder.repository.images, zip(marks[::2], marks[1::2], strict=True), strict=True))
 
 
 def own_folder(repository: str, letters: str) -> str:

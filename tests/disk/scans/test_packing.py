@@ -2,6 +2,7 @@
 
 import errno
 import json
+from array import array
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
@@ -38,7 +39,7 @@ FULL = FolderScan(
     Repository(ALPINE, {A: IMAGE, B: BROKEN}, {"latest": A, "old": B, "dangling": digest("c")}),
     (f"{ALPINE}/deeper", f"{ALPINE}/{'d' * 64}"),
     fingerprint=(1, 2**64 - 1, 4096, START_NS, START_NS + 1),
-    marks=(7, START_NS, -1, -1),
+    marks=array("q", (7, START_NS, -1, -1)).tobytes(),
     unsettled=(B,),
 )
 
@@ -51,7 +52,7 @@ def fields(folder: FolderScan) -> dict[str, object]:
         "error": None if folder.error is None else (folder.error.errno, folder.error.strerror),
         "newer_layout": folder.newer_layout,
         "fingerprint": folder.fingerprint,
-        "marks": list(folder.marks),
+        "marks": folder.marks,
         "unsettled": folder.unsettled,
         "with_disk": folder.with_disk,
         "unreadable": folder.unreadable,
@@ -93,7 +94,7 @@ def again(folder: FolderScan) -> FolderScan:
             "content/3f",
             Repository("", {A: of_content(IMAGE, ALPINE), B: of_content(BROKEN, "")}, {}),
             fingerprint=(0, 0, 2, 0, 2**63 - 1),
-            marks=(7, 0, -1, 0),
+            marks=array("q", (7, 0, -1, 0)).tobytes(),
             unsettled=(B,),
             with_disk=(B,),
             unreadable=(B,),
@@ -115,7 +116,7 @@ def test_a_folder_of_images_keeps_every_field(folder: FolderScan) -> None:
 
 def test_the_images_keep_their_order_for_the_marks_stand_in_it() -> None:
     images = {digest(letters): Image(digest(letters), "ready") for letters in ("c", "a", "b")}
-    folder = FolderScan(ALPINE, Repository(ALPINE, images, {}), marks=(1, 2, 3, 4, 5, 6))
+    folder = FolderScan(ALPINE, Repository(ALPINE, images, {}), marks=array("q", range(6)).tobytes())
     repository = again(folder).repository
     assert repository is not None
     assert list(repository.images) == list(images)
@@ -132,7 +133,7 @@ def test_marks_that_are_damaged_are_none() -> None:
     packed = msgspec.msgpack.decode(pack_images([FULL]))
     packed[0][8] = packed[0][8][:-1]
     (unpacked,) = unpack_images(msgspec.msgpack.encode(packed))
-    assert list(unpacked.marks) == []
+    assert unpacked.marks == b""
     assert unpacked.repository == FULL.repository
 
 

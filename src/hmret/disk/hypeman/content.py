@@ -99,8 +99,8 @@ def _list(filesystem: Filesystem, fd: int, known: FolderScan | None) -> tuple[Fo
 
 def names_in(known: FolderScan) -> list[tuple[str, int]]:
     """Return the names and inodes in a part that has not changed; an inode that is not known is -1."""
-    images = known.images
-    inodes = list(known.marks[::2]) if len(known.marks) == 2 * len(images) else [-1] * len(images)
+    images, marks = known.images, array("q", known.marks)
+    inodes = list(marks[::2]) if len(marks) == 2 * len(images) else [-1] * len(images)
     return [(hex_of(digest), inode) for digest, inode in zip(images, inodes, strict=True)]
 
 
@@ -175,7 +175,7 @@ def scan_part(
         path,
         Repository("", images, {}),
         fingerprint=fingerprint,
-        marks=marks,
+        marks=marks.tobytes(),
         unsettled=tuple(digest for digest, image in images.items() if not is_settled(image)),
         with_disk=tuple(with_disk),
         unreadable=tuple(unreadable),

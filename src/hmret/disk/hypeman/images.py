@@ -3,11 +3,11 @@
 import errno
 import os
 import stat
-from collections.abc import Mapping, Sequence, Set as AbstractSet
+from collections.abc import Mapping, Set as AbstractSet
 from functools import lru_cache
+from operator import attrgetter
 from sys import intern
 
-import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem, ImageLook, Stat
@@ -20,7 +20,6 @@ from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Image, Repository, SharedDisk
 from hmret.model.references import parse_reference
 from hmret.model.times import SECOND
-from hmret.model.values import frozen
 
 __all__ = [
     "BLOCK",
@@ -59,9 +58,12 @@ Oddity = tuple[str, str, str]
 """Something to report: the event's name, the path below the data directory, and what is wrong."""
 
 
-@frozen
-class FolderScan:
-    """The contents of one folder below `images/`."""
+class FolderScan(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """The contents of one folder below `images/`.
+
+    This is no attrs class: there are as many instances as repositories, and the garbage collector need not
+    look at each.
+    """
 
     path: str
     """Below `images/`; for content, the folder and the first digits of some digests (`content/3f`)."""
@@ -75,29 +77,35 @@ class FolderScan:
     """Why it could not be listed."""
     newer_layout: tuple[str, ...] = ()
     """Folders beside the hosts' that hold no images: they are left alone."""
-    fingerprint: Fingerprint | None = attrs.field(default=None, eq=False)
+    fingerprint: Fingerprint | None = None
     """While the folder has it, no image was added or removed in it, and no tag has moved; None: read it
     again.
     """
-    marks: Sequence[int] = attrs.field(default=(), eq=False, repr=False)
-    """For each image, in order: inode and ctime (in nanoseconds) of the metadata; for content, the folder's
-    inode and 0. -1: read it again.
+    marks: bytes = b""
+    """For each image, in order, as numbers of 64 bits: inode and ctime (in nanoseconds) of the metadata; for
+    content, the folder's inode and 0. -1: read it again.
     """
-    unsettled: tuple[str, ...] = attrs.field(default=(), eq=False)
+    unsettled: tuple[str, ...] = ()
     """Digests of the images that are not ready or not complete: they are examined at every look."""
-    with_disk: tuple[str, ...] = attrs.field(default=(), eq=False)
+    with_disk: tuple[str, ...] = ()
     """Those of them that have metadata and a disk."""
-    unreadable: tuple[str, ...] = attrs.field(default=(), eq=False)
+    unreadable: tuple[str, ...] = ()
     """Those of them whose metadata could not be read, because of permissions or an I/O error."""
-    bases: tuple[tuple[str, str], ...] = attrs.field(default=(), eq=False)
+    bases: tuple[tuple[str, str], ...] = ()
     """Digests of images that need another image, each with that image as a reference."""
-    prints: tuple[tuple[str, int, int], ...] = attrs.field(default=(), eq=False)
+    prints: tuple[tuple[str, int, int], ...] = ()
     """For the listing of content: count and checksum of each of its parts, by which a change shows."""
-    oddities: tuple[Oddity, ...] = attrs.field(default=(), eq=False)
-    hidden: tuple[Hidden, ...] = attrs.field(default=(), eq=False)
+    oddities: tuple[Oddity, ...] = ()
+    hidden: tuple[Hidden, ...] = ()
     """Links in it that may hide images."""
-    is_empty: bool = attrs.field(default=False, eq=False)
+    is_empty: bool = False
     """Whether it holds nothing at all; set only for folders of tags."""
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the contents, but not by what a change of them shows."""
+        return isinstance(other, FolderScan) and _contents_of(self) == _contents_of(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it holds mappings
 
     @property
     def images(self) -> Mapping[str, Image]:
@@ -124,6 +132,8 @@ class FolderScan:
         """The content folder, for a part of it."""
         return CONTENT if self.path.startswith(_PARTS) else None
 
+
+_contents_of = attrgetter("path", "repository", "subfolders", "error", "newer_layout")
 
 NOTHING = FolderScan("")
 """A folder of which nothing is known, or that does not exist."""

@@ -43,6 +43,7 @@ _STAGE_NS = 60 * SECOND
 """A folder in which a tag has been in preparation for longer than this was left behind."""
 
 _NO_TAGS: Mapping[str, str] = {}
+_NO_NAMES: frozenset[str] = frozenset()
 _GONE = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 
@@ -126,7 +127,7 @@ def read_tags(
             )
         else:
             tags[name] = intern(digest_of(hexadecimal))
-    return TagsFound(tags, frozenset(odd), tuple(oddities))
+    return TagsFound(tags, frozenset(odd) if odd else _NO_NAMES, tuple(oddities))
 
 
 def stage_oddities(

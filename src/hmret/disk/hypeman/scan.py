@@ -4,7 +4,6 @@ import errno
 from array import array
 from collections.abc import Callable
 
-import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
@@ -149,7 +148,7 @@ def rescan_folder(filesystem: Filesystem, images_fd: int, known: FolderScan) -> 
     ):
         return known
     images = {**repository.images, **fresh}
-    return attrs.evolve(
+    return msgspec.structs.replace(
         known,
         repository=msgspec.structs.replace(repository, images=images),
         unsettled=tuple(digest for digest in known.unsettled if not is_settled(images[digest])),
@@ -209,7 +208,7 @@ def _scan_open_folder(
         Repository(path, images, tags, odd_tags=found.odd_tags) if images or tags or found.odd_tags else None,
         tuple(subfolders),
         fingerprint=None if is_staging or hidden else fingerprint,
-        marks=reader.marks,
+        marks=reader.marks.tobytes(),
         unsettled=tuple(digest for digest, image in images.items() if not is_settled(image)),
         with_disk=tuple(reader.with_disk),
         unreadable=tuple(reader.unreadable),
@@ -238,7 +237,7 @@ class _Images:
 
     def take_known(self, names: list[str]) -> list[str]:
         """Reuse what is known of images whose metadata is unchanged; returns the names of the others."""
-        images, marks = self._known.images, self._known.marks
+        images, marks = self._known.images, array("q", self._known.marks)
         if not images or len(marks) != 2 * len(images):
             return names
         present = {*names}

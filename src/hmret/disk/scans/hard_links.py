@@ -80,7 +80,7 @@ class HardLinks:
             return amended
         images = {digest: fresh for digest, (_, fresh) in self._fresh[folder.path].items()}
         repository = msgspec.structs.replace(folder.repository, images={**folder.repository.images, **images})
-        amended = attrs.evolve(folder, repository=repository)
+        amended = msgspec.structs.replace(folder, repository=repository)
         self._amended[folder.path] = folder, amended
         return amended
 

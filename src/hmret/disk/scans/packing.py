@@ -3,9 +3,7 @@
 The encoding is msgpack.
 """
 
-from array import array
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -34,6 +32,10 @@ __all__ = [
 ]
 
 F = TypeVar("F", FolderScan, StateFolder)
+
+_NO_NAMES: frozenset[str] = frozenset()
+_MARK_BYTES = 16
+"""What `FolderScan.marks` has for each image."""
 
 # Images and states read in one call: some 6 ms of work.
 _IMAGES = 500
@@ -188,7 +190,7 @@ def _packed(folder: FolderScan) -> _ImageFolder:
         "" if error is None else error.strerror or str(error),
         folder.newer_layout,
         folder.fingerprint,
-        array("q", folder.marks).tobytes(),
+        folder.marks,
         folder.unsettled,
         tuple(folder.odd_tags),
         folder.with_disk,
@@ -210,10 +212,7 @@ def _unpacked(folder: _ImageFolder) -> FolderScan:
         for tag, digest in folder.tags.items():
             image = images.get(digest)
             tags[tag] = digest if image is None else image.digest
-        repository = Repository(folder.name, images, tags, odd_tags=frozenset(folder.odd_tags))
-    marks = array("q")
-    with suppress(ValueError):
-        marks.frombytes(folder.marks)
+        repository = Repository(folder.name, images, tags, odd_tags=frozenset(folder.odd_tags) or _NO_NAMES)
     return FolderScan(
         folder.path,
         repository,
@@ -221,7 +220,7 @@ def _unpacked(folder: _ImageFolder) -> FolderScan:
         None if folder.errno is None else OSError(folder.errno, folder.message),
         folder.newer_layout,
         folder.fingerprint,
-        marks,
+        folder.marks if len(folder.marks) % _MARK_BYTES == 0 else b"",
         folder.unsettled,
         folder.with_disk,
         folder.unreadable,

@@ -116,6 +116,10 @@ class Sweep:
             DataDirMovedError: the data directory is not the one that the engine opened.
             DataDirLockedError: images have come, and another engine has them.
         """
+        with self.threads.bulk():
+            return await self._sweep(releases_brake=releases_brake, stops_timers=stops_timers)
+
+    async def _sweep(self, *, releases_brake: bool, stops_timers: bool) -> SweepReport:
         # guard(sweep-in-the-same-folder): An engine whose data directory was moved aside must not sweep: the path now
         # leads to another cache.
         await self.deletions.check_folder()

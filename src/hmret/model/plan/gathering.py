@@ -142,7 +142,7 @@ def shifts_of(
 
 def _count_protected(parts: Iterable[RepositoryPlan]) -> int:
     """Count the distinct digests in the cache that something refers to."""
-    return len(set().union(*(part.evaluator.sources for part in parts if part.evaluator.sources)))
+    return len(set().union(*(part.sources for part in parts if part.sources)))
 
 
 def _remembered(

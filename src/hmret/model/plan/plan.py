@@ -224,14 +224,14 @@ class Plan:
         Of very many sources it lists some.
         """
         part = self._parts.get(repository)
-        sources = () if part is None else part.evaluator.sources.get(digest, ())[:USERS_SHOWN]
+        sources = () if part is None else part.sources.get(digest, ())[:USERS_SHOWN]
         named = {source: self.vm_names[source] for source in sources if source in self.vm_names}
         return {"referenced_by": list(sources), **({"vm_names": named} if named else {})} if sources else {}
 
     def resolve(self, reference: ImageReference) -> Key | None:
         """Return the image that a reference names; None where it is not in the cache."""
         part = self._parts.get(reference.repository)
-        repository = None if part is None else part.evaluator.repository
+        repository = None if part is None else part.repository
         if repository is None:
             return None
         digest = reference.digest or repository.tags.get(reference.tag or "", "")
@@ -240,14 +240,14 @@ class Plan:
     def digests(self) -> Iterator[tuple[str, Iterable[str]]]:
         """List the digests of each repository."""
         for name, part in self._parts.items():
-            if part.evaluator.repository is not None:
-                yield name, part.evaluator.repository.images
+            if part.repository is not None:
+                yield name, part.repository.images
 
     def sources(self) -> Iterator[tuple[str, Mapping[str, tuple[str, ...]]]]:
         """List the sources that need each digest in the cache, by repository."""
         for name, part in self._parts.items():
-            if part.evaluator.sources:
-                yield name, part.evaluator.sources
+            if part.sources:
+                yield name, part.sources
 
     @property
     def stopped_timers(self) -> Mapping[Reason, int]:
@@ -266,7 +266,7 @@ class Plan:
         return not any(
             policy.allowed.matches(name) and not policy.pinned.matches(name)
             for name, part in self._parts.items()
-            if part.evaluator.repository is not None and part.evaluator.repository.images
+            if part.repository is not None and part.repository.images
         )
 
     @property

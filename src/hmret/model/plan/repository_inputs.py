@@ -71,6 +71,8 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
         if repository is None:
             return {}
         images = repository.images
+        if not self.foreign and self.protection.sources.keys() <= images.keys():
+            return self.protection.sources
         found = {digest: names for digest, names in self.protection.sources.items() if digest in images}
         for digest, names in self.foreign.items():
             # Where the row stands for the repository's own folder, the content is not what was named.

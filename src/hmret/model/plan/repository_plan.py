@@ -7,7 +7,7 @@ the time for which it was made, is also part of the next plan.
 from collections.abc import Callable, Iterator, Mapping, Set as AbstractSet
 from functools import cached_property
 
-from hmret.model.images import Image
+from hmret.model.images import Image, Repository
 from hmret.model.plan.due_times import DueTimes, add_up
 from hmret.model.plan.effective_rules import next_dated_ns, tags_by_digest
 from hmret.model.plan.evaluate import Evaluator, PlanContext
@@ -39,12 +39,17 @@ RIPE = frozenset((Reason.SUSPENDED, Reason.BACKOFF, Reason.EXPIRED))
 """The reasons of a row that is due: it goes unless a host-wide reason or a failed attempt holds it back."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, kw_only=True)
 class RepositoryPlan:
     """The decisions on the images of one repository."""
 
-    evaluator: Evaluator
+    name: str
+    context: PlanContext
+    now_ns: int
+    """The time that the decisions were made for, in nanoseconds."""
     inputs: RepositoryInputs
+    sources: Mapping[str, tuple[str, ...]]
+    """The sources that need each image, sorted, by digest; only of images that are in the cache."""
     until_ns: int
     """When, in nanoseconds, time alone changes a decision."""
     ready_images: int
@@ -70,10 +75,20 @@ class RepositoryPlan:
     _numbers: bytes
     """The reasons, in the order of the repository's images: one byte each, since there may be very many."""
 
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """What evaluates single images again; made on first use, as most repositories are never asked."""
+        return _evaluator(self.name, self.inputs, self.sources, self.context, self.now_ns)
+
+    @property
+    def repository(self) -> Repository | None:
+        """The repository as it was; None where only timers or references name it."""
+        return self.inputs.repository
+
     @property
     def eligible(self) -> int:
         """How many images may be deleted at all, now or later, as far as is known; shared content excluded."""
-        latest = self.evaluator.latest if self.evaluator.context.policy.keeps_latest else _NO_DIGESTS
+        latest = self.evaluator.latest if self.context.policy.keeps_latest else _NO_DIGESTS
         if latest or self._shared:
             return sum(
                 _NUMBERS[reason] in _ELIGIBLE
@@ -178,7 +193,8 @@ class RepositoryPlan:
 
         `finals`: the reasons decided beyond this repository, by digest.
         """
-        evaluator = self.evaluator
+        # Not kept: this is asked once of each repository.
+        evaluator = _evaluator(self.name, self.inputs, self.sources, self.context, self.now_ns)
         for image, reason in self.decisions:
             if ACTIONS[reason] is Action.CLEAR:
                 yield image, reason, None
@@ -218,23 +234,34 @@ class RepositoryPlan:
         return {} if self.inputs.repository is None else tags_by_digest(self.inputs.repository)
 
 
-def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, now_ns: int) -> RepositoryPlan:
-    """Decide on every image of one repository."""
-    evaluator = Evaluator(
+def _evaluator(
+    name: str,
+    inputs: RepositoryInputs,
+    sources: Mapping[str, tuple[str, ...]],
+    context: PlanContext,
+    now_ns: int,
+) -> Evaluator:
+    return Evaluator(
         context,
         now_ns,
         name,
         inputs.repository,
         inputs.timers,
-        inputs.sources(),
+        sources,
         inputs.leased,
         inputs.backing_off,
         inputs.built,
         inputs.accessed,
     )
+
+
+def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, now_ns: int) -> RepositoryPlan:
+    """Decide on every image of one repository."""
+    sources = inputs.sources()
+    evaluator = _evaluator(name, inputs, sources, context, now_ns)
     images: Mapping[str, Image] = {} if inputs.repository is None else inputs.repository.images
     timers = inputs.timers
-    sources, leased, built, accessed = evaluator.sources, inputs.leased, inputs.built, inputs.accessed
+    leased, built, accessed = inputs.leased, inputs.built, inputs.accessed
     unready: Mapping[str, str] = {} if inputs.repository is None else inputs.repository.unready
     shared: Mapping[str, tuple[str, ...]] = {} if inputs.repository is None else inputs.repository.shared
     # guard(future-date-ends-plan): An image dated in the future takes its place by age once that time has
@@ -294,8 +321,11 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
             clears.append((digest, reason))
     gone = () if inputs.is_unlisted else (digest for digest in timers if digest not in images)
     return RepositoryPlan(
-        evaluator=evaluator,
+        name=name,
+        context=context,
+        now_ns=now_ns,
         inputs=inputs,
+        sources=sources,
         until_ns=min(
             until_ns, evaluator.expiry.gaps.moved(earliest_ns) + evaluator.expiry.rules.usual.window_ns
         ),

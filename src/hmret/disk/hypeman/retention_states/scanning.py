@@ -5,8 +5,9 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from operator import attrgetter
 
-import attrs
+import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import INODE_BITS, SETTLING_NS, Fingerprint, stable_fingerprint
@@ -25,7 +26,6 @@ from hmret.disk.layout import FOLDER_NAME, RETENTION, TAG_STAGE, digest_of, hex_
 from hmret.disk.watched_paths import changed_files
 from hmret.model.images import Key
 from hmret.model.times import SECOND
-from hmret.model.values import frozen
 
 __all__ = ["StateFolder", "remove_strays", "scan_states"]
 
@@ -37,25 +37,34 @@ _STRAY_NAME = re.compile(r"[0-9a-f]{64}\.json\.tmp")
 _STRAY_AGE_NS = 60 * SECOND
 
 
-@frozen
-class StateFolder:
-    """The contents of one folder below `image-retention/`."""
+class StateFolder(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """The contents of one folder below `image-retention/`.
+
+    This is no attrs class: there are as many instances as repositories, and the garbage collector need not
+    look at each.
+    """
 
     path: str
     """The folder's path: the repository whose states these are."""
-    timers: Mapping[str, int | None] = attrs.field(factory=dict)
+    timers: Mapping[str, int | None] = msgspec.field(default_factory=dict)
     """`unused_since` in nanoseconds, by digest; None where it is unset or the file cannot be read."""
     subfolders: tuple[str, ...] = ()
     corrupt: tuple[tuple[str, str], ...] = ()
     """Paths of states that could not be read, and why."""
     strays: tuple[str, ...] = ()
     """Below `image-retention/`: half-written files and empty folders that a crash left behind."""
-    fingerprint: Fingerprint | None = attrs.field(default=None, eq=False)
+    fingerprint: Fingerprint | None = None
     """While the folder has it, no state in it was added, removed or replaced; None: read it again."""
-    marks: bytes = attrs.field(default=b"", eq=False, repr=False)
+    marks: bytes = b""
     """For each state, in the order of `timers`: 63 bits of the inode, and ctime in nanoseconds. Inode -1:
     read it again.
     """
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the contents, but not by what a change of them shows."""
+        return isinstance(other, StateFolder) and _contents_of(self) == _contents_of(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it holds mappings
 
     @property
     def is_settled(self) -> bool:
@@ -66,6 +75,9 @@ class StateFolder:
     def listed_in(self) -> str | None:
         """None: each folder of states is one of its own."""
         return None
+
+
+_contents_of = attrgetter("path", "timers", "subfolders", "corrupt", "strays")
 
 
 def scan_states(

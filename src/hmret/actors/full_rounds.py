@@ -1,0 +1,64 @@
+"""Keeps full rounds of the garbage collector out of bulk work.
+
+A full round looks at every container in the process, with the interpreter's lock held: tens of milliseconds for what
+a server has loaded and a large cache adds, in which its event loop does nothing. Bulk work makes containers by
+the hundred thousand, so it is bulk work that brings full rounds about.
+"""
+
+import gc
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["FullRounds"]
+
+_LONGEST_SECONDS = 60.0
+"""For how long garbage of the embedding process may stay uncollected because of bulk work."""
+
+
+class FullRounds:
+    """Puts full rounds off while bulk work runs, for all engines of a process alike.
+
+    What exists when bulk work begins is moved out of the collector's sight (`gc.freeze`), and so is, whenever a
+    part of the work has ended, what that has made: so a round meanwhile finds next to nothing to look at. At the
+    end everything is back, as it was; nothing is collected later than a minute. Where the process has frozen
+    something itself, or has switched its collector off, nothing is done, since `gc.unfreeze` would undo that too.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._until: float | None = None
+        """Until when objects may stay frozen, by the monotonic clock; None: none are."""
+
+    @contextmanager
+    def put_off(self) -> Iterator[None]:
+        """Put full rounds off while the block runs."""
+        with self._lock:
+            self._running += 1
+            if self._running == 1 and gc.isenabled() and not gc.get_freeze_count():
+                self._until = time.monotonic() + _LONGEST_SECONDS
+                gc.freeze()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    self._end()
+
+    def part_ended(self) -> None:
+        """Move what a part of the work has made out of the collector's sight, too."""
+        with self._lock:
+            if self._until is None:
+                return
+            if time.monotonic() < self._until:
+                gc.freeze()
+            else:
+                self._end()
+
+    def _end(self) -> None:
+        if self._until is not None:
+            self._until = None
+            gc.unfreeze()

@@ -1,0 +1,112 @@
+"""Bulk work keeps the garbage collector's full rounds away, and leaves the collector as it was."""
+
+import gc
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hmret.actors.full_rounds import FullRounds
+from hmret.actors.threads import WorkerThreads
+
+
+class _Loop:
+    """What only the collector can find to be garbage."""
+
+    def __init__(self, gone: Callable[[], None]) -> None:
+        self.own = self
+        self._gone = gone
+
+    def __del__(self) -> None:
+        self._gone()
+
+
+@pytest.fixture(autouse=True)
+def nothing_frozen() -> Iterator[None]:
+    before = gc.get_freeze_count()
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+    if before:
+        gc.freeze()
+
+
+def test_a_full_round_finds_nothing_of_before_or_of_an_ended_part_and_finds_it_afterwards() -> None:
+    rounds, gone = FullRounds(), list[str]()
+    _Loop(lambda: gone.append("before"))
+    with rounds.put_off():
+        _Loop(lambda: gone.append("part"))
+        rounds.part_ended()
+        _Loop(lambda: gone.append("running"))
+        gc.collect()
+        assert gone == ["running"]
+    assert gc.get_freeze_count() == 0
+    gc.collect()
+    assert sorted(gone) == ["before", "part", "running"]
+
+
+def test_what_the_process_has_frozen_itself_stays_frozen() -> None:
+    gc.freeze()
+    count = gc.get_freeze_count()
+    rounds = FullRounds()
+    with rounds.put_off():
+        rounds.part_ended()
+        assert gc.get_freeze_count() == count
+    assert gc.get_freeze_count() == count
+
+
+def test_a_collector_that_is_off_is_left_alone() -> None:
+    rounds = FullRounds()
+    gc.disable()
+    try:
+        with rounds.put_off():
+            assert gc.get_freeze_count() == 0
+    finally:
+        gc.enable()
+
+
+def test_of_several_that_overlap_the_last_puts_everything_back() -> None:
+    rounds = FullRounds()
+    with rounds.put_off():
+        with rounds.put_off():
+            pass
+        assert gc.get_freeze_count()
+    assert gc.get_freeze_count() == 0
+
+
+def test_bulk_work_that_fails_puts_everything_back() -> None:
+    rounds = FullRounds()
+    with pytest.raises(ValueError, match="lost"), rounds.put_off():
+        raise ValueError("lost")
+    assert gc.get_freeze_count() == 0
+
+
+def test_after_a_minute_of_bulk_work_garbage_is_collected_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    rounds, gone = FullRounds(), list[str]()
+    with rounds.put_off():
+        _Loop(lambda: gone.append("old"))
+        now[0] = 59.9
+        rounds.part_ended()
+        assert gc.get_freeze_count()
+        now[0] = 60.0
+        rounds.part_ended()
+        assert gc.get_freeze_count() == 0
+        gc.collect()
+        assert gone == ["old"]
+        rounds.part_ended()
+        assert gc.get_freeze_count() == 0
+
+
+async def test_what_a_thread_has_made_in_bulk_work_is_out_of_sight_when_it_has_ended() -> None:
+    threads, gone = WorkerThreads(), list[str]()
+
+    def work() -> None:
+        _Loop(lambda: gone.append("thread"))
+
+    with threads.bulk():
+        await threads.read(work)
+        gc.collect()
+        assert gone == []
+    gc.collect()
+    assert gone == ["thread"]
