@@ -36,6 +36,7 @@ _NOWHERE = "a symbolic link that leads nowhere"
 
 CHUNK = 16 * 1024
 """Bytes read in one call: nearly always the whole file."""
+_LARGE_CHUNK = 1 << 20
 BATCH = 32
 """How many files or folders one call handles: each call releases the interpreter's lock and has to get it
 back.
@@ -220,12 +221,15 @@ def read_sized_file(filesystem: Filesystem, fd: int, size_bytes: int) -> bytes:
 
 def read_open_file(filesystem: Filesystem, fd: int) -> bytes:
     """Read an open file from its current position to its end."""
-    content = filesystem.read(fd, CHUNK)
-    while more := filesystem.read(fd, CHUNK) if content else b"":
-        content += more
-        if len(content) > LARGEST_FILE:
+    parts = [filesystem.read(fd, CHUNK)]
+    length = len(parts[0])
+    # Nearly every file ends here, which is no reason to make room for a large one.
+    while more := filesystem.read(fd, CHUNK if length < CHUNK else _LARGE_CHUNK) if length else b"":
+        parts.append(more)
+        length += len(more)
+        if length > LARGEST_FILE:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-    return content
+    return b"".join(parts)
 
 
 def write_file(filesystem: Filesystem, name: str, content: bytes, dir_fd: int, *, durable: bool) -> None:

@@ -68,15 +68,15 @@ def _write(filesystem: Filesystem, fd: int, content: bytes) -> None:
 
 
 def _frames(filesystem: Filesystem, fd: int) -> Iterator[bytes]:
-    waiting = b""
+    waiting = _Waiting(filesystem, fd)
     while True:
-        head, waiting = _take(filesystem, fd, waiting, _FRAME.size)
+        head = waiting.take(_FRAME.size)
         if len(head) < _FRAME.size:
             return
         length, checksum = _FRAME.unpack(head)
         if length > _LARGEST_FRAME:
             return
-        content, waiting = _take(filesystem, fd, waiting, length)
+        content = waiting.take(length)
         # guard(damaged-record-is-ignored): What is saved for a quicker start is only a hint; a damaged part
         # is dropped, and what it spoke of is read from the disk.
         if len(content) < length or crc32(content) != checksum:
@@ -84,8 +84,26 @@ def _frames(filesystem: Filesystem, fd: int) -> Iterator[bytes]:
         yield content
 
 
-def _take(filesystem: Filesystem, fd: int, waiting: bytes, length: int) -> tuple[bytes, bytes]:
-    """Read this many bytes, or fewer at the end of the file; returns them and any bytes read beyond."""
-    while len(waiting) < length and (more := filesystem.read(fd, _CHUNK)):
-        waiting += more
-    return waiting[:length], waiting[length:]
+class _Waiting:
+    """What has been read of a file and not been taken yet."""
+
+    def __init__(self, filesystem: Filesystem, fd: int) -> None:
+        self._filesystem = filesystem
+        self._fd = fd
+        self._content = b""
+        self._taken = 0
+
+    def take(self, length: int) -> bytes:
+        """Take this many bytes, or fewer at the end of the file."""
+        if len(self._content) - self._taken < length:
+            self._read(length)
+        begin, self._taken = self._taken, min(self._taken + length, len(self._content))
+        return self._content[begin : self._taken]
+
+    def _read(self, length: int) -> None:
+        parts = [self._content[self._taken :]]
+        missing = length - len(parts[0])
+        while missing > 0 and (more := self._filesystem.read(self._fd, _CHUNK)):
+            parts.append(more)
+            missing -= len(more)
+        self._content, self._taken = b"".join(parts), 0
