@@ -5,9 +5,7 @@ call at all is shown on the disk in memory, which does what a kernel does; that 
 do so is shown here.
 """
 
-import json
 import random
-import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,21 +16,25 @@ from typing import TypeVar
 import attrs
 import pytest
 
-from builders import START_NS, digest, has_image, make_guest, make_image, make_state, state_of
+from builders import START_NS, has_image, make_image, make_state, state_of
 from hmret.disk.layout import hex_of
 from hmret.model.images import Key
 from hmret.model.times import format_time, timedelta_nanoseconds
 from proofs.mortal import Life, Mortals
 from support.bounds import IS_WHOLE, bound, part
-
-ALPINE = "docker.io/library/alpine"
-EDGE = "docker.io/library/edge"
-ONE = "ghcr.io/kernel/one"
-TWO = "ghcr.io/kernel/two"
+from support.cut_caches import (
+    ALPINE,
+    OLD_NS,
+    ONE,
+    TWO,
+    Cache,
+    check_held,
+    contents_of,
+    dangling_tags,
+    rebuild,
+)
 
 FRESH_BYTES = 1000
-OLD_NS = START_NS - timedelta_nanoseconds(timedelta(days=60))
-RECENT_NS = START_NS - timedelta_nanoseconds(timedelta(days=3))
 
 
 T = TypeVar("T")
@@ -78,79 +80,6 @@ def yard(mortals: tuple[Mortals, ...], tmp_path: Path) -> Yard:
     return Yard(mortals, tmp_path)
 
 
-@attrs.frozen
-class Cache:
-    """A cache in which a sweep has a bit of everything to do."""
-
-    root: Path
-    due: tuple[Key, ...]
-    stays: tuple[Key, ...]
-    contents: dict[Key, dict[str, bytes]]
-
-    def check_cut_off(self) -> None:
-        """Check what holds at every instant: hypeman reads this as it stands."""
-        for key in self.due:
-            if has_image(self.root, key):
-                assert contents_of(self.root, key) == self.contents[key], f"half an image is left: {key}"
-        for key in self.stays:
-            assert contents_of(self.root, key) == self.contents[key], f"an image was damaged: {key}"
-        for path in (self.root / "system").rglob("*.json"):
-            content = path.read_bytes()
-            if content:
-                json.loads(content)
-
-    def check_recovered(self, *, pulled: Key | None = None) -> None:
-        """Check what holds after a restart and a sweep."""
-        for key in self.due:
-            assert has_image(self.root, key) == (key == pulled), f"was to go: {key}"
-        for key in self.stays:
-            assert contents_of(self.root, key) == self.contents[key], f"an image was damaged: {key}"
-        assert dangling_tags(self.root) == []
-        assert left_in_trash(self.root) == []
-        for path in (self.root / "system/image-retention").rglob("*.json"):
-            repository = str(path.parent.relative_to(self.root / "system/image-retention"))
-            key = repository, f"sha256:{path.stem}"
-            assert has_image(self.root, key), f"the state of an image that is gone: {path}"
-
-
-def build(root: Path) -> Cache:
-    linked = make_image(root, ALPINE, "a", tags=("latest", "3.20"))
-    due = [linked, make_image(root, ALPINE, "b", tags=()), make_image(root, ONE, "d", tags=("v1",))]
-    disk = root / "images" / ONE / hex_of(due[2][1]) / "rootfs.ext4"
-    disk.unlink()
-    disk.hardlink_to(root / "images" / ALPINE / hex_of(linked[1]) / "rootfs.ext4")
-    referenced = make_image(root, EDGE, "c", tags=("edge",))
-    make_guest(root, "vm", f"{EDGE}:edge")
-    fresh = make_image(root, TWO, "e", tags=("v1",))
-    young = make_image(root, TWO, "f", tags=("v2",))
-    for key in (*due, referenced, (TWO, digest("9"))):
-        make_state(root, key, OLD_NS)
-    make_state(root, young, RECENT_NS)
-    stays = (referenced, fresh, young)
-    contents = {key: contents_of(root, key) for key in (*due, *stays)}
-    return Cache(root, tuple(due), stays, contents)
-
-
-def contents_of(root: Path, key: Key) -> dict[str, bytes]:
-    folder = root / "images" / key[0] / hex_of(key[1])
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def dangling_tags(root: Path) -> list[str]:
-    return [str(path) for path in (root / "images").rglob("*") if path.is_symlink() and not path.exists()]
-
-
-def left_in_trash(root: Path) -> list[str]:
-    trash = root / "system/hmret/trash"
-    return sorted(path.name for path in trash.iterdir()) if trash.exists() else []
-
-
-def rebuild(folder: Path) -> Cache:
-    if folder.exists():
-        shutil.rmtree(folder)
-    return build(folder)
-
-
 def backend_of(number: int) -> str:
     return ("asyncio", "trio")[number % 2]
 
@@ -175,11 +104,17 @@ def pull_again(cache: Cache) -> Key:
     return make_image(cache.root, ALPINE, "a", tags=("latest",), size_bytes=FRESH_BYTES)
 
 
+def disk_bytes_of(cache: Cache) -> int:
+    """Tell how large the disk of the first image is."""
+    repository, digest = cache.due[0]
+    return (cache.root / "images" / repository / hex_of(digest) / "rootfs.ext4").stat().st_size
+
+
 def check_fresh(cache: Cache) -> None:
     """Check that the image which was pulled again is there, with its tag and a timer of its own."""
     pulled = cache.due[0]
     cache.check_recovered(pulled=pulled)
-    assert len(contents_of(cache.root, pulled)["rootfs.ext4"]) == FRESH_BYTES
+    assert disk_bytes_of(cache) == FRESH_BYTES
     assert state_of(cache.root, pulled) == format_time(START_NS), "it inherited the old timer"
     assert str((cache.root / "images" / ALPINE / "latest").readlink()) == hex_of(pulled[1])
 
@@ -317,34 +252,6 @@ HELD = Life(data_dir="", quarantine_hours=24)
 """How a process lives that holds what it deletes for a day."""
 
 
-def check_held(cache: Cache, *, here: tuple[Key, ...] = (), gone: bool = False) -> None:
-    """Check that each image is here whole, in quarantine whole, or, where that may be, gone; and nothing else is."""
-    records = [
-        held
-        for path in (cache.root / "system/hmret/trash").glob("*.held")
-        for held in json.loads(path.read_bytes())
-    ]
-    folders = {path.name for path in (cache.root / "system/hmret/trash").iterdir() if path.is_dir()}
-    for key in cache.due:
-        names = {held["name"] for held in records if (held["repository"], held["digest"]) == key} & folders
-        if has_image(cache.root, key):
-            assert not names, f"here and held: {key}"
-            assert contents_of(cache.root, key) == cache.contents[key], f"half an image is left: {key}"
-            continue
-        assert key not in here, f"was to be here: {key}"
-        assert names or gone, f"lost: {key}"
-        for name in names:
-            folder = cache.root / "system/hmret/trash" / name
-            found = {path.name: path.read_bytes() for path in folder.iterdir()}
-            assert found == cache.contents[key], f"held by half: {key}"
-            folders.remove(name)
-    assert not folders, f"left in the trash: {folders}"
-    assert not list((cache.root / "system/hmret/trash").glob("*.json"))
-    assert dangling_tags(cache.root) == []
-    for key in cache.stays:
-        assert contents_of(cache.root, key) == cache.contents[key], f"an image was damaged: {key}"
-
-
 def calls_of(yard: Yard, *lives: Life) -> tuple[str, ...]:
     """List the calls of the last of some lives that nobody disturbs."""
     cache = rebuild(yard.root / "undisturbed")
@@ -442,7 +349,7 @@ def test_pulled_again_in_the_midst_of_its_restore_the_fresh_image_stays_and_so_d
             )
         )
         mortals.live(attrs.evolve(life, restores=(), backend=backend_of(number)))
-        fresh = len(contents_of(folder, cache.due[0])["rootfs.ext4"]) == FRESH_BYTES
+        fresh = disk_bytes_of(cache) == FRESH_BYTES
         held = list((folder / "system/hmret/trash").glob("*.0/rootfs.ext4"))
         assert fresh == bool(held)
         assert (folder / "images" / ALPINE / "latest").readlink() == Path(hex_of(cache.due[0][1]))
