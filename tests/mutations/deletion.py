@@ -7,6 +7,8 @@ __all__ = ["DELETION_MUTATIONS"]
 INSTEAD = ("tests/engine/test_in_place_of_what_fails.py",)
 IN_ONE_CALL = ("tests/disk/deletion/test_in_one_call.py",)
 FULL = ("tests/engine/test_full_disk.py",)
+RETURNED = ("tests/engine/test_returned_tags.py",)
+RESTORED = ("tests/disk/deletion/recovery/test_quarantine.py",)
 RELOAD = ("tests/engine/test_reload_in_a_sweep.py",)
 
 DELETION_MUTATIONS = (
@@ -75,5 +77,15 @@ DELETION_MUTATIONS = (
         "removed-tags-reported",
         Swap(" if held is None else held.gone", ""),
         IN_ONE_CALL,
+    ),
+    edit(
+        "look at no recent deletion again after the host was started",
+        "power-loss-returns-no-tag",
+        NEVER,
+        RETURNED,
+    ),
+    edit("leave the tags of what is held to a power loss", "tags-of-held-go-again", DROP, RETURNED),
+    edit(
+        "restore an image before its tags are on the disk", "restored-tags-survive-power-loss", DROP, RESTORED
     ),
 )

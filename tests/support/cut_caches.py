@@ -73,8 +73,7 @@ class Cache:
             assert contents_of(self.root, key) == self.contents[key], f"an image was damaged: {key}"
         for path in (self.root / "system").rglob("*.json"):
             content = path.read_bytes()
-            if content:
-                json.loads(content)
+            assert not content or _is_json(content), f"half a file is left: {path}: {content[:200]!r}"
 
     def check_recovered(self, *, pulled: Key | None = None) -> None:
         """Check what holds after a restart and a sweep."""
@@ -83,8 +82,8 @@ class Cache:
             assert is_left == (key == pulled), f"was to go: {key}"
         for key in self.stays:
             assert contents_of(self.root, key) == self.contents[key], f"an image was damaged: {key}"
-        assert dangling_tags(self.root) == []
-        assert left_in_trash(self.root) == []
+        assert dangling_tags(self.root) == [], dangling_tags(self.root)
+        assert left_in_trash(self.root) == [], left_in_trash(self.root)
         for path in (self.root / "system/image-retention").rglob("*.json"):
             repository = str(path.parent.relative_to(self.root / "system/image-retention"))
             key = repository, f"sha256:{path.stem}"
@@ -173,6 +172,14 @@ def _main_folder(contents: dict[str, bytes]) -> dict[str, bytes]:
     return {path: content for path, content in contents.items() if path.rpartition("/")[0] == main}
 
 
+def _is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True
+
+
 def dangling_tags(root: Path) -> list[str]:
     """List the tags that lead nowhere."""
     return [str(path) for path in (root / "images").rglob("*") if path.is_symlink() and not path.exists()]
@@ -205,8 +212,9 @@ def check_held(cache: Cache, *, here: Collection[Key] = (), gone: bool = False) 
             assert found == list(cache.contents[key].values()), f"held by half: {key}"
             left -= set(_names(record))
     assert not left, f"left in the trash: {left}"
-    assert not list((cache.root / "system/hmret/trash").glob("*.json"))
-    assert dangling_tags(cache.root) == []
+    intents = list((cache.root / "system/hmret/trash").glob("*.json"))
+    assert not intents, f"left to be finished: {[path.read_text() for path in intents]}"
+    assert dangling_tags(cache.root) == [], dangling_tags(cache.root)
     for key in cache.stays:
         assert contents_of(cache.root, key) == cache.contents[key], f"an image was damaged: {key}"
 

@@ -17,6 +17,7 @@ from hmret.disk.deletion.recovery.held_records import Held, change_record, drop_
 from hmret.disk.deletion.recovery.quarantine import HeldImages, hold, load_held, release
 from hmret.disk.deletion.recovery.recovering import Recovering, Recovery
 from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, restore
+from hmret.disk.deletion.recovery.returned_tags import reopen_undone
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.tag_folders import remove_empty_tag_folders
 from hmret.disk.deletion.tags.tag_view import TagView
@@ -196,6 +197,10 @@ class Deleter(DiskActor):
         `hold_at_ns`: put finished deletions into quarantine as of this time; None: free their bytes.
         """
         return await self._ask(self._alone, self._recover, hold_at_ns)
+
+    async def reopen_undone(self) -> None:
+        """Have the next recovery finish what a power loss has undone of recent deletions; for the start alone."""
+        await self._ask(self._on_disk, reopen_undone)
 
     async def hold(self, token: str, retired: Iterable[Retired], retired_at_ns: int) -> tuple[Held, ...]:
         """Put a retired batch into quarantine, in the order of the images.

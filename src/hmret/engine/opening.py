@@ -25,6 +25,7 @@ from hmret.disk.deletion.trash.reserve import NO_SPACE, NO_SPACE_REMEDY
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.kernel_lease_trial import do_leases_break
 from hmret.disk.layout import OWN
+from hmret.disk.records.engine import load_clock_record
 from hmret.disk.records.last_users import load_last_users, save_last_users
 from hmret.engine.counters import Counters
 from hmret.engine.inspection import Inspection
@@ -150,6 +151,7 @@ async def open_engine(
             sweeps = await _sweep(
                 platform, inspection, actors, counters=counters, data_fd=data_fd, data_dir=data_dir
             )
+            await _reopen_undone(platform, data_fd, actors.deleter)
             await _recover(sweeps, actors.deleter)
             await actors.deleter.fill_reserve()
             await _try_leases(sweeps, filesystem, platform, data_fd)
@@ -189,6 +191,15 @@ async def _try_leases(sweeps: Sweep, filesystem: Filesystem, platform: Platform,
         sweeps.surveyor.suspensions.leases_break = True
         sweeps.deletions.leases_offered = False
         log_event(logging.WARNING, "leases_broken", detail=LEASES_BROKEN)
+
+
+async def _reopen_undone(platform: Platform, data_fd: int, deleter: Deleter) -> None:
+    """Where the host has been started since the last sweep, have recovery look at recent deletions again."""
+    record = await platform.threads.run(load_clock_record, platform.filesystem, data_fd)
+    # guard(power-loss-returns-no-tag): A power loss may undo the removal of tags after all else is done; they
+    # would lead nowhere for ever.
+    if record is None or record.boot_id != platform.clock.read().boot_id:
+        await deleter.reopen_undone()
 
 
 async def _recover(sweeps: Sweep, deleter: Deleter) -> None:

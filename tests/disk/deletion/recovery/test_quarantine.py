@@ -512,6 +512,20 @@ def test_an_image_is_restored_for_good_before_its_record_goes(memory: Host) -> N
 # Cut off and failing at every call.
 
 
+def test_the_tags_of_what_is_restored_are_on_the_disk_before_it_is_back(memory: Host) -> None:
+    held = hold_one(memory)
+    calls: list[str] = []
+
+    def note(call: Call) -> None:
+        calls.append(f"{call.name} {call.path}")
+
+    memory.memory.before = note
+    bring_back(memory, held)
+    made = max(number for number, call in enumerate(calls) if call.startswith("symlink"))
+    back = next(number for number, call in enumerate(calls) if call.startswith("rename") and number > made)
+    assert any(call.startswith("fsync") for call in calls[made:back]), calls
+
+
 def make_cache(*, mounted: bool) -> MemoryFilesystem:
     """Make three images: two that are due, one of them without tags, and one that is not asked about."""
     filesystem = MemoryFilesystem(lambda: START_NS)

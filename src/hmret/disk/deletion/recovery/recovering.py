@@ -136,6 +136,10 @@ class Recovering:
             if intent.name not in held_names:
                 self._seen.append(intent)
                 is_done &= self._finish(intent, retired)
+                continue
+            # guard(tags-of-held-go-again): After a power loss the record of a held image can be on the disk
+            # while the removal of its tags is not; they would lead nowhere.
+            is_done &= self._finish_held(intent)
         if is_done:
             # guard(recovery-looks-before-erase): After a crash, too, an image that a client has begun to use
             # again is put back before its bytes are freed.
@@ -193,6 +197,12 @@ class Recovering:
         if not gone.faults:
             self._finished.append(gone)
         return not gone.faults
+
+    def _finish_held(self, intent: Intent) -> bool:
+        """Remove the tags and timers that an image in quarantine has left; returns whether all of it is done."""
+        faults = finish_gone(self.filesystem, self.data_fd, intent).faults
+        self._errors.extend(faults)
+        return not faults
 
     def _is_standing(self, intent: Intent) -> bool:
         """Return whether an intent's image is in its place, and is the recorded one as far as is known."""

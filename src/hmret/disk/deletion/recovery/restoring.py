@@ -185,6 +185,10 @@ class _Restoring:
         # due. The timer also shows what a crash has left.
         self._write_states()
         self._made_links += make_links(folders, free_links(folders, held.intent.all_links))
+        # guard(restored-tags-survive-power-loss): The tags are on the disk before the image returns: a file
+        # system that syncs one folder alone, such as btrfs, could lose them otherwise.
+        for parent in dict.fromkeys(link.parent for link in self._made_links):
+            folders.filesystem.fsync(folders.get(parent))
         # hypeman may pull it at any moment.
         if not rename_back(folders, self.place):
             raise _here_already()

@@ -1,17 +1,20 @@
-"""Recent deletions: completed intents, kept for a day so that late arrivals can be recognised."""
+"""Recent deletions: completed intents, kept for a day so that late arrivals can be recognised.
 
-from collections.abc import Iterable
+After a power loss they also show which tags were removed, should the file system have brought them back.
+"""
+
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from operator import itemgetter
 
 import msgspec
 
-from hmret.disk.deletion.trash.intents import Intent
+from hmret.disk.deletion.trash.intents import Intent, is_ours, open_trash
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened, read_file
 from hmret.disk.layout import DELETED, OWN
 
-__all__ = ["deleted_lately", "forget_deleted"]
+__all__ = ["completed_intents", "deleted_lately", "forget_deleted", "reopen_intents"]
 
 _FOLDER = f"{OWN}/{DELETED}"
 _SUFFIX = ".json"
@@ -39,6 +42,32 @@ def deleted_lately(
             for digest in chosen.intersection(intent.digest for intent in intents):
                 found[digest] = max(moment_ns, found.get(digest, moment_ns))
     return found
+
+
+def completed_intents(filesystem: Filesystem, data_fd: int) -> Iterator[tuple[str, list[Intent]]]:
+    """Give the token and the intents of each recent batch; what cannot be read or is not hmret's is left out."""
+    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, _FOLDER)) as fd:
+        for name, _ in _filed(filesystem, fd):
+            token = name.removesuffix(_SUFFIX)
+            try:
+                intents = msgspec.json.decode(read_file(filesystem, name, fd), type=list[Intent])
+            except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+                continue
+            yield token, [intent for intent in intents if is_ours(intent, token)]
+
+
+def reopen_intents(filesystem: Filesystem, data_fd: int, token: str) -> None:
+    """Return a file of completed intents to the trash, so that the next recovery goes through them again.
+
+    Raises:
+        OSError: it could not be moved.
+    """
+    name = token + _SUFFIX
+    with (
+        opened(filesystem, open_data_folder(filesystem, data_fd, _FOLDER)) as fd,
+        opened(filesystem, open_trash(filesystem, data_fd)) as trash_fd,
+    ):
+        filesystem.rename(name, name, src_dir_fd=fd, dst_dir_fd=trash_fd)
 
 
 def forget_deleted(filesystem: Filesystem, data_fd: int, before_ns: int) -> None:

@@ -1,0 +1,108 @@
+"""Check hmret's promises on real file systems: `python -m realfs [--part PART] [WORD …]`.
+
+Only root can. Each check is a sentence, and is skipped with its reason where kernel or tools lack what it needs. All is
+done in a mount and process namespace of its own, so nothing stays mounted or runs on, whatever ends it. Exits with 1
+where a check has failed.
+"""
+
+# ruff: noqa: T201 - a program prints
+
+import argparse
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mutations.run import EVERY, ROOT, build, make_copy
+from realfs.checking import Check, carry_out, chosen, sentences_of
+from realfs.mounts import mounted
+from realfs.parts import PARTS
+
+__all__ = ["main"]
+
+_INSIDE = "HMRET_REALFS_INSIDE"
+_NAMESPACES = (
+    "unshare",
+    "--mount",
+    "--propagation",
+    "private",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carry out what is asked for; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="realfs", description=__doc__.splitlines()[0])
+    parser.add_argument("words", nargs="*", help="only the checks whose sentence matches one of these")
+    parser.add_argument("--part", action="append", choices=[*PARTS], help="only this part (repeatable)")
+    parser.add_argument("--jobs", type=int, default=2, help="checks at once (default: 2)")
+    parser.add_argument("--list", action="store_true", help="print the checks, and end")
+    parser.add_argument(
+        "--without", metavar="MUTATION", help="with a safety check taken away, by the name of its mutation"
+    )
+    chosen_options = parser.parse_args(arguments)
+    checks = chosen(
+        (check for part in PARTS.values() for check in part()),
+        chosen_options.part or (),
+        chosen_options.words,
+    )
+    if chosen_options.list:
+        print(*(f"{check.part}: {check.sentence}" for check in checks), sep="\n")
+        return 0
+    if os.geteuid() != 0:
+        print("realfs: skipped: only root can mount file systems")
+        return 0
+    if shutil.which("unshare") is None:
+        print("realfs: skipped: needs unshare (apt install util-linux)")
+        return 0
+    if _INSIDE not in os.environ:
+        return _run_inside(arguments, chosen_options.without)
+    return _carry_out(checks, chosen_options.jobs)
+
+
+def _run_inside(arguments: Sequence[str], without: str | None) -> int:
+    """Run the same again, in namespaces of its own and, where a safety check is to be taken away, on a copy."""
+    with tempfile.TemporaryDirectory() as folder:
+        tests, source = Path(__file__).parent.parent, ROOT / "src"
+        if without is not None:
+            source = _mutated(Path(folder), without)
+        path = os.pathsep.join([str(source), str(tests), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = os.environ | {_INSIDE: "1", "PYTHONPATH": path}
+        command = [*_NAMESPACES, sys.executable, "-m", "realfs", *arguments]
+        return os.spawnvpe(os.P_WAIT, command[0], command, environment)
+
+
+def _mutated(folder: Path, name: str) -> Path:
+    copy = make_copy(ROOT, folder / "mutated")
+    mutation = next((one for one in EVERY if one.name == name), None)
+    if mutation is None:
+        raise SystemExit(f"realfs: there is no mutation {name!r}")
+    for path, text in mutation.apply(copy / "src/hmret").items():
+        path.write_text(text)
+        if path.suffix == ".c":
+            build(path)
+    return copy / "src"
+
+
+def _carry_out(checks: Sequence[Check], jobs: int) -> int:
+    begin = time.monotonic()
+    # What hmret logs of what is done to it here is no concern of the reader; its reports are checked.
+    logging.getLogger("hmret").addHandler(logging.NullHandler())
+    with (
+        tempfile.TemporaryDirectory(dir="/var/tmp", prefix="hmret-realfs-") as folder,
+        mounted("tmpfs", "tmpfs", Path(folder) / "work", "size=80%,mode=755") as work,
+    ):
+        outcomes = carry_out(checks, work, jobs=jobs)
+    print(f"{os.uname().release}: {sentences_of(outcomes)}, {time.monotonic() - begin:.0f} s")
+    return 1 if any(outcome.verdict == "FAILED" for outcome in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
