@@ -9,7 +9,7 @@ ROOT ?=
 LOCK := packaging/development.lock
 NATIVE := packaging/build_native.py $(wildcard src/hmret/disk/_*.c)
 
-.PHONY: demo install uninstall systemd-test test test-newest prove check check-fast check-pure coverage bench bench-full timelapse simulate mutations openapi format lock clean
+.PHONY: demo install uninstall systemd-test realfs test test-newest prove check check-fast check-pure coverage bench bench-full timelapse simulate mutations openapi format lock clean
 
 demo: $(RUNS)
 	$(BIN)/python -m hmret demo $(DEMO)
@@ -21,6 +21,12 @@ install uninstall:
 # The unit under a real systemd, in a root that debootstrap makes; only root can, elsewhere it says why not.
 systemd-test:
 	$(PYTHON) packaging/systemd_test.py
+
+# The promises on real file systems, with faults, power cuts and open disks; only root can. Some ten minutes.
+# REALFS: what it is told, `--part "power cuts"` or `--list` say; CUTS: power cuts for each of their checks; SOAK: seconds
+# that a writer at full speed runs.
+realfs: $(READY)
+	cd tests && ../$(BIN)/python -m realfs $(REALFS)
 
 # What a test compiles, or one of its processes, is not compiled again by the next.
 unexport PYTHONDONTWRITEBYTECODE
