@@ -131,7 +131,7 @@ async def test_the_remedy_is_told_with_a_clock_jump(retention: Retention, clock:
     assert suspension.path == ""
     assert suspension.detail == (
         "the clock moved by 1h0m0s against the time since boot, since the last sweep at 2026-05-28T20:26:40Z; "
-        "check the time; deletion resumes by itself one hour after the clock has settled"
+        "check the time; deletion resumes by itself one hour after the clock is stable"
     )
 
 

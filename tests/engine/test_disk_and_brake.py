@@ -461,7 +461,9 @@ async def test_the_brake_holds_until_it_was_announced_for_long_enough(
             report = await retention.sweep()
             assert (report.status, report.deleted_images) == (hmret.SweepStatus.SUCCESS, 0)
         (announced,) = told(caplog, "brake_holds")
-        assert "4 of 4 images have expired at once; they go in 2h0m0s, or with: " in str(announced)
+        assert "4 of 4 images have expired at once; they will be deleted in 2h0m0s, or with: " in str(
+            announced
+        )
         numbers = retention.statistics()
         assert numbers.braking == hmret.Braking(4, 4, is_released=False)
         assert numbers.brake_seconds == 60

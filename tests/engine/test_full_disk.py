@@ -144,7 +144,7 @@ async def test_a_first_start_on_a_full_disk_says_what_to_do(
 ) -> None:
     FullDisk(filesystem)
     with pytest.raises(
-        OSError, match="cannot make its own folder: No space left on device; free some MiB"
+        OSError, match="cannot create its own folder: No space left on device; free some MiB"
     ) as raised:
         async with open_engine(make_config(filesystem), platform, scheduled=False):
             pass

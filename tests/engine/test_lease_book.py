@@ -702,7 +702,7 @@ async def test_leases_on_record_that_cannot_be_read_suspend_deletion_and_marks_g
     (suspension,) = report.suspended
     assert report.status is hmret.SweepStatus.SUSPENDED
     assert (suspension.cause, suspension.path) == (Cause.UNREADABLE_REFERENCE, LEASES)
-    assert "remove it once you know that no lease on record matters" in suspension.detail
+    assert "remove the file once no lease in it matters any more, then restart hmret" in suspension.detail
     assert has_image(filesystem, due)
     assert state_of(filesystem, fresh) is not None
 
@@ -735,7 +735,7 @@ async def test_unreadable_leases_are_not_written_over_by_a_new_one(
     make_image(filesystem, ALPINE, "a")
     filesystem.write_file(LEASES, b"?")
     async with opened(platform) as retention:
-        with pytest.raises(OSError, match="remove it once you know") as raised:
+        with pytest.raises(OSError, match="remove the file once no lease in it matters any more") as raised:
             await grant(retention)
         assert retention.granted_leases() == ()
     assert raised.value.filename == "system/hmret/leases.json"

@@ -467,7 +467,7 @@ async def test_of_several_only_those_that_are_named_are_confirmed(host: Host, la
     unmount(host, "guests")
     unmount(host, "snapshots", away="/snapshots-away")
     async with host.opened() as retention:
-        with pytest.raises(ValueError, match="name those that are right: guests snapshots"):
+        with pytest.raises(ValueError, match="name those that are correct: guests snapshots"):
             await retention.confirm()
         assert await retention.confirm("guests") == ("guests",)
         assert causes(await retention.sweep()) == [("lost_references", "snapshots")]

@@ -44,7 +44,7 @@ async def test_a_block_that_another_task_leaves_goes_on_and_the_right_task_can_l
     block = hmret.open_retention(config)
     retention = await block.__aenter__()
     stack.push_async_exit(block)
-    with pytest.raises(RuntimeError, match="one task must both enter and leave this block, which goes on"):
+    with pytest.raises(RuntimeError, match="the same task must enter and leave this block; it stays open"):
         await in_another_task(stack.aclose)
     # This task has not been cancelled, and the engine lives.
     await retention.mark_used("alpine")
@@ -67,7 +67,7 @@ async def test_a_block_that_another_event_loop_leaves_goes_on(
 
     for other_backend in ("asyncio", "trio"):
         with pytest.raises(
-            RuntimeError, match="one task must both enter and leave this block, which goes on"
+            RuntimeError, match="the same task must enter and leave this block; it stays open"
         ):
             await anyio.to_thread.run_sync(lambda: anyio.run(leave, backend=other_backend))  # noqa: B023 - called at once
         await retention.wait_answer()
@@ -81,7 +81,7 @@ def test_a_block_whose_task_has_ended_is_closed_by_another_one_which_is_told_how
         stack = AsyncExitStack()
         retention = await asyncio.create_task(stack.enter_async_context(hmret.open_retention(config)))
         await retention.mark_used("alpine")
-        with pytest.raises(RuntimeError, match="closed all the same; keep it in a task of its own"):
+        with pytest.raises(RuntimeError, match="closed nevertheless; run it in a dedicated task"):
             await asyncio.create_task(stack.aclose())
         with pytest.raises(hmret.EngineClosedError):
             await retention.mark_used("alpine")

@@ -226,7 +226,7 @@ async def test_the_remedy_is_told_with_the_cause(retention: Retention, filesyste
     filesystem.write_file(f"{DATA}/{GUEST}", b'{"Image": 7}')
     suspension = await sole_suspension(retention)
     assert suspension.detail == (
-        "Image is no text; repair it, or remove its folder where the guest or snapshot is gone, "
+        "Image is no text; repair it, or remove its folder if the guest or snapshot is gone, "
         "or set hmret.unreadable_references: ignore"
     )
 
@@ -673,7 +673,7 @@ async def test_a_part_of_the_cache_that_cannot_be_listed_suspends_deletion_every
     suspension = await sole_suspension(retention)
     assert suspension.cause is Cause.UNREADABLE_CACHE
     assert suspension.path == f"{DATA}/images/ghcr.io/kernel"
-    assert "give hmret the right to list it" in suspension.detail
+    assert "allow hmret to list it" in suspension.detail
     assert has_image(filesystem, hidden)
     assert has_image(filesystem, seen)
 

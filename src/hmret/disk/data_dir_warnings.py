@@ -59,7 +59,7 @@ def _look_at_data_dir(data_dir: pathlib.Path) -> list[str]:
 
 
 def try_leases(data_dir: str) -> tuple[str, ...]:
-    """Warn where a rename breaks the kernel's leases; tried on a file of hmret's own, in its folder."""
+    """Warn if a rename breaks the kernel's leases, as tried on a file of hmret's own in its folder."""
     try:
         with opened(POSIX, os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)) as fd:
             if not do_leases_break(POSIX, fd):
@@ -67,7 +67,7 @@ def try_leases(data_dir: str) -> tuple[str, ...]:
     except OSError:
         return ()
     warning = (
-        f"data_dir: on {data_dir!r} a rename breaks the kernel's leases, so nobody can tell whether a disk is open: "
+        f"data_dir: on {data_dir!r} a rename breaks the kernel's file leases, so open disks cannot be detected: "
         "nothing is deleted, unless hmret.leases: when-offered lets references alone decide"
     )
     return (warning,)
@@ -83,7 +83,7 @@ def _look_for_links(data_dir: pathlib.Path) -> Iterator[str]:
         for link in itertools.islice(find_hidden_links(POSIX, images_fd), _MOST_LINKS):
             yield (
                 f"data_dir: {str(data_dir / 'images' / link.path)!r} is {link.problem}, so nothing is deleted; "
-                "to have it on another disk, use a bind mount in the place of the link"
+                "to keep it on another disk, replace the link with a bind mount"
             )
 
 

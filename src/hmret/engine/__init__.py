@@ -1,1 +1,1 @@
-"""The wiring: which actor is started when, what a sweep asks of them, and what an embedder holds."""
+"""Wires the actors together: their start and stop order, the sweeps, and the API for embedders."""

@@ -1,7 +1,7 @@
-"""What happens, told to whoever listens: a hub that never waits for a listener.
+"""An event hub that never waits for a listener.
 
-Each listener has a queue of its own. One that falls behind is let go, and told so, rather than waited for: what the
-engine does never depends on who watches it.
+Each listener has its own queue. A slow listener is disconnected and told why: what the engine does never
+depends on who is watching.
 """
 
 import os
@@ -17,21 +17,22 @@ from hmret.model.values import define, frozen
 
 __all__ = ["Event", "EventHub", "Listener"]
 
-# Events that a listener who comes back can still be given: some minutes of a busy host, a few MiB.
+# Events kept for listeners that reconnect: some minutes of a busy host, a few MiB.
 _KEPT = 4096
 
-# Events that may wait for one listener, beside the newest batch: what a reader that keeps up never comes near.
+# Events that may be queued for one listener, besides the newest batch: far more than for any reader that
+# keeps up.
 _PLACES = 8192
 
 
 @frozen
 class Event:
-    """One thing that happened."""
+    """Something that happened."""
 
     number: int
-    """Counts from 1 since the engine was opened, without gaps."""
+    """Counts from 1 since the engine was opened, with no gaps."""
     facts: Mapping[str, object]
-    """As in the journal: `time`, `event`, and what there is to say of `image`, `reason`, `bytes`, `path` and `error`."""
+    """As in the journal: `time`, `event`, and whichever of `image`, `reason`, `bytes`, `path` and `error` apply."""
 
     @property
     def name(self) -> str:
@@ -41,12 +42,12 @@ class Event:
 
 @define(eq=False)
 class Listener:
-    """One listener's queue; iterating it ends when the engine stops, or when it was let go."""
+    """One listener's queue; iterating over it ends when the engine stops or the listener is disconnected."""
 
     missed: bool
-    """Whether events that it asked for are no longer there."""
+    """Whether some of the events that it asked for are no longer available."""
     fell_behind: bool = False
-    """Whether it was let go because it did not keep up."""
+    """Whether it was disconnected because it did not keep up."""
     _places: int = _PLACES
     _queue: deque[Sequence[Event]] = attrs.field(factory=deque)
     _waiting: int = 0
@@ -55,14 +56,14 @@ class Listener:
     _loop: OwnLoop = attrs.field(factory=OwnLoop)
 
     def __aiter__(self) -> "Listener":
-        """Give the events in batches, in order."""
+        """Iterate over the events in batches, in order."""
         return self
 
     async def __anext__(self) -> Sequence[Event]:
-        """Wait for the next batch; a caller that is cancelled loses none.
+        """Wait for the next batch; a caller that is cancelled misses none.
 
         Raises:
-            RuntimeError: the caller runs on another event loop than the engine.
+            RuntimeError: the caller runs on a different event loop than the engine.
         """
         self._loop.require()
         while not self._queue:
@@ -78,7 +79,7 @@ class Listener:
         """Queue a batch; never waits."""
         if self._has_ended or not batch:
             return
-        # The newest batch always has its place: one that is large says nothing about who reads it.
+        # There is always room for the newest batch: its size says nothing about how fast the listener reads.
         if self._waiting > self._places:
             self.fell_behind = True
             self._queue.clear()
@@ -89,17 +90,17 @@ class Listener:
         self._changed.set()
 
     def end(self) -> None:
-        """Let the iteration end once the queue is empty."""
+        """End the iteration once the queue is empty."""
         self._has_ended = True
         self._changed.set()
 
 
 @define(eq=False)
 class EventHub:
-    """Numbers events, remembers the last of them, and hands them to listeners; all from the event loop's own thread."""
+    """Numbers events, keeps the most recent, and passes them to listeners; only on the event loop's thread."""
 
     instance: str = attrs.field(factory=lambda: os.urandom(4).hex())
-    """Tells the numbers of one engine from those of the next."""
+    """Distinguishes the event numbers of one engine from those of the next."""
     _last: int = 0
     _kept: deque[Event] = attrs.field(factory=lambda: deque(maxlen=_KEPT))
     _listeners: set[Listener] = attrs.field(factory=set)
@@ -107,7 +108,7 @@ class EventHub:
 
     @property
     def last_number(self) -> int:
-        """The number of the newest event; 0: nothing has happened yet."""
+        """The number of the newest event; 0: there has been none."""
         return self._last
 
     @property
@@ -116,17 +117,17 @@ class EventHub:
         return len(self._listeners)
 
     def publish(self, entries: Sequence[Mapping[str, object]]) -> None:
-        """Tell what happened; never waits."""
+        """Publish an event; never waits."""
         batch = [Event(self._last + place, facts) for place, facts in enumerate(entries, start=1)]
         self._last += len(batch)
         self._kept.extend(batch)
-        # A copy: a block that another thread leaves takes its listener out at any moment.
+        # A copy: a listener may be removed at any moment by a block that ends in another thread.
         for listener in tuple(self._listeners):
             listener.put(batch)
 
     @contextmanager
     def listen(self, after: int | None = None, *, places: int = _PLACES) -> Iterator[Listener]:
-        """Listen while the block lasts: to what happens from now on, and, with `after`, to what has since that event."""
+        """Listen for the duration of the block: from now on or, with `after`, from that event on."""
         missed = False
         past: list[Event] = []
         if after is not None and after < self._last:
@@ -143,7 +144,7 @@ class EventHub:
             self._listeners.discard(listener)
 
     def end(self) -> None:
-        """Let every listener end once it has been given what waits for it."""
+        """End every listener once its queue is empty."""
         self._has_ended = True
         for listener in tuple(self._listeners):
             listener.end()

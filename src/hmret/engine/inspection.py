@@ -1,4 +1,4 @@
-"""Looking without touching: what a sweep would do, and why."""
+"""Read-only inspection: what a sweep would do, and why."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -23,14 +23,14 @@ __all__ = ["Inspection", "named_image"]
 
 @frozen(eq=False)
 class Inspection:
-    """Looks without touching: what a sweep would do, and why."""
+    """Determines what a sweep would do, and why, without changing anything."""
 
     surveyor: Surveyor
     planner: Planner
     scanner: Scanner
 
     async def plan(self, at: datetime | None = None) -> Plan:
-        """Make the plan that a sweep would follow now, or at another time, if nothing else changes until then.
+        """Make the plan that a sweep would follow now, or at another time if nothing else changes until then.
 
         Raises:
             EngineClosedError: the engine has stopped.
@@ -40,7 +40,7 @@ class Inspection:
         return await self.planner.decide(survey.inventory, at or now)
 
     async def compare(self, config: RetentionConfig, at: datetime | None = None) -> tuple[Plan, Plan]:
-        """Make the plan by the policy in force, and that by another, of the same inventory.
+        """Make two plans from the same inventory: under the policy in force, and under another.
 
         Raises:
             EngineClosedError: the engine has stopped.
@@ -53,20 +53,21 @@ class Inspection:
         return in_force, await self.planner.decide(inventory, at or now, policy=policy)
 
     async def _survey(self, *, measures_disk: bool = False) -> tuple[Survey, datetime]:
-        """Look at everything, and at the time."""
+        """Take the inventory and read the clock."""
         moment = self.surveyor.moment()
         leases = await self.surveyor.locks.leases()
         disk = await self.surveyor.peek_usage(moment, anyway=measures_disk)
         return await self.surveyor.survey(moment, leases=leases, disk=disk), moment.now
 
     async def explain(self, image: str, digest: str | None = None) -> Verdict:
-        """Tell what a sweep would do now with one image, and everything that holds against its deletion.
+        """Explain what a sweep would do now with one image, and list everything that blocks its deletion.
 
-        Where the text names no image by reference, it may be 12 digits or more of its digest, or the name or id of a VM.
+        If the text is not a reference to an image, it may be 12 or more digits of its digest, or the name or
+        id of a VM.
 
         Raises:
-            InvalidReferenceError: the text is no reference.
-            AmbiguousImageError: the text may mean several images.
+            InvalidReferenceError: the text is not a reference.
+            AmbiguousImageError: the text matches several images.
             ImageNotFoundError: the image is not here.
             EngineClosedError: the engine has stopped.
         """
@@ -75,13 +76,13 @@ class Inspection:
     async def explain_fully(
         self, image: str, digest: str | None = None
     ) -> tuple[Verdict, tuple[Suspension, ...]]:
-        """Tell as `explain` does, and what suspends deletion everywhere."""
+        """Explain as `explain` does, with what suspends deletion everywhere."""
         return (await self.explain_with_names(image, digest))[:2]
 
     async def explain_with_names(
         self, image: str, digest: str | None = None
     ) -> tuple[Verdict, tuple[Suspension, ...], Mapping[str, str]]:
-        """Tell as `explain_fully` does, and the names of those who refer to the image."""
+        """Explain as `explain_fully` does, with the names of the VMs and snapshots that refer to the image."""
         try:
             key = await self.resolve(named_image(image, digest), image)
         except (ImageNotFoundError, InvalidReferenceError):
@@ -97,11 +98,11 @@ class Inspection:
         return verdict, made.suspended, names
 
     async def search(self, text: str) -> Key | None:
-        """Find the image that a person means by digits of its digest or by who needs it; None: none is meant so.
+        """Find the image meant by digits of its digest or by a VM that needs it; None: none is meant that way.
 
         Raises:
-            AmbiguousImageError: it may be one of several.
-            ImageNotFoundError: the text is a whole digest, and no image of that digest is here.
+            AmbiguousImageError: several images match.
+            ImageNotFoundError: the text is a full digest, and no image with that digest is here.
         """
         if not is_searchable(text):
             return None
@@ -112,7 +113,7 @@ class Inspection:
         return sole_image(found, text)
 
     async def resolve(self, named: ImageReference, text: str) -> Key:
-        """Find the image that a reference names now."""
+        """Find the image that a reference currently points to."""
         if named.digest is not None:
             return named.repository, named.digest
         digest = await self.scanner.resolve_tag(named.repository, named.tag or "latest")
@@ -122,10 +123,12 @@ class Inspection:
 
 
 def named_image(image: str, digest: str | None) -> ImageReference:
-    """Read what a caller names: a reference, or a digest beside it, which then counts. A digest may come with or without `sha256:`.
+    """Parse the reference that a caller gives; a digest that is given too takes precedence.
+
+    The digest may be written with or without `sha256:`.
 
     Raises:
-        InvalidReferenceError: it is no reference.
+        InvalidReferenceError: it is not a reference.
     """
     named = parse_reference(image)
     if digest is None:

@@ -1,4 +1,4 @@
-"""Leases that outlive their asker: kept on the disk, so that they cover their images after a restart too."""
+"""Leases that outlive the caller: kept on disk, so that they protect their images across restarts too."""
 
 import errno
 import os
@@ -26,29 +26,29 @@ from hmret.model.values import define
 
 __all__ = ["REMEDY", "Leases", "leased", "new_lease"]
 
-REMEDY = "remove it once you know that no lease on record matters, and start again"
-"""What to do about a record of leases that cannot be read."""
+REMEDY = "remove the file once no lease in it matters any more, then restart hmret"
+"""What to do about an unreadable record of leases."""
 
 _STOPPED = "the engine has stopped"
 
 
 @define(eq=False)
 class _Held:
-    """One lease, and the task that holds its lock."""
+    """A lease, and the task that holds its lock."""
 
     record: LeaseRecord
     deadline: float
-    """By the event loop's clock, which no setting of the wall clock moves."""
+    """By the event loop's clock, which is not affected by changes to the wall clock."""
     expires_at_ns: int
-    """The same by the wall clock; later than the record says where time has passed since that does not count."""
+    """The same by the wall clock; later than recorded if time has passed since that does not count."""
     changed: anyio.Event = attrs.field(factory=anyio.Event)
     is_granted: bool = False
-    """Whether it counts: one that is being granted covers its image already, but is not listed nor recorded."""
+    """Whether it is in force: while being granted it already protects its image, but is not listed or recorded."""
     has_ended: bool = False
 
     @property
     def as_lease(self) -> LeaseRecord:
-        """The lease as it counts now."""
+        """The lease with its current expiry."""
         return attrs.evolve(self.record, expires_at_ns=self.expires_at_ns)
 
     def change(self) -> None:
@@ -72,9 +72,9 @@ class Leases:
         self._saving = anyio.Lock()
         self._keeps_record = False
         self._tasks: anyio.abc.TaskGroup | None = None
-        """None: not begun yet, or stopped."""
+        """None: not started yet, or stopped."""
         self.fault: tuple[str, str] | None = None
-        """Path and problem where the leases on record cannot be read: then no image may be deleted."""
+        """Path and problem if the recorded leases cannot be read, in which case no image may be deleted."""
 
     async def run(
         self,
@@ -84,10 +84,10 @@ class Leases:
         gaps: Gaps = NO_GAPS,
         task_status: anyio.abc.TaskStatus[None],
     ) -> None:
-        """Take the leases on record, tell that they are held, and hold them until cancelled.
+        """Take over the recorded leases, signal that they are held, and hold them until cancelled.
 
-        Where the wall clock is not to be trusted, each is held as long as it was granted for; else time that nobody watched
-        does not count. Whoever keeps the record tells of those that expire, and takes them off it.
+        If the wall clock is not trusted, each is held for its full duration; otherwise unwatched time does
+        not count. Only an engine that keeps the record reports leases that expire and removes them from it.
         """
         self._keeps_record = keeps_record
         try:
@@ -96,9 +96,9 @@ class Leases:
                 for record in await self._load():
                     rest_ns = record.ttl_ns
                     if trusts_clock:
-                        # Never longer than it was granted for, whatever the clock says.
-                        # guard(lease-in-watched-time): A host that was off does not use up a lease: it lasts as long
-                        # as granted in time that was watched.
+                        # Never for longer than it was granted, whatever the clock says.
+                        # guard(lease-in-watched-time): A host that was off does not use up a lease: it lasts
+                        # for the granted duration of watched time.
                         unwatched_ns = gaps.since(record.expires_at_ns - record.ttl_ns)
                         rest_ns = min(record.expires_at_ns + unwatched_ns - self._clock.now_ns(), rest_ns)
                     expires_ns = self._clock.now_ns() + rest_ns
@@ -107,7 +107,7 @@ class Leases:
                 await anyio.sleep_forever()
         finally:
             self._tasks = None
-            # The descriptor of the data directory is closed after this: nobody may be writing then.
+            # The data directory's descriptor is closed after this, when nothing may be writing.
             with anyio.CancelScope(shield=True):
                 await self._saving.acquire()
                 self._saving.release()
@@ -122,10 +122,10 @@ class Leases:
     async def grant(
         self, key: Key, owner: str, reason: str, ttl: timedelta, confirm: Callable[[], Awaitable[object]]
     ) -> LeaseRecord:
-        """Grant a lease on an image, if `confirm`, called under its lock, raises nothing.
+        """Grant a lease on an image, provided that `confirm`, called under its lock, raises nothing.
 
         Raises:
-            ValueError: `ttl` is not more than zero.
+            ValueError: `ttl` is not positive.
             OSError: it could not be recorded, so it is not granted.
             EngineClosedError: the engine has stopped.
         """
@@ -140,7 +140,7 @@ class Leases:
             expires_at_ns=self._clock.now_ns() + ttl_ns,
         )
         if self.fault is not None:
-            # Its record would take the place of the one that nobody can read, and with that of its leases.
+            # Its record would replace the unreadable one, and lose the leases in it.
             raise OSError(errno.EIO, f"{self.fault[1]}; {REMEDY}", self.fault[0])
         held = _Held(record, _deadline(ttl_ns), record.expires_at_ns)
         try:
@@ -148,7 +148,7 @@ class Leases:
             await confirm()
             held.is_granted = True
             await self._save()
-            # Whoever was cancelled meanwhile will not come to hear of the lease, nor end it.
+            # A caller that was cancelled never learns of the lease, so it would never end it.
             await anyio.lowlevel.checkpoint_if_cancelled()
         except BaseException:
             await self._withdraw(held)
@@ -156,12 +156,12 @@ class Leases:
         return record
 
     async def renew(self, lease_id: str, ttl: timedelta) -> LeaseRecord:
-        """Let a lease last for `ttl` from now.
+        """Make a lease last for `ttl` from now.
 
         Raises:
             KeyError: there is no such lease, or it has expired.
-            ValueError: `ttl` is not more than zero.
-            OSError: it could not be recorded; it lasts all the same, until a restart.
+            ValueError: `ttl` is not positive.
+            OSError: it could not be recorded; it is in force nevertheless, until a restart.
             EngineClosedError: the engine has stopped.
         """
         ttl_ns = _positive(ttl)
@@ -179,19 +179,19 @@ class Leases:
 
         Raises:
             KeyError: there is no such lease, or it has expired.
-            OSError: its end could not be recorded; after a restart it is back until it expires.
+            OSError: its end could not be recorded; a restart brings it back until it expires.
             EngineClosedError: the engine has stopped.
         """
         self._end(self._granted(lease_id))
         await self._save()
 
     def list(self) -> tuple[LeaseRecord, ...]:
-        """List the durable leases, by when they expire; may be asked from any thread."""
+        """List the durable leases in order of expiry; may be called from any thread."""
         granted = (held.as_lease for held in tuple(self._held.values()) if held.is_granted)
         return tuple(sorted(granted, key=lambda lease: lease.expires_at_ns))
 
     def _granted(self, lease_id: str) -> _Held:
-        """Find a lease that was granted."""
+        """Find a granted lease."""
         if self._tasks is None:
             raise EngineClosedError(_STOPPED)
         held = self._held[lease_id]
@@ -200,7 +200,7 @@ class Leases:
         return held
 
     async def _withdraw(self, held: _Held) -> None:
-        """End a lease that is not granted after all, also on the disk, where it may have come to be recorded."""
+        """End a lease that is not granted after all, also on disk, where it may already be recorded."""
         self._end(held)
         if held.is_granted:
             with anyio.CancelScope(shield=True), suppress(OSError, EngineClosedError):
@@ -229,16 +229,16 @@ class Leases:
             self._end(held)
             if self._keeps_record:
                 self._on_expiry(lease)
-                # It has ended whatever becomes of the record: there it is only told to be over.
+                # It has ended whether or not the record can be updated.
                 with suppress(OSError, EngineClosedError):
                     await self._save()
 
     async def _save(self) -> None:
-        """Record the leases that there are now, durably."""
+        """Record the current leases durably."""
         async with self._saving:
             if self._tasks is None:
                 raise EngineClosedError(_STOPPED)
-            # With the time that each was granted for, so that what does not count is found again from that.
+            # With the duration of each, from which the time that does not count is computed again.
             records = sorted(
                 (held.record for held in self._held.values() if held.is_granted),
                 key=lambda record: record.expires_at_ns,
@@ -257,7 +257,7 @@ def _positive(ttl: timedelta) -> int:
 
 
 def new_lease(key: Key, owner: str, reason: str, ttl: timedelta | None, now_ns: int) -> Lease:
-    """Make a lease that begins now, and ends after `ttl` at the latest."""
+    """Make a lease that begins now and ends after `ttl` at the latest."""
     expires_at_ns = None if ttl is None else now_ns + timedelta_nanoseconds(ttl)
     return Lease(
         id=os.urandom(8).hex(),

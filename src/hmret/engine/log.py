@@ -1,7 +1,7 @@
-"""Events: a name and keys, given to the standard library's logger `hmret`.
+"""Structured log events: a name and keys, passed to the standard library's logger `hmret`.
 
-The message reads `event key=value …`; the event and its keys also hang on the record as `hmret_event`, so that a
-renderer for people or for machines can make its own of them.
+The message reads `event key=value …`. The event and its keys are also attached to the record as
+`hmret_event`, so that a formatter for people or for machines can render them in its own way.
 """
 
 import logging
@@ -12,7 +12,7 @@ _logger = logging.getLogger("hmret")
 
 
 def log_event(level: int, event: str, **keys: object) -> None:
-    """Tell one event."""
+    """Log one event."""
     if _logger.isEnabledFor(level):
         text = " ".join([event, *(f"{key}={value}" for key, value in keys.items())])
         _logger.log(level, "%s", text, extra={"hmret_event": (event, keys)})

@@ -1,8 +1,8 @@
 """Opening an engine: what is started in which order, and how it is stopped.
 
-Started from the bottom up: the lock on the data directory, the actors, recovery, sweeps. Stopped from the top down:
-sweeps (the image in hand is finished), then the actors, each of which answers whoever still waits for it, then the
-lock on the data directory.
+Started from the bottom up: the lock on the data directory, the actors, recovery, sweeps. Stopped from the top
+down: sweeps (the current image is finished), then the actors, each of which answers all callers that are
+still waiting, then the lock on the data directory.
 """
 
 import logging
@@ -64,7 +64,7 @@ class _Actors:
         return {**watchers, "deleter": self.deleter, "journal": self.journal}
 
     def running(self) -> AbstractAsyncContextManager[anyio.abc.TaskGroup]:
-        """Run them while a block lasts; the locks end first, so that nobody waits for what will not come."""
+        """Run them for the duration of a block; the locks end first, so that no caller waits in vain."""
         return running(
             (*self.watchers.actors, self.deleter, self.journal),
             closed_first=(self.watchers.locks, self.deleter),
@@ -77,26 +77,28 @@ def open_retention(
     sources: Sequence[ReferenceSource] | None = None,
     metadata_files: bool = True,
 ) -> AbstractAsyncContextManager[Retention]:
-    """Open the engine on a data directory, and sweep it in the background while the block lasts.
+    """Open the engine on a data directory and sweep it in the background while the block lasts.
 
-    Yields once what an earlier engine left unfinished is finished, before the first sweep has ended. With
-    `config.active` false nothing is swept; `mark_used` and `lease` work all the same.
+    Yields once recovery from an earlier engine is complete, without waiting for the first sweep to end. With
+    `config.active` false no sweeps run; `mark_used` and `lease` still work.
 
-    One task must both enter and leave the block; a server with `start()` and `stop()` keeps it in a task of its own, as
-    docs/EMBEDDING.md shows. The engine belongs to the event loop on which it was opened.
+    The same task must enter and leave the block; a server with `start()` and `stop()` runs it in a dedicated
+    task, as docs/EMBEDDING.md shows. The engine belongs to the event loop on which it was opened.
 
     Args:
         config: the settings.
-        sources: an embedder's own references, beside those in the metadata files of guests and snapshots; None: none.
-        metadata_files: whether those files are read at all; only where `sources` knows every user of an image
-            is it safe to say no.
+        sources: an embedder's own references, in addition to those in the metadata files of guests and
+            snapshots; None: none.
+        metadata_files: whether those files are read at all; False is safe only if `sources` knows every user
+            of every image.
 
     Raises:
-        ConfigError: the data directory is not there.
-        DataDirLockedError: another engine works on it, or on the same images.
-        DataDirMovedError: out of the block, which is cancelled: the path of the data directory leads elsewhere by now.
-        OSError: it cannot be written to.
-        RuntimeError: on leaving, the task is another one than that which has entered.
+        ConfigError: the data directory does not exist.
+        DataDirLockedError: another engine is working on it, or on the same images.
+        DataDirMovedError: raised out of the block, which is cancelled: the path of the data directory now
+            leads elsewhere.
+        OSError: it is not writable.
+        RuntimeError: the block was left by a different task than the one that entered it.
     """
     return OneTask(
         open_engine(config, Platform(), sources=sources or (), metadata_files=metadata_files, scheduled=True)
@@ -112,9 +114,10 @@ async def open_engine(
     metadata_files: bool = True,
     scheduled: bool,
 ) -> AsyncIterator[Retention]:
-    """Open the engine as `open_retention` does, on a platform of choice; unscheduled, it sweeps only when asked.
+    """Open the engine as `open_retention` does, on a given platform; unscheduled, it sweeps only on request.
 
-    Until `Retention.begin_sweeps`, that is: whoever has more to set up before the first sweep calls it then.
+    That is until `Retention.begin_sweeps` is called, once the caller has set up what must precede the first
+    sweep.
     """
     filesystem = platform.filesystem
     with ExitStack() as stack:
@@ -125,7 +128,7 @@ async def open_engine(
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
-            detail = f"hmret cannot make its own folder: {error.strerror}; {NO_SPACE_REMEDY}"
+            detail = f"hmret cannot create its own folder: {error.strerror}; {NO_SPACE_REMEDY}"
             raise OSError(error.errno, detail, f"{config.data_dir.rstrip('/')}/{OWN}") from None
         stack.callback(data_dir.close)
         platform = await knowing_boot(platform, data_fd)
@@ -173,7 +176,7 @@ async def open_engine(
 
 @asynccontextmanager
 async def open_quarantine(config: RetentionConfig, platform: Platform) -> AsyncIterator[Quarantine]:
-    """Open a data directory to look at its quarantine only: takes no lock, recovers nothing, writes nothing."""
+    """Open a data directory only to inspect its quarantine: takes no lock, recovers nothing, writes nothing."""
     with ExitStack() as stack:
         data_fd = open_data_dir(platform.filesystem, config)
         stack.callback(platform.filesystem.close, data_fd)
@@ -186,7 +189,7 @@ async def open_quarantine(config: RetentionConfig, platform: Platform) -> AsyncI
 
 
 async def _try_leases(sweeps: Sweep, filesystem: Filesystem, platform: Platform, data_fd: int) -> None:
-    """Find out whether a rename breaks the kernel's leases here, and say so."""
+    """Find out whether a rename breaks the kernel's leases here, and log it if so."""
     if await platform.threads.run(do_leases_break, filesystem, data_fd):
         sweeps.surveyor.suspensions.leases_break = True
         sweeps.deletions.leases_offered = False
@@ -203,7 +206,7 @@ async def _reopen_undone(platform: Platform, data_fd: int, deleter: Deleter) -> 
 
 
 async def _recover(sweeps: Sweep, deleter: Deleter) -> None:
-    """Finish or undo what an earlier engine left; told to stop meanwhile, it leaves the rest for the next start."""
+    """Finish or undo what an earlier engine left; if asked to stop, leaves the rest for the next start."""
     try:
         recovery = await deleter.recover(hold_at_ns=sweeps.quarantine.hold_at_ns)
         released_bytes = await sweeps.quarantine.recover_quarantine()
@@ -217,7 +220,7 @@ async def _recover(sweeps: Sweep, deleter: Deleter) -> None:
 
 @asynccontextmanager
 async def _keeping(watchers: Watchers, platform: Platform) -> AsyncIterator[None]:
-    """Write down what is known of the cache when the actors have ended; where that fails, the next start takes longer."""
+    """Write what is cached to disk after the actors have ended; if that fails, the next start takes longer."""
     try:
         yield
     finally:
@@ -232,7 +235,7 @@ def _tell_journal_failure(error: OSError) -> None:
 
 
 def _tell_unlocked(data_dir: DataDir) -> None:
-    """Say once that two data directories with the same images would not notice each other."""
+    """Warn once that two data directories that share their images would not notice each other."""
     error, data_dir.lock_error = data_dir.lock_error, None
     if error is not None:
         log_event(logging.WARNING, "images_not_locked", error=error.strerror)
@@ -261,7 +264,7 @@ async def _sweep(
     data_fd: int,
     data_dir: DataDir,
 ) -> Sweep:
-    """Put together what sweeps, upon what looks."""
+    """Assemble the parts that sweep, on top of those that survey."""
     filesystem, threads = platform.filesystem, platform.threads
     surveyor, planner, deleter = inspection.surveyor, inspection.planner, actors.deleter
 

@@ -1,6 +1,6 @@
-"""Opening a data directory to look at it: what an inspection consists of, and every engine stands on.
+"""Opening a data directory for inspection: the parts that an inspection consists of and every engine builds on.
 
-What deletes, and what sweeps, is not loaded for it.
+Nothing that deletes or sweeps is imported for it.
 """
 
 import errno
@@ -54,14 +54,14 @@ _NO_FOLDER = (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class Runnable(Protocol):
-    """An actor, as who starts and ends it sees it."""
+    """An actor, as seen by the code that starts and stops it."""
 
     async def run(self) -> None:
-        """Answer requests until there can be no more."""
+        """Answer requests until closed."""
         ...
 
     def close(self) -> None:
-        """Take no more requests."""
+        """Accept no more requests."""
         ...
 
 
@@ -76,7 +76,7 @@ class Watchers:
 
     @property
     def actors(self) -> Sequence[Runnable]:
-        """All of them, in the order in which they are started."""
+        """All of them, in start order."""
         return (self.locks, self.scanner, self.references, self.states)
 
     @classmethod
@@ -88,7 +88,7 @@ class Watchers:
         *,
         read_files: bool = True,
     ) -> Self:
-        """Make those of a data directory."""
+        """Make those for a data directory."""
         filesystem, threads = platform.filesystem, platform.threads
         return cls(
             Locks(_tell_expiry),
@@ -112,7 +112,7 @@ async def open_inspection(
     *,
     sources: Sequence[ReferenceSource] = (),
 ) -> AsyncIterator[Inspection]:
-    """Open a data directory to look at it only: takes no lock, recovers nothing, writes nothing."""
+    """Open a data directory for inspection only: takes no lock, recovers nothing, writes nothing."""
     with ExitStack() as stack:
         data_fd = open_data_dir(platform.filesystem, config)
         stack.callback(platform.filesystem.close, data_fd)
@@ -126,12 +126,13 @@ def open_data_dir(filesystem: Filesystem, config: RetentionConfig) -> int:
     """Open the data directory.
 
     Raises:
-        ConfigError: it is not there, or no folder.
+        ConfigError: it does not exist, or is not a folder.
     """
     try:
         return filesystem.open(config.data_dir, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        # A volume that is not mounted yet, or does not answer, may be there at the next start. A path that makes no sense never is.
+        # A volume that is not mounted yet, or does not respond, may be available at the next start. An
+        # invalid path never is.
         kind = ConfigError if error.errno in _NO_FOLDER else UnavailableError
         raise kind(f"data_dir: expected a folder, got {config.data_dir}: {error.strerror}") from None
 
@@ -140,10 +141,10 @@ def open_data_dir(filesystem: Filesystem, config: RetentionConfig) -> int:
 async def running(
     actors: Iterable[Runnable], *, closed_first: Iterable[Runnable] = ()
 ) -> AsyncIterator[anyio.abc.TaskGroup]:
-    """Run actors while the block lasts; an error of the block comes out as it is, not in a group.
+    """Run actors for the duration of the block; an error in the block is raised as it is, not in a group.
 
-    They run out of reach of whoever cancels the embedder: a sweep that is being stopped still needs them. At the end those
-    of `closed_first` take no more requests before the others do, so that nobody waits for what will not come.
+    They are shielded from cancellation of the embedder: a sweep that is being stopped still needs them. At
+    the end those in `closed_first` are closed before the others, so that no caller waits in vain.
     """
     actors = tuple(actors)
     failure: Exception | None = None
@@ -182,10 +183,10 @@ async def inspect(
     keeps_records: bool,
     quarantined_bytes: Callable[[], int] = lambda: 0,
 ) -> Inspection:
-    """Put together what looks at a data directory; returns once the leases on record are held.
+    """Assemble the parts that inspect a data directory; returns once the recorded leases are held.
 
-    `quarantined_bytes` returns what lies in quarantine; `keeps_records`: whether this goes on as an engine, which writes
-    down what leases it grants; else it is only looked at.
+    `quarantined_bytes` returns the size of what is in quarantine; `keeps_records`: whether this becomes an
+    engine, which records the leases that it grants, rather than an inspection.
     """
     filesystem, threads = platform.filesystem, platform.threads
 
@@ -194,7 +195,7 @@ async def inspect(
     looks = await open_looks(config, platform, data_fd, record)
     reading = platform.clock.read()
     _, clock_fault = watch_clock(record, reading)
-    # Whether this goes on as an engine is not known yet: if so, that is what lets a lease last the longer.
+    # Whether this becomes an engine is not known yet; assume so, as leases then last longer.
     gaps = looks.watch(reading, by_engine=True).gaps
     await tasks.start(
         partial(leases.run, trusts_clock=clock_fault is None, keeps_record=keeps_records, gaps=gaps)

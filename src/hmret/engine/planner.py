@@ -1,4 +1,4 @@
-"""Deciding by the policy in force, in a thread, with what the decision before this one has found."""
+"""Planning under the policy in force, in a thread, reusing parts of the previous plan."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -20,34 +20,35 @@ from hmret.model.verdicts import Verdict
 __all__ = ["Planner"]
 
 _FURTHER = 32
-"""How many images are looked at that may go in place of others."""
+"""How many of the images that could be deleted in place of others are checked in the first round."""
 
 
 @define(eq=False)
 class Planner:
-    """Makes plans by the policy in force."""
+    """Makes plans under the policy in force."""
 
     policy: Policy
     scanner: Scanner
     threads: Threads
     last_plan: Plan | None = attrs.field(default=None, init=False)
-    """That of the last sweep, most of which stands in the next one; None: there was none."""
+    """The plan of the last sweep, most of which the next one reuses; None: there was no sweep."""
 
     def reconfigure(self, config: RetentionConfig) -> None:
-        """Go by other settings from now on."""
+        """Use other settings from now on."""
         self.policy = Policy.of(config)
 
     async def plan_sweep(self, inventory: Inventory, now: datetime) -> Plan:
-        """Make the plan that a sweep follows."""
+        """Make the plan for a sweep."""
         self.last_plan = await self.decide(inventory, now)
         return self.last_plan
 
     async def decide(self, inventory: Inventory, now: datetime, policy: Policy | None = None) -> Plan:
-        """Make the plan, in a thread: at 100,000 images it takes too long for an event loop.
+        """Make the plan, in a thread: with 100,000 images it takes too long for an event loop.
 
-        What goes by it has been looked at once more, whether a deletion would be refused: a plan does not promise that.
+        The images to be deleted have been checked for obstacles, so that the plan promises no deletion that
+        would be refused.
 
-        `policy`: another one than that in force.
+        `policy`: a policy other than the one in force.
         """
         previous = None if policy is not None else self.last_plan
         policy = policy or self.policy
@@ -62,7 +63,7 @@ class Planner:
                 return made
             looked_at.update(choice.keys[0] for choice in fresh)
             chosen = {choice: obstacles[key] for choice in fresh if (key := choice.keys[0]) in obstacles}
-            # What is in a folder the scan will see by itself then.
+            # From now on the scan notices what is in such a folder by itself.
             await self.scanner.invalidate(
                 {
                     key
@@ -73,15 +74,16 @@ class Planner:
             )
             inventory = with_obstacles(inventory, chosen)
             previous = made
-            # Where there are many, each round looks at twice as many.
+            # Each round checks twice as many, in case there are many.
             further = max(2 * further, _FURTHER)
 
     async def confirm_newest(
         self, made: Plan, units: Sequence[tuple[Verdict, ...]]
     ) -> tuple[list[tuple[Verdict, ...]], set[Key]]:
-        """Look afresh at the newest images, for which older ones may go; returns what of some units may go, and what is otherwise.
+        """Re-check the newest images, whose presence allows older ones to be deleted.
 
-        An image that has become unusable without its folder's having changed would be seen hours later.
+        Returns which of some units may still be deleted, and which images were not as expected. Without this,
+        an image that became unusable without a change to its folder would be noticed only hours later.
         """
         if not self.policy.keeps_latest:
             return list(units), set()
@@ -89,8 +91,8 @@ class Planner:
         for name in sorted({verdict.repository for rows in units for verdict in rows}):
             for image in made.newest(name):
                 found = await self.scanner.inspect_image((name, image.digest), is_content=image.is_content)
-                # guard(newest-still-usable): Older images go only because newer ones stay; if one of those is
-                # unusable by now, the older ones stay, too.
+                # guard(newest-still-usable): Older images are deleted only because newer ones stay; if one of
+                # those has become unusable, the older ones stay too.
                 if found is None or _rank(found) != _rank(image):
                     otherwise.add((name, image.digest))
                     break
@@ -103,5 +105,5 @@ def _in_stead(made: Plan) -> Iterator[Choice]:
 
 
 def _rank(image: Image) -> tuple[object, ...]:
-    """Tell what makes an image one of the newest."""
+    """Return the sort key by which an image is among the newest."""
     return image.status, image.broken, image.created_ns

@@ -1,4 +1,4 @@
-"""What an engine stands on: a disk, clocks, and threads."""
+"""The platform of an engine: a disk, clocks and threads."""
 
 import time
 from collections.abc import Callable
@@ -15,10 +15,10 @@ __all__ = ["Platform"]
 
 @frozen
 class Platform:
-    """The host's own by default; tests and the demonstration put others in their place."""
+    """The host's own by default; tests and the demo substitute others."""
 
     filesystem: Filesystem = POSIX
     clock: Clock = HOST_CLOCK
     threads: Threads = attrs.field(factory=WorkerThreads)
     monotonic_ns: Callable[[], int] = time.monotonic_ns
-    """Tells how long work takes; asked from any thread."""
+    """Used to measure how long work takes; called from any thread."""

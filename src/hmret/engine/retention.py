@@ -1,4 +1,4 @@
-"""What an embedder holds: the open engine."""
+"""The open engine, as an embedder uses it."""
 
 import logging
 import math
@@ -41,11 +41,11 @@ __all__ = ["Retention"]
 
 @define(eq=False)
 class Retention:
-    """The open engine; made by `open_retention`.
+    """The open engine; created by `open_retention`.
 
-    It belongs to the event loop on which it was opened. A call from another one, or from a thread without one, raises
-    RuntimeError at once and changes nothing; only `statistics`, `counters`, `quarantined`, `granted_leases`, `config`,
-    `last_plan` and `uptime_seconds` may be read in any thread.
+    It belongs to the event loop on which it was opened. A call from another event loop, or from a thread
+    without one, raises RuntimeError at once and changes nothing. Only `statistics`, `counters`,
+    `quarantined`, `granted_leases`, `config`, `last_plan` and `uptime_seconds` may be used in any thread.
     """
 
     _inspection: Inspection
@@ -64,9 +64,9 @@ class Retention:
     _uses: Uses = attrs.field(init=False)
     _opened_boot_ns: int = attrs.field(init=False)
     event_hub: EventHub = attrs.field(init=False)
-    """Where events are numbered; `listen` is what most callers want."""
+    """The event hub; most callers want `listen` instead."""
     counters: Counters = attrs.field(init=False)
-    """What the engine has counted since it was opened, and its forecast; to be read, on its event loop."""
+    """The engine's counts since it was opened, and its forecast; read-only."""
 
     def __attrs_post_init__(self) -> None:
         surveyor, sweeps = self._inspection.surveyor, self._sweeps
@@ -87,16 +87,16 @@ class Retention:
         )
 
     async def mark_used(self, image: str, digest: str | None = None) -> MarkedUsed:
-        """Say that an image is about to be used: it is here now, and stays for at least its window from now.
+        """Mark an image used: check that it is present, ready and whole, and restart its window.
 
-        Takes a reference by tag or digest; a digest given beside it counts instead. Waits for a deletion of this
-        very image that is under way, and for no other.
+        It then stays for at least its window from now. Takes a reference by tag or digest; `digest` takes
+        precedence. Waits for a deletion of this very image that is in progress, and for no other.
 
         Raises:
-            InvalidReferenceError: the text is no reference.
+            InvalidReferenceError: the text is not a reference.
             ImageNotFoundError: the image is not here, not ready or broken: pull it again.
             EngineClosedError: the engine has stopped.
-            OSError: its timer could not be cleared, so nothing is promised.
+            OSError: its timer could not be cleared, so nothing is guaranteed.
         """
         self._loop.require()
         named = named_image(image, digest)
@@ -117,10 +117,10 @@ class Retention:
         owner: str = "",
         ttl: timedelta | None = None,
     ) -> AsyncIterator[Leased]:
-        """Keep an image from deletion while this block lasts, or for `ttl` at most; implies `mark_used`.
+        """Protect an image from deletion while this block lasts, or for at most `ttl`; implies `mark_used`.
 
         Raises:
-            as `mark_used`; ValueError: `ttl` is not more than zero.
+            as `mark_used`; ValueError: `ttl` is not positive.
         """
         self._loop.require()
         if ttl is not None and ttl <= timedelta(0):
@@ -131,28 +131,28 @@ class Retention:
             lease = new_lease(key, owner, reason, ttl, self._clock.now_ns())
             seconds = math.inf if ttl is None else ttl.total_seconds()
             async with self._locks.leasing(lease, seconds):
-                # The lease may be over before this is done; the image is in use until then all the same.
+                # The lease may expire before this is done; the image stays in use until then regardless.
                 if await self._uses.use(named, key, image) is None:
                     continue
                 try:
                     yield leased(lease)
                 finally:
-                    # Left elsewhere, the block ends all the same.
+                    # Left on another event loop, the block ends nevertheless.
                     self._loop.require()
                 return
 
     async def restore(self, image: str, digest: str | None = None) -> Restored:
-        """Bring an image back from quarantine whole, with those of its tags that are free, for a full window.
+        """Restore an image from quarantine whole, with those of its tags that are free, for a full window.
 
-        Takes a reference by tag or digest; a digest given beside it counts instead. Of several images that went with
-        that tag, the one that was deleted last comes back. A tag that points elsewhere by now goes on to do so.
+        Takes a reference by tag or digest; `digest` takes precedence. If several images were deleted with
+        that tag, restores the latest of them. A tag that points elsewhere by now is left as it is.
 
         Raises:
-            InvalidReferenceError: the text is no reference.
+            InvalidReferenceError: the text is not a reference.
             ImageNotFoundError: the image is not in quarantine.
-            ImageExistsError: it is in the cache already.
+            ImageExistsError: it is already in the cache.
             EngineClosedError: the engine has stopped.
-            OSError: it could not be brought back, and is in quarantine as before.
+            OSError: it could not be restored, and is still in quarantine.
         """
         self._loop.require()
         restored = await self._quarantine.restore(named_image(image, digest), image)
@@ -165,35 +165,34 @@ class Retention:
         return restored
 
     def quarantined(self) -> tuple[Quarantined, ...]:
-        """List the deleted images that can be brought back, by when they were deleted; never waits."""
+        """List the deleted images that can be restored, in order of deletion; never waits."""
         return self._quarantine.images()
 
     async def sweep(self, *, release_brake: bool = False, stop_timers: bool = True) -> SweepReport:
-        """Carry out one sweep; if one runs already, waits for that and then has its own.
+        """Carry out one sweep; if one is already running, waits for it first.
 
-        With `release_brake`, what the brake holds goes, in this sweep and in those that it takes. Without `stop_timers`, a
-        sweep whose patterns let nothing go that is here, while timers run, is refused instead of stopping them all.
+        With `release_brake`, this sweep, and later ones if need be, delete what the brake holds. Without
+        `stop_timers`, a sweep whose patterns allow nothing here to be deleted is refused if timers run.
 
         Raises:
-            ConfigError: it would stop every timer, and was told not to; nothing was changed.
+            ConfigError: it would stop every timer, and `stop_timers` is false; nothing was changed.
             EngineClosedError: the engine has stopped.
         """
         self._loop.require()
         return await self._schedule.sweep(releases_brake=release_brake, stops_timers=stop_timers)
 
     async def confirm(self, *what: str) -> tuple[str, ...]:
-        """Say that what is there now is right, where folders are lost or the clock has jumped; returns what was confirmed.
+        """Confirm the present state after folders were lost or the clock jumped; returns what was confirmed.
 
-        What is lost at this moment is taken over, and nothing else; other causes of a suspension stay. Nothing to
-        confirm is no error.
+        Accepts what is lost at this moment, and nothing else. It is no error if there is nothing to confirm.
 
         Args:
-            what: folders as their suspension tells them (`guests`, `snapshots`, `images`, `images/content`, …; or by
-                their whole path), and `clock`; none: the one thing that there is.
+            what: folders as named by their suspension (`guests`, `snapshots`, `images`, `images/content`, …,
+                or the absolute path), and `clock`. None: whatever there is, if it is only one thing.
 
         Raises:
-            ValueError: a name is none of these, or none is given where there are several things to confirm.
-            OSError: it could not be put on record, and nothing was confirmed.
+            ValueError: an unknown name, or none was given and there are several things to confirm.
+            OSError: it could not be recorded, and nothing was confirmed.
             EngineClosedError: the engine has stopped.
         """
         self._loop.require()
@@ -210,7 +209,7 @@ class Retention:
         return await self._inspection.plan(at)
 
     async def compare(self, config: RetentionConfig, at: datetime | None = None) -> tuple[Plan, Plan]:
-        """Make the plan by the settings in force, and that by others, of the same images and references; changes nothing.
+        """Make two plans of the same images, under the current settings and under others; changes nothing.
 
         Raises:
             EngineClosedError: the engine has stopped.
@@ -220,10 +219,10 @@ class Retention:
         return await self._inspection.compare(config, at)
 
     async def explain(self, image: str, digest: str | None = None) -> Verdict:
-        """Tell what a sweep would do now with one image, and everything that holds against its deletion.
+        """Explain what a sweep would do now with one image, and list everything that blocks its deletion.
 
         Raises:
-            InvalidReferenceError: the text is no reference.
+            InvalidReferenceError: the text is not a reference.
             ImageNotFoundError: the image is not here.
             EngineClosedError: the engine has stopped.
         """
@@ -233,18 +232,18 @@ class Retention:
     async def explain_with_names(
         self, image: str, digest: str | None = None
     ) -> tuple[Verdict, tuple[Suspension, ...], Mapping[str, str]]:
-        """Tell as `explain_fully` does, and the names of the VMs that refer to the image, by `referenced_by`."""
+        """Explain as `explain_fully` does, with the names of the referring VMs, keyed as in `referenced_by`."""
         self._loop.require()
         return await self._inspection.explain_with_names(image, digest)
 
     async def search(self, text: str) -> str | None:
-        """Find the image that a person means by 12 digits or more of its digest, or by the name or id of a VM.
+        """Find the image meant by 12 or more digits of its digest, or by the name or id of a VM.
 
-        Returns it as a reference by digest; None: none is meant so, or the text names an image by reference. For what
-        people type: `mark_used`, `lease` and `restore` take references alone.
+        Returns it as a reference by digest; None: nothing matches, or the text is a reference to an image.
+        Intended for what people type: `mark_used`, `lease` and `restore` accept references only.
 
         Raises:
-            AmbiguousImageError: it may be one of several.
+            AmbiguousImageError: several images match.
             EngineClosedError: the engine has stopped.
         """
         self._loop.require()
@@ -255,36 +254,37 @@ class Retention:
         return None if found is None else "@".join(found)
 
     def search_quarantine(self, text: str) -> str | None:
-        """Find the image in quarantine that a person means by 12 digits or more of its digest, as `search` does.
+        """Find the image in quarantine meant by 12 or more digits of its digest, as `search` does.
 
         Raises:
-            AmbiguousImageError: it may be one of several.
+            AmbiguousImageError: several images match.
         """
         return self._quarantine.search(text)
 
     async def explain_fully(
         self, image: str, digest: str | None = None
     ) -> tuple[Verdict, tuple[Suspension, ...]]:
-        """Tell as `explain` does, and what suspends deletion everywhere, with its remedy."""
+        """Explain as `explain` does, with what suspends deletion everywhere and how to remedy it."""
         self._loop.require()
         return await self._inspection.explain_fully(image, digest)
 
     @property
     def config(self) -> RetentionConfig:
-        """The settings that the next sweep goes by."""
+        """The settings that the next sweep will use."""
         return self._schedule.config
 
     def reconfigure(self, config: RetentionConfig) -> bool:
-        """Go by other settings; returns whether they count already.
+        """Switch to other settings; returns whether they are fully in force already.
 
-        Of a sweep that runs, what they forbid (switched off, pinned, not allowed, limits, quarantine) counts from the next
-        image on: it deletes nothing more that they would keep. All else counts from the next sweep on.
+        A running sweep applies their restrictions (disabled, pinned, not allowed, limits, quarantine) from
+        the next image on, so it deletes nothing more that they would keep. The rest applies from the next
+        sweep on.
 
-        What is laid down when an engine is opened does not change: `data_dir` here, and the sockets, which are
-        whoever's that opened them.
+        What is fixed when an engine is opened does not change: `data_dir` here, and the sockets, which belong
+        to the code that opened them.
 
         Raises:
-            ConfigError: `data_dir` is another one.
+            ConfigError: `data_dir` differs.
         """
         self._loop.require()
         if config.data_dir != self.config.data_dir:
@@ -295,40 +295,40 @@ class Retention:
         return self._schedule.reconfigure(config)
 
     def begin_sweeps(self) -> None:
-        """Sweep at once and then every interval, where `open_engine` was told not to begin by itself."""
+        """Start sweeping, at once and then every interval, if `open_engine` was told not to do so by itself."""
         self._loop.require()
         self._schedule.begin()
 
     @property
     def last_plan(self) -> Plan | None:
-        """What the last sweep decided; None: none has come that far yet."""
+        """The plan of the last sweep; None: no sweep has got that far yet."""
         return self._inspection.planner.last_plan
 
     def listen(self, after: int | None = None) -> AbstractContextManager[Listener]:
-        """Listen to what happens while the block lasts: each mark, clear, deletion, failure, suspension and sweep.
+        """Listen for the duration of the block: to marks, clears, deletions, failures, suspensions, sweeps.
 
-        Iterating the listener gives batches of events, and ends when the engine stops. A listener that falls some
-        thousands of events behind is let go (`fell_behind`); the engine never waits for one. With `after`, the
-        number of an event, what has happened since then comes first, as far as it is still known (`missed`).
+        Iterating over the listener yields batches of events, and ends when the engine stops. A listener that
+        falls some thousands of events behind is disconnected (`fell_behind`); the engine never waits for it.
+        With `after`, an event's number, the events since then come first, if still available (`missed`).
         """
         self._loop.require()
         return self.event_hub.listen(after)
 
     def require_own_loop(self) -> None:
-        """Refuse a caller who does not run on this engine's event loop, as every call here does.
+        """Reject a caller that does not run on this engine's event loop, as every method here does.
 
         Raises:
-            RuntimeError: it is another event loop, or a thread without one.
+            RuntimeError: the caller runs on another event loop, or in a thread without one.
         """
         self._loop.require()
 
     @property
     def uptime_seconds(self) -> float:
-        """How long this engine has been open, time asleep included."""
+        """How long this engine has been open, including time that the host was suspended."""
         return (self._clock.read().boot_ns - self._opened_boot_ns) / SECOND
 
     async def wait_answer(self) -> None:
-        """Return once the engine has answered a question: it is alive.
+        """Return once the engine has answered a request, which shows that it is alive.
 
         Raises:
             EngineClosedError: the engine has stopped.
@@ -337,9 +337,9 @@ class Retention:
         await self._locks.leases()
 
     async def trash_bytes(self) -> int:
-        """Add up what lies in the trash and waits for its bytes to be freed: blocks, whoever else shares them.
+        """Return the size of the trash that is waiting to be freed, in blocks, including shared ones.
 
-        What is in quarantine does not count.
+        Images in quarantine are not included.
 
         Raises:
             OSError: the trash cannot be read.
@@ -348,13 +348,13 @@ class Retention:
         return await self._sweeps.measure_trash()
 
     def statistics(self) -> Statistics:
-        """Tell the engine in numbers; never waits."""
+        """Return the engine's key figures; never waits."""
         return statistics_of(self._schedule, self._sweeps, self._surveyor, self.counters, self._mailboxes)
 
     async def grant_lease(
         self, image: str, digest: str | None = None, *, owner: str, reason: str, ttl: timedelta
     ) -> Leased:
-        """Keep an image from deletion for `ttl`, over restarts too; implies `mark_used`.
+        """Protect an image from deletion for `ttl`, across restarts too; implies `mark_used`.
 
         Raises:
             as `lease`; OSError: the lease could not be recorded, so it is not granted.
@@ -373,11 +373,11 @@ class Retention:
                 continue
 
     async def renew_lease(self, lease_id: str, ttl: timedelta) -> Leased:
-        """Let a granted lease last for `ttl` from now.
+        """Make a granted lease last for `ttl` from now.
 
         Raises:
             KeyError: there is no such lease, or it has expired.
-            ValueError: `ttl` is not more than zero.
+            ValueError: `ttl` is not positive.
         """
         self._loop.require()
         return leased(await self._leases.renew(lease_id, ttl))
@@ -392,7 +392,7 @@ class Retention:
         await self._leases.end(lease_id)
 
     def granted_leases(self) -> tuple[Leased, ...]:
-        """List the granted leases, by when they expire."""
+        """List the granted leases in order of expiry."""
         return tuple(leased(record) for record in self._leases.list())
 
     async def _note(self, *entries: Mapping[str, object]) -> None:

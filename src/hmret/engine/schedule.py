@@ -1,4 +1,4 @@
-"""When sweeps happen: one at the start, one every interval, one for each request; never two at a time."""
+"""When sweeps run: one at the start, one every interval, one for each request; never two at a time."""
 
 import logging
 import math
@@ -20,14 +20,14 @@ from hmret.model.times import SECOND, datetime_of
 __all__ = ["Schedule"]
 
 _LOOK_EVERY_SECONDS = 10.0
-"""How often the disk is looked at between sweeps while it is nearly too full."""
+"""How often disk usage is checked between sweeps while it is close to the high mark."""
 
-# The engine cannot go on: what it has open is not what hypeman and the next engine work on.
+# The engine cannot go on: the files it has open are no longer those that hypeman and the next engine work on.
 _FATAL = (DataDirMovedError, DataDirLockedError)
 
 
 class Schedule:
-    """The task that sweeps."""
+    """The task that runs sweeps."""
 
     def __init__(self, config: RetentionConfig, sweeps: Sweep) -> None:
         self._mailbox: Mailbox[Call[SweepReport]] = Mailbox()
@@ -48,17 +48,17 @@ class Schedule:
         self._failed = anyio.Event()
         self.is_sweeping = False
         self.reports = 0
-        """Sweeps that have ended."""
+        """The number of sweeps that have ended."""
         self.deleted_images = 0
         self.deleted_bytes = 0
         self.failed_deletes = 0
         self.last_report: SweepReport | None = None
 
     async def run(self) -> None:
-        """Sweep whenever asked and, once begun and while switched on, at once and then every interval.
+        """Sweep on request and, once begun and while enabled, at once and then every interval.
 
         Raises:
-            DataDirMovedError, DataDirLockedError: the engine must end, as a sweep has found out.
+            DataDirMovedError, DataDirLockedError: a sweep has found that the engine must end.
         """
         try:
             with self._scope:
@@ -75,7 +75,7 @@ class Schedule:
             raise self._failure
 
     def begin(self) -> None:
-        """Begin to sweep without being asked."""
+        """Start sweeping without being asked."""
         self._surveyor.looks.by_engine = True
         if self._tasks is not None and not self._begins:
             self._tasks.start_soon(self._ask_periodically)
@@ -83,13 +83,14 @@ class Schedule:
 
     @property
     def config(self) -> RetentionConfig:
-        """The settings that the next sweep goes by."""
+        """The settings that the next sweep will use."""
         return self._next_config or self._config
 
     def reconfigure(self, config: RetentionConfig) -> bool:
-        """Go by other settings; returns whether they count already.
+        """Switch to other settings; returns whether they are fully in force already.
 
-        While a sweep runs, what they forbid counts from the next image on, and all else from the next sweep.
+        While a sweep runs, their restrictions apply from its next image on, and everything else from the next
+        sweep on.
         """
         self._next_config = config
         if self.is_sweeping:
@@ -106,22 +107,22 @@ class Schedule:
         self._changed.set()
 
     async def stop(self) -> None:
-        """Cancel the sweep that runs, and wait until it has let go of the image in hand."""
+        """Cancel the running sweep, and wait until it is done with its current image."""
         self._scope.cancel()
         with anyio.CancelScope(shield=True):
             await self._ended.wait()
 
     @property
     def waiting(self) -> int:
-        """How many requests wait in the mailbox."""
+        """How many requests are waiting in the mailbox."""
         return self._mailbox.waiting
 
     async def sweep(self, *, releases_brake: bool = False, stops_timers: bool = True) -> SweepReport:
-        """Carry out one sweep; if one runs already, another one after that.
+        """Carry out one sweep, after the current one if there is one.
 
         Args:
-            releases_brake: whether what the brake holds may go.
-            stops_timers: whether it may stop every timer where the patterns match no image that is here.
+            releases_brake: whether images held by the brake may be deleted.
+            stops_timers: whether it may stop every timer if the patterns match no image in the cache.
 
         Raises:
             StopsTimersError: it would stop every timer, and may not.
@@ -140,22 +141,22 @@ class Schedule:
                 except _FATAL:
                     return
                 interval = self._config.sweep_interval.total_seconds()
-                # Sweeps that took longer than the interval are not made up for.
+                # If a sweep took longer than the interval, the missed ones are not made up for.
                 missed = math.floor((anyio.current_time() - begin) / interval) + 1
                 begin += missed * interval
                 due = begin
-            # Other settings, and a disk that has become too full, have a sweep of their own at once.
+            # New settings, and a disk that has become too full, trigger a sweep at once.
             with anyio.move_on_at(due):
                 await self._wait_need()
                 begin = anyio.current_time()
 
     async def _wait_need(self) -> None:
-        """Wait until the settings have changed or the disk has become too full; that is looked at where it is near."""
+        """Wait until the settings have changed or the disk, which is checked if near it, has become too full."""
         disk, counters = self._surveyor.disk, self._counters
         while not self._changed.is_set():
             pause = _LOOK_EVERY_SECONDS if disk.is_near else math.inf
             if not self._config.active:
-                # No sweep looks at the disk, and metrics show how full it is all the same.
+                # No sweep measures the disk, but metrics show its usage nevertheless.
                 pause = self._config.sweep_interval.total_seconds()
             with anyio.move_on_after(pause):
                 await self._changed.wait()
@@ -175,7 +176,7 @@ class Schedule:
         except StopsTimersError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: one sweep's failure must not end the engine
-            # What nobody foresaw becomes a report, and the next sweep tries again.
+            # An unforeseen error is reported, and the next sweep tries again.
             cause = sole_error(error)
             if isinstance(cause, _FATAL):
                 log_event(logging.ERROR, "data_dir_lost", detail=str(cause))
@@ -203,7 +204,7 @@ class Schedule:
         return report
 
     def _tell(self, report: SweepReport) -> None:
-        """Tell that a sweep has ended; aloud only where something came of it."""
+        """Log and publish the end of a sweep; logged at INFO only if it changed something."""
         facts: dict[str, object] = {
             "status": report.status.value,
             "seconds": round(report.duration_seconds, 3),

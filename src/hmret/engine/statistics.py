@@ -1,4 +1,4 @@
-"""The engine in numbers."""
+"""The engine's key figures."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -17,51 +17,51 @@ __all__ = ["HasMailbox", "Statistics", "statistics_of"]
 
 
 class HasMailbox(Protocol):
-    """Something that is asked through a mailbox."""
+    """Anything that takes requests through a mailbox."""
 
     @property
     def waiting(self) -> int:
-        """How many requests wait in it."""
+        """How many requests are waiting in it."""
         ...
 
 
 @frozen(kw_only=True)
 class Statistics:
-    """The engine in numbers, since it was opened."""
+    """The engine's key figures since it was opened."""
 
     sweeping: bool
-    """Whether a sweep runs now."""
+    """Whether a sweep is running."""
     images_seen: int
-    """Images that the sweep that runs, or the last one, has come to."""
+    """How many images the current sweep, or the last one, has reached."""
     sweeps: int
-    """Sweeps that have ended."""
+    """The number of sweeps that have ended."""
     deleted_images: int
     deleted_bytes: int
     failed_deletes: int
     quarantined_images: int = 0
-    """Deleted images that can be brought back."""
+    """Deleted images that can be restored."""
     quarantined_bytes: int = 0
-    """Blocks that come free when those go for good."""
+    """Blocks that are freed when those are erased."""
     last_report: SweepReport | None
-    """What the last sweep did; None: none has ended yet."""
+    """The report of the last sweep; None: none has ended yet."""
     leases_offered: bool | None
     """Whether the kernel's file leases work here; None: not tried yet."""
     waiting: dict[str, int]
-    """Messages that wait in each actor's mailbox."""
+    """Messages waiting in each actor's mailbox."""
     disk: DiskUsage | None = None
-    """How full the disk was at the last look; None: no limit is set, or nobody can tell."""
+    """How full the disk was when last measured; None: no limit is set, or it cannot be measured."""
     disk_used_ratio: float | None = None
-    """The share of the file system of `images/` in use at the last look, whether or not a limit is set; None: nobody can tell."""
+    """The used share of the file system of `images/` when last measured, limit or not; None: cannot be measured."""
     disk_shortfall_bytes: int = 0
-    """By how much the low mark was out of reach for the last sweep that tried; 0: it was not."""
+    """By how many bytes the last sweep that tried fell short of the low mark; 0: it did not."""
     held_back_images: int = 0
-    """Images whose window has passed and that stay because their disks were read, look after look."""
+    """Images whose window has passed but that stay because their disks keep being read, look after look."""
     stopped_timers: StoppedTimers | None = None
-    """The timers that a sweep by the settings in force has stopped because of their patterns; None: none."""
+    """The timers that a sweep stopped because of the patterns of the current settings; None: none."""
     braking: Braking | None = None
-    """What the brake saw in the last sweep; None: not too much has expired at once."""
+    """What the brake held in the last sweep; None: not too many images expired at once."""
     brake_seconds: float = 0.0
-    """How long the brake still holds that; 0: not at all."""
+    """How long the brake will go on holding them; 0: it does not."""
 
 
 def statistics_of(
@@ -71,7 +71,7 @@ def statistics_of(
     counters: Counters,
     mailboxes: Mapping[str, HasMailbox],
 ) -> Statistics:
-    """Put an engine in numbers, as they stand at this moment."""
+    """Return an engine's key figures at this moment."""
     disk, brake = surveyor.disk, surveyor.brake
     measured = disk.measured
     return Statistics(

@@ -1,4 +1,4 @@
-"""Taking the inventory: everything that a plan decides on, asked of the actors."""
+"""Taking the inventory: everything that a plan is based on, as reported by the actors."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
@@ -41,37 +41,37 @@ from hmret.model.values import define, frozen
 __all__ = ["Moment", "Survey", "Surveyor"]
 
 _YOUNG_NS = 600 * SECOND
-"""How long before a sweep a guest may have been made whose tag has not been seen yet, since it is moved time and again."""
+"""How long before a sweep a guest may have been created whose tag is not known yet, because it moves frequently."""
 _AHEAD_NS = 300 * SECOND
-"""How far ahead of the sweep's clock such a guest's may be; what says that it was made later than that proves nothing."""
+"""How far such a guest's creation time may be ahead of the sweep's clock; a later one proves nothing."""
 
 
 @frozen(eq=False)
 class Survey:
-    """An inventory, and what was odd about it."""
+    """An inventory, and what was unusual about it."""
 
     inventory: Inventory
     is_remembered: bool
-    """Whether what the inventory says of tags is on record."""
+    """Whether the inventory's tag history is on record."""
     scan: ScanResult
     corrupt_states: tuple[tuple[str, str], ...]
     stray_states: tuple[str, ...]
-    """What a crash left behind where the states are."""
+    """Leftovers of a crash among the states."""
     ignored_references: tuple[tuple[str, str], ...]
-    """Unreadable references that the operator told to ignore."""
+    """Unreadable references that are ignored, as the operator has configured."""
     folders: FoldersFound
-    """The folders that can be volumes of their own, and those that are lost."""
+    """The folders that can be separate volumes, and those that are lost."""
 
 
 @frozen
 class Moment:
-    """When a survey is taken, and what is known of the time up to then."""
+    """When a survey is taken, and what is known about the time before."""
 
     reading: ClockReading
     clock_fault: str | None
-    """Why the clock is not believed; None: it is."""
+    """Why the clock is not trusted; None: it is."""
     watched: Watched
-    """What of the time before was watched."""
+    """How much of the time before was watched."""
 
     @property
     def now(self) -> datetime:
@@ -80,13 +80,13 @@ class Moment:
 
     @property
     def now_ns(self) -> int:
-        """The same in nanoseconds since the epoch, cut to what `now` can tell."""
+        """The same in nanoseconds since the epoch, truncated to the resolution of `now`."""
         return nanoseconds_of(self.now)
 
 
 @define(eq=False)
 class Surveyor:
-    """Knows whom to ask for what is here, in use and allowed; puts the answers together."""
+    """Takes the inventory: asks the actors what is present, in use and allowed, and combines the answers."""
 
     config: RetentionConfig
     scanner: Scanner
@@ -96,7 +96,7 @@ class Surveyor:
     folders: FolderWatch
     clock: Clock
     clock_record: ClockRecord | None
-    """What is on record of the clock; None: nothing."""
+    """The clock's record; None: there is none."""
     locks: Locks
     leases: Leases
     looks: LookHistory
@@ -104,11 +104,11 @@ class Surveyor:
     brake: BrakeWatch
     backoff: Backoff
     quarantined_bytes: Callable[[], int]
-    """Returns what lies in quarantine."""
+    """Returns the size of what is in quarantine."""
     uses: RecentUses = attrs.field(factory=RecentUses, init=False)
     suspensions: Suspensions = attrs.field(init=False)
     _scan: ScanResult | None = attrs.field(default=None, init=False)
-    """What the last survey saw."""
+    """The scan of the last survey."""
     _joined: tuple[ReferenceIndex, tuple[Reference, ...], ReferenceIndex] | None = attrs.field(
         default=None, init=False
     )
@@ -118,11 +118,11 @@ class Surveyor:
         return Suspensions(self.config)
 
     def reconfigure(self, config: RetentionConfig) -> None:
-        """Survey by other settings from now on."""
+        """Use other settings for surveys from now on."""
         self.config = self.suspensions.config = config
 
     def change_watches(self, config: RetentionConfig) -> None:
-        """Watch the disk, the brake and the time by other settings from now on."""
+        """Use other settings to watch the disk, the brake and the time from now on."""
         self.looks.reconfigure(config)
         self.disk.change_limits(config.disk)
         self.brake.hold_for = config.brake_for
@@ -134,10 +134,10 @@ class Surveyor:
         return watch_clock(self.clock_record, self.clock.read())[1]
 
     async def trust_clock(self) -> None:
-        """Believe the clock as it is: a jump that was found ends.
+        """Trust the clock as it is, which ends a detected jump.
 
         Raises:
-            OSError: it could not be put on record, and the jump stays.
+            OSError: it could not be recorded, and the jump stays in effect.
         """
         reading = self.clock.read()
         record = ClockRecord(reading.boot_id, reading.boot_ns, reading.wall_ns)
@@ -145,12 +145,12 @@ class Surveyor:
         self.clock_record = record
 
     def moment(self) -> Moment:
-        """Read the clock for a survey that leaves nothing on record."""
+        """Read the clock for a survey that records nothing."""
         reading = self.clock.read()
         return Moment(reading, watch_clock(self.clock_record, reading)[1], self.looks.watch(reading))
 
     async def begin_sweep(self, reading: ClockReading) -> Moment:
-        """Put on record that a sweep begins."""
+        """Record that a sweep begins."""
         self.clock_record, fault = watch_clock(self.clock_record, reading)
         try:
             await self.states.save_clock(self.clock_record)
@@ -159,9 +159,9 @@ class Surveyor:
         return Moment(reading, fault, self.looks.watch(reading))
 
     async def note_look(self, moment: Moment, plan: Plan) -> None:
-        """Take note of this look, on record, now that all uses that nobody saw are, and before anything is deleted."""
-        # guard(suspended-sweep-not-watched): A suspended sweep may not have seen all that is in use, so the time
-        # before it does not count as watched.
+        """Record this look, once all unwatched uses are recorded, and before anything is deleted."""
+        # guard(suspended-sweep-not-watched): A suspended sweep may not have seen all that is in use, so the
+        # time before it does not count as watched.
         if plan.suspended:
             await self.looks.note_suspended()
         else:
@@ -169,7 +169,7 @@ class Surveyor:
             await self.looks.note(moment.reading, moment.watched, plan, asks_reads=asks_reads)
 
     async def peek_usage(self, moment: Moment, *, anyway: bool) -> DiskUsage | None:
-        """Look how full the disk is; `anyway`: also where no limit asks for it."""
+        """Measure how full the disk is; `anyway`: even if no limit requires it."""
         return await self.disk.peek_usage(moment.reading, self.quarantined_bytes(), anyway=anyway)
 
     # Surveys.
@@ -186,10 +186,11 @@ class Surveyor:
 
         Args:
             moment: when.
-            leases: those in force; None: they are asked for.
-            uses: what was used since the last survey. Content is that of all its owners, so where one of them was no owner
-                when its use was confirmed, or is none any more, it is as if a lease covered it.
-            disk: how full it is; None: that does not matter.
+            leases: those in force; None: query them.
+            uses: what was used since the last survey. A use of content counts for all its owners: if the
+                repository by which it was used did not own it then, or no longer does, the content is treated
+                as if leased.
+            disk: how full it is; None: irrelevant.
         """
         with self.threads.bulk():
             return await self._survey(moment, leases, uses, disk)
@@ -206,7 +207,7 @@ class Surveyor:
         scans: list[ScanResult] = []
         loads: list[StatesLoaded] = []
 
-        # A volume may come or go while it is scanned.
+        # A volume may be mounted or unmounted during the scan.
         before = await self.folders.look_at_cache()
 
         async def scan_images() -> None:
@@ -225,8 +226,8 @@ class Surveyor:
         found = await self._compare_folders(before, scan, states, collected.folders)
         accessed = await self._look_for_reads(scan, states, moment.watched, moment.now_ns)
         ignoring = self.config.unreadable_references == "ignore"
-        # guard(lost-guests-keep-history): Guests on a missing volume may name any tag, so what tags have pointed to
-        # is remembered until they are back.
+        # guard(lost-guests-keep-history): Guests on a missing volume may name any tag, so the history of tags
+        # is kept until they are back.
         return Survey(
             inventory=Inventory(
                 repositories=scan.repositories,
@@ -246,7 +247,7 @@ class Surveyor:
                     )
                 ),
                 unlisted=("",) if found.lost else scan.unpruned,
-                # Who is missing may name any tag.
+                # A missing guest may name any tag.
                 unread_sources=collected.unread_sources.union(one.name for one in found.lost),
                 backing_off=self.backoff.waiting(moment.reading.boot_ns),
                 disk=disk,
@@ -265,14 +266,14 @@ class Surveyor:
         )
 
     def asks_reads(self, watched: Watched) -> bool:
-        """Return whether a survey asks when disks were last read."""
+        """Return whether a survey checks when disks were last read."""
         mode = self.config.access_time
         return mode == "always" or (mode == "gaps" and watched.unseen_since_ns is not None)
 
     async def _look_for_reads(
         self, scan: ScanResult, states: StatesLoaded, watched: Watched, now_ns: int
     ) -> Mapping[Key, int]:
-        """Find out which disks were read while nobody watched, or ever since their timers began."""
+        """Find out which disks were read in unwatched time, or at any time since their timers began."""
         if not self.asks_reads(watched):
             return {}
         after_ns = 0 if self.config.access_time == "always" else watched.unseen_since_ns or 0
@@ -285,7 +286,7 @@ class Surveyor:
         states: StatesLoaded,
         references: Mapping[str, FolderSeen],
     ) -> FoldersFound:
-        """Find out which folders are lost, by how those of images were before the scan or are after it."""
+        """Find out which folders are lost, from the image folders' state both before and after the scan."""
         after = await self.folders.look_at_cache()
         seen = {**after, **references}
         compare = partial(self.folders.compare, scan=scan, timers=states.states)
@@ -296,7 +297,7 @@ class Surveyor:
         return FoldersFound(seen, tuple(lost[name] for name in sorted(lost)))
 
     def _with_bases(self, references: ReferenceIndex, bases: tuple[Reference, ...]) -> ReferenceIndex:
-        """Add what images need of each other; the same object where nothing of that is new."""
+        """Add what images need of each other; returns the same object if nothing has changed."""
         if not bases:
             return references
         if self._joined is None or self._joined[0] is not references or self._joined[1] is not bases:
@@ -304,7 +305,7 @@ class Surveyor:
         return self._joined[2]
 
     async def recheck(self, keys: Sequence[Key], began_ns: int) -> Protected:
-        """Look which of some rows are referenced now; content is needed by whatever name means it.
+        """Check which of some rows are referenced now; a reference to content counts under any of its names.
 
         `began_ns`: when the sweep began, by the wall clock.
         """
@@ -319,15 +320,15 @@ class Surveyor:
         return await self.references.recheck(keys, content, bases, young_ns)
 
     async def invalidate(self, keys: AbstractSet[Key]) -> None:
-        """Have some images read afresh by the next survey: the last look found them otherwise."""
+        """Make the next survey read some images again, since they were found to differ from the last one."""
         if keys:
             await self.scanner.invalidate(keys)
             await self.states.invalidate({repository for repository, _ in keys})
 
     async def keep(self) -> None:
-        """Write down what is known of the cache, for the next start; where that fails, that start takes longer.
+        """Write what is cached to disk, for the next start; if that fails, the next start takes longer.
 
-        What texts mean is forgotten: in the long run most of them are those of guests and images that are gone.
+        Parsed references are dropped: over time most of them belong to guests and images that are gone.
         """
         forget_references()
         forget_repositories()
@@ -337,18 +338,18 @@ class Surveyor:
             await self.references.keep()
 
     def suspensions_of(self, again: Protected) -> list[Suspension]:
-        """List why a last look at the references suspends deletion."""
+        """List why a last check of the references suspends deletion."""
         lost = self.suspensions.of_lost(self.folders.compare(again.folders))
-        # guard(lost-volume-at-last-look): A volume that goes away between the plan and the deletion takes its guests
-        # out of sight, so the sweep stops.
+        # guard(lost-volume-at-last-look): A volume that is unmounted between the plan and the deletion hides
+        # its guests, so the sweep stops.
         return [*self.suspensions.of_references(again.unreadable), *lost]
 
 
 def _used_by_others(uses: Iterable[Key], contents: ContentOwners, states: Timers) -> Iterator[Key]:
-    """List the rows of content that was used by the name of a repository that does not own it, where they have timers."""
+    """List the rows with timers of content that was used under the name of a repository that does not own it."""
     for name, digest in uses:
         owners = contents.get(digest, ())
-        # guard(foreign-use-counts): Content used under the name of a repository that does not own it was in use for
-        # all its owners.
+        # guard(foreign-use-counts): Content used under the name of a repository that does not own it counts
+        # as used by all its owners.
         if name not in owners:
             yield from ((owner, digest) for owner in owners if (owner, digest) in states)

@@ -1,4 +1,4 @@
-"""Why deletion is suspended: each cause with its path and what remedies it."""
+"""Why deletion is suspended: each cause with its path and its remedy."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,33 +13,33 @@ from hmret.model.values import define
 
 __all__ = ["LEASES_BROKEN", "Suspensions", "is_source"]
 
-_BIND_MOUNT = "to have it on another disk, use a bind mount in the place of the link"
+_BIND_MOUNT = "to keep it on another disk, replace the link with a bind mount"
 LEASES_BROKEN = (
-    "a rename breaks the kernel's leases on this file system (sshfs, say), so nobody can tell whether a disk is open; "
-    "have the data directory on another one, or set hmret.leases: when-offered to go by references alone"
+    "a rename breaks the kernel's file leases on this file system (such as sshfs), so open disks cannot be "
+    "detected; move the data directory to another one, or set hmret.leases: when-offered to rely on references alone"
 )
-"""Why deletion is suspended there, and what remedies it."""
+"""Why deletion is suspended on such a file system, and how to remedy it."""
 
 _FOLDERS = frozenset((IMAGES, "guests", "snapshots"))
 
 
 @define(eq=False)
 class Suspensions:
-    """Finds the causes by the settings in force."""
+    """Finds the causes under the settings in force."""
 
     config: RetentionConfig
     leases_break: bool = False
     """Whether a rename breaks the kernel's leases here."""
 
     def of_references(self, unreadable: Sequence[tuple[str, str]]) -> list[Suspension]:
-        """Say why unreadable references suspend deletion.
+        """Return why unreadable references suspend deletion.
 
-        Those of files are left out where they are to be ignored. A source of the embedder's is never ignored: what it
-        would name is anybody's guess, and may be everything.
+        Unreadable files are omitted if they are to be ignored. A failing source of the embedder's is never
+        ignored: it might have named any image.
         """
         ignoring = self.config.unreadable_references == "ignore"
-        # guard(failing-source-suspends): A source of the embedder's that fails may have named any image: it suspends
-        # deletion even where unreadable files are ignored.
+        # guard(failing-source-suspends): An embedder's source that fails might have named any image, so it
+        # suspends deletion even if unreadable files are ignored.
         return [
             Suspension(
                 Cause.UNREADABLE_REFERENCE, self._absolute(path), f"{problem}; {_reference_remedy(path)}"
@@ -49,7 +49,7 @@ class Suspensions:
         ]
 
     def of_lost(self, lost: Iterable[LostFolder]) -> list[Suspension]:
-        """Say why lost folders suspend deletion."""
+        """Return why lost folders suspend deletion."""
         return [Suspension(one.cause, self._absolute(one.name), one.detail) for one in lost]
 
     def of_survey(
@@ -60,7 +60,7 @@ class Suspensions:
         lease_fault: tuple[str, str] | None,
         clock_fault: str | None,
     ) -> list[Suspension]:
-        """List what suspends deletion by what a survey has found."""
+        """List what suspends deletion according to a survey."""
         causes = [*self.of_references(collected.unreadable), *self.of_lost(lost)]
         if lease_fault is not None:
             path, problem = lease_fault
@@ -69,14 +69,14 @@ class Suspensions:
         if self.leases_break and self.config.leases == "suspend":
             causes.append(Suspension(Cause.LEASES_BROKEN, self._absolute(OWN), LEASES_BROKEN))
         if clock_fault is not None:
-            remedy = "check the time; deletion resumes by itself one hour after the clock has settled"
+            remedy = "check the time; deletion resumes by itself one hour after the clock is stable"
             causes.append(Suspension(Cause.CLOCK_JUMP, "", f"{clock_fault}; {remedy}"))
         for link in scan.hidden:
             if link.problem:
                 where = self._absolute(f"{IMAGES}/{link.path}")
                 causes.append(Suspension(Cause.UNREADABLE_CACHE, where, f"{link.problem}; {_BIND_MOUNT}"))
-        # guard(unlisted-part-suspends): A part of the cache that cannot be listed may hold tags and images that
-        # depend on others, so all deletion waits.
+        # guard(unlisted-part-suspends): A part of the cache that cannot be listed may contain tags, and
+        # images that depend on others, so all deletion is suspended.
         for path, problem in scan.unlisted:
             where = self._absolute(f"{IMAGES}/{path}".rstrip("/"))
             remedy = _remedy(path)
@@ -88,18 +88,18 @@ class Suspensions:
 
 
 def is_source(path: str) -> bool:
-    """Return whether a reference that could not be had is that of a source of the embedder's, which has no path."""
+    """Return whether an unreadable reference belongs to an embedder's source, which has no path."""
     return "/" not in path and path not in _FOLDERS
 
 
 def _reference_remedy(path: str) -> str:
-    """Say what helps where a reference cannot be read, and gives up nothing that it may protect."""
+    """Return a remedy for an unreadable reference that gives up nothing that it may protect."""
     if is_source(path):
         return "deletion resumes by itself once this source of references answers"
     if path in _FOLDERS:
-        return "give hmret the right to list it, or repair the file system"
+        return "allow hmret to list it, or repair the file system"
     return (
-        "repair it, or remove its folder where the guest or snapshot is gone, "
+        "repair it, or remove its folder if the guest or snapshot is gone, "
         "or set hmret.unreadable_references: ignore"
     )
 
@@ -107,4 +107,4 @@ def _reference_remedy(path: str) -> str:
 def _remedy(path: str) -> str:
     if path in (CONTENT, REPOSITORIES):
         return f"it must be a folder that hmret may list; {_BIND_MOUNT}"
-    return "give hmret the right to list it, or repair the file system"
+    return "allow hmret to list it, or repair the file system"

@@ -1,4 +1,4 @@
-"""Blocks that one task must both enter and leave, and the errors of task groups without the groups around them."""
+"""Blocks that the same task must enter and leave, and unwrapping the errors of task groups."""
 
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
@@ -10,15 +10,15 @@ __all__ = ["OneTask", "first_error", "sole_error"]
 
 T_co = TypeVar("T_co", covariant=True)
 
-_WAY = "keep it in a task of its own: docs/EMBEDDING.md, 'Start in one task, stop in another'"
-_GOES_ON = f"one task must both enter and leave this block, which goes on as it was; {_WAY}"
-_HAS_ENDED = f"one task must both enter and leave this block, which has been closed all the same; {_WAY}"
+_WAY = "run it in a dedicated task: docs/EMBEDDING.md, 'Start in one task, stop in another'"
+_GOES_ON = f"the same task must enter and leave this block; it stays open; {_WAY}"
+_HAS_ENDED = f"the same task must enter and leave this block; it has been closed nevertheless; {_WAY}"
 
 
 class OneTask(AbstractAsyncContextManager[T_co]):
-    """A context manager with task groups inside, which belong to the task that enters them.
+    """A context manager that contains task groups, which belong to the task that enters them.
 
-    Left by another task, asyncio would cancel the task that has entered them, and trio would end the whole run.
+    If another task left it, asyncio would cancel the task that entered it, and trio would end the whole run.
     """
 
     def __init__(self, block: AbstractAsyncContextManager[T_co]) -> None:
@@ -38,23 +38,24 @@ class OneTask(AbstractAsyncContextManager[T_co]):
         """Leave the block.
 
         Raises:
-            RuntimeError: it was entered by another task. That one can still leave it; where it has ended, which only
-                asyncio allows, the block is closed here, since no one else could.
+            RuntimeError: it was entered by another task. That task can still leave it; if it has ended, which
+                only asyncio allows, the block is closed here, since nothing else could.
         """
-        # guard(same-task-leaves-block): A block closed by a foreign task would cancel the task that opened it, or end
-        # the whole run; it stays open and the caller gets an error.
+        # guard(same-task-leaves-block): Closing the block from a foreign task would cancel the task that
+        # opened it, or end the whole run; it stays open and the caller gets an error.
         if _task() is self._entered_by:
             return await self._block.__aexit__(kind, error, traceback)
         if not _has_ended(self._entered_by):
             raise RuntimeError(_GOES_ON)
-        # All that is inside ends in order; then the task group notices whose it is, and raises.
+        # Everything inside ends in order; then the task group notices that it belongs to another task, and
+        # raises.
         with suppress(RuntimeError):
             await self._block.__aexit__(kind, error, traceback)
         raise RuntimeError(_HAS_ENDED)
 
 
 def _task() -> object:
-    """Return the coroutine of the current task: unlike the number of a task, no later one has the same while it is kept."""
+    """Return the current task's coroutine; unlike a task's id, it is not reused as long as it is referenced."""
     return anyio.get_current_task().coro
 
 
@@ -63,14 +64,14 @@ def _has_ended(coroutine: object) -> bool:
 
 
 def sole_error(error: BaseException) -> BaseException:
-    """Take an error out of the groups around it, as far as those hold nothing else."""
+    """Unwrap an error from the groups around it, as long as these contain nothing else."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
 def first_error(group: ExceptionGroup[Exception]) -> Exception:
-    """Take one error out of a group of those that came for the same cause."""
+    """Unwrap one error from a group whose errors all have the same cause."""
     error: Exception = group
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]

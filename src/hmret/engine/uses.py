@@ -1,4 +1,4 @@
-"""Confirming that an image is about to be used: it is here, whole and ready, and its window begins again."""
+"""Marking images used: checks that an image is present, whole and ready, and restarts its window."""
 
 import anyio
 
@@ -38,17 +38,17 @@ class Uses:
     events: EventHub
 
     async def confirm(self, named: ImageReference, key: Key, text: str) -> None:
-        """Use the image of a lease that is being granted.
+        """Confirm the image of a lease that is being granted.
 
         Raises:
-            TagMovedError: the tag leads elsewhere by now.
+            TagMovedError: the tag points elsewhere by now.
             ImageNotFoundError, OSError: as `use`.
         """
         if await self.use(named, key, text) is None:
             raise TagMovedError
 
     async def use(self, named: ImageReference, key: Key, text: str) -> MarkedUsed | None:
-        """Confirm an image and clear its timer; returns None where the tag has moved on in between.
+        """Confirm an image and clear its timer; returns None if the tag has moved in the meantime.
 
         Raises:
             ImageNotFoundError: the image is not here, not ready or broken.
@@ -60,13 +60,14 @@ class Uses:
     async def _use(self, named: ImageReference, key: Key, text: str) -> MarkedUsed | None:
         digest = key[1]
         async with self.locks.using(digest):
-            # The lock must last until the thread has ended, also when the caller is cancelled.
+            # The lock must be held until the thread has ended, even if the caller is cancelled.
             with anyio.CancelScope(shield=True):
                 owners = self.scanner.owners(digest)
                 found = await self.states.confirm(key, named.tag, owners)
                 cleared = found.cleared
                 if found.needs_owners:
-                    # Nothing has been scanned yet, and whose timers count for this content is not known without.
+                    # Nothing has been scanned yet, so the owners of this content, whose timers count, are
+                    # unknown.
                     scan = await self.scanner.scan()
                     found = await self.states.confirm(key, None, scan.contents.get(digest, ()))
         if not found.is_named:
@@ -76,11 +77,12 @@ class Uses:
         image = found.image
         if image is None:
             raise ImageNotFoundError(f"{text}: not in the cache")
-        # guard(broken-is-not-confirmed): The caller is about to boot the image, so one that is broken gets no yes.
+        # guard(broken-is-not-confirmed): The caller is about to boot the image, so a broken one is not
+        # confirmed.
         if image.broken is not None:
             raise ImageNotFoundError(f"{text}: broken: {image.broken}")
-        # guard(unready-is-not-confirmed): The caller is about to boot the image, so one whose pull has not finished
-        # gets no yes.
+        # guard(unready-is-not-confirmed): The caller is about to boot the image, so one whose pull has not
+        # finished is not confirmed.
         if image.status != "ready":
             raise ImageNotFoundError(f"{text}: not ready: {image.status}")
         used = MarkedUsed(*key, cleared=cleared or found.cleared)

@@ -46,7 +46,7 @@ def test_what_is_named_is_confirmed_and_what_is_not_stays(lost: Cache, call: Cal
     code, _, complaints = call("confirm", *flags)
     assert (code, complaints) == (
         2,
-        "hmret: error: confirm: there are several things to confirm, name those that are right: guests snapshots\n",
+        "hmret: error: confirm: several things need to be confirmed; name those that are correct: guests snapshots\n",
     )
     assert call("confirm", "guests", *flags)[:2] == (0, "guests: confirmed\n")
     code, output, _ = call(*sweep)
@@ -82,7 +82,7 @@ def test_the_running_engine_is_asked(lost: Cache, call: Call) -> None:
         assert told["cause"] == "lost_references"
         code, _, complaints = call("confirm", *flags)
         assert code == 2
-        assert "name those that are right: guests snapshots" in complaints
+        assert "name those that are correct: guests snapshots" in complaints
         assert call("confirm", "guests", str(lost.root / "snapshots"), *flags)[:2] == (
             0,
             "guests: confirmed\nsnapshots: confirmed\n",
@@ -117,4 +117,4 @@ def test_a_link_that_hides_images_is_warned_of(cache: Cache, call: Call, is_link
     code, output, _ = call("check-config", "--data-dir", cache.root)
     assert code == 0
     assert ("images/docker.io' is a symbolic link to a folder" in output) is is_link
-    assert ("use a bind mount in the place of the link" in output) is is_link
+    assert ("replace the link with a bind mount" in output) is is_link

@@ -177,7 +177,7 @@ def test_the_status_tells_what_the_disk_and_the_brake_hold_to(cache: Cache, call
         arguments = ("--config", config, "--data-dir", cache.root)
         _, output, _ = call("status", *arguments)
         assert re.search(r"^disk +[0-9.]+ .iB of [0-9.]+ .iB in use$", output, re.MULTILINE)
-        assert "holds: 1 of 1 images have expired at once; they go in " in output
+        assert "holds: 1 of 1 images have expired at once; they will be deleted in " in output
         document = json.loads(call("status", *arguments, "--json")[1])
         assert document["brake"]["released"] is False
         assert 0 < document["brake"]["seconds"] <= 7200

@@ -68,7 +68,7 @@ def _limits(disk: structs.DiskDocument | None, brake: structs.BrakeDocument | No
         else:
             yield [
                 "brake",
-                f"holds: {expired}; they go in {format_seconds(brake.seconds)}, or with: hmret sweep --release-brake",
+                f"holds: {expired}; they will be deleted in {format_seconds(brake.seconds)}, or with: hmret sweep --release-brake",
             ]
 
 

@@ -1,1 +1,1 @@
-"""What is watched from one sweep to the next: the disk, the brake, folders, looks, and what failed."""
+"""What is tracked from one sweep to the next: the disk, the brake, folders, looks, and failures."""

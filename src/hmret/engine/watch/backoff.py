@@ -1,4 +1,4 @@
-"""Deletions that failed, and when each is tried again."""
+"""Failed deletions, and when each is retried."""
 
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -18,7 +18,7 @@ _LONGEST_NS = 3600 * SECOND
 
 @define(eq=False)
 class Backoff:
-    """Images whose deletion failed, by the boot-time clock of one boot; on record, so that a one-shot sweep knows too."""
+    """Images whose deletion failed, timed by the boot-time clock of one boot; on record for one-shot sweeps too."""
 
     boot_id: str
     save: Callable[[tuple[FailureRecord, ...]], Awaitable[None]]
@@ -26,14 +26,14 @@ class Backoff:
     _saved: tuple[FailureRecord, ...] = attrs.field(default=(), init=False)
 
     def restore(self, failures: Iterable[FailureRecord]) -> None:
-        """Go on from what is on record; of another boot only how often each failed counts."""
-        # guard(failures-outlast-restart): A failed deletion waits its time across restarts as well; a one-shot sweep
-        # would otherwise retry it every time.
+        """Continue from the record; from another boot, only how often each failed counts."""
+        # guard(failures-outlast-restart): A failed deletion backs off across restarts too; otherwise each
+        # one-shot sweep would retry it.
         self._failures = {(one.repository, one.digest): one for one in failures}
         self._saved = self._as_record()
 
     def fail(self, key: Key, now_ns: int) -> None:
-        """Wait a minute after the first failure, then twice as long each time, up to an hour."""
+        """Back off for a minute after the first failure, doubling each time, up to an hour."""
         known = self._failures.get(key)
         count = 1 if known is None else known.failures + 1
         wait_ns = min(_FIRST_NS << min(count - 1, 10), _LONGEST_NS)
@@ -50,7 +50,7 @@ class Backoff:
         self._failures.pop(key, None)
 
     def waiting(self, now_ns: int) -> frozenset[Key]:
-        """List the images that are not to be tried yet."""
+        """List the images that must not be retried yet."""
         return frozenset(
             key
             for key, one in self._failures.items()
@@ -62,7 +62,7 @@ class Backoff:
         self._failures = {key: failure for key, failure in self._failures.items() if present(key)}
 
     async def keep(self) -> None:
-        """Write down what has changed; where that fails, a later sweep tries too early."""
+        """Record any changes; if that fails, a later sweep retries too early."""
         record = self._as_record()
         if record != self._saved and await try_to_save(self.save, record, "backoff_not_recorded"):
             self._saved = record

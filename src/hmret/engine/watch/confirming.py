@@ -1,4 +1,4 @@
-"""`confirm`: somebody says that what is there now is right."""
+"""`confirm`: the operator accepts the present state as correct."""
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -19,12 +19,12 @@ from hmret.model.values import frozen
 __all__ = ["CLOCK", "Confirming"]
 
 CLOCK = "clock"
-"""What a jump of the clock is confirmed by."""
+"""The name by which a clock jump is confirmed."""
 
 
 @frozen(eq=False)
 class Confirming:
-    """Takes over what is told as lost, as somebody says that it is right."""
+    """Accepts what is reported as lost, as the operator confirms it."""
 
     surveyor: Surveyor
     journal: JournalKeeper
@@ -32,15 +32,16 @@ class Confirming:
     check_folder: Callable[[], Awaitable[None]]
 
     async def confirm(self, names: Sequence[str] = ()) -> tuple[str, ...]:
-        """Take over what is lost at this moment, or the clock as it is; returns what was confirmed.
+        """Accept what is lost at this moment, or the clock as it is; returns what was confirmed.
 
         Args:
-            names: of the folders, as they are told (or by their whole path), and `clock`; none: what there is, where that
-                is one thing.
+            names: the folders, as they are reported (or by absolute path), and `clock`; none: whatever there
+                is, if it is only one thing.
 
         Raises:
-            ValueError: a name stands for nothing that could be confirmed, or none is given where there are several.
-            OSError: it could not be put on record, so nothing was confirmed.
+            ValueError: a name can never be confirmed, or none was given and there are several things to
+                confirm.
+            OSError: it could not be recorded, so nothing was confirmed.
             EngineClosedError: the engine has stopped.
         """
         asked = [self._checked(name) for name in names]
@@ -52,16 +53,16 @@ class Confirming:
             waiting.append(CLOCK)
         if not asked and len(waiting) > 1:
             raise ValueError(
-                f"there are several things to confirm, name those that are right: {' '.join(waiting)}"
+                f"several things need to be confirmed; name those that are correct: {' '.join(waiting)}"
             )
-        # guard(confirm-only-the-named): An operator confirms only the volumes that were named; deletion stays
-        # suspended for any other.
+        # guard(confirm-only-the-named): Only the volumes that were named are confirmed; any other keeps
+        # deletion suspended.
         chosen = tuple(name for name in waiting if not asked or name in asked)
         await self._take_over(survey.folders, chosen)
         return chosen
 
     def _checked(self, name: str) -> str:
-        """Read a folder's name, which may be given as its whole path."""
+        """Parse a folder's name, which may be given as an absolute path."""
         config = self.surveyor.config
         name = name.removeprefix(f"{config.data_dir.rstrip('/')}/").rstrip("/")
         if name == CLOCK or name in REFERENCE_FOLDERS or name.partition("/")[0] == CACHE_FOLDER:

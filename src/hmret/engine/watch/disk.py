@@ -1,4 +1,4 @@
-"""Watching how full the disk is: in each sweep, and between sweeps while it is nearly too full."""
+"""Watching disk usage: in each sweep, and between sweeps while it is close to the high mark."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -18,31 +18,32 @@ from hmret.model.values import define, frozen
 __all__ = ["DiskWatch"]
 
 _NEAR = 0.05
-"""So close below the high mark the disk is looked at between sweeps."""
+"""How close below the high mark the disk is checked between sweeps."""
 
 _FIRST_WAIT_NS = 600 * SECOND
 _LONGEST_WAIT_NS = 6 * 3600 * SECOND
 
 _MOST_INEFFECTIVE = 2
-"""So many sweeps in a row after which little has come free of what went are taken for futile; one may be chance."""
+"""After this many sweeps in a row that freed far less than they deleted, deleting is futile; one may be chance."""
 
 
 @frozen
 class _Promise:
-    """What should have come free since a sweep."""
+    """What a sweep should have freed."""
 
     used_bytes: int
-    """Before it."""
+    """Before the sweep."""
     freed_bytes: int
 
 
 @define(eq=False)
 class DiskWatch:
-    """What is known of the disk, and what came of earlier pressure.
+    """Tracks disk usage, and the effect of earlier attempts to relieve pressure.
 
-    Above the high mark images go until the low one is reached. Where that is out of reach although all went that may, or
-    what went does not come free, somebody else fills the disk and would empty the cache: then it is not tried again for
-    ten minutes, then for twice as long each time, up to six hours, until the low mark is in reach or reached.
+    Above the high mark, images are deleted until the low mark is reached. If it stays out of reach after
+    every eligible image was deleted, or if deletions free no space, other data fills the disk and would drain
+    the cache. Attempts then back off, for ten minutes at first, doubling each time up to six hours, until the
+    low mark is reached or in reach.
     """
 
     measure: Callable[[], Awaitable[DiskUsage | None]]
@@ -50,9 +51,9 @@ class DiskWatch:
     limits: DiskLimits
     record: DiskRecord = attrs.field(factory=DiskRecord)
     usage: DiskUsage | None = attrs.field(default=None, init=False)
-    """As it was found by the last look; None: not looked at, or it could not be."""
+    """The last measurement; None: not measured, or it could not be."""
     measured: DiskUsage | None = attrs.field(default=None, init=False)
-    """The same, also where there is no limit."""
+    """The same, even if there is no limit."""
     _saved: DiskRecord = attrs.field(init=False)
     _promise: _Promise | None = attrs.field(default=None, init=False)
 
@@ -67,18 +68,18 @@ class DiskWatch:
 
     @property
     def shortfall_bytes(self) -> int:
-        """By how much the last sweep that tried could not reach the low mark; 0: it could, or need not."""
+        """By how much the last sweep that tried fell short of the low mark; 0: it did not, or did not try."""
         return self.record.shortfall_bytes
 
     def change_limits(self, limits: DiskLimits) -> None:
-        """Go by other limits; by them, what was before counts no more."""
+        """Use other limits; the history under the old ones no longer counts."""
         if limits != self.limits:
             self.limits = limits
             self.record = DiskRecord()
             self._promise = None
 
     async def look(self, reading: ClockReading, quarantined_bytes: int = 0) -> DiskUsage | None:
-        """Look at the disk; None: there is no limit, or nobody can tell how full it is."""
+        """Measure the disk; None: there is no limit, or it cannot be measured."""
         try:
             usage = await self.measure()
         except OSError as error:
@@ -96,7 +97,7 @@ class DiskWatch:
         return usage
 
     async def look_before_sweep(self, reading: ClockReading, quarantined_bytes: int) -> DiskUsage | None:
-        """Look at the disk, and whether what went in the last sweep has come free."""
+        """Measure the disk, and check whether the last sweep's deletions freed space."""
         usage = await self.look(reading, quarantined_bytes)
         promise, self._promise = self._promise, None
         if usage is None or promise is None:
@@ -116,7 +117,7 @@ class DiskWatch:
     async def peek_usage(
         self, reading: ClockReading, quarantined_bytes: int = 0, *, anyway: bool = False
     ) -> DiskUsage | None:
-        """Look at the disk without noting what is found, where there is a limit, or anyway."""
+        """Measure the disk without noting the result, if there is a limit or `anyway` is set."""
         if not (anyway or self.limits.is_set):
             return None
         try:
@@ -127,7 +128,7 @@ class DiskWatch:
 
     @property
     def is_near(self) -> bool:
-        """Whether the disk should be looked at between sweeps: it may soon be too full, and was not yet."""
+        """Whether the disk should be checked between sweeps, because it may soon exceed the high mark."""
         usage, high = self.usage, self.limits.high_watermark
         if usage is None or not high or self.is_pressed:
             return False
@@ -135,16 +136,16 @@ class DiskWatch:
 
     @property
     def announcement(self) -> str:
-        """What people are told while the low mark is out of reach; empty: it is not."""
+        """The message to operators while the low mark is out of reach; empty: it is not."""
         if not self.shortfall_bytes:
             return ""
         return (
-            f"{self.shortfall_bytes} bytes are missing to the low mark although all went that may; "
-            "something else fills the disk"
+            f"{self.shortfall_bytes} bytes short of the low mark although every eligible image has been deleted; "
+            "something else is filling the disk"
         )
 
     async def is_newly_pressed(self, reading: ClockReading, quarantined_bytes: int) -> bool:
-        """Look at the disk between sweeps; tells whether the high mark is exceeded now and was not before."""
+        """Measure the disk between sweeps; returns whether it exceeds the high mark and did not before."""
         was_pressed = self.is_pressed
         await self.look(reading, quarantined_bytes)
         return self.is_pressed and not was_pressed
@@ -152,7 +153,7 @@ class DiskWatch:
     async def note(
         self, pressure: Pressure | None, freed_bytes: int, reading: ClockReading, quarantined_bytes: int
     ) -> None:
-        """Note what a sweep could do about it, and look how full the disk is now."""
+        """Note what a sweep achieved, and measure the disk again."""
         if pressure is not None and pressure.is_watermark and self.usage is not None:
             if freed_bytes:
                 self._promise = _Promise(self.usage.used_bytes, freed_bytes)
@@ -178,12 +179,12 @@ class DiskWatch:
 
     def _in_context(self, usage: DiskUsage, reading: ClockReading, quarantined_bytes: int) -> DiskUsage:
         record = self.record
-        # By the clock of another boot nobody knows how long ago that was: it is tried again.
-        # guard(pause-while-others-fill-disk): While other data fills the disk, the cache waits between attempts and
-        # does not shrink with every sweep.
+        # The age of an attempt from another boot is unknown, so it is tried again.
+        # guard(pause-while-others-fill-disk): While other data fills the disk, attempts back off, so that the
+        # cache does not shrink with every sweep.
         waits = record.boot_id == reading.boot_id and reading.boot_ns < record.again_boot_ns
-        # guard(stop-where-none-comes-free): Where deletions free no space on the disk, more of them would only empty
-        # the cache, so they pause.
+        # guard(stop-where-none-comes-free): If deletions free no space on the disk, more of them would only
+        # drain the cache, so they pause.
         return attrs.evolve(
             usage,
             quarantined_bytes=quarantined_bytes,
@@ -194,8 +195,8 @@ class DiskWatch:
 
     def _note_level(self, usage: DiskUsage) -> None:
         used, total, high = usage.used_bytes, usage.total_bytes, self.limits.high_watermark
-        # guard(pause-until-low-mark): Other data that fills the disk counts until the low mark is reached, or the
-        # cache would shrink with each new rise.
+        # guard(pause-until-low-mark): The backoff lasts until the low mark is reached; otherwise the cache
+        # would shrink with each new rise of other data.
         if not high or used <= self.limits.low * total:
             self.record = DiskRecord()
         elif used > high * total:

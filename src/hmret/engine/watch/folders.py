@@ -1,4 +1,4 @@
-"""Telling a volume that is not mounted from images and guests that are gone, from one sweep to the next."""
+"""Distinguishing unmounted volumes from images and guests that are really gone, from one sweep to the next."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
@@ -16,7 +16,7 @@ __all__ = ["FolderWatch", "FoldersFound"]
 
 @frozen(eq=False)
 class FoldersFound:
-    """The folders that can be volumes of their own, as one survey found them."""
+    """The folders that can be separate volumes, as one survey found them."""
 
     seen: Mapping[str, FolderSeen]
     lost: tuple[LostFolder, ...]
@@ -24,10 +24,10 @@ class FoldersFound:
 
 @define(eq=False)
 class FolderWatch:
-    """Knows which folders these were, and compares."""
+    """Remembers which folders these were, and compares."""
 
     look: Callable[[Iterable[str]], Awaitable[dict[str, FolderSeen]]]
-    """Looks at the folders of images; is told which are on record."""
+    """Inspects the image folders, given those on record."""
     save: Callable[[Mapping[str, FolderOnRecord]], Awaitable[None]]
     """Raises:
         OSError: it could not be written.
@@ -41,33 +41,33 @@ class FolderWatch:
         return self.record
 
     async def look_at_cache(self) -> dict[str, FolderSeen]:
-        """Look which folders of images there are."""
+        """Inspect the image folders."""
         return await self.look(self.record)
 
     def compare(
         self, seen: Mapping[str, FolderSeen], scan: ScanResult | None = None, timers: Timers | None = None
     ) -> tuple[LostFolder, ...]:
-        """List what is lost of the folders that were seen.
+        """List which of the inspected folders are lost.
 
-        `scan` and `timers`: what was found in the folders of images, where those are among them.
+        `scan` and `timers`: what was found in the image folders, if those are among them.
         """
         return find_lost(self.record, seen, self.clock.read(), _Missing(scan, timers or Timers({})))
 
     async def renew(self, found: FoldersFound) -> None:
-        """Put on record what is there now, but for what is lost.
+        """Record the present state of the folders, except for lost ones.
 
         Raises:
-            OSError: it could not be written; it is known until the end of this engine.
+            OSError: it could not be written; it is remembered until this engine ends.
         """
         lost = frozenset(folder.name for folder in found.lost)
         self.record = renewed(self.record, found.seen, self.clock.read().boot_id, lost)
         await self._write()
 
     async def take_over(self, found: FoldersFound, names: Iterable[str]) -> None:
-        """Put what is there now on record for some folders that are lost: that is how it should be.
+        """Record the present state of some lost folders as correct.
 
         Raises:
-            OSError: it could not be written, so nothing was taken over.
+            OSError: it could not be written, so nothing was accepted.
         """
         before, chosen = self.record, frozenset(names)
         others = frozenset(folder.name for folder in found.lost) - chosen
@@ -93,7 +93,7 @@ class _Missing:
     timers: Timers
 
     def __call__(self, folder: str) -> tuple[int, int]:
-        """Count the timers whose image is missing and could have been in a folder, and those whose image is in it."""
+        """Count the timers whose missing image may have been in a folder, and those whose image is in it."""
         if self.scan is None:
             return 0, 0
         unlisted = self.scan.unlisted_names

@@ -1,7 +1,7 @@
-"""Who needed each image last, so that whoever reads that it has gone sees whose it was.
+"""Remembers who last needed each image, so that the report of its deletion shows whose it was.
 
-A timer runs for a month after nobody needs its image any more, and by then no guest is left to ask. Nothing is decided
-by this: where it is lost, an image that goes is told without it.
+A timer may run for a month after the last user is gone, and by then no guest is left to tell. Nothing is
+decided by this: if it is lost, deletions are reported without it.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -24,29 +24,29 @@ _NO_NAMES: Mapping[str, str] = {}
 
 @define(eq=False)
 class LastUsers:
-    """Remembers of each image that is here who referred to it when last anyone did; on record now and then."""
+    """Remembers who last referred to each image in the cache; recorded periodically."""
 
     save: Callable[[tuple[UsersRecord, ...]], Awaitable[None]]
     _past: dict[Key, UsersRecord] = attrs.field(factory=dict, init=False)
-    """Of images that nobody referred to at the last look, and of those on record."""
+    """For images that were unreferenced at the last look, and those on record."""
     _saved: tuple[UsersRecord, ...] = attrs.field(default=(), init=False)
     _noted: tuple[ReferenceIndex, Mapping[str, Repository]] | None = attrs.field(default=None, init=False)
-    """What was last noted; where both are the same objects again, nothing is new."""
+    """What was last noted; if both are the same objects again, nothing has changed."""
     _sources: Mapping[str, Mapping[str, tuple[str, ...]]] = attrs.field(factory=dict, init=False)
-    """By repository and digest: who needed its images then."""
+    """By repository and digest: who needed the image then."""
 
     def restore(self, users: Iterable[UsersRecord]) -> None:
-        """Go on from what is on record."""
+        """Continue from the record."""
         self._past = {(one.repository, one.digest): one for one in users}
         self._saved = self._as_record()
 
     def is_behind(self, plan: Plan, inventory: Inventory) -> bool:
-        """Return whether a plan may know of users that are not noted."""
+        """Return whether a plan may contain users that are not noted yet."""
         noted = self._noted
         return noted is None or noted[0] is not plan.references or noted[1] is not inventory.repositories
 
     def note(self, plan: Plan, inventory: Inventory, pause: Callable[[], None]) -> None:
-        """Note who needs which image by a plan; for a thread, as there may be many.
+        """Note who needs which image according to a plan; to be called in a thread, as there may be many.
 
         `pause`: called now and then.
         """
@@ -63,24 +63,24 @@ class LastUsers:
         self.forget_all_but(inventory)
 
     def forget_all_but(self, inventory: Inventory) -> None:
-        """Forget images that are gone; while part of the cache cannot be seen, none is known to be."""
+        """Forget images that are gone; does nothing while part of the cache is unreadable."""
         if not inventory.unlisted:
             self._past = {key: users for key, users in self._past.items() if inventory.holds(key)}
 
     def facts(self, key: Key) -> Mapping[str, object]:
-        """Say who referred to an image when last anyone did; nothing where that is not known."""
+        """Return who last referred to an image; empty if unknown."""
         repository, digest = key
         sources = self._sources.get(repository, _NO_SOURCES).get(digest)
         users = self._past.get(key) if sources is None else _record(key, sources, self._names)
         return _NOBODY if users is None else users.facts
 
     def unsaved(self) -> tuple[UsersRecord, ...] | None:
-        """Return what is to be on record, None: it is; for a thread, as there may be many."""
+        """Return what needs to be recorded, None: nothing; to be called in a thread, as there may be many."""
         record = self._as_record()
         return None if record == self._saved else record
 
     async def keep(self, record: tuple[UsersRecord, ...] | None) -> None:
-        """Write down what has changed; where that fails, a restart loses it."""
+        """Record any changes; if that fails, a restart loses them."""
         if record is not None and await try_to_save(self.save, record, "last_users_not_recorded"):
             self._saved = record
 

@@ -1,4 +1,4 @@
-"""Looks at the cache as the engine knows them: its own, those before it, and the time between them that nobody watched."""
+"""The history of looks at the cache, this engine's and earlier ones', and the unwatched time between them."""
 
 from collections.abc import Awaitable, Callable
 
@@ -22,56 +22,56 @@ from hmret.model.values import define
 __all__ = ["LookHistory", "knowing_boot", "open_looks"]
 
 _LOOKS_IN_VAIN = 3
-"""In so many looks, one after the other, reads must hold back most of what is due before that is told."""
+"""In how many consecutive looks reads must hold back most due images before that is reported."""
 
 
 def apart_ns(config: RetentionConfig) -> int:
-    """Tell how far apart two looks must lie, by some settings, for the time between them not to count."""
+    """Return how far apart two looks must be, under some settings, for the time between them not to count."""
     return far_apart_ns(Policy.of(config).shortest_window_ns, timedelta_nanoseconds(config.sweep_interval))
 
 
 @define(eq=False)
 class LookHistory:
-    """What is known of looks; on the event loop."""
+    """The history of looks; used on the event loop."""
 
     record: LooksRecord
     save: Callable[[LooksRecord], Awaitable[None]]
-    """Writes the record, durably; OSError where it could not be written."""
+    """Writes the record durably; raises OSError if it cannot be written."""
     apart_ns: int
-    """How far apart two looks must lie for the time between them not to count."""
+    """How far apart two looks must be for the time between them not to count."""
     by_engine: bool = False
-    """Whether this engine goes on sweeping without being asked; else each sweep is for itself."""
+    """Whether this engine sweeps periodically; otherwise its sweeps are one-shot."""
     gaps: Gaps = attrs.field(init=False)
-    """All time that nobody watched, as it was when the clocks were last asked."""
+    """All unwatched time, as of when the clocks were last read."""
     _held_back: tuple[int, int] = attrs.field(default=(0, 0), init=False)
-    """In the last look that asked for it: how many due images reads held back, and how many were due."""
+    """In the last look that checked: how many due images were held back by reads, and how many were due."""
 
     @gaps.default
     def _known_gaps(self) -> Gaps:
         return self.record.gaps
 
     def reconfigure(self, config: RetentionConfig) -> None:
-        """Go by other settings from now on."""
+        """Use other settings from now on."""
         self.apart_ns = apart_ns(config)
         if config.access_time == "never":
             self._held_back = (0, 0)
 
     def watch(self, reading: ClockReading, *, by_engine: bool | None = None) -> Watched:
-        """Tell what of the time up to now nobody watched, if somebody looks now; changes nothing on record."""
+        """Return which time up to now was unwatched if a look happens now; records nothing."""
         is_engine = self.by_engine if by_engine is None else by_engine
         watched = watch(self.record, Look(reading, is_engine), self.apart_ns)
         self.gaps = watched.gaps
         return watched
 
     async def note_suspended(self) -> None:
-        """Take note of a sweep that something suspended: it has seen nothing."""
+        """Note a suspended sweep, which does not count as a look."""
         if not self.record.was_suspended:
             await self._keep(attrs.evolve(self.record, was_suspended=True))
 
     async def note(self, reading: ClockReading, watched: Watched, plan: Plan, *, asks_reads: bool) -> None:
-        """Take note of a look that has seen everything, on record, before anything is deleted by it.
+        """Record a look that has seen everything, before anything is deleted because of it.
 
-        `asks_reads`: whether it has asked when disks were last read.
+        `asks_reads`: whether it has checked when disks were last read.
         """
         times = self.record.held_back_looks
         due = plan.held_back + plan.expired
@@ -83,28 +83,29 @@ class LookHistory:
 
     async def _keep(self, record: LooksRecord) -> None:
         self.record = record
-        # Where that fails, this engine knows it all the same; one that comes after it takes more for unwatched, not less.
+        # Where that fails, this engine knows it all the same; one that comes after it takes more for
+        # unwatched, not less.
         await try_to_save(self.save, record, "look_not_recorded")
 
     @property
     def held_back(self) -> int:
-        """How many images whose window has passed stay because their disks were read, look after look."""
+        """How many images stay beyond their window because their disks were read, look after look."""
         return self._held_back[0] if self.announcement is not None else 0
 
     @property
     def announcement(self) -> str | None:
-        """Say that something reads disks so often that next to nothing falls due; None: it does not."""
+        """The message that disks are read so often that hardly anything expires; None: they are not."""
         held_back, due = self._held_back
         if self.record.held_back_looks < _LOOKS_IN_VAIN or not held_back:
             return None
         return (
-            f"{held_back} of {due} images whose window has passed stay because their disks were read, look after look; "
-            "if that was a backup or a scanner, have it read with O_NOATIME, or set hmret.access_time: never"
+            f"{held_back} of {due} images are kept beyond their window because their disks keep being read; "
+            "if that is a backup or a scanner, have it read with O_NOATIME, or set hmret.access_time: never"
         )
 
 
 async def knowing_boot(platform: Platform, data_fd: int) -> Platform:
-    """Give a platform a clock that tells which boot this is, where the kernel does not."""
+    """Give a platform a clock that identifies the current boot if the kernel does not."""
     if platform.clock.read().boot_id:
         return platform
     record = await platform.threads.run(load_clock_record, platform.filesystem, data_fd)
@@ -114,9 +115,9 @@ async def knowing_boot(platform: Platform, data_fd: int) -> Platform:
 async def open_looks(
     config: RetentionConfig, platform: Platform, data_fd: int, clock: ClockRecord | None
 ) -> LookHistory:
-    """Find out what is known of looks, where an engine begins.
+    """Load the history of looks when an engine starts.
 
-    `clock`: what the clocks said at the last sweep.
+    `clock`: the clocks' readings at the last sweep.
     """
     threads, filesystem = platform.threads, platform.filesystem
     limit_ns = apart_ns(config)
