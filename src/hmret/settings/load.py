@@ -76,11 +76,12 @@ def load_settings(
         regular_only=earlier is not None,
     )
     documents = [(file, _read_document(file)) for file in files]
+    from_files, paths = _file_values(documents)
     held = {file.path: root is not None for file, root in documents}
     if earlier is not None:
         _refuse_lost(earlier.config_files, held)
     given: tuple[tuple[Source, Mapping[str, GivenValue]], ...] = (
-        ("file", _file_values(documents)),
+        ("file", from_files),
         ("environment", _variable_values(environment)),
         ("flag", _flag_values(flags)),
     )
@@ -96,7 +97,11 @@ def load_settings(
                 found[setting.key], places[setting.key], sources[setting.key] = read, value.place, source
     config = change_config(RetentionConfig(), found, places)
     effective = {
-        one.key: Setting(show_value(one, one.in_force_in(config)), sources.get(one.key, "default"))
+        one.key: Setting(
+            show_value(one, one.in_force_in(config)),
+            source := sources.get(one.key, "default"),
+            paths[one.key] if source == "file" else None,
+        )
         for one in SETTINGS
     }
     open_to_all = "every user of this host may write it, and so choose what is deleted"
@@ -114,16 +119,20 @@ def _read_document(file: ConfigFile) -> GivenValue | None:
     return read_yaml(file.path, file.text(), "the file")
 
 
-def _file_values(documents: Sequence[tuple[ConfigFile, GivenValue | None]]) -> Mapping[str, GivenValue]:
-    """Merge the values of the files; raises ConfigError where two of them set the same key."""
+def _file_values(
+    documents: Sequence[tuple[ConfigFile, GivenValue | None]],
+) -> tuple[Mapping[str, GivenValue], Mapping[str, str]]:
+    """Merge the values of the files; returns them and the path of each. Raises ConfigError where two files set one key."""
     together: dict[str, GivenValue] = {}
+    paths: dict[str, str] = {}
     for file, root in documents:
         values = {} if root is None else _values_in(root, ALL_SECTIONS if file.is_own else SECTIONS)
         for key, value in values.items():
             if key in together:
                 raise value.place.error(f"expected in one file, got it at {together[key].place.text} as well")
         together.update(values)
-    return together
+        paths.update(dict.fromkeys(values, file.path))
+    return together, paths
 
 
 def _values_in(root: GivenValue, sections: Collection[str]) -> Mapping[str, GivenValue]:

@@ -26,6 +26,8 @@ class Setting:
     value: object
     """Ready for JSON: durations are seconds, as a float, sizes bytes, shares percentages as text; None: unset."""
     source: Source
+    path: str | None = None
+    """The file that it was read from; None: it is from elsewhere."""
 
 
 def warnings_about(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hmret.settings.load import load_settings
 from support.config_keys import KEYS
 
 Call = Callable[..., tuple[int, str, str]]
@@ -18,11 +19,11 @@ def test_the_document_has_every_setting_with_its_source(cache: Any, call_json: C
     assert code == 0
     assert list(document) == ["settings", "warnings"]
     assert list(document["settings"]) == KEYS
-    assert all(list(setting) == ["value", "source"] for setting in document["settings"].values())
-    assert document["settings"]["images.auto_delete.unused_for"] == {"value": 2592000.0, "source": "default"}
-    assert document["settings"]["images.auto_delete.enabled"] == {"value": False, "source": "default"}
-    assert document["settings"]["hmret.enabled"] == {"value": None, "source": "default"}
-    assert document["settings"]["data_dir"] == {"value": str(cache.root), "source": "flag"}
+    assert all(list(setting) == ["value", "source", "path"] for setting in document["settings"].values())
+    assert document["settings"]["images.auto_delete.unused_for"] == {"value": 2592000.0, "source": "default", "path": None}
+    assert document["settings"]["images.auto_delete.enabled"] == {"value": False, "source": "default", "path": None}
+    assert document["settings"]["hmret.enabled"] == {"value": None, "source": "default", "path": None}
+    assert document["settings"]["data_dir"] == {"value": str(cache.root), "source": "flag", "path": None}
     assert document["warnings"] == []
 
 
@@ -64,14 +65,45 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
     assert effective()[2] == (["file/*"], "file")
 
 
+@pytest.fixture
+def two_files(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """hypeman's file and hmret's own, where they are looked for."""
+    shared, own = tmp_path / "hypeman.yaml", tmp_path / "own.yaml"
+    shared.write_text("data_dir: /srv\nimages: {auto_delete: {allowed: ['a.io/*']}}\n")
+    own.write_text("hmret: {pinned: ['b.io/*']}\n")
+    monkeypatch.delenv("HMRET_CONFIG")
+    monkeypatch.setenv("CONFIG_PATH", str(shared))
+    monkeypatch.setitem(load_settings.__kwdefaults__, "own_file", str(own))
+    return str(shared), str(own)
+
+
+def test_the_file_of_each_setting_is_named(
+    two_files: tuple[str, str], call: Call, call_json: CallJson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, own = two_files
+    monkeypatch.setenv("HMRET__KEEP_LATEST", "3")
+    _, document = call_json("check-config", "--allow", "c.io/*")
+    found = {key: (one["source"], one["path"]) for key, one in document["settings"].items()}
+    assert found["data_dir"] == ("file", shared)
+    assert found["hmret.pinned"] == ("file", own)
+    assert found["images.auto_delete.allowed"] == ("flag", None)
+    assert found["hmret.keep_latest"] == ("environment", None)
+    assert found["hmret.brake"] == ("default", None)
+    _, output, _ = call("check-config")
+    sources = {line.split()[0]: line.split()[2:] for line in output.splitlines() if "io/" in line}
+    assert sources["images.auto_delete.allowed"] == ["file", shared]
+    assert sources["hmret.pinned"] == ["file", own]
+    assert f"config file: {shared}, {own}" in output.splitlines()
+
+
 def test_enable_wins_over_a_file_that_disables_both(tmp_path: pathlib.Path, call_json: CallJson) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("images:\n  auto_delete:\n    enabled: false\nhmret:\n  enabled: false\n")
     _, document = call_json("check-config", "--config", str(config), "--enable")
-    assert document["settings"]["images.auto_delete.enabled"] == {"value": True, "source": "flag"}
-    assert document["settings"]["hmret.enabled"] == {"value": True, "source": "flag"}
+    assert document["settings"]["images.auto_delete.enabled"] == {"value": True, "source": "flag", "path": None}
+    assert document["settings"]["hmret.enabled"] == {"value": True, "source": "flag", "path": None}
     _, document = call_json("check-config", "--config", str(config), "--enable=false")
-    assert document["settings"]["hmret.enabled"] == {"value": False, "source": "flag"}
+    assert document["settings"]["hmret.enabled"] == {"value": False, "source": "flag", "path": None}
 
 
 def test_people_see_the_settings_as_they_would_write_them(cache: Any, call: Call) -> None:

@@ -33,7 +33,10 @@ def check_config(
     # The only command that may test something on the disk for its result.
     settings = attrs.evolve(settings, warnings=(*settings.warnings, *try_leases(settings.config.data_dir)))
     if common.json:
-        values = {key: {"value": one.value, "source": one.source} for key, one in settings.values.items()}
+        values = {
+            key: {"value": one.value, "source": one.source, "path": one.path}
+            for key, one in settings.values.items()
+        }
         write_json({"settings": values, "warnings": list(settings.warnings)})
     else:
         write_result("\n".join(_tell(settings)))
@@ -48,7 +51,10 @@ def _tell(settings: Settings) -> Iterator[str]:
         written = write_value(setting, found.value) or "unset"
         if rules:  # a line follows for each rule
             written = f"{len(rules)} rule{'s' if len(rules) > 1 else ''}"
-        rows.append([setting.key, written, found.source])
+        # With a single file, the line below the table is enough.
+        is_one_of_two = found.path is not None and len(settings.config_files) > 1
+        source = f"{found.source} {found.path}" if is_one_of_two else found.source
+        rows.append([setting.key, written, source])
         rows.extend([f"  rule {number}", _put_rule(rule), ""] for number, rule in enumerate(rules, start=1))
     yield format_table(rows, titles=("setting", "value", "source")).rstrip("\n")
     yield f"config file: {printable(', '.join(settings.config_files) or 'none')}"
