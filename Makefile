@@ -7,6 +7,7 @@ READY := .venv/.ready
 PREFIX ?= /opt/hmret
 ROOT ?=
 LOCK := packaging/development.lock
+REQUIREMENTS := packaging/requirements.lock
 NATIVE := packaging/build_native.py $(wildcard src/hmret/disk/_*.c)
 
 .PHONY: demo install uninstall systemd-test realfs test test-newest prove check check-fast check-pure coverage bench bench-full timelapse simulate mutations openapi format lock clean
@@ -17,6 +18,24 @@ demo: $(RUNS)
 # For a host: an environment of its own, the command, the unit, completions, an example of the settings.
 install uninstall:
 	PREFIX='$(PREFIX)' ROOT='$(ROOT)' PYTHON='$(PYTHON)' sh packaging/install.sh $@
+
+# The same in files to carry to a host, in dist/. TOOLS is what builds them, by version and hash.
+TOOLS := .venv/.tools
+BUILD := .venv/tools/bin/python
+DIST := dist
+
+.PHONY: wheel pyz man
+wheel: $(TOOLS)
+	rm -f $(DIST)/hmret-*.whl
+	$(BUILD) -m hatchling build -t wheel -d $(DIST)
+
+pyz: wheel
+	$(BUILD) packaging/one_file.py $(DIST)/hmret-*.whl $(DIST)/hmret.pyz
+
+# Manual pages, in build/man.
+man: $(RUNS)
+	rm -rf build/man
+	$(BIN)/python packaging/man_pages.py build/man
 
 # The unit under a real systemd, in a root that debootstrap makes; only root can, elsewhere it says why not.
 systemd-test:
@@ -95,6 +114,11 @@ $(READY): $(RUNS)
 	$(INSTALL) -e '.[dev]'
 	touch $@
 
+$(TOOLS): packaging/tools.lock
+	$(PYTHON) -m venv --clear .venv/tools || { rm -rf .venv/tools; false; }
+	$(BUILD) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
 # The tests with the newest of what pyproject.toml admits, by whichever PYTHON, in an environment of their own.
 TESTS ?= tests
 test-newest:
@@ -103,13 +127,23 @@ test-newest:
 	.venv/newest/bin/python -m pip list --disable-pip-version-check
 	.venv/newest/bin/python -m pytest -q -n auto --dist worksteal $(TESTS)
 
-# Writes the versions that development installs anew: the newest that pyproject.toml admits.
+# Writes the versions that development installs anew: the newest that pyproject.toml admits; and those of them, with their
+# hashes, that every way of installation has, and of what builds them.
+COMPILE := .venv/lock/bin/uv pip compile --quiet --python-platform x86_64-unknown-linux-gnu --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate
 lock:
 	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	head -n 1 $(LOCK) > $(LOCK).new
 	.venv/lock/bin/python -m pip freeze --disable-pip-version-check --exclude-editable >> $(LOCK).new
 	mv $(LOCK).new $(LOCK)
+	.venv/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	head -n 1 $(REQUIREMENTS) > $(REQUIREMENTS).new
+	$(COMPILE) --extra server -c $(LOCK) pyproject.toml >> $(REQUIREMENTS).new
+	mv $(REQUIREMENTS).new $(REQUIREMENTS)
+	head -n 1 packaging/tools.lock > packaging/tools.lock.new
+	$(COMPILE) packaging/tools.in >> packaging/tools.lock.new
+	mv packaging/tools.lock.new packaging/tools.lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage htmlcov
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage htmlcov

@@ -4,6 +4,8 @@ One module for all versions of the interpreter from 3.11 on: it keeps to the lim
 """
 
 import os
+import platform
+import re
 import shlex
 import subprocess
 import sysconfig
@@ -15,6 +17,16 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 SOURCE = "src/hmret/disk/_native.c"
 BUILT = "src/hmret/disk/_native.abi3.so"
 FLAGS = ("-O2", "-g0", "-Wall", "-Wextra", "-fPIC", "-shared")
+
+
+def _platform_tag(module: bytes) -> str:
+    """Return the platform of a module: with glibc the oldest that has all its symbols, so that others may take the wheel."""
+    own = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    needed = [(int(major), int(minor)) for major, minor in re.findall(rb"\bGLIBC_(\d+)\.(\d+)", module)]
+    if platform.libc_ver()[0] != "glibc" or not needed:
+        return own
+    major, minor = max(needed)
+    return own.replace("linux", f"manylinux_{major}_{minor}", 1)
 
 
 class NativeCoreHook(BuildHookInterface[Any]):
@@ -31,9 +43,8 @@ class NativeCoreHook(BuildHookInterface[Any]):
         if os.name != "posix" or not self._compile(built):
             self.app.display_warning("hmret: built without its native core, which wants a C compiler")
             return
-        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["pure_python"] = False
-        build_data["tag"] = f"cp311-abi3-{platform}"
+        build_data["tag"] = f"cp311-abi3-{_platform_tag(built.read_bytes())}"
         build_data["artifacts"].append(f"/{BUILT}")
 
     def _compile(self, built: Path) -> bool:

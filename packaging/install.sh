@@ -56,8 +56,9 @@ make_environment() {
 
 install_all() {
     make_environment
-    "$prefix/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade \
-        -c "$here/packaging/development.lock" "$here[server]"
+    "$prefix/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+        -r "$here/packaging/requirements.lock"
+    "$prefix/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$here"
     touch "$list"
     hmret=$prefix/bin/hmret
     mkdir -p "$root/usr/local/bin"
@@ -68,6 +69,10 @@ install_all() {
     "$hmret" completion fish | put "$root/etc/fish/completions/hmret.fish"
     "$hmret" completion zsh | put "$root/usr/local/share/zsh/site-functions/_cyclopts_hmret"
     put "$root/etc/hmret/config.yaml.example" <"$here/packaging/config.example.yaml"
+    "$prefix/bin/python" "$here/packaging/man_pages.py" "$prefix/man"
+    for page in "$prefix"/man/man?/*; do
+        put "$root/usr/local/share/man/${page#"$prefix/man/"}" <"$page"
+    done
     for page in "$here"/README.md "$here"/docs/*.md; do
         put "$root/usr/share/doc/hmret/$(basename -- "$page")" <"$page"
     done

@@ -105,20 +105,22 @@ def test_it_is_started_again_until_what_is_missing_is_there() -> None:
 
 
 def test_the_shipped_unit_is_what_the_command_prints() -> None:
-    assert UNIT.read_text() == unit_text("/usr/bin/hmret", "/var/lib/hypeman")
+    assert UNIT.read_text() == unit_text(["/usr/bin/hmret"], "/var/lib/hypeman")
 
 
 @needs_systemd
-@pytest.mark.parametrize("data_dir", ["/srv/hypeman", "/home/some one/100%/data", "/var/tmp/x"])
+@pytest.mark.parametrize("data_dir", ["/srv/hypeman", "/home/some one/100%/$data", "/var/tmp/x"])
 def test_the_unit_for_another_data_directory_is_one_that_systemd_takes(data_dir: str, tmp_path: Path) -> None:
     unit = tmp_path / "hmret.service"
-    unit.write_text(unit_text(sys.executable, data_dir))
+    program = tmp_path / "100% $HOME of hmret"
+    program.symlink_to(sys.executable)
+    unit.write_text(unit_text([str(program)], data_dir, is_one_file=True))
     found = analyze(unit, "verify", "--man=no")
     assert (found.returncode, found.stderr) == (0, "")
 
 
 def test_the_unit_for_another_data_directory_names_it_wherever_it_matters() -> None:
-    lines = unit_text("/opt/hmret/bin/hmret", "/home/x/data").splitlines()
+    lines = unit_text(["/opt/hmret/bin/hmret"], "/home/x/data").splitlines()
     assert {
         "ExecStart=/opt/hmret/bin/hmret run --log-format json",
         "RequiresMountsFor=/home/x/data",
@@ -128,6 +130,38 @@ def test_the_unit_for_another_data_directory_names_it_wherever_it_matters() -> N
         "PrivateTmp=yes",
     } <= set(lines)
     assert not [line for line in lines if "/var/lib/hypeman" in line]
+
+
+@pytest.mark.parametrize(
+    ("folder", "lines"),
+    [
+        ("/opt", {"ProtectHome=yes", "PrivateTmp=yes"}),
+        ("/home/x/venv/bin", {"ProtectHome=no", "PrivateTmp=yes"}),
+        ("/tmp/venv/bin", {"ProtectHome=yes", "PrivateTmp=no"}),
+    ],
+)
+def test_the_unit_hides_no_folder_that_holds_the_program(folder: str, lines: set[str]) -> None:
+    assert lines <= set(unit_text([f"{folder}/hmret"], "/srv/data").splitlines())
+
+
+def test_the_one_file_unpacks_itself_into_a_cache_of_its_own() -> None:
+    lines = {"CacheDirectory=hmret", "Environment=PEX_ROOT=/var/cache/hmret"}
+    program = ["/usr/local/bin/hmret.pyz"]
+    assert lines <= set(unit_text(program, "/srv/data", is_one_file=True).splitlines())
+    assert not lines & set(unit_text(program, "/srv/data").splitlines())
+
+
+def test_the_unit_command_names_the_one_file_where_it_came_from_one(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEX", "/usr/local/bin/hmret.pyz")
+    start = "ExecStart=/usr/local/bin/hmret.pyz run --log-format json"
+    # The variable alone is that of another program, which has called this one.
+    assert start not in call("unit", "--data-dir", "/srv/x")[1].splitlines()
+    (tmp_path / "PEX-INFO").touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    lines = call("unit", "--data-dir", "/srv/x")[1].splitlines()
+    assert {start, "CacheDirectory=hmret"} <= set(lines)
 
 
 GUIDE = (UNIT.parents[1] / "docs" / "OPERATING.md").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -16,8 +17,14 @@ __all__ = ["unit", "unit_text"]
 
 _HOMES = ("/home", "/root", "/run/user")
 _TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - only compared as names, nothing is written there
-# Characters with a special meaning in a word of a unit file.
-_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n"})
+_COMMAND = "/usr/bin/hmret"
+_CACHE = """\
+# This file unpacks itself there, once.
+CacheDirectory=hmret
+Environment=PEX_ROOT=/var/cache/hmret
+"""
+# Characters with a special meaning in a word of a unit file. A dollar has none in the path of a program, nor in a variable.
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "%": "%%", "\n": "\\n"})
 
 
 def unit(
@@ -31,21 +38,31 @@ def unit(
     if data_dir is None:
         config = load_settings(config_file=None, environment=os.environ, flags={}).config
         data_dir = config.data_dir
-    write_result(unit_text(_program(), os.path.abspath(data_dir)))  # noqa: PTH100 - keeps symlinks
+    one_file = _one_file()
+    program = [one_file] if one_file is not None else _installed_program()
+    write_result(unit_text(program, os.path.abspath(data_dir), is_one_file=one_file is not None))  # noqa: PTH100 - keeps symlinks
     return 0
 
 
-def unit_text(program: str, data_dir: str) -> str:
-    """Return the unit file that runs a program (a path or a command line) on a data directory."""
+def unit_text(program: Sequence[str], data_dir: str, *, is_one_file: bool = False) -> str:
+    """Return the unit file that runs a program on a data directory.
+
+    Args:
+        program: the words of its command line; the first is an absolute path.
+        data_dir: an absolute path.
+        is_one_file: whether the program unpacks itself: it then gets a cache of its own to do so.
+    """
     template = resources.files("hmret.cli").joinpath("hmret.service.in").read_text(encoding="utf-8")
     default = load_settings(config_file=None, environment={}, flags={}, default_files=(), own_file=None)
     is_default = data_dir == default.config.data_dir
+    needed = (data_dir, *program)
     values = {
-        "PROGRAM": program,
+        "PROGRAM": " ".join(map(_word, program)),
         "DATA_DIR": _word(data_dir),
         "ENVIRONMENT": "" if is_default else f"Environment={_word(f'DATA_DIR={data_dir}')}\n",
-        "PROTECT_HOME": "no" if _is_below(data_dir, _HOMES) else "yes",
-        "PRIVATE_TMP": "no" if _is_below(data_dir, _TEMPORARY) else "yes",
+        "CACHE": _CACHE if is_one_file else "",
+        "PROTECT_HOME": "no" if any(_is_below(path, _HOMES) for path in needed) else "yes",
+        "PRIVATE_TMP": "no" if any(_is_below(path, _TEMPORARY) for path in needed) else "yes",
     }
     for name, value in values.items():
         template = template.replace(f"@{name}@", value)
@@ -53,11 +70,20 @@ def unit_text(program: str, data_dir: str) -> str:
     return template.replace('=-"', '="-')
 
 
-def _program() -> str:
-    """Return how systemd starts this program: the script next to the interpreter, else the interpreter."""
+def _one_file() -> str | None:
+    """Return the path of the single file from which this program was unpacked; None: it was installed otherwise."""
+    # The variable alone may be that of another program, which has called this one.
+    path = os.environ.get("PEX", "")
+    return os.path.abspath(path) if path and Path(sys.prefix, "PEX-INFO").exists() else None  # noqa: PTH100 - keeps symlinks
+
+
+def _installed_program() -> list[str]:
+    """Return how systemd starts this program: the command, the script next to the interpreter, else the interpreter."""
     script = Path(sys.executable).with_name("hmret")
-    words = _word(str(script)) if script.exists() else f"{_word(sys.executable)} -m hmret"
-    return words.replace("$", "$$")
+    # A package's command leads to the script of its environment.
+    if script.exists() and os.path.realpath(_COMMAND) == os.path.realpath(script):
+        return [_COMMAND]
+    return [str(script)] if script.exists() else [sys.executable, "-m", "hmret"]
 
 
 def _word(text: str) -> str:

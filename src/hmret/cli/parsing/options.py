@@ -65,7 +65,8 @@ class Common:
         Parameter(
             metavar="FILE",
             help="hypeman's config file; default: $HMRET_CONFIG, $CONFIG_PATH, /etc/hypeman/config.yaml or "
-            "~/.config/hypeman/config.yaml, the first that is given or there.",
+            "~/.config/hypeman/config.yaml, the first that is given or there. /etc/hmret/config.yaml is read beside it, "
+            "unless this option or $HMRET_CONFIG names the file.",
         ),
     ] = None
     data_dir: Annotated[Place | None, Parameter(metavar="FOLDER", help="hypeman's data directory.")] = None
