@@ -30,7 +30,10 @@ _FILES = (
     (HYPEMAN_FILES[1], "The same, of the user who calls hmret."),
     (OWN_FILE, "hmret's own config file, read in addition: see hmret.yaml(5)."),
     ("DATA_DIR/images, DATA_DIR/guests, DATA_DIR/snapshots", "What hypeman keeps, in its data directory."),
-    ("DATA_DIR/system/image-retention", "Since when each image has been unused; hypeman reads and writes it, too."),
+    (
+        "DATA_DIR/system/image-retention",
+        "Since when each image has been unused; hypeman reads and writes it, too.",
+    ),
     ("DATA_DIR/system/hmret", "hmret's own records: journal, leases, quarantine, control socket."),
 )
 _VARIABLES = (
@@ -80,7 +83,13 @@ def _page_of_program() -> str:
         ("DESCRIPTION", map(_paragraph, paragraphs)),
         ("COMMANDS", (_entry(f"hmret-{name}(1)", _help_of(name)[1][0]) for name in names)),
         ("FILES", (_entry(*one) for one in _FILES)),
-        ("ENVIRONMENT", (_entry(*one) for one in (*_VARIABLES, ("HMRET__*, IMAGES__AUTO_DELETE__*", "Settings: see hmret.yaml(5).")))),
+        (
+            "ENVIRONMENT",
+            (
+                _entry(*one)
+                for one in (*_VARIABLES, ("HMRET__*, IMAGES__AUTO_DELETE__*", "Settings: see hmret.yaml(5)."))
+            ),
+        ),
         ("SEE ALSO", [_paragraph(", ".join([*(f"hmret-{name}(1)" for name in names), "hmret.yaml(5)"]))]),
     )
 
@@ -104,7 +113,13 @@ def _page_of_settings() -> str:
         ("hmret.yaml", 5, "settings of hmret"),
         ("DESCRIPTION", map(_paragraph, sources)),
         ("SETTINGS", map(_setting, SETTINGS)),
-        ("RULES", [_paragraph("Each rule of hmret.rules has some of these keys:"), *(_rule_key(one) for one in RULE_SETTINGS)]),
+        (
+            "RULES",
+            [
+                _paragraph("Each rule of hmret.rules has some of these keys:"),
+                *(_rule_key(one) for one in RULE_SETTINGS),
+            ],
+        ),
         ("EXAMPLE", [f".nf\n{_lines(_EXAMPLE)}\n.fi"]),
         ("FILES", (_entry(*one) for one in _FILES[:3])),
         ("SEE ALSO", [_paragraph("hmret(1), hmret-check-config(1)")]),
@@ -114,9 +129,14 @@ def _page_of_settings() -> str:
 def _setting(one: SettingSchema) -> str:
     given = one.given_in(RetentionConfig())
     default = "unset" if one.may_be_unset else write_value(one, show_value(one, given))
-    restart = " A running engine takes a new value when it is started again." if one.declared.needs_restart else ""
+    restart = (
+        " A running engine takes a new value when it is started again." if one.declared.needs_restart else ""
+    )
     kind = " or ".join(one.kind.choices) or one.kind.name
-    return _entry(f"{one.key} ({kind}; default: {default})", f"{one.description}{restart} ${one.variable}".replace("`", ""))
+    return _entry(
+        f"{one.key} ({kind}; default: {default})",
+        f"{one.description}{restart} ${one.variable}".replace("`", ""),
+    )
 
 
 def _rule_key(one: SettingSchema) -> str:
@@ -177,7 +197,15 @@ def _lines(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    for char, escaped in (("\\", "\\e"), ("-", "\\-"), ('"', "\\(dq"), ("~", "\\(ti"), ("^", "\\(ha"), ("`", "\\(ga"), ("'", "\\(aq")):
+    for char, escaped in (
+        ("\\", "\\e"),
+        ("-", "\\-"),
+        ('"', "\\(dq"),
+        ("~", "\\(ti"),
+        ("^", "\\(ha"),
+        ("`", "\\(ga"),
+        ("'", "\\(aq"),
+    ):
         text = text.replace(char, escaped)
     return text
 

@@ -17,6 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command; `argv` is without the program's name, None: as the process was started."""
     if argv is not None:
         return _carry_out(argv)
+    if sys.argv[1:2] == ["--complete-images"]:
+        return _complete_images(sys.argv[2:])
     keep_streams_apart()
     # hypeman reads and writes the timers as well, whatever a unit or a shell says. hmret's own folder is closed anyway.
     os.umask(0o022)
@@ -26,6 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _carry_out(sys.argv[1:])
     finally:
         gc.freeze()  # nor is it looked through once more when the process ends
+
+
+def _complete_images(words: Sequence[str]) -> int:
+    """Print names of images for a shell: its script calls `hmret --complete-images COMMAND BEGUN WORD...`."""
+    from hmret.cli.image_names import print_names  # noqa: PLC0415 - and nothing else, since somebody waits
+
+    command, begun, *rest = words
+    print_names(command, begun, rest)
+    return 0
 
 
 def _carry_out(argv: Sequence[str]) -> int:

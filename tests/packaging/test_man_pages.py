@@ -36,8 +36,17 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def text_of(page: Path) -> str:
     """The text of a page as a reader has it, but for its layout."""
-    text = re.sub(r"^\.(PP|TP|nf|fi|nh)\n|^\.(B|SH) ", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    for escape, char in ((r"\-", "-"), (r"\(aq", "'"), (r"\(dq", '"'), (r"\(ti", "~"), (r"\(ga", "`"), (r"\&", "")):
+    text = re.sub(
+        r"^\.(PP|TP|nf|fi|nh)\n|^\.(B|SH) ", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    for escape, char in (
+        (r"\-", "-"),
+        (r"\(aq", "'"),
+        (r"\(dq", '"'),
+        (r"\(ti", "~"),
+        (r"\(ga", "`"),
+        (r"\&", ""),
+    ):
         text = text.replace(escape, char)
     return " ".join(text.replace(r"\e", "\\").split())
 
@@ -76,11 +85,20 @@ def test_the_page_of_the_settings_has_each_with_its_default_and_its_variable(pag
 def test_man_shows_the_pages_without_a_warning(pages: Path) -> None:
     if shutil.which("man") is None or shutil.which("groff") is None:
         pytest.skip("needs man and groff")
-    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "MANPAGER": "cat", "HOME": str(pages)}
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "LC_ALL": "C.UTF-8",
+        "MANWIDTH": "80",
+        "MANPAGER": "cat",
+        "HOME": str(pages),
+    }
     command = ["man", "--warnings", "-E", "UTF-8", "-l", *map(str, sorted(pages.rglob("*.?")))]
     shown = run_program(command, env=environment)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert shown.stdout.count("SEE ALSO") == len(COMMANDS) + 2
     broken = pages / "broken"
     broken.write_text(".TH X 1\n.SH NAME\nx\n.nosuch request\n")
-    assert "nosuch" in run_program(["man", "--warnings", "-E", "UTF-8", "-l", str(broken)], env=environment).stderr
+    assert (
+        "nosuch"
+        in run_program(["man", "--warnings", "-E", "UTF-8", "-l", str(broken)], env=environment).stderr
+    )

@@ -20,8 +20,16 @@ def test_the_document_has_every_setting_with_its_source(cache: Any, call_json: C
     assert list(document) == ["settings", "warnings"]
     assert list(document["settings"]) == KEYS
     assert all(list(setting) == ["value", "source", "path"] for setting in document["settings"].values())
-    assert document["settings"]["images.auto_delete.unused_for"] == {"value": 2592000.0, "source": "default", "path": None}
-    assert document["settings"]["images.auto_delete.enabled"] == {"value": False, "source": "default", "path": None}
+    assert document["settings"]["images.auto_delete.unused_for"] == {
+        "value": 2592000.0,
+        "source": "default",
+        "path": None,
+    }
+    assert document["settings"]["images.auto_delete.enabled"] == {
+        "value": False,
+        "source": "default",
+        "path": None,
+    }
     assert document["settings"]["hmret.enabled"] == {"value": None, "source": "default", "path": None}
     assert document["settings"]["data_dir"] == {"value": str(cache.root), "source": "flag", "path": None}
     assert document["warnings"] == []
@@ -73,7 +81,9 @@ def two_files(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
     own.write_text("hmret: {pinned: ['b.io/*']}\n")
     monkeypatch.delenv("HMRET_CONFIG")
     monkeypatch.setenv("CONFIG_PATH", str(shared))
-    monkeypatch.setitem(load_settings.__kwdefaults__, "own_file", str(own))
+    defaults = load_settings.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "own_file", str(own))
     return str(shared), str(own)
 
 
@@ -100,7 +110,11 @@ def test_enable_wins_over_a_file_that_disables_both(tmp_path: pathlib.Path, call
     config = tmp_path / "config.yaml"
     config.write_text("images:\n  auto_delete:\n    enabled: false\nhmret:\n  enabled: false\n")
     _, document = call_json("check-config", "--config", str(config), "--enable")
-    assert document["settings"]["images.auto_delete.enabled"] == {"value": True, "source": "flag", "path": None}
+    assert document["settings"]["images.auto_delete.enabled"] == {
+        "value": True,
+        "source": "flag",
+        "path": None,
+    }
     assert document["settings"]["hmret.enabled"] == {"value": True, "source": "flag", "path": None}
     _, document = call_json("check-config", "--config", str(config), "--enable=false")
     assert document["settings"]["hmret.enabled"] == {"value": False, "source": "flag", "path": None}
