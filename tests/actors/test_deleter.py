@@ -24,14 +24,16 @@ from builders import (
 )
 from hmret.actors.deleter import Deleter
 from hmret.actors.deleter_answers import BatchRetired
-from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Recheck, Retired
+from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.held_records import Held
 from hmret.disk.deletion.trash.intents import TrashEntry
+from hmret.model.deletion import Deletion, Failed, Kept, Recheck
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
 from hmret.model.times import nanoseconds_of
 from hmret.model.verdicts import Reason
 from memory_filesystem import Call, MemoryFilesystem
+from support.deletions import deletion, key_of, plain
 from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"
@@ -50,11 +52,11 @@ async def deleter(actor: Deleter, anyio_backend: str) -> AsyncIterator[Deleter]:
         yield actor
 
 
-def make_due(filesystem: MemoryFilesystem, letters: str, *, tags: tuple[str, ...] = ()) -> Candidate:
+def make_due(filesystem: MemoryFilesystem, letters: str, *, tags: tuple[str, ...] = ()) -> Deletion:
     """Make an image that is due."""
     key = make_image(filesystem, ALPINE, letters, tags=tags, size_bytes=8192)
     make_state(filesystem, key, START_NS)
-    return Candidate(*key, START_NS)
+    return deletion(*key, START_NS)
 
 
 def places_of(batch: BatchRetired) -> list[TrashEntry]:
@@ -70,7 +72,7 @@ async def test_a_batch_is_retired_with_its_tags_and_states(
 ) -> None:
     candidates = [make_due(filesystem, "a", tags=("latest", "3.20")), make_due(filesystem, "b")]
     batch = await deleter.retire(candidates, LOOK)
-    assert [outcome.key for outcome in batch.outcomes] == [candidate.key for candidate in candidates]
+    assert [key_of(outcome) for outcome in batch.outcomes] == [candidate.key for candidate in candidates]
     assert all(isinstance(outcome, Retired) for outcome in batch.outcomes)
     assert filesystem.tree(f"{DATA}/images") == {}
     assert all(state_of(filesystem, candidate.key) is None for candidate in candidates)
@@ -88,7 +90,7 @@ async def test_freeing_tells_the_bytes_and_leaves_no_trash(
 async def test_what_is_protected_by_now_is_kept(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
     kept, gone = make_due(filesystem, "a"), make_due(filesystem, "b")
     batch = await deleter.retire([kept, gone], Recheck(frozenset([kept.key]), 1, START_NS + 1))
-    assert batch.outcomes[0] == Kept(kept.key, Reason.REFERENCED)
+    assert plain(batch.outcomes[0]) == Kept(kept, Reason.REFERENCED)
     assert isinstance(batch.outcomes[1], Retired)
     assert has_image(filesystem, kept.key)
 
@@ -105,7 +107,7 @@ async def test_an_open_disk_is_kept(deleter: Deleter, filesystem: MemoryFilesyst
     opener = filesystem.hold_open(f"{DATA}/images/{ALPINE}/{'a' * 64}/rootfs.ext4")
     batch = await deleter.retire([candidate], LOOK)
     opener.close()
-    assert batch.outcomes == (Kept(candidate.key, Reason.OPEN),)
+    assert [*map(plain, batch.outcomes)] == [Kept(candidate, Reason.OPEN)]
 
 
 async def test_a_trash_that_cannot_be_written_fails_the_batch_and_frees_nothing(
@@ -160,7 +162,7 @@ async def test_recovery_frees_what_was_retired(deleter: Deleter, filesystem: Mem
     candidate = make_due(filesystem, "a", tags=("latest",))
     await deleter.retire([candidate], LOOK)
     recovery = await deleter.recover()
-    assert [retired.key for retired in recovery.finished] == [candidate.key]
+    assert [retired.intent.key for retired in recovery.finished] == [candidate.key]
     assert recovery.freed_bytes == 8192
     assert trash_of(filesystem) == []
 
@@ -200,7 +202,7 @@ async def test_recovery_that_fails_for_one_image_finishes_the_others(
     (place,) = places_of(stuck)
     filesystem.deny(f"{DATA}/{place.folder}/{place.name}", errno.EACCES, call="scandir")
     recovery = await deleter.recover()
-    assert [retired.key for retired in recovery.finished] == [(ALPINE, digest("b"))]
+    assert [retired.intent.key for retired in recovery.finished] == [(ALPINE, digest("b"))]
     assert [path for path, _ in recovery.errors] == [f"{place.folder}/{place.name}"]
     assert filesystem.exists(f"{TRASH}/{stuck.token}.json")
 
@@ -243,7 +245,7 @@ async def test_what_failed_between_the_rename_and_the_clean_up_stays_on_record(
     assert freed.errors == ()
     assert await deleter.unfinished() == {candidate.digest}
     recovery = await deleter.recover()
-    assert [retired.key for retired in recovery.finished] == [candidate.key]
+    assert [retired.intent.key for retired in recovery.finished] == [candidate.key]
 
 
 async def test_recovery_tells_a_trash_that_cannot_be_listed(
@@ -258,7 +260,7 @@ async def test_recovery_tells_a_trash_that_cannot_be_listed(
 # Quarantine.
 
 
-async def hold_all(deleter: Deleter, *candidates: Candidate) -> tuple[Held, ...]:
+async def hold_all(deleter: Deleter, *candidates: Deletion) -> tuple[Held, ...]:
     batch = await deleter.retire(candidates, LOOK)
     retired = [outcome for outcome in batch.outcomes if isinstance(outcome, Retired)]
     return await deleter.hold(batch.token, retired, START_NS)
@@ -323,7 +325,7 @@ async def test_what_is_unfinished_of_a_batch_joins_what_is_held_of_it(
     assert await deleter.unfinished() == {stuck.digest}
     filesystem.allow(f"{DATA}/images/{ALPINE}/b")
     recovery = await deleter.recover(hold_at_ns=START_NS + 5)
-    assert [(one.digest, one.tags) for one in recovery.held] == [(digest("b"), ["b"])]
+    assert [(one.digest, one.tags_of(ALPINE)) for one in recovery.held] == [(digest("b"), ("b",))]
     assert [one.digest for one in (await deleter.list_held()).held] == [digest("a"), digest("b")]
 
 
@@ -385,7 +387,7 @@ async def test_calls_after_the_end_are_refused(actor: Deleter) -> None:
         assert actor.waiting == 0
     key: Key = (ALPINE, digest("a"))
     with pytest.raises(EngineClosedError):
-        await actor.retire([Candidate(*key, START_NS)], LOOK)
+        await actor.retire([deletion(*key, START_NS)], LOOK)
     with pytest.raises(EngineClosedError):
         await actor.free("token", [])
     with pytest.raises(EngineClosedError):

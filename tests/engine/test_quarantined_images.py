@@ -34,6 +34,7 @@ from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.engine.sweep.ledger import SweepLedger
 from hmret.model.images import Key
+from hmret.model.plan.deletions import deletion_of
 from hmret.model.times import SECOND, format_time
 from memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently
@@ -305,7 +306,8 @@ async def test_what_is_to_be_freed_at_once_does_not_go_into_quarantine(
     plan = await retention.plan()
     scan = await sweeps.surveyor.scanner.scan()
     ledger = SweepLedger(START_NS, [], counters=sweeps.counters)
-    await sweeps.deletions.delete(plan.units, scan, 0, ledger, holds=False)
+    going = [deletion for choice in plan.choices if (deletion := deletion_of(plan, choice)) is not None]
+    await sweeps.deletions.delete(going, scan, 0, ledger, holds=False)
     report = ledger.report(plan, 0.0)
     assert (report.deleted_images, report.deleted_bytes) == (len(keys), len(keys) * 4096)
     assert (report.quarantined_images, report.quarantined_bytes) == (0, 0)

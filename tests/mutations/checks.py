@@ -728,7 +728,7 @@ MUTATIONS = (
     edit(
         "trust the records of what is held",
         "doubtful-record-is-refused",
-        Swap("not names or len(names) != len(record) or", "False and"),
+        Swap("not names or len(names) != len(written) or", "False and"),
         QUARANTINE,
     ),
     edit(
@@ -777,7 +777,7 @@ MUTATIONS = (
         "tags-before-timers",
         Swap(
             "remove_links",
-            "for key in held.intent.keys:\n        clear_state(filesystem, data_fd, key)\n    remove_links",
+            "for key in held.keys:\n        clear_state(filesystem, data_fd, key)\n    remove_links",
         ),
         QUARANTINE,
     ),
@@ -827,7 +827,12 @@ MUTATIONS = (
         RETIREMENT,
         FUZZ,
     ),
-    edit("trust the intents on record", "only-own-intents-count", Become("return intents"), FUZZ),
+    edit(
+        "trust the intents on record",
+        "only-own-intents-count",
+        Become("return [*map(intent_of, records)]"),
+        FUZZ,
+    ),
     edit("walk upwards", "paths-lead-only-downwards", NEVER, FOLDERS),
     edit(
         "let two engines work on one data directory",

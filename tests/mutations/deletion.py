@@ -63,7 +63,7 @@ DELETION_MUTATIONS = (
     edit(
         "look for arrivals below its own repository alone, of an image that is carried out in one call",
         "arrivals-in-every-place",
-        Swap("(CONTENT, *repositories_of(intent)", "repositories_of(intent"),
+        Swap("(CONTENT, *intent.repositories)", "intent.repositories"),
         IN_ONE_CALL,
     ),
     edit(

@@ -24,7 +24,6 @@ import attrs
 import trio
 
 from hmret.disk.deletion.ghosts import is_ghost_aside
-from hmret.disk.deletion.outcomes import Candidate
 from hmret.disk.layout import (
     HIDDEN_METADATA,
     IMAGES,
@@ -36,6 +35,7 @@ from hmret.disk.layout import (
 )
 from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.clock.looks import far_apart_ns
+from hmret.model.deletion import Deletion
 from hmret.model.images import Key
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.patterns import compile_patterns
@@ -214,7 +214,7 @@ class Truth(Cache):
         self.stirred.set()
         self._looks.update((digest, began) for _, digest in self.claimed)
 
-    def note_retire(self, candidates: tuple[Candidate, ...]) -> None:
+    def note_retire(self, candidates: tuple[Deletion, ...]) -> None:
         """Note that a batch begins to go."""
         self._retire_began = self.chronicle.now
         self.claimed = sorted(key for candidate in candidates for key in candidate.keys)

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator
 
 from builders import DATA, START_NS, digest, make_image, make_state
-from hmret.disk.deletion.outcomes import Candidate
-from hmret.disk.deletion.trash.intents import Row
 from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES, RETENTION, TRASH
+from hmret.model.deletion import DueRow
 from memory_filesystem import MemoryFilesystem, Tree
+from support.deletions import deletion
 
 __all__ = [
     "ALPINE",
@@ -37,7 +37,7 @@ TRASH_TOP = f"{DATA}/{OWN}/{TRASH}"
 DISKS = ("one disk", "two disks", "three disks")
 """The trash on the disk of the images, on another, and content on one more."""
 
-UNIT = Candidate(ALPINE, digest("a"), START_NS, is_content=True, others=((Row(OTHER, START_NS), None),))
+UNIT = deletion(ALPINE, digest("a"), START_NS, DueRow(OTHER, START_NS), is_content=True)
 LINKS = (
     f"{IMAGES_TOP}/{ALPINE}/3.20",
     f"{IMAGES_TOP}/{ALPINE}/latest",

@@ -12,7 +12,7 @@ from hmret.actors.deleter_answers import BatchFreed, BatchRetired, RecoveredQuar
 from hmret.actors.disk_actor import DiskActor
 from hmret.actors.threads import Threads
 from hmret.disk.deletion.ghosts import clear_ghosts
-from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Outcome, Recheck, Retired
+from hmret.disk.deletion.outcomes import Outcome, Retired
 from hmret.disk.deletion.recovery.held_records import Held, change_record, drop_records, read_records
 from hmret.disk.deletion.recovery.quarantine import HeldImages, hold, load_held, release
 from hmret.disk.deletion.recovery.recovering import Recovering, Recovery
@@ -22,17 +22,8 @@ from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.tag_folders import remove_empty_tag_folders
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.erasing import free_entries
-from hmret.disk.deletion.trash.intents import (
-    Intent,
-    Link,
-    TrashEntry,
-    drop_intents,
-    find_entries,
-    list_trash,
-    new_token,
-    read_intents,
-    repositories_of,
-)
+from hmret.disk.deletion.trash.intent_files import drop_intents, list_trash, new_token, read_intents
+from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, find_entries
 from hmret.disk.deletion.trash.past_deletions import deleted_lately, forget_deleted
 from hmret.disk.deletion.trash.reserve import fill_reserve
 from hmret.disk.deletion.wanted_again import bring_back, find_wanted
@@ -40,6 +31,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.scan import FolderScan
 from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import OWN, TRASH
+from hmret.model.deletion import Deletion, Failed, Kept, Recheck
 
 __all__ = ["Deleter"]
 
@@ -93,7 +85,7 @@ class Deleter(DiskActor):
 
     async def retire(
         self,
-        candidates: Iterable[Candidate],
+        deletions: Iterable[Deletion],
         look: Recheck,
         claim: Claim = UNCONTESTED,
         *,
@@ -104,7 +96,7 @@ class Deleter(DiskActor):
         """Rename those images out of the cache that may still be deleted and that the claim still covers.
 
         Args:
-            candidates: the images.
+            deletions: the images.
             look: the result of re-checking them.
             claim: what the caller may delete; each image is begun and ended in it.
             view: which links exist below `repositories/`; one view for all batches of a sweep. None: nothing
@@ -118,7 +110,7 @@ class Deleter(DiskActor):
         def stopping() -> bool:
             return is_interrupted() or is_too_late()
 
-        return await self._ask(self._retire, tuple(candidates), look, claim, view, stopping)
+        return await self._ask(self._retire, tuple(deletions), look, claim, view, stopping)
 
     async def free(self, token: str, places: Iterable[TrashEntry]) -> BatchFreed:
         """Free the bytes of a retired batch."""
@@ -281,7 +273,7 @@ class Deleter(DiskActor):
 
     async def _retire(
         self,
-        candidates: tuple[Candidate, ...],
+        deletions: tuple[Deletion, ...],
         look: Recheck,
         claim: Claim,
         view: TagView | None,
@@ -290,7 +282,7 @@ class Deleter(DiskActor):
         token = new_token()
         outcomes, lease_error = await self._on_disk(
             retire,
-            candidates,
+            deletions,
             look,
             token=token,
             claim=claim,
@@ -324,7 +316,7 @@ class Deleter(DiskActor):
                 self.has_unfinished = True
                 raise
         if token not in self._kept_intents:
-            self._forget(token, _repositories(one.place.intent for one in chosen))
+            self._forget(token, _repositories(one.intent for one in chosen))
         return tuple(held)
 
     async def _release(self, images: tuple[Held, ...], may_go_on: Callable[[], bool]) -> Released:
@@ -339,7 +331,7 @@ class Deleter(DiskActor):
         is_back = bring_back(self._filesystem, self._data_fd, intent, beside)
         if is_back:
             # It has a record if it was in quarantine.
-            drop_records(self._filesystem, self._data_fd, (intent.name.partition(".")[0],))
+            drop_records(self._filesystem, self._data_fd, (intent.token,))
         return is_back
 
     def _recover_quarantine(self) -> RecoveredQuarantine:
@@ -349,7 +341,7 @@ class Deleter(DiskActor):
             )
         except OSError as error:
             return RecoveredQuarantine((), (), 0, ((f"{OWN}/{TRASH}", error.strerror or str(error)),))
-        errors = (*found.errors, *((f"{place.folder}/{place.name}", error) for place, error in freed.errors))
+        errors = (*found.errors, *((place.path, error) for place, error in freed.errors))
         return RecoveredQuarantine(found.held, found.going, sum(freed.disk_bytes), errors)
 
     def _forget(self, token: str, repositories: Iterable[str]) -> None:
@@ -358,9 +350,7 @@ class Deleter(DiskActor):
             drop_intents(self._filesystem, self._data_fd, token, repositories)
 
     def _find_held_wanted(self, images: Sequence[Held], view: TagView) -> list[Held]:
-        retired = [
-            (held.intent, find_entries(self._filesystem, self._data_fd, held.intent)) for held in images
-        ]
+        retired = [(held, find_entries(self._filesystem, self._data_fd, held)) for held in images]
         wanted = find_wanted(self._filesystem, self._data_fd, retired, view, self._threads.pause)
         names = {intent.name for intent in wanted}
         return [held for held in images if held.name in names]
@@ -387,7 +377,7 @@ class Deleter(DiskActor):
 
 
 def _repositories(intents: Iterable[Intent]) -> set[str]:
-    return {name for intent in intents for name in repositories_of(intent)}
+    return set().union(*(intent.repositories for intent in intents))
 
 
 def _is_unfinished(outcome: Outcome) -> bool:

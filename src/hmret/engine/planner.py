@@ -8,6 +8,7 @@ import attrs
 
 from hmret.actors.scanner import Scanner
 from hmret.actors.threads import Threads
+from hmret.model.deletion import Deletion
 from hmret.model.images import Image, Inventory, Key
 from hmret.model.plan.decide import plan
 from hmret.model.plan.plan import Plan
@@ -15,7 +16,6 @@ from hmret.model.plan.selection import Choice, with_obstacles
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import define
-from hmret.model.verdicts import Verdict
 
 __all__ = ["Planner"]
 
@@ -78,17 +78,17 @@ class Planner:
             further = max(2 * further, _FURTHER)
 
     async def confirm_newest(
-        self, made: Plan, units: Sequence[tuple[Verdict, ...]]
-    ) -> tuple[list[tuple[Verdict, ...]], set[Key]]:
+        self, made: Plan, deletions: Sequence[Deletion]
+    ) -> tuple[list[Deletion], set[Key]]:
         """Re-check the newest images, whose presence allows older ones to be deleted.
 
-        Returns which of some units may still be deleted, and which images were not as expected. Without this,
+        Returns which of some images may still be deleted, and which images were not as expected. Without this,
         an image that became unusable without a change to its folder would be noticed only hours later.
         """
         if not self.policy.keeps_latest:
-            return list(units), set()
+            return list(deletions), set()
         otherwise: set[Key] = set()
-        for name in sorted({verdict.repository for rows in units for verdict in rows}):
+        for name in sorted({row.repository for deletion in deletions for row in deletion.rows}):
             for image in made.newest(name):
                 found = await self.scanner.inspect_image((name, image.digest), is_content=image.is_content)
                 # guard(newest-still-usable): Older images are deleted only because newer ones stay; if one of
@@ -97,7 +97,7 @@ class Planner:
                     otherwise.add((name, image.digest))
                     break
         changed = {name for name, _ in otherwise}
-        return [rows for rows in units if not any(row.repository in changed for row in rows)], otherwise
+        return [one for one in deletions if changed.isdisjoint(one.repositories)], otherwise
 
 
 def _in_stead(made: Plan) -> Iterator[Choice]:

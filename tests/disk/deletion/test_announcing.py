@@ -7,24 +7,25 @@ import pytest
 from builders import DATA, START_NS, data_fd_of, digest
 from hmret.disk.deletion.announcing import Announced, Announcing
 from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.deletion.outcomes import Candidate, Chosen
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.intents import NO_CONTENT
 from hmret.disk.folders import let_go
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
+from hmret.model.deletion import Deletion, DueRow, Failed, Kept
 from hmret.model.verdicts import Reason
 from memory_filesystem import MemoryFilesystem
+from support.deletions import deletion
 from support.shared_unit import ALPINE, HEX, IMAGES_TOP, LINKS, OTHER, TOKEN, UNIT, make_shared
 
 THIRD = "quay.io/third/thing"
 TARGET = f"../../../../{CONTENT}/{HEX}"
-OWN = Candidate(ALPINE, digest("e"), START_NS)
+OWN = deletion(ALPINE, digest("e"), START_NS)
 """A folder that one repository has for itself."""
 OWN_FOLDER = f"{IMAGES_TOP}/{ALPINE}/{'e' * 64}"
 ITS_CONTENT = f"{IMAGES_TOP}/{CONTENT}/{'e' * 64}"
 
 
-def announce(filesystem: MemoryFilesystem, candidate: Candidate = UNIT) -> Announced:
+def announce(filesystem: MemoryFilesystem, candidate: Deletion = UNIT) -> Announced:
     """Look at one image, as the first of a batch."""
     fd = data_fd_of(filesystem)
     folders = OpenFolders(filesystem, fd)
@@ -52,27 +53,26 @@ def put_own(filesystem: MemoryFilesystem, tag: str = "") -> None:
         filesystem.make_link(f"{IMAGES_TOP}/{ALPINE}/{tag}", "e" * 64)
 
 
-def kept(filesystem: MemoryFilesystem, candidate: Candidate = UNIT) -> tuple[Reason | None, str]:
+def kept(filesystem: MemoryFilesystem, candidate: Deletion = UNIT) -> tuple[Reason | None, str]:
     """Look at one image, which is to stay."""
     found = announce(filesystem, candidate)
-    assert found.error is None
-    assert not found.is_gone
-    assert found.reason is not None
-    assert not found.intent.copies
-    return found.reason, found.detail
+    assert isinstance(found.stays, Kept)
+    assert found.stays.reason is not None
+    assert found.intent.is_bare
+    return found.stays.reason, found.stays.detail
 
 
 def test_all_that_goes_with_content_is_written_down() -> None:
     filesystem = make_shared()
     found = announce(filesystem)
-    assert (found.reason, found.error, found.is_gone, found.is_by_name) == (None, None, False, False)
-    assert [copy.repository for copy in found.intent.all_copies] == [ALPINE, ""]
+    assert (found.stays, found.is_by_name) == (None, False)
+    assert [copy.repository for copy in found.intent.copies] == [ALPINE, ""]
     inodes = [
         filesystem.stat(path).st_ino
         for path in (f"{IMAGES_TOP}/{ALPINE}/{HEX}", f"{IMAGES_TOP}/{CONTENT}/{HEX}")
     ]
-    assert [copy.inode for copy in found.intent.all_copies] == inodes
-    assert {f"{DATA}/{link.parent}/{link.tag}" for link in found.intent.all_links} == set(LINKS)
+    assert [copy.inode for copy in found.intent.copies] == inodes
+    assert {f"{DATA}/{link.parent}/{link.tag}" for link in found.intent.links} == set(LINKS)
 
 
 def test_a_repository_that_has_it_by_now_keeps_it() -> None:
@@ -83,17 +83,17 @@ def test_a_repository_that_has_it_by_now_keeps_it() -> None:
 
 def test_an_older_tag_that_lookups_see_makes_an_owner() -> None:
     filesystem = make_shared()
-    other_only = Candidate(OTHER, digest("a"), START_NS, is_content=True)
+    other_only = deletion(OTHER, digest("a"), START_NS, is_content=True)
     # The older tag `latest` of alpine leads to a folder of its own; without that, and with its tag gone, to content.
     filesystem.remove(LINKS[2])
     for name in ("metadata.json", "rootfs.ext4"):
         filesystem.remove(f"{IMAGES_TOP}/{ALPINE}/{HEX}/{name}")
     filesystem.remove(f"{IMAGES_TOP}/{ALPINE}/{HEX}")
     both = announce(filesystem)
-    assert both.reason is None
+    assert both.stays is None
     filesystem.make_link(f"{IMAGES_TOP}/{REPOSITORIES}/{ALPINE}/latest", f"../../../../{CONTENT}/{'b' * 64}")
     assert kept(filesystem) == (Reason.SHARED, f"{ALPINE} does not have it any more")
-    assert announce(filesystem, other_only).reason is None
+    assert announce(filesystem, other_only).stays is None
 
 
 def test_a_repository_that_has_let_it_go_keeps_it_for_the_next_plan() -> None:
@@ -122,34 +122,29 @@ def test_an_owners_broken_folder_stays_where_it_is() -> None:
     filesystem = make_shared()
     put_metadata(filesystem, f"{IMAGES_TOP}/{ALPINE}/{HEX}", f"{ALPINE}:3.20", "a", status="failed")
     found = announce(filesystem)
-    assert found.reason is None
+    assert found.stays is None
     assert [copy.repository for copy in found.intent.copies] == [""]
     assert [copy.repository for copy in found.intent.staying] == [ALPINE]
 
 
 def test_other_tags_than_it_was_judged_by_keep_content() -> None:
     filesystem = make_shared()
-    judged = Candidate(
-        ALPINE,
-        digest("a"),
-        START_NS,
-        Chosen(("3.20", "latest"), None, None),
-        is_content=True,
-        others=UNIT.others,
+    judged = Deletion(
+        UNIT.digest, (DueRow(ALPINE, START_NS, tags=("3.20", "latest")), UNIT.rows[1]), is_content=True
     )
-    assert announce(filesystem, judged).reason is None
+    assert announce(filesystem, judged).stays is None
     filesystem.make_link(f"{IMAGES_TOP}/{REPOSITORIES}/{ALPINE}/3.20.1", TARGET)
     found = announce(filesystem, judged)
-    assert (found.reason, found.detail) == (Reason.RETENTION_WINDOW, "its tags are others")
+    assert found.stays == Kept(found.intent, Reason.RETENTION_WINDOW, "its tags are others")
 
 
 def test_content_without_a_link_has_the_owner_that_its_name_says() -> None:
     filesystem = make_shared()
-    alone = Candidate(OTHER, digest("c"), START_NS, is_content=True)
+    alone = deletion(OTHER, digest("c"), START_NS, is_content=True)
     filesystem.remove(f"{IMAGES_TOP}/{REPOSITORIES}/{OTHER}/kept")
     found = announce(filesystem, alone)
-    assert (found.reason, found.is_by_name) == (None, True)
-    both = Candidate(ALPINE, digest("c"), START_NS, is_content=True, others=UNIT.others)
+    assert (found.stays, found.is_by_name) == (None, True)
+    both = deletion(ALPINE, digest("c"), START_NS, UNIT.rows[1], is_content=True)
     assert kept(filesystem, both)[0] is Reason.SHARED
 
 
@@ -158,16 +153,17 @@ def test_content_that_has_gone_is_gone() -> None:
     filesystem.remove(f"{IMAGES_TOP}/{CONTENT}/{HEX}/metadata.json")
     filesystem.remove(f"{IMAGES_TOP}/{CONTENT}/{HEX}/rootfs.ext4")
     filesystem.remove(f"{IMAGES_TOP}/{CONTENT}/{HEX}")
-    assert announce(filesystem).is_gone
+    found = announce(filesystem)
+    assert found.stays == Kept(found.intent, None)
 
 
 def test_all_that_goes_with_a_repositorys_own_folder_is_written_down() -> None:
     filesystem = make_shared()
     put_own(filesystem, "old")
     found = announce(filesystem, OWN)
-    assert (found.reason, found.error, found.is_gone) == (None, None, False)
-    assert [copy.repository for copy in found.intent.all_copies] == [ALPINE]
-    assert [link.tag for link in found.intent.all_links] == ["old"]
+    assert found.stays is None
+    assert [copy.repository for copy in found.intent.copies] == [ALPINE]
+    assert [link.tag for link in found.intent.links] == ["old"]
     assert found.intent.beside == NO_CONTENT
 
 
@@ -192,7 +188,7 @@ def test_content_whose_metadata_is_none_hides_no_folder() -> None:
     filesystem.write_file(f"{ITS_CONTENT}/metadata.json", b'{"na')
     filesystem.write_file(f"{ITS_CONTENT}/rootfs.ext4", bytes(4096))
     found = announce(filesystem, OWN)
-    assert (found.reason, found.intent.beside) == (None, "unknown")
+    assert (found.stays, found.intent.beside) == (None, "unknown")
 
 
 def test_a_folder_that_is_content_by_now_is_kept() -> None:
@@ -200,7 +196,7 @@ def test_a_folder_that_is_content_by_now_is_kept() -> None:
     put_own(filesystem)
     put_metadata(filesystem, ITS_CONTENT, f"{ALPINE}:old", "e")
     filesystem.write_file(f"{ITS_CONTENT}/rootfs.ext4", bytes(4096))
-    assert announce(filesystem, OWN).reason is None
+    assert announce(filesystem, OWN).stays is None
     filesystem.make_link(f"{IMAGES_TOP}/{REPOSITORIES}/{ALPINE}/old", f"../../../../{CONTENT}/{'e' * 64}")
     assert kept(filesystem, OWN) == (Reason.SHARED, "it is content by now")
 
@@ -229,6 +225,8 @@ def test_what_cannot_be_read_keeps_the_image(monkeypatch: pytest.MonkeyPatch) ->
     folders = OpenFolders(filesystem, fd)
     linkers = TagView(filesystem, {}).look(folders.get(IMAGES))
     monkeypatch.setattr(filesystem, "scandir", refuse)
-    assert isinstance(Announcing(folders, linkers).announce(OWN, f"{TOKEN}.0").error, PermissionError)
+    stays = Announcing(folders, linkers).announce(OWN, f"{TOKEN}.0").stays
+    assert isinstance(stays, Failed)
+    assert isinstance(stays.error, PermissionError)
     folders.close()
     let_go(filesystem, fd)

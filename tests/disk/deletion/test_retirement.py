@@ -29,26 +29,18 @@ from builders import (
 )
 from disk.hosts import Host
 from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Outcome, Recheck, Retired
+from hmret.disk.deletion.outcomes import Outcome, Retired
 from hmret.disk.deletion.recovery.finishing import finish
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.links import read_link
-from hmret.disk.deletion.trash.intents import (
-    Copy,
-    Intent,
-    Link,
-    TrashEntry,
-    drop_intents,
-    entries_of,
-    list_trash,
-    read_intents,
-    write_intents,
-)
+from hmret.disk.deletion.trash.intent_files import drop_intents, list_trash, read_intents, write_intents
+from hmret.disk.deletion.trash.intents import Copy, Link, TrashEntry, entries_of
 from hmret.disk.filesystem import POSIX, FileLease, Filesystem, FolderCalls
 from hmret.disk.fingerprints import SETTLING_NS
 from hmret.disk.folders import let_go
 from hmret.disk.hypeman.links import Layout
 from hmret.disk.layout import DELETED, HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH
+from hmret.model.deletion import Deletion, Failed, Kept, Recheck
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
@@ -56,6 +48,7 @@ from memory_filesystem import Call, Crash, ForeignOpen, MemoryFilesystem, Tree
 from support.bounds import bound
 from support.children import child
 from support.crashes import cut_at, cut_everywhere, failed_everywhere, recover
+from support.deletions import deletion, intent, key_of, plain, tags_gone
 from support.patience import PATIENCE, wait_until
 
 ALPINE = "docker.io/library/alpine"
@@ -76,13 +69,11 @@ TAGS = ("3.20", "latest")
 IN_TRASH = f"{OWN}/{TRASH}/{TOKEN}.0"
 
 
-def make_due(
-    host: Host, letters: str = "a", *, name: str = ALPINE, tags: tuple[str, ...] = TAGS
-) -> Candidate:
+def make_due(host: Host, letters: str = "a", *, name: str = ALPINE, tags: tuple[str, ...] = TAGS) -> Deletion:
     """Make an image that is due to the nanosecond."""
     key = make_image(host.place, name, letters, tags=tags)
     make_state(host.place, key, START_NS)
-    return Candidate(*key, START_NS)
+    return deletion(*key, START_NS)
 
 
 def folder_of(letters: str = "a", name: str = ALPINE) -> str:
@@ -101,16 +92,17 @@ def read_tag(host: Host, tag: str, name: str = ALPINE) -> Link:
     return link
 
 
-def retire_all(host: Host, *candidates: Candidate, look: Recheck = LOOK) -> list[Outcome]:
-    return retire(host.filesystem, host.data_fd, candidates, look, token=TOKEN)[0]
+def retire_all(host: Host, *candidates: Deletion, look: Recheck = LOOK) -> list[Outcome]:
+    outcomes, _ = retire(host.filesystem, host.data_fd, candidates, look, token=TOKEN)
+    return [*map(plain, outcomes)]
 
 
-def retire_one(host: Host, candidate: Candidate, look: Recheck = LOOK) -> Outcome:
+def retire_one(host: Host, candidate: Deletion, look: Recheck = LOOK) -> Outcome:
     (outcome,) = retire_all(host, candidate, look=look)
     return outcome
 
 
-def is_whole(host: Host, candidate: Candidate) -> bool:
+def is_whole(host: Host, candidate: Deletion) -> bool:
     """Tell whether an image is in its place, with its files and its tags."""
     letters = candidate.digest[-1]
     names = host.names(folder_of(letters, candidate.repository))
@@ -137,7 +129,7 @@ def test_what_the_grip_has_lost_is_not_touched_and_the_rest_goes(host: Host) -> 
     lost, goes = make_due(host, "a"), make_due(host, "b", name=OTHER)
     claim = Claim((lost.digest,))
     outcomes, _ = retire(host.filesystem, host.data_fd, [lost, goes], LOOK, token=TOKEN, claim=claim)
-    assert [outcome.key for outcome in outcomes] == [goes.key]
+    assert [key_of(outcome) for outcome in outcomes] == [goes.key]
     assert is_whole(host, lost)
     assert state_of(host.place, lost.key) is not None
     assert claim.calls == [("begin", lost.digest), ("begin", goes.digest), ("end", goes.digest)]
@@ -147,7 +139,7 @@ def test_all_images_of_a_digest_are_worked_on_under_one_grip(host: Host) -> None
     one, other = make_due(host, "a"), make_due(host, "a", name=OTHER)
     claim = Claim(())
     outcomes, _ = retire(host.filesystem, host.data_fd, [one, other], LOOK, token=TOKEN, claim=claim)
-    assert [outcome.key for outcome in outcomes] == [one.key, other.key]
+    assert [key_of(outcome) for outcome in outcomes] == [one.key, other.key]
     assert claim.calls == [("begin", one.digest), ("end", one.digest)]
 
 
@@ -174,17 +166,14 @@ def test_an_image_that_is_due_is_retired_with_its_tags_and_its_state(host: Host)
     candidate = make_due(host)
     links = [read_tag(host, tag) for tag in TAGS]
     outcome = retire_one(host, candidate)
-    copies = [Copy(ALPINE, 0, f"{TOKEN}.0")]
-    intent = Intent(
-        *candidate.key, list(TAGS), START_NS, f"{TOKEN}.0", copies=copies, links=links, beside="none"
-    )
-    place = TrashEntry(intent, f"{OWN}/{TRASH}", f"{TOKEN}.0")
-    assert outcome == Retired(place, TAGS, links=tuple(links))
+    going = intent(*candidate.key, START_NS, f"{TOKEN}.0", *links, copies=(Copy(ALPINE, 0, f"{TOKEN}.0"),))
+    place = TrashEntry(going, f"{OWN}/{TRASH}", f"{TOKEN}.0")
+    assert outcome == Retired(going, (place,), tuple(links))
     assert isinstance(outcome, Retired)
-    assert outcome.key == candidate.key
+    assert key_of(outcome) == candidate.key
     assert (host.names(IMAGES), host.names(RETENTION)) == ([], [])
     assert host.names(IN_TRASH) == ["metadata.json", "rootfs.ext4"]
-    assert read_intents(host.filesystem, host.data_fd, TOKEN) == [intent]
+    assert read_intents(host.filesystem, host.data_fd, TOKEN) == [going]
 
 
 def test_what_else_is_in_the_repository_stays(host: Host) -> None:
@@ -205,7 +194,7 @@ def test_what_else_is_in_the_repository_stays(host: Host) -> None:
 def test_a_batch_is_retired_in_its_order(host: Host) -> None:
     candidates = [make_due(host, "a"), make_due(host, "b", tags=()), make_due(host, "a", name=OTHER)]
     outcomes = retire_all(host, *candidates)
-    assert [outcome.key for outcome in outcomes] == [candidate.key for candidate in candidates]
+    assert [key_of(outcome) for outcome in outcomes] == [candidate.key for candidate in candidates]
     assert all(isinstance(outcome, Retired) for outcome in outcomes)
     assert host.names(IMAGES) == []
 
@@ -234,7 +223,7 @@ def test_an_image_with_more_files_goes_with_all_of_them(host: Host) -> None:
 def test_what_is_referenced_by_now_is_kept(host: Host) -> None:
     candidate = make_due(host)
     look = attrs.evolve(LOOK, protected=frozenset({candidate.key}))
-    assert retire_one(host, candidate, look) == Kept(candidate.key, Reason.REFERENCED)
+    assert retire_one(host, candidate, look) == Kept(candidate, Reason.REFERENCED)
     assert is_whole(host, candidate)
 
 
@@ -245,7 +234,7 @@ def test_what_has_no_state_by_now_is_kept(host: Host, content: bytes | None) -> 
     host.remove(path)
     if content is not None:
         host.write(path, content)
-    assert retire_one(host, candidate) == Kept(candidate.key, Reason.NEWLY_UNUSED)
+    assert retire_one(host, candidate) == Kept(candidate, Reason.NEWLY_UNUSED)
     assert is_whole(host, candidate)
 
 
@@ -254,14 +243,14 @@ def test_what_has_another_state_by_now_is_kept(host: Host, change_ns: int) -> No
     candidate = make_due(host)
     make_state(host.place, candidate.key, START_NS + change_ns)
     look = attrs.evolve(LOOK, now_ns=START_NS + 10 * WINDOW_NS)
-    assert retire_one(host, candidate, look) == Kept(candidate.key, Reason.RETENTION_WINDOW)
+    assert retire_one(host, candidate, look) == Kept(candidate, Reason.RETENTION_WINDOW)
     assert is_whole(host, candidate)
 
 
 def test_what_is_not_due_is_kept(host: Host) -> None:
     candidate = make_due(host)
     look = attrs.evolve(LOOK, now_ns=START_NS + WINDOW_NS - 1)
-    assert retire_one(host, candidate, look) == Kept(candidate.key, Reason.RETENTION_WINDOW)
+    assert retire_one(host, candidate, look) == Kept(candidate, Reason.RETENTION_WINDOW)
     assert is_whole(host, candidate)
 
 
@@ -269,7 +258,7 @@ def test_what_is_not_due_is_kept(host: Host) -> None:
 def test_what_is_not_ready_by_now_is_kept(host: Host, status: str) -> None:
     candidate = make_due(host)
     make_image(host.place, ALPINE, "a", status=status, tags=())
-    assert retire_one(host, candidate) == Kept(candidate.key, Reason.NOT_READY)
+    assert retire_one(host, candidate) == Kept(candidate, Reason.NOT_READY)
     assert is_whole(host, candidate)
 
 
@@ -334,7 +323,7 @@ def test_what_is_broken_is_kept_and_its_timer_cleared(
     damage(host)
     before = host.names(IMAGES)
     detail = f"{folder_of()}/{named}" if named else ""
-    assert retire_one(host, candidate) == Kept(candidate.key, Reason.BROKEN, detail=detail)
+    assert retire_one(host, candidate) == Kept(candidate, Reason.BROKEN, detail=detail)
     assert host.names(IMAGES) == before
     assert host.names(RETENTION) == []
 
@@ -351,7 +340,7 @@ def test_a_folder_in_which_something_was_made_long_ago_goes_along_and_a_young_on
     outcome = retire_one(memory, candidate)
     if age_ns < 3600 * SECOND:
         assert outcome == Kept(
-            candidate.key,
+            candidate,
             Reason.NOT_READY,
             detail=f"{folder_of()}/.install-7: something is being made in it",
         )
@@ -374,7 +363,7 @@ def test_what_is_broken_and_being_made_is_called_broken(host: Host) -> None:
     host.folder(f"{folder_of()}/.install-1")
     host.folder(f"{folder_of()}/.zz")
     assert retire_one(host, candidate) == Kept(
-        candidate.key, Reason.BROKEN, detail=f"{folder_of()}/.zz: a folder"
+        candidate, Reason.BROKEN, detail=f"{folder_of()}/.zz: a folder"
     )
 
 
@@ -390,7 +379,7 @@ def test_what_has_a_pipe_in_it_is_broken_and_not_waited_for(real: Host) -> None:
     candidate = make_due(real)
     os.mkfifo(f"{folder_of()}/pipe", dir_fd=real.data_fd)
     detail = f"{folder_of()}/pipe: no file"
-    assert retire_one(real, candidate) == Kept(candidate.key, Reason.BROKEN, detail=detail)
+    assert retire_one(real, candidate) == Kept(candidate, Reason.BROKEN, detail=detail)
     assert real.exists(f"{folder_of()}/pipe")
 
 
@@ -401,7 +390,7 @@ def test_what_has_a_socket_in_it_is_broken(real: Host, monkeypatch: pytest.Monke
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket")
         detail = f"{folder_of()}/socket: no file"
-        assert retire_one(real, candidate) == Kept(candidate.key, Reason.BROKEN, detail=detail)
+        assert retire_one(real, candidate) == Kept(candidate, Reason.BROKEN, detail=detail)
     assert real.exists(f"{folder_of()}/socket")
 
 
@@ -409,7 +398,7 @@ def test_what_has_a_socket_in_it_is_broken(real: Host, monkeypatch: pytest.Monke
 def test_what_is_gone_by_now_is_told(memory: Host, folder: str) -> None:
     candidate = make_due(memory)
     memory.remove(folder)
-    assert retire_one(memory, candidate) == Kept(candidate.key, None)
+    assert retire_one(memory, candidate) == Kept(candidate, None)
 
 
 def test_a_digest_folder_that_is_a_link_is_never_followed(host: Host) -> None:
@@ -420,14 +409,14 @@ def test_a_digest_folder_that_is_a_link_is_never_followed(host: Host) -> None:
         host.remove(f"{folder_of()}/{name}")
     host.remove(folder_of())
     host.link(folder_of(), "../../../../elsewhere")
-    assert retire_one(host, candidate) == Kept(candidate.key, None)
+    assert retire_one(host, candidate) == Kept(candidate, None)
     assert host.names("elsewhere") == ["metadata.json", "rootfs.ext4"]
 
 
 def test_a_repository_that_is_a_link_is_never_followed(host: Host) -> None:
     candidate = make_due(host, name=OTHER)
     host.link(f"{IMAGES}/docker.io/library/alpine", "../../quay.io/other/thing")
-    linked = Candidate(ALPINE, candidate.digest, START_NS)
+    linked = deletion(ALPINE, candidate.digest, START_NS)
     make_state(host.place, linked.key, START_NS)
     assert not isinstance(retire_one(host, linked), Retired)
     assert has_image(host.place, candidate.key)
@@ -436,21 +425,20 @@ def test_a_repository_that_is_a_link_is_never_followed(host: Host) -> None:
 @pytest.mark.parametrize("name", ["latest", "..", "a" * 63, "A" * 64])
 def test_what_is_not_named_as_a_digest_is_never_renamed(host: Host, name: str) -> None:
     candidate = make_due(host)
-    odd = Candidate(ALPINE, f"sha256:{name}", START_NS)
+    odd = deletion(ALPINE, f"sha256:{name}", 1_767_225_600 * 10**9)
     host.write(
         f"{RETENTION}/{ALPINE}/{name}.json",
         json.dumps(
             {"repository": ALPINE, "digest": odd.digest, "unused_since": "2026-01-01T00:00:00Z"}
         ).encode(),
     )
-    odd = attrs.evolve(odd, unused_since_ns=1_767_225_600 * 10**9)
     assert not isinstance(retire_one(host, odd), Retired)
     assert is_whole(host, candidate)
 
 
 def test_a_folder_that_is_whole_but_not_named_as_a_digest_is_never_renamed(host: Host) -> None:
     """Even where its metadata names it."""
-    odd = Candidate(ALPINE, "sha256:latest", START_NS)
+    odd = deletion(ALPINE, "sha256:latest", START_NS)
     metadata = {"name": "alpine", "digest": odd.digest, "status": "ready"}
     host.write(f"{IMAGES}/{ALPINE}/latest/metadata.json", json.dumps(metadata).encode())
     host.write(f"{IMAGES}/{ALPINE}/latest/rootfs.ext4", b"x")
@@ -464,8 +452,8 @@ def test_a_folder_that_is_whole_but_not_named_as_a_digest_is_never_renamed(host:
 # Open.
 
 
-def check_kept_open(host: Host, candidate: Candidate) -> None:
-    assert retire_one(host, candidate) == Kept(candidate.key, Reason.OPEN)
+def check_kept_open(host: Host, candidate: Deletion) -> None:
+    assert retire_one(host, candidate) == Kept(candidate, Reason.OPEN)
     assert is_whole(host, candidate)
     assert state_of(host.place, candidate.key) is None
 
@@ -520,7 +508,7 @@ def test_one_open_image_does_not_keep_the_others(memory: Host) -> None:
     opener = memory.memory.hold_open(f"{DATA}/{disk_of()}")
     outcomes = retire_all(memory, opened, free_one)
     opener.close()
-    assert outcomes[0] == Kept(opened.key, Reason.OPEN)
+    assert plain(outcomes[0]) == Kept(opened, Reason.OPEN)
     assert isinstance(outcomes[1], Retired)
 
 
@@ -557,7 +545,7 @@ def test_who_opens_between_the_lease_and_the_rename_gets_the_image_back(memory: 
     between(
         memory, "rename", lambda: openers.append(memory.memory.begin_open(f"{DATA}/{disk_of()}")), path=".0"
     )
-    assert retire_one(memory, candidate) == Kept(candidate.key, Reason.OPEN)
+    assert retire_one(memory, candidate) == Kept(candidate, Reason.OPEN)
     assert openers[0].is_open
     openers[0].close()
     assert is_whole(memory, candidate)
@@ -577,7 +565,7 @@ def test_who_opens_after_the_rename_gets_the_image_back(memory: Host, name: str,
         name = HIDDEN_METADATA if name == METADATA else name
     openers = []
     between(memory, "ask_lease", lambda: openers.append(memory.memory.begin_open(f"{DATA}/{place}/{name}")))
-    assert retire_one(memory, candidate) == Kept(candidate.key, Reason.OPEN)
+    assert retire_one(memory, candidate) == Kept(candidate, Reason.OPEN)
     assert openers[0].is_open
     openers[0].close()
     assert is_whole(memory, candidate)
@@ -602,7 +590,7 @@ def test_who_opens_on_a_real_disk_between_the_lease_and_the_rename_gets_the_imag
     watched: Filesystem = Watched(come_between)  # type: ignore[assignment]  # it has whatever POSIX has
     outcomes, _ = retire(watched, real.data_fd, [candidate], LOOK, token=TOKEN)
     opener.join(PATIENCE)
-    assert outcomes == [Kept(candidate.key, Reason.OPEN)]
+    assert [*map(plain, outcomes)] == [Kept(candidate, Reason.OPEN)]
     assert read == [bytes(4096)]
     assert is_whole(real, candidate)
 
@@ -622,7 +610,7 @@ def test_who_opens_is_seen_even_where_another_image_was_refused_its_lease(memory
     memory.memory.before = act
     outcomes = retire_all(memory, refused, candidate)
     assert isinstance(outcomes[0], Retired)
-    assert outcomes[1] == Kept(candidate.key, Reason.OPEN)
+    assert plain(outcomes[1]) == Kept(candidate, Reason.OPEN)
     openers[0].close()
     assert is_whole(memory, candidate)
 
@@ -643,7 +631,7 @@ def test_metadata_that_is_replaced_after_the_last_look_brings_the_image_back(
         memory.write(f"{folder_of()}/metadata.json", b"{}")
 
     between(memory, "rename", replace, path=".0")
-    assert retire_one(memory, candidate) == Kept(candidate.key, Reason.OPEN)
+    assert retire_one(memory, candidate) == Kept(candidate, Reason.OPEN)
     assert memory.read(f"{folder_of()}/metadata.json") == b"{}"
 
 
@@ -655,7 +643,7 @@ def test_a_file_that_comes_after_the_last_look_brings_the_image_back(
     candidate = make_due(memory)
     clock.wall_ns += age_ns
     between(memory, "rename", lambda: memory.write(f"{folder_of()}/{name}"), path=".0")
-    assert retire_one(memory, candidate) == Kept(candidate.key, Reason.OPEN)
+    assert retire_one(memory, candidate) == Kept(candidate, Reason.OPEN)
     assert memory.exists(f"{folder_of()}/{name}")
 
 
@@ -670,7 +658,7 @@ def test_another_folder_of_the_name_is_brought_back(memory: Host, clock: FakeClo
         make_image(memory.place, ALPINE, "a", tags=TAGS, size_bytes=10)
 
     between(memory, "rename", pull_again, path=".0")
-    assert retire_one(memory, candidate) == Kept(candidate.key, Reason.OPEN)
+    assert retire_one(memory, candidate) == Kept(candidate, Reason.OPEN)
     assert len(memory.read(disk_of())) == 10
     assert is_whole(memory, candidate)
 
@@ -683,7 +671,7 @@ def test_a_look_after_the_rename_that_fails_brings_the_image_back(memory: Host) 
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     memory.memory.before = fail
-    assert retire_one(memory, candidate) == Kept(candidate.key, Reason.OPEN)
+    assert retire_one(memory, candidate) == Kept(candidate, Reason.OPEN)
     assert is_whole(memory, candidate)
 
 
@@ -705,7 +693,7 @@ def test_a_fresh_pull_is_not_replaced_and_keeps_its_tags_but_not_the_old_timer(
     outcome = retire_one(memory, candidate)
     openers[0].close()
     assert isinstance(outcome, Retired)
-    assert outcome.tags == ()
+    assert tags_gone(outcome) == ()
     assert len(memory.read(disk_of())) == 10
     assert is_whole(memory, candidate)
     assert state_of(memory.place, candidate.key) is None
@@ -729,7 +717,7 @@ def test_a_fresh_pull_after_the_rename_keeps_its_tags(memory: Host) -> None:
     outcome = retire_one(memory, candidate)
     assert set_aside
     assert isinstance(outcome, Retired)
-    assert (outcome.tags, outcome.faults) == ((), ())
+    assert (tags_gone(outcome), outcome.faults) == ((), ())
     assert is_whole(memory, candidate)
 
 
@@ -777,7 +765,7 @@ def test_a_folder_that_comes_after_the_last_tag_was_set_aside_gets_its_tags_agai
     memory.memory.before = pull_again
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
-    assert (outcome.tags, outcome.links, outcome.faults) == ((), (), ())
+    assert (tags_gone(outcome), outcome.links, outcome.faults) == ((), (), ())
     assert [link.target for link in links] == [read_tag(memory, tag).target for tag in TAGS]
     assert state_of(memory.place, candidate.key) is None
     assert not any(".hmret-tag" in name or ".tag" in name for name in memory.names(""))
@@ -802,7 +790,7 @@ def test_a_tag_that_is_set_between_the_look_and_its_removal_stays(
     on_way_aside(memory, aside, set_again)
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
-    assert (outcome.tags, outcome.links) == ((), ())
+    assert (tags_gone(outcome), outcome.links) == ((), ())
     assert memory.filesystem.readlink(f"{DATA}/{IMAGES}/{ALPINE}/latest") == letters * 64
     assert not any(".hmret-tag" in name or ".tag" in name for name in memory.names(""))
 
@@ -823,7 +811,7 @@ def test_a_folder_that_takes_the_name_of_a_tag_before_its_removal_stays(
     on_way_aside(memory, aside, make_folder)
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
-    assert outcome.tags == ()
+    assert tags_gone(outcome) == ()
     assert memory.memory.tree(path) == {f"{path}/file": ("file", b"theirs")}
 
 
@@ -849,7 +837,7 @@ def test_a_folder_that_was_set_aside_in_the_place_of_a_tag_when_all_ended_is_put
     after = cache.crashed_copy()
     assert not after.exists(path)
     recovery = recover(after)
-    assert ([one.key for one in recovery.finished], recovery.errors) == ([(ALPINE, digest("a"))], ())
+    assert ([one.intent.key for one in recovery.finished], recovery.errors) == ([(ALPINE, digest("a"))], ())
     assert after.tree(path) == {f"{path}/file": ("file", b"theirs")}
 
 
@@ -859,7 +847,7 @@ def test_a_tag_that_has_moved_by_now_stays(memory: Host) -> None:
     between(memory, "rename", lambda: set_tag(memory.place, ALPINE, "latest", "b"), path=".0")
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
-    assert outcome.tags == ("3.20",)
+    assert tags_gone(outcome) == ("3.20",)
     assert memory.exists(f"{IMAGES}/{ALPINE}/latest")
     assert not memory.exists(f"{IMAGES}/{ALPINE}/3.20")
 
@@ -869,7 +857,7 @@ def test_a_tag_that_is_gone_by_now_is_nobodys(memory: Host) -> None:
     between(memory, "rename", lambda: memory.remove(f"{IMAGES}/{ALPINE}/3.20"), path=".0")
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
-    assert (outcome.tags, outcome.faults) == (("latest",), ())
+    assert (tags_gone(outcome), outcome.faults) == (("latest",), ())
 
 
 def test_a_tag_whose_name_a_folder_has_taken_does_not_keep_the_others(memory: Host) -> None:
@@ -882,7 +870,7 @@ def test_a_tag_whose_name_a_folder_has_taken_does_not_keep_the_others(memory: Ho
     between(memory, "rename", take, path=".0")
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
-    assert (outcome.tags, outcome.faults) == (("latest",), ())
+    assert (tags_gone(outcome), outcome.faults) == (("latest",), ())
 
 
 def test_a_tag_that_cannot_be_removed_is_told_and_does_not_keep_the_others(memory: Host) -> None:
@@ -890,7 +878,7 @@ def test_a_tag_that_cannot_be_removed_is_told_and_does_not_keep_the_others(memor
     memory.memory.deny(f"{DATA}/{IMAGES}/{ALPINE}/3.20", errno.EIO, call="rename")
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
-    assert outcome.tags == ("latest",)
+    assert tags_gone(outcome) == ("latest",)
     assert outcome.faults == ((f"{IMAGES}/{ALPINE}/3.20", "Input/output error"),)
 
 
@@ -900,7 +888,7 @@ def test_a_state_that_cannot_be_removed_is_told(memory: Host) -> None:
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
     assert outcome.faults == ((f"state of {ALPINE}@{candidate.digest}", "Input/output error"),)
-    assert outcome.tags == TAGS
+    assert tags_gone(outcome) == TAGS
 
 
 def test_a_state_that_started_again_after_the_rename_stays(memory: Host) -> None:
@@ -919,7 +907,7 @@ def test_on_another_file_system_the_folder_stays_beside_itself_without_metadata(
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
     assert (outcome.place.folder, outcome.place.name) == (f"{IMAGES}/{ALPINE}", f".hmret-{TOKEN}.0")
-    assert outcome.tags == TAGS
+    assert tags_gone(outcome) == TAGS
     assert memory.names(IMAGES)[-1] == f"{ALPINE}/.hmret-{TOKEN}.0/rootfs.ext4"
     assert not any("metadata" in name for name in memory.names(IMAGES))
     assert free(memory.filesystem, memory.data_fd, outcome.place) == 4096
@@ -949,7 +937,7 @@ def test_without_leases_what_changed_after_the_last_look_is_still_brought_back(
     clock.wall_ns += age_ns
     memory.memory.lease_error = errno.ENOLCK
     between(memory, "rename", lambda: memory.write(f"{folder_of()}/new"), path=".0")
-    assert retire_one(memory, candidate) == Kept(candidate.key, Reason.OPEN)
+    assert retire_one(memory, candidate) == Kept(candidate, Reason.OPEN)
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOMEM, errno.EBADF])
@@ -958,7 +946,7 @@ def test_a_lease_that_fails_for_another_reason_fails_the_deletion(memory: Host, 
     memory.memory.lease_error = code
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Failed)
-    assert (outcome.key, outcome.path, outcome.unfinished) == (candidate.key, folder_of(), False)
+    assert (key_of(outcome), outcome.path, outcome.unfinished) == (candidate.key, folder_of(), False)
     assert outcome.error.errno == code
     assert is_whole(memory, candidate)
 
@@ -1036,7 +1024,9 @@ def test_an_image_that_cannot_be_put_back_waits_whole_in_the_trash(memory: Host)
     assert isinstance(outcome, Failed)
     assert (outcome.unfinished, outcome.path) == (True, IN_TRASH)
     assert len(renames) == 1
-    assert finish(memory.filesystem, memory.data_fd, [place_of(memory)]) == Kept(candidate.key, Reason.OPEN)
+    assert plain(finish(memory.filesystem, memory.data_fd, [place_of(memory)])) == Kept(
+        candidate, Reason.OPEN
+    )
     openers[0].close()
     assert is_whole(memory, candidate)
 
@@ -1090,7 +1080,7 @@ def test_metadata_that_stays_hidden_waits_for_the_next_recovery(memory: Host) ->
     assert isinstance(outcome, Failed)
     assert outcome.unfinished
     recovery = recover(memory.memory)
-    assert [one.key for one in recovery.finished] == [candidate.key]
+    assert [one.intent.key for one in recovery.finished] == [candidate.key]
     assert memory.names(IMAGES) == []
 
 
@@ -1113,9 +1103,7 @@ def test_a_pull_that_begins_in_a_folder_whose_metadata_is_hidden_gets_the_folder
             memory.write(f"{aside}/metadata.json", b"a pull's")
 
     memory.memory.before = pull if moment.endswith("renamed") else pull_by_its_descriptor
-    assert retire_one(memory, candidate) == Kept(
-        candidate.key, Reason.NOT_READY, detail="a pull has begun in it"
-    )
+    assert retire_one(memory, candidate) == Kept(candidate, Reason.NOT_READY, detail="a pull has begun in it")
     assert memory.names(folder_of()) == ["metadata.json", "rootfs.ext4"]
     assert memory.read(f"{folder_of()}/metadata.json") == b"a pull's"
     assert is_whole(memory, candidate)
@@ -1132,11 +1120,12 @@ def place_of(host: Host) -> TrashEntry:
     return in_trash if host.exists(f"{in_trash.folder}/{in_trash.name}") else beside
 
 
-def cut_off(host: Host, *, erased: bool = False) -> Candidate:
+def cut_off(host: Host, *, erased: bool = False) -> Deletion:
     """Leave a deletion right after the rename, or while it was erased."""
     candidate = make_due(host)
-    intent = Intent(*candidate.key, list(TAGS), START_NS, f"{TOKEN}.0")
-    write_intents(host.filesystem, host.data_fd, TOKEN, [intent])
+    links = [Link(Layout.LEGACY, ALPINE, tag, "a" * 64, 0) for tag in TAGS]
+    going = intent(*candidate.key, START_NS, f"{TOKEN}.0", *links)
+    write_intents(host.filesystem, host.data_fd, TOKEN, [going])
     host.filesystem.rename(folder_of(), IN_TRASH, src_dir_fd=host.data_fd, dst_dir_fd=host.data_fd)
     if erased:
         host.remove(f"{IN_TRASH}/metadata.json")
@@ -1147,7 +1136,7 @@ def test_a_deletion_that_was_cut_off_is_finished(host: Host) -> None:
     cut_off(host)
     outcome = finish(host.filesystem, host.data_fd, [place_of(host)])
     assert isinstance(outcome, Retired)
-    assert outcome.tags == TAGS
+    assert tags_gone(outcome) == TAGS
     assert (host.names(IMAGES), host.names(RETENTION)) == ([], [])
 
 
@@ -1158,7 +1147,7 @@ def test_a_tag_that_came_later_is_left_and_brings_the_image_back_before_it_is_er
     candidate = make_due(memory)
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
-    assert outcome.tags == TAGS
+    assert tags_gone(outcome) == TAGS
     set_tag(memory.place, ALPINE, tag, "a")
     recovery = recover(memory.memory)
     assert (recovery.finished, recovery.restored, recovery.errors) == ((), (candidate.key,), ())
@@ -1193,7 +1182,7 @@ def test_a_deletion_whose_disk_is_open_is_undone_with_its_tags(real: Host) -> No
     fd = os.open(f"{IN_TRASH}/rootfs.ext4", os.O_RDONLY, dir_fd=real.data_fd)
     outcome = finish(real.filesystem, real.data_fd, [place_of(real)])
     os.close(fd)
-    assert outcome == Kept(candidate.key, Reason.OPEN)
+    assert plain(outcome) == Kept(candidate, Reason.OPEN)
     assert is_whole(real, candidate)
     assert state_of(real.place, candidate.key) is None
 
@@ -1202,7 +1191,9 @@ def test_undoing_makes_the_folders_that_have_gone(memory: Host) -> None:
     candidate = cut_off(memory)
     memory.remove(f"{IMAGES}/docker.io")
     opener = memory.memory.hold_open(f"{DATA}/{IN_TRASH}/rootfs.ext4")
-    assert finish(memory.filesystem, memory.data_fd, [place_of(memory)]) == Kept(candidate.key, Reason.OPEN)
+    assert plain(finish(memory.filesystem, memory.data_fd, [place_of(memory)])) == Kept(
+        candidate, Reason.OPEN
+    )
     opener.close()
     assert is_whole(memory, candidate)
 
@@ -1260,7 +1251,7 @@ def test_what_cannot_be_finished_waits(memory: Host) -> None:
         [entries_of(read_intents(memory.filesystem, memory.data_fd, TOKEN)[0])[0]],
     )
     assert isinstance(outcome, Failed)
-    assert (outcome.key, outcome.path, outcome.unfinished) == (candidate.key, IN_TRASH, True)
+    assert (key_of(outcome), outcome.path, outcome.unfinished) == (candidate.key, IN_TRASH, True)
 
 
 def test_an_undoing_that_was_cut_off_after_any_call_is_undone_again(memory: Host) -> None:
@@ -1298,7 +1289,7 @@ def make_cache(*, mounted: bool, tags: tuple[str, ...] = TAGS) -> MemoryFilesyst
     return filesystem
 
 
-DUE = (Candidate(ALPINE, digest("a"), START_NS), Candidate(OTHER, digest("b"), START_NS))
+DUE = (deletion(ALPINE, digest("a"), START_NS), deletion(OTHER, digest("b"), START_NS))
 
 
 def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
@@ -1429,7 +1420,7 @@ def is_complete(filesystem: MemoryFilesystem, disk: str) -> bool:
     return any(filesystem.exists(f"{folder}/{name}") for name in (METADATA, HIDDEN_METADATA))
 
 
-def is_kept_or_on_record(filesystem: MemoryFilesystem, candidate: Candidate, before: Tree) -> bool:
+def is_kept_or_on_record(filesystem: MemoryFilesystem, candidate: Deletion, before: Tree) -> bool:
     """Tell whether an image is whole in its place, with its tags, or stands elsewhere by an intent, or is gone."""
     letters = candidate.digest[-1]
     after = images_in(filesystem)
@@ -1497,4 +1488,4 @@ def test_a_fault_that_lasts_keeps_every_image_whole_or_on_record(cache: MemoryFi
 
 def test_an_image_has_a_key() -> None:
     key: Key = (ALPINE, digest("a"))
-    assert Candidate(*key, 5).key == key
+    assert deletion(*key, 5).key == key

@@ -17,16 +17,15 @@ from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from contextlib import suppress
 
 import attrs
-import msgspec
 
 from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
-from hmret.disk.deletion.outcomes import Candidate
 from hmret.disk.deletion.tags.repository_tags import RepositoryTags, TagMovedError
 from hmret.disk.deletion.tags.tag_view import Linkers
-from hmret.disk.deletion.trash.intents import NO_CONTENT, Copy, Intent, Link
+from hmret.disk.deletion.trash.intents import NO_CONTENT, Copy, Intent
 from hmret.disk.hypeman.images import ImageFound, read_digest_folder
 from hmret.disk.hypeman.links import Layout
 from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, hex_of
+from hmret.model.deletion import Deletion, Failed, Kept
 from hmret.model.images import Key
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
@@ -45,14 +44,9 @@ _OTHER_TAGS = "its tags are others"
 class Announced:
     """An image of a batch, with everything that goes with it."""
 
-    candidate: Candidate
     intent: Intent
-    reason: Reason | None = None
-    """Why it stays; None: it may go."""
-    detail: str = ""
-    error: OSError | None = None
-    """The error because of which it could not be examined, so that it stays."""
-    is_gone: bool = False
+    stays: Kept | Failed | None = None
+    """Why it stays, where neither references nor timers keep it; None: it may go."""
     is_by_name: bool = False
     """Whether no link leads to its content, so that its only owner is the repository named in its metadata.
     """
@@ -76,6 +70,8 @@ class Announcing:
     """Which repositories link to which digest below `repositories/`; needed if the batch has content."""
     digests: AbstractSet[str] | None = None
     """The digests of the batch's images; None: any."""
+    asks_tags: bool = True
+    """Whether the policy asks for the tags of a repository's own folder."""
     looks: KnownPaths = attrs.field(init=False)
     tags: RepositoryTags = attrs.field(init=False)
 
@@ -87,48 +83,40 @@ class Announcing:
     def _make_tags(self) -> RepositoryTags:
         return RepositoryTags(self.folders, self.linkers, self.digests, self.looks)
 
-    def look_ahead(self, candidates: Iterable[Candidate]) -> None:
+    def look_ahead(self, deletions: Iterable[Deletion]) -> None:
         """Query some images together, in few calls, for everything that is queried of each."""
         paths: list[str] = []
         rows: list[Key] = []
-        for candidate in candidates:
-            hexadecimal = hex_of(candidate.digest)
+        for deletion in deletions:
+            hexadecimal = hex_of(deletion.digest)
             paths.append(f"{IMAGES}/{CONTENT}/{hexadecimal}")
-            if not candidate.is_content:
+            if not deletion.is_content:
                 continue
-            for row in candidate.rows:
+            for row in deletion.rows:
                 paths += [f"{IMAGES}/{row.repository}", f"{IMAGES}/{row.repository}/{hexadecimal}"]
-                rows.append((row.repository, candidate.digest))
+                rows.append((row.repository, deletion.digest))
         self.looks.ask(paths)
         self.tags.read_ahead(rows)
 
-    def announce(self, candidate: Candidate, name: str) -> Announced:
+    def announce(self, deletion: Deletion, name: str) -> Announced:
         """Examine one image; `name` is that of its intent."""
-        repository, digest = candidate.key
-        bare = Intent(
-            repository,
-            digest,
-            [],
-            candidate.unused_since_ns,
-            name,
-            others=[row for row, _ in candidate.others],
-        )
         try:
-            self._check_tags(candidate)
-            return (self._content if candidate.is_content else self._own_folder)(candidate, bare)
+            self._check_tags(deletion)
+            return (self._content if deletion.is_content else self._own_folder)(deletion, name)
         except _Keep as kept:
-            return Announced(candidate, bare, kept.reason, kept.detail)
+            return _staying(deletion, name, kept.reason, kept.detail)
         except TagMovedError:
-            return Announced(candidate, bare, Reason.RETENTION_WINDOW, _OTHER_TAGS)
-        except FileNotFoundError:
-            return Announced(candidate, bare, is_gone=True)
+            return _staying(deletion, name, Reason.RETENTION_WINDOW, _OTHER_TAGS)
+        except (FileNotFoundError, NotADirectoryError):
+            return _staying(deletion, name, None)
         except OSError as error:
-            return Announced(candidate, bare, error=error)
+            intent = Intent.bare(deletion, name)
+            return Announced(intent, Failed(intent, intent.path, error))
 
-    def _content(self, candidate: Candidate, bare: Intent) -> Announced:
+    def _content(self, deletion: Deletion, intent_name: str) -> Announced:
         """Examine content, and everything that goes with it."""
-        digest = candidate.digest
-        names = sorted({row.repository for row in candidate.rows})
+        digest = deletion.digest
+        names = sorted(deletion.repositories)
         own = {name: self._look_at(name, name, digest) for name in names}
         owners = self._check_owners(digest, own)
         copies: list[Copy] = []
@@ -145,15 +133,23 @@ class Announcing:
             if inode is None:
                 continue
             if found is not None and found.image.status == "ready" and found.image.broken is None:
-                copies.append(Copy(name, inode, f"{bare.name}.{len(copies)}"))
+                copies.append(Copy(name, inode, f"{intent_name}.{len(copies)}"))
             else:
                 staying.append(Copy(name, inode, ""))
         inode = self._inode(CONTENT, digest)
         if inode is None:
-            return Announced(candidate, bare, is_gone=True)
-        copies.append(Copy("", inode, f"{bare.name}.{len(copies)}"))
-        links = [link for name in names for link in self.tags.links(name, digest)]
-        return Announced(candidate, _completed(bare, copies, links, staying=staying), is_by_name=not owners)
+            return _staying(deletion, intent_name, None)
+        copies.append(Copy("", inode, f"{intent_name}.{len(copies)}"))
+        intent = Intent(
+            digest,
+            deletion.rows,
+            deletion.is_content,
+            intent_name,
+            tuple(copies),
+            tuple([link for name in names for link in self.tags.links(name, digest)]),
+            staying=tuple(staying),
+        )
+        return Announced(intent, is_by_name=not owners)
 
     def _has_unseen_disk(self, repository: str, digest: str, found: ImageFound) -> bool:
         """Return whether a folder has a disk that could not be examined, or that appeared right after the look.
@@ -199,9 +195,9 @@ class Announcing:
             raise _Keep(Reason.SHARED, f"{name}:{tag} is being made")
         return owners
 
-    def _own_folder(self, candidate: Candidate, bare: Intent) -> Announced:
+    def _own_folder(self, deletion: Deletion, intent_name: str) -> Announced:
         """Examine a repository's own folder, and everything that goes with it."""
-        repository, digest = candidate.key
+        repository, digest = deletion.key
         content = self._look_at(CONTENT, None, digest)
         beside = NO_CONTENT if content is None else content.image.status
         # guard(damaged-content-beside): hypeman does not look past damaged content of this digest, so what
@@ -223,9 +219,10 @@ class Announcing:
         if self.tags.is_being_made(repository, digest):
             raise _Keep(Reason.RETENTION_WINDOW, "a tag to it is being made")
         # For a single folder the inode adds nothing to the checks at the look and at the rename.
-        copy = Copy(repository, 0, bare.name)
+        copies = (Copy(repository, 0, intent_name),)
+        links = tuple(self.tags.links(repository, digest))
         return Announced(
-            candidate, _completed(bare, [copy], self.tags.links(repository, digest), beside=beside)
+            Intent(digest, deletion.rows, deletion.is_content, intent_name, copies, links, beside)
         )
 
     def _staged_legacy(self, names: Iterable[str], digest: str) -> Iterator[tuple[str, str]]:
@@ -234,18 +231,18 @@ class Announcing:
             for tag in self.tags.staged(Layout.LEGACY, name, digest):
                 yield name, tag
 
-    def _check_tags(self, candidate: Candidate) -> None:
+    def _check_tags(self, deletion: Deletion) -> None:
         """Check that each row has the tags by which it was judged, where tags matter."""
-        for row in candidate.rows:
-            chosen = candidate.chosen_with(row.repository)
-            if chosen is not None and chosen.tags is not None:
+        # A repository that tags content comes to own it.
+        for row in deletion.rows if deletion.is_content or self.asks_tags else ():
+            if row.tags is not None:
                 found = {
-                    *self.tags.tags(Layout.CONTENT, row.repository, candidate.digest),
-                    *self.tags.unshadowed(row.repository, candidate.digest),
+                    *self.tags.tags(Layout.CONTENT, row.repository, deletion.digest),
+                    *self.tags.unshadowed(row.repository, deletion.digest),
                 }
                 # guard(tags-are-unchanged): Rules match tags: an image whose tags have changed since the plan
                 # may be kept by another rule, so it stays.
-                if sorted(found) != [*chosen.tags]:
+                if sorted(found) != [*row.tags]:
                     raise _Keep(Reason.RETENTION_WINDOW, _OTHER_TAGS)
 
     def _look_at(self, folder: str, repository: str | None, digest: str) -> ImageFound | None:
@@ -265,17 +262,9 @@ class Announcing:
         return self.looks.inode(path)
 
 
-def _completed(
-    bare: Intent,
-    copies: list[Copy],
-    links: list[Link],
-    *,
-    beside: str = NO_CONTENT,
-    staying: Iterable[Copy] = (),
-) -> Intent:
-    """Add to an intent everything that goes with the image."""
-    whole = msgspec.structs.replace(bare, copies=copies, links=links, beside=beside, staying=[*staying])
-    return msgspec.structs.replace(whole, tags=list(whole.tags_of(bare.repository)))
+def _staying(deletion: Deletion, intent_name: str, reason: Reason | None, detail: str = "") -> Announced:
+    intent = Intent.bare(deletion, intent_name)
+    return Announced(intent, Kept(intent, reason, detail))
 
 
 def _is_whole(found: ImageFound | None) -> bool:

@@ -15,7 +15,7 @@ from contextlib import suppress
 import msgspec
 
 from hmret.disk.deletion.open_folders import OpenFolders, exists
-from hmret.disk.deletion.trash.intents import Intent, TrashEntry, repositories_of
+from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.deletion.trash.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_folder, opened, read_file
@@ -80,7 +80,7 @@ def _look_for_content(folders: OpenFolders, intent: Intent, places: Sequence[Tra
         return Found(Arrival.PROMOTION if is_promotion else Arrival.ITSELF)
     # guard(new-folder-needs-content): A repository that has a new folder of this digest wants the image, so
     # the content is brought back instead of erased.
-    if any(_has_new_folder(folders, intent, name) for name in repositories_of(intent)):
+    if any(_has_new_folder(folders, intent, name) for name in intent.repositories):
         return Found(Arrival.FOLDER)
     return Found(Arrival.NOTHING)
 

@@ -12,15 +12,16 @@ from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.held_ahead import HeldAhead, HeldImage
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.open_image import OpenImage
-from hmret.disk.deletion.outcomes import Candidate, Failed, Kept, Outcome, Recheck
+from hmret.disk.deletion.outcomes import Outcome
 from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
 from hmret.disk.deletion.tags.tag_view import NO_LINKERS, TagView
-from hmret.disk.deletion.trash.intents import Row, repositories_of
+from hmret.disk.deletion.trash.intents import Intent
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.filesystem import Filesystem, Step
 from hmret.disk.hypeman.retention_states.rereading import HeldState, hold_state, look_at_state
 from hmret.disk.hypeman.retention_states.writing import clear_state
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
+from hmret.model.deletion import Deletion, DueRow, Failed, Kept, Recheck
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
@@ -55,61 +56,45 @@ class Batch:
         return HeldAhead(self.folders)
 
     def announce(
-        self, token: str, candidates: Iterable[Candidate], view: TagView, pause: Callable[[], None]
+        self, token: str, deletions: Iterable[Deletion], view: TagView, pause: Callable[[], None]
     ) -> list[Announced]:
         """Examine the images of the batch; those that will stay have an intent without folders."""
-        chosen = list(candidates)
+        chosen = list(deletions)
         linkers = None
-        if any(candidate.is_content for candidate in chosen):
+        if any(deletion.is_content for deletion in chosen):
             images_fd = self.folders.find(IMAGES)
             linkers = NO_LINKERS if images_fd is None else view.look(images_fd, pause)
-        announcing = Announcing(self.folders, linkers, {candidate.digest for candidate in chosen})
+        digests = {deletion.digest for deletion in chosen}
+        announcing = Announcing(self.folders, linkers, digests, self.look.asks_tags)
         announcing.look_ahead(chosen)
-        return [
-            announcing.announce(candidate, f"{token}.{number}") for number, candidate in enumerate(chosen)
-        ]
+        return [announcing.announce(deletion, f"{token}.{number}") for number, deletion in enumerate(chosen)]
 
     @staticmethod
-    def none_begun(candidates: Iterable[Candidate], path: str, error: OSError) -> list[Outcome]:
+    def none_begun(deletions: Iterable[Deletion], path: str, error: OSError) -> list[Outcome]:
         """Return the outcomes where nothing could be begun, because of one path."""
-        return [
-            Failed(
-                candidate.key,
-                path,
-                error,
-                keys=candidate.keys if candidate.others else (),
-                is_unbegun=True,
-            )
-            for candidate in candidates
-        ]
+        return [Failed(deletion, path, error, is_unbegun=True) for deletion in deletions]
 
-    def retire(self, target: Announced) -> Outcome:  # noqa: C901, PLR0911 - one rule after the other
+    def retire(self, target: Announced) -> Outcome:
         """Take the last look at one image, and rename it out of the cache if it may go."""
-        candidate = target.candidate
+        intent = target.intent
         states: dict[str, HeldState] = {}
         held = self.ahead.take(target)
         try:
             # guard(newly-referenced-stays): An image that a guest, snapshot or lease needs by now stays,
             # whatever the plan said.
-            if any(row_key in self.look.protected for row_key in candidate.keys):
-                return self._kept(target, Reason.REFERENCED)
-            for row in candidate.rows:
-                reason = self._look_at_timer(row, candidate.digest, states, held)
+            if any(key in self.look.protected for key in intent.keys):
+                return Kept(intent, Reason.REFERENCED)
+            for row in intent.rows:
+                reason = self._look_at_timer(row, intent.digest, states, held)
                 if reason is not None:
-                    return self._kept(target, reason)
-            if target.error is not None:
-                raise target.error
-            if target.is_gone:
-                return self._kept(target, None)
-            if target.reason is Reason.BROKEN:
-                return self._broken(target, target.detail)
-            if target.reason is not None:
-                return self._kept(target, target.reason, target.detail)
-            return self._rename_out(target, states, held)
+                    return Kept(intent, reason)
+            if isinstance(target.stays, Kept):
+                return self._staying(target.stays)
+            return target.stays or self._rename_out(target, states, held)
         except (FileNotFoundError, NotADirectoryError):
-            return self._kept(target, None)
+            return Kept(intent, None)
         except OSError as error:
-            return self._failed(target, error)
+            return Failed(intent, intent.path, error)
         finally:
             for state in states.values():
                 state.close()
@@ -117,7 +102,7 @@ class Batch:
                 held.close()
 
     def _look_at_timer(
-        self, row: Row, digest: str, states: dict[str, HeldState], held: HeldImage | None
+        self, row: DueRow, digest: str, states: dict[str, HeldState], held: HeldImage | None
     ) -> Reason | None:
         """Return why a row's timer keeps its image; None: it does not. A held state is added to `states`."""
         key = row.repository, digest
@@ -160,7 +145,7 @@ class Batch:
             if step is Step.NOT_BEGUN:
                 image.close()
                 return self._rename_out(target, states)
-            stopped = self._move_out(target, image) if step <= Step.RENAMED else None
+            stopped = self._move_out(image) if step <= Step.RENAMED else None
             if stopped is not None:
                 return stopped
             try:
@@ -169,17 +154,16 @@ class Batch:
             except LayersGoneError as error:
                 arrival, refusal = Arrival.ITSELF, str(error.strerror)
             except OSError as error:
-                place = image.places[-1]
-                return self._failed(target, error, f"{place.folder}/{place.name}", unfinished=True)
+                return Failed(intent, image.places[-1].path, error, unfinished=True)
         finally:
             image.close()
         if arrival is None:
-            return self._put_back(target)
+            return self._put_back(intent)
         if step is Step.DONE:
-            return self.cleaning.note_gone(intent, image.places, intent.all_links)
+            return self.cleaning.note_gone(intent, image.places, intent.links)
         absent: set[str] = set()
         if arrival is Arrival.NOTHING and step is not Step.LOOKED:
-            absent = repositories_of(intent) - {copy.repository for copy in intent.staying}
+            absent = intent.repositories - {copy.repository for copy in intent.staying}
         # guard(removed-tags-reported): Tags removed by the single call belong to the image's record, so that
         # a restore from quarantine sets them again.
         gone = () if held is None else held.gone
@@ -207,10 +191,10 @@ class Batch:
             is_free = image.lease()
             self.lease_error = self.lease_error or image.refusal
             if not is_free:
-                return self._kept(target, Reason.OPEN, clears=True)
+                return self._cleared(Kept(target.intent, Reason.OPEN))
         return Step.LEASED
 
-    def _move_out(self, target: Announced, image: OpenImage) -> Outcome | None:
+    def _move_out(self, image: OpenImage) -> Outcome | None:
         """Rename the folders of an image out of the cache; returns its outcome if they are not all out.
 
         Raises:
@@ -221,57 +205,53 @@ class Batch:
         except OSError as error:
             image.undo()
             if image.is_left_out():
-                return self._failed(target, error, unfinished=True)
+                return Failed(image.intent, image.intent.path, error, unfinished=True)
             raise
-        return None if is_out else self._give_way(target, image)
+        return None if is_out else self._give_way(image)
 
     def _judge(self, target: Announced, image: OpenImage) -> Kept | None:
         """Return why an image may not be deleted, by the contents and metadata of its folders; None: it may."""
-        hexadecimal = hex_of(target.intent.digest)
+        intent = target.intent
+        hexadecimal = hex_of(intent.digest)
         for number, folder in image.opened.items():
-            copy = target.intent.all_copies[number]
+            copy = intent.copies[number]
             if copy.inode not in (0, folder.inode):
-                return self._kept(target, None)
+                return Kept(intent, None)
             # guard(metadata-right-before-move): Only a whole, ready image goes: one that a pull is writing by
             # now, or that is no longer that image, stays.
             reason = folder.judge(copy.repository or None, hexadecimal)
             if reason is not None:
                 detail = "" if folder.fault is None else f"{copy.parent}/{hexadecimal}/{folder.fault[1]}"
-                return (
-                    self._broken(target, detail)
-                    if reason is Reason.BROKEN
-                    else self._kept(target, reason, detail)
-                )
+                return self._staying(Kept(intent, reason, detail))
         main = image.opened[len(image.opened) - 1].image
         assert main is not None  # a folder without a reason to stay has one
         # guard(same-name-in-metadata): Untagged content belongs to the repository its metadata names; under
         # another name, another policy decides on it.
-        if target.is_by_name and main.content_name != target.candidate.repository:
-            return self._kept(target, Reason.SHARED, "its metadata names another repository by now")
-        for row in target.candidate.rows:
-            chosen = target.candidate.chosen_with(row.repository)
+        if target.is_by_name and main.content_name != intent.repository:
+            return Kept(intent, Reason.SHARED, "its metadata names another repository by now")
+        for row in intent.rows:
             # guard(same-age-and-origin): An image whose metadata states another age or origin than the plan
             # knew may be kept by a rule; the next sweep decides.
-            if chosen is not None and not chosen.is_unchanged(main):
-                return self._kept(target, Reason.RETENTION_WINDOW)
+            if not row.is_unchanged(main):
+                return Kept(intent, Reason.RETENTION_WINDOW)
         return None
 
-    def _put_back(self, target: Announced) -> Kept:
+    def _put_back(self, intent: Intent) -> Kept:
         """Return the outcome for an image that was put back; nothing of it is to remain in the trash."""
         is_left = False
         try:
-            erase_rest(self.folders, target.intent)
+            erase_rest(self.folders, intent)
         except OSError:
             is_left = True
-        return attrs.evolve(self._kept(target, Reason.OPEN, clears=True), unfinished=is_left)
+        return self._cleared(Kept(intent, Reason.OPEN, unfinished=is_left))
 
-    def _give_way(self, target: Announced, image: OpenImage) -> Outcome:
+    def _give_way(self, image: OpenImage) -> Outcome:
         """Leave an image alone in whose folder a pull has begun; its own remains are of no use to that pull."""
         image.undo()
         if image.is_left_out():
             error = OSError(errno.EBUSY, "a pull has begun in it, and the rest could not be put back")
-            return self._failed(target, error, unfinished=True)
-        return self._kept(target, Reason.NOT_READY, "a pull has begun in it", clears=True)
+            return Failed(image.intent, image.intent.path, error, unfinished=True)
+        return self._cleared(Kept(image.intent, Reason.NOT_READY, "a pull has begun in it"))
 
     def _finish_tags(self, image: OpenImage, *, is_closed: bool = False) -> Arrival | None:
         """Look for arrivals since an image was renamed; None: it was put back or completed because of one.
@@ -296,26 +276,15 @@ class Batch:
             return None
         return found.arrival
 
-    def _kept(
-        self, target: Announced, reason: Reason | None, detail: str = "", *, clears: bool = False
-    ) -> Kept:
-        """Return that an image stays; `clears`: its timer is removed, and starts when it is next found unused."""
-        candidate = target.candidate
-        if clears:
-            for key in candidate.keys:
-                clear_state(self.filesystem, self.data_fd, key)
-        return Kept(candidate.key, reason, candidate.keys if candidate.others else (), detail, cleared=clears)
+    def _cleared(self, kept: Kept) -> Kept:
+        """Remove the timers of an image that stays: they start when it is next found unused."""
+        for key in kept.deletion.keys:
+            clear_state(self.filesystem, self.data_fd, key)
+        return attrs.evolve(kept, cleared=True)
 
-    def _broken(self, target: Announced, detail: str) -> Kept:
-        """Return that a broken image stays, as a plan that finds it broken does: its timer is removed."""
-        with suppress(OSError):
-            return self._kept(target, Reason.BROKEN, detail, clears=True)
-        return self._kept(target, Reason.BROKEN, detail)
-
-    def _failed(
-        self, target: Announced, error: OSError, path: str = "", *, unfinished: bool = False
-    ) -> Failed:
-        candidate = target.candidate
-        path = path or f"{target.intent.all_copies[-1].parent}/{hex_of(candidate.digest)}"
-        keys = candidate.keys if candidate.others else ()
-        return Failed(candidate.key, path, error, unfinished=unfinished, keys=keys)
+    def _staying(self, kept: Kept) -> Kept:
+        """Return that an image stays; the timers of a broken one are removed, as by a plan that finds it broken."""
+        if kept.reason is Reason.BROKEN:
+            with suppress(OSError):
+                return self._cleared(kept)
+        return kept

@@ -9,7 +9,7 @@ import attrs
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.tags.links import TakenLinks, resolve_parked_tags, take_links
-from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, entry_in_trash, repositories_of
+from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, entry_in_trash
 from hmret.disk.folders import remove_empty_folders
 from hmret.disk.hypeman.links import Layout, tag_folder
 from hmret.disk.hypeman.retention_states.rereading import HeldState, look_at_state
@@ -67,7 +67,7 @@ class Cleaning:
         except OSError as error:
             faults.append((IMAGES, os.strerror(error.errno or 0)))
         gone = (*taken.taken, *resolved, *gone)
-        links = tuple(link for link in intent.all_links if link in gone)
+        links = tuple(link for link in intent.links if link in gone)
         for row in intent.rows:
             try:
                 # guard(timer-goes-on-as-content): A repository that still has the content beside this folder
@@ -88,14 +88,11 @@ class Cleaning:
         faults: Sequence[tuple[str, str]] = (),
     ) -> Retired:
         """Record that an image has gone, with these of its tags; returns the outcome."""
-        self._untimed |= repositories_of(intent)
-        self._left.update(copy.repository for copy in intent.all_copies if copy.repository)
-        self._left.update(link.repository for link in intent.all_links if link.layout is Layout.LEGACY)
-        first = places[-1] if places else entry_in_trash(intent, number=len(intent.all_copies) - 1)
-        # Fast path: nearly always all of them have gone.
-        is_all = bool(intent.copies) and len(links) == len(intent.links)
-        tags = tuple(intent.tags) if is_all else intent.tags_of(intent.repository, links)
-        return Retired(first, tags, tuple(faults), tuple(places[:-1]), links)
+        self._untimed |= intent.repositories
+        self._left.update(copy.repository for copy in intent.copies if copy.repository)
+        self._left.update(link.repository for link in intent.links if link.layout is Layout.LEGACY)
+        places = tuple(places) or (entry_in_trash(intent, number=len(intent.copies) - 1),)
+        return Retired(intent, places, links, tuple(faults))
 
     def remove_empty_folders(self) -> None:
         """Remove the folders that the removals left empty.
@@ -115,9 +112,7 @@ class Cleaning:
             not intent.is_content
             and intent.beside == "ready"
             and self.folders.exists(f"{IMAGES}/{CONTENT}/{hex_of(intent.digest)}")
-            and any(
-                self._is_seen(link) for link in intent.all_links if link.tag in intent.tags_of(repository)
-            )
+            and any(self._is_seen(link) for link in intent.links if link.tag in intent.tags_of(repository))
         )
 
     def _is_seen(self, link: Link) -> bool:

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 
 from hmret.disk.deletion.open_folders import OpenFolders, exists, inode_of
 from hmret.disk.deletion.trash.erasing import erase
-from hmret.disk.deletion.trash.intents import open_trash
+from hmret.disk.deletion.trash.intent_files import open_trash
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_folder, opened, read_file
 from hmret.disk.hypeman.documents import UnreadableError, read_image_metadata

@@ -16,7 +16,7 @@ from hmret.disk.deletion.digest_folder import DigestFolder, understand
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.deletion.tags.links import name_aside
-from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link, repositories_of
+from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link
 from hmret.disk.filesystem import Step
 from hmret.disk.fingerprints import SETTLING_NS
 from hmret.disk.folders import CHUNK
@@ -73,7 +73,7 @@ class HeldImage:
         metadata = folder.metadata_name
         # guard(arrivals-in-every-place): A pull may bring the image back as content or in a repository's
         # folder; tags go only if it is in neither.
-        paths = [f"{IMAGES}/{name}/{hexadecimal}" for name in (CONTENT, *repositories_of(intent))]
+        paths = [f"{IMAGES}/{name}/{hexadecimal}" for name in (CONTENT, *intent.repositories)]
         marks = [mark for timer in self.timers.values() for mark in timer.found]
         step, self.error, gone = folders.filesystem.retire_folder(
             (
@@ -159,7 +159,7 @@ class HeldAhead:
                 continue
             its = {
                 name: timer
-                for name in repositories_of(item.intent)
+                for name in item.intent.repositories
                 if (timer := timers.get((name, item.intent.digest))) is not None
             }
             if _is_ordinary(folder, looked_ns) and len(its) == len(item.intent.rows):
@@ -189,9 +189,7 @@ class HeldAhead:
         """Open the parent of an image's single folder; None: it has several folders, or stays."""
         intent = item.intent
         if (
-            item.reason is not None
-            or item.error is not None
-            or item.is_gone
+            item.stays is not None
             or DIGEST_HEX.fullmatch(hex_of(intent.digest)) is None
             or len(intent.copies) != 1
             or intent.staying

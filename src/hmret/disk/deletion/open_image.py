@@ -35,7 +35,7 @@ class OpenImage:
         Raises:
             OSError: one cannot be opened.
         """
-        for number, copy in enumerate(self.intent.all_copies):
+        for number, copy in enumerate(self.intent.copies):
             self._open(number, copy.parent, hex_of(self.intent.digest))
 
     def open_in_trash(self) -> None:
@@ -50,7 +50,7 @@ class OpenImage:
     @property
     def is_complete(self) -> bool:
         """Whether all its folders are open, each with metadata and a disk: until its erasing has begun."""
-        return len(self.opened) == len(self.intent.all_copies) and all(
+        return len(self.opened) == len(self.intent.copies) and all(
             folder.is_complete for folder in self.opened.values()
         )
 
@@ -93,7 +93,7 @@ class OpenImage:
         # guard(content-goes-last): While content stands, every lookup finds what it found before, and a crash
         # undoes the rest; so it is renamed last.
         for number, folder in self.opened.items():
-            parent = intent.all_copies[number].parent
+            parent = intent.copies[number].parent
             place = renamed.get(number)
             if (
                 place is None
@@ -114,7 +114,7 @@ class OpenImage:
             self.places.append(place)
         if intent.is_content:
             for number in self.opened:
-                filesystem.fsync(self.folders.get(intent.all_copies[number].parent))
+                filesystem.fsync(self.folders.get(intent.copies[number].parent))
             for folder_path in dict.fromkeys(place.folder for place in self.places):
                 filesystem.fsync(self.folders.get(folder_path))
         return True
@@ -168,4 +168,4 @@ class OpenImage:
 
     def _show(self, number: int) -> None:
         if is_hidden_in_place(self.folders, self.intent, number):
-            show_metadata(self.folders, self.intent.all_copies[number].parent, hex_of(self.intent.digest))
+            show_metadata(self.folders, self.intent.copies[number].parent, hex_of(self.intent.digest))

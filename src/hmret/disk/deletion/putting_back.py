@@ -102,11 +102,11 @@ def bring_back(folders: OpenFolders, intent: Intent, beside: Iterable[Link] = ()
     """
     places = find_entries(folders.filesystem, folders.data_fd, intent)
     found = look_for_arrivals(folders, intent, places)
-    is_back = mend(folders, intent, places, found, intent.all_links)
+    is_back = mend(folders, intent, places, found, intent.links)
     if not is_back and found.arrival is not Arrival.GHOST:
         # A ghost may have taken its place since that look.
         found = look_for_arrivals(folders, intent, places)
-        is_back = found.arrival is Arrival.GHOST and mend(folders, intent, places, found, intent.all_links)
+        is_back = found.arrival is Arrival.GHOST and mend(folders, intent, places, found, intent.links)
     if is_back:
         make_links(folders, free_links(folders, tuple(beside)))
         erase_rest(folders, intent)

@@ -65,7 +65,7 @@ def rename_out(
 def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> TrashEntry | None:
     """Rename a folder, within its file system, to where hypeman takes it for no image; as `rename_out`."""
     filesystem, hexadecimal = folders.filesystem, hex_of(intent.digest)
-    copy = intent.all_copies[number]
+    copy = intent.copies[number]
     # guard(hidden-before-it-moves): hypeman lists any folder with metadata and a disk, so on another file
     # system the metadata is hidden first.
     hide_metadata(folders, copy.parent, hexadecimal)
@@ -154,7 +154,7 @@ def is_hidden_in_place(folders: OpenFolders, intent: Intent, number: int) -> boo
     Raises:
         OSError: that could not be determined.
     """
-    parent_fd = folders.find(intent.all_copies[number].parent)
+    parent_fd = folders.find(intent.copies[number].parent)
     return parent_fd is not None and exists(
         folders.filesystem, parent_fd, f"{hex_of(intent.digest)}/{HIDDEN_METADATA}"
     )

@@ -41,12 +41,13 @@ from contextlib import ExitStack
 from hmret.disk.deletion.announcing import Announced
 from hmret.disk.deletion.batch import Batch
 from hmret.disk.deletion.held_ahead import AT_ONCE
-from hmret.disk.deletion.outcomes import Candidate, Outcome, Recheck
+from hmret.disk.deletion.outcomes import Outcome
 from hmret.disk.deletion.tags.tag_view import TagView
-from hmret.disk.deletion.trash.intents import write_intents
+from hmret.disk.deletion.trash.intent_files import write_intents
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import IMAGES, OWN, TRASH
+from hmret.model.deletion import Deletion, Recheck
 
 __all__ = ["retire"]
 
@@ -54,7 +55,7 @@ __all__ = ["retire"]
 def retire(
     filesystem: Filesystem,
     data_fd: int,
-    candidates: Sequence[Candidate],
+    deletions: Sequence[Deletion],
     look: Recheck,
     *,
     token: str,
@@ -71,7 +72,7 @@ def retire(
     Args:
         filesystem: the system calls.
         data_fd: the data directory.
-        candidates: the batch; images of one repository follow one another.
+        deletions: the batch; images of one repository follow one another.
         look: what they are judged by.
         token: the name of the intents; no earlier batch had it.
         claim: the caller's claim on the images.
@@ -83,15 +84,15 @@ def retire(
         batch = Batch(filesystem, data_fd, look)
         stack.callback(batch.folders.close)
         try:
-            announced = batch.announce(token, candidates, view or TagView(filesystem, {}), pause)
+            announced = batch.announce(token, deletions, view or TagView(filesystem, {}), pause)
         except OSError as error:
-            return batch.none_begun(candidates, IMAGES, error), None
+            return batch.none_begun(deletions, IMAGES, error), None
         try:
             # guard(intent-before-rename): After a crash the intents say what to finish or undo; without them
             # a deletion would stay half done.
             write_intents(filesystem, data_fd, token, [target.intent for target in announced])
         except OSError as error:
-            return batch.none_begun(candidates, f"{OWN}/{TRASH}", error), None
+            return batch.none_begun(deletions, f"{OWN}/{TRASH}", error), None
         outcomes: dict[int, Outcome] = {}
         stack.callback(batch.ahead.close)
         groups = list(_by_digest(announced))
@@ -120,7 +121,7 @@ def _by_digest(announced: Sequence[Announced]) -> Iterator[tuple[str, list[tuple
     for number, target in enumerate(announced):
         groups.setdefault(target.intent.digest, []).append((number, target))
     for digest, group in groups.items():
-        yield digest, sorted(group, key=lambda item: not item[1].candidate.is_content)
+        yield digest, sorted(group, key=lambda item: not item[1].intent.is_content)
 
 
 def _that_go_alone(groups: Iterable[tuple[str, Sequence[tuple[int, Announced]]]]) -> Iterator[Announced]:

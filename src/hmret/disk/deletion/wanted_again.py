@@ -14,7 +14,7 @@ from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
 from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
 from hmret.disk.deletion.tags.repository_tags import RepositoryTags
 from hmret.disk.deletion.tags.tag_view import TagView
-from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, repositories_of
+from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout, tag_folder
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
@@ -65,7 +65,7 @@ def _places_of_arrivals(
     for intent, _ in images:
         hexadecimal = hex_of(intent.digest)
         yield f"{_CONTENT}/{hexadecimal}"
-        for name in repositories_of(intent):
+        for name in intent.repositories:
             yield f"{IMAGES}/{name}/{hexadecimal}"
             yield f"{IMAGES}/{name}"
             if not has_linkers:
@@ -79,7 +79,7 @@ def _is_wanted(
     intent: Intent,
     places: Sequence[TrashEntry],
 ) -> bool:
-    digest, hexadecimal, names = intent.digest, hex_of(intent.digest), repositories_of(intent)
+    digest, hexadecimal, names = intent.digest, hex_of(intent.digest), intent.repositories
     if not all(looks.is_absent(f"{parent}/{hexadecimal}") for parent in (_CONTENT, *map(_own_folder, names))):
         arrival = look_for_arrivals(folders, intent, places).arrival
         if arrival is not Arrival.NOTHING:

@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import assert_never
 
 import anyio
@@ -15,10 +14,10 @@ from hmret.actors.deleter_answers import BatchRetired
 from hmret.actors.locks import Locks
 from hmret.actors.scanner import ScanResult
 from hmret.actors.threads import Threads
-from hmret.disk.deletion.outcomes import Candidate, Chosen, Failed, Kept, Recheck, Retired
+from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.deletion.tags.tag_view import TagView
-from hmret.disk.deletion.trash.intents import Intent, Link, Row
+from hmret.disk.deletion.trash.intents import Intent, Link
 from hmret.disk.deletion.trash.reserve import NO_SPACE
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH
@@ -29,10 +28,10 @@ from hmret.engine.sweep.batches import batches
 from hmret.engine.sweep.ledger import SweepLedger
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.watch.backoff import Backoff
+from hmret.model.deletion import Deletion, Failed, Kept, Recheck
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 from hmret.model.values import define, frozen
-from hmret.model.verdicts import Verdict
 
 __all__ = ["DeletionRun"]
 
@@ -57,7 +56,7 @@ class BatchResult:
     token: str = ""
     """Of the intents; empty: there are none."""
     retired: Sequence[Retired] = ()
-    left: list[Candidate] = attrs.field(factory=list)
+    left: list[Deletion] = attrs.field(factory=list)
     """Those that were not come to while the look at the references was fresh."""
     is_last: bool = False
     """Whether nothing more is to be deleted in this sweep."""
@@ -100,7 +99,7 @@ class DeletionRun:
 
     async def delete(
         self,
-        units: Sequence[Sequence[Verdict]],
+        deletions: Sequence[Deletion],
         scan: ScanResult,
         boot_ns: int,
         ledger: SweepLedger,
@@ -112,7 +111,7 @@ class DeletionRun:
         """Delete what is due; the bytes of one batch are freed, or held, while the next is looked at.
 
         Args:
-            units: what is due: of each image all its rows.
+            deletions: what is due.
             scan: what the plan rests on.
             boot_ns: the boot-time clock, from which failures wait.
             ledger: the account of the sweep.
@@ -122,55 +121,21 @@ class DeletionRun:
 
         Returns what was not come to, by the first row of each.
         """
-        prepare = partial(self._prepare, units, scan, ledger)
-        candidates = await self.threads.run_alone(prepare)
+        waiting = await self.threads.run_alone(_ordered, deletions)
         view = self.deleter.new_view(scan.tag_folders)
         async with anyio.create_task_group() as tasks:
             # guard(stop-at-end-of-hours): Deletion ends with the hours that the operator allows, also in the middle
             # of a sweep; the rest waits.
-            while candidates and may_go_on() and not is_interrupted():
-                batch, candidates = candidates[: self._batch], candidates[self._batch :]
+            while waiting and may_go_on() and not is_interrupted():
+                batch, waiting = waiting[: self._batch], waiting[self._batch :]
                 turn = await self._retire(batch, view, boot_ns, ledger, is_interrupted)
                 if turn.token:
                     dispose = self.quarantine.hold if holds and self.quarantine.is_on else self._free
                     tasks.start_soon(self._dispose, dispose, turn, view, ledger)
-                candidates = turn.left + candidates
+                waiting = turn.left + waiting
                 if turn.is_last:
                     break
-        return frozenset(candidate.key for candidate in candidates)
-
-    def _prepare(
-        self, units: Sequence[Sequence[Verdict]], scan: ScanResult, ledger: SweepLedger
-    ) -> list[Candidate]:
-        """Make of what is due what is asked of the deleter, in the order in which it goes."""
-        reasons = {(row.repository, row.digest): row.reason for rows in units for row in rows}
-        ledger.reasons = {**ledger.reasons, **reasons}
-        candidates: list[Candidate] = []
-        for rows in units:
-            if all(row.unused_since_ns is not None for row in rows):
-                candidates.append(self._candidate(rows, scan))
-                self.threads.pause()
-        return _ordered(candidates)
-
-    def _candidate(self, rows: Sequence[Verdict], scan: ScanResult) -> Candidate:
-        first, *others = rows
-        image = scan.repositories[first.repository].images[first.digest]
-        return Candidate(
-            first.repository,
-            first.digest,
-            first.unused_since_ns or 0,
-            self._chosen(first, image.is_content),
-            is_content=image.is_content,
-            others=tuple(
-                (Row(row.repository, row.unused_since_ns or 0), self._chosen(row, image.is_content))
-                for row in others
-            ),
-        )
-
-    def _chosen(self, row: Verdict, is_content: bool) -> Chosen:
-        # Whoever tags content comes to own it, so its tags always matter.
-        tags = row.tags if is_content or self.planner.policy.asks_tags else None
-        return Chosen(tags, row.created_ns, row.pullable)
+        return frozenset(deletion.key for deletion in waiting)
 
     async def _dispose(
         self,
@@ -184,7 +149,7 @@ class DeletionRun:
         faulty = [one for one in turn.retired if one.faults]
         with anyio.CancelScope(shield=True):
             try:
-                images = [(one.place.intent, one.places) for one in retired if not one.refusal]
+                images = [(one.intent, one.places) for one in retired if not one.refusal]
                 wanted = await self.deleter.find_wanted(images, view) if images else []
             except OSError as error:
                 # Nobody knows what is wanted, so all of it waits for the next recovery.
@@ -193,7 +158,7 @@ class DeletionRun:
                     ledger.add_deleted(one, 0)
                 return
             back = {intent.name for intent in wanted if await self._bring_back(intent, turn.token, ledger)}
-        gone = [one for one in retired if one.place.intent.name not in back]
+        gone = [one for one in retired if one.intent.name not in back]
         await dispose(turn.token, [*gone, *faulty], ledger)
 
     async def _bring_back(self, intent: Intent, token: str, ledger: SweepLedger) -> bool:
@@ -209,7 +174,7 @@ class DeletionRun:
                 self._leave(token, error, ledger)
                 return True
         if is_back:
-            self.gone.discard(intent.keys[0])
+            self.gone.discard(intent.key)
             ledger.add_brought_back(intent)
         return is_back
 
@@ -239,20 +204,20 @@ class DeletionRun:
 
     async def _retire(
         self,
-        batch: Sequence[Candidate],
+        batch: Sequence[Deletion],
         view: TagView,
         boot_ns: int,
         ledger: SweepLedger,
         is_interrupted: Callable[[], bool],
     ) -> BatchResult:
-        async with self.locks.claiming({candidate.digest for candidate in batch}) as given:
+        async with self.locks.claiming({deletion.digest for deletion in batch}) as given:
             # guard(delete-only-what-is-unused): Only images that were free when the batch was claimed are deleted;
             # one in use stays.
-            chosen = [candidate for candidate in batch if candidate.digest in given.digests]
+            chosen = [deletion for deletion in batch if deletion.digest in given.digests]
             if not chosen:
                 return BatchResult()
             begin_ns = self.monotonic_ns()
-            keys = [key for candidate in chosen for key in candidate.keys]
+            keys = [key for deletion in chosen for key in deletion.keys]
             again = await self.surveyor.recheck(keys, ledger.now_ns)
             # guard(batch-in-the-same-folder): If the data directory is moved in the midst of a sweep, no further
             # batch of images is deleted.
@@ -270,6 +235,7 @@ class DeletionRun:
                 self.planner.policy.shortest_window_ns,
                 ledger.now_ns,
                 asks_leases=not self.surveyor.suspensions.leases_break,
+                asks_tags=self.planner.policy.asks_tags,
             )
             within_ns = min(max(4 * (looked_ns - begin_ns), _SHORTEST_NS), _LONGEST_NS)
             # guard(claim-outlasts-the-thread): The claim lasts until the thread has ended, whatever happens to the
@@ -290,12 +256,12 @@ class DeletionRun:
         return BatchResult(
             retired.token,
             gone,
-            left=[candidate for candidate in chosen if candidate.digest in waiting],
+            left=[deletion for deletion in chosen if deletion.digest in waiting],
             is_last=waiting == given.digests,
         )
 
     def _note_unbegun(
-        self, unbegun: Sequence[Failed], chosen: list[Candidate], ledger: SweepLedger
+        self, unbegun: Sequence[Failed], chosen: list[Deletion], ledger: SweepLedger
     ) -> BatchResult:
         """Go on with fewer images at a time where the disk has no room for more intents; else with none in this sweep."""
         first = unbegun[0]
@@ -315,17 +281,17 @@ class DeletionRun:
         for outcome in retired.outcomes:
             match outcome:
                 case Retired():
-                    intent = outcome.place.intent
+                    intent = outcome.intent
                     for key in intent.keys:
                         self.backoff.succeed(key)
-                    self.gone.add(outcome.key)
+                    self.gone.add(intent.key)
                     if not intent.is_content and outcome.links:
                         self._links_beside.setdefault(intent.digest, []).extend(outcome.links)
                     gone.append(outcome)
                 case Kept():
                     ledger.add_kept(outcome)
                 case Failed():
-                    for key in outcome.keys or (outcome.key,):
+                    for key in outcome.deletion.keys:
                         self.backoff.fail(key, boot_ns)
                     ledger.add_failed(outcome)
                 case _:
@@ -342,10 +308,10 @@ class DeletionRun:
                 disk_bytes[place.intent.name] += freed_bytes
             for few in batches(retired, _NOTED):
                 for one in few:
-                    ledger.add_deleted(one, disk_bytes[one.place.intent.name])
+                    ledger.add_deleted(one, disk_bytes[one.intent.name])
                 await anyio.lowlevel.checkpoint()
         for place, error in freed.errors:
-            self.not_freed.add(place.intent.keys[0])
+            self.not_freed.add(place.intent.key)
             ledger.add_not_erased(place, error)
 
     def _tell_leases(self, error: OSError | None) -> None:
@@ -356,14 +322,14 @@ class DeletionRun:
         self.leases_offered = error is None
 
 
-def _ordered(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _ordered(deletions: Sequence[Deletion]) -> list[Deletion]:
     """Order what goes by repository, so that one batch has its images in few folders; the plan has chosen the oldest.
 
     Content goes before the folders that others have of its digest: while it stands, their tags lead to it.
     """
-    first = {one.digest: one.repository for one in candidates if one.is_content}
+    first = {one.digest: one.repository for one in deletions if one.is_content}
     return sorted(
-        candidates,
+        deletions,
         key=lambda one: (
             first.get(one.digest, one.repository),
             one.digest,

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import attrs
 
 from hmret.actors.state_keeper import StateFault
-from hmret.disk.deletion.outcomes import Failed, Kept, Retired
+from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.held_records import Held
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.deletion.trash.reserve import NO_SPACE, NO_SPACE_REMEDY
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
+from hmret.model.deletion import DueRow, Failed, Kept
 from hmret.model.images import Key, Suspension
 from hmret.model.obstacles import Obstacle
 from hmret.model.plan.plan import Plan
@@ -46,10 +47,6 @@ def _no_users(_key: Key) -> Mapping[str, object]:
     return {}
 
 
-def _path_of(place: TrashEntry) -> str:
-    return f"{place.folder}/{place.name}"
-
-
 @define(eq=False)
 class SweepLedger:
     """The running account of one sweep."""
@@ -61,8 +58,6 @@ class SweepLedger:
     counters: Counters = attrs.field(factory=Counters)
     last_users: Callable[[Key], Mapping[str, object]] = _no_users
     """Says who referred to an image when last anyone did."""
-    reasons: Mapping[Key, Reason] = attrs.field(factory=dict)
-    """Why each image goes."""
     marked: int = 0
     cleared: int = 0
     pruned: int = 0
@@ -121,31 +116,31 @@ class SweepLedger:
     ) -> None:
         """Note an image that has gone from the cache, for good or into quarantine."""
         held = {} if quarantined_until is None else {"quarantined_until": quarantined_until}
-        intent = retired.place.intent
+        intent = retired.intent
         self.quarantined_bytes += quarantined_bytes
         for row in intent.rows:
-            key = row.repository, intent.digest
-            tags = retired.tags if key == retired.key else intent.tags_of(row.repository, retired.links)
-            self._note_row(key, tags, row.unused_since_ns, disk_bytes, held)
+            tags = intent.tags_of(row.repository, retired.links)
+            self._note_row(row, intent.digest, tags, disk_bytes, held)
             # Bytes count once, with the first row.
             disk_bytes = 0
         for path, error in retired.faults:
-            self._note_error(retired.key, "deletion_unfinished", path, error)
+            self._note_error(intent.key, "deletion_unfinished", path, error)
         if retired.refusal:
-            self._note_error(retired.key, "not_put_back", _path_of(retired.place), retired.refusal)
+            self._note_error(intent.key, "not_put_back", retired.place.path, retired.refusal)
 
     def _note_row(
         self,
-        key: Key,
+        row: DueRow,
+        digest: str,
         tags: tuple[str, ...],
-        unused_since_ns: int,
         disk_bytes: int,
         held: Mapping[str, str],
     ) -> None:
         """Note one row of an image that has gone."""
-        repository, digest = key
-        since = format_time(unused_since_ns)
-        reason = self.reasons.get(key, Reason.EXPIRED)
+        repository = row.repository
+        key = repository, digest
+        since = format_time(row.unused_since_ns)
+        reason = row.reason
         users = self.last_users(key)
         self.quarantined += bool(held)
         self.counters.add_deleted(reason, disk_bytes)
@@ -155,7 +150,7 @@ class SweepLedger:
                 digest=digest,
                 tags=tags,
                 disk_bytes=disk_bytes,
-                unused_since_ns=unused_since_ns,
+                unused_since_ns=row.unused_since_ns,
             )
         )
         self.note(
@@ -197,13 +192,13 @@ class SweepLedger:
     def add_not_put_back(self, intent: Intent, error: LayersGoneError) -> None:
         """Note an image that somebody has come to want and that cannot be put back: its data has gone."""
         path = str(error.filename)
-        self._note_error(intent.keys[0], "not_put_back", path, error.strerror or str(error))
+        self._note_error(intent.key, "not_put_back", path, error.strerror or str(error))
 
     def add_released(self, held: Held, disk_bytes: int) -> None:
         """Note an image that has left the quarantine for good."""
         self.released_bytes += disk_bytes
         self.counters.add_released(disk_bytes)
-        for repository, digest in held.intent.keys:
+        for repository, digest in held.keys:
             self.released += 1
             self.note(journal_entry(self.now_ns, "release", (repository, digest), bytes=disk_bytes))
             log_event(logging.INFO, "image_released", repository=repository, digest=digest, bytes=disk_bytes)
@@ -212,8 +207,7 @@ class SweepLedger:
 
     def add_not_erased(self, place: TrashEntry, error: str) -> None:
         """Note a folder whose bytes could not be freed."""
-        key = place.intent.keys[0]
-        self._note_error(key, "deletion_unfinished", _path_of(place), error)
+        self._note_error(place.intent.key, "deletion_unfinished", place.path, error)
 
     def add_ghosts(self, digests: Iterable[str]) -> None:
         """Note metadata without a disk that was left by a call which had begun before its image was deleted."""
@@ -223,9 +217,9 @@ class SweepLedger:
 
     def add_kept(self, kept: Kept) -> None:
         """Note an image that was due and stays."""
-        repository, digest = kept.key
+        keys = kept.deletion.keys
+        repository, digest = keys[0]
         reason = kept.reason or "gone"
-        keys = kept.keys or (kept.key,)
         self.doubtful.update(keys)
         self.counters.deletes["not_found"] += kept.reason is None
         self.open += len(keys) if kept.reason is Reason.OPEN else 0
@@ -240,10 +234,10 @@ class SweepLedger:
     def add_failed(self, failed: Failed) -> None:
         """Note a deletion that failed."""
         self.failed += 1
-        self.doubtful.update(failed.keys or (failed.key,))
+        self.doubtful.update(failed.deletion.keys)
         self.counters.deletes["error"] += 1
         error = failed.error.strerror or str(failed.error)
-        self._note_error(failed.key, "deletion_failed", failed.path, error, errno=failed.error.errno)
+        self._note_error(failed.deletion.key, "deletion_failed", failed.path, error, errno=failed.error.errno)
 
     def add_obstacles(self, obstacles: Mapping[Key, Obstacle]) -> None:
         """Note images that are due and cannot be deleted; every sweep that cannot says so."""

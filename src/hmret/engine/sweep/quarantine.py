@@ -135,7 +135,7 @@ class Quarantine:
         held_bytes = {held.name: held.disk_bytes for held in images}
         until = format_time(ledger.now_ns + self.period_ns)
         for one in retired:
-            name = one.place.intent.name
+            name = one.intent.name
             if name in held_bytes:
                 ledger.add_deleted(one, 0, quarantined_until=until, quarantined_bytes=held_bytes[name])
             else:
@@ -276,11 +276,11 @@ class Quarantine:
             try:
                 # The lock must last until the thread has ended, also when the sweep is cancelled.
                 with anyio.CancelScope(shield=True):
-                    is_back = await self.deleter.bring_back(held.intent)
+                    is_back = await self.deleter.bring_back(held)
                 # Its place has been taken.
                 may_go = not is_back
             except LayersGoneError as error:
-                ledger.add_not_put_back(held.intent, error)
+                ledger.add_not_put_back(held, error)
                 may_go = True
             except OSError as error:
                 ledger.add_record_error(f"{OWN}/{TRASH}/{held.name}", error)
@@ -289,7 +289,7 @@ class Quarantine:
                     self._put(held)
                 self._count()
         if is_back:
-            ledger.add_brought_back(held.intent)
+            ledger.add_brought_back(held)
         return not may_go
 
     async def _redate(self, ledger: SweepLedger) -> None:
@@ -307,7 +307,7 @@ class Quarantine:
     def _find(self, named: ImageReference) -> Held | None:
         """Find what a reference names, the last that was retired; None: it is not held."""
         for held in reversed(self._held.values()):
-            if (named.repository, held.digest) in held.intent.keys and (
+            if (named.repository, held.digest) in held.keys and (
                 held.digest == named.digest
                 if named.digest is not None
                 else named.tag in held.tags_of(named.repository)
@@ -335,7 +335,7 @@ class Quarantine:
     def _rows(self, held: Held) -> Iterator[Quarantined]:
         """List the rows of an image that is held; its bytes count with the first."""
         disk_bytes = held.disk_bytes
-        for repository, digest in held.intent.keys:
+        for repository, digest in held.keys:
             yield Quarantined(
                 repository=repository,
                 digest=digest,
@@ -347,5 +347,5 @@ class Quarantine:
             disk_bytes = 0
 
     def _count(self) -> None:
-        rows = sum(1 + len(held.others) for held in self._held.values())
+        rows = sum(len(held.rows) for held in self._held.values())
         self.counters.add_quarantine(rows, self._held_bytes)

@@ -20,14 +20,16 @@ from hmret.engine.sweep.delete import DeletionRun
 from hmret.engine.sweep.ledger import SweepLedger, journal_entry
 from hmret.engine.sweep.new_settings import NewSettings
 from hmret.engine.sweep.quarantine import Quarantine
+from hmret.model.deletion import Deletion
 from hmret.model.images import Key
+from hmret.model.plan.deletions import deletion_of
 from hmret.model.plan.plan import Plan
 from hmret.model.plan.pressure import seen_by
 from hmret.model.plan.selection import BytesFreed, Choice, Substitute, apparent_bytes
 from hmret.model.policy.compiled import Policy
 from hmret.model.times import datetime_of
 from hmret.model.values import define
-from hmret.model.verdicts import Reason, Verdict
+from hmret.model.verdicts import Reason
 
 __all__ = ["Removal"]
 
@@ -60,7 +62,7 @@ class Removal:
     """Whether the hours do not allow it, and what goes is for want of space."""
     _wanted_bytes: int = attrs.field(init=False)
     """What is to come free of the quarantine for want of space."""
-    _choices: dict[Key, Choice] = attrs.field(factory=dict, init=False)
+    _tried: dict[Key, Deletion] = attrs.field(factory=dict, init=False)
     """What was tried, by its first row."""
 
     @_policy.default
@@ -170,47 +172,47 @@ class Removal:
 
     async def _delete_all(self) -> None:
         # Where very much goes, what is made of it here and below would hold up the event loop.
-        units = await self.threads.run_alone(self._planned_units)
-        await self._delete(await self._confirmed(units))
+        deletions = await self.threads.run_alone(self._planned)
+        await self._delete(await self._confirmed(deletions))
 
-    def _planned_units(self) -> list[tuple[Choice, tuple[Verdict, ...]]]:
-        units: list[tuple[Choice, tuple[Verdict, ...]]] = []
+    def _planned(self) -> list[Deletion]:
+        deletions: list[Deletion] = []
         for choice in self.plan.choices:
-            units.append((choice, self.plan.rows(choice)))
+            deletion = deletion_of(self.plan, choice)
+            if deletion is not None:
+                deletions.append(deletion)
             self.threads.pause()
-        return units
+        return deletions
 
     async def _delete_substitutes(self) -> None:
         """Delete what comes next in place of what could not be deleted."""
         waiting = deque(self.plan.substitutes)
         while waiting and not self._has_ended:
-            failures = len(self._choices) - len(self.deletions.gone)
+            failures = len(self._tried) - len(self.deletions.gone)
             if not 0 < failures < _MOST_FAILURES:
                 break
-            units = await self._confirmed(self._next_units(waiting))
-            if units:
-                await self._delete(units)
+            deletions = await self._confirmed(self._next(waiting))
+            if deletions:
+                await self._delete(deletions)
 
-    def _next_units(self, waiting: deque[Substitute]) -> list[tuple[Choice, tuple[Verdict, ...]]]:
+    def _next(self, waiting: deque[Substitute]) -> list[Deletion]:
         """Take from those that wait what fits into this sweep now; those that go for want of space while that is missing."""
         blocks, sizes = self._missing_bytes()
-        chosen: list[tuple[Choice, tuple[Verdict, ...]]] = []
+        chosen: list[Deletion] = []
         while waiting:
             substitute = waiting[0]
             if substitute.for_space and blocks <= 0 and sizes <= 0:
                 waiting.popleft()
                 continue
-            choices = [choice for choice, _ in chosen]
-            together = [*choices, *substitute.choices]
-            if len(self._fitting(together)) < len(together):
-                if not choices:
+            together: list[Choice | Deletion] = [*chosen, *substitute.choices]
+            if self._fitting(together) < len(together):
+                if not chosen:
                     waiting.clear()
                 break
             waiting.popleft()
             reason = Reason.DISK_PRESSURE if substitute.for_space else Reason.EXPIRED
-            for choice in substitute.choices:
-                rows = (attrs.evolve(row, reason=reason) for row in self.plan.rows(choice))
-                chosen.append((choice, tuple(rows)))
+            few = (deletion_of(self.plan, choice, reason) for choice in substitute.choices)
+            chosen += [deletion for deletion in few if deletion is not None]
             if substitute.for_space:
                 blocks -= BytesFreed.by(substitute.choices).total_bytes
                 sizes -= apparent_bytes(substitute.choices)
@@ -221,48 +223,46 @@ class Removal:
         pressure = self.plan.pressure
         if pressure is None:
             return 0, 0
-        freed = list(self._freed_choices())
+        freed = list(self._freed())
         blocks = pressure.asked_bytes - self.ledger.released_bytes - BytesFreed.by(freed).total_bytes
         return blocks, pressure.asked_sizes_bytes - apparent_bytes(freed)
 
-    def _freed_choices(self) -> Iterable[Choice]:
+    def _freed(self) -> Iterable[Deletion]:
         gone = self.deletions.gone - self.deletions.not_freed
-        return (choice for key, choice in self._choices.items() if key in gone)
+        return (deletion for key, deletion in self._tried.items() if key in gone)
 
-    def _fitting(self, choices: Sequence[Choice]) -> Sequence[Choice]:
-        """Cut off what does not fit into the limits of one sweep, beside what has gone in it; one always fits."""
+    def _fitting(self, images: Sequence[Choice | Deletion]) -> int:
+        """Return how many, from the first on, fit into the limits of one sweep, beside what has gone; one always fits."""
         gone = len(self.deletions.gone)
+        count = len(images)
         if self._policy.max_deletes:
             # guard(replacements-within-limit): What goes in place of failed deletions counts towards the limit of the
             # sweep, so no more goes than was allowed.
-            choices = choices[: max(self._policy.max_deletes - gone, 0)]
+            count = min(count, max(self._policy.max_deletes - gone, 0))
         if not self._policy.max_bytes:
-            return choices
-        freed = BytesFreed.by(self._freed_choices())
-        for place, choice in enumerate(choices):
-            freed.add(choice)
+            return count
+        freed = BytesFreed.by(self._freed())
+        for place, image in enumerate(images[:count]):
+            freed.add(image)
             if (gone or place) and freed.total_bytes > self._policy.max_bytes:
-                return choices[:place]
-        return choices
+                return place
+        return count
 
-    async def _confirmed(
-        self, units: Sequence[tuple[Choice, tuple[Verdict, ...]]]
-    ) -> list[tuple[Choice, tuple[Verdict, ...]]]:
+    async def _confirmed(self, deletions: Sequence[Deletion]) -> list[Deletion]:
         """Look again at the newest images, for which older ones may go; leaves out where they are not what they were."""
-        rows, otherwise = await self.planner.confirm_newest(self.plan, [rows for _, rows in units])
+        kept, otherwise = await self.planner.confirm_newest(self.plan, deletions)
         self.ledger.doubtful |= otherwise
-        kept = {id(one) for one in rows}
-        return [unit for unit in units if id(unit[1]) in kept]
+        return kept
 
-    async def _delete(self, units: Sequence[tuple[Choice, tuple[Verdict, ...]]]) -> None:
+    async def _delete(self, deletions: Sequence[Deletion]) -> None:
         """Delete images, as far as the settings of now and the limits of one sweep allow."""
         frees_at_once = self.plan.pressure is not None and self.plan.pressure.frees_at_once
-        while units and not self._has_ended:
-            chosen = await self.threads.run_alone(self._choose, units)
+        while deletions and not self._has_ended:
+            chosen = await self.threads.run_alone(self._choose, deletions)
             # guard(reload-interrupts-batch): Settings changed during a sweep count from the next image on: the batch
             # ends so that they can be applied.
             left = await self.deletions.delete(
-                [rows for _, rows in chosen],
+                chosen,
                 self.survey.scan,
                 self.boot_ns,
                 self.ledger,
@@ -271,21 +271,19 @@ class Removal:
                 is_interrupted=lambda: self.new_settings.are_waiting,
             )
             for key in left:
-                self._choices.pop(key, None)
+                self._tried.pop(key, None)
             if not await self._take_note():
                 break
-            units = [unit for unit in chosen if unit[0].keys[0] in left]
+            deletions = [deletion for deletion in chosen if deletion.key in left]
 
-    def _choose(
-        self, units: Sequence[tuple[Choice, tuple[Verdict, ...]]]
-    ) -> Sequence[tuple[Choice, tuple[Verdict, ...]]]:
+    def _choose(self, deletions: Sequence[Deletion]) -> Sequence[Deletion]:
         """Choose what of some images is tried, and take note of it."""
-        allowed = [unit for unit in units if self._allows(unit[0])]
-        fitting = self._fitting([choice for choice, _ in allowed])
-        self._choices.update((choice.keys[0], choice) for choice in fitting)
-        return allowed[: len(fitting)]
+        allowed = [deletion for deletion in deletions if self._allows(deletion)]
+        fitting = allowed[: self._fitting(allowed)]
+        self._tried.update((deletion.key, deletion) for deletion in fitting)
+        return fitting
 
-    def _allows(self, choice: Choice) -> bool:
+    def _allows(self, deletion: Deletion) -> bool:
         # guard(both-settings-let-go): After a reload only what both the old and the new settings let go is deleted; a
         # new pin counts at once.
-        return self._allowed is None or all(key in self._allowed for key in choice.keys)
+        return self._allowed is None or all(key in self._allowed for key in deletion.keys)

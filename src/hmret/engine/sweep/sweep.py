@@ -286,11 +286,11 @@ class Sweep:
         entries = []
         until = {held.key: format_time(self.quarantine.until(held)) for held in recovery.held}
         for retired in recovery.finished:
-            repository, digest = retired.key
-            facts: dict[str, object] = {"bytes": recovery.disk_bytes.get(retired.key, 0)}
-            if retired.key in until:
-                facts["quarantined_until"] = until[retired.key]
-            entries.append(journal_entry(now_ns, "recover", retired.key, reason="finished", **facts))
+            repository, digest = key = retired.intent.key
+            facts: dict[str, object] = {"bytes": recovery.disk_bytes.get(key, 0)}
+            if key in until:
+                facts["quarantined_until"] = until[key]
+            entries.append(journal_entry(now_ns, "recover", key, reason="finished", **facts))
             log_event(
                 logging.INFO, "deletion_recovered", repository=repository, digest=digest, reason="finished"
             )

@@ -13,6 +13,7 @@ from typing import Protocol
 import attrs
 import msgspec
 
+from hmret.model.deletion import Deletion
 from hmret.model.images import Image, Inventory, Key
 from hmret.model.obstacles import Obstacle
 from hmret.model.policy.brake import Brake, Braking
@@ -75,16 +76,16 @@ class BytesFreed:
     """How many links of each disk have gone."""
 
     @classmethod
-    def by(cls, choices: Iterable[Choice]) -> "BytesFreed":
+    def by(cls, images: Iterable[Choice | Deletion]) -> "BytesFreed":
         """Add up what some images free."""
         freed = cls()
-        for choice in choices:
-            freed.add(choice)
+        for image in images:
+            freed.add(image)
         return freed
 
-    def add(self, choice: Choice) -> None:
+    def add(self, image: Choice | Deletion) -> None:
         """Count one more image as gone."""
-        for folder in choice.folders:
+        for folder in image.folders:
             disk = folder.shared_disk
             if disk is None:
                 self.total_bytes += folder.disk_bytes
@@ -94,12 +95,12 @@ class BytesFreed:
                 self.total_bytes += folder.disk_bytes
 
 
-def apparent_bytes(choices: Iterable[Choice]) -> int:
+def apparent_bytes(images: Iterable[Choice | Deletion]) -> int:
     """Add up the apparent sizes of images; a disk with several links among them counts once."""
     total = 0
     linked: dict[tuple[int, int], int] = {}
-    for choice in choices:
-        for folder in choice.folders:
+    for image in images:
+        for folder in image.folders:
             if folder.shared_disk is None:
                 total += folder.size_bytes
             else:

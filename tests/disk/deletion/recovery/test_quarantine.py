@@ -25,22 +25,25 @@ from builders import (
 from disk.hosts import Host, open_host
 from hmret.actors.deleter import Deleter
 from hmret.actors.deleter_answers import RecoveredQuarantine
-from hmret.disk.deletion.outcomes import Candidate, Failed, Recheck, Retired
+from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.held_records import Held, change_record, drop_records, read_records
 from hmret.disk.deletion.recovery.quarantine import hold, load_held, release
 from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, restore
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.links import read_link
-from hmret.disk.deletion.trash.intents import Copy, Link, drop_intents
+from hmret.disk.deletion.trash.intent_files import drop_intents
+from hmret.disk.deletion.trash.intents import Copy, Link
 from hmret.disk.folders import let_go
 from hmret.disk.hypeman.links import Layout
 from hmret.disk.hypeman.scan import scan_folder
 from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH
+from hmret.model.deletion import Deletion, Failed, Recheck
 from hmret.model.times import format_time
 from memory_filesystem import Call, MemoryFilesystem, Tree
 from support.bounds import bound
 from support.crashes import cut_at, cut_everywhere, failed_everywhere, started
+from support.deletions import deletion
 
 ALPINE = "docker.io/library/alpine"
 OTHER = "quay.io/other/thing"
@@ -51,18 +54,16 @@ LOOK = Recheck(frozenset(), 1000, START_NS + 1000)
 RETIRED_NS = START_NS + 1000
 RESTORED_NS = START_NS + 5000
 TAGS = ("3.20", "latest")
-DUE = (Candidate(ALPINE, digest("a"), START_NS), Candidate(OTHER, digest("b"), START_NS))
+DUE = (deletion(ALPINE, digest("a"), START_NS), deletion(OTHER, digest("b"), START_NS))
 
 
-def make_due(
-    host: Host, letters: str = "a", *, name: str = ALPINE, tags: tuple[str, ...] = TAGS
-) -> Candidate:
+def make_due(host: Host, letters: str = "a", *, name: str = ALPINE, tags: tuple[str, ...] = TAGS) -> Deletion:
     key = make_image(host.place, name, letters, tags=tags)
     make_state(host.place, key, START_NS)
-    return Candidate(*key, START_NS)
+    return deletion(*key, START_NS)
 
 
-def hold_all(host: Host, *candidates: Candidate) -> list[Held]:
+def hold_all(host: Host, *candidates: Deletion) -> list[Held]:
     """Retire images, and hold them."""
     outcomes, _ = retire(host.filesystem, host.data_fd, candidates, LOOK, token=TOKEN)
     retired = [one for one in outcomes if isinstance(one, Retired)]
@@ -107,15 +108,16 @@ def test_what_is_held_stands_on_record_with_its_tags_and_its_bytes(host: Host) -
     links = [read_tag(host, tag) for tag in TAGS]
     (held,) = hold_all(host, candidate)
     assert held == Held(
-        *candidate.key,
-        list(TAGS),
-        START_NS,
+        candidate.digest,
+        candidate.rows,
+        candidate.is_content,
         f"{TOKEN}.0",
-        4096,
-        RETIRED_NS,
-        copies=[Copy(ALPINE, 0, f"{TOKEN}.0")],
-        links=links,
+        (Copy(ALPINE, 0, f"{TOKEN}.0"),),
+        tuple(links),
+        disk_bytes=4096,
+        retired_at_ns=RETIRED_NS,
     )
+    assert held.tags_of(ALPINE) == TAGS
     assert held.key == (ALPINE, digest("a"))
     assert held_now(host) == (held,)
     assert host.names(IMAGES) == []
@@ -220,6 +222,7 @@ WRONG: tuple[dict[str, object], ...] = (
     {"retired_at_ns": 1 << 63},
     {"unused_since_ns": 1 << 63},
     {"retired_at_ns": "now"},
+    {"disk_bytes": None},
 )
 
 
@@ -235,6 +238,7 @@ WRONG: tuple[dict[str, object], ...] = (
         b"\xff",
         b"[" * 100_000,
         json.dumps([RIGHT, RIGHT]).encode(),
+        json.dumps([{name: fact for name, fact in RIGHT.items() if name != "retired_at_ns"}]).encode(),
         *(json.dumps([RIGHT | wrong]).encode() for wrong in WRONG),
     ],
 )
@@ -592,7 +596,7 @@ def start(filesystem: MemoryFilesystem) -> tuple[Recovery, RecoveredQuarantine]:
     return started(filesystem, lambda deleter: (deleter._recover(RETIRED_NS), deleter._recover_quarantine()))
 
 
-def is_held(filesystem: MemoryFilesystem, candidate: Candidate) -> bool:
+def is_held(filesystem: MemoryFilesystem, candidate: Deletion) -> bool:
     fd = data_fd_of(filesystem)
     try:
         return candidate.key in [held.key for held in load_held(filesystem, fd).held]
@@ -825,7 +829,7 @@ def test_a_deletion_that_was_cut_off_is_held_with_the_tags_that_its_intent_names
     retire(host.filesystem, host.data_fd, [candidate], LOOK, token=TOKEN)
     recovery, recovered = start_on(host, hold_at_ns=RETIRED_NS)
     (held,) = recovery.held
-    assert (held.key, tuple(held.tags), held.retired_at_ns) == (candidate.key, TAGS, RETIRED_NS)
+    assert (held.key, held.tags_of(ALPINE), held.retired_at_ns) == (candidate.key, TAGS, RETIRED_NS)
     assert (recovery.freed_bytes, recovered.held) == (0, (held,))
     assert not host.exists(f"{FOLDER}/{TOKEN}.json")
 

@@ -8,14 +8,15 @@ from contextlib import suppress
 import pytest
 
 from builders import START_NS, data_fd_of, digest, state_of
-from hmret.disk.deletion.outcomes import Recheck, Retired
+from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.held_records import drop_records
 from hmret.disk.deletion.recovery.quarantine import hold, load_held, release
 from hmret.disk.deletion.recovery.restoring import PutBack, restore
 from hmret.disk.deletion.retirement import retire
-from hmret.disk.deletion.trash.intents import drop_intents
+from hmret.disk.deletion.trash.intent_files import drop_intents
 from hmret.disk.deletion.wanted_again import bring_back as put_back_if_free
 from hmret.disk.folders import let_go
+from hmret.model.deletion import Recheck
 from hmret.model.times import format_time
 from memory_filesystem import MemoryFilesystem, Tree
 from support.crashes import cut_at, cut_everywhere, failed_everywhere, started
@@ -205,7 +206,7 @@ def put_back_wanted(filesystem: MemoryFilesystem) -> bool:
     fd = data_fd_of(filesystem)
     try:
         (held,) = load_held(filesystem, fd).held
-        return put_back_if_free(filesystem, fd, held.intent)
+        return put_back_if_free(filesystem, fd, held)
     finally:
         let_go(filesystem, fd)
 

@@ -19,11 +19,13 @@ from hmret.disk.deletion.tags.links import (
     resolve_parked_tags,
     take_links,
 )
-from hmret.disk.deletion.trash.intents import Copy, Intent, Link, open_trash
+from hmret.disk.deletion.trash.intent_files import open_trash
+from hmret.disk.deletion.trash.intents import Copy, Intent, Link
 from hmret.disk.folders import opened
 from hmret.disk.hypeman.links import Layout, tag_folder
 from memory_filesystem import Call
 from support.content_files import put_link
+from support.deletions import intent
 
 ALPINE, MIRROR = "docker.io/library/alpine", "ghcr.io/mirror/alpine"
 A, B = digest("a"), digest("b")
@@ -55,7 +57,7 @@ def put(host: Host, repository: str, tag: str, letters: str = "a", layout: Layou
 
 
 def intent_of(*links: Link) -> Intent:
-    return Intent(ALPINE, A, [], 0, "token.0", copies=[Copy("", 0, "token.0")], links=list(links))
+    return intent(ALPINE, A, 0, "token.0", *links, copies=(Copy("", 0, "token.0"),), is_content=True)
 
 
 def nowhere(_repository: str) -> bool:

@@ -3,11 +3,12 @@
 import pytest
 
 from builders import DATA, START_NS, digest
-from hmret.disk.deletion.trash.intents import Intent, drop_intents, read_intents, write_intents
+from hmret.disk.deletion.trash.intent_files import drop_intents, read_intents, write_intents
 from hmret.disk.deletion.trash.past_deletions import deleted_lately, forget_deleted
 from hmret.disk.layout import DELETED, OWN, TRASH
 from hmret.model.times import SECOND
 from memory_filesystem import MemoryFilesystem
+from support.deletions import intent
 
 TOKEN = "0123456789abcdef"
 FILED = f"{DATA}/{OWN}/{DELETED}"
@@ -25,8 +26,8 @@ class Disk:
 
     def delete(self, letter: str, token: str = TOKEN) -> None:
         """Carry out a deletion, as far as its intents go."""
-        intent = Intent("docker.io/library/alpine", digest(letter), [], 0, f"{token}.0")
-        write_intents(self.filesystem, self.data_fd, token, [intent])
+        going = intent("docker.io/library/alpine", digest(letter), 0, f"{token}.0")
+        write_intents(self.filesystem, self.data_fd, token, [going])
         self.now_ns += SECOND
         drop_intents(self.filesystem, self.data_fd, token)
 

@@ -9,24 +9,24 @@ import pytest
 from builders import DATA, digest, free
 from disk.hosts import Host
 from hmret.disk.deletion.trash.erasing import erase
-from hmret.disk.deletion.trash.intents import (
-    Intent,
-    TrashEntry,
+from hmret.disk.deletion.trash.intent_files import (
     drop_intents,
-    entries_of,
-    entry_in_trash,
     list_trash,
     new_token,
     open_trash,
     read_intents,
     write_intents,
 )
-from hmret.disk.layout import METADATA, OWN, TRASH
+from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, entries_of, entry_in_trash
+from hmret.disk.hypeman.links import Layout
+from hmret.disk.layout import CONTENT, METADATA, OWN, TRASH
+from support.deletions import intent
 
 ALPINE = "docker.io/library/alpine"
 TOKEN = "0123456789abcdef"
 FOLDER = f"{OWN}/{TRASH}"
-INTENT = Intent(ALPINE, digest("a"), ["latest"], 5, f"{TOKEN}.0")
+LINK = Link(Layout.LEGACY, ALPINE, "latest", "a" * 64, 0)
+INTENT = intent(ALPINE, digest("a"), 5, f"{TOKEN}.0", LINK)
 
 
 def read(host: Host) -> list[Intent]:
@@ -126,15 +126,13 @@ UNIT = {
 
 def test_an_intent_of_shared_content_is_read_with_all_that_goes_with_it(host: Host) -> None:
     host.write(f"{FOLDER}/{TOKEN}.json", json.dumps([UNIT]).encode())
-    (intent,) = read(host)
-    assert intent.keys == ((ALPINE, digest("a")), ("quay.io/o/x", digest("a")))
-    assert intent.is_content
-    assert [copy.parent for copy in intent.all_copies] == [f"images/{ALPINE}", "images/content"]
-    assert [(link.parent, link.tag) for link in intent.all_links] == [
-        (f"images/repositories/{ALPINE}", "latest")
-    ]
+    (found,) = read(host)
+    assert found.keys == ((ALPINE, digest("a")), ("quay.io/o/x", digest("a")))
+    assert found.is_content
+    assert [copy.parent for copy in found.copies] == [f"images/{ALPINE}", "images/content"]
+    assert [(link.parent, link.tag) for link in found.links] == [(f"images/repositories/{ALPINE}", "latest")]
     # Where content is out of the cache it tells that the image is, so it is looked for last.
-    assert [place.number for place in entries_of(intent)] == [0, 0, 1, 1, 1]
+    assert [place.number for place in entries_of(found)] == [0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +156,31 @@ def test_an_intent_of_shared_content_that_could_not_be_ours_is_not_trusted(
 ) -> None:
     host.write(f"{FOLDER}/{TOKEN}.json", json.dumps([{**UNIT, **wrong}]).encode())
     assert read(host) == []
+
+
+def test_an_intent_is_written_as_every_release_since_shared_content_wrote_it(host: Host) -> None:
+    link = {**UNIT["links"][0], "target": f"../../../../{CONTENT}/{'a' * 64}"}  # type: ignore[index]  # it is a list
+    written = json.dumps([{**UNIT, "links": [link]}], separators=(",", ":")).encode()
+    host.write(f"{FOLDER}/{TOKEN}.json", written)
+    write_intents(host.filesystem, host.data_fd, TOKEN, read(host))
+    assert host.read(f"{FOLDER}/{TOKEN}.json") == written
+
+
+def test_an_intent_of_an_image_that_stays_names_no_folders(host: Host) -> None:
+    write_intents(host.filesystem, host.data_fd, TOKEN, [INTENT])
+    (written,) = json.loads(host.read(f"{FOLDER}/{TOKEN}.json"))
+    assert written == {
+        "repository": ALPINE,
+        "digest": digest("a"),
+        "tags": ["latest"],
+        "unused_since_ns": 5,
+        "name": f"{TOKEN}.0",
+        "others": [],
+        "copies": [],
+        "links": [],
+        "beside": "none",
+        "staying": [],
+    }
 
 
 def test_intents_that_the_disk_does_not_give_are_told(memory: Host) -> None:

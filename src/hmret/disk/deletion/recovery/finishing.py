@@ -15,7 +15,7 @@ from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
 from hmret.disk.deletion.cleaning import Cleaning, is_here
 from hmret.disk.deletion.open_folders import OpenFolders, inode_of
 from hmret.disk.deletion.open_image import OpenImage
-from hmret.disk.deletion.outcomes import Failed, Kept, Outcome, Retired
+from hmret.disk.deletion.outcomes import Outcome, Retired
 from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
 from hmret.disk.deletion.renaming import (
     hide_metadata,
@@ -32,6 +32,7 @@ from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.retention_states.writing import clear_state
 from hmret.disk.layout import METADATA, hex_of
+from hmret.model.deletion import Failed, Kept
 from hmret.model.verdicts import Reason
 
 __all__ = ["finish", "finish_gone", "finish_hidden", "undo_copies"]
@@ -49,8 +50,7 @@ def finish(filesystem: Filesystem, data_fd: int, places: Sequence[TrashEntry]) -
         try:
             return _finish(image)
         except OSError as error:
-            place = image.places[0]
-            return Failed(intent.keys[0], f"{place.folder}/{place.name}", error, unfinished=True)
+            return Failed(intent, image.places[0].path, error, unfinished=True)
 
 
 def finish_hidden(filesystem: Filesystem, data_fd: int, intent: Intent) -> None:
@@ -63,7 +63,7 @@ def finish_hidden(filesystem: Filesystem, data_fd: int, intent: Intent) -> None:
         OSError: one could not be moved.
     """
     with _folders(filesystem, data_fd) as folders:
-        for number, copy in enumerate(intent.all_copies):
+        for number, copy in enumerate(intent.copies):
             if is_hidden_in_place(folders, intent, number):
                 if folders.exists(f"{copy.parent}/{hex_of(intent.digest)}/{METADATA}"):
                     show_metadata(folders, copy.parent, hex_of(intent.digest))
@@ -103,14 +103,14 @@ def _finish(image: OpenImage) -> Outcome:
     try:
         # guard(crash-spares-open-disk): After a crash, an image whose disk is open by now returns to the
         # cache instead of being erased.
-        is_back = not is_free and put_back(folders, intent, image.places, intent.all_links)
+        is_back = not is_free and put_back(folders, intent, image.places, intent.links)
         if not is_back:
             for place in image.places:
                 if place.is_in_place:
                     hide_metadata(folders, place.folder, place.name)
             found = look_for_arrivals(folders, intent, image.places)
             is_back = found.arrival is not Arrival.NOTHING and mend(
-                folders, intent, image.places, found, intent.all_links
+                folders, intent, image.places, found, intent.links
             )
     except LayersGoneError as error:
         is_back, refusal = False, str(error.strerror)
@@ -119,7 +119,7 @@ def _finish(image: OpenImage) -> Outcome:
         erase_rest(folders, intent)
         for key in intent.keys:
             clear_state(folders.filesystem, folders.data_fd, key)
-        return Kept(intent.keys[0], Reason.OPEN, intent.keys if intent.others else ())
+        return Kept(intent, Reason.OPEN)
     cleaning = Cleaning(folders)
     retired = cleaning.clean_up(intent, image.places, None)
     cleaning.remove_empty_folders()
@@ -132,7 +132,7 @@ def _follow(image: OpenImage) -> None:
     if not intent.is_content:
         return
     standing = {place.number for place in image.places}
-    for number, copy in enumerate(intent.all_copies):
+    for number, copy in enumerate(intent.copies):
         if number in standing or not copy.repository:
             continue
         parent_fd = folders.find(copy.parent)

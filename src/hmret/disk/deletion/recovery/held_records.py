@@ -16,22 +16,18 @@ import msgspec
 
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.renaming import is_hidden_in_place
-from hmret.disk.deletion.trash.intents import (
-    NO_CONTENT,
-    Copy,
-    Intent,
-    Link,
-    Row,
-    find_entries,
-    intent_name,
+from hmret.disk.deletion.trash.intent_files import (
+    Recorded,
+    intent_of,
     is_ours,
     list_trash,
     open_trash,
+    record_of,
 )
+from hmret.disk.deletion.trash.intents import Intent, find_entries, intent_name
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened, read_file, write_file
 from hmret.disk.layout import OWN, TRASH
-from hmret.model.images import Key
 from hmret.model.values import frozen
 
 __all__ = [
@@ -52,59 +48,15 @@ RECORD = ".held"
 _LATEST_NS = (1 << 63) - 1
 
 
-class Held(msgspec.Struct, frozen=True, gc=False):
-    """One image in quarantine, as recorded."""
+class Held(Intent, frozen=True, gc=False, kw_only=True):
+    """One image in quarantine: the intent with which it was deleted, with the tags that went, and when that was."""
 
-    repository: str
-    digest: str
-    tags: list[str]
-    """The tags that went with it."""
-    unused_since_ns: int
-    name: str
-    """The name of the folder, as in its intent."""
     disk_bytes: int
     """The blocks that its erasing would have freed when it was deleted; 0 while its disk had hard links
     elsewhere.
     """
     retired_at_ns: int
     """By the wall clock, in nanoseconds since the epoch."""
-    others: list[Row] = []
-    """Its other rows."""
-    copies: list[Copy] = []
-    links: list[Link] = []
-    """All tags that went with it."""
-    beside: str = NO_CONTENT
-    staying: list[Copy] = []
-
-    @property
-    def key(self) -> Key:
-        """The key of its first row."""
-        return self.repository, self.digest
-
-    @property
-    def token(self) -> str:
-        """The token of its batch."""
-        return self.name.partition(".")[0]
-
-    @property
-    def intent(self) -> Intent:
-        """The intent with which it was deleted."""
-        return Intent(
-            self.repository,
-            self.digest,
-            self.tags,
-            self.unused_since_ns,
-            self.name,
-            self.others,
-            self.copies,
-            self.links,
-            self.beside,
-            self.staying,
-        )
-
-    def tags_of(self, repository: str) -> tuple[str, ...]:
-        """List the tags of one of its repositories that went with it."""
-        return tuple(self.tags) if repository == self.repository else self.intent.tags_of(repository)
 
 
 @frozen
@@ -173,10 +125,11 @@ def write_record(filesystem: Filesystem, data_fd: int, token: str, record: Seque
     Raises:
         OSError: it could not be written.
     """
+    content = msgspec.json.encode([record_of(held, held.disk_bytes, held.retired_at_ns) for held in record])
     with opened(filesystem, open_trash(filesystem, data_fd)) as fd:
         # guard(held-record-is-durable): After a power loss only this record keeps an image in quarantine from
         # being erased, so it is on the disk before the intents go.
-        write_file(filesystem, token + RECORD, msgspec.json.encode(record), fd, durable=True)
+        write_file(filesystem, token + RECORD, content, fd, durable=True)
 
 
 def read_record(filesystem: Filesystem, data_fd: int, token: str) -> list[Held]:
@@ -188,23 +141,33 @@ def read_record(filesystem: Filesystem, data_fd: int, token: str) -> list[Held]:
     """
     content = read_file(filesystem, f"{_TRASH}/{token}{RECORD}", data_fd)
     try:
-        record = msgspec.json.decode(content, type=list[Held])
+        written = msgspec.json.decode(content, type=list[Recorded])
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise OSError("holds no record of what is in quarantine") from None
-    names = {held.name for held in record}
+    names = {record.name for record in written}
     # guard(doubtful-record-is-refused): A damaged record may name anything; what it covers is neither
     # restored nor erased.
-    if not names or len(names) != len(record) or not all(_could_be_ours(held, token) for held in record):
+    if not names or len(names) != len(written) or not all(_could_be_ours(one, token) for one in written):
         raise OSError("does not name what can be in quarantine")
-    return record
+    return [_held_of(record) for record in written]
 
 
-def _could_be_ours(held: Held, token: str) -> bool:
+def _could_be_ours(record: Recorded, token: str) -> bool:
     return (
-        is_ours(held.intent, token)
-        and abs(held.unused_since_ns) <= _LATEST_NS
-        and 0 <= held.disk_bytes <= _LATEST_NS
-        and 0 <= held.retired_at_ns <= _LATEST_NS
+        is_ours(record, token)
+        and abs(record.unused_since_ns) <= _LATEST_NS
+        and record.disk_bytes is not msgspec.UNSET
+        and 0 <= record.disk_bytes <= _LATEST_NS
+        and record.retired_at_ns is not msgspec.UNSET
+        and 0 <= record.retired_at_ns <= _LATEST_NS
+    )
+
+
+def _held_of(record: Recorded) -> Held:
+    return Held(
+        *msgspec.structs.astuple(intent_of(record)),
+        disk_bytes=record.disk_bytes or 0,
+        retired_at_ns=record.retired_at_ns or 0,
     )
 
 
@@ -220,9 +183,7 @@ def drop_records(filesystem: Filesystem, data_fd: int, tokens: Collection[str]) 
 
 def _is_left(filesystem: Filesystem, data_fd: int, held: Held) -> bool:
     """Return whether anything of an image is still in the trash, or in the cache with its metadata hidden."""
-    if find_entries(filesystem, data_fd, held.intent):
+    if find_entries(filesystem, data_fd, held):
         return True
     with closing(OpenFolders(filesystem, data_fd)) as folders:
-        return any(
-            is_hidden_in_place(folders, held.intent, number) for number in range(len(held.intent.all_copies))
-        )
+        return any(is_hidden_in_place(folders, held, number) for number in range(len(held.copies)))

@@ -11,16 +11,12 @@ from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.held_records import Held, read_record, read_records, write_record
 from hmret.disk.deletion.trash import wholeness
 from hmret.disk.deletion.trash.erasing import FreedFolders, free_entries
-from hmret.disk.deletion.trash.intents import (
-    Intent,
-    TrashEntry,
-    entry_in_trash,
-    find_entries,
-)
+from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_trash, find_entries
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.hypeman.scan import BLOCK
-from hmret.disk.layout import OWN, ROOTFS_NAMES, TRASH, hex_of
+from hmret.disk.layout import OWN, ROOTFS_NAMES, TRASH
+from hmret.model.deletion import DueRow
 from hmret.model.values import frozen
 
 __all__ = ["HeldImages", "hold", "is_whole", "load_held", "main_place", "release"]
@@ -62,7 +58,7 @@ def hold(
     earlier: list[Held] = []
     with suppress(FileNotFoundError):
         earlier = read_record(filesystem, data_fd, token)
-    disk_bytes = _blocks_of(filesystem, data_fd, [image.place.intent for image in retired])
+    disk_bytes = _blocks_of(filesystem, data_fd, [image.intent for image in retired])
     fresh = [_held(image, size, retired_at_ns) for image, size in zip(retired, disk_bytes, strict=True)]
     names = {held.name for held in fresh}
     write_record(
@@ -72,20 +68,19 @@ def hold(
 
 
 def _held(image: Retired, disk_bytes: int, retired_at_ns: int) -> Held:
-    intent = image.place.intent
+    intent = image.intent
     return Held(
-        intent.repository,
         intent.digest,
-        sorted(image.tags),
-        intent.unused_since_ns,
+        tuple([DueRow(row.repository, row.unused_since_ns) for row in intent.rows]),
+        intent.is_content,
         intent.name,
-        disk_bytes,
-        retired_at_ns,
-        intent.others,
         intent.copies,
-        [*image.links] if intent.copies else [],
+        image.links,
         intent.beside,
         intent.staying,
+        intent.is_bare,
+        disk_bytes=disk_bytes,
+        retired_at_ns=retired_at_ns,
     )
 
 
@@ -116,23 +111,19 @@ def load_held(filesystem: Filesystem, data_fd: int) -> HeldImages:
 
 def _state_of(filesystem: Filesystem, data_fd: int, held: Held) -> Literal["held", "going", "gone", "back"]:
     """Return the state of one image, by where its folders are."""
-    places = find_entries(filesystem, data_fd, held.intent)
+    places = find_entries(filesystem, data_fd, held)
     if not places:
         return "gone"
-    main = main_place(held.intent, places)
+    main = main_place(held, places)
     if main is not None and is_whole(filesystem, data_fd, main):
         return "held"
-    content = held.intent.all_copies[-1]
-    is_back = (
-        main is None
-        and inode_of(filesystem, data_fd, f"{content.parent}/{hex_of(held.digest)}") == content.inode
-    )
+    is_back = main is None and inode_of(filesystem, data_fd, held.path) == held.copies[-1].inode
     return "back" if is_back else "going"
 
 
 def main_place(intent: Intent, places: Sequence[TrashEntry]) -> TrashEntry | None:
     """Return the main folder, content or a repository's own that goes alone; None: it is not among these."""
-    last = len(intent.all_copies) - 1
+    last = len(intent.copies) - 1
     return next((place for place in places if place.number == last), None)
 
 
@@ -167,9 +158,9 @@ def release(
         if not may_go_on():
             break
         try:
-            places = find_entries(filesystem, data_fd, held.intent)
+            places = find_entries(filesystem, data_fd, held)
         except OSError as error:
-            errors.append((entry_in_trash(held.intent), error.strerror or str(error)))
+            errors.append((entry_in_trash(held), error.strerror or str(error)))
             disk_bytes.append(0)
             done.append(False)
             continue

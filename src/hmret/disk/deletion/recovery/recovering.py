@@ -28,26 +28,20 @@ import attrs
 
 from hmret.disk.deletion.ghosts import is_ghost_aside, resolve_parked_ghosts
 from hmret.disk.deletion.open_folders import OpenFolders, inode_of
-from hmret.disk.deletion.outcomes import Failed, Kept, Retired
+from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.finishing import finish, finish_gone, finish_hidden, undo_copies
 from hmret.disk.deletion.recovery.held_records import Held, HeldRecords, read_records
 from hmret.disk.deletion.recovery.quarantine import hold, is_whole
 from hmret.disk.deletion.tags.links import free_links, make_links
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.erasing import erase, free_entries
-from hmret.disk.deletion.trash.intents import (
-    Intent,
-    TrashEntry,
-    drop_intents,
-    find_entries,
-    list_trash,
-    read_intents,
-    repositories_of,
-)
+from hmret.disk.deletion.trash.intent_files import drop_intents, list_trash, read_intents
+from hmret.disk.deletion.trash.intents import Intent, TrashEntry, find_entries
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.deletion.wanted_again import bring_back, find_wanted
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.layout import IMAGES, OWN, TRASH, hex_of
+from hmret.disk.layout import IMAGES, OWN, TRASH
+from hmret.model.deletion import Failed, Kept
 from hmret.model.images import Key
 from hmret.model.values import define, frozen
 
@@ -147,7 +141,7 @@ class Recovering:
             self._finished += retired
             rest = self._hold(token, retired)
             # A crash may have left empty folders of images whose bytes have already been freed.
-            names = {name for intent in intents for name in repositories_of(intent)}
+            names = {name for intent in intents for name in intent.repositories}
             is_done = self._free(token, rest, names)
         else:
             self._finished += retired
@@ -165,7 +159,7 @@ class Recovering:
             # Either nothing was renamed, or what was renamed has been erased.
             # guard(tags-of-erased-go): When a crash came after the erase, the tags and timers that are left
             # go too; a tag without its image boots nothing.
-            return is_standing or not intent.copies or self._finish_gone(intent)
+            return is_standing or intent.is_bare or self._finish_gone(intent)
         # guard(standing-content-undoes): If a crash came before the content was renamed, all is still whole:
         # the folders go back and the next sweep decides.
         if intent.is_content and is_standing and all(place.copy.repository for place in places):
@@ -177,7 +171,7 @@ class Recovering:
             case Retired() as image:
                 self._errors.extend(image.faults)
                 if image.refusal:
-                    self._errors.append((f"{image.place.folder}/{image.place.name}", image.refusal))
+                    self._errors.append((image.place.path, image.refusal))
                 if image.faults:
                     return False
                 retired.append(image)
@@ -206,9 +200,8 @@ class Recovering:
 
     def _is_standing(self, intent: Intent) -> bool:
         """Return whether an intent's image is in its place, and is the recorded one as far as is known."""
-        main = intent.all_copies[-1]
-        inode = inode_of(self.filesystem, self.data_fd, f"{main.parent}/{hex_of(intent.digest)}")
-        return inode is not None and main.inode in (0, inode)
+        inode = inode_of(self.filesystem, self.data_fd, intent.path)
+        return inode is not None and intent.copies[-1].inode in (0, inode)
 
     def _note_restored(self, intent: Intent) -> None:
         """Record that an image is back; tags that went with other folders of its digest lead to it again."""
@@ -221,7 +214,7 @@ class Recovering:
             link
             for intent in self._seen
             if intent.digest in self._back and not intent.is_content
-            for link in intent.all_links
+            for link in intent.links
         ]
         with closing(OpenFolders(self.filesystem, self.data_fd)) as folders:
             try:
@@ -240,7 +233,7 @@ class Recovering:
         wanted = find_wanted(
             self.filesystem,
             self.data_fd,
-            [(image.place.intent, image.places) for image in retired if not image.refusal],
+            [(image.intent, image.places) for image in retired if not image.refusal],
             TagView(self.filesystem, {}),
             self.pause,
         )
@@ -254,7 +247,7 @@ class Recovering:
             if is_back:
                 names.add(intent.name)
                 self._note_restored(intent)
-        return [image for image in retired if image.place.intent.name not in names]
+        return [image for image in retired if image.intent.name not in names]
 
     def _hold(self, token: str, retired: list[Retired]) -> list[TrashEntry]:
         """Put complete images into quarantine; returns the folders to be freed.
@@ -271,22 +264,19 @@ class Recovering:
         if whole:
             # Which of its tags went before the interruption is unknown; those that have moved on are no
             # longer free.
-            chosen = [
-                attrs.evolve(image, tags=tuple(image.place.intent.tags), links=image.place.intent.all_links)
-                for image in whole
-            ]
+            chosen = [attrs.evolve(image, links=image.intent.links) for image in whole]
             self._held += hold(self.filesystem, self.data_fd, token, chosen, self.hold_at_ns)
-        held = {image.place.intent.name for image in whole}
+        held = {image.intent.name for image in whole}
         return [place for place in places if place.intent.name not in held]
 
     def _free(self, token: str, places: Iterable[TrashEntry], repositories: set[str]) -> bool:
         chosen = tuple(places)
         freed = free_entries(self.filesystem, self.data_fd, chosen, stopping=self.stopping, pause=self.pause)
         for place, disk_bytes in zip(chosen, freed.disk_bytes, strict=True):
-            key = place.intent.keys[0]
+            key = place.intent.key
             self._disk_bytes[key] = self._disk_bytes.get(key, 0) + disk_bytes
         self._freed_bytes += sum(freed.disk_bytes)
-        self._errors.extend((f"{place.folder}/{place.name}", error) for place, error in freed.errors)
+        self._errors.extend((place.path, error) for place, error in freed.errors)
         if not all(freed.done):
             return False
         # Those that stay on record are found done by the next recovery.

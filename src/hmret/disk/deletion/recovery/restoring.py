@@ -24,7 +24,7 @@ from hmret.disk.deletion.renaming import (
 )
 from hmret.disk.deletion.tags.links import free_links, make_links, remove_links
 from hmret.disk.deletion.trash.erasing import FreedFolders, erase
-from hmret.disk.deletion.trash.intents import Link, TrashEntry, find_entries, repositories_of
+from hmret.disk.deletion.trash.intents import Link, TrashEntry, find_entries
 from hmret.disk.deletion.trash.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened, remove_empty_folders
@@ -113,9 +113,9 @@ def recover_quarantine(
 
 def _recover(folders: OpenFolders, held: Held, *, is_held: bool) -> None:
     """Resolve the remains of an interrupted restore of one image."""
-    for number, copy in enumerate(held.intent.all_copies):
+    for number, copy in enumerate(held.copies):
         # The restore was interrupted right after the rename back.
-        if is_hidden_in_place(folders, held.intent, number):
+        if is_hidden_in_place(folders, held, number):
             show_metadata(folders, copy.parent, hex_of(held.digest))
     if not is_held:
         _follow_back(folders, held)
@@ -134,7 +134,7 @@ def _find_whole(folders: OpenFolders, held: Held) -> TrashEntry:
         OSError: that could not be determined.
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
-    place = main_place(held.intent, find_entries(filesystem, data_fd, held.intent))
+    place = main_place(held, find_entries(filesystem, data_fd, held))
     # guard(restore-the-right-image): Only the image that was retired is restored; whatever else stands in its
     # place in the trash is left alone.
     if place is None or not _is_that_image(folders, held, place):
@@ -184,7 +184,7 @@ class _Restoring:
         # guard(restore-starts-a-timer): A restored image starts a whole window: an old timer must not make it
         # due. The timer also shows what a crash has left.
         self._write_states()
-        self._made_links += make_links(folders, free_links(folders, held.intent.all_links))
+        self._made_links += make_links(folders, free_links(folders, held.links))
         # guard(restored-tags-survive-power-loss): The tags are on the disk before the image returns: a file
         # system that syncs one folder alone, such as btrfs, could lose them otherwise.
         for parent in dict.fromkeys(link.parent for link in self._made_links):
@@ -219,7 +219,7 @@ class _Restoring:
 
     def _take_out_again(self) -> None:
         """Rename it aside again where its metadata could not be made visible in its place."""
-        if is_hidden_in_place(self.folders, self.held.intent, self.place.number):
+        if is_hidden_in_place(self.folders, self.held, self.place.number):
             self.folders.filesystem.rename(
                 hex_of(self.held.digest),
                 self.place.name,
@@ -230,7 +230,7 @@ class _Restoring:
     def _write_states(self) -> None:
         """Start its timers, durably: an older one must not come back with it."""
         folders = self.folders
-        for key in self.held.intent.keys:
+        for key in self.held.keys:
             self._earlier.setdefault(key, look_at_state(folders.filesystem, folders.data_fd, key))
         for _, error in write_states(
             folders.filesystem, folders.data_fd, self._earlier, self.unused_since_ns, durable=True
@@ -240,7 +240,7 @@ class _Restoring:
     def _tags_now(self) -> PutBack:
         back: dict[str, tuple[str, ...]] = {}
         taken: dict[str, tuple[str, ...]] = {}
-        for repository, digest in self.held.intent.keys:
+        for repository, digest in self.held.keys:
             tags = self.held.tags_of(repository)
             here = tuple(tag for tag in tags if self._target(repository, tag) == digest)
             elsewhere = tuple(tag for tag in tags if tag not in here)
@@ -266,7 +266,7 @@ def _follow_back(folders: OpenFolders, held: Held) -> None:
         OSError: one could not be put back or erased.
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
-    for place in find_entries(filesystem, data_fd, held.intent):
+    for place in find_entries(filesystem, data_fd, held):
         if not follow(folders, place):
             erase(filesystem, data_fd, place.folder, place.name)
 
@@ -278,10 +278,10 @@ def _undo_restore(folders: OpenFolders, held: Held, made_links: Iterable[Link] |
     cache stays.
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
-    for place in find_entries(filesystem, data_fd, held.intent):
+    for place in find_entries(filesystem, data_fd, held):
         if place.is_in_place:
             hide_metadata(folders, place.folder, place.name)
-    parents = (CONTENT, *sorted(repositories_of(held.intent)))
+    parents = (CONTENT, *sorted(held.repositories))
     if any(_is_new(folders, held, f"{IMAGES}/{parent}") for parent in parents):
         return
     # The timers are made first and removed last: without one, there is nothing else.
@@ -289,33 +289,30 @@ def _undo_restore(folders: OpenFolders, held: Held, made_links: Iterable[Link] |
         return
     # guard(tags-before-timers): The timers show that a restore was cut off, so they go last; a second crash
     # must not leave tags behind.
-    remove_links(folders, held.intent.all_links if made_links is None else made_links)
+    remove_links(folders, held.links if made_links is None else made_links)
     folders.close()
-    for name in repositories_of(held.intent):
+    for name in held.repositories:
         _remove_empty_folders(filesystem, data_fd, name)
     if made_links is None:
-        for key in held.intent.keys:
+        for key in held.keys:
             clear_state(filesystem, data_fd, key)
 
 
 def _is_new(folders: OpenFolders, held: Held, parent: str) -> bool:
     """Return whether its place, or that of one of its folders, has an image that came after its deletion."""
     inode = folders.inode(f"{parent}/{hex_of(held.digest)}")
-    return inode is not None and all(
-        (copy.parent, copy.inode) != (parent, inode) for copy in held.intent.staying
-    )
+    return inode is not None and all((copy.parent, copy.inode) != (parent, inode) for copy in held.staying)
 
 
 def _may_be_cut_off(folders: OpenFolders, held: Held) -> bool:
     """Return whether a restore may have left something: a quick check, which nearly always says no."""
-    places = find_entries(folders.filesystem, folders.data_fd, held.intent)
+    places = find_entries(folders.filesystem, folders.data_fd, held)
     return _has_state(folders, held) or any(place.is_in_place for place in places)
 
 
 def _has_state(folders: OpenFolders, held: Held) -> bool:
     return any(
-        folders.exists(f"{RETENTION}/{repository}/{hex_of(digest)}.json")
-        for repository, digest in held.intent.keys
+        folders.exists(f"{RETENTION}/{repository}/{hex_of(digest)}.json") for repository, digest in held.keys
     )
 
 

@@ -38,7 +38,7 @@ def reopen_undone(filesystem: Filesystem, data_fd: int) -> None:
 
 def _has_returned(folders: OpenFolders, intent: Intent) -> bool:
     is_image_here = is_here(folders, intent)
-    for link in intent.all_links:
+    for link in intent.links:
         with suppress(OSError):
             folder_fd = folders.find(link.parent)
             if folder_fd is None or not link.inode:

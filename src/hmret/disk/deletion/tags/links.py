@@ -108,7 +108,7 @@ def take_links(
     faults: list[tuple[str, str]] = []
     here: dict[str, bool] = {}
     chosen: list[tuple[Link, str]] = []
-    for number, link in enumerate(intent.all_links):
+    for number, link in enumerate(intent.links):
         try:
             if link.repository not in here:
                 # guard(returned-image-keeps-tags): If a pull has brought the digest back by now, its tags are
@@ -149,7 +149,7 @@ def resolve_parked_tags(
     """
     filesystem = folders.filesystem
     gone: list[Link] = []
-    for number, link in reversed(tuple(enumerate(intent.all_links))):
+    for number, link in reversed(tuple(enumerate(intent.links))):
         for found in (_Aside(_TRASH, name_aside(intent, number)), _Aside(link.parent, _ASIDE + link.tag)):
             fd = folders.find(found.folder)
             if fd is None or not exists(filesystem, fd, found.name):

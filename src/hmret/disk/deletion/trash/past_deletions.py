@@ -9,7 +9,8 @@ from operator import itemgetter
 
 import msgspec
 
-from hmret.disk.deletion.trash.intents import Intent, is_ours, open_trash
+from hmret.disk.deletion.trash.intent_files import Recorded, intent_of, is_ours, open_trash
+from hmret.disk.deletion.trash.intents import Intent
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened, read_file
 from hmret.disk.layout import DELETED, OWN
@@ -31,29 +32,28 @@ def deleted_lately(
     """
     chosen = set(digests)
     found: dict[str, int] = {}
-    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, _FOLDER)) as fd:
-        for name, moment_ns in _filed(filesystem, fd):
-            if moment_ns < since_ns:
-                continue
-            try:
-                intents = msgspec.json.decode(read_file(filesystem, name, fd), type=list[Intent])
-            except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
-                continue
-            for digest in chosen.intersection(intent.digest for intent in intents):
-                found[digest] = max(moment_ns, found.get(digest, moment_ns))
+    for _, moment_ns, records in _completed(filesystem, data_fd, since_ns):
+        for digest in chosen.intersection(record.digest for record in records):
+            found[digest] = max(moment_ns, found.get(digest, moment_ns))
     return found
 
 
 def completed_intents(filesystem: Filesystem, data_fd: int) -> Iterator[tuple[str, list[Intent]]]:
     """Give the token and the intents of each recent batch; what cannot be read or is not hmret's is left out."""
+    for token, _, records in _completed(filesystem, data_fd):
+        yield token, [intent_of(record) for record in records if is_ours(record, token)]
+
+
+def _completed(
+    filesystem: Filesystem, data_fd: int, since_ns: int = 0
+) -> Iterator[tuple[str, int, list[Recorded]]]:
+    """Give the token of each batch since a moment, when its intents were written, and those that can be read."""
     with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, _FOLDER)) as fd:
-        for name, _ in _filed(filesystem, fd):
-            token = name.removesuffix(_SUFFIX)
-            try:
-                intents = msgspec.json.decode(read_file(filesystem, name, fd), type=list[Intent])
-            except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
-                continue
-            yield token, [intent for intent in intents if is_ours(intent, token)]
+        for name, moment_ns in _filed(filesystem, fd):
+            if moment_ns >= since_ns:
+                with suppress(OSError, msgspec.MsgspecError, ValueError, RecursionError):
+                    records = msgspec.json.decode(read_file(filesystem, name, fd), type=list[Recorded])
+                    yield name.removesuffix(_SUFFIX), moment_ns, records
 
 
 def reopen_intents(filesystem: Filesystem, data_fd: int, token: str) -> None:

@@ -1,0 +1,252 @@
+"""Files of intents in the trash: written durably before a batch is renamed, read without trust after a crash.
+
+A file leaves the trash only when all of its images are settled, so finishing a batch can be repeated as often
+as it is interrupted. Its contents are not trusted: an intent is carried out only if hmret could have written
+it, since paths in a damaged or planted one could lead anywhere.
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+
+import msgspec
+
+from hmret.disk.deletion.trash.intents import NO_CONTENT, Copy, Intent, Link
+from hmret.disk.deletion.trash.reserve import NO_SPACE, write_into_reserve
+from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import (
+    make_data_folders,
+    open_data_folder,
+    opened,
+    read_file,
+    remove_empty_folders,
+    write_file,
+)
+from hmret.disk.hypeman.links import Layout
+from hmret.disk.layout import DELETED, DIGEST_HEX, IMAGES, OWN, TAG_NAME, TRASH, digest_of, hex_of
+from hmret.model.deletion import DueRow
+from hmret.model.references import is_repository
+
+__all__ = [
+    "Recorded",
+    "Timer",
+    "drop_intents",
+    "intent_of",
+    "is_ours",
+    "list_trash",
+    "new_token",
+    "open_trash",
+    "read_intents",
+    "record_of",
+    "write_intents",
+]
+
+_TRASH = f"{OWN}/{TRASH}"
+_SUFFIX = ".json"
+
+
+class Timer(msgspec.Struct, frozen=True, gc=False):
+    """One more row of an image, as recorded."""
+
+    repository: str
+    unused_since_ns: int
+
+
+class Recorded(msgspec.Struct, frozen=True, gc=False):
+    """An intent as it is written, and an image in quarantine, with two fields more.
+
+    One of an older release has only the first five fields: one repository, and its own folder.
+    """
+
+    repository: str
+    """The repository of its first row."""
+    digest: str
+    tags: list[str]
+    """The tags of the first row; where no folders are recorded, those of the older layout that go with it."""
+    unused_since_ns: int
+    """The timer of the first row."""
+    name: str
+    disk_bytes: int | msgspec.UnsetType = msgspec.UNSET
+    retired_at_ns: int | msgspec.UnsetType = msgspec.UNSET
+    others: list[Timer] = []
+    """Its other rows."""
+    copies: list[Copy] = []
+    links: list[Link] = []
+    beside: str = NO_CONTENT
+    staying: list[Copy] = []
+
+
+def record_of(
+    intent: Intent,
+    disk_bytes: int | msgspec.UnsetType = msgspec.UNSET,
+    retired_at_ns: int | msgspec.UnsetType = msgspec.UNSET,
+) -> Recorded:
+    """Return an intent as it is written."""
+    first, *others = intent.rows
+    return Recorded(
+        first.repository,
+        intent.digest,
+        [*intent.tags_of(first.repository)],
+        first.unused_since_ns,
+        intent.name,
+        disk_bytes,
+        retired_at_ns,
+        [Timer(row.repository, row.unused_since_ns) for row in others],
+        [] if intent.is_bare else [*intent.copies],
+        [] if intent.is_bare else [*intent.links],
+        intent.beside,
+        [*intent.staying],
+    )
+
+
+def intent_of(record: Recorded) -> Intent:
+    """Return the intent that was written so."""
+    first = DueRow(record.repository, record.unused_since_ns)
+    rows = (first, *(DueRow(row.repository, row.unused_since_ns) for row in record.others))
+    copies, links = tuple(record.copies), tuple(record.links)
+    is_bare = not copies
+    if is_bare:
+        copies = (Copy(record.repository, 0, record.name),)
+        hexadecimal = hex_of(record.digest)
+        links = tuple(Link(Layout.LEGACY, record.repository, tag, hexadecimal, 0) for tag in record.tags)
+    return Intent(
+        record.digest,
+        rows,
+        not copies[-1].repository,
+        record.name,
+        copies,
+        links,
+        record.beside,
+        tuple(record.staying),
+        is_bare,
+    )
+
+
+def open_trash(filesystem: Filesystem, data_fd: int) -> int:
+    """Open the trash, creating it where it is missing."""
+    return make_data_folders(filesystem, data_fd, _TRASH, 0o700)
+
+
+def write_intents(filesystem: Filesystem, data_fd: int, token: str, intents: Iterable[Intent]) -> None:
+    """Record durably what is about to be done; on a full disk, in the space reserved for that.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    content = msgspec.json.encode([record_of(intent) for intent in intents])
+    with opened(filesystem, open_trash(filesystem, data_fd)) as fd:
+        try:
+            # guard(intent-survives-power-loss): The intents are on the disk before the first rename, so a
+            # power loss leaves no deletion that is half done.
+            write_file(filesystem, token + _SUFFIX, content, fd, durable=True)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            # guard(intent-in-reserved-room): On a full disk the intent is written over reserved blocks;
+            # without them nothing could be deleted when it matters.
+            if not write_into_reserve(filesystem, data_fd, fd, token + _SUFFIX, content):
+                raise
+
+
+def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Intent]:
+    """Read a file of intents; empty where it has gone or holds none.
+
+    Its contents are not trusted: an intent that hmret could not have written is left out.
+
+    Raises:
+        OSError: it exists but cannot be read.
+    """
+    path = f"{_TRASH}/{token}{_SUFFIX}"
+    try:
+        records = msgspec.json.decode(read_file(filesystem, path, data_fd), type=list[Recorded])
+    except (FileNotFoundError, msgspec.MsgspecError, ValueError, RecursionError):
+        return []
+    # guard(only-own-intents-count): A damaged or planted intent could name any path, so only one that we
+    # could have written is carried out.
+    return [intent_of(record) for record in records if is_ours(record, token)]
+
+
+def is_ours(record: Recorded, token: str) -> bool:
+    """Return whether hmret could have written a record under a token: only then it is trusted."""
+    head, _, number = record.name.partition(".")
+    return (
+        head == token
+        and number.isdecimal()
+        and is_repository(record.repository)
+        and record.digest == digest_of(hex_of(record.digest))
+        and DIGEST_HEX.fullmatch(hex_of(record.digest)) is not None
+        and all(TAG_NAME.fullmatch(tag) for tag in record.tags)
+        and all(is_repository(row.repository) for row in record.others)
+        and all(_is_own_copy(copy, record) for copy in record.copies)
+        # Content is the last of them.
+        and all(copy.repository for copy in record.copies[:-1])
+        and all(map(_is_own_link, record.links))
+        and all(not copy.name and is_repository(copy.repository) for copy in record.staying)
+    )
+
+
+def _is_own_copy(copy: Copy, record: Recorded) -> bool:
+    """Return whether hmret could have named a folder so."""
+    head, _, number = copy.name.removeprefix(record.name).rpartition(".")
+    is_named = copy.name == record.name or (
+        copy.name.startswith(f"{record.name}.") and not head and number.isdecimal()
+    )
+    return is_named and (not copy.repository or is_repository(copy.repository))
+
+
+def _is_own_link(link: Link) -> bool:
+    return TAG_NAME.fullmatch(link.tag) is not None and is_repository(link.repository)
+
+
+def drop_intents(
+    filesystem: Filesystem, data_fd: int, token: str, repositories: Iterable[str] | None = None
+) -> None:
+    """Drop a file of intents: all of it is done, except that some folders may have been left empty.
+
+    `repositories`: those that it names; None: unknown.
+    """
+    if repositories is None:
+        with suppress(OSError):
+            repositories = set().union(
+                *(intent.repositories for intent in read_intents(filesystem, data_fd, token))
+            )
+    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, IMAGES)) as fd:
+        for repository in repositories or ():
+            remove_empty_folders(filesystem, fd, repository)
+    with (
+        suppress(FileNotFoundError),
+        opened(filesystem, open_data_folder(filesystem, data_fd, _TRASH)) as fd,
+    ):
+        if not _file_away(filesystem, data_fd, fd, token + _SUFFIX):
+            filesystem.unlink(token + _SUFFIX, dir_fd=fd)
+
+
+def _file_away(filesystem: Filesystem, data_fd: int, trash_fd: int, name: str) -> bool:
+    """Move a file of intents to those that are completed; returns whether it has left the trash.
+
+    It is renamed, so a crash at any moment leaves it in one of the two places: no recent deletion is ever
+    forgotten.
+    """
+    try:
+        with opened(filesystem, make_data_folders(filesystem, data_fd, f"{OWN}/{DELETED}", 0o700)) as fd:
+            filesystem.rename(name, name, src_dir_fd=trash_fd, dst_dir_fd=fd)
+    except OSError:
+        return False
+    return True
+
+
+def list_trash(filesystem: Filesystem, data_fd: int) -> tuple[list[str], list[str]]:
+    """List the trash: the tokens of the files of intents, and the names of everything else."""
+    try:
+        fd = open_data_folder(filesystem, data_fd, _TRASH)
+    except FileNotFoundError:
+        return [], []
+    with opened(filesystem, fd), filesystem.scandir(fd) as entries:
+        names = sorted(entry.name for entry in entries)
+    tokens = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+    return tokens, [name for name in names if not name.endswith(_SUFFIX)]
+
+
+def new_token() -> str:
+    """Return a name that no earlier batch had."""
+    return os.urandom(8).hex()
