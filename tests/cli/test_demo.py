@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from cli.services import free_port
-from hmret.cli.demo.chronicle import Chronicle, bytes_text
+from hmret.cli.demo.chronicle import Chronicle
 from hmret.cli.demo.clock import DAY, DemoClock
 from hmret.cli.demo.host import Host, offers_leases
 from hmret.cli.demo.image_store import StoredImage, hash_disk
@@ -414,10 +414,6 @@ def test_a_suspension_is_told_once_and_its_end_too(host: Host) -> None:
     assert [event.name for event in host.chronicle.events] == ["deletion_suspended", "deletion_resumed"]
 
 
-def test_sizes_are_written_for_people() -> None:
-    assert (bytes_text(0), bytes_text(262_144), bytes_text(1_572_864)) == ("0 KiB", "256 KiB", "1.5 MiB")
-
-
 @pytest.fixture
 def room(tmp_path: Path) -> Path:
     """Where the demonstration makes its temporary folder; nothing else is in it."""
@@ -429,7 +425,9 @@ def room(tmp_path: Path) -> Path:
 def command(room: Path, *, day_seconds: float, **options: object) -> AbstractContextManager[Child]:
     """Run the demonstration while the block lasts, and no longer."""
     given = "".join(f", {name}={value!r}" for name, value in options.items())
-    program = f"from hmret.cli.demo import main; raise SystemExit(main(day_seconds={day_seconds}{given}))"
+    program = (
+        f"from hmret.cli.demo.running import run; raise SystemExit(run(day_seconds={day_seconds}{given}))"
+    )
     return child(
         [sys.executable, "-W", "error", "-c", program],
         stdout=subprocess.PIPE,

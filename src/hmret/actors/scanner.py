@@ -77,6 +77,11 @@ class ScanResult:
         """The owners of each content folder."""
         return self.rows.owners
 
+    def image(self, key: Key) -> Image | None:
+        """Return the image of a row; None: there is no such row."""
+        repository = self.repositories.get(key[0])
+        return None if repository is None else repository.images.get(key[1])
+
     @property
     def bases(self) -> tuple[Reference, ...]:
         """What images need of each other; the same object where nothing of that has changed."""

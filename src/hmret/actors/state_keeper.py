@@ -95,6 +95,7 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
             _put_together,
             share=self._share,
         )
+        self._cache = self._tree.cache
 
     async def load(self, repositories: Mapping[str, Repository] | None = None) -> StatesLoaded:
         """Read all states; with `repositories`, keys reuse the string objects that name the images in them."""
@@ -174,10 +175,10 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
 
     def _look_at_folder(self, retention_fd: int, path: str) -> tuple[StateFolder, int]:
         self._threads.pause()
-        known = self._tree.cache.still(retention_fd, path)
+        known = self._cache.still(retention_fd, path)
         if known is not None:
             return known, 0
-        before = self._tree.cache.known_in_part(path)
+        before = self._cache.known_in_part(path)
         folder = self._share(scan_states(self._filesystem, retention_fd, path, self._threads.pause, before))
         return folder, 1 + weigh(folder)
 

@@ -55,9 +55,8 @@ class Inspection:
     async def _survey(self, *, measures_disk: bool = False) -> tuple[Survey, datetime]:
         """Take the inventory and read the clock."""
         moment = self.surveyor.moment()
-        leases = await self.surveyor.locks.leases()
         disk = await self.surveyor.peek_usage(moment, anyway=measures_disk)
-        return await self.surveyor.survey(moment, leases=leases, disk=disk), moment.now
+        return await self.surveyor.survey(moment, disk=disk), moment.now
 
     async def explain(self, image: str, digest: str | None = None) -> Verdict:
         """Explain what a sweep would do now with one image, and list everything that blocks its deletion.

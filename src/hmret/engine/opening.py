@@ -23,6 +23,7 @@ from hmret.disk.data_dir import DataDir
 from hmret.disk.deletion.recovery.trash_size import trash_bytes
 from hmret.disk.deletion.trash.reserve import NO_SPACE, NO_SPACE_REMEDY
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.kernel.clock import Clock
 from hmret.disk.kernel_lease_trial import do_leases_break
 from hmret.disk.layout import OWN
 from hmret.disk.records.engine import load_clock_record
@@ -155,7 +156,7 @@ async def open_engine(
                 platform, inspection, actors, counters=counters, data_fd=data_fd, data_dir=data_dir
             )
             await _reopen_undone(platform, data_fd, actors.deleter)
-            await _recover(sweeps, actors.deleter)
+            await _recover(sweeps, actors.deleter, platform.clock)
             await actors.deleter.fill_reserve()
             await _try_leases(sweeps, filesystem, platform, data_fd)
             sweeps.counters.add_settings(platform.clock.now_ns())
@@ -191,7 +192,7 @@ async def open_quarantine(config: RetentionConfig, platform: Platform) -> AsyncI
 async def _try_leases(sweeps: Sweep, filesystem: Filesystem, platform: Platform, data_fd: int) -> None:
     """Find out whether a rename breaks the kernel's leases here, and log it if so."""
     if await platform.threads.run(do_leases_break, filesystem, data_fd):
-        sweeps.surveyor.suspensions.leases_break = True
+        sweeps.surveyor.leases_break = True
         sweeps.deletions.leases_offered = False
         log_event(logging.WARNING, "leases_broken", detail=LEASES_BROKEN)
 
@@ -205,7 +206,7 @@ async def _reopen_undone(platform: Platform, data_fd: int, deleter: Deleter) -> 
         await deleter.reopen_undone()
 
 
-async def _recover(sweeps: Sweep, deleter: Deleter) -> None:
+async def _recover(sweeps: Sweep, deleter: Deleter, clock: Clock) -> None:
     """Finish or undo what an earlier engine left; if asked to stop, leaves the rest for the next start."""
     try:
         recovery = await deleter.recover(hold_at_ns=sweeps.quarantine.hold_at_ns)
@@ -213,7 +214,7 @@ async def _recover(sweeps: Sweep, deleter: Deleter) -> None:
     except BaseException:
         deleter.stop_early()
         raise
-    await sweeps.tell_recovery(recovery, sweeps.surveyor.clock.now_ns())
+    await sweeps.tell_recovery(recovery, clock.now_ns())
     sweeps.counters.add_recovered(len(recovery.finished), recovery.freed_bytes + released_bytes)
     await sweeps.look_into_trash()
 

@@ -33,7 +33,8 @@ class Schedule:
         self._mailbox: Mailbox[Call[SweepReport]] = Mailbox()
         self._config = config
         self._sweeps = sweeps
-        self._surveyor = sweeps.surveyor
+        self._looks = sweeps.surveyor.looks
+        self._disk = sweeps.surveyor.disk
         self._clock = sweeps.surveyor.clock
         self._counters = sweeps.counters
         self._events = sweeps.events
@@ -76,7 +77,7 @@ class Schedule:
 
     def begin(self) -> None:
         """Start sweeping without being asked."""
-        self._surveyor.looks.by_engine = True
+        self._looks.by_engine = True
         if self._tasks is not None and not self._begins:
             self._tasks.start_soon(self._ask_periodically)
         self._begins = True
@@ -152,7 +153,7 @@ class Schedule:
 
     async def _wait_need(self) -> None:
         """Wait until the settings have changed or the disk, which is checked if near it, has become too full."""
-        disk, counters = self._surveyor.disk, self._counters
+        disk, counters = self._disk, self._counters
         while not self._changed.is_set():
             pause = _LOOK_EVERY_SECONDS if disk.is_near else math.inf
             if not self._config.active:

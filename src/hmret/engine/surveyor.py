@@ -105,6 +105,8 @@ class Surveyor:
     backoff: Backoff
     quarantined_bytes: Callable[[], int]
     """Returns the size of what is in quarantine."""
+    leases_break: bool = attrs.field(default=False, init=False)
+    """Whether a rename breaks the kernel's leases here."""
     uses: RecentUses = attrs.field(factory=RecentUses, init=False)
     suspensions: Suspensions = attrs.field(init=False)
     _scan: ScanResult | None = attrs.field(default=None, init=False)
@@ -243,7 +245,12 @@ class Surveyor:
                 ),
                 suspensions=tuple(
                     self.suspensions.of_survey(
-                        scan, collected, found.lost, self.leases.fault, moment.clock_fault
+                        scan,
+                        collected,
+                        found.lost,
+                        self.leases.fault,
+                        moment.clock_fault,
+                        leases_break=self.leases_break,
                     )
                 ),
                 unlisted=("",) if found.lost else scan.unpruned,
@@ -311,8 +318,7 @@ class Surveyor:
         """
         content: dict[str, str] = {}
         for name, digest in keys:
-            repository = self._scan.repositories.get(name) if self._scan is not None else None
-            image = None if repository is None else repository.images.get(digest)
+            image = None if self._scan is None else self._scan.image((name, digest))
             if image is not None and image.content_name is not None:
                 content[digest] = image.content_name
         bases = () if self._scan is None else self._scan.bases

@@ -10,16 +10,16 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
-import anyio.abc
 import anyio.lowlevel
 from anycorn.worker_context import WorkerContext
+from anyio.abc import ByteStream, SocketAttribute
 
 from hmret.api.http.group_guard import peer_of
 
 __all__ = ["ClientStream", "accept"]
 
 
-class ClientStream(anyio.abc.ByteStream):
+class ClientStream(ByteStream):
     """One client connection; `send` gives up on a client that does not read, even if its caller is shielded."""
 
     def __init__(self, connected: socket.socket, send_seconds: float) -> None:
@@ -31,12 +31,16 @@ class ClientStream(anyio.abc.ByteStream):
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         """The attributes that anycorn asks for: the socket."""
-        return {anyio.abc.SocketAttribute.raw_socket: lambda: self._socket}
+        return {SocketAttribute.raw_socket: lambda: self._socket}
 
     @property
     def peer(self) -> int:
         """The uid of the peer of a Unix socket."""
         return peer_of(self._socket)
+
+    async def terminate(self) -> None:
+        """Let anycorn close the connection once it has no request in progress."""
+        await self.context.terminated.set()
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive up to `max_bytes` bytes.
@@ -49,10 +53,10 @@ class ClientStream(anyio.abc.ByteStream):
         try:
             content = await self._receive(max_bytes)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            await self.context.terminated.set()
+            await self.terminate()
             raise
         if not content:
-            await self.context.terminated.set()
+            await self.terminate()
             raise anyio.EndOfStream
         return content
 

@@ -76,6 +76,7 @@ class ControlSocket:
 
     def __init__(self, config: RetentionConfig, environment: Mapping[str, str]) -> None:
         self.path = pathlib.Path(control_socket_path(config, environment)).absolute()
+        self._place = self.path.parent
         self._own = pathlib.Path(own_path(config)).absolute()
         self._group_name = config.control_socket_group
         self._group = group_of(config)
@@ -156,9 +157,9 @@ class ControlSocket:
             return False
 
     def _bind(self) -> socket.socket:
-        if not self.path.parent.exists():
-            self.path.parent.mkdir(mode=_CLOSED, parents=True, exist_ok=True)
-            self._folders.add(self.path.parent)
+        if not self._place.exists():
+            self._place.mkdir(mode=_CLOSED, parents=True, exist_ok=True)
+            self._folders.add(self._place)
         _remove(self.path)
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -178,7 +179,7 @@ class ControlSocket:
 
     def _open_to_group(self) -> None:
         """Let the configured group connect and enter hmret's folders; without a group, no one else can."""
-        for folder in self._folders & {self.path.parent, self._own.parent}:
+        for folder in self._folders & {self._place, self._own.parent}:
             closed = stat.S_IMODE(folder.stat().st_mode)
             if self._group is not None and closed == _CLOSED:
                 self._give(folder, _ENTERED)

@@ -100,7 +100,7 @@ class Server:
     async def _end(self, scope: anyio.CancelScope) -> None:
         with anyio.CancelScope(shield=True):
             for stream in tuple(self._streams):
-                await stream.context.terminated.set()
+                await stream.terminate()
             with anyio.move_on_after(self._limits.stop_seconds):
                 if self._streams:
                     await self._emptied.wait()

@@ -4,7 +4,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from hmret.cli.demo import main
 from hmret.cli.parsing.options import Place
 
 __all__ = ["demo"]
@@ -26,4 +25,6 @@ def demo(
     ] = False,
 ) -> int:
     """Show images come, go and be protected: a small cache in a temporary folder, with time sped up."""
-    return main(as_json=json, keep=None if keep is None else str(keep), serve=_PAGE if serve else None)
+    from hmret.cli.demo.running import run  # noqa: PLC0415 - only needed for this command
+
+    return run(as_json=json, keep=None if keep is None else str(keep), serve=_PAGE if serve else None)

@@ -8,6 +8,7 @@ from datetime import timedelta
 import attrs
 
 from hmret.cli.demo.clock import DAY, DemoClock
+from hmret.cli.display.tables import format_size
 from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
 from hmret.model.times import parse_time
@@ -18,15 +19,12 @@ __all__ = [
     "Chronicle",
     "Deletion",
     "DemoEvent",
-    "bytes_text",
     "day_of",
     "days_of",
     "freed_text",
     "held_text",
     "short",
 ]
-
-_MIB = 1024 * 1024
 
 
 @frozen
@@ -195,16 +193,9 @@ def days_of(moment: timedelta) -> float:
     return round(moment / DAY, 2)
 
 
-def bytes_text(size_bytes: int) -> str:
-    """Format a size for people."""
-    if size_bytes < _MIB:
-        return f"{size_bytes / 1024:.0f} KiB"
-    return f"{size_bytes / _MIB:.1f} MiB"
-
-
 def freed_text(freed_bytes: int) -> str:
     """Describe what a deletion freed; the bytes of a shared disk count in full for one repository."""
-    return f"freed {bytes_text(freed_bytes)}" if freed_bytes else "freed with the other that shared its disk"
+    return f"freed {format_size(freed_bytes)}" if freed_bytes else "freed with the other that shared its disk"
 
 
 def held_text(verdict: Verdict) -> str:

@@ -11,9 +11,10 @@ import aiofiles.os
 import attrs
 import msgspec
 
-from hmret.cli.demo.chronicle import Chronicle, bytes_text, day_of
+from hmret.cli.demo.chronicle import Chronicle, day_of
 from hmret.cli.demo.clock import DemoClock
 from hmret.cli.demo.image_store import ImageStore, StoredImage
+from hmret.cli.display.tables import format_size
 from hmret.disk.filesystem import POSIX
 from hmret.disk.layout import METADATA
 from hmret.engine.retention import Retention
@@ -57,7 +58,7 @@ class Host:
         self._note_tag(
             image,
             "image_pulled",
-            f"pulled {image.reference}{how}, {bytes_text(image.disk_bytes)} on the disk",
+            f"pulled {image.reference}{how}, {format_size(image.disk_bytes)} on the disk",
         )
         return image
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from hmret.cli.demo.chronicle import Chronicle, bytes_text, day_of, days_of, held_text
+from hmret.cli.demo.chronicle import Chronicle, day_of, days_of, held_text
 from hmret.cli.demo.host import Host
 from hmret.cli.demo.image_store import DISK, StoredImage, hash_disk
+from hmret.cli.display.tables import format_size
 from hmret.disk.layout import METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
@@ -109,7 +110,7 @@ def to_document(chronicle: Chronicle, found: Sequence[Outcome], faults: Sequence
 def sum_up(found: Sequence[Outcome]) -> list[str]:
     """Summarise in two lines what became of all images."""
     kept = Counter(_KEPT.get(outcome.reason, "kept") for outcome in found if not outcome.is_deleted)
-    freed = bytes_text(sum(outcome.freed_bytes for outcome in found))
+    freed = format_size(sum(outcome.freed_bytes for outcome in found))
     gone = sum(outcome.is_deleted for outcome in found)
     why = ", ".join(f"{number} {words}" for words, number in sorted(kept.items(), key=lambda item: -item[1]))
     return [f"{len(found)} images: {gone} deleted ({freed}), {len(found) - gone} kept", why]

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,26 +45,36 @@ _DAY_NS = timedelta_nanoseconds(DAY)
 _LONGEST_PROGRAM = 20
 
 
-@frozen
-class _Ending:
-    """How the story ended."""
+def run(
+    *, as_json: bool = False, keep: str | None = None, serve: str | None = None, day_seconds: float = 0.4
+) -> int:
+    """Show images come, go and be protected.
 
-    outcomes: list[Outcome]
-    faults: list[str]
+    Prints a line for each important event, then what became of all images; with `as_json`, only one JSON
+    document at the end.
 
+    Args:
+        as_json: whether that document is printed.
+        keep: a folder, missing or empty, in which the cache is created and kept.
+        serve: the `host:port` at which the web page is served, until SIGINT even after the end.
+        day_seconds: the length of a simulated day, in real seconds.
 
-def run(*, as_json: bool, keep: str | None, serve: str | None, day_seconds: float) -> int:
-    """Run the demonstration; returns the exit code: 0, 1 if something was unexpected, 143 at SIGTERM.
+    Returns the exit code: 0 if everything went as expected, else 1; 130 at SIGINT and 143 at SIGTERM, when
+    everything is cleaned up.
 
     Raises:
         ConfigError: the folder to keep exists and is not empty, or cannot be created.
         UnavailableError: the address to serve is not available.
-        KeyboardInterrupt: SIGINT was received; everything is cleaned up.
     """
     collect_from_now_on()
     try:
-        with _temporary_folder() if keep is None else _kept_folder(keep) as folder, _listening(serve) as page:
+        with (
+            _temporary_folder() if keep is None else _kept_folder(keep) as folder,
+            nullcontext() if serve is None else listening_socket(serve) as page,
+        ):
             return asyncio.run(_run(_Show(folder, keep is not None, page, as_json, day_seconds)))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM
     except BrokenPipeError:
@@ -101,15 +111,6 @@ def _kept_folder(path: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _listening(serve: str | None) -> Iterator[socket.socket | None]:
-    if serve is None:
-        yield None
-        return
-    with listening_socket(serve) as page:
-        yield page
-
-
-@contextmanager
 def _temporary_folder() -> Iterator[Path]:
     """Make a folder that is removed after this block, even if further signals arrive."""
     folder = Path(tempfile.mkdtemp(prefix="hmret-demo-"))
@@ -132,10 +133,10 @@ async def _run(show: _Show) -> int:
     if show.page is not None:
         chronicle.say(f"watch it at {_url(show.page)}")
     with chronicle.listening():
-        ending = await _tell_story(show, chronicle)
+        faults = await _tell_story(show, chronicle)
     if show.stays:
         _forget_time(show.data_dir)
-    return 1 if ending.faults else 0
+    return 1 if faults else 0
 
 
 def _url(page: socket.socket) -> str:
@@ -143,7 +144,8 @@ def _url(page: socket.socket) -> str:
     return f"http://{host}:{port}/"
 
 
-async def _tell_story(show: _Show, chronicle: Chronicle) -> _Ending:
+async def _tell_story(show: _Show, chronicle: Chronicle) -> list[str]:
+    """Run the engine through the story, and show how it ended; returns what was not as told."""
     has_leases = await asyncio.to_thread(offers_leases, show.folder)
     if not has_leases:
         chronicle.tell(
@@ -163,24 +165,23 @@ async def _tell_story(show: _Show, chronicle: Chronicle) -> _Ending:
     ):
         host = Host(show.data_dir, chronicle.clock, retention, chronicle)
         story = Story(host, chronicle.clock, retention, chronicle, has_leases)
+        found: list[Outcome] = []
         try:
-            plan = await story.tell()
+            found = outcomes(host, chronicle, await story.tell())
         except StoryError as error:
-            ending = _Ending([], [str(error)])
+            faults = [str(error)]
         else:
-            found = outcomes(host, chronicle, plan)
             faults = await asyncio.to_thread(find_faults, host, found, story.fates)
             counted = retention.statistics().deleted_bytes
             freed_bytes = sum(outcome.freed_bytes for outcome in found)
             if counted != freed_bytes:
                 faults.append(f"the engine counts {counted} bytes freed, its events {freed_bytes}")
-            ending = _Ending(found, faults)
-        _print_ending(show, chronicle, ending)
-        if show.page is not None and not ending.faults:
+        _print_ending(show, chronicle, found, faults)
+        if show.page is not None and not faults:
             interrupted = asyncio.Event()
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
             await interrupted.wait()
-    return ending
+    return faults
 
 
 @asynccontextmanager
@@ -201,18 +202,18 @@ async def _serving(page: socket.socket | None, retention: Retention) -> AsyncIte
             server.stop()
 
 
-def _print_ending(show: _Show, chronicle: Chronicle, ending: _Ending) -> None:
+def _print_ending(show: _Show, chronicle: Chronicle, found: list[Outcome], faults: list[str]) -> None:
     if show.as_json:
-        document = to_document(chronicle, ending.outcomes, ending.faults)
+        document = to_document(chronicle, found, faults)
         print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
         return
     if show.stays:
         _write_config(show)
-    for fault in ending.faults:
+    for fault in faults:
         print(f"not as told: {fault}")
-    if ending.faults:
+    if faults:
         return
-    first, second = sum_up(ending.outcomes)
+    first, second = sum_up(found)
     print(f"{day_of(chronicle.clock.elapsed)} days, {first}; the disk agrees with each:")
     print(f"{second}. Next:")
     for line in _next_steps(show):

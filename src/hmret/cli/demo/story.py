@@ -11,10 +11,11 @@ from datetime import timedelta
 
 import attrs
 
-from hmret.cli.demo.chronicle import Chronicle, bytes_text, short
+from hmret.cli.demo.chronicle import Chronicle, short
 from hmret.cli.demo.clock import DAY, DemoClock
 from hmret.cli.demo.host import Host
 from hmret.cli.demo.image_store import StoredImage
+from hmret.cli.display.tables import format_size
 from hmret.engine.retention import Retention
 from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
@@ -111,10 +112,9 @@ class Story:
             await self._pull(_TOOLBOX, Reason.OPEN)
         for reference in (f"{_BUILD}:101", _DEBIAN, _NODE, _BASE):
             await self._until_unused(self.host.tags[reference], by=DAY / 4)
-        size = bytes_text(sum(image.disk_bytes for image in self.host.images.values()))
-        self._say(
-            f"{len(self.host.images)} images are pulled, {size}; what no VM uses has a timer of 30 days"
-        )
+        pulled = self.host.images
+        size = format_size(sum(image.disk_bytes for image in pulled.values()))
+        self._say(f"{len(pulled)} images are pulled, {size}; what no VM uses has a timer of 30 days")
 
     async def _begin_of_use(self) -> None:
         """Days 1 to 6: VMs start; one goes, another leaves a snapshot. Two repositories share a disk."""

@@ -102,11 +102,10 @@ class _Missing:
         for name, timers in self.timers.by_repository.items():
             if any(not path or name == path or name.startswith(f"{path}/") for path in unlisted):
                 continue
-            repository = self.scan.repositories.get(name)
             is_of_host = name.partition("/")[0] == host
             may_be_here = folder in (IMAGES, f"{IMAGES}/{CONTENT}") or is_of_host
             for digest in timers:
-                image = None if repository is None else repository.images.get(digest)
+                image = self.scan.image((name, digest))
                 if image is None:
                     missing += may_be_here
                 elif folder == IMAGES or (
