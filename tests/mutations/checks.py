@@ -262,7 +262,7 @@ MUTATIONS = (
     edit(
         "let a whole plan stand though its states may be others",
         "whole-plan-needs-same-facts",
-        Swap("\n            and self.states is inventory.states\n            ", "\n            "),
+        Swap("\n        and earlier.states is inventory.states\n        ", "\n        "),
         (
             "tests/model/plan/test_decide.py",
             "tests/model/test_builds.py",
@@ -272,7 +272,7 @@ MUTATIONS = (
     edit(
         "let a whole plan stand though its references may be others",
         "whole-plan-needs-same-facts",
-        Swap("\n            and self.references is inventory.references\n            ", "\n            "),
+        Swap("\n        and earlier.references is inventory.references\n        ", "\n        "),
         (
             "tests/model/plan/test_decide.py",
             "tests/model/test_builds.py",
@@ -282,7 +282,7 @@ MUTATIONS = (
     edit(
         "let a whole plan stand though its contents may be others",
         "whole-plan-needs-same-facts",
-        Swap("\n            and self.contents is inventory.contents\n            ", "\n            "),
+        Swap("\n        and earlier.contents is inventory.contents\n        ", "\n        "),
         (
             "tests/model/plan/test_decide.py",
             "tests/model/test_builds.py",
@@ -292,7 +292,7 @@ MUTATIONS = (
     edit(
         "let a whole plan stand though its builds may be others",
         "whole-plan-needs-same-facts",
-        Swap("\n            and self.builds is inventory.builds\n            ", "\n            "),
+        Swap("\n        and earlier.builds is inventory.builds\n        ", "\n        "),
         (
             "tests/model/plan/test_decide.py",
             "tests/model/test_builds.py",
@@ -302,7 +302,7 @@ MUTATIONS = (
     edit(
         "let a whole plan stand though its leased may be others",
         "whole-plan-needs-same-facts",
-        Swap("\n            and self.leased == inventory.leased\n            ", "\n            "),
+        Swap("\n        and earlier.leased == inventory.leased\n        ", "\n        "),
         (
             "tests/model/plan/test_decide.py",
             "tests/model/test_builds.py",
@@ -312,7 +312,7 @@ MUTATIONS = (
     edit(
         "let a whole plan stand though its backing_off may be others",
         "whole-plan-needs-same-facts",
-        Swap("\n            and self.backing_off == inventory.backing_off\n            ", "\n            "),
+        Swap("\n        and earlier.backing_off == inventory.backing_off\n        ", "\n        "),
         (
             "tests/model/plan/test_decide.py",
             "tests/model/test_builds.py",
@@ -322,7 +322,7 @@ MUTATIONS = (
     edit(
         "let a whole plan stand though its accessed may be others",
         "whole-plan-needs-same-facts",
-        Swap("\n            and self.accessed == inventory.accessed\n            ", "\n            "),
+        Swap("\n        and earlier.accessed == inventory.accessed\n        ", "\n        "),
         (
             "tests/model/plan/test_decide.py",
             "tests/model/test_builds.py",
@@ -332,7 +332,7 @@ MUTATIONS = (
     edit(
         "let a whole plan stand though its unlisted may be others",
         "whole-plan-needs-same-facts",
-        Swap("\n            and self.unlisted == inventory.unlisted\n            ", "\n            "),
+        Swap("\n        and earlier.unlisted == inventory.unlisted\n        ", "\n        "),
         (
             "tests/model/plan/test_decide.py",
             "tests/model/test_builds.py",
@@ -342,7 +342,7 @@ MUTATIONS = (
     edit(
         "let a whole plan stand though its unread_sources may be others",
         "whole-plan-needs-same-facts",
-        Swap("\n            and self.unread_sources == inventory.unread_sources\n        ", "\n        "),
+        Swap("\n        and earlier.unread_sources == inventory.unread_sources\n    ", "\n    "),
         (
             "tests/model/plan/test_decide.py",
             "tests/model/test_builds.py",

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Set as AbstractSet
 from typing import Protocol
 
-from hmret.model.images import Image, Repository
+from hmret.model.images import Image
 from hmret.model.plan.expiry import Expiry
+from hmret.model.plan.repository_inputs import RepositoryInputs
 from hmret.model.policy.compiled import NEVER
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
@@ -33,15 +34,9 @@ class Evaluation(Protocol):
     @property
     def expiry(self) -> Expiry: ...
     @property
-    def repository(self) -> Repository | None: ...
+    def inputs(self) -> RepositoryInputs: ...
     @property
     def sources(self) -> Mapping[str, tuple[str, ...]]: ...
-    @property
-    def built(self) -> AbstractSet[str]: ...
-    @property
-    def leased(self) -> AbstractSet[str]: ...
-    @property
-    def backing_off(self) -> AbstractSet[str]: ...
     @property
     def latest(self) -> AbstractSet[str]: ...
     @property
@@ -68,7 +63,7 @@ class NotReady:
     reason = Reason.NOT_READY
 
     def blocks(self, image: Image, evaluation: Evaluation) -> bool:
-        if evaluation.repository is not None and image.digest in evaluation.repository.unready:
+        if image.digest in evaluation.inputs.unready:
             return True
         if image.making is not None and image.foreign is None:
             return True
@@ -102,7 +97,7 @@ class HeldByLease:
     reason = Reason.LEASED
 
     def blocks(self, image: Image, evaluation: Evaluation) -> bool:
-        return image.digest in evaluation.leased
+        return image.digest in evaluation.inputs.leased
 
 
 @frozen
@@ -124,7 +119,7 @@ class NotPullable:
     def blocks(self, image: Image, evaluation: Evaluation) -> bool:
         if image.pullable is not None:
             return not image.pullable
-        return evaluation.is_local or image.digest in evaluation.built
+        return evaluation.is_local or image.digest in evaluation.inputs.built
 
 
 @frozen
@@ -195,4 +190,4 @@ class BackingOff:
     reason = Reason.BACKOFF
 
     def blocks(self, image: Image, evaluation: Evaluation) -> bool:
-        return image.digest in evaluation.backing_off
+        return image.digest in evaluation.inputs.backing_off

@@ -17,7 +17,7 @@ from hmret.model.images import (
     Key,
 )
 from hmret.model.plan.evaluate import PlanContext
-from hmret.model.plan.gathering import Basis, Gathered, shifts_of
+from hmret.model.plan.gathering import Gathered, shifts_of
 from hmret.model.plan.plan import Plan, Protected
 from hmret.model.plan.pressure import PressureStep
 from hmret.model.plan.repository_inputs import inputs_of
@@ -236,10 +236,8 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
         finals=finals,
         shifts=shifts,
         protections=protections,
-        basis=Basis.of(inventory),
+        inventory=inventory,
         gathered=gathered,
-        references=inventory.references,
-        details=inventory.details,
         everywhere=(Reason.OUTSIDE_WINDOW,) if selection.is_closed else (),
         braking=selection.braking,
         pressure=selection.pressure,

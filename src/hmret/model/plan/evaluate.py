@@ -7,7 +7,7 @@ import attrs
 
 from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.durations import format_span
-from hmret.model.images import Cause, Image, Inventory, Repository
+from hmret.model.images import Cause, Image, Inventory
 from hmret.model.plan.blockers import (
     Always,
     BackingOff,
@@ -25,6 +25,7 @@ from hmret.model.plan.blockers import (
 )
 from hmret.model.plan.effective_rules import effective_rules, latest_of
 from hmret.model.plan.expiry import Expiry
+from hmret.model.plan.repository_inputs import RepositoryInputs
 from hmret.model.policy.compiled import NEVER, Policy
 from hmret.model.times import SECOND
 from hmret.model.values import frozen
@@ -38,7 +39,6 @@ _OF_ANY: tuple[Blocker, ...] = (NotReady(), Broken())
 # no timer starts.
 _HOLD_MARKS = frozenset((Cause.CLOCK_JUMP, Cause.LOST_REFERENCES, Cause.LOST_IMAGES))
 _ORDER = {reason: number for number, reason in enumerate(Reason)}
-_NEVER_READ: Mapping[str, int] = {}
 _PINNED, _NOT_ALLOWED = Always(Reason.PINNED), Always(Reason.NOT_ALLOWED)
 
 
@@ -118,27 +118,19 @@ class Evaluator:
     context: PlanContext
     now_ns: int
     name: str
-    repository: Repository | None
-    timers: Mapping[str, int | None]
-    """The timers of this repository, by digest."""
+    inputs: RepositoryInputs
     sources: Mapping[str, tuple[str, ...]]
     """The sources that need each digest, sorted."""
-    leased: AbstractSet[str]
-    backing_off: AbstractSet[str]
-    built: AbstractSet[str] = frozenset()
-    """Digests that were built on this host."""
-    accessed: Mapping[str, int] = _NEVER_READ
-    """When disks were last read unseen, by digest."""
     expiry: Expiry = attrs.field(init=False)
     _blockers: tuple[Blocker, ...] = attrs.field(init=False)
     """The blockers that can apply to an image that is ready and complete, in the order of reasons."""
 
     @expiry.default
     def _make_timetable(self) -> Expiry:
-        policy = self.context.policy
-        rules = effective_rules(policy, self.name, self.repository)
+        inputs, policy = self.inputs, self.context.policy
+        rules = effective_rules(policy, self.name, inputs.repository)
         gaps = self.context.gaps
-        return Expiry(self.timers, rules, policy.min_age_ns, self.now_ns, gaps, self.accessed)
+        return Expiry(inputs.timers, rules, policy.min_age_ns, self.now_ns, gaps, inputs.accessed)
 
     @_blockers.default
     def _list_grounds(self) -> tuple[Blocker, ...]:
@@ -147,7 +139,7 @@ class Evaluator:
     @cached_property
     def latest(self) -> AbstractSet[str]:
         """Digests that are kept for being among the newest."""
-        return latest_of(self.context.policy, self.repository, self.expiry.rules, self.now_ns)
+        return latest_of(self.context.policy, self.inputs.repository, self.expiry.rules, self.now_ns)
 
     @cached_property
     def is_local(self) -> bool:
@@ -175,11 +167,7 @@ class Evaluator:
 
     def _is_plain(self, image: Image) -> bool:
         """Return whether an image is ready and complete, with nothing else in its folder."""
-        return image.is_plain and not self.is_unready(image.digest)
-
-    def is_unready(self, digest: str) -> bool:
-        """Return whether a row is not ready because of another folder of its digest."""
-        return self.repository is not None and digest in self.repository.unready
+        return image.is_plain and image.digest not in self.inputs.unready
 
     def waiting_span(self) -> tuple[int, int]:
         """Return the range of start times, in nanoseconds, of timers that have not run out.
@@ -244,8 +232,7 @@ class Evaluator:
         )
 
     def _shared_with(self, digest: str) -> tuple[str, ...]:
-        owners = () if self.repository is None else self.repository.shared.get(digest, ())
-        return tuple(owner for owner in owners if owner != self.name)
+        return tuple(owner for owner in self.inputs.shared.get(digest, ()) if owner != self.name)
 
     def _unwatched(self, since_ns: int | None) -> str | None:
         """Return a remark on how much of the time since then was unwatched; None: none of it."""
@@ -256,5 +243,4 @@ class Evaluator:
         return f"{unwatched} since then do not count: nobody watched whether it was in use"
 
     def _detail(self, image: Image) -> str | None:
-        unready = None if self.repository is None else self.repository.unready.get(image.digest)
-        return unready or image.making
+        return self.inputs.unready.get(image.digest) or image.making

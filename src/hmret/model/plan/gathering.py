@@ -1,12 +1,10 @@
 """The decisions on all repositories taken together, at any hour, and whether the next plan may reuse them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set as AbstractSet
+from collections.abc import Iterable, Mapping
 from itertools import chain
 
-from hmret.model.grouping import ReferenceIndex, Timers
-from hmret.model.images import ContentOwners, Inventory, Key, Remembered, Repository
-from hmret.model.origins import Builds
+from hmret.model.images import Inventory, Key, Remembered
 from hmret.model.plan.repository_plan import RepositoryPlan
 from hmret.model.plan.selection import Choice
 from hmret.model.plan.units import Ripe
@@ -15,56 +13,28 @@ from hmret.model.tag_history import TagName, put_together
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["Basis", "Gathered", "shifts_of"]
+__all__ = ["Gathered", "have_same_facts", "shifts_of"]
 
 
-@frozen(eq=False)
-class Basis:
-    """What the decisions on all repositories rest on, beside the policy."""
+def have_same_facts(earlier: Inventory, inventory: Inventory) -> bool:
+    """Return whether the decisions on all repositories rest on the same in two inventories.
 
-    repositories: Mapping[str, Repository]
-    states: Timers
-    references: ReferenceIndex
-    contents: ContentOwners
-    builds: Builds
-    leased: AbstractSet[Key]
-    backing_off: AbstractSet[Key]
-    accessed: Mapping[Key, int]
-    unlisted: tuple[str, ...]
-    unread_sources: AbstractSet[str]
-
-    @classmethod
-    def of(cls, inventory: Inventory) -> "Basis":
-        """Take from an inventory the values that count."""
-        return cls(
-            inventory.repositories,
-            inventory.states,
-            inventory.references,
-            inventory.contents,
-            inventory.builds,
-            inventory.leased,
-            inventory.backing_off,
-            inventory.accessed,
-            inventory.unlisted,
-            inventory.unread_sources,
-        )
-
-    def is_that_of(self, inventory: Inventory) -> bool:
-        """Return whether an inventory has the very same large objects, and equal values otherwise."""
-        # guard(whole-plan-needs-same-facts): A plan that ignored a new guest, lease, timer or fault could
-        # delete what is in use, so it stands only while nothing changed.
-        return (
-            self.repositories is inventory.repositories
-            and self.states is inventory.states
-            and self.references is inventory.references
-            and self.contents is inventory.contents
-            and self.builds is inventory.builds
-            and self.leased == inventory.leased
-            and self.backing_off == inventory.backing_off
-            and self.accessed == inventory.accessed
-            and self.unlisted == inventory.unlisted
-            and self.unread_sources == inventory.unread_sources
-        )
+    They do where the large objects are the very same, and the other values are equal.
+    """
+    # guard(whole-plan-needs-same-facts): A plan that ignored a new guest, lease, timer or fault could
+    # delete what is in use, so it stands only while nothing changed.
+    return (
+        earlier.repositories is inventory.repositories
+        and earlier.states is inventory.states
+        and earlier.references is inventory.references
+        and earlier.contents is inventory.contents
+        and earlier.builds is inventory.builds
+        and earlier.leased == inventory.leased
+        and earlier.backing_off == inventory.backing_off
+        and earlier.accessed == inventory.accessed
+        and earlier.unlisted == inventory.unlisted
+        and earlier.unread_sources == inventory.unread_sources
+    )
 
 
 @frozen(eq=False)

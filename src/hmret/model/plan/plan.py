@@ -20,7 +20,7 @@ from hmret.model.images import (
 from hmret.model.obstacles import Obstacle
 from hmret.model.plan.due_times import DueTimes, Timed
 from hmret.model.plan.evaluate import PlanContext
-from hmret.model.plan.gathering import Basis, Gathered
+from hmret.model.plan.gathering import Gathered, have_same_facts
 from hmret.model.plan.repository_plan import RIPE, RepositoryPlan
 from hmret.model.plan.selection import (
     BytesFreed,
@@ -85,11 +85,8 @@ class Plan:
     _everywhere: tuple[Reason, ...]
     """The reasons against every deletion at this hour."""
     _protections: Mapping[str, "Protected"]
-    _basis: Basis
+    _inventory: Inventory
     _gathered: Gathered
-    _references: ReferenceIndex
-    _details: Mapping[str, str]
-    """Further remarks on some images, by digest."""
     braking: Braking | None
     """Set where more has expired at once than the brake allows."""
     pressure: Pressure | None
@@ -204,19 +201,20 @@ class Plan:
         obstacle = self.obstacles.get((verdict.repository, digest))
         if obstacle is not None and verdict.reason is Reason.BACKOFF:
             verdict = attrs.evolve(verdict, detail=f"{obstacle.path}: {obstacle.detail}")
-        if digest in self._details:
-            verdict = attrs.evolve(verdict, detail=self._details[digest])
+        detail = self._inventory.details.get(digest)
+        if detail is not None:
+            verdict = attrs.evolve(verdict, detail=detail)
         return verdict
 
     @property
     def vm_names(self) -> Mapping[str, str]:
         """The display names of sources that have one, by their names in `referenced_by`."""
-        return self._references.names
+        return self.references.names
 
     @property
     def references(self) -> ReferenceIndex:
         """The references that the plan was made with."""
-        return self._references
+        return self._inventory.references
 
     def users(self, repository: str, digest: str) -> Mapping[str, object]:
         """Return which sources need an image, and the display names of those that have one; empty where none does.
@@ -241,7 +239,7 @@ class Plan:
         """List the digests of each repository."""
         for name, part in self._parts.items():
             if part.repository is not None:
-                yield name, part.repository.images
+                yield name, part.inputs.images
 
     def sources(self) -> Iterator[tuple[str, Mapping[str, tuple[str, ...]]]]:
         """List the sources that need each digest in the cache, by repository."""
@@ -266,7 +264,7 @@ class Plan:
         return not any(
             policy.allowed.matches(name) and not policy.pinned.matches(name)
             for name, part in self._parts.items()
-            if part.repository is not None and part.repository.images
+            if part.inputs.images
         )
 
     @property
@@ -293,7 +291,7 @@ class Plan:
         # guard(time-ends-the-whole-plan): Time alone can make an image due or change which are the newest;
         # from that moment on an earlier plan no longer stands.
         if (
-            self._basis.is_that_of(inventory)
+            have_same_facts(self._inventory, inventory)
             and context == self._context
             and inventory.remembered is self.remembered
             and self._at_ns <= now_ns < self._gathered.until_ns

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Set as AbstractSet
 
 import msgspec
 
-from hmret.model.images import Inventory, Repository
+from hmret.model.images import Image, Inventory, Repository
 from hmret.model.origins import Builds
 from hmret.model.protection import RepositoryProtection
 
@@ -14,6 +14,9 @@ _NO_TIMERS: Mapping[str, int | None] = {}
 _NO_DIGESTS: AbstractSet[str] = frozenset()
 _NEVER_READ: Mapping[str, int] = {}
 _NO_FOREIGN: Mapping[str, frozenset[str]] = {}
+_NO_IMAGES: Mapping[str, Image] = {}
+_NO_SHARES: Mapping[str, tuple[str, ...]] = {}
+_NO_NOTES: Mapping[str, str] = {}
 
 
 class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -34,6 +37,21 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Digests that were built on this host."""
     accessed: Mapping[str, int]
     """When disks were last read unseen, by digest."""
+
+    @property
+    def images(self) -> Mapping[str, Image]:
+        """The images in the cache, by digest."""
+        return _NO_IMAGES if self.repository is None else self.repository.images
+
+    @property
+    def shared(self) -> Mapping[str, tuple[str, ...]]:
+        """The digests whose content other repositories own too, each with all its owners."""
+        return _NO_SHARES if self.repository is None else self.repository.shared
+
+    @property
+    def unready(self) -> Mapping[str, str]:
+        """Digests that are not ready because of another folder of theirs, and why."""
+        return _NO_NOTES if self.repository is None else self.repository.unready
 
     def stand_in(self, inventory: Inventory, name: str, protection: RepositoryProtection) -> bool:
         """Return whether an inventory holds the very same inputs for a repository.
@@ -67,10 +85,7 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     def sources(self) -> Mapping[str, tuple[str, ...]]:
         """Return which sources need each image of a repository, by its own name or by that of another."""
-        repository = self.repository
-        if repository is None:
-            return {}
-        images = repository.images
+        images = self.images
         if not self.foreign and self.protection.sources.keys() <= images.keys():
             return self.protection.sources
         found = {digest: names for digest, names in self.protection.sources.items() if digest in images}

@@ -78,7 +78,7 @@ class RepositoryPlan:
     @cached_property
     def evaluator(self) -> Evaluator:
         """What evaluates single images again; made on first use, as most repositories are never asked."""
-        return _evaluator(self.name, self.inputs, self.sources, self.context, self.now_ns)
+        return Evaluator(self.context, self.now_ns, self.name, self.inputs, self.sources)
 
     @property
     def repository(self) -> Repository | None:
@@ -89,25 +89,21 @@ class RepositoryPlan:
     def eligible(self) -> int:
         """How many images may be deleted at all, now or later, as far as is known; shared content excluded."""
         latest = self.evaluator.latest if self.context.policy.keeps_latest else _NO_DIGESTS
-        if latest or self._shared:
+        if latest or self.inputs.shared:
             return sum(
                 _NUMBERS[reason] in _ELIGIBLE
                 for image, reason in self.decisions
-                if image.digest not in latest and image.digest not in self._shared
+                if image.digest not in latest and image.digest not in self.inputs.shared
             )
         return sum(map(self._numbers.count, _ELIGIBLE))
 
     @property
     def eligible_shared(self) -> Iterator[str]:
         """List the digests that share content and that this repository allows to be deleted."""
-        for digest in self._shared:
+        for digest in self.inputs.shared:
             reason = self.reason(digest)
             if _NUMBERS[reason] in _ELIGIBLE and digest not in self.evaluator.latest:
                 yield digest
-
-    @property
-    def _shared(self) -> Mapping[str, tuple[str, ...]]:
-        return {} if self.inputs.repository is None else self.inputs.repository.shared
 
     def reason(self, digest: str) -> Reason:
         """Return this repository's reason for an image in the cache."""
@@ -115,12 +111,11 @@ class RepositoryPlan:
 
     def image(self, digest: str) -> Image:
         """Return an image that is in the cache."""
-        assert self.inputs.repository is not None  # an image that is due is in its repository
-        return self.inputs.repository.images[digest]
+        return self.inputs.images[digest]
 
     def has(self, digest: str) -> bool:
         """Return whether an image is in the cache."""
-        return self.inputs.repository is not None and digest in self.inputs.repository.images
+        return digest in self.inputs.images
 
     @property
     def is_quiet(self) -> bool:
@@ -130,10 +125,8 @@ class RepositoryPlan:
     @property
     def decisions(self) -> Iterator[tuple[Image, Reason]]:
         """Each image with the decision on it, in no particular order."""
-        if self.inputs.repository is not None:
-            images = self.inputs.repository.images.values()
-            for image, number in zip(images, self._numbers, strict=True):
-                yield image, _REASONS[number]
+        for image, number in zip(self.inputs.images.values(), self._numbers, strict=True):
+            yield image, _REASONS[number]
 
     @cached_property
     def due_times(self) -> DueTimes | None:
@@ -142,9 +135,7 @@ class RepositoryPlan:
         None where one repository cannot tell, or the answer does not last: for disks with other links, and
         for timers that start now.
         """
-        repository = self.inputs.repository
-        images = () if repository is None else repository.images.values()
-        if self.marks or self._shared or any(map(_has_links, images)):
+        if self.marks or self.inputs.shared or any(map(_has_links, self.inputs.images.values())):
             return None
         return add_up(self.timers(0, _NO_FINALS))
 
@@ -171,14 +162,13 @@ class RepositoryPlan:
         return self._add_up(lambda folder: folder.size_bytes if folder.status == "ready" else 0)
 
     def _add_up(self, bytes_of: Callable[[Image], int]) -> tuple[int, Mapping[object, int]]:
-        repository = self.inputs.repository
         own_bytes = 0
         shared: dict[object, int] = {}
-        for image in () if repository is None else repository.images.values():
+        for image in self.inputs.images.values():
             for folder in image.folders:
                 if folder.shared_disk is not None:
                     shared[folder.shared_disk.identity] = bytes_of(folder)
-                elif folder.is_content and image.digest in self._shared:
+                elif folder.is_content and image.digest in self.inputs.shared:
                     shared[image.digest] = bytes_of(folder)
                 else:
                     own_bytes += bytes_of(folder)
@@ -186,7 +176,7 @@ class RepositoryPlan:
 
     def owners(self, digest: str) -> int:
         """Count the repositories that share the content of an image; 1: it is not shared."""
-        return len(self._shared.get(digest, _ALONE))
+        return len(self.inputs.shared.get(digest, _ALONE))
 
     def timers(self, now_ns: int, finals: Mapping[str, Reason]) -> Iterator[tuple[Image, Reason, int | None]]:
         """Yield for each image why it stays or goes, and when it falls due; in no particular order.
@@ -194,7 +184,7 @@ class RepositoryPlan:
         `finals`: the reasons decided beyond this repository, by digest.
         """
         # Not kept: this is asked once of each repository.
-        evaluator = _evaluator(self.name, self.inputs, self.sources, self.context, self.now_ns)
+        evaluator = Evaluator(self.context, self.now_ns, self.name, self.inputs, self.sources)
         for image, reason in self.decisions:
             if ACTIONS[reason] is Action.CLEAR:
                 yield image, reason, None
@@ -222,9 +212,8 @@ class RepositoryPlan:
 
     def verdict(self, digest: str, final: Reason | None, everywhere: tuple[Reason, ...]) -> Verdict | None:
         """Return the full verdict on one image; None where it is not in the cache."""
-        repository = self.inputs.repository
-        image = None if repository is None else repository.images.get(digest)
-        if repository is None or image is None:
+        image = self.inputs.images.get(digest)
+        if image is None:
             return None
         return self.evaluator.verdict(image, final, self._tags.get(digest, ()), everywhere)
 
@@ -234,36 +223,13 @@ class RepositoryPlan:
         return {} if self.inputs.repository is None else tags_by_digest(self.inputs.repository)
 
 
-def _evaluator(
-    name: str,
-    inputs: RepositoryInputs,
-    sources: Mapping[str, tuple[str, ...]],
-    context: PlanContext,
-    now_ns: int,
-) -> Evaluator:
-    return Evaluator(
-        context,
-        now_ns,
-        name,
-        inputs.repository,
-        inputs.timers,
-        sources,
-        inputs.leased,
-        inputs.backing_off,
-        inputs.built,
-        inputs.accessed,
-    )
-
-
 def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, now_ns: int) -> RepositoryPlan:
     """Decide on every image of one repository."""
     sources = inputs.sources()
-    evaluator = _evaluator(name, inputs, sources, context, now_ns)
-    images: Mapping[str, Image] = {} if inputs.repository is None else inputs.repository.images
-    timers = inputs.timers
+    evaluator = Evaluator(context, now_ns, name, inputs, sources)
+    images, timers = inputs.images, inputs.timers
     leased, built, accessed = inputs.leased, inputs.built, inputs.accessed
-    unready: Mapping[str, str] = {} if inputs.repository is None else inputs.repository.unready
-    shared: Mapping[str, tuple[str, ...]] = {} if inputs.repository is None else inputs.repository.shared
+    unready, shared = inputs.unready, inputs.shared
     # guard(future-date-ends-plan): An image dated in the future takes its place by age once that time has
     # come; an earlier decision must not outlast it.
     until_ns = next_dated_ns(context.policy, inputs.repository, now_ns)
