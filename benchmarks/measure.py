@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import resource
 import shutil
 import signal
 import statistics
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from benchmarks.trees import Layout
 
@@ -43,7 +44,30 @@ _INODES_PER_IMAGE = {"legacy": 6.0, "content": 8.0}
 _BLOCK_BYTES = 4096
 _SAMPLE_SECONDS = 0.01
 _SOURCES = ("yardsticks", "units", "looks", "safe_deletion")
+Core = Literal["native", "pure"]
+CORES: tuple[Core, ...] = ("native", "pure")
+
 _PACKAGES = ("hmret", "anyio", "trio", "attrs", "msgspec", "aiofiles")
+
+
+class Took(float):
+    """Seconds by the clock, and the processor time that went into them."""
+
+    cpu: float
+
+    def __new__(cls, seconds: float, cpu: float) -> Self:
+        """Make one of both, in seconds."""
+        took = super().__new__(cls, seconds)
+        took.cpu = cpu
+        return took
+
+    def plus(self, other: "Took") -> "Took":
+        """Add two stretches of work."""
+        return Took(self + other, self.cpu + other.cpu)
+
+    def less(self, other: "Took") -> "Took":
+        """Take one stretch of work away from another."""
+        return Took(self - other, self.cpu - other.cpu)
 
 
 @dataclass
@@ -63,6 +87,7 @@ class Row:
     """Whether the highest of the runs is judged instead of the median."""
     note: str = ""
     layout: Layout = "legacy"
+    core: Core = "native"
     failed: bool = False
     """Whether the work was not done as it should have been: then no time counts."""
 
@@ -71,6 +96,16 @@ class Row:
         """What is held against the goal."""
         ours = max(self.ours) if self.worst else statistics.median(self.ours)
         return ours / statistics.median(self.floor) if self.floor else ours * self.scale
+
+    @property
+    def processor(self) -> float | None:
+        """Processor time, ours over that of the floor, as medians; None: not measured on both sides."""
+        ours, floor = (
+            [took.cpu for took in side if isinstance(took, Took)] for side in (self.ours, self.floor)
+        )
+        if not ours or not floor or not statistics.median(floor):
+            return None
+        return statistics.median(ours) / statistics.median(floor)
 
     @property
     def spread(self) -> tuple[float, float]:
@@ -99,6 +134,7 @@ class Row:
             self._three(self.floor) if self.floor else "-",
             f"{self.value:.2f}{unit}",
             f"{low:.2f} to {high:.2f}",
+            "-" if self.processor is None else f"{self.processor:.2f}",
             "-" if self.goal is None else f"{self.goal:g}{unit}",
             self.verdict,
         ]
@@ -108,11 +144,13 @@ class Row:
         return {
             "figure": self.figure,
             "layout": self.layout,
+            "core": self.core,
             "unit": self.unit,
             "ours": [value * self.scale for value in self.ours],
             "floor": [value * self.scale for value in self.floor],
             "value": self.value,
             "spread": self.spread,
+            "processor": self.processor,
             "goal": self.goal,
             "verdict": self.verdict,
             "note": self.note,
@@ -131,9 +169,11 @@ class Floor:
         sources = [HERE / f"{name}.c" for name in _SOURCES]
         subprocess.run(["cc", "-O2", "-o", self._program, *sources], check=True)
 
-    def time(self, mode: str, data_dir: Path, *rest: Path) -> float:
-        """Run it; returns the seconds of the work alone."""
-        return float(self.run(mode, data_dir, *rest)["seconds"])
+    def time(self, mode: str, data_dir: Path, *rest: Path) -> Took:
+        """Run it; returns the seconds of the work alone, and the processor time of the whole process."""
+        before = _children_seconds()
+        seconds = self.run(mode, data_dir, *rest)["seconds"]
+        return Took(seconds, _children_seconds() - before)
 
     def run(self, mode: str, data_dir: Path, *rest: Path) -> dict[str, float]:
         """Run it; returns what it says."""
@@ -143,18 +183,38 @@ class Floor:
         return dict[str, float](json.loads(done.stdout))
 
 
+def _children_seconds() -> float:
+    """Return the processor time of all processes that were run and have ended."""
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
+
+
+def environment_for(core: Core) -> dict[str, str]:
+    """Return the environment in which hmret has this core."""
+    return {**os.environ, "HMRET_NATIVE": "0" if core == "pure" else "1"}
+
+
 class Subject:
     """The engine in a process of its own; see subject.py."""
 
-    def __init__(self, data_dir: Path, *, backend: str = "asyncio", unused_for: float = 720 * 3600) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        backend: str = "asyncio",
+        unused_for: float = 720 * 3600,
+        core: Core = "native",
+    ) -> None:
         command: list[str | Path] = [sys.executable, HERE / "subject.py", data_dir, "--backend", backend]
         self._process = subprocess.Popen(
             [*command, "--unused-for", str(unused_for)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=environment_for(core),
         )
-        self.opened_seconds = float(self._read()["opened_seconds"])
+        opened = self._read()
+        self.opened = Took(opened["opened_seconds"], opened["cpu_seconds"])
 
     def __enter__(self) -> Self:
         return self
@@ -198,11 +258,11 @@ class Peak:
     samples: int
 
 
-def measure_peak(command: Sequence[str | Path]) -> Peak:
+def measure_peak(command: Sequence[str | Path], core: Core = "native") -> Peak:
     """Run a command to its end, and add up the PSS of it and all its descendants every 10 ms."""
     peak = 0
     samples = 0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment_for(core)) as process:
         while process.poll() is None:
             peak = max(peak, sum(_pss_bytes(pid) for pid in _family(process.pid)))
             samples += 1
@@ -235,9 +295,10 @@ def _pss_bytes(pid: int) -> int:
     return 0
 
 
-def time_command(command: Sequence[str | Path]) -> float:
+def time_command(command: Sequence[str | Path], core: Core = "native") -> float:
     """Run a command to its end; returns the seconds of the whole process. It may cache its byte code, as one installed has."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = environment_for(core)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     begin = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     return time.perf_counter() - begin

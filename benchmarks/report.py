@@ -3,13 +3,14 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from benchmarks.measure import Row
+from benchmarks.measure import CORES, Core, Row
 from benchmarks.trees import LAYOUTS, Layout
 
 __all__ = ["show", "show_side_by_side"]
 
 _HEADER = ["figure", "ours (min / median / max)", "floor (min / median / max)"]
-_HEADER += ["value", "spread", "goal", "verdict"]
+_HEADER += ["value", "spread", "processor time", "goal", "verdict"]
+_Variant = tuple[Layout, Core]
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -19,41 +20,37 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def show_side_by_side(rows: Sequence[Row]) -> None:
-    """Print each figure once, with what it is in either layout, and how much longer ours takes in content."""
-    figures: dict[str, dict[Layout, Row]] = {}
+    """Print each figure once, with what it is in each layout and with each core that was measured."""
+    figures: dict[str, dict[_Variant, Row]] = {}
     for row in rows:
-        figures.setdefault(row.figure, {})[row.layout] = row
+        figures.setdefault(row.figure, {})[row.layout, row.core] = row
+    measured = {variant for found in figures.values() for variant in found}
+    variants = [(layout, core) for core in CORES for layout in LAYOUTS if (layout, core) in measured]
     header = ["figure"]
-    for layout in LAYOUTS:
-        header += [f"{layout}: ours", "floor", "value", "verdict"]
-    lines = [[*header, "goal", "ours, content / legacy"]]
-    for figure, measured in figures.items():
+    for layout, core in variants:
+        name = layout if core == "native" else f"{layout}, pure"
+        header += [f"{name}: ours", "floor", "value", "processor", "goal", "verdict"]
+    lines = [header]
+    for figure, found in figures.items():
         line = [figure]
-        for layout in LAYOUTS:
-            line += _short(measured.get(layout))
-        [first, *_] = measured.values()
-        lines.append([*line, first.cells()[5], _compare(measured)])
+        for variant in variants:
+            line += _short(found.get(variant))
+        lines.append(line)
     _print(lines)
     _print_notes(rows)
 
 
 def _short(row: Row | None) -> list[str]:
     if row is None:
-        return ["-"] * 4
+        return ["-"] * 6
     floor = _amount(row, row.floor) if row.floor else "-"
-    return [_amount(row, row.ours), floor, row.cells()[3], row.verdict]
+    _, _, _, value, _, processor, goal, verdict = row.cells()
+    return [_amount(row, row.ours), floor, value, processor, goal, verdict]
 
 
 def _amount(row: Row, values: Sequence[float]) -> str:
     value = max(values) if row.worst else statistics.median(values)
     return f"{value * row.scale:.3g} {row.unit}"
-
-
-def _compare(measured: dict[Layout, Row]) -> str:
-    if len(measured) < len(LAYOUTS):
-        return "-"
-    legacy, content = (statistics.median(measured[layout].ours) for layout in LAYOUTS)
-    return f"{content / legacy:.2f}" if legacy else "-"
 
 
 def _print(lines: Sequence[Sequence[str]]) -> None:
@@ -67,4 +64,4 @@ def _print(lines: Sequence[Sequence[str]]) -> None:
 def _print_notes(rows: Iterable[Row]) -> None:
     for row in rows:
         if row.note:
-            print(f"{row.figure} ({row.layout}): {row.note}")
+            print(f"{row.figure} ({row.layout}, {row.core}): {row.note}")

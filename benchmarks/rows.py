@@ -1,7 +1,6 @@
 """The rows of the table, each measured beside its floor, run by run."""
 
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from typing import Any
 from benchmarks.changes import PER_ROUND, Changer, Expected, LegacyChanger
 from benchmarks.content_changes import ContentChanger
 from benchmarks.generate_tree import generate_tree
-from benchmarks.measure import HERE, Floor, Row, Subject, measure_peak, remove_tree, time_command
+from benchmarks.measure import HERE, Core, Floor, Row, Subject, Took, measure_peak, remove_tree, time_command
 from benchmarks.trees import EXPIRED_FOR, Layout, Shape, Tree
 
 __all__ = [
@@ -49,6 +48,15 @@ class Bench:
     runs: int
     seed: int
     layout: Layout = "legacy"
+    core: Core = "native"
+
+    def open(self, tree: Tree, *, backend: str = "asyncio", unused_for: float = 720 * 3600) -> Subject:
+        """Start an engine on a tree."""
+        return Subject(tree.folder, backend=backend, unused_for=unused_for, core=self.core)
+
+    def goal(self, legacy: float, content: float) -> float:
+        """Choose the goal for the layout."""
+        return content if self.layout == "content" else legacy
 
     def shape(self, shape: Shape) -> Shape:
         """Give a shape the seed and the layout of all."""
@@ -71,27 +79,27 @@ def measure_sweeps(bench: Bench) -> list[Row]:
     changer = _changer(tree)
     if not changer.has_enough(bench.runs):
         raise SystemExit(f"too few images for {bench.runs} runs of changes: {bench.images}")
-    first = Row("first sweep ever / C read-all", [], 1.3)
-    restart = Row("first sweep after a restart / C read-all", [], 0.5)
-    later = Row("later sweep, nothing changed / C stat-all", [], 0.25)
+    first = Row("first sweep ever / C read-all", [], bench.goal(1.25, 1.3))
+    restart = Row("first sweep after a restart / C read-all", [], 0.35)
+    later = Row("later sweep, nothing changed / C stat-all", [], bench.goal(0.15, 0.20))
     changed = Row("later sweep after 100 changes / C stat-all", [], 0.35)
     ready = tree.ready
     for _ in range(bench.runs):
         _forget(tree)
         first.floor.append(bench.floor.time("read-all", tree.folder))
-        with Subject(tree.folder) as subject:
-            first.ours.append(subject.opened_seconds + _sweep(subject, first, ready))
+        with bench.open(tree) as subject:
+            first.ours.append(subject.opened.plus(_sweep(subject, first, ready)))
             later.floor.append(bench.floor.time("stat-all", tree.folder))
             later.ours.append(_sweep(subject, later, ready))
         restart.floor.append(bench.floor.time("read-all", tree.folder))
-        with Subject(tree.folder) as subject:
+        with bench.open(tree) as subject:
             before = subject.do("sweep")
-            restart.ours.append(subject.opened_seconds + before["seconds"])
+            restart.ours.append(subject.opened.plus(_took(before)))
             expected = changer.change()
             ready += expected.ready
             changed.floor.append(bench.floor.time("stat-all", tree.folder))
             after = subject.do("sweep")
-            changed.ours.append(after["seconds"])
+            changed.ours.append(_took(after))
             _verify(changed, before, after, expected)
         time.sleep(_SETTLING_SECONDS)
     remove_tree(tree.folder)
@@ -104,7 +112,7 @@ def measure_one_change(bench: Bench) -> list[Row]:
     changer = _changer(tree)
     pulled = Row("later sweep after one pull / C stat-all", [])
     finished = Row("later sweep after one image became ready / C stat-all", [])
-    with Subject(tree.folder) as subject:
+    with bench.open(tree) as subject:
         subject.do("sweep")
         for _ in range(bench.runs):
             for row, change in ((pulled, changer.pull), (finished, changer.finish)):
@@ -113,7 +121,7 @@ def measure_one_change(bench: Bench) -> list[Row]:
                 expected = change()
                 row.floor.append(bench.floor.time("stat-all", tree.folder))
                 after = subject.do("sweep")
-                row.ours.append(after["seconds"])
+                row.ours.append(_took(after))
                 _verify(row, before, after, expected)
     remove_tree(tree.folder)
     return [pulled, finished]
@@ -126,11 +134,10 @@ def measure_marks(bench: Bench) -> list[Row]:
     images += [image.name for image in tree.of("tracked")[:100]]
     rows = []
     for when in ("the first sweep included", "later sweeps"):
-        goal = 2.0 if when == "later sweeps" else None
-        p99 = Row(f"mark_used during sweeps, {when}, p99", [], goal, unit="ms", scale=1000)
+        p99 = Row(f"mark_used during sweeps, {when}, p99", [], 2.0, unit="ms", scale=1000)
         longest = Row(f"the same, longest, {when}", [], None, unit="ms", scale=1000, worst=True)
         for _ in range(bench.runs):
-            with Subject(tree.folder) as subject:
+            with bench.open(tree) as subject:
                 if when == "later sweeps":
                     subject.do("sweep")
                 taken = subject.do("marks", seconds=3, images=images)
@@ -151,7 +158,7 @@ def measure_holdup(bench: Bench) -> list[Row]:
         idle = Row(f"the same, longest, idle, {backend}", [], None, unit="ms", scale=1000, worst=True)
         for _ in range(bench.runs):
             _forget(tree)
-            with Subject(tree.folder, backend=backend) as subject:
+            with bench.open(tree, backend=backend) as subject:
                 idle.ours.append(subject.do("idle", seconds=1)["max_seconds"])
                 watched = subject.do("watch")
             held.ours.append(watched["max_seconds"])
@@ -162,15 +169,15 @@ def measure_holdup(bench: Bench) -> list[Row]:
 
 
 def _measure_deleting_holdup(bench: Bench) -> list[Row]:
-    """The same while a hundredth of the images is deleted."""
+    """The same while a tenth of the images is deleted."""
     rows = []
     for backend in ("asyncio", "trio"):
         held = Row(
-            f"event loop held up, deleting 1 %, {backend}", [], 10.0, unit="ms", scale=1000, worst=True
+            f"event loop held up, deleting a tenth, {backend}", [], 10.0, unit="ms", scale=1000, worst=True
         )
         for _ in range(min(bench.runs, 2)):
-            tree = bench.grow("deleting", Shape(images=bench.images, expired=0.01))
-            with Subject(tree.folder, backend=backend) as subject:
+            tree = bench.grow("deleting", Shape(images=bench.images, expired=0.1))
+            with bench.open(tree, backend=backend) as subject:
                 watched = subject.do("watch")
             held.ours.append(watched["max_seconds"])
             wanted = sum(image.rows for image in tree.of("expired"))
@@ -187,7 +194,7 @@ def measure_memory(bench: Bench, tree: Tree, goal_mib: float | None) -> Row:
     row = Row(f"peak memory of one sweep, {len(tree.images)} images", [], goal_mib, unit="MiB", scale=2**-20)
     for _ in range(min(bench.runs, 2)):
         _forget(tree)
-        row.ours.append(measure_peak(_sweep_command(tree.folder)).bytes)
+        row.ours.append(measure_peak(_sweep_command(tree.folder), bench.core).bytes)
     return row
 
 
@@ -202,8 +209,8 @@ def measure_growth(bench: Bench, small: int, large: int, goal_mib: float | None)
             (trees[1], first.ours, later.ours),
         ):
             _forget(tree)
-            with Subject(tree.folder) as subject:
-                seconds = subject.opened_seconds + _sweep(subject, first, tree.ready)
+            with bench.open(tree) as subject:
+                seconds = subject.opened.plus(_sweep(subject, first, tree.ready))
                 firsts.append(seconds / len(tree.images))
                 laters.append(_sweep(subject, later, tree.ready) / len(tree.images))
     rows = [first, later, measure_memory(bench, trees[1], goal_mib)]
@@ -216,14 +223,14 @@ def measure_deletion(bench: Bench, sweep_seconds: float) -> list[Row]:
     """A tenth of the images falls due between two sweeps; `sweep_seconds` is what a first sweep takes here."""
     shape = Shape(images=bench.images, expired=0.1)
     count = bench.images // 10
-    net = Row(f"{count} expired of {bench.images} deleted, less a later sweep / C unlink", [], 2.0)
-    safe = Row("the same / C with the same steps", [])
+    net = Row(f"{count} expired of {bench.images} deleted, less a later sweep / C unlink", [])
+    safe = Row("the same / C with the same steps", [], 2.0)
     whole = Row(f"the whole sweep that deletes {count} / C unlink", [])
     listing = bench.folder / "expired"
     for _ in range(bench.runs):
         tree = bench.grow("ours", shape, settle=False)
         rows = tree.write_listing(listing, "expired")
-        look, swept = _delete_when_due(tree, rows, sweep_seconds)
+        look, swept = _delete_when_due(bench, tree, rows, sweep_seconds)
         remove_tree(tree.folder)
         seconds = {}
         for mode in ("unlink", "delete"):
@@ -232,8 +239,8 @@ def measure_deletion(bench: Bench, sweep_seconds: float) -> list[Row]:
             seconds[mode] = bench.floor.time(mode, tree.folder, listing)
             remove_tree(tree.folder)
         for row, ours, mode in (
-            (net, swept - look, "unlink"),
-            (safe, swept - look, "delete"),
+            (net, swept.less(look), "unlink"),
+            (safe, swept.less(look), "delete"),
             (whole, swept, "unlink"),
         ):
             row.ours.append(ours)
@@ -250,8 +257,8 @@ def measure_crowd(bench: Bench) -> list[Row]:
         for repositories, taken in ((1, row.ours), (200, row.floor)):
             shape = Shape(images=4000, repositories=repositories, tags=(1, 1), expired=0.5, shared=0)
             tree = bench.grow("crowd", shape, settle=False)
-            look, swept = _delete_when_due(tree, 2000, 0.5)
-            taken.append(swept - look)
+            look, swept = _delete_when_due(bench, tree, 2000, 0.5)
+            taken.append(swept.less(look))
             remove_tree(tree.folder)
     return [row]
 
@@ -299,10 +306,10 @@ def measure_start(bench: Bench) -> list[Row]:
         ("hmret plan, 10 images / the same", 2.5, ["plan", *_settings(tree.folder)]),
     ):
         row = Row(figure, [], goal)
-        time_command([*command, *arguments])
+        time_command([*command, *arguments], bench.core)
         for _ in range(max(bench.runs, _STARTS)):
             row.floor.append(time_command(floor))
-            row.ours.append(time_command([*command, *arguments]))
+            row.ours.append(time_command([*command, *arguments], bench.core))
         rows.append(row)
     remove_tree(tree.folder)
     return rows
@@ -319,8 +326,8 @@ def measure_cold(bench: Bench, disk: Path) -> list[Row]:
         _drop_caches()
         # The interpreter and the packages are read again first: they are not what is measured.
         time_command([sys.executable, HERE / "subject.py", "--help"])
-        with Subject(tree.folder) as subject:
-            row.ours.append(subject.opened_seconds + subject.do("sweep")["seconds"])
+        with bench.open(tree) as subject:
+            row.ours.append(subject.opened.plus(_took(subject.do("sweep"))))
     remove_tree(tree.folder)
     return [row]
 
@@ -330,13 +337,17 @@ def _changer(tree: Tree) -> Changer:
     return changers[tree.shape.layout](tree, tree.now)
 
 
-def _sweep(subject: Subject, row: Row, ready: int) -> float:
+def _took(swept: dict[str, Any]) -> Took:
+    return Took(swept["seconds"], swept["cpu_seconds"])
+
+
+def _sweep(subject: Subject, row: Row, ready: int) -> Took:
     """Sweep once; returns the seconds, and fails the row unless the sweep has seen all that is ready."""
     swept = subject.do("sweep")
     if swept["ready"] != ready:
         row.failed = True
         row.note = f"{swept['ready']} ready, expected {ready}"
-    return float(swept["seconds"])
+    return _took(swept)
 
 
 def _verify(row: Row, before: dict[str, Any], after: dict[str, Any], expected: Expected) -> None:
@@ -352,19 +363,19 @@ def _drop_caches() -> None:
     _DROP_CACHES.write_text("3\n")
 
 
-def _delete_when_due(tree: Tree, count: int, sweep_seconds: float) -> tuple[float, float]:
-    """Sweep until all expired rows have fallen due; returns the seconds of the sweep before, and of that one."""
+def _delete_when_due(bench: Bench, tree: Tree, count: int, sweep_seconds: float) -> tuple[Took, Took]:
+    """Sweep until all expired rows have fallen due; returns what the sweep before took, and what that one did."""
     lead = 4 * sweep_seconds + 3
     due = time.time() + lead
     unused_since = tree.now.timestamp() - EXPIRED_FOR.total_seconds()
-    with Subject(tree.folder, unused_for=due - unused_since) as subject:
+    with bench.open(tree, unused_for=due - unused_since) as subject:
         subject.do("sweep")
         looks = [subject.do("sweep") for _ in range(2)]
         subject.do("wait", until=due + 0.1)
         swept = subject.do("sweep")
     if any(look["deleted"] for look in looks) or swept["deleted"] != count:
         raise SystemExit(f"expected {count} deletions in the last sweep only, got {[*looks, swept]}")
-    return statistics.median(look["seconds"] for look in looks), swept["seconds"]
+    return min(map(_took, looks)), _took(swept)
 
 
 def _forget(tree: Tree) -> None:

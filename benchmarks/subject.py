@@ -33,9 +33,10 @@ _TICK_SECONDS = 0.001
 _BETWEEN_MARKS_SECONDS = 0.001
 
 
-def _counters(report: SweepReport, seconds: float) -> dict[str, Any]:
+def _counters(report: SweepReport, seconds: float, cpu_seconds: float) -> dict[str, Any]:
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "status": report.status,
         "own_seconds": report.duration_seconds,
         "ready": report.ready_images,
@@ -50,9 +51,9 @@ def _counters(report: SweepReport, seconds: float) -> dict[str, Any]:
 
 
 async def _sweep(retention: Retention) -> dict[str, Any]:
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
     report = await retention.sweep()
-    return _counters(report, time.perf_counter() - begin)
+    return _counters(report, time.perf_counter() - begin, time.process_time() - cpu_begin)
 
 
 async def _tick(lateness: list[float]) -> None:
@@ -135,9 +136,14 @@ async def _sweep_once(config: RetentionConfig) -> None:
 
 
 async def _serve(config: RetentionConfig) -> None:
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
     async with open_engine(config, Platform(), scheduled=False) as retention:
-        _say({"opened_seconds": time.perf_counter() - begin})
+        _say(
+            {
+                "opened_seconds": time.perf_counter() - begin,
+                "cpu_seconds": time.process_time() - cpu_begin,
+            }
+        )
         while line := await anyio.to_thread.run_sync(sys.stdin.readline):
             _say(await _answer(retention, json.loads(line)))
 
