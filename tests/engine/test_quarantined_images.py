@@ -327,7 +327,7 @@ async def test_the_oldest_go_first_until_enough_is_free(
     sweeps = retention._sweeps
     ledger = SweepLedger(clock.now_ns(), [], counters=sweeps.counters)
     assert await sweeps.quarantine.free_oldest(wanted, ledger) == gone * 8192
-    assert (ledger.released, ledger.released_bytes) == (gone, gone * 8192)
+    assert (ledger.counts["released_images"], ledger.counts["released_bytes"]) == (gone, gone * 8192)
     assert held_keys(retention) == keys[gone:]
     assert retention.counters.deleted_bytes == gone * 8192
 

@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import attrs
 
@@ -117,11 +118,19 @@ class Counters:
         """Note the plan that a sweep follows; `pause` is called now and then while its outlook is computed."""
         self._planned, self._gone, self._outlook = (plan, pause), (), None
 
-    def add_deleted(self, reason: str, disk_bytes: int) -> None:
-        """Count an image that a sweep removed from the cache."""
-        self.deletes["success"] += 1
-        self.deleted[reason] += 1
-        self.deleted_bytes += disk_bytes
+    def add_entry(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Count what a sweep has entered into its ledger."""
+        match event, facts.get("reason"):
+            case "delete", reason:
+                self.deletes["success"] += 1
+                self.deleted[str(reason)] += 1
+                self.deleted_bytes += facts["bytes"]
+            case "failure", "deletion_failed":
+                self.deletes["error"] += 1
+            case "kept", "gone":
+                self.deletes["not_found"] += 1
+            case "release", _:
+                self.deleted_bytes += facts["bytes"]
 
     def add_stopped_timers(self, by_reason: Mapping[Reason, int]) -> None:
         """Count the timers that a sweep stops because of the operator's patterns."""
@@ -143,10 +152,6 @@ class Counters:
     def add_quarantine(self, images: int, disk_bytes: int) -> None:
         """Note what is in quarantine."""
         self.quarantined_images, self.quarantined_bytes = images, disk_bytes
-
-    def add_released(self, disk_bytes: int) -> None:
-        """Count an image that left the quarantine for good."""
-        self.deleted_bytes += disk_bytes
 
     def add_sweep(self, report: SweepReport) -> None:
         """Count a sweep that has ended."""

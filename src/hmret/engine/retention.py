@@ -1,6 +1,5 @@
 """The open engine, as an embedder uses it."""
 
-import logging
 import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
@@ -19,11 +18,10 @@ from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub, Listener
 from hmret.engine.inspection import Inspection, named_image
 from hmret.engine.leases import Leases, leased, new_lease
-from hmret.engine.log import log_event
 from hmret.engine.schedule import Schedule
 from hmret.engine.statistics import HasMailbox, Statistics, statistics_of
 from hmret.engine.surveyor import Surveyor
-from hmret.engine.sweep.ledger import journal_entry
+from hmret.engine.sweep.entries import Entry, write_entries
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.sweep.sweep import Sweep
 from hmret.engine.uses import TagMovedError, Uses
@@ -158,10 +156,7 @@ class Retention:
         restored = await self._quarantine.restore(named_image(image, digest), image)
         now_ns = nanoseconds_of(restored.unused_since)
         facts = {"tags": list(restored.tags), "taken_tags": list(restored.taken_tags)}
-        log_event(
-            logging.INFO, "image_restored", repository=restored.repository, digest=restored.digest, **facts
-        )
-        await self._note(journal_entry(now_ns, "restore", (restored.repository, restored.digest), **facts))
+        await self._note(now_ns, Entry("restore", (restored.repository, restored.digest), facts))
         return restored
 
     def quarantined(self) -> tuple[Quarantined, ...]:
@@ -395,6 +390,7 @@ class Retention:
         """List the granted leases in order of expiry."""
         return tuple(leased(record) for record in self._leases.list())
 
-    async def _note(self, *entries: Mapping[str, object]) -> None:
-        self.event_hub.publish(entries)
-        await self._sweeps.journal.note(entries)
+    async def _note(self, now_ns: int, entry: Entry) -> None:
+        lines = write_entries(now_ns, entry)
+        self.event_hub.publish(lines)
+        await self._sweeps.journal.note(lines)

@@ -9,7 +9,7 @@ import anyio.abc
 
 from hmret.actors.mailbox import Call, Mailbox, answer_call
 from hmret.engine.log import log_event
-from hmret.engine.sweep.ledger import journal_entry
+from hmret.engine.sweep.entries import Entry, write_entries
 from hmret.engine.sweep.sweep import Sweep
 from hmret.engine.tasks import sole_error
 from hmret.model.errors import DataDirLockedError, DataDirMovedError, HmretError, StopsTimersError
@@ -222,6 +222,5 @@ class Schedule:
         happened = any(
             facts[name] for name in ("marked", "cleared", "pruned", "deleted", "released", "errors")
         )
-        log_event(logging.INFO if happened else logging.DEBUG, "sweep_ended", **facts)
-        now_ns = self._clock.now_ns()
-        self._events.publish([journal_entry(now_ns, "sweep", None, **facts)])
+        ended = Entry("sweep", facts=facts, level=logging.INFO if happened else logging.DEBUG)
+        self._events.publish(write_entries(self._clock.now_ns(), ended))

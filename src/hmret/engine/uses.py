@@ -9,7 +9,7 @@ from hmret.actors.state_keeper import StateKeeper
 from hmret.actors.threads import Threads
 from hmret.disk.kernel.clock import Clock
 from hmret.engine.events import EventHub
-from hmret.engine.sweep.ledger import journal_entry
+from hmret.engine.sweep.entries import Entry, write_entries
 from hmret.engine.sweep.recent_uses import RecentUses
 from hmret.model.errors import ImageNotFoundError
 from hmret.model.images import Key
@@ -93,7 +93,7 @@ class Uses:
     async def _note_use(self, used: MarkedUsed) -> None:
         """Write a cleared timer into the journal."""
         if used.cleared:
-            now_ns = self.clock.now_ns()
-            entry = journal_entry(now_ns, "clear", (used.repository, used.digest), reason="used")
-            self.events.publish([entry])
-            await self.journal.note([entry])
+            entry = Entry("clear", (used.repository, used.digest), {"reason": "used"})
+            lines = write_entries(self.clock.now_ns(), entry)
+            self.events.publish(lines)
+            await self.journal.note(lines)

@@ -7,7 +7,8 @@ import attrs
 from hmret.disk.layout import IMAGES
 from hmret.engine.log import log_event
 from hmret.engine.surveyor import Survey, Surveyor
-from hmret.engine.sweep.ledger import SweepLedger, blocked_detail, journal_entry
+from hmret.engine.sweep.entries import Entry
+from hmret.engine.sweep.ledger import SweepLedger, blocked_detail
 from hmret.model.plan.plan import Plan
 from hmret.model.values import define, frozen
 
@@ -63,10 +64,8 @@ class Conditions:
             names = ", ".join(f"{IMAGES}/{name}" for name in sorted(survey.scan.newer_layout))
             lasting.add(Condition("newer_layout_left_alone", names))
         for condition in sorted(lasting - self._lasting, key=str):
-            log_event(logging.WARNING, condition.event, **condition.facts())
-            ledger.note(journal_entry(ledger.now_ns, condition.event, None, **condition.facts()))
+            ledger.enter(Entry(condition.event, facts=condition.facts()))
         for condition in sorted(self._lasting - lasting, key=str):
             where = {name: fact for name, fact in condition.facts().items() if name != "detail"}
-            log_event(logging.INFO, "no_longer", what=condition.event, **where)
-            ledger.note(journal_entry(ledger.now_ns, "no_longer", None, what=condition.event, **where))
+            ledger.enter(Entry("no_longer", facts={"what": condition.event, **where}))
         self._lasting = lasting

@@ -137,7 +137,7 @@ class Quarantine:
         for one in retired:
             name = one.intent.name
             if name in held_bytes:
-                ledger.add_deleted(one, 0, quarantined_until=until, quarantined_bytes=held_bytes[name])
+                ledger.add_held(one, held_bytes[name], until)
             else:
                 ledger.add_deleted(one, 0)
 

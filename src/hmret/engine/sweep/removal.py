@@ -6,18 +6,17 @@ new settings, and only what they let go as well goes on. The second take no plac
 same sweep, until its limits are reached or nothing is left.
 """
 
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import attrs
 
 from hmret.actors.threads import Threads
-from hmret.engine.log import log_event
 from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.sweep.delete import DeletionRun
-from hmret.engine.sweep.ledger import SweepLedger, journal_entry
+from hmret.engine.sweep.entries import Entry
+from hmret.engine.sweep.ledger import SweepLedger
 from hmret.engine.sweep.new_settings import NewSettings
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.model.deletion import Deletion
@@ -152,10 +151,7 @@ class Removal:
     def _end(self, why: str) -> None:
         """Delete nothing more in this sweep."""
         self.is_over = True
-        log_event(
-            logging.WARNING, "deletion_stopped", detail=f"by settings changed in the midst of it: {why}"
-        )
-        self.ledger.note(journal_entry(self.ledger.now_ns, "deletion_stopped", None, reason=why))
+        self.ledger.enter(Entry("deletion_stopped", facts={"reason": why}))
 
     async def _free_quarantine(self) -> None:
         """Under pressure, free what has been in quarantine the longest before anything else goes."""
@@ -224,7 +220,9 @@ class Removal:
         if pressure is None:
             return 0, 0
         freed = list(self._freed())
-        blocks = pressure.asked_bytes - self.ledger.released_bytes - BytesFreed.by(freed).total_bytes
+        blocks = (
+            pressure.asked_bytes - self.ledger.counts["released_bytes"] - BytesFreed.by(freed).total_bytes
+        )
         return blocks, pressure.asked_sizes_bytes - apparent_bytes(freed)
 
     def _freed(self) -> Iterable[Deletion]:

@@ -1,6 +1,5 @@
 """One sweep: what is asked of which actor, in which order, and what becomes of what fails."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -20,13 +19,13 @@ from hmret.disk.records.engine import REMEMBERED
 from hmret.disk.records.folders import FOLDERS
 from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub
-from hmret.engine.log import log_event
 from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.sweep.batches import batches
 from hmret.engine.sweep.conditions import Conditions
 from hmret.engine.sweep.delete import DeletionRun
-from hmret.engine.sweep.ledger import SweepLedger, journal_entry
+from hmret.engine.sweep.entries import Entry, write_entries
+from hmret.engine.sweep.ledger import SweepLedger
 from hmret.engine.sweep.new_settings import NewSettings
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.sweep.removal import Removal
@@ -160,8 +159,7 @@ class Sweep:
                 if removal.has_changed or ledger.blocked is not None:
                     # What came of it says nothing about the limits.
                     pressure = None
-            freed_bytes = ledger.released_bytes + sum(image.disk_bytes for image in ledger.deleted)
-            await surveyor.disk.note(pressure, freed_bytes, reading, self.counters.quarantined_bytes)
+            await surveyor.disk.note(pressure, ledger.freed_bytes, reading, self.counters.quarantined_bytes)
             # A sweep that was stopped in the midst of its deletions must not pass for one that was carried out.
             await anyio.lowlevel.checkpoint_if_cancelled()
             self._conditions.report(surveyor, survey, plan, ledger)
@@ -226,8 +224,7 @@ class Sweep:
         self.stopped_timers = stopped
         self.counters.add_stopped_timers(stopped.by_reason)
         facts: dict[str, object] = {"timers": stopped.count, "detail": stopped.detail}
-        log_event(logging.WARNING, "timers_stopped", **facts)
-        ledger.note(journal_entry(ledger.now_ns, "timers_stopped", None, **facts))
+        ledger.enter(Entry("timers_stopped", facts=facts))
 
     async def _finish_leftovers(self, now_ns: int) -> None:
         """Finish what an earlier sweep could not."""
@@ -241,7 +238,7 @@ class Sweep:
 
     async def _write_down(self, survey: Survey, ledger: SweepLedger) -> None:
         """Write down what was done."""
-        await self.journal.append(ledger.take_entries())
+        await self.journal.append(ledger.take_lines())
         if not survey.folders.lost:
             self.surveyor.backoff.forget_all_but(survey.inventory.holds)
         await self.surveyor.backoff.keep()
@@ -283,31 +280,24 @@ class Sweep:
 
     async def tell_recovery(self, recovery: Recovery, now_ns: int) -> None:
         """Tell what was found in the trash and finished, or put back."""
-        entries = []
         until = {held.key: format_time(self.quarantine.until(held)) for held in recovery.held}
+        entries: list[Entry] = []
         for retired in recovery.finished:
-            repository, digest = key = retired.intent.key
-            facts: dict[str, object] = {"bytes": recovery.disk_bytes.get(key, 0)}
-            if key in until:
-                facts["quarantined_until"] = until[key]
-            entries.append(journal_entry(now_ns, "recover", key, reason="finished", **facts))
-            log_event(
-                logging.INFO, "deletion_recovered", repository=repository, digest=digest, reason="finished"
-            )
-        for key in recovery.restored:
-            repository, digest = key
-            entries.append(journal_entry(now_ns, "recover", key, reason="open"))
-            log_event(logging.INFO, "deletion_recovered", repository=repository, digest=digest, reason="open")
-        for path, error in recovery.errors:
-            if (path, error) not in self._leftovers:
-                # Reported by every sweep while it lasts, and logged once.
-                entries.append(
-                    journal_entry(now_ns, "failure", reason="recovery_failed", path=path, error=error)
-                )
-                log_event(logging.ERROR, "recovery_failed", path=path, error=error)
+            key = retired.intent.key
+            facts = {"reason": "finished", "bytes": recovery.disk_bytes.get(key, 0)}
+            held = {"quarantined_until": until[key]} if key in until else {}
+            entries.append(Entry("recover", key, {**facts, **held}))
+        entries += (Entry("recover", key, {"reason": "open"}) for key in recovery.restored)
+        # Every sweep reports errors while they last; they are logged once.
+        entries += (
+            Entry("failure", facts={"reason": "recovery_failed", "path": path, "error": error})
+            for path, error in recovery.errors
+            if (path, error) not in self._leftovers
+        )
         self._leftovers = recovery.errors
-        self.events.publish(entries)
-        await self.journal.append(entries)
+        lines = write_entries(now_ns, *entries)
+        self.events.publish(lines)
+        await self.journal.append(lines)
 
     async def _clear_leavings(self, scan: ScanResult, ledger: SweepLedger) -> None:
         """Take away what earlier deletions have left: late ghosts, and empty folders of tags."""
@@ -351,11 +341,11 @@ class Sweep:
         if survey.folders.lost:
             return True
         reasons = dict(plan.clears)
-        ledger.cleared, faults = await states.clear(reasons)
+        ledger.counts["cleared_states"], faults = await states.clear(reasons)
         for key, reason in reasons.items():
             faults_of_key = (fault for fault in faults if fault.key == key)
             ledger.add_states("clear", (key,), faults_of_key, reason=reason, **plan.users(*key))
-        ledger.pruned, faults = await states.clear(plan.pruned)
+        ledger.counts["pruned_states"], faults = await states.clear(plan.pruned)
         ledger.add_states("clear", plan.pruned, faults, reason="gone")
         await states.remove_strays(survey.stray_states)
         is_marked = True
@@ -374,6 +364,8 @@ class Sweep:
                 # that the next sweep finds it again.
                 is_marked &= not any(fault.key in plan.mark_times for fault in faults)
                 keys = [key for key in keys if key[1] in given.done]
-                ledger.marked += ledger.add_states("mark", keys, faults, reason="newly_unused")
-            await self.journal.append(ledger.take_entries())
+                ledger.counts["marked_unused"] += ledger.add_states(
+                    "mark", keys, faults, reason="newly_unused"
+                )
+            await self.journal.append(ledger.take_lines())
         return is_marked

@@ -1,15 +1,13 @@
 """`confirm`: the operator accepts the present state as correct."""
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import attrs
 
 from hmret.actors.journal_keeper import JournalKeeper
 from hmret.engine.events import EventHub
-from hmret.engine.log import log_event
 from hmret.engine.surveyor import Surveyor
-from hmret.engine.sweep.ledger import journal_entry
+from hmret.engine.sweep.entries import Entry, write_entries
 from hmret.engine.watch.folders import FoldersFound
 from hmret.model.clock.looks import Watched
 from hmret.model.clock.unwatched import NO_GAPS
@@ -77,8 +75,7 @@ class Confirming:
             await surveyor.folders.take_over(found, folders)
         if CLOCK in chosen:
             await surveyor.trust_clock()
-        entries = [journal_entry(surveyor.clock.now_ns(), "confirm", None, what=name) for name in chosen]
-        for name in chosen:
-            log_event(logging.WARNING, "confirmed", what=name)
-        self.events.publish(entries)
-        await self.journal.append(entries)
+        entries = (Entry("confirm", facts={"what": name}) for name in chosen)
+        lines = write_entries(surveyor.clock.now_ns(), *entries)
+        self.events.publish(lines)
+        await self.journal.append(lines)
