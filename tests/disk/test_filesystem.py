@@ -617,6 +617,18 @@ def test_a_folder_can_be_listed_twice_by_one_descriptor(world: World) -> None:
     world.filesystem.close(fd)
 
 
+def test_a_listing_begins_anew_wherever_the_descriptor_stands(tmp_path: Path) -> None:
+    names = {f"{number:0100}" for number in range(500)}
+    for name in names:
+        (tmp_path / name).touch()
+    fd = POSIX.open(str(tmp_path), _READ)
+    with os.scandir(fd) as begun:
+        next(begun)  # the kernel gives the first few hundred
+        with POSIX.scandir(fd) as entries:
+            assert {entry.name for entry in entries} == names
+    POSIX.close(fd)
+
+
 def test_listing_a_file_is_enotdir(world: World) -> None:
     fd = world.filesystem.open(world.write("a"), _READ)
     assert _errno(world.filesystem.scandir, fd) == "ENOTDIR"

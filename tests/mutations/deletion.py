@@ -9,6 +9,7 @@ IN_ONE_CALL = ("tests/disk/deletion/test_in_one_call.py",)
 FULL = ("tests/engine/test_full_disk.py",)
 RETURNED = ("tests/engine/test_returned_tags.py",)
 RESTORED = ("tests/disk/deletion/recovery/test_quarantine.py",)
+DISK = ("tests/disk/test_filesystem.py",)
 RELOAD = ("tests/engine/test_reload_in_a_sweep.py",)
 
 DELETION_MUTATIONS = (
@@ -88,4 +89,5 @@ DELETION_MUTATIONS = (
     edit(
         "restore an image before its tags are on the disk", "restored-tags-survive-power-loss", DROP, RESTORED
     ),
+    edit("list an open folder from wherever its descriptor stands", "listing-shows-latecomers", DROP, DISK),
 )

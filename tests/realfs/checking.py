@@ -48,17 +48,21 @@ class Outcome:
         return f"{self.verdict:7} {self.seconds:6.1f} s  {self.check.part}: {self.check.sentence}{note}"
 
 
+_checks: list[Check] = []
+"""For the processes of a pool, which are forks of this one: what a check does cannot be sent to them."""
+
+
 def carry_out(checks: Sequence[Check], work: Path, *, jobs: int) -> list[Outcome]:
     """Carry out checks, each in a folder of its own, and print what came of each as it ends."""
     outcomes = []
+    _checks[:] = checks
     together = [number for number, check in enumerate(checks) if not check.is_alone]
     alone = [number for number, check in enumerate(checks) if check.is_alone]
     for numbers, count in ((together, jobs), (alone, 1)):
         # A check that dies of a signal ends its pool, so what had not begun then is told as failed.
         with ProcessPoolExecutor(count, get_context("fork")) as pool:
             futures = {
-                pool.submit(_carry_out, checks[number], work / f"check-{number}"): number
-                for number in numbers
+                pool.submit(_carry_out, number, work / f"check-{number}"): number for number in numbers
             }
             for future in as_completed(futures):
                 outcome = _outcome(future, checks[futures[future]])
@@ -75,7 +79,8 @@ def _outcome(future: "Future[tuple[str, str, float]]", check: Check) -> Outcome:
     return Outcome(check, verdict, note, seconds)  # type: ignore[arg-type] # what is pickled has plain types
 
 
-def _carry_out(check: Check, folder: Path) -> tuple[str, str, float]:
+def _carry_out(number: int, folder: Path) -> tuple[str, str, float]:
+    check = _checks[number]
     begin = time.monotonic()
     folder.mkdir()
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from realfs.checking import Skipped
 
-__all__ = ["kinds", "looped", "make", "mounted", "needs", "run", "wait_for", "write_image"]
+__all__ = ["kinds", "looped", "make", "mounted", "needs", "run", "unmount", "wait_for", "write_image"]
 
 _PACKAGES = {
     "mkfs.xfs": "xfsprogs",
@@ -95,10 +95,11 @@ def mounted(kind: str, source: str | Path, target: Path, options: str = "") -> I
     try:
         yield target
     finally:
-        _unmount(target)
+        unmount(target)
 
 
-def _unmount(target: Path) -> None:
+def unmount(target: Path) -> None:
+    """Unmount; what is still in use, once it is not."""
     done = subprocess.run(["umount", str(target)], capture_output=True, text=True, check=False)
     if done.returncode:
         # Whatever still holds it ends with this program.

@@ -146,7 +146,10 @@ def rebuild(folder: Path, layout: Layout = "older") -> Cache:
 
 def is_here(root: Path, key: Key) -> bool:
     """Tell whether an image is in its place; one that had to stay there when it was deleted has no metadata for hypeman."""
-    folder = _folders(root, key)[-1]
+    return _is_in_sight(_folders(root, key)[-1])
+
+
+def _is_in_sight(folder: Path) -> bool:
     return folder.exists() and ((folder / METADATA).exists() or not (folder / HIDDEN_METADATA).exists())
 
 
@@ -155,7 +158,7 @@ def contents_of(root: Path, key: Key) -> dict[str, bytes]:
     return {
         str(path.relative_to(root)): path.read_bytes()
         for folder in _folders(root, key)
-        if folder.exists()
+        if _is_in_sight(folder)
         for path in sorted(folder.iterdir())
     }
 

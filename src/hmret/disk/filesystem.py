@@ -85,6 +85,18 @@ def _ask_lease(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_GETLEASE)
 
 
+def _scandir(fd: int) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":
+    entries = os.scandir(fd)  # nothing is read yet
+    try:
+        # guard(listing-shows-latecomers): On btrfs a descriptor lists what was there when it was opened or
+        # last rewound: without this, a file that a pull has put into a folder since would not be seen.
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:
+        entries.close()
+        raise
+    return entries
+
+
 class _Posix(FolderCalls):
     """The functions of the operating system, unwrapped wherever they can be."""
 
@@ -97,7 +109,7 @@ class _Posix(FolderCalls):
     fstat = staticmethod(os.fstat)
     stat: Callable[..., os.stat_result] = staticmethod(os.stat)
     fstatvfs = staticmethod(os.fstatvfs)
-    scandir: Callable[[int], "AbstractContextManager[Iterator[os.DirEntry[str]]]"] = staticmethod(os.scandir)  # type: ignore[assignment]  # the stub of scandir puts the path-less overload first
+    scandir: Callable[[int], "AbstractContextManager[Iterator[os.DirEntry[str]]]"] = staticmethod(_scandir)
     readlink: Callable[..., str] = staticmethod(os.readlink)
     symlink: Callable[..., None] = staticmethod(os.symlink)
     mkdir: Callable[..., None] = staticmethod(os.mkdir)
