@@ -168,6 +168,10 @@ class _Run:
 
     async def main(self) -> None:
         """Live through everything."""
+        with self._threads.one_at_a_time():
+            await self._live_through()
+
+    async def _live_through(self) -> None:
         for folder in (IMAGES, "guests", "snapshots", "system"):
             self._truth.filesystem.make_folder(f"{DATA}/{folder}")
         if self._rng.random() < 0.2:

@@ -10,6 +10,7 @@ from unittest import mock
 import trio
 import trio._core._run as scheduler
 
+from hmret.disk.deletion.tags.tag_view import Linkers, TagView
 from support.called import Called
 
 __all__ = ["SteppedThreads", "decided_by"]
@@ -101,6 +102,7 @@ class SteppedThreads:
         self._began = began
         self._ended = ended
         self._running: _Worker | None = None
+        self._paused: list[_Worker] = []
         self._waiting: list[Callable[[], None]] = []
 
     def soon(self, act: Callable[[], None]) -> None:
@@ -150,20 +152,49 @@ class SteppedThreads:
             results.append(function(*arguments))
 
         worker = _Worker(work)
-        while True:
-            self._running = worker
-            worker.step()
-            self._running = None
+        self._paused.append(worker)
+        while not worker.is_done:
+            self._step(worker)
             self._ended()
-            if worker.is_done:
-                break
-            await trio.sleep(self._rng.choice(_PAUSES))
+            if not worker.is_done:
+                await trio.sleep(self._rng.choice(_PAUSES))
+        self._paused.remove(worker)
         waiting, self._waiting = self._waiting, []
         if worker.error is not None:
             raise worker.error
         for act in waiting:
             act()
         return results[0]
+
+    def _step(self, worker: _Worker) -> None:
+        self._running, before = worker, self._running
+        worker.step()
+        self._running = before
+
+    @contextmanager
+    def one_at_a_time(self) -> Iterator[None]:
+        """Let a look at the tags that finds another one under way wait for it, as a lock has it wait.
+
+        A thread that is held up has the lock, and would never give it back while the event loop waits for another.
+        """
+        look = TagView.look
+
+        def look_alone(view: TagView, images_fd: int, pause: Callable[[], None] = self.pause) -> Linkers:
+            while view._lock.locked():
+                self._give_way()
+            return look(view, images_fd, pause)
+
+        with mock.patch.object(TagView, "look", look_alone):
+            yield
+
+    def _give_way(self) -> None:
+        """Let those who are held up go on."""
+        if self._running is not None:
+            self._running.pause()
+            return
+        for worker in self._paused:
+            if not worker.is_done:
+                self._step(worker)
 
     def may_pause(self, likelihood: float) -> None:
         """Hold the function that runs up for a while; called between two of its system calls."""
