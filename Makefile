@@ -37,9 +37,11 @@ man: $(RUNS)
 	rm -rf build/man
 	$(BIN)/python packaging/man_pages.py build/man
 
-# The unit under a real systemd, in a root that debootstrap makes; only root can, elsewhere it says why not.
+# The service under a real systemd, in a root that debootstrap makes; only root can, elsewhere it says why not.
+# SYSTEMD_TEST: --only WORDS, --way package, --broken (each check on a service with a fault that it has to notice).
+SYSTEMD_TEST ?=
 systemd-test:
-	$(PYTHON) packaging/systemd_test.py
+	cd tests && $(PYTHON) -m systemd $(SYSTEMD_TEST)
 
 # The promises on real file systems, with faults, power cuts and open disks; only root can. Some ten minutes.
 # REALFS: what it is told, `--part "power cuts"` or `--list` say; CUTS: power cuts for each of their checks; SOAK: seconds

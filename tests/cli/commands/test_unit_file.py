@@ -92,8 +92,9 @@ def test_systemd_hears_of_it() -> None:
     assert settings("WatchdogSec") != []
 
 
-def test_a_reload_asks_first_whether_the_settings_can_be_used() -> None:
-    check, kill = settings("ExecReload")
+def test_a_reload_tells_the_engine_and_fails_where_the_settings_cannot_be_used() -> None:
+    # In this order: bad settings are the engine's to refuse, so that its status and its metrics say so.
+    kill, check = settings("ExecReload")
     assert check == "/usr/bin/hmret check-config --quiet --log-format json"
     assert kill == "/bin/kill -HUP $MAINPID"
 
@@ -182,9 +183,8 @@ def test_systemd_takes_the_drop_ins_that_the_guide_shows(unit: Path, drop_in: st
 
 
 def test_where_no_container_can_be_booted_the_trial_says_why_and_fails_nobody(tmp_path: Path) -> None:
-    program = UNIT.with_name("systemd_test.py")
-    environment = {"PATH": str(tmp_path)}
-    ran = run_program([sys.executable, str(program)], env=environment)
+    environment = {"PATH": str(tmp_path), "PYTHONPATH": str(UNIT.parents[1] / "tests")}
+    ran = run_program([sys.executable, "-m", "systemd"], env=environment)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert re.fullmatch(r"systemd-test: skipped: (needs systemd-nspawn, .*|only root .*)\n", ran.stdout)
 

@@ -235,6 +235,26 @@ def test_settings_that_are_refused_and_taken_over_again_show_in_the_metrics(
             assert told(client) == [f"hmret_config_last_reload_successful {number}.0"]
 
 
+def test_the_status_line_says_that_settings_were_refused_until_good_ones_are_read(
+    cache: Cache, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("hmret: {enabled: true, sweep_interval: 1h}")
+    with running_service(cache.root, "--config", str(config)) as service:
+        service.wait_event("sweep_ended")
+        config.write_text("hmret: {odd: 1}")
+        service.signal(signal.SIGHUP)
+        refused = service.wait_told("READY=1\nSTATUS=settings refused: ")
+        assert "hmret.odd" in refused
+        with client_of(own_socket(cache)) as client:
+            assert client.post("/v1/sweeps").json()["status"] == "success"
+        assert "hmret.odd" in service.wait_told("STATUS=settings refused: ")
+        config.write_text("hmret: {enabled: true, sweep_interval: 1h}")
+        service.signal(signal.SIGHUP)
+        assert service.wait_told("READY=1").startswith("READY=1\nSTATUS=last sweep: success")
+        assert service.stop() == 0
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_timers_have_the_modes_that_hypeman_gives_them_whatever_the_umask(cache: Cache, umask: int) -> None:
     cache.image("ghcr.io/kernel/x", "a")

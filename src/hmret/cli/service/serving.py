@@ -53,6 +53,8 @@ class Service:
     load_seconds: float = 10.0
     """How long a reload waits for the settings to be read."""
     _retention: Retention | None = None
+    _refused: str = ""
+    """Why the settings that were read last are not in force; empty: they are."""
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; SIGHUP reloads the settings.
@@ -108,7 +110,7 @@ class Service:
         log_warnings(self.settings)
         tasks.start_soon(self._tell_status, retention)
         tasks.start_soon(self._feed_watchdog, retention)
-        self.notifier.ready(_status_of(None, config))
+        self.notifier.ready(self._status_of(None, config))
         retention.begin_sweeps()
 
     async def _obey(
@@ -154,8 +156,10 @@ class Service:
         except ConfigError as error:
             retention.counters.add_refused_settings()
             log_event(logging.ERROR, "settings_refused", detail=str(error))
-            self.notifier.ready(f"settings refused: {error}")
+            self._refused = f"settings refused: {error}"
+            self.notifier.ready(self._status_of(retention.statistics().last_report, retention.config))
             return
+        self._refused = ""
         for key in fixed:
             log_event(
                 logging.WARNING,
@@ -173,7 +177,7 @@ class Service:
         )
         _tell_if_off(retention.config)
         log_warnings(settings)
-        self.notifier.ready(_status_of(retention.statistics().last_report, retention.config))
+        self.notifier.ready(self._status_of(retention.statistics().last_report, retention.config))
 
     async def _load_in_time(self) -> Settings:
         """Load the settings again.
@@ -193,7 +197,13 @@ class Service:
         with retention.listen() as listener:
             async for batch in listener:
                 if any(event.name == "sweep" for event in batch):
-                    self.notifier.status(_status_of(retention.statistics().last_report, retention.config))
+                    self.notifier.status(
+                        self._status_of(retention.statistics().last_report, retention.config)
+                    )
+
+    def _status_of(self, report: SweepReport | None, config: RetentionConfig) -> str:
+        """Return the status line: settings that were refused are part of it until good ones are read."""
+        return "; ".join(filter(None, (self._refused, _status_of(report, config))))
 
     async def _feed_watchdog(self, retention: Retention) -> None:
         """Send watchdog keep-alives for as long as the engine responds."""
