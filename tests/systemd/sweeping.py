@@ -52,8 +52,8 @@ def _without_trouble(machine: Machine) -> None:
 @noticed("without CAP_DAC_READ_SEARCH and CAP_DAC_OVERRIDE", "CapabilityBoundingSet=CAP_LEASE")
 @noticed("rename taken out of the filter", "SystemCallFilter=~rename renameat renameat2")
 @noticed("fcntl taken out of the filter", "SystemCallFilter=~fcntl")
-def a_first_sweep_of_many_images_deletes_what_is_due_and_keeps_what_is_in_use(machine: Machine) -> None:
-    images = Images(DATA_DIR, 0, IMAGES)
+def other_users_images_are_deleted_and_those_in_use_are_kept(machine: Machine) -> None:
+    images = Images(DATA_DIR, 0, 1000)
     images.belong_to_another_user(images.due[::2])
     in_use = images.due[:6:2]  # of another user, too
     guest = images.due[8]
@@ -74,8 +74,8 @@ def a_first_sweep_of_many_images_deletes_what_is_due_and_keeps_what_is_in_use(ma
 @noticed("flock taken out of the filter", "SystemCallFilter=~flock")
 @noticed("adjtimex taken out of the filter", "SystemCallFilter=~adjtimex clock_adjtime")
 @noticed("getdents taken out of the filter", "SystemCallFilter=~getdents64")
-def from_the_first_sweep_to_the_stop_it_calls_nothing_that_is_refused(machine: Machine) -> None:
-    images = Images(DATA_DIR, 0, IMAGES)
+def from_a_first_sweep_of_many_images_to_the_stop_it_calls_nothing_that_is_refused(machine: Machine) -> None:
+    images = Images(DATA_DIR, 0, IMAGES, due_every=50)
     first = images.due[0]
     machine.configure(enabled=True, more="quarantine: 1h, metrics_listen: '127.0.0.1:9874'")
     # A refused call is no error that could be passed over: it ends the process.
