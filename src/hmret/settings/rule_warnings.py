@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from hmret.model.policy.pattern_doubts import covers, show_pattern, why_never_tag
-from hmret.model.policy.patterns import why_never
+from hmret.model.policy.pattern_doubts import covers, show_pattern, why_never, why_never_tag
 from hmret.model.policy.rules import Rule
 
 __all__ = ["doubt_rules"]

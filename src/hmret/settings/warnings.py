@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Literal
 
 from hmret.model.policy.config import RetentionConfig
-from hmret.model.policy.patterns import why_never
+from hmret.model.policy.pattern_doubts import why_never
 from hmret.model.values import frozen
 from hmret.settings.hypeman_settings import NEIGHBOURS, doubt_neighbours
 from hmret.settings.rule_warnings import doubt_rules

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from hmret.model.policy.pattern_doubts import covers, why_never_tag
-from hmret.model.policy.patterns import compile_patterns, why_never
+from hmret.model.policy.pattern_doubts import covers, why_never, why_never_tag
+from hmret.model.policy.patterns import compile_patterns
 
 REGULAR = "patterns are no regular expressions: only * and ? stand for something else"
 EACH = "each pattern is an element of the list"

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, example, given, settings, strategies as st
 
 from hmret.model.errors import ConfigError
-from hmret.model.policy.patterns import compile_patterns, why_never
+from hmret.model.policy.pattern_doubts import why_never
+from hmret.model.policy.patterns import compile_patterns
 from hmret.model.references import is_repository
 
 globs = st.text("ab/.*?[\n", max_size=10)

@@ -1,10 +1,14 @@
-"""Doubtful patterns: those that can match no tag, and those that match everything that another one does."""
+"""Doubtful patterns: those that can match no repository or no tag, and those that match all that another one does."""
 
 import re
 import reprlib
+import string
+from collections.abc import Mapping
 from functools import lru_cache
 
-__all__ = ["covers", "other_language", "show_pattern", "why_never_tag"]
+from hmret.model.policy.patterns import glob_expression
+
+__all__ = ["covers", "show_pattern", "why_never", "why_never_tag"]
 
 _shortened = reprlib.Repr()
 _shortened.maxstring = 200
@@ -27,6 +31,25 @@ def show_pattern(pattern: str) -> str:
     return _shortened.repr(pattern).replace("\\\\", "\\")
 
 
+def why_never(pattern: str) -> str | None:
+    """Return one line that explains why a pattern can never match a normalised repository; None where it can.
+
+    Where the mistake is a common one, the line ends with the pattern that was probably meant.
+    """
+    pattern = pattern.strip()
+    if _can_match(pattern):
+        return None
+    reason = (
+        f"pattern {show_pattern(pattern)} can never match: repositories are written in full and without "
+        "a tag or digest, like docker.io/library/alpine"
+    )
+    meant = _probably_meant(pattern)
+    if meant is not None and _can_match(meant):
+        return f"{reason}; perhaps {_shortened.repr(meant)} is meant"
+    language = _other_language(pattern)
+    return reason if language is None else f"{reason}; {language}"
+
+
 def why_never_tag(pattern: str) -> str | None:
     """Return one line that explains why a pattern can never match a tag; None where it can match."""
     pattern = pattern.strip()
@@ -38,7 +61,7 @@ def why_never_tag(pattern: str) -> str | None:
         f"tag pattern {show_pattern(pattern)} can never match: a tag has only letters, digits, '_', '.' and '-', "
         f"begins with neither of the last two, and is at most {_LONGEST_TAG} long"
     )
-    meant = other_language(pattern)
+    meant = _other_language(pattern)
     if meant is None and "[" in pattern:
         meant = _REGULAR
     elif meant is None and ":" in pattern:
@@ -46,7 +69,7 @@ def why_never_tag(pattern: str) -> str | None:
     return reason if meant is None else f"{reason}; {meant}"
 
 
-def other_language(pattern: str) -> str | None:
+def _other_language(pattern: str) -> str | None:
     """Return how to write here a pattern that has another tool's syntax; None where it has not."""
     if "," in pattern or "{" in pattern:
         return "each pattern is an element of the list"
@@ -67,7 +90,7 @@ def covers(wide: str, narrow: str, *, of: str = "repository") -> bool:
         return True
     # Each wildcard is replaced by one character that only a star of the other pattern can match.
     text = _ordered(narrow).replace("*", _ANY_RUN).replace("?", _ANY_CHAR)
-    return _expression(_ordered(wide)).fullmatch(text) is not None
+    return _expression(_ordered(wide)).match(text) is not None
 
 
 def _ordered(pattern: str) -> str:
@@ -79,16 +102,112 @@ def _ordered(pattern: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _expression(pattern: str) -> re.Pattern[str]:
-    # Each star takes the shortest run and is never tried again (the atomic group): a later place leaves less
-    # for the rest.
-    *between, last = pattern.split("*")
-    if not between:
-        return re.compile(_chunk(last), re.DOTALL)
-    first, *middle = (_chunk(part) for part in between)
-    searched = "".join(f"(?>.*?{chunk})" for chunk in middle)
-    ending = f"(?=.{{{len(last)}}}).*+(?<={_chunk(last)})" if last else ".*"
-    return re.compile(f"{first}{searched}{ending}", re.DOTALL)
+    return re.compile(glob_expression(pattern, f"[^{_ANY_RUN}]"), re.DOTALL)
 
 
-def _chunk(part: str) -> str:
-    return f"[^{_ANY_RUN}]".join(re.escape(literal) for literal in part.split("?"))
+# Whether a pattern can match is decided exactly: the normalised repositories of `parse_reference` are written
+# down here as a table of the states of the grammar and the characters that may follow in each, and the
+# pattern is run through all states that it can be in. The limit on the length of the path is left out. A test
+# checks that table and parser agree.
+
+_LOWER = string.ascii_lowercase + string.digits
+_UPPER = string.ascii_uppercase
+_HEX = "abcdef" + string.digits
+
+_Table = dict[str, dict[str, str]]
+
+
+def _component(name: str, dotted: str, others: Mapping[str, str]) -> _Table:
+    """Rows for a path component that is at `name` after a letter, and at `dotted` once a dot has been in it."""
+    return {
+        name: {_LOWER: name, ".": f"{dotted}.", "_": f"{name}_", "-": f"{name}-", **others},
+        f"{name}.": {_LOWER: name},
+        f"{name}_": {_LOWER: name, "_": f"{name}__"},
+        f"{name}__": {_LOWER: name},
+        f"{name}-": {_LOWER: name, "-": f"{name}-"},
+    }
+
+
+def _repository_table() -> _Table:
+    rows: _Table = {
+        "start": {_LOWER: "plain", _UPPER: "upper", "[": "["},
+        # A first part in lower case and without a dot is no host yet. An underscore rules a host out for
+        # good; after that, a dot is what keeps the name from being moved to docker.io.
+        "plain": {_LOWER: "plain", _UPPER: "upper", "-": "plain-", ".": "host.", "_": "under_", ":": ":"},
+        "plain-": {_LOWER: "plain", _UPPER: "upper", "-": "plain-"},
+        "host": {
+            _LOWER: "host",
+            _UPPER: "upper",
+            "-": "host-",
+            ".": "host.",
+            "_": "dotted_",
+            ":": ":",
+            "/": "/",
+        },
+        "host.": {_LOWER: "host", _UPPER: "upper"},
+        "host-": {_LOWER: "host", _UPPER: "upper", "-": "host-"},
+        "upper": {_LOWER + _UPPER: "upper", "-": "upper-", ".": "upper.", ":": ":", "/": "/"},
+        "upper.": {_LOWER + _UPPER: "upper"},
+        "upper-": {_LOWER + _UPPER: "upper", "-": "upper-"},
+        "[": {_HEX: "[hex", "ABCDEF:": "[v6"},
+        "[hex": {_HEX: "[hex", "ABCDEF:": "[v6", "]": "hex]"},
+        "[v6": {_HEX + "ABCDEF:": "[v6", "]": "v6]"},
+        "hex]": {":": ":"},
+        "v6]": {":": ":", "/": "/"},
+        ":": {string.digits: "port"},
+        "port": {string.digits: "port", "/": "/"},
+        "/": {_LOWER: "path"},
+        "hub/": {_LOWER: "hub"},
+        **_component("under", "dotted", {}),
+        **_component("dotted", "dotted", {"/": "/"}),
+        **_component("hub", "hub", {"/": "/"}),
+        **_component("path", "path", {"/": "/"}),
+    }
+    table = {name: {char: to for chars, to in row.items() for char in chars} for name, row in rows.items()}
+    # Three first parts are special once they end; until then they are like any other.
+    for word, end in (("docker.io", {"/": "hub/"}), ("index.docker.io", {}), ("localhost", {"/": "/"})):
+        place = "start"
+        for length, char in enumerate(word, start=1):
+            spelled = f"={word[:length]}"
+            table[spelled] = dict(table[table[place][char]])
+            table[place][char] = spelled
+            place = spelled
+        table[place].pop("/", None)
+        table[place].update(end)
+    return table
+
+
+_TABLE = _repository_table()
+
+
+def _can_match(pattern: str) -> bool:
+    places = {"start"}
+    for char in pattern:
+        if char == "*":
+            found = list(places)
+            while found:
+                following = set(_TABLE[found.pop()].values()) - places
+                places |= following
+                found.extend(following)
+        elif char == "?":
+            places = {to for place in places for to in _TABLE[place].values()}
+        else:
+            places = {_TABLE[place][char] for place in places if char in _TABLE[place]}
+    return "path" in places
+
+
+def _probably_meant(pattern: str) -> str | None:
+    """Correct a pattern as `parse_reference` normalises a reference; None where that would be a guess."""
+    name = pattern.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    name = head + slash + last.partition(":")[0]
+    first, slash, rest = name.partition("/")
+    if not name.strip("*") or (not slash and ("." in first or first == "localhost")):
+        return None
+    if first in ("docker.io", "index.docker.io"):
+        first, rest = "docker.io", rest.lower()
+    elif slash and (first == "localhost" or first.lower() != first or any(char in first for char in ".:*?")):
+        return f"{first}/{rest.lower()}"
+    else:
+        first, rest = "docker.io", name.lower()
+    return f"{first}/{rest}" if "/" in rest or "*" in rest else f"{first}/library/{rest}"
