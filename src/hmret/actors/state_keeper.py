@@ -16,7 +16,7 @@ from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.disk.records.engine import load_clock_record, save_clock_record
 from hmret.disk.scans.checkpoints import CacheRecord
-from hmret.disk.scans.packing import pack_states, read_states, unpack_states, weigh
+from hmret.disk.scans.packing import pack, read_states, unpack_states, weigh
 from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.grouping import Timers
 from hmret.model.images import Image, Key, Repository
@@ -24,7 +24,7 @@ from hmret.model.values import frozen
 
 __all__ = ["Confirmed", "StateFault", "StateKeeper", "StatesLoaded"]
 
-_RECORD: CacheRecord[StateFolder] = CacheRecord("states.snapshot", pack_states, unpack_states)
+_RECORD: CacheRecord[StateFolder] = CacheRecord("states.snapshot", pack, unpack_states)
 
 # States removed in one thread hop: a few milliseconds of work.
 _BATCH = 250

@@ -17,8 +17,8 @@ from hmret.disk.hypeman.retention_states.scanning import StateFolder, scan_state
 from hmret.disk.hypeman.scan import FolderScan, scan_folder
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.disk.scans.packing import (
+    pack,
     pack_images,
-    pack_states,
     read_images,
     read_states,
     unpack_images,
@@ -153,7 +153,7 @@ def test_marks_that_are_damaged_are_none() -> None:
     ids=["full", "empty"],
 )
 def test_a_folder_of_states_keeps_every_field(folder: StateFolder) -> None:
-    (unpacked,) = unpack_states(pack_states([folder]))
+    (unpacked,) = unpack_states(pack([folder]))
     assert unpacked == folder
     assert unpacked.fingerprint == folder.fingerprint
 
@@ -223,7 +223,7 @@ def test_a_timer_that_nobody_can_have_started_is_not_set(memory: Host, moment: s
     with opened(memory.filesystem, step_into(memory.filesystem, memory.data_fd, RETENTION)) as fd:
         folder = scan_states(memory.filesystem, fd, ALPINE)
     assert folder.timers == {A: None}
-    assert unpack_states(pack_states([folder])) == [folder]
+    assert unpack_states(pack([folder])) == [folder]
 
 
 def test_an_inode_number_of_64_bits_can_be_marked_and_told_again(memory: Host, clock: FakeClock) -> None:

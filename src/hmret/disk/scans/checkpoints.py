@@ -11,7 +11,7 @@ import msgspec
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.scans.checkpoint_file import load_snapshot, save_snapshot
 from hmret.disk.scans.folder_cache import Folder, FolderCache
-from hmret.disk.scans.packing import pack_references, unpack_references
+from hmret.disk.scans.packing import pack, unpack_references
 from hmret.disk.scans.references import ReferenceFile
 from hmret.model.values import frozen
 
@@ -153,5 +153,5 @@ def _reference_frames(files: Mapping[str, ReferenceFile], pause: Callable[[], No
     # metadata has disappeared by then, this entry says what it named.
     known = [(source, file) for source, file in files.items() if file.problem is None and source.isascii()]
     for start in range(0, len(known), _FILES):
-        yield pack_references(dict(known[start : start + _FILES]))
+        yield pack(dict(known[start : start + _FILES]))
         pause()

@@ -20,9 +20,8 @@ from hmret.disk.scans.references import ReferenceFile
 from hmret.model.images import Image, Repository
 
 __all__ = [
+    "pack",
     "pack_images",
-    "pack_references",
-    "pack_states",
     "read_images",
     "read_states",
     "unpack_images",
@@ -66,10 +65,13 @@ class _ImageFolder(msgspec.Struct, array_like=True):
     hidden: tuple[tuple[str, str], ...]
 
 
-_encoder = msgspec.msgpack.Encoder()
-_image_records = msgspec.msgpack.Decoder(list[_ImageFolder])
-_state_records = msgspec.msgpack.Decoder(list[StateFolder])
-_reference_records = msgspec.msgpack.Decoder(dict[str, ReferenceFile])
+pack = msgspec.msgpack.Encoder().encode
+"""Encodes the results of some folders below `image-retention/`, or the references of some guests and snapshots."""
+unpack_states = msgspec.msgpack.Decoder(list[StateFolder]).decode
+"""Decodes those results; raises msgspec.MsgspecError or ValueError where they are something else."""
+unpack_references = msgspec.msgpack.Decoder(dict[str, ReferenceFile]).decode
+"""Decodes those references; raises as `unpack_states` does."""
+_unpack_images = msgspec.msgpack.Decoder(list[_ImageFolder]).decode
 
 
 def read_images(
@@ -132,40 +134,12 @@ def unpack_images(packed: bytes) -> list[FolderScan]:
     Raises:
         msgspec.MsgspecError, ValueError: it is something else.
     """
-    return list(map(_unpacked, _image_records.decode(packed)))
-
-
-def unpack_states(packed: bytes) -> list[StateFolder]:
-    """Decode what `pack_states` wrote.
-
-    Raises:
-        msgspec.MsgspecError, ValueError: it is something else.
-    """
-    return _state_records.decode(packed)
-
-
-def unpack_references(packed: bytes) -> dict[str, ReferenceFile]:
-    """Decode what `pack_references` wrote.
-
-    Raises:
-        msgspec.MsgspecError, ValueError: it is something else.
-    """
-    return _reference_records.decode(packed)
+    return list(map(_unpacked, _unpack_images(packed)))
 
 
 def pack_images(folders: Sequence[FolderScan]) -> bytes:
     """Encode the results of some folders below `images/`."""
-    return _encoder.encode(list(map(_packed, folders)))
-
-
-def pack_states(folders: Sequence[StateFolder]) -> bytes:
-    """Encode the results of some folders below `image-retention/`."""
-    return _encoder.encode(list(folders))
-
-
-def pack_references(files: Mapping[str, ReferenceFile]) -> bytes:
-    """Encode the references of some guests and snapshots."""
-    return _encoder.encode(dict(files))
+    return pack(list(map(_packed, folders)))
 
 
 def weigh(found: FolderScan | StateFolder | Mapping[str, ReferenceFile]) -> int:
