@@ -189,7 +189,7 @@ class ReferenceCollector(DiskActor):
             remembered=remembered,
             unseen_tags=await self._find_unseen_tags(references, remembered),
             is_remembered=remembered == self._written,
-            folders=self._files.look.folders(),
+            folders=self._files.folders(),
         )
 
     async def _find_unseen_tags(
@@ -297,7 +297,7 @@ class ReferenceCollector(DiskActor):
         Raises:
             OSError: it could not be written.
         """
-        files = self._files.look.files
+        files = self._files.files
         if self._files.is_indexed and files is not self._kept:
             save_references(self._filesystem, self._data_fd, self._boot_id, files, self._threads.pause)
             self._kept = files
@@ -323,7 +323,7 @@ class ReferenceCollector(DiskActor):
             # If a tag cannot be read, any image may be the one that it points to.
             fault = IMAGES, error.strerror or str(error)
             return Protected(batch.keys, (*unreadable, fault))
-        return Protected(protected, unreadable, self._files.look.folders())
+        return Protected(protected, unreadable, self._files.folders())
 
     async def _remember(self, remembered: Mapping[tuple[str, str], Remembered]) -> None:
         self._remembered = remembered

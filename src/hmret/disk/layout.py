@@ -27,6 +27,7 @@ __all__ = [
     "TRASH",
     "digest_of",
     "hex_of",
+    "path_below",
 ]
 
 IMAGES = "images"
@@ -80,3 +81,8 @@ def digest_of(hexadecimal: str) -> str:
 def hex_of(digest: str) -> str:
     """Return the name of a digest's folder."""
     return digest.removeprefix("sha256:")
+
+
+def path_below(data_dir: str, path: str) -> str:
+    """Return the path of something below the data directory."""
+    return f"{data_dir.rstrip('/')}/{path}"

@@ -29,6 +29,11 @@ class Inspection:
     planner: Planner
     scanner: Scanner
 
+    @property
+    def last_plan(self) -> Plan | None:
+        """The plan of the last sweep; None: there was none."""
+        return self.planner.last_plan
+
     async def plan(self, at: datetime | None = None) -> Plan:
         """Make the plan that a sweep would follow now, or at another time if nothing else changes until then.
 

@@ -25,7 +25,7 @@ from hmret.disk.deletion.trash.reserve import NO_SPACE, NO_SPACE_REMEDY
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.kernel.clock import Clock
 from hmret.disk.kernel_lease_trial import do_leases_break
-from hmret.disk.layout import OWN
+from hmret.disk.layout import OWN, path_below
 from hmret.disk.records.engine import load_clock_record
 from hmret.disk.records.last_users import load_last_users, save_last_users
 from hmret.engine.counters import Counters
@@ -130,7 +130,7 @@ async def open_engine(
             if error.errno not in NO_SPACE:
                 raise
             detail = f"hmret cannot create its own folder: {error.strerror}; {NO_SPACE_REMEDY}"
-            raise OSError(error.errno, detail, f"{config.data_dir.rstrip('/')}/{OWN}") from None
+            raise OSError(error.errno, detail, path_below(config.data_dir, OWN)) from None
         stack.callback(data_dir.close)
         platform = await knowing_boot(platform, data_fd)
         watchers = Watchers.of(platform, data_fd, sources, read_files=metadata_files)

@@ -8,6 +8,7 @@ from functools import partial
 
 import attrs
 
+from hmret.actors.journal_keeper import JournalKeeper
 from hmret.actors.locks import Locks
 from hmret.actors.own_loop import OwnLoop
 from hmret.actors.scanner import Scanner
@@ -59,6 +60,7 @@ class Retention:
     _clock: Clock = attrs.field(init=False)
     _threads: Threads = attrs.field(init=False)
     _quarantine: Quarantine = attrs.field(init=False)
+    _journal: JournalKeeper = attrs.field(init=False)
     _uses: Uses = attrs.field(init=False)
     _opened_boot_ns: int = attrs.field(init=False)
     event_hub: EventHub = attrs.field(init=False)
@@ -71,7 +73,7 @@ class Retention:
         self._surveyor = surveyor
         self._scanner, self._locks, self._leases = surveyor.scanner, surveyor.locks, surveyor.leases
         self._clock, self._threads, self._quarantine = surveyor.clock, surveyor.threads, sweeps.quarantine
-        self.event_hub, self.counters = sweeps.events, sweeps.counters
+        self._journal, self.event_hub, self.counters = sweeps.journal, sweeps.events, sweeps.counters
         self._opened_boot_ns = self._clock.read().boot_ns
         self._uses = Uses(
             self._locks,
@@ -80,8 +82,8 @@ class Retention:
             self._threads,
             self._clock,
             surveyor.uses,
-            sweeps.journal,
-            sweeps.events,
+            self._journal,
+            self.event_hub,
         )
 
     async def mark_used(self, image: str, digest: str | None = None) -> MarkedUsed:
@@ -156,7 +158,9 @@ class Retention:
         restored = await self._quarantine.restore(named_image(image, digest), image)
         now_ns = nanoseconds_of(restored.unused_since)
         facts = {"tags": list(restored.tags), "taken_tags": list(restored.taken_tags)}
-        await self._note(now_ns, Entry("restore", (restored.repository, restored.digest), facts))
+        lines = write_entries(now_ns, Entry("restore", (restored.repository, restored.digest), facts))
+        self.event_hub.publish(lines)
+        await self._journal.note(lines)
         return restored
 
     def quarantined(self) -> tuple[Quarantined, ...]:
@@ -297,7 +301,7 @@ class Retention:
     @property
     def last_plan(self) -> Plan | None:
         """The plan of the last sweep; None: no sweep has got that far yet."""
-        return self._inspection.planner.last_plan
+        return self._inspection.last_plan
 
     def listen(self, after: int | None = None) -> AbstractContextManager[Listener]:
         """Listen for the duration of the block: to marks, clears, deletions, failures, suspensions, sweeps.
@@ -389,8 +393,3 @@ class Retention:
     def granted_leases(self) -> tuple[Leased, ...]:
         """List the granted leases in order of expiry."""
         return tuple(leased(record) for record in self._leases.list())
-
-    async def _note(self, now_ns: int, entry: Entry) -> None:
-        lines = write_entries(now_ns, entry)
-        self.event_hub.publish(lines)
-        await self._sweeps.journal.note(lines)

@@ -131,6 +131,10 @@ class Schedule:
         sweep = partial(self._sweep, releases_brake=releases_brake, stops_timers=stops_timers)
         return await self._mailbox.ask(Call(make=sweep))
 
+    @property
+    def _interval_seconds(self) -> float:
+        return self._config.sweep_interval.total_seconds()
+
     async def _ask_periodically(self) -> None:
         begin = anyio.current_time()
         while True:
@@ -141,7 +145,7 @@ class Schedule:
                     await self.sweep()
                 except _FATAL:
                     return
-                interval = self._config.sweep_interval.total_seconds()
+                interval = self._interval_seconds
                 # If a sweep took longer than the interval, the missed ones are not made up for.
                 missed = math.floor((anyio.current_time() - begin) / interval) + 1
                 begin += missed * interval
@@ -158,7 +162,7 @@ class Schedule:
             pause = _LOOK_EVERY_SECONDS if disk.is_near else math.inf
             if not self._config.active:
                 # No sweep measures the disk, but metrics show its usage nevertheless.
-                pause = self._config.sweep_interval.total_seconds()
+                pause = self._interval_seconds
             with anyio.move_on_after(pause):
                 await self._changed.wait()
                 return

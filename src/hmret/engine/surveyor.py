@@ -135,6 +135,14 @@ class Surveyor:
         """Return what is wrong with the clock now; None: nothing."""
         return watch_clock(self.clock_record, self.clock.read())[1]
 
+    def now_ns(self) -> int:
+        """Return the wall clock, in nanoseconds since the epoch."""
+        return self.clock.now_ns()
+
+    def boot_ns(self) -> int:
+        """Return the boot-time clock, in nanoseconds."""
+        return self.clock.read().boot_ns
+
     async def trust_clock(self) -> None:
         """Trust the clock as it is, which ends a detected jump.
 
@@ -330,6 +338,12 @@ class Surveyor:
         if keys:
             await self.scanner.invalidate(keys)
             await self.states.invalidate({repository for repository, _ in keys})
+
+    async def keep_failures(self, survey: Survey) -> None:
+        """Record which deletions failed; those of images that are gone are forgotten, unless a folder is lost."""
+        if not survey.folders.lost:
+            self.backoff.forget_all_but(survey.inventory.holds)
+        await self.backoff.keep()
 
     async def keep(self) -> None:
         """Write what is cached to disk, for the next start; if that fails, the next start takes longer.

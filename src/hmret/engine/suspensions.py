@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from hmret.actors.reference_collector import Collected
 from hmret.actors.scanner import ScanResult
-from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES
+from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES, path_below
 from hmret.engine.leases import REMEDY
 from hmret.model.images import Cause, Suspension
 from hmret.model.policy.config import RetentionConfig
@@ -84,7 +84,8 @@ class Suspensions:
         return causes
 
     def _absolute(self, path: str) -> str:
-        return f"{self.config.data_dir.rstrip('/')}/{path}" if "/" in path or path in _FOLDERS else path
+        is_path = "/" in path or path in _FOLDERS
+        return path_below(self.config.data_dir, path) if is_path else path
 
 
 def is_source(path: str) -> bool:

@@ -28,7 +28,7 @@ _GO_BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | di
 
 Reader = Callable[[GivenValue, SettingSchema], Any]
 
-_RULE_SETTINGS = {setting.field.name: setting for setting in RULE_SETTINGS}
+_RULE_SETTINGS = {setting.name: setting for setting in RULE_SETTINGS}
 
 
 def read_setting(setting: SettingSchema, value: GivenValue) -> Any:

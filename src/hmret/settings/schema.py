@@ -48,6 +48,11 @@ class SettingSchema:
     """The field of the configuration that holds an instance of that class; empty: the class is the configuration's."""
 
     @property
+    def name(self) -> str:
+        """The name of the field."""
+        return self.field.name
+
+    @property
     def kind(self) -> Kind:
         return self.declared.kind
 
@@ -63,7 +68,7 @@ class SettingSchema:
 
     @property
     def flag(self) -> str:
-        return _FLAGS.get(self.key, f"--{self.field.name.replace('_', '-')}")
+        return _FLAGS.get(self.key, f"--{self.name.replace('_', '-')}")
 
     @property
     def may_be_unset(self) -> bool:
@@ -73,7 +78,7 @@ class SettingSchema:
     @property
     def description(self) -> str:
         """What it means, and what 0 or empty does."""
-        return _descriptions(self.owner).get(self.field.name, "")
+        return _descriptions(self.owner).get(self.name, "")
 
     def check(self, place: SourceLocation, value: object) -> Any:
         """Check a value as the configuration would; returns what it makes of it.
@@ -93,11 +98,11 @@ class SettingSchema:
 
     def given_in(self, config: RetentionConfig) -> Any:
         """Return the value that was given; None: unset."""
-        return getattr(self._holder(config), self.field.name)
+        return getattr(self._holder(config), self.name)
 
     def in_force_in(self, config: RetentionConfig) -> Any:
         """Return the value that counts."""
-        return getattr(self._holder(config), self.declared.in_force or self.field.name)
+        return getattr(self._holder(config), self.declared.in_force or self.name)
 
     def _holder(self, config: RetentionConfig) -> object:
         return getattr(config, self.part) if self.part else config
@@ -169,13 +174,13 @@ def change_config(
     changes: dict[str, dict[str, Any]] = {"": {}}
     for setting in SETTINGS:
         if setting.key in values:
-            changes.setdefault(setting.part, {})[setting.field.name] = values[setting.key]
+            changes.setdefault(setting.part, {})[setting.name] = values[setting.key]
     parts: dict[str, Any] = {}
     for part in filter(None, changes):
         try:
             parts[part] = attrs.evolve(getattr(base, part), **changes[part])
         except ConfigError as error:
             field, _, problem = str(error).partition(": ")
-            (key,) = (one.key for one in SETTINGS if (one.part, one.field.name) == (part, field))
+            (key,) = (one.key for one in SETTINGS if (one.part, one.name) == (part, field))
             raise places.get(key, SourceLocation(key)).error(problem) from None
     return attrs.evolve(base, **changes[""], **parts)

@@ -29,7 +29,7 @@ def show_value(setting: SettingSchema, value: Any) -> object:
 
 
 def _show_rule(rule: Rule) -> dict[str, object]:
-    shown = {one.field.name: show_value(one, getattr(rule, one.field.name)) for one in RULE_SETTINGS}
+    shown = {one.name: show_value(one, getattr(rule, one.name)) for one in RULE_SETTINGS}
     return shown | {"tags": shown["tags"] or None}
 
 

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from hmret.disk.layout import OWN
+from hmret.disk.layout import OWN, path_below
 from hmret.model.errors import ConfigError
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.unavailable import UnavailableError
@@ -65,7 +65,7 @@ def group_of(config: RetentionConfig) -> int | None:
 
 def own_path(config: RetentionConfig) -> str:
     """Return the path of the control socket, or of the link to it, below the data directory."""
-    return f"{config.data_dir.rstrip('/')}/{OWN}/{SOCKET_NAME}"
+    return path_below(config.data_dir, f"{OWN}/{SOCKET_NAME}")
 
 
 class ControlSocket:

@@ -66,5 +66,5 @@ def _tell(settings: Settings) -> Iterator[str]:
 
 
 def _put_rule(rule: Mapping[str, object]) -> str:
-    values = {one.field.name: write_value(one, rule[one.field.name]) for one in RULE_SETTINGS}
+    values = {one.name: write_value(one, rule[one.name]) for one in RULE_SETTINGS}
     return ", ".join(f"{name} {written}" for name, written in values.items() if written)

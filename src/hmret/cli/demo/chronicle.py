@@ -124,6 +124,11 @@ class Chronicle:
             self._tell_change(self.names.get(key, key[0]), verdict, known)
         self.verdicts = verdicts
 
+    def reason(self, key: Key) -> Reason | None:
+        """Return why an image stays or goes, by the last plan; None: it is not in the cache."""
+        verdict = self.verdicts.get(key)
+        return None if verdict is None else verdict.reason
+
     def unused_since(self, key: Key) -> timedelta | None:
         """Return since when the engine has recorded an image as unused; None if it has not."""
         verdict = self.verdicts.get(key)

@@ -220,7 +220,11 @@ class Story:
         await self.host.tear_metadata("vm-2")
         key = self.host.tags[f"{_BUILD}:103"]
         self._say("the host dies while it writes what vm-2 is: the file is torn")
-        await self._until("103 to be due and held back", lambda: self._is_held_back(key), by=37.5 * DAY)
+        await self._until(
+            "103 to be due and held back",
+            lambda: bool(self.chronicle.suspended) and self.chronicle.reason(key) is Reason.SUSPENDED,
+            by=37.5 * DAY,
+        )
         self._say("build:103 is due and stays: vm-2 might need it, so nothing goes")
         await self.host.repair_metadata("vm-2")
         await self._until_gone(key, by=38 * DAY)
@@ -278,14 +282,6 @@ class Story:
             raise StoryError(f"{reference} has no timer on its last day")
         return self.clock.moment_of(verdict.expires_at_ns)
 
-    def _is_shared(self, key: Key) -> bool:
-        verdict = self.chronicle.verdicts.get(key)
-        return verdict is not None and verdict.reason is Reason.SHARED
-
-    def _is_held_back(self, key: Key) -> bool:
-        verdict = self.chronicle.verdicts.get(key)
-        return bool(self.chronicle.suspended) and verdict is not None and verdict.reason is Reason.SUSPENDED
-
     async def _reach(self, day: float) -> None:
         await self._reach_moment(day * DAY)
 
@@ -319,7 +315,9 @@ class Story:
 
     async def _until_shared(self, key: Key, *, by: timedelta) -> None:
         name = self.chronicle.names[key]
-        await self._until(f"{name} to be due and shared", lambda: self._is_shared(key), by=by)
+        await self._until(
+            f"{name} to be due and shared", lambda: self.chronicle.reason(key) is Reason.SHARED, by=by
+        )
 
     async def _until_unused(self, key: Key, *, by: timedelta) -> None:
         name = self.chronicle.names[key]

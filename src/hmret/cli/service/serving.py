@@ -150,8 +150,8 @@ class Service:
         self.notifier.reloading()
         try:
             settings = await self._load_in_time()
-            kept = {setting.field.name: setting.given_in(self.settings.config) for setting in _FIXED}
-            fixed = [each.key for each in _FIXED if each.given_in(settings.config) != kept[each.field.name]]
+            kept = {setting.name: setting.given_in(self.settings.config) for setting in _FIXED}
+            fixed = [each.key for each in _FIXED if each.given_in(settings.config) != kept[each.name]]
             applied = retention.reconfigure(attrs.evolve(settings.config, **kept))
         except ConfigError as error:
             retention.counters.add_refused_settings()

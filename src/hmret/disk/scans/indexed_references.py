@@ -1,9 +1,12 @@
 """The references of guests and snapshots, indexed, and brought up to date by what has changed since the last look."""
 
+from collections.abc import Mapping
+
 import attrs
 
-from hmret.disk.scans.references import ReferenceLook
+from hmret.disk.scans.references import ReferenceFile, ReferenceLook
 from hmret.model.grouping import ReferenceIndex
+from hmret.model.records.folders import FolderSeen
 from hmret.model.values import frozen
 
 __all__ = ["IndexedReferences"]
@@ -19,6 +22,15 @@ class IndexedReferences:
     index: ReferenceIndex = attrs.field(factory=lambda: ReferenceIndex((), {}))
     unreadable: tuple[tuple[str, str], ...] = ()
     unread_sources: frozenset[str] = frozenset()
+
+    @property
+    def files(self) -> Mapping[str, ReferenceFile]:
+        """The result of each file, by source."""
+        return self.look.files
+
+    def folders(self) -> Mapping[str, FolderSeen]:
+        """Return the identities of the folders of guests and snapshots, except those that could not be listed."""
+        return self.look.folders()
 
     def renew(self, look: ReferenceLook) -> "IndexedReferences":
         """Return the same after a later look; only what is new in it is worked through."""

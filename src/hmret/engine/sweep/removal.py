@@ -112,7 +112,7 @@ class Removal:
 
     def _is_open(self) -> bool:
         window = self._policy.window
-        return self._is_closed or window.is_open(datetime_of(self.surveyor.clock.now_ns()))
+        return self._is_closed or window.is_open(datetime_of(self.surveyor.now_ns()))
 
     async def _take_note(self) -> bool:
         """Find out what the settings of now let go, where they were changed; returns whether they were."""

@@ -77,10 +77,7 @@ class Sweep:
 
     @_keep_at_ns.default
     def _not_at_once(self) -> int:
-        return self._boot_ns() + _KEEP_EVERY_NS
-
-    def _boot_ns(self) -> int:
-        return self.surveyor.clock.read().boot_ns
+        return self.surveyor.boot_ns() + _KEEP_EVERY_NS
 
     def reconfigure(self, config: RetentionConfig) -> None:
         """Go by other settings from now on; while a sweep runs, `change_settings` is called."""
@@ -170,7 +167,7 @@ class Sweep:
         waits = self.deleter.has_unfinished or self.quarantine.has_going
         if ledger.deleted or self.counters.trash_bytes or waits:
             await self.look_into_trash()
-        seconds = (self._boot_ns() - reading.boot_ns) / SECOND
+        seconds = (self.surveyor.boot_ns() - reading.boot_ns) / SECOND
         report = await self.threads.run_alone(ledger.report, plan, seconds)
         if reading.boot_ns >= self._keep_at_ns:
             self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
@@ -239,9 +236,7 @@ class Sweep:
     async def _write_down(self, survey: Survey, ledger: SweepLedger) -> None:
         """Write down what was done."""
         await self.journal.append(ledger.take_lines())
-        if not survey.folders.lost:
-            self.surveyor.backoff.forget_all_but(survey.inventory.holds)
-        await self.surveyor.backoff.keep()
+        await self.surveyor.keep_failures(survey)
         await self.deleter.fill_reserve()
 
     async def _remove(

@@ -76,6 +76,6 @@ class Confirming:
         if CLOCK in chosen:
             await surveyor.trust_clock()
         entries = (Entry("confirm", facts={"what": name}) for name in chosen)
-        lines = write_entries(surveyor.clock.now_ns(), *entries)
+        lines = write_entries(surveyor.now_ns(), *entries)
         self.events.publish(lines)
         await self.journal.append(lines)
