@@ -23,8 +23,7 @@ from builders import (
     state_of,
 )
 from hmret.actors.deleter import Deleter
-from hmret.actors.deleter_answers import BatchRetired
-from hmret.disk.deletion.outcomes import Retired
+from hmret.disk.deletion.outcomes import BatchRetired, Retired
 from hmret.disk.deletion.recovery.held_records import Held
 from hmret.disk.deletion.trash.intents import TrashEntry
 from hmret.model.deletion import Deletion, Failed, Kept, Recheck

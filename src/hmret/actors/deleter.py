@@ -8,11 +8,11 @@ from typing import TypeVar, TypeVarTuple, assert_never
 import anyio
 import msgspec
 
-from hmret.actors.deleter_answers import BatchFreed, BatchRetired, RecoveredQuarantine, Released
 from hmret.actors.disk_actor import DiskActor
 from hmret.actors.threads import Threads
 from hmret.disk.deletion.ghosts import clear_ghosts
-from hmret.disk.deletion.outcomes import Outcome, Retired
+from hmret.disk.deletion.outcomes import BatchRetired, Outcome, Retired
+from hmret.disk.deletion.putting_back import bring_back
 from hmret.disk.deletion.recovery.held_records import Held, change_record, drop_records, read_records
 from hmret.disk.deletion.recovery.quarantine import HeldImages, hold, load_held, release
 from hmret.disk.deletion.recovery.recovering import Recovering, Recovery
@@ -21,12 +21,12 @@ from hmret.disk.deletion.recovery.returned_tags import reopen_undone
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.tag_folders import remove_empty_tag_folders
 from hmret.disk.deletion.tags.tag_view import TagView
-from hmret.disk.deletion.trash.erasing import free_entries
+from hmret.disk.deletion.trash.erasing import FreedFolders, free_entries
 from hmret.disk.deletion.trash.intent_files import drop_intents, list_trash, new_token, read_intents
 from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, find_entries
 from hmret.disk.deletion.trash.past_deletions import deleted_lately, forget_deleted
 from hmret.disk.deletion.trash.reserve import fill_reserve
-from hmret.disk.deletion.wanted_again import bring_back, find_wanted
+from hmret.disk.deletion.wanted_again import find_wanted
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.scan import FolderScan
 from hmret.disk.image_claim import UNCONTESTED, Claim
@@ -112,7 +112,7 @@ class Deleter(DiskActor):
 
         return await self._ask(self._retire, tuple(deletions), look, claim, view, stopping)
 
-    async def free(self, token: str, places: Iterable[TrashEntry]) -> BatchFreed:
+    async def free(self, token: str, places: Iterable[TrashEntry]) -> FreedFolders:
         """Free the bytes of a retired batch."""
         return await self._ask(self._threads.run, self._free, token, tuple(places))
 
@@ -202,7 +202,9 @@ class Deleter(DiskActor):
         """
         return await self._ask(self._alone, self._hold, token, tuple(retired), retired_at_ns)
 
-    async def release(self, images: Iterable[Held], may_go_on: Callable[[], bool] = lambda: True) -> Released:
+    async def release(
+        self, images: Iterable[Held], may_go_on: Callable[[], bool] = lambda: True
+    ) -> FreedFolders:
         """Free the bytes of images in quarantine; the caller ensures that they are not restored concurrently.
 
         `may_go_on` is called in the thread before each image; once it returns false, no further image is
@@ -234,7 +236,7 @@ class Deleter(DiskActor):
             await self._ask(self._alone, change_record, self._filesystem, self._data_fd, token, change)
         )
 
-    async def recover_quarantine(self) -> RecoveredQuarantine:
+    async def recover_quarantine(self) -> HeldImages:
         """List what is in quarantine, after finishing or undoing what was interrupted there."""
         return await self._ask(self._alone, self._recover_quarantine)
 
@@ -279,23 +281,21 @@ class Deleter(DiskActor):
         view: TagView | None,
         stopping: Callable[[], bool],
     ) -> BatchRetired:
-        token = new_token()
-        outcomes, lease_error = await self._on_disk(
+        batch = await self._on_disk(
             retire,
             deletions,
             look,
-            token=token,
+            token=new_token(),
             claim=claim,
             view=view,
             stopping=stopping,
             pause=self._threads.pause,
         )
-        if any(_is_unfinished(outcome) for outcome in outcomes):
-            self._kept_intents.add(token)
-            self.has_unfinished = True
-        return BatchRetired(token, tuple(outcomes), lease_error)
+        if any(_is_unfinished(outcome) for outcome in batch.outcomes):
+            self.leave(batch.token)
+        return batch
 
-    def _free(self, token: str, places: tuple[TrashEntry, ...]) -> BatchFreed:
+    def _free(self, token: str, places: tuple[TrashEntry, ...]) -> FreedFolders:
         freed = free_entries(
             self._filesystem, self._data_fd, places, stopping=self._stopping, pause=self._threads.pause
         )
@@ -303,7 +303,7 @@ class Deleter(DiskActor):
             self._forget(token, _repositories(place.intent for place in places))
         else:
             self.has_unfinished = True
-        return BatchFreed(freed.disk_bytes, freed.errors)
+        return freed
 
     def _hold(self, token: str, retired: Sequence[Retired], retired_at_ns: int) -> tuple[Held, ...]:
         # An image whose tags or state still exist is finished by the next recovery, and quarantined then.
@@ -319,13 +319,13 @@ class Deleter(DiskActor):
             self._forget(token, _repositories(one.intent for one in chosen))
         return tuple(held)
 
-    async def _release(self, images: tuple[Held, ...], may_go_on: Callable[[], bool]) -> Released:
+    async def _release(self, images: tuple[Held, ...], may_go_on: Callable[[], bool]) -> FreedFolders:
         freed = await self._on_disk(
             release, images, may_go_on=may_go_on, stopping=self._stopping, pause=self._threads.pause
         )
         tokens = {held.token for held, done in zip(images, freed.done, strict=False) if done}
         await self._alone(drop_records, self._filesystem, self._data_fd, tokens)
-        return Released(freed.disk_bytes, freed.done, freed.errors)
+        return freed
 
     def _bring_back(self, intent: Intent, beside: tuple[Link, ...]) -> bool:
         is_back = bring_back(self._filesystem, self._data_fd, intent, beside)
@@ -334,15 +334,13 @@ class Deleter(DiskActor):
             drop_records(self._filesystem, self._data_fd, (intent.token,))
         return is_back
 
-    def _recover_quarantine(self) -> RecoveredQuarantine:
+    def _recover_quarantine(self) -> HeldImages:
         try:
-            found, freed = recover_quarantine(
+            return recover_quarantine(
                 self._filesystem, self._data_fd, stopping=self._stopping, pause=self._threads.pause
             )
         except OSError as error:
-            return RecoveredQuarantine((), (), 0, ((f"{OWN}/{TRASH}", error.strerror or str(error)),))
-        errors = (*found.errors, *((place.path, error) for place, error in freed.errors))
-        return RecoveredQuarantine(found.held, found.going, sum(freed.disk_bytes), errors)
+            return HeldImages((), (), (), ((f"{OWN}/{TRASH}", error.strerror or str(error)),))
 
     def _forget(self, token: str, repositories: Iterable[str]) -> None:
         """Drop intents that have been carried out; if that fails, the next recovery finds them done."""

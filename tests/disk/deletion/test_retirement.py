@@ -93,7 +93,7 @@ def read_tag(host: Host, tag: str, name: str = ALPINE) -> Link:
 
 
 def retire_all(host: Host, *candidates: Deletion, look: Recheck = LOOK) -> list[Outcome]:
-    outcomes, _ = retire(host.filesystem, host.data_fd, candidates, look, token=TOKEN)
+    outcomes = retire(host.filesystem, host.data_fd, candidates, look, token=TOKEN).outcomes
     return [*map(plain, outcomes)]
 
 
@@ -128,7 +128,7 @@ class Claim:
 def test_what_the_grip_has_lost_is_not_touched_and_the_rest_goes(host: Host) -> None:
     lost, goes = make_due(host, "a"), make_due(host, "b", name=OTHER)
     claim = Claim((lost.digest,))
-    outcomes, _ = retire(host.filesystem, host.data_fd, [lost, goes], LOOK, token=TOKEN, claim=claim)
+    outcomes = retire(host.filesystem, host.data_fd, [lost, goes], LOOK, token=TOKEN, claim=claim).outcomes
     assert [key_of(outcome) for outcome in outcomes] == [goes.key]
     assert is_whole(host, lost)
     assert state_of(host.place, lost.key) is not None
@@ -138,7 +138,7 @@ def test_what_the_grip_has_lost_is_not_touched_and_the_rest_goes(host: Host) -> 
 def test_all_images_of_a_digest_are_worked_on_under_one_grip(host: Host) -> None:
     one, other = make_due(host, "a"), make_due(host, "a", name=OTHER)
     claim = Claim(())
-    outcomes, _ = retire(host.filesystem, host.data_fd, [one, other], LOOK, token=TOKEN, claim=claim)
+    outcomes = retire(host.filesystem, host.data_fd, [one, other], LOOK, token=TOKEN, claim=claim).outcomes
     assert [key_of(outcome) for outcome in outcomes] == [one.key, other.key]
     assert claim.calls == [("begin", one.digest), ("end", one.digest)]
 
@@ -202,9 +202,9 @@ def test_a_batch_is_retired_in_its_order(host: Host) -> None:
 def test_told_to_stop_it_retires_no_more(host: Host) -> None:
     candidates = [make_due(host, "a", tags=()), make_due(host, "b", tags=())]
     answers = iter([False, True])
-    outcomes, _ = retire(
+    outcomes = retire(
         host.filesystem, host.data_fd, candidates, LOOK, token=TOKEN, stopping=answers.__next__
-    )
+    ).outcomes
     assert len(outcomes) == 1
     assert has_image(host.place, candidates[1].key)
 
@@ -588,7 +588,7 @@ def test_who_opens_on_a_real_disk_between_the_lease_and_the_rename_gets_the_imag
             wait_until(lambda: any(POSIX.ask_lease(fd) != FileLease.HELD for fd in leased), "a broken lease")
 
     watched: Filesystem = Watched(come_between)  # type: ignore[assignment]  # it has whatever POSIX has
-    outcomes, _ = retire(watched, real.data_fd, [candidate], LOOK, token=TOKEN)
+    outcomes = retire(watched, real.data_fd, [candidate], LOOK, token=TOKEN).outcomes
     opener.join(PATIENCE)
     assert [*map(plain, outcomes)] == [Kept(candidate, Reason.OPEN)]
     assert read == [bytes(4096)]
@@ -918,15 +918,15 @@ def test_on_another_file_system_the_folder_stays_beside_itself_without_metadata(
 def test_where_leases_are_not_offered_it_goes_on_and_tells(memory: Host, code: int) -> None:
     candidate = make_due(memory)
     memory.memory.lease_error = code
-    outcomes, error = retire(memory.filesystem, memory.data_fd, [candidate], LOOK, token=TOKEN)
-    assert isinstance(outcomes[0], Retired)
-    assert error is not None
-    assert error.errno == code
+    batch = retire(memory.filesystem, memory.data_fd, [candidate], LOOK, token=TOKEN)
+    assert isinstance(batch.outcomes[0], Retired)
+    assert batch.lease_error is not None
+    assert batch.lease_error.errno == code
 
 
 def test_where_leases_are_offered_nothing_is_told(host: Host) -> None:
     candidate = make_due(host)
-    assert retire(host.filesystem, host.data_fd, [candidate], LOOK, token=TOKEN)[1] is None
+    assert retire(host.filesystem, host.data_fd, [candidate], LOOK, token=TOKEN).lease_error is None
 
 
 @ages
@@ -1296,7 +1296,7 @@ def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
     """Do what the deleter does with a batch."""
     fd = data_fd_of(filesystem)
     try:
-        outcomes, _ = retire(filesystem, fd, DUE, LOOK, token=TOKEN)
+        outcomes = retire(filesystem, fd, DUE, LOOK, token=TOKEN).outcomes
         places = [outcome.place for outcome in outcomes if isinstance(outcome, Retired)]
         is_done = not any(isinstance(one, Failed) and one.unfinished for one in outcomes)
         for place in places:
@@ -1307,7 +1307,7 @@ def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
         if is_done:
             with suppress(OSError):
                 drop_intents(filesystem, fd, TOKEN)
-        return outcomes
+        return [*outcomes]
     finally:
         let_go(filesystem, fd)
 

@@ -50,7 +50,7 @@ def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
     """Do what the deleter does with a batch."""
     fd = data_fd_of(filesystem)
     try:
-        outcomes, _ = retire(filesystem, fd, [UNIT], LOOK, token=TOKEN)
+        outcomes = retire(filesystem, fd, [UNIT], LOOK, token=TOKEN).outcomes
         is_done = not any(one.faults if isinstance(one, Retired) else one.unfinished for one in outcomes)
         for place in (place for one in outcomes if isinstance(one, Retired) for place in one.places):
             try:
@@ -60,7 +60,7 @@ def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
         if is_done:
             with suppress(OSError):
                 drop_intents(filesystem, fd, TOKEN, [ALPINE, OTHER])
-        return outcomes
+        return [*outcomes]
     finally:
         let_go(filesystem, fd)
 

@@ -12,7 +12,7 @@ from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.held_ahead import HeldAhead, HeldImage
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.open_image import OpenImage
-from hmret.disk.deletion.outcomes import Outcome
+from hmret.disk.deletion.outcomes import BatchRetired, Outcome
 from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
 from hmret.disk.deletion.tags.tag_view import NO_LINKERS, TagView
 from hmret.disk.deletion.trash.intents import Intent
@@ -70,9 +70,10 @@ class Batch:
         return [announcing.announce(deletion, f"{token}.{number}") for number, deletion in enumerate(chosen)]
 
     @staticmethod
-    def none_begun(deletions: Iterable[Deletion], path: str, error: OSError) -> list[Outcome]:
+    def none_begun(token: str, deletions: Iterable[Deletion], path: str, error: OSError) -> BatchRetired:
         """Return the outcomes where nothing could be begun, because of one path."""
-        return [Failed(deletion, path, error, is_unbegun=True) for deletion in deletions]
+        outcomes = (Failed(deletion, path, error, is_unbegun=True) for deletion in deletions)
+        return BatchRetired(token, tuple(outcomes), None)
 
     def retire(self, target: Announced) -> Outcome:
         """Take the last look at one image, and rename it out of the cache if it may go."""

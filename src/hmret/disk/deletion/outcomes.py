@@ -1,10 +1,10 @@
-"""What becomes of an image that was to be deleted."""
+"""What becomes of images that were to be deleted."""
 
 from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry
 from hmret.model.deletion import Failed, Kept
 from hmret.model.values import frozen
 
-__all__ = ["Outcome", "Retired"]
+__all__ = ["BatchRetired", "Outcome", "Retired"]
 
 
 @frozen
@@ -28,3 +28,15 @@ class Retired:
 
 
 Outcome = Retired | Kept | Failed
+
+
+@frozen
+class BatchRetired:
+    """What became of a batch."""
+
+    token: str
+    """The name of its intents."""
+    outcomes: tuple[Outcome, ...]
+    """Of each image that was begun."""
+    lease_error: OSError | None
+    """Why the kernel's leases are not offered here; None: they are."""

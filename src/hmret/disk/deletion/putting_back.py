@@ -1,7 +1,7 @@
 """Putting back an image that was renamed out of the cache: its folders, and tags whose names are free."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from hmret.disk.deletion.arrivals import Arrival, Found, heal, look_for_arrivals
 from hmret.disk.deletion.ghosts import clear_fresh_ghost
@@ -11,6 +11,7 @@ from hmret.disk.deletion.tags.links import free_links, make_links
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link, TrashEntry, find_entries
 from hmret.disk.deletion.trash.wholeness import check_layers, is_whole
+from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import hex_of
 
 __all__ = ["bring_back", "erase_rest", "follow", "main_of", "mend", "put_back"]
@@ -87,7 +88,7 @@ def mend(
     return put_back(folders, intent, places, links)
 
 
-def bring_back(folders: OpenFolders, intent: Intent, beside: Iterable[Link] = ()) -> bool:
+def bring_back(filesystem: Filesystem, data_fd: int, intent: Intent, beside: Iterable[Link] = ()) -> bool:
     """Put an image back whole, wherever its folders are, with those of its tags whose names are free.
 
     `beside`: tags that went with other folders of its digest; while content exists, these lead to it.
@@ -100,17 +101,18 @@ def bring_back(folders: OpenFolders, intent: Intent, beside: Iterable[Link] = ()
         LayersGoneError: a layer that it needs has gone, so it stays where it is.
         OSError: it could not be put back, or its remains not be erased; the next recovery finishes that.
     """
-    places = find_entries(folders.filesystem, folders.data_fd, intent)
-    found = look_for_arrivals(folders, intent, places)
-    is_back = mend(folders, intent, places, found, intent.links)
-    if not is_back and found.arrival is not Arrival.GHOST:
-        # A ghost may have taken its place since that look.
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
+        places = find_entries(filesystem, data_fd, intent)
         found = look_for_arrivals(folders, intent, places)
-        is_back = found.arrival is Arrival.GHOST and mend(folders, intent, places, found, intent.links)
-    if is_back:
-        make_links(folders, free_links(folders, tuple(beside)))
-        erase_rest(folders, intent)
-    return is_back
+        is_back = mend(folders, intent, places, found, intent.links)
+        if not is_back and found.arrival is not Arrival.GHOST:
+            # A ghost may have taken its place since that look.
+            found = look_for_arrivals(folders, intent, places)
+            is_back = found.arrival is Arrival.GHOST and mend(folders, intent, places, found, intent.links)
+        if is_back:
+            make_links(folders, free_links(folders, tuple(beside)))
+            erase_rest(folders, intent)
+        return is_back
 
 
 def erase_rest(folders: OpenFolders, intent: Intent) -> None:

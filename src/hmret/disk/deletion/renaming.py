@@ -69,11 +69,11 @@ def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> TrashEntr
     # guard(hidden-before-it-moves): hypeman lists any folder with metadata and a disk, so on another file
     # system the metadata is hidden first.
     hide_metadata(folders, copy.parent, hexadecimal)
-    place = entry_in_place(intent, number=number)
+    place = entry_in_place(intent, number)
     moved = False
     if not copy.repository:
         # In `content/` every name is a digest's; but it may be a file system of its own.
-        outside = entry_in_place(intent, number=number, within=IMAGES)
+        outside = entry_in_place(intent, number, within=IMAGES)
         try:
             filesystem.rename(
                 hexadecimal,

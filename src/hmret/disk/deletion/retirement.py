@@ -41,7 +41,7 @@ from contextlib import ExitStack
 from hmret.disk.deletion.announcing import Announced
 from hmret.disk.deletion.batch import Batch
 from hmret.disk.deletion.held_ahead import AT_ONCE
-from hmret.disk.deletion.outcomes import Outcome
+from hmret.disk.deletion.outcomes import BatchRetired, Outcome
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.intent_files import write_intents
 from hmret.disk.filesystem import Filesystem
@@ -63,11 +63,10 @@ def retire(
     view: TagView | None = None,
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
-) -> tuple[list[Outcome], OSError | None]:
+) -> BatchRetired:
     """Rename those images of a batch out of the cache that may still go.
 
-    An image is begun only if the claim grants it. Returns the outcome of each image that was begun before
-    `stopping` returned True, and the error with which leases are refused here, None where they are offered.
+    An image is begun only if the claim grants it, and before `stopping` returns True.
 
     Args:
         filesystem: the system calls.
@@ -86,13 +85,13 @@ def retire(
         try:
             announced = batch.announce(token, deletions, view or TagView(filesystem, {}), pause)
         except OSError as error:
-            return batch.none_begun(deletions, IMAGES, error), None
+            return batch.none_begun(token, deletions, IMAGES, error)
         try:
             # guard(intent-before-rename): After a crash the intents say what to finish or undo; without them
             # a deletion would stay half done.
             write_intents(filesystem, data_fd, token, [target.intent for target in announced])
         except OSError as error:
-            return batch.none_begun(deletions, f"{OWN}/{TRASH}", error), None
+            return batch.none_begun(token, deletions, f"{OWN}/{TRASH}", error)
         outcomes: dict[int, Outcome] = {}
         stack.callback(batch.ahead.close)
         groups = list(_by_digest(announced))
@@ -112,7 +111,7 @@ def retire(
                 claim.end(digest)
             pause()
         batch.cleaning.remove_empty_folders()
-        return [outcomes[number] for number in sorted(outcomes)], batch.lease_error
+        return BatchRetired(token, tuple(outcomes[number] for number in sorted(outcomes)), batch.lease_error)
 
 
 def _by_digest(announced: Sequence[Announced]) -> Iterator[tuple[str, list[tuple[int, Announced]]]]:

@@ -9,17 +9,16 @@ was set since.
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
-from hmret.disk.deletion import putting_back
 from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
 from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
 from hmret.disk.deletion.tags.repository_tags import RepositoryTags
 from hmret.disk.deletion.tags.tag_view import TagView
-from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry
+from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout, tag_folder
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
 
-__all__ = ["bring_back", "find_wanted"]
+__all__ = ["find_wanted"]
 
 _WANTED = frozenset((Arrival.GHOST, Arrival.PROMOTION, Arrival.FOLDER))
 """Arrivals that are useless without the image."""
@@ -100,19 +99,3 @@ def _is_wanted(
 
 def _own_folder(repository: str) -> str:
     return f"{IMAGES}/{repository}"
-
-
-def bring_back(filesystem: Filesystem, data_fd: int, intent: Intent, beside: Iterable[Link] = ()) -> bool:
-    """Put an image back whole, with those of its tags whose names are free, or complete the ghost in its place.
-
-    `beside`: tags that went with other folders of its digest; while content exists, these lead to it.
-
-    The caller makes sure that nothing else works on this image. What is left of it in the trash is erased.
-    Returns whether it is back: its place may have been taken by something complete.
-
-    Raises:
-        LayersGoneError: a layer that it needs has gone, so it stays where it is.
-        OSError: it could not be put back.
-    """
-    with closing(OpenFolders(filesystem, data_fd)) as folders:
-        return putting_back.bring_back(folders, intent, beside)

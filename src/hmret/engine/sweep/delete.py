@@ -10,11 +10,10 @@ import anyio.lowlevel
 import attrs
 
 from hmret.actors.deleter import Deleter
-from hmret.actors.deleter_answers import BatchRetired
 from hmret.actors.locks import Locks
 from hmret.actors.scanner import ScanResult
 from hmret.actors.threads import Threads
-from hmret.disk.deletion.outcomes import Retired
+from hmret.disk.deletion.outcomes import BatchRetired, Retired
 from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.intents import Intent, Link

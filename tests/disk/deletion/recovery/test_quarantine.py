@@ -24,10 +24,9 @@ from builders import (
 )
 from disk.hosts import Host, open_host
 from hmret.actors.deleter import Deleter
-from hmret.actors.deleter_answers import RecoveredQuarantine
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.held_records import Held, change_record, drop_records, read_records
-from hmret.disk.deletion.recovery.quarantine import hold, load_held, release
+from hmret.disk.deletion.recovery.quarantine import HeldImages, hold, load_held, release
 from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, restore
 from hmret.disk.deletion.retirement import retire
@@ -65,7 +64,7 @@ def make_due(host: Host, letters: str = "a", *, name: str = ALPINE, tags: tuple[
 
 def hold_all(host: Host, *candidates: Deletion) -> list[Held]:
     """Retire images, and hold them."""
-    outcomes, _ = retire(host.filesystem, host.data_fd, candidates, LOOK, token=TOKEN)
+    outcomes = retire(host.filesystem, host.data_fd, candidates, LOOK, token=TOKEN).outcomes
     retired = [one for one in outcomes if isinstance(one, Retired)]
     assert len(retired) == len(candidates)
     held = hold(host.filesystem, host.data_fd, TOKEN, retired, RETIRED_NS)
@@ -95,9 +94,8 @@ def held_now(host: Host) -> tuple[Held, ...]:
     return load_held(host.filesystem, host.data_fd).held
 
 
-def recover(host: Host) -> RecoveredQuarantine:
-    found, freed = recover_quarantine(host.filesystem, host.data_fd)
-    return RecoveredQuarantine(found.held, found.going, sum(freed.disk_bytes), found.errors)
+def recover(host: Host) -> HeldImages:
+    return recover_quarantine(host.filesystem, host.data_fd)
 
 
 # Held.
@@ -162,7 +160,7 @@ def test_the_oldest_comes_first(host: Host) -> None:
 
 
 def test_a_record_that_cannot_be_written_holds_nothing(memory: Host) -> None:
-    outcomes, _ = retire(memory.filesystem, memory.data_fd, [make_due(memory)], LOOK, token=TOKEN)
+    outcomes = retire(memory.filesystem, memory.data_fd, [make_due(memory)], LOOK, token=TOKEN).outcomes
     retired = [one for one in outcomes if isinstance(one, Retired)]
     memory.memory.deny(f"{DATA}/{RECORD}.tmp", errno.ENOSPC)
     with pytest.raises(OSError, match="No space left"):
@@ -172,13 +170,13 @@ def test_a_record_that_cannot_be_written_holds_nothing(memory: Host) -> None:
 
 
 def test_what_of_a_batch_is_held_later_joins_its_record(host: Host) -> None:
-    outcomes, _ = retire(
+    outcomes = retire(
         host.filesystem,
         host.data_fd,
         [make_due(host, "a"), make_due(host, "b", name=OTHER)],
         LOOK,
         token=TOKEN,
-    )
+    ).outcomes
     for outcome in outcomes:
         assert isinstance(outcome, Retired)
         hold(host.filesystem, host.data_fd, TOKEN, [outcome], RETIRED_NS)
@@ -256,7 +254,7 @@ def test_a_record_that_could_not_be_ours_is_not_believed_and_its_folders_are_kep
     assert host.names("") == before
 
 
-def start_on(host: Host, *, hold_at_ns: int | None = None) -> tuple[Recovery, RecoveredQuarantine]:
+def start_on(host: Host, *, hold_at_ns: int | None = None) -> tuple[Recovery, HeldImages]:
     """Do what a start does about the trash."""
     deleter = Deleter(host.filesystem, host.data_fd, GatedThreads())
     try:
@@ -555,7 +553,7 @@ def quarantine_all(filesystem: MemoryFilesystem) -> None:
     """Do what the deleter does with a batch where quarantine is on."""
     fd = data_fd_of(filesystem)
     try:
-        outcomes, _ = retire(filesystem, fd, DUE, LOOK, token=TOKEN)
+        outcomes = retire(filesystem, fd, DUE, LOOK, token=TOKEN).outcomes
         retired = [one for one in outcomes if isinstance(one, Retired) and not one.faults]
         hold(filesystem, fd, TOKEN, retired, RETIRED_NS)
         if len(retired) == len(outcomes) and not any(isinstance(one, Failed) for one in outcomes):
@@ -591,7 +589,7 @@ WORK: dict[str, tuple[tuple[Work, ...], Work]] = {
 }
 
 
-def start(filesystem: MemoryFilesystem) -> tuple[Recovery, RecoveredQuarantine]:
+def start(filesystem: MemoryFilesystem) -> tuple[Recovery, HeldImages]:
     """Do what a start does about the trash, where quarantine is on."""
     return started(filesystem, lambda deleter: (deleter._recover(RETIRED_NS), deleter._recover_quarantine()))
 
@@ -851,7 +849,7 @@ def test_what_was_being_erased_is_not_held(host: Host) -> None:
 
 def test_what_is_held_is_not_finished_again_though_its_intents_are_there(memory: Host) -> None:
     """Not even where somebody has its disk open through another link: it would come back by itself."""
-    outcomes, _ = retire(memory.filesystem, memory.data_fd, [make_due(memory)], LOOK, token=TOKEN)
+    outcomes = retire(memory.filesystem, memory.data_fd, [make_due(memory)], LOOK, token=TOKEN).outcomes
     (outcome,) = outcomes
     assert isinstance(outcome, Retired)
     (held,) = hold(memory.filesystem, memory.data_fd, TOKEN, [outcome], RETIRED_NS)

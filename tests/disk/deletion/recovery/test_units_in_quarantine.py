@@ -9,12 +9,12 @@ import pytest
 
 from builders import START_NS, data_fd_of, digest, state_of
 from hmret.disk.deletion.outcomes import Retired
+from hmret.disk.deletion.putting_back import bring_back as put_back_if_free
 from hmret.disk.deletion.recovery.held_records import drop_records
 from hmret.disk.deletion.recovery.quarantine import hold, load_held, release
 from hmret.disk.deletion.recovery.restoring import PutBack, restore
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.trash.intent_files import drop_intents
-from hmret.disk.deletion.wanted_again import bring_back as put_back_if_free
 from hmret.disk.folders import let_go
 from hmret.model.deletion import Recheck
 from hmret.model.times import format_time
@@ -60,7 +60,7 @@ def before(request: pytest.FixtureRequest, cache: MemoryFilesystem) -> Tree:
 def quarantine(filesystem: MemoryFilesystem) -> None:
     fd = data_fd_of(filesystem)
     try:
-        outcomes, _ = retire(filesystem, fd, [UNIT], LOOK, token=TOKEN)
+        outcomes = retire(filesystem, fd, [UNIT], LOOK, token=TOKEN).outcomes
         retired = [one for one in outcomes if isinstance(one, Retired)]
         hold(filesystem, fd, TOKEN, retired, RETIRED_NS)
         drop_intents(filesystem, fd, TOKEN, [ALPINE, OTHER])

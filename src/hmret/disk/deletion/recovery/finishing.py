@@ -6,8 +6,8 @@ the deletion itself, for the same reasons: leases and arrivals are checked befor
 timers.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 
 import attrs
 
@@ -45,7 +45,7 @@ def finish(filesystem: Filesystem, data_fd: int, places: Sequence[TrashEntry]) -
     with content, either the content is out of the cache, or nothing is.
     """
     intent = places[0].intent
-    with _folders(filesystem, data_fd) as folders:
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
         image = OpenImage(folders, intent, places=sorted(places, key=lambda place: place.number))
         try:
             return _finish(image)
@@ -62,7 +62,7 @@ def finish_hidden(filesystem: Filesystem, data_fd: int, intent: Intent) -> None:
     Raises:
         OSError: one could not be moved.
     """
-    with _folders(filesystem, data_fd) as folders:
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
         for number, copy in enumerate(intent.copies):
             if is_hidden_in_place(folders, intent, number):
                 if folders.exists(f"{copy.parent}/{hex_of(intent.digest)}/{METADATA}"):
@@ -77,7 +77,7 @@ def undo_copies(filesystem: Filesystem, data_fd: int, places: Sequence[TrashEntr
     Raises:
         OSError: one could not be renamed or erased.
     """
-    with _folders(filesystem, data_fd) as folders:
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
         for place in places:
             if not rename_back(folders, place):
                 erase(filesystem, data_fd, place.folder, place.name)
@@ -85,7 +85,7 @@ def undo_copies(filesystem: Filesystem, data_fd: int, places: Sequence[TrashEntr
 
 def finish_gone(filesystem: Filesystem, data_fd: int, intent: Intent) -> Retired:
     """Remove the tags and timers of an image whose folders no longer exist anywhere."""
-    with _folders(filesystem, data_fd) as folders:
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
         return Cleaning(folders).clean_up(intent, (), None)
 
 
@@ -142,12 +142,3 @@ def _follow(image: OpenImage) -> None:
         if place is not None:
             image.places.append(place)
     image.places.sort(key=lambda place: place.number)
-
-
-@contextmanager
-def _folders(filesystem: Filesystem, data_fd: int) -> Iterator[OpenFolders]:
-    folders = OpenFolders(filesystem, data_fd)
-    try:
-        yield folders
-    finally:
-        folders.close()

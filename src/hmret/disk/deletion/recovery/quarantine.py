@@ -36,6 +36,8 @@ class HeldImages:
     """Those that no longer exist anywhere, although a record still names them."""
     errors: tuple[tuple[str, str], ...]
     """Paths that could not be read, and why."""
+    freed_bytes: int = 0
+    """Blocks that were freed where those whose erasing had begun were finished."""
     back: tuple[Held, ...] = ()
     """Those whose content is back in the cache, while the folders that its owners have of their own are still
     to follow.
@@ -105,7 +107,7 @@ def load_held(filesystem: Filesystem, data_fd: int) -> HeldImages:
         tuple(found["going"]),
         tuple(found["gone"]),
         tuple(errors),
-        tuple(found["back"]),
+        back=tuple(found["back"]),
     )
 
 

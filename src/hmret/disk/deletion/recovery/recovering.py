@@ -29,6 +29,7 @@ import attrs
 from hmret.disk.deletion.ghosts import is_ghost_aside, resolve_parked_ghosts
 from hmret.disk.deletion.open_folders import OpenFolders, inode_of
 from hmret.disk.deletion.outcomes import Retired
+from hmret.disk.deletion.putting_back import bring_back
 from hmret.disk.deletion.recovery.finishing import finish, finish_gone, finish_hidden, undo_copies
 from hmret.disk.deletion.recovery.held_records import Held, HeldRecords, read_records
 from hmret.disk.deletion.recovery.quarantine import hold, is_whole
@@ -38,7 +39,7 @@ from hmret.disk.deletion.trash.erasing import erase, free_entries
 from hmret.disk.deletion.trash.intent_files import drop_intents, list_trash, read_intents
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, find_entries
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
-from hmret.disk.deletion.wanted_again import bring_back, find_wanted
+from hmret.disk.deletion.wanted_again import find_wanted
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import IMAGES, OWN, TRASH
 from hmret.model.deletion import Failed, Kept

@@ -23,7 +23,7 @@ from hmret.disk.deletion.renaming import (
     show_metadata,
 )
 from hmret.disk.deletion.tags.links import free_links, make_links, remove_links
-from hmret.disk.deletion.trash.erasing import FreedFolders, erase
+from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import Link, TrashEntry, find_entries
 from hmret.disk.deletion.trash.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
@@ -83,11 +83,10 @@ def recover_quarantine(
     *,
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
-) -> tuple[HeldImages, FreedFolders]:
+) -> HeldImages:
     """Read what is in quarantine, finish interrupted releases, and undo or finish interrupted restores.
 
-    Nothing else works on it concurrently. Returns what is held and what is still to be erased, and the freed
-    bytes.
+    Nothing else works on it concurrently. Returns what is held then, and what is still to be erased.
 
     Raises:
         OSError: the trash cannot be listed.
@@ -108,7 +107,8 @@ def recover_quarantine(
         _remove_empty_folders(filesystem, data_fd, repository)
     done = (*found.gone, *found.back, *found.going)
     drop_records(filesystem, data_fd, {held.token for held in done})
-    return HeldImages(found.held, left, (), tuple(errors)), freed
+    errors += ((place.path, error) for place, error in freed.errors)
+    return HeldImages(found.held, left, (), tuple(errors), sum(freed.disk_bytes))
 
 
 def _recover(folders: OpenFolders, held: Held, *, is_held: bool) -> None:

@@ -151,12 +151,10 @@ def entry_in_trash(intent: Intent, files: tuple[str, ...] = (), number: int = 0)
     return TrashEntry(intent, _TRASH, intent.copies[number].name, files, number)
 
 
-def entry_in_place(
-    intent: Intent, files: tuple[str, ...] = (), number: int = 0, *, within: str = ""
-) -> TrashEntry:
+def entry_in_place(intent: Intent, number: int, *, within: str = "") -> TrashEntry:
     """Return its place if the trash is on another file system: beside itself, or in the folder `within`."""
     copy = intent.copies[number]
-    return TrashEntry(intent, within or copy.parent, _BESIDE + copy.name, files, number)
+    return TrashEntry(intent, within or copy.parent, _BESIDE + copy.name, number=number)
 
 
 def entries_of(intent: Intent) -> tuple[TrashEntry, ...]:
@@ -165,8 +163,8 @@ def entries_of(intent: Intent) -> tuple[TrashEntry, ...]:
     for number, copy in enumerate(intent.copies):
         places.append(entry_in_trash(intent, number=number))
         if not copy.repository:
-            places.append(entry_in_place(intent, number=number, within=IMAGES))
-        places.append(entry_in_place(intent, number=number))
+            places.append(entry_in_place(intent, number, within=IMAGES))
+        places.append(entry_in_place(intent, number))
     return tuple(places)
 
 
