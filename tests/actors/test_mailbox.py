@@ -9,8 +9,9 @@ import pytest
 
 from builders import Asker, Ending, settle
 from hmret.actors.mailbox import Mailbox, Request
-from hmret.actors.threads import InlineThreads, WorkerThreads
+from hmret.actors.threads import WorkerThreads
 from hmret.model.errors import EngineClosedError
+from support.inline_threads import InlineThreads
 from support.patience import patiently
 
 

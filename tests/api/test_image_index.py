@@ -20,7 +20,6 @@ from builders import (
     make_image,
     make_state,
 )
-from hmret.actors.threads import InlineThreads
 from hmret.api import image_index as catalog_module
 from hmret.api.image_index import SORTS, ImageIndex, Query
 from hmret.api.wire.convert import image_document
@@ -35,6 +34,7 @@ from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.verdicts import Verdict
 from memory_filesystem import MemoryFilesystem
+from support.inline_threads import InlineThreads
 
 
 def fill(filesystem: MemoryFilesystem) -> None:

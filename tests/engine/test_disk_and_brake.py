@@ -24,7 +24,6 @@ from builders import (
     set_tag,
     told,
 )
-from hmret.actors.threads import InlineThreads
 from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
 from hmret.engine.opening_inspection import open_inspection
@@ -37,6 +36,7 @@ from hmret.model.policy.window import DeletionWindow
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
 from memory_filesystem import Call, MemoryFilesystem
+from support.inline_threads import InlineThreads
 
 ALPINE = "docker.io/library/alpine"
 MIB = 1 << 20

@@ -19,13 +19,13 @@ from builders import (
     make_state,
     state_of,
 )
-from hmret.actors.threads import InlineThreads
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.model.images import Key
 from memory_filesystem import MemoryFilesystem
 from support.bounds import IS_WHOLE
+from support.inline_threads import InlineThreads
 
 WINDOW = timedelta(days=30)
 LENGTH = timedelta(days=40)

@@ -32,7 +32,6 @@ from builders import (
     state_of,
     told,
 )
-from hmret.actors.threads import InlineThreads
 from hmret.engine.opening import open_engine
 from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
@@ -41,6 +40,7 @@ from hmret.model.images import Cause, Key
 from hmret.model.report import Leased
 from hmret.model.times import SECOND
 from memory_filesystem import Call, MemoryFilesystem
+from support.inline_threads import InlineThreads
 from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"

@@ -12,7 +12,6 @@ import hmret
 from builders import DATA, digest, loop_clock, make_config, make_guest, running, set_tag
 from hmret.actors import locks
 from hmret.actors.locks import Locks
-from hmret.actors.threads import InlineThreads
 from hmret.engine import events
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
@@ -20,6 +19,7 @@ from hmret.engine.retention import Retention
 from hmret.engine.sweep.recent_uses import RecentUses
 from memory_filesystem import MemoryFilesystem
 from support.content_trees import Host
+from support.inline_threads import InlineThreads
 
 MINUTE = timedelta(minutes=1)
 SWEEPS = 1000

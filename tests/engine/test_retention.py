@@ -38,7 +38,6 @@ from builders import (
     state_of,
 )
 from hmret.actors.deleter import Deleter
-from hmret.actors.threads import InlineThreads
 from hmret.engine.opening import open_engine
 from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
@@ -48,6 +47,7 @@ from hmret.model.images import Cause, Key, Reference
 from hmret.model.times import SECOND, format_time
 from memory_filesystem import Call, MemoryFilesystem
 from support.deletions import deletion
+from support.inline_threads import InlineThreads
 from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"

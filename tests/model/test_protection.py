@@ -8,7 +8,7 @@ import pytest
 
 from builders import digest
 from hmret.model.images import Image, Inventory, Reference, Remembered, Repository
-from hmret.model.protection import Protection, StaleReference, protect as protect_at
+from hmret.model.protection import StaleReference
 from hmret.model.tag_history import named_tags, unseen_tags
 from hmret.model.times import datetime_of, nanoseconds_of
 from model.inventories import (
@@ -24,6 +24,7 @@ from model.inventories import (
     make_inventory,
     make_repository,
 )
+from support.protecting import Protection, protect as protect_at
 
 HOUR_NS = 3600 * 10**9
 DOUBT = timedelta(minutes=5)

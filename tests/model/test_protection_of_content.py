@@ -8,8 +8,9 @@ import attrs
 import pytest
 
 from hmret.model.images import ContentOwners, Image, Inventory, Key, Reference, Remembered, Repository
-from hmret.model.protection import Protection, StaleReference, protect as protect_at
+from hmret.model.protection import StaleReference
 from model.inventories import ALPINE, NOW, NOW_NS, A, B, C, D, guest, make_image, make_inventory
+from support.protecting import Protection, protect as protect_at
 from support.shared_content import BASE, TOOL, content
 
 MADE = NOW - timedelta(days=2)

@@ -28,7 +28,6 @@ from builders import (
     make_state,
 )
 from hmret import HmretError, ImageNotFoundError, SweepReport, SweepStatus
-from hmret.actors.threads import InlineThreads
 from hmret.disk.deletion.recovery.quarantine import load_held
 from hmret.disk.deletion.recovery.restoring import restore
 from hmret.disk.layout import hex_of
@@ -38,6 +37,7 @@ from hmret.model.images import Key
 from hmret.model.times import timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem
 from support.bounds import bound, part
+from support.inline_threads import InlineThreads
 from support.patience import patiently
 
 T = TypeVar("T")

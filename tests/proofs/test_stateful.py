@@ -33,7 +33,6 @@ from builders import (
 )
 from hmret import ImageExistsError, ImageNotFoundError, Leased, Retention, SweepReport
 from hmret.actors import reference_collector
-from hmret.actors.threads import InlineThreads
 from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
@@ -41,6 +40,7 @@ from hmret.model.images import Key
 from hmret.model.times import parse_time, timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem
 from support.bounds import IS_WHOLE, bound
+from support.inline_threads import InlineThreads
 
 T = TypeVar("T")
 

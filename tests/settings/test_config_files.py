@@ -73,13 +73,13 @@ def test_hypemans_second_place_is_in_the_home_of_the_user(tmp_path: pathlib.Path
     loaded = load(
         environment={"HOME": str(tmp_path)}, default_files=("/nowhere.yaml", "~/.config/hypeman/config.yaml")
     )
-    assert (loaded.config.data_dir, loaded.config_file) == ("/srv", str(path))
+    assert (loaded.config.data_dir, *loaded.config_files) == ("/srv", str(path))
 
 
 def test_who_has_no_home_has_no_file_there_and_cannot_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
     # As it answers where neither the variable nor the user's entry tells.
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
-    assert load(default_files=("~/.config/hypeman/config.yaml",)).config_file is None
+    assert load(default_files=("~/.config/hypeman/config.yaml",)).config_files == {}
     assert complaint(named="~/config.yaml").endswith("expected the variable HOME beside ~/, got none")
 
 

@@ -105,7 +105,7 @@ def test_without_any_source_everything_is_a_default(load: Load) -> None:
     loaded = load()
 
     assert loaded.config == RetentionConfig()
-    assert loaded.config_file is None
+    assert not loaded.config_files
     assert {key: setting.value for key, setting in loaded.values.items()} == {
         "data_dir": "/var/lib/hypeman",
         "images.auto_delete.enabled": False,
@@ -194,7 +194,7 @@ def test_the_file_sets_every_key(load: Load, config_file: pathlib.Path) -> None:
         metrics_listen="127.0.0.1:9100",
         journal=False,
     )
-    assert loaded.config_file == str(config_file)
+    assert list(loaded.config_files) == [str(config_file)]
     assert {setting.source for setting in loaded.values.values()} == {"file"}
 
 
@@ -314,7 +314,7 @@ def test_the_variable_wins_over_the_default_files(tmp_path: pathlib.Path) -> Non
         default_files=[str(tmp_path / "default")],
     )
 
-    assert loaded.config_file == str(tmp_path / "variable")
+    assert list(loaded.config_files) == [str(tmp_path / "variable")]
 
 
 def test_the_first_default_file_that_is_there_is_read(tmp_path: pathlib.Path) -> None:

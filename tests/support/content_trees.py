@@ -28,13 +28,14 @@ from builders import (
     state_of,
 )
 from hmret.actors.reference_collector import ReferenceSource
-from hmret.actors.threads import InlineThreads, Threads
+from hmret.actors.threads import Threads
 from hmret.disk.filesystem import POSIX
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.model.times import timedelta_nanoseconds
 from memory_filesystem import MemoryFilesystem
+from support.inline_threads import InlineThreads
 
 __all__ = [
     "CONTENT",

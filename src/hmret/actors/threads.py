@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar, TypeVarTuple
 
 import anyio
@@ -16,7 +16,7 @@ import anyio.to_thread
 from hmret.actors.full_rounds import FullRounds
 from hmret.model.thread_refusal import NO_THREAD, is_thread_refusal
 
-__all__ = ["InlineThreads", "Threads", "Throttle", "WorkerThreads", "voluntary_switches"]
+__all__ = ["Threads", "Throttle", "WorkerThreads", "voluntary_switches"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -216,33 +216,3 @@ def _run_in_background(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         result = function(*arguments)
     _full_rounds.part_ended()
     return result
-
-
-class InlineThreads:
-    """Runs functions in place: for disks in memory, with a clock that must not run ahead of a thread."""
-
-    lanes = lanes_of_a_cold_disk = 1
-
-    @staticmethod
-    def pause() -> None:
-        """Do nothing: there is no thread to yield to."""
-
-    @staticmethod
-    def urgent() -> AbstractContextManager[None]:
-        """Do nothing: there is no bulk work to hold back."""
-        return nullcontext()
-
-    @staticmethod
-    def bulk() -> AbstractContextManager[None]:
-        """Leave the garbage collector alone."""
-        return nullcontext()
-
-    async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        await anyio.lowlevel.checkpoint()
-        return function(*arguments)
-
-    async def read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        return await self.run(function, *arguments)
-
-    async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        return await self.run(function, *arguments)

@@ -163,10 +163,6 @@ class ContentOwners(Mapping[str, tuple[str, ...]]):
     def __len__(self) -> int:
         return len(self._owners)
 
-    def are_only(self, digest: str, repository: str) -> bool:
-        """Return whether a repository is the only owner of a content folder."""
-        return self._owners.get(digest) == repository
-
 
 class Reference(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One reference of something on the host to an image that it needs.

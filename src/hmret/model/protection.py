@@ -15,21 +15,18 @@ from hmret.model.tag_history import (
     digests_in,
     is_unreadable_tag,
     named_images,
-    put_together,
     recall,
 )
-from hmret.model.values import frozen
 
 __all__ = [
     "NO_PROTECTION",
-    "Protection",
     "RepositoryProtection",
     "StaleReference",
     "foreign_owners",
     "names_above",
-    "protect",
     "protect_repository",
     "protected_keys",
+    "protected_sources",
     "stale_references",
 ]
 
@@ -45,18 +42,6 @@ class StaleReference:
 
     source: str
     image: str
-
-
-@frozen
-class Protection:
-    """The outcome of resolving all references."""
-
-    sources: Mapping[Key, tuple[str, ...]]
-    """The sources that need each protected image, sorted."""
-    stale: tuple[StaleReference, ...]
-    """References to images that are not in the cache, sorted."""
-    remembered: Mapping[TagName, Remembered]
-    """Input of the next plan, so that the past targets of a tag stay protected."""
 
 
 class RepositoryProtection(msgspec.Struct, frozen=True, gc=False):
@@ -81,24 +66,16 @@ class RepositoryProtection(msgspec.Struct, frozen=True, gc=False):
 NO_PROTECTION = RepositoryProtection({}, {}, {})
 
 
-def protect(inventory: Inventory, now_ns: int | None) -> Protection:
-    """Resolve all references, by `protect_repository` for each repository that one of them names."""
-    found = {name: protect_repository(inventory, name, now_ns) for name in inventory.references.by_repository}
-    return Protection(
-        {key: tuple(sorted(names)) for key, names in _protected(inventory, found).items()},
-        stale_references(inventory, found),
-        put_together(inventory, (protection.remembered for protection in found.values())),
-    )
-
-
 def protected_keys(inventory: Inventory) -> frozenset[Key]:
-    """List the images that the references protect, as `protect` does, and nothing else."""
+    """List the images that the references protect."""
     found = {name: protect_repository(inventory, name, None) for name in inventory.references.by_repository}
-    return frozenset(_protected(inventory, found))
+    return frozenset(protected_sources(inventory, found))
 
 
-def _protected(inventory: Inventory, found: Mapping[str, RepositoryProtection]) -> Mapping[Key, set[str]]:
-    """Collect the sources that need each image in the cache."""
+def protected_sources(
+    inventory: Inventory, found: Mapping[str, RepositoryProtection]
+) -> Mapping[Key, set[str]]:
+    """Return the sources that need each image in the cache, given what each repository's references protect."""
     sources: defaultdict[Key, set[str]] = defaultdict(set)
     for name, protection in found.items():
         repository = inventory.repositories.get(name)

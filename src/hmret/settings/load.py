@@ -32,8 +32,6 @@ class Settings:
     config: RetentionConfig
     values: Mapping[str, Setting]
     """Every setting by its dotted key, always in the same order."""
-    config_file: str | None
-    """The file that was read, the first where there were two; None: none."""
     warnings: tuple[str, ...]
     """What is valid but probably not intended; one line each."""
     config_files: Mapping[str, bool] = attrs.field(factory=dict)
@@ -110,7 +108,7 @@ def load_settings(
         *ask_disk(config),
         *warnings_about(config, effective, neighbour_values([root for _, root in documents], environment)),
     )
-    return Settings(config, effective, files[0].path if files else None, warnings, held)
+    return Settings(config, effective, warnings, held)
 
 
 def _read_document(file: ConfigFile) -> GivenValue | None:

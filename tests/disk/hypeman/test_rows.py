@@ -63,7 +63,7 @@ def test_content_of_one_owner_is_not_shared(memory: Host) -> None:
     put_link(memory, ALPINE, "latest", "a")
     found = rows(memory)
     assert found.repositories[ALPINE].shared == {}
-    assert found.owners.are_only(A, ALPINE)
+    assert found.owners[A] == (ALPINE,)
 
 
 @pytest.mark.parametrize("target", ["", "a" * 64])

@@ -27,7 +27,7 @@ from hmret.model.images import (
 from hmret.model.plan.decide import plan
 from hmret.model.plan.plan import Plan
 from hmret.model.policy.compiled import Policy
-from hmret.model.protection import StaleReference, protect
+from hmret.model.protection import StaleReference
 from hmret.model.times import SECOND, datetime_of
 from hmret.model.verdicts import Action, Reason, Summary
 from model.inventories import (
@@ -46,6 +46,7 @@ from model.inventories import (
     make_policy,
     make_repository,
 )
+from support.protecting import protect
 
 OTHER = "quay.io/other/thing"
 T = TypeVar("T")

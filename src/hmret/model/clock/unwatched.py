@@ -57,11 +57,6 @@ class Gaps:
             _merge_nearest(joined)
         return cls(tuple(joined))
 
-    @property
-    def end_ns(self) -> int | None:
-        """The end of the last gap; None: there is none."""
-        return self.spans[-1][1] if self.spans else None
-
     def since(self, since_ns: int) -> int:
         """Return how much of the time since a moment was unwatched, in nanoseconds."""
         spans = self.spans

@@ -126,14 +126,14 @@ class Evaluator:
     """The blockers that can apply to an image that is ready and complete, in the order of reasons."""
 
     @expiry.default
-    def _make_timetable(self) -> Expiry:
+    def _make_expiry(self) -> Expiry:
         inputs, policy = self.inputs, self.context.policy
         rules = effective_rules(policy, self.name, inputs.repository)
         gaps = self.context.gaps
         return Expiry(inputs.timers, rules, policy.min_age_ns, self.now_ns, gaps, inputs.accessed)
 
     @_blockers.default
-    def _list_grounds(self) -> tuple[Blocker, ...]:
+    def _list_blockers(self) -> tuple[Blocker, ...]:
         return self.context.blockers(self.name)
 
     @cached_property
