@@ -544,7 +544,7 @@ MUTATIONS = (
         Swap("waits and record.ineffective_sweeps >= _MOST_INEFFECTIVE", "False"),
         LIMITS,
     ),
-    edit("release more than was announced", "release-fits-the-notice", Become("return _ALL"), LIMITS),
+    edit("release more than was examined", "release-fits-the-notice", Become("return _ALL"), LIMITS),
     edit("delete after the hours have ended", "stop-at-end-of-hours", Swap(" may_go_on() and", ""), LIMITS),
     edit("go by what metadata once said", "same-age-and-origin", NEVER, LIMITS),
     edit("take the newest for usable", "newest-still-usable", NEVER, LIMITS),

@@ -5,7 +5,7 @@ from mutations.mutation import ALWAYS, DROP, NEVER, Become, Mutation, Swap, edit
 __all__ = ["CONTENT_MUTATIONS"]
 
 CONTENT = (
-    *("tests/disk/deletion/test_announcing.py", "tests/disk/deletion/tags/test_taken_links.py"),
+    *("tests/disk/deletion/test_examination.py", "tests/disk/deletion/tags/test_taken_links.py"),
     *(
         "tests/disk/deletion/tags/test_tag_view.py",
         "tests/disk/hypeman/test_rows.py",

@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import attrs
 
-from hmret.disk.deletion.announcing import Announced, Announcing
 from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
 from hmret.disk.deletion.cleaning import Cleaning
+from hmret.disk.deletion.examination import Examined, Examiner
 from hmret.disk.deletion.held_ahead import HeldAhead, HeldImage
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.open_image import OpenImage
@@ -55,9 +55,9 @@ class Batch:
     def _make_ahead(self) -> HeldAhead:
         return HeldAhead(self.folders)
 
-    def announce(
+    def examine(
         self, token: str, deletions: Iterable[Deletion], view: TagView, pause: Callable[[], None]
-    ) -> list[Announced]:
+    ) -> list[Examined]:
         """Examine the images of the batch; those that will stay have an intent without folders."""
         chosen = list(deletions)
         linkers = None
@@ -65,9 +65,9 @@ class Batch:
             images_fd = self.folders.find(IMAGES)
             linkers = NO_LINKERS if images_fd is None else view.look(images_fd, pause)
         digests = {deletion.digest for deletion in chosen}
-        announcing = Announcing(self.folders, linkers, digests, self.look.asks_tags)
-        announcing.look_ahead(chosen)
-        return [announcing.announce(deletion, f"{token}.{number}") for number, deletion in enumerate(chosen)]
+        examiner = Examiner(self.folders, linkers, digests, self.look.asks_tags)
+        examiner.read_ahead(chosen)
+        return [examiner.examine(deletion, f"{token}.{number}") for number, deletion in enumerate(chosen)]
 
     @staticmethod
     def none_begun(token: str, deletions: Iterable[Deletion], path: str, error: OSError) -> BatchRetired:
@@ -75,7 +75,7 @@ class Batch:
         outcomes = (Failed(deletion, path, error, is_unbegun=True) for deletion in deletions)
         return BatchRetired(token, tuple(outcomes), None)
 
-    def retire(self, target: Announced) -> Outcome:
+    def retire(self, target: Examined) -> Outcome:
         """Take the last look at one image, and rename it out of the cache if it may go."""
         intent = target.intent
         states: dict[str, HeldState] = {}
@@ -126,7 +126,7 @@ class Batch:
         return None if since_ns == row.unused_since_ns and is_due else Reason.RETENTION_WINDOW
 
     def _rename_out(  # noqa: C901, PLR0911 - one rule after the other
-        self, target: Announced, states: Mapping[str, HeldState], held: HeldImage | None = None
+        self, target: Examined, states: Mapping[str, HeldState], held: HeldImage | None = None
     ) -> Outcome:
         """Rename an image out of the cache, and clean up after it.
 
@@ -175,7 +175,7 @@ class Batch:
             self.cleaning.clean_up(intent, image.places, timers, absent, gone), refusal=refusal
         )
 
-    def _begin(self, target: Announced, image: OpenImage, held: HeldImage | None) -> Step | Kept:
+    def _begin(self, target: Examined, image: OpenImage, held: HeldImage | None) -> Step | Kept:
         """Judge an open image, then take its leases or delete it in one call; returns the step that was reached.
 
         Raises:
@@ -210,7 +210,7 @@ class Batch:
             raise
         return None if is_out else self._give_way(image)
 
-    def _judge(self, target: Announced, image: OpenImage) -> Kept | None:
+    def _judge(self, target: Examined, image: OpenImage) -> Kept | None:
         """Return why an image may not be deleted, by the contents and metadata of its folders; None: it may."""
         intent = target.intent
         hexadecimal = hex_of(intent.digest)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from hmret.disk.deletion.announcing import Announced
 from hmret.disk.deletion.digest_folder import DigestFolder, understand
+from hmret.disk.deletion.examination import Examined
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.deletion.tags.links import name_aside
@@ -126,10 +126,10 @@ class HeldAhead:
     _is_off: bool = False
     """Whether holding ahead gains nothing here."""
 
-    def hold(self, images: Iterable[Announced]) -> None:
+    def hold(self, images: Iterable[Examined]) -> None:
         """Hold, in place of those held before, the ordinary images among some, each with a single folder."""
         self.close()
-        few: list[Announced] = []
+        few: list[Examined] = []
         fds: list[int] = []
         for item in () if self._is_off else images:
             fd = self._parent_of(item)
@@ -167,7 +167,7 @@ class HeldAhead:
             else:
                 folder.close()
 
-    def take(self, item: Announced) -> HeldImage | None:
+    def take(self, item: Examined) -> HeldImage | None:
         """Return what is held of an image, whose folder the caller then closes. None: nothing is held."""
         held = self._held.pop(item.intent.name, None)
         if held is not None and self._is_off:
@@ -185,7 +185,7 @@ class HeldAhead:
         while self._held:
             self._held.popitem()[1].folder.close()
 
-    def _parent_of(self, item: Announced) -> int | None:
+    def _parent_of(self, item: Examined) -> int | None:
         """Open the parent of an image's single folder; None: it has several folders, or stays."""
         intent = item.intent
         if (
@@ -202,7 +202,7 @@ class HeldAhead:
         except OSError:
             return None
 
-    def _read_timers(self, images: Sequence[Announced]) -> Mapping[tuple[str, str], SettledState]:
+    def _read_timers(self, images: Sequence[Examined]) -> Mapping[tuple[str, str], SettledState]:
         """Read the timers of some images, each folder in one call."""
         digests: dict[str, list[str]] = {}
         for item in images:

@@ -8,7 +8,7 @@ An image is content together with the folders that its owners have of their own,
 These are the steps, in order, with the reason for each and what a crash after it leaves. hypeman may pull,
 tag or boot the same image at any moment, and there is no lock that it shares with hmret.
 
-1. **Owners, tags and folders are examined again** (`announcing`). The plan rests on a scan that is older, so
+1. **Owners, tags and folders are examined again** (`examination`). The plan rests on a scan that is older, so
    whatever has changed since keeps the image. A crash leaves the cache untouched.
 2. **The intents of the batch are written and synced**: all folders, tags and timers that go. After a crash
    nothing else would show that a deletion was in progress. A crash before the first rename leaves the image
@@ -38,8 +38,8 @@ bytes are freed.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
-from hmret.disk.deletion.announcing import Announced
 from hmret.disk.deletion.batch import Batch
+from hmret.disk.deletion.examination import Examined
 from hmret.disk.deletion.held_ahead import AT_ONCE
 from hmret.disk.deletion.outcomes import BatchRetired, Outcome
 from hmret.disk.deletion.tags.tag_view import TagView
@@ -83,18 +83,18 @@ def retire(
         batch = Batch(filesystem, data_fd, look)
         stack.callback(batch.folders.close)
         try:
-            announced = batch.announce(token, deletions, view or TagView(filesystem, {}), pause)
+            examined = batch.examine(token, deletions, view or TagView(filesystem, {}), pause)
         except OSError as error:
             return batch.none_begun(token, deletions, IMAGES, error)
         try:
             # guard(intent-before-rename): After a crash the intents say what to finish or undo; without them
             # a deletion would stay half done.
-            write_intents(filesystem, data_fd, token, [target.intent for target in announced])
+            write_intents(filesystem, data_fd, token, [target.intent for target in examined])
         except OSError as error:
             return batch.none_begun(token, deletions, f"{OWN}/{TRASH}", error)
         outcomes: dict[int, Outcome] = {}
         stack.callback(batch.ahead.close)
-        groups = list(_by_digest(announced))
+        groups = list(_by_digest(examined))
         for place, (digest, group) in enumerate(groups):
             if place % AT_ONCE == 0:
                 batch.ahead.hold(_that_go_alone(groups[place : place + AT_ONCE]))
@@ -114,16 +114,16 @@ def retire(
         return BatchRetired(token, tuple(outcomes[number] for number in sorted(outcomes)), batch.lease_error)
 
 
-def _by_digest(announced: Sequence[Announced]) -> Iterator[tuple[str, list[tuple[int, Announced]]]]:
+def _by_digest(examined: Sequence[Examined]) -> Iterator[tuple[str, list[tuple[int, Examined]]]]:
     """Group a batch's images by digest, content first: links of the folders after it then lead nowhere."""
-    groups: dict[str, list[tuple[int, Announced]]] = {}
-    for number, target in enumerate(announced):
+    groups: dict[str, list[tuple[int, Examined]]] = {}
+    for number, target in enumerate(examined):
         groups.setdefault(target.intent.digest, []).append((number, target))
     for digest, group in groups.items():
         yield digest, sorted(group, key=lambda item: not item[1].intent.is_content)
 
 
-def _that_go_alone(groups: Iterable[tuple[str, Sequence[tuple[int, Announced]]]]) -> Iterator[Announced]:
+def _that_go_alone(groups: Iterable[tuple[str, Sequence[tuple[int, Examined]]]]) -> Iterator[Examined]:
     """List the images that are the only ones of their digest."""
     for _, group in groups:
         if len(group) == 1:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from builders import DATA, START_NS, data_fd_of, digest
-from hmret.disk.deletion.announcing import Announced, Announcing
+from hmret.disk.deletion.examination import Examined, Examiner
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.intents import NO_CONTENT
@@ -25,13 +25,13 @@ OWN_FOLDER = f"{IMAGES_TOP}/{ALPINE}/{'e' * 64}"
 ITS_CONTENT = f"{IMAGES_TOP}/{CONTENT}/{'e' * 64}"
 
 
-def announce(filesystem: MemoryFilesystem, candidate: Deletion = UNIT) -> Announced:
+def examine(filesystem: MemoryFilesystem, candidate: Deletion = UNIT) -> Examined:
     """Look at one image, as the first of a batch."""
     fd = data_fd_of(filesystem)
     folders = OpenFolders(filesystem, fd)
     try:
         linkers = TagView(filesystem, {}).look(folders.get(IMAGES))
-        return Announcing(folders, linkers).announce(candidate, f"{TOKEN}.0")
+        return Examiner(folders, linkers).examine(candidate, f"{TOKEN}.0")
     finally:
         folders.close()
         let_go(filesystem, fd)
@@ -55,7 +55,7 @@ def put_own(filesystem: MemoryFilesystem, tag: str = "") -> None:
 
 def kept(filesystem: MemoryFilesystem, candidate: Deletion = UNIT) -> tuple[Reason | None, str]:
     """Look at one image, which is to stay."""
-    found = announce(filesystem, candidate)
+    found = examine(filesystem, candidate)
     assert isinstance(found.stays, Kept)
     assert found.stays.reason is not None
     assert found.intent.is_bare
@@ -64,7 +64,7 @@ def kept(filesystem: MemoryFilesystem, candidate: Deletion = UNIT) -> tuple[Reas
 
 def test_all_that_goes_with_content_is_written_down() -> None:
     filesystem = make_shared()
-    found = announce(filesystem)
+    found = examine(filesystem)
     assert (found.stays, found.is_by_name) == (None, False)
     assert [copy.repository for copy in found.intent.copies] == [ALPINE, ""]
     inodes = [
@@ -89,11 +89,11 @@ def test_an_older_tag_that_lookups_see_makes_an_owner() -> None:
     for name in ("metadata.json", "rootfs.ext4"):
         filesystem.remove(f"{IMAGES_TOP}/{ALPINE}/{HEX}/{name}")
     filesystem.remove(f"{IMAGES_TOP}/{ALPINE}/{HEX}")
-    both = announce(filesystem)
+    both = examine(filesystem)
     assert both.stays is None
     filesystem.make_link(f"{IMAGES_TOP}/{REPOSITORIES}/{ALPINE}/latest", f"../../../../{CONTENT}/{'b' * 64}")
     assert kept(filesystem) == (Reason.SHARED, f"{ALPINE} does not have it any more")
-    assert announce(filesystem, other_only).stays is None
+    assert examine(filesystem, other_only).stays is None
 
 
 def test_a_repository_that_has_let_it_go_keeps_it_for_the_next_plan() -> None:
@@ -121,7 +121,7 @@ def test_an_owners_folder_in_which_hypeman_is_at_work_keeps_content(status: str)
 def test_an_owners_broken_folder_stays_where_it_is() -> None:
     filesystem = make_shared()
     put_metadata(filesystem, f"{IMAGES_TOP}/{ALPINE}/{HEX}", f"{ALPINE}:3.20", "a", status="failed")
-    found = announce(filesystem)
+    found = examine(filesystem)
     assert found.stays is None
     assert [copy.repository for copy in found.intent.copies] == [""]
     assert [copy.repository for copy in found.intent.staying] == [ALPINE]
@@ -132,9 +132,9 @@ def test_other_tags_than_it_was_judged_by_keep_content() -> None:
     judged = Deletion(
         UNIT.digest, (DueRow(ALPINE, START_NS, tags=("3.20", "latest")), UNIT.rows[1]), is_content=True
     )
-    assert announce(filesystem, judged).stays is None
+    assert examine(filesystem, judged).stays is None
     filesystem.make_link(f"{IMAGES_TOP}/{REPOSITORIES}/{ALPINE}/3.20.1", TARGET)
-    found = announce(filesystem, judged)
+    found = examine(filesystem, judged)
     assert found.stays == Kept(found.intent, Reason.RETENTION_WINDOW, "its tags are others")
 
 
@@ -142,7 +142,7 @@ def test_content_without_a_link_has_the_owner_that_its_name_says() -> None:
     filesystem = make_shared()
     alone = deletion(OTHER, digest("c"), START_NS, is_content=True)
     filesystem.remove(f"{IMAGES_TOP}/{REPOSITORIES}/{OTHER}/kept")
-    found = announce(filesystem, alone)
+    found = examine(filesystem, alone)
     assert (found.stays, found.is_by_name) == (None, True)
     both = deletion(ALPINE, digest("c"), START_NS, UNIT.rows[1], is_content=True)
     assert kept(filesystem, both)[0] is Reason.SHARED
@@ -153,14 +153,14 @@ def test_content_that_has_gone_is_gone() -> None:
     filesystem.remove(f"{IMAGES_TOP}/{CONTENT}/{HEX}/metadata.json")
     filesystem.remove(f"{IMAGES_TOP}/{CONTENT}/{HEX}/rootfs.ext4")
     filesystem.remove(f"{IMAGES_TOP}/{CONTENT}/{HEX}")
-    found = announce(filesystem)
+    found = examine(filesystem)
     assert found.stays == Kept(found.intent, None)
 
 
 def test_all_that_goes_with_a_repositorys_own_folder_is_written_down() -> None:
     filesystem = make_shared()
     put_own(filesystem, "old")
-    found = announce(filesystem, OWN)
+    found = examine(filesystem, OWN)
     assert found.stays is None
     assert [copy.repository for copy in found.intent.copies] == [ALPINE]
     assert [link.tag for link in found.intent.links] == ["old"]
@@ -187,7 +187,7 @@ def test_content_whose_metadata_is_none_hides_no_folder() -> None:
     put_own(filesystem)
     filesystem.write_file(f"{ITS_CONTENT}/metadata.json", b'{"na')
     filesystem.write_file(f"{ITS_CONTENT}/rootfs.ext4", bytes(4096))
-    found = announce(filesystem, OWN)
+    found = examine(filesystem, OWN)
     assert (found.stays, found.intent.beside) == (None, "unknown")
 
 
@@ -196,7 +196,7 @@ def test_a_folder_that_is_content_by_now_is_kept() -> None:
     put_own(filesystem)
     put_metadata(filesystem, ITS_CONTENT, f"{ALPINE}:old", "e")
     filesystem.write_file(f"{ITS_CONTENT}/rootfs.ext4", bytes(4096))
-    assert announce(filesystem, OWN).stays is None
+    assert examine(filesystem, OWN).stays is None
     filesystem.make_link(f"{IMAGES_TOP}/{REPOSITORIES}/{ALPINE}/old", f"../../../../{CONTENT}/{'e' * 64}")
     assert kept(filesystem, OWN) == (Reason.SHARED, "it is content by now")
 
@@ -225,7 +225,7 @@ def test_what_cannot_be_read_keeps_the_image(monkeypatch: pytest.MonkeyPatch) ->
     folders = OpenFolders(filesystem, fd)
     linkers = TagView(filesystem, {}).look(folders.get(IMAGES))
     monkeypatch.setattr(filesystem, "scandir", refuse)
-    stays = Announcing(folders, linkers).announce(OWN, f"{TOKEN}.0").stays
+    stays = Examiner(folders, linkers).examine(OWN, f"{TOKEN}.0").stays
     assert isinstance(stays, Failed)
     assert isinstance(stays.error, PermissionError)
     folders.close()

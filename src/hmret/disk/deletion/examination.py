@@ -30,7 +30,7 @@ from hmret.model.images import Key
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["Announced", "Announcing"]
+__all__ = ["Examined", "Examiner"]
 
 _AT_REST = frozenset((NO_CONTENT, "ready", "failed", "unknown"))
 """While a folder has any other status, hypeman may be writing into it, or linking from another folder of its
@@ -41,7 +41,7 @@ _OTHER_TAGS = "its tags are others"
 
 
 @frozen
-class Announced:
+class Examined:
     """An image of a batch, with everything that goes with it."""
 
     intent: Intent
@@ -62,7 +62,7 @@ class _Keep(Exception):  # noqa: N818 - it says what is to be done
 
 
 @define(eq=False)
-class Announcing:
+class Examiner:
     """Examines the images of one batch."""
 
     folders: OpenFolders
@@ -83,7 +83,7 @@ class Announcing:
     def _make_tags(self) -> RepositoryTags:
         return RepositoryTags(self.folders, self.linkers, self.digests, self.looks)
 
-    def look_ahead(self, deletions: Iterable[Deletion]) -> None:
+    def read_ahead(self, deletions: Iterable[Deletion]) -> None:
         """Query some images together, in few calls, for everything that is queried of each."""
         paths: list[str] = []
         rows: list[Key] = []
@@ -98,7 +98,7 @@ class Announcing:
         self.looks.ask(paths)
         self.tags.read_ahead(rows)
 
-    def announce(self, deletion: Deletion, name: str) -> Announced:
+    def examine(self, deletion: Deletion, name: str) -> Examined:
         """Examine one image; `name` is that of its intent."""
         try:
             self._check_tags(deletion)
@@ -111,9 +111,9 @@ class Announcing:
             return _staying(deletion, name, None)
         except OSError as error:
             intent = Intent.bare(deletion, name)
-            return Announced(intent, Failed(intent, intent.path, error))
+            return Examined(intent, Failed(intent, intent.path, error))
 
-    def _content(self, deletion: Deletion, intent_name: str) -> Announced:
+    def _content(self, deletion: Deletion, intent_name: str) -> Examined:
         """Examine content, and everything that goes with it."""
         digest = deletion.digest
         names = sorted(deletion.repositories)
@@ -149,7 +149,7 @@ class Announcing:
             tuple([link for name in names for link in self.tags.links(name, digest)]),
             staying=tuple(staying),
         )
-        return Announced(intent, is_by_name=not owners)
+        return Examined(intent, is_by_name=not owners)
 
     def _has_unseen_disk(self, repository: str, digest: str, found: ImageFound) -> bool:
         """Return whether a folder has a disk that could not be examined, or that appeared right after the look.
@@ -172,7 +172,7 @@ class Announcing:
 
         `own`: for each owner in the plan, the folder that it has of its own.
         """
-        assert self.linkers is not None  # the linkers are always read before content is announced
+        assert self.linkers is not None  # the linkers are always read before content is examined
         names = own.keys()
         linked = self.linkers.repositories(digest, names)
         owners = linked | {
@@ -195,7 +195,7 @@ class Announcing:
             raise _Keep(Reason.SHARED, f"{name}:{tag} is being made")
         return owners
 
-    def _own_folder(self, deletion: Deletion, intent_name: str) -> Announced:
+    def _own_folder(self, deletion: Deletion, intent_name: str) -> Examined:
         """Examine a repository's own folder, and everything that goes with it."""
         repository, digest = deletion.key
         content = self._look_at(CONTENT, None, digest)
@@ -221,7 +221,7 @@ class Announcing:
         # For a single folder the inode adds nothing to the checks at the look and at the rename.
         copies = (Copy(repository, 0, intent_name),)
         links = tuple(self.tags.links(repository, digest))
-        return Announced(
+        return Examined(
             Intent(digest, deletion.rows, deletion.is_content, intent_name, copies, links, beside)
         )
 
@@ -262,9 +262,9 @@ class Announcing:
         return self.looks.inode(path)
 
 
-def _staying(deletion: Deletion, intent_name: str, reason: Reason | None, detail: str = "") -> Announced:
+def _staying(deletion: Deletion, intent_name: str, reason: Reason | None, detail: str = "") -> Examined:
     intent = Intent.bare(deletion, intent_name)
-    return Announced(intent, Kept(intent, reason, detail))
+    return Examined(intent, Kept(intent, reason, detail))
 
 
 def _is_whole(found: ImageFound | None) -> bool:
