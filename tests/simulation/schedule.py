@@ -177,14 +177,14 @@ class SteppedThreads:
 
         A thread that is held up has the lock, and would never give it back while the event loop waits for another.
         """
-        look = TagView.look
+        refresh = TagView.refresh
 
         def look_alone(view: TagView, images_fd: int, pause: Callable[[], None] = self.pause) -> Linkers:
             while view._lock.locked():
                 self._give_way()
-            return look(view, images_fd, pause)
+            return refresh(view, images_fd, pause)
 
-        with mock.patch.object(TagView, "look", look_alone):
+        with mock.patch.object(TagView, "refresh", look_alone):
             yield
 
     def _give_way(self) -> None:

@@ -86,7 +86,7 @@ class Deleter(DiskActor):
     async def retire(
         self,
         deletions: Iterable[Deletion],
-        look: Recheck,
+        recheck: Recheck,
         claim: Claim = UNCONTESTED,
         *,
         view: TagView | None = None,
@@ -97,7 +97,7 @@ class Deleter(DiskActor):
 
         Args:
             deletions: the images.
-            look: the result of re-checking them.
+            recheck: the result of re-checking them.
             claim: what the caller may delete; each image is begun and ended in it.
             view: which links exist below `repositories/`; one view for all batches of a sweep. None: nothing
                 is known.
@@ -110,7 +110,7 @@ class Deleter(DiskActor):
         def stopping() -> bool:
             return is_interrupted() or is_too_late()
 
-        return await self._ask(self._retire, tuple(deletions), look, claim, view, stopping)
+        return await self._ask(self._retire, tuple(deletions), recheck, claim, view, stopping)
 
     async def free(self, token: str, places: Iterable[TrashEntry]) -> FreedFolders:
         """Free the bytes of a retired batch."""
@@ -276,7 +276,7 @@ class Deleter(DiskActor):
     async def _retire(
         self,
         deletions: tuple[Deletion, ...],
-        look: Recheck,
+        recheck: Recheck,
         claim: Claim,
         view: TagView | None,
         stopping: Callable[[], bool],
@@ -284,7 +284,7 @@ class Deleter(DiskActor):
         batch = await self._on_disk(
             retire,
             deletions,
-            look,
+            recheck,
             token=new_token(),
             claim=claim,
             view=view,

@@ -30,7 +30,7 @@ def examine(filesystem: MemoryFilesystem, candidate: Deletion = UNIT) -> Examine
     fd = data_fd_of(filesystem)
     folders = OpenFolders(filesystem, fd)
     try:
-        linkers = TagView(filesystem, {}).look(folders.get(IMAGES))
+        linkers = TagView(filesystem, {}).refresh(folders.get(IMAGES))
         return Examiner(folders, linkers).examine(candidate, f"{TOKEN}.0")
     finally:
         folders.close()
@@ -223,7 +223,7 @@ def test_what_cannot_be_read_keeps_the_image(monkeypatch: pytest.MonkeyPatch) ->
     put_own(filesystem, "old")
     fd = data_fd_of(filesystem)
     folders = OpenFolders(filesystem, fd)
-    linkers = TagView(filesystem, {}).look(folders.get(IMAGES))
+    linkers = TagView(filesystem, {}).refresh(folders.get(IMAGES))
     monkeypatch.setattr(filesystem, "scandir", refuse)
     stays = Examiner(folders, linkers).examine(OWN, f"{TOKEN}.0").stays
     assert isinstance(stays, Failed)

@@ -37,7 +37,7 @@ class Batch:
 
     filesystem: Filesystem
     data_fd: int
-    look: Recheck
+    recheck: Recheck
     lease_error: OSError | None = None
     folders: OpenFolders = attrs.field(init=False)
     cleaning: Cleaning = attrs.field(init=False)
@@ -63,9 +63,9 @@ class Batch:
         linkers = None
         if any(deletion.is_content for deletion in chosen):
             images_fd = self.folders.find(IMAGES)
-            linkers = NO_LINKERS if images_fd is None else view.look(images_fd, pause)
+            linkers = NO_LINKERS if images_fd is None else view.refresh(images_fd, pause)
         digests = {deletion.digest for deletion in chosen}
-        examiner = Examiner(self.folders, linkers, digests, self.look.asks_tags)
+        examiner = Examiner(self.folders, linkers, digests, self.recheck.asks_tags)
         examiner.read_ahead(chosen)
         return [examiner.examine(deletion, f"{token}.{number}") for number, deletion in enumerate(chosen)]
 
@@ -83,7 +83,7 @@ class Batch:
         try:
             # guard(newly-referenced-stays): An image that a guest, snapshot or lease needs by now stays,
             # whatever the plan said.
-            if any(key in self.look.protected for key in intent.keys):
+            if any(key in self.recheck.protected for key in intent.keys):
                 return Kept(intent, Reason.REFERENCED)
             for row in intent.rows:
                 reason = self._look_at_timer(row, intent.digest, states, held)
@@ -120,7 +120,7 @@ class Batch:
             since_ns = look_at_state(self.filesystem, self.data_fd, key)
         if since_ns is None:
             return Reason.NEWLY_UNUSED
-        is_due = since_ns + self.look.unused_for_ns <= self.look.now_ns
+        is_due = since_ns + self.recheck.unused_for_ns <= self.recheck.now_ns
         # guard(timer-is-unchanged): A timer that was cleared or restarted since the plan means that the image
         # was used, so it stays.
         return None if since_ns == row.unused_since_ns and is_due else Reason.RETENTION_WINDOW
@@ -185,10 +185,10 @@ class Batch:
         if kept is not None:
             return kept
         if held is not None:
-            step = held.carry_out(image, asks_leases=self.look.asks_leases)
+            step = held.carry_out(image, asks_leases=self.recheck.asks_leases)
             self.ahead.learn(held, step)
             return step
-        if self.look.asks_leases:
+        if self.recheck.asks_leases:
             is_free = image.lease()
             self.lease_error = self.lease_error or image.refusal
             if not is_free:

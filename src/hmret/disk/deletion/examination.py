@@ -72,16 +72,16 @@ class Examiner:
     """The digests of the batch's images; None: any."""
     asks_tags: bool = True
     """Whether the policy asks for the tags of a repository's own folder."""
-    looks: KnownPaths = attrs.field(init=False)
+    known_paths: KnownPaths = attrs.field(init=False)
     tags: RepositoryTags = attrs.field(init=False)
 
-    @looks.default
-    def _make_looks(self) -> KnownPaths:
+    @known_paths.default
+    def _make_known_paths(self) -> KnownPaths:
         return KnownPaths(self.folders)
 
     @tags.default
     def _make_tags(self) -> RepositoryTags:
-        return RepositoryTags(self.folders, self.linkers, self.digests, self.looks)
+        return RepositoryTags(self.folders, self.linkers, self.digests, self.known_paths)
 
     def read_ahead(self, deletions: Iterable[Deletion]) -> None:
         """Query some images together, in few calls, for everything that is queried of each."""
@@ -95,7 +95,7 @@ class Examiner:
             for row in deletion.rows:
                 paths += [f"{IMAGES}/{row.repository}", f"{IMAGES}/{row.repository}/{hexadecimal}"]
                 rows.append((row.repository, deletion.digest))
-        self.looks.ask(paths)
+        self.known_paths.query(paths)
         self.tags.read_ahead(rows)
 
     def examine(self, deletion: Deletion, name: str) -> Examined:
@@ -247,7 +247,7 @@ class Examiner:
 
     def _look_at(self, folder: str, repository: str | None, digest: str) -> ImageFound | None:
         """Examine a digest's folder in a folder below `images/`; None: there is none, or it is no image."""
-        if self.looks.inode(f"{IMAGES}/{folder}/{hex_of(digest)}") is None:
+        if self.known_paths.inode(f"{IMAGES}/{folder}/{hex_of(digest)}") is None:
             return None
         folder_fd = self.folders.find(f"{IMAGES}/{folder}")
         if folder_fd is None:
@@ -257,9 +257,9 @@ class Examiner:
     def _inode(self, folder: str, digest: str) -> int | None:
         """Return the inode of a digest's folder in a folder below `images/`; None: there is none."""
         path = f"{IMAGES}/{folder}/{hex_of(digest)}"
-        if self.looks.is_absent(path) or self.folders.find(f"{IMAGES}/{folder}") is None:
+        if self.known_paths.is_absent(path) or self.folders.find(f"{IMAGES}/{folder}") is None:
             return None
-        return self.looks.inode(path)
+        return self.known_paths.inode(path)
 
 
 def _staying(deletion: Deletion, intent_name: str, reason: Reason | None, detail: str = "") -> Examined:

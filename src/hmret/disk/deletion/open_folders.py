@@ -130,7 +130,7 @@ class KnownPaths:
     folders: OpenFolders
     _found: dict[str, FileFound | int] = attrs.field(factory=dict)
 
-    def ask(self, paths: Iterable[str]) -> None:
+    def query(self, paths: Iterable[str]) -> None:
         """Query some paths."""
         chosen = list(dict.fromkeys(paths))
         answers = self.folders.filesystem.stat_files(self.folders.data_fd, chosen) if chosen else []

@@ -56,7 +56,7 @@ def retire(
     filesystem: Filesystem,
     data_fd: int,
     deletions: Sequence[Deletion],
-    look: Recheck,
+    recheck: Recheck,
     *,
     token: str,
     claim: Claim = UNCONTESTED,
@@ -72,7 +72,7 @@ def retire(
         filesystem: the system calls.
         data_fd: the data directory.
         deletions: the batch; images of one repository follow one another.
-        look: what they are judged by.
+        recheck: what they are judged by.
         token: the name of the intents; no earlier batch had it.
         claim: the caller's claim on the images.
         view: which repositories link to what below `repositories/`, as the scan saw it; None: unknown.
@@ -80,7 +80,7 @@ def retire(
         pause: called after each image, so that other threads have their turn.
     """
     with ExitStack() as stack:
-        batch = Batch(filesystem, data_fd, look)
+        batch = Batch(filesystem, data_fd, recheck)
         stack.callback(batch.folders.close)
         try:
             examined = batch.examine(token, deletions, view or TagView(filesystem, {}), pause)

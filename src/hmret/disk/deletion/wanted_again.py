@@ -43,15 +43,15 @@ def find_wanted(
         linkers = None
         images_fd = folders.find(IMAGES)
         if images_fd is not None and any(intent.is_content for intent, _ in chosen):
-            linkers = view.look(images_fd, pause)
-        looks = KnownPaths(folders)
-        looks.ask(_places_of_arrivals(chosen, has_linkers=linkers is not None))
-        tags = RepositoryTags(folders, linkers, {intent.digest for intent, _ in chosen}, looks)
+            linkers = view.refresh(images_fd, pause)
+        known_paths = KnownPaths(folders)
+        known_paths.query(_places_of_arrivals(chosen, has_linkers=linkers is not None))
+        tags = RepositoryTags(folders, linkers, {intent.digest for intent, _ in chosen}, known_paths)
         wanted: list[Intent] = []
         for intent, places in chosen:
             # guard(last-look-before-erase): Before a byte is freed, an image that a client has begun to use
             # again is put back whole.
-            if places and _is_wanted(folders, tags, looks, intent, places):
+            if places and _is_wanted(folders, tags, known_paths, intent, places):
                 wanted.append(intent)
             pause()
         return wanted
@@ -74,12 +74,14 @@ def _places_of_arrivals(
 def _is_wanted(
     folders: OpenFolders,
     tags: RepositoryTags,
-    looks: KnownPaths,
+    known_paths: KnownPaths,
     intent: Intent,
     places: Sequence[TrashEntry],
 ) -> bool:
     digest, hexadecimal, names = intent.digest, hex_of(intent.digest), intent.repositories
-    if not all(looks.is_absent(f"{parent}/{hexadecimal}") for parent in (_CONTENT, *map(_own_folder, names))):
+    if not all(
+        known_paths.is_absent(f"{parent}/{hexadecimal}") for parent in (_CONTENT, *map(_own_folder, names))
+    ):
         arrival = look_for_arrivals(folders, intent, places).arrival
         if arrival is not Arrival.NOTHING:
             return arrival in _WANTED

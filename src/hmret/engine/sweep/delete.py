@@ -229,7 +229,7 @@ class DeletionRun:
                 return BatchResult(left=chosen, is_last=True)
             # guard(references-read-under-claim): References are read again once the batch is claimed: a guest made
             # after the plan keeps its image.
-            look = Recheck(
+            recheck = Recheck(
                 again.keys,
                 self.planner.policy.shortest_window_ns,
                 ledger.now_ns,
@@ -241,7 +241,7 @@ class DeletionRun:
             # sweep, or a user would get an image that is still being deleted.
             with anyio.CancelScope(shield=True):
                 retired = await self.deleter.retire(
-                    chosen, look, given, view=view, within_ns=within_ns, is_interrupted=is_interrupted
+                    chosen, recheck, given, view=view, within_ns=within_ns, is_interrupted=is_interrupted
                 )
                 waiting = given.waiting
         unbegun = [one for one in retired.outcomes if isinstance(one, Failed) and one.is_unbegun]

@@ -37,7 +37,7 @@ def folders_of_tags(host: Host) -> dict[str, FolderScan]:
 
 def look(host: Host, view: TagView) -> Linkers:
     with opened(host.filesystem, host.open("images")) as fd:
-        return view.look(fd)
+        return view.refresh(fd)
 
 
 def listed(host: Host) -> list[str]:

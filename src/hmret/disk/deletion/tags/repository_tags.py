@@ -49,7 +49,7 @@ class RepositoryTags:
     """Which tags lead where below `repositories/`; None: unknown, so those folders are read as well."""
     digests: AbstractSet[str] | None = None
     """The digests of interest; None: any."""
-    looks: KnownPaths = attrs.field(
+    known_paths: KnownPaths = attrs.field(
         default=attrs.Factory(lambda tags: KnownPaths(tags.folders), takes_self=True)
     )
     """Folders known to be absent need not be opened."""
@@ -103,7 +103,7 @@ class RepositoryTags:
             for repository, digest in keys
             for tag in self.tags(Layout.CONTENT, repository, digest)
             for layout in (Layout.LEGACY, Layout.CONTENT)
-            if layout is Layout.CONTENT or not self.looks.is_absent(tag_folder(layout, repository))
+            if layout is Layout.CONTENT or not self.known_paths.is_absent(tag_folder(layout, repository))
         ]
         paths = [f"{tag_folder(layout, repository)}/{tag}" for layout, repository, tag in wanted]
         filesystem, data_fd = self.folders.filesystem, self.folders.data_fd
@@ -138,7 +138,7 @@ class RepositoryTags:
 
     def _links(self, layout: Layout, repository: str, tags: Sequence[str]) -> list[Link]:
         """Read tags exactly as they are now."""
-        if self.looks.is_absent(tag_folder(layout, repository)):
+        if self.known_paths.is_absent(tag_folder(layout, repository)):
             return []
         keys = [(layout, repository, tag) for tag in tags]
         if all(key in self._links_read for key in keys):
@@ -151,7 +151,7 @@ class RepositoryTags:
     def _folder(self, layout: Layout, repository: str) -> _Folder:
         key = layout, repository
         if key not in self._read:
-            is_absent = self.looks.is_absent(tag_folder(layout, repository))
+            is_absent = self.known_paths.is_absent(tag_folder(layout, repository))
             self._read[key] = _Folder() if is_absent else self._read_folder(layout, repository)
         return self._read[key]
 

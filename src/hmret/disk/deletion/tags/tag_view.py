@@ -115,8 +115,8 @@ class TagView:
     )
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
-    def look(self, images_fd: int, pause: Callable[[], None] = lambda: None) -> Linkers:
-        """Look at all folders.
+    def refresh(self, images_fd: int, pause: Callable[[], None] = lambda: None) -> Linkers:
+        """Look at all folders again, and list those that have changed.
 
         Raises:
             OSError: one could not be listed, so it is unknown which repositories link to what.
