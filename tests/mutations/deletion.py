@@ -76,7 +76,7 @@ DELETION_MUTATIONS = (
     edit(
         "tell of no tag that is gone, of an image that is carried out in one call",
         "removed-tags-reported",
-        Swap(" if held is None else held.gone", ""),
+        Swap(" if prefetched is None else prefetched.gone", ""),
         IN_ONE_CALL,
     ),
     edit(

@@ -16,7 +16,7 @@ from builders import DATA
 from disk.deletion import test_retirement
 from disk.deletion.test_units import broken_promise, delete
 from disk.hosts import Host
-from hmret.disk.deletion import digest_folder, held_ahead
+from hmret.disk.deletion import digest_folder, prefetch
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.filesystem import Step
 from hmret.disk.hypeman.retention_states import rereading
@@ -48,7 +48,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     monkeypatch.setattr(MemoryFilesystem, "__init__", begin_ticking)
     monkeypatch.setattr(MemoryFilesystem, "hold_folders", in_one_call.hold_folders)
     monkeypatch.setattr(MemoryFilesystem, "retire_folder", retire_folder)
-    for module in (digest_folder, held_ahead, rereading):
+    for module in (digest_folder, prefetch, rereading):
         monkeypatch.setattr(module, "SETTLING_NS", 0)
     return taken
 

@@ -9,10 +9,10 @@ import attrs
 from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
 from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.examination import Examined, Examiner
-from hmret.disk.deletion.held_ahead import HeldAhead, HeldImage
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.deletion.outcomes import BatchRetired, Outcome
+from hmret.disk.deletion.prefetch import Prefetch, PrefetchedImage
 from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
 from hmret.disk.deletion.tags.tag_view import NO_LINKERS, TagView
 from hmret.disk.deletion.trash.intents import Intent
@@ -41,7 +41,7 @@ class Batch:
     lease_error: OSError | None = None
     folders: OpenFolders = attrs.field(init=False)
     cleaning: Cleaning = attrs.field(init=False)
-    ahead: HeldAhead = attrs.field(init=False)
+    prefetch: Prefetch = attrs.field(init=False)
 
     @folders.default
     def _open_folders(self) -> OpenFolders:
@@ -51,9 +51,9 @@ class Batch:
     def _make_cleaning(self) -> Cleaning:
         return Cleaning(self.folders)
 
-    @ahead.default
-    def _make_ahead(self) -> HeldAhead:
-        return HeldAhead(self.folders)
+    @prefetch.default
+    def _make_prefetch(self) -> Prefetch:
+        return Prefetch(self.folders)
 
     def examine(
         self, token: str, deletions: Iterable[Deletion], view: TagView, pause: Callable[[], None]
@@ -79,19 +79,19 @@ class Batch:
         """Take the last look at one image, and rename it out of the cache if it may go."""
         intent = target.intent
         states: dict[str, HeldState] = {}
-        held = self.ahead.take(target)
+        prefetched = self.prefetch.take(target)
         try:
             # guard(newly-referenced-stays): An image that a guest, snapshot or lease needs by now stays,
             # whatever the plan said.
             if any(key in self.recheck.protected for key in intent.keys):
                 return Kept(intent, Reason.REFERENCED)
             for row in intent.rows:
-                reason = self._look_at_timer(row, intent.digest, states, held)
+                reason = self._look_at_timer(row, intent.digest, states, prefetched)
                 if reason is not None:
                     return Kept(intent, reason)
             if isinstance(target.stays, Kept):
                 return self._staying(target.stays)
-            return target.stays or self._rename_out(target, states, held)
+            return target.stays or self._rename_out(target, states, prefetched)
         except (FileNotFoundError, NotADirectoryError):
             return Kept(intent, None)
         except OSError as error:
@@ -99,17 +99,17 @@ class Batch:
         finally:
             for state in states.values():
                 state.close()
-            if held is not None:
-                held.close()
+            if prefetched is not None:
+                prefetched.close()
 
     def _look_at_timer(
-        self, row: DueRow, digest: str, states: dict[str, HeldState], held: HeldImage | None
+        self, row: DueRow, digest: str, states: dict[str, HeldState], prefetched: PrefetchedImage | None
     ) -> Reason | None:
         """Return why a row's timer keeps its image; None: it does not. A held state is added to `states`."""
         key = row.repository, digest
         since_ns: int | None
-        if held is not None:
-            since_ns = held.timers[row.repository].unused_since_ns
+        if prefetched is not None:
+            since_ns = prefetched.timers[row.repository].unused_since_ns
         elif len(states) < _MOST_HELD:
             folder_fd = self.folders.find(f"{RETENTION}/{row.repository}")
             state = None if folder_fd is None else hold_state(self.filesystem, folder_fd, key)
@@ -126,21 +126,21 @@ class Batch:
         return None if since_ns == row.unused_since_ns and is_due else Reason.RETENTION_WINDOW
 
     def _rename_out(  # noqa: C901, PLR0911 - one rule after the other
-        self, target: Examined, states: Mapping[str, HeldState], held: HeldImage | None = None
+        self, target: Examined, states: Mapping[str, HeldState], prefetched: PrefetchedImage | None = None
     ) -> Outcome:
         """Rename an image out of the cache, and clean up after it.
 
-        A `held` image is deleted in one call; where that call has stopped, the deletion continues here from
+        A `prefetched` image is deleted in one call; where that call has stopped, the deletion continues here from
         the same step.
         """
         intent = target.intent
-        image = OpenImage(self.folders, intent) if held is None else held.open_image()
+        image = OpenImage(self.folders, intent) if prefetched is None else prefetched.open_image()
         refusal = ""
         arrival: Arrival | None = Arrival.NOTHING
         try:
-            if held is None:
+            if prefetched is None:
                 image.open_in_cache()
-            step = self._begin(target, image, held)
+            step = self._begin(target, image, prefetched)
             if isinstance(step, Kept):
                 return step
             if step is Step.NOT_BEGUN:
@@ -167,7 +167,7 @@ class Batch:
             absent = intent.repositories - {copy.repository for copy in intent.staying}
         # guard(removed-tags-reported): Tags removed by the single call belong to the image's record, so that
         # a restore from quarantine sets them again.
-        gone = () if held is None else held.gone
+        gone = () if prefetched is None else prefetched.gone
         # guard(tags-aside-settled): Where the single call stopped among the tags, those already set aside are
         # settled first; none is lost in the trash.
         timers = None if step is Step.LOOKED else states
@@ -175,7 +175,7 @@ class Batch:
             self.cleaning.clean_up(intent, image.places, timers, absent, gone), refusal=refusal
         )
 
-    def _begin(self, target: Examined, image: OpenImage, held: HeldImage | None) -> Step | Kept:
+    def _begin(self, target: Examined, image: OpenImage, prefetched: PrefetchedImage | None) -> Step | Kept:
         """Judge an open image, then take its leases or delete it in one call; returns the step that was reached.
 
         Raises:
@@ -184,9 +184,9 @@ class Batch:
         kept = self._judge(target, image)
         if kept is not None:
             return kept
-        if held is not None:
-            step = held.carry_out(image, asks_leases=self.recheck.asks_leases)
-            self.ahead.learn(held, step)
+        if prefetched is not None:
+            step = prefetched.carry_out(image, asks_leases=self.recheck.asks_leases)
+            self.prefetch.learn(prefetched, step)
             return step
         if self.recheck.asks_leases:
             is_free = image.lease()

@@ -40,8 +40,8 @@ from contextlib import ExitStack
 
 from hmret.disk.deletion.batch import Batch
 from hmret.disk.deletion.examination import Examined
-from hmret.disk.deletion.held_ahead import AT_ONCE
 from hmret.disk.deletion.outcomes import BatchRetired, Outcome
+from hmret.disk.deletion.prefetch import AT_ONCE
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.intent_files import write_intents
 from hmret.disk.filesystem import Filesystem
@@ -93,11 +93,11 @@ def retire(
         except OSError as error:
             return batch.none_begun(token, deletions, f"{OWN}/{TRASH}", error)
         outcomes: dict[int, Outcome] = {}
-        stack.callback(batch.ahead.close)
+        stack.callback(batch.prefetch.close)
         groups = list(_by_digest(examined))
         for place, (digest, group) in enumerate(groups):
             if place % AT_ONCE == 0:
-                batch.ahead.hold(_that_go_alone(groups[place : place + AT_ONCE]))
+                batch.prefetch.fetch(_that_go_alone(groups[place : place + AT_ONCE]))
             if stopping():
                 break
             # guard(delete-only-with-leave): An image that came into use while its batch waited is not

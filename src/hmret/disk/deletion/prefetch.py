@@ -1,7 +1,7 @@
-"""Opening images some at a time, and deleting each in one call, where the native core offers that.
+"""Prefetching images, some at a time, and deleting each in one call, where the native core offers that.
 
 This is for images of which one folder goes and nothing is out of the ordinary, which are nearly all. They are
-judged by the same rules as every other image; what is held of one is only what the disk returned. Whatever
+judged by the same rules as every other image; what is prefetched of one is only what the disk returned. Whatever
 turns out to be unexpected, from the leases to the last timer, is left, from that step on, to the steps that
 every other image takes (`hmret.disk.deletion.retirement`).
 """
@@ -24,20 +24,20 @@ from hmret.disk.hypeman.retention_states.rereading import SettledState, read_set
 from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.model.values import define
 
-__all__ = ["AT_ONCE", "HeldAhead", "HeldImage"]
+__all__ = ["AT_ONCE", "Prefetch", "PrefetchedImage"]
 
 AT_ONCE = 16
-"""Images held at a time: an embedding server may have few descriptors to spare."""
+"""Images prefetched at a time: an embedding server may have few descriptors to spare."""
 
 _MOST_ROWS = 8
-"""The most rows of an image that is held ahead: each has an open folder of its own."""
+"""The most rows of an image that is prefetched: each has an open folder of its own."""
 
 _OF_ONE_IMAGE = frozenset((errno.EAGAIN, errno.ESTALE))
 """The image is open in another process, or has changed: that proves nothing about other images."""
 
 
 @define(eq=False)
-class HeldImage:
+class PrefetchedImage:
     """One image, as it was when it was opened."""
 
     folders: OpenFolders
@@ -52,7 +52,7 @@ class HeldImage:
     _is_taken: bool = False
 
     def close(self) -> None:
-        """Close what is still held of it."""
+        """Close what is still open of it."""
         if not self._is_taken:
             self.folder.close()
 
@@ -117,17 +117,17 @@ class HeldImage:
 
 
 @define(eq=False)
-class HeldAhead:
+class Prefetch:
     """Holds images of a batch, some at a time."""
 
     folders: OpenFolders
-    _held: dict[str, HeldImage] = attrs.field(factory=dict)
+    _fetched: dict[str, PrefetchedImage] = attrs.field(factory=dict)
     """By the name of the intent."""
     _is_off: bool = False
-    """Whether holding ahead gains nothing here."""
+    """Whether prefetching gains nothing here."""
 
-    def hold(self, images: Iterable[Examined]) -> None:
-        """Hold, in place of those held before, the ordinary images among some, each with a single folder."""
+    def fetch(self, images: Iterable[Examined]) -> None:
+        """Prefetch, in place of those before, the ordinary images among some, each with a single folder."""
         self.close()
         few: list[Examined] = []
         fds: list[int] = []
@@ -163,27 +163,27 @@ class HeldAhead:
                 if (timer := timers.get((name, item.intent.digest))) is not None
             }
             if _is_ordinary(folder, looked_ns) and len(its) == len(item.intent.rows):
-                self._held[item.intent.name] = HeldImage(self.folders, item.intent, folder, its)
+                self._fetched[item.intent.name] = PrefetchedImage(self.folders, item.intent, folder, its)
             else:
                 folder.close()
 
-    def take(self, item: Examined) -> HeldImage | None:
-        """Return what is held of an image, whose folder the caller then closes. None: nothing is held."""
-        held = self._held.pop(item.intent.name, None)
-        if held is not None and self._is_off:
-            held.folder.close()
+    def take(self, item: Examined) -> PrefetchedImage | None:
+        """Return an image that was prefetched, which the caller then closes; None: it was not."""
+        prefetched = self._fetched.pop(item.intent.name, None)
+        if prefetched is not None and self._is_off:
+            prefetched.folder.close()
             return None
-        return held
+        return prefetched
 
-    def learn(self, held: HeldImage, step: Step) -> None:
-        """Stop holding images where the reason that stopped one is the same for every other."""
-        if step <= Step.LEASED and held.error not in _OF_ONE_IMAGE:
+    def learn(self, prefetched: PrefetchedImage, step: Step) -> None:
+        """Stop prefetching where the reason that stopped one is the same for every other."""
+        if step <= Step.LEASED and prefetched.error not in _OF_ONE_IMAGE:
             self._is_off = True
 
     def close(self) -> None:
-        """Close what is held and was not taken."""
-        while self._held:
-            self._held.popitem()[1].folder.close()
+        """Close what was prefetched and not taken."""
+        while self._fetched:
+            self._fetched.popitem()[1].folder.close()
 
     def _parent_of(self, item: Examined) -> int | None:
         """Open the parent of an image's single folder; None: it has several folders, or stays."""
@@ -223,7 +223,7 @@ class HeldAhead:
 def _is_ordinary(folder: DigestFolder, looked_ns: int) -> bool:
     """Return whether a folder holds only files with one name each, and time stamps would show any change."""
     metadata = folder.found.get(folder.metadata_name)
-    # guard(second-name-takes-slow-path): A disk with a second hard link may be held twice in one batch and
+    # guard(second-name-takes-slow-path): A disk with a second hard link may be open twice in one batch and
     # then gets no lease; it would seem to be in use.
     return (
         metadata is not None
