@@ -24,7 +24,7 @@ from builders import (
 )
 from hmret.actors.deleter import Deleter
 from hmret.disk.deletion.outcomes import BatchRetired, Retired
-from hmret.disk.deletion.recovery.held_records import Held
+from hmret.disk.deletion.recovery.quarantine_records import HeldImage
 from hmret.disk.deletion.trash.intents import TrashEntry
 from hmret.model.deletion import Deletion, Failed, Kept, Recheck
 from hmret.model.errors import EngineClosedError
@@ -259,7 +259,7 @@ async def test_recovery_tells_a_trash_that_cannot_be_listed(
 # Quarantine.
 
 
-async def hold_all(deleter: Deleter, *candidates: Deletion) -> tuple[Held, ...]:
+async def hold_all(deleter: Deleter, *candidates: Deletion) -> tuple[HeldImage, ...]:
     batch = await deleter.retire(candidates, LOOK)
     retired = [outcome for outcome in batch.outcomes if isinstance(outcome, Retired)]
     return await deleter.hold(batch.token, retired, START_NS)

@@ -23,7 +23,7 @@ PARSING = {"cyclopts", "rich", "docstring_parser"}
 ENGINE = {"anyio", "asyncio", "trio", "hmret.engine.opening_inspection", "hmret.disk.filesystem"}
 DELETING = {
     "hmret.actors.deleter",
-    "hmret.disk.deletion.recovery.held_records",
+    "hmret.disk.deletion.recovery.quarantine_records",
     "hmret.disk.deletion.recovery.quarantine",
     "hmret.disk.deletion.recovery.recovering",
     "hmret.engine.opening",

@@ -740,7 +740,7 @@ MUTATIONS = (
     edit(
         "take a record that cannot be listed for none",
         "unlisted-records-keep-all",
-        Swap("None", "HeldRecords({}, ())"),
+        Swap("None", "QuarantineRecords({}, ())"),
         QUARANTINE,
     ),
     edit("finish what is held already", "held-is-already-settled", ALWAYS, QUARANTINE, KILLS),

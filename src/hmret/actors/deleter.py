@@ -13,8 +13,13 @@ from hmret.actors.threads import Threads
 from hmret.disk.deletion.ghosts import clear_ghosts
 from hmret.disk.deletion.outcomes import BatchRetired, Outcome, Retired
 from hmret.disk.deletion.putting_back import bring_back
-from hmret.disk.deletion.recovery.held_records import Held, change_record, drop_records, read_records
-from hmret.disk.deletion.recovery.quarantine import HeldImages, hold, load_held, release
+from hmret.disk.deletion.recovery.quarantine import QuarantineContents, hold, load_held, release
+from hmret.disk.deletion.recovery.quarantine_records import (
+    HeldImage,
+    change_record,
+    drop_records,
+    read_records,
+)
 from hmret.disk.deletion.recovery.recovering import Recovering, Recovery
 from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, restore
 from hmret.disk.deletion.recovery.returned_tags import reopen_undone
@@ -126,7 +131,7 @@ class Deleter(DiskActor):
         """
         return await self._ask(self._on_disk, find_wanted, tuple(images), view, self._threads.pause)
 
-    async def find_held_wanted(self, images: Iterable[Held], view: TagView) -> list[Held]:
+    async def find_held_wanted(self, images: Iterable[HeldImage], view: TagView) -> list[HeldImage]:
         """List the images in quarantine that hypeman has started to need since they were deleted.
 
         All batches that are checked together share one `view`.
@@ -194,7 +199,7 @@ class Deleter(DiskActor):
         """Have the next recovery finish what a power loss has undone of recent deletions; for the start alone."""
         await self._ask(self._on_disk, reopen_undone)
 
-    async def hold(self, token: str, retired: Iterable[Retired], retired_at_ns: int) -> tuple[Held, ...]:
+    async def hold(self, token: str, retired: Iterable[Retired], retired_at_ns: int) -> tuple[HeldImage, ...]:
         """Put a retired batch into quarantine, in the order of the images.
 
         Raises:
@@ -203,7 +208,7 @@ class Deleter(DiskActor):
         return await self._ask(self._alone, self._hold, token, tuple(retired), retired_at_ns)
 
     async def release(
-        self, images: Iterable[Held], may_go_on: Callable[[], bool] = lambda: True
+        self, images: Iterable[HeldImage], may_go_on: Callable[[], bool] = lambda: True
     ) -> FreedFolders:
         """Free the bytes of images in quarantine; the caller ensures that they are not restored concurrently.
 
@@ -212,7 +217,7 @@ class Deleter(DiskActor):
         """
         return await self._ask(self._release, tuple(images), may_go_on)
 
-    async def restore(self, held: Held, unused_since_ns: int) -> PutBack:
+    async def restore(self, held: HeldImage, unused_since_ns: int) -> PutBack:
         """Restore an image from quarantine; the caller has it in use and ensures that nothing releases it.
 
         Raises:
@@ -222,25 +227,25 @@ class Deleter(DiskActor):
         """
         return await self._ask(self._alone, restore, self._filesystem, self._data_fd, held, unused_since_ns)
 
-    async def redate(self, token: str, latest_ns: int) -> tuple[Held, ...]:
+    async def redate(self, token: str, latest_ns: int) -> tuple[HeldImage, ...]:
         """Record that no image of a quarantined batch was retired after `latest_ns`; returns the new record.
 
         Raises:
             OSError: it could not be written.
         """
 
-        def change(held: Held) -> Held:
+        def change(held: HeldImage) -> HeldImage:
             return msgspec.structs.replace(held, retired_at_ns=min(held.retired_at_ns, latest_ns))
 
         return tuple(
             await self._ask(self._alone, change_record, self._filesystem, self._data_fd, token, change)
         )
 
-    async def recover_quarantine(self) -> HeldImages:
+    async def recover_quarantine(self) -> QuarantineContents:
         """List what is in quarantine, after finishing or undoing what was interrupted there."""
         return await self._ask(self._alone, self._recover_quarantine)
 
-    async def list_held(self) -> HeldImages:
+    async def list_held(self) -> QuarantineContents:
         """List what is in quarantine; changes nothing.
 
         Raises:
@@ -305,10 +310,10 @@ class Deleter(DiskActor):
             self.has_unfinished = True
         return freed
 
-    def _hold(self, token: str, retired: Sequence[Retired], retired_at_ns: int) -> tuple[Held, ...]:
+    def _hold(self, token: str, retired: Sequence[Retired], retired_at_ns: int) -> tuple[HeldImage, ...]:
         # An image whose tags or state still exist is finished by the next recovery, and quarantined then.
         chosen = [one for one in retired if not one.faults]
-        held: list[Held] = []
+        held: list[HeldImage] = []
         if chosen:
             try:
                 held = hold(self._filesystem, self._data_fd, token, chosen, retired_at_ns)
@@ -319,7 +324,7 @@ class Deleter(DiskActor):
             self._forget(token, _repositories(one.intent for one in chosen))
         return tuple(held)
 
-    async def _release(self, images: tuple[Held, ...], may_go_on: Callable[[], bool]) -> FreedFolders:
+    async def _release(self, images: tuple[HeldImage, ...], may_go_on: Callable[[], bool]) -> FreedFolders:
         freed = await self._on_disk(
             release, images, may_go_on=may_go_on, stopping=self._stopping, pause=self._threads.pause
         )
@@ -334,20 +339,20 @@ class Deleter(DiskActor):
             drop_records(self._filesystem, self._data_fd, (intent.token,))
         return is_back
 
-    def _recover_quarantine(self) -> HeldImages:
+    def _recover_quarantine(self) -> QuarantineContents:
         try:
             return recover_quarantine(
                 self._filesystem, self._data_fd, stopping=self._stopping, pause=self._threads.pause
             )
         except OSError as error:
-            return HeldImages((), (), (), ((f"{OWN}/{TRASH}", error.strerror or str(error)),))
+            return QuarantineContents((), (), (), ((f"{OWN}/{TRASH}", error.strerror or str(error)),))
 
     def _forget(self, token: str, repositories: Iterable[str]) -> None:
         """Drop intents that have been carried out; if that fails, the next recovery finds them done."""
         with suppress(OSError):
             drop_intents(self._filesystem, self._data_fd, token, repositories)
 
-    def _find_held_wanted(self, images: Sequence[Held], view: TagView) -> list[Held]:
+    def _find_held_wanted(self, images: Sequence[HeldImage], view: TagView) -> list[HeldImage]:
         retired = [(held, find_entries(self._filesystem, self._data_fd, held)) for held in images]
         wanted = find_wanted(self._filesystem, self._data_fd, retired, view, self._threads.pause)
         names = {intent.name for intent in wanted}

@@ -9,7 +9,7 @@ import attrs
 
 from hmret.actors.state_keeper import StateFault
 from hmret.disk.deletion.outcomes import Retired
-from hmret.disk.deletion.recovery.held_records import Held
+from hmret.disk.deletion.recovery.quarantine_records import HeldImage
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.deletion.trash.reserve import NO_SPACE, NO_SPACE_REMEDY
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
@@ -145,7 +145,7 @@ class SweepLedger:
         path = str(error.filename)
         self._add_failure(intent.key, "not_put_back", path, error.strerror or str(error))
 
-    def add_released(self, held: Held, disk_bytes: int) -> None:
+    def add_released(self, held: HeldImage, disk_bytes: int) -> None:
         """Enter an image that has left the quarantine for good."""
         self.counts["released_images"] += len(held.rows)
         self.counts["released_bytes"] += disk_bytes

@@ -11,7 +11,7 @@ import attrs
 from hmret.actors.deleter import Deleter
 from hmret.actors.locks import Locks
 from hmret.disk.deletion.outcomes import Retired
-from hmret.disk.deletion.recovery.held_records import RECORD, Held
+from hmret.disk.deletion.recovery.quarantine_records import RECORD, HeldImage
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH
@@ -48,10 +48,10 @@ class Quarantine:
     """Tells all time that nobody watched, in which nothing is held for any longer."""
     period_ns: int
     """How long an image is held; 0: no image is put into quarantine any more, and what is there goes."""
-    _held: dict[str, Held] = attrs.field(factory=dict, init=False)
+    _held: dict[str, HeldImage] = attrs.field(factory=dict, init=False)
     """By the name of its folder; what was retired first comes first."""
     _held_bytes: int = attrs.field(default=0, init=False)
-    _going: dict[str, Held] = attrs.field(factory=dict, init=False)
+    _going: dict[str, HeldImage] = attrs.field(factory=dict, init=False)
     """Those whose erasing has begun: they cannot come back."""
 
     @property
@@ -94,7 +94,7 @@ class Quarantine:
             log_event(logging.WARNING, "quarantine_unreadable", path=path, error=error)
         self.add(found.held)
 
-    def add(self, images: Iterable[Held]) -> None:
+    def add(self, images: Iterable[HeldImage]) -> None:
         """Take note of images that are held now."""
         for held in images:
             self._put(held)
@@ -117,7 +117,7 @@ class Quarantine:
         sole = sole_image(sorted(keys), text)
         return None if sole is None else "@".join(sole)
 
-    def until(self, held: Held) -> int:
+    def until(self, held: HeldImage) -> int:
         """Tell when an image goes, by the setting in force, in nanoseconds since the epoch; time that nobody watched does not count."""
         # guard(quarantine-in-watched-time): An operator has the whole quarantine to notice a mistake; time without an
         # engine does not shorten it.
@@ -125,7 +125,7 @@ class Quarantine:
 
     async def hold(self, token: str, retired: Sequence[Retired], ledger: SweepLedger) -> None:
         """Put a retired batch into quarantine; what could not be is held by the next recovery."""
-        images: tuple[Held, ...] = ()
+        images: tuple[HeldImage, ...] = ()
         try:
             with anyio.CancelScope(shield=True):
                 images = await self.deleter.hold(token, retired, ledger.now_ns)
@@ -167,7 +167,7 @@ class Quarantine:
         view = self.deleter.new_view()
         waiting = deque([*self._going.values(), *self._held.values()])
         while waiting and freed_bytes < wanted_bytes and may_go_on():
-            batch: list[Held] = []
+            batch: list[HeldImage] = []
             hoped_bytes = freed_bytes
             while waiting and hoped_bytes < wanted_bytes and len(batch) < _BATCH:
                 batch.append(waiting.popleft())
@@ -193,7 +193,7 @@ class Quarantine:
                 if self._take(held):
                     return await self._restore(held, named.repository, text)
 
-    async def _restore(self, held: Held, repository: str, text: str) -> Restored:
+    async def _restore(self, held: HeldImage, repository: str, text: str) -> Restored:
         now_ns = self.now_ns()
         is_back = False
         try:
@@ -219,7 +219,7 @@ class Quarantine:
         )
 
     async def _release(
-        self, batch: Sequence[Held], view: TagView, ledger: SweepLedger, may_go_on: Callable[[], bool]
+        self, batch: Sequence[HeldImage], view: TagView, ledger: SweepLedger, may_go_on: Callable[[], bool]
     ) -> int:
         """Erase images, those that are still held and that nobody wants; returns the bytes that came free."""
         kept = await self._bring_back_wanted(batch, view, ledger)
@@ -250,7 +250,9 @@ class Quarantine:
             ledger.add_not_erased(place, error)
         return sum(released.disk_bytes)
 
-    async def _bring_back_wanted(self, batch: Sequence[Held], view: TagView, ledger: SweepLedger) -> set[str]:
+    async def _bring_back_wanted(
+        self, batch: Sequence[HeldImage], view: TagView, ledger: SweepLedger
+    ) -> set[str]:
         """Put back what somebody has come to want; returns the names of what is not to be erased now.
 
         Where nobody can tell, that is all of it.
@@ -265,7 +267,7 @@ class Quarantine:
             return {held.name for held in whole}
         return {held.name for held in wanted if await self._bring_back(held, ledger)}
 
-    async def _bring_back(self, held: Held, ledger: SweepLedger) -> bool:
+    async def _bring_back(self, held: HeldImage, ledger: SweepLedger) -> bool:
         """Put an image back that somebody has come to want; returns whether it is not to be erased now."""
         async with self.locks.using(held.digest):
             # From here on nobody else erases it or brings it back.
@@ -304,7 +306,7 @@ class Quarantine:
             except OSError as error:
                 ledger.add_record_error(f"{OWN}/{TRASH}/{token}{RECORD}", error)
 
-    def _find(self, named: ImageReference) -> Held | None:
+    def _find(self, named: ImageReference) -> HeldImage | None:
         """Find what a reference names, the last that was retired; None: it is not held."""
         for held in reversed(self._held.values()):
             if (named.repository, held.digest) in held.keys and (
@@ -315,7 +317,7 @@ class Quarantine:
                 return held
         return None
 
-    def _put(self, held: Held) -> None:
+    def _put(self, held: HeldImage) -> None:
         """Note that an image is held; those that were retired later come after it."""
         is_last = not self._held or next(reversed(self._held.values())).retired_at_ns <= held.retired_at_ns
         self._held[held.name] = held
@@ -325,14 +327,14 @@ class Quarantine:
             self._held.clear()
             self._held.update(ordered)
 
-    def _take(self, held: Held) -> bool:
+    def _take(self, held: HeldImage) -> bool:
         """Note that an image is not held any more; False where it was not."""
         if self._held.pop(held.name, None) is None:
             return False
         self._held_bytes -= held.disk_bytes
         return True
 
-    def _rows(self, held: Held) -> Iterator[Quarantined]:
+    def _rows(self, held: HeldImage) -> Iterator[Quarantined]:
         """List the rows of an image that is held; its bytes count with the first."""
         disk_bytes = held.disk_bytes
         for repository, digest in held.keys:

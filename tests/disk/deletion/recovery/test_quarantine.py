@@ -25,8 +25,13 @@ from builders import (
 from disk.hosts import Host, open_host
 from hmret.actors.deleter import Deleter
 from hmret.disk.deletion.outcomes import Retired
-from hmret.disk.deletion.recovery.held_records import Held, change_record, drop_records, read_records
-from hmret.disk.deletion.recovery.quarantine import HeldImages, hold, load_held, release
+from hmret.disk.deletion.recovery.quarantine import QuarantineContents, hold, load_held, release
+from hmret.disk.deletion.recovery.quarantine_records import (
+    HeldImage,
+    change_record,
+    drop_records,
+    read_records,
+)
 from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, restore
 from hmret.disk.deletion.retirement import retire
@@ -62,7 +67,7 @@ def make_due(host: Host, letters: str = "a", *, name: str = ALPINE, tags: tuple[
     return deletion(*key, START_NS)
 
 
-def hold_all(host: Host, *candidates: Deletion) -> list[Held]:
+def hold_all(host: Host, *candidates: Deletion) -> list[HeldImage]:
     """Retire images, and hold them."""
     outcomes = retire(host.filesystem, host.data_fd, candidates, LOOK, token=TOKEN).outcomes
     retired = [one for one in outcomes if isinstance(one, Retired)]
@@ -81,20 +86,20 @@ def read_tag(host: Host, tag: str) -> Link:
     return link
 
 
-def hold_one(host: Host) -> Held:
+def hold_one(host: Host) -> HeldImage:
     (held,) = hold_all(host, make_due(host))
     return held
 
 
-def bring_back(host: Host, held: Held) -> PutBack:
+def bring_back(host: Host, held: HeldImage) -> PutBack:
     return restore(host.filesystem, host.data_fd, held, RESTORED_NS)
 
 
-def held_now(host: Host) -> tuple[Held, ...]:
+def held_now(host: Host) -> tuple[HeldImage, ...]:
     return load_held(host.filesystem, host.data_fd).held
 
 
-def recover(host: Host) -> HeldImages:
+def recover(host: Host) -> QuarantineContents:
     return recover_quarantine(host.filesystem, host.data_fd)
 
 
@@ -105,7 +110,7 @@ def test_what_is_held_stands_on_record_with_its_tags_and_its_bytes(host: Host) -
     candidate = make_due(host)
     links = [read_tag(host, tag) for tag in TAGS]
     (held,) = hold_all(host, candidate)
-    assert held == Held(
+    assert held == HeldImage(
         candidate.digest,
         candidate.rows,
         candidate.is_content,
@@ -254,7 +259,7 @@ def test_a_record_that_could_not_be_ours_is_not_believed_and_its_folders_are_kep
     assert host.names("") == before
 
 
-def start_on(host: Host, *, hold_at_ns: int | None = None) -> tuple[Recovery, HeldImages]:
+def start_on(host: Host, *, hold_at_ns: int | None = None) -> tuple[Recovery, QuarantineContents]:
     """Do what a start does about the trash."""
     deleter = Deleter(host.filesystem, host.data_fd, GatedThreads())
     try:
@@ -589,7 +594,7 @@ WORK: dict[str, tuple[tuple[Work, ...], Work]] = {
 }
 
 
-def start(filesystem: MemoryFilesystem) -> tuple[Recovery, HeldImages]:
+def start(filesystem: MemoryFilesystem) -> tuple[Recovery, QuarantineContents]:
     """Do what a start does about the trash, where quarantine is on."""
     return started(filesystem, lambda deleter: (deleter._recover(RETIRED_NS), deleter._recover_quarantine()))
 

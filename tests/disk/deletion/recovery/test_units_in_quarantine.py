@@ -10,8 +10,8 @@ import pytest
 from builders import START_NS, data_fd_of, digest, state_of
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.putting_back import bring_back as put_back_if_free
-from hmret.disk.deletion.recovery.held_records import drop_records
 from hmret.disk.deletion.recovery.quarantine import hold, load_held, release
+from hmret.disk.deletion.recovery.quarantine_records import drop_records
 from hmret.disk.deletion.recovery.restoring import PutBack, restore
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.trash.intent_files import drop_intents

@@ -1,4 +1,4 @@
-"""The quarantine: deleted images that are held whole in the trash, as the records of `held_records` say."""
+"""The quarantine: deleted images that are held whole in the trash, as the records of `quarantine_records` say."""
 
 import stat
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Literal
 
 from hmret.disk.deletion.open_folders import inode_of
 from hmret.disk.deletion.outcomes import Retired
-from hmret.disk.deletion.recovery.held_records import Held, read_record, read_records, write_record
+from hmret.disk.deletion.recovery.quarantine_records import HeldImage, read_record, read_records, write_record
 from hmret.disk.deletion.trash import wholeness
 from hmret.disk.deletion.trash.erasing import FreedFolders, free_entries
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_trash, find_entries
@@ -19,26 +19,26 @@ from hmret.disk.layout import OWN, ROOTFS_NAMES, TRASH
 from hmret.model.deletion import DueRow
 from hmret.model.values import frozen
 
-__all__ = ["HeldImages", "hold", "is_whole", "load_held", "main_place", "release"]
+__all__ = ["QuarantineContents", "hold", "is_whole", "load_held", "main_place", "release"]
 
 _TRASH = f"{OWN}/{TRASH}"
 
 
 @frozen
-class HeldImages:
+class QuarantineContents:
     """The images in quarantine."""
 
-    held: tuple[Held, ...]
+    held: tuple[HeldImage, ...]
     """Those that are complete, by the time of their deletion."""
-    going: tuple[Held, ...]
+    going: tuple[HeldImage, ...]
     """Those whose erasing has begun."""
-    gone: tuple[Held, ...]
+    gone: tuple[HeldImage, ...]
     """Those that no longer exist anywhere, although a record still names them."""
     errors: tuple[tuple[str, str], ...]
     """Paths that could not be read, and why."""
     freed_bytes: int = 0
     """Blocks that were freed where those whose erasing had begun were finished."""
-    back: tuple[Held, ...] = ()
+    back: tuple[HeldImage, ...] = ()
     """Those whose content is back in the cache, while the folders that its owners have of their own are still
     to follow.
     """
@@ -50,14 +50,14 @@ def hold(
     token: str,
     retired: Sequence[Retired],
     retired_at_ns: int,
-) -> list[Held]:
+) -> list[HeldImage]:
     """Record, durably, that deleted images of a batch are held, each with the tags that went with it.
 
     Raises:
         OSError: it could not be written, or an earlier record of the batch could not be read; nothing is held
             then.
     """
-    earlier: list[Held] = []
+    earlier: list[HeldImage] = []
     with suppress(FileNotFoundError):
         earlier = read_record(filesystem, data_fd, token)
     disk_bytes = _blocks_of(filesystem, data_fd, [image.intent for image in retired])
@@ -69,9 +69,9 @@ def hold(
     return fresh
 
 
-def _held(image: Retired, disk_bytes: int, retired_at_ns: int) -> Held:
+def _held(image: Retired, disk_bytes: int, retired_at_ns: int) -> HeldImage:
     intent = image.intent
-    return Held(
+    return HeldImage(
         intent.digest,
         tuple([DueRow(row.repository, row.unused_since_ns) for row in intent.rows]),
         intent.is_content,
@@ -86,7 +86,7 @@ def _held(image: Retired, disk_bytes: int, retired_at_ns: int) -> Held:
     )
 
 
-def load_held(filesystem: Filesystem, data_fd: int) -> HeldImages:
+def load_held(filesystem: Filesystem, data_fd: int) -> QuarantineContents:
     """Read what is in quarantine, without changing anything.
 
     Raises:
@@ -94,7 +94,7 @@ def load_held(filesystem: Filesystem, data_fd: int) -> HeldImages:
     """
     records = read_records(filesystem, data_fd)
     errors = list(records.errors)
-    found: dict[str, list[Held]] = {"held": [], "going": [], "gone": [], "back": []}
+    found: dict[str, list[HeldImage]] = {"held": [], "going": [], "gone": [], "back": []}
     for record in records.by_token.values():
         for held in (record or {}).values():
             try:
@@ -102,7 +102,7 @@ def load_held(filesystem: Filesystem, data_fd: int) -> HeldImages:
             except OSError as error:
                 errors.append((f"{_TRASH}/{held.name}", error.strerror or str(error)))
     found["held"].sort(key=lambda held: (held.retired_at_ns, held.name))
-    return HeldImages(
+    return QuarantineContents(
         tuple(found["held"]),
         tuple(found["going"]),
         tuple(found["gone"]),
@@ -111,7 +111,9 @@ def load_held(filesystem: Filesystem, data_fd: int) -> HeldImages:
     )
 
 
-def _state_of(filesystem: Filesystem, data_fd: int, held: Held) -> Literal["held", "going", "gone", "back"]:
+def _state_of(
+    filesystem: Filesystem, data_fd: int, held: HeldImage
+) -> Literal["held", "going", "gone", "back"]:
     """Return the state of one image, by where its folders are."""
     places = find_entries(filesystem, data_fd, held)
     if not places:
@@ -142,7 +144,7 @@ def is_whole(filesystem: Filesystem, data_fd: int, place: TrashEntry) -> bool:
 def release(
     filesystem: Filesystem,
     data_fd: int,
-    images: Iterable[Held],
+    images: Iterable[HeldImage],
     *,
     may_go_on: Callable[[], bool] = lambda: True,
     stopping: Callable[[], bool] = lambda: False,

@@ -31,8 +31,8 @@ from hmret.disk.deletion.open_folders import OpenFolders, inode_of
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.putting_back import bring_back
 from hmret.disk.deletion.recovery.finishing import finish, finish_gone, finish_hidden, undo_copies
-from hmret.disk.deletion.recovery.held_records import Held, HeldRecords, read_records
 from hmret.disk.deletion.recovery.quarantine import hold, is_whole
+from hmret.disk.deletion.recovery.quarantine_records import HeldImage, QuarantineRecords, read_records
 from hmret.disk.deletion.tags.links import free_links, make_links
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.erasing import erase, free_entries
@@ -62,7 +62,7 @@ class Recovery:
     """Images that were put back, because a process or a client had begun to use them."""
     freed_bytes: int
     errors: tuple[tuple[str, str], ...]
-    held: tuple[Held, ...] = ()
+    held: tuple[HeldImage, ...] = ()
     """Those of the finished ones that are in quarantine now."""
 
 
@@ -80,7 +80,7 @@ class Recovering:
     """Whether something is left for the next recovery."""
     _finished: list[Retired] = attrs.field(factory=list)
     _restored: list[Key] = attrs.field(factory=list)
-    _held: list[Held] = attrs.field(factory=list)
+    _held: list[HeldImage] = attrs.field(factory=list)
     _seen: list[Intent] = attrs.field(factory=list)
     _back: set[str] = attrs.field(factory=set)
     """Digests of the content that is back."""
@@ -114,7 +114,7 @@ class Recovering:
             tuple(self._held),
         )
 
-    def _recover_batch(self, token: str, records: HeldRecords) -> None:
+    def _recover_batch(self, token: str, records: QuarantineRecords) -> None:
         """Finish or undo one file of intents, and drop it once all of it is done."""
         if records.is_doubtful(token):
             # It is unknown which images of it are held, and which were still to be finished.
@@ -304,7 +304,7 @@ class Recovering:
                     self.has_unfinished = True
                     self._errors.append((f"{_TRASH}/{name}", error.strerror or str(error)))
 
-    def _records(self) -> HeldRecords | None:
+    def _records(self) -> QuarantineRecords | None:
         """Read the quarantine's records; None where they are unreadable: then nothing may be touched."""
         try:
             return read_records(self.filesystem, self.data_fd)

@@ -14,8 +14,8 @@ import attrs
 from hmret.disk.deletion.digest_folder import open_digest_folder
 from hmret.disk.deletion.open_folders import OpenFolders, exists
 from hmret.disk.deletion.putting_back import follow
-from hmret.disk.deletion.recovery.held_records import Held, drop_records
-from hmret.disk.deletion.recovery.quarantine import HeldImages, load_held, main_place, release
+from hmret.disk.deletion.recovery.quarantine import QuarantineContents, load_held, main_place, release
+from hmret.disk.deletion.recovery.quarantine_records import HeldImage, drop_records
 from hmret.disk.deletion.renaming import (
     hide_metadata,
     is_hidden_in_place,
@@ -50,7 +50,7 @@ class PutBack:
     """By repository: the tags that went with it but point elsewhere now, and continue to."""
 
 
-def restore(filesystem: Filesystem, data_fd: int, held: Held, unused_since_ns: int) -> PutBack:
+def restore(filesystem: Filesystem, data_fd: int, held: HeldImage, unused_since_ns: int) -> PutBack:
     """Restore an image whole, with those of its tags whose names are free; its timers start at `unused_since_ns`.
 
     The caller makes sure that nothing else works on this image, or writes its record. When this returns, no
@@ -83,7 +83,7 @@ def recover_quarantine(
     *,
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
-) -> HeldImages:
+) -> QuarantineContents:
     """Read what is in quarantine, finish interrupted releases, and undo or finish interrupted restores.
 
     Nothing else works on it concurrently. Returns what is held then, and what is still to be erased.
@@ -108,10 +108,10 @@ def recover_quarantine(
     done = (*found.gone, *found.back, *found.going)
     drop_records(filesystem, data_fd, {held.token for held in done})
     errors += ((place.path, error) for place, error in freed.errors)
-    return HeldImages(found.held, left, (), tuple(errors), sum(freed.disk_bytes))
+    return QuarantineContents(found.held, left, (), tuple(errors), sum(freed.disk_bytes))
 
 
-def _recover(folders: OpenFolders, held: Held, *, is_held: bool) -> None:
+def _recover(folders: OpenFolders, held: HeldImage, *, is_held: bool) -> None:
     """Resolve the remains of an interrupted restore of one image."""
     for number, copy in enumerate(held.copies):
         # The restore was interrupted right after the rename back.
@@ -125,7 +125,7 @@ def _recover(folders: OpenFolders, held: Held, *, is_held: bool) -> None:
         _undo_restore(folders, held)
 
 
-def _find_whole(folders: OpenFolders, held: Held) -> TrashEntry:
+def _find_whole(folders: OpenFolders, held: HeldImage) -> TrashEntry:
     """Return the folder of an image in quarantine, which must be that image by its metadata and its files.
 
     Raises:
@@ -143,7 +143,7 @@ def _find_whole(folders: OpenFolders, held: Held) -> TrashEntry:
     return place
 
 
-def _is_that_image(folders: OpenFolders, held: Held, place: TrashEntry) -> bool:
+def _is_that_image(folders: OpenFolders, held: HeldImage, place: TrashEntry) -> bool:
     filesystem, place_fd = folders.filesystem, folders.get(place.folder)
     try:
         metadata = METADATA if exists(filesystem, place_fd, f"{place.name}/{METADATA}") else HIDDEN_METADATA
@@ -163,7 +163,7 @@ class _Restoring:
     """One image that is being restored."""
 
     folders: OpenFolders
-    held: Held
+    held: HeldImage
     place: TrashEntry
     unused_since_ns: int
     _made_links: tuple[Link, ...] = ()
@@ -259,7 +259,7 @@ def _here_already() -> FileExistsError:
     return FileExistsError(errno.EEXIST, "in the cache already")
 
 
-def _follow_back(folders: OpenFolders, held: Held) -> None:
+def _follow_back(folders: OpenFolders, held: HeldImage) -> None:
     """Put the owners' own folders back after their content; one whose place is taken is erased.
 
     Raises:
@@ -271,7 +271,7 @@ def _follow_back(folders: OpenFolders, held: Held) -> None:
             erase(filesystem, data_fd, place.folder, place.name)
 
 
-def _undo_restore(folders: OpenFolders, held: Held, made_links: Iterable[Link] | None = None) -> None:
+def _undo_restore(folders: OpenFolders, held: HeldImage, made_links: Iterable[Link] | None = None) -> None:
     """Undo the remains of an interrupted restore: visible metadata, tags, timers, and empty folders.
 
     `made_links`: those that it made; None: any that it could have made. Whatever belongs to an image in the
@@ -298,19 +298,19 @@ def _undo_restore(folders: OpenFolders, held: Held, made_links: Iterable[Link] |
             clear_state(filesystem, data_fd, key)
 
 
-def _is_new(folders: OpenFolders, held: Held, parent: str) -> bool:
+def _is_new(folders: OpenFolders, held: HeldImage, parent: str) -> bool:
     """Return whether its place, or that of one of its folders, has an image that came after its deletion."""
     inode = folders.inode(f"{parent}/{hex_of(held.digest)}")
     return inode is not None and all((copy.parent, copy.inode) != (parent, inode) for copy in held.staying)
 
 
-def _may_be_cut_off(folders: OpenFolders, held: Held) -> bool:
+def _may_be_cut_off(folders: OpenFolders, held: HeldImage) -> bool:
     """Return whether a restore may have left something: a quick check, which nearly always says no."""
     places = find_entries(folders.filesystem, folders.data_fd, held)
     return _has_state(folders, held) or any(place.is_in_place for place in places)
 
 
-def _has_state(folders: OpenFolders, held: Held) -> bool:
+def _has_state(folders: OpenFolders, held: HeldImage) -> bool:
     return any(
         folders.exists(f"{RETENTION}/{repository}/{hex_of(digest)}.json") for repository, digest in held.keys
     )

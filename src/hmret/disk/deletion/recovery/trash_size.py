@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Container
 from contextlib import suppress
 
-from hmret.disk.deletion.recovery.held_records import RECORD
+from hmret.disk.deletion.recovery.quarantine_records import RECORD
 from hmret.disk.deletion.trash.intents import intent_name
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, open_folder, opened

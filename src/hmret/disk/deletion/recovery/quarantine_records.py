@@ -32,8 +32,8 @@ from hmret.model.values import frozen
 
 __all__ = [
     "RECORD",
-    "Held",
-    "HeldRecords",
+    "HeldImage",
+    "QuarantineRecords",
     "change_record",
     "drop_records",
     "read_record",
@@ -48,7 +48,7 @@ RECORD = ".held"
 _LATEST_NS = (1 << 63) - 1
 
 
-class Held(Intent, frozen=True, gc=False, kw_only=True):
+class HeldImage(Intent, frozen=True, gc=False, kw_only=True):
     """One image in quarantine: the intent with which it was deleted, with the tags that went, and when that was."""
 
     disk_bytes: int
@@ -60,10 +60,10 @@ class Held(Intent, frozen=True, gc=False, kw_only=True):
 
 
 @frozen
-class HeldRecords:
+class QuarantineRecords:
     """The contents of all records."""
 
-    by_token: dict[str, dict[str, Held] | None]
+    by_token: dict[str, dict[str, HeldImage] | None]
     """By token, then by folder name; None: the record cannot be read, or is not believed."""
     errors: tuple[tuple[str, str], ...]
     """The paths of such records, and why."""
@@ -84,13 +84,13 @@ class HeldRecords:
         return self.is_doubtful(token) or name == token + RECORD or intent_name(name) in self.names_of(token)
 
 
-def read_records(filesystem: Filesystem, data_fd: int) -> HeldRecords:
+def read_records(filesystem: Filesystem, data_fd: int) -> QuarantineRecords:
     """Read all records.
 
     Raises:
         OSError: the trash cannot be listed.
     """
-    by_token: dict[str, dict[str, Held] | None] = {}
+    by_token: dict[str, dict[str, HeldImage] | None] = {}
     errors: list[tuple[str, str]] = []
     for name in list_trash(filesystem, data_fd)[1]:
         if name.endswith(RECORD):
@@ -103,12 +103,12 @@ def read_records(filesystem: Filesystem, data_fd: int) -> HeldRecords:
             except OSError as error:
                 by_token[token] = None
                 errors.append((f"{_TRASH}/{name}", error.strerror or str(error)))
-    return HeldRecords(by_token, tuple(errors))
+    return QuarantineRecords(by_token, tuple(errors))
 
 
 def change_record(
-    filesystem: Filesystem, data_fd: int, token: str, change: Callable[[Held], Held]
-) -> list[Held]:
+    filesystem: Filesystem, data_fd: int, token: str, change: Callable[[HeldImage], HeldImage]
+) -> list[HeldImage]:
     """Rewrite the record of a batch, durably, with each of its images changed; returns the new contents.
 
     Raises:
@@ -119,7 +119,7 @@ def change_record(
     return record
 
 
-def write_record(filesystem: Filesystem, data_fd: int, token: str, record: Sequence[Held]) -> None:
+def write_record(filesystem: Filesystem, data_fd: int, token: str, record: Sequence[HeldImage]) -> None:
     """Write the record of a batch, durably.
 
     Raises:
@@ -132,7 +132,7 @@ def write_record(filesystem: Filesystem, data_fd: int, token: str, record: Seque
         write_file(filesystem, token + RECORD, content, fd, durable=True)
 
 
-def read_record(filesystem: Filesystem, data_fd: int, token: str) -> list[Held]:
+def read_record(filesystem: Filesystem, data_fd: int, token: str) -> list[HeldImage]:
     """Read the record of a batch.
 
     Raises:
@@ -163,8 +163,8 @@ def _could_be_ours(record: Recorded, token: str) -> bool:
     )
 
 
-def _held_of(record: Recorded) -> Held:
-    return Held(
+def _held_of(record: Recorded) -> HeldImage:
+    return HeldImage(
         *msgspec.structs.astuple(intent_of(record)),
         disk_bytes=record.disk_bytes or 0,
         retired_at_ns=record.retired_at_ns or 0,
@@ -181,7 +181,7 @@ def drop_records(filesystem: Filesystem, data_fd: int, tokens: Collection[str]) 
                     filesystem.unlink(token + RECORD, dir_fd=fd)
 
 
-def _is_left(filesystem: Filesystem, data_fd: int, held: Held) -> bool:
+def _is_left(filesystem: Filesystem, data_fd: int, held: HeldImage) -> bool:
     """Return whether anything of an image is still in the trash, or in the cache with its metadata hidden."""
     if find_entries(filesystem, data_fd, held):
         return True
