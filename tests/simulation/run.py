@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from hmret.actors.locks import Claimed
-from hmret.disk.deletion.referenced import RecheckedBatch, find_protected
+from hmret.disk.deletion.check_before_retire import RecheckedBatch, find_protected
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, OWN, RETENTION, TAG_STAGE, TRASH, hex_of
 from hmret.disk.records.engine import save_clock_record

@@ -10,6 +10,7 @@ import msgspec
 
 from hmret.actors.disk_actor import DiskActor
 from hmret.actors.threads import Threads
+from hmret.disk.deletion.check_before_erase import find_wanted
 from hmret.disk.deletion.ghosts import clear_ghosts
 from hmret.disk.deletion.outcomes import BatchRetired, Outcome, Retired
 from hmret.disk.deletion.putting_back import bring_back
@@ -31,7 +32,6 @@ from hmret.disk.deletion.trash.intent_files import drop_intents, list_trash, new
 from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, find_entries
 from hmret.disk.deletion.trash.past_deletions import deleted_lately, forget_deleted
 from hmret.disk.deletion.trash.reserve import fill_reserve
-from hmret.disk.deletion.wanted_again import find_wanted
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.scan import FolderScan
 from hmret.disk.image_claim import UNCONTESTED, Claim

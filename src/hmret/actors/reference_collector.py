@@ -14,7 +14,7 @@ from hmret.actors.disk_actor import DiskActor
 from hmret.actors.lanes import Lanes
 from hmret.actors.mailbox import answer_call
 from hmret.actors.threads import Threads
-from hmret.disk.deletion.referenced import RecheckedBatch, find_protected
+from hmret.disk.deletion.check_before_retire import RecheckedBatch, find_protected
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import IMAGES, REFERENCE_FILES
 from hmret.disk.records.engine import load_remembered, save_remembered

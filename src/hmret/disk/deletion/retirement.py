@@ -30,7 +30,7 @@ tag or boot the same image at any moment, and there is no lock that it shares wi
    recorded time: a fresh pull would otherwise inherit it. A crash leaves some of them, and perhaps a tag set
    aside; recovery resolves what is aside first, and then removes the rest.
 
-The bytes are freed later, after one more look for new users (`hmret.disk.deletion.wanted_again`). A crash between
+The bytes are freed later, after one more look for new users (`hmret.disk.deletion.check_before_erase`). A crash between
 leaves the image in the trash, with its intent or, in quarantine, its record; neither is dropped before its
 bytes are freed.
 """

@@ -26,6 +26,7 @@ from typing import assert_never
 
 import attrs
 
+from hmret.disk.deletion.check_before_erase import find_wanted
 from hmret.disk.deletion.ghosts import is_ghost_aside, resolve_parked_ghosts
 from hmret.disk.deletion.open_folders import OpenFolders, inode_of
 from hmret.disk.deletion.outcomes import Retired
@@ -39,7 +40,6 @@ from hmret.disk.deletion.trash.erasing import erase, free_entries
 from hmret.disk.deletion.trash.intent_files import drop_intents, list_trash, read_intents
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, find_entries
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
-from hmret.disk.deletion.wanted_again import find_wanted
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import IMAGES, OWN, TRASH
 from hmret.model.deletion import Failed, Kept

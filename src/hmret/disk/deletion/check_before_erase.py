@@ -1,4 +1,4 @@
-"""The last look before anything is erased: has any client begun to use an image since it was renamed out of the cache?
+"""The last check before anything is erased: has any client begun to use an image since it was renamed out of the cache?
 
 A pull or a tag call that read an image's metadata before the rename sets its link after it. So links to a
 digest that has gone are looked for once more, for a whole batch at a time, and an image with such a link is

@@ -1,4 +1,4 @@
-"""Which images of a batch are referenced now, found out before it is deleted.
+"""The last check before a batch is retired: which of its images are referenced now.
 
 The tags are read again, and the references of a moment ago are resolved against them.
 """
