@@ -250,6 +250,31 @@ async def test_what_a_late_tag_call_leaves_of_a_deleted_image_is_taken_away_a_mi
         assert host.trash() == []
 
 
+@pytest.mark.parametrize("set_again", [False, True])
+async def test_a_tag_that_the_deletion_left_for_its_sake_goes_with_it_and_one_that_was_set_since_stays(
+    host: Host, clock: FakeClock, set_again: bool
+) -> None:
+    host.content("d", name=f"{A}:1")
+    tag = host.link(A, "1", "d")
+    host.state(A, "d")
+    host.hard_link(tag, "kept")
+    async with host.opened() as retention:
+        assert (await host.sweep_by(retention)).deleted == [(A, D)]
+        clock.advance(MINUTE)
+        ghost, theirs = make_late_ghost(host, "d")
+        # As if the tag call had written its metadata by the time the deletion came to the tags.
+        if set_again:
+            host.hypeman.link(A, "1", "d")
+        else:
+            host.hard_link("kept", tag)
+        clock.advance(MINUTE + timedelta(seconds=1))
+        await retention.sweep()
+        assert not host.exists(ghost)
+        assert host.exists(tag) == set_again
+        assert host.exists(theirs)
+        assert host.trash() == []
+
+
 async def test_what_looks_like_it_but_was_never_deleted_here_stays(host: Host, clock: FakeClock) -> None:
     host.content("d", name=f"{A}:1")
     host.link(A, "1", "d")

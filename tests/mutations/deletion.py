@@ -8,6 +8,7 @@ INSTEAD = ("tests/engine/test_in_place_of_what_fails.py",)
 IN_ONE_CALL = ("tests/disk/deletion/test_in_one_call.py",)
 FULL = ("tests/engine/test_full_disk.py",)
 RETURNED = ("tests/engine/test_returned_tags.py",)
+LATE = ("tests/content/test_situations_of_odd_trees.py",)
 RESTORED = ("tests/disk/deletion/recovery/test_quarantine.py",)
 DISK = ("tests/disk/test_filesystem.py",)
 RELOAD = ("tests/engine/test_reload_in_a_sweep.py",)
@@ -85,6 +86,7 @@ DELETION_MUTATIONS = (
         NEVER,
         RETURNED,
     ),
+    edit("leave the tags that led to a ghost", "tags-go-with-ghost", NEVER, LATE),
     edit("leave the tags of what is held to a power loss", "tags-of-held-go-again", DROP, RETURNED),
     edit(
         "restore an image before its tags are on the disk", "restored-tags-survive-power-loss", DROP, RESTORED

@@ -11,7 +11,6 @@ import msgspec
 from hmret.actors.disk_actor import DiskActor
 from hmret.actors.threads import Threads
 from hmret.disk.deletion.check_before_erase import find_wanted
-from hmret.disk.deletion.ghosts import clear_ghosts
 from hmret.disk.deletion.outcomes import BatchRetired, Outcome, Retired
 from hmret.disk.deletion.putting_back import bring_back
 from hmret.disk.deletion.recovery.quarantine import QuarantineContents, hold, load_held, release
@@ -23,7 +22,7 @@ from hmret.disk.deletion.recovery.quarantine_records import (
 )
 from hmret.disk.deletion.recovery.recovering import Recovering, Recovery
 from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, restore
-from hmret.disk.deletion.recovery.returned_tags import reopen_undone
+from hmret.disk.deletion.recovery.returned_tags import clear_ghosts_with_tags, reopen_undone
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.tag_folders import remove_empty_tag_folders
 from hmret.disk.deletion.tags.tag_view import TagView
@@ -161,11 +160,11 @@ class Deleter(DiskActor):
         return await self._ask(self._alone, self._bring_back, intent, tuple(beside))
 
     async def clear_ghosts(self, ghosts: Mapping[str, int]) -> tuple[str, ...]:
-        """Remove the ghosts of deleted digests, given with their deletion times.
+        """Remove the ghosts of deleted digests, given with their deletion times, and the tags left for their sake.
 
         Nothing else may work on these digests until the call returns.
         """
-        return await self._ask(self._on_disk, clear_ghosts, dict(ghosts))
+        return await self._ask(self._on_disk, clear_ghosts_with_tags, dict(ghosts))
 
     async def deleted_lately(self, digests: Iterable[str], since_ns: int) -> Mapping[str, int]:
         """Return when each digest was last deleted, omitting those that were not deleted since `since_ns`."""

@@ -1,22 +1,28 @@
-"""Tags that a power loss has brought back.
+"""Tags that a power loss has brought back, or that a ghost has kept.
 
 A deletion does not force the removal of each tag to the disk: that would cost a sync for every repository.
 Where a sync of anything commits all earlier changes, as on ext4 and XFS, this makes no difference. On btrfs a
 sync commits the files and folders concerned. There a power loss can undo the removal of a tag whose image is
 gone, after its intent has been completed. Such a tag would lead nowhere for ever, so its intent is reopened:
 recovery then removes the tag as it removes any that a crash has left.
+
+A deletion also leaves its tags where they lead to something again by the time it would remove them. Where
+that turns out to be a ghost, the tags lead nowhere once the ghost is gone.
 """
 
+from collections.abc import Mapping
 from contextlib import closing, suppress
 
 from hmret.disk.deletion.cleaning import is_here
+from hmret.disk.deletion.ghosts import clear_ghosts
 from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.recovery.finishing import finish_gone
 from hmret.disk.deletion.tags.links import read_link
 from hmret.disk.deletion.trash.intents import Intent
 from hmret.disk.deletion.trash.past_deletions import completed_intents, reopen_intents
 from hmret.disk.filesystem import Filesystem
 
-__all__ = ["reopen_undone"]
+__all__ = ["clear_ghosts_with_tags", "reopen_undone"]
 
 
 def reopen_undone(filesystem: Filesystem, data_fd: int) -> None:
@@ -34,6 +40,25 @@ def reopen_undone(filesystem: Filesystem, data_fd: int) -> None:
     for token in undone:
         with suppress(OSError):
             reopen_intents(filesystem, data_fd, token)
+
+
+def clear_ghosts_with_tags(
+    filesystem: Filesystem, data_fd: int, deleted_at_ns: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Remove ghosts as `clear_ghosts` does, and the tags that their deletions left for the sake of them.
+
+    The caller makes sure that nothing else works on these digests. A tag that hypeman has set since is not on
+    record, and stays.
+    """
+    gone = clear_ghosts(filesystem, data_fd, deleted_at_ns)
+    if gone:
+        for _, intents in completed_intents(filesystem, data_fd):
+            for intent in intents:
+                # guard(tags-go-with-ghost): What the deleted image's tags led to again was a ghost; without
+                # it they would lead nowhere for ever.
+                if intent.digest in gone:
+                    finish_gone(filesystem, data_fd, intent)
+    return gone
 
 
 def _has_returned(folders: OpenFolders, intent: Intent) -> bool:
