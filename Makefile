@@ -24,13 +24,31 @@ TOOLS := .venv/.tools
 BUILD := .venv/tools/bin/python
 DIST := dist
 
-.PHONY: wheel pyz man
+.PHONY: wheel pyz man deb deb-% image image-test ways-in release test-pythons
 wheel: $(TOOLS)
 	rm -f $(DIST)/hmret-*.whl
 	$(BUILD) -m hatchling build -t wheel -d $(DIST)
 
 pyz: wheel
 	$(BUILD) packaging/one_file.py $(DIST)/hmret-*.whl $(DIST)/hmret.pyz
+
+# The Debian package of the release that this runs on; deb-12, deb-13: of that release, in a root that debootstrap makes.
+deb:
+	$(PYTHON) packaging/deb.py . $(DIST)
+
+deb-%:
+	$(PYTHON) packaging/deb.py . $(DIST) $*
+
+# The image localhost/hmret, without a network, and an archive of it. BASE: an image with a Python; without, Debian 12.
+image: pyz
+	$(PYTHON) packaging/image.py build $(BASE)
+
+image-test:
+	$(PYTHON) packaging/image.py test
+
+# Each way in, from nothing on a bare Debian to a plan; root only. WAYS="wheel pyz": only those.
+ways-in:
+	$(PYTHON) packaging/ways_in.py $(WAYS)
 
 # Manual pages, in build/man.
 man: $(RUNS)

@@ -86,7 +86,7 @@ def _pack(folder: Path, wheels: Path, wheel: Path) -> None:
         targets += ["--complete-platform", str(target)]
     _run(
         *(sys.executable, "-m", "pex", f"hmret[server]=={version}", "--pre-resolved-dists", str(wheels)),
-        *("--no-pypi", *targets, "--venv", "prepend", "--sh-boot", "-c", "hmret"),
+        *("--no-pypi", *targets, "--venv", "prepend", "--sh-boot", "--include-tools", "-c", "hmret"),
         *("--no-compile", "--pex-root", str(folder / "root"), "-o", str(folder / "hmret.pyz")),
     )
 
