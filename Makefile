@@ -24,7 +24,7 @@ TOOLS := .venv/.tools
 BUILD := .venv/tools/bin/python
 DIST := dist
 
-.PHONY: wheel pyz man deb deb-% image image-test ways-in release test-pythons
+.PHONY: wheel pyz man deb deb-% image image-test sdist release reproducible ways-in test-pythons
 wheel: $(TOOLS)
 	rm -f $(DIST)/hmret-*.whl
 	$(BUILD) -m hatchling build -t wheel -d $(DIST)
@@ -45,6 +45,23 @@ image: pyz
 
 image-test:
 	$(PYTHON) packaging/image.py test
+
+# All of a release in dist/, with a bill of materials and sums. What this machine cannot build it names at the end.
+sdist: $(TOOLS)
+	rm -f $(DIST)/hmret-*.tar.gz
+	$(BUILD) -m hatchling build -t sdist -d $(DIST)
+
+release:
+	rm -rf $(DIST)
+	$(MAKE) sdist pyz deb-12 deb-13 image
+	$(PYTHON) packaging/release.py
+
+# sdist, wheel and one file have the same bytes when they are built again.
+reproducible: $(TOOLS)
+	rm -rf build/again
+	$(MAKE) sdist pyz
+	$(MAKE) sdist pyz DIST=build/again
+	for file in build/again/*; do cmp $$file $(DIST)/$${file##*/}; done
 
 # Each way in, from nothing on a bare Debian to a plan; root only. WAYS="wheel pyz": only those.
 ways-in:
@@ -146,6 +163,10 @@ test-newest:
 	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	.venv/newest/bin/python -m pip list --disable-pip-version-check
 	.venv/newest/bin/python -m pytest -q -n auto --dist worksteal $(TESTS)
+
+# The tests on each Python from 3.11 to 3.14 that is here, else on Debian's own; TESTS as above.
+test-pythons:
+	$(PYTHON) packaging/on_each_python.py $(TESTS)
 
 # Writes the versions that development installs anew: the newest that pyproject.toml admits; and those of them, with their
 # hashes, that every way of installation has, and of what builds them.

@@ -72,14 +72,20 @@ def build_depends() -> list[str]:
 
 def copy_tree(source: Path, tree: Path) -> None:
     """Copy a tree without what was built in it."""
-    listed = subprocess.run(
-        ["git", "-C", str(source), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ) if (source / ".git").exists() else None
+    listed = (
+        subprocess.run(
+            ["git", "-C", str(source), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if (source / ".git").exists()
+        else None
+    )
     if listed is None or listed.returncode != 0:
-        shutil.copytree(source, tree, ignore=shutil.ignore_patterns(".venv", "dist", "build", "__pycache__", "*.so"))
+        shutil.copytree(
+            source, tree, ignore=shutil.ignore_patterns(".venv", "dist", "build", "__pycache__", "*.so")
+        )
         return
     for name in filter(None, listed.stdout.split("\0")):
         if (source / name).is_file():
@@ -95,7 +101,9 @@ def _lay_out(tree: Path) -> None:
     release = _release()
     maintainer = f"{os.environ.get('DEBFULLNAME', 'hmret maintainers')} <{os.environ.get('DEBEMAIL', 'hmret@example.org')}>"
     control = folder / "control"
-    control.write_text(control.read_text(encoding="utf-8").replace("@MAINTAINER@", maintainer), encoding="utf-8")
+    control.write_text(
+        control.read_text(encoding="utf-8").replace("@MAINTAINER@", maintainer), encoding="utf-8"
+    )
     (folder / "changelog").write_text(
         f"hmret ({version}~deb{release}) unstable; urgency=medium\n\n"
         f"  * hmret {version} for Debian {release}: see /usr/share/doc/hmret/CHANGELOG.md.\n\n"

@@ -38,7 +38,15 @@ def build(base: str | None) -> Path:
         base = _make_base()
     _buildah(
         *("build", "--network", "none", "--build-arg", f"BASE={base}", "--timestamp", "0"),
-        *("-t", f"{NAME}:{version}", "-t", f"{NAME}:latest", "-f", str(HERE / "packaging/Containerfile"), str(HERE)),
+        *(
+            "-t",
+            f"{NAME}:{version}",
+            "-t",
+            f"{NAME}:latest",
+            "-f",
+            str(HERE / "packaging/Containerfile"),
+            str(HERE),
+        ),
     )
     archive = HERE / f"dist/hmret-{version}-image.tar"
     archive.unlink(missing_ok=True)
@@ -96,7 +104,11 @@ def _make_image(data: Path, name: str, digit: str) -> Path:
     (repository / "v1").symlink_to(digest)
     state = data / "system/image-retention/ghcr.io/o" / name / f"{digest}.json"
     state.parent.mkdir(parents=True)
-    unused = {"repository": f"ghcr.io/o/{name}", "digest": metadata["digest"], "unused_since": metadata["created_at"]}
+    unused = {
+        "repository": f"ghcr.io/o/{name}",
+        "digest": metadata["digest"],
+        "unused_since": metadata["created_at"],
+    }
     state.write_text(json.dumps(unused))
     return folder
 
@@ -124,7 +136,9 @@ def _container() -> Iterator[str]:
 
 
 def _buildah(*arguments: str) -> str:
-    done = subprocess.run(["buildah", *arguments], text=True, capture_output=True, env=ENVIRONMENT, check=False)
+    done = subprocess.run(
+        ["buildah", *arguments], text=True, capture_output=True, env=ENVIRONMENT, check=False
+    )
     if done.returncode != 0:
         raise SystemExit(f"buildah {' '.join(arguments)}: {done.stdout}{done.stderr}")
     return done.stdout

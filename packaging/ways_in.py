@@ -2,7 +2,7 @@
 
     python3 packaging/ways_in.py [WAY...]
 
-It first builds what is not in dist/ yet (make wheel pyz deb-12 deb-13 image). Only root can, and debootstrap must be there;
+It first builds what each needs (make wheel pyz deb-12 deb-13 image). Only root can, and debootstrap must be there;
 elsewhere it says why not, and ends with 0. The lines are read from README itself: what it shows is what is tried.
 """
 
@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from deb import copy_tree
@@ -48,7 +48,7 @@ def lines_of(way: str) -> str:
     found = re.search(rf"<!-- way in: {way} -->\n```sh\n(.*?)```", readme, re.DOTALL)
     if found is None:
         raise SystemExit(f"README shows no lines for {way}")
-    return found[1]
+    return found[1].replace("\\\n", " ")
 
 
 def try_way(way: str, release: int) -> None:
@@ -57,7 +57,7 @@ def try_way(way: str, release: int) -> None:
     with bare_root(release) as root:
         root.shell("apt-get update --quiet")
         root.install("ca-certificates")  # as each host has that fetches packages
-        _BRING[way](root)
+        _bring(root, way, release)
         root.run("sh", "-ec", MAKE_DATA)
         root.shell(f"cd /root/hmret && {lines_of(way)}")
         planned = root.run("hmret", "plan", "--all", "--data-dir", DATA_DIR)
@@ -70,27 +70,16 @@ def try_way(way: str, release: int) -> None:
     _say(f"ok: {way} on Debian {release}: {version}, {program}, {time.monotonic() - began:.0f} s")
 
 
-def _bring_checkout(root: Root) -> None:
-    copy_tree(HERE, root.path / "root/hmret")
-
-
-def _bring(*patterns: str) -> Callable[[Root], None]:
-    def bring(root: Root) -> None:
-        for pattern in patterns:
-            for path in DIST.glob(pattern):
-                root.copy(path, "/root/hmret")
-        if "*.whl" in patterns:
-            root.copy(HERE / "packaging/requirements.lock", "/root/hmret")
-
-    return bring
-
-
-_BRING: Mapping[str, Callable[[Root], None]] = {
-    "checkout": _bring_checkout,
-    "wheel": _bring("*.whl"),
-    "pyz": _bring("hmret.pyz"),
-    "deb": _bring("*.deb"),
-}
+def _bring(root: Root, way: str, release: int) -> None:
+    """Bring into a root what an operator would have carried to a host."""
+    if way == "checkout":
+        copy_tree(HERE, root.path / "root/hmret")
+        return
+    pattern = {"wheel": "*.whl", "pyz": "hmret.pyz", "deb": f"*~deb{release}_*.deb"}[way]
+    (built,) = DIST.glob(pattern)
+    root.copy(built, "/root/hmret")
+    if way == "wheel":
+        root.copy(HERE / "packaging/requirements.lock", "/root/hmret")
 
 
 def _build(targets: tuple[str, ...]) -> None:

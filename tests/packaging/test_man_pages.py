@@ -1,9 +1,7 @@
 """The manual pages say what the program says of itself, and man takes them without a word."""
 
-import importlib.util
 import re
 import shutil
-import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,17 +11,7 @@ from hmret.__main__ import main
 from hmret.cli.parsing.command_table import COMMANDS
 from hmret.settings.schema import RULE_SETTINGS, SETTINGS
 from support.children import run_program
-
-PACKAGING = Path(__file__).parents[2] / "packaging"
-
-
-def load(name: str) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location(name, PACKAGING / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from support.packaging_programs import load
 
 
 @pytest.fixture(scope="module")
