@@ -46,7 +46,7 @@ def test_it_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     environment.pop("HMRET_NATIVE", None)
-    names = ("test_native_core.py", "test_native_retiring.py")
+    names = ("test_native_core.py", "test_native_retirement.py")
     tests = [str(Path(__file__).with_name(name)) for name in names]
     # What is compiled there is another core.
     chosen = ["-k", "not killed"]

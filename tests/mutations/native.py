@@ -6,9 +6,9 @@ __all__ = ["NATIVE_MUTATIONS"]
 
 _CORE = "disk/_native.c"
 _DELETION = "disk/_deletion.c"
-_RETIRING = "disk/_retiring.c"
+_RETIREMENT = "disk/_retirement.c"
 _ALIKE = ("tests/disk/test_native_core.py",)
-_AS_FAR = ("tests/disk/test_native_retiring.py",)
+_AS_FAR = ("tests/disk/test_native_retirement.py",)
 
 NATIVE_MUTATIONS = (
     edit(

@@ -5,7 +5,7 @@
    open folder, no symbolic link is followed in a last component, and nothing is changed on the disk here.
 
    Each takes a list of names and returns a result for each, in order. The calls of a deletion, which do
-   change the disk, are in _deletion.c and _retiring.c. hmret/disk/filesystem.py has the contract that all
+   change the disk, are in _deletion.c and _retirement.c. hmret/disk/filesystem.py has the contract that all
    of them keep. */
 
 /* One module serves all versions from 3.11 on, whichever it was compiled for. So no argument format has a
@@ -850,7 +850,7 @@ static PyObject *changed_paths(PyObject *Py_UNUSED(module), PyObject *arguments)
 }
 
 #include "_deletion.c"
-#include "_retiring.c"
+#include "_retirement.c"
 
 static PyMethodDef methods[] = {
     {"changed_paths", changed_paths, METH_VARARGS, changed_paths_doc},

@@ -37,7 +37,7 @@ from hmret.engine.retention import Retention
 from hmret.engine.schedule import Schedule
 from hmret.engine.statistics import HasMailbox
 from hmret.engine.suspensions import LEASES_BROKEN
-from hmret.engine.sweep.delete import DeletionRun
+from hmret.engine.sweep.deletion_run import DeletionRun
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.sweep.sweep import Sweep
 from hmret.engine.tasks import OneTask

@@ -91,7 +91,7 @@ class Batch:
                     return Kept(intent, reason)
             if isinstance(target.stays, Kept):
                 return self._staying(target.stays)
-            return target.stays or self._rename_out(target, states, prefetched)
+            return target.stays or self._retire(target, states, prefetched)
         except (FileNotFoundError, NotADirectoryError):
             return Kept(intent, None)
         except OSError as error:
@@ -125,7 +125,7 @@ class Batch:
         # was used, so it stays.
         return None if since_ns == row.unused_since_ns and is_due else Reason.RETENTION_WINDOW
 
-    def _rename_out(  # noqa: C901, PLR0911 - one rule after the other
+    def _retire(  # noqa: C901, PLR0911 - one rule after the other
         self, target: Examined, states: Mapping[str, HeldState], prefetched: PrefetchedImage | None = None
     ) -> Outcome:
         """Rename an image out of the cache, and clean up after it.
@@ -145,8 +145,8 @@ class Batch:
                 return step
             if step is Step.NOT_BEGUN:
                 image.close()
-                return self._rename_out(target, states)
-            stopped = self._move_out(image) if step <= Step.RENAMED else None
+                return self._retire(target, states)
+            stopped = self._rename_out(image) if step <= Step.RENAMED else None
             if stopped is not None:
                 return stopped
             try:
@@ -195,14 +195,14 @@ class Batch:
                 return self._cleared(Kept(target.intent, Reason.OPEN))
         return Step.LEASED
 
-    def _move_out(self, image: OpenImage) -> Outcome | None:
+    def _rename_out(self, image: OpenImage) -> Outcome | None:
         """Rename the folders of an image out of the cache; returns its outcome if they are not all out.
 
         Raises:
             OSError: one could not be renamed, and all are in their places.
         """
         try:
-            is_out = image.move_out()
+            is_out = image.rename_out()
         except OSError as error:
             image.undo()
             if image.is_left_out():

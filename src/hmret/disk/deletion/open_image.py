@@ -5,8 +5,8 @@ from contextlib import suppress
 import attrs
 
 from hmret.disk.deletion.digest_folder import DigestFolder, open_digest_folder
+from hmret.disk.deletion.folder_renames import is_hidden_in_place, rename_back, rename_out, show_metadata
 from hmret.disk.deletion.open_folders import OpenFolders, inode_of
-from hmret.disk.deletion.renaming import is_hidden_in_place, rename_back, rename_out, show_metadata
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_trash, find_entries
 from hmret.disk.layout import HIDDEN_METADATA, hex_of
 from hmret.model.values import define
@@ -76,7 +76,7 @@ class OpenImage:
         if is_closed:
             self.opened.clear()
 
-    def move_out(self) -> bool:
+    def rename_out(self) -> bool:
         """Rename its folders out of the cache, content last; False where a pull has begun in one of them.
 
         A folder that is recorded as renamed is checked in the trash, as if the rename had happened here.

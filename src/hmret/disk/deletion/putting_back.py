@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 
 from hmret.disk.deletion.arrivals import Arrival, Found, heal, look_for_arrivals
+from hmret.disk.deletion.folder_renames import rename_back
 from hmret.disk.deletion.ghosts import clear_fresh_ghost
 from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.deletion.renaming import rename_back
 from hmret.disk.deletion.tags.links import free_links, make_links
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link, TrashEntry, find_entries

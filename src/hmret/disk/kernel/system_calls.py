@@ -116,7 +116,7 @@ class FileLease:
 
 
 class Step(enum.IntEnum):
-    """How far the deletion of an image in one call has got; `_retiring.c` has the same numbers."""
+    """How far the deletion of an image in one call has got; `_retirement.c` has the same numbers."""
 
     NOT_BEGUN = 0
     """Nothing was changed."""

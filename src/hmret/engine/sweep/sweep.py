@@ -23,12 +23,12 @@ from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.sweep.batches import batches
 from hmret.engine.sweep.conditions import Conditions
-from hmret.engine.sweep.delete import DeletionRun
+from hmret.engine.sweep.deletion_run import DeletionRun
 from hmret.engine.sweep.entries import Entry, write_entries
+from hmret.engine.sweep.execution import PlanExecution
 from hmret.engine.sweep.ledger import SweepLedger
 from hmret.engine.sweep.new_settings import NewSettings
 from hmret.engine.sweep.quarantine import Quarantine
-from hmret.engine.sweep.removal import Removal
 from hmret.engine.watch.confirming import Confirming
 from hmret.engine.watch.last_users import LastUsers
 from hmret.model.clock.clock_guard import ClockReading
@@ -152,8 +152,8 @@ class Sweep:
             # guard(suspended-sweep-frees-none): A sweep that is suspended neither deletes an image nor empties the
             # quarantine.
             if not ledger.suspended:
-                removal = await self._remove(plan, survey, reading, survey_again, ledger)
-                if removal.has_changed or ledger.blocked is not None:
+                execution = await self._remove(plan, survey, reading, survey_again, ledger)
+                if execution.has_changed or ledger.blocked is not None:
                     # What came of it says nothing about the limits.
                     pressure = None
             await surveyor.disk.note(pressure, ledger.freed_bytes, reading, self.counters.quarantined_bytes)
@@ -246,9 +246,9 @@ class Sweep:
         reading: ClockReading,
         survey_again: Callable[[], Awaitable[Survey]],
         ledger: SweepLedger,
-    ) -> Removal:
+    ) -> PlanExecution:
         """Carry out what the plan wants gone, and take away what earlier deletions have left."""
-        removal = Removal(
+        execution = PlanExecution(
             self.surveyor,
             self.planner,
             self.deletions,
@@ -261,12 +261,12 @@ class Sweep:
             reading.boot_ns,
             ledger,
         )
-        await removal.run()
+        await execution.run()
         # Those deletions may have found a reason to delete nothing more.
-        if not (ledger.suspended or removal.is_over):
+        if not (ledger.suspended or execution.is_over):
             await self._clear_leavings(survey.scan, ledger)
         await self.surveyor.invalidate(ledger.doubtful)
-        return removal
+        return execution
 
     async def look_into_trash(self) -> None:
         """Take note of how much lies in the trash; where nobody can tell, what was known stays known."""

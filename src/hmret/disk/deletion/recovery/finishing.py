@@ -13,11 +13,7 @@ import attrs
 
 from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
 from hmret.disk.deletion.cleaning import Cleaning, is_here
-from hmret.disk.deletion.open_folders import OpenFolders, inode_of
-from hmret.disk.deletion.open_image import OpenImage
-from hmret.disk.deletion.outcomes import Outcome, Retired
-from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
-from hmret.disk.deletion.renaming import (
+from hmret.disk.deletion.folder_renames import (
     hide_metadata,
     is_hidden_in_place,
     rename_aside,
@@ -25,6 +21,10 @@ from hmret.disk.deletion.renaming import (
     rename_out,
     show_metadata,
 )
+from hmret.disk.deletion.open_folders import OpenFolders, inode_of
+from hmret.disk.deletion.open_image import OpenImage
+from hmret.disk.deletion.outcomes import Outcome, Retired
+from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
 from hmret.disk.deletion.tags.links import resolve_parked_tags
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry

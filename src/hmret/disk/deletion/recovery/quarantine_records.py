@@ -14,8 +14,8 @@ from contextlib import closing, suppress
 
 import msgspec
 
+from hmret.disk.deletion.folder_renames import is_hidden_in_place
 from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.deletion.renaming import is_hidden_in_place
 from hmret.disk.deletion.trash.intent_files import (
     Recorded,
     intent_of,

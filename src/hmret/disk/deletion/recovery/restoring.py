@@ -12,16 +12,16 @@ from contextlib import closing, suppress
 import attrs
 
 from hmret.disk.deletion.digest_folder import open_digest_folder
-from hmret.disk.deletion.open_folders import OpenFolders, exists
-from hmret.disk.deletion.putting_back import follow
-from hmret.disk.deletion.recovery.quarantine import QuarantineContents, load_held, main_place, release
-from hmret.disk.deletion.recovery.quarantine_records import HeldImage, drop_records
-from hmret.disk.deletion.renaming import (
+from hmret.disk.deletion.folder_renames import (
     hide_metadata,
     is_hidden_in_place,
     rename_back,
     show_metadata,
 )
+from hmret.disk.deletion.open_folders import OpenFolders, exists
+from hmret.disk.deletion.putting_back import follow
+from hmret.disk.deletion.recovery.quarantine import QuarantineContents, load_held, main_place, release
+from hmret.disk.deletion.recovery.quarantine_records import HeldImage, drop_records
 from hmret.disk.deletion.tags.links import free_links, make_links, remove_links
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import Link, TrashEntry, find_entries

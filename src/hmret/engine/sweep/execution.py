@@ -14,7 +14,7 @@ import attrs
 from hmret.actors.threads import Threads
 from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Survey, Surveyor
-from hmret.engine.sweep.delete import DeletionRun
+from hmret.engine.sweep.deletion_run import DeletionRun
 from hmret.engine.sweep.entries import Entry
 from hmret.engine.sweep.ledger import SweepLedger
 from hmret.engine.sweep.new_settings import NewSettings
@@ -30,14 +30,14 @@ from hmret.model.times import datetime_of
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["Removal"]
+__all__ = ["PlanExecution"]
 
 _MOST_FAILURES = 512
 """After so many images that could not be deleted, the rest waits for the next sweep: then it is not about single images."""
 
 
 @define(eq=False)
-class Removal:
+class PlanExecution:
     """Carries out what one plan wants gone."""
 
     surveyor: Surveyor
