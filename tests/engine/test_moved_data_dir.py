@@ -19,7 +19,7 @@ from builders import (
 )
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
-from hmret.engine.sweep import delete as deleting
+from hmret.engine.sweep import deletion_run as deleting
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 from memory_filesystem import Call, MemoryFilesystem
