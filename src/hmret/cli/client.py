@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
@@ -122,20 +121,6 @@ class Engine:
         """
         with self._client(seconds) as client:
             client.get("/healthz")
-
-    def plan(self, at: str | None) -> Any:
-        """Request a plan."""
-        parameters = {} if at is None else {"at": at}
-        return self.ask("GET", "/v1/plan", parameters=parameters)
-
-    def compare(self, settings: Mapping[str, object], at: str | None) -> Any:
-        """Request a plan by other settings, compared with the plan in force."""
-        parameters = {} if at is None else {"at": at}
-        return self.ask("POST", "/v1/plan", body={"settings": settings}, parameters=parameters)
-
-    def explain(self, image: str) -> Any:
-        """Request the verdict on one image."""
-        return self.ask("GET", f"/v1/images/{quote(image, safe='')}")
 
     def events(self, *, follow: bool) -> Iterator[Any]:
         """Yield the engine's recent events and, with `follow`, new ones until it stops."""

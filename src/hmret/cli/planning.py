@@ -69,11 +69,10 @@ def make_plan(common: Common, settings: Settings, at: datetime | None = None) ->
     config = settings.config
     engine = None if common.names_policy else answering_engine(common, config)
     if engine is not None:
-        moment = None if at is None else format_time(nanoseconds_of(at))
-        if common.config is None:
-            document = engine.plan(moment)
-        else:
-            document = engine.compare(policy_settings(config), moment)
+        parameters = {} if at is None else {"at": format_time(nanoseconds_of(at))}
+        # Other settings are sent along, and compared with those in force.
+        body = None if common.config is None else {"settings": policy_settings(config)}
+        document = engine.ask("GET" if body is None else "POST", "/v1/plan", body=body, parameters=parameters)
         read, verdicts = engine.read(read_plan, document)
         comparison = None if read.comparison is UNSET else read.comparison
         return Made(read, verdicts, config, engine=engine, comparison=comparison, document=document)

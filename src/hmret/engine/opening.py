@@ -7,7 +7,7 @@ still waiting, then the lock on the data directory.
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from hmret.disk.records.last_users import load_last_users, save_last_users
 from hmret.engine.counters import Counters
 from hmret.engine.inspection import Inspection
 from hmret.engine.log import log_event
-from hmret.engine.opening_inspection import Watchers, inspect, open_data_dir, running
+from hmret.engine.opening_inspection import Watchers, inspect, opened_data_dir, running
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.engine.schedule import Schedule
@@ -121,17 +121,10 @@ async def open_engine(
     sweep.
     """
     filesystem = platform.filesystem
-    with ExitStack() as stack:
-        data_fd = open_data_dir(filesystem, config)
-        stack.callback(filesystem.close, data_fd)
-        try:
-            data_dir = DataDir.claim(filesystem, data_fd, config.data_dir)
-        except OSError as error:
-            if error.errno not in NO_SPACE:
-                raise
-            detail = f"hmret cannot create its own folder: {error.strerror}; {NO_SPACE_REMEDY}"
-            raise OSError(error.errno, detail, path_below(config.data_dir, OWN)) from None
-        stack.callback(data_dir.close)
+    with (
+        opened_data_dir(filesystem, config) as data_fd,
+        closing(_claimed(filesystem, data_fd, config.data_dir)) as data_dir,
+    ):
         platform = await knowing_boot(platform, data_fd)
         watchers = Watchers.of(platform, data_fd, sources, read_files=metadata_files)
         actors = _Actors(
@@ -178,15 +171,23 @@ async def open_engine(
 @asynccontextmanager
 async def open_quarantine(config: RetentionConfig, platform: Platform) -> AsyncIterator[Quarantine]:
     """Open a data directory only to inspect its quarantine: takes no lock, recovers nothing, writes nothing."""
-    with ExitStack() as stack:
-        data_fd = open_data_dir(platform.filesystem, config)
-        stack.callback(platform.filesystem.close, data_fd)
+    with opened_data_dir(platform.filesystem, config) as data_fd:
         platform = await knowing_boot(platform, data_fd)
         watchers = Watchers.of(platform, data_fd)
         deleter = Deleter(platform.filesystem, data_fd, platform.threads, monotonic_ns=platform.monotonic_ns)
         async with running((*watchers.actors, deleter)) as tasks:
             inspection = await inspect(config, platform, watchers, data_fd, tasks, keeps_records=False)
             yield _quarantine(platform, inspection, deleter, Counters())
+
+
+def _claimed(filesystem: Filesystem, data_fd: int, path: str) -> DataDir:
+    try:
+        return DataDir.claim(filesystem, data_fd, path)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        detail = f"hmret cannot create its own folder: {error.strerror}; {NO_SPACE_REMEDY}"
+        raise OSError(error.errno, detail, path_below(path, OWN)) from None
 
 
 async def _try_leases(sweeps: Sweep, filesystem: Filesystem, platform: Platform, data_fd: int) -> None:

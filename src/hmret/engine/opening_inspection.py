@@ -6,8 +6,8 @@ Nothing that deletes or sweeps is imported for it.
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Protocol, Self
 
@@ -48,7 +48,7 @@ from hmret.model.records.leases import Lease
 from hmret.model.unavailable import UnavailableError
 from hmret.model.values import frozen
 
-__all__ = ["Watchers", "inspect", "open_data_dir", "open_inspection", "running"]
+__all__ = ["Watchers", "inspect", "open_inspection", "opened_data_dir", "running"]
 
 _NO_FOLDER = (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
@@ -113,28 +113,31 @@ async def open_inspection(
     sources: Sequence[ReferenceSource] = (),
 ) -> AsyncIterator[Inspection]:
     """Open a data directory for inspection only: takes no lock, recovers nothing, writes nothing."""
-    with ExitStack() as stack:
-        data_fd = open_data_dir(platform.filesystem, config)
-        stack.callback(platform.filesystem.close, data_fd)
+    with opened_data_dir(platform.filesystem, config) as data_fd:
         platform = await knowing_boot(platform, data_fd)
         watchers = Watchers.of(platform, data_fd, sources)
         async with running(watchers.actors) as tasks:
             yield await inspect(config, platform, watchers, data_fd, tasks, keeps_records=False)
 
 
-def open_data_dir(filesystem: Filesystem, config: RetentionConfig) -> int:
-    """Open the data directory.
+@contextmanager
+def opened_data_dir(filesystem: Filesystem, config: RetentionConfig) -> Iterator[int]:
+    """Hold the data directory open while a block lasts.
 
     Raises:
         ConfigError: it does not exist, or is not a folder.
     """
     try:
-        return filesystem.open(config.data_dir, os.O_RDONLY | os.O_DIRECTORY)
+        data_fd = filesystem.open(config.data_dir, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         # A volume that is not mounted yet, or does not respond, may be available at the next start. An
         # invalid path never is.
         kind = ConfigError if error.errno in _NO_FOLDER else UnavailableError
         raise kind(f"data_dir: expected a folder, got {config.data_dir}: {error.strerror}") from None
+    try:
+        yield data_fd
+    finally:
+        filesystem.close(data_fd)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
+from urllib.parse import quote
 
 from hmret.api.wire.convert import explain_document, explained_detail, read_explained
 from hmret.cli.display.output import printable, write_json, write_result
@@ -24,7 +25,7 @@ def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
     config = common.settings().config
     engine = None if common.names_policy else answering_engine(common, config)
     if engine is not None:
-        document: object = engine.explain(image)
+        document: object = engine.ask("GET", f"/v1/images/{quote(image, safe='')}")
         verdict, suspended, names = engine.read(read_explained, document)
         enabled = engine.read(itemgetter("enabled"), engine.ask("GET", "/v1/status"))
     else:

@@ -52,7 +52,6 @@ __all__ = [
     "image_of",
     "link_time",
     "look_at_image",
-    "read_image",
     "rescan_folder",
     "resolve_tag",
     "scan_folder",
@@ -284,26 +283,19 @@ class _Images:
         self.marks.append(changed_ns)
 
 
-def read_image(
-    filesystem: Filesystem, parent_fd: int, repository: str | None, hexadecimal: str
-) -> Image | None:
-    """Examine one digest's folder, as `read_digest_folder` does; None where it is no image."""
-    found = read_digest_folder(filesystem, parent_fd, repository, hexadecimal)
-    return None if found is None else found.image
-
-
 def look_at_image(
     filesystem: Filesystem, images_fd: int, repository: str | None, digest: str
 ) -> Image | None:
-    """Examine a digest's folder again, in a repository or (None) in content; None where it does not exist."""
+    """Examine a digest's folder again, in a repository or (None) in content; None where it is no image."""
     try:
         fd = open_folder(filesystem, CONTENT if repository is None else repository, images_fd)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        return read_image(filesystem, fd, repository, hex_of(digest))
+        found = read_digest_folder(filesystem, fd, repository, hex_of(digest))
     finally:
         filesystem.close(fd)
+    return None if found is None else found.image
 
 
 class OddTagError(OSError):
