@@ -50,7 +50,20 @@ class Images:
                 path.chmod(0o700 if path.is_dir() else 0o600)
 
     def left(self) -> set[int]:
-        """Return the images that are there, whole.
+        """Return the images that are there, whole, with their tags.
+
+        Raises:
+            AssertionError: of one image a part is there, or a tag or a timer of one that has gone.
+        """
+        found = self.left_in_cache()
+        for number in self.numbers:
+            tag, timer = self._tag(number), self._timer(number)
+            assert tag.exists() == tag.is_symlink() == (number in found), tag
+            assert number in found or not timer.exists(), timer
+        return found
+
+    def left_in_cache(self) -> set[int]:
+        """Return the images that are there, whole; tags and timers may be on their way, as after a kill.
 
         Raises:
             AssertionError: of one image a part is there.
@@ -64,14 +77,9 @@ class Images:
 
     def _is_whole(self, number: int) -> bool:
         folder = self.data_dir / image_folder(number)
-        parts = [(folder / name).is_file() for name in ("metadata.json", "rootfs.ext4")]
-        tag = self._tag(number)
-        parts += [tag.is_symlink(), tag.exists()]
-        assert len(set(parts)) == 1, f"{folder}: metadata, disk, tag, and where it leads to: {parts}"
-        if not parts[0]:
-            assert not folder.exists(), folder
-            assert not self._timer(number).exists(), self._timer(number)
-        return parts[0]
+        parts = {(folder / name).is_file() for name in ("metadata.json", "rootfs.ext4")}
+        assert parts == {folder.exists()}, folder
+        return folder.exists()
 
     def _put(self, number: int) -> None:
         folder = self.data_dir / image_folder(number)

@@ -169,7 +169,7 @@ class Machine:
         Raises:
             AssertionError: a line is not JSON.
         """
-        found = self.run(f"journalctl -u {unit} -o json --no-pager --since=@{self._since}", code=None)
+        found = self.run(f"journalctl -u {unit} -o json --all --no-pager --since=@{self._since}", code=None)
         entries = [json.loads(line) for line in found.splitlines() if line.startswith("{")]
         lines = []
         for entry in entries:

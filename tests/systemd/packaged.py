@@ -44,7 +44,7 @@ def _put_newer_package() -> None:
         lines = control.read_text().splitlines()
         newer = [f"{line}+newer1" if line.startswith("Version:") else line for line in lines]
         control.write_text("\n".join(newer) + "\n")
-        run("dpkg-deb", "-b", "--root-owner-group", folder, str(ROOT / _NEWER.lstrip("/")))
+        run("dpkg-deb", "-Zgzip", "-z1", "--root-owner-group", "-b", folder, str(ROOT / _NEWER.lstrip("/")))
 
 
 def _all_files() -> set[str]:
@@ -105,7 +105,7 @@ def a_package_that_is_upgraded_while_it_sweeps_restarts_it_and_it_goes_on(machin
     assert machine.run("systemctl is-active hmret", code=3) == "inactive\n"
     _put_package()
     machine.run(f"dpkg -i --force-downgrade {PACKAGE}")
-    images = Images(DATA_DIR, 0, 400, due_every=2)
+    images = Images(DATA_DIR, 0, 200, due_every=2)
     machine.configure(enabled=True)
     machine.drop_in(f"[Service]\nEnvironment=HMRET_NATIVE=0\n{machine.patch(SLOW)}")
     machine.run("systemctl enable --now hmret")

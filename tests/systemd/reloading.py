@@ -45,7 +45,7 @@ def bad_settings_fail_the_reload_and_the_old_ones_stay_and_the_status_says_so(ma
     machine.wait("systemctl show -P StatusText hmret", "settings refused: ")
     assert f"{_TOLD}0.0" in machine.run("curl -s http://127.0.0.1:9874/metrics")
     # The old ones are in force, and the status goes on saying that they are old.
-    machine.run("hmret sweep --yes")
+    machine.run("curl -sf -X POST --unix-socket /run/hmret/hmret.sock http://hmret/v1/sweeps")
     assert len(images.left()) == len(images.numbers) - 2
     status = machine.run("systemctl status hmret")
     assert "hmret.max_deletes_per_sweep" in status, status

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from builders import make_config
 from cli.caches import Cache
 from cli.services import client_of, running_service
+from hmret.api.http.control_socket import bound_socket
 from support.children import run_program
 
 Call = Callable[..., tuple[int, str, str]]
@@ -56,6 +58,32 @@ with httpx2.Client(transport=httpx2.HTTPTransport(uds={str(socket)!r}), base_url
 """
     asked = run_program([sys.executable, "-c", program], check=True)
     return [(status, text) for status, text in json.loads(asked.stdout)]
+
+
+@needs_root
+def test_a_runtime_directory_that_systemd_has_closed_is_opened_to_the_group_again(
+    open_cache: Cache, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir(mode=0o700)
+    (open_cache.root / "system/hmret").mkdir(parents=True, exist_ok=True)
+    config = make_config(open_cache.root, control_socket_group=str(GROUP))
+    with bound_socket(config, {"RUNTIME_DIRECTORY": str(run)}) as (control, _):
+        assert mode_and_group(run) == (0o710, GROUP)
+        # As systemd does it for each command of a unit, a reload's too: mode and owner, of what is in it as well.
+        for path, mode in ((run, 0o700), (control.path, 0o660)):
+            os.chown(path, 0, 0)
+            path.chmod(mode)
+        assert control.bind_again() is None
+        assert mode_and_group(run) == (0o710, GROUP)
+        assert mode_and_group(control.path) == (0o660, GROUP)
+        # The mode may be the group's, and its owner another one.
+        os.chown(run, 0, 0)
+        assert control.bind_again() is None
+        assert mode_and_group(run) == (0o710, GROUP)
+        before = run.stat().st_ctime_ns, control.path.stat().st_ctime_ns
+        assert control.bind_again() is None
+        assert (run.stat().st_ctime_ns, control.path.stat().st_ctime_ns) == before
 
 
 @needs_root

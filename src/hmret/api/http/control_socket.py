@@ -101,13 +101,16 @@ class ControlSocket:
             raise self._refusal(error) from None
 
     def bind_again(self) -> socket.socket | None:
-        """Restore what was removed or replaced; returns the new socket to listen on, None: the old one is intact.
+        """Restore what was removed, replaced or closed; returns the new socket to listen on, None: the old one serves.
 
         Raises:
             ConfigError: it cannot be created, or another engine listens on its path.
         """
         try:
             if not self._is_lost() and self._is_linked():
+                if self._group is not None:
+                    # systemd closes the runtime directory whenever it runs a command of the unit, as for a reload.
+                    self._open_to_group()
                 return None
             self._refuse_if_taken()
             if self._is_lost():
@@ -180,10 +183,10 @@ class ControlSocket:
     def _open_to_group(self) -> None:
         """Let the configured group connect and enter hmret's folders; without a group, no one else can."""
         for folder in self._folders & {self._place, self._own.parent}:
-            closed = stat.S_IMODE(folder.stat().st_mode)
-            if self._group is not None and closed == _CLOSED:
+            mode = stat.S_IMODE(folder.stat().st_mode)
+            if self._group is not None and mode in (_CLOSED, _ENTERED):
                 self._give(folder, _ENTERED)
-            elif self._group is None and closed == _ENTERED:
+            elif self._group is None and mode == _ENTERED:
                 folder.chmod(_CLOSED)
         if self._group is not None:
             self._give(self.path, 0o660)
@@ -196,9 +199,11 @@ class ControlSocket:
         """
         assert self._group is not None
         try:
-            if path.lstat().st_gid != self._group:
+            found = path.lstat()
+            if found.st_gid != self._group:
                 os.chown(path, -1, self._group, follow_symlinks=False)
-            path.chmod(mode)
+            if stat.S_IMODE(found.st_mode) != mode:
+                path.chmod(mode)
         except PermissionError as error:
             raise ConfigError(
                 f"{_GROUP_KEY}: cannot give {path} to the group {self._group_name}: {(error.strerror or '').lower()}; "
