@@ -100,11 +100,6 @@ def a_package_that_is_installed_enables_and_starts_nothing_and_works(machine: Ma
 @noticed("a package whose scripts restart nothing", lambda machine: _spoil("prerm"))
 def a_package_that_is_upgraded_while_it_sweeps_restarts_it_and_it_goes_on(machine: Machine) -> None:
     _put_newer_package()
-    # One that does not run is not started by it.
-    machine.run(f"dpkg -i {_NEWER}")
-    assert machine.run("systemctl is-active hmret", code=3) == "inactive\n"
-    _put_package()
-    machine.run(f"dpkg -i --force-downgrade {PACKAGE}")
     images = Images(DATA_DIR, 0, 200, due_every=2)
     machine.configure(enabled=True)
     machine.drop_in(f"[Service]\nEnvironment=HMRET_NATIVE=0\n{machine.patch(SLOW)}")
@@ -118,6 +113,9 @@ def a_package_that_is_upgraded_while_it_sweeps_restarts_it_and_it_goes_on(machin
     assert images.left_in_trash() != [], "it was upgraded in the midst of it"
     machine.drop_in("")
     machine.run("systemctl restart hmret; hmret sweep --yes; systemctl disable hmret")
+    # One that does not run is not started by it.
+    machine.run(f"systemctl stop hmret; dpkg -i {_NEWER}")
+    assert machine.run("systemctl is-active hmret", code=3) == "inactive\n"
     assert images.left() == {*images.numbers} - {*images.due}
     assert images.left_in_trash() == []
     assert machine.messages("-p err") == ""

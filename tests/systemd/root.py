@@ -65,6 +65,8 @@ def make_root() -> None:
         _COMPLETE.write_text(_PACKAGES)
     for name in ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"):
         shutil.copyfile(f"/{name}", ROOT / name)
+    # It is no harm if a power cut takes this root.
+    (ROOT / "etc/dpkg/dpkg.cfg.d/quickly").write_text("force-unsafe-io\n")
     if (ROOT / "var/lib/dpkg/info/hmret.list").exists():
         in_root("dpkg", "--purge", "hmret")
     for name in ("opt/hmret", "var/log/journal", "etc/hmret", "usr/share/doc/hmret"):
