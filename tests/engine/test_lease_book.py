@@ -769,7 +769,7 @@ async def test_an_inspection_sees_granted_leases_and_writes_nothing(
     async with open_inspection(make_config(filesystem), platform) as inspection:
         (verdict,) = (await inspection.plan()).verdicts
         assert (verdict.action, verdict.reason) == (hmret.Action.CLEAR, hmret.Reason.LEASED)
-        assert (await inspection.explain("alpine")).reason is hmret.Reason.LEASED
+        assert (await inspection.explain("alpine"))[0].reason is hmret.Reason.LEASED
     assert filesystem.snapshot() == before
 
 
@@ -779,7 +779,7 @@ async def test_an_inspection_sees_the_leases_of_an_engine_that_runs(
     make_image(filesystem, ALPINE, "a")
     await grant(retention)
     async with open_inspection(make_config(filesystem), platform) as inspection:
-        assert (await inspection.explain("alpine")).reason is hmret.Reason.LEASED
+        assert (await inspection.explain("alpine"))[0].reason is hmret.Reason.LEASED
 
 
 async def test_an_inspection_is_suspended_by_unreadable_leases(

@@ -858,7 +858,7 @@ async def test_an_inspection_plans_and_writes_nothing(
     before = filesystem.snapshot()
     async with open_inspection(make_config(filesystem), platform) as inspection:
         assert (await inspection.plan()).summary.delete == 1
-        assert (await inspection.explain("alpine")).action is hmret.Action.DELETE
+        assert (await inspection.explain("alpine"))[0].action is hmret.Action.DELETE
     assert filesystem.snapshot() == before
 
 

@@ -134,14 +134,10 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
         """
         return await self._ask(self._mark, tuple(keys), unused_since_ns, claim, earlier)
 
-    async def clear(
-        self, keys: Iterable[Key], *, durable: bool = False
-    ) -> tuple[int, tuple[StateFault, ...]]:
+    async def clear(self, keys: Iterable[Key]) -> tuple[int, tuple[StateFault, ...]]:
         """Remove states; returns how many existed, and which could not be removed."""
         chosen = tuple(keys)
-        if not chosen:
-            return 0, ()
-        return await self._ask(self._clear, chosen, durable)
+        return await self._ask(self._clear, chosen) if chosen else (0, ())
 
     async def remove_strays(self, strays: tuple[str, ...]) -> None:
         """Remove leftovers of a crash."""
@@ -276,22 +272,22 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
         )
         return tuple(_fault(key, error) for key, error in failed)
 
-    async def _clear(self, keys: tuple[Key, ...], durable: bool) -> tuple[int, tuple[StateFault, ...]]:
+    async def _clear(self, keys: tuple[Key, ...]) -> tuple[int, tuple[StateFault, ...]]:
         cleared = 0
         faults: list[StateFault] = []
         for start in range(0, len(keys), _BATCH):
             batch = keys[start : start + _BATCH]
-            removed, failed = await self._threads.run(self._clear_batch, batch, durable)
+            removed, failed = await self._threads.run(self._clear_batch, batch)
             cleared += removed
             faults.extend(failed)
         return cleared, tuple(faults)
 
-    def _clear_batch(self, keys: tuple[Key, ...], durable: bool) -> tuple[int, list[StateFault]]:
+    def _clear_batch(self, keys: tuple[Key, ...]) -> tuple[int, list[StateFault]]:
         cleared = 0
         faults: list[StateFault] = []
         for key in keys:
             try:
-                cleared += clear_state(self._filesystem, self._data_fd, key, durable=durable)
+                cleared += clear_state(self._filesystem, self._data_fd, key)
             except OSError as error:
                 faults.append(_fault(key, error))
         return cleared, faults

@@ -63,8 +63,13 @@ class Inspection:
         disk = await self.surveyor.peek_usage(moment, anyway=measures_disk)
         return await self.surveyor.survey(moment, disk=disk), moment.now
 
-    async def explain(self, image: str, digest: str | None = None) -> Verdict:
+    async def explain(
+        self, image: str, digest: str | None = None
+    ) -> tuple[Verdict, tuple[Suspension, ...], Mapping[str, str]]:
         """Explain what a sweep would do now with one image, and list everything that blocks its deletion.
+
+        Also returns what suspends deletion everywhere, and the names of the VMs and snapshots that refer to the
+        image, keyed as in `referenced_by`.
 
         If the text is not a reference to an image, it may be 12 or more digits of its digest, or the name or
         id of a VM.
@@ -75,18 +80,6 @@ class Inspection:
             ImageNotFoundError: the image is not here.
             EngineClosedError: the engine has stopped.
         """
-        return (await self.explain_fully(image, digest))[0]
-
-    async def explain_fully(
-        self, image: str, digest: str | None = None
-    ) -> tuple[Verdict, tuple[Suspension, ...]]:
-        """Explain as `explain` does, with what suspends deletion everywhere."""
-        return (await self.explain_with_names(image, digest))[:2]
-
-    async def explain_with_names(
-        self, image: str, digest: str | None = None
-    ) -> tuple[Verdict, tuple[Suspension, ...], Mapping[str, str]]:
-        """Explain as `explain_fully` does, with the names of the VMs and snapshots that refer to the image."""
         try:
             key = await self.resolve(named_image(image, digest), image)
         except (ImageNotFoundError, InvalidReferenceError):

@@ -106,16 +106,11 @@ class Watchers:
 
 
 @asynccontextmanager
-async def open_inspection(
-    config: RetentionConfig,
-    platform: Platform,
-    *,
-    sources: Sequence[ReferenceSource] = (),
-) -> AsyncIterator[Inspection]:
+async def open_inspection(config: RetentionConfig, platform: Platform) -> AsyncIterator[Inspection]:
     """Open a data directory for inspection only: takes no lock, recovers nothing, writes nothing."""
     with opened_data_dir(platform.filesystem, config) as data_fd:
         platform = await knowing_boot(platform, data_fd)
-        watchers = Watchers.of(platform, data_fd, sources)
+        watchers = Watchers.of(platform, data_fd)
         async with running(watchers.actors) as tasks:
             yield await inspect(config, platform, watchers, data_fd, tasks, keeps_records=False)
 

@@ -226,14 +226,14 @@ class Retention:
             EngineClosedError: the engine has stopped.
         """
         self._loop.require()
-        return await self._inspection.explain(image, digest)
+        return (await self._inspection.explain(image, digest))[0]
 
     async def explain_with_names(
         self, image: str, digest: str | None = None
     ) -> tuple[Verdict, tuple[Suspension, ...], Mapping[str, str]]:
         """Explain as `explain_fully` does, with the names of the referring VMs, keyed as in `referenced_by`."""
         self._loop.require()
-        return await self._inspection.explain_with_names(image, digest)
+        return await self._inspection.explain(image, digest)
 
     async def search(self, text: str) -> str | None:
         """Find the image meant by 12 or more digits of its digest, or by the name or id of a VM.
@@ -265,7 +265,7 @@ class Retention:
     ) -> tuple[Verdict, tuple[Suspension, ...]]:
         """Explain as `explain` does, with what suspends deletion everywhere and how to remedy it."""
         self._loop.require()
-        return await self._inspection.explain_fully(image, digest)
+        return (await self._inspection.explain(image, digest))[:2]
 
     @property
     def config(self) -> RetentionConfig:

@@ -43,7 +43,7 @@ async def _explain(
     config: RetentionConfig, image: str
 ) -> tuple[Verdict, Sequence[Suspension], Mapping[str, str]]:
     async with opened_inspection(config) as inspection:
-        return await inspection.explain_with_names(image)
+        return await inspection.explain(image)
 
 
 def _tell(
