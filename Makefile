@@ -46,7 +46,7 @@ image: pyz
 image-test:
 	$(PYTHON) packaging/image.py test
 
-# All of a release in dist/, with a bill of materials and sums. What this machine cannot build it names at the end.
+# All of a release in dist/, with a bill of materials and sums. What this machine cannot build is named as skipped.
 sdist: $(TOOLS)
 	rm -f $(DIST)/hmret-*.tar.gz
 	$(BUILD) -m hatchling build -t sdist -d $(DIST)

@@ -4,7 +4,8 @@
 
 SOURCE is a tree of hmret, of which nothing but tracked files is taken where it is a checkout; OUTPUT gets
 hmret_VERSION~debN_ARCHITECTURE.deb. With RELEASE it is built for that release of Debian, in a root that debootstrap makes;
-without, for the one that this runs on, which must have what Build-Depends in packaging/debian/control names.
+without, for the one that this runs on, which must have what Build-Depends in packaging/debian/control names. Where no root
+can be made it says why, and ends with 0.
 
 DEBFULLNAME and DEBEMAIL name who builds it. A package holds an environment of one Python, so each release of Debian needs its own.
 """
@@ -20,7 +21,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from debian_root import bare_root
+from debian_root import bare_root, why_not
 
 __all__ = ["build", "build_depends", "build_in_root", "copy_tree"]
 
@@ -129,7 +130,9 @@ def _release() -> str:
 
 if __name__ == "__main__":
     source, output, *releases = sys.argv[1:]
-    if releases:
+    if releases and why_not():
+        print(f"deb-{releases[0]}: skipped: {why_not()}")  # noqa: T201 - what it is for
+    elif releases:
         print(build_in_root(Path(source), Path(output), int(releases[0])))  # noqa: T201 - what it is for
     else:
         print(build(Path(source), Path(output)))  # noqa: T201 - the same

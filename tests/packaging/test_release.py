@@ -1,9 +1,11 @@
 """What a release says of itself: what it is made of, the sums of its files, and the lines by which it is had."""
 
 import hashlib
+import json
 import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,20 @@ def test_the_sums_are_those_that_sha256sum_checks(tmp_path: Path) -> None:
     if shutil.which("sha256sum") is None:
         pytest.skip("needs sha256sum")
     assert run_program(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path).returncode == 0
+
+
+def test_the_version_stands_in_one_place_and_what_people_read_agrees_with_it() -> None:
+    root = PACKAGING.parent
+    version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    for folder in (root / "src", root / "packaging"):
+        for path in (one for one in folder.rglob("*") if one.suffix in {".py", ".sh", ".in", ""} and one.is_file()):
+            assert f'"{version}"' not in path.read_text(encoding="utf-8"), path
+    heading = re.search(r"^## ([0-9.]+)", (root / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert heading is not None
+    assert heading[1] == version
+    assert f"localhost/hmret:{version}" in (root / "README.md").read_text(encoding="utf-8")
+    document = json.loads((root / "docs/openapi.json").read_text(encoding="utf-8"))
+    assert document["info"]["version"] == version
 
 
 @pytest.mark.parametrize("way", ways.WAYS)
