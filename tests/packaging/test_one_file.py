@@ -12,7 +12,7 @@ from support.packaging_programs import load
 one_file = load("one_file")
 
 # As pex begins its files: what follows is its own search, which takes what ours has found.
-PEX = b"#!/bin/sh\nset -eu\nfind_python() {\n    :\n}\necho \"took $PEX_PYTHON\"\n"
+PEX = b'#!/bin/sh\nset -eu\nfind_python() {\n    :\n}\necho "took $PEX_PYTHON"\n'
 
 
 @pytest.fixture

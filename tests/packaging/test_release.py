@@ -53,7 +53,9 @@ def test_the_version_stands_in_one_place_and_what_people_read_agrees_with_it() -
     root = PACKAGING.parent
     version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     for folder in (root / "src", root / "packaging"):
-        for path in (one for one in folder.rglob("*") if one.suffix in {".py", ".sh", ".in", ""} and one.is_file()):
+        for path in (
+            one for one in folder.rglob("*") if one.suffix in {".py", ".sh", ".in", ""} and one.is_file()
+        ):
             assert f'"{version}"' not in path.read_text(encoding="utf-8"), path
     heading = re.search(r"^## ([0-9.]+)", (root / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert heading is not None
