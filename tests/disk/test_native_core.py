@@ -105,6 +105,11 @@ def answers(filesystem: Filesystem, fd: int, names: list[str], most: int) -> dic
         "digests": (prints, sorted(fresh), sorted(strange)),
         "new digests": (again[0], sorted(again[1]), sorted(again[2])),
         "listing": (sorted(links), sorted(zip(folders, inodes, strict=True)), sorted(others)),
+        "folders": [
+            filesystem.read_folders(fd, [*names, *paths], suffix, most, most_read)
+            for suffix in (".json", "ext4", "", LONGEST)
+            for most_read in (0, 2, 64)
+        ],
         "images": filesystem.look_at_images(fd, names, METADATA, DISKS, most),
         "files": filesystem.read_files(fd, paths, most),
         "stats": filesystem.stat_files(fd, paths),
@@ -155,6 +160,7 @@ def test_both_answer_alike_on_random_damaged_and_hostile_folders(
         lambda filesystem, names: filesystem.read_files(-1, names, 10),
         lambda filesystem, names: filesystem.stat_files(-1, names),
         lambda filesystem, names: filesystem.read_links(-1, names),
+        lambda filesystem, names: filesystem.read_folders(-1, names, "", 10, 10),
     ],
 )
 def test_a_descriptor_that_is_none_is_an_error_of_each_name(
@@ -243,6 +249,8 @@ def test_an_amount_that_nothing_is_read_in_is_refused(folder: int) -> None:
             POSIX.read_files(folder, [], most)
         with pytest.raises(ValueError):
             POSIX.look_at_images(folder, [], METADATA, DISKS, most)
+        with pytest.raises(ValueError):
+            POSIX.read_folders(folder, [], "", most, 1)
     with pytest.raises(ValueError):
         POSIX.look_at_images(folder, ["a"], METADATA, [TOO_LONG], 1)
 
@@ -264,6 +272,71 @@ def test_no_descriptor_is_left_open(tmp_path: Path, folder: int, filesystem: Fil
     before = len(list(Path("/proc/self/fd").iterdir()))
     answers(filesystem, folder, names, CHUNK)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("filesystem", [pytest.param(POSIX, marks=core), ONE_BY_ONE])
+def test_a_folder_is_read_with_its_links_and_the_files_that_are_asked_for(
+    tmp_path: Path, folder: int, filesystem: Filesystem
+) -> None:
+    place = tmp_path / "a"
+    (place / "level").mkdir(parents=True)
+    (place / "one.json").write_bytes(b"12345")
+    (place / "other").write_bytes(b"x")
+    (place / "link.json").symlink_to("one.json")
+    (tmp_path / "to a").symlink_to("a")
+    (tmp_path / "file").touch()
+    found, *failed = filesystem.read_folders(folder, ["a", "to a", "file", "gone"], ".json", 3, 1)
+    assert failed == [errno.ENOTDIR, errno.ENOTDIR, errno.ENOENT]
+    assert isinstance(found, tuple)
+    status, links, targets, folders, others, files = found
+    listed = place.stat()
+    assert status[2:] == (listed.st_ino, listed.st_size, listed.st_mtime_ns, listed.st_ctime_ns)
+    assert (links, targets, folders, sorted(others)) == (
+        ["link.json"],
+        ["one.json"],
+        ["level"],
+        ["one.json", "other"],
+    )
+    [read] = files
+    assert isinstance(read, tuple)
+    assert (read[2], read[6]) == ((place / "one.json").stat().st_ino, b"123")
+
+
+@pytest.mark.parametrize("filesystem", [pytest.param(POSIX, marks=core), ONE_BY_ONE])
+@pytest.mark.parametrize("kind", ["links", "files"])
+def test_a_folder_with_more_than_is_to_be_read_at_once_is_not_read(
+    tmp_path: Path, folder: int, filesystem: Filesystem, kind: str
+) -> None:
+    for number in range(3):
+        place = tmp_path / f"{number}.json"
+        place.symlink_to("x") if kind == "links" else place.touch()
+    assert [filesystem.read_folders(folder, ["."], ".json", 1, most)[0] is None for most in (2, 3)] == [
+        True,
+        False,
+    ]
+
+
+class Witness(SingleCalls):
+    """The same, which notes the calls that concern a folder, and what is read of it."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> object:
+        if name in ("open", "fstat", "scandir", "readlink", "read"):
+            self.calls.append(name)
+        return getattr(POSIX, name)
+
+
+def test_the_time_stamps_of_a_folder_are_asked_before_its_names_and_these_before_what_they_hold(
+    tmp_path: Path, folder: int
+) -> None:
+    (tmp_path / "link").symlink_to("x")
+    (tmp_path / "file").touch()
+    witness = Witness()
+    calls: Filesystem = witness  # type: ignore[assignment]  # it has what `POSIX` has
+    calls.read_folders(folder, ["."], "file", 1, 1)
+    assert witness.calls == ["open", "fstat", "scandir", "readlink", "open", "fstat", "read"]
 
 
 def test_a_folder_holds_files_only_where_it_is_one_and_nothing_else_is_in_it(

@@ -75,6 +75,8 @@ def test_it_keeps_no_memory(tmp_path: Path) -> None:
             POSIX.stat_files(fd, [*names, "gone"])
             POSIX.read_links(fd, [*(f"{name}.link" for name in names), "gone"])
             POSIX.list_folder(fd)
+            POSIX.read_folders(fd, [".", names[0], "gone"], ".link", CHUNK, 100)
+            POSIX.read_folders(fd, names, METADATA, CHUNK, 1)
             for name in names:
                 folder_fd, _, _, files, _, _ = POSIX.hold_folder(fd, name, METADATA, CHUNK)
                 fds = [folder_fd, *(file[1] for file in files)]

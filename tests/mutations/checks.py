@@ -823,7 +823,7 @@ MUTATIONS = (
     edit(
         "take a link in a digest folder for a file",
         "no-links-inside-images",
-        Swap("_READ,", "_READ & ~os.O_NOFOLLOW,"),
+        Swap("READ,", "READ & ~os.O_NOFOLLOW,"),
         RETIREMENT,
         FUZZ,
     ),

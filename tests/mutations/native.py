@@ -12,6 +12,12 @@ _AS_FAR = ("tests/disk/test_native_retirement.py",)
 
 NATIVE_MUTATIONS = (
     edit(
+        "follow a link in the place of a folder of tags or timers, natively",
+        "native-whole-folder-no-links",
+        Swap("O_NOFOLLOW | ", ""),
+        _ALIKE,
+    ),
+    edit(
         "follow a link to read metadata, natively", "native-read-no-links", Swap("O_NOFOLLOW | ", ""), _ALIKE
     ),
     edit(

@@ -27,6 +27,7 @@ from mutations.content import CONTENT_MUTATIONS
 from mutations.deletion import DELETION_MUTATIONS
 from mutations.mutation import Mutation
 from mutations.native import NATIVE_MUTATIONS
+from mutations.reading import READING_MUTATIONS
 from mutations.volumes import VOLUME_MUTATIONS
 from mutations.watching import WATCHING_MUTATIONS
 
@@ -37,6 +38,7 @@ EVERY: tuple[Mutation, ...] = (
     *CONTENT_MUTATIONS,
     *DELETION_MUTATIONS,
     *NATIVE_MUTATIONS,
+    *READING_MUTATIONS,
     *VOLUME_MUTATIONS,
     *WATCHING_MUTATIONS,
 )

@@ -195,7 +195,9 @@ class Scanner(TreeActor[FolderScan, ScanResult]):
         return result
 
     def _look(self, paths: list[str]) -> tuple[list[FolderScan], list[str]]:
-        return read_images(self._filesystem, self._data_fd, paths, self._folders.read)
+        return read_images(
+            self._filesystem, self._data_fd, paths, self._folders.read, self._folders.is_new_tags
+        )
 
     def _count_anew(self) -> None:
         self.images_seen = 0

@@ -8,6 +8,7 @@ import msgspec
 from hmret.actors.known_tree import KnownTree, TreeActor
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders_ahead import FolderAhead
 from hmret.disk.hypeman.lookup import find_image, has_tag_to
 from hmret.disk.hypeman.retention_states.scanning import StateFolder, remove_strays, scan_states
 from hmret.disk.hypeman.retention_states.writing import clear_state, write_states
@@ -167,15 +168,20 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
         return loaded
 
     def _look(self, paths: list[str]) -> tuple[list[StateFolder], list[str]]:
-        return read_states(self._filesystem, self._data_fd, paths, self._look_at_folder)
+        return read_states(self._filesystem, self._data_fd, paths, self._look_at_folder, self._cache.is_new)
 
-    def _look_at_folder(self, retention_fd: int, path: str) -> tuple[StateFolder, int]:
+    def _look_at_folder(
+        self, retention_fd: int, path: str, ahead: FolderAhead | None
+    ) -> tuple[StateFolder, int]:
         self._threads.pause()
         known = self._cache.still(retention_fd, path)
         if known is not None:
             return known, 0
         before = self._cache.known_in_part(path)
-        folder = self._share(scan_states(self._filesystem, retention_fd, path, self._threads.pause, before))
+        if before is not None:
+            ahead = None
+        found = scan_states(self._filesystem, retention_fd, path, self._threads.pause, before, ahead=ahead)
+        folder = self._share(found)
         return folder, 1 + weigh(folder)
 
     def _share(self, folder: StateFolder) -> StateFolder:

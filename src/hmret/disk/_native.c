@@ -4,9 +4,9 @@
    by one, and return what the kernel returned: Python decodes it and decides. Every path is relative to an
    open folder, no symbolic link is followed in a last component, and nothing is changed on the disk here.
 
-   Each takes a list of names and returns a result for each, in order. The calls of a deletion, which do
-   change the disk, are in _deletion.c and _retirement.c. hmret/disk/filesystem.py has the contract that all
-   of them keep. */
+   Each takes a list of names and returns a result for each, in order. Those that read whole folders are in
+   _folders.c; the calls of a deletion, which do change the disk, are in _deletion.c and _retirement.c.
+   hmret/disk/filesystem.py has the contract that all of them keep. */
 
 /* One module serves all versions from 3.11 on, whichever it was compiled for. So no argument format has a
    length (#): compiled for 3.13, where PY_SSIZE_T_CLEAN does nothing, 3.12 would refuse it. Bytes are
@@ -524,10 +524,10 @@ struct entry {
     char kind;
 };
 
-static char kind_of(int folder, const struct dirent *entry)
+static char kind_of(int folder, unsigned char type, const char *name)
 {
     struct stat found;
-    switch (entry->d_type) {
+    switch (type) {
     case DT_DIR:
         return 'd';
     case DT_LNK:
@@ -535,7 +535,7 @@ static char kind_of(int folder, const struct dirent *entry)
            a file, it would protect and suspend nothing. */
         return 'l';
     case DT_UNKNOWN:
-        if (fstatat(folder, entry->d_name, &found, AT_SYMLINK_NOFOLLOW) == 0)
+        if (fstatat(folder, name, &found, AT_SYMLINK_NOFOLLOW) == 0)
             return S_ISDIR(found.st_mode) ? 'd' : S_ISLNK(found.st_mode) ? 'l' : 'f';
         return 'f';
     default:
@@ -544,40 +544,40 @@ static char kind_of(int folder, const struct dirent *entry)
 }
 
 /* List an open folder into entries, each followed by its name; returns errno, or 0. */
+static int entries_into(int folder, struct heap *heap)
+{
+    _Alignas(struct raw_entry) char buffer[1 << 15];
+    /* On btrfs a descriptor lists what was there when it was opened or last rewound. */
+    if (lseek(folder, 0, SEEK_SET) < 0)
+        return errno;
+    for (;;) {
+        long length = syscall(SYS_getdents64, folder, buffer, sizeof buffer);
+        if (length < 0 && errno == EINTR)
+            continue;
+        /* A folder that was removed while it is open is an empty one, as readdir has it. */
+        if (length <= 0)
+            return length < 0 && errno != ENOENT ? errno : 0;
+        for (long at = 0; at < length;) {
+            const struct raw_entry *found = (const struct raw_entry *)(buffer + at);
+            at += found->length;
+            if (strcmp(found->name, ".") == 0 || strcmp(found->name, "..") == 0)
+                continue;
+            struct entry entry = {found->inode, strlen(found->name), kind_of(folder, found->type, found->name)};
+            char *room = heap_room(heap, sizeof entry + entry.length);
+            if (room == NULL)
+                return ENOMEM;
+            memcpy(room, &entry, sizeof entry);
+            memcpy(room + sizeof entry, found->name, entry.length);
+            heap->used += sizeof entry + entry.length;
+        }
+    }
+}
+
+/* List an open folder that the caller goes on to use: its position is at the start again afterwards. */
 static int list_into(int folder, struct heap *heap)
 {
-    int error = 0, fd = fcntl(folder, F_DUPFD_CLOEXEC, 0);
-    if (fd < 0)
-        return errno;
-    DIR *open_folder = fdopendir(fd);
-    if (open_folder == NULL) {
-        error = errno;
-        close(fd);
-        return error;
-    }
-    rewinddir(open_folder);
-    for (;;) {
-        errno = 0;
-        const struct dirent *found = readdir(open_folder);
-        if (found == NULL) {
-            error = errno;
-            break;
-        }
-        if (strcmp(found->d_name, ".") == 0 || strcmp(found->d_name, "..") == 0)
-            continue;
-        struct entry entry = {found->d_ino, strlen(found->d_name), kind_of(folder, found)};
-        char *room = heap_room(heap, sizeof entry + entry.length);
-        if (room == NULL) {
-            error = ENOMEM;
-            break;
-        }
-        memcpy(room, &entry, sizeof entry);
-        memcpy(room + sizeof entry, found->d_name, entry.length);
-        heap->used += sizeof entry + entry.length;
-    }
-    /* The caller has the same open folder, whose position must be back at the start. */
-    rewinddir(open_folder);
-    closedir(open_folder);
+    int error = entries_into(folder, heap);
+    lseek(folder, 0, SEEK_SET);
     return error;
 }
 
@@ -849,6 +849,7 @@ static PyObject *changed_paths(PyObject *Py_UNUSED(module), PyObject *arguments)
     return answer;
 }
 
+#include "_folders.c"
 #include "_deletion.c"
 #include "_retirement.c"
 
@@ -856,6 +857,7 @@ static PyMethodDef methods[] = {
     {"changed_paths", changed_paths, METH_VARARGS, changed_paths_doc},
     {"list_digests", list_digests, METH_VARARGS, list_digests_doc},
     {"look_at_images", look_at_images, METH_VARARGS, look_at_images_doc},
+    {"read_folders", read_folders, METH_VARARGS, read_folders_doc},
     {"read_files", read_files, METH_VARARGS, read_files_doc},
     {"stat_files", stat_files, METH_VARARGS, stat_files_doc},
     {"read_links", read_links, METH_VARARGS, read_links_doc},
@@ -874,7 +876,7 @@ static PyMethodDef methods[] = {
 
 /* Incremented with every change to what a call takes, does or returns; `filesystem.py` has the same
    number. */
-#define INTERFACE 2
+#define INTERFACE 3
 
 static int add_interface(PyObject *module)
 {

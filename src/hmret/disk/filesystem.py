@@ -37,7 +37,9 @@ from hmret.disk.kernel.system_calls import (
     Entry,
     FileFound,
     FileLease,
+    FileRead,
     Filesystem,
+    FolderRead,
     HeldFile,
     HeldFolder,
     ImageLook,
@@ -54,8 +56,10 @@ __all__ = [
     "Entry",
     "FileFound",
     "FileLease",
+    "FileRead",
     "Filesystem",
     "FolderCalls",
+    "FolderRead",
     "HeldFile",
     "HeldFolder",
     "ImageLook",
@@ -128,7 +132,7 @@ class _Posix(FolderCalls):
 
 # The interface number of `_native.c`. A core with another number is ignored: an update of a checkout may
 # leave one behind.
-_INTERFACE = 2
+_INTERFACE = 3
 
 
 def _usable(core: ModuleType | None) -> ModuleType | None:

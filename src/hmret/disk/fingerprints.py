@@ -22,7 +22,15 @@ read before.
 from hmret.disk.filesystem import Filesystem, Stat
 from hmret.model.times import SECOND
 
-__all__ = ["INODE_BITS", "SETTLING_NS", "Fingerprint", "is_unchanged", "stable_fingerprint", "stable_since"]
+__all__ = [
+    "INODE_BITS",
+    "SETTLING_NS",
+    "Fingerprint",
+    "if_stable",
+    "is_unchanged",
+    "stable_fingerprint",
+    "stable_since",
+]
 
 INODE_BITS = 2**63 - 1
 """The bits of an inode number that a mark holds: some file systems use all 64."""
@@ -39,11 +47,17 @@ def stable_fingerprint(found: Stat, looked_ns: int) -> Fingerprint | None:
 
     `looked_ns` is the file system's time from before the look.
     """
+    fields = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return if_stable(fields, looked_ns)
+
+
+def if_stable(fingerprint: Fingerprint, looked_ns: int) -> Fingerprint | None:
+    """Return a fingerprint, or None if the last change was too recent, as for `stable_fingerprint`."""
     # guard(recent-change-is-unknown): A second write within two seconds may leave the same time stamp, so
     # what has just changed is read again at the next look.
-    if max(found.st_mtime_ns, found.st_ctime_ns) > looked_ns - SETTLING_NS:
+    if max(fingerprint[3], fingerprint[4]) > looked_ns - SETTLING_NS:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return fingerprint
 
 
 def stable_since(changed_ns: int, looked_ns: int, earliest_ns: int | None) -> bool:

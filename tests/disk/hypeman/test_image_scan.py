@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -20,6 +21,7 @@ from hmret.disk.hypeman.scan import (
 )
 from hmret.model.images import Image, Repository, SharedDisk
 from hmret.model.times import timedelta_nanoseconds
+from support.folders_ahead import scanned_both_ways
 
 ALPINE = "docker.io/library/alpine"
 IMAGES = f"images/{ALPINE}"
@@ -29,7 +31,7 @@ CREATED_NS = START_NS - timedelta_nanoseconds(timedelta(days=400))
 
 def scan(host: Host, path: str = ALPINE) -> FolderScan:
     with opened(host.filesystem, host.open("images")) as fd:
-        return scan_folder(host.filesystem, fd, path)
+        return scanned_both_ways(partial(scan_folder, host.filesystem, fd, path), host.filesystem, fd, path)
 
 
 def image_in(host: Host, letters: str = "a") -> Image:

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -13,9 +14,15 @@ from disk.hosts import Host
 from hmret.disk.folders import let_go, opened
 from hmret.disk.hypeman.documents import encode_state
 from hmret.disk.hypeman.retention_states.rereading import HeldState, hold_state, look_at_state
-from hmret.disk.hypeman.retention_states.scanning import StateFolder, remove_strays, scan_states
+from hmret.disk.hypeman.retention_states.scanning import (
+    STATE_SUFFIX,
+    StateFolder,
+    remove_strays,
+    scan_states,
+)
 from hmret.disk.hypeman.retention_states.writing import clear_state, write_states
 from hmret.disk.layout import RETENTION
+from support.folders_ahead import scanned_both_ways
 
 ALPINE = "docker.io/library/alpine"
 FOLDER = f"{RETENTION}/{ALPINE}"
@@ -25,7 +32,8 @@ A, B = (f"{FOLDER}/{letter * 64}.json" for letter in "ab")
 
 def scan(host: Host, path: str = ALPINE) -> StateFolder:
     with opened(host.filesystem, host.open(RETENTION)) as fd:
-        return scan_states(host.filesystem, fd, path)
+        read = partial(scan_states, host.filesystem, fd, path)
+        return scanned_both_ways(read, host.filesystem, fd, path, STATE_SUFFIX)
 
 
 def look(host: Host) -> int | None:

@@ -9,14 +9,16 @@ from datetime import datetime, timedelta, timezone
 import msgspec
 import pytest
 
-from builders import START, START_NS, FakeClock, digest, make_image
+from builders import START, START_NS, FakeClock, digest, make_image, make_state
 from disk.hosts import Host
 from hmret.disk.folders import opened, step_into
-from hmret.disk.hypeman.documents import read_image_metadata, read_state
+from hmret.disk.folders_ahead import FolderAhead
+from hmret.disk.hypeman.documents import encode_state, read_image_metadata, read_state
 from hmret.disk.hypeman.retention_states.scanning import StateFolder, scan_states
 from hmret.disk.hypeman.scan import FolderScan, scan_folder
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
 from hmret.disk.scans.packing import (
+    Look,
     pack,
     pack_images,
     read_images,
@@ -248,36 +250,77 @@ def test_a_record_that_makes_no_sense_is_refused(unpack: Callable[[bytes], objec
 # Batches.
 
 
-def weighed(size: int) -> Callable[[int, str], tuple[FolderScan, int]]:
-    return lambda _fd, path: (FolderScan(path), size)
+def weighed(size: int) -> Look[FolderScan]:
+    return lambda _fd, path, _ahead: (FolderScan(path), size)
+
+
+def states_of(_fd: int, path: str, _ahead: FolderAhead | None) -> tuple[StateFolder, int]:
+    return StateFolder(path), 1
+
+
+def known(_path: str) -> bool:
+    return False
 
 
 def test_a_batch_ends_when_much_was_read_and_leaves_the_rest(memory: Host) -> None:
     memory.folder(IMAGES)
     paths = [str(number) for number in range(10)]
-    found, rest = read_images(memory.filesystem, memory.data_fd, paths, weighed(200))
+    found, rest = read_images(memory.filesystem, memory.data_fd, paths, weighed(200), known)
     assert [folder.path for folder in found] == ["9", "8", "7"]
     assert rest == paths[:7]
 
 
 def test_without_images_there_is_one_folder_with_an_error(memory: Host) -> None:
-    found, rest = read_images(memory.filesystem, memory.data_fd, ["a", "b"], weighed(1))
+    found, rest = read_images(memory.filesystem, memory.data_fd, ["a", "b"], weighed(1), known)
     assert rest == []
     assert [(folder.path, type(folder.error)) for folder in found] == [("", FileNotFoundError)]
 
 
 def test_without_states_there_are_none(memory: Host) -> None:
-    assert read_states(memory.filesystem, memory.data_fd, [""], lambda _fd, path: (StateFolder(path), 1)) == (
-        [],
-        [],
-    )
+    assert read_states(memory.filesystem, memory.data_fd, [""], states_of, known) == ([], [])
 
 
 def test_states_that_cannot_be_listed_are_told(memory: Host) -> None:
     memory.folder(RETENTION)
     memory.memory.deny(f"/data/{RETENTION}", errno.EACCES)
-    found, _ = read_states(memory.filesystem, memory.data_fd, [""], lambda _fd, path: (StateFolder(path), 1))
+    found, _ = read_states(memory.filesystem, memory.data_fd, [""], states_of, known)
     assert [folder.corrupt for folder in found] == [((RETENTION, "Permission denied"),)]
+
+
+def test_folders_that_are_new_are_read_ahead_and_what_was_read_ahead_is_examined_in_the_same_batch(
+    memory: Host,
+) -> None:
+    memory.folder(IMAGES)
+    paths = [f"repositories/{number}" for number in range(100)]
+    for path in paths[:98]:
+        memory.folder(f"{IMAGES}/{path}")
+    seen: dict[str, bool] = {}
+
+    def look(_fd: int, path: str, ahead: FolderAhead | None) -> tuple[FolderScan, int]:
+        seen[path] = ahead is not None
+        return FolderScan(path), 200
+
+    found, rest = read_images(memory.filesystem, memory.data_fd, paths, look, lambda path: path != paths[97])
+    assert [folder.path for folder in found] == list(seen) == paths[:67:-1]
+    assert rest == paths[:68]
+    # Two of them are gone, and one is known.
+    assert [path for path, was_ahead in seen.items() if not was_ahead] == paths[:96:-1]
+
+
+def test_states_are_read_ahead_with_what_they_hold(memory: Host) -> None:
+    make_state(memory.place, (ALPINE, A), 5)
+    seen: list[FolderAhead | None] = []
+
+    def look(_fd: int, path: str, ahead: FolderAhead | None) -> tuple[StateFolder, int]:
+        seen.append(ahead)
+        return StateFolder(path), 1
+
+    read_states(memory.filesystem, memory.data_fd, [ALPINE], look, lambda _: True)
+    [ahead] = seen
+    assert ahead is not None
+    [content] = ahead.found[5]
+    assert isinstance(content, tuple)
+    assert content[6] == encode_state(ALPINE, A, 5)
 
 
 def test_a_folder_weighs_what_there_was_to_read() -> None:

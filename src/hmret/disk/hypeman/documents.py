@@ -115,7 +115,7 @@ _LONGEST_NAME = 255
 _GUEST_KEYS = (b'"image"', b'"resolvedimage"', b'"createdat"')
 _QUOTED_KEYS = (*_GUEST_KEYS, b'"stored_metadata"')
 
-_STATE_END = b'"\n}'
+_STATE_END = '"\n}'
 _image_decoder = msgspec.json.Decoder(ImageMetadata)
 _state_decoder = msgspec.json.Decoder(_State)
 _guest_decoder = msgspec.json.Decoder(_Guest)
@@ -168,12 +168,11 @@ def read_state(content: bytes, repository: str, digest: str) -> int | None:
         UnreadableError: it does not parse, or names another image than its path does.
     """
     # The form in which hypeman and hmret write it.
-    head = f'{{\n  "repository": "{repository}",\n  "digest": "{digest}",\n  "unused_since": "'.encode(
-        "utf-8", "surrogateescape"
-    )
-    if content.startswith(head) and content.endswith(_STATE_END):
+    head = f'{{\n  "repository": "{repository}",\n  "digest": "{digest}",\n  "unused_since": "'
+    text = content.decode("utf-8", "surrogateescape")
+    if text.startswith(head) and text.endswith(_STATE_END):
         try:
-            return _bounded(parse_time(content[len(head) : -len(_STATE_END)].decode()))
+            return _bounded(parse_time(text[len(head) : -len(_STATE_END)]))
         except ValueError:
             pass
     try:

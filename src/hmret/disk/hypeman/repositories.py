@@ -2,12 +2,14 @@
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from sys import intern
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.fingerprints import stable_fingerprint
+from hmret.disk.fingerprints import if_stable, stable_fingerprint
 from hmret.disk.folders import open_folder, opened
+from hmret.disk.folders_ahead import FolderAhead
 from hmret.disk.hypeman.hidden import find_hidden
 from hmret.disk.hypeman.images import NOTHING, FolderScan, Oddity
 from hmret.disk.hypeman.links import pointed_to
@@ -19,6 +21,7 @@ from hmret.disk.layout import (
     REPOSITORIES,
     TAG_NAME,
     TAG_STAGE,
+    are_digests,
     digest_of,
     hex_of,
 )
@@ -44,6 +47,7 @@ _STAGE_NS = 60 * SECOND
 
 _NO_TAGS: Mapping[str, str] = {}
 _NO_NAMES: frozenset[str] = frozenset()
+_TAG_NAMES = re.compile(rf"(?:{TAG_NAME.pattern}/)*")
 _GONE = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 
@@ -150,12 +154,25 @@ def stage_oddities(
 
 
 def scan_tag_folder(
-    filesystem: Filesystem, images_fd: int, path: str, known: FolderScan | None = None
+    filesystem: Filesystem,
+    images_fd: int,
+    path: str,
+    known: FolderScan | None = None,
+    ahead: FolderAhead | None = None,
 ) -> FolderScan:
     """Read `images/repositories/` or one folder below it; a link or anything but a folder is an error.
 
-    `known`: what was found in it before.
+    Args:
+        filesystem: the file system.
+        images_fd: the open folder `images/`.
+        path: the folder's, below `images/`.
+        known: what was found in it before.
+        ahead: what has just been read of it; if that is all that a folder of tags usually holds, it is not read
+            again.
     """
+    usual = None if ahead is None else _usual_folder(path, ahead)
+    if usual is not None:
+        return usual
     try:
         fd = open_folder(filesystem, path, images_fd)
     except FileNotFoundError:
@@ -169,6 +186,44 @@ def scan_tag_folder(
             return _scan(filesystem, fd, path, known)
         except OSError as error:
             return FolderScan(path, error=error)
+
+
+def _usual_folder(path: str, ahead: FolderAhead) -> FolderScan | None:
+    """Interpret a folder that holds only tags as hypeman writes them, and levels below; None: it holds more."""
+    status, links, targets, folders, others, _ = ahead.found
+    name = repository_of(path)
+    # guard(usual-folder-and-no-more): Anything but tags and further levels may hide a tag or be one in preparation,
+    # so it is looked at one by one.
+    if name is None or others or not all(map(FOLDER_NAME.fullmatch, folders)):
+        return None
+    repository = None
+    if links:
+        tags = _usual_tags(path, links, targets)
+        # guard(usual-tags-in-repository): Links in a folder that cannot be a repository are no tags and may hide
+        # images.
+        if tags is None or not is_repository(name):
+            return None
+        repository = Repository(name, {}, tags)
+    return FolderScan(
+        path,
+        repository,
+        tuple([f"{path}/{folder}" for folder in folders]),
+        fingerprint=if_stable(status[1:], ahead.looked_ns),
+        is_empty=not links and not folders,
+    )
+
+
+def _usual_tags(path: str, names: Sequence[str], targets: Sequence[str | int]) -> dict[str, str] | None:
+    """Return tags with their digests where each link has the form that hypeman writes; None: one has another."""
+    way = f"{'../' * (path.count('/') + 1)}{CONTENT}/"
+    digits = [target.removeprefix(way) for target in targets if isinstance(target, str)]
+    # guard(usual-target-only): A link to anything else than a digest in content is an odd tag or hides images.
+    if len(digits) != len(targets) or not are_digests(digits):
+        return None
+    # guard(usual-tag-name-only): A link whose name no tag can have is none, and may hide images.
+    if not _TAG_NAMES.fullmatch("/".join(names) + "/"):
+        return None
+    return dict(zip(names, [intern(digest_of(one)) for one in digits], strict=True))
 
 
 def _scan(filesystem: Filesystem, fd: int, path: str, known: FolderScan | None) -> FolderScan:

@@ -9,6 +9,7 @@ import msgspec
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import SETTLING_NS, stable_fingerprint
 from hmret.disk.folders import BATCH, open_folder, opened
+from hmret.disk.folders_ahead import FolderAhead
 from hmret.disk.hypeman.content import is_part, list_content, part_signature, scan_part
 from hmret.disk.hypeman.folder_contents import with_contents
 from hmret.disk.hypeman.hidden import find_hidden
@@ -64,16 +65,19 @@ def scan_folder(
     path: str,
     known: FolderScan | None = None,
     pause: Callable[[], None] = lambda: None,
+    *,
+    ahead: FolderAhead | None = None,
 ) -> FolderScan:
     """Read one folder below `images/` (`""`: that folder itself), with the metadata of the images in it.
 
     A folder that has gone since it was listed is empty; any other error is reported, not raised. Images that
-    are in `known`, and whose folders have not changed since, are not read again.
+    are in `known`, and whose folders have not changed since, are not read again. `ahead`: what has just been
+    read of a folder of tags.
     """
     if path == CONTENT or is_part(path):
         return _scan_content(filesystem, images_fd, path, known, pause)
     if path == REPOSITORIES or repository_of(path) is not None:
-        tagged = scan_tag_folder(filesystem, images_fd, path, known)
+        tagged = scan_tag_folder(filesystem, images_fd, path, known, ahead)
         pause()
         return tagged
     try:

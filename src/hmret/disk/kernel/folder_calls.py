@@ -7,23 +7,30 @@ import stat
 import struct
 from contextlib import suppress
 
+from hmret.disk.kernel.single_looks import (
+    FOLDER,
+    READ,
+    holds_files_only,
+    look_at_disk,
+    read_folder,
+    read_one,
+    status_of,
+)
 from hmret.disk.kernel.system_calls import (
     DigestListing,
     FileFound,
     FileLease,
+    FileRead,
     Filesystem,
+    FolderRead,
     HeldFile,
     HeldFolder,
     ImageLook,
     Listing,
-    Stat,
     Step,
 )
 
 __all__ = ["FolderCalls"]
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
 
 
 class FolderCalls:
@@ -54,28 +61,26 @@ class FolderCalls:
         for name in names:
             fault, content, inode, changed_ns, is_file = 0, b"", 0, 0, False
             try:
-                found, content = _read_one(self, fd, f"{name}/{metadata}", most)
+                found, content = read_one(self, fd, f"{name}/{metadata}", most)
                 inode, changed_ns, is_file = found.st_ino, found.st_ctime_ns, stat.S_ISREG(found.st_mode)
             except OSError as error:
                 fault = error.errno or errno.EIO
-            disk = number, disk_fault, blocks, _ = _look_at_disk(self, fd, name, disks)
+            disk = number, disk_fault, blocks, _ = look_at_disk(self, fd, name, disks)
             is_whole = is_file and not fault and number >= 0 and not disk_fault and blocks >= 0
-            is_plain = is_whole and _holds_files_only(self, fd, name, {metadata, disks[number]})
+            is_plain = is_whole and holds_files_only(self, fd, name, {metadata, disks[number]})
             answer.append((fault, content, inode, changed_ns, *disk, is_plain))
         return answer
 
-    def read_files(
-        self: Filesystem, fd: int, paths: list[str], most: int, /
-    ) -> list[tuple[int, int, int, int, int, int, bytes] | int]:
+    def read_files(self: Filesystem, fd: int, paths: list[str], most: int, /) -> list[FileRead | int]:
         """Read files; the result for a file that fails is its errno."""
-        answer: list[tuple[int, int, int, int, int, int, bytes] | int] = []
+        answer: list[FileRead | int] = []
         for path in paths:
             try:
-                found, content = _read_one(self, fd, path, most)
+                found, content = read_one(self, fd, path, most)
             except OSError as error:
                 answer.append(error.errno or errno.EIO)
             else:
-                answer.append((*_status_of(found), content))
+                answer.append((*status_of(found), content))
         return answer
 
     def stat_files(self: Filesystem, fd: int, paths: list[str], /) -> list[FileFound | int]:
@@ -83,7 +88,7 @@ class FolderCalls:
         answer: list[FileFound | int] = []
         for path in paths:
             try:
-                answer.append(_status_of(self.stat(path, dir_fd=fd, follow_symlinks=False)))
+                answer.append(status_of(self.stat(path, dir_fd=fd, follow_symlinks=False)))
             except OSError as error:
                 answer.append(error.errno or errno.EIO)
         return answer
@@ -98,9 +103,21 @@ class FolderCalls:
                 answer.append(error.errno or errno.EIO)
         return answer
 
+    def read_folders(
+        self: Filesystem, fd: int, paths: list[str], suffix: str, most: int, most_read: int, /
+    ) -> list[FolderRead | int | None]:
+        """Read folders, with their links and some of their files; an errno for one that fails."""
+        answer: list[FolderRead | int | None] = []
+        for path in paths:
+            try:
+                answer.append(read_folder(self, fd, path, suffix, most, most_read))
+            except OSError as error:
+                answer.append(error.errno or errno.EIO)
+        return answer
+
     def hold_folder(self: Filesystem, fd: int, name: str, metadata: str, most: int, /) -> HeldFolder:
         """Open a folder, and everything in it that is no folder."""
-        folder_fd = self.open(name, _FOLDER, dir_fd=fd)
+        folder_fd = self.open(name, FOLDER, dir_fd=fd)
         files: list[HeldFile] = []
         content = b""
         try:
@@ -130,9 +147,9 @@ class FolderCalls:
 
     def hold_file(self: Filesystem, fd: int, name: str, most: int, /) -> tuple[int, FileFound, bytes]:
         """Open a file, and return its status and content."""
-        file_fd = self.open(name, _READ, dir_fd=fd)
+        file_fd = self.open(name, READ, dir_fd=fd)
         try:
-            return file_fd, _status_of(self.fstat(file_fd)), self.read(file_fd, most)
+            return file_fd, status_of(self.fstat(file_fd)), self.read(file_fd, most)
         except BaseException:
             self.close_all([file_fd])
             raise
@@ -234,7 +251,7 @@ class FolderCalls:
         """Remove a folder, given the names of all files in it."""
         blocks = 0
         try:
-            folder_fd = self.open(name, _FOLDER, dir_fd=fd)
+            folder_fd = self.open(name, FOLDER, dir_fd=fd)
             try:
                 for file in files:
                     freed = 0
@@ -256,7 +273,7 @@ def _hold_one(filesystem: Filesystem, folder_fd: int, name: str) -> HeldFile:
     try:
         # guard(no-links-inside-images): A link inside an image's folder leads to something that is not the
         # image; it is refused, and the image stays.
-        fd = filesystem.open(name, _READ, dir_fd=folder_fd)
+        fd = filesystem.open(name, READ, dir_fd=folder_fd)
     except OSError as error:
         return name, -1, error.errno or errno.EIO, 0, 0, 0, 0, 0, 0, 0
     try:
@@ -283,68 +300,3 @@ _MARK = struct.Struct("=4Q")
 _SHORT_MARK = struct.Struct("=2q")
 _INODE_BITS = 2**63 - 1
 _BITS = 2**64 - 1
-
-
-_DiskLook = tuple[int, int, int, tuple[int, int, int] | None]
-"""The part of an `ImageLook` that is about the disk."""
-
-
-def _look_at_disk(filesystem: Filesystem, folder_fd: int, name: str, disks: list[str]) -> _DiskLook:
-    for number, disk in enumerate(disks):
-        try:
-            status = filesystem.stat(f"{name}/{disk}", dir_fd=folder_fd, follow_symlinks=False)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                continue
-            return number, error.errno or errno.EIO, 0, None
-        # guard(disk-is-a-plain-file): A link or device in the place of a disk may lead anywhere, so its image
-        # is reported as broken and stays.
-        if not stat.S_ISREG(status.st_mode):
-            return number, 0, -1, None
-        links = status.st_nlink
-        shared = (status.st_dev, status.st_ino, links) if links > 1 else None
-        return number, 0, status.st_blocks, shared
-    return -1, 0, 0, None
-
-
-def _holds_files_only(filesystem: Filesystem, folder_fd: int, name: str, known: set[str]) -> bool:
-    """Return whether a folder holds only regular files, some of which are known; False where unknown."""
-    try:
-        fd = filesystem.open(name, _READ | os.O_DIRECTORY, dir_fd=folder_fd)
-    except OSError:
-        return False
-    try:
-        links, folders, others, _ = filesystem.list_folder(fd)
-        others = [other for other in others if other not in known]
-        if links or folders:
-            return False
-        return all(
-            not isinstance(found, int) and stat.S_ISREG(found[0])
-            for found in filesystem.stat_files(fd, others)
-        )
-    except OSError:
-        return False
-    finally:
-        with suppress(OSError):
-            filesystem.close(fd)
-
-
-def _read_one(filesystem: Filesystem, folder_fd: int, path: str, most: int) -> tuple[Stat, bytes]:
-    fd = filesystem.open(path, _READ, dir_fd=folder_fd)
-    try:
-        return filesystem.fstat(fd), filesystem.read(fd, most)
-    finally:
-        # Nothing was written through it: whatever `close` returns, it is closed.
-        with suppress(OSError):
-            filesystem.close(fd)
-
-
-def _status_of(found: Stat) -> FileFound:
-    return (
-        found.st_mode,
-        found.st_dev,
-        found.st_ino,
-        found.st_size,
-        found.st_mtime_ns,
-        found.st_ctime_ns,
-    )

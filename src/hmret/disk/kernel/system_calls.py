@@ -14,7 +14,9 @@ __all__ = [
     "Entry",
     "FileFound",
     "FileLease",
+    "FileRead",
     "Filesystem",
+    "FolderRead",
     "HeldFile",
     "HeldFolder",
     "ImageLook",
@@ -33,6 +35,14 @@ with only regular files beside it.
 
 FileFound = tuple[int, int, int, int, int, int]
 """Mode, device, inode, size in bytes, mtime and ctime in nanoseconds."""
+
+FileRead = tuple[int, int, int, int, int, int, bytes]
+"""The same of a file, and the bytes read of it."""
+
+FolderRead = tuple[FileFound, list[str], list[str | int], list[str], list[str], list[FileRead | int]]
+"""A folder that was read in one call: its status; its links, and the target of each, or an errno; its
+folders; everything else; and what was read of the files among that, or an errno, in the same order.
+"""
 
 HeldFile = tuple[str, int, int, int, int, int, int, int, int, int]
 """A file in a folder: its name, its descriptor (-1: it could not be opened), errno of that (0: it could);
@@ -215,9 +225,7 @@ class Filesystem(Protocol):
         """
         ...
 
-    def read_files(
-        self, fd: int, paths: list[str], most: int, /
-    ) -> list[tuple[int, int, int, int, int, int, bytes] | int]:
+    def read_files(self, fd: int, paths: list[str], most: int, /) -> list[FileRead | int]:
         """Read at most `most` bytes of each file, following no link; for one that fails, its errno."""
         ...
 
@@ -227,6 +235,24 @@ class Filesystem(Protocol):
 
     def read_links(self, fd: int, names: list[str], /) -> list[str | int]:
         """Read symbolic links; the result for a link that fails is its errno."""
+        ...
+
+    def read_folders(
+        self, fd: int, paths: list[str], suffix: str, most: int, most_read: int, /
+    ) -> list[FolderRead | int | None]:
+        """Read folders below an open one: list each, then read its links, then the files whose names end with a suffix.
+
+        Each is opened and its status asked before it is listed. No link is followed in a last component.
+        Returns for a folder that fails its errno; None for one with more than `most_read` links or than that
+        many files to read.
+
+        Args:
+            fd: the open folder.
+            paths: those of the folders.
+            suffix: that of the files to read; empty: none is read.
+            most: how many bytes are read of each file.
+            most_read: how many links, and how many files, are read in each folder.
+        """
         ...
 
     def list_digests(self, fd: int, digits: int, known: bytes, /) -> DigestListing:

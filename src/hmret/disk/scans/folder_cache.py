@@ -57,7 +57,8 @@ class FolderCache(Generic[F]):
     """The folders of one tree, which is scanned repeatedly.
 
     One scan at a time: `begin`, then `find_changed`, then `take`, read and `put` until nothing is left to
-    take, then `end`. Only `find_changed`, `still` and `known_in_part` may be called from threads.
+    take, then `end`. Only `find_changed`, `is_new`, `still` and `known_in_part` may be called from
+    threads.
     """
 
     def __init__(self, filesystem: Filesystem) -> None:
@@ -155,6 +156,10 @@ class FolderCache(Generic[F]):
     def known(self, path: str) -> F | None:
         """Return the last scan result of a folder."""
         return self._known.get(path)
+
+    def is_new(self, path: str) -> bool:
+        """Return whether nothing is known of a folder that may be trusted, so that it must be read in full."""
+        return path not in self._known or not self._is_trusted(path, self._now_ns)
 
     def known_in_part(self, path: str) -> F | None:
         """Return the last scan result of a folder that has changed; None where it must be read in full."""

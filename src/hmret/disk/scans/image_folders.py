@@ -6,6 +6,7 @@ import attrs
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import Fingerprint
+from hmret.disk.folders_ahead import FolderAhead
 from hmret.disk.hypeman.content import (
     ContentNames,
     is_part,
@@ -14,6 +15,7 @@ from hmret.disk.hypeman.content import (
     part_signature,
     scan_part,
 )
+from hmret.disk.hypeman.repositories import repository_of
 from hmret.disk.hypeman.scan import FolderScan, rescan_folder, scan_folder
 from hmret.disk.layout import CONTENT
 from hmret.disk.scans.folder_cache import FolderCache
@@ -38,8 +40,12 @@ class ImageFolders:
     _names: ContentNames = attrs.field(factory=dict, init=False)
     """Of those parts that have not been read since."""
 
-    def read(self, images_fd: int, path: str) -> _Read:
-        """Read one folder, or one part of content."""
+    def is_new_tags(self, path: str) -> bool:
+        """Return whether a path is a folder of tags that must be read in full."""
+        return repository_of(path) is not None and self.cache.is_new(path)
+
+    def read(self, images_fd: int, path: str, ahead: FolderAhead | None = None) -> _Read:
+        """Read one folder, or one part of content; `ahead`: what has just been read of it."""
         self.pause()
         if is_part(path):
             return self._read_part(images_fd, path)
@@ -49,7 +55,9 @@ class ImageFolders:
         if known is not None:
             return rescan_folder(self.filesystem, images_fd, known), len(known.unsettled)
         before = self.cache.known_in_part(path)
-        folder = scan_folder(self.filesystem, images_fd, path, before, self.pause)
+        if before is not None:
+            ahead = None
+        folder = scan_folder(self.filesystem, images_fd, path, before, self.pause, ahead=ahead)
         return folder, 1 + weigh(folder)
 
     def end(self) -> None:

@@ -11,15 +11,17 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import Fingerprint
-from hmret.disk.folders import open_data_folder, opened
+from hmret.disk.folders import BATCH, open_data_folder, opened
+from hmret.disk.folders_ahead import FolderAhead, read_ahead
 from hmret.disk.hypeman.hidden import Hidden
-from hmret.disk.hypeman.retention_states.scanning import StateFolder
+from hmret.disk.hypeman.retention_states.scanning import STATE_SUFFIX, StateFolder
 from hmret.disk.hypeman.scan import FolderScan
 from hmret.disk.layout import IMAGES, RETENTION
 from hmret.disk.scans.references import ReferenceFile
 from hmret.model.images import Image, Repository
 
 __all__ = [
+    "Look",
     "pack",
     "pack_images",
     "read_images",
@@ -31,6 +33,9 @@ __all__ = [
 ]
 
 F = TypeVar("F", FolderScan, StateFolder)
+
+Look = Callable[[int, str, FolderAhead | None], tuple[F, int]]
+"""Reads a folder below an open one, given what has just been read of it; also returns how much it had to read."""
 
 _NO_NAMES: frozenset[str] = frozenset()
 _MARK_BYTES = 16
@@ -78,48 +83,70 @@ def read_images(
     filesystem: Filesystem,
     data_fd: int,
     paths: Sequence[str],
-    look: Callable[[int, str], tuple[FolderScan, int]],
+    look: Look[FolderScan],
+    is_new_tags: Callable[[str], bool],
 ) -> tuple[list[FolderScan], list[str]]:
     """Read folders below `images/` until a batch is full; returns the results, and the paths that are left.
 
-    `look` also returns how many images it had to read. No error on the disk is raised; errors are part of the
-    results.
+    `look` returns how many images it had to read. `is_new_tags`: whether a path is a folder of tags that is to be
+    read in full; these are read some at a time. No error on the disk is raised; errors are part of the results.
     """
     try:
         images_fd = open_data_folder(filesystem, data_fd, IMAGES)
     except OSError as error:
         return [FolderScan("", error=error)], []
     with opened(filesystem, images_fd):
-        return _look_through(paths, partial(look, images_fd), _IMAGES)
+        ahead = partial(_read_ahead, filesystem, images_fd, is_new_tags, "")
+        return _look_through(paths, partial(look, images_fd), _IMAGES, ahead)
 
 
 def read_states(
     filesystem: Filesystem,
     data_fd: int,
     paths: Sequence[str],
-    look: Callable[[int, str], tuple[StateFolder, int]],
+    look: Look[StateFolder],
+    is_new: Callable[[str], bool],
 ) -> tuple[list[StateFolder], list[str]]:
-    """Read folders below `image-retention/`, as `read_images` does with those below `images/`."""
+    """Read folders below `image-retention/`, as `read_images` does with those below `images/`.
+
+    `is_new`: whether a path is to be read in full.
+    """
     try:
         retention_fd = open_data_folder(filesystem, data_fd, RETENTION)
     except OSError as error:
         return _unlisted_states(error), []
     with opened(filesystem, retention_fd):
-        return _look_through(paths, partial(look, retention_fd), _STATES)
+        ahead = partial(_read_ahead, filesystem, retention_fd, is_new, STATE_SUFFIX)
+        return _look_through(paths, partial(look, retention_fd), _STATES, ahead)
 
 
 def _look_through(
-    paths: Sequence[str], look: Callable[[str], tuple[F, int]], most: int
+    paths: Sequence[str],
+    look: Callable[[str, FolderAhead | None], tuple[F, int]],
+    most: int,
+    ahead: Callable[[list[str]], dict[str, FolderAhead]],
 ) -> tuple[list[F], list[str]]:
     """Examine one path after the other until the batch is full; returns the results, and what is left."""
     found: list[F] = []
     rest = list(paths)
     weight = 0
     while rest and weight < most:
-        folder, read = look(rest.pop())
-        found.append(folder)
-        weight += read
+        count = min(BATCH, len(rest))
+        read = ahead(rest[-count:])
+        # All that was read ahead is examined in this batch, while it is fresh.
+        while count and (read or weight < most):
+            count -= 1
+            path = rest.pop()
+            folder, weighed = look(path, read.pop(path, None))
+            found.append(folder)
+            weight += weighed
     return found, rest
+
+
+def _read_ahead(
+    filesystem: Filesystem, fd: int, is_wanted: Callable[[str], bool], suffix: str, paths: list[str]
+) -> dict[str, FolderAhead]:
+    return read_ahead(filesystem, fd, list(filter(is_wanted, paths)), suffix)
 
 
 def _unlisted_states(error: OSError) -> list[StateFolder]:

@@ -9,8 +9,8 @@ from operator import attrgetter
 
 import msgspec
 
-from hmret.disk.filesystem import Filesystem
-from hmret.disk.fingerprints import INODE_BITS, SETTLING_NS, Fingerprint, stable_fingerprint
+from hmret.disk.filesystem import FileRead, Filesystem
+from hmret.disk.fingerprints import INODE_BITS, SETTLING_NS, Fingerprint, if_stable, stable_fingerprint
 from hmret.disk.folders import (
     BATCH,
     CHUNK,
@@ -21,15 +21,16 @@ from hmret.disk.folders import (
     remove_empty_folders,
     step_into,
 )
+from hmret.disk.folders_ahead import FolderAhead
 from hmret.disk.hypeman.documents import UnreadableError, read_state
-from hmret.disk.layout import FOLDER_NAME, RETENTION, TAG_STAGE, digest_of, hex_of
+from hmret.disk.layout import FOLDER_NAME, HEX_DIGITS, RETENTION, TAG_STAGE, are_digests, digest_of, hex_of
 from hmret.disk.watched_paths import changed_files
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 
-__all__ = ["StateFolder", "remove_strays", "scan_states"]
+__all__ = ["STATE_SUFFIX", "StateFolder", "remove_strays", "scan_states"]
 
-_SUFFIX = ".json"
+STATE_SUFFIX = ".json"
 _UNKNOWN = (-1, 0)
 _STATE_NAME = re.compile(r"[0-9a-f]{64}\.json")
 _STRAY_NAME = re.compile(r"[0-9a-f]{64}\.json\.tmp")
@@ -86,12 +87,18 @@ def scan_states(
     path: str,
     pause: Callable[[], None] = lambda: None,
     known: StateFolder | None = None,
+    *,
+    ahead: FolderAhead | None = None,
 ) -> StateFolder:
     """Read the states in one folder below `image-retention/` (`""`: that folder itself).
 
     States that are in `known`, and whose files have not changed since, are not read again. An unreadable
-    state counts as unset: its own timer restarts, and nothing else stops.
+    state counts as unset: its own timer restarts, and nothing else stops. `ahead`: what has just been read of
+    the folder; if that is all that a folder of states usually holds, it is not read again.
     """
+    usual = None if ahead is None else _usual_folder(path, ahead)
+    if usual is not None:
+        return usual
     try:
         with opened(filesystem, open_folder(filesystem, path or ".", retention_fd)) as fd:
             return _scan_open_folder(filesystem, fd, path, known, pause)
@@ -100,6 +107,41 @@ def scan_states(
     except OSError as error:
         fault = f"{RETENTION}/{path}".rstrip("/"), error.strerror or str(error)
         return StateFolder(path, corrupt=(fault,))
+
+
+def _usual_folder(path: str, ahead: FolderAhead) -> StateFolder | None:
+    """Interpret a folder that holds only readable states, and levels below; None: it holds more, or nothing."""
+    status, links, _, folders, others, files = ahead.found
+    # guard(usual-states-and-no-more): Whatever is no state, or is half-written, is looked at one by one.
+    if (
+        links
+        or len(files) != len(others)
+        or not are_digests([name.removesuffix(STATE_SUFFIX) for name in others])
+    ):
+        return None
+    if not (folders or others) or any(map(_STRAY_NAME.fullmatch, folders)):
+        return None
+    timers: dict[str, int | None] = {}
+    marks = array("q")
+    # guard(unreadable-ahead-is-reread): A state that could not be read with the others is read again by itself:
+    # left out, it would seem to be gone.
+    if _add_readable(path, others, files, ahead.looked_ns, timers, marks):
+        return None
+    return StateFolder(
+        path,
+        timers,
+        tuple([f"{path}/{name}" if path else name for name in folders if _is_level(name)]),
+        fingerprint=if_stable(status[1:], ahead.looked_ns),
+        marks=marks.tobytes(),
+    )
+
+
+def _is_level(name: str) -> bool:
+    """Return whether a folder can be a level of repositories, or a tag's stage that was left behind.
+
+    hypeman takes such a stage for a row, for which its own controller keeps a timer.
+    """
+    return FOLDER_NAME.fullmatch(name) is not None or name.startswith(TAG_STAGE)
 
 
 def _scan_open_folder(
@@ -112,11 +154,9 @@ def _scan_open_folder(
     files = [*links, *others]
     states = list(filter(_STATE_NAME.fullmatch, files))
     timers, marks = _still(filesystem, fd, states, known)
-    states = [name for name in states if digest_of(name.removesuffix(_SUFFIX)) not in timers]
+    states = [name for name in states if digest_of(name.removesuffix(STATE_SUFFIX)) not in timers]
     corrupt = _read_states(filesystem, fd, path, states, looked_ns, timers, marks, pause)
-    # hypeman takes a stage that was left behind for a row, for which its own controller keeps a timer.
-    below = (name for name in folders if FOLDER_NAME.fullmatch(name) or name.startswith(TAG_STAGE))
-    subfolders = [f"{path}/{name}" if path else name for name in below]
+    subfolders = [f"{path}/{name}" if path else name for name in folders if _is_level(name)]
     for name in filter(_STRAY_NAME.fullmatch, [*files, *folders]):
         # It may become a stray, or disappear, by the mere passing of time.
         fingerprint = None
@@ -149,8 +189,9 @@ def _read_states(  # noqa: PLR0917 - what a scan has found so far is added to
     corrupt: list[tuple[str, str]] = []
     for start in range(0, len(states), BATCH):
         names = states[start : start + BATCH]
-        for name, answer in zip(names, filesystem.read_files(fd, names, CHUNK), strict=True):
-            digest = digest_of(name.removesuffix(_SUFFIX))
+        answers = filesystem.read_files(fd, names, CHUNK)
+        for name, answer in _add_readable(path, names, answers, looked_ns, timers, marks):
+            digest = digest_of(name.removesuffix(STATE_SUFFIX))
             mark = _UNKNOWN
             try:
                 timers[digest] = _timer_in(filesystem, fd, (path, digest), answer)
@@ -165,6 +206,33 @@ def _read_states(  # noqa: PLR0917 - what a scan has found so far is added to
             marks.extend(mark)
         pause()
     return corrupt
+
+
+def _add_readable(  # noqa: PLR0917 - what a scan has found so far is added to
+    path: str,
+    names: Sequence[str],
+    answers: Sequence[FileRead | int],
+    looked_ns: int,
+    timers: dict[str, int | None],
+    marks: "array[int]",
+) -> list[tuple[str, FileRead | int]]:
+    """Add the timers and marks of states that are readable as they are; returns the others."""
+    others: list[tuple[str, FileRead | int]] = []
+    for name, answer in zip(names, answers, strict=True):
+        if isinstance(answer, int):
+            others.append((name, answer))
+            continue
+        digest = digest_of(name[:HEX_DIGITS])
+        try:
+            timers[digest] = read_state(answer[6], path, digest)
+        except UnreadableError:
+            others.append((name, answer))
+            continue
+        if answer[5] <= looked_ns - SETTLING_NS:
+            marks.extend((answer[2] & INODE_BITS, answer[5]))
+        else:
+            marks.extend(_UNKNOWN)
+    return others
 
 
 def _still(
@@ -182,7 +250,7 @@ def _still(
         for (digest, since_ns), inode, changed_ns in zip(
             known.timers.items(), before[::2], before[1::2], strict=True
         )
-        if inode >= 0 and (name := hex_of(digest) + _SUFFIX) in present
+        if inode >= 0 and (name := hex_of(digest) + STATE_SUFFIX) in present
     ]
     asked = (number for *_, inode, changed_ns in here for number in (inode, changed_ns))
     changed = changed_files(filesystem, fd, (name for name, *_ in here), asked)
@@ -214,9 +282,7 @@ def _is_stray(filesystem: Filesystem, fd: int, name: str) -> bool:
     return status.st_mtime_ns < filesystem.now_ns() - _STRAY_AGE_NS
 
 
-def _timer_in(
-    filesystem: Filesystem, fd: int, key: Key, answer: tuple[int, int, int, int, int, int, bytes] | int
-) -> int | None:
+def _timer_in(filesystem: Filesystem, fd: int, key: Key, answer: FileRead | int) -> int | None:
     """Interpret what was read of a state in an open folder.
 
     Raises:
@@ -224,7 +290,7 @@ def _timer_in(
         UnreadableError: it is no state.
     """
     repository, digest = key
-    name = hex_of(digest) + _SUFFIX
+    name = hex_of(digest) + STATE_SUFFIX
     if isinstance(answer, int):
         raise OSError(answer, os.strerror(answer), name)
     try:
