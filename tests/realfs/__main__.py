@@ -99,6 +99,8 @@ def _carry_out(checks: Sequence[Check], jobs: int) -> int:
         tempfile.TemporaryDirectory(dir="/var/tmp", prefix="hmret-realfs-") as folder,
         mounted("tmpfs", "tmpfs", Path(folder) / "work", "size=80%,mode=755") as work,
     ):
+        # Some checks become another user for a while.
+        Path(folder).chmod(0o711)
         outcomes = carry_out(checks, work, jobs=jobs)
     print(f"{os.uname().release}: {sentences_of(outcomes)}, {time.monotonic() - begin:.0f} s")
     return 1 if any(outcome.verdict == "FAILED" for outcome in outcomes) else 0

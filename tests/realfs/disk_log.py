@@ -14,7 +14,7 @@ import attrs
 from realfs import recorder
 from realfs.mounts import looped, run
 
-__all__ = ["Cut", "CutKind", "DiskLog", "draw_cuts", "recorded"]
+__all__ = ["Cut", "CutKind", "DiskLog", "Recording", "draw_cuts", "recorded"]
 
 CutKind = Literal["after a write", "at a flush", "writes lost", "blocks lost"]
 """`writes lost`: any of those since the last flush; `blocks lost`: any 4 KiB of them."""
@@ -115,9 +115,26 @@ def draw_cuts(log: DiskLog, count: int, begin: int, seed: int) -> list[Cut]:
     return cuts
 
 
+@attrs.frozen
+class Recording:
+    """A block device whose every write is recorded, and that fails on demand."""
+
+    device: Path
+    log: DiskLog
+    _program: "subprocess.Popen[str]"
+
+    def toggle_reads(self) -> None:
+        """Have every read fail from now on, or no longer."""
+        self._program.send_signal(recorder.FAIL_READS)
+
+    def toggle_writes(self) -> None:
+        """Have every write and every flush fail from now on, or no longer."""
+        self._program.send_signal(recorder.FAIL_WRITES)
+
+
 @contextmanager
-def recorded(folder: Path, image: Path) -> Iterator[tuple[Path, DiskLog]]:
-    """Have a block device whose every write is recorded; the log is loaded when the block ends."""
+def recorded(folder: Path, image: Path) -> Iterator[Recording]:
+    """Have such a device over a file, which is gone in the end; the log is loaded when the block ends."""
     base, place = folder / "base", folder / "recorded"
     run("cp", "--sparse=always", image, base)
     place.mkdir()
@@ -128,7 +145,7 @@ def recorded(folder: Path, image: Path) -> Iterator[tuple[Path, DiskLog]]:
         assert process.stdout.readline() == "mounted\n"
         try:
             with looped(place / recorder.DISK, "--direct-io=on") as device:
-                yield device, log
+                yield Recording(device, log, process)
         finally:
             run("umount", place)
             process.wait()

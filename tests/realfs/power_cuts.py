@@ -132,9 +132,10 @@ async def _work(disk: _Disk, log: DiskLog) -> _Promises:
 def _cut(kind: str, layout: Layout, seed: int, folder: Path) -> str:
     image = write_image(folder / "disk", kind)
     place = folder / "mounted"
-    with looped(image) as device, mounted(kind, str(device), place):
+    with looped(image) as device, mounted(kind, device, place):
         disk = _build(place / "data", layout)
-    with recorded(folder, image) as (device, log), mounted(kind, str(device), place):
+    with recorded(folder, image) as recording, mounted(kind, recording.device, place):
+        log = recording.log
         begin = log.position
         promises = anyio.run(_work, disk, log)
     cuts = draw_cuts(log, _CUTS, begin, seed)
@@ -142,7 +143,7 @@ def _cut(kind: str, layout: Layout, seed: int, folder: Path) -> str:
         path = folder / "cut"
         log.write_disk(cut, path)
         try:
-            with looped(path) as device, mounted(kind, str(device), place):
+            with looped(path) as device, mounted(kind, device, place):
                 anyio.run(_check, disk, promises, log, cut, backend=("asyncio", "trio")[cut.seed % 2])
         except Exception as error:
             if keep := os.environ.get("REALFS_KEEP"):

@@ -4,19 +4,22 @@ It takes a mount point, the file that holds the bytes, and the file to record in
 ends when it is unmounted. A loop device over the file, with direct I/O, passes on every write and every flush of the
 file system on it, in order. What is recorded stands in the log before the write is answered.
 
+SIGUSR1 has every read fail from then on, SIGUSR2 every write and flush, and the next such signal ends that.
+
 The protocol is that of linux/fuse.h, version 7.31.
 """
 
 import ctypes
 import errno
 import os
+import signal
 import stat
 import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["DISK", "ENTRY", "FLUSH", "WRITE", "ZERO", "main"]
+__all__ = ["DISK", "ENTRY", "FAIL_READS", "FAIL_WRITES", "FLUSH", "WRITE", "ZERO", "main"]
 
 DISK = "disk"
 """The name of the file."""
@@ -24,6 +27,8 @@ DISK = "disk"
 ENTRY = struct.Struct("<BQQ")
 """One entry of the log: kind, offset, length; the bytes of a write follow."""
 WRITE, ZERO, FLUSH = range(1, 4)
+
+FAIL_READS, FAIL_WRITES = signal.SIGUSR1, signal.SIGUSR2
 
 _IN = struct.Struct("<IIQQIIIHH")
 _OUT = struct.Struct("<IiQ")
@@ -49,6 +54,9 @@ class Recorder:
         self._disk_fd = disk_fd
         self._log_fd = log_fd
         self._size = os.fstat(disk_fd).st_size
+        self._failing: set[int] = set()
+        for number in (FAIL_READS, FAIL_WRITES):
+            signal.signal(number, lambda number, _: self._failing.symmetric_difference_update({number}))
         self._answers: dict[int, Callable[[int, bytes], bytes]] = {
             1: self._look_up,
             3: self._attributes,
@@ -124,10 +132,12 @@ class Recorder:
         return struct.pack("<QII", 0, _DIRECT_IO, 0)
 
     def _read(self, _node: int, body: bytes) -> bytes:
+        self._require(FAIL_READS)
         _, offset, size = struct.unpack_from("<QQI", body)
         return os.pread(self._disk_fd, size, offset)
 
     def _write(self, _node: int, body: bytes) -> bytes:
+        self._require(FAIL_WRITES)
         _, offset, size = struct.unpack_from("<QQI", body)
         content = body[40 : 40 + size]
         self._record(WRITE, offset, size, content)
@@ -135,6 +145,7 @@ class Recorder:
         return struct.pack("<II", size, 0)
 
     def _flush(self, _node: int, _body: bytes) -> bytes:
+        self._require(FAIL_WRITES)
         self._record(FLUSH, 0, 0, b"")
         return b""
 
@@ -153,6 +164,10 @@ class Recorder:
     @staticmethod
     def _space(_node: int, _body: bytes) -> bytes:
         return struct.pack("<5Q4I24x", 0, 0, 0, 0, 0, 4096, 255, 4096, 0)
+
+    def _require(self, number: int) -> None:
+        if number in self._failing:
+            raise _Refused(errno.EIO)
 
     def _record(self, kind: int, offset: int, length: int, content: bytes) -> None:
         os.write(self._log_fd, ENTRY.pack(kind, offset, length) + content)

@@ -35,11 +35,15 @@ class Conditions:
     """Knows which conditions the last sweep found."""
 
     _lasting: set[Condition] = attrs.field(factory=set, init=False)
+    _unreadable: frozenset[str] = attrs.field(default=frozenset(), init=False)
+    """The paths of the timers that could not be read; nearly always the sweep starts them again."""
 
     def report(self, surveyor: Surveyor, survey: Survey, plan: Plan, ledger: SweepLedger) -> None:
         """Log and note what a sweep has found: what is new since the last one, and what has ended."""
         for path, problem in survey.corrupt_states:
-            log_event(logging.WARNING, "state_unreadable", path=path, detail=problem)
+            if path not in self._unreadable:
+                log_event(logging.WARNING, "state_unreadable", path=path, detail=problem)
+        self._unreadable = frozenset(path for path, _ in survey.corrupt_states)
         lasting = {
             *(Condition("reference_ignored", path, problem) for path, problem in survey.ignored_references),
             *(Condition(event, path, detail) for event, path, detail in survey.scan.oddities),
