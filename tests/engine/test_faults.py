@@ -117,6 +117,18 @@ async def test_a_corrupt_state_restarts_that_timer_and_no_other(
     assert [one["path"] for one in told(caplog, "state_unreadable")] == [path.removeprefix(f"{DATA}/")]
 
 
+async def test_a_timer_that_the_disk_does_not_give_is_logged_once_while_that_lasts(
+    retention: Retention, filesystem: MemoryFilesystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = make_due(filesystem, "a")
+    path = f"{STATES}/{ALPINE}/{'a' * 64}.json"
+    filesystem.deny(path, errno.EIO)
+    for _ in range(3):
+        await retention.sweep()
+    assert has_image(filesystem, key)
+    assert len(told(caplog, "state_unreadable")) == 1
+
+
 async def test_a_state_that_names_another_image_restarts_its_timer(
     retention: Retention, filesystem: MemoryFilesystem
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from builders import FakeClock
-from support.content_trees import FRESH, Host, content_path, legacy_link_path, link_path
+from support.content_trees import FRESH, TRASH, Host, content_path, legacy_link_path, link_path
 
 pytestmark = pytest.mark.anyio
 
@@ -92,6 +92,16 @@ async def test_a_tag_that_was_set_again_after_the_deletion_is_not_taken_for_the_
     host.clock.boot_id = "after-a-reboot"
     await host.recover()
     assert host.exists(TAGS[0])
+
+
+async def test_a_record_that_is_left_under_two_names_is_gone_through_once(host: Host) -> None:
+    assert isinstance(host.place, Path)
+    await host.sweep()
+    [done] = (host.place / "system/hmret/deleted").iterdir()
+    (host.place / TRASH / done.name).hardlink_to(done)
+    await host.recover()
+    assert host.trash() == []
+    assert done.exists()
 
 
 async def test_no_deletion_is_looked_at_again_while_the_host_runs_on(host: Host) -> None:

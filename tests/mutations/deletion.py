@@ -92,4 +92,5 @@ DELETION_MUTATIONS = (
         "restore an image before its tags are on the disk", "restored-tags-survive-power-loss", DROP, RESTORED
     ),
     edit("list an open folder from wherever its descriptor stands", "listing-shows-latecomers", DROP, DISK),
+    edit("leave intents that have two names in the trash", "twice-named-intents-go", DROP, RETURNED),
 )

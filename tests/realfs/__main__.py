@@ -45,7 +45,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="checks at once (default: 2)")
     parser.add_argument("--list", action="store_true", help="print the checks, and end")
     parser.add_argument(
-        "--without", metavar="MUTATION", help="with a safety check taken away, by the name of its mutation"
+        "--without",
+        metavar="MUTATION",
+        action="append",
+        help="with a safety check taken away, by the name of its mutation (repeatable)",
     )
     chosen_options = parser.parse_args(arguments)
     checks = chosen(
@@ -63,15 +66,15 @@ def main(arguments: Sequence[str]) -> int:
         print("realfs: skipped: needs unshare (apt install util-linux)")
         return 0
     if _INSIDE not in os.environ:
-        return _run_inside(arguments, chosen_options.without)
+        return _run_inside(arguments, chosen_options.without or ())
     return _carry_out(checks, chosen_options.jobs)
 
 
-def _run_inside(arguments: Sequence[str], without: str | None) -> int:
+def _run_inside(arguments: Sequence[str], without: Sequence[str]) -> int:
     """Run the same again, in namespaces of its own and, where a safety check is to be taken away, on a copy."""
     with tempfile.TemporaryDirectory() as folder:
         tests, source = Path(__file__).parent.parent, ROOT / "src"
-        if without is not None:
+        if without:
             source = _mutated(Path(folder), without)
         path = os.pathsep.join([str(source), str(tests), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = os.environ | {_INSIDE: "1", "PYTHONPATH": path}
@@ -79,16 +82,18 @@ def _run_inside(arguments: Sequence[str], without: str | None) -> int:
         return os.spawnvpe(os.P_WAIT, command[0], command, environment)
 
 
-def _mutated(folder: Path, name: str) -> Path:
-    copy = make_copy(ROOT, folder / "mutated")
-    mutation = next((one for one in EVERY if one.name == name), None)
-    if mutation is None:
-        raise SystemExit(f"realfs: there is no mutation {name!r}")
-    for path, text in mutation.apply(copy / "src/hmret").items():
-        path.write_text(text)
-        if path.suffix == ".c":
-            build(path)
-    return copy / "src"
+def _mutated(folder: Path, names: Sequence[str]) -> Path:
+    """Take safety checks away in a copy of the sources; returns it."""
+    source = make_copy(ROOT, folder / "mutated") / "src"
+    for name in names:
+        mutation = next((one for one in EVERY if one.name == name), None)
+        if mutation is None:
+            raise SystemExit(f"realfs: there is no mutation {name!r}")
+        for path, text in mutation.apply(source / "hmret").items():
+            path.write_text(text)
+            if path.suffix == ".c":
+                build(path)
+    return source
 
 
 def _carry_out(checks: Sequence[Check], jobs: int) -> int:

@@ -2,8 +2,10 @@
 
 # ruff: noqa: T201 - a program prints
 
+import os
 import re
 import shutil
+import signal
 import time
 import traceback
 from collections import Counter
@@ -18,6 +20,10 @@ import attrs
 __all__ = ["Check", "Outcome", "Skipped", "carry_out", "chosen", "sentences_of"]
 
 
+_LONGEST_SECONDS = 600 + int(float(os.environ.get("SOAK", "60")))
+"""What one check may take before it counts as hanging."""
+
+
 class Skipped(Exception):  # noqa: N818 - nothing is wrong
     """The kernel or a tool lacks what a check needs; says what."""
 
@@ -30,8 +36,6 @@ class Check:
     sentence: str
     act: Callable[[Path], str]
     """Checks it in an empty folder; returns the figures that are worth telling. Raises `Skipped`, or whatever fails."""
-    is_alone: bool = False
-    """Whether it is carried out with nothing beside it."""
 
 
 @attrs.frozen
@@ -56,18 +60,16 @@ def carry_out(checks: Sequence[Check], work: Path, *, jobs: int) -> list[Outcome
     """Carry out checks, each in a folder of its own, and print what came of each as it ends."""
     outcomes = []
     _checks[:] = checks
-    together = [number for number, check in enumerate(checks) if not check.is_alone]
-    alone = [number for number, check in enumerate(checks) if check.is_alone]
-    for numbers, count in ((together, jobs), (alone, 1)):
-        # A check that dies of a signal ends its pool, so what had not begun then is told as failed.
-        with ProcessPoolExecutor(count, get_context("fork")) as pool:
-            futures = {
-                pool.submit(_carry_out, number, work / f"check-{number}"): number for number in numbers
-            }
-            for future in as_completed(futures):
-                outcome = _outcome(future, checks[futures[future]])
-                print(outcome, flush=True)
-                outcomes.append(outcome)
+    # A check that dies of a signal ends the pool, so what had not begun then is told as failed.
+    with ProcessPoolExecutor(jobs, get_context("fork")) as pool:
+        futures = {
+            pool.submit(_carry_out, number, work / f"check-{number}"): check
+            for number, check in enumerate(checks)
+        }
+        for future in as_completed(futures):
+            outcome = _outcome(future, futures[future])
+            print(outcome, flush=True)
+            outcomes.append(outcome)
     return outcomes
 
 
@@ -83,15 +85,23 @@ def _carry_out(number: int, folder: Path) -> tuple[str, str, float]:
     check = _checks[number]
     begin = time.monotonic()
     folder.mkdir()
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.alarm(_LONGEST_SECONDS)
     try:
         verdict, note = "ok", check.act(folder)
     except Skipped as skipped:
         verdict, note = "skipped", str(skipped)
     except Exception:  # noqa: BLE001 - told; the other checks go on
         verdict, note = "FAILED", traceback.format_exc()
+    finally:
+        signal.alarm(0)
     seconds = time.monotonic() - begin
     shutil.rmtree(folder, ignore_errors=True)
     return verdict, note, seconds
+
+
+def _give_up(_number: int, _frame: object) -> None:
+    raise TimeoutError(f"it hangs for {_LONGEST_SECONDS} s")
 
 
 def sentences_of(outcomes: Iterable[Outcome]) -> str:

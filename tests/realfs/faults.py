@@ -23,7 +23,7 @@ from hmret.model.errors import HmretError
 from hmret.model.images import Cause
 from hmret.model.report import SweepReport
 from proofs.mortal import Life, mortal
-from realfs.checking import Check, Skipped
+from realfs.checking import Check
 from realfs.disk_log import Recording, recorded
 from realfs.due_caches import DueCache, opened
 from realfs.mounts import looped, make, mounted, needs, run, write_image
@@ -81,7 +81,7 @@ def faults() -> Iterator[Check]:
     ]
     for sentence, act in acts:
         for layout in ("older", "today"):
-            yield Check(_PART, f"{sentence} ({layout} layout)", partial(act, layout))  # type: ignore[arg-type]
+            yield Check(_PART, f"{sentence} ({layout} layout)", partial(act, layout))
 
 
 # Full.

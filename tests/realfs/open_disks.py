@@ -25,9 +25,9 @@ _PART = "open disks"
 
 def open_disks() -> Iterator[Check]:
     """List the checks of this part."""
-    for said, opener in (OPENERS | PROGRAMS).items():
+    for said, opener in (*OPENERS.items(), *PROGRAMS.items()):
         yield Check(
-            _PART, f"an image whose disk {said} stays, and what has it goes on", partial(_kept, opener)
+            _PART, f"an image stays whose disk {said}, and what has it goes on", partial(_kept, opener)
         )
     for said, opener in _UNSEEN.items():
         yield Check(

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from realfs.mounts import needs, run, wait_for
-from realfs.openers import DISK_SIZE, Opener, Undisturbed
+from realfs.openers import DISK_SIZE, Opener, Undisturbed, killed_after
 
 __all__ = ["PROGRAMS", "running_with_disk"]
 
@@ -100,9 +100,8 @@ def _nbdkit(disk: Path, folder: Path) -> Iterator[Undisturbed]:
     with running_with_disk(["nbdkit", "-f", "-r", "-U", socket, "file", disk], None):
         wait_for(socket)
         # A client that does not get on, as nobody takes what it has read.
-        with subprocess.Popen(
-            ["nbdcopy", f"nbd+unix:///?socket={socket}", "-"], stdout=subprocess.PIPE
-        ) as client:
+        command = ["nbdcopy", f"nbd+unix:///?socket={socket}", "-"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as client, killed_after(client):
             assert client.stdout is not None
             assert client.stdout.read(1)
             yield lambda: None
@@ -113,8 +112,7 @@ def _nbdkit(disk: Path, folder: Path) -> Iterator[Undisturbed]:
 @contextmanager
 def _bubblewrap(disk: Path, _folder: Path) -> Iterator[Undisturbed]:
     needs("bwrap")
-    inside = ["sh", "-c", "exec sleep 1000 < /tmp/disk"]
-    command = [
+    command: list[str | Path] = [
         "bwrap",
         "--die-with-parent",
         "--ro-bind",
@@ -126,18 +124,19 @@ def _bubblewrap(disk: Path, _folder: Path) -> Iterator[Undisturbed]:
         disk,
         "/tmp/disk",
     ]
-    with running_with_disk([*command, *inside], disk) as undisturbed:
+    command += ["sh", "-c", "exec sleep 1000 < /tmp/disk"]
+    with running_with_disk(command, disk) as undisturbed:
         yield undisturbed
 
 
 PROGRAMS: Mapping[str, Opener] = {
-    "a virtual machine writes": partial(_machine, "format=raw", ""),
-    "a virtual machine has read-only": partial(_machine, "format=raw,readonly=on", ""),
-    "a virtual machine has with -snapshot": partial(_machine, "format=raw", "-snapshot"),
+    "is written by a virtual machine": partial(_machine, "format=raw", ""),
+    "is read by a virtual machine": partial(_machine, "format=raw,readonly=on", ""),
+    "is under a virtual machine with -snapshot": partial(_machine, "format=raw", "-snapshot"),
     "is the backing file of a virtual machine's disk": partial(_machine, "format=qcow2", ""),
     "is exported by vhost-user": _vhost_user,
     "is exported by qemu-nbd": _qemu_nbd,
-    "is exported by nbdkit, with a client": _nbdkit,
+    "is exported by nbdkit to a client": _nbdkit,
     "is open in a sandbox of bubblewrap": _bubblewrap,
 }
 """By what can be said of the disk."""

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 from realfs.checking import Skipped
 from realfs.mounts import looped, mounted, needs, run, unmount
 
-__all__ = ["DISK_SIZE", "OPENERS", "Opener", "Undisturbed"]
+__all__ = ["DISK_SIZE", "OPENERS", "Opener", "Undisturbed", "killed_after", "overlaid"]
 
 Undisturbed = Callable[[], object]
 """Raises where what has the disk open cannot go on."""
@@ -31,9 +32,8 @@ _INSIDE = b"what is in it\n"
 def _opened(disk: Path, _folder: Path) -> Iterator[Undisturbed]:
     with disk.open("rb") as file:
         process = subprocess.Popen(["sleep", "1000"], stdin=file)
-    with process:
+    with process, killed_after(process):
         yield lambda: process.poll() is None or _fail("it has ended")
-        process.kill()
 
 
 @contextmanager
@@ -48,10 +48,9 @@ def _mapped(disk: Path, _folder: Path) -> Iterator[Undisturbed]:
 def _executed(disk: Path, _folder: Path) -> Iterator[Undisturbed]:
     shutil.copyfile("/bin/sleep", disk)
     disk.chmod(0o755)
-    with subprocess.Popen([str(disk), "1000"]) as process:
+    with subprocess.Popen([str(disk), "1000"]) as process, killed_after(process):
         _wait_until(lambda: Path(f"/proc/{process.pid}/exe").resolve() == disk.resolve())
         yield lambda: process.poll() is None or _fail("it has ended")
-        process.kill()
 
 
 @contextmanager
@@ -76,12 +75,13 @@ def _sent(disk: Path, _folder: Path) -> Iterator[Undisturbed]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = [sys.executable, "-c", code, str(theirs.fileno())]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[theirs.fileno()]) as process:
+        popen = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[theirs.fileno()])
+        with popen as process, killed_after(process):
             _send(ours, disk)
             assert ours.recv(1) == b"x"
             yield lambda: process.poll() is None or _fail("it has ended")
             process.communicate()
-        assert process.returncode == 0, "it could not read what it was sent"
+            assert process.returncode == 0, "it could not read what it was sent"
 
 
 @contextmanager
@@ -195,11 +195,13 @@ def _swap(disk: Path, _folder: Path) -> Iterator[Undisturbed]:
     disk.write_bytes(bytes(DISK_SIZE))
     disk.chmod(0o600)
     run("mkswap", disk)
+    fd = os.open(disk, os.O_PATH)  # by which it is found whatever its name, and which does not have it open
     run("swapon", disk)
     try:
         yield lambda: str(disk) in Path("/proc/swaps").read_text() or _fail("it is no swap any more")
     finally:
-        run("swapoff", disk)
+        run("swapoff", f"/proc/{os.getpid()}/fd/{fd}")
+        os.close(fd)
 
 
 @contextmanager
@@ -219,7 +221,16 @@ def overlaid(lower: Path, folder: Path) -> Iterator[Path]:
         yield merged
 
 
-def _fail(text: str) -> None:
+@contextmanager
+def killed_after(process: "subprocess.Popen[Any]") -> Iterator[None]:
+    """Kill a process when the block ends, however it does."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
+def _fail(text: str) -> NoReturn:
     raise AssertionError(text)
 
 
@@ -231,18 +242,18 @@ def _wait_until(condition: Callable[[], bool]) -> None:
 
 
 OPENERS: Mapping[str, Opener] = {
-    "another process has open": _opened,
-    "is mapped, and closed": _mapped,
+    "is open in another process": _opened,
+    "is mapped, its descriptor closed": _mapped,
     "is executed": _executed,
     "is open by a hard link elsewhere": _linked,
-    "was sent as a descriptor": _sent,
+    "was sent to a process as a descriptor": _sent,
     "is a descriptor in flight": _in_flight,
-    "io_uring has as a fixed file": _fixed_file,
-    "is a loop device, mounted": _loop,
-    "is a loop device, lazily detached": _loop_lazily,
+    "is a fixed file of io_uring": _fixed_file,
+    "is a mounted loop device": _loop,
+    "is a loop device that was lazily detached": _loop_lazily,
     "is mounted as erofs": _erofs,
     "is mounted as erofs, straight from the file": _erofs_of_file,
     "is swap": _swap,
-    "is open as the lower file of an overlay": _lower_file,
+    "is the open lower file of an overlay": _lower_file,
 }
 """By what can be said of the disk."""

@@ -4,6 +4,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import anyio
@@ -27,33 +28,35 @@ from support.inline_threads import InlineThreads
 __all__ = ["power_cuts"]
 
 _PART = "power cuts"
-_CUTS = 100
-"""For each file system and layout."""
+_CUTS = int(os.environ.get("CUTS", "50"))
+"""For each file system, layout and work."""
 _LEASED = "ghcr.io/kernel/leased"
 _USED = "ghcr.io/kernel/used"
-_QUARANTINE = timedelta(hours=24)
+_WORKS = {"a sweep": timedelta(0), "a quarantine with restores": timedelta(hours=24)}
+"""What is done after a lease and a `mark_used`, and how long what is deleted is held."""
+_NEVER = 1 << 60
 _LATER = timedelta(hours=25)
 _RESTORED = ("alpine:3.20", f"{ONE}:v1")
 
 
 def power_cuts() -> Iterator[Check]:
     """List the checks of this part."""
-    for kind in ("ext4", "xfs", "btrfs"):
-        for number, layout in enumerate(("older", "today")):
-            sentence = f"what was promised holds after {_CUTS} power cuts ({kind}, {layout} layout)"
-            yield Check(_PART, sentence, partial(_cut, kind, layout, number))  # type: ignore[arg-type]
+    settings = product(("ext4", "xfs", "btrfs"), ("older", "today"), _WORKS.items())
+    for number, (kind, layout, (work, quarantine)) in enumerate(settings):
+        sentence = f"what was promised in {work} holds after {_CUTS} power cuts ({kind}, {layout} layout)"
+        yield Check(_PART, sentence, partial(_cut, kind, layout, quarantine, number))  # type: ignore[arg-type]
 
 
 @attrs.define
 class _Promises:
     """From which place in the log on a promise holds, and what a release may have taken."""
 
-    leased: int = 0
-    used: int = 0
-    swept: int = 0
-    restored: int = 0
-    releasing: int = 0
-    released: int = 0
+    leased: int = _NEVER
+    used: int = _NEVER
+    swept: int = _NEVER
+    restored: int = _NEVER
+    releasing: int = _NEVER
+    released: int = _NEVER
 
 
 @attrs.frozen
@@ -64,6 +67,7 @@ class _Disk:
     leased: Key
     used: Key
     clock: FakeClock
+    quarantine: timedelta
 
     @property
     def tags(self) -> list[Path]:
@@ -79,12 +83,12 @@ class _Disk:
         platform = Platform(
             filesystem=POSIX, clock=clock or self.clock, threads=InlineThreads(), monotonic_ns=lambda: 0
         )
-        config = make_config(self.cache.root, quarantine=_QUARANTINE)
+        config = make_config(self.cache.root, quarantine=self.quarantine)
         async with open_engine(config, platform, scheduled=False) as retention:
             await work(retention)
 
 
-def _build(root: Path, layout: Layout) -> _Disk:
+def _build(root: Path, layout: Layout, quarantine: timedelta) -> _Disk:
     cache = build(root, layout)
     clock = FakeClock()
     keys = []
@@ -99,7 +103,7 @@ def _build(root: Path, layout: Layout) -> _Disk:
         make_state(root, key, OLD_NS)
         cache.contents[key] = contents_of(root, key)
         keys.append(key)
-    return _Disk(cache, keys[0], keys[1], clock)
+    return _Disk(cache, keys[0], keys[1], clock, quarantine)
 
 
 async def _work(disk: _Disk, log: DiskLog) -> _Promises:
@@ -114,6 +118,8 @@ async def _work(disk: _Disk, log: DiskLog) -> _Promises:
         report = await retention.sweep()
         assert (report.status, report.deleted_images) == ("success", len(disk.cache.due)), report
         promises.swept = log.position
+        if not disk.quarantine:
+            return
         for image in _RESTORED:
             await retention.restore(image)
         promises.restored = log.position
@@ -122,18 +128,20 @@ async def _work(disk: _Disk, log: DiskLog) -> _Promises:
         assert (await retention.sweep()).status == "success"
 
     await disk.with_engine(first)
-    disk.clock.advance(_QUARANTINE)
+    if not disk.quarantine:
+        return promises
+    disk.clock.advance(disk.quarantine)
     promises.releasing = log.position
     await disk.with_engine(second)
     promises.released = log.position
     return promises
 
 
-def _cut(kind: str, layout: Layout, seed: int, folder: Path) -> str:
+def _cut(kind: str, layout: Layout, quarantine: timedelta, seed: int, folder: Path) -> str:
     image = write_image(folder / "disk", kind)
     place = folder / "mounted"
     with looped(image) as device, mounted(kind, device, place):
-        disk = _build(place / "data", layout)
+        disk = _build(place / "data", layout, quarantine)
     with recorded(folder, image) as recording, mounted(kind, recording.device, place):
         log = recording.log
         begin = log.position
@@ -173,26 +181,31 @@ async def _check(disk: _Disk, promises: _Promises, log: DiskLog, cut: Cut) -> No
     clock = FakeClock(boot_id="after-the-cut")
     clock.advance(_LATER if is_releasing else timedelta(hours=1))
     here = brought_back if is_restored else ()
-    cache.check_cut_off()
+    may_be_gone = is_releasing or (not disk.quarantine and is_used)
+    cache.check_cut_off(power_lost=True)
     if is_restored:
         missing = [tag for tag in disk.tags if not tag.exists()]
         assert not missing, f"came back without its tag: {missing}"
 
     async def start(retention: Retention) -> None:
-        check_held(cache, here=here, gone=is_releasing)
+        check_held(cache, here=here, gone=may_be_gone)
         leases = [(lease.repository, lease.digest) for lease in retention.granted_leases()]
         assert leases == [disk.leased] or (not leases and not is_leased), leases
         assert not is_used or not _has_old_timer(disk), "its old timer is there again"
         report = await retention.sweep()
         assert report.status == "success", report
-        check_held(cache, here=here, gone=is_releasing)
+        check_held(cache, here=here, gone=may_be_gone or not disk.quarantine)
         clock.advance(timedelta(days=3))
         report = await retention.sweep()
         assert report.status == "success", report
         left = [key for key in cache.due if is_here(cache.root, key) and key not in open_to]
-        assert set(here) <= set(left) <= set(brought_back), left
+        assert set(here) <= set(left) <= set(brought_back if disk.quarantine else ()), left
         attrs.evolve(
             cache, due=tuple(key for key in cache.due if not is_here(cache.root, key))
         ).check_recovered()
 
     await disk.with_engine(start, clock)
+    twice = [
+        path for path in (cache.root / "system").rglob("*.*") if path.is_file() and path.stat().st_nlink > 1
+    ]
+    assert not twice, f"left under two names: {twice}"

@@ -232,6 +232,10 @@ def _file_away(filesystem: Filesystem, data_fd: int, trash_fd: int, name: str) -
             filesystem.rename(name, name, src_dir_fd=trash_fd, dst_dir_fd=fd)
     except OSError:
         return False
+    # guard(twice-named-intents-go): After a power loss btrfs may show a file under both names; the rename does
+    # nothing then, and every start would go through the intents again.
+    with suppress(FileNotFoundError):
+        filesystem.unlink(name, dir_fd=trash_fd)
     return True
 
 
