@@ -103,7 +103,7 @@ MUTATIONS = (
     ),
     edit(
         "do not see by its time stamp what came into a folder",
-        "arrivals-show-in-the-stamp",
+        "new-files-show-in-the-stamp",
         Swap("moved.st_mtime_ns != self.settled_ns", "self.settled_ns is None"),
         RETIREMENT,
     ),

@@ -63,8 +63,8 @@ DELETION_MUTATIONS = (
         IN_ONE_CALL,
     ),
     edit(
-        "look for arrivals below its own repository alone, of an image that is carried out in one call",
-        "arrivals-in-every-place",
+        "look for replacements below its own repository alone, of an image that is carried out in one call",
+        "replacements-in-every-place",
         Swap("(CONTENT, *intent.repositories)", "intent.repositories"),
         IN_ONE_CALL,
     ),

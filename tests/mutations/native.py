@@ -176,13 +176,13 @@ NATIVE_MUTATIONS = (
     ),
     edit(
         "take tags though something has come in the image's place, in the one call that carries a deletion out",
-        "native-no-arrival-before-tags",
+        "native-no-replacement-before-tags",
         NEVER,
         _AS_FAR,
     ),
     edit(
         "look for no pull once the tags are aside, in the one call that carries a deletion out",
-        "native-no-arrival-after-tags",
+        "native-no-replacement-after-tags",
         Swap("has_come(going)) || (*error = ", ""),
         _AS_FAR,
     ),

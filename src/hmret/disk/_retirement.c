@@ -2,7 +2,7 @@
 
    The order is that of hmret/disk/deletion/retirement.py, for a folder that goes alone while nothing is
    out of the ordinary; that file has the reason for each step. Leases, rename, checks after it, a look for
-   arrivals, all tags set aside, the look again, tags removed, timers removed.
+   replacements, all tags set aside, the look again, tags removed, timers removed.
 
    This decides nothing: it compares with what Python has found. At the first difference, and at the first
    error, it stops and returns the step that it had reached. Nothing is undone here: Python continues from
@@ -193,11 +193,11 @@ static enum step carry_out(struct going *going, struct heap *heap, int *error)
     /* guard(native-release-openers): A process that opens one of these files waits for its lease to end, so it
        is not kept waiting for the cleanup. */
     close_going(going);
-    /* guard(native-no-arrival-before-tags): Where the image has been pulled again since the rename, its tags
+    /* guard(native-no-replacement-before-tags): Where the image has been pulled again since the rename, its tags
        lead to the fresh one and stay. */
     if ((*error = has_come(going)))
         return SETTLED;
-    /* guard(native-no-arrival-after-tags): A pull may arrive while the tags are set aside; they are then put
+    /* guard(native-no-replacement-after-tags): A pull may arrive while the tags are set aside; they are then put
        back for the fresh image. */
     if ((*error = set_all_aside(going, heap)) || (*error = has_come(going)) || (*error = remove_tags(going)) ||
         (*error = remove_timers(going)))

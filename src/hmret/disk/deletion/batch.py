@@ -6,7 +6,6 @@ from contextlib import suppress
 
 import attrs
 
-from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
 from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.examination import Examined, Examiner
 from hmret.disk.deletion.open_folders import OpenFolders
@@ -14,6 +13,7 @@ from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.deletion.outcomes import BatchRetired, Outcome
 from hmret.disk.deletion.prefetch import Prefetch, PrefetchedImage
 from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
+from hmret.disk.deletion.replacements import Replacement, find_replacement
 from hmret.disk.deletion.tags.tag_view import NO_LINKERS, TagView
 from hmret.disk.deletion.trash.intents import Intent
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
@@ -136,7 +136,7 @@ class Batch:
         intent = target.intent
         image = OpenImage(self.folders, intent) if prefetched is None else prefetched.open_image()
         refusal = ""
-        arrival: Arrival | None = Arrival.NOTHING
+        replacement: Replacement | None = Replacement.NOTHING
         try:
             if prefetched is None:
                 image.open_in_cache()
@@ -151,19 +151,19 @@ class Batch:
                 return stopped
             try:
                 if step <= Step.SETTLED:
-                    arrival = self._finish_tags(image, is_closed=step is Step.SETTLED)
+                    replacement = self._finish_tags(image, is_closed=step is Step.SETTLED)
             except LayersGoneError as error:
-                arrival, refusal = Arrival.ITSELF, str(error.strerror)
+                replacement, refusal = Replacement.ITSELF, str(error.strerror)
             except OSError as error:
                 return Failed(intent, image.places[-1].path, error, unfinished=True)
         finally:
             image.close()
-        if arrival is None:
+        if replacement is None:
             return self._put_back(intent)
         if step is Step.DONE:
             return self.cleaning.note_gone(intent, image.places, intent.links)
         absent: set[str] = set()
-        if arrival is Arrival.NOTHING and step is not Step.LOOKED:
+        if replacement is Replacement.NOTHING and step is not Step.LOOKED:
             absent = intent.repositories - {copy.repository for copy in intent.staying}
         # guard(removed-tags-reported): Tags removed by the single call belong to the image's record, so that
         # a restore from quarantine sets them again.
@@ -254,8 +254,8 @@ class Batch:
             return Failed(image.intent, image.intent.path, error, unfinished=True)
         return self._cleared(Kept(image.intent, Reason.NOT_READY, "a pull has begun in it"))
 
-    def _finish_tags(self, image: OpenImage, *, is_closed: bool = False) -> Arrival | None:
-        """Look for arrivals since an image was renamed; None: it was put back or completed because of one.
+    def _finish_tags(self, image: OpenImage, *, is_closed: bool = False) -> Replacement | None:
+        """Find what has replaced an image since it was renamed; None: it was put back or completed because of one.
 
         `is_closed`: whether it was already closed, and no process had opened it by then.
 
@@ -267,15 +267,17 @@ class Batch:
         # A process that opens one of its files now waits for the lease; so would the look into it below.
         image.close()
         if not image.places:
-            return Arrival.ITSELF
+            return Replacement.ITSELF
         # guard(opener-gets-image-back): A process that opened the disk between the lease and the rename finds
         # its image whole in the cache again.
         if came_between and put_back(self.folders, image.intent, image.places):
             return None
-        found = look_for_arrivals(self.folders, image.intent, image.places)
-        if found.arrival is not Arrival.NOTHING and mend(self.folders, image.intent, image.places, found):
+        found = find_replacement(self.folders, image.intent, image.places)
+        if found.replacement is not Replacement.NOTHING and mend(
+            self.folders, image.intent, image.places, found
+        ):
             return None
-        return found.arrival
+        return found.replacement
 
     def _cleared(self, kept: Kept) -> Kept:
         """Remove the timers of an image that stays: they start when it is next found unused."""

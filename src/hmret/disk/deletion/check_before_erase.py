@@ -9,8 +9,8 @@ was set since.
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
-from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
 from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
+from hmret.disk.deletion.replacements import Replacement, find_replacement
 from hmret.disk.deletion.tags.repository_tags import RepositoryTags
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
@@ -20,8 +20,8 @@ from hmret.disk.layout import CONTENT, IMAGES, hex_of
 
 __all__ = ["find_wanted"]
 
-_WANTED = frozenset((Arrival.GHOST, Arrival.PROMOTION, Arrival.FOLDER))
-"""Arrivals that are useless without the image."""
+_WANTED = frozenset((Replacement.GHOST, Replacement.PROMOTION, Replacement.FOLDER))
+"""What is of no use without the image."""
 _CONTENT = f"{IMAGES}/{CONTENT}"
 _LAYOUTS = tuple(Layout)
 
@@ -45,7 +45,7 @@ def find_wanted(
         if images_fd is not None and any(intent.is_content for intent, _ in chosen):
             linkers = view.refresh(images_fd, pause)
         known_paths = KnownPaths(folders)
-        known_paths.query(_places_of_arrivals(chosen, has_linkers=linkers is not None))
+        known_paths.query(_places_of_replacements(chosen, has_linkers=linkers is not None))
         tags = RepositoryTags(folders, linkers, {intent.digest for intent, _ in chosen}, known_paths)
         wanted: list[Intent] = []
         for intent, places in chosen:
@@ -57,10 +57,10 @@ def find_wanted(
         return wanted
 
 
-def _places_of_arrivals(
+def _places_of_replacements(
     images: Iterable[tuple[Intent, Sequence[TrashEntry]]], *, has_linkers: bool
 ) -> Iterable[str]:
-    """List where arrivals in the images' places can be, and the folders of tags that may be absent."""
+    """List where the images may have been replaced, and the folders of tags that may be absent."""
     for intent, _ in images:
         hexadecimal = hex_of(intent.digest)
         yield f"{_CONTENT}/{hexadecimal}"
@@ -82,9 +82,9 @@ def _is_wanted(
     if not all(
         known_paths.is_absent(f"{parent}/{hexadecimal}") for parent in (_CONTENT, *map(_own_folder, names))
     ):
-        arrival = look_for_arrivals(folders, intent, places).arrival
-        if arrival is not Arrival.NOTHING:
-            return arrival in _WANTED
+        replacement = find_replacement(folders, intent, places).replacement
+        if replacement is not Replacement.NOTHING:
+            return replacement in _WANTED
     linking = set()
     if intent.is_content and tags.linkers is not None:
         linking = tags.linkers.repositories(digest, names)

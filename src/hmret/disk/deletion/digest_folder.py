@@ -154,7 +154,7 @@ class DigestFolder:
         if moved.st_ino != self.inode:
             return False
         self._names = {METADATA: HIDDEN_METADATA} if is_hidden else {}
-        # guard(arrivals-show-in-the-stamp): A rename keeps a folder's mtime; a file that arrives or leaves
+        # guard(new-files-show-in-the-stamp): A rename keeps a folder's mtime; a file that arrives or leaves
         # changes it. So what a pull has put in by now is seen.
         if moved.st_mtime_ns != self.settled_ns or is_hidden:
             with self.filesystem.scandir(self.folder_fd) as entries:

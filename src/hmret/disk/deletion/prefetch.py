@@ -71,7 +71,7 @@ class PrefetchedImage:
         copy, hexadecimal = intent.copies[0], hex_of(intent.digest)
         trash_fd, links = folders.get(f"{OWN}/{TRASH}"), intent.links
         metadata = folder.metadata_name
-        # guard(arrivals-in-every-place): A pull may bring the image back as content or in a repository's
+        # guard(replacements-in-every-place): A pull may bring the image back as content or in a repository's
         # folder; tags go only if it is in neither.
         paths = [f"{IMAGES}/{name}/{hexadecimal}" for name in (CONTENT, *intent.repositories)]
         marks = [mark for timer in self.timers.values() for mark in timer.found]

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 
-from hmret.disk.deletion.arrivals import Arrival, Found, heal, look_for_arrivals
 from hmret.disk.deletion.folder_renames import rename_back
 from hmret.disk.deletion.ghosts import clear_fresh_ghost
 from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.replacements import Found, Replacement, find_replacement, heal
 from hmret.disk.deletion.tags.links import free_links, make_links
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link, TrashEntry, find_entries
@@ -72,9 +72,9 @@ def mend(
         OSError: something could not be put back; it is tried again at the next start.
     """
     main = main_of(places)
-    if main is None or found.arrival is Arrival.ITSELF:
+    if main is None or found.replacement is Replacement.ITSELF:
         return False
-    if found.arrival is Arrival.GHOST:
+    if found.replacement is Replacement.GHOST:
         if not heal(folders, main, found.parent):
             return False
         make_links(folders, free_links(folders, tuple(links)))
@@ -82,7 +82,7 @@ def mend(
             if place is not main:
                 follow(folders, place)
         return True
-    if found.arrival is Arrival.PROMOTION:
+    if found.replacement is Replacement.PROMOTION:
         # What the promotion needs are the folders that content was being made from.
         places = [place for place in places if place.copy.repository]
     return put_back(folders, intent, places, links)
@@ -103,12 +103,14 @@ def bring_back(filesystem: Filesystem, data_fd: int, intent: Intent, beside: Ite
     """
     with closing(OpenFolders(filesystem, data_fd)) as folders:
         places = find_entries(filesystem, data_fd, intent)
-        found = look_for_arrivals(folders, intent, places)
+        found = find_replacement(folders, intent, places)
         is_back = mend(folders, intent, places, found, intent.links)
-        if not is_back and found.arrival is not Arrival.GHOST:
+        if not is_back and found.replacement is not Replacement.GHOST:
             # A ghost may have taken its place since that look.
-            found = look_for_arrivals(folders, intent, places)
-            is_back = found.arrival is Arrival.GHOST and mend(folders, intent, places, found, intent.links)
+            found = find_replacement(folders, intent, places)
+            is_back = found.replacement is Replacement.GHOST and mend(
+                folders, intent, places, found, intent.links
+            )
         if is_back:
             make_links(folders, free_links(folders, tuple(beside)))
             erase_rest(folders, intent)

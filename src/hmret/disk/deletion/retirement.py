@@ -22,7 +22,7 @@ tag or boot the same image at any moment, and there is no lock that it shares wi
    for all repositories at once. A crash before it leaves content in place, and recovery renames the other
    folders back. A crash after it leaves the image in the trash; from here on recovery goes forward, by the
    same steps as below.
-5. **Arrivals are looked for**: a process that opened a file during the rename, a pull, a ghost. They came too
+5. **What may have replaced the image is looked for**: a process that opened a file during the rename, a pull, a ghost. They came too
    late to be seen in step 3. The image is put back for them, or the new one is left alone. A crash leaves the
    image in the trash, its tags and timers still there; recovery looks again.
 6. **Tags are removed, then timers.** hypeman may move a tag at any moment, so each is renamed aside first,

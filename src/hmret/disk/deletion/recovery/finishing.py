@@ -2,7 +2,7 @@
 
 The steps are those of `hmret.disk.deletion.retirement`. Each function here can be repeated: if it is
 interrupted too, the next recovery finds one of the same situations again. The order within each is that of
-the deletion itself, for the same reasons: leases and arrivals are checked before tags go, tags go before
+the deletion itself, for the same reasons: leases and replacements are checked before tags go, tags go before
 timers.
 """
 
@@ -11,7 +11,6 @@ from contextlib import closing
 
 import attrs
 
-from hmret.disk.deletion.arrivals import Arrival, look_for_arrivals
 from hmret.disk.deletion.cleaning import Cleaning, is_here
 from hmret.disk.deletion.folder_renames import (
     hide_metadata,
@@ -25,6 +24,7 @@ from hmret.disk.deletion.open_folders import OpenFolders, inode_of
 from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.deletion.outcomes import Outcome, Retired
 from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
+from hmret.disk.deletion.replacements import Replacement, find_replacement
 from hmret.disk.deletion.tags.links import resolve_parked_tags
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
@@ -108,8 +108,8 @@ def _finish(image: OpenImage) -> Outcome:
             for place in image.places:
                 if place.is_in_place:
                     hide_metadata(folders, place.folder, place.name)
-            found = look_for_arrivals(folders, intent, image.places)
-            is_back = found.arrival is not Arrival.NOTHING and mend(
+            found = find_replacement(folders, intent, image.places)
+            is_back = found.replacement is not Replacement.NOTHING and mend(
                 folders, intent, image.places, found, intent.links
             )
     except LayersGoneError as error:

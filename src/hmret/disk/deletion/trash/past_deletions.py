@@ -1,4 +1,4 @@
-"""Recent deletions: completed intents, kept for a day so that late arrivals can be recognised.
+"""Recent deletions: completed intents, kept for a day so that what their calls leave late can be recognised.
 
 After a power loss they also show which tags were removed, should the file system have brought them back.
 """

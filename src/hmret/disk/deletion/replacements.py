@@ -24,13 +24,13 @@ from hmret.disk.hypeman.images import read_digest_folder
 from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES, hex_of
 from hmret.model.values import frozen
 
-__all__ = ["Arrival", "Found", "heal", "look_for_arrivals"]
+__all__ = ["Found", "Replacement", "find_replacement", "heal"]
 
 _CONTENT = f"{IMAGES}/{CONTENT}"
 _FAULTS = (OSError, ValueError, msgspec.MsgspecError, RecursionError)
 
 
-class Arrival(enum.StrEnum):
+class Replacement(enum.StrEnum):
     """What has appeared since an image was renamed out of the cache."""
 
     NOTHING = "nothing"
@@ -50,60 +50,60 @@ class Arrival(enum.StrEnum):
 
 @frozen
 class Found:
-    """The result of looking for arrivals."""
+    """What has replaced an image."""
 
-    arrival: Arrival
+    replacement: Replacement
     parent: str = ""
     """The folder that holds the ghost; empty: there is none."""
 
 
-def look_for_arrivals(folders: OpenFolders, intent: Intent, places: Sequence[TrashEntry]) -> Found:
+def find_replacement(folders: OpenFolders, intent: Intent, places: Sequence[TrashEntry]) -> Found:
     """Look for what has appeared since an image was renamed to some places in the trash.
 
     Raises:
         OSError: that could not be determined.
     """
     return (
-        _look_for_content(folders, intent, places)
+        _find_for_content(folders, intent, places)
         if intent.is_content
-        else _look_for_own(folders, intent, places)
+        else _find_for_own(folders, intent, places)
     )
 
 
-def _look_for_content(folders: OpenFolders, intent: Intent, places: Sequence[TrashEntry]) -> Found:
+def _find_for_content(folders: OpenFolders, intent: Intent, places: Sequence[TrashEntry]) -> Found:
     digest = intent.digest
     if folders.exists(f"{_CONTENT}/{hex_of(digest)}"):
         if _is_ghost(folders, _CONTENT, None, digest):
-            return Found(Arrival.GHOST, _CONTENT)
+            return Found(Replacement.GHOST, _CONTENT)
         copies = [place for place in places if place.copy.repository]
         is_promotion = any(_is_promotion_of(folders, place, digest) for place in copies)
-        return Found(Arrival.PROMOTION if is_promotion else Arrival.ITSELF)
+        return Found(Replacement.PROMOTION if is_promotion else Replacement.ITSELF)
     # guard(new-folder-needs-content): A repository that has a new folder of this digest wants the image, so
     # the content is brought back instead of erased.
     if any(_has_new_folder(folders, intent, name) for name in intent.repositories):
-        return Found(Arrival.FOLDER)
-    return Found(Arrival.NOTHING)
+        return Found(Replacement.FOLDER)
+    return Found(Replacement.NOTHING)
 
 
-def _look_for_own(folders: OpenFolders, intent: Intent, places: Sequence[TrashEntry]) -> Found:
+def _find_for_own(folders: OpenFolders, intent: Intent, places: Sequence[TrashEntry]) -> Found:
     repository, digest = intent.repository, intent.digest
     own, hexadecimal = f"{IMAGES}/{repository}", hex_of(digest)
     if not folders.any_exists(f"{own}/{hexadecimal}", f"{_CONTENT}/{hexadecimal}"):
-        return Found(Arrival.NOTHING)
+        return Found(Replacement.NOTHING)
     if folders.exists(f"{own}/{hexadecimal}"):
         is_ghost = _is_ghost(folders, own, repository, digest)
-        return Found(Arrival.GHOST, own) if is_ghost else Found(Arrival.ITSELF)
+        return Found(Replacement.GHOST, own) if is_ghost else Found(Replacement.ITSELF)
     if not folders.exists(f"{_CONTENT}/{hexadecimal}"):
-        return Found(Arrival.NOTHING)
+        return Found(Replacement.NOTHING)
     if _is_ghost(folders, _CONTENT, None, digest):
-        return Found(Arrival.GHOST, _CONTENT)
+        return Found(Replacement.GHOST, _CONTENT)
     if _status(folders, digest) == intent.beside:
         # The content was there before: the repository's tags lead to it now.
-        return Found(Arrival.ITSELF)
+        return Found(Replacement.ITSELF)
     # guard(cut-off-conversion-healed): A conversion to content that the deletion has cut off can be finished
     # only with this disk, so it is not erased.
     is_promotion = any(_is_promotion_of(folders, place, digest) for place in places)
-    return Found(Arrival.PROMOTION if is_promotion else Arrival.CONTENT)
+    return Found(Replacement.PROMOTION if is_promotion else Replacement.CONTENT)
 
 
 def _has_new_folder(folders: OpenFolders, intent: Intent, repository: str) -> bool:
