@@ -401,7 +401,7 @@ def test_the_demonstration_is_called_with_its_option(monkeypatch: pytest.MonkeyP
         seen.append((as_json, keep, serve))
         return 1
 
-    monkeypatch.setattr("hmret.cli.commands.demo.main", show)
+    monkeypatch.setattr("hmret.cli.demo.running.run", show)
     assert call("demo", "--json")[0] == 1
     assert call("demo")[0] == 1
     assert call("demo", "--keep", "here", "--serve")[0] == 1

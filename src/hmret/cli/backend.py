@@ -9,6 +9,7 @@ import anyio
 import anyio.abc
 
 from hmret.cli.parsing.options import Backend
+from hmret.engine.tasks import first_error
 from hmret.model.errors import HmretError
 
 __all__ = ["run_on", "until_interrupted"]
@@ -27,7 +28,7 @@ def run_on(backend: Backend, data_dir: str, work: Callable[[], Awaitable[T]]) ->
         try:
             return anyio.run(work, backend=backend)
         except BaseExceptionGroup as group:
-            raise _first_of(group) from group
+            raise first_error(group) from group
     except OSError as error:
         problem = error.strerror or str(error)
         where = data_dir if error.filename is None else f"{data_dir}: {os.fsdecode(error.filename)}"
@@ -59,9 +60,3 @@ async def _cancel_when_interrupted(
             # Leaving the loop closes the receiver, so that a second SIGINT takes effect immediately.
             break
     scope.cancel()
-
-
-def _first_of(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

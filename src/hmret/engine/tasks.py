@@ -70,9 +70,8 @@ def sole_error(error: BaseException) -> BaseException:
     return error
 
 
-def first_error(group: ExceptionGroup[Exception]) -> Exception:
+def first_error(error: BaseException) -> BaseException:
     """Unwrap one error from a group whose errors all have the same cause."""
-    error: Exception = group
-    while isinstance(error, ExceptionGroup):
+    while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -1,7 +1,7 @@
 """The cyclopts application: the commands, their options and help, and its usage errors."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
@@ -21,6 +21,7 @@ from hmret.model.errors import ConfigError
 
 if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
+    from cyclopts.help.formatters.plain import PlainFormatter
     from cyclopts.help.protocols import HelpFormatter
     from rich.console import Console, ConsoleOptions
 
@@ -65,19 +66,19 @@ class _WrappedHelp:
     """Help as plain text, each paragraph wrapped once."""
 
     def __call__(self, console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
-        from hmret.cli.parsing.plain_help import PLAIN, print_wrapped  # noqa: PLC0415 - only needed for help
-
-        print_wrapped(console, lambda wide: PLAIN(wide, options, panel))
+        _print_wrapped(console, lambda plain, wide: plain(wide, options, panel))
 
     def render_usage(self, console: "Console", options: "ConsoleOptions", usage: object) -> None:
-        from hmret.cli.parsing.plain_help import PLAIN, print_wrapped  # noqa: PLC0415 - the same
-
-        print_wrapped(console, lambda wide: PLAIN.render_usage(wide, options, usage))
+        _print_wrapped(console, lambda plain, wide: plain.render_usage(wide, options, usage))
 
     def render_description(self, console: "Console", options: "ConsoleOptions", description: object) -> None:
-        from hmret.cli.parsing.plain_help import PLAIN, print_wrapped  # noqa: PLC0415 - the same
+        _print_wrapped(console, lambda plain, wide: plain.render_description(wide, options, description))
 
-        print_wrapped(console, lambda wide: PLAIN.render_description(wide, options, description))
+
+def _print_wrapped(console: "Console", write: "Callable[[PlainFormatter, Console], None]") -> None:
+    from hmret.cli.parsing.plain_help import PLAIN, print_wrapped  # noqa: PLC0415 - only needed for help
+
+    print_wrapped(console, lambda wide: write(PLAIN, wide))
 
 
 def _version() -> str:

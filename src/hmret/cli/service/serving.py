@@ -22,6 +22,7 @@ from hmret.api.http.group_guard import GroupGuard
 from hmret.api.http.host_guard import own_names
 from hmret.api.http.server import Server
 from hmret.cli.display.logs import log_warnings
+from hmret.cli.display.tables import put_suspension
 from hmret.cli.service.reading import in_time
 from hmret.cli.service.systemd import Notifier
 from hmret.engine.log import log_event
@@ -289,6 +290,5 @@ def _status_of(report: SweepReport | None, config: RetentionConfig) -> str:
         f"last sweep: {report.status.value}, {report.ready_images} images, {report.deleted_images} deleted"
     )
     for suspension in report.suspended[:1]:
-        detail = ": ".join(filter(None, (suspension.cause.value, suspension.path, suspension.detail)))
-        words = f"deletion is suspended: {detail}"
+        words = f"deletion is suspended: {put_suspension(suspension)}"
     return words

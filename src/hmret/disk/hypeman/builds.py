@@ -15,6 +15,7 @@ import msgspec
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import Fingerprint, is_unchanged, stable_fingerprint
 from hmret.disk.folders import opened, read_file
+from hmret.disk.hypeman.documents import UnreadableError, decode_by_field
 from hmret.disk.layout import BUILDS, METADATA
 from hmret.model.origins import Builds
 from hmret.model.values import frozen
@@ -136,26 +137,14 @@ def _read(content: bytes) -> _BuildFile:
     try:
         record = msgspec.json.decode(content, type=_Record)
     except msgspec.ValidationError:
-        return _read_odd(content, digest)
+        # A field has an unexpected type; the others still count.
+        try:
+            record = decode_by_field(content, _Record)
+        except UnreadableError:
+            return _BuildFile(digest, problem="it is no JSON object")
     except _FAULTS as error:
         return _BuildFile(digest, problem=" ".join(str(error).split()) or type(error).__name__)
     asked = None if record.request is None else record.request.image_name
     named = tuple(text for text in (record.image_ref, asked) if text)
     stated = record.image_digest or ""
     return _BuildFile(stated if _DIGEST.fullmatch(stated) else digest, named)
-
-
-def _read_odd(content: bytes, digest: str) -> _BuildFile:
-    """Read a record in which a field has an unexpected type; its other fields still count."""
-    try:
-        members = msgspec.json.decode(content)
-    except _FAULTS as error:
-        return _BuildFile(digest, problem=" ".join(str(error).split()))
-    if not isinstance(members, dict):
-        return _BuildFile(digest, problem="it is no JSON object")
-    request = members.get("request")
-    asked = request.get("image_name") if isinstance(request, dict) else None
-    named = tuple(text for text in (members.get("image_ref"), asked) if isinstance(text, str) and text)
-    stated = members.get("image_digest")
-    found = stated if isinstance(stated, str) and _DIGEST.fullmatch(stated) else digest
-    return _BuildFile(found, named)

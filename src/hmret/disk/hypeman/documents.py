@@ -5,7 +5,7 @@ Go matches the keys of a guest's metadata in any case, so here they are matched 
 
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ from hmret.model.times import format_time, parse_time
 __all__ = [
     "ImageMetadata",
     "UnreadableError",
+    "decode_by_field",
     "encode_state",
     "read_guest",
     "read_image_metadata",
@@ -26,6 +27,8 @@ __all__ = [
     "read_state",
 ]
 
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 # The limit of Go's own 64 bits, in bytes and in nanoseconds since the epoch (the years 1678 to 2261).
 _MOST = 2**63 - 1
@@ -136,20 +139,24 @@ def read_image_metadata(content: bytes) -> ImageMetadata:
     try:
         return _image_decoder.decode(content)
     except msgspec.ValidationError:
-        return _read_odd_image_metadata(content)
+        return decode_by_field(content, ImageMetadata)
     except _FAULTS as error:
         raise UnreadableError(_fault(error)) from None
 
 
-def _read_odd_image_metadata(content: bytes) -> ImageMetadata:
-    """Read metadata in which a field has an unexpected type."""
-    fields = {str(key): value for key, value in _members(content)}
-    metadata = ImageMetadata()
-    for field in msgspec.structs.fields(ImageMetadata):
-        if field.name in fields:
+def decode_by_field(content: bytes, kind: type[S]) -> S:
+    """Decode a JSON object in which fields have unexpected types; those count as absent, and all others count.
+
+    Raises:
+        UnreadableError: it is no JSON object.
+    """
+    members = {str(key): value for key, value in _members(content)}
+    made = kind()
+    for field in msgspec.structs.fields(kind):
+        if field.name in members:
             with suppress(msgspec.ValidationError):
-                setattr(metadata, field.name, msgspec.json.decode(fields[field.name], type=field.type))
-    return metadata
+                setattr(made, field.name, msgspec.json.decode(members[field.name], type=field.type))
+    return made
 
 
 def read_object(content: bytes) -> dict[str, object]:
